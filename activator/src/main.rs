@@ -1,0 +1,2 @@
+//! LiveEdgeCast activator.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Scenarios, benchmark and experiments.

@@ -1,0 +1,2 @@
+//! LiveEdgeCast worker.
+fn main() {}
