@@ -5,3 +5,6 @@ pub mod control {
     //! Generated control protocol.
     tonic::include_proto!("liveedgecast.control.v1");
 }
+pub mod http;
+pub mod listen;
+pub mod runtime;

@@ -1,0 +1,208 @@
+//! What a process needs before its first room opens: its log, its limit of open files, its signals.
+//!
+//! In: flags, environment, the kernel. Out: a tracing subscriber, a raised limit, a stream of stop requests.
+//! Next room: each binary's `main`. Surprise: a process started by another inherits the soft limit of open files, often
+//! 1024, which is 500 streams; the hard limit is usually a thousand times higher and nobody minds its being taken.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Settings of the log, the same in both binaries.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LogArgs {
+    /// How log lines look [default: text on a terminal, json otherwise]
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged, as tracing's EnvFilter reads it, e.g. info,liveedgecast_worker=debug
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log_filter: String,
+}
+
+/// A log filter that cannot be read; the sentence says which part.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "RUST_LOG / --log-filter {filter:?} is not a log filter ({reason}); write it like info,liveedgecast_worker=debug"
+)]
+pub struct LogFilterError {
+    filter: String,
+    reason: String,
+}
+
+/// A log that is known to be good but not yet running, so that all mistakes of a configuration are told at once.
+pub struct Log {
+    format: LogFormat,
+    filter: EnvFilter,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl LogArgs {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// The filter cannot be read.
+    pub fn parse(&self) -> Result<Log, LogFilterError> {
+        // An empty variable is what `RUST_LOG= command` and compose files leave behind: it means "not set".
+        let text = if self.log_filter.trim().is_empty() { "info" } else { self.log_filter.trim() };
+        let filter = EnvFilter::try_new(text)
+            .map_err(|error| LogFilterError { filter: text.to_owned(), reason: error.to_string() })?;
+        Ok(Log { format: self.log_format.unwrap_or_else(LogFormat::of_stderr), filter })
+    }
+}
+
+impl LogFormat {
+    fn of_stderr() -> Self {
+        if io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+impl Log {
+    /// Starts logging to standard error. A second call in one process does nothing.
+    pub fn start(self) {
+        let builder = tracing_subscriber::fmt().with_env_filter(self.filter).with_writer(io::stderr);
+        let started = match self.format {
+            LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
+            LogFormat::Json => {
+                builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+            }
+        };
+        if let Err(error) = started {
+            tracing::debug!(%error, "a log was running already");
+        }
+    }
+}
+
+/// The limit of open files, as found and as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// Before; `None` is no limit.
+    pub found: Option<u64>,
+    /// Now; `None` is no limit.
+    pub now: Option<u64>,
+}
+
+/// Raises the soft limit of open files to the hard one and says so in the log.
+pub fn raise_open_files() -> OpenFiles {
+    let Rlimit { current: found, maximum } = getrlimit(Resource::Nofile);
+    let mut limit = OpenFiles { found, now: found };
+    if found != maximum {
+        match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+            Ok(()) => limit.now = maximum,
+            Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+        }
+    }
+    let words = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
+    tracing::info!(found = words(limit.found), now = words(limit.now), "open files limit");
+    limit
+}
+
+/// A request from outside to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM, what orchestrators send.
+    Terminate,
+    /// SIGINT, what Ctrl-C sends.
+    Interrupt,
+}
+
+impl Stop {
+    /// The signal's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The signals that ask the process to go. The first starts the drain, every further one shortens it: the owner decides,
+/// this type only hands them out, none swallowed.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over. From here on they no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// The runtime has no signal driver, or the kernel refuses.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next request to go. Cancel safe.
+    pub async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::Terminate,
+            _ = self.interrupt.recv() => Stop::Interrupt,
+        }
+    }
+}
+
+/// This machine's name, for names of processes that nobody has named.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_filter_is_told_with_the_fix() {
+        let args = LogArgs { log_format: None, log_filter: "info,worker=loudly".into() };
+        let text = args.parse().unwrap_err().to_string();
+        assert!(text.contains("loudly") && text.contains("liveedgecast_worker=debug"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_filter_means_the_default() {
+        LogArgs { log_format: Some(LogFormat::Json), log_filter: "  ".into() }.parse().unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_hard_one() {
+        let limit = raise_open_files();
+        assert_eq!(limit.now, getrlimit(Resource::Nofile).maximum);
+        assert_eq!(raise_open_files().found, limit.now);
+    }
+
+    #[tokio::test]
+    async fn every_signal_is_handed_out() {
+        let mut signals = Signals::listen().unwrap();
+        for (signal, stop) in
+            [(rustix::process::Signal::TERM, Stop::Terminate), (rustix::process::Signal::INT, Stop::Interrupt)]
+        {
+            rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+            assert_eq!(signals.next().await, stop);
+        }
+    }
+}
