@@ -3,7 +3,6 @@
 //! In: an address from the configuration. Out: a listener in non-blocking mode, or an error that names the address.
 //! Surprise: `[::]` means "every address" to people, but with `net.ipv6.bindv6only=1` it is IPv6 alone, and on a
 //! machine that was started with `ipv6.disable=1` it cannot be bound at all. Both are taken care of here.
-#![expect(clippy::disallowed_methods, reason = "shell: sockets")]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
