@@ -6,7 +6,11 @@ pub mod control {
     //! Generated control protocol.
     tonic::include_proto!("liveedgecast.control.v1");
 }
+pub mod backoff;
+pub mod config;
 pub mod http;
+pub mod key;
 pub mod listen;
 pub mod proof;
 pub mod runtime;
+pub mod url;

@@ -1,0 +1,393 @@
+//! What both binaries' configuration is made of: sizes, durations, secrets from files, publish keys, and a list of all mistakes.
+//!
+//! In: text from flags, the environment and files. Out: values as meant, or every mistake at once, each with its fix. Next rooms: the
+//! `config` of each binary. No error shows a key or a secret.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::{NameError, StreamKey, constant_time_eq};
+
+/// Largest file that a setting is read from: 1 MiB holds ten thousand keys; a wrong path (`/dev/zero`) must not fill the memory.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A number of bytes, written as `8MiB`, `64k`, `1000000`. Units of one letter are binary, as in nginx and Docker; `kB`, `MB`, `GB`
+/// are decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ByteSize(pub u64);
+
+/// Not a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a size in bytes: write a whole number with a unit, such as 8MiB or 512KiB")]
+pub struct SizeError;
+
+impl FromStr for ByteSize {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit: u64 = match unit.trim() {
+            "" | "B" | "b" => 1,
+            "k" | "K" | "KiB" | "Ki" | "kiB" => 1 << 10,
+            "m" | "M" | "MiB" | "Mi" => 1 << 20,
+            "g" | "G" | "GiB" | "Gi" => 1 << 30,
+            "kB" | "KB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            _ => return Err(SizeError),
+        };
+        let number: u64 = number.parse().map_err(|_| SizeError)?;
+        number.checked_mul(unit).map(Self).ok_or(SizeError)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+            if self.0 >= unit && self.0.is_multiple_of(unit) {
+                return write!(f, "{}{name}", self.0 / unit);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+/// Not a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a duration: write whole numbers with units, such as 30s, 500ms, 2m or 1m30s")]
+pub struct DurationError;
+
+/// Parses `30s`, `500ms`, `1m30s`, `2h`, `0`. A bare number has no unit and is a mistake: people mean seconds or milliseconds.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut previous = u64::MAX;
+    if rest.is_empty() {
+        return Err(DurationError);
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(DurationError)?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let unit: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(DurationError),
+        };
+        // `30s5m` is more likely a slip than a wish.
+        if unit >= previous {
+            return Err(DurationError);
+        }
+        previous = unit;
+        let number: u64 = number.parse().map_err(|_| DurationError)?;
+        let millis = number.checked_mul(unit).ok_or(DurationError)?;
+        total = total.checked_add(Duration::from_millis(millis)).ok_or(DurationError)?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+/// Writes a duration so that [`parse_duration`] reads it back (whole milliseconds).
+pub fn show_duration(duration: Duration) -> String {
+    let mut millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    let mut out = String::new();
+    for (unit, name) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")] {
+        if millis >= unit {
+            out += &format!("{}{name}", millis / unit);
+            millis %= unit;
+        }
+    }
+    out
+}
+
+/// One mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting as people write it: `RTMP_PUSH_URL`.
+    pub setting: String,
+    /// What is wrong and what to write instead; without secrets.
+    pub text: String,
+}
+
+/// All mistakes of a configuration, to be shown at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// None so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes a mistake in `setting`.
+    pub fn add(&mut self, setting: impl Into<String>, text: impl fmt::Display) {
+        self.0.push(Problem { setting: setting.into(), text: text.to_string() });
+    }
+
+    /// Takes the value, or notes the mistake.
+    pub fn check<T, E: fmt::Display>(&mut self, setting: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(setting, error)).ok()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in the order they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    /// `Ok` when there are none.
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} in the configuration:",
+            if self.0.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", self.0.len()) }
+        )?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {}: {}", problem.setting, problem.text))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads the file that a `*_FILE` setting names, without the newlines around its content.
+pub fn read_file(path: &Path) -> Result<String, FileError> {
+    use std::io::Read as _;
+    let shown = || path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|error| FileError::Unreadable(shown(), error))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| FileError::Unreadable(shown(), error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(FileError::TooLarge(shown()));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| FileError::NotText(shown()))?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() { Err(FileError::Empty(shown())) } else { Ok(text.to_owned()) }
+}
+
+/// Why a file that a setting names could not be used. Never shows its content.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Not there, not allowed, not a file.
+    #[error("can not read {0}: {1}")]
+    Unreadable(String, #[source] std::io::Error),
+    /// More than [`MAX_FILE_BYTES`].
+    #[error("{0} is larger than 1 MiB: is it the right file?")]
+    TooLarge(String),
+    /// Not UTF-8.
+    #[error("{0} is not a text in UTF-8")]
+    NotText(String),
+    /// Nothing but white space.
+    #[error("{0} is empty")]
+    Empty(String),
+}
+
+/// The value of a setting that can also come from a file (`NAME` or `NAME_FILE`). Both at once is a mistake; an empty variable
+/// counts as not set, because that is how compose files and shells pass "nothing".
+pub fn value_or_file(
+    setting: &str,
+    value: Option<&str>,
+    file: Option<&Path>,
+    problems: &mut Problems,
+) -> Option<String> {
+    let value = value.map(str::trim).filter(|text| !text.is_empty());
+    let file = file.filter(|path| !path.as_os_str().is_empty());
+    match (value, file) {
+        (Some(_), Some(_)) => {
+            problems.add(setting, format_args!("given both directly and as {setting}_FILE: remove one of them"));
+            None
+        }
+        (Some(value), None) => Some(value.to_owned()),
+        (None, Some(path)) => problems.check(&format!("{setting}_FILE"), read_file(path)),
+        (None, None) => None,
+    }
+}
+
+/// Who may publish (`PUBLISH_KEYS`): entries `key` (in any app) or `app/key`, separated by white space or commas; in a file, a line
+/// that begins with `#` is a comment. Without a query an entry fits every query; with one, the key must be equal to the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishKeys(Vec<StreamKey>);
+
+impl PublishKeys {
+    /// Parses a list. An empty list is a mistake: it would lock everybody out.
+    pub fn parse(text: &str) -> Result<Self, PublishKeysError> {
+        let mut keys = Vec::new();
+        let entries = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .flat_map(|line| line.split(|c: char| c == ',' || c.is_whitespace()))
+            .filter(|entry| !entry.is_empty());
+        for (index, entry) in entries.enumerate() {
+            keys.push(StreamKey::parse(entry).map_err(|error| PublishKeysError::Entry(index + 1, error))?);
+        }
+        if keys.is_empty() { Err(PublishKeysError::Empty) } else { Ok(Self(keys)) }
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: an empty list does not parse.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `key` may be published in `app` (as the publisher wrote it; its query does not count). Every entry is looked at, so
+    /// that the time says nothing about which one fitted.
+    pub fn allows(&self, app: &str, key: &StreamKey) -> bool {
+        let app = app.split_once('?').map_or(app, |(name, _)| name).trim_matches('/');
+        let mut allowed = false;
+        for entry in &self.0 {
+            let offered = if entry.query().is_some() { key.expose() } else { key.name() };
+            let whole = format!("{app}/{offered}");
+            let entry_text = entry.expose().as_bytes();
+            // Both are compared always; an entry without '/' can not equal `whole`, and a key with '/' only as `app/key`.
+            let any_app = constant_time_eq(entry_text, offered.as_bytes()) && !entry.name().contains('/');
+            allowed |= any_app | constant_time_eq(entry_text, whole.as_bytes());
+        }
+        allowed
+    }
+}
+
+/// What is wrong with a list of publish keys. Entries are named by their place, never shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishKeysError {
+    /// No entry at all.
+    #[error(
+        "the list is empty, so nobody could publish: list keys as `key` or `app/key`, or leave the setting out to let anyone publish"
+    )]
+    Empty,
+    /// An entry that no publisher could use.
+    #[error("entry {0}: {1}; write `key` or `app/key`, separated by commas or white space")]
+    Entry(usize, NameError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("0", 0), ("8MiB", 8 << 20), (" 8 MiB ", 8 << 20), ("64k", 65536), ("1GB", 1_000_000_000), ("5B", 5)]
+        {
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5MiB", "8 mib", "8XB", "99999999999GiB", "1 2"] {
+            assert_eq!(text.parse::<ByteSize>(), Err(SizeError), "{text}");
+        }
+        for bytes in [0, 1, 1000, 1024, 8 << 20, (8 << 20) + 1, 1 << 40] {
+            assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in
+            [("0", 0), ("0s", 0), ("30s", 30_000), ("500ms", 500), ("1m30s", 90_000), ("2h", 7_200_000), (" 1s ", 1000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(
+                parse_duration(&show_duration(Duration::from_millis(millis))),
+                Ok(Duration::from_millis(millis))
+            );
+        }
+        for text in
+            ["", "30", "s", "1.5s", "-1s", "30s5m", "1s1s", "1 s", "1d", "99999999999999999999s", "999999999999999999h"]
+        {
+            assert_eq!(parse_duration(text), Err(DurationError), "{text}");
+        }
+    }
+
+    #[test]
+    fn publish_keys_by_key_and_by_app() {
+        let keys = PublishKeys::parse("alpha, live/beta\n# gamma\n\tdelta?pass=1  a/b/epsilon").unwrap();
+        assert_eq!(keys.len(), 4);
+        let table = [
+            ("live", "alpha", true),
+            ("other", "alpha?x=1", true),
+            ("live", "beta", true),
+            ("live?token=1", "beta?x", true),
+            ("live/", "beta", true),
+            ("other", "beta", false),
+            ("other", "live/beta", false),
+            ("live", "gamma", false),
+            ("live", "delta?pass=1", true),
+            ("live", "delta", false),
+            ("live", "delta?pass=2", false),
+            ("a/b", "epsilon", true),
+            ("a", "epsilon", false),
+            ("live", "alph", false),
+            ("live", "alphaa", false),
+        ];
+        for (app, key, allowed) in table {
+            assert_eq!(keys.allows(app, &StreamKey::parse(key).unwrap()), allowed, "{app} {key}");
+        }
+        assert!(!format!("{keys:?}").contains("alpha"));
+    }
+
+    #[test]
+    fn publish_keys_that_are_mistakes() {
+        assert_eq!(PublishKeys::parse(" ,\n# all gone\n"), Err(PublishKeysError::Empty));
+        assert_eq!(PublishKeys::parse("good /s3cret"), Err(PublishKeysError::Entry(2, NameError::Path)));
+        assert!(!PublishKeys::parse("good /s3cret").unwrap_err().to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn all_problems_at_once() {
+        let mut problems = Problems::new();
+        assert_eq!(problems.check("A", "8MiB".parse::<ByteSize>()), Some(ByteSize(8 << 20)));
+        assert_eq!(problems.check("CAPACITY", "x".parse::<ByteSize>()), None);
+        assert_eq!(problems.check("GRACE", parse_duration("10")), None);
+        let shown = problems.clone().into_result().unwrap_err().to_string();
+        assert!(
+            shown.starts_with("2 mistakes in the configuration:\n  CAPACITY: ") && shown.contains("\n  GRACE: "),
+            "{shown}"
+        );
+        assert!(Problems::new().into_result().is_ok());
+    }
+
+    #[test]
+    fn a_value_or_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "\u{feff}hunter2\r\n").unwrap();
+        let mut problems = Problems::new();
+        assert_eq!(value_or_file("S", Some(" v "), None, &mut problems).as_deref(), Some("v"));
+        assert_eq!(value_or_file("S", Some(""), Some(&path), &mut problems).as_deref(), Some("hunter2"));
+        assert_eq!(value_or_file("S", None, None, &mut problems), None);
+        assert!(problems.is_empty());
+        assert_eq!(value_or_file("S", Some("v"), Some(&path), &mut problems), None);
+        assert_eq!(value_or_file("S", None, Some(&dir.path().join("none")), &mut problems), None);
+        std::fs::write(&path, " \n").unwrap();
+        assert_eq!(value_or_file("S", None, Some(&path), &mut problems), None);
+        std::fs::write(&path, vec![b'x'; MAX_FILE_BYTES as usize + 1]).unwrap();
+        assert_eq!(value_or_file("S", None, Some(&path), &mut problems), None);
+        assert_eq!(problems.iter().count(), 4);
+    }
+}
