@@ -1,0 +1,367 @@
+//! The configuration as it is meant. In: [`Typed`], and 32 random bytes for a secret of our own. Out: [`Settings`] or
+//! all [`Problems`]. Reads the files that `*_FILE` settings name, and touches nothing else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use liveedgecast_common::config::{ByteSize, Problems, PublishKeys, parse_duration, show_duration, value_or_file};
+use liveedgecast_common::key::Secret;
+use liveedgecast_common::url::PushTemplate;
+
+use super::typed::{Hidden, Typed};
+use crate::accept::Limits;
+
+/// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
+/// leisure by who listens.
+const LEAST_SECRET: usize = 16;
+/// Smallest replay window, in bytes: two of the largest media messages (3 MiB each) must fit, or one could never be kept
+/// while the next one comes.
+const LEAST_REPLAY: u64 = 8 << 20;
+/// Largest replay window: it is memory per stream.
+const MOST_REPLAY: u64 = 1 << 30;
+/// Longest time any setting may name: a day; more is a slip of the unit.
+const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Who starts workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fleet {
+    /// We do, as processes on this machine.
+    Process,
+    /// Somebody else, e.g. Kubernetes.
+    External,
+}
+
+/// How streams are handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handoff {
+    /// By descriptor where the worker shares our network namespace, else by link.
+    Auto,
+    /// By descriptor only.
+    Descriptor,
+    /// By link only.
+    Link,
+}
+
+/// The addresses to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Publishers.
+    pub rtmp: SocketAddr,
+    /// Metrics, health, API.
+    pub http: SocketAddr,
+    /// Workers register here.
+    pub control: SocketAddr,
+    /// Workers fetch streams here.
+    pub link: SocketAddr,
+}
+
+/// What of a stream is kept for an upstream that was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayWindow {
+    /// At most this much time.
+    pub time: Duration,
+    /// At most this many bytes; a power of two.
+    pub bytes: u64,
+}
+
+/// The configuration, good.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where streams go.
+    pub push: Vec<PushTemplate>,
+    /// Where `push` came from, if from a file.
+    pub push_file: Option<PathBuf>,
+    /// Who may publish; `None` is anyone.
+    pub keys: Option<PublishKeys>,
+    /// Where `keys` came from, if from a file.
+    pub keys_file: Option<PathBuf>,
+    /// Addresses.
+    pub listen: Listen,
+    /// Shared with workers.
+    pub secret: Secret,
+    /// Who starts workers.
+    pub fleet: Fleet,
+    /// How streams are handed over.
+    pub handoff: Handoff,
+    /// Streams per worker.
+    pub capacity: u32,
+    /// Worker processes at most.
+    pub max_workers: u32,
+    /// Idle time after which a worker process is stopped.
+    pub cooldown: Duration,
+    /// Longest hold of a publisher.
+    pub hold: Duration,
+    /// How long a lost publisher's upstream sessions are kept.
+    pub grace: Duration,
+    /// What an upstream that was away gets again.
+    pub replay: ReplayWindow,
+    /// How far an upstream may lag.
+    pub upstream_lag: Duration,
+    /// How long live streams may take when we are told to go.
+    pub drain: Duration,
+    /// Bounds on connections.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Judges what was typed.
+    ///
+    /// # Errors
+    /// Every mistake, each with its fix.
+    pub fn meant(typed: &Typed, random: [u8; 32]) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let p = &mut problems;
+        let push = push_urls(typed, p);
+        let keys = value_or_file("PUBLISH_KEYS", shown(&typed.publish_keys), typed.publish_keys_file.as_deref(), p)
+            .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
+
+        let fleet = choice("FLEET", &typed.fleet, &[("process", Fleet::Process), ("external", Fleet::External)], p);
+        let kinds = [("auto", Handoff::Auto), ("descriptor", Handoff::Descriptor), ("link", Handoff::Link)];
+        let handoff = choice("HANDOFF", &typed.handoff, &kinds, p);
+        let listen = addresses(typed, fleet, p);
+        let secret = secret(typed, fleet, &listen, random, p);
+
+        if set(&typed.scaler_listen).is_some() {
+            p.add("SCALER_LISTEN", "KEDA's external scaler is not part of this version: remove the setting");
+        }
+        if fleet == Fleet::External {
+            for (name, value) in [("MAX_WORKERS", &typed.max_workers), ("COOLDOWN", &typed.cooldown)] {
+                if set(value).is_some() {
+                    p.add(name, "is about worker processes that we start; with FLEET=external remove it");
+                }
+            }
+        }
+        let second = Duration::from_secs(1);
+        let settings = Self {
+            push,
+            push_file: file(&typed.push_url_file),
+            keys,
+            keys_file: file(&typed.publish_keys_file),
+            listen,
+            secret,
+            fleet,
+            handoff,
+            capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
+            max_workers: number("MAX_WORKERS", &typed.max_workers, 4, 1, 256, p),
+            cooldown: time("COOLDOWN", &typed.cooldown, "30s", Duration::ZERO, p),
+            hold: time("HOLD_TIMEOUT", &typed.hold_timeout, "120s", second, p),
+            grace: time("GRACE", &typed.grace, "10s", Duration::ZERO, p),
+            replay: replay_window(typed, p),
+            upstream_lag: time("UPSTREAM_LAG", &typed.upstream_lag, "2s", Duration::from_millis(100), p),
+            drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),
+            limits: limits(typed, p),
+        };
+        problems.into_result().map(|()| settings)
+    }
+
+    /// Whether anyone who reaches the RTMP port may publish, from other machines too.
+    pub fn is_open_to_strangers(&self) -> bool {
+        self.keys.is_none() && !self.listen.rtmp.ip().is_loopback()
+    }
+}
+
+/// Parses the push URLs of a text.
+pub(super) fn parse_push(text: &str, setting: &str, problems: &mut Problems) -> Vec<PushTemplate> {
+    PushTemplate::parse_list(text).unwrap_or_else(|errors| {
+        for (number, error) in errors {
+            match number {
+                0 => problems.add(setting, error),
+                number => problems.add(setting, format_args!("URL {number}: {error}")),
+            }
+        }
+        Vec::new()
+    })
+}
+
+fn push_urls(typed: &Typed, problems: &mut Problems) -> Vec<PushTemplate> {
+    let typed_urls: Vec<&str> = typed.push_url.iter().map(|Hidden(text)| text.as_str()).collect();
+    let before = problems.iter().count();
+    match value_or_file("RTMP_PUSH_URL", Some(&typed_urls.join(" ")), typed.push_url_file.as_deref(), problems) {
+        Some(text) => parse_push(&text, "RTMP_PUSH_URL", problems),
+        None => {
+            if problems.iter().count() == before {
+                let text = "is required: where streams are pushed, such as rtmp://a.example/live/{key}";
+                problems.add("RTMP_PUSH_URL", text);
+            }
+            Vec::new()
+        }
+    }
+}
+
+fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
+    let (control, link) = match fleet {
+        Fleet::Process => ("127.0.0.1:6001", "127.0.0.1:6002"),
+        Fleet::External => ("[::]:6001", "[::]:6002"),
+    };
+    let listen = Listen {
+        rtmp: address("RTMP_LISTEN", &typed.rtmp_listen, "[::]:1935", problems),
+        http: address("HTTP_LISTEN", &typed.http_listen, "[::]:8080", problems),
+        control: address("CONTROL_LISTEN", &typed.control_listen, control, problems),
+        link: address("LINK_LISTEN", &typed.link_listen, link, problems),
+    };
+    let all = [
+        ("RTMP_LISTEN", listen.rtmp),
+        ("HTTP_LISTEN", listen.http),
+        ("CONTROL_LISTEN", listen.control),
+        ("LINK_LISTEN", listen.link),
+    ];
+    for (at, (name, one)) in all.iter().enumerate() {
+        for (other_name, other) in &all[..at] {
+            let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+            if one.port() != 0 && one.port() == other.port() && overlap {
+                problems.add(*name, format_args!("has the port of {other_name}, {}: choose another", one.port()));
+            }
+        }
+    }
+    listen
+}
+
+fn secret(typed: &Typed, fleet: Fleet, listen: &Listen, random: [u8; 32], problems: &mut Problems) -> Secret {
+    const MAKE: &str = "make one with `openssl rand -hex 32` and give the same to every worker";
+    let before = problems.iter().count();
+    let file = typed.control_secret_file.as_deref();
+    let given = value_or_file("CONTROL_SECRET", shown(&typed.control_secret), file, problems);
+    let loopback = listen.control.ip().is_loopback() && listen.link.ip().is_loopback();
+    match &given {
+        Some(secret) if !loopback && secret.len() < LEAST_SECRET => {
+            problems.add("CONTROL_SECRET", format_args!("is shorter than {LEAST_SECRET} bytes: {MAKE}"));
+        }
+        None if problems.iter().count() > before => {}
+        None if !loopback => problems.add(
+            "CONTROL_SECRET",
+            format_args!(
+                "is required when control or link listen off loopback (workers get streams and keys there): {MAKE}"
+            ),
+        ),
+        None if fleet == Fleet::External => {
+            problems.add("CONTROL_SECRET", format_args!("is required with FLEET=external: {MAKE}"));
+        }
+        _ => {}
+    }
+    Secret::new(given.unwrap_or_else(|| random.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+fn limits(typed: &Typed, problems: &mut Problems) -> Limits {
+    let default = Limits::default();
+    let mut count = |setting: &str, typed: &Option<String>, default: usize| {
+        let number = number(setting, typed, u32::try_from(default).unwrap_or(u32::MAX), 1, 1_000_000, problems);
+        usize::try_from(number).unwrap_or(default)
+    };
+    Limits {
+        total: count("MAX_CONNECTIONS", &typed.max_connections, default.total),
+        per_address: count("MAX_CONNECTIONS_PER_ADDRESS", &typed.max_connections_per_address, default.per_address),
+        strangers_per_address: count(
+            "MAX_STRANGERS_PER_ADDRESS",
+            &typed.max_strangers_per_address,
+            default.strangers_per_address,
+        ),
+    }
+}
+
+fn replay_window(typed: &Typed, problems: &mut Problems) -> ReplayWindow {
+    let mut window = ReplayWindow { time: Duration::from_secs(4), bytes: 8 << 20 };
+    let text = set(&typed.replay_window).unwrap_or_default();
+    let parts = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty());
+    let (mut times, mut sizes) = (0, 0);
+    for part in parts {
+        if let Ok(time) = parse_duration(part) {
+            window.time = time;
+            times += 1;
+        } else if let Ok(ByteSize(bytes)) = part.parse() {
+            window.bytes = bytes;
+            sizes += 1;
+        } else {
+            let text = format_args!("{part:?} is neither a time nor a size: write 4s, 8MiB or 4s,8MiB");
+            problems.add("REPLAY_WINDOW", text);
+        }
+    }
+    if times > 1 || sizes > 1 {
+        problems.add("REPLAY_WINDOW", "one time and one size at most: write 4s,8MiB");
+    }
+    if window.time > MOST_TIME {
+        problems.add("REPLAY_WINDOW", format_args!("the time is more than {}", show_duration(MOST_TIME)));
+    }
+    if !(LEAST_REPLAY..=MOST_REPLAY).contains(&window.bytes) {
+        let text = format_args!(
+            "the size is {}: from {} (two of the largest messages) to {}",
+            ByteSize(window.bytes),
+            ByteSize(LEAST_REPLAY),
+            ByteSize(MOST_REPLAY)
+        );
+        problems.add("REPLAY_WINDOW", text);
+    }
+    window.bytes = window.bytes.clamp(LEAST_REPLAY, MOST_REPLAY).next_power_of_two();
+    window
+}
+
+/// The text of a setting; empty means not set.
+fn set(value: &Option<String>) -> Option<&str> {
+    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn shown(value: &Option<Hidden>) -> Option<&str> {
+    value.as_ref().map(|Hidden(text)| text.as_str())
+}
+
+fn file(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|path| !path.as_os_str().is_empty())
+}
+
+fn address(setting: &str, typed: &Option<String>, default: &str, problems: &mut Problems) -> SocketAddr {
+    let text = set(typed).unwrap_or(default);
+    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    // `:1935` is how Go programs write it; it means every address.
+    let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
+    SocketAddr::from_str(&whole).unwrap_or_else(|_| {
+        problems.add(setting, format_args!("{text:?} is not an address: write IP:PORT, such as {default}"));
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn choice<T: Copy>(setting: &str, typed: &Option<String>, choices: &[(&str, T)], problems: &mut Problems) -> T {
+    let (_, default) = choices[0];
+    let Some(text) = set(typed) else { return default };
+    if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+        return *value;
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    problems.add(setting, format_args!("{text:?} is not known: write one of {}", names.join(", ")));
+    default
+}
+
+fn number(setting: &str, typed: &Option<String>, default: u32, least: u32, most: u32, problems: &mut Problems) -> u32 {
+    let Some(text) = set(typed) else { return default };
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => number,
+        _ => {
+            problems.add(setting, format_args!("{text:?} is not a whole number from {least} to {most}"));
+            default
+        }
+    }
+}
+
+fn time(setting: &str, typed: &Option<String>, default: &str, least: Duration, problems: &mut Problems) -> Duration {
+    let text = set(typed).unwrap_or(default);
+    match parse_duration(text) {
+        Ok(time) if (least..=MOST_TIME).contains(&time) => time,
+        Ok(_) => {
+            let (least, most) = (show_duration(least), show_duration(MOST_TIME));
+            problems.add(setting, format_args!("{text} is not from {least} to {most}"));
+            parsed(default)
+        }
+        Err(error) => {
+            problems.add(setting, format_args!("{text:?} is {error}"));
+            parsed(default)
+        }
+    }
+}
+
+fn parsed(default: &str) -> Duration {
+    parse_duration(default).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "meant_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+//! Tables of what may be typed.
+
+use clap::Parser;
+
+use super::*;
+
+const URL: &str = "rtmp://a.example/live/{key}";
+const SECRET: &str = "0123456789abcdef";
+
+fn typed(args: &[&str]) -> Typed {
+    let all = ["liveedgecast-activator"].iter().chain(args);
+    Typed::try_parse_from(all).unwrap()
+}
+
+fn meant(args: &[&str]) -> Result<Settings, String> {
+    Settings::meant(&typed(args), [7; 32]).map_err(|problems| problems.to_string())
+}
+
+fn good(args: &[&str]) -> Settings {
+    let args: Vec<&str> = ["--push-url", URL].iter().chain(args).copied().collect();
+    meant(&args).unwrap()
+}
+
+#[test]
+fn a_push_url_alone_is_enough_and_the_rest_are_the_documented_defaults() {
+    let settings = good(&[]);
+    assert_eq!(settings.listen.rtmp, "[::]:1935".parse().unwrap());
+    assert_eq!(settings.listen.http, "[::]:8080".parse().unwrap());
+    assert_eq!(settings.listen.control, "127.0.0.1:6001".parse().unwrap());
+    assert_eq!(settings.listen.link, "127.0.0.1:6002".parse().unwrap());
+    assert_eq!((settings.fleet, settings.handoff), (Fleet::Process, Handoff::Auto));
+    assert_eq!((settings.capacity, settings.max_workers), (50, 4));
+    let seconds = |time: Duration| time.as_secs();
+    assert_eq!((seconds(settings.cooldown), seconds(settings.hold), seconds(settings.grace)), (30, 120, 10));
+    assert_eq!(settings.replay, ReplayWindow { time: Duration::from_secs(4), bytes: 8 << 20 });
+    assert_eq!((seconds(settings.upstream_lag), seconds(settings.drain)), (2, 8));
+    assert_eq!(settings.secret.expose(), "07".repeat(32));
+    assert!(settings.keys.is_none() && settings.is_open_to_strangers());
+    assert!(!good(&["--rtmp-listen", "127.0.0.1:1"]).is_open_to_strangers());
+    assert!(!good(&["--publish-keys", "a"]).is_open_to_strangers());
+}
+
+#[test]
+fn values() {
+    let replay = |text| good(&["--replay-window", text]).replay;
+    assert_eq!(replay("10s").bytes, 8 << 20);
+    assert_eq!(replay("9MiB"), ReplayWindow { time: Duration::from_secs(4), bytes: 16 << 20 });
+    assert_eq!(replay("32MiB, 500ms"), ReplayWindow { time: Duration::from_millis(500), bytes: 32 << 20 });
+    assert_eq!(good(&["--http-listen", ":9"]).listen.http, "[::]:9".parse().unwrap());
+    assert_eq!(good(&["--http-listen", "localhost:9"]).listen.http, "127.0.0.1:9".parse().unwrap());
+    assert_eq!(good(&["--capacity", "", "--grace", " "]).capacity, 50);
+    let external = good(&["--fleet", "external", "--control-secret", SECRET]);
+    assert_eq!(external.listen.control, "[::]:6001".parse().unwrap());
+    assert_eq!(
+        meant(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
+        3
+    );
+    // Port 0 is any port, for all of them at once.
+    let zero = "127.0.0.1:0";
+    good(&["--rtmp-listen", zero, "--http-listen", zero, "--control-listen", zero, "--link-listen", zero]);
+}
+
+/// What was typed, and what the sentence must say.
+const MISTAKES: &[(&[&str], &str)] = &[
+    (&[], "RTMP_PUSH_URL: is required"),
+    (&["--push-url", "http://a/b/c"], "RTMP_PUSH_URL: URL 1: a push URL begins with rtmp://"),
+    (&["--push-url", URL, "--push-url-file", "/x"], "RTMP_PUSH_URL: given both directly and as RTMP_PUSH_URL_FILE"),
+    (&["--push-url-file", "/does/not/exist"], "RTMP_PUSH_URL_FILE: can not read /does/not/exist"),
+    (&["--push-url", URL, "--publish-keys", ","], "PUBLISH_KEYS: the list is empty"),
+    (&["--push-url", URL, "--fleet", "k8s"], "FLEET: \"k8s\" is not known: write one of process, external"),
+    (&["--push-url", URL, "--handoff", "x"], "HANDOFF: \"x\" is not known: write one of auto, descriptor, link"),
+    (&["--push-url", URL, "--rtmp-listen", "1935"], "RTMP_LISTEN: \"1935\" is not an address"),
+    (&["--push-url", URL, "--http-listen", "[::]:1935"], "HTTP_LISTEN: has the port of RTMP_LISTEN, 1935"),
+    (&["--push-url", URL, "--scaler-listen", "[::]:6000"], "SCALER_LISTEN: KEDA's external scaler is not part"),
+    (
+        &["--push-url", URL, "--control-listen", "[::]:6001"],
+        "CONTROL_SECRET: is required when control or link listen off",
+    ),
+    (
+        &["--push-url", URL, "--link-listen", "10.0.0.1:6002"],
+        "CONTROL_SECRET: is required when control or link listen off",
+    ),
+    (&["--push-url", URL, "--fleet", "external"], "CONTROL_SECRET: is required when"),
+    (
+        &["--push-url", URL, "--fleet", "external", "--control-listen", "127.0.0.1:1", "--link-listen", "127.0.0.1:2"],
+        "CONTROL_SECRET: is required with FLEET=external",
+    ),
+    (&["--push-url", URL, "--fleet", "external", "--control-secret", "short"], "CONTROL_SECRET: is shorter than 16"),
+    (
+        &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--max-workers", "3"],
+        "MAX_WORKERS: is about worker processes that we start",
+    ),
+    (&["--push-url", URL, "--capacity", "0"], "CAPACITY: \"0\" is not a whole number from 1 to 10000"),
+    (&["--push-url", URL, "--max-workers", "-1"], "MAX_WORKERS: \"-1\" is not"),
+    (&["--push-url", URL, "--hold-timeout", "120"], "HOLD_TIMEOUT: \"120\" is not a duration"),
+    (&["--push-url", URL, "--hold-timeout", "0s"], "HOLD_TIMEOUT: 0s is not from 1s to 24h"),
+    (&["--push-url", URL, "--grace", "25h"], "GRACE: 25h is not from 0s to 24h"),
+    (&["--push-url", URL, "--replay-window", "1MiB"], "REPLAY_WINDOW: the size is 1MiB: from 8MiB"),
+    (&["--push-url", URL, "--replay-window", "4s,5s"], "REPLAY_WINDOW: one time and one size at most"),
+    (&["--push-url", URL, "--replay-window", "lots"], "REPLAY_WINDOW: \"lots\" is neither"),
+    (&["--push-url", URL, "--max-connections", "no"], "MAX_CONNECTIONS: \"no\" is not a whole number"),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_fix() {
+    for (args, part) in MISTAKES {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        // A value that begins with a dash has to be joined to its flag.
+        let joined: Vec<String> = args.chunks(2).map(|pair| pair.join("=")).collect();
+        let args: Vec<&str> = joined.iter().map(String::as_str).collect();
+        let text = meant(&args).expect_err(part);
+        assert!(text.starts_with("1 mistake in the configuration:"), "{args:?}: {text}");
+        assert!(text.contains(part), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_none_shows_a_key() {
+    let text = meant(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "/S3CRET", "--grace", "x", "--fleet", "y"]);
+    let text = text.unwrap_err();
+    assert!(text.starts_with("4 mistakes in the configuration:"), "{text}");
+    assert!(!text.contains("S3CRET"), "{text}");
+    let typed = typed(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
+    assert!(!format!("{typed:?}").contains("S3CRET"));
+    let settings = good(&["--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
+    assert!(!format!("{settings:?}").contains("S3CRET"));
+}

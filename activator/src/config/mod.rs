@@ -1,0 +1,13 @@
+//! Configuration in two steps. In: flags and environment ([`Typed`]). Out: [`Settings`], known to be good, or every
+//! mistake at once with its fix. Next: `main`, which binds ports only after this.
+//!
+//! What surprised us: compose files and shells pass "nothing" as an empty variable, so empty means not set; and
+//! `--help` of clap prints the values of environment variables, so those that hold keys are hidden from it.
+
+mod meant;
+mod reload;
+mod typed;
+
+pub use meant::{Fleet, Handoff, Listen, ReplayWindow, Settings};
+pub use reload::Reloaded;
+pub use typed::{Hidden, Typed};

@@ -1,0 +1,152 @@
+//! Settings that may change while we run. In: the files of `RTMP_PUSH_URL_FILE` and `PUBLISH_KEYS_FILE`. Out: what
+//! admission asks for each publish. Live streams keep what they have.
+//!
+//! The files are looked at when a publisher comes, not by a timer: an idle activator wakes for nothing. What surprised
+//! us: Kubernetes replaces a mounted secret by swapping a symbolic link, so the file that is followed has another inode
+//! and often an older time; that is why inode, size and time are compared and not "is newer".
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use liveedgecast_common::config::{Problems, PublishKeys, read_file};
+use liveedgecast_common::url::PushTemplate;
+
+use super::meant::{Settings, parse_push};
+
+/// What a file looked like when it was read.
+type Stamp = (u64, u64, u64, i64, i64);
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+}
+
+struct Watched {
+    path: PathBuf,
+    seen: Option<Stamp>,
+}
+
+impl Watched {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), seen: stamp(path) }
+    }
+
+    /// The text, if the file is another than last time.
+    fn changed(&mut self) -> Option<Result<String, String>> {
+        let now = stamp(&self.path);
+        if now == self.seen {
+            return None;
+        }
+        self.seen = now;
+        Some(read_file(&self.path).map_err(|error| error.to_string()))
+    }
+}
+
+/// Push URLs and publish keys as they are now.
+pub struct Reloaded {
+    push: Arc<[PushTemplate]>,
+    keys: Option<Arc<PublishKeys>>,
+    push_file: Option<Watched>,
+    keys_file: Option<Watched>,
+}
+
+impl Reloaded {
+    /// Starts from the settings.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            push: settings.push.clone().into(),
+            keys: settings.keys.clone().map(Arc::new),
+            push_file: settings.push_file.as_deref().map(Watched::new),
+            keys_file: settings.keys_file.as_deref().map(Watched::new),
+        }
+    }
+
+    /// Reads again what has changed. What cannot be used is logged, and the last good value stays.
+    pub fn refresh(&mut self) {
+        if let Some(text) = self.push_file.as_mut().and_then(Watched::changed) {
+            let mut problems = Problems::new();
+            let text = problems.check("RTMP_PUSH_URL_FILE", text);
+            let push = text.map(|text| parse_push(&text, "RTMP_PUSH_URL_FILE", &mut problems)).unwrap_or_default();
+            match problems.into_result() {
+                Ok(()) => {
+                    tracing::info!(urls = push.len(), "push URLs read again; they count from the next publisher on");
+                    self.push = push.into();
+                }
+                Err(problems) => tracing::error!(%problems, "push URLs not taken over, the last ones stay"),
+            }
+        }
+        match self.keys_file.as_mut().and_then(Watched::changed) {
+            None => {}
+            Some(Ok(text)) => match PublishKeys::parse(&text) {
+                Ok(keys) => {
+                    tracing::info!(keys = keys.len(), "publish keys read again");
+                    self.keys = Some(Arc::new(keys));
+                }
+                Err(error) => tracing::error!(%error, "PUBLISH_KEYS_FILE not taken over, the last keys stay"),
+            },
+            Some(Err(error)) => tracing::error!(error, "PUBLISH_KEYS_FILE not taken over, the last keys stay"),
+        }
+    }
+
+    /// Where streams go.
+    pub fn push(&self) -> &Arc<[PushTemplate]> {
+        &self.push
+    }
+
+    /// Who may publish; `None` is anyone.
+    pub fn keys(&self) -> Option<&Arc<PublishKeys>> {
+        self.keys.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::Typed;
+
+    fn hosts(reloaded: &Reloaded) -> String {
+        reloaded.push().iter().map(|url| url.to_string()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_changed_file_counts_from_the_next_publisher_and_a_wrong_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (urls, keys) = (dir.path().join("urls"), dir.path().join("keys"));
+        fs::write(&urls, "rtmp://one/live/{key}").unwrap();
+        fs::write(&keys, "alpha").unwrap();
+        let typed = Typed::try_parse_from([
+            "x",
+            "--push-url-file",
+            urls.to_str().unwrap(),
+            "--publish-keys-file",
+            keys.to_str().unwrap(),
+        ]);
+        let settings = Settings::meant(&typed.unwrap(), [0; 32]).unwrap();
+        let mut reloaded = Reloaded::new(&settings);
+        reloaded.refresh();
+        assert_eq!(hosts(&reloaded), "rtmp://one:1935/live/…");
+
+        fs::write(&urls, "rtmp://two/live/{key} rtmps://three/live/{key}").unwrap();
+        fs::write(&keys, "alpha beta").unwrap();
+        reloaded.refresh();
+        assert_eq!(hosts(&reloaded), "rtmp://two:1935/live/… rtmps://three:443/live/…");
+        assert_eq!(reloaded.keys().unwrap().len(), 2);
+
+        fs::write(&urls, "nonsense").unwrap();
+        fs::remove_file(&keys).unwrap();
+        reloaded.refresh();
+        assert_eq!(hosts(&reloaded), "rtmp://two:1935/live/… rtmps://three:443/live/…");
+        assert_eq!(reloaded.keys().unwrap().len(), 2);
+
+        // Swapped by rename, as a mounted secret is.
+        let next = dir.path().join("next");
+        fs::write(&next, "rtmp://four/live/{key}").unwrap();
+        fs::rename(&next, &urls).unwrap();
+        reloaded.refresh();
+        assert_eq!(hosts(&reloaded), "rtmp://four:1935/live/…");
+    }
+}

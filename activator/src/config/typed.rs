@@ -1,0 +1,111 @@
+//! The configuration as people type it. In: flags, environment. Out: text, not judged yet. Next: `meant`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use liveedgecast_common::runtime::LogArgs;
+
+/// Takes RTMP publishers, holds them, wakes workers and hands the streams over.
+///
+/// Every setting is a flag and an environment variable. RTMP_PUSH_URL alone is enough to start.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "liveedgecast-activator", version, max_term_width = 120)]
+pub struct Typed {
+    /// Where streams are pushed: one or several rtmp:// or rtmps:// URLs, separated by white space; {app} and {key} in
+    /// them are replaced by the publisher's (required)
+    #[arg(long, env = "RTMP_PUSH_URL", value_name = "URLS", hide_env_values = true)]
+    pub push_url: Vec<Hidden>,
+    /// A file with the push URLs instead; read again when it changes
+    #[arg(long, env = "RTMP_PUSH_URL_FILE", value_name = "PATH")]
+    pub push_url_file: Option<PathBuf>,
+    /// Who may publish: keys, or app/key, separated by commas or white space [default: anyone]
+    #[arg(long, env = "PUBLISH_KEYS", value_name = "KEYS", hide_env_values = true)]
+    pub publish_keys: Option<Hidden>,
+    /// A file with the publish keys instead, one or more a line, # begins a comment; read again when it changes
+    #[arg(long, env = "PUBLISH_KEYS_FILE", value_name = "PATH")]
+    pub publish_keys_file: Option<PathBuf>,
+
+    /// Where publishers connect [default: [::]:1935]
+    #[arg(long, env = "RTMP_LISTEN", value_name = "ADDRESS")]
+    pub rtmp_listen: Option<String>,
+    /// /metrics, /healthz, /readyz, /api/v1/… [default: [::]:8080]
+    #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+    /// Where workers register [default: 127.0.0.1:6001; [::]:6001 with --fleet external]
+    #[arg(long, env = "CONTROL_LISTEN", value_name = "ADDRESS")]
+    pub control_listen: Option<String>,
+    /// Where workers fetch streams [default: 127.0.0.1:6002; [::]:6002 with --fleet external]
+    #[arg(long, env = "LINK_LISTEN", value_name = "ADDRESS")]
+    pub link_listen: Option<String>,
+    #[arg(long, env = "SCALER_LISTEN", value_name = "ADDRESS", hide = true)]
+    #[expect(missing_docs, reason = "refused with a sentence: not part of this version")]
+    pub scaler_listen: Option<String>,
+    /// The secret that workers share with us [default: a random one for the process fleet; required off loopback]
+    #[arg(long, env = "CONTROL_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub control_secret: Option<Hidden>,
+    /// A file with the control secret instead
+    #[arg(long, env = "CONTROL_SECRET_FILE", value_name = "PATH")]
+    pub control_secret_file: Option<PathBuf>,
+
+    /// Who starts workers: process (we do, on this machine) or external [default: process]
+    #[arg(long, env = "FLEET", value_name = "KIND")]
+    pub fleet: Option<String>,
+    /// How to hand a stream over: auto, descriptor (same host only) or link [default: auto]
+    #[arg(long, env = "HANDOFF", value_name = "KIND")]
+    pub handoff: Option<String>,
+    /// Streams per worker [default: 50]
+    #[arg(long, env = "CAPACITY", value_name = "STREAMS")]
+    pub capacity: Option<String>,
+    /// Workers at most; process fleet [default: 4]
+    #[arg(long, env = "MAX_WORKERS", value_name = "WORKERS")]
+    pub max_workers: Option<String>,
+    /// Workers stop after being idle for this long; process fleet [default: 30s]
+    #[arg(long, env = "COOLDOWN", value_name = "TIME")]
+    pub cooldown: Option<String>,
+    /// A publisher is held for this long at most [default: 120s]
+    #[arg(long, env = "HOLD_TIMEOUT", value_name = "TIME")]
+    pub hold_timeout: Option<String>,
+    /// Upstream sessions are kept for this long when a publisher is lost [default: 10s]
+    #[arg(long, env = "GRACE", value_name = "TIME")]
+    pub grace: Option<String>,
+    /// What an upstream that was away gets again: a time, a size (rounded up to a power of two), or both
+    /// [default: 4s,8MiB]
+    #[arg(long, env = "REPLAY_WINDOW", value_name = "TIME,SIZE")]
+    pub replay_window: Option<String>,
+    /// How far an upstream may lag before it jumps to a keyframe [default: 2s]
+    #[arg(long, env = "UPSTREAM_LAG", value_name = "TIME")]
+    pub upstream_lag: Option<String>,
+    /// How long we wait for live streams when told to go [default: 8s]
+    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "TIME")]
+    pub drain_timeout: Option<String>,
+
+    /// Publishers' connections at most [default: 16384]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<String>,
+    /// Of one address (IPv6: of one /64) at most [default: 4096]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
+    pub max_connections_per_address: Option<String>,
+    /// Of one address at most that were not admitted yet [default: 512]
+    #[arg(long, env = "MAX_STRANGERS_PER_ADDRESS", value_name = "COUNT")]
+    pub max_strangers_per_address: Option<String>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub log: LogArgs,
+}
+
+/// Text that may hold a key: not shown by `Debug`.
+#[derive(Clone, Default)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl From<&str> for Hidden {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
