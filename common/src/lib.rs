@@ -12,5 +12,6 @@ pub mod http;
 pub mod key;
 pub mod listen;
 pub mod proof;
+pub mod rtmp;
 pub mod runtime;
 pub mod url;

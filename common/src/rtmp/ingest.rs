@@ -1,0 +1,195 @@
+//! The scanner plus assembly of the messages that a session must read. Bytes of a connection come in; control messages and commands go
+//! out whole, to [`super::server`] or [`super::client`]; media goes out as the scanner's events, its payload left where it is, to the
+//! stream ring or, while a publisher is held, as the sign to stop reading.
+//!
+//! What surprised us: a snapshot at a keyframe is a state of the past (before the chunk that began it), and a command that was open then
+//! may be complete now. Its bytes of that time are kept until the next message begins, so that the state is exact and costs a copy
+//! only for commands that are interleaved with media.
+
+use serde::{Deserialize, Serialize};
+
+use super::chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
+use super::limits::MAX_ASSEMBLY;
+use super::{MessageHeader, is_media};
+
+/// What has been found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ingested {
+    /// A message that is not media, whole: [`super::is_media`] is false for it.
+    Message {
+        /// Its header.
+        header: MessageHeader,
+        /// `header.length` bytes.
+        payload: Vec<u8>,
+    },
+    /// Audio, video, data or an aggregate.
+    Media(Scanned),
+}
+
+/// A message that is being assembled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Partial {
+    header: MessageHeader,
+    payload: Vec<u8>,
+}
+
+/// Everything an [`Ingest`] knows, as data: a part of every snapshot. Comes back through [`Ingest::restore`], which trusts nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestState {
+    scanner: ScannerState,
+    partials: Vec<Partial>,
+}
+
+impl IngestState {
+    /// Position of the next byte, counted from the start of the connection.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.scanner.position()
+    }
+
+    /// Incomplete messages, media included.
+    #[must_use]
+    pub fn open_messages(&self) -> usize {
+        self.scanner.open_messages()
+    }
+}
+
+/// Reads what a peer sends after the handshake.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    scanner: ChunkScanner,
+    /// Each belongs to an open message; so there are at most as many as chunk streams. Empty nearly always.
+    partials: Vec<Partial>,
+    /// Sum of the partial payloads.
+    assembling: usize,
+    /// Partials that were there at the last `Begin` and have been completed or aborted since.
+    gone: Vec<Partial>,
+}
+
+impl Ingest {
+    /// An ingest whose first byte has this position in the connection.
+    #[must_use]
+    pub fn new(position: u64) -> Self {
+        Self { scanner: ChunkScanner::new(position), partials: Vec::new(), assembling: 0, gone: Vec::new() }
+    }
+
+    /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
+    ///
+    /// # Errors
+    /// [`ChunkError::State`] says what is wrong with it.
+    pub fn restore(state: &IngestState) -> Result<Self, ChunkError> {
+        let scanner = ChunkScanner::restore(&state.scanner)?;
+        let assembled: Vec<_> = state.scanner.open().filter(|(header, _)| !is_media(header.type_id)).collect();
+        for (header, received) in &assembled {
+            let fits = |partial: &&Partial| partial.header == *header && partial.payload.len() == *received as usize;
+            if state.partials.iter().filter(fits).count() != 1 {
+                return Err(ChunkError::State("payload of an open message"));
+            }
+        }
+        if state.partials.len() != assembled.len() {
+            return Err(ChunkError::State("payload of no open message"));
+        }
+        let assembling = state.partials.iter().map(|partial| partial.payload.len()).sum();
+        if assembling > MAX_ASSEMBLY {
+            return Err(ChunkError::TooMuchAssembly);
+        }
+        Ok(Self { scanner, partials: state.partials.clone(), assembling, gone: Vec::new() })
+    }
+
+    /// Position of the next byte to be given.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.scanner.position()
+    }
+
+    /// The peer's current chunk size.
+    #[must_use]
+    pub fn chunk_size(&self) -> u32 {
+        self.scanner.chunk_size()
+    }
+
+    /// The state between any two calls of [`Self::next`].
+    #[must_use]
+    pub fn state(&self) -> IngestState {
+        IngestState { scanner: self.scanner.state(), partials: self.partials.clone() }
+    }
+
+    /// The state as of the first byte of the chunk that began the last message, media or not; before any, as of the start.
+    #[must_use]
+    pub fn state_before_chunk(&self) -> IngestState {
+        let scanner = self.scanner.state_before_chunk();
+        let mut partials = Vec::new();
+        for (header, received) in scanner.open() {
+            let known = self.gone.iter().chain(&self.partials).find(|partial| partial.header == header);
+            if let Some(partial) = known {
+                let payload = partial.payload[..partial.payload.len().min(received as usize)].to_vec();
+                partials.push(Partial { header, payload });
+            }
+        }
+        IngestState { scanner, partials }
+    }
+
+    /// Messages begun and not complete, media included.
+    #[must_use]
+    pub fn open_messages(&self) -> usize {
+        self.scanner.open_messages()
+    }
+
+    /// Finds the next thing in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
+    /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
+    ///
+    /// # Errors
+    /// The peer broke the protocol or a limit; the connection is of no further use.
+    pub fn next(&mut self, input: &[u8]) -> Result<Option<Ingested>, ChunkError> {
+        let start = self.scanner.position();
+        loop {
+            let used = (self.scanner.position() - start) as usize;
+            let Some(scanned) = self.scanner.scan(&input[used..])? else { return Ok(None) };
+            match scanned {
+                Scanned::Begin { header, .. } => {
+                    self.gone.clear();
+                    if is_media(header.type_id) {
+                        return Ok(Some(Ingested::Media(scanned)));
+                    }
+                    self.partials.push(Partial { header, payload: Vec::new() });
+                }
+                Scanned::Payload { csid, at, len, last } => {
+                    let Some(index) = self.partial(csid) else { return Ok(Some(Ingested::Media(scanned))) };
+                    let from = (at - start) as usize;
+                    self.assembling += len as usize;
+                    if self.assembling > MAX_ASSEMBLY {
+                        return Err(ChunkError::TooMuchAssembly);
+                    }
+                    self.partials[index].payload.extend_from_slice(&input[from..from + len as usize]);
+                    if last {
+                        let Partial { header, payload } = self.remove(index);
+                        return Ok(Some(Ingested::Message { header, payload }));
+                    }
+                }
+                Scanned::Aborted { csid, .. } => match self.partial(csid) {
+                    Some(index) => drop(self.remove(index)),
+                    None => return Ok(Some(Ingested::Media(scanned))),
+                },
+            }
+        }
+    }
+
+    fn partial(&self, csid: u32) -> Option<usize> {
+        self.partials.iter().position(|partial| partial.header.csid == csid)
+    }
+
+    /// Takes a partial out; one that was open at the last `Begin` is kept as it was then.
+    fn remove(&mut self, index: usize) -> Partial {
+        let partial = self.partials.swap_remove(index);
+        self.assembling -= partial.payload.len();
+        let before = self.scanner.before_chunk().open().find(|(header, _)| *header == partial.header);
+        if let Some((header, received)) = before {
+            self.gone.push(Partial { header, payload: partial.payload[..received as usize].to_vec() });
+        }
+        partial
+    }
+}
+
+#[cfg(test)]
+#[path = "ingest_tests.rs"]
+mod tests;
