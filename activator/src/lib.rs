@@ -19,4 +19,6 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod admission;
 pub mod config;
+pub mod drain;

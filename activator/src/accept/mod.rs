@@ -10,6 +10,7 @@ mod limits;
 mod socket;
 mod task;
 
+pub(crate) use limits::bucket;
 pub use limits::{Doorman, Limits, Permit, TurnedAway};
 pub use socket::client_of;
 pub use task::{Accepted, Observe, run};

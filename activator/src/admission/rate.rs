@@ -1,0 +1,86 @@
+//! How often an address may do something: a bucket of tokens per address, in bounded memory. Pure.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::accept::bucket;
+
+/// Addresses remembered at once, some 50 bytes each. Who finds the table full shares one bucket with everybody else who
+/// does: a botnet cannot grow it, and cannot lock out those who are in it.
+const MAX_ADDRESSES: usize = 8_192;
+
+/// One kind of thing that is limited.
+#[derive(Debug)]
+pub struct Rate {
+    burst: u32,
+    every: Duration,
+    /// When each address's bucket is full again (GCRA's "theoretical arrival time").
+    full_at: HashMap<IpAddr, Instant>,
+    everyone_else: Option<Instant>,
+}
+
+impl Rate {
+    /// `burst` at once, and one more after each `every`.
+    pub fn new(burst: u32, every: Duration) -> Self {
+        Self { burst, every, full_at: HashMap::new(), everyone_else: None }
+    }
+
+    /// Takes a token of this address; false when there is none.
+    pub fn take(&mut self, now: Instant, address: IpAddr) -> bool {
+        let key = bucket(address);
+        if self.full_at.len() >= MAX_ADDRESSES && !self.full_at.contains_key(&key) {
+            self.full_at.retain(|_, full_at| *full_at > now);
+        }
+        let room = self.full_at.len() < MAX_ADDRESSES || self.full_at.contains_key(&key);
+        let known = if room { self.full_at.get(&key).copied() } else { self.everyone_else };
+        let full_at = known.map_or(now, |at| at.max(now)) + self.every;
+        if full_at - now > self.every * self.burst {
+            return false;
+        }
+        if room {
+            self.full_at.insert(key, full_at);
+        } else {
+            self.everyone_else = Some(full_at);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn v4(n: u32) -> IpAddr {
+        IpAddr::V4(n.into())
+    }
+
+    #[test]
+    fn a_burst_then_the_rate_and_each_address_for_itself() {
+        let (mut rate, start) = (Rate::new(3, Duration::from_secs(10)), origin());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let taken = [0, 0, 0, 0, 9, 10, 10, 20].map(|t| rate.take(at(t), v4(1)));
+        assert_eq!(taken, [true, true, true, false, false, true, false, true]);
+        assert!(rate.take(at(20), v4(2)));
+        // After a long silence the burst is back and no more than the burst.
+        assert_eq!([0; 4].map(|_| rate.take(at(1000), v4(1))), [true, true, true, false]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_rest_share_a_bucket() {
+        let (mut rate, start) = (Rate::new(2, Duration::from_secs(1)), origin());
+        for n in 0..MAX_ADDRESSES as u32 {
+            assert!(rate.take(start, v4(n)));
+        }
+        assert_eq!([9_000_001, 9_000_002, 9_000_003].map(|n| rate.take(start, v4(n))), [true, true, false]);
+        assert!(rate.take(start, v4(5)), "who is in the table keeps its own bucket");
+        let later = start + Duration::from_secs(3);
+        assert!(rate.take(later, v4(9_000_003)), "buckets that are full again are forgotten");
+        assert!(rate.full_at.len() < 10);
+    }
+}
