@@ -1,1 +1,184 @@
-//! Tests of [`super`].
+//! Tests of [`super`]: the scanner's table again, with small messages assembled; saved states, also of the past; limits.
+
+use super::*;
+use crate::rtmp::type_id;
+
+#[path = "../../tests/tables/chunk.rs"]
+mod table;
+
+use table::{End, Message, Row, bytes, fmt0, fmt3, rows};
+
+/// Small messages whole, and the bytes of media per message.
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    small: Vec<Message>,
+    media: Vec<Message>,
+    open: Vec<Message>,
+    error: Option<ChunkError>,
+}
+
+impl Heard {
+    fn take(&mut self, ingested: Ingested, stream: &[u8]) {
+        match ingested {
+            Ingested::Message { header, payload } => {
+                assert!(!is_media(header.type_id));
+                assert_eq!(payload.len(), header.length as usize);
+                self.small.push((header.csid, header.timestamp, header.type_id, header.stream_id, payload));
+            }
+            Ingested::Media(Scanned::Begin { header, .. }) => {
+                assert!(is_media(header.type_id));
+                self.open.push((header.csid, header.timestamp, header.type_id, header.stream_id, Vec::new()));
+            }
+            Ingested::Media(Scanned::Payload { csid, at, len, last }) => {
+                let index = self.open.iter().position(|open| open.0 == csid).unwrap();
+                self.open[index].4.extend_from_slice(&stream[at as usize..][..len as usize]);
+                if last {
+                    self.media.push(self.open.remove(index));
+                }
+            }
+            Ingested::Media(Scanned::Aborted { csid, .. }) => self.open.retain(|open| open.0 != csid),
+        }
+    }
+
+    fn feed(&mut self, ingest: &mut Ingest, stream: &[u8], end: usize) {
+        while self.error.is_none() {
+            match ingest.next(&stream[ingest.position() as usize..end]) {
+                Ok(Some(ingested)) => self.take(ingested, stream),
+                Ok(None) => return,
+                Err(error) => self.error = Some(error),
+            }
+        }
+    }
+}
+
+fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Heard, Ingest) {
+    let mut ingest = Ingest::new(0);
+    let mut heard = Heard::default();
+    for end in ends {
+        heard.feed(&mut ingest, stream, end);
+    }
+    (heard, ingest)
+}
+
+#[test]
+fn every_row_is_read_as_it_says() {
+    for Row { name, bytes, messages, end, .. } in rows() {
+        let (heard, ingest) = hear(&bytes, [bytes.len()]);
+        let (media, small): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| is_media(message.2));
+        assert_eq!(heard.small, small, "{name}");
+        assert_eq!(heard.media, media, "{name}");
+        match end {
+            End::Refused(why) => assert!(heard.error.unwrap().to_string().contains(why), "{name}"),
+            End::Clean => assert_eq!((heard.error, ingest.open_messages()), (None, 0), "{name}"),
+            End::Open(count) => assert_eq!((heard.error, ingest.open_messages()), (None, count), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn every_split_point_gives_the_same_also_through_a_saved_state() {
+    for Row { name, bytes, .. } in rows() {
+        let (whole, at_once) = hear(&bytes, [bytes.len()]);
+        for split in 0..=bytes.len().min(1200) {
+            let (mut heard, ingest) = hear(&bytes, [split]);
+            let saved = postcard::to_stdvec(&ingest.state()).unwrap();
+            let mut restored = Ingest::restore(&postcard::from_bytes(&saved).unwrap()).unwrap();
+            heard.feed(&mut restored, &bytes, bytes.len());
+            assert_eq!(heard, whole, "{name} at {split}");
+            if whole.error.is_none() {
+                assert_eq!(restored.state(), at_once.state(), "{name} at {split}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_state_before_a_chunk_is_what_the_state_was_there() {
+    for Row { name, bytes, .. } in rows() {
+        let mut ingest = Ingest::new(0);
+        loop {
+            let before = ingest.state_before_chunk();
+            // A fresh one, stopped where the last message begins, saw the same; headers are whole there.
+            let (heard, there) = hear(&bytes, [before.position() as usize]);
+            if heard.error.is_none() && before.position() > 0 {
+                assert_eq!(there.position(), before.position(), "{name}");
+                let mut replaced = there.state();
+                // A header in the middle of a message has aborted it by the time the new message begins.
+                if let Ok(Some(Ingested::Media(Scanned::Aborted { .. }))) =
+                    there.clone().next(&bytes[there.position() as usize..])
+                {
+                    let mut there = there.clone();
+                    there.next(&bytes[before.position() as usize..]).unwrap();
+                    replaced = there.state();
+                }
+                assert_eq!(before, replaced, "{name}");
+                assert!(Ingest::restore(&before).is_ok(), "{name}");
+            }
+            match ingest.next(&bytes[ingest.position() as usize..]) {
+                Ok(Some(_)) => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+#[test]
+fn a_command_completed_within_a_keyframe_is_still_open_in_the_state_before_it() {
+    let stream = [
+        &fmt0(3, 0, 130, 20, 0)[..],
+        &bytes(130)[..128],
+        &fmt0(6, 20, 200, 9, 1),
+        &bytes(200)[..128],
+        &fmt3(3),
+        &bytes(130)[128..],
+    ]
+    .concat();
+    let (heard, ingest) = hear(&stream, [stream.len()]);
+    assert_eq!(heard.small.len(), 1);
+    let before = ingest.state_before_chunk();
+    assert_eq!(before.open_messages(), 1);
+    let mut again = Ingest::restore(&before).unwrap();
+    let mut repeated = Heard::default();
+    repeated.feed(&mut again, &stream, stream.len());
+    assert_eq!(repeated.small, heard.small);
+}
+
+#[test]
+fn commands_that_never_end_may_hold_so_much_together_and_no_more() {
+    let part = |csid| [fmt0(csid, 0, 64 << 10, 20, 0), vec![0; 60_000]].concat();
+    let stream = [table::set_chunk_size(60_000), part(3), part(4), part(5)].concat();
+    let (heard, ingest) = hear(&stream, [stream.len()]);
+    assert_eq!(heard.error, Some(ChunkError::TooMuchAssembly));
+    assert!(ingest.partials.iter().map(|partial| partial.payload.capacity()).sum::<usize>() < 4 * MAX_ASSEMBLY);
+}
+
+#[test]
+fn a_claimed_length_takes_no_memory() {
+    let stream: Vec<u8> = (2..66).flat_map(|csid| [fmt0(csid, 0, 64 << 10, 20, 0), bytes(128)].concat()).collect();
+    let (_, ingest) = hear(&stream, [stream.len()]);
+    assert!(ingest.partials.iter().map(|partial| partial.payload.capacity()).sum::<usize>() <= 64 * 256);
+}
+
+#[test]
+fn states_that_no_ingest_was_in_are_refused() {
+    let stream = [fmt0(3, 0, 200, type_id::COMMAND_AMF0, 0), bytes(128)].concat();
+    let (_, ingest) = hear(&stream, [stream.len()]);
+    let good = ingest.state();
+    assert!(Ingest::restore(&good).is_ok());
+
+    let table: &[(&str, fn(&mut IngestState))] = &[
+        ("payload of an open message", |state| state.partials.clear()),
+        ("payload of an open message", |state| state.partials[0].payload.push(0)),
+        ("payload of an open message", |state| state.partials[0].header.csid = 9),
+        ("payload of an open message", |state| state.partials.push(state.partials[0].clone())),
+        ("payload of no open message", |state| {
+            let header = MessageHeader { csid: 9, ..state.partials[0].header };
+            state.partials.push(Partial { header, payload: vec![0; 128] });
+        }),
+    ];
+    for (why, spoil) in table {
+        let mut state = good.clone();
+        spoil(&mut state);
+        assert_eq!(Ingest::restore(&state).map(|_| ()), Err(ChunkError::State(why)));
+    }
+}
