@@ -1,1 +1,2 @@
 //! LiveEdgeCast worker.
+pub mod register;

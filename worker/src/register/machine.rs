@@ -1,0 +1,617 @@
+//! The rules of registration: whom to dial and when, what to tell, which offers to take.
+//!
+//! In: addresses, ends of calls, what activators say, what the engine serves. Out: what the shell does. Next room:
+//! `receive`, with an offer that was taken.
+//!
+//! ```text
+//!             Resolved                      connected           Welcome
+//!  (unknown) ─────────▶ Dialing ───────────────────▶ Greeted ─────────────▶ Joined
+//!                        ▲  │ lost                     │ lost, no Welcome     │ lost, hung up
+//!                        │  ▼                          │ within 5 s           │
+//!                       Waiting ◀──────────────────────┴──────────────────────┘
+//!                        │
+//!                        └─ the address is no longer resolved: forgotten
+//!  Greeted ─▶ Alias      the activator that answered is joined already through another address (localhost is two)
+//! ```
+//! One such picture per address. Surprises: a name in DNS may vanish while its activator works, so a joined link is never
+//! ended for that; and an activator that replaces a worker's older call by a newer one would make two addresses of one
+//! activator take turns for ever, hence `Alias`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::declined::Reason;
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::{Declined, Goodbye, Hello, Load, Offer, Session, Welcome};
+
+/// Attempts that follow each other in [`FIRST_DELAY`]: one second in which an activator that starts together with us is
+/// found at once. A SYN that got lost would be repeated only after that second.
+const EAGER_ATTEMPTS: u32 = 10;
+/// Between two of the first attempts, and how long each of them waits for the connection.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Between two attempts at most: what an activator that comes back costs at most in waiting.
+const MOST_DELAY: Duration = Duration::from_secs(2);
+/// After a refused proof: the secret will not become right by asking often.
+const REFUSED_DELAY: Duration = Duration::from_secs(10);
+/// From the connection to Welcome. A call that hangs longer is given up.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// The load is repeated this often while anything is served (DESIGN 4.3): the activator tells a hung worker by its silence.
+const LOAD_INTERVAL: Duration = Duration::from_millis(500);
+/// Counters of sessions are repeated this often; their states are told at once.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two questions for the activator's addresses while one is joined.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while none is: the name may have appeared just now.
+const RESOLVE_EAGERLY: Duration = Duration::from_millis(500);
+/// Addresses of one name at most: a site has a few activators; a wrong name must not make us dial the world.
+const MAX_ADDRESSES: usize = 64;
+/// A worker that was started by an activator and has had none for this long has no reason to be.
+const ORPHANED_AFTER: Duration = Duration::from_secs(5);
+/// After this many failures in a row of an address, its aliases are tried.
+const ALIAS_PATIENCE: u32 = 5;
+/// Bytes of an offer's token.
+pub const TOKEN_BYTES: usize = 16;
+
+/// Which offers fit this worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handoff {
+    /// Whatever the activator finds best.
+    #[default]
+    Auto,
+    /// The publisher's own socket, or nothing.
+    Descriptor,
+    /// Frames over TCP, even on one host.
+    Link,
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name; unique among the workers of its activators.
+    pub name: String,
+    /// Streams at most.
+    pub capacity: u32,
+    /// The host's network namespace; empty when it cannot be told.
+    pub network: String,
+    /// Where its metrics are; 0 for nowhere.
+    pub http_port: u16,
+    /// Its process id.
+    pub pid: u32,
+    /// Which offers fit.
+    pub handoff: Handoff,
+    /// Whether it ends by itself when it has no activator and serves nothing.
+    pub exit_when_orphaned: bool,
+}
+
+/// One attempt to join, from its first SYN to its end. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Why a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// Nobody there, or the connection broke.
+    Broken,
+    /// The activator did not accept the proof.
+    Refused,
+}
+
+/// What the shell tells the machine.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Every address of the activator's name.
+    Resolved(Vec<SocketAddr>),
+    /// The name could not be resolved just now.
+    Unresolved,
+    /// The call is open: it can be spoken into.
+    Connected(LinkId),
+    /// The activator spoke.
+    Said(LinkId, ActivatorSay),
+    /// The call has ended, or never came about.
+    Ended(LinkId, LinkEnd),
+    /// What the engine serves now: all of it.
+    Sessions(Vec<Session>),
+    /// A taken offer ended well: the engine has the stream.
+    Taken(String),
+    /// A taken offer could not be fetched.
+    NotTaken(LinkId, String, u64),
+    /// From now on nothing more is taken.
+    Drain,
+    /// Say goodbye and end all calls.
+    Leave,
+}
+
+/// What the machine asks of the shell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Ask for the addresses.
+    Resolve,
+    /// Open a call.
+    Dial {
+        /// What events are to be reported for.
+        link: LinkId,
+        /// Where to.
+        address: SocketAddr,
+        /// How long the connection may take.
+        patience: Duration,
+    },
+    /// Say this in the call.
+    Say(LinkId, WorkerSay),
+    /// End the call; nothing more is reported for it. What was said before is still sent.
+    Hangup(LinkId),
+    /// Fetch the stream and answer with [`Input::Taken`] or [`Input::NotTaken`].
+    Take {
+        /// Who offered.
+        link: LinkId,
+        /// Where the activator was dialed.
+        address: SocketAddr,
+        /// What it said of itself.
+        welcome: Welcome,
+        /// The offer.
+        offer: Offer,
+    },
+    /// End a stream.
+    Kick {
+        /// Which.
+        stream_id: String,
+        /// For the log and the publisher.
+        reason: String,
+    },
+    /// There is no activator any more and nothing to do.
+    Orphaned,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Waiting { until: Instant },
+    Dialing,
+    Greeted { until: Instant },
+    Joined { welcome: Welcome, cordoned: bool },
+    Alias { of: SocketAddr },
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    id: LinkId,
+    state: State,
+    failures: u32,
+}
+
+/// See the picture above.
+#[derive(Debug)]
+pub struct Register {
+    settings: Settings,
+    links: BTreeMap<SocketAddr, Link>,
+    resolved: BTreeSet<SocketAddr>,
+    resolve_at: Option<Instant>,
+    next_id: u64,
+    /// What activators were told last, by stream.
+    sessions: BTreeMap<String, Session>,
+    /// Offers taken that the engine does not list yet, by stream.
+    taking: BTreeMap<String, u64>,
+    told: (u32, bool),
+    load_at: Instant,
+    counters_at: Instant,
+    draining: bool,
+    left: bool,
+    /// Since when no activator is joined.
+    alone_since: Option<Instant>,
+    outputs: VecDeque<Output>,
+}
+
+impl Register {
+    /// Begins by asking for addresses.
+    #[must_use]
+    pub fn new(now: Instant, settings: Settings) -> Self {
+        Self {
+            settings,
+            links: BTreeMap::new(),
+            resolved: BTreeSet::new(),
+            resolve_at: Some(now + RESOLVE_EAGERLY),
+            next_id: 0,
+            sessions: BTreeMap::new(),
+            taking: BTreeMap::new(),
+            told: (0, false),
+            load_at: now,
+            counters_at: now,
+            draining: false,
+            left: false,
+            alone_since: Some(now),
+            outputs: VecDeque::from([Output::Resolve]),
+        }
+    }
+
+    /// Streams that count against the capacity: served or being fetched.
+    #[must_use]
+    pub fn streams(&self) -> u32 {
+        let fetched = self.taking.keys().filter(|id| !self.sessions.contains_key(*id)).count();
+        u32::try_from(self.sessions.len() + fetched).unwrap_or(u32::MAX)
+    }
+
+    /// Activators that know us.
+    #[must_use]
+    pub fn joined(&self) -> usize {
+        self.links.values().filter(|link| matches!(link.state, State::Joined { .. })).count()
+    }
+
+    /// Takes one input; drain [`Self::poll_output`] afterwards.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Resolved(addresses) => self.resolved(now, addresses),
+            Input::Unresolved => self.resolve_later(now),
+            Input::Connected(link) => self.connected(now, link),
+            Input::Said(link, say) => self.said(now, link, say),
+            Input::Ended(link, end) => self.ended(now, link, end),
+            Input::Sessions(sessions) => self.sessions(now, sessions),
+            Input::Taken(stream_id) => {
+                self.taking.remove(&stream_id);
+            }
+            Input::NotTaken(link, stream_id, epoch) => {
+                // A newer offer of the same stream may be on its way by now.
+                if self.taking.get(&stream_id) == Some(&epoch) {
+                    self.taking.remove(&stream_id);
+                }
+                self.decline(link, stream_id, epoch, Reason::Unreachable);
+            }
+            Input::Drain => self.draining = true,
+            Input::Leave => self.leave(),
+        }
+        self.tell_load(now);
+        self.note_company(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.left {
+            return;
+        }
+        if self.resolve_at.is_some_and(|at| at <= now) {
+            self.resolve_at = None;
+            self.outputs.push_back(Output::Resolve);
+        }
+        let due: Vec<SocketAddr> = self.links.iter().filter(|(_, link)| link.is_due(now)).map(|(at, _)| *at).collect();
+        for address in due {
+            self.link_due(now, address);
+        }
+        if self.streams() > 0 && self.load_at <= now {
+            self.repeat_load(now);
+        }
+        if self.streams() > 0 && self.counters_at <= now {
+            self.counters_at = now + COUNTERS_INTERVAL;
+            let all: Vec<Session> = self.sessions.values().cloned().collect();
+            all.into_iter().for_each(|session| self.say_to_all(&WorkerSay::Session(session)));
+        }
+        if self.orphaned_at().is_some_and(|at| at <= now) {
+            // Said once: the shell ends the process.
+            self.left = true;
+            self.outputs.push_back(Output::Orphaned);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.left {
+            return None;
+        }
+        let links = self.links.values().filter_map(Link::due);
+        let serving = (self.streams() > 0).then_some([self.load_at, self.counters_at]).into_iter().flatten();
+        links.chain(serving).chain(self.resolve_at).chain(self.orphaned_at()).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn resolved(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        self.resolved = addresses.into_iter().take(MAX_ADDRESSES).collect();
+        self.resolve_later(now);
+        let gone: Vec<SocketAddr> = self.links.keys().filter(|at| !self.resolved.contains(*at)).copied().collect();
+        for address in gone {
+            self.forget_unless_used(address);
+        }
+        for address in self.resolved.clone() {
+            if !self.left && !self.links.contains_key(&address) {
+                self.links.insert(address, Link { id: LinkId(0), state: State::Waiting { until: now }, failures: 0 });
+                self.dial(address);
+            }
+        }
+    }
+
+    fn resolve_later(&mut self, now: Instant) {
+        let after = if self.joined() > 0 { RESOLVE_INTERVAL } else { RESOLVE_EAGERLY };
+        self.resolve_at = Some(now + after);
+    }
+
+    fn forget_unless_used(&mut self, address: SocketAddr) {
+        let Some(link) = self.links.get(&address) else { return };
+        match link.state {
+            State::Greeted { .. } | State::Joined { .. } => {}
+            State::Dialing => {
+                self.outputs.push_back(Output::Hangup(link.id));
+                self.links.remove(&address);
+            }
+            State::Waiting { .. } | State::Alias { .. } => {
+                self.links.remove(&address);
+            }
+        }
+    }
+
+    fn dial(&mut self, address: SocketAddr) {
+        self.next_id += 1;
+        let id = LinkId(self.next_id);
+        let Some(link) = self.links.get_mut(&address) else { return };
+        (link.id, link.state) = (id, State::Dialing);
+        let patience = delay(link.failures);
+        self.outputs.push_back(Output::Dial { link: id, address, patience });
+    }
+
+    fn find(&mut self, id: LinkId) -> Option<(SocketAddr, &mut Link)> {
+        self.links.iter_mut().find(|(_, link)| link.id == id).map(|(address, link)| (*address, link))
+    }
+
+    fn connected(&mut self, now: Instant, id: LinkId) {
+        let hello = self.hello();
+        let Some((_, link @ Link { state: State::Dialing, .. })) = self.find(id) else { return };
+        link.state = State::Greeted { until: now + WELCOME_TIMEOUT };
+        self.outputs.push_back(Output::Say(id, WorkerSay::Hello(hello)));
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            name: self.settings.name.clone(),
+            capacity: self.settings.capacity,
+            draining: self.unavailable(),
+            sessions: self.sessions.values().cloned().collect(),
+            network: match self.settings.handoff {
+                // Without a name nobody can find that we share one.
+                Handoff::Link => String::new(),
+                Handoff::Auto | Handoff::Descriptor => self.settings.network.clone(),
+            },
+            http_port: self.settings.http_port.into(),
+            pid: self.settings.pid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn said(&mut self, now: Instant, id: LinkId, say: ActivatorSay) {
+        match say {
+            ActivatorSay::Welcome(welcome) => self.welcomed(now, id, welcome),
+            ActivatorSay::Offer(offer) => self.offered(id, offer),
+            ActivatorSay::Cordon(cordon) => {
+                if let Some((_, Link { state: State::Joined { cordoned, .. }, .. })) = self.find(id) {
+                    *cordoned = cordon.on;
+                }
+            }
+            ActivatorSay::Kick(kick) => {
+                self.outputs.push_back(Output::Kick { stream_id: kick.stream_id, reason: kick.reason });
+            }
+        }
+    }
+
+    fn welcomed(&mut self, now: Instant, id: LinkId, welcome: Welcome) {
+        let Some((address, Link { state: State::Greeted { .. }, .. })) = self.find(id) else { return };
+        let twin = self.links.iter().find(|(other, link)| {
+            **other != address
+                && matches!(&link.state, State::Joined { welcome: known, .. } if known.activator == welcome.activator)
+        });
+        let twin = twin.map(|(other, _)| *other);
+        let Some((_, link)) = self.find(id) else { return };
+        if let Some(of) = twin.filter(|_| !welcome.activator.is_empty()) {
+            link.state = State::Alias { of };
+            self.outputs.push_back(Output::Hangup(id));
+            return;
+        }
+        link.failures = 0;
+        link.state = State::Joined { welcome, cordoned: false };
+        self.resolve_later(now);
+    }
+
+    fn ended(&mut self, now: Instant, id: LinkId, end: LinkEnd) {
+        let Some((address, link)) = self.find(id) else { return };
+        link.failures = link.failures.saturating_add(1);
+        let wait = match end {
+            LinkEnd::Broken => delay(link.failures),
+            LinkEnd::Refused => REFUSED_DELAY,
+        };
+        link.state = State::Waiting { until: now + wait };
+        let failures = link.failures;
+        if !self.resolved.contains(&address) || self.left {
+            self.links.remove(&address);
+        } else if failures == ALIAS_PATIENCE {
+            self.wake_aliases(address);
+        }
+    }
+
+    fn wake_aliases(&mut self, of: SocketAddr) {
+        let aliases: Vec<SocketAddr> = self
+            .links
+            .iter()
+            .filter(|(_, link)| matches!(link.state, State::Alias { of: other } if other == of))
+            .map(|(address, _)| *address)
+            .collect();
+        aliases.into_iter().for_each(|address| self.dial(address));
+    }
+
+    fn link_due(&mut self, now: Instant, address: SocketAddr) {
+        let Some(link) = self.links.get(&address) else { return };
+        match link.state {
+            State::Waiting { .. } => self.dial(address),
+            State::Greeted { .. } => {
+                let id = link.id;
+                self.outputs.push_back(Output::Hangup(id));
+                self.ended(now, id, LinkEnd::Broken);
+            }
+            State::Dialing | State::Joined { .. } | State::Alias { .. } => {}
+        }
+    }
+
+    /// The worker is the authority on what it can take (DESIGN 4.3).
+    fn offered(&mut self, id: LinkId, offer: Offer) {
+        let judged = self.judge(&offer);
+        let Some((address, Link { state: State::Joined { welcome, .. }, .. })) = self.find(id) else { return };
+        match judged {
+            Err(reason) => self.decline(id, offer.stream_id, offer.epoch, reason),
+            Ok(()) => {
+                let welcome = welcome.clone();
+                self.taking.insert(offer.stream_id.clone(), offer.epoch);
+                self.outputs.push_back(Output::Take { link: id, address, welcome, offer });
+            }
+        }
+    }
+
+    fn judge(&self, offer: &Offer) -> Result<(), Reason> {
+        let id = &offer.stream_id;
+        let newest = self.sessions.get(id).map(|session| session.epoch).max(self.taking.get(id).copied());
+        let unfit = match self.settings.handoff {
+            Handoff::Auto => false,
+            Handoff::Descriptor => !offer.descriptor,
+            Handoff::Link => offer.descriptor,
+        };
+        if self.unavailable() {
+            Err(Reason::Draining)
+        } else if offer.token.len() != TOKEN_BYTES || newest.is_some_and(|newest| newest >= offer.epoch) {
+            Err(Reason::Other)
+        } else if unfit {
+            Err(Reason::Unreachable)
+        } else if newest.is_none() && self.streams() >= self.room() {
+            Err(Reason::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A stream in grace gets its publisher back under a new stream id (DESIGN 4.7) and then holds one place, not two.
+    fn room(&self) -> u32 {
+        let grace = self.sessions.values().filter(|session| session.state == SessionState::Grace as i32).count();
+        self.settings.capacity.saturating_add(u32::try_from(grace).unwrap_or(u32::MAX))
+    }
+
+    fn decline(&mut self, link: LinkId, stream_id: String, epoch: u64, reason: Reason) {
+        let declined = Declined { stream_id, epoch, reason: reason.into() };
+        self.say(link, WorkerSay::Declined(declined));
+    }
+
+    fn sessions(&mut self, now: Instant, sessions: Vec<Session>) {
+        let serving = !self.sessions.is_empty();
+        let mut before = std::mem::take(&mut self.sessions);
+        for session in sessions {
+            let last = before.remove(&session.stream_id);
+            let ended = session.state == SessionState::Ended as i32;
+            if last.as_ref().is_none_or(|last| differs(last, &session)) && !(last.is_none() && ended) {
+                self.say_to_all(&WorkerSay::Session(session.clone()));
+            }
+            if !ended {
+                self.sessions.insert(session.stream_id.clone(), session);
+            }
+        }
+        for (_, mut gone) in before {
+            gone.state = SessionState::Ended.into();
+            self.say_to_all(&WorkerSay::Session(gone));
+        }
+        if !serving {
+            self.counters_at = now + COUNTERS_INTERVAL;
+        }
+    }
+
+    fn leave(&mut self) {
+        self.draining = true;
+        self.left = true;
+        let links: Vec<(SocketAddr, LinkId, bool)> =
+            self.links.iter().map(|(address, link)| (*address, link.id, link.is_open())).collect();
+        for (address, id, open) in links {
+            if open {
+                self.outputs.push_back(Output::Say(id, WorkerSay::Goodbye(Goodbye {})));
+            }
+            self.outputs.push_back(Output::Hangup(id));
+            self.links.remove(&address);
+        }
+    }
+
+    /// Whether offers are declined whatever the load.
+    fn unavailable(&self) -> bool {
+        let cordoned = |link: &Link| matches!(link.state, State::Joined { cordoned: true, .. });
+        self.draining || self.links.values().any(cordoned)
+    }
+
+    fn tell_load(&mut self, now: Instant) {
+        if self.told != (self.streams(), self.unavailable()) {
+            self.repeat_load(now);
+        }
+    }
+
+    fn repeat_load(&mut self, now: Instant) {
+        self.load_at = now + LOAD_INTERVAL;
+        self.told = (self.streams(), self.unavailable());
+        let (streams, draining) = self.told;
+        self.say_to_all(&WorkerSay::Load(Load { streams, capacity: self.settings.capacity, draining }));
+    }
+
+    fn say_to_all(&mut self, say: &WorkerSay) {
+        let open = self.links.values().filter(|link| link.is_open()).map(|link| Output::Say(link.id, say.clone()));
+        self.outputs.extend(open);
+    }
+
+    fn say(&mut self, id: LinkId, say: WorkerSay) {
+        if self.find(id).is_some_and(|(_, link)| link.is_open()) {
+            self.outputs.push_back(Output::Say(id, say));
+        }
+    }
+
+    fn note_company(&mut self, now: Instant) {
+        if self.joined() > 0 || self.streams() > 0 {
+            self.alone_since = None;
+        } else if self.alone_since.is_none() {
+            self.alone_since = Some(now);
+        }
+    }
+
+    fn orphaned_at(&self) -> Option<Instant> {
+        self.alone_since.filter(|_| self.settings.exit_when_orphaned).map(|since| since + ORPHANED_AFTER)
+    }
+}
+
+impl Link {
+    /// Whether it can be spoken into: Hello was said.
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Greeted { .. } | State::Joined { .. })
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { until } | State::Greeted { until } => Some(until),
+            State::Dialing | State::Joined { .. } | State::Alias { .. } => None,
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|until| until <= now)
+    }
+}
+
+/// Between attempts, after so many failures in a row. Without jitter: a worker dials a handful of addresses, and a hundred
+/// workers that come back together are a hundred small calls.
+fn delay(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(EAGER_ATTEMPTS).min(16);
+    (FIRST_DELAY * (1 << doublings)).min(MOST_DELAY)
+}
+
+/// Whether activators have to hear of it at once; counters alone can wait.
+fn differs(last: &Session, next: &Session) -> bool {
+    let quiet = |session: &Session| {
+        let mut session = session.clone();
+        for upstream in &mut session.upstreams {
+            (upstream.bytes, upstream.messages, upstream.lost, upstream.replayed) = (0, 0, 0, 0);
+        }
+        session
+    };
+    quiet(last) != quiet(next)
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,492 @@
+//! Registration on virtual time.
+
+use super::*;
+use liveedgecast_common::control::{Cordon, Kick, Upstream};
+use proptest::prelude::*;
+
+const ONE: &str = "10.0.0.1:6001";
+const TWO: &str = "10.0.0.2:6001";
+
+/// A machine with its clock, answering with what it asked for.
+struct Desk {
+    now: Instant,
+    register: Register,
+}
+
+impl Desk {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            name: "w".into(),
+            capacity: 2,
+            network: "net".into(),
+            http_port: 8081,
+            pid: 7,
+            handoff: Handoff::Auto,
+            exit_when_orphaned: false,
+        };
+        change(&mut settings);
+        // The one reading of a clock: everything after is added to it.
+        #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made otherwise")]
+        let now = Instant::now();
+        Self { now, register: Register::new(now, settings) }
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.register.poll_output()).collect()
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.register.handle(self.now, input);
+        self.outputs()
+    }
+
+    /// Lets time pass, doing what is due when it is due.
+    fn pass(&mut self, time: Duration) -> Vec<(Duration, Output)> {
+        let (start, end) = (self.now, self.now + time);
+        let mut all = Vec::new();
+        while let Some(due) = self.register.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.register.handle_timeout(self.now);
+            assert!(self.register.poll_timeout().is_none_or(|next| next > self.now), "a hot loop");
+            all.extend(self.outputs().into_iter().map(|output| (self.now - start, output)));
+        }
+        self.now = end;
+        all
+    }
+
+    fn resolve(&mut self, addresses: &[&str]) -> Vec<LinkId> {
+        let outputs = self.tell(Input::Resolved(addresses.iter().map(|text| text.parse().unwrap()).collect()));
+        dials(&outputs)
+    }
+
+    fn welcome(&mut self, link: LinkId, activator: &str) -> Vec<Output> {
+        self.tell(Input::Connected(link));
+        let welcome = Welcome { activator: activator.into(), handoff_socket: "socket".into(), link_port: 6002 };
+        self.tell(Input::Said(link, ActivatorSay::Welcome(welcome)))
+    }
+
+    fn joined(change: impl FnOnce(&mut Settings)) -> (Self, LinkId) {
+        let mut desk = Self::new(change);
+        desk.outputs();
+        let link = desk.resolve(&[ONE])[0];
+        desk.welcome(link, "a");
+        (desk, link)
+    }
+
+    fn offer(&mut self, link: LinkId, stream_id: &str, epoch: u64) -> Vec<Output> {
+        let offer = Offer { stream_id: stream_id.into(), epoch, token: vec![0; TOKEN_BYTES], descriptor: true };
+        self.tell(Input::Said(link, ActivatorSay::Offer(offer)))
+    }
+}
+
+fn dials(outputs: &[Output]) -> Vec<LinkId> {
+    let link = |output: &Output| if let Output::Dial { link, .. } = output { Some(*link) } else { None };
+    outputs.iter().filter_map(link).collect()
+}
+
+fn declined(outputs: &[Output]) -> Option<Reason> {
+    outputs.iter().find_map(|output| match output {
+        Output::Say(_, WorkerSay::Declined(declined)) => Some(declined.reason()),
+        _ => None,
+    })
+}
+
+fn took(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::Take { .. }))
+}
+
+fn load(output: &Output) -> Option<(u32, bool)> {
+    match output {
+        Output::Say(_, WorkerSay::Load(load)) => Some((load.streams, load.draining)),
+        _ => None,
+    }
+}
+
+fn session(stream_id: &str, state: SessionState) -> Session {
+    let upstream = Upstream { host: "up:1935".into(), state: "live".into(), ..Upstream::default() };
+    Session {
+        stream_id: stream_id.into(),
+        state: state.into(),
+        epoch: 1,
+        app: "live".into(),
+        upstreams: vec![upstream],
+        ..Session::default()
+    }
+}
+
+fn told_sessions(outputs: &[Output]) -> Vec<(String, SessionState)> {
+    let told = outputs.iter().filter_map(|output| match output {
+        Output::Say(_, WorkerSay::Session(session)) => Some((session.stream_id.clone(), session.state())),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn every_address_is_dialed_at_once_and_greeted_first() {
+    let mut desk = Desk::new(|_| {});
+    assert_eq!(desk.outputs(), [Output::Resolve]);
+    let links = desk.resolve(&[ONE, TWO]);
+    assert_eq!(links.len(), 2);
+    for (link, activator) in links.iter().zip(["a", "b"]) {
+        let outputs = desk.tell(Input::Connected(*link));
+        let [Output::Say(to, WorkerSay::Hello(hello))] = &outputs[..] else { panic!("{outputs:?}") };
+        assert_eq!((to, hello.name.as_str(), hello.capacity, hello.network.as_str()), (link, "w", 2, "net"));
+        desk.welcome(*link, activator);
+    }
+    assert_eq!(desk.register.joined(), 2);
+}
+
+#[test]
+fn attempts_are_eager_at_first_then_rare() {
+    let mut desk = Desk::new(|_| {});
+    let mut link = desk.resolve(&[ONE])[0];
+    let mut waited = Vec::new();
+    for _ in 0..16 {
+        desk.tell(Input::Ended(link, LinkEnd::Broken));
+        let begun = desk.now;
+        loop {
+            let due = desk.register.poll_timeout().unwrap();
+            let outputs = desk.pass(due - desk.now);
+            let outputs: Vec<Output> = outputs.into_iter().map(|(_, output)| output).collect();
+            if outputs.contains(&Output::Resolve) {
+                desk.tell(Input::Unresolved);
+            }
+            if let Some(next) = dials(&outputs).first() {
+                link = *next;
+                break;
+            }
+        }
+        waited.push((desk.now - begun).as_millis());
+    }
+    assert_eq!(waited, [100, 100, 100, 100, 100, 100, 100, 100, 100, 100, 200, 400, 800, 1600, 2000, 2000]);
+}
+
+#[test]
+fn a_refused_proof_is_not_repeated_often() {
+    let mut desk = Desk::new(|_| {});
+    let link = desk.resolve(&[ONE])[0];
+    desk.tell(Input::Ended(link, LinkEnd::Refused));
+    let dialed: Vec<Duration> = desk
+        .pass(Duration::from_secs(11))
+        .into_iter()
+        .filter(|(_, output)| matches!(output, Output::Dial { .. }))
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(dialed, [REFUSED_DELAY]);
+}
+
+#[test]
+fn an_activator_that_does_not_welcome_is_given_up() {
+    let mut desk = Desk::new(|_| {});
+    let link = desk.resolve(&[ONE])[0];
+    desk.tell(Input::Connected(link));
+    let outputs = desk.pass(WELCOME_TIMEOUT);
+    assert!(outputs.contains(&(WELCOME_TIMEOUT, Output::Hangup(link))), "{outputs:?}");
+    assert_eq!(dials(&desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>()).len(), 1);
+}
+
+#[test]
+fn vanishing_from_the_name_ends_no_working_link() {
+    let mut desk = Desk::new(|_| {});
+    let links = desk.resolve(&[ONE, TWO]);
+    desk.welcome(links[0], "a");
+    let outputs = desk.tell(Input::Resolved(vec![]));
+    assert_eq!(outputs, [Output::Hangup(links[1])], "only the one that was being dialed");
+    assert_eq!(desk.register.joined(), 1);
+    desk.tell(Input::Ended(links[0], LinkEnd::Broken));
+    let later = desk.pass(Duration::from_secs(3));
+    assert!(later.iter().all(|(_, output)| *output == Output::Resolve), "forgotten once it broke: {later:?}");
+}
+
+#[test]
+fn two_addresses_of_one_activator_are_one_link() {
+    let mut desk = Desk::new(|_| {});
+    let links = desk.resolve(&[ONE, TWO]);
+    desk.welcome(links[0], "a");
+    assert_eq!(desk.welcome(links[1], "a"), [Output::Hangup(links[1])]);
+    assert_eq!(desk.register.joined(), 1);
+    // While the first one works, and while it is merely lost for a moment, the second stays untouched.
+    let mut link = links[0];
+    let mut dialed = Vec::new();
+    for _ in 0..ALIAS_PATIENCE {
+        dialed = dials(&desk.tell(Input::Ended(link, LinkEnd::Broken)));
+        let again: Vec<Output> = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect();
+        link = dials(&again)[0];
+    }
+    assert_eq!(dialed.len(), 1, "after some failures the other address is tried");
+    desk.welcome(dialed[0], "a");
+    assert_eq!(desk.register.joined(), 1);
+}
+
+#[test]
+fn offers_are_taken_up_to_the_capacity() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    let outputs = desk.offer(link, "1", 1);
+    let Some(Output::Take { address, welcome, offer, .. }) = outputs.first() else { panic!("{outputs:?}") };
+    assert_eq!((address.to_string().as_str(), welcome.link_port, offer.epoch), (ONE, 6002, 1));
+    assert_eq!(outputs.iter().find_map(load), Some((1, false)), "the load is told with it");
+    assert!(took(&desk.offer(link, "2", 1)));
+    assert_eq!(declined(&desk.offer(link, "3", 1)), Some(Reason::Full));
+
+    // Served ones count once, however their fetching ends.
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Starting), session("2", SessionState::Live)]));
+    desk.tell(Input::Taken("1".into()));
+    assert_eq!(desk.register.streams(), 2);
+    assert_eq!(declined(&desk.offer(link, "3", 1)), Some(Reason::Full));
+
+    // One that could not be fetched, and one that ended, give their places back.
+    let outputs = desk.tell(Input::Sessions(vec![session("2", SessionState::Live)]));
+    assert_eq!(outputs.iter().find_map(load), Some((1, false)));
+    assert!(took(&desk.offer(link, "4", 1)));
+    assert_eq!(declined(&desk.tell(Input::NotTaken(link, "4".into(), 1))), Some(Reason::Unreachable));
+    assert_eq!(desk.register.streams(), 1);
+}
+
+#[test]
+fn a_publisher_that_comes_back_in_grace_finds_a_place() {
+    let (mut desk, link) = Desk::joined(|settings| settings.capacity = 1);
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Grace)]));
+    assert!(took(&desk.offer(link, "2", 1)));
+    assert_eq!(declined(&desk.offer(link, "3", 1)), Some(Reason::Full));
+}
+
+#[test]
+fn offers_that_do_not_fit_are_declined() {
+    let offer = |desk: &mut Desk, link, change: fn(&mut Offer)| {
+        let mut offer = Offer { stream_id: "9".into(), epoch: 1, token: vec![0; TOKEN_BYTES], descriptor: true };
+        change(&mut offer);
+        declined(&desk.tell(Input::Said(link, ActivatorSay::Offer(offer))))
+    };
+    let (mut desk, link) = Desk::joined(|settings| settings.handoff = Handoff::Link);
+    assert_eq!(offer(&mut desk, link, |_| {}), Some(Reason::Unreachable));
+    let (mut desk, link) = Desk::joined(|settings| settings.handoff = Handoff::Descriptor);
+    assert_eq!(offer(&mut desk, link, |offer| offer.descriptor = false), Some(Reason::Unreachable));
+    let (mut desk, link) = Desk::joined(|_| {});
+    assert_eq!(offer(&mut desk, link, |offer| offer.token.truncate(15)), Some(Reason::Other));
+    // A claim that is not newer than the one we hold is void; a newer one is not.
+    desk.tell(Input::Sessions(vec![session("9", SessionState::Live)]));
+    assert_eq!(offer(&mut desk, link, |_| {}), Some(Reason::Other));
+    assert_eq!(offer(&mut desk, link, |offer| offer.epoch = 2), None);
+    assert_eq!(offer(&mut desk, link, |offer| offer.epoch = 2), Some(Reason::Other), "while it is being fetched, too");
+}
+
+#[test]
+fn a_draining_or_cordoned_worker_takes_nothing_and_says_so() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    let outputs = desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: true })));
+    assert_eq!(outputs.iter().find_map(load), Some((0, true)));
+    assert_eq!(declined(&desk.offer(link, "1", 1)), Some(Reason::Draining));
+    desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: false })));
+    assert!(took(&desk.offer(link, "1", 1)));
+    let outputs = desk.tell(Input::Drain);
+    assert_eq!(outputs.iter().find_map(load), Some((1, true)));
+    assert_eq!(declined(&desk.offer(link, "2", 1)), Some(Reason::Draining));
+}
+
+#[test]
+fn a_cordon_goes_with_the_activator_that_said_it() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: true })));
+    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    let again = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>();
+    let link = dials(&again)[0];
+    desk.welcome(link, "a");
+    assert!(took(&desk.offer(link, "1", 1)));
+}
+
+#[test]
+fn load_is_repeated_while_serving_and_never_while_idle() {
+    let (mut desk, _) = Desk::joined(|_| {});
+    let loads = |outputs: Vec<(Duration, Output)>| -> Vec<u128> {
+        outputs.into_iter().filter(|(_, output)| load(output).is_some()).map(|(at, _)| at.as_millis()).collect()
+    };
+    assert_eq!(loads(desk.pass(Duration::from_secs(4))), [0_u128; 0]);
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    assert_eq!(loads(desk.pass(Duration::from_secs(2))), [500, 1000, 1500, 2000]);
+    desk.tell(Input::Sessions(vec![]));
+    assert_eq!(loads(desk.pass(Duration::from_secs(4))), [0_u128; 0]);
+}
+
+#[test]
+fn states_are_told_at_once_and_counters_now_and_then() {
+    let (mut desk, _) = Desk::joined(|_| {});
+    let outputs = desk.tell(Input::Sessions(vec![session("1", SessionState::Starting)]));
+    assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Starting)]);
+    let outputs = desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Live)]);
+    let mut counted = session("1", SessionState::Live);
+    counted.upstreams[0].bytes = 1000;
+    let outputs = desk.tell(Input::Sessions(vec![counted.clone()]));
+    assert_eq!(told_sessions(&outputs), []);
+    let outputs: Vec<Output> = desk.pass(COUNTERS_INTERVAL).into_iter().map(|(_, output)| output).collect();
+    let told = |output: &Output| matches!(output, Output::Say(_, WorkerSay::Session(session)) if session.upstreams[0].bytes == 1000);
+    assert!(outputs.iter().any(told));
+    counted.upstreams[0].state = "backoff".into();
+    assert_eq!(told_sessions(&desk.tell(Input::Sessions(vec![counted]))).len(), 1);
+    let outputs = desk.tell(Input::Sessions(vec![]));
+    assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Ended)]);
+}
+
+#[test]
+fn an_ended_session_is_told_once_with_its_reason_and_frees_its_place() {
+    let (mut desk, _) = Desk::joined(|_| {});
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    let mut ended = session("1", SessionState::Ended);
+    ended.reason = "the publisher finished".into();
+    let outputs = desk.tell(Input::Sessions(vec![ended.clone()]));
+    assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Ended)]);
+    assert_eq!(desk.register.streams(), 0);
+    assert_eq!(told_sessions(&desk.tell(Input::Sessions(vec![ended]))), []);
+}
+
+#[test]
+fn an_activator_that_comes_back_learns_every_session() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    let again = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>();
+    let outputs = desk.tell(Input::Connected(dials(&again)[0]));
+    let Some(Output::Say(_, WorkerSay::Hello(hello))) = outputs.first() else { panic!("{outputs:?}") };
+    assert_eq!(hello.sessions.len(), 1);
+}
+
+#[test]
+fn an_orphan_without_streams_ends() {
+    let orphaned = |outputs: Vec<(Duration, Output)>| {
+        outputs.into_iter().find(|(_, output)| *output == Output::Orphaned).map(|(at, _)| at)
+    };
+    let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = true);
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), None, "not while it serves");
+    desk.tell(Input::Sessions(vec![]));
+    assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), Some(ORPHANED_AFTER));
+    assert_eq!(desk.register.poll_timeout(), None);
+
+    let mut desk = Desk::new(|settings| settings.exit_when_orphaned = true);
+    assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), Some(ORPHANED_AFTER), "never had one");
+    let mut desk = Desk::new(|_| {});
+    assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), None, "one that nobody started stays");
+}
+
+#[test]
+fn goodbye_is_the_last_word_to_everybody() {
+    let mut desk = Desk::new(|_| {});
+    let links = desk.resolve(&[ONE, TWO]);
+    desk.welcome(links[0], "a");
+    let goodbye = Output::Say(links[0], WorkerSay::Goodbye(Goodbye {}));
+    assert_eq!(desk.tell(Input::Leave), [goodbye, Output::Hangup(links[0]), Output::Hangup(links[1])]);
+    assert_eq!(desk.pass(Duration::from_secs(60)), []);
+    assert_eq!(desk.tell(Input::Resolved(vec![ONE.parse().unwrap()])), []);
+}
+
+#[test]
+fn a_kick_is_passed_on() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    let kick = Kick { stream_id: "1".into(), reason: "asked for".into() };
+    let outputs = desk.tell(Input::Said(link, ActivatorSay::Kick(kick)));
+    assert_eq!(outputs, [Output::Kick { stream_id: "1".into(), reason: "asked for".into() }]);
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Resolve(u8),
+    Connect,
+    Welcome(u8),
+    End(bool),
+    Offer(u8, u8),
+    Sessions(u8, u8),
+    Taken(u8),
+    NotTaken(u8),
+    Cordon(bool),
+    Pass(u16),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        any::<u8>().prop_map(Act::Resolve),
+        Just(Act::Connect),
+        (0..3_u8).prop_map(Act::Welcome),
+        any::<bool>().prop_map(Act::End),
+        (0..6_u8, 0..4_u8).prop_map(|(id, epoch)| Act::Offer(id, epoch)),
+        (any::<u8>(), 1..5_u8).prop_map(|(ids, state)| Act::Sessions(ids, state)),
+        (0..6_u8).prop_map(Act::Taken),
+        (0..6_u8).prop_map(Act::NotTaken),
+        any::<bool>().prop_map(Act::Cordon),
+        (0..9000_u16).prop_map(Act::Pass),
+    ]
+}
+
+proptest! {
+    /// Whatever comes in whatever order: no hot loop (asserted in `pass`), nothing said into a call before its Hello or
+    /// after its end, never two calls for one address, never more streams taken than there is room for.
+    #[test]
+    fn any_order_of_events_keeps_the_rules(acts in proptest::collection::vec(act(), 0..120)) {
+        let mut desk = Desk::new(|_| {});
+        let mut calls: BTreeMap<LinkId, (SocketAddr, bool)> = BTreeMap::new();
+        let mut last = LinkId(0);
+        for act in acts {
+            let id = |n: u8| n.to_string();
+            let any_call = calls.keys().nth(calls.len() / 2).copied().unwrap_or(last);
+            let outputs = match act {
+                Act::Resolve(bits) => {
+                    let some = (0..8_u8).filter(|bit| bits & (1 << bit) != 0);
+                    desk.tell(Input::Resolved(some.map(|n| SocketAddr::from(([10, 0, 0, n], 6001))).collect()))
+                }
+                Act::Connect => desk.tell(Input::Connected(any_call)),
+                Act::Welcome(name) => {
+                    let welcome = Welcome { activator: id(name), ..Welcome::default() };
+                    desk.tell(Input::Said(any_call, ActivatorSay::Welcome(welcome)))
+                }
+                Act::End(refused) => {
+                    calls.remove(&any_call);
+                    let end = if refused { LinkEnd::Refused } else { LinkEnd::Broken };
+                    desk.tell(Input::Ended(any_call, end))
+                }
+                Act::Offer(stream, epoch) => {
+                    let before = desk.register.streams();
+                    let room = desk.register.room();
+                    let outputs = desk.offer(any_call, &id(stream), epoch.into());
+                    if desk.register.streams() > before {
+                        prop_assert!(desk.register.streams() <= room);
+                    }
+                    outputs
+                }
+                Act::Sessions(ids, state) => {
+                    let state = SessionState::try_from(i32::from(state)).unwrap();
+                    let some = (0..6_u8).filter(|bit| ids & (1 << bit) != 0);
+                    desk.tell(Input::Sessions(some.map(|n| session(&id(n), state)).collect()))
+                }
+                Act::Taken(stream) => desk.tell(Input::Taken(id(stream))),
+                Act::NotTaken(stream) => desk.tell(Input::NotTaken(any_call, id(stream), 1)),
+                Act::Cordon(on) => desk.tell(Input::Said(any_call, ActivatorSay::Cordon(Cordon { on }))),
+                Act::Pass(millis) => {
+                    let outputs = desk.pass(Duration::from_millis(millis.into()));
+                    outputs.into_iter().map(|(_, output)| output).collect()
+                }
+            };
+            for output in outputs {
+                match output {
+                    Output::Dial { link, address, .. } => {
+                        prop_assert!(link > last);
+                        last = link;
+                        prop_assert!(calls.values().all(|(other, _)| *other != address), "two calls to {address}");
+                        calls.insert(link, (address, false));
+                    }
+                    Output::Say(link, say) => {
+                        let call = calls.get_mut(&link);
+                        prop_assert!(call.is_some(), "spoken into an ended call: {say:?}");
+                        let (_, greeted) = call.unwrap();
+                        *greeted |= matches!(say, WorkerSay::Hello(_));
+                        prop_assert!(*greeted, "spoken before Hello: {say:?}");
+                    }
+                    Output::Hangup(link) => {
+                        prop_assert!(calls.remove(&link).is_some());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
