@@ -14,4 +14,5 @@ pub mod listen;
 pub mod proof;
 pub mod rtmp;
 pub mod runtime;
+pub mod setting;
 pub mod url;

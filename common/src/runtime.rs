@@ -7,13 +7,16 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::Problems;
+use crate::setting::{choice, set};
+
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One line for people.
     Text,
@@ -21,25 +24,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Settings of the log, the same in both binaries.
+/// Settings of the log, the same in both binaries, as typed.
 #[derive(Clone, Debug, Default, Args)]
 pub struct LogArgs {
-    /// How log lines look [default: text on a terminal, json otherwise]
+    /// How log lines look: text or json [default: text on a terminal, json otherwise]
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<LogFormat>,
-    /// What is logged, as tracing's EnvFilter reads it, e.g. info,liveedgecast_worker=debug
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
-    pub log_filter: String,
-}
-
-/// A log filter that cannot be read; the sentence says which part.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "RUST_LOG / --log-filter {filter:?} is not a log filter ({reason}); write it like info,liveedgecast_worker=debug"
-)]
-pub struct LogFilterError {
-    filter: String,
-    reason: String,
+    pub log_format: Option<String>,
+    /// What is logged, as tracing's EnvFilter reads it, e.g. info,liveedgecast_worker=debug [default: info]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER")]
+    pub log_filter: Option<String>,
 }
 
 /// A log that is known to be good but not yet running, so that all mistakes of a configuration are told at once.
@@ -55,16 +48,17 @@ impl fmt::Debug for Log {
 }
 
 impl LogArgs {
-    /// Reads the settings.
-    ///
-    /// # Errors
-    /// The filter cannot be read.
-    pub fn parse(&self) -> Result<Log, LogFilterError> {
-        // An empty variable is what `RUST_LOG= command` and compose files leave behind: it means "not set".
-        let text = if self.log_filter.trim().is_empty() { "info" } else { self.log_filter.trim() };
-        let filter = EnvFilter::try_new(text)
-            .map_err(|error| LogFilterError { filter: text.to_owned(), reason: error.to_string() })?;
-        Ok(Log { format: self.log_format.unwrap_or_else(LogFormat::of_stderr), filter })
+    /// Reads the settings; mistakes are noted.
+    pub fn meant(&self, problems: &mut Problems) -> Log {
+        let formats = [("auto", None), ("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))];
+        let format = choice("LOG_FORMAT", &self.log_format, &formats, problems);
+        let text = set(&self.log_filter).unwrap_or("info");
+        let filter = EnvFilter::try_new(text).unwrap_or_else(|error| {
+            let fix = "write it like info,liveedgecast_worker=debug";
+            problems.add("RUST_LOG", format_args!("{text:?} is not a log filter ({error}): {fix}"));
+            EnvFilter::default()
+        });
+        Log { format: format.unwrap_or_else(LogFormat::of_stderr), filter }
     }
 }
 
@@ -177,15 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_filter_is_told_with_the_fix() {
-        let args = LogArgs { log_format: None, log_filter: "info,worker=loudly".into() };
-        let text = args.parse().unwrap_err().to_string();
-        assert!(text.contains("loudly") && text.contains("liveedgecast_worker=debug"), "{text}");
+    fn mistakes_are_told_with_the_fix() {
+        let mut problems = Problems::new();
+        let args = LogArgs { log_format: Some("xml".into()), log_filter: Some("info,worker=loudly".into()) };
+        args.meant(&mut problems);
+        let text = problems.into_result().unwrap_err().to_string();
+        assert!(text.contains("auto, text, json") && text.contains("liveedgecast_worker=debug"), "{text}");
     }
 
     #[test]
     fn an_empty_filter_means_the_default() {
-        LogArgs { log_format: Some(LogFormat::Json), log_filter: "  ".into() }.parse().unwrap();
+        let mut problems = Problems::new();
+        LogArgs { log_format: Some("json".into()), log_filter: Some("  ".into()) }.meant(&mut problems);
+        assert!(problems.is_empty());
     }
 
     #[test]

@@ -3,14 +3,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use liveedgecast_common::config::{ByteSize, Problems, PublishKeys, parse_duration, show_duration, value_or_file};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
-use super::typed::{Hidden, Typed};
+use liveedgecast_common::setting::{Hidden, MOST_TIME, address, choice, file, number, set, shown, time};
+
+use super::typed::Typed;
 use crate::accept::Limits;
 
 /// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
@@ -21,8 +22,6 @@ const LEAST_SECRET: usize = 16;
 const LEAST_REPLAY: u64 = 8 << 20;
 /// Largest replay window: it is memory per stream.
 const MOST_REPLAY: u64 = 1 << 30;
-/// Longest time any setting may name: a day; more is a slip of the unit.
-const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Who starts workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,72 +293,6 @@ fn replay_window(typed: &Typed, problems: &mut Problems) -> ReplayWindow {
     }
     window.bytes = window.bytes.clamp(LEAST_REPLAY, MOST_REPLAY).next_power_of_two();
     window
-}
-
-/// The text of a setting; empty means not set.
-fn set(value: &Option<String>) -> Option<&str> {
-    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
-}
-
-fn shown(value: &Option<Hidden>) -> Option<&str> {
-    value.as_ref().map(|Hidden(text)| text.as_str())
-}
-
-fn file(path: &Option<PathBuf>) -> Option<PathBuf> {
-    path.clone().filter(|path| !path.as_os_str().is_empty())
-}
-
-fn address(setting: &str, typed: &Option<String>, default: &str, problems: &mut Problems) -> SocketAddr {
-    let text = set(typed).unwrap_or(default);
-    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    // `:1935` is how Go programs write it; it means every address.
-    let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
-    SocketAddr::from_str(&whole).unwrap_or_else(|_| {
-        problems.add(setting, format_args!("{text:?} is not an address: write IP:PORT, such as {default}"));
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    })
-}
-
-fn choice<T: Copy>(setting: &str, typed: &Option<String>, choices: &[(&str, T)], problems: &mut Problems) -> T {
-    let (_, default) = choices[0];
-    let Some(text) = set(typed) else { return default };
-    if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
-        return *value;
-    }
-    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    problems.add(setting, format_args!("{text:?} is not known: write one of {}", names.join(", ")));
-    default
-}
-
-fn number(setting: &str, typed: &Option<String>, default: u32, least: u32, most: u32, problems: &mut Problems) -> u32 {
-    let Some(text) = set(typed) else { return default };
-    match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => number,
-        _ => {
-            problems.add(setting, format_args!("{text:?} is not a whole number from {least} to {most}"));
-            default
-        }
-    }
-}
-
-fn time(setting: &str, typed: &Option<String>, default: &str, least: Duration, problems: &mut Problems) -> Duration {
-    let text = set(typed).unwrap_or(default);
-    match parse_duration(text) {
-        Ok(time) if (least..=MOST_TIME).contains(&time) => time,
-        Ok(_) => {
-            let (least, most) = (show_duration(least), show_duration(MOST_TIME));
-            problems.add(setting, format_args!("{text} is not from {least} to {most}"));
-            parsed(default)
-        }
-        Err(error) => {
-            problems.add(setting, format_args!("{text:?} is {error}"));
-            parsed(default)
-        }
-    }
-}
-
-fn parsed(default: &str) -> Duration {
-    parse_duration(default).unwrap_or_default()
 }
 
 #[cfg(test)]

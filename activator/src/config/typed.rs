@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use liveedgecast_common::runtime::LogArgs;
+pub use liveedgecast_common::setting::Hidden;
 
 /// Takes RTMP publishers, holds them, wakes workers and hands the streams over.
 ///
@@ -92,20 +93,4 @@ pub struct Typed {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its own arguments")]
     pub log: LogArgs,
-}
-
-/// Text that may hold a key: not shown by `Debug`.
-#[derive(Clone, Default)]
-pub struct Hidden(pub String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
-impl From<&str> for Hidden {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
 }

@@ -1,0 +1,116 @@
+//! How both binaries read one setting: text as typed in, a value out, mistakes noted with their fix.
+//!
+//! In: the text of a flag or variable. Out: a value; after a mistake a stand-in, so that the other settings are judged too.
+//! Next: the `config` of each binary. What surprised us: compose files and shells pass "nothing" as an empty variable, so
+//! empty means not set everywhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::{Problems, parse_duration, show_duration};
+
+/// Longest time any setting may name: a day; more is a slip of the unit.
+pub const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Text that may hold a key: not shown by `Debug`.
+#[derive(Clone, Default)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl From<&str> for Hidden {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// The text of a setting; empty means not set.
+pub fn set(value: &Option<String>) -> Option<&str> {
+    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// The text of a setting that may hold a secret.
+pub fn shown(value: &Option<Hidden>) -> Option<&str> {
+    value.as_ref().map(|Hidden(text)| text.as_str())
+}
+
+/// The path of a setting; empty means not set.
+pub fn file(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// An address to listen on; a mistake is noted and a harmless address given.
+pub fn address(setting: &str, typed: &Option<String>, default: &str, problems: &mut Problems) -> SocketAddr {
+    let text = set(typed).unwrap_or(default);
+    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    // `:1935` is how Go programs write it; it means every address.
+    let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
+    SocketAddr::from_str(&whole).unwrap_or_else(|_| {
+        problems.add(setting, format_args!("{text:?} is not an address: write IP:PORT, such as {default}"));
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+/// One of `choices`, the first of which is the default; a mistake is noted and the default given.
+pub fn choice<T: Copy>(setting: &str, typed: &Option<String>, choices: &[(&str, T)], problems: &mut Problems) -> T {
+    let (_, default) = choices[0];
+    let Some(text) = set(typed) else { return default };
+    if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+        return *value;
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    problems.add(setting, format_args!("{text:?} is not known: write one of {}", names.join(", ")));
+    default
+}
+
+/// A whole number; a mistake is noted and the default given.
+pub fn number(
+    setting: &str,
+    typed: &Option<String>,
+    default: u32,
+    least: u32,
+    most: u32,
+    problems: &mut Problems,
+) -> u32 {
+    let Some(text) = set(typed) else { return default };
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => number,
+        _ => {
+            problems.add(setting, format_args!("{text:?} is not a whole number from {least} to {most}"));
+            default
+        }
+    }
+}
+
+/// A time of at most [`MOST_TIME`]; a mistake is noted and the default given.
+pub fn time(
+    setting: &str,
+    typed: &Option<String>,
+    default: &str,
+    least: Duration,
+    problems: &mut Problems,
+) -> Duration {
+    let text = set(typed).unwrap_or(default);
+    match parse_duration(text) {
+        Ok(time) if (least..=MOST_TIME).contains(&time) => time,
+        Ok(_) => {
+            let (least, most) = (show_duration(least), show_duration(MOST_TIME));
+            problems.add(setting, format_args!("{text} is not from {least} to {most}"));
+            parsed(default)
+        }
+        Err(error) => {
+            problems.add(setting, format_args!("{text:?} is {error}"));
+            parsed(default)
+        }
+    }
+}
+
+fn parsed(default: &str) -> Duration {
+    parse_duration(default).unwrap_or_default()
+}
