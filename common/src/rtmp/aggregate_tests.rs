@@ -2,8 +2,7 @@
 
 use super::*;
 
-#[path = "../../tests/tables/aggregate.rs"]
-mod table;
+use crate::rtmp::tables::aggregate as table;
 
 fn header(timestamp: u32, payload: &[u8]) -> MessageHeader {
     MessageHeader { csid: 6, timestamp, length: payload.len() as u32, type_id: 22, stream_id: 1 }

@@ -193,6 +193,8 @@ pub struct ChunkScanner {
     state: ScannerState,
     /// As of the first byte of the chunk whose `Begin` was last returned. Its vector is reused.
     before: ScannerState,
+    /// Index of the chunk stream of the last chunk: where to look first.
+    last: usize,
 }
 
 impl ChunkScanner {
@@ -201,7 +203,7 @@ impl ChunkScanner {
     pub fn new(position: u64) -> Self {
         let state =
             ScannerState { position, chunk_size: DEFAULT_CHUNK_SIZE, streams: Vec::new(), chunk: None, aborted: None };
-        Self { before: state.clone(), state }
+        Self { before: state.clone(), state, last: 0 }
     }
 
     /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
@@ -210,7 +212,7 @@ impl ChunkScanner {
     /// [`ChunkError::State`] says what is wrong with it.
     pub fn restore(state: &ScannerState) -> Result<Self, ChunkError> {
         validate(state)?;
-        Ok(Self { before: state.clone(), state: state.clone() })
+        Ok(Self { before: state.clone(), state: state.clone(), last: 0 })
     }
 
     /// Position of the next byte to be given.
@@ -282,28 +284,25 @@ impl ChunkScanner {
     /// One chunk header, if it is wholly there. Returns `Begin` or `Aborted`; a continuation only opens the chunk.
     fn scan_header(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
         let Some((format, csid, basic)) = basic_header(input) else { return Ok(None) };
-        let known = self.state.streams.iter().position(|stream| stream.csid == csid);
+        let known = self.find(csid);
+        if let (3, Some(index)) = (format, known)
+            && self.state.streams[index].open
+        {
+            self.continue_message(index, basic, &input[basic..]);
+            return Ok(None);
+        }
         let mut stream = match known {
             Some(index) => self.state.streams[index],
             None if format == 3 => return Err(ChunkError::NeverBegan { csid }),
             None if self.state.streams.len() >= MAX_CHUNK_STREAMS => return Err(ChunkError::TooManyChunkStreams),
             None => ChunkStream::new(csid),
         };
-        if let (true, true, Some(index)) = (stream.open, format < 3, known) {
+        if let (true, Some(index)) = (stream.open, known) {
             self.state.streams[index].open = false;
             return Ok(Some(Scanned::Aborted { csid, missing: stream.length - stream.received }));
         }
 
         let Some(used) = message_header(&mut stream, format, &input[basic..]) else { return Ok(None) };
-        let used = (basic + used) as u64;
-        if stream.open {
-            // The extended timestamp was the only thing to read; the header is as it was.
-            let remaining = self.state.chunk_size.min(stream.length - stream.received);
-            self.state.chunk = known.map(|index| Chunk { stream: index as u8, remaining });
-            self.state.position += used;
-            return Ok(None);
-        }
-
         let limit = max_message(stream.type_id);
         if stream.length > limit {
             return Err(ChunkError::MessageTooLong { type_id: stream.type_id, length: stream.length, limit });
@@ -321,10 +320,34 @@ impl ChunkScanner {
         } else {
             self.state.streams[index] = stream;
         }
+        self.last = index;
         let at = self.state.position;
         self.state.chunk = Some(Chunk { stream: index as u8, remaining: self.state.chunk_size.min(stream.length) });
-        self.state.position += used;
+        self.state.position += (basic + used) as u64;
         Ok(Some(Scanned::Begin { header: stream.header(), at }))
+    }
+
+    /// Index of a chunk stream. Most chunks belong to the same one as the chunk before.
+    fn find(&self, csid: u32) -> Option<usize> {
+        let streams = &self.state.streams;
+        if streams.get(self.last).is_some_and(|stream| stream.csid == csid) {
+            return Some(self.last);
+        }
+        streams.iter().position(|stream| stream.csid == csid)
+    }
+
+    /// fmt3 within a message opens the next chunk; there is nothing to read but a repeated extended timestamp.
+    fn continue_message(&mut self, index: usize, basic: usize, input: &[u8]) {
+        let stream = &self.state.streams[index];
+        let extended = match stream.extended.map(|value| repeats(value, input)) {
+            Some(None) => return,
+            Some(Some(true)) => 4,
+            Some(Some(false)) | None => 0,
+        };
+        let remaining = self.state.chunk_size.min(stream.length - stream.received);
+        self.state.chunk = Some(Chunk { stream: index as u8, remaining });
+        self.state.position += (basic + extended) as u64;
+        self.last = index;
     }
 
     /// Keeps the state for [`Self::state_before_chunk`]; the vector keeps its room, so that this allocates nothing.
@@ -392,7 +415,7 @@ fn basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
 }
 
 /// Reads a message header into `stream` and returns its length, or `None` when it is not wholly there (RTMP 1.0, 5.3.1.2). `stream` is a
-/// copy, so that a half-read one does no harm. An open message's header is left alone: only fmt3 comes here with one.
+/// copy, so that a half-read one does no harm; it has no open message.
 fn message_header(stream: &mut ChunkStream, format: u8, input: &[u8]) -> Option<usize> {
     let fields = match format {
         0 => 11,
@@ -403,9 +426,7 @@ fn message_header(stream: &mut ChunkStream, format: u8, input: &[u8]) -> Option<
                 Some(value) => repeats(value, input)?,
                 None => false,
             };
-            if !stream.open {
-                stream.timestamp = stream.timestamp.wrapping_add(stream.delta);
-            }
+            stream.timestamp = stream.timestamp.wrapping_add(stream.delta);
             return Some(if repeated { 4 } else { 0 });
         }
     };

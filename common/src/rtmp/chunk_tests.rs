@@ -2,10 +2,7 @@
 
 use super::*;
 
-#[path = "../../tests/tables/chunk.rs"]
-mod table;
-
-use table::{End, Message, Row, bytes, fmt0, fmt2, fmt3, rows, set_chunk_size};
+use crate::rtmp::tables::chunk::{End, Message, Row, bytes, fmt0, fmt2, fmt3, rows, set_chunk_size};
 
 /// What a byte stream came to, whatever way it was fed.
 #[derive(Debug, Default, PartialEq)]

@@ -3,10 +3,9 @@
 use super::*;
 use crate::rtmp::type_id;
 
-#[path = "../../tests/tables/chunk.rs"]
-mod table;
+use crate::rtmp::tables::chunk as table;
 
-use table::{End, Message, Row, bytes, fmt0, fmt3, rows};
+use crate::rtmp::tables::chunk::{End, Message, Row, bytes, fmt0, fmt3, rows};
 
 /// Small messages whole, and the bytes of media per message.
 #[derive(Debug, Default, PartialEq)]
@@ -166,7 +165,8 @@ fn states_that_no_ingest_was_in_are_refused() {
     let good = ingest.state();
     assert!(Ingest::restore(&good).is_ok());
 
-    let table: &[(&str, fn(&mut IngestState))] = &[
+    type Spoil = fn(&mut IngestState);
+    let table: &[(&str, Spoil)] = &[
         ("payload of an open message", |state| state.partials.clear()),
         ("payload of an open message", |state| state.partials[0].payload.push(0)),
         ("payload of an open message", |state| state.partials[0].header.csid = 9),

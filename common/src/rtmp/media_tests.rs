@@ -2,10 +2,9 @@
 
 use super::*;
 
-#[path = "../../tests/tables/media.rs"]
-mod table;
+use crate::rtmp::tables::media as table;
 
-use table::{Is, ROWS};
+use crate::rtmp::tables::media::{Is, ROWS};
 
 fn is(inspection: Inspection) -> Is {
     let header = match inspection.header {

@@ -25,6 +25,10 @@ pub mod writer;
 pub use chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
 pub use ingest::{Ingest, IngestState, Ingested};
 
+#[cfg(test)]
+#[path = "../../tests/tables/mod.rs"]
+mod tables;
+
 /// Message type ids (RTMP 1.0, 5.4 and 7.1).
 pub mod type_id {
     /// Protocol control: chunk size of the sender from now on.

@@ -1,5 +1,4 @@
 //! Aggregate messages and what is in them: for the splitter's tests, and as seeds for fuzzing.
-#![allow(unreachable_pub, dead_code, reason = "shared by unit tests and the corpus, each of which uses a part")]
 
 /// Type, rebased timestamp, payload.
 pub type Sub = (u8, u32, &'static [u8]);
@@ -13,7 +12,10 @@ pub fn tag(type_id: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `{name, timestamp of the aggregate, payload, messages, what the error is called}`.
-pub fn rows() -> Vec<(&'static str, u32, Vec<u8>, Vec<Sub>, Option<&'static str>)> {
+pub type Row = (&'static str, u32, Vec<u8>, Vec<Sub>, Option<&'static str>);
+
+/// All of them.
+pub fn rows() -> Vec<Row> {
     let two = || [tag(9, 500, b"video"), tag(8, 520, b"audio")].concat();
     let subs: fn(u32, u32) -> Vec<Sub> = |first, second| vec![(9, first, b"video"), (8, second, b"audio")];
     vec![

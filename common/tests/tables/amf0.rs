@@ -1,5 +1,4 @@
 //! AMF0 values that must not be read, with the beginning of the error's name; shared with the corpus and as seeds for fuzzing.
-#![allow(unreachable_pub, dead_code, reason = "shared by unit tests and the corpus, each of which uses a part")]
 
 /// `{name, bytes, what the error is called}`.
 pub fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
@@ -33,5 +32,74 @@ pub fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("70000 objects in each other", [3, 0, 1, b'a'].repeat(70_000)[..65_000].to_vec(), "TooDeep"),
         ("ECMA arrays in each other", [8, 0, 0, 0, 1, 0, 1, b'a'].repeat(3000), "TooDeep"),
         ("typed objects in each other", [16, 0, 1, b'c', 0, 1, b'a'].repeat(3000), "TooDeep"),
+    ]
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&[2][..], &(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn number(number: f64) -> Vec<u8> {
+    [&[0][..], &number.to_be_bytes()].concat()
+}
+
+fn property(name: &str, value: &[u8]) -> Vec<u8> {
+    [&(name.len() as u16).to_be_bytes()[..], name.as_bytes(), value].concat()
+}
+
+fn object(marker: &[u8], properties: &[Vec<u8>]) -> Vec<u8> {
+    [marker, &properties.concat(), &[0, 0, 9]].concat()
+}
+
+/// Payloads as real clients send them: `{name, bytes}`.
+pub fn commands() -> Vec<(&'static str, Vec<u8>)> {
+    let connect = object(
+        &[3],
+        &[
+            property("app", &text("live")),
+            property("type", &text("nonprivate")),
+            property("flashVer", &text("FMLE/3.0 (compatible; FMSc/1.0)")),
+            property("swfUrl", &text("rtmp://localhost/live")),
+            property("tcUrl", &text("rtmp://localhost/live")),
+        ],
+    );
+    let enhanced = object(
+        &[3],
+        &[
+            property("app", &text("live?token=a")),
+            property("tcUrl", &text("rtmp://localhost/live?token=a")),
+            property("fourCcList", &[&[10, 0, 0, 0, 2][..], &text("hvc1"), &text("av01")].concat()),
+            property("videoFourCcInfoMap", &object(&[3], &[property("*", &number(4.0))])),
+            property("capsEx", &number(15.0)),
+            property("time", &[&[11][..], &1.7e12_f64.to_be_bytes(), &[0, 0]].concat()),
+        ],
+    );
+    let metadata = object(
+        &[8, 0, 0, 0, 3],
+        &[
+            property("width", &number(1920.0)),
+            property("stereo", &[1, 1]),
+            property("encoder", &text("obs-output module (libobs version 32.2.1)")),
+        ],
+    );
+    vec![
+        ("connect by OBS", [text("connect"), number(1.0), connect].concat()),
+        ("connect by Enhanced RTMP", [text("connect"), number(1.0), enhanced].concat()),
+        ("connect as AMF3", [vec![0], text("connect"), number(1.0), vec![17, 10, 11, 1]].concat()),
+        ("releaseStream", [text("releaseStream"), number(2.0), vec![5], text("key")].concat()),
+        ("releaseStream without an object", [text("releaseStream"), number(2.0)].concat()),
+        ("createStream", [text("createStream"), number(4.0), vec![5]].concat()),
+        ("publish", [text("publish"), number(5.0), vec![5], text("key?a=b&c=%2F"), text("live")].concat()),
+        ("publish with wrong types", [text("publish"), vec![5, 5], number(1.0), vec![1, 1]].concat()),
+        ("publish of nothing", [text("publish"), number(0.0), vec![5], text("")].concat()),
+        ("publish of control characters", [text("publish"), number(0.0), vec![5], text("a\r\nb\0/../c")].concat()),
+        ("deleteStream", [text("deleteStream"), number(7.0), vec![5], number(1.0)].concat()),
+        ("FCUnpublish", [text("FCUnpublish"), number(6.0), vec![5], text("key")].concat()),
+        ("setDataFrame", [text("@setDataFrame"), text("onMetaData"), metadata].concat()),
+        ("onStatus", {
+            let information = [property("level", &text("status")), property("code", &text("NetStream.Publish.Start"))];
+            [text("onStatus"), number(0.0), vec![5], object(&[3], &information)].concat()
+        }),
+        ("ping", vec![0, 6, 0, 0, 1, 2]),
     ]
 }

@@ -1,5 +1,4 @@
 //! Byte streams of chunks and the messages in them: for the scanner's tests, for the corpus, and as seeds for fuzzing.
-#![allow(unreachable_pub, dead_code, reason = "shared by unit tests and the corpus, each of which uses a part")]
 
 /// Chunk stream, timestamp, type, message stream, payload.
 pub type Message = (u32, u32, u8, u32, Vec<u8>);

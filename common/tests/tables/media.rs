@@ -1,5 +1,4 @@
 //! First bytes of media messages and what they are: for inspection's tests, and as seeds for fuzzing.
-#![allow(unreachable_pub, dead_code, reason = "shared by unit tests and the corpus, each of which uses a part")]
 
 /// What a message is: keyframe, header (its slot as text), end of sequence, track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,88 @@
+//! Replays the fuzz corpus, and the tables that most of it was made from, through the functions that the fuzz targets call.
+//!
+//! `cargo test -p liveedgecast-common --test corpus -- --ignored` writes the tables into the corpus again.
+
+use std::fs;
+use std::path::PathBuf;
+
+#[path = "../../e2e/fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "there it is a crate of its own")]
+mod entry;
+mod tables;
+
+fn corpus(target: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../e2e/fuzz/corpus").join(target)
+}
+
+/// Longer rows are repetitions, which a fuzzer finds by itself.
+const LONGEST_SEED: usize = 2000;
+
+/// Name and bytes of every row that is a seed of a target.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    let mut add = |table: &str, name: &str, bytes: Vec<u8>| {
+        let words: Vec<_> =
+            name.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let number = seeds.len();
+        seeds.push((format!("{table}-{number:03}-{}", words.join("-").to_lowercase()), bytes));
+    };
+    match target {
+        "scanner" => {
+            for row in tables::chunk::rows() {
+                add("chunk", row.name, [&[7], &row.bytes[..]].concat());
+            }
+            for (name, timestamp, payload, ..) in tables::aggregate::rows() {
+                let header = tables::chunk::fmt0(6, timestamp.min(0xFF_FFFE), payload.len() as u32, 22, 1);
+                add("aggregate", name, [&[200], &header[..], &payload].concat());
+            }
+            for (name, type_id, prefix, _) in tables::media::ROWS {
+                let header = tables::chunk::fmt0(6, 0, prefix.len() as u32, *type_id, 1);
+                add("media", name, [&[200], &header[..], prefix].concat());
+            }
+        }
+        "amf0" => {
+            for (name, bytes, _) in tables::amf0::refused() {
+                add("refused", name, bytes);
+            }
+            for (name, bytes) in tables::amf0::commands() {
+                add("command", name, bytes);
+            }
+        }
+        _ => {}
+    }
+    seeds
+}
+
+#[test]
+fn every_target_survives_its_tables() {
+    for (target, run) in entry::TARGETS {
+        for (name, bytes) in seeds(target) {
+            println!("{target}: {name}");
+            run(&bytes);
+        }
+    }
+}
+
+#[test]
+fn every_target_survives_its_corpus() {
+    for (target, run) in entry::TARGETS {
+        let mut files: Vec<_> = fs::read_dir(corpus(target)).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        assert!(!files.is_empty(), "{target} has no corpus");
+        for file in files {
+            println!("{}", file.display());
+            run(&fs::read(&file).unwrap());
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes files: run it after changing a table"]
+fn write_the_tables_into_the_corpus() {
+    for (target, _) in entry::TARGETS {
+        fs::create_dir_all(corpus(target)).unwrap();
+        for (name, bytes) in seeds(target).into_iter().filter(|(_, bytes)| bytes.len() <= LONGEST_SEED) {
+            fs::write(corpus(target).join(name), bytes).unwrap();
+        }
+    }
+}
