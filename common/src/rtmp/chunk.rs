@@ -191,8 +191,10 @@ impl ScannerState {
 #[derive(Clone, Debug)]
 pub struct ChunkScanner {
     state: ScannerState,
-    /// As of the first byte of the chunk whose `Begin` was last returned. Its vector is reused.
+    /// As of the first byte of the chunk whose `Begin` was last returned.
     before: ScannerState,
+    /// Chunk streams that may differ from those in `before`, one bit each.
+    touched: u64,
     /// Index of the chunk stream of the last chunk: where to look first.
     last: usize,
 }
@@ -203,7 +205,7 @@ impl ChunkScanner {
     pub fn new(position: u64) -> Self {
         let state =
             ScannerState { position, chunk_size: DEFAULT_CHUNK_SIZE, streams: Vec::new(), chunk: None, aborted: None };
-        Self { before: state.clone(), state, last: 0 }
+        Self { before: state.clone(), state, touched: 0, last: 0 }
     }
 
     /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
@@ -212,7 +214,7 @@ impl ChunkScanner {
     /// [`ChunkError::State`] says what is wrong with it.
     pub fn restore(state: &ScannerState) -> Result<Self, ChunkError> {
         validate(state)?;
-        Ok(Self { before: state.clone(), state: state.clone(), last: 0 })
+        Ok(Self { before: state.clone(), state: state.clone(), touched: 0, last: 0 })
     }
 
     /// Position of the next byte to be given.
@@ -299,6 +301,7 @@ impl ChunkScanner {
         };
         if let (true, Some(index)) = (stream.open, known) {
             self.state.streams[index].open = false;
+            self.touched |= 1 << index;
             return Ok(Some(Scanned::Aborted { csid, missing: stream.length - stream.received }));
         }
 
@@ -320,6 +323,7 @@ impl ChunkScanner {
         } else {
             self.state.streams[index] = stream;
         }
+        self.touched |= 1 << index;
         self.last = index;
         let at = self.state.position;
         self.state.chunk = Some(Chunk { stream: index as u8, remaining: self.state.chunk_size.min(stream.length) });
@@ -350,13 +354,22 @@ impl ChunkScanner {
         self.last = index;
     }
 
-    /// Keeps the state for [`Self::state_before_chunk`]; the vector keeps its room, so that this allocates nothing.
+    /// Keeps the state for [`Self::state_before_chunk`]. Only what has changed since the last time is copied: with 64 chunk streams, and
+    /// empty messages of one byte each, all of it would be 3 KiB per byte received.
     fn remember(&mut self) {
         self.before.position = self.state.position;
         self.before.chunk_size = self.state.chunk_size;
-        self.before.streams.clone_from(&self.state.streams);
         self.before.chunk = None;
         self.before.aborted = None;
+        while self.touched != 0 {
+            let index = self.touched.trailing_zeros() as usize;
+            self.touched &= self.touched - 1;
+            let stream = self.state.streams[index];
+            match self.before.streams.get_mut(index) {
+                Some(before) => *before = stream,
+                None => self.before.streams.push(stream),
+            }
+        }
     }
 
     /// As much payload of the current chunk as there is.
@@ -378,6 +391,7 @@ impl ChunkScanner {
                 return Err(ChunkError::ChunkSize { size });
             }
         }
+        self.touched |= 1 << chunk.stream;
         stream.received += len;
         stream.open = !last;
         let done = *stream;
@@ -396,12 +410,17 @@ impl ChunkScanner {
         let value = u32::from_be_bytes(message.control);
         if message.type_id == type_id::SET_CHUNK_SIZE {
             self.state.chunk_size = value.min(MAX_CHUNK_SIZE);
-        } else if let Some(stream) = self.state.streams.iter_mut().find(|stream| stream.csid == value && stream.open) {
+        } else if let Some(index) = self.find(value).filter(|index| self.state.streams[*index].open) {
+            let stream = &mut self.state.streams[index];
             stream.open = false;
+            self.touched |= 1 << index;
             self.state.aborted = Some((value, stream.length - stream.received));
         }
     }
 }
+
+/// [`ChunkScanner::touched`] has a bit for each.
+const _: () = assert!(MAX_CHUNK_STREAMS <= 64);
 
 /// Format, chunk stream id and length of a basic header (RTMP 1.0, 5.3.1.1).
 fn basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {

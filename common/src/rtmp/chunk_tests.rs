@@ -340,6 +340,33 @@ mod random {
         }
 
         #[test]
+        fn what_rml_rtmp_compresses_is_read(
+            messages in prop::collection::vec((3_u8..=25, 0_u32..0x0200_0000, prop::collection::vec(any::<u8>(), 1..400)), 1..20),
+            uncompressed in any::<bool>(),
+        ) {
+            use rml_rtmp::{chunk_io::ChunkSerializer, messages::MessagePayload, time::RtmpTimestamp};
+
+            let mut theirs = ChunkSerializer::new();
+            let mut stream = Vec::new();
+            let mut expected = Vec::new();
+            let mut timestamp = 0_u32;
+            for (count, (type_id, step, data)) in messages.into_iter().enumerate() {
+                // Every other step small, so that all four formats occur; forward only, as their encoder needs it.
+                timestamp = timestamp.saturating_add(if count % 2 == 0 { step % 3 } else { step });
+                let time = RtmpTimestamp::new(timestamp);
+                let message = MessagePayload { timestamp: time, type_id, message_stream_id: 1, data: data.clone().into() };
+                // Their uncompressed form repeats fmt0 in every chunk, which is no message any more.
+                let force = uncompressed && data.len() <= 128;
+                stream.extend_from_slice(&theirs.serialize(&message, force, false).unwrap().bytes);
+                expected.push((timestamp, type_id, data));
+            }
+            let (heard, _) = hear(&stream, [stream.len()]);
+            prop_assert_eq!(heard.error, None);
+            let ours: Vec<_> = heard.messages.into_iter().map(|(_, timestamp, type_id, _, data)| (timestamp, type_id, data)).collect();
+            prop_assert_eq!(ours, expected);
+        }
+
+        #[test]
         fn interleaved_chunks_are_put_together(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..600), 2..8),
             order in prop::collection::vec(any::<prop::sample::Index>(), 64),

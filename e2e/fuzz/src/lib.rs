@@ -74,12 +74,20 @@ impl Heard {
 fn hear(stream: &[u8], step: usize, save: bool) -> Heard {
     let mut ingest = Ingest::new(0);
     let mut heard = Heard::default();
+    let mut begun = None;
     let mut end = 0;
     while end < stream.len() {
         end = stream.len().min(end + step);
         loop {
             match ingest.next(&stream[ingest.position() as usize..end]) {
-                Ok(Some(ingested)) => heard.take(ingested, stream),
+                Ok(Some(ingested)) => {
+                    if let Ingested::Media(Scanned::Begin { at, .. }) = ingested {
+                        begun = Some((ingested.clone(), at));
+                    } else if matches!(ingested, Ingested::Message { .. }) {
+                        begun = None;
+                    }
+                    heard.take(ingested, stream);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     heard.error = Some(error);
@@ -88,7 +96,11 @@ fn hear(stream: &[u8], step: usize, save: bool) -> Heard {
             }
         }
         if save {
-            assert!(Ingest::restore(&ingest.state_before_chunk()).is_ok());
+            let mut before = Ingest::restore(&ingest.state_before_chunk()).expect("a state of ours is valid");
+            // Unless a small message has begun since, which is not told, this is where the last media message begins.
+            if let Some((message, at)) = begun.take().filter(|(_, at)| *at == before.position()) {
+                assert!(before.next(&stream[at as usize..]).ok().flatten() == Some(message));
+            }
             let saved = postcard::to_stdvec(&ingest.state()).expect("a state can be saved");
             let state: IngestState = postcard::from_bytes(&saved).expect("a saved state can be read");
             ingest = Ingest::restore(&state).expect("a state of ours is valid");
