@@ -518,3 +518,7 @@ fn validate(state: &ScannerState) -> Result<(), ChunkError> {
 #[cfg(test)]
 #[path = "chunk_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "chunk_model_tests.rs"]
+mod model_tests;

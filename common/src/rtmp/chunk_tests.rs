@@ -6,11 +6,11 @@ use crate::rtmp::tables::chunk::{End, Message, Row, bytes, fmt0, fmt2, fmt3, row
 
 /// What a byte stream came to, whatever way it was fed.
 #[derive(Debug, Default, PartialEq)]
-struct Heard {
-    messages: Vec<Message>,
-    aborted: Vec<(u32, u32)>,
+pub(super) struct Heard {
+    pub(super) messages: Vec<Message>,
+    pub(super) aborted: Vec<(u32, u32)>,
     open: Vec<Message>,
-    error: Option<ChunkError>,
+    pub(super) error: Option<ChunkError>,
 }
 
 impl Heard {
@@ -51,7 +51,7 @@ impl Heard {
     }
 }
 
-fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Heard, ChunkScanner) {
+pub(super) fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Heard, ChunkScanner) {
     let mut scanner = ChunkScanner::new(0);
     let mut heard = Heard::default();
     for end in ends {
