@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use liveedgecast_common::rtmp::Ingest;
+
 #[path = "../../e2e/fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a crate of its own")]
 mod entry;
@@ -46,6 +48,16 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             }
             for (name, bytes) in tables::amf0::commands() {
                 add("command", name, bytes);
+            }
+        }
+        "snapshot" => {
+            for row in tables::chunk::rows().into_iter().filter(|row| row.bytes.len() > 20) {
+                let split = row.bytes.len() * 2 / 3;
+                let mut ingest = Ingest::new(0);
+                while let Ok(Some(_)) = ingest.next(&row.bytes[ingest.position() as usize..split]) {}
+                let saved = postcard::to_stdvec(&ingest.state()).unwrap();
+                let rest = &row.bytes[ingest.position() as usize..];
+                add("chunk", row.name, [&(saved.len() as u16).to_le_bytes(), &saved[..], rest].concat());
             }
         }
         _ => {}

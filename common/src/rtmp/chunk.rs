@@ -247,6 +247,11 @@ impl ChunkScanner {
         &self.before
     }
 
+    /// Chunk stream of an `Aborted` that the next scan will return; taking it is up to the caller.
+    pub(super) fn aborted(&mut self) -> &mut Option<(u32, u32)> {
+        &mut self.state.aborted
+    }
+
     /// Messages begun and not complete.
     #[must_use]
     pub fn open_messages(&self) -> usize {

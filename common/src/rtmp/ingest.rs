@@ -163,6 +163,7 @@ impl Ingest {
                     self.partials[index].payload.extend_from_slice(&input[from..from + len as usize]);
                     if last {
                         let Partial { header, payload } = self.remove(index);
+                        self.settle_abort();
                         return Ok(Some(Ingested::Message { header, payload }));
                     }
                 }
@@ -171,6 +172,15 @@ impl Ingest {
                     None => return Ok(Some(Ingested::Media(scanned))),
                 },
             }
+        }
+    }
+
+    /// An Abort that has just been heard takes its partial with it at once, so that no saved state has one without an open message.
+    fn settle_abort(&mut self) {
+        let index = self.scanner.aborted().and_then(|(csid, _)| self.partial(csid));
+        if let Some(index) = index {
+            *self.scanner.aborted() = None;
+            self.remove(index);
         }
     }
 

@@ -92,6 +92,21 @@ fn every_split_point_gives_the_same_also_through_a_saved_state() {
 }
 
 #[test]
+fn any_event_can_be_the_last_before_a_saved_state() {
+    for Row { name, bytes, .. } in rows() {
+        let (whole, _) = hear(&bytes, [bytes.len()]);
+        let mut ingest = Ingest::new(0);
+        let mut heard = Heard::default();
+        while let Ok(Some(ingested)) = ingest.next(&bytes[ingest.position() as usize..]) {
+            heard.take(ingested, &bytes);
+            ingest = Ingest::restore(&ingest.state()).unwrap();
+        }
+        heard.feed(&mut ingest, &bytes, bytes.len());
+        assert_eq!(heard, whole, "{name}");
+    }
+}
+
+#[test]
 fn the_state_before_a_chunk_is_what_the_state_was_there() {
     for Row { name, bytes, .. } in rows() {
         let mut ingest = Ingest::new(0);

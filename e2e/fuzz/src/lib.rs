@@ -13,7 +13,7 @@ use liveedgecast_common::rtmp::{
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, for the corpus.
-pub const TARGETS: &[(&str, Target)] = &[("scanner", scanner), ("amf0", amf0)];
+pub const TARGETS: &[(&str, Target)] = &[("scanner", scanner), ("amf0", amf0), ("snapshot", snapshot)];
 
 /// First byte: how the rest is cut. The rest: what a peer sends after the handshake.
 ///
@@ -147,5 +147,23 @@ pub fn amf0(data: &[u8]) {
     for type_id in [type_id::AUDIO, type_id::VIDEO, type_id::DATA_AMF3, type_id::DATA_AMF0] {
         let prefix = &data[..data.len().min(media::INSPECT_BYTES)];
         let _ = media::inspect(type_id, prefix);
+    }
+}
+
+/// Two bytes: how long the first part is. First part: the reader's state as somebody may have left it in a shared page. The rest: the bytes
+/// that follow. What is accepted behaves, and leaves only states that are accepted again.
+pub fn snapshot(data: &[u8]) {
+    let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
+    let Some((saved, stream)) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length))) else { return };
+    let Ok(state) = postcard::from_bytes::<IngestState>(saved) else { return };
+    let Ok(mut ingest) = Ingest::restore(&state) else { return };
+    assert!(ingest.state() == state);
+    let start = ingest.position();
+    while let Ok(Some(ingested)) = ingest.next(&stream[(ingest.position() - start) as usize..]) {
+        if let Ingested::Media(Scanned::Payload { at, len, .. }) = ingested {
+            assert!((at - start) as usize + len as usize <= stream.len());
+        }
+        assert!(Ingest::restore(&ingest.state()).is_ok());
+        assert!(Ingest::restore(&ingest.state_before_chunk()).is_ok());
     }
 }
