@@ -55,7 +55,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 let split = row.bytes.len() * 2 / 3;
                 let mut ingest = Ingest::new(0);
                 while let Ok(Some(_)) = ingest.next(&row.bytes[ingest.position() as usize..split]) {}
-                let saved = postcard::to_stdvec(&ingest.state()).unwrap();
+                let saved = postcard::to_stdvec(&ingest.state()).expect("a state can be saved");
                 let rest = &row.bytes[ingest.position() as usize..];
                 add("chunk", row.name, [&(saved.len() as u16).to_le_bytes(), &saved[..], rest].concat());
             }
