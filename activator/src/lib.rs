@@ -22,3 +22,5 @@ pub mod accept;
 pub mod admission;
 pub mod config;
 pub mod drain;
+pub mod handoff;
+pub mod publisher;

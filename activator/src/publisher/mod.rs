@@ -1,0 +1,6 @@
+//! Room 2. In: a connection that was let in. Out: a publisher held just before `NetStream.Publish.Start`, then handed to a worker.
+//! Next: `admission`, `lobby`, `handoff`.
+
+mod task;
+
+pub use task::{Context, run};
