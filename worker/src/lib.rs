@@ -1,2 +1,3 @@
 //! LiveEdgeCast worker.
 pub mod register;
+pub mod upstream;

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub mod aggregate;
 pub mod amf0;
+pub mod auth;
 pub mod chunk;
+pub mod client;
 pub mod ingest;
 pub mod limits;
 pub mod media;
