@@ -23,4 +23,6 @@ pub mod admission;
 pub mod config;
 pub mod drain;
 pub mod handoff;
+pub mod lobby;
+pub mod metrics;
 pub mod publisher;

@@ -1,0 +1,272 @@
+//! The names of everything that is counted. In: events of the rooms, one struct per room. Out: the Prometheus text format.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::accept::{Observe, TurnedAway};
+use crate::{admission, lobby};
+
+/// From a fraction of a millisecond (everything is warm) to the longest hold that is usual.
+const START_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Room 1.
+    pub accept: Accept,
+    /// Rooms 2 and 3.
+    pub publisher: Publisher,
+    /// Room 4.
+    pub lobby: Lobby,
+    /// Room 5.
+    pub fleet: Fleet,
+}
+
+/// Of `accept`.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    /// Connections let in.
+    pub accepted: IntCounter,
+    /// Connections closed at once, by why.
+    pub turned_away: IntCounterVec,
+    /// Times that nothing was left to accept with.
+    pub exhausted: IntCounter,
+}
+
+/// Of `publisher` and `admission`.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// Connections open now.
+    pub connections: IntGauge,
+    /// Publishers admitted.
+    pub admitted: IntCounter,
+    /// Publishers told no, by why (admission's and the lobby's reasons).
+    pub refused: IntCounterVec,
+    /// Connections that ended before `publish`, by the error's word.
+    pub errors: IntCounterVec,
+}
+
+/// Of `lobby`.
+#[derive(Clone, Debug)]
+pub struct Lobby {
+    /// Streams that wait.
+    pub waiting: IntGauge,
+    /// Streams that we hold a connection of and that a worker has.
+    pub live: IntGauge,
+    /// Waiting and live streams that we know of, of all activators.
+    pub demand: IntGauge,
+    /// Offers, by what became of them.
+    pub offers: IntCounterVec,
+    /// Streams that came back, by why.
+    pub back: IntCounterVec,
+    /// From `publish` to `Publish.Start`, by whether a worker had to be started.
+    pub start: HistogramVec,
+    /// The parts of a start without a worker.
+    pub cold_start: HistogramVec,
+}
+
+/// Of `fleet`.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// Workers, by state.
+    pub workers: IntGaugeVec,
+    /// Worker processes started.
+    pub started: IntCounter,
+    /// Worker processes that ended, by how.
+    pub ended: IntCounterVec,
+    /// Calls on the control listener that were refused, by why.
+    pub refused: IntCounterVec,
+    /// Workers' metrics that could not be fetched.
+    pub scrape_failures: IntCounter,
+    /// From its start to its registration, of a worker process.
+    pub registration: Histogram,
+}
+
+/// What becomes of an offer.
+pub const OFFER_OUTCOMES: [&str; 5] = ["accepted", "declined", "unreachable", "expired", "withdrawn"];
+
+/// Parts of a cold start, in their order: what one line of the log shows too.
+pub const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handoff", "upstream"];
+
+/// How a worker process ends.
+pub const ENDED: [&str; 4] = ["asked", "crashed", "at_start", "never_registered"];
+
+/// Why a call on the control listener is refused.
+pub const CONTROL_REFUSED: [&str; 5] = ["proof", "replay", "hello", "joined", "full"];
+
+impl Metrics {
+    /// All of them, at zero.
+    ///
+    /// # Errors
+    /// Two have the same name: a mistake of this file, which its test finds.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let refusals = admission::Reason::ALL.map(admission::Reason::as_str);
+        let refusals: Vec<&str> = refusals.into_iter().chain(lobby::Reason::ALL.map(lobby::Reason::as_str)).collect();
+        Ok(Self {
+            accept: Accept {
+                accepted: counter(r, "connections_total", "Publishers' connections let in")?,
+                turned_away: counters(
+                    r,
+                    "connections_turned_away_total",
+                    "Connections closed at once",
+                    "why",
+                    &TurnedAway::ALL.map(TurnedAway::as_str),
+                )?,
+                exhausted: counter(r, "accept_exhausted_total", "Times that nothing was left to accept with")?,
+            },
+            publisher: Publisher {
+                connections: gauge(r, "connections", "Publishers' connections open now")?,
+                admitted: counter(r, "publishers_admitted_total", "Publishers that may publish")?,
+                refused: counters(r, "publishers_refused_total", "Publishers told no", "why", &refusals)?,
+                errors: counters(r, "publisher_errors_total", "Connections that ended by an error", "error", &[])?,
+            },
+            lobby: Lobby {
+                waiting: gauge(r, "waiting_streams", "Streams held here, waiting for a worker")?,
+                live: gauge(r, "held_live_streams", "Live streams whose publishers are connected here")?,
+                demand: gauge(
+                    r,
+                    "cluster_demand",
+                    "Streams waiting or live, all that we know of; for max(), not sum()",
+                )?,
+                offers: counters(r, "offers_total", "Offers to workers", "outcome", &OFFER_OUTCOMES)?,
+                back: counters(
+                    r,
+                    "streams_back_total",
+                    "Streams that a worker did not keep",
+                    "why",
+                    &lobby::Back::ALL.map(lobby::Back::as_str),
+                )?,
+                start: histograms(r, "start_seconds", "From publish to Publish.Start", "start", &["cold", "warm"])?,
+                cold_start: histograms(
+                    r,
+                    "cold_start_seconds",
+                    "Parts of a start for which a worker had to be started",
+                    "phase",
+                    &COLD_START_PHASES,
+                )?,
+            },
+            fleet: Fleet {
+                workers: gauges(r, "workers", "Workers", "state", &["starting", "ready", "draining"])?,
+                started: counter(r, "worker_processes_started_total", "Worker processes started")?,
+                ended: counters(r, "worker_processes_ended_total", "Worker processes that ended", "how", &ENDED)?,
+                refused: counters(r, "control_refused_total", "Control calls refused", "why", &CONTROL_REFUSED)?,
+                scrape_failures: counter(
+                    r,
+                    "worker_scrape_failures_total",
+                    "Workers' metrics that were not to be had",
+                )?,
+                registration: histogram(
+                    r,
+                    "worker_registration_seconds",
+                    "From a process's start to its registration",
+                )?,
+            },
+            registry,
+        })
+    }
+
+    /// Everything in the Prometheus text format.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+impl Observe for Accept {
+    fn turned_away(&self, why: TurnedAway) {
+        self.turned_away.with_label_values(&[why.as_str()]).inc();
+    }
+
+    fn exhausted(&self) {
+        self.exhausted.inc();
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("liveedgecast_{name}"), help)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    register(registry, IntCounter::with_opts(opts(name, help))?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::with_opts(opts(name, help))?)
+}
+
+/// With a row for every known value, so that a rate is right from the first event on.
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let vec = IntCounterVec::new(opts(name, help), &[label])?;
+    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
+    register(registry, vec)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let vec = IntGaugeVec::new(opts(name, help), &[label])?;
+    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
+    register(registry, vec)
+}
+
+fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::from(opts(name, help)).buckets(START_BUCKETS.to_vec())
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
+    register(registry, Histogram::with_opts(histogram_opts(name, help))?)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let vec = HistogramVec::new(histogram_opts(name, help), &[label])?;
+    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
+    register(registry, vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_ours_and_there_from_the_start() {
+        let metrics = Metrics::new().unwrap();
+        let text = metrics.text();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");
+        assert!(samples.count() > 40);
+        for row in ["liveedgecast_waiting_streams 0", "liveedgecast_publishers_refused_total{why=\"key\"} 0"] {
+            assert!(text.contains(row), "{text}");
+        }
+    }
+}
