@@ -1,3 +1,7 @@
-//! LiveEdgeCast worker.
+//! The worker: takes streams from activators and retransmits each of them to its upstreams.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod drain;
 pub mod register;
 pub mod upstream;

@@ -1,0 +1,165 @@
+//! The configuration as it is meant. In: [`Typed`], and what the machine is: its name, our process id, its cores. Out:
+//! [`Settings`] or all [`Problems`]. Reads the file that `CONTROL_SECRET_FILE` names, and touches nothing else.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::key::Secret;
+use liveedgecast_common::setting::{address, choice, number, set, shown, time};
+
+use super::typed::Typed;
+use crate::register::machine::Handoff;
+
+/// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
+/// leisure by who listens. The activator asks for the same.
+const LEAST_SECRET: usize = 16;
+/// Longest name, in bytes: it is a metric label and stands in every line about a worker. A Kubernetes pod's has 253.
+const MOST_NAME: usize = 253;
+/// Longest host name (RFC 1035, 2.3.4).
+const MOST_HOST: usize = 253;
+/// Threads for streams at most: more than cores of any machine that this runs on, each of them with a stack.
+const MOST_THREADS: u32 = 256;
+
+/// Where activators are: a name is asked for again and again, an address stands for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Activator {
+    /// An address.
+    Address(SocketAddr),
+    /// A name; every address of it is an activator.
+    Name {
+        /// The name.
+        host: String,
+        /// The control port.
+        port: u16,
+    },
+}
+
+impl Activator {
+    /// Whether dialing it stays on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Address(address) => address.ip().is_loopback(),
+            Self::Name { host, .. } => host == "localhost",
+        }
+    }
+}
+
+/// What the process knows of itself before it reads its configuration.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The machine's name.
+    pub host: String,
+    /// Our process id.
+    pub pid: u32,
+    /// Cores that we may use.
+    pub cores: usize,
+}
+
+/// The configuration, good.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our name.
+    pub name: String,
+    /// Where to dial in.
+    pub activator: Activator,
+    /// Shared with activators.
+    pub secret: Secret,
+    /// Metrics and health.
+    pub http: SocketAddr,
+    /// Streams at most.
+    pub capacity: u32,
+    /// Which offers fit.
+    pub handoff: Handoff,
+    /// How long live streams may take to move when we are told to go.
+    pub drain: Duration,
+    /// Threads for streams at most.
+    pub threads: usize,
+    /// Whether to end without an activator.
+    pub exit_when_orphaned: bool,
+}
+
+impl Settings {
+    /// Judges what was typed.
+    ///
+    /// # Errors
+    /// Every mistake, each with its fix.
+    pub fn meant(typed: &Typed, here: &Here) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let settings = Self::judge(typed, here, &mut problems);
+        problems.into_result().map(|()| settings)
+    }
+
+    /// The same for a caller that has other settings to judge too; the result counts only when `problems` stayed empty.
+    pub fn judge(typed: &Typed, here: &Here, p: &mut Problems) -> Self {
+        let activator = activator(typed, p);
+        let kinds = [("auto", Handoff::Auto), ("descriptor", Handoff::Descriptor), ("link", Handoff::Link)];
+        let handoff = choice("HANDOFF", &typed.handoff, &kinds, p);
+        let cores = u32::try_from(here.cores).unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS);
+        let threads = number("STREAM_THREADS", &typed.stream_threads, cores, 1, MOST_THREADS, p);
+        Self {
+            name: name(typed, here, p),
+            secret: secret(typed, &activator, p),
+            activator,
+            http: address("HTTP_LISTEN", &typed.http_listen, "[::]:8081", p),
+            capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
+            handoff,
+            drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),
+            threads: usize::try_from(threads).unwrap_or(1),
+            exit_when_orphaned: typed.exit_when_orphaned,
+        }
+    }
+}
+
+fn name(typed: &Typed, here: &Here, problems: &mut Problems) -> String {
+    let Some(name) = set(&typed.name) else { return format!("{}-{}", here.host, here.pid) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    if name.len() > MOST_NAME || !name.chars().all(plain) {
+        let text = format_args!("{name:?} is no name: write up to {MOST_NAME} letters, digits, - _ . or :");
+        problems.add("WORKER_NAME", text);
+    }
+    name.to_owned()
+}
+
+fn secret(typed: &Typed, activator: &Activator, problems: &mut Problems) -> Secret {
+    const SAME: &str = "give it the same as the activator's";
+    let before = problems.iter().count();
+    let file = typed.control_secret_file.as_deref();
+    let given = value_or_file("CONTROL_SECRET", shown(&typed.control_secret), file, problems);
+    match &given {
+        Some(secret) if !activator.is_loopback() && secret.len() < LEAST_SECRET => {
+            problems.add("CONTROL_SECRET", format_args!("is shorter than {LEAST_SECRET} bytes: {SAME}"));
+        }
+        None if problems.iter().count() == before => {
+            problems.add("CONTROL_SECRET", format_args!("is required: {SAME}"));
+        }
+        _ => {}
+    }
+    Secret::new(given.unwrap_or_default())
+}
+
+fn activator(typed: &Typed, problems: &mut Problems) -> Activator {
+    let text = set(&typed.activator).unwrap_or("127.0.0.1:6001");
+    parse_activator(text).unwrap_or_else(|| {
+        let text =
+            format_args!("{text:?} is not where an activator is: write HOST:PORT, such as liveedgecast-activator:6001");
+        problems.add("ACTIVATOR", text);
+        Activator::Address(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0))
+    })
+}
+
+fn parse_activator(text: &str) -> Option<Activator> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() != 0).then_some(Activator::Address(address));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let good = !host.is_empty() && host.len() <= MOST_HOST && host.chars().all(plain);
+    good.then(|| Activator::Name { host: host.to_ascii_lowercase(), port })
+}
+
+#[cfg(test)]
+#[path = "meant_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+//! The configuration as people type it. In: flags, environment. Out: text, not judged yet. Next: `meant`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use liveedgecast_common::runtime::LogArgs;
+pub use liveedgecast_common::setting::Hidden;
+
+/// Takes streams from activators and retransmits each of them to its upstreams.
+///
+/// Every setting is a flag and an environment variable. The activator starts workers by itself on one machine; elsewhere
+/// give every worker the activator's address and secret.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "liveedgecast-worker", version, max_term_width = 120)]
+pub struct Typed {
+    /// Where to dial in, HOST:PORT of the activators' control listener; every address of the name is used
+    /// [default: 127.0.0.1:6001]
+    #[arg(long, env = "ACTIVATOR", value_name = "HOST:PORT")]
+    pub activator: Option<String>,
+    /// The secret that activators share with workers (required)
+    #[arg(long, env = "CONTROL_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub control_secret: Option<Hidden>,
+    /// A file with the control secret instead
+    #[arg(long, env = "CONTROL_SECRET_FILE", value_name = "PATH")]
+    pub control_secret_file: Option<PathBuf>,
+    /// /metrics, /healthz, /readyz; port 0 takes any and tells the activators which [default: [::]:8081]
+    #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+    /// Streams at most [default: 50]
+    #[arg(long, env = "CAPACITY", value_name = "STREAMS")]
+    pub capacity: Option<String>,
+    /// Which streams fit: auto, descriptor (an activator on the same host only) or link [default: auto]
+    #[arg(long, env = "HANDOFF", value_name = "KIND")]
+    pub handoff: Option<String>,
+    /// How long we wait for live streams to move to other workers when told to go [default: 8s]
+    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "TIME")]
+    pub drain_timeout: Option<String>,
+    /// Threads for streams; they are started when needed [default: one per core]
+    #[arg(long, env = "STREAM_THREADS", value_name = "THREADS")]
+    pub stream_threads: Option<String>,
+    /// Our name in logs, the API and metrics; unique among workers [default: host name and process id]
+    #[arg(long, env = "WORKER_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// End by itself when there has been no activator and no stream for 5 s; the process fleet sets it
+    #[arg(long)]
+    pub exit_when_orphaned: bool,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub log: LogArgs,
+}
