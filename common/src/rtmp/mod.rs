@@ -1,9 +1,11 @@
 //! RTMP without IO. Bytes of a connection come in, messages go out, and the other way round.
 //!
 //! In the order of the bytes:
+//! - [`handshake`]: the bytes before the first chunk, both roles.
 //! - [`chunk`]: finds message and chunk boundaries in place, copies nothing ([`ChunkScanner`]).
 //! - [`ingest`]: the scanner plus assembly of the small messages that a session must read ([`Ingest`]).
 //! - [`message`], [`amf0`]: those small messages as types.
+//! - [`server`]: a publisher's session.
 //! - [`media`], [`aggregate`]: what the first bytes of an audio, video or data message say about it.
 //! - [`writer`]: chunk headers for what we send.
 //! - [`limits`]: every bound on what a peer may make us hold.
@@ -18,10 +20,12 @@ pub mod amf0;
 pub mod auth;
 pub mod chunk;
 pub mod client;
+pub mod handshake;
 pub mod ingest;
 pub mod limits;
 pub mod media;
 pub mod message;
+pub mod server;
 pub mod writer;
 
 pub use chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
