@@ -12,6 +12,7 @@ pub mod http;
 pub mod key;
 pub mod listen;
 pub mod proof;
+pub mod random;
 pub mod rtmp;
 pub mod runtime;
 pub mod setting;
