@@ -1,1 +1,4 @@
 //! Scenarios, benchmark and experiments.
+#![forbid(unsafe_code)]
+
+pub mod bench;

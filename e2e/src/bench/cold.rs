@@ -1,0 +1,90 @@
+//! Cold starts, timed by publisher and sink. In: how many. Out: milliseconds from `publish` to `Publish.Start` and to the first media at the sink.
+#![expect(clippy::disallowed_methods, reason = "shell: waits for workers to end")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::publisher::{Publisher, Rate};
+use super::relay::{Kind, Ours, Relay};
+use super::sink::Sink;
+use super::{Clock, report};
+
+/// How the starts were.
+#[derive(Clone, Debug)]
+pub struct Cold {
+    /// Nanoseconds, sorted.
+    pub start: Vec<u64>,
+    /// Same.
+    pub first_media: Vec<u64>,
+    /// Streams whose first media was not the first that was sent.
+    pub lost_the_first: u32,
+}
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many starts one after the other, each from no worker at all.
+///
+/// # Errors
+/// A start fails, or workers do not end.
+pub async fn run(kind: Kind, runs: u32, clock: Clock) -> anyhow::Result<Cold> {
+    let sink = Sink::start(clock).await?;
+    let ours = Ours { cooldown: "0s".into(), ..Ours::default() };
+    let relay = Relay::start(kind, sink.address, None, &ours).await?;
+    let mut cold = Cold { start: Vec::new(), first_media: Vec::new(), lost_the_first: 0 };
+    for run in 0..runs {
+        timeout(PATIENCE, none_left(&relay)).await.context("workers do not end")?;
+        sink.reset();
+        let publisher = Publisher::start(relay.address, "live", run, clock).await.context("not started")?;
+        let stop = CancellationToken::new();
+        let publishing = tokio::task::spawn_local(publisher.run(Rate { bits: 2_500_000 }, stop.clone()));
+        let (at, number) = timeout(PATIENCE, first(&sink, run)).await.context("no media arrived")?;
+        stop.cancel();
+        let published = publishing.await?;
+        ensure!(!published.cut, "the publisher was cut");
+        cold.start.push(published.started - published.asked);
+        cold.first_media.push(at - published.asked);
+        cold.lost_the_first += u32::from(number != 0);
+    }
+    cold.start.sort_unstable();
+    cold.first_media.sort_unstable();
+    Ok(cold)
+}
+
+async fn none_left(relay: &Relay) {
+    while relay.processes() > 1 {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn first(sink: &Sink, stream: u32) -> (u64, u64) {
+    loop {
+        let rung = sink.first.notified();
+        let first = sink.tally.borrow().streams.get(&stream).and_then(|came| came.first);
+        match first {
+            Some(first) => return first,
+            None => rung.await,
+        }
+    }
+}
+
+/// The table of the report.
+#[must_use]
+pub fn table(rows: &[(Kind, Cold)]) -> String {
+    let mut out = String::from(
+        "| cold start | runs | `publish` → Start ms: p50, p99, max | → first media at the sink ms: p50, p99, max | first message lost |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    for (kind, cold) in rows {
+        let three = |sorted: &[u64]| {
+            let at = |q| report::quantile(sorted, q) / 1e6;
+            format!("{:.1}, {:.1}, {:.1}", at(0.5), at(0.99), at(1.0))
+        };
+        let (start, media) = (three(&cold.start), three(&cold.first_media));
+        out += &format!("| {} | {} | {start} | {media} | {} |\n", kind.as_str(), cold.start.len(), cold.lost_the_first);
+    }
+    out
+}

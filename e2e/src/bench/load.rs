@@ -1,0 +1,204 @@
+//! One row under load. In: a relay, a number of streams, a rate, a time. Out: a [`Row`].
+#![expect(clippy::disallowed_methods, reason = "shell: tasks and clocks")]
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::publisher::{Published, Publisher, Rate};
+use super::relay::{Kind, Ours, Relay};
+use super::sink::{Arrived, Sink};
+use super::{Clock, report};
+
+/// A load.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Streams at once.
+    pub streams: u32,
+    /// Of each.
+    pub rate: Rate,
+    /// How long all of them are measured.
+    pub time: Duration,
+}
+
+/// New publishers per second.
+const STARTS_PER_SECOND: u64 = 100;
+/// From the last start to the measurement: the first two keyframes are over.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Longest wait for what is under way when publishers have stopped.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What one relay did under one load.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which relay.
+    pub kind: Kind,
+    /// Streams that were told to start.
+    pub started: u32,
+    /// CPU seconds per gigabyte (10^9 bytes of messages at the sink) while measured, all processes of the relay.
+    pub cpu_per_gb: f64,
+    /// Resident memory per stream, kB, without the replay windows.
+    pub kb_per_stream: f64,
+    /// Shared memory per stream, kB: the replay windows.
+    pub window_kb_per_stream: f64,
+    /// Milliseconds from write to complete read.
+    pub p50: f64,
+    /// Same.
+    pub p99: f64,
+    /// `publish` → `Publish.Start`, ms, median.
+    pub start: f64,
+    /// `publish` → first media at the sink, ms, median.
+    pub first: f64,
+    /// Messages per stream that never came because they were sent before the relay was ready.
+    pub lost_at_start: f64,
+    /// Messages lost after a stream's first.
+    pub lost: u64,
+    /// Messages that came twice.
+    pub repeated: u64,
+    /// Messages with other bytes.
+    pub corrupt: u64,
+    /// Publishers whose connection was ended.
+    pub cut: u32,
+    /// Streams whose first video message was no keyframe.
+    pub undecodable: u32,
+}
+
+/// Runs one load through one relay.
+///
+/// # Errors
+/// The relay does not come up, or nobody could publish.
+pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> anyhow::Result<Row> {
+    let sink = Sink::start(clock).await?;
+    sink.reset();
+    let relay = Relay::start(kind, sink.address, core, &Ours::default()).await?;
+    // A worker is running before anything is measured; cold starts are measured by themselves.
+    if kind.ours() {
+        let warm = Publisher::start(relay.address, "live", u32::MAX, clock).await?;
+        warm.run(load.rate, stopped()).await;
+    }
+    sink.reset();
+    let idle = relay.cost();
+    let (publishers, stop) = start_all(&relay, load, clock).await;
+    let started = u32::try_from(publishers.len()).unwrap_or(u32::MAX);
+    anyhow::ensure!(started > 0, "{}: nobody could publish", kind.as_str());
+
+    sleep(SETTLE).await;
+    let (before, bytes_before) = (relay.cost(), sink.tally.borrow().bytes);
+    sink.tally.borrow_mut().measure_from = clock.now();
+    sink.tally.borrow_mut().measure_to = u64::MAX;
+    sleep(load.time).await;
+    sink.tally.borrow_mut().measure_to = clock.now();
+    let (after, bytes_after) = (relay.cost(), sink.tally.borrow().bytes);
+
+    stop.cancel();
+    let published = timeout(DRAIN, publishers.join_all()).await?;
+    wait_until_quiet(&sink, &published).await;
+    let gigabytes = (bytes_after - bytes_before) as f64 / 1e9;
+    let per_stream = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1000.0 / f64::from(started);
+    let own = |cost: &super::procfs::Cost| cost.resident.saturating_sub(cost.shared);
+
+    let tally = sink.tally.borrow();
+    let arrived = |stream: &u32| tally.streams.get(stream);
+    let mut latencies = tally.latencies.clone();
+    latencies.sort_unstable();
+    let mut row = Row {
+        kind,
+        started,
+        cpu_per_gb: (after.cpu - before.cpu) / gigabytes,
+        kb_per_stream: per_stream(own(&after), own(&idle)),
+        window_kb_per_stream: per_stream(after.shared, idle.shared),
+        p50: report::quantile(&latencies, 0.5) / 1e6,
+        p99: report::quantile(&latencies, 0.99) / 1e6,
+        start: median(published.iter().map(|(_, one)| one.started - one.asked)),
+        first: median(
+            published.iter().filter_map(|(stream, one)| Some(arrived(stream)?.first?.0.saturating_sub(one.asked))),
+        ),
+        lost_at_start: 0.0,
+        lost: 0,
+        repeated: 0,
+        corrupt: 0,
+        cut: u32::try_from(published.iter().filter(|(_, one)| one.cut).count()).unwrap_or(u32::MAX),
+        undecodable: 0,
+    };
+    for (stream, one) in &published {
+        let nothing = Arrived { next: 0, ..Arrived::default() };
+        let came = arrived(stream).unwrap_or(&nothing);
+        let first = came.first.map_or(one.messages, |(_, number)| number);
+        row.lost_at_start += (first + came.lost_at_start) as f64 / f64::from(started);
+        row.lost += came.lost + one.messages.saturating_sub(came.next.max(first));
+        row.repeated += came.repeated;
+        row.corrupt += came.corrupt;
+        row.undecodable += u32::from(came.began_decodable != Some(true));
+    }
+    Ok(row)
+}
+
+/// A token that has been cancelled: a publisher with it says hello and goodbye.
+fn stopped() -> CancellationToken {
+    let stop = CancellationToken::new();
+    stop.cancel();
+    stop
+}
+
+async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<(u32, Published)>, CancellationToken) {
+    let stop = CancellationToken::new();
+    let mut starting = JoinSet::new();
+    let mut publishing = JoinSet::new();
+    for stream in 0..load.streams {
+        let address = relay.address;
+        starting.spawn_local(async move { (stream, Publisher::start(address, "live", stream, clock).await) });
+        sleep(Duration::from_millis(1000 / STARTS_PER_SECOND)).await;
+        while let Some(Ok((stream, started))) = starting.try_join_next() {
+            publish(&mut publishing, stream, started, load.rate, &stop);
+        }
+    }
+    while let Some(joined) = starting.join_next().await {
+        if let Ok((stream, started)) = joined {
+            publish(&mut publishing, stream, started, load.rate, &stop);
+        }
+    }
+    (publishing, stop)
+}
+
+fn publish(
+    publishing: &mut JoinSet<(u32, Published)>,
+    stream: u32,
+    started: std::io::Result<Publisher>,
+    rate: Rate,
+    stop: &CancellationToken,
+) {
+    match started {
+        Ok(publisher) => {
+            let stop = stop.clone();
+            publishing.spawn_local(async move { (stream, publisher.run(rate, stop).await) });
+        }
+        Err(error) => eprintln!("stream {stream}: not started: {error}"),
+    }
+}
+
+/// Until everything has arrived or nothing more does.
+async fn wait_until_quiet(sink: &Sink, published: &[(u32, Published)]) {
+    let mut last = 0;
+    loop {
+        let complete = {
+            let tally = sink.tally.borrow();
+            published
+                .iter()
+                .all(|(stream, one)| tally.streams.get(stream).is_some_and(|came| came.next >= one.messages))
+        };
+        let bytes = sink.tally.borrow().bytes;
+        if complete || bytes == last {
+            return;
+        }
+        last = bytes;
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn median(values: impl Iterator<Item = u64>) -> f64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    report::quantile(&values, 0.5) / 1e6
+}

@@ -1,0 +1,140 @@
+//! What the generator sends: messages in the shape of H.264 and AAC that tell where they come from, when they left, and whether a byte of
+//! them has changed. In: stream, number, time. Out: payloads; and back, by the sink.
+
+use std::sync::OnceLock;
+
+use liveedgecast_common::rtmp::amf0::{self, Value};
+
+/// FLV tag bytes in front of ours: frame type and codec, packet type, composition time.
+const TAG: usize = 5;
+/// Magic, stream, number, time.
+const STAMP: usize = 4 + 4 + 8 + 8;
+/// Shortest payload that can be told apart.
+pub const LEAST: usize = TAG + STAMP;
+const MAGIC: [u8; 4] = *b"LECB";
+/// Longest payload: a keyframe of the highest rate in use.
+const MOST: usize = 2 << 20;
+/// Filler begins at one of so many places, so that no two messages in a row have the same bytes.
+const PLACES: u64 = 4093;
+
+/// What a message says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Number of the stream.
+    pub stream: u32,
+    /// Number of the message in its stream, from 0; audio and video together, headers not counted.
+    pub number: u64,
+    /// When it was written, by [`super::Clock`].
+    pub sent: u64,
+}
+
+fn filler() -> &'static [u8] {
+    static FILLER: OnceLock<Vec<u8>> = OnceLock::new();
+    FILLER.get_or_init(|| {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        (0..(MOST + PLACES as usize).div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect()
+    })
+}
+
+/// Makes what takes time to make, before anything is measured.
+pub fn prepare() {
+    filler();
+}
+
+fn rest(stamp: &Stamp, len: usize) -> &'static [u8] {
+    let at = (u64::from(stamp.stream) * 31 + stamp.number) % PLACES;
+    &filler()[at as usize..at as usize + len]
+}
+
+/// First bytes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// AVC, keyframe.
+    Keyframe,
+    /// AVC, inter frame.
+    Inter,
+    /// AAC, raw.
+    Audio,
+}
+
+/// Writes a payload of `len` bytes (at least [`LEAST`]) into `out`.
+pub fn write(out: &mut Vec<u8>, shape: Shape, stamp: &Stamp, len: usize) {
+    out.extend_from_slice(match shape {
+        Shape::Keyframe => &[0x17, 1, 0, 0, 0],
+        Shape::Inter => &[0x27, 1, 0, 0, 0],
+        Shape::Audio => &[0xAF, 1, 0, 0, 0],
+    });
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&stamp.stream.to_be_bytes());
+    out.extend_from_slice(&stamp.number.to_be_bytes());
+    out.extend_from_slice(&stamp.sent.to_be_bytes());
+    out.extend_from_slice(rest(stamp, len.clamp(LEAST, MOST) - LEAST));
+}
+
+/// Reads a payload back. `None`: not one of ours (a header). `Err`: one of ours, but changed.
+pub fn read(payload: &[u8]) -> Option<Result<Stamp, Stamp>> {
+    let body = payload.get(TAG..)?;
+    let (magic, body) = body.split_first_chunk::<4>()?;
+    let (stream, body) = body.split_first_chunk::<4>()?;
+    let (number, body) = body.split_first_chunk::<8>()?;
+    let (sent, body) = body.split_first_chunk::<8>()?;
+    if *magic != MAGIC {
+        return None;
+    }
+    let stamp = Stamp {
+        stream: u32::from_be_bytes(*stream),
+        number: u64::from_be_bytes(*number),
+        sent: u64::from_be_bytes(*sent),
+    };
+    Some(if body.len() <= MOST && body == rest(&stamp, body.len()) { Ok(stamp) } else { Err(stamp) })
+}
+
+/// AVC sequence header, AAC sequence header.
+pub const VIDEO_HEADER: &[u8] = &[
+    0x17, 0, 0, 0, 0, 1, 0x42, 0xC0, 0x1E, 0xFF, 0xE1, 0, 9, 0x67, 0x42, 0xC0, 0x1E, 0xDA, 0x02, 0x80, 0xF6, 0x80, 1,
+    0, 4, 0x68, 0xCE, 0x3C, 0x80,
+];
+/// See [`VIDEO_HEADER`].
+pub const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
+
+/// `@setDataFrame` with what encoders say.
+#[must_use]
+pub fn metadata() -> Vec<u8> {
+    let mut out = Vec::new();
+    let number = |name: &str, value: f64| (name.to_owned(), Value::Number(value));
+    let properties = vec![
+        number("width", 1280.0),
+        number("height", 720.0),
+        number("framerate", 30.0),
+        number("videocodecid", 7.0),
+        number("audiocodecid", 10.0),
+    ];
+    for value in [Value::string("@setDataFrame"), Value::string("onMetaData"), Value::EcmaArray(properties)] {
+        amf0::write(&mut out, &value);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_byte_is_found_and_headers_are_not_ours() {
+        let stamp = Stamp { stream: 7, number: 99, sent: 123 };
+        let mut payload = Vec::new();
+        write(&mut payload, Shape::Inter, &stamp, 9000);
+        assert_eq!((payload.len(), read(&payload)), (9000, Some(Ok(stamp))));
+        payload[5000] ^= 1;
+        assert_eq!(read(&payload), Some(Err(stamp)));
+        payload.truncate(4000);
+        assert_eq!(read(&payload), Some(Ok(stamp)), "a length is the sink's business");
+        assert!(read(VIDEO_HEADER).is_none() && read(AUDIO_HEADER).is_none());
+    }
+}

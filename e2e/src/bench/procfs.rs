@@ -1,0 +1,95 @@
+//! What processes cost, by the kernel's word. In: process ids. Out: CPU time of a whole tree with those that have exited, memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+/// CPU seconds and memory of a process and all its descendants.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// User and system, seconds, with children that have ended and been waited for.
+    pub cpu: f64,
+    /// Resident, bytes, of which shared memory (the replay windows) is in `shared`.
+    pub resident: u64,
+    /// Resident shared memory, bytes; counted once for the tree at most as often as it is mapped.
+    pub shared: u64,
+    /// Processes alive.
+    pub processes: usize,
+}
+
+struct Stat {
+    parent: u32,
+    ticks: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    // utime, stime, cutime, cstime are fields 14 to 17 of proc(5), the first after the name being 3.
+    let ticks = (11..=14).map(number).sum::<Option<u64>>()?;
+    Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks })
+}
+
+/// `pid` and its descendants that are alive.
+#[must_use]
+pub fn tree(pid: u32) -> Vec<u32> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if let Some(stat) = stat(id) {
+            children.entry(stat.parent).or_default().push(id);
+        }
+    }
+    let mut all = vec![pid];
+    let mut at = 0;
+    while let Some(&next) = all.get(at) {
+        all.extend(children.get(&next).into_iter().flatten());
+        at += 1;
+    }
+    all
+}
+
+/// The cost of `pid` and its descendants now.
+#[must_use]
+pub fn cost(pid: u32) -> Cost {
+    let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+    let mut cost = Cost::default();
+    for id in tree(pid) {
+        let Some(stat) = stat(id) else { continue };
+        cost.cpu += stat.ticks as f64 / ticks_per_second;
+        cost.processes += 1;
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        cost.resident += field(&status, "VmRSS:");
+        cost.shared += field(&status, "RssShmem:");
+    }
+    cost
+}
+
+/// Bytes of a line such as `VmRSS:   1234 kB`; 0 where it is not there.
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_costs_something() {
+        let here = std::process::id();
+        assert!(tree(here).contains(&here));
+        let cost = cost(here);
+        assert!(cost.resident > 1 << 20 && cost.processes >= 1, "{cost:?}");
+    }
+
+    #[test]
+    fn lines_of_status() {
+        let status = "Name:\tx\nVmRSS:\t    1234 kB\nRssShmem:\t 4 kB\n";
+        assert_eq!(
+            (field(status, "VmRSS:"), field(status, "RssShmem:"), field(status, "VmHWM:")),
+            (1234 << 10, 4096, 0)
+        );
+    }
+}

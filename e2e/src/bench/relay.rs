@@ -1,0 +1,239 @@
+//! The relays that are measured, as processes. In: which one, where the sink is. Out: where to publish, and its process id.
+#![expect(clippy::disallowed_methods, reason = "shell: starts processes and waits for their ports")]
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::procfs;
+
+/// What stands between publishers and sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// Nothing: what the machine itself costs.
+    Direct,
+    /// HAProxy, plain TCP, one thread.
+    Haproxy,
+    /// nginx-rtmp `push`, one worker.
+    Nginx,
+    /// Ours, publishers' sockets handed over.
+    Descriptor,
+    /// Ours, activator in the path.
+    Link,
+}
+
+impl Kind {
+    /// The row's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx-rtmp",
+            Self::Descriptor => "liveedgecast descriptor",
+            Self::Link => "liveedgecast link",
+        }
+    }
+
+    /// Whether it is ours.
+    #[must_use]
+    pub fn ours(self) -> bool {
+        matches!(self, Self::Descriptor | Self::Link)
+    }
+}
+
+/// A running relay; ended when dropped.
+#[derive(Debug)]
+pub struct Relay {
+    /// Where publishers connect.
+    pub address: SocketAddr,
+    child: Option<Child>,
+    dir: TempDir,
+}
+
+/// Settings of ours that a benchmark changes.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// Idle time after which a worker ends.
+    pub cooldown: String,
+    /// Streams per worker.
+    pub capacity: u32,
+}
+
+impl Default for Ours {
+    fn default() -> Self {
+        Self { cooldown: "60s".into(), capacity: 10_000 }
+    }
+}
+
+impl Relay {
+    /// Starts one that pushes to `sink`, pinned to `core` where there is one to spare.
+    ///
+    /// # Errors
+    /// A program is missing or does not come up.
+    pub async fn start(kind: Kind, sink: SocketAddr, core: Option<usize>, ours: &Ours) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        if kind == Kind::Direct {
+            return Ok(Self { address: sink, child: None, dir });
+        }
+        // A port that was free a moment ago may be taken by now: then another one.
+        let mut last = None;
+        for _ in 0..5 {
+            let address = free_address()?;
+            let mut relay = Self { address, child: None, dir: tempfile::tempdir()? };
+            relay.child = Some(pinned(core, || relay.spawn(kind, sink, ours))?);
+            match relay.ready().await {
+                Ok(()) => return Ok(relay),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("no relay was started")?)
+    }
+
+    fn spawn(&self, kind: Kind, sink: SocketAddr, ours: &Ours) -> anyhow::Result<Child> {
+        let log = fs::File::create(self.dir.path().join("log"))?;
+        let mut command = match kind {
+            Kind::Direct => bail!("direct is no process"),
+            Kind::Haproxy => self.haproxy(sink)?,
+            Kind::Nginx => self.nginx(sink)?,
+            Kind::Descriptor => self.ours(sink, "descriptor", ours)?,
+            Kind::Link => self.ours(sink, "link", ours)?,
+        };
+        let name = command.get_program().to_owned();
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().with_context(|| format!("cannot start {}", name.display()))
+    }
+
+    fn haproxy(&self, sink: SocketAddr) -> anyhow::Result<Command> {
+        let config = format!(
+            "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+             listen relay\n  bind {}\n  server sink {sink}\n",
+            self.address
+        );
+        let path = self.dir.path().join("haproxy.cfg");
+        fs::write(&path, config)?;
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(path);
+        Ok(command)
+    }
+
+    fn nginx(&self, sink: SocketAddr) -> anyhow::Result<Command> {
+        let config = format!(
+            "daemon off;\nuser root;\nmaster_process on;\nworker_processes 1;\npid nginx.pid;\nerror_log error.log warn;\n{}\
+             events {{ worker_connections 8192; }}\n\
+             rtmp {{ server {{ listen {}; chunk_size 4096; application live {{ live on; push rtmp://{sink}/live; }} }} }}\n",
+            nginx_module(),
+            self.address
+        );
+        fs::write(self.dir.path().join("nginx.conf"), config)?;
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(self.dir.path()).arg("-c").arg("nginx.conf");
+        Ok(command)
+    }
+
+    fn ours(&self, sink: SocketAddr, handoff: &str, ours: &Ours) -> anyhow::Result<Command> {
+        let program = binary("liveedgecast-activator")?;
+        let mut command = Command::new(program);
+        command
+            .args(["--rtmp-listen", &self.address.to_string(), "--handoff", handoff])
+            .args(["--http-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"])
+            .args(["--push-url", &format!("rtmp://{sink}/live/{{key}}")])
+            .args(["--capacity", &ours.capacity.to_string(), "--cooldown", &ours.cooldown, "--max-workers", "1"])
+            .env("RUST_LOG", "warn");
+        Ok(command)
+    }
+
+    /// Waits for the port.
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        for _ in 0..1000 {
+            if tokio::net::TcpStream::connect(self.address).await.is_ok() {
+                return Ok(());
+            }
+            if let Some(child) = &mut self.child {
+                let ended = child.try_wait()?;
+                ensure!(ended.is_none(), "the relay ended at once: {}", self.log());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        bail!("the relay does not listen: {}", self.log())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// What it costs so far.
+    #[must_use]
+    pub fn cost(&self) -> procfs::Cost {
+        self.child.as_ref().map(|child| procfs::cost(child.id())).unwrap_or_default()
+    }
+
+    /// Its process and what that started.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.child.as_ref().map_or(0, |child| procfs::tree(child.id()).len())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        let processes = procfs::tree(child.id());
+        for id in processes {
+            if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+                // Already gone is as good.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        let _ = child.wait();
+    }
+}
+
+/// One of our binaries, beside this one.
+///
+/// # Errors
+/// It has not been built.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let beside = here.parent().context("a binary without a folder")?.join(name);
+    ensure!(beside.exists(), "{} is not there: build the workspace with the same profile", beside.display());
+    Ok(beside)
+}
+
+/// Debian has the module beside the binary; elsewhere it may be built in.
+fn nginx_module() -> &'static str {
+    const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+    if std::path::Path::new(MODULE).exists() { "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n" } else { "" }
+}
+
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// Spawns with the affinity that the child is to have, which it inherits.
+fn pinned<T>(core: Option<usize>, spawn: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let Some(core) = core else { return spawn() };
+    let before = sched_getaffinity(None)?;
+    pin(core)?;
+    let spawned = spawn();
+    sched_setaffinity(None, &before)?;
+    spawned
+}
+
+/// Keeps the calling thread, and what it starts, on one core.
+///
+/// # Errors
+/// There is no such core.
+pub fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}

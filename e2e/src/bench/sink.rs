@@ -1,0 +1,250 @@
+//! The counting upstream. In: RTMP connections. Out: per stream what arrived, how late, and whether it was what had been sent.
+//!
+//! It answers what a push client needs and nothing else; every connection may publish.
+#![expect(clippy::disallowed_methods, reason = "shell: tasks and sockets")]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use liveedgecast_common::rtmp::amf0::Value;
+use liveedgecast_common::rtmp::message::{Command, Control};
+use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, Scanned, type_id};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use super::{Clock, payload};
+
+/// Bytes read at once.
+const READ: usize = 64 << 10;
+/// C0 and C1; S0, S1 and S2 are twice C1 and a byte.
+const C0C1: usize = 1 + 1536;
+
+/// What is lost within this time after a stream's first message, in nanoseconds, is lost at its start: relays that drop until the second
+/// keyframe do so for one GOP.
+const START: u64 = 3_000_000_000;
+
+/// What arrived of one stream.
+#[derive(Clone, Debug, Default)]
+pub struct Arrived {
+    /// Connections that brought it.
+    pub sessions: u32,
+    /// When its first audio or video message came (headers not counted), and its number.
+    pub first: Option<(u64, u64)>,
+    /// When that message was sent.
+    pub first_sent: u64,
+    /// Whether the first video message was a keyframe; `None` before there was one.
+    pub began_decodable: Option<bool>,
+    /// Numbered messages.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Number that should come next.
+    pub next: u64,
+    /// Numbers that were passed over within [`START`] after the first message.
+    pub lost_at_start: u64,
+    /// Numbers that were passed over later.
+    pub lost: u64,
+    /// Numbers that came again, or late.
+    pub repeated: u64,
+    /// Messages with other bytes than were sent.
+    pub corrupt: u64,
+}
+
+/// All that arrived.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// By number of the stream.
+    pub streams: HashMap<u32, Arrived>,
+    /// Nanoseconds from write to complete read, of messages sent since [`Self::measure_from`].
+    pub latencies: Vec<u64>,
+    /// Messages sent before are not measured.
+    pub measure_from: u64,
+    /// Messages sent after are not measured.
+    pub measure_to: u64,
+    /// Bytes of all messages, headers too, whenever they came.
+    pub bytes: u64,
+}
+
+/// A running sink.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it has counted. One thread: borrowed only between two awaits.
+    pub tally: Rc<RefCell<Tally>>,
+    /// Rung for each stream's first message.
+    pub first: Rc<Notify>,
+}
+
+impl Sink {
+    /// Starts one on a free port of loopback, on the current local set.
+    ///
+    /// # Errors
+    /// No port.
+    pub async fn start(clock: Clock) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let sink = Self { address: listener.local_addr()?, tally: Rc::default(), first: Rc::default() };
+        let accepting = sink.clone();
+        tokio::task::spawn_local(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let sink = accepting.clone();
+                tokio::task::spawn_local(async move {
+                    // An upstream's view of an end is no error here: what is missing is counted.
+                    let _ = serve(socket, sink, clock).await;
+                });
+            }
+        });
+        Ok(sink)
+    }
+
+    /// Forgets everything.
+    pub fn reset(&self) {
+        *self.tally.borrow_mut() = Tally { measure_from: u64::MAX, ..Tally::default() };
+    }
+}
+
+async fn serve(mut socket: TcpStream, sink: Sink, clock: Clock) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let mut c0c1 = vec![0; C0C1];
+    socket.read_exact(&mut c0c1).await?;
+    let mut answer = vec![3];
+    answer.extend_from_slice(&[0; 8]);
+    answer.extend(std::iter::repeat_n(7, 1528));
+    answer.extend_from_slice(&c0c1[1..]);
+    socket.write_all(&answer).await?;
+    socket.read_exact(&mut c0c1[1..]).await?;
+
+    let mut session =
+        Session { ingest: Ingest::new(0), open: Vec::new(), spare: Vec::new(), out: Vec::new(), known: None };
+    let mut buffer = vec![0; READ];
+    let (mut from, mut to) = (0, 0);
+    loop {
+        if from > 0 {
+            buffer.copy_within(from..to, 0);
+            (from, to) = (0, to - from);
+        }
+        let read = socket.read(&mut buffer[to..]).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        to += read;
+        let now = clock.now();
+        let start = session.ingest.position() - from as u64;
+        loop {
+            let at = (session.ingest.position() - start) as usize;
+            let found = session.ingest.next(&buffer[at..to]).map_err(io::Error::other)?;
+            let Some(found) = found else { break };
+            session.take(found, start, &buffer, &sink, now);
+        }
+        from = (session.ingest.position() - start) as usize;
+        if !session.out.is_empty() {
+            socket.write_all(&session.out).await?;
+            session.out.clear();
+        }
+    }
+}
+
+struct Session {
+    ingest: Ingest,
+    open: Vec<(MessageHeader, Vec<u8>)>,
+    spare: Vec<Vec<u8>>,
+    out: Vec<u8>,
+    known: Option<u32>,
+}
+
+impl Session {
+    fn take(&mut self, found: Ingested, start: u64, buffer: &[u8], sink: &Sink, now: u64) {
+        match found {
+            Ingested::Message { header, payload } => self.answer(&header, &payload),
+            Ingested::Media(Scanned::Begin { header, .. }) => {
+                self.open.push((header, self.spare.pop().unwrap_or_default()));
+            }
+            Ingested::Media(Scanned::Payload { csid, at, len, last }) => {
+                let Some(index) = self.open.iter().position(|(open, _)| open.csid == csid) else { return };
+                let from = (at - start) as usize;
+                self.open[index].1.extend_from_slice(&buffer[from..from + len as usize]);
+                if last {
+                    let (_, mut payload) = self.open.swap_remove(index);
+                    self.count(&payload, sink, now);
+                    payload.clear();
+                    self.spare.push(payload);
+                }
+            }
+            Ingested::Media(Scanned::Aborted { csid, .. }) => self.open.retain(|(open, _)| open.csid != csid),
+        }
+    }
+
+    fn count(&mut self, bytes: &[u8], sink: &Sink, now: u64) {
+        let mut tally = sink.tally.borrow_mut();
+        tally.bytes += bytes.len() as u64;
+        let Some(read) = payload::read(bytes) else { return };
+        let stamp = match read {
+            Ok(stamp) | Err(stamp) => stamp,
+        };
+        if (tally.measure_from..tally.measure_to).contains(&stamp.sent) {
+            tally.latencies.push(now.saturating_sub(stamp.sent));
+        }
+        let arrived = tally.streams.entry(stamp.stream).or_default();
+        if self.known != Some(stamp.stream) {
+            self.known = Some(stamp.stream);
+            arrived.sessions += 1;
+        }
+        arrived.corrupt += u64::from(read.is_err());
+        if arrived.first.is_none() {
+            arrived.first = Some((now, stamp.number));
+            arrived.first_sent = stamp.sent;
+            arrived.next = stamp.number;
+            sink.first.notify_waiters();
+        }
+        if bytes.first() != Some(&0xAF) {
+            arrived.began_decodable.get_or_insert(bytes.first() == Some(&0x17));
+        }
+        arrived.messages += 1;
+        arrived.bytes += bytes.len() as u64;
+        if stamp.number < arrived.next {
+            arrived.repeated += 1;
+        } else {
+            let gap = stamp.number - arrived.next;
+            let starting = stamp.sent < arrived.first_sent + START;
+            *(if starting { &mut arrived.lost_at_start } else { &mut arrived.lost }) += gap;
+            arrived.next = stamp.number + 1;
+        }
+    }
+
+    fn answer(&mut self, header: &MessageHeader, payload: &[u8]) {
+        let Ok(command) = Command::parse(header.type_id, payload) else { return };
+        let status = |code: &str| {
+            let text = |name: &str, value: &str| (name.to_owned(), Value::string(value));
+            Value::Object(vec![text("level", "status"), text("code", code), text("description", "go on")])
+        };
+        let result = |arguments| Command {
+            name: "_result".into(),
+            transaction: command.transaction,
+            object: Value::Null,
+            arguments,
+        };
+        match command.name.as_str() {
+            "connect" => {
+                Control::WindowAckSize(50_000_000).write(&mut self.out, 128);
+                Control::SetChunkSize(4096).write(&mut self.out, 128);
+                result(vec![status("NetConnection.Connect.Success")]).write(&mut self.out, 3, 0, 4096);
+            }
+            "createStream" => result(vec![Value::Number(1.0)]).write(&mut self.out, 3, 0, 4096),
+            "publish" => {
+                let start = Command {
+                    name: "onStatus".into(),
+                    transaction: 0.0,
+                    object: Value::Null,
+                    arguments: vec![status("NetStream.Publish.Start")],
+                };
+                start.write(&mut self.out, 5, header.stream_id, 4096);
+            }
+            _ => {}
+        }
+        debug_assert!(header.type_id == type_id::COMMAND_AMF0 || header.type_id == type_id::COMMAND_AMF3);
+    }
+}

@@ -1,0 +1,76 @@
+//! The benchmark's command line; what it does is told in `liveedgecast_e2e::bench`.
+
+use std::time::Duration;
+
+use clap::Parser;
+use liveedgecast_e2e::bench::load::{self, Load};
+use liveedgecast_e2e::bench::publisher::Rate;
+use liveedgecast_e2e::bench::relay::{self, Kind};
+use liveedgecast_e2e::bench::{Clock, cold, payload, report};
+
+/// Measures LiveEdgeCast and its peers side by side on this machine. Build everything in release mode first: tools/bench.sh does.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Streams at once
+    #[arg(long, default_value_t = 100)]
+    streams: u32,
+    /// Kilobits per second of each
+    #[arg(long, default_value_t = 2500)]
+    kbps: u64,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// Repetitions, each with every relay once
+    #[arg(long, default_value_t = 3)]
+    repeat: u32,
+    /// Which relays
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Direct, Kind::Haproxy, Kind::Nginx, Kind::Descriptor, Kind::Link])]
+    relays: Vec<Kind>,
+    /// Cold starts instead of load, this many by each of our two handoffs
+    #[arg(long)]
+    cold: Option<u32>,
+    /// Do not keep the relay on one core and the generator on another
+    #[arg(long)]
+    unpinned: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    liveedgecast_common::runtime::raise_open_files();
+    let cores = std::thread::available_parallelism()?.get();
+    let pinned = !args.unpinned && cores > 1 && args.cold.is_none();
+    if pinned {
+        relay::pin(1)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, run(&args, pinned.then_some(0)))
+}
+
+async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
+    let clock = Clock::new();
+    payload::prepare();
+    if let Some(runs) = args.cold {
+        let mut rows = Vec::new();
+        for kind in args.relays.iter().copied().filter(|kind| kind.ours()) {
+            rows.push((kind, cold::run(kind, runs, clock).await?));
+        }
+        println!("{}", cold::table(&rows));
+        return Ok(());
+    }
+    let time = Duration::from_secs(args.seconds);
+    let load = Load { streams: args.streams, rate: Rate { bits: args.kbps * 1000 }, time };
+    let mut repetitions = Vec::new();
+    for repetition in 0..args.repeat {
+        let mut rows = Vec::new();
+        for at in 0..args.relays.len() {
+            // Every repetition begins with another one, so that none is always the first on a cold machine.
+            let kind = args.relays[(at + repetition as usize) % args.relays.len()];
+            eprintln!("repetition {}: {}", repetition + 1, kind.as_str());
+            rows.push(load::run(kind, load, clock, core).await?);
+        }
+        repetitions.push(rows);
+    }
+    println!("{} streams of {} kbps, {} s, {} repetitions\n", args.streams, args.kbps, args.seconds, args.repeat);
+    println!("{}", report::table(&repetitions));
+    Ok(())
+}
