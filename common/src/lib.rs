@@ -8,6 +8,7 @@ pub mod control {
 }
 pub mod backoff;
 pub mod config;
+pub mod handoff;
 pub mod http;
 pub mod key;
 pub mod listen;
@@ -16,4 +17,5 @@ pub mod random;
 pub mod rtmp;
 pub mod runtime;
 pub mod setting;
+pub mod sys;
 pub mod url;

@@ -1,0 +1,42 @@
+//! Every bound on what the other side of a handoff, or whoever wrote to a state page, may make us hold: a name, a value, a reason.
+
+use crate::rtmp::limits::MAX_ASSEMBLY;
+
+/// Headers of one stream together (metadata and every sequence header, payloads alone). Eight video tracks with parameter sets of 1 KiB
+/// and generous metadata take a quarter.
+pub const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// Headers of one stream: a metadata message and, for each of 16 audio and 16 video tracks, two of them.
+pub const MAX_HEADERS: usize = 65;
+
+/// Bytes that were read and not understood yet: 16 KiB that a held publisher sends early, and what the last read brought with them.
+pub const MAX_UNREAD_BYTES: usize = 64 << 10;
+
+/// Payload bytes of messages that were open at a snapshot, together. An encoder that interleaves has an audio frame open while a
+/// keyframe begins; what is longer is not carried, and counts as lost in a takeover.
+pub const MAX_OPEN_BYTES: usize = 32 << 10;
+
+/// Open messages with bytes in a snapshot: no more than chunk streams.
+pub const MAX_OPEN_MESSAGES: usize = crate::rtmp::limits::MAX_CHUNK_STREAMS;
+
+/// A whole snapshot: the parts above, commands being assembled, and 32 KiB for the rest of a session.
+pub const MAX_SNAPSHOT_BYTES: usize = MAX_HEADER_BYTES + MAX_UNREAD_BYTES + MAX_OPEN_BYTES + MAX_ASSEMBLY + (32 << 10);
+
+/// Destinations of one stream: as many as there can be URLs.
+pub const MAX_DESTINATIONS: usize = crate::url::MAX_URLS;
+
+/// Identities of one stream: its own and one per destination.
+pub const MAX_IDENTITIES: usize = MAX_DESTINATIONS + 1;
+
+/// Longest name of an activator, in bytes: a host name.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// A whole assignment: every destination with the longest URL and credentials, and a snapshot.
+pub const MAX_ASSIGNMENT_BYTES: usize = MAX_SNAPSHOT_BYTES + MAX_DESTINATIONS * (4 * crate::url::MAX_URL_BYTES) + (16 << 10);
+
+/// Bytes of the publisher, or for the publisher, in one frame. One read of a socket brings no more; a bound so that a frame is on
+/// its way whole before much of the next one has come.
+pub const MAX_DATA_BYTES: usize = 64 << 10;
+
+/// Text for people in a frame: the reason of a kick or of an end.
+pub const MAX_TEXT_BYTES: usize = 1 << 10;

@@ -1,0 +1,15 @@
+//! What only the kernel can do, and the only module that may use `unsafe`. Each file says what it needs it for.
+//!
+//! - [`ring_memory`]: a stream's memory, shared by descriptor, mapped twice in a row.
+//! - [`socket`]: what the kernel knows about a connection: position, unsent bytes, who is at the other end, descriptors passed along.
+//! - [`process`]: a process that cannot be mistaken for another one.
+
+pub mod process;
+pub mod ring_memory;
+pub mod socket;
+
+pub use process::ProcessHandle;
+pub use ring_memory::{RingMemory, STATE_BYTES};
+pub use socket::{
+    MAX_DESCRIPTORS, Peer, bytes_received, network_namespace, peer, quick_ack, recv_with_fds, send_with_fds, unsent,
+};

@@ -1,0 +1,80 @@
+//! A process that cannot be mistaken for another one: by pidfd, not by number. Before a stream's socket and memory go to a successor, its
+//! worker must be dead, not merely silent; this is who kills it and knows.
+//!
+//! What surprised us: a process is waited for as ended only when all its threads are gone, and its descriptors with them; the
+//! connection to it closes a little earlier.
+#![allow(unsafe_code, reason = "registering a descriptor")]
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::socket;
+
+/// A handle to one process.
+#[derive(Debug)]
+pub struct ProcessHandle {
+    pidfd: OwnedFd,
+}
+
+impl ProcessHandle {
+    /// Of the process that has this number now: somebody who cannot have ended unnoticed, such as an own child.
+    ///
+    /// # Errors
+    /// There is no such process; or the kernel's.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a process id"))?;
+        Ok(Self { pidfd: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// Of the process that connected a Unix socket. Before Linux 6.5 by its number: then the connection must still be open afterwards,
+    /// or the number may have been given to another process.
+    ///
+    /// # Errors
+    /// It has ended, or is in another process namespace; or the kernel's.
+    pub fn of_peer(connection: impl AsFd) -> io::Result<Self> {
+        let connection = connection.as_fd();
+        match socket::peer_pidfd(connection) {
+            Ok(pidfd) => Ok(Self { pidfd }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Self::open(socket::peer(connection)?.pid),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends SIGKILL, also to a stopped process. That it has gone is told by [`Self::ended`]. Fine if it has ended already.
+    ///
+    /// # Errors
+    /// It belongs to another user; or the kernel's.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Err(rustix::io::Errno::SRCH) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Whether it has ended, all threads of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(poll(&mut fds, Some(&now))? > 0)
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn ended(&self) -> io::Result<()> {
+        // SAFETY: a borrowed descriptor stays open and the same for as long as `self` is borrowed, which is longer than the registration.
+        let pidfd = unsafe { AsyncFd::register_with_interest(self.pidfd.as_fd(), Interest::READABLE)? };
+        let _ = pidfd.readable().await?;
+        Ok(())
+    }
+}
