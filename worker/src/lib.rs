@@ -3,5 +3,6 @@
 
 pub mod config;
 pub mod drain;
+pub mod receive;
 pub mod register;
 pub mod upstream;

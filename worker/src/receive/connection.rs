@@ -1,0 +1,223 @@
+//! The connection of one handoff, after its preface: frames in, frames out, over a Unix socket or TCP, never blocking and
+//! bounded both ways. In: a socket and the session's reader and writer. Out: [`HandoffStream`], which the stream's task owns
+//! and polls together with everything else of its stream.
+//!
+//! What surprised us: a socket of tokio belongs to the runtime in which it was made, so it is taken out of the runtime that
+//! fetched it ([`Detached`]) and put into the one of the stream's thread.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::BufMut;
+use liveedgecast_common::handoff::frame::{Reader, Writer};
+use liveedgecast_common::handoff::{Frame, FrameError};
+use tokio::net::{TcpStream, UnixStream};
+
+/// What may wait to be written, in bytes. A checkpoint is a quarter of it at most, and the activator reads all the time: one
+/// that has not read this much hangs, and its streams are better off in its memory of the last checkpoint.
+pub const MAX_QUEUED: usize = 1 << 20;
+/// The first read's room. By descriptor next to nothing comes, so that a stream costs no more than this.
+const LEAST_READ: usize = 2 << 10;
+/// A read's room at most: one data frame.
+const MOST_READ: usize = 64 << 10;
+
+/// Why a handoff connection is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoffError {
+    /// The activator ended it.
+    #[error("the activator closed the handoff connection")]
+    Ended,
+    /// The kernel says so.
+    #[error("the handoff connection broke: {0}")]
+    Broken(#[from] io::Error),
+    /// What came is not of our protocol, or was not made with the session's keys.
+    #[error("the activator sent something else than expected: {0}")]
+    Frame(#[from] FrameError),
+    /// [`MAX_QUEUED`].
+    #[error("the activator has stopped reading: {MAX_QUEUED} bytes wait for it")]
+    Overfull,
+}
+
+/// A handoff connection in a runtime.
+#[derive(Debug)]
+pub struct HandoffStream {
+    socket: Socket,
+    reader: Reader,
+    writer: Writer,
+    /// What is queued; its first `sent` bytes are on their way.
+    queued: Vec<u8>,
+    sent: usize,
+    /// Room of the next read.
+    room: usize,
+}
+
+/// A handoff connection between two runtimes.
+#[derive(Debug)]
+pub struct Detached {
+    socket: StdSocket,
+    reader: Reader,
+    writer: Writer,
+    queued: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+#[derive(Debug)]
+enum StdSocket {
+    Unix(std::os::unix::net::UnixStream),
+    Tcp(std::net::TcpStream),
+}
+
+impl HandoffStream {
+    /// Over an abstract Unix socket, with what [`SessionKeys::worker_end`](liveedgecast_common::handoff::SessionKeys)
+    /// gave, after the preface's last byte.
+    #[must_use]
+    pub fn unix(socket: UnixStream, (reader, writer): (Reader, Writer)) -> Self {
+        Self::new(Socket::Unix(socket), reader, writer)
+    }
+
+    /// The same over TCP.
+    #[must_use]
+    pub fn tcp(socket: TcpStream, (reader, writer): (Reader, Writer)) -> Self {
+        Self::new(Socket::Tcp(socket), reader, writer)
+    }
+
+    fn new(socket: Socket, reader: Reader, writer: Writer) -> Self {
+        Self { socket, reader, writer, queued: Vec::new(), sent: 0, room: LEAST_READ }
+    }
+
+    /// The next frame. When it is pending, the task is woken when there is more.
+    ///
+    /// # Errors
+    /// The connection has ended or what came cannot be understood; either way nothing more will come.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, HandoffError>> {
+        loop {
+            if let Some(frame) = self.reader.next()? {
+                return Poll::Ready(Ok(frame));
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Err(HandoffError::Ended));
+            }
+        }
+    }
+
+    /// Reads once, straight into the reader's buffer.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let buffer = self.reader.buffer();
+            buffer.reserve(self.room);
+            let mut limited = buffer.limit(self.room);
+            match self.socket.try_read_buf(&mut limited) {
+                Ok(read) => {
+                    self.room = if read == self.room { (self.room * 2).min(MOST_READ) } else { self.room };
+                    return Poll::Ready(Ok(read));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Puts a frame behind those that wait. It goes out with [`Self::poll_flush`].
+    ///
+    /// # Errors
+    /// Too much waits already, or the frame is larger than any may be. Nothing of it was queued.
+    pub fn queue(&mut self, frame: &Frame) -> Result<(), HandoffError> {
+        if self.queued() > MAX_QUEUED {
+            return Err(HandoffError::Overfull);
+        }
+        self.writer.write(&mut self.queued, frame)?;
+        Ok(())
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queued.len() - self.sent
+    }
+
+    /// Writes what is queued. Ready when nothing waits any more; when pending, the task is woken when more can be written.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandoffError>> {
+        while self.sent < self.queued.len() {
+            ready!(self.socket.poll_write_ready(cx))?;
+            match self.socket.try_write(&self.queued[self.sent..]) {
+                Ok(written) => self.sent += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        // A checkpoint is large and rare: its memory is not kept.
+        if self.queued.capacity() > LEAST_READ {
+            self.queued = Vec::new();
+        }
+        self.queued.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes it out of this runtime.
+    ///
+    /// # Errors
+    /// The runtime does not let go of it.
+    pub fn detach(mut self) -> io::Result<Detached> {
+        self.queued.drain(..self.sent);
+        let socket = match self.socket {
+            Socket::Unix(socket) => StdSocket::Unix(socket.into_std()?),
+            Socket::Tcp(socket) => StdSocket::Tcp(socket.into_std()?),
+        };
+        Ok(Detached { socket, reader: self.reader, writer: self.writer, queued: self.queued })
+    }
+}
+
+impl Detached {
+    /// Puts it into this runtime.
+    ///
+    /// # Errors
+    /// The runtime does not take it.
+    pub fn attach(self) -> io::Result<HandoffStream> {
+        let socket = match self.socket {
+            StdSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+            StdSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
+        };
+        let Self { reader, writer, queued, .. } = self;
+        Ok(HandoffStream { socket, reader, writer, queued, sent: 0, room: LEAST_READ })
+    }
+}
+
+impl Socket {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+        }
+    }
+
+    fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => socket.try_read_buf(buffer),
+            Self::Tcp(socket) => socket.try_read_buf(buffer),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(socket) => socket.poll_write_ready(cx),
+            Self::Tcp(socket) => socket.poll_write_ready(cx),
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => socket.try_write(bytes),
+            Self::Tcp(socket) => socket.try_write(bytes),
+        }
+    }
+}
