@@ -12,12 +12,61 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+use bytes::{Buf, Bytes, BytesMut};
+use ring::aead;
 
 use super::assignment::Assignment;
+use super::limits::{MAX_ASSIGNMENT_BYTES, MAX_DATA_BYTES, MAX_SNAPSHOT_BYTES, MAX_TEXT_BYTES};
 use super::snapshot::Snapshot;
 use super::wire::WireError;
+
+/// Type and length.
+const HEAD_BYTES: usize = 5;
+/// Authentication tag of AES-GCM.
+const TAG_BYTES: usize = 16;
+
+mod type_id {
+    //! Frame types; a number is never used for something else.
+    pub(super) const ASSIGN: u8 = 1;
+    pub(super) const DATA: u8 = 2;
+    pub(super) const END: u8 = 3;
+    pub(super) const KICK: u8 = 4;
+    pub(super) const ALIVE: u8 = 16;
+    pub(super) const ACCEPTED: u8 = 32;
+    pub(super) const RETURNED: u8 = 33;
+    pub(super) const DUPLICATE: u8 = 34;
+    pub(super) const STARTED: u8 = 35;
+    pub(super) const REPLY: u8 = 36;
+    pub(super) const CHECKPOINT: u8 = 37;
+    pub(super) const DONE: u8 = 38;
+}
+
+/// Which way frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    ToWorker,
+    ToActivator,
+}
+
+impl Direction {
+    /// Longest payload of a type, or `None` for a type that does not go this way.
+    fn limit(self, type_id: u8) -> Option<usize> {
+        let limit = match (self, type_id) {
+            (_, type_id::ALIVE) => 0,
+            (Self::ToWorker, type_id::ASSIGN) => MAX_ASSIGNMENT_BYTES + TAG_BYTES,
+            (Self::ToWorker, type_id::DATA) => MAX_DATA_BYTES,
+            (Self::ToWorker, type_id::END) => 1,
+            (Self::ToWorker, type_id::KICK) => MAX_TEXT_BYTES,
+            (Self::ToActivator, type_id::ACCEPTED | type_id::DUPLICATE | type_id::STARTED) => 0,
+            (Self::ToActivator, type_id::RETURNED) => 1,
+            (Self::ToActivator, type_id::REPLY) => MAX_DATA_BYTES,
+            (Self::ToActivator, type_id::CHECKPOINT) => MAX_SNAPSHOT_BYTES + TAG_BYTES,
+            (Self::ToActivator, type_id::DONE) => 1 + MAX_TEXT_BYTES,
+            _ => return None,
+        };
+        Some(limit)
+    }
+}
 
 /// What one side says.
 #[derive(Clone, PartialEq)]
@@ -61,7 +110,7 @@ pub enum Frame {
 }
 
 /// How a publisher's bytes ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PublisherEnd {
     /// It closed its side.
     Fin,
@@ -72,7 +121,7 @@ pub enum PublisherEnd {
 }
 
 /// How to end a publisher's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
     /// Everything written arrives.
     Graceful,
@@ -81,7 +130,7 @@ pub enum Close {
 }
 
 /// Why a worker does not have a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decline {
     /// It serves as many as it can.
     Full,
@@ -120,14 +169,59 @@ pub enum FrameError {
     Content(#[from] WireError),
 }
 
-/// Reads frames. Fill [`Self::buffer`], then take [`Self::next`] until it is `None`.
-#[derive(Debug)]
+/// The key of one direction, and how often it was used.
+pub(super) struct Seal {
+    key: aead::LessSafeKey,
+    next: u64,
+}
+
+impl Seal {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        let Ok(key) = aead::UnboundKey::new(&aead::AES_256_GCM, key) else {
+            unreachable!("the key has the right length")
+        };
+        Self { key: aead::LessSafeKey::new(key), next: 0 }
+    }
+
+    /// Each number once per key and direction; the other side counts along, so that a frame repeated or left out is noticed.
+    fn nonce(&mut self) -> aead::Nonce {
+        let mut nonce = [0; aead::NONCE_LEN];
+        nonce[4..].copy_from_slice(&self.next.to_be_bytes());
+        self.next += 1;
+        aead::Nonce::assume_unique_for_key(nonce)
+    }
+
+    fn close(&mut self, type_id: u8, mut payload: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        let nonce = self.nonce();
+        let sealed = self.key.seal_in_place_append_tag(nonce, aead::Aad::from([type_id]), &mut payload);
+        sealed.map_err(|_| FrameError::Seal(type_id))?;
+        Ok(payload)
+    }
+
+    fn open<'a>(&mut self, type_id: u8, payload: &'a mut [u8]) -> Result<&'a [u8], FrameError> {
+        let nonce = self.nonce();
+        let opened = self.key.open_in_place(nonce, aead::Aad::from([type_id]), payload);
+        opened.map(|payload| &*payload).map_err(|_| FrameError::Seal(type_id))
+    }
+}
+
+/// Reads frames. Fill [`Self::buffer`], then take [`Self::next`] until it is `None`: so it never holds more than the longest frame and
+/// what one read brings.
 pub struct Reader {
+    direction: Direction,
+    seal: Seal,
     buffer: BytesMut,
+    /// The assignment has come: first and once.
+    assigned: bool,
+    failed: Option<FrameError>,
 }
 
 impl Reader {
-    /// Where the next bytes of the connection go, appended: `socket.read_buf(reader.buffer())`.
+    pub(super) fn new(direction: Direction, seal: Seal) -> Self {
+        Self { direction, seal, buffer: BytesMut::new(), assigned: false, failed: None }
+    }
+
+    /// Where the next bytes of the connection go, appended: `socket.read_buf(reader.buffer())`. First those that the preface did not use.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -138,35 +232,166 @@ impl Reader {
     /// The connection is of no further use; the error is said again.
     #[expect(clippy::should_implement_trait, reason = "it is fed between calls, so it is no iterator")]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        todo!()
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let frame = self.read();
+        self.failed = frame.as_ref().err().copied();
+        frame
+    }
+
+    fn read(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(&[type_id, a, b, c, d]) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+        let limit = self.direction.limit(type_id).ok_or(FrameError::Type(type_id))?;
+        if self.direction == Direction::ToWorker && self.assigned == (type_id == type_id::ASSIGN) {
+            return Err(FrameError::Type(type_id));
+        }
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length > limit {
+            return Err(FrameError::TooLong { type_id, length, limit });
+        }
+        if self.buffer.len() < HEAD_BYTES + length {
+            return Ok(None);
+        }
+        self.buffer.advance(HEAD_BYTES);
+        let payload = self.buffer.split_to(length);
+        self.assigned |= type_id == type_id::ASSIGN;
+        self.parse(type_id, payload).map(Some)
+    }
+
+    fn parse(&mut self, type_id: u8, mut payload: BytesMut) -> Result<Frame, FrameError> {
+        let malformed = FrameError::Malformed(type_id);
+        let frame = match type_id {
+            type_id::ASSIGN => Frame::Assign(Box::new(Assignment::decode(self.seal.open(type_id, &mut payload)?)?)),
+            type_id::DATA => Frame::Data(payload.freeze()),
+            type_id::END => Frame::End(one(&payload, &END_CODES).ok_or(malformed)?),
+            type_id::KICK => Frame::Kick(text(&payload).ok_or(malformed)?),
+            type_id::REPLY => Frame::Reply(payload.freeze()),
+            type_id::RETURNED => Frame::Returned { why: one(&payload, &DECLINE_CODES).ok_or(malformed)? },
+            type_id::CHECKPOINT => {
+                Frame::Checkpoint(Box::new(Snapshot::decode(self.seal.open(type_id, &mut payload)?)?))
+            }
+            type_id::DONE => {
+                let (how, reason) = payload.split_at_checked(1).ok_or(malformed)?;
+                let how = one(how, &CLOSE_CODES).ok_or(malformed)?;
+                Frame::Done { how, reason: text(reason).ok_or(malformed)? }
+            }
+            // Their limit is 0 bytes, so there is nothing to look at.
+            type_id::ACCEPTED => Frame::Accepted,
+            type_id::DUPLICATE => Frame::Duplicate,
+            type_id::STARTED => Frame::Started,
+            type_id::ALIVE => Frame::Alive,
+            _ => return Err(FrameError::Type(type_id)),
+        };
+        Ok(frame)
     }
 }
 
 /// Writes frames.
-#[derive(Debug)]
 pub struct Writer {
-    _private: (),
+    seal: Seal,
 }
 
 impl Writer {
-    /// Appends a frame to `out`. Longer `Data` and `Reply` become several; text is cut to its limit.
+    pub(super) fn new(seal: Seal) -> Self {
+        Self { seal }
+    }
+
+    /// Appends a frame to `out`. Longer `Data` and `Reply` become several, empty ones none; text is cut to its limit.
     ///
     /// # Errors
-    /// An assignment or snapshot is larger than its limit; nothing was appended.
+    /// A part of an assignment or snapshot is larger than its limit; nothing was appended.
     pub fn write(&mut self, out: &mut Vec<u8>, frame: &Frame) -> Result<(), FrameError> {
-        let _ = (out, frame);
-        todo!()
+        match frame {
+            Frame::Assign(assignment) => {
+                assignment.check()?;
+                let sealed = self.seal.close(type_id::ASSIGN, assignment.encode())?;
+                put(out, type_id::ASSIGN, &[&sealed]);
+            }
+            Frame::Data(bytes) => bytes.chunks(MAX_DATA_BYTES).for_each(|part| put(out, type_id::DATA, &[part])),
+            Frame::End(end) => put(out, type_id::END, &[&[code(*end, &END_CODES)]]),
+            Frame::Kick(reason) => put(out, type_id::KICK, &[cut(reason).as_bytes()]),
+            Frame::Alive => put(out, type_id::ALIVE, &[]),
+            Frame::Accepted => put(out, type_id::ACCEPTED, &[]),
+            Frame::Returned { why } => put(out, type_id::RETURNED, &[&[code(*why, &DECLINE_CODES)]]),
+            Frame::Duplicate => put(out, type_id::DUPLICATE, &[]),
+            Frame::Started => put(out, type_id::STARTED, &[]),
+            Frame::Reply(bytes) => bytes.chunks(MAX_DATA_BYTES).for_each(|part| put(out, type_id::REPLY, &[part])),
+            Frame::Checkpoint(snapshot) => {
+                snapshot.check()?;
+                let sealed = self.seal.close(type_id::CHECKPOINT, snapshot.encode())?;
+                put(out, type_id::CHECKPOINT, &[&sealed]);
+            }
+            Frame::Done { how, reason } => {
+                put(out, type_id::DONE, &[&[code(*how, &CLOSE_CODES)], cut(reason).as_bytes()]);
+            }
+        }
+        Ok(())
     }
 }
 
 /// What precedes the bytes of a `Data` frame, so that they can be written from where they lie.
 ///
 /// # Panics
-/// `length` is more than [`MAX_DATA_BYTES`](super::limits::MAX_DATA_BYTES).
+/// `length` is more than [`MAX_DATA_BYTES`].
 #[must_use]
-pub fn data_header(length: usize) -> [u8; 5] {
-    let _ = length;
-    todo!()
+pub fn data_header(length: usize) -> [u8; HEAD_BYTES] {
+    assert!(length <= MAX_DATA_BYTES, "one frame takes no more");
+    header(type_id::DATA, length)
+}
+
+fn header(type_id: u8, length: usize) -> [u8; HEAD_BYTES] {
+    // Every limit fits.
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    [type_id, a, b, c, d]
+}
+
+fn put(out: &mut Vec<u8>, type_id: u8, parts: &[&[u8]]) {
+    out.extend_from_slice(&header(type_id, parts.iter().map(|part| part.len()).sum()));
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+const END_CODES: [(u8, PublisherEnd); 3] =
+    [(0, PublisherEnd::Fin), (1, PublisherEnd::Reset), (2, PublisherEnd::Silent)];
+const CLOSE_CODES: [(u8, Close); 2] = [(0, Close::Graceful), (1, Close::Abort)];
+const DECLINE_CODES: [(u8, Decline); 4] =
+    [(0, Decline::Other), (1, Decline::Full), (2, Decline::Draining), (3, Decline::Moving)];
+
+fn one<T: Copy>(payload: &[u8], codes: &[(u8, T)]) -> Option<T> {
+    let &[code] = payload else { return None };
+    codes.iter().find(|(known, _)| *known == code).map(|(_, value)| *value)
+}
+
+fn code<T: Copy + PartialEq>(value: T, codes: &[(u8, T)]) -> u8 {
+    codes.iter().find(|(_, known)| *known == value).map_or(0, |(code, _)| *code)
+}
+
+fn text(payload: &[u8]) -> Option<String> {
+    String::from_utf8(payload.to_vec()).ok()
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("direction", &self.direction)
+            .field("buffered", &self.buffer.len())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
 }
 
 /// Bytes of a publisher are counted, not shown.
@@ -188,3 +413,7 @@ impl fmt::Debug for Frame {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

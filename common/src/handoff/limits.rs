@@ -32,7 +32,8 @@ pub const MAX_IDENTITIES: usize = MAX_DESTINATIONS + 1;
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// A whole assignment: every destination with the longest URL and credentials, and a snapshot.
-pub const MAX_ASSIGNMENT_BYTES: usize = MAX_SNAPSHOT_BYTES + MAX_DESTINATIONS * (4 * crate::url::MAX_URL_BYTES) + (16 << 10);
+pub const MAX_ASSIGNMENT_BYTES: usize =
+    MAX_SNAPSHOT_BYTES + MAX_DESTINATIONS * (4 * crate::url::MAX_URL_BYTES) + (16 << 10);
 
 /// Bytes of the publisher, or for the publisher, in one frame. One read of a socket brings no more; a bound so that a frame is on
 /// its way whole before much of the next one has come.

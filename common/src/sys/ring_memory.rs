@@ -222,7 +222,10 @@ mod tests {
             error.to_string()
         };
         assert_eq!(refusal(tempfile::tempfile().unwrap().into()), "the ring's descriptor is not memory");
-        assert_eq!(refusal(std::net::UdpSocket::bind("[::1]:0").unwrap().into()), "the ring's descriptor is not memory");
+        assert_eq!(
+            refusal(std::net::UdpSocket::bind("[::1]:0").unwrap().into()),
+            "the ring's descriptor is not memory"
+        );
 
         let memory = unsealed();
         ftruncate(&memory, (STATE_BYTES + MIN_RING_BYTES) as u64).unwrap();

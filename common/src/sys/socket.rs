@@ -49,7 +49,10 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<(u8, u64)> {
     // SAFETY: as above, any bytes.
     let len = unsafe { option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)? };
     if len < std::mem::offset_of!(libc::tcp_info, tcpi_bytes_received) + size_of::<u64>() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not count received bytes (Linux 4.1 does)"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the kernel does not count received bytes (Linux 4.1 does)",
+        ));
     }
     Ok((info.tcpi_state, info.tcpi_bytes_received))
 }
