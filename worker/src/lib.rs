@@ -5,4 +5,5 @@ pub mod config;
 pub mod drain;
 pub mod receive;
 pub mod register;
+pub mod stream;
 pub mod upstream;

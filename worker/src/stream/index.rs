@@ -1,0 +1,603 @@
+//! The index of what lies in a stream's ring: which message is where, which one is a keyframe, which headers are in force.
+//!
+//! In: what the publisher's session finds in its bytes. Out: [`Entry`]s with numbers, which cursors follow; the stream's part of a
+//! snapshot. Nothing is copied but headers that leave the ring while they are in force. Next room: [`super::cursor`].
+//!
+//! What surprised us:
+//! - Messages complete in another order than they begin, so the lowest byte that an entry needs may lie before that of the entry in
+//!   front of it. [`Entry::hold`] is the lowest of an entry and all behind it: what is kept is always one run of whole messages.
+//! - The headers to begin at a keyframe with are those of *its* time, not the newest ones.
+//! - A publisher that returns within its grace time comes with a ring of its own whose positions begin anew: hence [`Place::ring`].
+//!   One that was merely handed over again keeps its clock: hence [`Place::clock`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_OPEN_BYTES};
+use liveedgecast_common::handoff::{LastTimestamps, OpenMessage, StoredHeader, StreamState};
+use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
+use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
+
+/// Entries at most: a minute of any real stream. Messages of no bytes would otherwise take a hundred times their size in memory.
+pub const MAX_ENTRIES: usize = 16 << 10;
+/// Segments at most: 8 MiB in chunks of 128 bytes (the smallest that real clients send) are 65,536.
+pub const MAX_SEGMENTS: usize = 128 << 10;
+/// Segments of one message at most: 3 MiB in chunks of 128 bytes are 24,576. What comes in smaller chunks yet is not relayed.
+const MAX_MESSAGE_SEGMENTS: usize = 32 << 10;
+
+/// Where payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
+pub trait Memory {
+    /// `len` bytes from that position of the connection whose ring has this number.
+    fn bytes(&self, ring: u32, position: u64, len: usize) -> &[u8];
+}
+
+/// Where an entry comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the ring.
+    pub ring: u32,
+    /// Number of the publisher: timestamps of different ones have nothing to do with each other.
+    pub clock: u32,
+}
+
+/// A run of payload bytes in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Position in the publisher's connection.
+    pub position: u64,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// One complete message.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Counts the stream's messages from 0, without gaps.
+    pub number: u64,
+    /// As the publisher sent it; the timestamp is the publisher's.
+    pub header: MessageHeader,
+    /// What it is.
+    pub inspection: Inspection,
+    /// A keyframe that a session can begin at.
+    pub join: bool,
+    /// Its bytes are in the ring. Where not, it was overwritten before it was complete, and can only be counted as lost.
+    pub whole: bool,
+    /// When its last byte came.
+    pub arrived: Instant,
+    /// Where it comes from.
+    pub place: Place,
+    /// Lowest position of its payload.
+    pub start: u64,
+    /// Lowest position of its payload and that of all entries behind it in the same ring.
+    hold: u64,
+    first_segment: u64,
+    segments: u32,
+}
+
+/// A header in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it is the header of.
+    pub slot: HeaderSlot,
+    /// Type of the message.
+    pub type_id: u8,
+    /// The publisher's.
+    pub timestamp: u32,
+    /// Number of the message that brought it; `None` when that came before this index.
+    pub number: Option<u64>,
+    /// The whole payload.
+    pub payload: Vec<u8>,
+    clock: u32,
+}
+
+/// A message whose last byte has not come.
+#[derive(Debug)]
+struct Open {
+    header: MessageHeader,
+    segments: Vec<Segment>,
+    /// Too many segments: its bytes are no longer noted.
+    given_up: bool,
+}
+
+/// What a call of [`Index::media`] has brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// A message has begun: the session's state before its chunk is to be had.
+    pub begins: bool,
+    /// The message that began last turns out to be a keyframe to join at.
+    pub keyframe: bool,
+    /// Entries have been added.
+    pub complete: bool,
+}
+
+/// See the file's header.
+#[derive(Debug)]
+pub struct Index {
+    replay_time: Duration,
+    place: Place,
+    entries: VecDeque<Entry>,
+    /// Number of the first entry, and of the next one where there is none.
+    front: u64,
+    segments: VecDeque<Segment>,
+    /// Number of the first segment.
+    front_segment: u64,
+    open: Vec<Open>,
+    /// Emptied segment lists, to be used again.
+    spare: Vec<Vec<Segment>>,
+    /// Headers in force before the first entry.
+    base: Vec<Header>,
+    /// Numbers of the entries that are headers, and of those to join at.
+    headers: VecDeque<u64>,
+    joins: VecDeque<u64>,
+    /// Position before which the ring in use has been overwritten.
+    floor: u64,
+    /// Chunk stream of the message that began last, until it is known whether it is a keyframe.
+    undecided: Option<u32>,
+    last_begun: Option<u32>,
+    lowest_track: Option<u8>,
+    last: LastTimestamps,
+    has_video: bool,
+    /// Since when there has been video without a keyframe.
+    without_keyframe_since: Option<Instant>,
+    steps_back: u64,
+    scratch: Vec<u8>,
+}
+
+impl Index {
+    /// An index of messages that are kept for `replay_time`, as long as their bytes are in the ring.
+    #[must_use]
+    pub fn new(replay_time: Duration) -> Self {
+        Self {
+            replay_time,
+            place: Place::default(),
+            entries: VecDeque::new(),
+            front: 0,
+            segments: VecDeque::new(),
+            front_segment: 0,
+            open: Vec::new(),
+            spare: Vec::new(),
+            base: Vec::new(),
+            headers: VecDeque::new(),
+            joins: VecDeque::new(),
+            floor: 0,
+            undecided: None,
+            last_begun: None,
+            lowest_track: None,
+            last: LastTimestamps::default(),
+            has_video: false,
+            without_keyframe_since: None,
+            steps_back: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Continues in another ring. `same_publisher`: its connection was handed over again, its clock goes on, its headers stay in force.
+    pub fn begin_ring(&mut self, same_publisher: bool) -> Place {
+        self.place.ring += 1;
+        self.close_open();
+        self.floor = 0;
+        if !same_publisher {
+            self.place.clock += 1;
+            self.lowest_track = None;
+            self.last = LastTimestamps::default();
+            self.has_video = false;
+            self.without_keyframe_since = None;
+        }
+        self.place
+    }
+
+    /// Takes over what a snapshot knows; before the first entry of this ring. `headers` are those of its open messages, in any order;
+    /// their bytes are given as segments of the ring.
+    pub fn restore(&mut self, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
+        self.last = state.last_timestamp;
+        self.has_video = state.headers.iter().any(|header| matches!(header.slot, HeaderSlot::Video { .. }))
+            || state.last_timestamp.video.is_some();
+        for stored in &state.headers {
+            let header = Header {
+                slot: stored.slot,
+                type_id: stored.type_id,
+                timestamp: stored.timestamp,
+                number: None,
+                payload: stored.payload.clone(),
+                clock: self.place.clock,
+            };
+            put(&mut self.base, header);
+        }
+        for (header, segment) in open {
+            let mut segments = self.spare.pop().unwrap_or_default();
+            segments.extend(*segment);
+            self.open.push(Open { header: *header, segments, given_up: false });
+        }
+    }
+
+    /// Takes what the publisher's session found. `memory` holds everything received so far.
+    pub fn media(&mut self, now: Instant, scanned: Scanned, memory: &impl Memory) -> Noted {
+        match scanned {
+            Scanned::Begin { header, .. } => {
+                self.drop_open(header.csid);
+                let segments = self.spare.pop().unwrap_or_default();
+                self.open.push(Open { header, segments, given_up: false });
+                self.last_begun = Some(header.csid);
+                self.undecided = (header.type_id == type_id::VIDEO).then_some(header.csid);
+                Noted { begins: true, ..Noted::default() }
+            }
+            Scanned::Aborted { csid, .. } => {
+                self.drop_open(csid);
+                Noted::default()
+            }
+            Scanned::Payload { csid, at, len, last } => {
+                self.payload(now, csid, Segment { position: at, len }, last, memory)
+            }
+        }
+    }
+
+    fn payload(&mut self, now: Instant, csid: u32, segment: Segment, last: bool, memory: &impl Memory) -> Noted {
+        // A message that began before this index did: its first bytes are unknown.
+        let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else { return Noted::default() };
+        self.open[at].add(segment);
+        let keyframe = self.undecided == Some(csid) && self.begins_keyframe(at, memory);
+        if last || keyframe {
+            self.undecided = None;
+        }
+        if last {
+            let mut open = self.open.swap_remove(at);
+            self.complete(now, &open, memory);
+            open.segments.clear();
+            self.spare.push(open.segments);
+        }
+        Noted { begins: false, keyframe, complete: last }
+    }
+
+    /// Whether the bytes so far of an open message tell that it is a keyframe to join at.
+    fn begins_keyframe(&self, at: usize, memory: &impl Memory) -> bool {
+        let open = &self.open[at];
+        let mut prefix = [0; INSPECT_BYTES];
+        let length = gather(&mut prefix, &open.segments, self.place.ring, memory);
+        let found = inspect(open.header.type_id, &prefix[..length]);
+        found.keyframe && self.lowest_track.is_none_or(|lowest| found.track <= lowest)
+    }
+
+    fn drop_open(&mut self, csid: u32) {
+        if let Some(at) = self.open.iter().position(|open| open.header.csid == csid) {
+            let mut segments = self.open.swap_remove(at).segments;
+            segments.clear();
+            self.spare.push(segments);
+        }
+    }
+
+    fn close_open(&mut self) {
+        while let Some(csid) = self.open.last().map(|open| open.header.csid) {
+            self.drop_open(csid);
+        }
+        (self.undecided, self.last_begun) = (None, None);
+    }
+
+    fn complete(&mut self, now: Instant, open: &Open, memory: &impl Memory) {
+        let whole = !open.given_up && open.segments.iter().all(|segment| segment.position >= self.floor);
+        if whole && open.header.type_id == type_id::AGGREGATE {
+            return self.complete_aggregate(now, open, memory);
+        }
+        self.push(now, &open.header, &open.segments, whole, memory);
+    }
+
+    /// An aggregate becomes the messages in it, each with its own part of the bytes.
+    fn complete_aggregate(&mut self, now: Instant, open: &Open, memory: &impl Memory) {
+        let mut payload = std::mem::take(&mut self.scratch);
+        payload.clear();
+        for segment in &open.segments {
+            payload.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
+        }
+        let mut parts = Vec::new();
+        // What follows an error in it cannot be read; the messages before are good.
+        for message in aggregate::split(&open.header, &payload).map_while(Result::ok) {
+            part(&open.segments, message.payload.start, message.payload.len(), &mut parts);
+            self.push(now, &message.header, &parts, true, memory);
+        }
+        payload.clear();
+        payload.shrink_to(INSPECT_BYTES);
+        self.scratch = payload;
+    }
+
+    fn push(&mut self, now: Instant, header: &MessageHeader, segments: &[Segment], whole: bool, memory: &impl Memory) {
+        let mut prefix = [0; INSPECT_BYTES];
+        let length = if whole { gather(&mut prefix, segments, self.place.ring, memory) } else { 0 };
+        let inspection = inspect(header.type_id, &prefix[..length]);
+        self.note_time(header.timestamp, inspection.kind);
+        let join = whole && inspection.keyframe && self.is_lowest(inspection.track);
+        if inspection.kind == Kind::Video && inspection.header.is_none() {
+            self.has_video = true;
+            self.without_keyframe_since.get_or_insert(now);
+        }
+        if join {
+            self.without_keyframe_since = Some(now);
+        }
+        let number = self.end();
+        if whole && inspection.header.is_some() {
+            self.headers.push_back(number);
+        }
+        if join {
+            self.joins.push_back(number);
+        }
+        let start = segments.iter().map(|segment| segment.position).min().unwrap_or(self.floor);
+        for entry in self.entries.iter_mut().rev() {
+            if entry.place.ring != self.place.ring || entry.hold <= start {
+                break;
+            }
+            entry.hold = start;
+        }
+        let first_segment = self.front_segment + self.segments.len() as u64;
+        let kept = if whole { segments } else { &[] };
+        self.segments.extend(kept);
+        self.entries.push_back(Entry {
+            number,
+            header: *header,
+            inspection,
+            join,
+            whole,
+            arrived: now,
+            place: self.place,
+            start,
+            hold: start,
+            first_segment,
+            segments: kept.len() as u32,
+        });
+    }
+
+    fn is_lowest(&mut self, track: u8) -> bool {
+        let lowest = self.lowest_track.get_or_insert(track);
+        *lowest = track.min(*lowest);
+        *lowest == track
+    }
+
+    fn note_time(&mut self, timestamp: u32, kind: Kind) {
+        let last = match kind {
+            Kind::Audio => &mut self.last.audio,
+            Kind::Video => &mut self.last.video,
+            Kind::Data => &mut self.last.data,
+        };
+        if last.is_some_and(|last| (timestamp.wrapping_sub(last) as i32) < 0) && kind != Kind::Data {
+            self.steps_back += 1;
+        }
+        *last = Some(timestamp);
+    }
+
+    /// The first number that stays when everything before `floor` in the ring in use is overwritten, and what is too old is forgotten.
+    #[must_use]
+    pub fn keeps_from(&self, now: Instant, floor: u64) -> u64 {
+        let crowd = self.entries.len().saturating_sub(MAX_ENTRIES);
+        let mut segments = self.segments.len();
+        for (at, entry) in self.entries.iter().enumerate() {
+            let overwritten = entry.place.ring == self.place.ring && entry.hold < floor;
+            let old = now.saturating_duration_since(entry.arrived) > self.replay_time;
+            if !overwritten && !old && at >= crowd && segments <= MAX_SEGMENTS {
+                return entry.number;
+            }
+            segments -= entry.segments as usize;
+        }
+        self.end()
+    }
+
+    /// Forgets the entries before `until`; `floor` as in [`Self::keeps_from`]. Their bytes must still be there: headers are copied.
+    pub fn evict(&mut self, until: u64, floor: u64, memory: &impl Memory) {
+        self.floor = self.floor.max(floor);
+        while self.front < until {
+            let Some(entry) = self.entries.front().copied() else { return };
+            if self.headers.front() == Some(&entry.number) {
+                self.headers.pop_front();
+                if let Some(header) = self.header_of(&entry, memory) {
+                    put(&mut self.base, header);
+                }
+            }
+            if self.joins.front() == Some(&entry.number) {
+                self.joins.pop_front();
+            }
+            self.segments.drain(..entry.segments as usize);
+            self.front_segment += u64::from(entry.segments);
+            self.entries.pop_front();
+            self.front += 1;
+        }
+    }
+
+    /// Number of the first entry that is still there.
+    #[must_use]
+    pub fn front(&self) -> u64 {
+        self.front
+    }
+
+    /// Number that the next message will have.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.front + self.entries.len() as u64
+    }
+
+    /// An entry, if it is there.
+    #[must_use]
+    pub fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number.checked_sub(self.front)?).ok()?)
+    }
+
+    /// Where an entry's payload lies.
+    pub fn segments(&self, entry: &Entry) -> impl Iterator<Item = Segment> + '_ {
+        let from = entry.first_segment.saturating_sub(self.front_segment) as usize;
+        let to = (from + entry.segments as usize).min(self.segments.len());
+        self.segments.range(from.min(to)..to).copied()
+    }
+
+    /// The last entry to join at that is not behind `number`.
+    #[must_use]
+    pub fn join_at_or_before(&self, number: u64) -> Option<u64> {
+        let behind = self.joins.partition_point(|join| *join <= number);
+        behind.checked_sub(1).and_then(|at| self.joins.get(at)).copied()
+    }
+
+    /// The first entry to join at from `number` on.
+    #[must_use]
+    pub fn join_from(&self, number: u64) -> Option<u64> {
+        self.joins.get(self.joins.partition_point(|join| *join < number)).copied()
+    }
+
+    /// The last entry to join at.
+    #[must_use]
+    pub fn last_join(&self) -> Option<u64> {
+        self.joins.back().copied()
+    }
+
+    /// Whether the publisher sends video (that is more than a header).
+    #[must_use]
+    pub fn has_video(&self) -> bool {
+        self.has_video
+    }
+
+    /// Since when there has been no keyframe, though there is video. `None`: no video.
+    #[must_use]
+    pub fn without_keyframe_since(&self) -> Option<Instant> {
+        self.without_keyframe_since
+    }
+
+    /// Where new entries come from.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Audio and video messages whose timestamp was lower than the one before of their kind.
+    #[must_use]
+    pub fn steps_back(&self) -> u64 {
+        self.steps_back
+    }
+
+    /// Lowest ring number that an entry needs.
+    #[must_use]
+    pub fn oldest_ring(&self) -> u32 {
+        self.entries.front().map_or(self.place.ring, |entry| entry.place.ring)
+    }
+
+    /// The headers in force just before the entry of this number, in the order to send them in.
+    #[must_use]
+    pub fn headers_before(&self, number: u64, memory: &impl Memory) -> Vec<Header> {
+        let clock = self.entry(number).map_or(self.place.clock, |entry| entry.place.clock);
+        let mut headers: Vec<Header> = self.base.iter().filter(|header| header.clock == clock).cloned().collect();
+        for entry in self.headers.iter().take_while(|at| **at < number).filter_map(|at| self.entry(*at)) {
+            if entry.place.clock == clock
+                && let Some(header) = self.header_of(entry, memory)
+            {
+                put(&mut headers, header);
+            }
+        }
+        headers.sort_by_key(|header| header.slot);
+        headers
+    }
+
+    fn header_of(&self, entry: &Entry, memory: &impl Memory) -> Option<Header> {
+        let mut payload = Vec::with_capacity(entry.header.length as usize);
+        for segment in self.segments(entry) {
+            payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
+        }
+        Some(Header {
+            slot: entry.inspection.header?,
+            type_id: entry.header.type_id,
+            timestamp: entry.header.timestamp,
+            number: Some(entry.number),
+            payload,
+            clock: entry.place.clock,
+        })
+    }
+
+    /// What a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
+    #[must_use]
+    pub fn state(&self, keyframe: bool, memory: &impl Memory) -> StreamState {
+        let mut headers: Vec<StoredHeader> = Vec::new();
+        let mut bytes = 0;
+        for header in self.headers_before(self.end(), memory) {
+            bytes += header.payload.len();
+            if bytes > MAX_HEADER_BYTES || headers.len() == MAX_HEADERS {
+                break;
+            }
+            let Header { slot, type_id, timestamp, payload, .. } = header;
+            headers.push(StoredHeader { slot, type_id, timestamp, payload });
+        }
+        let mut open = Vec::new();
+        let mut bytes = 0;
+        for message in self.open.iter().filter(|message| Some(message.header.csid) != self.last_begun) {
+            bytes += message.received();
+            if bytes > MAX_OPEN_BYTES || message.given_up || !message.reaches(self.floor) {
+                break;
+            }
+            let mut received = Vec::with_capacity(message.received());
+            for segment in &message.segments {
+                received.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
+            }
+            open.push(OpenMessage { csid: message.header.csid, received });
+        }
+        StreamState { headers, last_timestamp: self.last, began_with_keyframe: keyframe || !self.has_video, open }
+    }
+}
+
+impl Open {
+    fn add(&mut self, segment: Segment) {
+        if segment.len == 0 || self.given_up {
+            return;
+        }
+        if let Some(last) =
+            self.segments.last_mut().filter(|last| last.position + u64::from(last.len) == segment.position)
+        {
+            last.len += segment.len;
+        } else if self.segments.len() == MAX_MESSAGE_SEGMENTS {
+            self.given_up = true;
+            self.segments = Vec::new();
+        } else {
+            self.segments.push(segment);
+        }
+    }
+
+    fn received(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len as usize).sum()
+    }
+
+    fn reaches(&self, floor: u64) -> bool {
+        self.segments.iter().all(|segment| segment.position >= floor)
+    }
+}
+
+/// Replaces the header of the slot, unless that would make all of them too long together.
+fn put(headers: &mut Vec<Header>, header: Header) {
+    headers.retain(|known| known.slot != header.slot);
+    let bytes: usize = headers.iter().map(|known| known.payload.len()).sum();
+    if headers.len() < MAX_HEADERS && bytes + header.payload.len() <= MAX_HEADER_BYTES {
+        headers.push(header);
+    }
+}
+
+/// Copies the first bytes of a payload; returns how many.
+fn gather(prefix: &mut [u8], segments: &[Segment], ring: u32, memory: &impl Memory) -> usize {
+    let mut length = 0;
+    for segment in segments {
+        let take = (segment.len as usize).min(prefix.len() - length);
+        prefix[length..length + take].copy_from_slice(memory.bytes(ring, segment.position, take));
+        length += take;
+        if length == prefix.len() {
+            break;
+        }
+    }
+    length
+}
+
+/// The segments of a part of a payload.
+fn part(segments: &[Segment], from: usize, len: usize, into: &mut Vec<Segment>) {
+    into.clear();
+    let (mut skip, mut left) = (from, len);
+    for segment in segments {
+        let have = segment.len as usize;
+        if skip >= have {
+            skip -= have;
+            continue;
+        }
+        let take = (have - skip).min(left);
+        if take == 0 {
+            break;
+        }
+        into.push(Segment { position: segment.position + skip as u64, len: take as u32 });
+        left -= take;
+        skip = 0;
+    }
+}

@@ -1,0 +1,121 @@
+//! Room 10, the heart: one stream, from the publisher's bytes to what is written to its upstreams.
+//!
+//! In: a stream that was fetched ([`Incoming`]), and [`Command`]s of the engine. Out: media to each [`crate::upstream`], answers to the
+//! publisher, snapshots for a successor, and [`Report`]s. In the order of the bytes:
+//! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer.
+//! - [`index`]: what lies where in the ring.
+//! - `cursor`: where an upstream is in it, and what is to be written next; with [`timeline`] and `ledger`.
+//! - `machine`: starting, live, grace, ended.
+//!
+//! What surprised us: nearly everything that can go wrong (a flap, a crash, a slow upstream, a late one) is the same thing, a cursor
+//! that begins again at a keyframe.
+
+use std::sync::Arc;
+
+use liveedgecast_common::control;
+use liveedgecast_common::handoff::Assignment;
+use liveedgecast_common::key::StreamId;
+use liveedgecast_common::sys::RingMemory;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::receive::HandoffStream;
+use crate::upstream::Shared;
+
+pub mod index;
+mod ledger;
+mod task;
+pub mod timeline;
+
+/// Commands to one stream that may wait: an attach, a kick and the drain are all there is at one time.
+const COMMANDS: usize = 8;
+
+/// A stream that was fetched: `Assign` has come, nothing has been answered.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Who it is, where it goes, where it stands.
+    pub assignment: Assignment,
+    /// How its bytes come.
+    pub publisher: Publisher,
+    /// Where they go: by descriptor the memory that came along, by link memory of our own.
+    pub ring: RingMemory,
+}
+
+/// The publisher, in this runtime.
+#[derive(Debug)]
+pub enum Publisher {
+    /// Its own socket. The activator holds a duplicate: only an explicit shutdown ends the connection.
+    Descriptor {
+        /// The socket.
+        socket: TcpStream,
+        /// The connection to the activator. The stream outlives it.
+        control: HandoffStream,
+    },
+    /// In frames of the activator.
+    Link {
+        /// The connection to the activator. With it, the publisher is lost.
+        control: HandoffStream,
+    },
+}
+
+/// What the engine wants of a stream.
+#[derive(Debug)]
+pub enum Command {
+    /// The same identity has come again: decide (see [`Report::AttachDecided`]), and answer `Accepted` or `Duplicate`.
+    Attach(Box<Incoming>),
+    /// End it; the reason is for the log and the activator.
+    Kick(String),
+    /// This worker goes down: give the stream back, state and all.
+    HandBack,
+    /// End it because nobody else can take it: the publisher is closed so that it comes back by itself.
+    Close(String),
+}
+
+/// What the engine learns of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// Its state has changed, or its counters have and it is time to say so.
+    Session(control::Session),
+    /// An attach has been decided. Accepted: the stream goes on under this id; one of another id has ended.
+    AttachDecided {
+        /// Of the stream that was to be attached.
+        stream_id: StreamId,
+        /// Whether it is this stream now. Where not, the activator has been told already.
+        accepted: bool,
+    },
+    /// It is over; the task ends. Said once, after the last [`Report::Session`].
+    Ended {
+        /// Which.
+        stream_id: StreamId,
+    },
+}
+
+/// The engine's end of a stream. Dropping it does not end the stream.
+#[derive(Clone, Debug)]
+pub struct StreamHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl StreamHandle {
+    /// Sends a command.
+    ///
+    /// # Errors
+    /// The command comes back: the stream has ended, or does not answer any more.
+    pub fn command(&self, command: Command) -> Result<(), Box<Command>> {
+        self.commands.try_send(command).map_err(|error| Box::new(error.into_inner()))
+    }
+
+    /// Whether the stream's task has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.commands.is_closed()
+    }
+}
+
+/// Starts the task of a stream in the current `LocalSet`. It answers `Accepted` to the activator itself, and tells the engine everything
+/// by `reports`.
+pub fn spawn(incoming: Incoming, shared: Arc<Shared>, reports: mpsc::Sender<Report>) -> StreamHandle {
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    task::spawn(incoming, shared, commands, reports);
+    StreamHandle { commands: sender }
+}
