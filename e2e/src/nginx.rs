@@ -55,9 +55,7 @@ http {{
 "
         );
         fs::write(program.directory().join("nginx.conf"), configuration).expect("the configuration");
-        let process = program
-            .args(["-e", "stderr", "-p", &directory, "-c", "nginx.conf"])
-            .start();
+        let process = program.args(["-e", "stderr", "-p", &directory, "-c", "nginx.conf"]).start();
         let this = Self { process, address, status };
         until_some("nginx to listen", || TcpStream::connect(address).ok());
         this

@@ -64,7 +64,13 @@ impl fmt::Debug for Message {
             type_id::VIDEO => "video",
             _ => "data",
         };
-        let is = if self.is_header() { " header" } else if self.is_keyframe() { " keyframe" } else { "" };
+        let is = if self.is_header() {
+            " header"
+        } else if self.is_keyframe() {
+            " keyframe"
+        } else {
+            ""
+        };
         let begins: String = self.payload.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         write!(f, "{sort}{is} at {} ms, {} bytes {begins}…", self.timestamp, self.payload.len())
     }

@@ -52,7 +52,11 @@ impl Activator {
         let program = Program::new("activator", binary("liveedgecast-activator"))
             .clear_env()
             .env("RTMP_PUSH_URL", upstreams)
-            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info,liveedgecast_activator=debug,liveedgecast_worker=debug".to_owned()))
+            .env(
+                "RUST_LOG",
+                std::env::var("RUST_LOG")
+                    .unwrap_or_else(|_| "info,liveedgecast_activator=debug,liveedgecast_worker=debug".to_owned()),
+            )
             .env("RTMP_LISTEN", format!("{address}:1935"))
             .env("HTTP_LISTEN", format!("{address}:8080"))
             .env("CONTROL_LISTEN", format!("{address}:6001"))

@@ -392,12 +392,8 @@ fn answer(command: &Command, session: &mut SinkSession, refuses: Option<&'static
                 session.started = Some(now());
             }
             let status = object(&[("level", level), ("code", code), ("description", "by the sink")]);
-            let said = Command {
-                name: "onStatus".to_owned(),
-                transaction: 0.0,
-                object: Value::Null,
-                arguments: vec![status],
-            };
+            let said =
+                Command { name: "onStatus".to_owned(), transaction: 0.0, object: Value::Null, arguments: vec![status] };
             said.write(out, 5, STREAM_ID, OUR_CHUNKS);
         }
         _ => {}
