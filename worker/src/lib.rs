@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod drain;
+pub mod engine;
+pub mod metrics;
 pub mod receive;
 pub mod register;
 pub mod stream;

@@ -105,6 +105,12 @@ impl StreamHandle {
         self.commands.try_send(command).map_err(|error| Box::new(error.into_inner()))
     }
 
+    /// The commands alone; they are closed when the task is gone, however it went.
+    #[must_use]
+    pub fn into_commands(self) -> mpsc::Sender<Command> {
+        self.commands
+    }
+
     /// Whether the stream's task has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {

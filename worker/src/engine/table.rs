@@ -1,0 +1,294 @@
+//! The rules of the engine: who has which stream, where a new one goes, what is told of them. Pure; the shell is `task`.
+//!
+//! In: claims on streams, what streams report, that a stream's task is gone. Out: a [`Placing`], the list of sessions.
+//!
+//! ```text
+//!                 place           reported Live         gone
+//!  (identity free) ────▶ Starting ────────────▶ Live ─────────▶ (free)
+//!                          │  ▲ place, identity known: Attach     ▲
+//!                          │  └──── attached: same place, the new publisher's name
+//!                          └──────────────────────────────────────┘
+//! ```
+//!
+//! Surprises: a claim may match two streams, by its own identity and by that of an upstream; its own one wins, because that
+//! stream keeps the upstreams it has. And a stream's goodbye and the end of its task are two messages: only the second frees
+//! the place, and where the first is missing the task died.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control::Session;
+use liveedgecast_common::control::session::State;
+use liveedgecast_common::handoff::Decline;
+use liveedgecast_common::key::{Identity, StreamId};
+
+/// Attachments that one stream has not decided yet, at most: activators offer one stream once, several only after they lost
+/// each other. More are declined.
+pub const MAX_UNDECIDED: usize = 4;
+
+/// The place of one stream, from its start to the end of its task. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u64);
+
+/// What somebody wants to bring.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// This stay of the publisher.
+    pub stream_id: StreamId,
+    /// The number of the claim.
+    pub epoch: u64,
+    /// The application's name, without its query.
+    pub app: String,
+    /// The stream's own identity, then those of its upstreams.
+    pub identities: Vec<Identity>,
+}
+
+/// Where a claim goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// A new stream, on this thread.
+    Start {
+        /// Its place.
+        slot: Slot,
+        /// Its thread.
+        thread: usize,
+    },
+    /// To the stream that has the identity; it decides.
+    Attach {
+        /// Its place.
+        slot: Slot,
+        /// Its thread.
+        thread: usize,
+    },
+    /// Not here.
+    Decline(Decline),
+}
+
+/// How a stream's task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// After it had said so.
+    Ended,
+    /// Without a word: it panicked.
+    Died,
+}
+
+/// What a report brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Whose it is.
+    pub slot: Slot,
+    /// More than counters has changed.
+    pub loud: bool,
+    /// How long the start took, if it has just ended.
+    pub took: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Place {
+    thread: usize,
+    session: Session,
+    identities: Vec<Identity>,
+    undecided: Vec<Claim>,
+    placed: Instant,
+    started: bool,
+    ended: bool,
+}
+
+/// See the picture above.
+#[derive(Debug)]
+pub struct Table {
+    capacity: usize,
+    /// Streams per thread.
+    threads: Vec<usize>,
+    places: BTreeMap<Slot, Place>,
+    identities: HashMap<Identity, Slot>,
+    names: HashMap<StreamId, Slot>,
+    next: u64,
+    draining: bool,
+}
+
+impl Table {
+    /// Nothing served yet.
+    #[must_use]
+    pub fn new(capacity: usize, threads: usize) -> Self {
+        Self {
+            capacity,
+            threads: vec![0; threads.max(1)],
+            places: BTreeMap::new(),
+            identities: HashMap::new(),
+            names: HashMap::new(),
+            next: 0,
+            draining: false,
+        }
+    }
+
+    /// Streams whose tasks run.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What is served: the last word of every stream.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        self.places.values().map(|place| place.session.clone()).collect()
+    }
+
+    /// From now on nothing more is taken.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Judges a claim and, where it is taken, notes it.
+    pub fn place(&mut self, now: Instant, claim: Claim) -> Placing {
+        if self.draining {
+            return Placing::Decline(Decline::Draining);
+        }
+        if let Some(slot) = self.known(&claim) {
+            return self.attach(slot, claim);
+        }
+        if self.places.len() >= self.capacity {
+            return Placing::Decline(Decline::Full);
+        }
+        self.next += 1;
+        let slot = Slot(self.next);
+        let thread = self.idlest();
+        self.threads[thread] += 1;
+        self.names.insert(claim.stream_id.clone(), slot);
+        for identity in &claim.identities {
+            self.identities.entry(*identity).or_insert(slot);
+        }
+        let session = Session {
+            stream_id: claim.stream_id.0,
+            identities: claim.identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect(),
+            state: State::Starting.into(),
+            epoch: claim.epoch,
+            app: claim.app,
+            ..Session::default()
+        };
+        let (identities, undecided) = (claim.identities, Vec::new());
+        let place = Place { thread, session, identities, undecided, placed: now, started: false, ended: false };
+        self.places.insert(slot, place);
+        Placing::Start { slot, thread }
+    }
+
+    /// The stream that a claim belongs to: the one of this very stay, of its identity, of one of its upstreams.
+    fn known(&self, claim: &Claim) -> Option<Slot> {
+        let by_identity = || claim.identities.iter().find_map(|identity| self.identities.get(identity));
+        self.names.get(&claim.stream_id).or_else(by_identity).copied()
+    }
+
+    fn attach(&mut self, slot: Slot, claim: Claim) -> Placing {
+        let Some(place) = self.places.get_mut(&slot) else { return Placing::Decline(Decline::Other) };
+        if place.undecided.len() >= MAX_UNDECIDED {
+            return Placing::Decline(Decline::Other);
+        }
+        let thread = place.thread;
+        place.undecided.push(claim);
+        Placing::Attach { slot, thread }
+    }
+
+    /// The thread with the fewest streams; of equals the first, so that one stream starts one thread.
+    fn idlest(&self) -> usize {
+        let threads = self.threads.iter().enumerate();
+        threads.min_by_key(|(_, streams)| **streams).map(|(thread, _)| thread).unwrap_or_default()
+    }
+
+    /// A stream said what it is doing; `None` if nobody knows it.
+    pub fn reported(&mut self, now: Instant, session: Session) -> Option<Noted> {
+        let slot = *self.names.get(&StreamId(session.stream_id.clone()))?;
+        let place = self.places.get_mut(&slot)?;
+        let state = session.state();
+        let starts = state == State::Live && !place.started;
+        place.started |= starts;
+        let took = starts.then(|| now.saturating_duration_since(place.placed));
+        let loud = differs(&place.session, &session);
+        let identities: Vec<Identity> = session.identities.iter().filter_map(|bytes| identity(bytes)).collect();
+        let known = std::mem::replace(&mut place.session.identities, session.identities.clone());
+        place.session = session;
+        if identities.is_empty() {
+            // It did not repeat them.
+            place.session.identities = known;
+        } else if identities != place.identities {
+            self.rename(slot, identities);
+        }
+        Some(Noted { slot, loud, took })
+    }
+
+    /// A stream decided on a claim that was attached to it.
+    pub fn decided(&mut self, stream_id: &StreamId, accepted: bool) {
+        let waits = |place: &Place| place.undecided.iter().position(|claim| claim.stream_id == *stream_id);
+        let found = self.places.iter().find_map(|(slot, place)| waits(place).map(|at| (*slot, at)));
+        let Some((slot, at)) = found else { return };
+        let Some(place) = self.places.get_mut(&slot) else { return };
+        let claim = place.undecided.remove(at);
+        if !accepted {
+            return;
+        }
+        let before = std::mem::replace(&mut place.session.stream_id, claim.stream_id.0.clone());
+        (place.session.epoch, place.session.app) = (claim.epoch, claim.app);
+        // The new publisher's own identity first; the upstreams stay what they are.
+        let mut identities = claim.identities;
+        let kept: Vec<Identity> = place.identities.iter().filter(|old| !identities.contains(old)).copied().collect();
+        identities.extend(kept);
+        place.session.identities = identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect();
+        self.names.remove(&StreamId(before));
+        self.names.insert(claim.stream_id, slot);
+        self.rename(slot, identities);
+    }
+
+    fn rename(&mut self, slot: Slot, identities: Vec<Identity>) {
+        self.forget_identities(slot);
+        for identity in &identities {
+            self.identities.entry(*identity).or_insert(slot);
+        }
+        if let Some(place) = self.places.get_mut(&slot) {
+            place.identities = identities;
+        }
+    }
+
+    fn forget_identities(&mut self, slot: Slot) {
+        self.identities.retain(|_, holder| *holder != slot);
+    }
+
+    /// A stream said goodbye; its task will be gone soon.
+    pub fn ended(&mut self, stream_id: &StreamId) {
+        if let Some(place) = self.names.get(stream_id).and_then(|slot| self.places.get_mut(slot)) {
+            place.ended = true;
+        }
+    }
+
+    /// A stream's task is gone; `None` if that was known.
+    pub fn gone(&mut self, slot: Slot) -> Option<(Session, Gone)> {
+        let place = self.places.remove(&slot)?;
+        self.threads[place.thread] = self.threads[place.thread].saturating_sub(1);
+        self.names.retain(|_, holder| *holder != slot);
+        self.forget_identities(slot);
+        Some((place.session, if place.ended { Gone::Ended } else { Gone::Died }))
+    }
+
+    /// Which stream has this name.
+    #[must_use]
+    pub fn find(&self, stream_id: &StreamId) -> Option<(Slot, usize)> {
+        let slot = *self.names.get(stream_id)?;
+        self.places.get(&slot).map(|place| (slot, place.thread))
+    }
+}
+
+/// Whether more than counters differ.
+fn differs(last: &Session, next: &Session) -> bool {
+    let words = |session: &Session| {
+        let upstreams = session.upstreams.iter().map(|up| (up.host.clone(), up.state.clone(), up.error.clone()));
+        (session.state, session.epoch, upstreams.collect::<Vec<_>>(), session.reason.clone())
+    };
+    words(last) != words(next)
+}
+
+fn identity(bytes: &[u8]) -> Option<Identity> {
+    bytes.try_into().ok().map(Identity)
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,289 @@
+//! The engine's task: owns the table, starts threads when they are needed, hands streams to them and collects what they say.
+#![expect(clippy::disallowed_methods, reason = "shell: a task, its clock, threads")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control::Session;
+use liveedgecast_common::handoff::Decline;
+use liveedgecast_common::key::StreamId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+use super::account::Account;
+use super::table::{Claim, Gone, Placing, Slot, Table};
+use super::thread::{self, Notice, Start};
+use crate::metrics::{Metrics, Streams};
+use crate::receive::{self, Parcel};
+use crate::stream::Report;
+
+/// Orders to the engine that wait: one per offer being taken and a few kicks; the engine never waits for a peer.
+const ORDERS: usize = 64;
+/// Reports of all streams that wait. A stream that finds no room waits a moment; the engine only notes them.
+const REPORTS: usize = 1024;
+/// Notices of threads that wait: the same, one per stream and life.
+const NOTICES: usize = 256;
+/// Reports taken at once before sessions are published again.
+const BATCH: usize = 256;
+/// Counters are published this long after they changed at the latest; states at once. Activators are told of counters more
+/// rarely still.
+const COUNTERS_DELAY: Duration = Duration::from_millis(500);
+
+/// What the engine must know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Streams at most.
+    pub capacity: usize,
+    /// Threads at most.
+    pub threads: usize,
+}
+
+/// What became of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is a stream of its own.
+    Started,
+    /// It went to the stream that has its identity.
+    Attached,
+    /// It was given back.
+    Declined(Decline),
+}
+
+enum Order {
+    Take(Box<Parcel>, oneshot::Sender<Verdict>),
+    Kick(String, String),
+    HandBack(oneshot::Sender<()>),
+}
+
+/// The way to the engine's task. The task ends when the last of them is dropped.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    orders: mpsc::Sender<Order>,
+    sessions: watch::Receiver<Arc<[Session]>>,
+}
+
+impl Engine {
+    /// Starts the task on the current runtime, and no thread yet.
+    #[must_use]
+    pub fn start(settings: &Settings, start: Start, metrics: &Metrics) -> Self {
+        let (orders, orders_in) = mpsc::channel(ORDERS);
+        let (reports, reports_in) = mpsc::channel(REPORTS);
+        let (notices, notices_in) = mpsc::channel(NOTICES);
+        let (published, sessions) = watch::channel(Arc::from([]));
+        let task = Task {
+            table: Table::new(settings.capacity, settings.threads),
+            start,
+            reports,
+            notices,
+            threads: HashMap::new(),
+            published,
+            publish_at: None,
+            account: Account::new(metrics.upstreams.clone()),
+            metrics: metrics.streams.clone(),
+        };
+        tokio::spawn(task.run(orders_in, reports_in, notices_in));
+        Self { orders, sessions }
+    }
+
+    /// Gives it a stream. When this returns, [`Self::sessions`] lists a stream that was started.
+    pub async fn take(&self, parcel: Parcel) -> Verdict {
+        let (verdict, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Take(Box::new(parcel), verdict)).await;
+        answer.await.unwrap_or(Verdict::Declined(Decline::Other))
+    }
+
+    /// Ends a stream.
+    pub async fn kick(&self, stream_id: String, reason: String) {
+        let _ = self.orders.send(Order::Kick(stream_id, reason)).await;
+    }
+
+    /// Takes nothing more and asks every stream to go back to its activator; returns when all have been asked.
+    pub async fn hand_back(&self) {
+        let (asked, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::HandBack(asked)).await;
+        let _ = answer.await;
+    }
+
+    /// What is served, all of it.
+    #[must_use]
+    pub fn sessions(&self) -> watch::Receiver<Arc<[Session]>> {
+        self.sessions.clone()
+    }
+
+    /// Returns when nothing is served.
+    pub async fn idle(&self) {
+        let _ = self.sessions().wait_for(|sessions| sessions.is_empty()).await;
+    }
+}
+
+struct Task {
+    table: Table,
+    start: Start,
+    reports: mpsc::Sender<Report>,
+    notices: mpsc::Sender<Notice>,
+    threads: HashMap<usize, mpsc::Sender<thread::Order>>,
+    published: watch::Sender<Arc<[Session]>>,
+    publish_at: Option<Instant>,
+    account: Account,
+    metrics: Streams,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut reports: mpsc::Receiver<Report>,
+        mut notices: mpsc::Receiver<Notice>,
+    ) {
+        let mut batch = Vec::new();
+        loop {
+            let due = self.publish_at;
+            tokio::select! {
+                // A stream's last report comes before the notice that it is gone.
+                biased;
+                _ = reports.recv_many(&mut batch, BATCH) => {
+                    batch.drain(..).for_each(|report| self.reported(report));
+                }
+                Some(notice) = notices.recv() => {
+                    while let Ok(report) = reports.try_recv() {
+                        self.reported(report);
+                    }
+                    self.noticed(notice).await;
+                }
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order).await,
+                    None => return,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.publish(),
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Take(parcel, verdict) => {
+                let taken = self.take(*parcel).await;
+                let _ = verdict.send(taken);
+            }
+            Order::Kick(stream_id, reason) => {
+                if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
+                    self.tell(thread, thread::Order::Kick(slot, reason)).await;
+                }
+            }
+            Order::HandBack(asked) => {
+                self.table.drain();
+                for thread in self.threads.values() {
+                    let _ = thread.send(thread::Order::HandBack).await;
+                }
+                let _ = asked.send(());
+            }
+        }
+    }
+
+    async fn take(&mut self, parcel: Parcel) -> Verdict {
+        let assignment = &parcel.assignment;
+        let claim = Claim {
+            stream_id: assignment.stream_id.clone(),
+            epoch: assignment.epoch,
+            app: assignment.app.name().to_owned(),
+            identities: assignment.identities.clone(),
+        };
+        match self.table.place(Instant::now(), claim) {
+            Placing::Start { slot, thread } => {
+                self.publish();
+                if !self.open(thread) {
+                    self.lost(slot);
+                    tokio::spawn(receive::refuse(parcel.connection, Decline::Other));
+                    return Verdict::Declined(Decline::Other);
+                }
+                self.tell(thread, thread::Order::Start(slot, parcel)).await;
+                Verdict::Started
+            }
+            Placing::Attach { slot, thread } => {
+                self.tell(thread, thread::Order::Attach(slot, parcel)).await;
+                Verdict::Attached
+            }
+            Placing::Decline(why) => {
+                tokio::spawn(receive::refuse(parcel.connection, why));
+                Verdict::Declined(why)
+            }
+        }
+    }
+
+    /// Whether the thread runs, now if it did not.
+    fn open(&mut self, thread: usize) -> bool {
+        if self.threads.get(&thread).is_some_and(|orders| !orders.is_closed()) {
+            return true;
+        }
+        match thread::start(thread, Arc::clone(&self.start), self.reports.clone(), self.notices.clone()) {
+            Ok(orders) => {
+                self.threads.insert(thread, orders);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, thread, "no thread for streams");
+                false
+            }
+        }
+    }
+
+    async fn tell(&self, thread: usize, order: thread::Order) {
+        if let Some(orders) = self.threads.get(&thread) {
+            // A thread takes its orders without waiting for anything.
+            let _ = orders.send(order).await;
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        match report {
+            Report::Session(session) => {
+                let Some(noted) = self.table.reported(Instant::now(), session.clone()) else { return };
+                self.account.reported(noted.slot, &session);
+                if let Some(took) = noted.took {
+                    self.metrics.start_upstream.observe(took.as_secs_f64());
+                }
+                if noted.loud { self.publish() } else { self.publish_soon() }
+            }
+            Report::Ended { stream_id } => self.table.ended(&stream_id),
+            Report::AttachDecided { stream_id, accepted } => {
+                self.table.decided(&stream_id, accepted);
+                self.publish();
+            }
+        }
+    }
+
+    async fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Gone(slot) => self.lost(slot),
+            Notice::Missed(slot, parcel) => {
+                // Its own notice is on the way.
+                self.lost(slot);
+                self.take(*parcel).await;
+            }
+        }
+    }
+
+    fn lost(&mut self, slot: Slot) {
+        let Some((session, gone)) = self.table.gone(slot) else { return };
+        self.account.closed(slot);
+        match gone {
+            Gone::Ended => self.metrics.ended.inc(),
+            Gone::Died => {
+                self.metrics.died.inc();
+                tracing::error!(stream = session.stream_id, "a stream's task died; its activator has the stream still");
+            }
+        }
+        self.publish();
+    }
+
+    fn publish_soon(&mut self) {
+        self.publish_at.get_or_insert(Instant::now() + COUNTERS_DELAY);
+    }
+
+    fn publish(&mut self) {
+        self.publish_at = None;
+        self.metrics.live.set(i64::try_from(self.table.streams()).unwrap_or(i64::MAX));
+        self.published.send_replace(self.table.sessions().into());
+    }
+}

@@ -1,0 +1,166 @@
+//! One thread and its streams. In: orders of the engine's task. Out: notices that a stream's task is gone, or was gone
+//! already. Each stream's task is one task of a `LocalSet`: a panic in it ends that task, and nothing else.
+//!
+//! What surprised us: there is no need to watch tasks for panics. A task that is gone for whatever reason has dropped the
+//! receiver of its commands, and that can be waited for.
+#![expect(clippy::disallowed_methods, reason = "shell: a thread and its tasks")]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use liveedgecast_common::handoff::Decline;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+
+use super::table::Slot;
+use crate::receive::{self, Parcel};
+use crate::stream::{Command, Incoming, Publisher, Report};
+
+/// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
+const ORDERS: usize = 256;
+
+/// Starts a stream's task on the current `LocalSet` and gives the way to it. Ours is [`crate::stream::spawn`].
+pub type Start = Arc<dyn Fn(Incoming, mpsc::Sender<Report>) -> mpsc::Sender<Command> + Send + Sync>;
+
+/// What a thread is to do.
+pub(super) enum Order {
+    /// Begin a stream.
+    Start(Slot, Parcel),
+    /// Give it to a stream that is here.
+    Attach(Slot, Parcel),
+    /// End a stream.
+    Kick(Slot, String),
+    /// Every stream is to go back to its activator.
+    HandBack,
+}
+
+/// What a thread says.
+pub(super) enum Notice {
+    /// The stream's task is gone.
+    Gone(Slot),
+    /// The stream to attach to was gone.
+    Missed(Slot, Box<Parcel>),
+}
+
+/// The streams of a thread.
+type Streams = Rc<RefCell<HashMap<Slot, mpsc::Sender<Command>>>>;
+
+struct Desk {
+    start: Start,
+    reports: mpsc::Sender<Report>,
+    notices: mpsc::Sender<Notice>,
+    streams: Streams,
+}
+
+/// Starts a thread; it ends when the sender of its orders is dropped.
+///
+/// # Errors
+/// The kernel has no thread, or no event queue for it.
+pub(super) fn start(
+    number: usize,
+    start: Start,
+    reports: mpsc::Sender<Report>,
+    notices: mpsc::Sender<Notice>,
+) -> io::Result<mpsc::Sender<Order>> {
+    // Made here, so that its errors are known here.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (sender, mut orders) = mpsc::channel(ORDERS);
+    let run = move || {
+        let desk = Desk { start, reports, notices, streams: Streams::default() };
+        let streams = LocalSet::new();
+        streams.block_on(&runtime, async {
+            while let Some(order) = orders.recv().await {
+                desk.obey(order);
+            }
+        });
+    };
+    std::thread::Builder::new().name(format!("streams-{number}")).spawn(run)?;
+    Ok(sender)
+}
+
+impl Desk {
+    /// Never waits: a stream that hangs must not hold up the others.
+    fn obey(&self, order: Order) {
+        match order {
+            Order::Start(slot, parcel) => self.begin(slot, parcel),
+            Order::Attach(slot, parcel) => self.attach(slot, parcel),
+            Order::Kick(slot, reason) => self.tell(slot, Command::Kick(reason)),
+            Order::HandBack => {
+                let slots: Vec<Slot> = self.streams.borrow().keys().copied().collect();
+                slots.into_iter().for_each(|slot| self.tell(slot, Command::HandBack));
+            }
+        }
+    }
+
+    fn begin(&self, slot: Slot, parcel: Parcel) {
+        let started = incoming(parcel).map(|incoming| {
+            let reports = self.reports.clone();
+            // What is restored comes from outside; a mistake of ours in reading it must not take the thread's streams along.
+            catch_unwind(AssertUnwindSafe(|| (self.start)(incoming, reports)))
+        });
+        match started {
+            Ok(Ok(commands)) => {
+                self.streams.borrow_mut().insert(slot, commands.clone());
+                let (streams, notices) = (Rc::clone(&self.streams), self.notices.clone());
+                spawn_local(async move {
+                    commands.closed().await;
+                    streams.borrow_mut().remove(&slot);
+                    let _ = notices.send(Notice::Gone(slot)).await;
+                });
+            }
+            Ok(Err(_)) => self.notice(Notice::Gone(slot)),
+            Err(error) => {
+                tracing::error!(%error, "a stream's sockets cannot be used");
+                self.notice(Notice::Gone(slot));
+            }
+        }
+    }
+
+    fn attach(&self, slot: Slot, parcel: Parcel) {
+        let commands = self.streams.borrow().get(&slot).cloned();
+        let place = commands.as_ref().map(mpsc::Sender::try_reserve);
+        match place {
+            Some(Ok(place)) => match incoming(parcel) {
+                Ok(incoming) => place.send(Command::Attach(Box::new(incoming))),
+                Err(error) => tracing::error!(%error, "a stream's sockets cannot be used"),
+            },
+            Some(Err(mpsc::error::TrySendError::Full(()))) => {
+                tracing::warn!(stream = %parcel.assignment.stream_id, "the stream that has this identity does not listen");
+                spawn_local(receive::refuse(parcel.connection, Decline::Other));
+            }
+            Some(Err(mpsc::error::TrySendError::Closed(()))) | None => {
+                self.notice(Notice::Missed(slot, Box::new(parcel)));
+            }
+        }
+    }
+
+    fn tell(&self, slot: Slot, command: Command) {
+        let commands = self.streams.borrow().get(&slot).cloned();
+        if let Some(Err(mpsc::error::TrySendError::Full(_))) = commands.map(|commands| commands.try_send(command)) {
+            tracing::warn!("a stream does not listen to commands");
+        }
+    }
+
+    fn notice(&self, notice: Notice) {
+        let notices = self.notices.clone();
+        spawn_local(async move {
+            let _ = notices.send(notice).await;
+        });
+    }
+}
+
+/// Puts a parcel into this thread's runtime.
+fn incoming(parcel: Parcel) -> io::Result<Incoming> {
+    let control = parcel.connection.attach()?;
+    let publisher = match parcel.publisher {
+        Some(socket) => Publisher::Descriptor { socket: TcpStream::from_std(socket)?, control },
+        None => Publisher::Link { control },
+    };
+    Ok(Incoming { assignment: parcel.assignment, publisher, ring: parcel.ring })
+}

@@ -1,0 +1,262 @@
+//! The names of everything that is counted. In: events of the rooms, one struct per room. Out: the Prometheus text format.
+//!
+//! The activator serves these under its own `/metrics` too, with a worker label, so no name may be one of the activator's.
+//! What surprised us: hosts of upstreams come from routes, and a route may have the publisher's name in the host. Their
+//! number is bounded here, or a stranger could fill a metrics server with labels.
+
+use std::collections::HashSet;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::drain::Phase;
+use crate::receive;
+
+/// From a handoff on one host to an upstream that had to be dialed several times.
+const START_BUCKETS: &[f64] =
+    &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Different hosts that get rows of their own. All others share one row.
+const MOST_HOSTS: usize = 256;
+/// The row of all others.
+const OTHER_HOSTS: &str = "other";
+
+/// States of an upstream, as its session says them.
+pub const UPSTREAM_STATES: [&str; 5] = ["dialing", "starting", "live", "backoff", "failed"];
+/// What becomes of an offer that was taken.
+pub const OFFER_OUTCOMES: [&str; 4] = ["started", "attached", "declined", "failed"];
+/// Parts of a start that a worker sees: from the offer to the stream's task, and from there to `Publish.Start` upstream.
+pub const START_PHASES: [&str; 2] = ["handoff", "upstream"];
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Room 8.
+    pub register: Register,
+    /// Rooms 9 and 10.
+    pub streams: Streams,
+    /// Room 11, by host.
+    pub upstreams: Upstreams,
+    phase: IntGaugeVec,
+}
+
+/// Of `register`.
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// Activators that know us.
+    pub joined: IntGauge,
+    /// Calls to activators that ended, by how.
+    pub ended: IntCounterVec,
+}
+
+/// Of `receive` and the engine.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    /// Streams served now.
+    pub live: IntGauge,
+    /// Streams at most.
+    pub capacity: IntGauge,
+    /// Offers that the rules let us take, by what became of them.
+    pub offers: IntCounterVec,
+    /// Those that could not be fetched, by why.
+    pub failures: IntCounterVec,
+    /// Streams that are over.
+    pub ended: IntCounter,
+    /// Streams whose task panicked.
+    pub died: IntCounter,
+    /// From the offer to the stream's task.
+    pub start_handoff: Histogram,
+    /// From there to the first live upstream.
+    pub start_upstream: Histogram,
+}
+
+/// Of all upstreams of a host.
+#[derive(Clone, Debug)]
+pub struct Upstreams {
+    /// Payload bytes written.
+    pub bytes: IntCounterVec,
+    /// Messages written.
+    pub messages: IntCounterVec,
+    /// Messages skipped.
+    pub lost: IntCounterVec,
+    /// Messages written again after a flap.
+    pub replayed: IntCounterVec,
+    /// Sessions after the first.
+    pub reconnects: IntCounterVec,
+    /// Upstreams now, by state.
+    pub now: IntGaugeVec,
+}
+
+impl Metrics {
+    /// All of them, at zero.
+    ///
+    /// # Errors
+    /// Two have the same name: a mistake of this file, which its test finds.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let start = histograms(r, "worker_start_seconds", "Parts of a stream's start", "phase", &START_PHASES)?;
+        let phases = Phase::ALL.map(Phase::as_str);
+        Ok(Self {
+            register: Register {
+                joined: gauge(r, "worker_activators", "Activators that this worker is registered at")?,
+                ended: counters(r, "worker_calls_ended_total", "Calls to activators", "how", &["broken", "refused"])?,
+            },
+            streams: Streams {
+                live: gauge(r, "live_streams", "Streams starting, live or in grace here")?,
+                capacity: gauge(r, "worker_capacity", "Streams that this worker takes")?,
+                offers: counters(r, "worker_offers_total", "Streams offered and taken", "outcome", &OFFER_OUTCOMES)?,
+                failures: counters(
+                    r,
+                    "worker_fetch_failures_total",
+                    "Streams that could not be fetched",
+                    "why",
+                    &receive::FAILURES,
+                )?,
+                ended: counter(r, "worker_streams_ended_total", "Streams that are over")?,
+                died: counter(r, "worker_streams_died_total", "Streams whose task panicked")?,
+                start_handoff: start.with_label_values(&["handoff"]),
+                start_upstream: start.with_label_values(&["upstream"]),
+            },
+            upstreams: Upstreams {
+                bytes: by_host(r, "upstream_bytes_total", "Bytes of media written to upstreams")?,
+                messages: by_host(r, "upstream_messages_total", "Messages written to upstreams")?,
+                lost: by_host(r, "upstream_lost_messages_total", "Messages that an upstream did not get")?,
+                replayed: by_host(r, "upstream_replayed_messages_total", "Messages written again after a flap")?,
+                reconnects: by_host(r, "upstream_reconnects_total", "Upstream sessions after the first of a stream")?,
+                now: register(r, IntGaugeVec::new(opts("upstreams", "Upstreams by state"), &["host", "state"])?)?,
+            },
+            phase: gauges(r, "worker_phase", "1 for the phase of going down that the worker is in", "phase", &phases)?,
+            registry,
+        })
+    }
+
+    /// Notes where on the list of going down we are.
+    pub fn phase(&self, now: Phase) {
+        for phase in Phase::ALL {
+            self.phase.with_label_values(&[phase.as_str()]).set(i64::from(phase == now));
+        }
+    }
+
+    /// Everything in the Prometheus text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// Which hosts have rows of their own.
+#[derive(Debug, Default)]
+pub struct Hosts(HashSet<String>);
+
+impl Hosts {
+    /// The label of a host.
+    pub fn label<'a>(&mut self, host: &'a str) -> &'a str {
+        if self.0.contains(host) {
+            return host;
+        }
+        if self.0.len() >= MOST_HOSTS {
+            return OTHER_HOSTS;
+        }
+        self.0.insert(host.to_owned());
+        host
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("liveedgecast_{name}"), help)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    register(registry, IntCounter::with_opts(opts(name, help))?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::with_opts(opts(name, help))?)
+}
+
+fn by_host(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(opts(name, help), &["host"])?)
+}
+
+/// With a row for every known value, so that a rate is right from the first event on.
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let vec = IntCounterVec::new(opts(name, help), &[label])?;
+    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
+    register(registry, vec)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let vec = IntGaugeVec::new(opts(name, help), &[label])?;
+    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
+    register(registry, vec)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let vec = HistogramVec::new(HistogramOpts::from(opts(name, help)).buckets(START_BUCKETS.to_vec()), &[label])?;
+    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
+    register(registry, vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_ours_and_there_from_the_start() {
+        let metrics = Metrics::new().unwrap();
+        metrics.phase(Phase::Serving);
+        let text = metrics.text();
+        let mut samples = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");
+        for row in [
+            "liveedgecast_live_streams 0",
+            "liveedgecast_worker_offers_total{outcome=\"attached\"} 0",
+            "liveedgecast_worker_fetch_failures_total{why=\"preface\"} 0",
+            "liveedgecast_worker_phase{phase=\"serving\"} 1",
+        ] {
+            assert!(samples.any(|line| line == row) || text.contains(row), "{row}: {text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_bounded() {
+        let mut hosts = Hosts::default();
+        for number in 0..MOST_HOSTS {
+            let host = format!("host-{number}:1935");
+            assert_eq!(hosts.label(&host), host);
+        }
+        assert_eq!(hosts.label("one-more:1935"), OTHER_HOSTS);
+        assert_eq!(hosts.label("host-0:1935"), "host-0:1935");
+    }
+}
