@@ -4,38 +4,156 @@
 //! [`super::client`].
 //!
 //! What surprised us: it takes three connections. The first is refused with the name of the scheme, the second says who we are and is
-//! refused with a challenge, the third answers it. Values are neither quoted nor escaped, in either direction.
+//! refused with a challenge, the third answers it. Values are neither quoted nor escaped, in either direction, and the user in the answer
+//! is the one the upstream wrote (it may have normalised ours).
 
 use std::fmt;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use md5::{Digest, Md5};
+
 use crate::url::Credentials;
+
+/// Longest value in a challenge, in bytes: real ones have 8 to 32; they come back in our `connect`, three of them in one chunk.
+const MAX_VALUE_BYTES: usize = 512;
+/// Limelight's realm, method and quality of protection: constants of that service.
+const REALM: &str = "live";
+const METHOD: &str = "publish";
+const QOP: &str = "auth";
+/// Every nonce is used once.
+const NONCE_COUNT: &str = "00000001";
 
 /// How an upstream wants to be convinced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// Adobe's access manager, also Akamai's and Wowza's.
+    /// Adobe's access manager; Akamai and Wowza have it too.
     Adobe,
     /// Limelight: HTTP digest in another coat.
     Limelight,
 }
 
-/// What an upstream asked for.
+impl Scheme {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adobe => "adobe",
+            Self::Limelight => "llnw",
+        }
+    }
+}
+
+/// What the description of a refused `connect` says about credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// They are asked for.
+    Asks(Challenge),
+    /// They are wrong.
+    Wrong(Wrong),
+    /// They are asked for in a way that we do not know.
+    Unknown,
+    /// Nothing: it is refused for another reason.
+    Unrelated,
+}
+
+/// Why credentials were not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// `reason=authfailed`.
+    #[error("wrong password")]
+    Password,
+    /// `reason=nosuchuser`.
+    #[error("no such user")]
+    User,
+}
+
+/// What an upstream asked for. Values of it are not shown by `Debug`: a log of them helps nobody but a guesser.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
     scheme: Scheme,
+    proof: Option<Proof>,
+}
+
+/// What the answer must be computed from.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Proof {
+    user: String,
+    salt: String,
+    challenge: String,
+    opaque: Option<String>,
+    nonce: String,
+}
+
+impl Rejection {
+    /// Reads a description, such as `[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : `.
+    #[must_use]
+    pub fn read(description: &str) -> Self {
+        let scheme = match value_after(description, "authmod=") {
+            Some("adobe") => Scheme::Adobe,
+            Some("llnw") => Scheme::Limelight,
+            Some(_) => return Self::Unknown,
+            None => return Self::Unrelated,
+        };
+        // The parameters of the second refusal come first: their text could hold the words of the first one.
+        let Some((_, parameters)) = description.split_once("?reason=") else {
+            if description.contains("code=403 need auth") {
+                return Self::Asks(Challenge { scheme, proof: None });
+            }
+            return Self::Unknown;
+        };
+        let mut parameters = parameters.split('&').map(until_blank);
+        match parameters.next() {
+            Some("needauth") => Proof::read(parameters)
+                .map_or(Self::Unknown, |proof| Self::Asks(Challenge { scheme, proof: Some(proof) })),
+            Some("authfailed") => Self::Wrong(Wrong::Password),
+            Some("nosuchuser") => Self::Wrong(Wrong::User),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Proof {
+    /// `None`: a value is longer than any real one.
+    fn read<'a>(parameters: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut proof = Self::default();
+        for parameter in parameters {
+            let Some((name, value)) = parameter.split_once('=') else { continue };
+            if value.len() > MAX_VALUE_BYTES {
+                return None;
+            }
+            match name {
+                "user" => value.clone_into(&mut proof.user),
+                "salt" => value.clone_into(&mut proof.salt),
+                "challenge" => value.clone_into(&mut proof.challenge),
+                "opaque" => proof.opaque = Some(value.to_owned()),
+                "nonce" => value.clone_into(&mut proof.nonce),
+                _ => {}
+            }
+        }
+        Some(proof)
+    }
 }
 
 impl Challenge {
     /// Which scheme.
     #[must_use]
-    pub fn scheme(&self) -> Scheme {
+    pub const fn scheme(&self) -> Scheme {
         self.scheme
+    }
+
+    /// Whether only the user's name is asked for yet. The answer to that one is good for every connection.
+    #[must_use]
+    pub const fn asks_for_the_user(&self) -> bool {
+        self.proof.is_none()
     }
 }
 
 impl fmt::Debug for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Challenge").field("scheme", &self.scheme).finish_non_exhaustive()
+        f.debug_struct("Challenge")
+            .field("scheme", &self.scheme)
+            .field("asks_for_the_user", &self.asks_for_the_user())
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,16 +162,197 @@ impl fmt::Debug for Challenge {
 pub struct Answer(String);
 
 impl Answer {
-    /// The answer to a challenge. `nonce`: 32 random bits, fresh for every answer.
+    /// The answer to a challenge. `app`: as in the push URL, Limelight's digest covers it. `nonce`: 32 random bits, fresh for every answer.
     #[must_use]
     pub fn new(challenge: &Challenge, credentials: &Credentials, app: &str, nonce: u32) -> Self {
-        let _ = (challenge, credentials, app, nonce);
-        todo!()
+        let scheme = challenge.scheme.as_str();
+        let password = credentials.password.expose();
+        let Some(proof) = &challenge.proof else {
+            return Self(format!("authmod={scheme}&user={}", credentials.user));
+        };
+        let user = if proof.user.is_empty() { &credentials.user } else { &proof.user };
+        let ours = format!("{nonce:08x}");
+        Self(match challenge.scheme {
+            Scheme::Adobe => {
+                let response = adobe_response(proof, user, password, &ours);
+                let opaque = proof.opaque.as_ref().map(|opaque| format!("&opaque={opaque}")).unwrap_or_default();
+                format!("authmod={scheme}&user={user}&challenge={ours}&response={response}{opaque}")
+            }
+            Scheme::Limelight => {
+                let asked = &proof.nonce;
+                let response = limelight_response(asked, user, password, app, &ours);
+                format!("authmod={scheme}&user={user}&nonce={asked}&cnonce={ours}&nc={NONCE_COUNT}&response={response}")
+            }
+        })
+    }
+
+    /// `app` or `tcUrl` with the answer behind it.
+    #[must_use]
+    pub fn appended_to(&self, text: &str) -> String {
+        let separator = if text.contains('?') { '&' } else { '?' };
+        format!("{text}{separator}{}", self.0)
     }
 }
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Answer(…)")
+    }
+}
+
+fn adobe_response(proof: &Proof, user: &str, password: &str, ours: &str) -> String {
+    let salted = base64_md5(&[user, &proof.salt, password]);
+    base64_md5(&[&salted, proof.opaque.as_ref().unwrap_or(&proof.challenge), ours])
+}
+
+/// RFC 2617, 3.2.2, with constants for what HTTP would have there. The URI is the app without its query, with the default instance if it
+/// names none.
+fn limelight_response(asked: &str, user: &str, password: &str, app: &str, ours: &str) -> String {
+    let app = app.split_once('?').map_or(app, |(name, _)| name);
+    let instance = if app.contains('/') { "" } else { "/_definst_" };
+    let who = hex_md5(&[user, ":", REALM, ":", password]);
+    let what = hex_md5(&[METHOD, ":/", app, instance]);
+    hex_md5(&[&who, ":", asked, ":", NONCE_COUNT, ":", ours, ":", QOP, ":", &what])
+}
+
+fn md5(parts: &[&str]) -> [u8; 16] {
+    let mut hash = Md5::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+fn base64_md5(parts: &[&str]) -> String {
+    BASE64_STANDARD.encode(md5(parts))
+}
+
+fn hex_md5(parts: &[&str]) -> String {
+    md5(parts).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What follows `name`, to the next blank, bracket, semicolon or ampersand.
+fn value_after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(name)?;
+    Some(rest.split([' ', ']', ';', '&']).next().unwrap_or(rest))
+}
+
+fn until_blank(text: &str) -> &str {
+    text.split([' ', ']']).next().unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Secret;
+
+    fn credentials() -> Credentials {
+        Credentials { user: "foo".to_owned(), password: Secret::new("bar") }
+    }
+
+    fn challenge(description: &str) -> Challenge {
+        match Rejection::read(description) {
+            Rejection::Asks(challenge) => challenge,
+            other => panic!("{description}: {other:?}"),
+        }
+    }
+
+    const NEED_ADOBE: &str = "[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : ";
+    const NEED_LLNW: &str = "[ AccessManager.Reject ] : [ code=403 need auth; authmod=llnw ] : ";
+
+    #[test]
+    fn the_first_refusal_asks_for_the_user() {
+        for (description, name) in [(NEED_ADOBE, "adobe"), (NEED_LLNW, "llnw")] {
+            let challenge = challenge(description);
+            assert!(challenge.asks_for_the_user());
+            let answer = Answer::new(&challenge, &credentials(), "live", 1);
+            assert_eq!(answer.appended_to("live"), format!("live?authmod={name}&user=foo"));
+            assert_eq!(answer.appended_to("live2?backup=1"), format!("live2?backup=1&authmod={name}&user=foo"));
+        }
+    }
+
+    #[test]
+    fn adobe_answers_with_the_opaque_value_where_there_is_one() {
+        let asked = challenge(
+            "[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=foo&salt=FgAAAA==&challenge=yhUAAA==&opaque=zzUAAA== ",
+        );
+        assert!(!asked.asks_for_the_user());
+        // salted = base64(md5("foo" "FgAAAA==" "bar")) = BqrZ8N1WzZEaMhLPRFscoQ==
+        // response = base64(md5(salted "zzUAAA==" "0badcafe"))
+        let answer = Answer::new(&asked, &credentials(), "live", 0x0BAD_CAFE);
+        assert_eq!(
+            answer.appended_to("rtmp://h/live"),
+            "rtmp://h/live?authmod=adobe&user=foo&challenge=0badcafe&response=HzOpw4owyZ6zWTU4lLmvmA==&opaque=zzUAAA=="
+        );
+    }
+
+    #[test]
+    fn adobe_answers_with_the_challenge_where_there_is_no_opaque_value() {
+        let asked = challenge("[ authmod=adobe ] : ?reason=needauth&user=foo&salt=FgAAAA==&challenge=yhUAAA==");
+        // response = base64(md5(salted "yhUAAA==" "0badcafe"))
+        let answer = Answer::new(&asked, &credentials(), "live", 0x0BAD_CAFE);
+        assert_eq!(
+            answer.appended_to("live"),
+            "live?authmod=adobe&user=foo&challenge=0badcafe&response=Uw3tVOxIuOMZK68uSE2rdA=="
+        );
+    }
+
+    #[test]
+    fn limelight_answers_with_a_digest_over_app_and_instance() {
+        let asked = challenge("[ AccessManager.Reject ] : [ authmod=llnw ] : ?reason=needauth&user=foo&nonce=N0NCE==");
+        // who = md5("foo:live:bar") = 04f2f878f9745e1a0f89c4bf10e9c5e7
+        // what = md5("publish:/live/_definst_") = a2d981c976a6851bc5ed3f2beab823c8
+        //     or md5("publish:/live/inst") = d557cdab04c1013c3983ea378aaca31e
+        // response = md5(who ":N0NCE==:00000001:0badcafe:auth:" what)
+        for (app, response) in [
+            ("live", "b5d5772e18823d057775216087bbc512"),
+            ("live?token=1", "b5d5772e18823d057775216087bbc512"),
+            ("live/inst", "a7c9f05668cd4ea9708150d42e3e18ea"),
+        ] {
+            let answer = Answer::new(&asked, &credentials(), app, 0x0BAD_CAFE);
+            assert_eq!(
+                answer.appended_to("live"),
+                format!("live?authmod=llnw&user=foo&nonce=N0NCE==&cnonce=0badcafe&nc=00000001&response={response}")
+            );
+        }
+    }
+
+    #[test]
+    fn the_user_is_the_one_that_the_upstream_wrote() {
+        let asked = challenge("authmod=adobe ?reason=needauth&user=FOO&salt=s&challenge=c");
+        let answer = Answer::new(&asked, &credentials(), "live", 1).appended_to("");
+        assert!(answer.contains("user=FOO&"), "{answer}");
+        let asked = challenge("authmod=adobe ?reason=needauth&salt=s&challenge=c");
+        let answer = Answer::new(&asked, &credentials(), "live", 1).appended_to("");
+        assert!(answer.contains("user=foo&"), "{answer}");
+    }
+
+    #[test]
+    fn other_refusals() {
+        let long = format!("authmod=adobe ?reason=needauth&salt={}", "x".repeat(MAX_VALUE_BYTES + 1));
+        for (description, expected) in [
+            ("", Rejection::Unrelated),
+            ("Connection failed.", Rejection::Unrelated),
+            (
+                "[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=authfailed&opaque=zz==",
+                Rejection::Wrong(Wrong::Password),
+            ),
+            ("[ AccessManager.Reject ] : [ authmod=llnw ] : ?reason=authfailed", Rejection::Wrong(Wrong::Password)),
+            ("[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=nosuchuser ", Rejection::Wrong(Wrong::User)),
+            ("[ AccessManager.Reject ] : [ code=403 need auth; authmod=kerberos ] :", Rejection::Unknown),
+            ("[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=later", Rejection::Unknown),
+            ("[ AccessManager.Reject ] : [ authmod=adobe ] : ", Rejection::Unknown),
+            (&long, Rejection::Unknown),
+        ] {
+            assert_eq!(Rejection::read(description), expected, "{description}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_it_is_shown() {
+        let asked = challenge("authmod=adobe ?reason=needauth&user=foo&salt=SALT&challenge=CHALL");
+        let answer = Answer::new(&asked, &credentials(), "live", 1);
+        let shown = format!("{asked:?} {answer:?}");
+        for secret in ["foo", "bar", "SALT", "CHALL", "response"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 }

@@ -1,9 +1,59 @@
 //! An RTMP session towards an upstream, without IO: from the first byte of the handshake to the end.
 //!
 //! In: the upstream's bytes. Out: bytes for it, and [`ClientEvent`]s. Next room: the worker's `upstream`, which owns socket and clock.
+//!
+//! ```text
+//!              S0 S1 S2           _result            _result, id         Publish.Start
+//!  Handshake ───────────▶ Connect ───────▶ CreateStream ───────▶ Publish ─────────────▶ Live
+//!      │                     │                   │                  │                     │
+//!      └─────────────────────┴───────────────────┴──────────────────┴─────────────────────┴──▶ Ended
+//!         _error, onStatus of level error, close by the upstream, our own end
+//! ```
+//! What is sent at each edge: C2, Set Chunk Size and `connect` in one piece; `releaseStream`, `FCPublish`, `createStream` in one piece;
+//! `publish`. That is the order of FMLE, OBS and ffmpeg, which every ingest was built for.
+//!
+//! What surprised us: nginx-rtmp never answers `releaseStream` and `FCPublish`, others answer them with an error that means nothing;
+//! answers come with transaction 0; the stream id is not always 1; a refused name does not mean that the connection is closed; and
+//! descriptions may repeat the stream key, so that what is shown of them is looked through first.
 
-use super::auth;
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::amf0::Value;
+use super::auth::{self, Rejection};
+use super::handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError};
+use super::limits::DEFAULT_CHUNK_SIZE;
+use super::message::{Command, Control, UserControl};
+use super::{ChunkError, Ingest, Ingested, MessageHeader, type_id};
+use crate::key::{LogSafe, StreamKey};
 use crate::url::PushUrl;
+
+/// Bytes of payload in our chunks. Every command and nearly every audio message fits into one; nginx-rtmp takes up to 10 MiB, SRS up to
+/// 65536 without a complaint.
+pub const CHUNK_SIZE: u32 = 65_536;
+
+/// FMLE's with our name where ffmpeg has its own: ingests look for the beginning.
+const FLASH_VERSION: &str = "FMLE/3.0 (compatible; LiveEdgeCast)";
+
+/// Answers (acknowledgements, pongs) that wait to be sent, in bytes: beyond that the upstream asks faster than it reads, and gets none.
+const MAX_WAITING_ANSWERS: usize = 4096;
+
+/// Chunk stream of commands on the connection, as OBS and ffmpeg have it.
+const COMMAND_CSID: u32 = 3;
+/// Chunk stream of `publish`, as OBS has it.
+const PUBLISH_CSID: u32 = 4;
+
+/// Transactions of our commands, in their order.
+mod transaction {
+    pub(super) const CONNECT: f64 = 1.0;
+    pub(super) const RELEASE_STREAM: f64 = 2.0;
+    pub(super) const FC_PUBLISH: f64 = 3.0;
+    pub(super) const CREATE_STREAM: f64 = 4.0;
+    pub(super) const PUBLISH: f64 = 5.0;
+    pub(super) const CHECK_BANDWIDTH: f64 = 6.0;
+    pub(super) const FC_UNPUBLISH: f64 = 7.0;
+    pub(super) const DELETE_STREAM: f64 = 8.0;
+}
 
 /// What kind of no an upstream said: it decides when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +66,31 @@ pub enum Class {
     Gone,
     /// It does not speak RTMP as we understand it.
     Protocol,
+}
+
+impl Class {
+    /// For logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadName => "bad_name",
+            Self::Denied => "denied",
+            Self::Gone => "gone",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// By the code of an `_error` or an `onStatus` of level error.
+    fn of(code: &str) -> Self {
+        const DENIED: [&str; 5] = ["Denied", "Unauthorized", "Rejected", "InvalidApp", "Auth"];
+        if code == "NetStream.Publish.BadName" {
+            Self::BadName
+        } else if DENIED.iter().any(|word| code.contains(word)) {
+            Self::Denied
+        } else {
+            Self::Gone
+        }
+    }
 }
 
 /// How far a session is.
@@ -35,6 +110,21 @@ pub enum Stage {
     Ended,
 }
 
+impl Stage {
+    /// For logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Connect => "connect",
+            Self::CreateStream => "create_stream",
+            Self::Publish => "publish",
+            Self::Live => "live",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// What the owner must know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent {
@@ -44,61 +134,146 @@ pub enum ClientEvent {
     Refused(Class, String),
     /// It wants credentials on a new connection.
     AuthAsked(auth::Challenge),
-    /// It ended the publishing; the text is for the log.
+    /// It ended the publishing, or asks us to come again; the text is for the log and holds no secret.
     Ended(String),
     /// Bytes it says it has received, wrapping at 2^32.
     Acknowledged(u32),
 }
 
 /// The upstream broke the protocol; the connection is of no further use.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// After the handshake.
+    /// In the handshake.
     #[error(transparent)]
-    Chunk(#[from] super::ChunkError),
+    Handshake(#[from] HandshakeError),
+    /// After it.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
 }
 
 /// See the file's header. Bytes of the upstream come in by [`Self::handle`]; drain [`Self::poll_event`] and [`Self::take_output`] after it.
 pub struct ClientSession {
+    app: String,
+    app_holds_key: bool,
+    tc_url: String,
+    key: StreamKey,
     stage: Stage,
+    /// `None` once it is done.
+    handshake: Option<Box<Handshake>>,
+    ingest: Ingest,
+    /// The upstream's bytes that [`Ingest`] did not use yet: less than a chunk header.
+    unread: Vec<u8>,
+    output: Vec<u8>,
+    events: VecDeque<ClientEvent>,
+    message_stream: u32,
+    /// The upstream's Window Acknowledgement Size; 0 before it has sent one.
+    window: u32,
+    /// Position of the last acknowledgement.
+    acknowledged: u64,
+    bandwidth_checked: bool,
 }
 
 impl ClientSession {
     /// A session that publishes to `url`. `auth`: the answer to what the connection before was asked.
     #[must_use]
     pub fn new(url: &PushUrl, auth: Option<auth::Answer>) -> Self {
-        let _ = (url, auth);
-        Self { stage: Stage::Handshake }
+        let with_auth = |text: &str| auth.as_ref().map_or_else(|| text.to_owned(), |answer| answer.appended_to(text));
+        Self {
+            app: with_auth(&url.app),
+            app_holds_key: url.app_holds_key,
+            tc_url: with_auth(&url.tc_url()),
+            key: url.key.clone(),
+            stage: Stage::Handshake,
+            handshake: Some(Box::new(Handshake::client())),
+            // Acknowledgements count from the first byte of the connection.
+            ingest: Ingest::new(HANDSHAKE_BYTES),
+            unread: Vec::new(),
+            output: Vec::new(),
+            events: VecDeque::new(),
+            message_stream: 0,
+            window: 0,
+            acknowledged: 0,
+            bandwidth_checked: false,
+        }
     }
 
-    /// Queues C0 and C1.
+    /// Queues C0 and C1. Call it once, first.
     pub fn start(&mut self) {
-        todo!()
+        if let Some(handshake) = &mut self.handshake {
+            self.output.extend(handshake.start());
+        }
     }
 
-    /// Takes bytes of the upstream, all of them.
+    /// Takes bytes of the upstream, all of them. After the end they are ignored.
     ///
     /// # Errors
     /// The upstream broke the protocol.
     pub fn handle(&mut self, input: &[u8]) -> Result<(), ClientError> {
-        let _ = input;
-        todo!()
+        let mut input = input;
+        if let Some(handshake) = &mut self.handshake {
+            let progress = handshake.handle(input)?;
+            self.output.extend(progress.output);
+            input = &input[progress.used..];
+            if !progress.done {
+                return Ok(());
+            }
+            self.handshake = None;
+            if self.stage == Stage::Handshake {
+                self.connect();
+            }
+        }
+        if self.stage == Stage::Ended {
+            return Ok(());
+        }
+        if self.unread.is_empty() {
+            let used = self.read(input)?;
+            self.unread.extend_from_slice(&input[used..]);
+        } else {
+            let mut unread = std::mem::take(&mut self.unread);
+            unread.extend_from_slice(input);
+            let used = self.read(&unread)?;
+            unread.drain(..used);
+            self.unread = unread;
+        }
+        if self.stage == Stage::Ended {
+            self.unread = Vec::new();
+        }
+        self.acknowledge();
+        Ok(())
+    }
+
+    /// Reads whole messages and says how many bytes were used.
+    fn read(&mut self, input: &[u8]) -> Result<usize, ClientError> {
+        let start = self.ingest.position();
+        loop {
+            let used = (self.ingest.position() - start) as usize;
+            let found = self.ingest.next(&input[used..])?;
+            match found {
+                Some(Ingested::Message { header, payload }) => self.message(&header, &payload),
+                // An upstream has no media for a publisher.
+                Some(Ingested::Media(_)) => {}
+                None => return Ok((self.ingest.position() - start) as usize),
+            }
+            if self.stage == Stage::Ended {
+                return Ok(input.len());
+            }
+        }
     }
 
     /// What has happened, in order.
     pub fn poll_event(&mut self) -> Option<ClientEvent> {
-        todo!()
+        self.events.pop_front()
     }
 
-    /// Bytes for the upstream; empty when there are none.
+    /// Bytes for the upstream; empty when there are none. Whole chunks always.
     pub fn take_output(&mut self) -> Vec<u8> {
-        todo!()
+        std::mem::take(&mut self.output)
     }
 
     /// Whether [`Self::take_output`] would give anything.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        todo!()
+        !self.output.is_empty()
     }
 
     /// How far it is.
@@ -110,17 +285,272 @@ impl ClientSession {
     /// The message stream id that `createStream` returned; 0 before.
     #[must_use]
     pub fn message_stream(&self) -> u32 {
-        todo!()
+        self.message_stream
     }
 
     /// Bytes of payload in each chunk that we send, as announced by Set Chunk Size before `connect`.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        todo!()
+        CHUNK_SIZE
     }
 
-    /// Queues `FCUnpublish` and `deleteStream`, if publishing had begun.
+    /// Queues `FCUnpublish` and `deleteStream`, if `publish` had been sent, and ends the session.
     pub fn end(&mut self) {
-        todo!()
+        if matches!(self.stage, Stage::Publish | Stage::Live) {
+            let key = self.key();
+            self.command("FCUnpublish", transaction::FC_UNPUBLISH, Value::Null, vec![key]);
+            let stream = Value::Number(f64::from(self.message_stream));
+            self.command("deleteStream", transaction::DELETE_STREAM, Value::Null, vec![stream]);
+        }
+        self.stage = Stage::Ended;
+        self.unread = Vec::new();
+    }
+
+    fn connect(&mut self) {
+        Control::SetChunkSize(CHUNK_SIZE).write(&mut self.output, DEFAULT_CHUNK_SIZE);
+        let text = |name: &str, value: &str| (name.to_owned(), Value::string(value));
+        let object = Value::Object(vec![
+            text("app", &self.app),
+            text("type", "nonprivate"),
+            text("flashVer", FLASH_VERSION),
+            text("swfUrl", &self.tc_url),
+            text("tcUrl", &self.tc_url),
+        ]);
+        self.command("connect", transaction::CONNECT, object, Vec::new());
+        self.stage = Stage::Connect;
+    }
+
+    fn create_stream(&mut self) {
+        let key = self.key();
+        self.command("releaseStream", transaction::RELEASE_STREAM, Value::Null, vec![key.clone()]);
+        self.command("FCPublish", transaction::FC_PUBLISH, Value::Null, vec![key]);
+        self.command("createStream", transaction::CREATE_STREAM, Value::Null, Vec::new());
+        self.stage = Stage::CreateStream;
+    }
+
+    fn publish(&mut self, message_stream: u32) {
+        self.message_stream = message_stream;
+        let command = Command {
+            name: "publish".to_owned(),
+            transaction: transaction::PUBLISH,
+            object: Value::Null,
+            arguments: vec![self.key(), Value::string("live")],
+        };
+        command.write(&mut self.output, PUBLISH_CSID, message_stream, CHUNK_SIZE);
+        self.stage = Stage::Publish;
+    }
+
+    fn key(&self) -> Value {
+        Value::string(self.key.expose())
+    }
+
+    fn command(&mut self, name: &str, transaction: f64, object: Value, arguments: Vec<Value>) {
+        let command = Command { name: name.to_owned(), transaction, object, arguments };
+        command.write(&mut self.output, COMMAND_CSID, 0, CHUNK_SIZE);
+    }
+
+    /// What cannot be understood is left alone: a deadline ends the wait for what should have come instead.
+    fn message(&mut self, header: &MessageHeader, payload: &[u8]) {
+        match header.type_id {
+            type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
+                if let Ok(command) = Command::parse(header.type_id, payload) {
+                    self.answer(&command);
+                }
+            }
+            other => match Control::parse(other, payload) {
+                Ok(Control::WindowAckSize(window)) => self.window = window,
+                Ok(Control::UserControl(UserControl::PingRequest(timestamp))) => {
+                    self.say(&Control::UserControl(UserControl::PingResponse(timestamp)));
+                }
+                Ok(Control::Acknowledgement(bytes)) => self.note_acknowledgement(bytes),
+                // Set Chunk Size and Abort have been applied by the scanner; nothing else concerns a publisher.
+                Ok(_) | Err(_) => {}
+            },
+        }
+    }
+
+    /// Only the last of several that nobody has asked for is kept.
+    fn note_acknowledgement(&mut self, bytes: u32) {
+        match self.events.back_mut() {
+            Some(ClientEvent::Acknowledged(last)) => *last = bytes,
+            _ => self.events.push_back(ClientEvent::Acknowledged(bytes)),
+        }
+    }
+
+    /// An answer that the upstream asked for. Before `publish`, commands of ours wait in the same output; they are never left out.
+    fn say(&mut self, control: &Control) {
+        if self.output.len() < MAX_WAITING_ANSWERS {
+            control.write(&mut self.output, CHUNK_SIZE);
+        }
+    }
+
+    /// Sent at half the window, as ffmpeg and SRS do: at its very end the upstream may be waiting already.
+    fn acknowledge(&mut self) {
+        if self.window == 0 || self.stage == Stage::Ended {
+            return;
+        }
+        let position = self.ingest.position();
+        if position - self.acknowledged >= u64::from(self.window / 2).max(1) {
+            self.acknowledged = position;
+            // Wraps at 2^32 (RTMP 1.0, 5.4.3).
+            self.say(&Control::Acknowledgement(position as u32));
+        }
+    }
+
+    fn answer(&mut self, command: &Command) {
+        match command.name.as_str() {
+            "_result" => self.result(command),
+            "_error" => self.error(command),
+            "onStatus" => self.status(&Status::of(command)),
+            "onBWDone" if !self.bandwidth_checked => {
+                self.bandwidth_checked = true;
+                self.command("_checkbw", transaction::CHECK_BANDWIDTH, Value::Null, Vec::new());
+            }
+            // Flash Media Server measures by this and waits for the answer.
+            "_onbwcheck" if self.output.len() < MAX_WAITING_ANSWERS => {
+                self.command("_result", command.transaction, Value::Null, vec![Value::Number(0.0)]);
+            }
+            "close" => self.ended(&Status::of(command).text("close")),
+            _ => {}
+        }
+    }
+
+    fn result(&mut self, command: &Command) {
+        match self.stage {
+            Stage::Connect => {
+                // Some say no in a result.
+                let status = Status::of(command);
+                if status.level == "error" { self.refused_connect(&status) } else { self.create_stream() }
+            }
+            Stage::CreateStream => {
+                let foreign = [transaction::RELEASE_STREAM, transaction::FC_PUBLISH].contains(&command.transaction);
+                let id = command.argument(0).and_then(Value::as_f64).filter(|_| !foreign);
+                match id {
+                    Some(id) if id >= 1.0 && id <= f64::from(u32::MAX) && id.fract() == 0.0 => self.publish(id as u32),
+                    Some(_) => self.refused(Class::Protocol, "createStream returned no stream id"),
+                    None if command.transaction == transaction::CREATE_STREAM => {
+                        self.refused(Class::Protocol, "createStream returned no number");
+                    }
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn error(&mut self, command: &Command) {
+        let status = Status::of(command);
+        let concerns_us = match self.stage {
+            Stage::Handshake | Stage::Ended => false,
+            Stage::Connect => true,
+            // `releaseStream` and `FCPublish` fail where there is nothing to release, or no such command.
+            Stage::CreateStream | Stage::Publish | Stage::Live => {
+                [transaction::CREATE_STREAM, transaction::PUBLISH].contains(&command.transaction)
+            }
+        };
+        if !concerns_us {
+            return;
+        }
+        if self.stage == Stage::Connect {
+            return self.refused_connect(&status);
+        }
+        self.refused(Class::of(status.code), &status.text("_error"));
+    }
+
+    fn refused_connect(&mut self, status: &Status<'_>) {
+        match Rejection::read(status.description) {
+            Rejection::Asks(challenge) => {
+                self.stage = Stage::Ended;
+                self.events.push_back(ClientEvent::AuthAsked(challenge));
+            }
+            Rejection::Wrong(wrong) => self.refused(Class::Denied, &wrong.to_string()),
+            Rejection::Unknown => self.refused(Class::Denied, "it asks for credentials in a way that is not known"),
+            Rejection::Unrelated => {
+                let class = if status.code.is_empty() { Class::Denied } else { Class::of(status.code) };
+                self.refused(class, &status.text("connect refused"));
+            }
+        }
+    }
+
+    fn status(&mut self, status: &Status<'_>) {
+        const RECONNECT: &str = "NetConnection.Connect.ReconnectRequest";
+        match (self.stage, status.level, status.code) {
+            (Stage::Publish, level, "NetStream.Publish.Start") if level != "error" => {
+                self.stage = Stage::Live;
+                self.events.push_back(ClientEvent::Started);
+            }
+            (Stage::Connect, "error", _) => self.refused_connect(status),
+            (_, "error", code) => self.refused(Class::of(code), &status.text("onStatus")),
+            // Enhanced RTMP; we do not follow its new address: where a stream goes is not the upstream's to say.
+            (Stage::Publish | Stage::Live, _, RECONNECT | "NetStream.Unpublish.Success") => {
+                self.ended(&status.text("onStatus"));
+            }
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, class: Class, text: &str) {
+        self.stage = Stage::Ended;
+        let text = self.shown(text);
+        self.events.push_back(ClientEvent::Refused(class, text));
+    }
+
+    fn ended(&mut self, text: &str) {
+        self.stage = Stage::Ended;
+        let text = self.shown(text);
+        self.events.push_back(ClientEvent::Ended(text));
+    }
+
+    /// A text of the upstream as logs and the API may show it: without control characters, short, and not at all if it repeats the key, its
+    /// query or that of the app.
+    fn shown(&self, text: &str) -> String {
+        let app_query = self.app.split_once('?').map(|(_, query)| query);
+        let parameters = [self.key.query(), app_query].into_iter().flatten().flat_map(|query| query.split('&'));
+        let values = parameters.map(|parameter| parameter.split_once('=').map_or(parameter, |(_, value)| value));
+        let app = if self.app_holds_key { self.app.as_str() } else { "" };
+        let secrets = [self.key.expose(), self.key.name(), app];
+        if secrets.into_iter().chain(values).any(|secret| !secret.is_empty() && text.contains(secret)) {
+            return "a text that repeats the stream key".to_owned();
+        }
+        LogSafe(text).to_string()
     }
 }
+
+/// What an answer says about how it went.
+struct Status<'a> {
+    level: &'a str,
+    code: &'a str,
+    description: &'a str,
+}
+
+impl<'a> Status<'a> {
+    /// From the first argument that is an object with a code; some put it where the command object should be.
+    fn of(command: &'a Command) -> Self {
+        let coded = |value: &&Value| value.property("code").is_some();
+        let info = command.arguments.iter().chain([&command.object]).find(coded).or(command.argument(0));
+        let text = |name| info.and_then(|info| info.property(name)).and_then(Value::as_str).unwrap_or_default();
+        Self { level: text("level"), code: text("code"), description: text("description") }
+    }
+
+    fn text(&self, otherwise: &str) -> String {
+        match (self.code, self.description) {
+            ("", "") => otherwise.to_owned(),
+            ("", description) => description.to_owned(),
+            (code, "") => code.to_owned(),
+            (code, description) => format!("{code}: {description}"),
+        }
+    }
+}
+
+impl fmt::Debug for ClientSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSession")
+            .field("stage", &self.stage)
+            .field("message_stream", &self.message_stream)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
