@@ -1,42 +1,39 @@
 //! Upstreams: one [`Upstream`] is the way to one destination, from the DNS question to the last byte.
 //!
 //! In: a resolved [`PushUrl`] and, once live, chunks of media. Out: a connection that is live or on its way to be again, and
-//! [`UpstreamEvent`]s for the stream's task, which owns and polls it: no task and no channel of its own. This is the last room of ours.
+//! [`UpstreamEvent`]s for the stream's task, which owns and polls it: no task, no channel and no clock of its own. This is the last room
+//! of ours; the next is the upstream server.
+//!
+//! [`machine`] has the rules, `dial`, `tls` and `connection` the IO, the RTMP session is [`ClientSession`].
 
+use std::fmt;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use liveedgecast_common::control;
+use liveedgecast_common::rtmp::client::{ClientSession, Stage};
 use liveedgecast_common::url::PushUrl;
+use tokio::net::TcpStream;
+
+use self::connection::Connection;
+use self::dial::{Dial, Lookup};
+use self::machine::{DialId, Fault, Input, Machine, Output};
+use self::tls::Secure;
+
+mod connection;
+mod dial;
+pub mod machine;
+mod tls;
 
 pub use liveedgecast_common::rtmp::client::Class;
 
-/// What all upstreams of a process share. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    tls: Arc<rustls::ClientConfig>,
-}
+pub use self::tls::Shared;
 
-impl Shared {
-    /// Loads the machine's root certificates, or those of `SSL_CERT_FILE`.
-    ///
-    /// # Errors
-    /// TLS cannot be set up at all. A missing root store is no error: RTMP without TLS works all the same.
-    pub fn load() -> Result<Self, rustls::Error> {
-        todo!()
-    }
-
-    /// With these root certificates only.
-    ///
-    /// # Errors
-    /// TLS cannot be set up at all.
-    pub fn with_roots(roots: rustls::RootCertStore) -> Result<Self, rustls::Error> {
-        let _ = roots;
-        todo!()
-    }
-}
+/// Bytes read from an upstream at once: its whole handshake.
+const READ_BYTES: usize = 4096;
+/// Reads in one poll, then the other upstreams and the publisher have their turn: an upstream has little to say.
+const READS_PER_POLL: usize = 16;
 
 /// What the owner of an [`Upstream`] must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +47,7 @@ pub enum UpstreamEvent {
         /// For the log; holds no secret.
         why: String,
     },
-    /// It clearly said no before it was live; the next attempt follows by itself all the same.
+    /// It clearly said no ([`Class::BadName`] or [`Class::Denied`]) before it was live; the next attempt follows by itself all the same.
     Refused {
         /// What kind of no.
         class: Class,
@@ -59,79 +56,425 @@ pub enum UpstreamEvent {
     Closed,
 }
 
+/// Since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes taken by [`Upstream::poll_write_vectored`].
+    pub bytes: u64,
+    /// Attempts, from the question for addresses on.
+    pub attempts: u64,
+    /// Sessions that were live.
+    pub sessions: u64,
+    /// Clear refusals.
+    pub refusals: u64,
+}
+
 /// The way to one destination. Poll it whenever the task is woken, when [`Self::next_timeout`] is due, and after [`Self::close`].
 pub struct Upstream {
+    url: PushUrl,
     shared: Shared,
+    machine: Machine,
+    lookup: Option<Lookup>,
+    dials: Vec<(DialId, Dial)>,
+    /// Told to the machine; the next output says what to do with it.
+    dialed: Option<(DialId, TcpStream)>,
+    securing: Option<Secure>,
+    connection: Option<Connection>,
+    session: Option<ClientSession>,
+    /// As told to the machine.
+    stage: Stage,
+    /// The session's bytes that are being written; media never goes this way.
+    outgoing: Outgoing,
+    farewell: Option<Farewell>,
+    /// [`Self::close`] was called, not yet told to the machine: whether between messages.
+    closing: Option<bool>,
+    /// A write has failed, not yet told to the machine.
+    broken: Option<String>,
+    /// Bytes of this session taken from the owner.
+    media: u64,
+    counters: Counters,
+    logged: &'static str,
+}
+
+/// How far the end of the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    /// The last commands are being written.
+    Speaking,
+    /// FIN is sent, what comes is discarded.
+    Listening,
+}
+
+/// Bytes being written, the first of them already.
+#[derive(Debug, Default)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outgoing {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
 }
 
 impl Upstream {
     /// Begins to dial at the first [`Self::poll`]. `seed`: the chance in its back-off and in its answers to challenges.
     #[must_use]
     pub fn new(url: PushUrl, shared: &Shared, seed: u64, now: Instant) -> Self {
-        let _ = (url, seed, now);
-        Self { shared: shared.clone() }
+        Self {
+            machine: Machine::new(now, url.clone(), seed),
+            url,
+            shared: shared.clone(),
+            lookup: None,
+            dials: Vec::new(),
+            dialed: None,
+            securing: None,
+            connection: None,
+            session: None,
+            stage: Stage::Handshake,
+            outgoing: Outgoing::default(),
+            farewell: None,
+            closing: None,
+            broken: None,
+            media: 0,
+            counters: Counters::default(),
+            logged: "",
+        }
     }
 
-    /// Does what can be done now and returns the next event. After `Ready`, poll again until `Pending`; then take
-    /// [`Self::take_control`] if it is live.
+    /// Does what can be done now and returns the next event. After `Ready`, poll again until `Pending`; then write what
+    /// [`Self::take_control`] has, if it is live.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<UpstreamEvent> {
-        let _ = (cx, now, &self.shared.tls);
-        todo!()
+        if let Some(between_messages) = self.closing.take() {
+            self.machine.handle(now, Input::Close { between_messages });
+        }
+        self.machine.handle_timeout(now);
+        loop {
+            self.log();
+            while let Some(output) = self.machine.poll_output() {
+                if let Some(event) = self.perform(output) {
+                    return Poll::Ready(event);
+                }
+            }
+            let input = ready!(self.poll_input(cx));
+            self.machine.handle(now, input);
+        }
     }
 
     /// When to poll at the latest, even if nothing wakes the task.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.machine.poll_timeout()
     }
 
     /// Whether media may be written.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        todo!()
+        self.machine.is_live() && self.closing.is_none()
     }
 
     /// Message stream id for media of this session.
     #[must_use]
     pub fn message_stream(&self) -> u32 {
-        todo!()
+        self.session.as_ref().map_or(0, ClientSession::message_stream)
     }
 
     /// Bytes of payload in each chunk of this session.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        todo!()
+        self.session.as_ref().map_or(liveedgecast_common::rtmp::client::CHUNK_SIZE, ClientSession::chunk_size)
     }
 
     /// Whole chunks (acknowledgements, pongs) to be written between two messages, in full, through [`Self::poll_write_vectored`]. Empty
     /// nearly always. Look for them after each poll and write them even when there is no media.
     pub fn take_control(&mut self) -> Vec<u8> {
-        todo!()
+        match &mut self.session {
+            Some(session) if self.machine.is_live() => session.take_output(),
+            _ => Vec::new(),
+        }
     }
 
     /// Writes part of the slices, and says how many bytes. On `Pending` the task is woken when it can be tried again. An error means that
-    /// the next [`Self::poll`] tells `Lost`. Never counts less in [`Self::unacknowledged`] than it said here.
+    /// the next [`Self::poll`] tells `Lost`. Without TLS the kernel takes the bytes from where they lie.
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let _ = (cx, slices);
-        todo!()
+        let live = self.is_live();
+        let Some(connection) = self.connection.as_mut().filter(|_| live) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let mut result = ready!(connection.poll_write_vectored(cx, slices));
+        if matches!(result, Ok(0)) && slices.iter().any(|slice| !slice.is_empty()) {
+            result = Err(io::ErrorKind::WriteZero.into());
+        }
+        match &result {
+            Ok(taken) => {
+                self.media += *taken as u64;
+                self.counters.bytes += *taken as u64;
+            }
+            Err(error) => self.broken = Some(error.to_string()),
+        }
+        Poll::Ready(result)
     }
 
-    /// Bytes taken by [`Self::poll_write_vectored`] that the peer's kernel has not acknowledged; with TLS more rather than less.
+    /// Bytes taken by [`Self::poll_write_vectored`] in this session that the peer's kernel has not acknowledged; with TLS more rather than
+    /// less.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
-        todo!()
+        let held = self.connection.as_ref().and_then(Connection::unacknowledged);
+        held.map_or(self.media, |held| held.min(self.media))
     }
 
     /// Ends the session for good: `FCUnpublish`, `deleteStream`, FIN, then at most 2 s for the peer's. Poll until `Closed`.
     /// `between_messages`: the last message was written to its end; where not, nothing may be put into it and the FIN alone says it.
     pub fn close(&mut self, between_messages: bool) {
-        let _ = between_messages;
-        todo!()
+        self.closing = Some(between_messages);
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// What is shown of it; message counters are the stream's to fill.
     #[must_use]
     pub fn status(&self) -> control::Upstream {
-        todo!()
+        let bracketed = self.url.host.contains(':');
+        let host = &self.url.host;
+        control::Upstream {
+            host: if bracketed { format!("[{host}]:{}", self.url.port) } else { format!("{host}:{}", self.url.port) },
+            state: self.machine.word().to_owned(),
+            bytes: self.counters.bytes,
+            reconnects: u32::try_from(self.counters.sessions.saturating_sub(1)).unwrap_or(u32::MAX),
+            error: self.machine.fault().map(|(_, why)| why.to_owned()).unwrap_or_default(),
+            ..control::Upstream::default()
+        }
+    }
+
+    fn perform(&mut self, output: Output) -> Option<UpstreamEvent> {
+        match output {
+            Output::Resolve => {
+                self.counters.attempts += 1;
+                self.lookup = Some(dial::lookup(&self.url.host, self.url.port));
+            }
+            Output::Dial(id, address) => self.dials.push((id, dial::dial(address))),
+            Output::Secure(id) => {
+                let stream = self.take_dialed(id)?;
+                self.securing = Some(tls::secure(&self.shared, &self.url.host, stream));
+            }
+            Output::Begin(id, answer) => {
+                if let Some(id) = id {
+                    self.connection = Some(Connection::plain(self.take_dialed(id)?));
+                }
+                let mut session = ClientSession::new(&self.url, answer);
+                session.start();
+                self.session = Some(session);
+                self.stage = Stage::Handshake;
+            }
+            Output::Drop => self.drop_all(),
+            Output::Live => {
+                self.counters.sessions += 1;
+                self.media = 0;
+                return Some(UpstreamEvent::Live);
+            }
+            Output::Lost(why) => {
+                let unacknowledged = self.unacknowledged();
+                self.drop_all();
+                return Some(UpstreamEvent::Lost { unacknowledged, why });
+            }
+            Output::Refused(class) => {
+                self.counters.refusals += 1;
+                return Some(UpstreamEvent::Refused { class });
+            }
+            Output::Farewell { speak } => {
+                if let Some(session) = self.session.as_mut().filter(|_| speak) {
+                    session.end();
+                    self.outgoing = Outgoing { bytes: session.take_output(), written: 0 };
+                }
+                self.session = None;
+                self.farewell = Some(Farewell::Speaking);
+            }
+            Output::Closed => return Some(UpstreamEvent::Closed),
+        }
+        None
+    }
+
+    /// The connection that was dialed last, if it is that one; the others are of no use any more.
+    fn take_dialed(&mut self, id: DialId) -> Option<TcpStream> {
+        self.dials.clear();
+        self.dialed.take().filter(|(dialed, _)| *dialed == id).map(|(_, stream)| stream)
+    }
+
+    fn drop_all(&mut self) {
+        self.lookup = None;
+        self.dials.clear();
+        self.dialed = None;
+        self.securing = None;
+        self.connection = None;
+        self.session = None;
+        self.outgoing = Outgoing::default();
+        self.farewell = None;
+        self.broken = None;
+    }
+
+    /// What the machine does not know yet.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        if let Some(lookup) = &mut self.lookup
+            && let Poll::Ready(result) = lookup.as_mut().poll(cx)
+        {
+            self.lookup = None;
+            return Poll::Ready(match result {
+                Ok(addresses) => Input::Resolved(addresses),
+                Err(error) => Input::Unresolved(error.to_string()),
+            });
+        }
+        for index in 0..self.dials.len() {
+            let (id, dial) = &mut self.dials[index];
+            let id = *id;
+            if let Poll::Ready(result) = dial.as_mut().poll(cx) {
+                drop(self.dials.swap_remove(index));
+                return Poll::Ready(match result {
+                    Ok(stream) => {
+                        self.dialed = Some((id, stream));
+                        Input::Connected(id)
+                    }
+                    Err(error) => Input::NotConnected(id, error.to_string()),
+                });
+            }
+        }
+        if let Some(securing) = &mut self.securing
+            && let Poll::Ready(result) = securing.as_mut().poll(cx)
+        {
+            self.securing = None;
+            return Poll::Ready(match result {
+                Ok(stream) => {
+                    self.connection = Some(Connection::tls(stream));
+                    Input::Secured
+                }
+                Err(not) => Input::NotSecured(not.fault, not.why),
+            });
+        }
+        if self.connection.is_none() {
+            return Poll::Pending;
+        }
+        let result = if self.farewell.is_some() { self.poll_farewell(cx) } else { self.poll_session(cx) };
+        result.map(|result| result.unwrap_or_else(|error| Input::Broken(Fault::Unreachable, error.to_string())))
+    }
+
+    fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Input>> {
+        for _ in 0..READS_PER_POLL {
+            if let Some(why) = self.broken.take() {
+                return Poll::Ready(Ok(Input::Broken(Fault::Unreachable, why)));
+            }
+            let Some(session) = &mut self.session else { return Poll::Pending };
+            let stage = session.stage();
+            if stage != self.stage {
+                self.stage = stage;
+                if stage < Stage::Live {
+                    return Poll::Ready(Ok(Input::Reached(stage)));
+                }
+            }
+            let written = self.machine.is_live() || self.poll_outgoing(cx)?.is_ready();
+            let Some(session) = &mut self.session else { return Poll::Pending };
+            // Media must not overtake what the session has begun to write.
+            if (written || stage != Stage::Live)
+                && let Some(event) = session.poll_event()
+            {
+                return Poll::Ready(Ok(Input::Session(event)));
+            }
+            if let Some(connection) = &mut self.connection {
+                // With TLS, media that the last write left behind.
+                let _ = connection.poll_flush(cx)?;
+            }
+            let read = ready!(self.poll_read(cx))?;
+            if let Some(input) = read {
+                return Poll::Ready(Ok(input));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once and tells the session; an input, if that was the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Input>>> {
+        let (Some(connection), Some(session)) = (&mut self.connection, &mut self.session) else { return Poll::Pending };
+        ready!(connection.poll_readable(cx))?;
+        let mut buffer = [0; READ_BYTES];
+        let length = ready!(connection.poll_read(cx, &mut buffer))?;
+        if length == 0 {
+            return Poll::Ready(Ok(Some(Input::Broken(Fault::Unreachable, "closed by the upstream".to_owned()))));
+        }
+        if self.stage < Stage::Live {
+            connection.quick_ack();
+        }
+        Poll::Ready(Ok(match session.handle(&buffer[..length]) {
+            Ok(()) => None,
+            Err(error) => Some(Input::Broken(Fault::Refused(Class::Protocol), error.to_string())),
+        }))
+    }
+
+    /// Writes what the session has for the upstream, one write for all that is there.
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        loop {
+            if self.outgoing.rest().is_empty() {
+                let bytes = self.session.as_mut().map(ClientSession::take_output).unwrap_or_default();
+                self.outgoing = Outgoing { bytes, written: 0 };
+            }
+            if self.outgoing.rest().is_empty() {
+                return connection.poll_flush(cx);
+            }
+            let written = ready!(connection.poll_write_vectored(cx, &[IoSlice::new(self.outgoing.rest())]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.written += written;
+        }
+    }
+
+    /// The last commands, FIN, then everything up to the peer's FIN is discarded: closing with unread bytes would be a reset, which takes
+    /// media back that is still on its way.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Input>> {
+        if self.farewell == Some(Farewell::Speaking) {
+            ready!(self.poll_outgoing(cx))?;
+            let Some(connection) = &mut self.connection else { return Poll::Pending };
+            ready!(connection.poll_shutdown(cx))?;
+            self.farewell = Some(Farewell::Listening);
+        }
+        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..READS_PER_POLL {
+            if ready!(connection.poll_read(cx, &mut buffer))? == 0 {
+                return Poll::Ready(Ok(Input::Broken(Fault::Unreachable, "closed by the upstream".to_owned())));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Every new state once, in the words of the machine's picture.
+    fn log(&mut self) {
+        let word = self.machine.word();
+        if word == self.logged {
+            return;
+        }
+        self.logged = word;
+        let upstream = &self.url;
+        match (word, self.machine.fault()) {
+            ("failed", Some((fault, why))) => {
+                tracing::warn!(%upstream, fault = fault.as_str(), why, "upstream failed: it will be asked again, rarely");
+            }
+            (_, Some((fault, why))) => tracing::debug!(%upstream, fault = fault.as_str(), why, "upstream {word}"),
+            (_, None) => tracing::debug!(%upstream, "upstream {word}"),
+        }
     }
 }
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("url", &self.url).field("state", &self.machine.word()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

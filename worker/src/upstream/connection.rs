@@ -1,0 +1,136 @@
+//! One connection, with or without TLS: bytes in both directions, never waiting, nothing copied where there is no TLS. The session's own
+//! bytes and the media are both written here. This is where they leave us.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use liveedgecast_common::sys;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// What rustls takes before it wants to be emptied (its default, which we keep), with room for the heads of its records.
+const TLS_BUFFER: u64 = (64 << 10) + (4 << 10);
+
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls {
+        stream: Box<TlsStream<TcpStream>>,
+        /// Bytes taken since everything was given to the kernel.
+        unflushed: u64,
+    },
+}
+
+/// See the file's header.
+#[derive(Debug)]
+pub(super) struct Connection {
+    transport: Transport,
+}
+
+impl Connection {
+    pub(super) fn plain(stream: TcpStream) -> Self {
+        Self { transport: Transport::Plain(stream) }
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { transport: Transport::Tls { stream: Box::new(stream), unflushed: 0 } }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.transport {
+            Transport::Plain(stream) => stream,
+            Transport::Tls { stream, .. } => stream.get_ref().0,
+        }
+    }
+
+    /// Whether [`Self::poll_read`] is worth a buffer. TLS may have bytes that the socket has given up already: it is asked itself.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.transport {
+            Transport::Plain(stream) => stream.poll_read_ready(cx),
+            Transport::Tls { .. } => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// 0 is the end.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => loop {
+                ready!(stream.poll_read_ready(cx))?;
+                match stream.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Transport::Tls { stream, .. } => {
+                let mut buffer = ReadBuf::new(buffer);
+                match ready!(Pin::new(stream).poll_read(cx, &mut buffer)) {
+                    // The peer went without close_notify, as most servers do: RTMP has its own ends, so nothing can be cut off unseen.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+                    Err(error) => Poll::Ready(Err(error)),
+                    Ok(()) => Poll::Ready(Ok(buffer.filled().len())),
+                }
+            }
+        }
+    }
+
+    /// At least one byte, unless the slices have none.
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => loop {
+                ready!(stream.poll_write_ready(cx))?;
+                match stream.try_write_vectored(slices) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Transport::Tls { stream, unflushed } => {
+                let taken = ready!(Pin::new(stream).poll_write_vectored(cx, slices))?;
+                *unflushed += taken as u64;
+                Poll::Ready(Ok(taken))
+            }
+        }
+    }
+
+    /// Gives the kernel what TLS still has.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Tls { stream, unflushed } if *unflushed > 0 => {
+                ready!(Pin::new(stream).poll_flush(cx))?;
+                *unflushed = 0;
+                Poll::Ready(Ok(()))
+            }
+            Transport::Plain(_) | Transport::Tls { .. } => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// Bytes written that the peer's kernel has not acknowledged, those in TLS's buffer included; with TLS more rather than less.
+    /// `None`: the kernel does not say.
+    pub(super) fn unacknowledged(&self) -> Option<u64> {
+        let unsent = u64::from(sys::unsent(self.socket()).ok()?);
+        let buffered = match &self.transport {
+            Transport::Plain(_) => 0,
+            Transport::Tls { unflushed, .. } => (*unflushed).min(TLS_BUFFER),
+        };
+        Some(unsent + buffered)
+    }
+
+    /// The next segments are acknowledged at once: servers that leave Nagle on wait for that between two answers.
+    pub(super) fn quick_ack(&self) {
+        // Without it everything works, 40 ms later.
+        let _ = sys::quick_ack(self.socket());
+    }
+}

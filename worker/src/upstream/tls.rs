@@ -1,0 +1,104 @@
+//! RTMPS: the certificates that we trust, and TLS on a new connection. Next room: [`super::connection`].
+//!
+//! The name in the push URL is what is sent (SNI) and verified, also when it is an address; there is no way to turn that off, but
+//! `SSL_CERT_FILE` adds a private authority. No ALPN: there is no name for RTMP.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::machine::Fault;
+
+pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
+
+/// What all upstreams of a process share. Cheap to clone. Root certificates are read when the first RTMPS upstream is dialed: a worker that
+/// is started for a plain one starts without them.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    config: Arc<OnceCell<Arc<ClientConfig>>>,
+}
+
+impl Shared {
+    /// With the machine's root certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With these root certificates only.
+    ///
+    /// # Errors
+    /// TLS cannot be set up at all.
+    pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        Ok(Self { config: Arc::new(OnceCell::new_with(Some(Arc::new(configure(roots)?)))) })
+    }
+
+    /// Without any, the next attempt looks again.
+    async fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let load = || async {
+            let loaded = tokio::task::spawn_blocking(load).await;
+            loaded.unwrap_or_else(|error| Err(format!("root certificates cannot be read: {error}")))
+        };
+        self.config.get_or_try_init(load).await.cloned()
+    }
+}
+
+fn load() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let error = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(format!("no root certificates{error}: install ca-certificates, or set SSL_CERT_FILE"));
+    }
+    configure(roots).map(Arc::new).map_err(|error| error.to_string())
+}
+
+fn configure(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub(super) struct NotSecured {
+    pub(super) fault: Fault,
+    pub(super) why: String,
+}
+
+impl NotSecured {
+    fn untrusted(why: String) -> Self {
+        Self { fault: Fault::Untrusted, why }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let fault = match tls {
+            Some(rustls::Error::InvalidCertificate(_)) => Fault::Untrusted,
+            Some(_) => Fault::Refused(super::Class::Protocol),
+            None => Fault::Unreachable,
+        };
+        Self { fault, why: format!("TLS: {error}") }
+    }
+}
+
+/// TLS as the client, its deadline is the machine's.
+pub(super) fn secure(shared: &Shared, host: &str, stream: TcpStream) -> Secure {
+    let shared = shared.clone();
+    let host = host.to_owned();
+    Box::pin(async move {
+        let config = shared.config().await.map_err(NotSecured::untrusted)?;
+        let name = ServerName::try_from(host)
+            .map_err(|_| NotSecured::untrusted("the host is no name that a certificate can have".to_owned()))?;
+        TlsConnector::from(config).connect(name, stream).await.map_err(|error| NotSecured::of(&error))
+    })
+}
