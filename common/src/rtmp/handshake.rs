@@ -1,12 +1,36 @@
 //! The handshake, both roles: bytes of the peer in, our bytes out, until the first byte of the first chunk. Next rooms: [`super::server`],
-//! [`super::client`]. Digest (Flash Player 9) and plain handshakes are rml_rtmp's; here are the bounds around it: the version is judged
-//! before anything is answered, and it is never given a byte more than the handshake has.
+//! [`super::client`].
+//!
+//! ```text
+//! client   C0 C1 ─────────────▶                ─── C2 ─▶ done
+//! server               ◀─ S0 S1 ── S2 (on C1)             (on C2) done
+//! ```
+//!
+//! The packets themselves, digest (Flash Player 9, both schemes) and plain, are rml_rtmp's, which also takes their random bytes; here are
+//! the bounds around it: the version is judged before a byte is answered, and it is never given more than the handshake has.
+//!
+//! What surprised us: the second packet is not always an echo of the first (GStreamer, Flash), so it is not compared; it may come late
+//! and glued to `connect`; and what arrives at an RTMP port is often TLS, HTTP or a health check, so the error names them.
+
+use std::fmt;
+
+use rml_rtmp::handshake::{Handshake as Packets, HandshakeProcessResult, PeerType};
 
 /// Bytes that each side sends in a handshake: version, first and second packet (RTMP 1.0, 5.2).
 pub const HANDSHAKE_BYTES: u64 = 1 + 1536 + 1536;
 
-/// One connection's handshake.
-pub struct Handshake {}
+/// The version that is spoken here: plain RTMP (RTMP 1.0, 5.2.2).
+const VERSION: u8 = 3;
+
+/// One connection's handshake. About 3.5 KiB; drop it when it is done.
+pub struct Handshake {
+    packets: Packets,
+    /// Of [`HANDSHAKE_BYTES`].
+    received: usize,
+    /// Said again, should anybody ask.
+    failed: Option<HandshakeError>,
+    client: bool,
+}
 
 /// What became of some input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,40 +43,92 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// The peer does not speak RTMP, or not ours. Close without an answer.
+/// The peer does not speak RTMP, or not ours. Close without an answer; retrying is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// First byte of the peer: only 3, plain RTMP, is spoken here.
-    #[error("version {0} instead of 3")]
+    #[error("the first byte is {0:#04x} instead of 0x03{hint}", hint = guess(*.0))]
     Version(u8),
     /// The first packet is not one.
-    #[error("handshake packet cannot be understood")]
+    #[error("the handshake cannot be understood")]
     Packet,
+}
+
+/// What else begins with that byte, for the people who read logs.
+fn guess(version: u8) -> &'static str {
+    match version {
+        0x06 | 0x08 | 0x09 => " (RTMPE, which is not spoken here)",
+        0x16 => " (TLS on a port for plain RTMP)",
+        0x0D | b'P' => " (a PROXY protocol header, or HTTP)",
+        b'G' | b'H' | b'O' | b'C' | b'D' => " (HTTP)",
+        _ => "",
+    }
 }
 
 impl Handshake {
     /// For a peer that connected to us.
     #[must_use]
     pub fn server() -> Self {
-        todo!()
+        Self { packets: Packets::new(PeerType::Server), received: 0, failed: None, client: false }
     }
 
     /// For a peer that we connected to.
     #[must_use]
     pub fn client() -> Self {
-        todo!()
+        Self { packets: Packets::new(PeerType::Client), received: 0, failed: None, client: true }
     }
 
-    /// What to send before anything is received: version and first packet of a client, nothing of a server.
+    /// What to send before anything is received: version and first packet of a client, nothing of a server. Once, before any input.
     pub fn start(&mut self) -> Vec<u8> {
-        todo!()
+        if !self.client || self.received > 0 {
+            return Vec::new();
+        }
+        self.packets.generate_outbound_p0_and_p1().unwrap_or_default()
     }
 
-    /// Takes what has come.
+    /// The handshake is over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.received == HANDSHAKE_BYTES as usize
+    }
+
+    /// Takes what has come, up to the end of the handshake.
     ///
     /// # Errors
     /// The peer is of no use to us.
-    pub fn handle(&mut self, _input: &[u8]) -> Result<Progress, HandshakeError> {
-        todo!()
+    pub fn handle(&mut self, input: &[u8]) -> Result<Progress, HandshakeError> {
+        self.take(input).inspect_err(|error| self.failed = Some(*error))
+    }
+
+    fn take(&mut self, input: &[u8]) -> Result<Progress, HandshakeError> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let input = &input[..input.len().min(HANDSHAKE_BYTES as usize - self.received)];
+        let Some(first) = input.first() else {
+            return Ok(Progress { done: self.is_done(), ..Progress::default() });
+        };
+        if self.received == 0 && *first != VERSION {
+            return Err(HandshakeError::Version(*first));
+        }
+        let processed = self.packets.process_bytes(input).map_err(|_| HandshakeError::Packet)?;
+        let (HandshakeProcessResult::InProgress { response_bytes: output }
+        | HandshakeProcessResult::Completed { response_bytes: output, .. }) = processed;
+        self.received += input.len();
+        Ok(Progress { used: input.len(), output, done: self.is_done() })
     }
 }
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Handshake")
+            .field("client", &self.client)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -52,6 +52,11 @@ impl IngestState {
     pub fn open_messages(&self) -> usize {
         self.scanner.open_messages()
     }
+
+    /// Headers of the incomplete messages, and how many bytes of each have come.
+    pub fn open(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
+        self.scanner.open()
+    }
 }
 
 /// Reads what a peer sends after the handshake.
@@ -64,13 +69,15 @@ pub struct Ingest {
     assembling: usize,
     /// Partials that were there at the last `Begin` and have been completed or aborted since.
     gone: Vec<Partial>,
+    /// Messages begun, wrapping.
+    begun: u64,
 }
 
 impl Ingest {
     /// An ingest whose first byte has this position in the connection.
     #[must_use]
     pub fn new(position: u64) -> Self {
-        Self { scanner: ChunkScanner::new(position), partials: Vec::new(), assembling: 0, gone: Vec::new() }
+        Self { scanner: ChunkScanner::new(position), partials: Vec::new(), assembling: 0, gone: Vec::new(), begun: 0 }
     }
 
     /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
@@ -93,7 +100,7 @@ impl Ingest {
         if assembling > MAX_ASSEMBLY {
             return Err(ChunkError::TooMuchAssembly);
         }
-        Ok(Self { scanner, partials: state.partials.clone(), assembling, gone: Vec::new() })
+        Ok(Self { scanner, partials: state.partials.clone(), assembling, gone: Vec::new(), begun: 0 })
     }
 
     /// Position of the next byte to be given.
@@ -135,6 +142,11 @@ impl Ingest {
         self.scanner.open_messages()
     }
 
+    /// Messages begun so far, of any type, wrapping: it changes whenever [`Self::state_before_chunk`] does.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Finds the next thing in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
     /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
     ///
@@ -148,6 +160,7 @@ impl Ingest {
             match scanned {
                 Scanned::Begin { header, .. } => {
                     self.gone.clear();
+                    self.begun = self.begun.wrapping_add(1);
                     if is_media(header.type_id) {
                         return Ok(Some(Ingested::Media(scanned)));
                     }

@@ -39,6 +39,37 @@ pub const MAX_AMF0_VALUES: usize = 4096;
 /// Messages in one aggregate. Media servers put a fraction of a second into one; an empty message takes 15 bytes.
 pub const MAX_AGGREGATE_MESSAGES: usize = 4096;
 
+/// `createStream` on one connection. Clients use one; some create a second one for nothing.
+pub const MAX_MESSAGE_STREAMS: u32 = 8;
+
+/// Commands of a publisher before its `publish`. Clients send five to eight; each one costs parsing, and some an answer.
+pub const MAX_COMMANDS_BEFORE_PUBLISH: u32 = 64;
+
+/// Bytes of media before `publish`, which are read and dropped. No client measured sends any; a confused one may send a frame.
+pub const MAX_MEDIA_BEFORE_PUBLISH: u64 = 1 << 20;
+
+/// Bytes that a session holds for its peer. The owner takes them after each input; a peer that reads nothing must not make it more.
+pub const MAX_OUTPUT: usize = 64 << 10;
+
+/// Bytes of answers (to pings, commands) that a peer may have beyond what it has sent: the answers of a whole session start are 1.2 KiB.
+/// After that an answer must be paid for, byte by byte, so that nobody can make us send more than he sends.
+pub const ANSWER_CREDIT: u64 = 4 << 10;
+
+/// Bytes between two acknowledgements, at least, however small a window the peer names: an acknowledgement takes 16.
+pub const MIN_ACKNOWLEDGEMENT: u64 = 1 << 10;
+
+/// Window of a peer that names none, or 0: what most servers say (RTMP 1.0, 5.4.4, has no default).
+pub const DEFAULT_WINDOW: u32 = 2_500_000;
+
+/// Longest text that is kept of what `connect` says beside the app: for hooks and logs. A held publisher stays within a few KiB.
+pub const MAX_CONNECT_TEXT: usize = 1024;
+
+/// Longest app that is kept: longer than any that admission takes, so that it is refused for its length and not for its end.
+pub const MAX_APP_TEXT: usize = 2 * crate::key::MAX_QUALIFIED_BYTES;
+
+/// Longest type of a publish (`live`, `record`, `append`), and longest description in a refusal.
+pub const MAX_STATUS_TEXT: usize = 256;
+
 /// Longest message of a type.
 #[must_use]
 pub const fn max_message(type_id: u8) -> u32 {

@@ -1,0 +1,613 @@
+//! A publisher's session: from the first byte after the handshake to the end of its connection. Bytes of the publisher in; events out,
+//! and bytes for the publisher. The activator owns it while the publisher is held, a worker (as [`SessionState`]) from then on.
+//!
+//! ```text
+//!  New ──connect──▶ Connected ──publish──▶ Held ──accept_publish──▶ Started
+//!                                           │                          │  FCUnpublish, deleteStream, closeStream,
+//!                                           ▼                          ▼  or refuse_publish
+//!                                         Ended ◀──────────────────────┘
+//! ```
+//!
+//! One connection has one publish: a second one beside it or after its end is answered with `BadName` and is no event, because the
+//! stream's end is the connection's end to everybody behind this room. The same `publish` again (name and message stream) is ignored, which
+//! also makes it harmless to read it twice after a crash.
+//!
+//! What surprised us:
+//! - nginx-rtmp's `push` sends media right behind `publish`, on message stream 1 whatever it was told; so media is an event from `publish`
+//!   on, and 1 is the first id that is given.
+//! - A chunk stream that begins with fmt1 or fmt2 (librtmp, DJI) has no message stream: media on 0 counts as the published stream's.
+//! - Pings and commands can be smaller than what answers them. Answers draw on a credit that the peer's own bytes fill.
+//! - The point in the byte stream where an acknowledgement is due is not the end of a read: it is looked at when a message is complete, so
+//!   that a session gives the same bytes however its input was cut; in between only when a whole window has come, lest the peer waits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::amf0::Value;
+use super::chunk::{ChunkError, Scanned};
+use super::ingest::{Ingest, Ingested};
+use super::limits::{
+    ANSWER_CREDIT, DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW, MAX_APP_TEXT, MAX_COMMANDS_BEFORE_PUBLISH, MAX_CONNECT_TEXT,
+    MAX_MEDIA_BEFORE_PUBLISH, MAX_MESSAGE_STREAMS, MAX_OUTPUT, MAX_STATUS_TEXT, MIN_ACKNOWLEDGEMENT,
+};
+use super::message::{Command, Control, MessageError, UserControl};
+use super::{MessageHeader, type_id};
+use crate::key::{LogSafe, NameError, StreamKey};
+
+mod answer;
+mod state;
+
+pub use state::SessionState;
+use state::{Facts, Phase, validate};
+
+/// What a publisher said in `connect`. `Debug` leaves out everything that may hold a query.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectInfo {
+    /// As it came; [`crate::key::AppName::parse`] judges it.
+    pub app: String,
+    /// URL the client thinks it connected to, query included. Like the others, cut at [`MAX_CONNECT_TEXT`].
+    pub tc_url: String,
+    /// What the client says it is.
+    pub flash_ver: String,
+    /// `swfUrl`, for hooks.
+    pub swf_url: String,
+    /// `pageUrl`, for hooks.
+    pub page_url: String,
+    /// It asked for Enhanced RTMP.
+    pub enhanced: bool,
+    /// `capsEx` of Enhanced RTMP: reconnect 1, multitrack 2, ModEx 4, nanoseconds 8.
+    pub caps_ex: u32,
+}
+
+impl ConnectInfo {
+    fn read(object: &Value) -> Self {
+        let text = |name: &str, limit: usize| {
+            let text = object.property(name).and_then(Value::as_str).unwrap_or_default();
+            text[..text.floor_char_boundary(limit)].to_owned()
+        };
+        let asks = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"];
+        Self {
+            app: text("app", MAX_APP_TEXT),
+            tc_url: text("tcUrl", MAX_CONNECT_TEXT),
+            flash_ver: text("flashVer", MAX_CONNECT_TEXT),
+            swf_url: text("swfUrl", MAX_CONNECT_TEXT),
+            page_url: text("pageUrl", MAX_CONNECT_TEXT),
+            enhanced: asks.iter().any(|name| object.property(name).is_some()),
+            // A float beyond the range becomes the nearest number, NaN becomes 0.
+            caps_ex: object.property("capsEx").and_then(Value::as_f64).unwrap_or_default() as u32,
+        }
+    }
+}
+
+impl fmt::Debug for ConnectInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let app = self.app.split('?').next().unwrap_or_default();
+        formatter
+            .debug_struct("ConnectInfo")
+            .field("app", &LogSafe(app))
+            .field("flash_ver", &LogSafe(&self.flash_ver))
+            .field("enhanced", &self.enhanced)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a publisher said in `publish`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// The publishing name with its query, byte for byte.
+    pub key: StreamKey,
+    /// `live`, `record`, `append` or nothing: told, never acted upon.
+    pub kind: String,
+    /// Message stream of the command; its media comes on it.
+    pub message_stream: u32,
+    /// Transaction of the command.
+    pub transaction: f64,
+}
+
+/// How a publish is refused: the two codes that every client measured understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `NetStream.Publish.BadName`.
+    BadName,
+    /// `NetStream.Publish.Denied`.
+    Denied,
+}
+
+/// What a clean end of the publish was said with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndedBy {
+    /// `FCUnpublish`.
+    FcUnpublish,
+    /// `deleteStream`.
+    DeleteStream,
+    /// `closeStream`.
+    CloseStream,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `connect` has been answered: see [`ServerSession::connect`].
+    Connected,
+    /// It wants to publish, see [`ServerSession::publish`], and waits for [`ServerSession::accept_publish`].
+    Publish,
+    /// Audio, video, data or an aggregate of the published stream.
+    Media(Scanned),
+    /// The publish has ended cleanly. Once.
+    Ended(EndedBy),
+    /// Answer to a [`ServerSession::ping`] of these milliseconds.
+    Pong(u32),
+}
+
+/// The publisher erred; what [`ServerSession::take_output`] still has should be sent, then the connection closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Its chunks cannot be read.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// A command before `publish` cannot be read.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A name that no stream can have; the publisher has been told.
+    #[error("stream key: {0}")]
+    Name(#[from] NameError),
+    /// A command that has no place there.
+    #[error("{0}")]
+    Order(&'static str),
+    /// More than [`MAX_COMMANDS_BEFORE_PUBLISH`].
+    #[error("more than {MAX_COMMANDS_BEFORE_PUBLISH} commands without a publish")]
+    TooManyCommands,
+    /// More than [`MAX_MESSAGE_STREAMS`].
+    #[error("more than {MAX_MESSAGE_STREAMS} message streams")]
+    TooManyStreams,
+    /// More than [`MAX_MEDIA_BEFORE_PUBLISH`].
+    #[error("more than {MAX_MEDIA_BEFORE_PUBLISH} bytes of media before a publish")]
+    TooMuchMedia,
+    /// It wants to play; the publisher has been told that there is nothing.
+    #[error("it wants to play, and this is a relay for publishers")]
+    Play,
+    /// More than [`MAX_OUTPUT`] bytes wait for it.
+    #[error("more than {MAX_OUTPUT} bytes of answers wait for it")]
+    OutputFull,
+    /// A state that no session can have been in.
+    #[error("session state is not valid: {0}")]
+    State(&'static str),
+}
+
+/// Media that was not passed on, because it belongs to no published stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Messages begun.
+    pub messages: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+}
+
+/// A publisher's session.
+#[derive(Clone)]
+pub struct ServerSession {
+    ingest: Ingest,
+    now: Facts,
+    /// As of the chunk that began the last message, but with what we decided since: reading that chunk again does not decide it again.
+    before: Facts,
+    /// `now` may differ from what it was at that chunk.
+    changed: bool,
+    output: Vec<u8>,
+}
+
+impl fmt::Debug for ServerSession {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("ServerSession").field(&self.state()).finish()
+    }
+}
+
+impl ServerSession {
+    /// A session whose first byte has this position in the connection: [`super::handshake::HANDSHAKE_BYTES`].
+    #[must_use]
+    pub fn new(position: u64) -> Self {
+        let facts = Facts {
+            phase: Phase::New,
+            started: false,
+            connect: None,
+            publish: None,
+            commands: 0,
+            streams: 0,
+            window: 0,
+            acknowledged: position,
+            answered: position,
+            dropped: Dropped::default(),
+            dropping: Vec::new(),
+        };
+        Self { ingest: Ingest::new(position), before: facts.clone(), now: facts, changed: false, output: Vec::new() }
+    }
+
+    /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn restore(state: &SessionState) -> Result<Self, SessionError> {
+        let ingest = Ingest::restore(&state.ingest)?;
+        validate(state)?;
+        Ok(Self {
+            ingest,
+            now: state.facts.clone(),
+            before: state.facts.clone(),
+            changed: false,
+            output: state.output.clone(),
+        })
+    }
+
+    /// The state between any two calls.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        SessionState { ingest: self.ingest.state(), facts: self.now.clone(), output: self.output.clone() }
+    }
+
+    /// The state as of the first byte of the chunk that began the last message, but with what we decided since. It has no output: what had
+    /// to be said by then has been taken.
+    #[must_use]
+    pub fn state_before_chunk(&self) -> SessionState {
+        SessionState { ingest: self.ingest.state_before_chunk(), facts: self.before.clone(), output: Vec::new() }
+    }
+
+    /// Position of the next byte to be given.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.ingest.position()
+    }
+
+    /// Finds the next event in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
+    /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
+    ///
+    /// # Errors
+    /// The connection is of no further use.
+    pub fn next(&mut self, input: &[u8]) -> Result<Option<Event>, SessionError> {
+        let start = self.ingest.position();
+        loop {
+            if self.output.len() > MAX_OUTPUT {
+                return Err(SessionError::OutputFull);
+            }
+            let used = (self.ingest.position() - start) as usize;
+            let begun = self.ingest.begun();
+            let found = self.ingest.next(&input[used..])?;
+            if self.ingest.begun() != begun && self.changed {
+                self.before.clone_from(&self.now);
+                self.changed = false;
+            }
+            let event = match found {
+                None => {
+                    self.acknowledge(self.window());
+                    return Ok(None);
+                }
+                Some(Ingested::Media(scanned)) => self.media(scanned)?.then_some(Event::Media(scanned)),
+                Some(Ingested::Message { header, payload }) => {
+                    self.acknowledge(self.window() / 2);
+                    self.message(&header, &payload)?
+                }
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Bytes for the publisher, in order.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Whether [`Self::take_output`] has something.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Queues a PingRequest; nothing, if the publisher's output is full.
+    pub fn ping(&mut self, milliseconds: u32) {
+        if self.output.len() < MAX_OUTPUT {
+            self.control(&Control::UserControl(UserControl::PingRequest(milliseconds)));
+        }
+    }
+
+    /// Tells the publisher to start. Does nothing unless it waits for that.
+    pub fn accept_publish(&mut self) {
+        if self.now.phase == Phase::Held
+            && let Some(publish) = &self.now.publish
+        {
+            self.output.extend(answer::started(publish.message_stream));
+            self.decide(Phase::Started);
+        }
+    }
+
+    /// Tells the publisher that it may not publish (any longer); the connection should be closed then. `description` is shown to people.
+    /// Does nothing before `publish` or after the end.
+    pub fn refuse_publish(&mut self, refusal: Refusal, description: &str) {
+        let code = match refusal {
+            Refusal::BadName => "NetStream.Publish.BadName",
+            Refusal::Denied => "NetStream.Publish.Denied",
+        };
+        if matches!(self.now.phase, Phase::Held | Phase::Started)
+            && let Some(publish) = &self.now.publish
+        {
+            let description = &description[..description.floor_char_boundary(MAX_STATUS_TEXT)];
+            self.output.extend(answer::status(publish.message_stream, "error", code, description));
+            self.decide(Phase::Ended);
+        }
+    }
+
+    /// `Publish.Start` has been queued, on this side or before a restore.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.now.started
+    }
+
+    /// The publish has ended, or was refused; there will be no other on this connection.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.now.phase == Phase::Ended
+    }
+
+    /// What it wants to publish, from [`Event::Publish`] on.
+    #[must_use]
+    pub fn publish(&self) -> Option<&PublishRequest> {
+        self.now.publish.as_deref()
+    }
+
+    /// What it said in `connect`, from [`Event::Connected`] on.
+    #[must_use]
+    pub fn connect(&self) -> Option<&ConnectInfo> {
+        self.now.connect.as_deref()
+    }
+
+    /// Media before `publish`, after the end, or of other message streams.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.now.dropped
+    }
+
+    fn change(&mut self) -> &mut Facts {
+        self.changed = true;
+        &mut self.now
+    }
+
+    /// Our own decisions hold for the past state too: no byte of the peer would bring them back.
+    fn decide(&mut self, phase: Phase) {
+        for facts in [&mut self.now, &mut self.before] {
+            facts.phase = phase;
+            facts.started |= phase == Phase::Started;
+        }
+        self.before.connect.clone_from(&self.now.connect);
+        self.before.publish.clone_from(&self.now.publish);
+    }
+
+    fn control(&mut self, control: &Control) {
+        control.write(&mut self.output, DEFAULT_CHUNK_SIZE);
+    }
+
+    /// Queues an answer that the peer has paid for.
+    fn answer(&mut self, bytes: &[u8]) {
+        let position = self.ingest.position();
+        let answered = self.now.answered.max(position) + bytes.len() as u64;
+        if answered <= position + ANSWER_CREDIT {
+            self.change().answered = answered;
+            self.output.extend_from_slice(bytes);
+        }
+    }
+
+    /// What the peer lets be under way, made sane.
+    fn window(&self) -> u64 {
+        u64::from(if self.now.window == 0 { DEFAULT_WINDOW } else { self.now.window })
+    }
+
+    /// Acknowledges everything so far if that is at least `due` bytes more than the last time.
+    fn acknowledge(&mut self, due: u64) {
+        let position = self.ingest.position();
+        if position - self.now.acknowledged >= due.max(MIN_ACKNOWLEDGEMENT) {
+            self.change().acknowledged = position;
+            // The count wraps at 2^32 (RTMP 1.0, 5.4.3).
+            self.control(&Control::Acknowledgement(position as u32));
+        }
+    }
+
+    /// Whether it belongs to the published stream; counts what does not.
+    fn media(&mut self, scanned: Scanned) -> Result<bool, SessionError> {
+        match scanned {
+            Scanned::Begin { header, .. } => {
+                let wanted = self.wants(header.stream_id);
+                if !wanted {
+                    let facts = self.change();
+                    facts.dropping.push(header.csid);
+                    facts.dropped.messages += 1;
+                }
+                Ok(wanted)
+            }
+            Scanned::Payload { csid, len, last, .. } => {
+                let wanted = !self.now.dropping.contains(&csid);
+                if !wanted {
+                    let facts = self.change();
+                    facts.dropped.bytes += u64::from(len);
+                    if facts.phase < Phase::Held && facts.dropped.bytes > MAX_MEDIA_BEFORE_PUBLISH {
+                        return Err(SessionError::TooMuchMedia);
+                    }
+                }
+                if last {
+                    self.forget(csid);
+                    self.acknowledge(self.window() / 2);
+                }
+                Ok(wanted)
+            }
+            Scanned::Aborted { csid, .. } => Ok(!self.forget(csid)),
+        }
+    }
+
+    fn wants(&self, stream: u32) -> bool {
+        let live = matches!(self.now.phase, Phase::Held | Phase::Started);
+        live && self.publish().is_some_and(|publish| stream == 0 || [0, stream].contains(&publish.message_stream))
+    }
+
+    /// Whether the message of that chunk stream was dropped; it is over.
+    fn forget(&mut self, csid: u32) -> bool {
+        let index = self.now.dropping.iter().position(|dropping| *dropping == csid);
+        if let Some(index) = index {
+            self.change().dropping.swap_remove(index);
+        }
+        index.is_some()
+    }
+
+    fn message(&mut self, header: &MessageHeader, payload: &[u8]) -> Result<Option<Event>, SessionError> {
+        match header.type_id {
+            type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => match Command::parse(header.type_id, payload) {
+                Ok(command) => self.command(header.stream_id, &command),
+                // A publisher that is live is not dropped for a command that nobody needs.
+                Err(_) if self.now.phase >= Phase::Held => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            // What is cut short says nothing; the chunk layer has refused what would matter. Unknown types are others' extensions.
+            _ => Ok(Control::parse(header.type_id, payload).ok().and_then(|control| self.hear(&control))),
+        }
+    }
+
+    fn hear(&mut self, control: &Control) -> Option<Event> {
+        match control {
+            Control::WindowAckSize(size) => self.change().window = *size,
+            Control::UserControl(UserControl::PingRequest(timestamp)) => {
+                let mut pong = Vec::new();
+                Control::UserControl(UserControl::PingResponse(*timestamp)).write(&mut pong, DEFAULT_CHUNK_SIZE);
+                self.answer(&pong);
+            }
+            Control::UserControl(UserControl::PingResponse(timestamp)) => return Some(Event::Pong(*timestamp)),
+            _ => {}
+        }
+        None
+    }
+
+    fn command(&mut self, stream: u32, command: &Command) -> Result<Option<Event>, SessionError> {
+        if self.now.phase < Phase::Held {
+            let facts = self.change();
+            facts.commands += 1;
+            if facts.commands > MAX_COMMANDS_BEFORE_PUBLISH {
+                return Err(SessionError::TooManyCommands);
+            }
+        }
+        let transaction = command.transaction;
+        match (command.name.as_str(), self.now.phase) {
+            ("connect", Phase::New) => return Ok(Some(self.connected(command))),
+            ("connect", Phase::Connected) => return Err(SessionError::Order("connect twice")),
+            ("releaseStream" | "FCPublish" | "createStream" | "publish" | "play" | "play2", Phase::New) => {
+                return Err(SessionError::Order("a command before connect"));
+            }
+            ("releaseStream" | "_checkbw", _) => {
+                self.answer(&answer::result(transaction, Value::Undefined));
+            }
+            ("FCPublish", _) => {
+                self.answer(&answer::flash_media("onFCPublish", transaction, "NetStream.Publish.Start"));
+            }
+            ("createStream", phase) => {
+                if self.now.streams < MAX_MESSAGE_STREAMS {
+                    self.change().streams += 1;
+                    self.answer(&answer::created(transaction, self.now.streams));
+                } else if phase == Phase::Connected {
+                    return Err(SessionError::TooManyStreams);
+                }
+            }
+            ("publish", _) => return self.asked_to_publish(stream, command),
+            ("play" | "play2", phase) => {
+                self.answer(&answer::status(
+                    stream,
+                    "error",
+                    "NetStream.Play.StreamNotFound",
+                    "Nothing is played here.",
+                ));
+                if phase == Phase::Connected {
+                    return Err(SessionError::Play);
+                }
+            }
+            ("FCUnpublish", _) => {
+                let ended = self.is_named(command);
+                self.answer(&answer::flash_media("onFCUnpublish", transaction, "NetStream.Unpublish.Success"));
+                return Ok(ended.then(|| self.end(EndedBy::FcUnpublish)).flatten());
+            }
+            ("deleteStream", _) => {
+                let named = command.argument(0).and_then(Value::as_f64).unwrap_or(f64::from(stream));
+                if self.publish().is_some_and(|publish| f64::from(publish.message_stream) == named) {
+                    return Ok(self.end(EndedBy::DeleteStream));
+                }
+            }
+            ("closeStream", _) if self.wants(stream) => return Ok(self.end(EndedBy::CloseStream)),
+            // Answers to what we never ask, and what other servers know.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn connected(&mut self, command: &Command) -> Event {
+        let info = ConnectInfo::read(&command.object);
+        self.answer(&answer::connected(command.transaction, &info));
+        let facts = self.change();
+        facts.phase = Phase::Connected;
+        facts.connect = Some(Arc::new(info));
+        Event::Connected
+    }
+
+    fn asked_to_publish(&mut self, stream: u32, command: &Command) -> Result<Option<Event>, SessionError> {
+        let text = |index: usize| command.argument(index).and_then(Value::as_str).unwrap_or_default();
+        let bad_name = |description: &str| answer::status(stream, "error", "NetStream.Publish.BadName", description);
+        let key = match StreamKey::parse(text(0)) {
+            Ok(key) => key,
+            Err(error) => {
+                self.answer(&bad_name(&error.to_string()));
+                return if self.now.phase == Phase::Connected { Err(error.into()) } else { Ok(None) };
+            }
+        };
+        match (self.now.phase, self.publish()) {
+            (Phase::Connected, _) => {}
+            (Phase::Held | Phase::Started, Some(old)) if old.key == key && old.message_stream == stream => {
+                return Ok(None);
+            }
+            (Phase::Ended, _) => {
+                self.answer(&bad_name("The stream of this connection has ended; connect again."));
+                return Ok(None);
+            }
+            _ => {
+                self.answer(&bad_name("A connection publishes one stream."));
+                return Ok(None);
+            }
+        }
+        let kind = text(1);
+        let request = PublishRequest {
+            key,
+            kind: kind[..kind.floor_char_boundary(MAX_STATUS_TEXT)].to_owned(),
+            message_stream: stream,
+            transaction: if command.transaction.is_finite() { command.transaction } else { 0.0 },
+        };
+        let facts = self.change();
+        facts.phase = Phase::Held;
+        facts.publish = Some(Arc::new(request));
+        Ok(Some(Event::Publish))
+    }
+
+    /// Whether an `FCUnpublish` means the published stream: by its name, queries aside, or by having none.
+    fn is_named(&self, command: &Command) -> bool {
+        let without_query = |name: &str| name.split('?').next().unwrap_or_default().to_owned();
+        let named = command.argument(0).and_then(Value::as_str).filter(|name| !name.is_empty());
+        self.publish().is_some_and(|publish| {
+            named.is_none_or(|named| without_query(named) == without_query(publish.key.expose()))
+        })
+    }
+
+    /// The publish is over, unless it was before.
+    fn end(&mut self, by: EndedBy) -> Option<Event> {
+        if !matches!(self.now.phase, Phase::Held | Phase::Started) {
+            return None;
+        }
+        let stream = self.publish().map_or(0, |publish| publish.message_stream);
+        self.answer(&answer::status(stream, "status", "NetStream.Unpublish.Success", "The stream has ended."));
+        self.change().phase = Phase::Ended;
+        Some(Event::Ended(by))
+    }
+}
+
+#[cfg(test)]
+mod tests;

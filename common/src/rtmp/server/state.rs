@@ -1,0 +1,138 @@
+//! A session as data. In: what [`super`] knows. Out: a part of every snapshot, and back, trusting nothing: a page that it comes from may have
+//! been written by anybody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::ingest::IngestState;
+use super::super::is_media;
+use super::super::limits::{
+    ANSWER_CREDIT, MAX_APP_TEXT, MAX_CHUNK_STREAMS, MAX_COMMANDS_BEFORE_PUBLISH, MAX_CONNECT_TEXT, MAX_MESSAGE_STREAMS,
+    MAX_OUTPUT, MAX_STATUS_TEXT,
+};
+use super::{ConnectInfo, Dropped, PublishRequest, SessionError};
+use crate::key::StreamKey;
+
+/// See the picture in the file above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Phase {
+    New,
+    Connected,
+    Held,
+    Started,
+    Ended,
+}
+
+/// What the session knows beside the chunk streams. Cheap to copy: it is, whenever a message begins after a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub(super) phase: Phase,
+    /// `Publish.Start` has been queued, ended or not.
+    pub(super) started: bool,
+    #[serde(with = "shared")]
+    pub(super) connect: Option<Arc<ConnectInfo>>,
+    #[serde(with = "shared")]
+    pub(super) publish: Option<Arc<PublishRequest>>,
+    /// Before `publish`.
+    pub(super) commands: u32,
+    /// Message streams created; the last one's id.
+    pub(super) streams: u32,
+    /// The peer's; 0: it named none.
+    pub(super) window: u32,
+    /// Position told in the last acknowledgement.
+    pub(super) acknowledged: u64,
+    /// Up to this position the peer's bytes have paid for answers; at most [`ANSWER_CREDIT`] beyond the current one.
+    pub(super) answered: u64,
+    pub(super) dropped: Dropped,
+    /// Chunk streams whose open message is dropped.
+    pub(super) dropping: Vec<u32>,
+}
+
+/// `Arc`s as what they hold.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Option<Arc<T>>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arc<T>>, D::Error> {
+        Ok(Option::<T>::deserialize(from)?.map(Arc::new))
+    }
+}
+
+/// Everything a [`ServerSession`] knows, as data: a part of every snapshot. Comes back through [`ServerSession::restore`], which trusts
+/// nothing. `Debug` shows none of it that is secret.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionState {
+    pub(super) ingest: IngestState,
+    pub(super) facts: Facts,
+    /// Not taken yet.
+    pub(super) output: Vec<u8>,
+}
+
+impl SessionState {
+    /// Position of the next byte, counted from the start of the connection.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.ingest.position()
+    }
+}
+
+impl fmt::Debug for SessionState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SessionState")
+            .field("position", &self.position())
+            .field("open_messages", &self.ingest.open_messages())
+            .field("facts", &self.facts)
+            .field("output", &self.output.len())
+            .finish()
+    }
+}
+
+/// Whether a session can have been in that state; its chunk streams have been looked at.
+pub(super) fn validate(state: &SessionState) -> Result<(), SessionError> {
+    let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(SessionError::State(what)) };
+    let facts = &state.facts;
+    let position = state.position();
+    check(facts.connect.is_some() == (facts.phase > Phase::New), "connect")?;
+    check(facts.publish.is_some() == (facts.phase > Phase::Connected), "publish")?;
+    let started = match facts.phase {
+        Phase::New | Phase::Connected | Phase::Held => !facts.started,
+        Phase::Started => facts.started,
+        Phase::Ended => true,
+    };
+    check(started, "start")?;
+    if let Some(connect) = &facts.connect {
+        let texts = [&connect.tc_url, &connect.flash_ver, &connect.swf_url, &connect.page_url];
+        check(connect.app.len() <= MAX_APP_TEXT, "app")?;
+        check(texts.iter().all(|text| text.len() <= MAX_CONNECT_TEXT), "text of connect")?;
+    }
+    if let Some(publish) = &facts.publish {
+        check(StreamKey::parse(publish.key.expose()).is_ok(), "stream key")?;
+        check(publish.kind.len() <= MAX_STATUS_TEXT, "type of the publish")?;
+        check(publish.transaction.is_finite(), "transaction")?;
+    }
+    check(facts.commands <= MAX_COMMANDS_BEFORE_PUBLISH, "number of commands")?;
+    check(facts.streams <= MAX_MESSAGE_STREAMS, "number of message streams")?;
+    check(facts.acknowledged <= position, "acknowledged position")?;
+    check(facts.answered <= position + ANSWER_CREDIT, "credit for answers")?;
+    check(facts.dropping.len() <= MAX_CHUNK_STREAMS, "number of dropped messages")?;
+    for (index, csid) in facts.dropping.iter().enumerate() {
+        let open = state.ingest.open().any(|(header, _)| header.csid == *csid && is_media(header.type_id));
+        check(open && !facts.dropping[..index].contains(csid), "dropped message")?;
+    }
+    if facts.phase < Phase::Held {
+        let mut media = state.ingest.open().filter(|(header, _)| is_media(header.type_id));
+        check(media.all(|(header, _)| facts.dropping.contains(&header.csid)), "media of no publish")?;
+    }
+    check(state.output.len() <= 2 * MAX_OUTPUT, "output")?;
+    Ok(())
+}
