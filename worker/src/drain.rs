@@ -4,7 +4,7 @@
 //! ```text
 //! 1 Serving ──signal──▶ 2 Unready ──said──▶ 3 HandBack ──asked──▶ 4 AwaitStreams ──┬──▶ 5 Leave ──┬──▶ 6 StopServing
 //!    │                                                     none left, time, signal ┘   said, time ┘
-//!    └──orphaned──▶ 5
+//!    └──orphaned──▶ 5 (from 2, 3 and 4 too)
 //! ```
 //!
 //! 2 tells every activator that nothing more is taken, so that no offer comes while streams are handed back. A stream that
@@ -94,7 +94,8 @@ impl Drain {
                 self.streams_until = Some(now + self.streams);
                 self.enter(now, Phase::Unready)
             }
-            (Phase::Serving, Input::Orphaned) => self.enter(now, Phase::Leave),
+            // Whoever is orphaned has no stream either.
+            (phase, Input::Orphaned) if phase < Phase::Leave => self.enter(now, Phase::Leave),
             (_, Input::Signal) => self.next(now),
             (phase, Input::Done(done)) if phase == done && phase != Phase::Serving => self.next(now),
             (_, Input::Done(_) | Input::Orphaned) => false,
@@ -170,5 +171,8 @@ mod tests {
         assert!(drain.handle(start, Input::Orphaned));
         assert_eq!(drain.phase(), Phase::Leave);
         assert!(!drain.handle(start, Input::Orphaned));
+        let mut drain = Drain::new(Duration::from_secs(8));
+        assert!(drain.handle(start, Input::Signal) && drain.handle(start, Input::Orphaned));
+        assert_eq!(drain.phase(), Phase::Leave);
     }
 }

@@ -1,0 +1,65 @@
+//! What is seen from outside: `/metrics`, `/healthz`, `/readyz`. In: the metrics, how many activators know us, the phase of
+//! going down. Out: answers. The activator of a process fleet asks here too, on a port of loopback that it was told.
+//!
+//! Surprise: a full worker is ready all the same. That it is full is said to the activators; a pod that is not ready is the
+//! first that a scale-in takes (DESIGN 4.3).
+
+use std::sync::Arc;
+
+use liveedgecast_common::http::{Answer, Routes, StatusCode};
+use tokio::sync::watch;
+
+use crate::drain::Phase;
+use crate::metrics::Metrics;
+
+/// What answers are made from.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Activators that know us.
+    pub joined: watch::Receiver<usize>,
+    /// Where on the list of going down we are.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl View {
+    /// The table of routes.
+    #[must_use]
+    pub fn routes(self) -> Routes {
+        let (metrics, ready) = (Arc::clone(&self.metrics), self);
+        Routes::new()
+            .get("/metrics", move |_| std::future::ready(Answer::metrics(metrics.text())))
+            .get("/healthz", |_| std::future::ready(Answer::text("alive\n")))
+            .get("/readyz", move |_| std::future::ready(ready.readiness()))
+    }
+
+    fn readiness(&self) -> Answer {
+        let (joined, phase) = (*self.joined.borrow(), *self.phase.borrow());
+        let not_ready = |why: String| Answer::text(why).with(StatusCode::SERVICE_UNAVAILABLE);
+        match (phase, joined) {
+            (Phase::Serving, 0) => not_ready("not registered at any activator\n".to_owned()),
+            (Phase::Serving, joined) => Answer::text(format!("ready: registered at {joined}\n")),
+            (phase, _) => not_ready(format!("going down: {}\n", phase.as_str())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_registered_and_not_going_down() {
+        let (joins, joined) = watch::channel(0);
+        let (phases, phase) = watch::channel(Phase::Serving);
+        let view = View { metrics: Arc::new(Metrics::new().unwrap()), joined, phase };
+        let status = || view.readiness().status;
+        assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
+        joins.send_replace(2);
+        assert_eq!((status(), view.readiness().body), (StatusCode::OK, "ready: registered at 2\n".into()));
+        phases.send_replace(Phase::HandBack);
+        assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(view.readiness().body, "going down: hand_back\n");
+    }
+}

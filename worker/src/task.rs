@@ -1,0 +1,133 @@
+//! The process: starts the rooms and walks the list of going down. In: settings and signals. Out: the end of the process.
+//! No rule is here: [`crate::drain`] has the list, each room its own.
+#![expect(clippy::disallowed_methods, reason = "shell: tasks and a clock")]
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use liveedgecast_common::runtime::Signals;
+use liveedgecast_common::{http, listen, sys};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::drain::{Drain, Input, Phase};
+use crate::engine::{self, Engine, Start};
+use crate::http::View;
+use crate::metrics::Metrics;
+use crate::register::{self, Ending, Registration, Request};
+
+/// Inputs of the list that wait: one per phase and a few signals.
+const INPUTS: usize = 16;
+
+/// Serves until told to go. `start` begins a stream's task.
+///
+/// # Errors
+/// The HTTP port cannot be had.
+pub async fn run(settings: Settings, start: Start, metrics: Metrics, mut signals: Signals) -> io::Result<()> {
+    let listener = listen::listen(settings.http)?;
+    let http = listener.local_addr()?;
+    tracing::info!(name = settings.name, %http, activator = ?settings.activator, capacity = settings.capacity, "worker");
+
+    let metrics = Arc::new(metrics);
+    metrics.streams.capacity.set(settings.capacity.into());
+    let (phases, phase) = watch::channel(Phase::Serving);
+    let (joins, joined) = watch::channel(0);
+    let stop = CancellationToken::new();
+    let view = View { metrics: Arc::clone(&metrics), joined, phase };
+    let served = tokio::spawn(http::serve(listener, view.routes(), stop.clone()));
+
+    let capacity = usize::try_from(settings.capacity).unwrap_or(usize::MAX);
+    let engine = Engine::start(&engine::Settings { capacity, threads: settings.threads }, start, &metrics);
+    let registration = Registration {
+        settings: register::machine::Settings {
+            name: settings.name,
+            capacity: settings.capacity,
+            network: sys::network_namespace(),
+            http_port: http.port(),
+            pid: std::process::id(),
+            handoff: settings.handoff,
+            exit_when_orphaned: settings.exit_when_orphaned,
+        },
+        activator: settings.activator,
+        secret: settings.secret,
+        engine: engine.clone(),
+        metrics: Metrics::clone(&metrics),
+    };
+    let (requests, requested) = Registration::requests();
+    let mut registered = tokio::spawn(registration.run(requested, joins));
+
+    let (inputs, mut happened) = mpsc::channel(INPUTS);
+    let mut walk = Walk { drain: Drain::new(settings.drain), phases, metrics, engine, requests, inputs };
+    walk.entered();
+    while walk.drain.phase() != Phase::StopServing {
+        let due = walk.drain.poll_timeout();
+        let moved = tokio::select! {
+            signal = signals.next() => {
+                tracing::info!(%signal, phase = walk.drain.phase().as_str(), "told to go");
+                walk.drain.handle(Instant::now(), Input::Signal)
+            }
+            Some(input) = happened.recv() => walk.drain.handle(Instant::now(), input),
+            ended = &mut registered => {
+                if ended.map_err(io::Error::other)? == Ending::Orphaned {
+                    tracing::info!("no activator any more, and no stream");
+                    walk.drain.handle(Instant::now(), Input::Orphaned);
+                }
+                // Whatever the phase was, nothing can be said any more.
+                break;
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                walk.drain.handle_timeout(Instant::now())
+            }
+        };
+        if moved {
+            walk.entered();
+        }
+    }
+    walk.phases.send_replace(Phase::StopServing);
+    stop.cancel();
+    let _ = served.await;
+    Ok(())
+}
+
+/// Does what a phase is about.
+struct Walk {
+    drain: Drain,
+    phases: watch::Sender<Phase>,
+    metrics: Arc<Metrics>,
+    engine: Engine,
+    requests: mpsc::Sender<Request>,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Walk {
+    fn entered(&self) {
+        let phase = self.drain.phase();
+        self.phases.send_replace(phase);
+        self.metrics.phase(phase);
+        if phase != Phase::Serving {
+            tracing::info!(phase = phase.as_str(), streams = self.engine.sessions().borrow().len(), "going down");
+        }
+        let (engine, requests, inputs) = (self.engine.clone(), self.requests.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            match phase {
+                Phase::Serving | Phase::StopServing => return,
+                Phase::Unready => {
+                    let (told, answer) = oneshot::channel();
+                    let _ = requests.send(Request::Drain(told)).await;
+                    let _ = answer.await;
+                }
+                Phase::HandBack => engine.hand_back().await,
+                Phase::AwaitStreams => engine.idle().await,
+                // It is done when the registration has ended.
+                Phase::Leave => {
+                    let _ = requests.send(Request::Leave).await;
+                    return;
+                }
+            }
+            let _ = inputs.send(Input::Done(phase)).await;
+        });
+    }
+}
