@@ -23,6 +23,7 @@ pub mod admission;
 pub mod config;
 pub mod drain;
 pub mod handoff;
+mod link;
 pub mod lobby;
 pub mod metrics;
 pub mod publisher;

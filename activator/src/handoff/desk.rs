@@ -1,14 +1,33 @@
 //! Where workers come for what they were offered. In: connections on an abstract Unix socket and on the link listener. Out: the ones
-//! that present a token somebody waits for, with a proof of the control secret.
+//! that proved to know the control secret and presented a token that somebody waits for. Next: `keeper`, or `link`.
+//!
+//! What surprised us: anybody on the host can connect to an abstract socket, whatever the file system says, and after a restart its name
+//! could be somebody else's. So it is random, the peer's user is checked, and both sides prove themselves all the same.
+#![expect(clippy::disallowed_methods, reason = "shell: accept loops and the preface's deadline")]
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as std_unix;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use liveedgecast_common::handoff::frame::{Reader, Writer};
+use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
+use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
 use liveedgecast_common::key::Secret;
-use tokio::net::TcpListener;
+use liveedgecast_common::{random, sys};
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, warn};
+
+use super::limits::{EXHAUSTED_PAUSE, MAX_GREETINGS, PREFACE_TIME};
 
 /// What a worker presents to get the stream it was offered; good once. It is a secret: whoever has it and the control secret gets the
 /// stream.
@@ -21,47 +40,243 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The listeners. Dropping the last clone closes them.
+/// The listeners, and who is expected at them. Dropping the last clone closes them.
 #[derive(Clone)]
-pub struct Desk {}
+pub struct Desk {
+    shared: Arc<Shared>,
+    socket_name: Arc<str>,
+    link_port: u16,
+    _open: Arc<DropGuard>,
+}
+
+struct Shared {
+    secret: Secret,
+    // A lock, because whoever expects may go at any time and must be forgotten then; held for one map operation.
+    expected: Mutex<HashMap<Token, oneshot::Sender<HandoffConnection>>>,
+}
+
+impl Shared {
+    fn expected(&self) -> MutexGuard<'_, HashMap<Token, oneshot::Sender<HandoffConnection>>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Desk {
-    /// Opens the abstract Unix socket and serves it and `link`.
+    /// Opens the abstract Unix socket and serves it and `link`. Must be called in a runtime.
     ///
     /// # Errors
     /// The Unix socket can not be bound.
     pub fn open(link: TcpListener, secret: Secret) -> io::Result<Self> {
-        let _ = (link, secret);
-        todo!()
+        let link_port = link.local_addr()?.port();
+        let socket_name = format!("liveedgecast-{:032x}", u128::from_be_bytes(random::bytes()));
+        let unix = std_unix::UnixListener::bind_addr(&std_unix::SocketAddr::from_abstract_name(&socket_name)?)?;
+        unix.set_nonblocking(true)?;
+        let unix = UnixListener::from_std(unix)?;
+
+        let shared = Arc::new(Shared { secret, expected: Mutex::default() });
+        let closed = CancellationToken::new();
+        tokio::spawn(serve(Door::Unix(unix), Arc::clone(&shared), closed.clone()));
+        tokio::spawn(serve(Door::Link(link), Arc::clone(&shared), closed.clone()));
+        Ok(Self { shared, socket_name: socket_name.into(), link_port, _open: Arc::new(closed.drop_guard()) })
     }
 
-    /// The connection of the worker that will present `token`. Dropping it forgets the token.
+    /// The connection of the worker that will present `token`. Dropping it forgets the token; how long it waits is for its owner to say.
     pub fn expect(&self, token: Token) -> Expected {
-        let _ = token;
-        todo!()
+        let (sender, receiver) = oneshot::channel();
+        self.shared.expected().insert(token, sender);
+        Expected { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
     }
 
     /// Name of the abstract Unix socket, without its leading NUL, for [`liveedgecast_common::control::Welcome`].
     pub fn socket_name(&self) -> String {
-        todo!()
+        self.socket_name.as_ref().to_owned()
     }
 
     /// Port of the link listener.
     pub fn link_port(&self) -> u16 {
-        todo!()
+        self.link_port
     }
 }
 
 /// A worker that is expected.
-pub struct Expected {}
+pub struct Expected {
+    token: Token,
+    /// Gone when somebody else expects the same token: nobody will come here.
+    receiver: Option<oneshot::Receiver<HandoffConnection>>,
+    shared: Arc<Shared>,
+}
 
 impl Future for Expected {
     type Output = HandoffConnection;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<HandoffConnection> {
-        todo!()
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandoffConnection> {
+        let Some(receiver) = &mut self.receiver else { return Poll::Pending };
+        match Pin::new(receiver).poll(cx) {
+            Poll::Ready(Ok(connection)) => Poll::Ready(connection),
+            Poll::Ready(Err(_)) => {
+                self.receiver = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.receiver = None;
+        let mut expected = self.shared.expected();
+        if expected.get(&self.token).is_some_and(oneshot::Sender::is_closed) {
+            expected.remove(&self.token);
+        }
     }
 }
 
 /// A worker that has come and proved that it is one.
-pub struct HandoffConnection {}
+pub struct HandoffConnection {
+    pub(crate) wire: Wire,
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+}
+
+/// Which way it came.
+pub(crate) enum Wire {
+    /// From this host, by the abstract socket: descriptors can go along.
+    Unix(UnixStream),
+    /// By the link listener.
+    Tcp(TcpStream),
+}
+
+impl Wire {
+    pub(crate) fn is_descriptor(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+}
+
+enum Door {
+    Unix(UnixListener),
+    Link(TcpListener),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<Wire> {
+        match self {
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Wire::Unix(stream)),
+            Self::Link(listener) => listener.accept().await.map(|(stream, _)| Wire::Tcp(stream)),
+        }
+    }
+}
+
+/// One door's accept loop. It awaits nobody: who comes is greeted in a task of its own.
+async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MAX_GREETINGS));
+    loop {
+        let wire = tokio::select! {
+            () = closed.cancelled() => return,
+            wire = door.accept() => wire,
+        };
+        match wire {
+            Ok(wire) => {
+                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                    debug!("desk: too many who have not proved themselves, one is sent away");
+                    continue;
+                };
+                let (shared, closed) = (Arc::clone(&shared), closed.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = closed.cancelled() => {}
+                        () = greet(wire, &shared) => {}
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+                if full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+                    warn!(%error, "desk: nothing left to accept workers with; raise RLIMIT_NOFILE");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Why somebody at the desk is sent away.
+#[derive(Debug, thiserror::Error)]
+enum Unwelcome {
+    #[error("it runs as user {0}, not as this one")]
+    User(u32),
+    #[error(transparent)]
+    Preface(#[from] PrefaceError),
+    #[error("nobody expects its token any more")]
+    Token,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it did not prove itself in {} s", PREFACE_TIME.as_secs())]
+    Slow,
+}
+
+async fn greet(wire: Wire, shared: &Shared) {
+    let greeted = match tokio::time::timeout(PREFACE_TIME, listen(wire, shared)).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(Unwelcome::Slow),
+    };
+    match greeted {
+        Ok(()) => {}
+        // Somebody's mistake, which he should see.
+        Err(why @ Unwelcome::Preface(PrefaceError::Version { .. } | PrefaceError::Proof)) => {
+            warn!(%why, "desk: a worker is sent away");
+        }
+        Err(why) => debug!(%why, "desk: a connection is sent away"),
+    }
+}
+
+async fn listen(mut wire: Wire, shared: &Shared) -> Result<(), Unwelcome> {
+    let (token, reader, writer) = match &mut wire {
+        Wire::Unix(stream) => {
+            let uid = sys::peer(&*stream)?.uid;
+            if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+                return Err(Unwelcome::User(uid));
+            }
+            preface(stream, &shared.secret).await?
+        }
+        Wire::Tcp(stream) => {
+            stream.set_nodelay(true)?;
+            preface(stream, &shared.secret).await?
+        }
+    };
+    let sender = shared.expected().remove(&token).ok_or(Unwelcome::Token)?;
+    sender.send(HandoffConnection { wire, reader, writer }).map_err(|_| Unwelcome::Token)
+}
+
+async fn preface<S>(stream: &mut S, secret: &Secret) -> Result<(Token, Reader, Writer), Unwelcome>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut side = ActivatorSide::new(secret, random::bytes::<NONCE_BYTES>());
+    let mut input = [0; 256];
+    loop {
+        let read = stream.read(&mut input).await?;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let progress = side.handle(&input[..read]);
+        if !progress.output.is_empty() {
+            stream.write_all(&progress.output).await?;
+        }
+        match progress.step {
+            Step::More => {}
+            Step::Failed(error) => return Err(error.into()),
+            Step::Done(keys) => {
+                let token = Token(side.token().ok_or(Unwelcome::Token)?);
+                let (mut reader, writer) = keys.activator_end();
+                reader.buffer().extend_from_slice(&input[progress.used..read]);
+                return Ok((token, reader, writer));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

@@ -1,8 +1,63 @@
 //! Room 6. In: a held publisher and an offer that a worker was sent. Out: the worker's connection, which gets the publisher by
-//! descriptor or by `link`. Next: the worker's `receive`.
+//! descriptor ([`keeper`]) or by `link`; in the end an [`Outcome`]. Next: the worker's `receive`.
 //!
-//! Workers listen on nothing: they dial our desk with the offer's token.
+//! Workers listen on nothing: they dial our [`desk`] with the offer's token.
 
 mod desk;
+pub(crate) mod keeper;
+pub(crate) mod limits;
+pub(crate) mod progress;
 
+use std::time::Instant;
+
+use liveedgecast_common::handoff::{Close, Decline};
+
+pub(crate) use desk::Wire;
 pub use desk::{Desk, Expected, HandoffConnection, Token};
+
+/// How a handoff ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The worker gave it back.
+    Returned {
+        /// Why.
+        why: Decline,
+        /// Whether only a worker can go on, because one has read from it.
+        touched: bool,
+        /// Whether the publisher was told to start.
+        started: bool,
+    },
+    /// The stream is live elsewhere.
+    Duplicate,
+    /// The connection to the worker ended, and nobody but us has the publisher now.
+    Lost {
+        /// Whether the worker had accepted it.
+        accepted: bool,
+        /// Whether only a worker can go on, because one has read from it.
+        touched: bool,
+        /// Whether the publisher was told to start.
+        started: bool,
+    },
+    /// The connection to the worker ended, and the worker may have the socket still.
+    NotReleased,
+    /// The publisher's stay is over.
+    Done(Close),
+    /// The publisher is gone and the worker knows.
+    PublisherGone,
+}
+
+impl Outcome {
+    /// Nothing came of it, and nothing was done.
+    pub(crate) fn untouched() -> Self {
+        Self::Lost { accepted: false, touched: false, started: false }
+    }
+}
+
+/// The end of a wait; without one, never.
+#[expect(clippy::disallowed_methods, reason = "shell: the timer of every wait in these rooms")]
+pub(crate) async fn later(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}

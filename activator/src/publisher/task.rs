@@ -1,11 +1,31 @@
-//! A publisher's task: from its first byte until nothing of it is ours any more.
+//! A publisher's task: from its first byte until nothing of it is ours any more. Owns the socket, the session, the place in the lobby.
+#![expect(clippy::disallowed_methods, reason = "shell: clock and timer of one publisher")]
 
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::accept::Accepted;
-use crate::admission::Admission;
+use liveedgecast_common::handoff::{Assignment, Close, Destination, Policy, Snapshot, Transport};
+use liveedgecast_common::key::StreamId;
+use liveedgecast_common::random;
+use liveedgecast_common::sys::RingMemory;
+use tokio::net::TcpStream;
+use tracing::{Instrument, debug, debug_span, warn};
+
+use super::limits::READ_BYTES;
+use super::machine::{Closing, Input, Output, Publisher, Why};
+use super::socket::{Happened, Socket};
+use crate::accept::{Accepted, Permit};
+use crate::admission::{Admission, Admitted};
 use crate::config::Settings;
-use crate::handoff::Desk;
+use crate::handoff::keeper::{self, Duplicates};
+use crate::handoff::{Desk, Expected, HandoffConnection, Outcome, Token, later};
+use crate::link::{self, Carried};
+use crate::lobby::{Entry, Lobby, Place, PlaceEvent};
+use crate::metrics;
 
 /// What every publisher's task uses.
 pub struct Context {
@@ -13,14 +33,395 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Who may publish.
     pub admission: Arc<Admission>,
+    /// Where the admitted ones wait.
+    pub lobby: Lobby,
     /// Where workers fetch what they were offered.
     pub desk: Desk,
     /// This activator's name, for workers' logs.
     pub name: String,
+    /// What is counted.
+    pub metrics: metrics::Publisher,
 }
 
 /// Serves one connection to its end.
 pub async fn run(accepted: Accepted, context: Arc<Context>) {
-    let _ = (accepted, context);
-    todo!()
+    let Accepted { socket, client, permit } = accepted;
+    let stream_id = StreamId::from_bytes(random::bytes());
+    let span = debug_span!("publisher", %stream_id, %client);
+    let _counted = Counted::new(&context.metrics);
+    let stay = Stay {
+        machine: Publisher::new(Instant::now()),
+        socket: Some(Socket::new(socket)),
+        stream_id,
+        client,
+        permit,
+        held: None,
+        offer: None,
+        resume: None,
+        context: Arc::clone(&context),
+    };
+    // Boxed: it moves through the spawning once, and is what ten thousand held publishers cost.
+    Box::pin(stay.serve()).instrument(span).await;
 }
+
+/// One connection in the gauge.
+struct Counted(prometheus::IntGauge);
+
+impl Counted {
+    fn new(metrics: &metrics::Publisher) -> Self {
+        metrics.connections.inc();
+        Self(metrics.connections.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What an admitted publisher has.
+struct Held {
+    admitted: Box<Admitted>,
+    deadline: Instant,
+    place: Place,
+}
+
+/// What the lobby offered last.
+struct Offer {
+    epoch: u64,
+    token: Token,
+    descriptor: bool,
+    expected: Option<Expected>,
+}
+
+/// What a worker left behind, for the next one.
+enum Resume {
+    /// By descriptor: the ring with its state page, and where the first worker began.
+    Descriptor(OwnedFd, Box<Snapshot>),
+    /// By link: the last checkpoint and the bytes since.
+    Link(Box<Carried>),
+}
+
+struct Stay {
+    machine: Publisher,
+    /// None while a worker has it by descriptor.
+    socket: Option<Socket>,
+    stream_id: StreamId,
+    client: SocketAddr,
+    permit: Permit,
+    held: Option<Held>,
+    offer: Option<Offer>,
+    resume: Option<Resume>,
+    context: Arc<Context>,
+}
+
+enum Next {
+    Happened(io::Result<Happened>),
+    Place(PlaceEvent),
+    Came(HandoffConnection),
+    Timeout,
+}
+
+impl Stay {
+    async fn serve(mut self) {
+        let (how, why) = loop {
+            if let Some(end) = self.act() {
+                break end;
+            }
+            match self.next().await {
+                Next::Happened(Ok(Happened::Bytes)) => self.read(),
+                Next::Happened(Ok(Happened::Nothing)) => {}
+                Next::Happened(Ok(Happened::End) | Err(_)) => self.machine.handle(Instant::now(), Input::Ended),
+                Next::Place(event) => self.lobby_says(event),
+                Next::Came(connection) => {
+                    self.machine.handle(Instant::now(), Input::Came);
+                    let outcome = self.hand_over(connection).await;
+                    debug!(?outcome, "publisher: the handoff is over");
+                    self.machine.handle(Instant::now(), Input::Over(outcome));
+                }
+                Next::Timeout => self.machine.handle_timeout(Instant::now()),
+            }
+        };
+        self.close(how, why).await;
+    }
+
+    /// Does what the machine wants, until it wants nothing more; then, in the end, how to close.
+    fn act(&mut self) -> Option<(Closing, Why)> {
+        if self.socket.as_mut().is_some_and(|socket| socket.flush().is_err()) {
+            self.machine.handle(Instant::now(), Input::Ended);
+        }
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Write(bytes) => {
+                    if self.socket.as_mut().is_some_and(|socket| socket.write(&bytes).is_err()) {
+                        self.machine.handle(Instant::now(), Input::Ended);
+                    }
+                }
+                Output::Judge => self.judge(),
+                Output::Enter(admitted) => self.enter(admitted),
+                Output::Heard => {
+                    if let Some(held) = &mut self.held {
+                        held.place.heard();
+                    }
+                }
+                Output::Expect => {
+                    if let Some(offer) = &mut self.offer {
+                        offer.expected = Some(self.context.desk.expect(offer.token));
+                    }
+                }
+                Output::Forget => {
+                    if let Some(offer) = &mut self.offer {
+                        offer.expected = None;
+                    }
+                }
+                Output::Back(epoch, why) => {
+                    if let Some(held) = &mut self.held {
+                        held.place.back(epoch, why);
+                    }
+                }
+                Output::Close(how, why) => return Some((how, why)),
+            }
+        }
+        None
+    }
+
+    async fn next(&mut self) -> Next {
+        let (watch, timeout) = (self.machine.watch(), self.machine.poll_timeout());
+        tokio::select! {
+            happened = async {
+                match &self.socket {
+                    Some(socket) => socket.watch(watch).await,
+                    None => pending().await,
+                }
+            } => Next::Happened(happened),
+            event = async {
+                match &mut self.held {
+                    Some(held) => held.place.event().await,
+                    None => pending().await,
+                }
+            } => Next::Place(event),
+            connection = async {
+                match self.offer.as_mut().and_then(|offer| offer.expected.as_mut()) {
+                    Some(expected) => expected.await,
+                    None => pending().await,
+                }
+            } => Next::Came(connection),
+            () = later(timeout) => Next::Timeout,
+        }
+    }
+
+    fn read(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        let now = Instant::now();
+        match socket.read(&mut [0; READ_BYTES]) {
+            Ok(Some([])) | Err(_) => self.machine.handle(now, Input::Ended),
+            Ok(Some(bytes)) => self.machine.handle_bytes(now, bytes),
+            Ok(None) => {}
+        }
+    }
+
+    fn judge(&mut self) {
+        let now = Instant::now();
+        let verdict = match self.machine.asks() {
+            Some((app, key)) => self.context.admission.judge(now, self.client.ip(), app, key),
+            None => return,
+        };
+        self.machine.handle(now, Input::Verdict(verdict));
+    }
+
+    fn enter(&mut self, admitted: Box<Admitted>) {
+        self.permit.admitted();
+        self.context.metrics.admitted.inc();
+        debug!(app = %admitted.app, "publisher: held");
+        let deadline = Instant::now() + self.context.settings.hold;
+        let place = self.context.lobby.enter(Entry {
+            stream_id: self.stream_id.clone(),
+            identities: admitted.identities.clone(),
+            app: admitted.app.clone(),
+            client: self.client,
+            deadline,
+        });
+        self.held = Some(Held { admitted, deadline, place });
+    }
+
+    fn lobby_says(&mut self, event: PlaceEvent) {
+        let input = match event {
+            PlaceEvent::Offered { epoch, token, worker, descriptor, .. } => {
+                let fits = match &self.resume {
+                    None => true,
+                    Some(Resume::Descriptor(..)) => descriptor,
+                    Some(Resume::Link(_)) => !descriptor,
+                };
+                debug!(worker, epoch, descriptor, fits, "publisher: a worker is coming");
+                self.offer = Some(Offer { epoch, token, descriptor, expected: None });
+                Input::Offered { epoch, fits }
+            }
+            PlaceEvent::Withdrawn { epoch } => Input::Withdrawn { epoch },
+            PlaceEvent::Refused(reason) => Input::Refused(reason),
+            PlaceEvent::Kicked(reason) => {
+                debug!(reason, "publisher: kicked");
+                Input::Kicked
+            }
+        };
+        self.machine.handle(Instant::now(), input);
+    }
+
+    /// Gives the publisher to the worker that has come and waits for the end of that.
+    async fn hand_over(&mut self, connection: HandoffConnection) -> Outcome {
+        let (Some(held), Some(offer), Some(socket)) = (&mut self.held, self.offer.take(), self.socket.take()) else {
+            return Outcome::untouched();
+        };
+        let begin = Begin {
+            stream_id: &self.stream_id,
+            client: self.client,
+            epoch: offer.epoch,
+            admitted: &held.admitted,
+            deadline: held.deadline,
+            context: &self.context,
+        };
+        // What we still have to say must not come after what the worker says.
+        let possible = socket.is_flushed() && connection.wire.is_descriptor() == offer.descriptor;
+        let (Some(snapshot), true) = (self.machine.snapshot(), possible) else {
+            self.socket = Some(socket);
+            return Outcome::untouched();
+        };
+        let resume = self.resume.take();
+        let (outcome, socket, resume) = if offer.descriptor {
+            Box::pin(by_descriptor(connection, begin, snapshot, socket, resume, &mut held.place)).await
+        } else {
+            Box::pin(by_link(connection, begin, snapshot, socket, resume, &mut held.place)).await
+        };
+        self.socket = socket;
+        self.resume = resume;
+        outcome
+    }
+
+    async fn close(mut self, how: Closing, why: Why) {
+        // The lobby and the desk have nothing to wait for; the peer may take its time.
+        self.held = None;
+        self.offer = None;
+        self.resume = None;
+        debug!(why = why.as_str(), ?how, "publisher: closed");
+        let metrics = &self.context.metrics;
+        match why {
+            Why::Refused(_) | Why::Lobby(_) => metrics.refused.with_label_values(&[why.as_str()]).inc(),
+            Why::Protocol | Why::Slow | Why::Stranded => metrics.errors.with_label_values(&[why.as_str()]).inc(),
+            Why::Left | Why::LeftHeld | Why::Kicked | Why::Done => {}
+        }
+        let Some(socket) = self.socket.take() else { return };
+        match how {
+            Closing::Graceful => socket.close_gracefully().await,
+            Closing::Abort => socket.abort(),
+            Closing::Gone => {}
+        }
+    }
+}
+
+/// What an assignment is made of.
+struct Begin<'a> {
+    stream_id: &'a StreamId,
+    client: SocketAddr,
+    epoch: u64,
+    admitted: &'a Admitted,
+    deadline: Instant,
+    context: &'a Context,
+}
+
+impl Begin<'_> {
+    fn assignment(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> Assignment {
+        let settings = &self.context.settings;
+        let destinations = self.admitted.destinations.iter();
+        Assignment {
+            stream_id: self.stream_id.clone(),
+            epoch: self.epoch,
+            activator: self.context.name.clone(),
+            client: self.client,
+            app: self.admitted.app.clone(),
+            key: self.admitted.key.clone(),
+            identities: self.admitted.identities.clone(),
+            // Only a routes file can require one.
+            destinations: destinations.map(|url| Destination { url: url.clone(), required: false }).collect(),
+            policy: Policy {
+                hold_left: self.deadline.saturating_duration_since(Instant::now()),
+                grace: settings.grace,
+                replay_time: settings.replay.time,
+                replay_bytes: settings.replay.bytes,
+                lag_time: settings.upstream_lag,
+                lag_bytes: settings.replay.bytes,
+            },
+            transport,
+            resumed,
+            snapshot,
+        }
+    }
+}
+
+type After = (Outcome, Option<Socket>, Option<Resume>);
+
+async fn by_descriptor(
+    connection: HandoffConnection,
+    begin: Begin<'_>,
+    snapshot: Snapshot,
+    socket: Socket,
+    resume: Option<Resume>,
+    place: &mut Place,
+) -> After {
+    let (memory, snapshot, resumed) = match resume {
+        Some(Resume::Descriptor(memory, snapshot)) => (Ok(memory), snapshot, true),
+        _ => (ring(begin.context), Box::new(snapshot), false),
+    };
+    let memory = match memory {
+        Ok(memory) => memory,
+        Err(error) => {
+            warn!(%error, "publisher: no memory for a stream's ring");
+            return (Outcome::untouched(), Some(socket), None);
+        }
+    };
+    // Out of epoll: from here on this process is told nothing about it.
+    let Ok(socket) = socket.stream.into_std() else { return (Outcome::PublisherGone, None, None) };
+    let duplicates = Duplicates { socket, memory };
+    let assignment = begin.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
+    let outcome = keeper::keep(connection, assignment, &duplicates, place).await;
+    let Duplicates { socket, memory } = duplicates;
+    let socket = TcpStream::from_std(socket).ok().map(Socket::new);
+    match outcome {
+        // The worker has said its last words and closed; ours is a duplicate.
+        Outcome::Done(Close::Graceful) => (Outcome::PublisherGone, None, None),
+        Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
+            (outcome, socket, Some(Resume::Descriptor(memory, snapshot)))
+        }
+        _ => (outcome, socket, None),
+    }
+}
+
+async fn by_link(
+    connection: HandoffConnection,
+    begin: Begin<'_>,
+    snapshot: Snapshot,
+    mut socket: Socket,
+    resume: Option<Resume>,
+    place: &mut Place,
+) -> After {
+    let (mut carried, resumed) = match resume {
+        Some(Resume::Link(carried)) => (carried, true),
+        _ => (Box::new(Carried::new(snapshot)), false),
+    };
+    let assignment = begin.assignment(Transport::Link, resumed, carried.checkpoint.clone());
+    let outcome = link::carry(connection, assignment, &mut socket.stream, &mut carried, place).await;
+    match outcome {
+        Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
+            (outcome, Some(socket), Some(Resume::Link(carried)))
+        }
+        _ => (outcome, Some(socket), None),
+    }
+}
+
+/// A stream's memory, as large as the replay window.
+fn ring(context: &Context) -> io::Result<OwnedFd> {
+    RingMemory::create(usize::try_from(context.settings.replay.bytes).map_err(io::Error::other)?)
+}
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

@@ -1,0 +1,241 @@
+//! A publisher that went to a worker by descriptor. In: the worker's connection, the assignment, our duplicates of socket and memory. Out:
+//! an [`Outcome`], when the worker is through with it or dead. Meanwhile nothing but the worker's connection is in epoll, and that
+//! is silent: a live stream costs this process no CPU.
+//!
+//! Two readers of one connection would tear it apart without a trace. So a worker whose connection ended is not believed dead: its
+//! process has ended, or it lives and holds the socket no longer (`/proc` shows which sockets a process has), or it is killed; and where
+//! none of that can be known there is no takeover.
+//!
+//! What surprised us: the connection of a dying process closes before the process has ended, and a worker whose one task has died lives on
+//! with all the others' streams: killing it at the first sign would take them all.
+#![expect(clippy::disallowed_methods, reason = "shell: clock and timers of one handoff")]
+
+use std::fs;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use liveedgecast_common::handoff::frame::{Reader, Writer};
+use liveedgecast_common::handoff::{Assignment, Frame};
+use liveedgecast_common::sys::{self, ProcessHandle};
+use tokio::net::UnixStream;
+use tracing::{debug, warn};
+
+use super::desk::{HandoffConnection, Wire};
+use super::limits::{DEATH_TIME, RELEASE_LOOK, RELEASE_TIME};
+use super::progress::{End, Heard, Progress, Stage};
+use super::{Outcome, later};
+use crate::lobby::{Place, PlaceEvent};
+
+/// Our duplicates of what the worker gets.
+#[derive(Debug)]
+pub(crate) struct Duplicates {
+    /// The publisher's socket.
+    pub(crate) socket: TcpStream,
+    /// The stream's ring and state page.
+    pub(crate) memory: OwnedFd,
+}
+
+/// Who has the stream.
+struct Worker {
+    stream: UnixStream,
+    process: Option<ProcessHandle>,
+    pid: u32,
+}
+
+/// Hands over and waits for the end.
+pub(crate) async fn keep(
+    connection: HandoffConnection,
+    assignment: Assignment,
+    duplicates: &Duplicates,
+    place: &mut Place,
+) -> Outcome {
+    let HandoffConnection { wire, mut reader, mut writer } = connection;
+    let Wire::Unix(stream) = wire else {
+        return Outcome::untouched();
+    };
+    let before = position(duplicates);
+    let pid = sys::peer(&stream).map_or(0, |peer| peer.pid);
+    let worker = Worker { process: ProcessHandle::of_peer(&stream).ok(), stream, pid };
+    let epoch = assignment.epoch;
+    let mut progress = Progress::new(Instant::now());
+    let end = match hand_over(&worker, &mut writer, assignment, duplicates, &progress).await {
+        Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, place, epoch, &mut progress).await,
+        Err(error) => {
+            debug!(%error, "handoff: the worker was gone before it had the stream");
+            End::Lost("was gone before it had the stream")
+        }
+    };
+    let stage = progress.stage();
+    let (accepted, started) = (stage >= Stage::Accepted, stage >= Stage::Started);
+    match end {
+        End::Duplicate => Outcome::Duplicate,
+        End::Done(how, reason) => {
+            debug!(reason, "handoff: the stream is done");
+            Outcome::Done(how)
+        }
+        End::Returned(why) if released(&worker, duplicates).await => {
+            // It may have read before it thought better of it; the kernel knows.
+            Outcome::Returned { why, touched: accepted || position(duplicates) != before, started }
+        }
+        End::Lost(how) => {
+            warn!(pid = worker.pid, accepted, "handoff: the worker {how}");
+            if released(&worker, duplicates).await {
+                Outcome::Lost { accepted, touched: accepted || position(duplicates) != before, started }
+            } else {
+                Outcome::NotReleased
+            }
+        }
+        End::Returned(_) => Outcome::NotReleased,
+    }
+}
+
+fn position(duplicates: &Duplicates) -> Option<u64> {
+    sys::bytes_received(&duplicates.socket).ok()
+}
+
+async fn hand_over(
+    worker: &Worker,
+    writer: &mut Writer,
+    assignment: Assignment,
+    duplicates: &Duplicates,
+    progress: &Progress,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes, &Frame::Assign(Box::new(assignment))).map_err(io::Error::other)?;
+    let fds = [duplicates.socket.as_fd(), duplicates.memory.as_fd()];
+    tokio::select! {
+        sent = sys::send_with_fds(&worker.stream, &bytes, &fds) => sent,
+        () = later(progress.poll_timeout()) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Until the handoff is over.
+async fn watch(
+    worker: &Worker,
+    reader: &mut Reader,
+    writer: &mut Writer,
+    duplicates: &Duplicates,
+    place: &mut Place,
+    epoch: u64,
+    progress: &mut Progress,
+) -> End {
+    loop {
+        // Whole frames first: those of the preface's last read are here already.
+        loop {
+            let heard = match reader.next() {
+                Ok(Some(Frame::Reply(_) | Frame::Checkpoint(_))) => return End::Lost("speaks as if by link"),
+                Ok(Some(frame)) => progress.handle(&frame),
+                Ok(None) => break,
+                Err(error) => {
+                    warn!(%error, "handoff: the worker cannot be understood");
+                    return End::Lost("cannot be understood");
+                }
+            };
+            match heard {
+                Heard::Nothing => {}
+                Heard::Taken => place.taken(epoch),
+                Heard::Started => place.started(),
+                Heard::Over(end) => return end,
+            }
+        }
+        tokio::select! {
+            read = read(&worker.stream, reader) => match read {
+                Ok(0) => return End::Lost("closed its connection"),
+                Ok(_) => {}
+                Err(_) => return End::Lost("broke its connection"),
+            },
+            event = place.event() => if let PlaceEvent::Kicked(reason) = event {
+                kick(worker, writer, reason).await;
+                progress.kicked(Instant::now());
+            },
+            () = later(progress.poll_timeout()) => {
+                if let Heard::Over(end) = progress.handle_timeout(Instant::now()) {
+                    if progress.stage() >= Stage::Accepted {
+                        // It was told to end the stream: the publisher's end will tell it again.
+                        let _ = duplicates.socket.shutdown(Shutdown::Both);
+                        return End::Done(liveedgecast_common::handoff::Close::Abort, "kicked".to_owned());
+                    }
+                    return end;
+                }
+            }
+        }
+    }
+}
+
+/// Reads once. Cancel safe.
+async fn read(stream: &UnixStream, reader: &mut Reader) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(reader.buffer()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+}
+
+async fn kick(worker: &Worker, writer: &mut Writer, reason: String) {
+    let mut bytes = Vec::new();
+    if writer.write(&mut bytes, &Frame::Kick(reason)).is_ok() {
+        // Some bytes in an empty buffer: if they do not fit, the worker hangs and its time runs.
+        let _ = worker.stream.try_write(&bytes);
+    }
+}
+
+/// Makes sure that nobody but us has the socket.
+async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
+    let Some(process) = &worker.process else {
+        warn!("handoff: the worker's process is not known, its stream cannot be taken over");
+        return false;
+    };
+    let Some(socket) = inode(duplicates) else { return false };
+    let until = Instant::now() + RELEASE_TIME;
+    loop {
+        if process.has_ended().unwrap_or(false) {
+            return true;
+        }
+        match holds(worker.pid, socket) {
+            // Looked at what is still the same process: its number cannot have gone to another one.
+            Ok(false) if !process.has_ended().unwrap_or(true) => return true,
+            Ok(_) | Err(_) => {}
+        }
+        let now = Instant::now();
+        if now >= until {
+            break;
+        }
+        tokio::select! {
+            _ = process.ended() => {}
+            () = later(Some(until.min(now + RELEASE_LOOK))) => {}
+        }
+    }
+    warn!(pid = worker.pid, "handoff: the worker does not let go of a stream and is killed");
+    if let Err(error) = process.kill() {
+        warn!(pid = worker.pid, %error, "handoff: the worker cannot be killed, its stream cannot be taken over");
+        return false;
+    }
+    tokio::select! {
+        _ = process.ended() => true,
+        () = later(Some(Instant::now() + DEATH_TIME)) => false,
+    }
+}
+
+fn inode(duplicates: &Duplicates) -> Option<u64> {
+    rustix::fs::fstat(&duplicates.socket).ok().map(|stat| stat.st_ino)
+}
+
+/// Whether a process has the socket.
+fn holds(pid: u32, socket: u64) -> io::Result<bool> {
+    let wanted = format!("socket:[{socket}]");
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // A descriptor that was closed meanwhile is not the one.
+        if fs::read_link(entry?.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

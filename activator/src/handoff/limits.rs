@@ -1,0 +1,28 @@
+//! Every bound on a worker that comes for a stream, or has one: a name, a value, a reason.
+
+use std::time::Duration;
+
+/// From a connection at the desk to its proof. A worker has its bytes ready; a stranger waits no longer than this.
+pub(super) const PREFACE_TIME: Duration = Duration::from_secs(5);
+
+/// Connections at each door of the desk that have not proved themselves: every stream of a large fleet at once, at some 2 KiB each.
+pub(super) const MAX_GREETINGS: usize = 512;
+
+/// Pause when no descriptor is left to accept with: the connection stays in the backlog and would be reported again at once.
+pub(super) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// From the assignment to `Accepted`. The worker only looks whether it has room; longer than this and it hangs.
+pub(crate) const ACCEPT_TIME: Duration = Duration::from_secs(5);
+
+/// From a kick to the end of the stream: the worker says goodbye to its upstreams.
+pub(crate) const KICK_TIME: Duration = Duration::from_secs(5);
+
+/// From the end of a connection to the end of its process, when the process dies: its threads and memory go first.
+pub(super) const DEATH_TIME: Duration = Duration::from_secs(2);
+
+/// How long a living worker may keep a socket that it has given back or whose connection it has closed. Both go in one drop, but a
+/// worker that goes down has fifty of them to drop, and killing it is the answer to what comes after this.
+pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1);
+
+/// Between two looks whether it has.
+pub(super) const RELEASE_LOOK: Duration = Duration::from_millis(10);

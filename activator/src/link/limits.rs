@@ -1,0 +1,32 @@
+//! Every bound on a stream by link: a name, a value, a reason.
+
+use std::time::Duration;
+
+/// Bytes kept since the last checkpoint: a GOP of 10 s at 3 Mbps, or of 2 s at 16 Mbps. Reached, nothing more is read from the publisher,
+/// and the worker has [`DEAD_AFTER`] to say a checkpoint.
+pub(crate) const MAX_KEPT: usize = 4 << 20;
+
+/// Without a sign of the worker for this long, or at the bound for this long, it is dead.
+pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
+
+/// Signs of ours, at least, and looks at the worker's: a worker that hears nothing for 2 s has lost us.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
+
+/// Bytes for the publisher that its socket has not taken. It is sent a hundred bytes now and then; one that takes nothing is gone.
+pub(crate) const MAX_REPLIES: usize = 64 << 10;
+
+/// From the publisher's end to the worker's `Done`: it puts the last bytes where they belong and says so.
+pub(crate) const END_TIME: Duration = Duration::from_secs(5);
+
+/// Room for reads of the publisher, made when the last one is used up; a read takes what is left of it. Doubled when a read has filled
+/// it, from this …
+pub(crate) const LEAST_BLOCK: usize = 8 << 10;
+
+/// … to this.
+pub(crate) const MOST_BLOCK: usize = 64 << 10;
+
+/// Least room for a read.
+pub(crate) const LEAST_READ: usize = 4 << 10;
+
+/// Pieces in one vectored write: what a frame of 64 KiB is made of, when the publisher sends MTU by MTU.
+pub(crate) const MAX_SLICES: usize = 48;

@@ -1,0 +1,360 @@
+//! The rules of a stream by link. In: the publisher's bytes and its end, the worker's frames. Out: bytes for both, and in the end an
+//! [`Outcome`]. The activator does not look into the media: it keeps what came since the last checkpoint, for the worker's successor.
+//!
+//! ```text
+//!             Accepted                the publisher ends              Done
+//!  Assigned ───────────▶ Carrying ──────────────────────▶ Ending ────────────▶ over
+//!     │                     │                                │
+//!     │ given back, silent  │ no sign of the worker for 2 s, │ 5 s, or the worker dies
+//!     ▼                     ▼ or 2 s at the bound            ▼
+//!   over                  over: for the next worker        over: the publisher is gone
+//! ```
+//!
+//! The publisher is read from `Accepted` on: what is given back before then must be where it was.
+//!
+//! What surprised us: a publisher that sends faster than real time, a file over a fast network, reaches the bound between two
+//! checkpoints of a healthy worker. So the bound stops the reading at once, but kills the worker only after 2 s at it.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+use liveedgecast_common::handoff::frame::{Writer, data_header};
+use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
+use liveedgecast_common::handoff::{Frame, PublisherEnd, Snapshot};
+
+use super::kept::Kept;
+use super::limits::{DEAD_AFTER, END_TIME, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
+use crate::handoff::Outcome;
+use crate::handoff::progress::{End, Heard, Progress, Stage};
+
+/// What outlives a worker: where its successor begins.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// The state at the first kept byte.
+    pub(crate) checkpoint: Snapshot,
+    /// The bytes since.
+    pub(crate) kept: Kept,
+}
+
+impl Carried {
+    /// Of a publisher that no worker had so far.
+    pub(crate) fn new(mut snapshot: Snapshot) -> Self {
+        let mut kept = Kept::new(snapshot.session.position());
+        kept.push(std::mem::take(&mut snapshot.unread).into());
+        Self { checkpoint: snapshot, kept }
+    }
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Tell the lobby that the worker has it.
+    Taken,
+    /// Tell the lobby that the publisher was told to start.
+    Started,
+    /// It is over. The last output.
+    Over(Outcome),
+}
+
+/// How the publisher's bytes ended, and whether the worker knows.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    how: PublisherEnd,
+    said: bool,
+    until: Instant,
+}
+
+/// One handoff by link.
+pub(crate) struct Link<'a> {
+    carried: &'a mut Carried,
+    writer: Writer,
+    progress: Progress,
+    /// Frames, and then perhaps the header of a data frame: on their way.
+    head: Vec<u8>,
+    head_sent: usize,
+    /// Bytes of the publisher that follow `head`.
+    body: usize,
+    /// Frames that go before the next data.
+    control: Vec<u8>,
+    replies: VecDeque<Bytes>,
+    replies_len: usize,
+    ending: Option<Ending>,
+    heard_at: Instant,
+    /// Since when the bound has been reached.
+    full_since: Option<Instant>,
+    /// Whether the worker got something since the last tick.
+    said: bool,
+    tick: Instant,
+    /// Why the worker was given up, for the log.
+    lost: Option<&'static str>,
+    over: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl<'a> Link<'a> {
+    /// Begins with the assignment, written already.
+    pub(crate) fn new(now: Instant, carried: &'a mut Carried, writer: Writer, assignment: Vec<u8>) -> Self {
+        carried.kept.rewind();
+        let full_since = (carried.kept.len() >= MAX_KEPT).then_some(now);
+        Self {
+            carried,
+            writer,
+            progress: Progress::new(now),
+            head: assignment,
+            head_sent: 0,
+            body: 0,
+            control: Vec::new(),
+            replies: VecDeque::new(),
+            replies_len: 0,
+            ending: None,
+            heard_at: now,
+            full_since,
+            said: true,
+            tick: now + TICK,
+            lost: None,
+            over: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Whether the publisher is to be read.
+    pub(crate) fn reads(&self) -> bool {
+        !self.over && self.ending.is_none() && self.is_accepted() && self.carried.kept.len() < MAX_KEPT
+    }
+
+    /// Whether the worker has the stream.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.progress.stage() >= Stage::Accepted
+    }
+
+    /// Why the worker was given up.
+    pub(crate) fn lost(&self) -> Option<&'static str> {
+        self.lost
+    }
+
+    /// Takes bytes of the publisher.
+    pub(crate) fn handle_publisher(&mut self, now: Instant, bytes: Bytes) {
+        self.carried.kept.push(bytes);
+        if self.carried.kept.len() >= MAX_KEPT {
+            self.full_since.get_or_insert(now);
+        }
+    }
+
+    /// The publisher will send no more.
+    pub(crate) fn handle_publisher_end(&mut self, now: Instant, how: PublisherEnd) {
+        if self.ending.is_some() || self.over {
+            return;
+        }
+        if self.is_accepted() {
+            self.ending = Some(Ending { how, said: false, until: now + END_TIME });
+        } else {
+            // The worker sees its connection end, and has begun nothing.
+            self.finish(Outcome::PublisherGone);
+        }
+    }
+
+    /// Takes a frame of the worker.
+    pub(crate) fn handle_frame(&mut self, now: Instant, frame: Frame) {
+        if self.over {
+            return;
+        }
+        self.heard_at = now;
+        let heard = self.progress.handle(&frame);
+        self.heard(now, heard);
+        match frame {
+            Frame::Reply(bytes) if !self.over => {
+                self.replies_len += bytes.len();
+                self.replies.push_back(bytes);
+                if self.replies_len > MAX_REPLIES {
+                    self.replies.clear();
+                    self.replies_len = 0;
+                    self.handle_publisher_end(now, PublisherEnd::Silent);
+                }
+            }
+            Frame::Checkpoint(snapshot) if !self.over => self.checkpoint(now, *snapshot),
+            _ => {}
+        }
+    }
+
+    /// The connection to the worker ended, or cannot be understood.
+    pub(crate) fn handle_lost(&mut self, now: Instant, how: &'static str) {
+        if !self.over {
+            self.heard(now, Heard::Over(End::Lost(how)));
+        }
+    }
+
+    /// The stream is to end, for this reason.
+    pub(crate) fn kick(&mut self, now: Instant, reason: String) {
+        self.say(&Frame::Kick(reason));
+        self.progress.kicked(now);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let times = [Some(self.tick), self.progress.poll_timeout(), self.ending.map(|ending| ending.until)];
+        times.into_iter().flatten().min().filter(|_| !self.over)
+    }
+
+    /// The time has come.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.over {
+            return;
+        }
+        let heard = self.progress.handle_timeout(now);
+        if let Heard::Over(_) = heard {
+            if self.is_accepted() {
+                // It was told to end the stream: it is ended without it.
+                self.finish(Outcome::Done(liveedgecast_common::handoff::Close::Graceful));
+            } else {
+                self.heard(now, heard);
+            }
+            return;
+        }
+        if self.ending.is_some_and(|ending| ending.until <= now) {
+            self.finish(Outcome::PublisherGone);
+            return;
+        }
+        if self.tick > now {
+            return;
+        }
+        self.tick = now + TICK;
+        if !std::mem::take(&mut self.said) {
+            self.say(&Frame::Alive);
+        }
+        let silent = now >= self.heard_at + DEAD_AFTER;
+        let full = self.full_since.is_some_and(|since| now >= since + DEAD_AFTER);
+        // Before it accepts it has its own, longer time.
+        if self.is_accepted() && (silent || full) {
+            let how = if silent { "gave no sign for 2 s" } else { "made no checkpoint in 4 MiB" };
+            self.heard(now, Heard::Over(End::Lost(how)));
+        }
+    }
+
+    /// What is to be done next.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether there is something for the worker; makes it ready for [`Self::slices`].
+    pub(crate) fn transmit(&mut self) -> bool {
+        if self.head_sent == self.head.len() && self.body == 0 {
+            self.next_frames();
+        }
+        self.head_sent < self.head.len() || self.body > 0
+    }
+
+    /// What [`Self::transmit`] has made ready, or the first part of it.
+    pub(crate) fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut slices = Vec::with_capacity(4);
+        if self.head_sent < self.head.len() {
+            slices.push(IoSlice::new(&self.head[self.head_sent..]));
+        }
+        self.carried.kept.slices(self.body, MAX_SLICES, &mut slices);
+        slices
+    }
+
+    /// So much of it was written.
+    pub(crate) fn transmitted(&mut self, written: usize) {
+        let head = written.min(self.head.len() - self.head_sent);
+        self.head_sent += head;
+        self.body -= written - head;
+        self.carried.kept.gave(written - head);
+        self.said = true;
+    }
+
+    /// What is to be written to the publisher next.
+    pub(crate) fn reply(&self) -> Option<&[u8]> {
+        self.replies.front().map(AsRef::as_ref)
+    }
+
+    /// So much of it was written.
+    pub(crate) fn replied(&mut self, written: usize) {
+        self.replies_len -= written;
+        if let Some(first) = self.replies.front_mut() {
+            first.advance(written);
+            if first.is_empty() {
+                self.replies.pop_front();
+            }
+        }
+    }
+
+    /// What goes to the worker after what is on its way: what we say, then a data frame, or the end when all data was given.
+    fn next_frames(&mut self) {
+        self.head.clear();
+        self.head_sent = 0;
+        if self.head.capacity() > MAX_DATA_BYTES {
+            // The assignment was the longest.
+            self.head = Vec::new();
+        }
+        self.head.append(&mut self.control);
+        if !self.is_accepted() {
+            return;
+        }
+        let waiting = self.carried.kept.waiting().min(MAX_DATA_BYTES);
+        if waiting > 0 {
+            self.head.extend_from_slice(&data_header(waiting));
+            self.body = waiting;
+        } else if let Some(ending) = &mut self.ending
+            && !ending.said
+        {
+            ending.said = true;
+            let _ = self.writer.write(&mut self.head, &Frame::End(ending.how));
+        }
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        // Only an assignment or a snapshot can be too long.
+        let _ = self.writer.write(&mut self.control, frame);
+    }
+
+    fn checkpoint(&mut self, now: Instant, mut snapshot: Snapshot) {
+        if !self.carried.kept.forget_before(snapshot.session.position()) {
+            self.heard(now, Heard::Over(End::Lost("made a checkpoint of what it was not given")));
+            return;
+        }
+        snapshot.unread = Vec::new();
+        self.carried.checkpoint = snapshot;
+        if self.carried.kept.len() < MAX_KEPT {
+            self.full_since = None;
+        }
+    }
+
+    fn heard(&mut self, now: Instant, heard: Heard) {
+        let stage = self.progress.stage();
+        let (accepted, started) = (stage >= Stage::Accepted, stage >= Stage::Started);
+        let outcome = match heard {
+            Heard::Nothing => return,
+            Heard::Taken => {
+                // From here on its silence counts.
+                self.heard_at = now;
+                self.outputs.push_back(Output::Taken);
+                return;
+            }
+            Heard::Started => {
+                self.outputs.push_back(Output::Started);
+                return;
+            }
+            Heard::Over(End::Done(how, _)) => Outcome::Done(how),
+            Heard::Over(End::Duplicate) => Outcome::Duplicate,
+            // There is nothing to move when the publisher is gone.
+            Heard::Over(End::Returned(_) | End::Lost(_)) if self.ending.is_some() => Outcome::PublisherGone,
+            Heard::Over(End::Returned(why)) => Outcome::Returned { why, touched: accepted, started },
+            Heard::Over(End::Lost(how)) => {
+                self.lost = Some(how);
+                Outcome::Lost { accepted, touched: accepted, started }
+            }
+        };
+        self.finish(outcome);
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.over = true;
+        self.outputs.push_back(Output::Over(outcome));
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

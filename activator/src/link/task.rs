@@ -1,0 +1,162 @@
+//! Carries one stream to a worker and the worker's answers back. In: both sockets. Out: an [`Outcome`]. Bytes are written as they come,
+//! from where they were read to: one read, one vectored write.
+#![expect(clippy::disallowed_methods, reason = "shell: clock and timer of one link")]
+
+use std::io;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use liveedgecast_common::handoff::frame::Reader;
+use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tracing::warn;
+
+use super::limits::{LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
+use super::machine::{Carried, Link, Output};
+use crate::handoff::{HandoffConnection, Outcome, Wire, later};
+use crate::lobby::{Place, PlaceEvent};
+
+/// Hands over and carries until the end.
+pub(crate) async fn carry(
+    connection: HandoffConnection,
+    assignment: Assignment,
+    publisher: &mut TcpStream,
+    carried: &mut Carried,
+    place: &mut Place,
+) -> Outcome {
+    let HandoffConnection { wire, mut reader, mut writer } = connection;
+    let Wire::Tcp(mut worker) = wire else {
+        return Outcome::untouched();
+    };
+    let (epoch, stream_id) = (assignment.epoch, assignment.stream_id.clone());
+    let mut assigned = Vec::new();
+    if let Err(error) = writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))) {
+        warn!(%stream_id, %error, "link: a stream that cannot be put into a frame");
+        return Outcome::untouched();
+    }
+    let mut link = Link::new(Instant::now(), carried, writer, assigned);
+    let (mut from_worker, to_worker) = worker.split();
+    let (from_publisher, to_publisher) = publisher.split();
+    let mut from_publisher = Publisher { half: from_publisher, block: BytesMut::new(), room: LEAST_BLOCK };
+    loop {
+        frames(&mut link, &mut reader);
+        write_worker(&mut link, &to_worker);
+        write_publisher(&mut link, &to_publisher);
+        while let Some(output) = link.poll_output() {
+            match output {
+                Output::Taken => place.taken(epoch),
+                Output::Started => place.started(),
+                Output::Over(outcome) => {
+                    if let Some(how) = link.lost() {
+                        warn!(%stream_id, epoch, "link: the worker {how}");
+                    }
+                    return outcome;
+                }
+            }
+        }
+        let (transmits, replies, next) = (link.transmit(), link.reply().is_some(), link.poll_timeout());
+        let wants = Wants { bytes: link.reads(), end: !link.is_accepted() };
+        tokio::select! {
+            read = from_worker.read_buf(reader.buffer()) => match read {
+                Ok(0) => link.handle_lost(Instant::now(), "closed its connection"),
+                Ok(_) => {}
+                Err(_) => link.handle_lost(Instant::now(), "broke its connection"),
+            },
+            read = from_publisher.next(wants) => match read {
+                Ok(bytes) if !bytes.is_empty() => link.handle_publisher(Instant::now(), bytes.freeze()),
+                Ok(_) => link.handle_publisher_end(Instant::now(), PublisherEnd::Fin),
+                Err(error) => link.handle_publisher_end(Instant::now(), end_of(&error)),
+            },
+            // What is writable is written at the top.
+            _ = to_worker.writable(), if transmits => {}
+            _ = to_publisher.writable(), if replies => {}
+            event = place.event() => if let PlaceEvent::Kicked(reason) = event {
+                link.kick(Instant::now(), reason);
+            },
+            () = later(next) => link.handle_timeout(Instant::now()),
+        }
+    }
+}
+
+/// What is waited for on the publisher's socket.
+#[derive(Clone, Copy)]
+struct Wants {
+    bytes: bool,
+    end: bool,
+}
+
+struct Publisher<'a> {
+    half: ReadHalf<'a>,
+    block: BytesMut,
+    room: usize,
+}
+
+impl Publisher<'_> {
+    /// Its next bytes; none is its end. Cancel safe.
+    async fn next(&mut self, wants: Wants) -> io::Result<BytesMut> {
+        if !wants.bytes {
+            if !wants.end {
+                return std::future::pending().await;
+            }
+            // Ready with the end alone: see `publisher::task`.
+            self.half.ready(Interest::PRIORITY).await?;
+            return Ok(BytesMut::new());
+        }
+        if self.block.capacity() < LEAST_READ {
+            self.block = BytesMut::with_capacity(self.room);
+        }
+        let room = self.block.capacity();
+        let read = self.half.read_buf(&mut self.block).await?;
+        if read == room {
+            self.room = (self.room * 2).min(MOST_BLOCK);
+        }
+        Ok(self.block.split())
+    }
+}
+
+fn end_of(error: &io::Error) -> PublisherEnd {
+    // TCP keepalive gave up.
+    if error.kind() == io::ErrorKind::TimedOut { PublisherEnd::Silent } else { PublisherEnd::Reset }
+}
+
+fn frames(link: &mut Link<'_>, reader: &mut Reader) {
+    let now = Instant::now();
+    loop {
+        match reader.next() {
+            Ok(Some(frame)) => link.handle_frame(now, frame),
+            Ok(None) => return,
+            Err(error) => {
+                warn!(%error, "link: the worker cannot be understood");
+                link.handle_lost(now, "cannot be understood");
+                return;
+            }
+        }
+    }
+}
+
+fn write_worker(link: &mut Link<'_>, worker: &WriteHalf<'_>) {
+    while link.transmit() {
+        match worker.try_write_vectored(&link.slices()) {
+            Ok(written) => link.transmitted(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return link.handle_lost(Instant::now(), "broke its connection"),
+        }
+    }
+}
+
+fn write_publisher(link: &mut Link<'_>, publisher: &WriteHalf<'_>) {
+    while let Some(bytes) = link.reply() {
+        match publisher.try_write(bytes) {
+            Ok(written) => link.replied(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // Reading tells how it ended.
+            Err(_) => return link.handle_publisher_end(Instant::now(), PublisherEnd::Reset),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

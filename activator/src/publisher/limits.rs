@@ -1,0 +1,35 @@
+//! Every bound on a publisher that is not on a worker yet: a name, a value, a reason.
+
+use std::time::Duration;
+
+/// From the connection to the last byte of the handshake. Its 3 KiB are sent at once by every client; GStreamer gives up after 5 s.
+pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// From the connection to `publish`. Encoders need a few round trips; half a minute is also what librtmp waits for one answer.
+pub(crate) const PUBLISH_TIME: Duration = Duration::from_secs(30);
+
+/// Between two PingRequests to a held publisher. OBS and librtmp die after 30 s without a byte; unknown encoders may be stricter.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// From an offer to the worker's connection. A worker dials at once, over a LAN at worst; a SYN that got lost is repeated after 1 s.
+pub(crate) const OFFER_TIME: Duration = Duration::from_secs(3);
+
+/// Bytes of a held publisher that are kept unread, at most: a message that is media stops the reading before them.
+pub(crate) const MAX_UNREAD: usize = 16 << 10;
+
+/// Bytes for a publisher that its socket has not taken, at most. Our answers up to `Publish.Start` are below 4 KiB together: who does
+/// not read them sends on only to make us answer more.
+pub(crate) const MAX_UNSENT: usize = 16 << 10;
+
+/// Bytes that are read at once.
+pub(crate) const READ_BYTES: usize = 4 << 10;
+
+/// From our last byte to the end of the connection: so long a publisher may take to read a refusal (DESIGN 4.2).
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes that are read and thrown away in that time, at most: a publisher of 50 Mbps in full swing, and no free sink for a flood.
+pub(crate) const LINGER_BYTES: usize = 16 << 20;
+
+/// Offers in a row by a kind of handoff that a stream cannot be moved by, until its publisher is asked to come again: a stream that
+/// began on a link stays on links.
+pub(crate) const MAX_MISFITS: u32 = 3;

@@ -1,0 +1,618 @@
+//! The rules of a publisher until it is a worker's, and between two workers.
+//!
+//! In: its bytes and its end, the verdict on it, what the lobby says, what became of a handoff. Out: bytes for it, questions for the
+//! other rooms, and in the end how to close. Next room: `handoff`, with [`Publisher::snapshot`].
+//!
+//! ```text
+//!             3073 bytes            publish          admitted          offer             worker came            Done
+//!  Handshake ───────────▶ Connecting ──────▶ Judged ─────────▶ Held ─────────▶ Offered ─────────────▶ Handed ────────▶ Closing
+//!                                              │ guessed        ▲ ▲  withdrawn, no worker came  │       │ │ ▲
+//!                                              ▼                │ └─────────────────────────────┘       │ │ │ worker came
+//!                                           Penalty             └──── declined, lost: untouched ────────┘ │ │
+//!                                                                     Orphaned ⇄ Offered ◀────────────────┘ ┘
+//!                                                                          moving, lost: a worker has read from it
+//!  any ── its end, an error, a deadline, a refusal ──▶ Closing
+//! ```
+//!
+//! `Orphaned` is held, too, but a worker has read from the connection: only a worker can go on reading (the state is in the page or in
+//! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either.
+//!
+//! What surprised us: nginx-rtmp `push` and SRS `forward` send media without waiting for `Publish.Start`. At the first such message the
+//! session goes back to the state before it and the reading stops; the kernel keeps the rest. From then on the socket is always
+//! readable, and the publisher's end must be waited for as such ([`Watch::End`]).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::handoff::{Close, Decline, Snapshot};
+use liveedgecast_common::key::StreamKey;
+use liveedgecast_common::rtmp::Scanned;
+use liveedgecast_common::rtmp::handshake::Handshake;
+use liveedgecast_common::rtmp::server::{EndedBy, Event, Refusal, ServerSession};
+
+use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PING_EVERY, PUBLISH_TIME};
+use crate::admission::{self, Admitted, Verdict};
+use crate::handoff::Outcome;
+use crate::lobby;
+
+/// Where the publisher is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum State {
+    /// RTMP's handshake.
+    Handshake,
+    /// Commands up to `publish`.
+    Connecting,
+    /// `admission` is asked.
+    Judged,
+    /// Refused, and waiting for the answer because it guesses.
+    Penalty,
+    /// In the lobby.
+    Held,
+    /// In the lobby, after a worker has read from it.
+    Orphaned,
+    /// A worker was told to come.
+    Offered,
+    /// A worker has it.
+    Handed,
+    /// Told why or not, it is closed.
+    Closing,
+}
+
+impl State {
+    /// Every state, for metrics and the walk of the table.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Handshake,
+        Self::Connecting,
+        Self::Judged,
+        Self::Penalty,
+        Self::Held,
+        Self::Orphaned,
+        Self::Offered,
+        Self::Handed,
+        Self::Closing,
+    ];
+
+    /// The word in logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Connecting => "connecting",
+            Self::Judged => "judged",
+            Self::Penalty => "penalty",
+            Self::Held => "held",
+            Self::Orphaned => "orphaned",
+            Self::Offered => "offered",
+            Self::Handed => "handed",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// What the shell waits for on the publisher's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Bytes.
+    Bytes,
+    /// Its end; bytes stay where they are.
+    End,
+    /// A reset alone: what it sent before its end is for the next worker.
+    Reset,
+}
+
+/// How the connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// What was written arrives: shutdown, a last read, close.
+    Graceful,
+    /// A reset.
+    Abort,
+    /// It has ended already, or a worker has ended it.
+    Gone,
+}
+
+/// What the shell tells the machine.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The publisher closed its side, or its network did.
+    Ended,
+    /// What `admission` thinks of it.
+    Verdict(Verdict),
+    /// The lobby has a worker.
+    Offered {
+        /// The number of the claim.
+        epoch: u64,
+        /// Whether the worker can have the stream that way.
+        fits: bool,
+    },
+    /// The lobby takes its offer back.
+    Withdrawn {
+        /// Whose.
+        epoch: u64,
+    },
+    /// The lobby gives up.
+    Refused(lobby::Reason),
+    /// Somebody wants it gone.
+    Kicked,
+    /// The worker that was told to come has come.
+    Came,
+    /// The handoff is over.
+    Over(Outcome),
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Bytes for the publisher.
+    Write(Vec<u8>),
+    /// Ask `admission` about [`Publisher::asks`].
+    Judge,
+    /// Enter the lobby.
+    Enter(Box<Admitted>),
+    /// The publisher has answered something.
+    Heard,
+    /// Have the worker expected.
+    Expect,
+    /// Expect it no longer.
+    Forget,
+    /// Tell the lobby that the stream waits again.
+    Back(u64, lobby::Back),
+    /// Close the connection and leave. The last output.
+    Close(Closing, Why),
+}
+
+/// Why a publisher was closed, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It left before it published.
+    Left,
+    /// It left while it was held.
+    LeftHeld,
+    /// It broke RTMP or a limit of ours.
+    Protocol,
+    /// It was too slow.
+    Slow,
+    /// Not admitted.
+    Refused(admission::Reason),
+    /// The lobby gave up.
+    Lobby(lobby::Reason),
+    /// Somebody wanted it gone.
+    Kicked,
+    /// Its stay ended well.
+    Done,
+    /// No worker can take it over.
+    Stranded,
+}
+
+impl Why {
+    /// The word in logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::LeftHeld => "left_held",
+            Self::Protocol => "protocol",
+            Self::Slow => "slow",
+            Self::Refused(reason) => reason.as_str(),
+            Self::Lobby(lobby::Reason::Duplicate) => "duplicate",
+            Self::Lobby(lobby::Reason::HoldSpent) => "hold_spent",
+            Self::Lobby(lobby::Reason::FleetFull) => "fleet_full",
+            Self::Lobby(lobby::Reason::Draining) => "draining",
+            Self::Kicked => "kicked",
+            Self::Done => "done",
+            Self::Stranded => "stranded",
+        }
+    }
+}
+
+/// One publisher.
+pub(crate) struct Publisher {
+    state: State,
+    born: Instant,
+    handshake: Option<Box<Handshake>>,
+    session: Option<Box<ServerSession>>,
+    /// From [`Self::base`] on.
+    unread: Vec<u8>,
+    /// Position of the first unread byte.
+    base: u64,
+    /// Media has come while it was held.
+    media: bool,
+    /// A worker has read from it.
+    touched: bool,
+    /// It was told to start.
+    started: bool,
+    epoch: u64,
+    misfits: u32,
+    refusal: Option<admission::Reason>,
+    /// End of this state, for those that have one.
+    until: Option<Instant>,
+    ping_at: Option<Instant>,
+    outputs: VecDeque<Output>,
+}
+
+impl Publisher {
+    /// A connection without a byte so far.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            state: State::Handshake,
+            born: now,
+            handshake: Some(Box::new(Handshake::server())),
+            session: None,
+            unread: Vec::new(),
+            base: 0,
+            media: false,
+            touched: false,
+            started: false,
+            epoch: 0,
+            misfits: 0,
+            refusal: None,
+            until: Some(now + HANDSHAKE_TIME),
+            ping_at: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// What the shell waits for on its socket. Not asked while a worker has it.
+    pub(crate) fn watch(&self) -> Watch {
+        match self.state {
+            State::Handshake | State::Connecting => Watch::Bytes,
+            _ if self.touched => Watch::Reset,
+            State::Held | State::Offered if !self.media => Watch::Bytes,
+            _ => Watch::End,
+        }
+    }
+
+    /// What it wants to publish: app and key as they came.
+    pub(crate) fn asks(&self) -> Option<(&str, &StreamKey)> {
+        let session = self.session.as_deref()?;
+        Some((session.connect()?.app.as_str(), &session.publish()?.key))
+    }
+
+    /// Everything a worker needs to go on, as long as none has read from the connection.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        let session = self.session.as_deref()?;
+        Some(Snapshot { session: session.state(), stream: None, unread: self.unread.clone() })
+    }
+
+    /// Position of the first byte that was not read from the socket.
+    pub(crate) fn position(&self) -> u64 {
+        self.base + self.unread.len() as u64
+    }
+
+    /// Takes bytes of the publisher.
+    pub(crate) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        if self.watch() != Watch::Bytes {
+            debug_assert!(false, "bytes in state {}", self.state.as_str());
+            return;
+        }
+        self.unread.extend_from_slice(bytes);
+        if matches!(self.state, State::Held | State::Offered) {
+            self.outputs.push_back(Output::Heard);
+        }
+        self.read(now);
+        if self.state != State::Closing && self.unread.len() > MAX_UNREAD {
+            self.close(Closing::Abort, Why::Protocol);
+        }
+        if self.unread.is_empty() {
+            // What is held in ten thousands holds nothing that it does not need.
+            self.unread = Vec::new();
+        }
+    }
+
+    /// Takes one input.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
+        match (self.state, input) {
+            (State::Closing, _) => {}
+            (_, Input::Ended) => self.ended(),
+            (State::Judged, Input::Verdict(verdict)) => self.judged(now, verdict),
+            (State::Held | State::Orphaned | State::Offered, Input::Offered { epoch, fits }) => {
+                self.offered(now, epoch, fits);
+            }
+            (State::Offered, Input::Withdrawn { epoch }) if epoch == self.epoch => {
+                self.outputs.push_back(Output::Forget);
+                self.wait();
+            }
+            (State::Offered, Input::Came) => {
+                self.enter(State::Handed, None);
+                self.misfits = 0;
+                self.ping_at = None;
+            }
+            (State::Held | State::Orphaned | State::Offered, Input::Refused(reason)) => self.given_up(reason),
+            (State::Held | State::Orphaned | State::Offered, Input::Kicked) => {
+                self.refuse(Refusal::Denied, "closed by the operator", Why::Kicked);
+            }
+            (State::Handed, Input::Over(outcome)) => self.over(now, outcome),
+            // What the lobby says may cross what we told it: the worker's connection, or its end, is the better witness.
+            (_, Input::Offered { .. } | Input::Withdrawn { .. } | Input::Refused(_) | Input::Kicked) => {}
+            (state, Input::Verdict(_) | Input::Came | Input::Over(_)) => {
+                debug_assert!(false, "an answer nobody asked for in state {}", state.as_str());
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.until.into_iter().chain(self.ping_at).min()
+    }
+
+    /// The time has come.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| until <= now) {
+            match self.state {
+                State::Handshake | State::Connecting => self.close(Closing::Gone, Why::Slow),
+                State::Penalty => {
+                    let reason = self.refusal.unwrap_or(admission::Reason::Key);
+                    self.refuse(refusal_of(reason), reason.description(), Why::Refused(reason));
+                }
+                State::Offered => {
+                    self.outputs.push_back(Output::Forget);
+                    self.back(lobby::Back::Unreachable);
+                }
+                State::Judged | State::Held | State::Orphaned | State::Handed | State::Closing => self.until = None,
+            }
+        }
+        if self.ping_at.is_some_and(|at| at <= now) && self.state != State::Closing {
+            let stamp = now.saturating_duration_since(self.born).as_millis();
+            if let Some(session) = &mut self.session {
+                // RTMP time wraps.
+                session.ping(stamp as u32);
+                let ping = session.take_output();
+                self.write(ping);
+            }
+            self.ping_at = Some(now + PING_EVERY);
+        }
+    }
+
+    /// What is to be done next.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn enter(&mut self, state: State, until: Option<Instant>) {
+        self.state = state;
+        self.until = until;
+    }
+
+    fn write(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.outputs.push_back(Output::Write(bytes));
+        }
+    }
+
+    fn close(&mut self, how: Closing, why: Why) {
+        self.enter(State::Closing, None);
+        self.ping_at = None;
+        self.outputs.push_back(Output::Close(how, why));
+    }
+
+    fn ended(&mut self) {
+        let why = match self.state {
+            State::Held | State::Offered | State::Orphaned => Why::LeftHeld,
+            _ => Why::Left,
+        };
+        self.close(Closing::Gone, why);
+    }
+
+    /// Reads on in what has come, as far as this state reads.
+    fn read(&mut self, now: Instant) {
+        while self.watch() == Watch::Bytes {
+            let more = match self.state {
+                State::Handshake => self.read_handshake(now),
+                State::Connecting | State::Held | State::Offered => self.read_session(now),
+                _ => false,
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// False: it wants more bytes, or it is over.
+    fn read_handshake(&mut self, now: Instant) -> bool {
+        let Some(handshake) = &mut self.handshake else { return false };
+        let Ok(progress) = handshake.handle(&self.unread) else {
+            self.close(Closing::Abort, Why::Protocol);
+            return false;
+        };
+        self.unread.drain(..progress.used);
+        self.base += progress.used as u64;
+        self.write(progress.output);
+        if progress.done {
+            self.handshake = None;
+            self.session = Some(Box::new(ServerSession::new(self.base)));
+            // Both times count from the connection: who is slow here has less left there.
+            self.enter(State::Connecting, Some(self.born + PUBLISH_TIME));
+            let _ = now;
+        }
+        progress.done
+    }
+
+    /// False: it wants more bytes, or it is over.
+    fn read_session(&mut self, now: Instant) -> bool {
+        let Some(session) = &mut self.session else { return false };
+        let event = session.next(&self.unread);
+        let output = session.take_output();
+        let position = session.position();
+        let told = !output.is_empty();
+        self.write(output);
+        let Ok(event) = event else {
+            // It may have been told what is wrong.
+            self.close(if told { Closing::Graceful } else { Closing::Abort }, Why::Protocol);
+            return false;
+        };
+        let holding = self.state != State::Connecting;
+        if let Some(Event::Media(Scanned::Begin { .. })) = event
+            && holding
+        {
+            self.stop_before_media();
+            return false;
+        }
+        self.unread.drain(..(position - self.base) as usize);
+        self.base = position;
+        match event {
+            None => return false,
+            Some(Event::Publish) if !holding => {
+                self.enter(State::Judged, None);
+                self.outputs.push_back(Output::Judge);
+            }
+            Some(Event::Ended(by)) if holding => self.gave_up(by),
+            Some(Event::Connected | Event::Publish | Event::Media(_) | Event::Ended(_) | Event::Pong(_)) => {}
+        }
+        let _ = now;
+        true
+    }
+
+    /// The session goes back to where the media begins, so that the worker reads it from its first chunk on.
+    fn stop_before_media(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let state = session.state_before_chunk();
+        let restored = ServerSession::restore(&state).ok();
+        let skip = restored.as_ref().and_then(|session| session.position().checked_sub(self.base));
+        match (restored, skip.and_then(|skip| usize::try_from(skip).ok())) {
+            (Some(restored), Some(skip)) if skip <= self.unread.len() => {
+                self.base = restored.position();
+                **session = restored;
+                self.unread.drain(..skip);
+                self.media = true;
+            }
+            _ => self.close(Closing::Abort, Why::Protocol),
+        }
+    }
+
+    fn gave_up(&mut self, by: EndedBy) {
+        let _ = by;
+        self.close(Closing::Graceful, Why::LeftHeld);
+    }
+
+    fn judged(&mut self, now: Instant, verdict: Verdict) {
+        match verdict {
+            Verdict::Admit(admitted) => {
+                self.enter(State::Held, None);
+                self.ping_at = Some(now + PING_EVERY);
+                self.outputs.push_back(Output::Enter(admitted));
+                // What came behind `publish` in the same read.
+                self.read(now);
+            }
+            Verdict::Refuse { why, after } if after > Duration::ZERO => {
+                self.refusal = Some(why);
+                // It costs a socket and a session from here on.
+                self.unread = Vec::new();
+                self.enter(State::Penalty, Some(now + after));
+            }
+            Verdict::Refuse { why, .. } => self.refuse(refusal_of(why), why.description(), Why::Refused(why)),
+            Verdict::Later(why) => self.come_again(Why::Refused(why)),
+        }
+    }
+
+    fn offered(&mut self, now: Instant, epoch: u64, fits: bool) {
+        if self.state == State::Offered {
+            self.outputs.push_back(Output::Forget);
+        }
+        self.epoch = epoch;
+        if fits {
+            self.enter(State::Offered, Some(now + OFFER_TIME));
+            self.outputs.push_back(Output::Expect);
+            return;
+        }
+        self.misfits += 1;
+        if self.misfits >= MAX_MISFITS {
+            self.come_again(Why::Stranded);
+        } else {
+            self.back(lobby::Back::Declined);
+        }
+    }
+
+    /// Waits in the lobby, which knows.
+    fn wait(&mut self) {
+        let state = if self.touched { State::Orphaned } else { State::Held };
+        self.enter(state, None);
+    }
+
+    /// Waits in the lobby again.
+    fn back(&mut self, why: lobby::Back) {
+        self.outputs.push_back(Output::Back(self.epoch, why));
+        self.wait();
+    }
+
+    fn over(&mut self, now: Instant, outcome: Outcome) {
+        match outcome {
+            Outcome::Returned { why, touched, started } => {
+                self.taken_back(now, touched, started);
+                let moving = touched || why == Decline::Moving;
+                self.back(if moving { lobby::Back::Moving } else { lobby::Back::Declined });
+            }
+            Outcome::Lost { accepted, touched, started } => {
+                self.taken_back(now, touched, started);
+                self.back(if accepted { lobby::Back::Died } else { lobby::Back::Unreachable });
+            }
+            Outcome::Duplicate if self.started || self.touched => self.close(Closing::Graceful, Why::Stranded),
+            Outcome::Duplicate => self.given_up(lobby::Reason::Duplicate),
+            Outcome::NotReleased => self.close(Closing::Gone, Why::Stranded),
+            Outcome::Done(Close::Graceful) => self.close(Closing::Graceful, Why::Done),
+            Outcome::Done(Close::Abort) => self.close(Closing::Abort, Why::Done),
+            Outcome::PublisherGone => self.close(Closing::Gone, Why::Done),
+        }
+    }
+
+    fn taken_back(&mut self, now: Instant, touched: bool, started: bool) {
+        self.touched |= touched;
+        self.started |= started;
+        if self.touched {
+            // Nothing here can be read on from; the page, or the checkpoint, can.
+            self.unread = Vec::new();
+        }
+        // A publisher in full swing reads no pings (OBS), and waits for nothing.
+        self.ping_at = (!self.started).then(|| now + PING_EVERY);
+    }
+
+    fn given_up(&mut self, reason: lobby::Reason) {
+        match reason {
+            lobby::Reason::Duplicate => {
+                self.refuse(Refusal::BadName, "this stream is being published already", Why::Lobby(reason));
+            }
+            lobby::Reason::HoldSpent | lobby::Reason::FleetFull | lobby::Reason::Draining => {
+                self.come_again(Why::Lobby(reason));
+            }
+        }
+    }
+
+    /// For good: said with one of the two codes that every client understands, then closed (DESIGN 4.2).
+    fn refuse(&mut self, refusal: Refusal, description: &str, why: Why) {
+        self.last_words(why, |session| session.refuse_publish(refusal, description));
+    }
+
+    /// For now: OBS reconnects by itself only from a stream that was started (DESIGN 4.2).
+    fn come_again(&mut self, why: Why) {
+        self.last_words(why, ServerSession::accept_publish);
+    }
+
+    fn last_words(&mut self, why: Why, say: impl FnOnce(&mut ServerSession)) {
+        if self.state == State::Offered {
+            self.outputs.push_back(Output::Forget);
+        }
+        if let Some(session) = &mut self.session
+            && !self.started
+        {
+            say(session);
+            let words = session.take_output();
+            self.write(words);
+        }
+        self.close(Closing::Graceful, why);
+    }
+}
+
+/// Which of the two codes. `Denied` is for who may not, `BadName` for what cannot be.
+fn refusal_of(reason: admission::Reason) -> Refusal {
+    match reason {
+        admission::Reason::Key => Refusal::Denied,
+        admission::Reason::Name | admission::Reason::Destination | admission::Reason::Rate => Refusal::BadName,
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
