@@ -1,4 +1,28 @@
-//! Scenarios, benchmark and experiments.
+//! Scenarios against real software: programs that publish, programs that are pushed to, and what is between them.
+//!
+//! - [`wait`]: conditions instead of sleeps; the one clock.
+//! - [`loopback`]: an address for every server.
+//! - [`process`]: guards around programs, and what `/proc` says about them.
+//! - [`publish`]: ffmpeg, GStreamer, OBS Studio, and nginx-rtmp's `push`.
+//! - [`tap`]: records what a publisher says and hears.
+//! - [`relay`]: the activator, as people start it; workers that the test starts itself.
+//! - [`sink`], [`nginx`]: upstreams.
+//! - [`record`], [`compare`]: what was said, and whether it is the same.
+//! - [`bench`]: the benchmark, which measures relays side by side.
+//! - [`certificate`]: for RTMPS.
+//! - [`http`]: the client of `/metrics` and `/api/v1`.
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod certificate;
+pub mod compare;
+pub mod http;
+pub mod loopback;
+pub mod nginx;
+pub mod process;
+pub mod publish;
+pub mod record;
+pub mod relay;
+pub mod sink;
+pub mod tap;
+pub mod wait;

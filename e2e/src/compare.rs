@@ -1,0 +1,132 @@
+//! Is what arrived what was published? In: two lists of messages. Out: nothing, or a panic that shows the first difference.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::record::{Message, Recording, flv};
+
+/// Every message arrived, in its order, with its bytes, and its timestamp moved by the same offset as all others.
+///
+/// # Panics
+/// Something is different.
+#[track_caller]
+pub fn assert_arrived_whole(published: &[Message], arrived: &[Message]) {
+    assert!(!published.is_empty(), "nothing was published");
+    for (index, (sent, got)) in published.iter().zip(arrived).enumerate() {
+        let context = || around(published, arrived, index);
+        assert!(sent.carries_the_same_as(got), "message {index} differs\n{}", context());
+    }
+    let offsets: Vec<u32> =
+        published.iter().zip(arrived).map(|(sent, got)| got.timestamp.wrapping_sub(sent.timestamp)).collect();
+    if let Some(index) = offsets.iter().position(|offset| *offset != offsets[0]) {
+        panic!("message {index} has another offset of time\n{}", around(published, arrived, index));
+    }
+    let (sent, got) = (published.len(), arrived.len());
+    assert_eq!(sent, got, "as many messages\n{}", around(published, arrived, sent.min(got)));
+}
+
+/// Messages around one, side by side.
+fn around(published: &[Message], arrived: &[Message], index: usize) -> String {
+    let mut text = String::new();
+    for at in index.saturating_sub(4)..index + 5 {
+        let show = |messages: &[Message]| messages.get(at).map_or("-".to_owned(), |message| format!("{message:?}"));
+        let _ = writeln!(text, "{at:5}  published {:60} arrived {}", show(published), show(arrived));
+    }
+    text
+}
+
+/// How one session at an upstream relates to what was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index, among the published messages, of the first message of the session that is no header put before it.
+    pub first: usize,
+    /// Index of its last message, plus one.
+    pub end: usize,
+}
+
+/// A session that began in the middle of a stream: every header that was in force, then a keyframe, then everything that was published
+/// from there on, in its order.
+///
+/// # Panics
+/// Something is different.
+#[track_caller]
+pub fn assert_resumed(published: &[Message], session: &[Message]) -> Place {
+    let headers = session.iter().take_while(|message| message.is_header()).count();
+    let rest = &session[headers..];
+    let Some(first) = rest.first() else { panic!("the session has headers alone: {session:?}") };
+    assert!(first.is_keyframe(), "the session begins with {first:?}");
+    let begins = |at: &usize| {
+        let from = &published[*at..];
+        rest.iter().take(8).zip(from).all(|(got, sent)| sent.carries_the_same_as(got))
+    };
+    let place = (0..published.len()).find(begins);
+    let Some(at) = place else { panic!("the session does not begin with anything that was published: {rest:?}") };
+    for (index, (got, sent)) in rest.iter().zip(&published[at..]).enumerate() {
+        let context = || around(&published[at..], rest, index);
+        assert!(sent.carries_the_same_as(got), "message {index} of the session differs\n{}", context());
+    }
+    let mut slots: Vec<_> = published[..at].iter().filter_map(|message| message.inspection().header).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    for slot in slots {
+        let of_slot = |message: &&Message| message.inspection().header == Some(slot);
+        let in_force = published[..at].iter().rfind(of_slot);
+        let given = session[..headers].iter().rfind(of_slot);
+        let same = in_force.zip(given).is_some_and(|(sent, got)| sent.carries_the_same_as(got));
+        assert!(same, "the header {slot:?} in force was {in_force:?}, the session has {given:?}");
+    }
+    Place { first: at, end: at + rest.len() }
+}
+
+/// Time never goes back within a session, other than as the publisher's own did.
+///
+/// # Panics
+/// It does.
+#[track_caller]
+pub fn assert_time_goes_forward(session: &[Message]) {
+    for kind in [8, 9] {
+        let times: Vec<u32> = session.iter().filter(|message| message.type_id == kind).map(|m| m.timestamp).collect();
+        for pair in times.windows(2) {
+            assert!(pair[0] <= pair[1], "time of type {kind} goes from {} to {}", pair[0], pair[1]);
+        }
+    }
+}
+
+/// A real decoder takes every frame without a word.
+///
+/// # Panics
+/// It complains.
+#[track_caller]
+pub fn assert_decodes(session: &[Message]) {
+    assert_decodes_with("ffmpeg", session);
+}
+
+/// As [`assert_decodes`], by another ffmpeg.
+///
+/// # Panics
+/// It complains.
+#[track_caller]
+pub fn assert_decodes_with(ffmpeg: impl AsRef<std::ffi::OsStr>, session: &[Message]) {
+    let mut decoder = Command::new(ffmpeg)
+        .args(["-hide_banner", "-v", "error", "-xerror", "-f", "flv", "-i", "pipe:0", "-f", "null", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ffmpeg starts");
+    let mut input = decoder.stdin.take().expect("it was asked for");
+    let written = input.write_all(&flv(session));
+    drop(input);
+    let output = decoder.wait_with_output().expect("ffmpeg ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(written.is_ok() && output.status.success() && said.is_empty(), "the decoder says: {said}");
+}
+
+/// What the arrival of a recording says in one line, for failure messages.
+#[must_use]
+pub fn summary(recording: &Recording) -> String {
+    let frames = recording.media.iter().filter(|message| message.is_frame()).count();
+    let last = recording.media.last().map_or(0, |message| message.timestamp);
+    format!("{} messages, {frames} video, last at {last} ms, broken: {:?}", recording.media.len(), recording.broken)
+}

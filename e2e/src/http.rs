@@ -1,0 +1,97 @@
+//! A client for the HTTP of our processes. In: an address and a path. Out: status and body. One connection per request, which is
+//! what curl does.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Nothing that our processes answer takes this long.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Status and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// For example 200.
+    pub status: u16,
+    /// All of it.
+    pub body: String,
+}
+
+/// Asks.
+///
+/// # Errors
+/// Nobody listens, or the answer is not HTTP.
+pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
+    let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let unlike = || io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(unlike)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(unlike)?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body).ok_or_else(unlike)? } else { body.to_owned() };
+    Ok(Answer { status, body })
+}
+
+fn unchunk(mut body: &str) -> Option<String> {
+    let mut whole = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.push_str(rest.get(..size)?);
+        body = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
+}
+
+/// GET; `None` when nobody answers, or not with 200.
+#[must_use]
+pub fn get(address: SocketAddr, path: &str) -> Option<String> {
+    request(address, "GET", path).ok().filter(|answer| answer.status == 200).map(|answer| answer.body)
+}
+
+/// GET of JSON.
+#[must_use]
+pub fn json(address: SocketAddr, path: &str) -> Option<Value> {
+    serde_json::from_str(&get(address, path)?).ok()
+}
+
+/// The value of a metric: the sum over all its series whose labels contain each of `labels`, written `name="value"`.
+#[must_use]
+pub fn metric(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let mut sum = None;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((series, value)) = line.rsplit_once(' ') else { continue };
+        let (found, has) = series.split_once('{').unwrap_or((series, ""));
+        if found == name && labels.iter().all(|label| has.contains(label)) {
+            *sum.get_or_insert(0.0) += value.parse::<f64>().unwrap_or(f64::NAN);
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{metric, unchunk};
+
+    #[test]
+    fn metrics_are_summed_over_the_labels_that_are_not_asked_for() {
+        let text = "# HELP a b\na{x=\"1\",y=\"2\"} 3\na{x=\"1\",y=\"3\"} 4\na{x=\"2\"} 8\nab 16\nplain 5\n";
+        assert_eq!(metric(text, "a", &["x=\"1\""]), Some(7.0));
+        assert_eq!(metric(text, "a", &[]), Some(15.0));
+        assert_eq!(metric(text, "plain", &[]), Some(5.0));
+        assert_eq!(metric(text, "b", &[]), None);
+    }
+
+    #[test]
+    fn chunked_bodies_are_joined() {
+        assert_eq!(unchunk("3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n").as_deref(), Some("abcd"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Addresses for servers of the scenarios. Out: a loopback address of one's own, on which the usual ports are free.
+//!
+//! Surprise: the whole of 127.0.0.0/8 is loopback on Linux. With an address per server there is nothing to pick ports from and
+//! nobody to lose a race for a port against: not another test, not the source port of some connection (those are on 127.0.0.1).
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Addresses handed out by this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Addresses that one test process may hand out before it meets the next process's.
+const PER_PROCESS: u32 = 1024;
+
+/// An address that nobody else uses, on which `ports` can be listened at.
+///
+/// # Panics
+/// A thousand addresses in a row are taken.
+#[must_use]
+pub fn address(ports: &[u16]) -> Ipv4Addr {
+    // 127.0.x.x is left to everything else on the machine.
+    let base = std::process::id().wrapping_mul(PER_PROCESS);
+    for _ in 0..PER_PROCESS {
+        let number = base.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let [_, a, b, c] = number.to_be_bytes();
+        let address = Ipv4Addr::new(127, a.max(1), b, c);
+        if (1..=254).contains(&c) && ports.iter().all(|port| TcpListener::bind((address, *port)).is_ok()) {
+            return address;
+        }
+    }
+    panic!("no loopback address has the ports {ports:?} free");
+}
+
+/// An address of one's own with one port.
+#[must_use]
+pub fn socket(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(address(&[port]), port))
+}

@@ -1,0 +1,81 @@
+//! nginx with its RTMP module, from its own directory and at its own address: as an upstream, and as a publisher that `push`es.
+//!
+//! Surprise: it forwards media right after `publish` without waiting for an answer, which no encoder does.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+
+use crate::process::{Process, Program};
+use crate::wait::until_some;
+use crate::{http, loopback};
+
+/// A running nginx.
+#[derive(Debug)]
+pub struct Nginx {
+    /// The process.
+    pub process: Process,
+    address: SocketAddr,
+    status: SocketAddr,
+}
+
+impl Nginx {
+    /// An upstream that takes every stream in every of the applications `live` and `backup`.
+    #[must_use]
+    pub fn upstream() -> Self {
+        Self::start("", "application backup { live on; }")
+    }
+
+    /// One that pushes what is published in `live` to `url`, in the way of people who come from it.
+    #[must_use]
+    pub fn pushing_to(url: &str) -> Self {
+        Self::start(&format!("push {url};"), "")
+    }
+
+    fn start(in_live: &str, in_server: &str) -> Self {
+        let ip = loopback::address(&[1935, 8080]);
+        let (address, status) = (SocketAddr::from((ip, 1935)), SocketAddr::from((ip, 8080)));
+        let program = Program::new("nginx", "nginx");
+        let directory = program.directory().display().to_string();
+        let module = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+        let configuration = format!(
+            "load_module {module};
+daemon off; master_process off; pid {directory}/pid; error_log stderr info;
+events {{ worker_connections 256; }}
+rtmp {{ server {{
+  listen {address}; chunk_size 4096;
+  application live {{ live on; {in_live} }}
+  {in_server}
+}} }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
+  uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
+  server {{ listen {status}; location / {{ rtmp_stat all; }} }}
+}}
+"
+        );
+        fs::write(program.directory().join("nginx.conf"), configuration).expect("the configuration");
+        let process = program.args(["-e", "stderr", "-p", &directory, "-c", "nginx.conf"]).start();
+        let this = Self { process, address, status };
+        until_some("nginx to listen", || TcpStream::connect(address).ok());
+        this
+    }
+
+    /// Where it takes RTMP.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a stream.
+    #[must_use]
+    pub fn url(&self, app_and_key: &str) -> String {
+        format!("rtmp://{}/{app_and_key}", self.address)
+    }
+
+    /// Its own statistics: XML.
+    #[must_use]
+    pub fn statistics(&self) -> String {
+        http::get(self.status, "/").unwrap_or_default()
+    }
+}

@@ -1,0 +1,303 @@
+//! Programs that run beside a scenario. In: a command. Out: a guard with its log; dropped, the program and all that it started
+//! are gone. When the test has failed, the log is printed.
+//!
+//! Surprise: what a killed program leaves behind keeps its pipes open, so logs are files and never pipes.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+use crate::wait::{SOON, try_until};
+
+/// How much of a log is shown when a test has failed.
+const LAST_LINES: usize = 150;
+/// How long a program that was asked to go may take before it is killed.
+const POLITE: Duration = Duration::from_secs(5);
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    status: Option<ExitStatus>,
+    directory: TempDir,
+}
+
+/// A program about to be started.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    command: Command,
+    directory: TempDir,
+}
+
+impl Program {
+    /// `name` is for messages.
+    ///
+    /// # Panics
+    /// There is no temporary directory.
+    #[must_use]
+    pub fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
+        let directory = tempfile::Builder::new().prefix("liveedgecast-").tempdir().expect("a temporary directory");
+        Self { name: name.to_owned(), command: Command::new(program), directory }
+    }
+
+    /// One argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Several arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Arguments as a person types them: separated by spaces, nothing quoted.
+    #[must_use]
+    pub fn words(self, arguments: &str) -> Self {
+        self.args(arguments.split_whitespace())
+    }
+
+    /// An environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Nothing of the environment of the tests but `PATH` and `HOME`.
+    #[must_use]
+    pub fn clear_env(mut self) -> Self {
+        self.command.env_clear();
+        for name in ["PATH", "HOME", "LANG"] {
+            if let Some(value) = std::env::var_os(name) {
+                self.command.env(name, value);
+            }
+        }
+        self
+    }
+
+    /// Another program, with the same arguments to come, environment and directory. Call it before `arg`.
+    #[must_use]
+    pub fn instead(mut self, program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.env_clear();
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        self.command = command;
+        self
+    }
+
+    /// A directory of its own, gone with the program.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start(mut self) -> Process {
+        let log = File::create(self.directory.path().join(LOG)).expect("a log file");
+        let errors = log.try_clone().expect("a log file");
+        self.command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+        let child = self.command.spawn().unwrap_or_else(|error| {
+            let program = self.command.get_program();
+            panic!("{program:?} cannot be started ({error}); ./tools/test.sh installs what the tests need")
+        });
+        Process { name: self.name, child, status: None, directory: self.directory }
+    }
+}
+
+const LOG: &str = "log";
+
+impl Process {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// All that it has written.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.directory.path().join(LOG)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.ended().is_none()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It does not end.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let ended = try_until(limit, || self.ended());
+        ended.unwrap_or_else(|_| panic!("{} did not end within {limit:?}", self.name))
+    }
+
+    /// Sends a signal to it alone.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.is_running() {
+            let _ = kill_process(pid(self.id()), signal);
+        }
+    }
+
+    /// SIGINT: how a person ends ffmpeg or GStreamer, which then say goodbye to their server.
+    #[track_caller]
+    pub fn interrupt(&mut self) {
+        self.signal(Signal::INT);
+        self.wait(SOON);
+    }
+
+    /// SIGTERM, and waits.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(SOON)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let _ = self.child.wait().map(|status| self.status = Some(status));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let descendants = descendants(self.id());
+        self.signal(Signal::TERM);
+        if try_until(POLITE, || self.ended()).is_err() {
+            self.kill();
+        }
+        let _ = kill_process_group(pid(self.id()), Signal::KILL);
+        for id in descendants {
+            if parent(id).is_some() {
+                let _ = kill_process(pid(id), Signal::KILL);
+            }
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("---- {} ({:?}), last lines:\n{}\n----", self.name, self.status, shown.join("\n"));
+        }
+    }
+}
+
+/// # Panics
+/// `id` is 0.
+fn pid(id: u32) -> Pid {
+    i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id")
+}
+
+/// Kills a process that is not ours to wait for: a worker, which is the activator's child.
+pub fn kill(id: u32) {
+    let _ = kill_process(pid(id), Signal::KILL);
+}
+
+/// Sends a signal to a process that is not ours to wait for.
+pub fn signal(id: u32, signal: Signal) {
+    let _ = kill_process(pid(id), signal);
+}
+
+/// The fields of `/proc/ID/stat` behind the name.
+fn stat(id: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Parent of a process; `None` when it is gone or only waits to be collected.
+#[must_use]
+pub fn parent(id: u32) -> Option<u32> {
+    let fields = stat(id)?;
+    if fields[0] == "Z" {
+        return None;
+    }
+    fields[1].parse().ok()
+}
+
+/// Whether it runs.
+#[must_use]
+pub fn is_alive(id: u32) -> bool {
+    parent(id).is_some()
+}
+
+/// All that a process has started and that still runs, and what those have started.
+#[must_use]
+pub fn descendants(id: u32) -> Vec<u32> {
+    let all: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|id| Some((id, parent(id)?)))
+        .collect();
+    let mut found = vec![id];
+    let mut at = 0;
+    while at < found.len() {
+        let of = found[at];
+        found.extend(all.iter().filter(|(_, parent)| *parent == of).map(|(id, _)| *id));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+/// The program that a process runs.
+#[must_use]
+pub fn program(id: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{id}/exe")).ok()
+}
+
+/// CPU time that all threads of a process have used, by the scheduler's count, which is exact to the nanosecond.
+#[must_use]
+pub fn cpu_time(id: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let spent = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(spent.sum())
+}
+
+/// Resident memory in bytes.
+#[must_use]
+pub fn resident_memory(id: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}

@@ -1,0 +1,208 @@
+//! Programs that publish. In: a URL, and what to publish. Out: a guard around the program.
+//!
+//! What surprised us: ffmpeg says goodbye on SIGINT, gst-launch with `-e` as well; both go without a word on SIGKILL. OBS needs a screen
+//! (Xvfb), a session bus and a home of its own, and then streams without anybody touching it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use crate::process::{Process, Program, descendants, program, signal};
+use crate::wait::{SOON, try_until};
+
+/// What is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// H.264 and AAC.
+    Both,
+    /// AAC alone.
+    AudioOnly,
+    /// H.264 alone.
+    VideoOnly,
+    /// HEVC by Enhanced RTMP, and AAC.
+    Hevc,
+    /// AV1 by Enhanced RTMP, and AAC.
+    Av1,
+}
+
+const PICTURE: &str = "-re -f lavfi -i testsrc2=size=320x180:rate=25";
+const SOUND: &str = "-re -f lavfi -i sine=frequency=440:sample_rate=44100";
+/// A keyframe every second, so that scenarios about keyframes do not wait long.
+const H264: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -b:v 300k";
+const HEVC: &str = "-c:v libx265 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -x265-params log-level=error:keyint=25:min-keyint=25:pools=1";
+const AV1: &str = "-c:v libaom-av1 -usage realtime -cpu-used 8 -lag-in-frames 0 -pix_fmt yuv420p -g 25 -b:v 300k";
+const AAC: &str = "-c:a aac -b:a 64k";
+
+/// ffmpeg publishing a moving test picture and a tone, in real time, until it is ended.
+#[must_use]
+pub fn ffmpeg(media: Media, url: &str) -> Process {
+    let (program, input) = match media {
+        Media::Both => (PathBuf::from("ffmpeg"), format!("{PICTURE} {SOUND} {H264} {AAC}")),
+        Media::AudioOnly => (PathBuf::from("ffmpeg"), format!("{SOUND} {AAC}")),
+        Media::VideoOnly => (PathBuf::from("ffmpeg"), format!("{PICTURE} {H264}")),
+        Media::Hevc => (newer_ffmpeg(), format!("{PICTURE} {SOUND} {HEVC} {AAC} -rtmp_enhanced_codecs hvc1")),
+        Media::Av1 => (newer_ffmpeg(), format!("{PICTURE} {SOUND} {AV1} {AAC} -rtmp_enhanced_codecs av01")),
+    };
+    let started = Program::new("ffmpeg", program).words("-hide_banner -nostdin -v info -nostats").words(&input);
+    started.args(["-f", "flv", url]).start()
+}
+
+/// An ffmpeg that knows Enhanced RTMP: `tools/setup.sh` takes it from the PyPI package `imageio-ffmpeg`.
+///
+/// # Panics
+/// It is not there.
+#[must_use]
+pub fn newer_ffmpeg() -> PathBuf {
+    let path = root().join(".tools/ffmpeg");
+    assert!(path.exists(), "{} is not there; ./tools/setup.sh --tests puts it there", path.display());
+    path
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+/// Sinks of GStreamer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gst {
+    /// `rtmp2sink`, its own implementation.
+    Rtmp2Sink,
+    /// `rtmpsink`, which is librtmp.
+    RtmpSink,
+}
+
+/// GStreamer publishing a moving test picture and a tone, in real time, until it is ended.
+#[must_use]
+pub fn gstreamer(sink: Gst, url: &str) -> Process {
+    let sink = match sink {
+        Gst::Rtmp2Sink => format!("rtmp2sink location={url}"),
+        Gst::RtmpSink => format!("rtmpsink location={url}"),
+    };
+    Program::new("gst-launch", "gst-launch-1.0")
+        .words("-e flvmux streamable=true name=mux !")
+        .words(&sink)
+        .words("videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=180,framerate=25/1 !")
+        .words("x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 bitrate=300 ! queue ! mux.")
+        .words("audiotestsrc is-live=true volume=0.1 ! audio/x-raw,rate=44100,channels=2 ! voaacenc ! queue ! mux.")
+        .start()
+}
+
+/// The real OBS Studio, with its own screen and home.
+#[derive(Debug)]
+pub struct Obs {
+    obs: Process,
+    _screen: Process,
+}
+
+impl Obs {
+    /// Streams to `server` (up to the application) with `key`.
+    ///
+    /// # Panics
+    /// Its files cannot be written, or there is no screen.
+    #[must_use]
+    pub fn streaming_to(server: &str, key: &str) -> Self {
+        let mut screen = Program::new("Xvfb", "Xvfb").words("-displayfd 1 -screen 0 1024x768x24 -nolisten tcp").start();
+        let display = try_until(SOON, || {
+            assert!(screen.is_running(), "Xvfb ended: {}", screen.log());
+            screen.log().lines().find_map(|line| line.trim().parse::<u32>().ok())
+        });
+        let display = display.expect("the number of the display");
+        let obs = Program::new("obs", "dbus-run-session");
+        let home = obs.directory().to_owned();
+        let studio = home.join("config/obs-studio");
+        for directory in ["basic/profiles/Test", "basic/scenes"] {
+            fs::create_dir_all(studio.join(directory)).expect("a directory");
+        }
+        let runtime = home.join("run");
+        fs::create_dir(&runtime).expect("a directory");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(&runtime, private).expect("its permissions");
+        let service = serde_json::json!({"type": "rtmp_custom", "settings": {"server": server, "key": key}});
+        let files = [
+            ("global.ini", GLOBAL.to_owned()),
+            ("basic/profiles/Test/basic.ini", PROFILE.to_owned()),
+            ("basic/profiles/Test/service.json", service.to_string()),
+            ("basic/scenes/Test.json", SCENES.to_owned()),
+        ];
+        for (name, text) in files {
+            fs::write(studio.join(name), text).expect("a file");
+        }
+        let obs = obs
+            .clear_env()
+            .env("DISPLAY", format!(":{display}"))
+            .env("QT_QPA_PLATFORM", "xcb")
+            .env("LIBGL_ALWAYS_SOFTWARE", "1")
+            .env("HOME", &home)
+            .env("XDG_CONFIG_HOME", home.join("config"))
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .words("-- obs --multi --startstreaming --profile Test --collection Test")
+            .words("--disable-missing-files-check --verbose")
+            .start();
+        Self { obs, _screen: screen }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.obs.log()
+    }
+
+    /// Ends it as a person does: it stops the stream and goes.
+    pub fn quit(&mut self) {
+        for id in descendants(self.obs.id()) {
+            if program(id).is_some_and(|path| path.ends_with("obs")) {
+                signal(id, Signal::TERM);
+            }
+        }
+        let _ = try_until(SOON, || self.obs.ended());
+    }
+}
+
+impl Drop for Obs {
+    fn drop(&mut self) {
+        self.quit();
+    }
+}
+
+const GLOBAL: &str = "[General]
+FirstRun=true
+EnableAutoUpdates=false
+LastVersion=486539266
+InfoIncrement=100
+[Basic]
+Profile=Test
+ProfileDir=Test
+SceneCollection=Test
+SceneCollectionFile=Test
+[BasicWindow]
+WarnBeforeStoppingStream=false
+";
+
+const PROFILE: &str = "[General]
+Name=Test
+[Output]
+Mode=Simple
+Reconnect=true
+RetryDelay=2
+[SimpleOutput]
+VBitrate=300
+ABitrate=64
+StreamEncoder=x264
+UseAdvanced=true
+Preset=ultrafast
+x264Settings=keyint=30
+[Video]
+BaseCX=640
+BaseCY=360
+OutputCX=320
+OutputCY=180
+FPSType=0
+FPSCommon=30
+";
+
+const SCENES: &str = r##"{"name":"Test","current_scene":"Scene","current_program_scene":"Scene",
+"scene_order":[{"name":"Scene"}],
+"sources":[{"id":"scene","name":"Scene","settings":{"items":[],"id_counter":0}}]}"##;

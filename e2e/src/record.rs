@@ -1,0 +1,208 @@
+//! What one side of an RTMP connection said, message by message. In: its bytes, as they come. Out: a [`Recording`], to compare with
+//! another one or to give to a decoder. Next: [`crate::compare`].
+
+use std::fmt;
+use std::time::Instant;
+
+use bytes::Bytes;
+use liveedgecast_common::rtmp::media::{Inspection, inspect};
+use liveedgecast_common::rtmp::message::{Command, Control};
+use liveedgecast_common::rtmp::{ChunkError, Ingest, Ingested, MessageHeader, Scanned, type_id};
+
+/// C0, C1 and C2, or S0, S1 and S2.
+pub const HANDSHAKE: usize = 1 + 1536 + 1536;
+
+/// One audio, video or data message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Milliseconds.
+    pub timestamp: u32,
+    /// 8, 9, 15 or 18.
+    pub type_id: u8,
+    /// All of it.
+    pub payload: Bytes,
+    /// When its last byte came.
+    pub at: Instant,
+}
+
+impl Message {
+    /// What it is.
+    #[must_use]
+    pub fn inspection(&self) -> Inspection {
+        inspect(self.type_id, &self.payload)
+    }
+
+    /// Metadata or a sequence header.
+    #[must_use]
+    pub fn is_header(&self) -> bool {
+        self.inspection().header.is_some()
+    }
+
+    /// Video that can be decoded without what came before.
+    #[must_use]
+    pub fn is_keyframe(&self) -> bool {
+        self.inspection().keyframe
+    }
+
+    /// Video, and no header.
+    #[must_use]
+    pub fn is_frame(&self) -> bool {
+        self.type_id == type_id::VIDEO && !self.is_header()
+    }
+
+    /// Same type and bytes.
+    #[must_use]
+    pub fn carries_the_same_as(&self, other: &Self) -> bool {
+        self.type_id == other.type_id && self.payload == other.payload
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sort = match self.type_id {
+            type_id::AUDIO => "audio",
+            type_id::VIDEO => "video",
+            _ => "data",
+        };
+        let is = if self.is_header() {
+            " header"
+        } else if self.is_keyframe() {
+            " keyframe"
+        } else {
+            ""
+        };
+        let begins: String = self.payload.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        write!(f, "{sort}{is} at {} ms, {} bytes {begins}…", self.timestamp, self.payload.len())
+    }
+}
+
+/// All that one side of a connection said.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// Audio, video and data, in the order in which they became complete.
+    pub media: Vec<Message>,
+    /// Commands, with the time of their last byte.
+    pub commands: Vec<(Instant, Command)>,
+    /// Protocol and user control messages.
+    pub controls: Vec<(Instant, Control)>,
+    /// Bytes, the handshake's too.
+    pub bytes: u64,
+    /// What could not be read; nothing after it was.
+    pub broken: Option<ChunkError>,
+}
+
+impl Recording {
+    /// When a command came, by its name.
+    #[must_use]
+    pub fn command_at(&self, name: &str) -> Option<Instant> {
+        self.commands.iter().find(|(_, command)| command.name == name).map(|(at, _)| *at)
+    }
+
+    /// The codes of all `onStatus`, with their times.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(Instant, String)> {
+        let statuses = self.commands.iter().filter(|(_, command)| command.name == "onStatus");
+        let code = |command: &Command| command.argument(0)?.property("code")?.as_str().map(str::to_owned);
+        statuses.filter_map(|(at, command)| Some((*at, code(command)?))).collect()
+    }
+
+    /// When `NetStream.Publish.Start` came.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Instant> {
+        self.statuses().into_iter().find(|(_, code)| code == "NetStream.Publish.Start").map(|(at, _)| at)
+    }
+
+    /// Messages that are no headers.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.media.iter().filter(|message| !message.is_header()).count()
+    }
+
+    /// Keyframes.
+    #[must_use]
+    pub fn keyframes(&self) -> usize {
+        self.media.iter().filter(|message| message.is_keyframe()).count()
+    }
+}
+
+/// Reads one side of a connection.
+#[derive(Debug)]
+pub struct Recorder {
+    /// Bytes of the handshake that are still to come.
+    handshake: usize,
+    ingest: Ingest,
+    /// Bytes that the ingest has not used yet.
+    unread: Vec<u8>,
+    open: Vec<(MessageHeader, Vec<u8>)>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { handshake: HANDSHAKE, ingest: Ingest::new(HANDSHAKE as u64), unread: Vec::new(), open: Vec::new() }
+    }
+}
+
+impl Recorder {
+    /// Takes the next bytes and writes what they complete into `recording`.
+    pub fn read(&mut self, now: Instant, bytes: &[u8], recording: &mut Recording) {
+        recording.bytes += bytes.len() as u64;
+        let skipped = self.handshake.min(bytes.len());
+        self.handshake -= skipped;
+        if recording.broken.is_some() {
+            return;
+        }
+        self.unread.extend_from_slice(&bytes[skipped..]);
+        let start = self.ingest.position();
+        loop {
+            let used = (self.ingest.position() - start) as usize;
+            match self.ingest.next(&self.unread[used..]) {
+                Ok(Some(Ingested::Media(Scanned::Begin { header, .. }))) => self.open.push((header, Vec::new())),
+                Ok(Some(Ingested::Media(Scanned::Payload { csid, at, len, last }))) => {
+                    let from = (at - start) as usize;
+                    let payload = &self.unread[from..from + len as usize];
+                    let Some(index) = self.open.iter().position(|(header, _)| header.csid == csid) else { continue };
+                    self.open[index].1.extend_from_slice(payload);
+                    if last {
+                        let (header, payload) = self.open.remove(index);
+                        let MessageHeader { timestamp, type_id, .. } = header;
+                        recording.media.push(Message { timestamp, type_id, payload: payload.into(), at: now });
+                    }
+                }
+                Ok(Some(Ingested::Media(Scanned::Aborted { csid, .. }))) => {
+                    self.open.retain(|(header, _)| header.csid != csid);
+                }
+                Ok(Some(Ingested::Message { header, payload })) => {
+                    if let Ok(command) = Command::parse(header.type_id, &payload) {
+                        recording.commands.push((now, command));
+                    } else if let Ok(control) = Control::parse(header.type_id, &payload) {
+                        recording.controls.push((now, control));
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    recording.broken = Some(error);
+                    break;
+                }
+            }
+        }
+        let used = (self.ingest.position() - start) as usize;
+        self.unread.drain(..used);
+    }
+}
+
+/// The messages as an FLV file, for a decoder. Data messages are left out: ffmpeg does not need them.
+#[must_use]
+pub fn flv(media: &[Message]) -> Vec<u8> {
+    let mut file = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+    let first = media.first().map_or(0, |message| message.timestamp);
+    for message in media.iter().filter(|message| matches!(message.type_id, type_id::AUDIO | type_id::VIDEO)) {
+        let length = (message.payload.len() as u32).to_be_bytes();
+        let time = message.timestamp.wrapping_sub(first).to_be_bytes();
+        file.push(message.type_id);
+        file.extend_from_slice(&length[1..]);
+        file.extend_from_slice(&[time[1], time[2], time[3], time[0], 0, 0, 0]);
+        file.extend_from_slice(&message.payload);
+        file.extend_from_slice(&(message.payload.len() as u32 + 11).to_be_bytes());
+    }
+    file
+}

@@ -1,0 +1,269 @@
+//! Our own processes, started as people start them: by environment variables. In: settings. Out: a guard that knows where everything is.
+//!
+//! Surprise: every address here is the scenario's own (see [`crate::loopback`]), so the usual ports can be used and nothing has to be found
+//! out from logs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::process::{Process, Program, cpu_time, descendants, program};
+use crate::wait::{until, until_some};
+use crate::{http, loopback};
+
+/// The control secret of scenarios that start workers themselves.
+const SECRET: &str = "a secret of the scenarios";
+
+/// The directory of our binaries.
+///
+/// # Panics
+/// They have not been built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let directory = std::env::var_os("LIVEEDGECAST_BIN_DIR").map(PathBuf::from);
+    // target/debug/deps/scenario-0123 or target/debug/bench
+    let own = std::env::current_exe().expect("the path of this program");
+    let beside = own.ancestors().skip(1).find(|directory| directory.join(name).exists()).map(PathBuf::from);
+    let found = directory.or(beside).map(|directory| directory.join(name)).filter(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} has not been built; ./tools/test.sh does, or cargo build --workspace"))
+}
+
+/// An activator about to be started.
+#[derive(Debug)]
+pub struct Settings {
+    program: Program,
+    address: std::net::Ipv4Addr,
+}
+
+/// A running activator.
+#[derive(Debug)]
+pub struct Activator {
+    /// The process.
+    pub process: Process,
+    address: std::net::Ipv4Addr,
+}
+
+impl Activator {
+    /// One that pushes to `upstreams`: URLs, separated by white space.
+    #[must_use]
+    pub fn pushing_to(upstreams: &str) -> Settings {
+        let address = loopback::address(&[1935, 6001, 6002, 8080]);
+        let program = Program::new("activator", binary("liveedgecast-activator"))
+            .clear_env()
+            .env("RTMP_PUSH_URL", upstreams)
+            .env(
+                "RUST_LOG",
+                std::env::var("RUST_LOG")
+                    .unwrap_or_else(|_| "info,liveedgecast_activator=debug,liveedgecast_worker=debug".to_owned()),
+            )
+            .env("RTMP_LISTEN", format!("{address}:1935"))
+            .env("HTTP_LISTEN", format!("{address}:8080"))
+            .env("CONTROL_LISTEN", format!("{address}:6001"))
+            .env("LINK_LISTEN", format!("{address}:6002"));
+        Settings { program, address }
+    }
+
+    /// Where publishers connect.
+    #[must_use]
+    pub fn rtmp(&self) -> SocketAddr {
+        SocketAddr::from((self.address, 1935))
+    }
+
+    /// Where `/metrics` and `/api/v1` are.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        SocketAddr::from((self.address, 8080))
+    }
+
+    /// Where workers register.
+    #[must_use]
+    pub fn control(&self) -> SocketAddr {
+        SocketAddr::from((self.address, 6001))
+    }
+
+    /// The URL for a publisher.
+    #[must_use]
+    pub fn url(&self, app_and_key: &str) -> String {
+        format!("rtmp://{}/{app_and_key}", self.rtmp())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ids of its worker processes that run now.
+    #[must_use]
+    pub fn worker_processes(&self) -> Vec<u32> {
+        let is_worker = |id: &u32| program(*id).is_some_and(|path| path.ends_with("liveedgecast-worker"));
+        descendants(self.id()).into_iter().filter(is_worker).collect()
+    }
+
+    /// All processes it has started that run now.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        descendants(self.id())
+    }
+
+    /// CPU time it has used, without its workers.
+    #[must_use]
+    pub fn cpu_time(&self) -> std::time::Duration {
+        cpu_time(self.id())
+    }
+
+    /// `GET /api/v1/…`.
+    #[must_use]
+    pub fn api(&self, what: &str) -> Option<Value> {
+        http::json(self.http(), &format!("/api/v1/{what}"))
+    }
+
+    /// `/api/v1/demand` as waiting, live, demand.
+    #[must_use]
+    pub fn demand(&self) -> Option<(u64, u64, u64)> {
+        let demand = self.api("demand")?;
+        Some((demand["waiting"].as_u64()?, demand["live"].as_u64()?, demand["demand"].as_u64()?))
+    }
+
+    /// `/api/v1/streams`.
+    #[must_use]
+    pub fn streams(&self) -> Vec<Value> {
+        self.api("streams").and_then(|streams| streams.as_array().cloned()).unwrap_or_default()
+    }
+
+    /// `/api/v1/workers`.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Value> {
+        self.api("workers").and_then(|workers| workers.as_array().cloned()).unwrap_or_default()
+    }
+
+    /// A metric, its own or a worker's, which it serves as well.
+    #[must_use]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        http::metric(&http::get(self.http(), "/metrics")?, name, labels)
+    }
+
+    /// Waits until some stream is in `state`.
+    #[track_caller]
+    pub fn has_a_stream_that_is(&self, state: &str) -> Value {
+        until_some(format!("a stream that is {state}"), || {
+            self.streams().into_iter().find(|stream| stream["state"] == state)
+        })
+    }
+
+    /// Waits until no stream and no process is left but the activator.
+    #[track_caller]
+    pub fn is_back_to_zero(&self) {
+        until("the last stream to be forgotten", || self.demand() == Some((0, 0, 0)));
+        until("the last worker to go", || self.processes().is_empty());
+    }
+}
+
+impl Drop for Activator {
+    fn drop(&mut self) {
+        // Every key of the scenarios contains this word; none may be anywhere but on the way to its upstream.
+        if !std::thread::panicking() {
+            let log = self.process.log();
+            let told = log.lines().find(|line| line.contains(KEY_MARK));
+            assert!(told.is_none(), "a stream key is in the log: {told:?}");
+        }
+    }
+}
+
+/// In every stream key of the scenarios.
+pub const KEY_MARK: &str = "k3y";
+
+/// A stream key of one's own.
+#[must_use]
+pub fn key(name: &str) -> String {
+    format!("{name}-{KEY_MARK}")
+}
+
+impl Settings {
+    /// A setting, by its environment variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.program = self.program.env(name, value);
+        self
+    }
+
+    /// Workers are somebody else's business; see [`Worker`].
+    #[must_use]
+    pub fn with_external_workers(self) -> Self {
+        self.with("FLEET", "external").with("CONTROL_SECRET", SECRET)
+    }
+
+    /// Its workers are started from its own directory: one in which the worker is `worker`, a shell script.
+    ///
+    /// # Panics
+    /// The files cannot be written.
+    #[must_use]
+    pub fn with_worker_script(self, worker: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = self.program.directory().to_owned();
+        let copy = directory.join("liveedgecast-activator");
+        std::fs::copy(binary("liveedgecast-activator"), &copy).expect("a copy of the activator");
+        let script = directory.join("liveedgecast-worker");
+        std::fs::write(&script, worker).expect("the script");
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("its permissions");
+        Self { program: self.program.instead(&copy), address: self.address }
+    }
+
+    /// Starts it and waits until it serves.
+    #[must_use]
+    #[track_caller]
+    pub fn start(self) -> Activator {
+        let process = self.program.start();
+        let mut this = Activator { process, address: self.address };
+        until("the activator to serve", || {
+            assert!(this.process.is_running(), "the activator has ended:\n{}", this.process.log());
+            http::get(this.http(), "/healthz").is_some()
+        });
+        this
+    }
+
+    /// Starts it, for scenarios in which it does not serve.
+    #[must_use]
+    pub fn start_anyhow(self) -> Process {
+        self.program.start()
+    }
+}
+
+/// A worker that the scenario starts itself.
+#[derive(Debug)]
+pub struct Worker {
+    /// The process.
+    pub process: Process,
+    http: SocketAddr,
+}
+
+impl Worker {
+    /// One that dials `activator`.
+    #[must_use]
+    pub fn of(activator: &Activator) -> Self {
+        Self::with(activator, &[])
+    }
+
+    /// With further settings, by environment variables.
+    #[must_use]
+    pub fn with(activator: &Activator, settings: &[(&str, &str)]) -> Self {
+        let http = loopback::socket(8081);
+        let mut program = Program::new("worker", binary("liveedgecast-worker"))
+            .clear_env()
+            .env("ACTIVATOR", activator.control().to_string())
+            .env("CONTROL_SECRET", SECRET)
+            .env("RUST_LOG", "info,liveedgecast_worker=debug")
+            .env("HTTP_LISTEN", http.to_string());
+        for (name, value) in settings {
+            program = program.env(name, value);
+        }
+        Self { process: program.start(), http }
+    }
+
+    /// Where its `/metrics` are.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+}

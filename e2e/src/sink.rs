@@ -1,0 +1,411 @@
+//! An upstream that counts and keeps everything, and misbehaves when it is told to. In: connections of whoever pushes. Out: a
+//! [`SinkSession`] per connection.
+//!
+//! It is an RTMP server of its own, written against the specification and not with `common::rtmp::server`, so that one mistake cannot
+//! be on both sides. Surprise: an upstream that is not there must refuse at once, so the listener is really closed, not left alone.
+#![expect(clippy::disallowed_methods, reason = "shell: a thread per connection")]
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::rtmp::amf0::Value;
+use liveedgecast_common::rtmp::message::{Command, Control};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::loopback;
+use crate::record::{Message, Recorder, Recording};
+use crate::wait::{now, until_some};
+
+/// What one connection to the sink said.
+#[derive(Clone, Debug)]
+pub struct SinkSession {
+    /// When it was accepted.
+    pub connected: Instant,
+    /// `app` of its `connect`.
+    pub app: String,
+    /// `tcUrl` of its `connect`.
+    pub tc_url: String,
+    /// The stream key of its `publish`, byte for byte.
+    pub key: String,
+    /// When it was told to start.
+    pub started: Option<Instant>,
+    /// When it ended.
+    pub ended: Option<Instant>,
+    /// Everything it said.
+    pub recording: Recording,
+}
+
+impl SinkSession {
+    /// Its audio, video and data.
+    #[must_use]
+    pub fn media(&self) -> &[Message] {
+        &self.recording.media
+    }
+
+    /// It said goodbye: `FCUnpublish` or `deleteStream`.
+    #[must_use]
+    pub fn said_goodbye(&self) -> bool {
+        ["FCUnpublish", "deleteStream"].iter().any(|name| self.recording.command_at(name).is_some())
+    }
+}
+
+/// How the sink treats those who come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Manners {
+    /// Connections are taken.
+    listens: bool,
+    /// Connections are answered.
+    answers: bool,
+    /// `publish` is refused with this code.
+    refuses: Option<&'static str>,
+    /// Bytes are read.
+    reads: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    manners: Manners,
+    sessions: Vec<SinkSession>,
+    sockets: Vec<TcpStream>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// A running sink. It lives as long as the process.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Sink {
+    /// A well-behaved one.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::new(loopback::socket(1935), None)
+    }
+
+    /// One that speaks RTMPS at an address of its own, which its certificate can name.
+    #[must_use]
+    pub fn start_tls(config: impl FnOnce(SocketAddr) -> Arc<ServerConfig>) -> Self {
+        let address = loopback::socket(443);
+        Self::new(address, Some(config(address)))
+    }
+
+    /// One that speaks RTMPS at `localhost`, for names rather than addresses.
+    ///
+    /// # Panics
+    /// No port is left.
+    #[must_use]
+    pub fn start_tls_at_localhost(config: Arc<ServerConfig>) -> Self {
+        let any = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        Self::new(any.expect("a free port"), Some(config))
+    }
+
+    fn new(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
+        let manners = Manners { listens: true, answers: true, refuses: None, reads: true };
+        let state = Mutex::new(State { manners, sessions: Vec::new(), sockets: Vec::new() });
+        let shared = Arc::new(Shared { state, changed: Condvar::new(), tls });
+        let listener = listen(address).expect("a free address");
+        let for_thread = Arc::clone(&shared);
+        thread::spawn(move || serve(address, listener, &for_thread));
+        Self { address, shared }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL to push to.
+    #[must_use]
+    pub fn url(&self, app_and_key: &str) -> String {
+        let scheme = if self.shared.tls.is_some() { "rtmps" } else { "rtmp" };
+        format!("{scheme}://{}/{app_and_key}", self.address)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn behave(&self, change: impl FnOnce(&mut Manners)) {
+        change(&mut self.state().manners);
+        self.shared.changed.notify_all();
+    }
+
+    /// Takes connections from now on and says nothing, not even the handshake.
+    pub fn say_nothing(&self) {
+        self.behave(|manners| manners.answers = false);
+    }
+
+    /// Answers from now on, also those that have waited.
+    pub fn answer(&self) {
+        self.behave(|manners| manners.answers = true);
+    }
+
+    /// Refuses every `publish` from now on with this code.
+    pub fn refuse(&self, code: &'static str) {
+        self.behave(|manners| manners.refuses = Some(code));
+    }
+
+    /// Takes every `publish` from now on.
+    pub fn accept(&self) {
+        self.behave(|manners| manners.refuses = None);
+    }
+
+    /// Reads nothing more from anybody.
+    pub fn stall(&self) {
+        self.behave(|manners| manners.reads = false);
+    }
+
+    /// Reads again.
+    pub fn go_on(&self) {
+        self.behave(|manners| manners.reads = true);
+    }
+
+    /// Is gone: nobody can connect, and those who are connected are reset.
+    pub fn go_away(&self) {
+        self.behave(|manners| manners.listens = false);
+        // The accept loop looks at its manners only when somebody comes.
+        let _ = TcpStream::connect(self.address);
+        until_some("the sink to stop listening", || TcpStream::connect(self.address).is_err().then_some(()));
+        self.drop_connections();
+    }
+
+    /// Is there again.
+    pub fn come_back(&self) {
+        self.behave(|manners| manners.listens = true);
+        until_some("the sink to listen again", || TcpStream::connect(self.address).is_ok().then_some(()));
+    }
+
+    /// Resets everybody who is connected.
+    pub fn drop_connections(&self) {
+        for socket in std::mem::take(&mut self.state().sockets) {
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Everybody who came and published, in their order.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SinkSession> {
+        self.state().sessions.iter().filter(|session| !session.key.is_empty()).cloned().collect()
+    }
+
+    /// Connections that said anything at all, whether they published or not.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.state().sessions.len()
+    }
+
+    /// The latest that published.
+    #[must_use]
+    pub fn last(&self) -> Option<SinkSession> {
+        self.state().sessions.iter().rfind(|session| !session.key.is_empty()).cloned()
+    }
+
+    /// The only one that published.
+    ///
+    /// # Panics
+    /// There are none or several.
+    #[must_use]
+    #[track_caller]
+    pub fn only(&self) -> SinkSession {
+        let mut sessions = self.sessions();
+        assert_eq!(sessions.len(), 1, "sessions at the upstream");
+        sessions.remove(0)
+    }
+
+    /// Waits until the latest session has `frames` messages that are no headers.
+    #[track_caller]
+    pub fn receives(&self, frames: usize) -> SinkSession {
+        until_some(format!("{frames} messages at the upstream"), || {
+            self.last().filter(|session| session.recording.frames() >= frames)
+        })
+    }
+
+    /// Waits until there are `count` sessions and the last has `frames` messages that are no headers.
+    #[track_caller]
+    pub fn receives_in_session(&self, count: usize, frames: usize) -> SinkSession {
+        until_some(format!("{frames} messages in session {count} at the upstream"), || {
+            self.sessions().into_iter().nth(count - 1).filter(|session| session.recording.frames() >= frames)
+        })
+    }
+
+    /// Waits until the latest session has ended.
+    #[track_caller]
+    pub fn ended(&self) -> SinkSession {
+        until_some("the end of the session at the upstream", || self.last().filter(|it| it.ended.is_some()))
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // It listens again where connections of its earlier life are still known to the kernel.
+    socket.set_reuse_address(true)?;
+    // A stalled sink must not take megabytes into the kernel before anybody notices.
+    socket.set_recv_buffer_size(64 << 10)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+fn serve(address: SocketAddr, listener: TcpListener, shared: &Arc<Shared>) {
+    let mut listener = Some(listener);
+    loop {
+        let Some(open) = &listener else {
+            wait(shared, |manners| manners.listens);
+            listener = listen(address).ok();
+            continue;
+        };
+        let Ok((socket, _)) = open.accept() else { continue };
+        if !shared.state.lock().unwrap_or_else(PoisonError::into_inner).manners.listens {
+            listener = None;
+            continue;
+        }
+        let shared = Arc::clone(shared);
+        thread::spawn(move || {
+            let _ = session(socket, &shared);
+        });
+    }
+}
+
+/// Waits for manners.
+fn wait(shared: &Shared, are: impl Fn(&Manners) -> bool) {
+    let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = shared.changed.wait_while(state, |state| !are(&state.manners));
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+fn session(socket: TcpStream, shared: &Shared) -> io::Result<()> {
+    let connected = now();
+    socket.set_nodelay(true)?;
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner).sockets.push(socket.try_clone()?);
+    wait(shared, |manners| manners.answers);
+    let mut stream: Box<dyn Stream> = match &shared.tls {
+        None => Box::new(socket),
+        Some(config) => {
+            let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+            Box::new(StreamOwned::new(connection, socket))
+        }
+    };
+    let mut hello = [0; 1 + 1536];
+    stream.read_exact(&mut hello)?;
+    // S0, S1 (anything), S2 (an echo of C1): the simple handshake of the specification.
+    let mut answer = vec![3; 1 + 1536];
+    answer[1..9].fill(0);
+    answer.extend_from_slice(&hello[1..]);
+    stream.write_all(&answer)?;
+
+    let number = {
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = state.sessions.len();
+        let (app, tc_url, key) = Default::default();
+        let recording = Recording::default();
+        state.sessions.push(SinkSession { connected, app, tc_url, key, started: None, ended: None, recording });
+        number
+    };
+    let mut recorder = Recorder::default();
+    let ended = converse(&mut *stream, &hello, &mut recorder, shared, number);
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner).sessions[number].ended = Some(now());
+    ended
+}
+
+fn converse(
+    stream: &mut dyn Stream,
+    hello: &[u8],
+    recorder: &mut Recorder,
+    shared: &Shared,
+    number: usize,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut bytes = hello.to_vec();
+    let mut acknowledged = 0;
+    loop {
+        let answers = {
+            let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let refuses = state.manners.refuses;
+            let session = &mut state.sessions[number];
+            let commands = session.recording.commands.len();
+            recorder.read(now(), &bytes, &mut session.recording);
+            let mut answers = Vec::new();
+            for index in commands..session.recording.commands.len() {
+                let command = session.recording.commands[index].1.clone();
+                answer(&command, session, refuses, &mut answers);
+            }
+            if session.recording.bytes - acknowledged > u64::from(WINDOW / 2) {
+                acknowledged = session.recording.bytes;
+                Control::Acknowledgement(acknowledged as u32).write(&mut answers, OUR_CHUNKS);
+            }
+            answers
+        };
+        stream.write_all(&answers)?;
+        stream.flush()?;
+        wait(shared, |manners| manners.reads);
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        bytes.clear();
+        bytes.extend_from_slice(&buffer[..length]);
+    }
+}
+
+/// Window of our acknowledgements, as nginx-rtmp has it.
+const WINDOW: u32 = 5_000_000;
+/// We never say another one, so it is the specification's default.
+const OUR_CHUNKS: u32 = 128;
+/// What `createStream` returns: not 1, which some pushers take for granted.
+const STREAM_ID: u32 = 5;
+
+fn answer(command: &Command, session: &mut SinkSession, refuses: Option<&'static str>, out: &mut Vec<u8>) {
+    let object = |pairs: &[(&str, &str)]| {
+        Value::Object(pairs.iter().map(|(name, value)| ((*name).to_owned(), Value::string(*value))).collect())
+    };
+    let result = |object: Value, argument: Value| Command {
+        name: "_result".to_owned(),
+        transaction: command.transaction,
+        object,
+        arguments: vec![argument],
+    };
+    match command.name.as_str() {
+        "connect" => {
+            let text = |name| command.object.property(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            (session.app, session.tc_url) = (text("app"), text("tcUrl"));
+            Control::WindowAckSize(WINDOW).write(out, OUR_CHUNKS);
+            Control::SetPeerBandwidth { size: WINDOW, limit: 2 }.write(out, OUR_CHUNKS);
+            let about = object(&[("fmsVer", "FMS/3,0,1,123"), ("capabilities", "31")]);
+            let status = object(&[("level", "status"), ("code", "NetConnection.Connect.Success")]);
+            result(about, status).write(out, 3, 0, OUR_CHUNKS);
+        }
+        "createStream" => {
+            result(Value::Null, Value::Number(f64::from(STREAM_ID))).write(out, 3, 0, OUR_CHUNKS);
+        }
+        "publish" => {
+            session.key = command.argument(0).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (level, code) = refuses.map_or(("status", "NetStream.Publish.Start"), |code| ("error", code));
+            if refuses.is_none() {
+                session.started = Some(now());
+            }
+            let status = object(&[("level", level), ("code", code), ("description", "by the sink")]);
+            let said =
+                Command { name: "onStatus".to_owned(), transaction: 0.0, object: Value::Null, arguments: vec![status] };
+            said.write(out, 5, STREAM_ID, OUR_CHUNKS);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,72 @@
+//! A worker dies in the middle of a stream.
+
+use liveedgecast_e2e::compare::{assert_decodes, assert_resumed, assert_time_goes_forward};
+use liveedgecast_e2e::process::kill;
+use liveedgecast_e2e::publish::{Media, Obs};
+use liveedgecast_e2e::relay::key;
+use liveedgecast_e2e::wait::until_some;
+
+use crate::Relay;
+
+by_descriptor_and_by_link! {
+    a_killed_worker_is_replaced_and_the_publisher_does_not_notice
+    obs_studio_does_not_notice_a_killed_worker
+}
+
+/// Kills the worker and checks what its successor sends.
+fn kill_and_compare(relay: &Relay, number: usize) {
+    let session = relay.sink.receives_in_session(number, 100);
+    let worker = relay.activator.worker_processes()[0];
+    kill(worker);
+    relay.sink.receives_in_session(number + 1, 100);
+    let first = until_some("the end of the old session", || {
+        relay.sink.sessions().into_iter().nth(number - 1).filter(|session| session.ended.is_some())
+    });
+    assert!(first.media().len() >= session.media().len());
+    let said = relay.tap.only();
+    assert!(said.left.is_none() && said.closed.is_none(), "the publisher noticed");
+    assert_eq!(said.server.statuses().len(), 1, "the publisher was told something: {:?}", said.server.statuses());
+
+    let second = relay.sink.receives_in_session(number + 1, 100);
+    let published = relay.tap.only().publisher.media;
+    let headers = first.media().iter().take_while(|message| message.is_header()).count();
+    let place = assert_resumed(&published, second.media());
+    let before = assert_resumed_or_first(&published, first.media(), headers);
+    println!("the old session ended at message {before}, the new one begins at {}", place.first);
+    assert!(place.first <= before, "messages {before}..{} are lost", place.first);
+    assert_time_goes_forward(second.media());
+    assert_decodes(second.media());
+}
+
+/// Index of the published message that was the last of a session, plus one.
+fn assert_resumed_or_first(
+    published: &[liveedgecast_e2e::record::Message],
+    session: &[liveedgecast_e2e::record::Message],
+    headers: usize,
+) -> usize {
+    let first = &session[headers];
+    let begins = |at: &usize| published[*at].carries_the_same_as(first);
+    let at = (0..published.len()).find(begins).expect("the session begins with something published");
+    at + session.len() - headers
+}
+
+fn a_killed_worker_is_replaced_and_the_publisher_does_not_notice(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut publisher = relay.published(Media::Both, "killed");
+    kill_and_compare(&relay, 1);
+    kill_and_compare(&relay, 2);
+    publisher.interrupt();
+    let last = until_some("the end", || relay.sink.sessions().into_iter().nth(2).filter(|it| it.ended.is_some()));
+    assert!(last.said_goodbye());
+    let place = assert_resumed(&relay.tap.only().publisher.media, last.media());
+    assert_eq!(place.end, relay.tap.only().publisher.media.len(), "the last messages");
+    relay.activator.is_back_to_zero();
+}
+
+fn obs_studio_does_not_notice_a_killed_worker(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut obs = Obs::streaming_to(&relay.tap.url("live"), &key("obs"));
+    kill_and_compare(&relay, 1);
+    obs.quit();
+    relay.activator.is_back_to_zero();
+}

@@ -1,0 +1,148 @@
+//! Ends: of publishers, of a second publisher of the same stream, of our own processes.
+
+use std::time::Duration;
+
+use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed, assert_time_goes_forward};
+use liveedgecast_e2e::process::signal;
+use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::relay::{Activator, Worker, key};
+use liveedgecast_e2e::sink::Sink;
+use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::{SOON, now, stays_true_for, until, until_some};
+use rustix::process::Signal;
+
+use crate::Relay;
+
+by_descriptor_and_by_link! {
+    a_publisher_that_returns_within_the_grace_time_continues_its_session
+    a_publisher_that_does_not_return_ends_its_session
+    a_second_publisher_of_a_live_stream_is_refused
+    a_worker_that_is_told_to_go_gives_its_stream_to_another
+    an_activator_that_is_told_to_go_waits_for_its_streams
+}
+
+fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut publisher = relay.published(Media::Both, "returns");
+    relay.sink.receives(100);
+    publisher.kill();
+    until("its first connection to end", || relay.tap.last().is_some_and(|it| it.left.is_some()));
+    let first = relay.tap.only().publisher.media;
+    relay.activator.has_a_stream_that_is("grace");
+    assert!(relay.sink.only().ended.is_none(), "the session at the upstream is kept");
+
+    let mut publisher = relay.published(Media::Both, "returns");
+    until("its second connection to start", || relay.tap.sessions().len() == 2 && relay.tap.started().left.is_none());
+    let arrived = relay.sink.only().recording.frames();
+    relay.sink.receives(arrived + 100);
+    publisher.interrupt();
+    let session = relay.sink.ended();
+    assert_eq!(relay.sink.sessions().len(), 1, "one session at the upstream");
+    assert!(session.said_goodbye());
+    assert_time_goes_forward(session.media());
+    assert_decodes(session.media());
+    // What its first connection completed is there, whole; then the second one's, from a keyframe on.
+    let second = relay.tap.sessions()[1].publisher.media.clone();
+    let (before, after) = session.media().split_at(first.len());
+    assert_arrived_whole(&first, before);
+    let headers = after.iter().take_while(|message| message.is_header()).count();
+    let place = assert_resumed(&second, after);
+    println!("{handoff}: {headers} headers, then message {} of the second connection", place.first);
+    assert_eq!(place.end, second.len());
+    relay.activator.is_back_to_zero();
+}
+
+fn a_publisher_that_does_not_return_ends_its_session(handoff: &str) {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff).with("GRACE", "1s");
+    let activator = settings.with("COOLDOWN", "1s").start();
+    let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("lost"))));
+    sink.receives(50);
+    publisher.kill();
+    assert!(sink.ended().said_goodbye());
+    activator.is_back_to_zero();
+}
+
+fn a_second_publisher_of_a_live_stream_is_refused(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut publisher = relay.published(Media::Both, "same");
+    relay.sink.receives(50);
+    let mut second = ffmpeg(Media::Both, &relay.activator.url(&format!("live/{}?other=query", key("same"))));
+    assert!(!second.wait(SOON).success(), "a second publisher is taken");
+    let arrived = relay.sink.only().recording.frames();
+    relay.sink.receives(arrived + 50);
+    publisher.interrupt();
+    relay.sink.ended();
+    assert_arrived_whole(&relay.tap.only().publisher.media, relay.sink.only().media());
+}
+
+fn a_worker_that_is_told_to_go_gives_its_stream_to_another(handoff: &str) {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+    let activator = settings.with("HANDOFF", handoff).start();
+    let tap = Tap::before(activator.rtmp());
+    let mut first = Worker::of(&activator);
+    let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("moves"))));
+    sink.receives(100);
+    let _second = Worker::of(&activator);
+    until("the second worker to register", || activator.workers().len() == 2);
+    let status = first.process.terminate();
+    assert!(status.success(), "the worker left with {status}");
+    sink.receives_in_session(2, 100);
+    let said = tap.only();
+    assert!(said.left.is_none() && said.closed.is_none(), "the publisher noticed");
+    publisher.interrupt();
+    let last = until_some("the end", || sink.sessions().into_iter().nth(1).filter(|it| it.ended.is_some()));
+    let published = tap.only().publisher.media;
+    let place = assert_resumed(&published, last.media());
+    assert_decodes(last.media());
+    let before = sink.sessions()[0].media().len();
+    assert!(place.first <= before, "messages {before}..{} are lost", place.first);
+}
+
+fn an_activator_that_is_told_to_go_waits_for_its_streams(handoff: &str) {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
+    let mut activator = settings.with("DRAIN_TIMEOUT", "60s").start();
+    let tap = Tap::before(activator.rtmp());
+    let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("last"))));
+    sink.receives(50);
+    signal(activator.id(), Signal::TERM);
+    until("it to be unready", || {
+        liveedgecast_e2e::http::request(activator.http(), "GET", "/readyz").is_ok_and(|answer| answer.status == 503)
+    });
+    until("the RTMP port to be closed", || std::net::TcpStream::connect(activator.rtmp()).is_err());
+    let arrived = sink.only().recording.frames();
+    sink.receives(arrived + 50);
+    assert!(activator.process.is_running());
+    publisher.interrupt();
+    assert_arrived_whole(&tap.only().publisher.media, sink.ended().media());
+    let status = activator.process.wait(SOON);
+    assert!(status.success(), "the activator left with {status}");
+}
+
+#[test]
+fn a_second_signal_shortens_the_wait() {
+    let sink = Sink::start();
+    let mut activator = Activator::pushing_to(&sink.url("live/{key}")).with("DRAIN_TIMEOUT", "600s").start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("last"))));
+    sink.receives(50);
+    signal(activator.id(), Signal::TERM);
+    until("the RTMP port to be closed", || std::net::TcpStream::connect(activator.rtmp()).is_err());
+    stays_true_for(Duration::from_millis(500), "it waits for its stream", || activator.process.is_running());
+    // Each further signal ends one wait of the list.
+    until("it to go", || {
+        signal(activator.id(), Signal::TERM);
+        !activator.process.is_running()
+    });
+    assert!(sink.ended().said_goodbye());
+}
+
+#[test]
+fn an_idle_activator_goes_at_once() {
+    let sink = Sink::start();
+    let mut activator = Activator::pushing_to(&sink.url("live/{key}")).start();
+    let asked = now();
+    assert!(activator.process.terminate().success());
+    println!("it took {:?}", now().saturating_duration_since(asked));
+}

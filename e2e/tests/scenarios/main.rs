@@ -1,0 +1,52 @@
+//! The whole path between real processes: real publishers, the activator with its process fleet, real upstreams.
+//!
+//! One program, so that the scenarios, which mostly wait, wait at the same time. Those that concern the way of handing over run once
+//! by descriptor and once by link.
+
+use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::sink::Sink;
+use liveedgecast_e2e::tap::Tap;
+
+/// Runs scenarios by both ways of handing over.
+macro_rules! by_descriptor_and_by_link {
+    ($($scenario:ident)+) => {
+        mod by_descriptor {
+            $(#[test] fn $scenario() { super::$scenario("descriptor"); })+
+        }
+        mod by_link {
+            $(#[test] fn $scenario() { super::$scenario("link"); })+
+        }
+    };
+}
+
+mod crash;
+mod ends;
+mod hold;
+mod publishers;
+mod settings;
+mod upstreams;
+mod wake;
+mod workers;
+
+/// An upstream, an activator with no worker, and a tap before it.
+struct Relay {
+    sink: Sink,
+    activator: Activator,
+    tap: Tap,
+}
+
+impl Relay {
+    fn by(handoff: &str) -> Self {
+        let sink = Sink::start();
+        let settings = Activator::pushing_to(&sink.url("live/{key}"));
+        let activator = settings.with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
+        let tap = Tap::before(activator.rtmp());
+        Self { sink, activator, tap }
+    }
+
+    /// ffmpeg publishing to it.
+    fn published(&self, media: Media, name: &str) -> liveedgecast_e2e::process::Process {
+        ffmpeg(media, &self.tap.url(&format!("live/{}", key(name))))
+    }
+}

@@ -1,0 +1,119 @@
+//! From nothing to a stream and back to nothing.
+
+use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_decodes_with};
+use liveedgecast_e2e::process::cpu_time;
+use liveedgecast_e2e::publish::{Media, newer_ffmpeg};
+use liveedgecast_e2e::relay::key;
+use liveedgecast_e2e::wait::until;
+
+use crate::Relay;
+
+by_descriptor_and_by_link! {
+    first_publisher_wakes_a_worker_from_zero
+    audio_alone_passes
+    video_alone_passes
+    hevc_passes
+    av1_passes
+    a_second_stream_finds_a_warm_worker
+}
+
+fn first_publisher_wakes_a_worker_from_zero(handoff: &str) {
+    let relay = Relay::by(handoff);
+    assert!(relay.activator.processes().is_empty(), "while idle, no process but the activator exists");
+    assert_eq!(relay.activator.demand(), Some((0, 0, 0)));
+
+    let mut publisher = relay.published(Media::Both, "first");
+    relay.sink.receives(100);
+    assert_eq!(relay.activator.worker_processes().len(), 1);
+    let stream = relay.activator.has_a_stream_that_is("live");
+    assert_eq!(stream["app"], "live");
+    assert!(!stream.to_string().contains(&key("first")), "a stream key is shown: {stream}");
+    assert_eq!(relay.activator.demand(), Some((0, 1, 1)));
+    let workers = relay.activator.workers();
+    assert_eq!((&workers[0]["state"], &workers[0]["streams"]), (&"ready".into(), &1.into()), "{workers:?}");
+
+    publisher.interrupt();
+    let session = relay.sink.ended();
+    assert!(session.said_goodbye(), "a clean end is passed on");
+    assert_eq!((session.app.as_str(), &session.key), ("live", &key("first")));
+    assert_arrived_whole(&relay.tap.only().publisher.media, relay.sink.only().media());
+    assert_decodes(relay.sink.only().media());
+    relay.activator.is_back_to_zero();
+}
+
+fn passes(handoff: &str, media: Media) -> Relay {
+    let relay = Relay::by(handoff);
+    let mut publisher = relay.published(media, "codec");
+    relay.sink.receives(100);
+    publisher.interrupt();
+    relay.sink.ended();
+    assert_arrived_whole(&relay.tap.only().publisher.media, relay.sink.only().media());
+    relay
+}
+
+fn audio_alone_passes(handoff: &str) {
+    let relay = passes(handoff, Media::AudioOnly);
+    assert!(relay.sink.only().media().iter().all(|message| message.type_id != 9));
+    assert_decodes(relay.sink.only().media());
+}
+
+fn video_alone_passes(handoff: &str) {
+    let relay = passes(handoff, Media::VideoOnly);
+    assert!(relay.sink.only().media().iter().all(|message| message.type_id != 8));
+    assert_decodes(relay.sink.only().media());
+}
+
+fn hevc_passes(handoff: &str) {
+    let relay = passes(handoff, Media::Hevc);
+    assert!(relay.sink.only().recording.keyframes() > 0);
+    assert_decodes_with(newer_ffmpeg(), relay.sink.only().media());
+}
+
+fn av1_passes(handoff: &str) {
+    let relay = passes(handoff, Media::Av1);
+    assert!(relay.sink.only().recording.keyframes() > 0);
+    assert_decodes_with(newer_ffmpeg(), relay.sink.only().media());
+}
+
+fn a_second_stream_finds_a_warm_worker(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let _first = relay.published(Media::Both, "first");
+    relay.sink.receives(50);
+    let _second = relay.published(Media::Both, "second");
+    until("both streams at the upstream", || {
+        relay.sink.sessions().iter().filter(|it| it.started.is_some()).count() == 2
+    });
+    let tap = relay.tap.started();
+    let connect = tap.publisher.command_at("connect").expect("connect");
+    let started = tap.server.started_at().expect("Publish.Start");
+    // How long it takes depends on the machine, and is told rather than demanded.
+    println!(
+        "{handoff}: connect to Publish.Start on a warm worker: {:?}; held: {:?}",
+        started.saturating_duration_since(connect),
+        tap.held()
+    );
+    assert_eq!(relay.activator.worker_processes().len(), 1);
+}
+
+#[test]
+fn the_worker_holds_the_socket_and_the_activator_has_nothing_to_do() {
+    let relay = Relay::by("descriptor");
+    let _publisher = relay.published(Media::Both, "first");
+    relay.sink.receives(50);
+    let worker = relay.activator.worker_processes()[0];
+
+    let listed = std::process::Command::new("ss").args(["-tnpH", "state", "established"]).output().expect("ss runs");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let port = relay.activator.rtmp().to_string();
+    let line = listed.lines().find(|line| line.split_whitespace().nth(2) == Some(&port));
+    let line = line.unwrap_or_else(|| panic!("no connection at {port}:\n{listed}"));
+    assert!(line.contains(&format!("pid={worker},")), "the worker does not hold the publisher's socket: {line}");
+
+    let (before, theirs) = (relay.activator.cpu_time(), cpu_time(worker));
+    let messages = relay.sink.only().recording.frames();
+    relay.sink.receives(messages + 400);
+    let (activator, worker) = (relay.activator.cpu_time() - before, cpu_time(worker) - theirs);
+    println!("over 400 messages: activator {activator:?}, worker {worker:?}");
+    // What it does use is for the worker's two reports a second.
+    assert!(activator * 10 < worker, "the activator used {activator:?} where the worker used {worker:?}");
+}

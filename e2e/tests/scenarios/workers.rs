@@ -1,0 +1,94 @@
+//! Several workers, and workers that are no good.
+
+use liveedgecast_e2e::compare::assert_arrived_whole;
+use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::sink::Sink;
+use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::{until, until_some};
+
+use crate::Relay;
+
+#[test]
+fn three_workers_serve_three_streams() {
+    let sink = Sink::start();
+    // HTTP_LISTEN is set by the scenarios always: the workers must not want the same port.
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "3");
+    let activator = settings.with("COOLDOWN", "1s").start();
+    let names = ["one", "two", "three"];
+    let taps = names.map(|_| Tap::before(activator.rtmp()));
+    let publish = |index: usize| ffmpeg(Media::Both, &taps[index].url(&format!("live/{}", key(names[index]))));
+    let mut publishers = [publish(0), publish(1), publish(2)];
+    let of = |name: &str| sink.sessions().into_iter().find(|session| session.key == key(name));
+    for name in names {
+        until_some(format!("{name} at the upstream"), || of(name).filter(|it| it.recording.frames() > 50));
+    }
+    assert_eq!(activator.worker_processes().len(), 3);
+    until("three workers in /metrics", || {
+        let text = liveedgecast_e2e::http::get(activator.http(), "/metrics").unwrap_or_default();
+        let live = text.lines().filter(|line| line.starts_with("liveedgecast_live_streams{") && line.ends_with(" 1"));
+        live.count() == 3
+    });
+    publishers.iter_mut().for_each(|publisher| publisher.interrupt());
+    for (tap, name) in taps.iter().zip(names) {
+        let session = until_some(format!("the end of {name}"), || of(name).filter(|it| it.ended.is_some()));
+        assert_arrived_whole(&tap.only().publisher.media, session.media());
+    }
+    activator.is_back_to_zero();
+}
+
+#[test]
+fn a_stream_too_many_waits_for_a_place() {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "1");
+    let activator = settings.with("COOLDOWN", "1s").start();
+    let mut first = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("first"))));
+    sink.receives(20);
+    let _second = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("second"))));
+    until("the second to wait", || activator.demand() == Some((1, 1, 2)));
+    assert_eq!(activator.worker_processes().len(), 1);
+    first.interrupt();
+    until("the second at the upstream", || sink.last().is_some_and(|it| it.key == key("second")));
+    sink.receives(20);
+}
+
+#[test]
+fn a_worker_that_dies_at_start_is_tried_again_ever_more_slowly_and_told() {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with_worker_script("#!/bin/sh\nexit 3\n");
+    let activator = settings.start();
+    let publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("held"))));
+    let started = || activator.metric("liveedgecast_worker_processes_started_total", &[]).unwrap_or(0.0);
+    until("a first try", || started() >= 1.0);
+    let first = liveedgecast_e2e::wait::now();
+    until("three tries", || started() >= 3.0);
+    let spent = first.elapsed_since();
+    assert!(spent.as_millis() > 100, "three tries in {spent:?} are a hot loop");
+    until("it to be counted", || {
+        activator.metric("liveedgecast_worker_processes_ended_total", &["how=\"at_start\""]) >= Some(2.0)
+    });
+    assert!(activator.process.log().contains("WARN") || activator.process.log().contains("ERROR"), "it is not told");
+    assert_eq!(activator.demand(), Some((1, 0, 1)), "the publisher is still held");
+    drop(publisher);
+}
+
+trait Since {
+    fn elapsed_since(self) -> std::time::Duration;
+}
+
+impl Since for std::time::Instant {
+    fn elapsed_since(self) -> std::time::Duration {
+        liveedgecast_e2e::wait::now().saturating_duration_since(self)
+    }
+}
+
+#[test]
+fn workers_end_with_their_activator() {
+    let mut relay = Relay::by("auto");
+    let _publisher = relay.published(Media::Both, "orphan");
+    relay.sink.receives(20);
+    let worker = relay.activator.worker_processes()[0];
+    relay.activator.process.kill();
+    drop(_publisher);
+    until("the orphaned worker to go", || !liveedgecast_e2e::process::is_alive(worker));
+}

@@ -1,0 +1,23 @@
+#!/bin/bash
+# Runs LiveEdgeCast on this machine.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+usage() {
+  cat <<'USAGE'
+usage: RTMP_PUSH_URL=rtmp://upstream/live/{key} tools/run.sh [ARGUMENT...]
+
+Builds if needed, then runs the activator, which starts workers when somebody publishes and stops them afterwards.
+Arguments go to the activator: tools/run.sh -- --help tells them.
+USAGE
+}
+
+case ${1:-} in
+  -h | --help) usage; exit 0 ;;
+  --) shift ;;
+esac
+
+"$here/tools/setup.sh" run
+cargo build --release --locked --quiet --manifest-path "$here/Cargo.toml" \
+  -p liveedgecast-activator -p liveedgecast-worker --bins
+exec "${CARGO_TARGET_DIR:-$here/target}/release/liveedgecast-activator" "$@"

@@ -1,0 +1,77 @@
+#!/bin/bash
+# Installs what the other scripts need and what is missing, and nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'USAGE'
+usage: tools/setup.sh PURPOSE...
+
+Installs Debian packages (as root, or by sudo) and, into .tools/, one program from PyPI. Only what is missing.
+
+  run     to build LiveEdgeCast: nothing but a C compiler
+  demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
+  tests   tools/test.sh: also GStreamer, OBS Studio, a newer ffmpeg (from the PyPI package imageio-ffmpeg)
+  bench   tools/bench.sh: nginx with its RTMP module, haproxy
+  checks  .ci/run: shellcheck
+USAGE
+}
+
+# Version pinned: the codecs that this binary has are what scenarios publish with.
+IMAGEIO_FFMPEG='imageio-ffmpeg==0.8.1'
+
+packages=(build-essential)
+python=no
+[[ $# -gt 0 ]] || { usage >&2; exit 2; }
+for purpose; do
+  case $purpose in
+    run) ;;
+    demo) packages+=(curl ffmpeg jq nginx libnginx-mod-rtmp) ;;
+    tests)
+      packages+=(ffmpeg nginx libnginx-mod-rtmp iproute2)
+      packages+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+        gstreamer1.0-plugins-ugly)
+      packages+=(obs-studio obs-plugins xvfb xauth libgl1-mesa-dri dbus-x11)
+      packages+=(python3 python3-pip)
+      python=yes
+      ;;
+    bench) packages+=(haproxy nginx libnginx-mod-rtmp) ;;
+    checks) packages+=(shellcheck) ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "setup.sh: unknown purpose: $purpose" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+if ! command -v cargo > /dev/null; then
+  echo 'setup.sh: cargo is not there; install a Rust toolchain first, for example from https://rustup.rs' >&2
+  exit 1
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if [[ ${#missing[@]} -gt 0 ]]; then
+  as_root=()
+  if [[ $(id -u) -ne 0 ]]; then
+    command -v sudo > /dev/null || { echo "setup.sh: install as root: ${missing[*]}" >&2; exit 1; }
+    as_root=(sudo)
+  fi
+  echo "installing ${missing[*]} ..."
+  "${as_root[@]}" apt-get update -qq
+  # Services that come with packages (nginx) are not started: everything here runs its own, on its own addresses.
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+fi
+
+if [[ $python == yes && ! -x .tools/ffmpeg ]]; then
+  echo "fetching $IMAGEIO_FFMPEG ..."
+  rm -rf .tools/python
+  mkdir -p .tools
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: \
+    --target .tools/python "$IMAGEIO_FFMPEG"
+  binaries=(.tools/python/imageio_ffmpeg/binaries/ffmpeg-*)
+  chmod +x "${binaries[0]}"
+  ln -sfn "${binaries[0]#.tools/}" .tools/ffmpeg
+  .tools/ffmpeg -hide_banner -version > /dev/null
+fi
