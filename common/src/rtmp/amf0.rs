@@ -378,7 +378,7 @@ fn write_long(out: &mut Vec<u8>, marker: u8, text: &str) {
 }
 
 /// The longest beginning of at most `limit` bytes that is still text.
-fn cut(text: &str, limit: usize) -> &str {
+pub(super) fn cut(text: &str, limit: usize) -> &str {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
         end -= 1;

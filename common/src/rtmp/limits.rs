@@ -55,8 +55,8 @@ pub const MAX_OUTPUT: usize = 64 << 10;
 /// After that an answer must be paid for, byte by byte, so that nobody can make us send more than he sends.
 pub const ANSWER_CREDIT: u64 = 4 << 10;
 
-/// Bytes between two acknowledgements, at least, however small a window the peer names: an acknowledgement takes 16.
-pub const MIN_ACKNOWLEDGEMENT: u64 = 1 << 10;
+/// Smallest window that is believed: half of it lies between two acknowledgements of 16 bytes, so that no peer gets a flood of them.
+pub const MIN_WINDOW: u32 = 4 << 10;
 
 /// Window of a peer that names none, or 0: what most servers say (RTMP 1.0, 5.4.4, has no default).
 pub const DEFAULT_WINDOW: u32 = 2_500_000;

@@ -35,19 +35,23 @@ pub fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-fn text(text: &str) -> Vec<u8> {
+/// A string.
+pub fn text(text: &str) -> Vec<u8> {
     [&[2][..], &(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
 }
 
-fn number(number: f64) -> Vec<u8> {
+/// A number.
+pub fn number(number: f64) -> Vec<u8> {
     [&[0][..], &number.to_be_bytes()].concat()
 }
 
-fn property(name: &str, value: &[u8]) -> Vec<u8> {
+/// A property of an object.
+pub fn property(name: &str, value: &[u8]) -> Vec<u8> {
     [&(name.len() as u16).to_be_bytes()[..], name.as_bytes(), value].concat()
 }
 
-fn object(marker: &[u8], properties: &[Vec<u8>]) -> Vec<u8> {
+/// An object behind its marker (and count).
+pub fn object(marker: &[u8], properties: &[Vec<u8>]) -> Vec<u8> {
     [marker, &properties.concat(), &[0, 0, 9]].concat()
 }
 

@@ -5,3 +5,4 @@ pub mod aggregate;
 pub mod amf0;
 pub mod chunk;
 pub mod media;
+pub mod session;

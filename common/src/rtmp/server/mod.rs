@@ -25,106 +25,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::amf0::Value;
+use super::amf0::{self, Value};
 use super::chunk::{ChunkError, Scanned};
 use super::ingest::{Ingest, Ingested};
 use super::limits::{
-    ANSWER_CREDIT, DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW, MAX_APP_TEXT, MAX_COMMANDS_BEFORE_PUBLISH, MAX_CONNECT_TEXT,
-    MAX_MEDIA_BEFORE_PUBLISH, MAX_MESSAGE_STREAMS, MAX_OUTPUT, MAX_STATUS_TEXT, MIN_ACKNOWLEDGEMENT,
+    ANSWER_CREDIT, DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW, MAX_COMMANDS_BEFORE_PUBLISH, MAX_MEDIA_BEFORE_PUBLISH,
+    MAX_MESSAGE_STREAMS, MAX_OUTPUT, MAX_STATUS_TEXT, MIN_WINDOW,
 };
 use super::message::{Command, Control, MessageError, UserControl};
 use super::{MessageHeader, type_id};
-use crate::key::{LogSafe, NameError, StreamKey};
+use crate::key::{NameError, StreamKey};
 
 mod answer;
+mod request;
 mod state;
 
+pub use request::{ConnectInfo, EndedBy, PublishRequest, Refusal};
 pub use state::SessionState;
 use state::{Facts, Phase, validate};
-
-/// What a publisher said in `connect`. `Debug` leaves out everything that may hold a query.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectInfo {
-    /// As it came; [`crate::key::AppName::parse`] judges it.
-    pub app: String,
-    /// URL the client thinks it connected to, query included. Like the others, cut at [`MAX_CONNECT_TEXT`].
-    pub tc_url: String,
-    /// What the client says it is.
-    pub flash_ver: String,
-    /// `swfUrl`, for hooks.
-    pub swf_url: String,
-    /// `pageUrl`, for hooks.
-    pub page_url: String,
-    /// It asked for Enhanced RTMP.
-    pub enhanced: bool,
-    /// `capsEx` of Enhanced RTMP: reconnect 1, multitrack 2, ModEx 4, nanoseconds 8.
-    pub caps_ex: u32,
-}
-
-impl ConnectInfo {
-    fn read(object: &Value) -> Self {
-        let text = |name: &str, limit: usize| {
-            let text = object.property(name).and_then(Value::as_str).unwrap_or_default();
-            text[..text.floor_char_boundary(limit)].to_owned()
-        };
-        let asks = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"];
-        Self {
-            app: text("app", MAX_APP_TEXT),
-            tc_url: text("tcUrl", MAX_CONNECT_TEXT),
-            flash_ver: text("flashVer", MAX_CONNECT_TEXT),
-            swf_url: text("swfUrl", MAX_CONNECT_TEXT),
-            page_url: text("pageUrl", MAX_CONNECT_TEXT),
-            enhanced: asks.iter().any(|name| object.property(name).is_some()),
-            // A float beyond the range becomes the nearest number, NaN becomes 0.
-            caps_ex: object.property("capsEx").and_then(Value::as_f64).unwrap_or_default() as u32,
-        }
-    }
-}
-
-impl fmt::Debug for ConnectInfo {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let app = self.app.split('?').next().unwrap_or_default();
-        formatter
-            .debug_struct("ConnectInfo")
-            .field("app", &LogSafe(app))
-            .field("flash_ver", &LogSafe(&self.flash_ver))
-            .field("enhanced", &self.enhanced)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a publisher said in `publish`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PublishRequest {
-    /// The publishing name with its query, byte for byte.
-    pub key: StreamKey,
-    /// `live`, `record`, `append` or nothing: told, never acted upon.
-    pub kind: String,
-    /// Message stream of the command; its media comes on it.
-    pub message_stream: u32,
-    /// Transaction of the command.
-    pub transaction: f64,
-}
-
-/// How a publish is refused: the two codes that every client measured understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// `NetStream.Publish.BadName`.
-    BadName,
-    /// `NetStream.Publish.Denied`.
-    Denied,
-}
-
-/// What a clean end of the publish was said with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EndedBy {
-    /// `FCUnpublish`.
-    FcUnpublish,
-    /// `deleteStream`.
-    DeleteStream,
-    /// `closeStream`.
-    CloseStream,
-}
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,7 +249,7 @@ impl ServerSession {
         if matches!(self.now.phase, Phase::Held | Phase::Started)
             && let Some(publish) = &self.now.publish
         {
-            let description = &description[..description.floor_char_boundary(MAX_STATUS_TEXT)];
+            let description = amf0::cut(description, MAX_STATUS_TEXT);
             self.output.extend(answer::status(publish.message_stream, "error", code, description));
             self.decide(Phase::Ended);
         }
@@ -398,13 +316,13 @@ impl ServerSession {
 
     /// What the peer lets be under way, made sane.
     fn window(&self) -> u64 {
-        u64::from(if self.now.window == 0 { DEFAULT_WINDOW } else { self.now.window })
+        u64::from(if self.now.window == 0 { DEFAULT_WINDOW } else { self.now.window.max(MIN_WINDOW) })
     }
 
     /// Acknowledges everything so far if that is at least `due` bytes more than the last time.
     fn acknowledge(&mut self, due: u64) {
         let position = self.ingest.position();
-        if position - self.now.acknowledged >= due.max(MIN_ACKNOWLEDGEMENT) {
+        if position - self.now.acknowledged >= due {
             self.change().acknowledged = position;
             // The count wraps at 2^32 (RTMP 1.0, 5.4.3).
             self.control(&Control::Acknowledgement(position as u32));
@@ -485,11 +403,10 @@ impl ServerSession {
 
     fn command(&mut self, stream: u32, command: &Command) -> Result<Option<Event>, SessionError> {
         if self.now.phase < Phase::Held {
-            let facts = self.change();
-            facts.commands += 1;
-            if facts.commands > MAX_COMMANDS_BEFORE_PUBLISH {
+            if self.now.commands >= MAX_COMMANDS_BEFORE_PUBLISH {
                 return Err(SessionError::TooManyCommands);
             }
+            self.change().commands += 1;
         }
         let transaction = command.transaction;
         match (command.name.as_str(), self.now.phase) {
@@ -575,10 +492,9 @@ impl ServerSession {
                 return Ok(None);
             }
         }
-        let kind = text(1);
         let request = PublishRequest {
             key,
-            kind: kind[..kind.floor_char_boundary(MAX_STATUS_TEXT)].to_owned(),
+            kind: amf0::cut(text(1), MAX_STATUS_TEXT).to_owned(),
             message_stream: stream,
             transaction: if command.transaction.is_finite() { command.transaction } else { 0.0 },
         };
