@@ -20,11 +20,11 @@ fn corpus(target: &str) -> PathBuf {
 /// Golden files whose name begins so.
 fn golden(prefix: &str) -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
-    let names = files.map(|file| (file.file_name().into_string().unwrap(), file.path()));
+    let files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("an entry"));
+    let names = files.map(|file| (file.file_name().into_string().expect("a name"), file.path()));
     let mut found: Vec<_> = names
         .filter(|(name, _)| name.starts_with(prefix))
-        .map(|(name, path)| (name, fs::read(path).unwrap()))
+        .map(|(name, path)| (name, fs::read(path).expect("a file")))
         .collect();
     found.sort();
     found

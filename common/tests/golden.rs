@@ -2,6 +2,7 @@
 //! version there has been is read. A test that fails here after a change means a new version, not new files.
 //!
 //! `cargo test -p liveedgecast-common --test golden -- --ignored` writes the files of the newest version.
+#![expect(clippy::unwrap_used, reason = "tests, helpers included")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -151,7 +152,9 @@ fn a_second_worker_goes_on_in_the_middle_of_a_message() {
     assert_eq!(whole.len(), 7);
     first.take_output();
 
-    for name in ["snapshot-1-mid-message"] {
+    // One line per version.
+    let versions = &["snapshot-1-mid-message"];
+    for name in versions {
         let snapshot = Snapshot::decode(&golden(name)).unwrap();
         let open = snapshot.stream.unwrap().open.into_iter().map(|open| (open.csid, open.received)).collect();
         let mut second = ServerSession::restore(&snapshot.session).unwrap();

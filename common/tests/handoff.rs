@@ -1,4 +1,5 @@
 //! The handoff's machines from outside: preface, frames, state page and what they carry, whole and in pieces, honest and not.
+#![expect(clippy::unwrap_used, reason = "tests, helpers included")]
 
 use bytes::Bytes;
 use liveedgecast_common::handoff::frame::{Reader, data_header};

@@ -1,5 +1,6 @@
 //! Sessions and assignments as they occur, for the tests of the handoff, its golden bytes and its fuzz seeds.
 #![allow(unreachable_pub, dead_code, reason = "shared by several test binaries, each of which uses a part")]
+#![allow(clippy::unwrap_used, reason = "a sample that cannot be made fails its test")]
 
 use std::time::Duration;
 
