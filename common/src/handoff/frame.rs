@@ -413,3 +413,7 @@ impl fmt::Debug for Frame {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

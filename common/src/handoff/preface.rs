@@ -272,3 +272,7 @@ impl fmt::Debug for SessionKeys {
         f.write_str("SessionKeys(…)")
     }
 }
+
+#[cfg(test)]
+#[path = "preface_tests.rs"]
+mod tests;

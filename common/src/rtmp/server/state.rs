@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::ingest::IngestState;
-use super::super::is_media;
+use super::super::{MessageHeader, is_media};
 use super::super::limits::{
     ANSWER_CREDIT, MAX_APP_TEXT, MAX_CHUNK_STREAMS, MAX_COMMANDS_BEFORE_PUBLISH, MAX_CONNECT_TEXT, MAX_MESSAGE_STREAMS,
     MAX_OUTPUT, MAX_STATUS_TEXT,
@@ -82,6 +82,12 @@ impl SessionState {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.ingest.position()
+    }
+
+    /// Headers of the media messages of the published stream that are not complete, and how many bytes of each have come.
+    pub fn open_media(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
+        let media = self.ingest.open().filter(|(header, _)| is_media(header.type_id));
+        media.filter(|(header, _)| !self.facts.dropping.contains(&header.csid))
     }
 }
 
