@@ -8,7 +8,7 @@
 //! - [`relay`]: the activator, as people start it; workers that the test starts itself.
 //! - [`sink`], [`nginx`]: upstreams.
 //! - [`record`], [`compare`]: what was said, and whether it is the same.
-//! - [`mod@bench`]: the benchmark, which measures relays side by side.
+//! - [`bench`]: the benchmark, which measures relays side by side.
 //! - [`certificate`]: for RTMPS.
 //! - [`http`]: the client of `/metrics` and `/api/v1`.
 #![forbid(unsafe_code)]

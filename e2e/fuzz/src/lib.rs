@@ -9,22 +9,11 @@ use liveedgecast_common::rtmp::{
     type_id,
 };
 
-mod handoff;
-
-pub use handoff::{frames, page, preface};
-
 /// Takes any bytes and panics if something is wrong with us.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, for the corpus.
-pub const TARGETS: &[(&str, Target)] = &[
-    ("scanner", scanner),
-    ("amf0", amf0),
-    ("snapshot", snapshot),
-    ("page", page),
-    ("frames", frames),
-    ("preface", preface),
-];
+pub const TARGETS: &[(&str, Target)] = &[("scanner", scanner), ("amf0", amf0), ("snapshot", snapshot)];
 
 /// First byte: how the rest is cut. The rest: what a peer sends after the handshake.
 ///

@@ -99,6 +99,17 @@ struct Open {
     given_up: bool,
 }
 
+/// How an index goes on when a publisher comes while there has been one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continue {
+    /// Another connection: another ring, another clock, other headers.
+    OtherPublisher,
+    /// The same connection, handed over again, in another ring.
+    SamePublisher,
+    /// The same connection, handed over again, in the ring it had.
+    SameRing,
+}
+
 /// What a call of [`Index::media`] has brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noted {
@@ -171,12 +182,14 @@ impl Index {
         }
     }
 
-    /// Continues in another ring. `same_publisher`: its connection was handed over again, its clock goes on, its headers stay in force.
-    pub fn begin_ring(&mut self, same_publisher: bool) -> Place {
-        self.place.ring += 1;
+    /// Goes on with a publisher that has come by another connection, or by the same one once more.
+    pub fn begin(&mut self, how: Continue) -> Place {
         self.close_open();
-        self.floor = 0;
-        if !same_publisher {
+        if how != Continue::SameRing {
+            self.place.ring += 1;
+            self.floor = 0;
+        }
+        if how == Continue::OtherPublisher {
             self.place.clock += 1;
             self.lowest_track = None;
             self.last = LastTimestamps::default();
@@ -188,10 +201,11 @@ impl Index {
 
     /// Takes over what a snapshot knows; before the first entry of this ring. `headers` are those of its open messages, in any order;
     /// their bytes are given as segments of the ring.
-    pub fn restore(&mut self, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
+    pub fn restore(&mut self, now: Instant, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
         self.last = state.last_timestamp;
         self.has_video = state.headers.iter().any(|header| matches!(header.slot, HeaderSlot::Video { .. }))
             || state.last_timestamp.video.is_some();
+        self.without_keyframe_since = self.has_video.then_some(now);
         for stored in &state.headers {
             let header = Header {
                 slot: stored.slot,
@@ -470,6 +484,12 @@ impl Index {
     #[must_use]
     pub fn oldest_ring(&self) -> u32 {
         self.entries.front().map_or(self.place.ring, |entry| entry.place.ring)
+    }
+
+    /// Number of the first entry that is not in this ring.
+    #[must_use]
+    pub fn first_of_ring_after(&self, ring: u32) -> u64 {
+        self.front + self.entries.partition_point(|entry| entry.place.ring <= ring) as u64
     }
 
     /// The headers in force just before the entry of this number, in the order to send them in.

@@ -1,30 +1,44 @@
 //! What has become of each message on the way to one upstream: delivered, lost or repeated. Numbers of messages come in, counts go out.
 //!
-//! What surprised us: "lost" is not final. A message that was skipped to catch up can be delivered by the next session, which begins at
-//! an earlier keyframe; then it is taken back.
+//! What surprised us: nothing is final before the peer has acknowledged it. A message that was skipped to catch up can be delivered by the
+//! next session, which begins at an earlier keyframe; one that was written can be lost with its session.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// See the file's header. Every number below [`Self::end`] is delivered, lost or owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    Lost,
+    /// Passed over, but on its way all the same: a header put in front of a keyframe, or a message saved from a ring. `again`: an earlier
+    /// session has written it too.
+    Owed {
+        again: bool,
+    },
+}
+
+/// See the file's header.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// All below it have been dealt with.
-    end: u64,
-    /// All below it have reached their final state: an older session's peer has acknowledged them, or they were lost.
+    /// Of the numbers from `base` on. A byte each, and only for those that something may still change.
+    fates: VecDeque<Fate>,
+    base: u64,
+    /// All below it are final.
     settled: u64,
-    /// Counted as lost; ascending and apart. Those that nothing can refer to any more are forgotten.
-    lost_ranges: VecDeque<Range<u64>>,
-    /// Passed over, but on their way all the same: headers that are put in front of a keyframe, messages saved from a ring.
-    owed: Vec<u64>,
+    owed: u64,
     lost: u64,
     replayed: u64,
 }
 
 impl Ledger {
+    /// All below it have been dealt with.
+    fn end(&self) -> u64 {
+        self.base + self.fates.len() as u64
+    }
+
     /// Delivered, each counted once.
     pub(super) fn delivered(&self) -> u64 {
-        self.end - self.lost - self.owed.len() as u64
+        self.end() - self.lost - self.owed
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -48,106 +62,82 @@ impl Ledger {
 
     /// The session has written this message, and passes over those from `passed` on.
     pub(super) fn complete(&mut self, number: u64, passed: u64) {
-        self.lose(passed..number);
-        if number >= self.end {
-            self.end = number + 1;
-        } else if !self.take_owed(number) && !self.find(number) {
-            self.replayed += 1;
+        self.pass(passed..number, std::iter::empty());
+        match self.set(number, Fate::Delivered) {
+            Some(Fate::Delivered | Fate::Owed { again: true }) => self.replayed += 1,
+            _ => {}
         }
     }
 
-    /// The session has written a header in front of a keyframe: a message of its own only if it was passed over.
+    /// The session has written a header in front of a keyframe. That is no repetition: every session begins with headers.
     pub(super) fn complete_injected(&mut self, number: u64) {
-        if !self.take_owed(number) {
-            self.find(number);
+        if number >= self.base {
+            self.set(number, Fate::Delivered);
         }
     }
 
-    /// These numbers are passed over. Those settled or lost before do not count; those that are still to come are not lost, but owed.
-    pub(super) fn pass(&mut self, range: Range<u64>, still_to_come: impl Iterator<Item = u64>) {
-        let before = self.end;
-        let owed = std::mem::take(&mut self.owed);
-        for number in still_to_come {
-            let due = owed.contains(&number) || (number >= before && number < range.end);
-            if due && !self.owed.contains(&number) {
-                self.owed.push(number);
-            }
-        }
-        self.lose(range);
-        for number in owed {
-            if !self.owed.contains(&number) {
-                self.lose_at(number..number + 1);
-            }
+    /// These numbers are passed over: lost, but for those that are still to come. What is settled stays as it is.
+    pub(super) fn pass(&mut self, range: Range<u64>, still_to_come: impl Iterator<Item = u64> + Clone) {
+        for number in range.start.max(self.settled).max(self.base)..range.end {
+            let fate = match self.fate(number) {
+                _ if !still_to_come.clone().any(|coming| coming == number) => Fate::Lost,
+                Some(Fate::Delivered) => Fate::Owed { again: true },
+                Some(owed @ Fate::Owed { .. }) => owed,
+                Some(Fate::Lost) | None => Fate::Owed { again: false },
+            };
+            self.set(number, fate);
         }
     }
 
     /// The session is gone with what was on its way.
     pub(super) fn session_over(&mut self) {
-        for number in std::mem::take(&mut self.owed) {
-            self.lose_at(number..number + 1);
-        }
+        self.only_still_to_come(std::iter::empty());
     }
 
-    fn lose(&mut self, range: Range<u64>) {
-        let range = range.start.max(self.settled)..range.end;
-        if range.is_empty() {
-            return;
-        }
-        self.end = self.end.max(range.end);
-        let mut from = range.start;
-        // Few: a handful of headers.
-        let mut owed: Vec<u64> = self.owed.iter().copied().filter(|number| range.contains(number)).collect();
-        owed.sort_unstable();
-        for number in owed {
-            self.lose_at(from..number);
-            from = number + 1;
-        }
-        self.lose_at(from..range.end);
-    }
-
-    /// Adds the range; counts what of it is new.
-    fn lose_at(&mut self, range: Range<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let from = self.lost_ranges.partition_point(|known| known.end < range.start);
-        let mut joined = range.clone();
-        let mut known = 0;
-        while let Some(next) = self.lost_ranges.get(from).filter(|next| next.start <= range.end) {
-            known += next.end.min(range.end).saturating_sub(next.start.max(range.start));
-            joined = joined.start.min(next.start)..joined.end.max(next.end);
-            self.lost_ranges.remove(from);
-        }
-        self.lost_ranges.insert(from, joined);
-        self.lost += range.end - range.start - known;
-    }
-
-    /// A lost one has been delivered after all.
-    fn find(&mut self, number: u64) -> bool {
-        let at = self.lost_ranges.partition_point(|known| known.end <= number);
-        let Some(range) = self.lost_ranges.get(at).filter(|range| range.contains(&number)).cloned() else {
-            return false;
-        };
-        self.lost_ranges.remove(at);
-        for part in [number + 1..range.end, range.start..number] {
-            if !part.is_empty() {
-                self.lost_ranges.insert(at, part);
+    /// Nothing else than this is on its way any more.
+    pub(super) fn only_still_to_come(&mut self, still_to_come: impl Iterator<Item = u64> + Clone) {
+        for number in self.base..self.end() {
+            if self.owed == 0 {
+                return;
+            }
+            let owed = matches!(self.fate(number), Some(Fate::Owed { .. }));
+            if owed && !still_to_come.clone().any(|coming| coming == number) {
+                self.set(number, Fate::Lost);
             }
         }
-        self.lost -= 1;
-        true
     }
 
-    fn take_owed(&mut self, number: u64) -> bool {
-        let at = self.owed.iter().position(|owed| *owed == number);
-        at.map(|at| self.owed.swap_remove(at)).is_some()
-    }
-
-    /// Nothing will refer to numbers below this one any more.
+    /// Nothing will refer to numbers below this one any more, except to those that are on their way.
     pub(super) fn forget(&mut self, below: u64) {
-        while self.lost_ranges.front().is_some_and(|range| range.end <= below) {
-            self.lost_ranges.pop_front();
+        while self.base < below && self.fates.front().is_some_and(|fate| !matches!(fate, Fate::Owed { .. })) {
+            self.fates.pop_front();
+            self.base += 1;
         }
+    }
+
+    fn fate(&self, number: u64) -> Option<Fate> {
+        self.fates.get(usize::try_from(number.checked_sub(self.base)?).ok()?).copied()
+    }
+
+    /// Returns what it was. Numbers are dealt with in order: those between the end and this one have been passed over.
+    fn set(&mut self, number: u64, fate: Fate) -> Option<Fate> {
+        let before = self.fate(number);
+        while self.end() <= number {
+            self.fates.push_back(fate);
+        }
+        let at = number.checked_sub(self.base)? as usize;
+        self.fates[at] = fate;
+        match before {
+            Some(Fate::Lost) => self.lost -= 1,
+            Some(Fate::Owed { .. }) => self.owed -= 1,
+            Some(Fate::Delivered) | None => {}
+        }
+        match fate {
+            Fate::Lost => self.lost += 1,
+            Fate::Owed { .. } => self.owed += 1,
+            Fate::Delivered => {}
+        }
+        before
     }
 }
 
@@ -192,7 +182,9 @@ mod tests {
         assert_eq!(counts(&ledger), (0, 2, 0));
         // A newer header takes the place of one of them.
         ledger.pass(4..6, [2, 5].into_iter());
+        ledger.only_still_to_come([2, 5].into_iter());
         assert_eq!(counts(&ledger), (0, 4, 0));
+        ledger.forget(5);
         ledger.session_over();
         assert_eq!(counts(&ledger), (0, 6, 0));
     }
@@ -206,5 +198,17 @@ mod tests {
         assert_eq!(counts(&ledger), (7, 3, 0));
         ledger.pass(4..12, std::iter::empty());
         assert_eq!(counts(&ledger), (7, 5, 0));
+        ledger.forget(12);
+        assert_eq!(counts(&ledger), (7, 5, 0));
+    }
+
+    #[test]
+    fn a_message_half_written_in_a_replay_is_repeated_once_it_is_whole() {
+        let mut ledger = Ledger::default();
+        (0..4).for_each(|number| ledger.complete(number, number));
+        ledger.pass(2..8, [2].into_iter());
+        assert_eq!(counts(&ledger), (2, 5, 0));
+        ledger.complete(2, 8);
+        assert_eq!(counts(&ledger), (3, 5, 1));
     }
 }

@@ -4,8 +4,8 @@
 //! publisher, snapshots for a successor, and [`Report`]s. In the order of the bytes:
 //! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer.
 //! - [`index`]: what lies where in the ring.
-//! - `cursor`: where an upstream is in it, and what is to be written next; with [`timeline`] and `ledger`.
-//! - `machine`: starting, live, grace, ended.
+//! - [`cursor`]: where an upstream is in it, and what is to be written next; with [`timeline`] and `ledger`.
+//! - [`machine`]: starting, live, grace, ended.
 //!
 //! What surprised us: nearly everything that can go wrong (a flap, a crash, a slow upstream, a late one) is the same thing, a cursor
 //! that begins again at a keyframe.
@@ -22,8 +22,16 @@ use tokio::sync::mpsc;
 use crate::receive::HandoffStream;
 use crate::upstream::Shared;
 
+pub mod cursor;
+mod ending;
 pub mod index;
 mod ledger;
+mod leg;
+pub mod machine;
+mod queue;
+mod resume;
+mod rings;
+mod source;
 mod task;
 pub mod timeline;
 

@@ -1,18 +1,536 @@
-//! The shell of a stream.
+//! The shell of a stream: one task that polls its publisher, the activator, its upstreams, the engine's commands and one timer. What it
+//! does is decided by [`super::machine`], [`super::index`] and [`super::cursor`].
+//!
+//! Per arrival: one `recv` straight into the ring, a scan in place, one vectored write per upstream.
+//!
+//! What surprised us: everything can be polled at every wake-up. Where there is nothing new, that is a look at a flag, and far below the
+//! cost of one system call.
+#![expect(clippy::disallowed_methods, reason = "shell: it owns the clock and the timer of its stream")]
 
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use liveedgecast_common::control;
+use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame, Snapshot};
+use liveedgecast_common::key::StreamId;
+use liveedgecast_common::random;
+use liveedgecast_common::rtmp::Scanned;
+use liveedgecast_common::rtmp::server::Event;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Sleep;
 
-use super::{Command, Incoming, Report};
-use crate::upstream::Shared;
+use super::cursor::Bounds;
+use super::ending::Ending;
+use super::index::{Continue, Index, Noted};
+use super::leg::{Leg, LegEvent};
+use super::machine::{Arrival as Newcomer, Input, Machine, Output, State, Times};
+use super::resume::{Prepared, prepare, read_room};
+use super::rings::{MAX_RINGS, Rings};
+use super::source::{self, Arrival, Source};
+use super::{Command, Incoming, Publisher, Report};
+use crate::upstream::{Shared, Upstream};
 
+/// Arrivals handled before the other streams of the thread have their turn.
+const ARRIVALS_PER_POLL: usize = 16;
+/// Between two reports of counters, while there are arrivals.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// After this, a report that found no room is tried again.
+const REPORT_RETRY: Duration = Duration::from_millis(50);
+
+/// Starts the task in the current `LocalSet`.
 pub(super) fn spawn(
     incoming: Incoming,
     shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::Receiver<Command>,
     reports: mpsc::Sender<Report>,
 ) {
-    let _ = (incoming, shared, commands, reports);
-    todo!()
+    tokio::task::spawn_local(async move {
+        let now = Instant::now();
+        let mut next = match prepare(incoming) {
+            Ok(prepared) => Some(Box::new(prepared)),
+            Err((error, incoming)) => {
+                tracing::warn!(%error, stream = %incoming.assignment.stream_id, "a stream cannot be gone on with");
+                let stream_id = incoming.assignment.stream_id.clone();
+                let mut ending = unusable(now, *incoming, &error.to_string());
+                poll_ending(&mut ending).await;
+                let _ = reports.send(Report::Ended { stream_id }).await;
+                None
+            }
+        };
+        while let Some(prepared) = next {
+            let mut stream = Stream::new(Instant::now(), *prepared, Arc::clone(&shared), reports.clone());
+            next = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
+        }
+    });
+}
+
+async fn poll_ending(ending: &mut Ending) {
+    while tokio::time::timeout_at(ending.deadline().into(), poll_fn(|cx| ending.poll(cx, Instant::now())))
+        .await
+        .is_err()
+    {
+        // Once the time is up, polling says so, or gives the next deadline.
+    }
+}
+
+/// Nobody knows how to go on with this publisher: its connection is ended.
+fn unusable(now: Instant, incoming: Incoming, reason: &str) -> Ending {
+    let (socket, mut control) = match incoming.publisher {
+        Publisher::Descriptor { socket, control } => (Some(socket), control),
+        Publisher::Link { control } => (None, control),
+    };
+    let control = control.queue(&Frame::Accepted).is_ok().then_some(control);
+    Ending::new(now, socket, control, Vec::new(), Close::Abort, reason.to_owned())
+}
+
+struct Stream {
+    assignment: Assignment,
+    machine: Machine,
+    index: Index,
+    rings: Rings,
+    legs: Vec<Leg>,
+    source: Option<Source>,
+    endings: Vec<Ending>,
+    /// Being decided about, while the machine's outputs are performed.
+    newcomer: Option<Box<Prepared>>,
+    /// Begins when this stream has ended.
+    successor: Option<Box<Prepared>>,
+    cutting: bool,
+    reports: mpsc::Sender<Report>,
+    outbox: VecDeque<Report>,
+    report_at: Instant,
+    retry_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer will go off, if it is set.
+    armed: Option<Instant>,
+    engine_gone: bool,
+}
+
+impl Stream {
+    fn new(now: Instant, prepared: Prepared, shared: Arc<Shared>, reports: mpsc::Sender<Report>) -> Self {
+        let policy = &prepared.assignment.policy;
+        let times = Times { hold_left: policy.hold_left, grace: policy.grace };
+        let bounds = Bounds { time: policy.lag_time, bytes: policy.lag_bytes };
+        let destinations = &prepared.assignment.destinations;
+        let required = destinations.iter().map(|destination| destination.required).collect();
+        let upstream = |url: &liveedgecast_common::url::PushUrl| {
+            Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now)
+        };
+        let legs = destinations.iter().map(|destination| Leg::new(upstream(&destination.url), bounds)).collect();
+        let mut index = Index::new(policy.replay_time);
+        if let Some(state) = &prepared.stream {
+            index.restore(now, state, &prepared.open);
+        }
+        let machine = Machine::new(now, times, required, prepared.session.is_started());
+        let Prepared { assignment, publisher, ring, session, head, .. } = prepared;
+        let mut stream = Self {
+            assignment,
+            machine,
+            rings: Rings::new(index.place().ring, ring),
+            index,
+            legs,
+            source: Some(Source::new(now, publisher, session, head)),
+            endings: Vec::new(),
+            newcomer: None,
+            successor: None,
+            cutting: false,
+            reports,
+            outbox: VecDeque::new(),
+            report_at: now,
+            retry_at: None,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+            engine_gone: false,
+        };
+        stream.scan(now);
+        stream
+    }
+
+    /// Ready when the stream is over, with the one that follows it.
+    fn poll(&mut self, cx: &mut Context<'_>, commands: &mut mpsc::Receiver<Command>) -> Poll<Option<Box<Prepared>>> {
+        let now = Instant::now();
+        while !self.engine_gone
+            && let Poll::Ready(command) = commands.poll_recv(cx)
+        {
+            match command {
+                Some(command) => self.command(now, command),
+                None => self.engine_gone = true,
+            }
+        }
+        if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+            self.machine.handle_timeout(now);
+        }
+        for arrivals in 0.. {
+            let arrived = self.poll_source(cx, now);
+            self.poll_legs(cx, now);
+            self.perform(now);
+            if !arrived {
+                break;
+            }
+            if arrivals == ARRIVALS_PER_POLL {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.flush(cx, now);
+        self.endings.retain_mut(|ending| ending.poll(cx, now).is_pending());
+        self.note_closed(now);
+        self.perform(now);
+        self.report(now);
+        if self.machine.state() == State::Ended && self.outbox.is_empty() {
+            return Poll::Ready(self.successor.take());
+        }
+        self.arm(cx, now);
+        Poll::Pending
+    }
+
+    fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Attach(incoming) => self.attach(now, *incoming),
+            Command::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
+            Command::HandBack => {
+                let possible = self.source.as_ref().is_some_and(Source::has_activator);
+                self.machine.handle(now, Input::HandBack { possible });
+            }
+            Command::Close(reason) => self.machine.handle(now, Input::Close(reason)),
+        }
+        self.perform(now);
+    }
+
+    fn attach(&mut self, now: Instant, incoming: Incoming) {
+        let stream_id = incoming.assignment.stream_id.clone();
+        match prepare(incoming) {
+            Ok(prepared) => {
+                let known = &self.assignment;
+                let newcomer = Newcomer {
+                    same: known.stream_id == stream_id && prepared.assignment.epoch > known.epoch,
+                    started: prepared.session.is_started(),
+                    hold_left: prepared.assignment.policy.hold_left,
+                };
+                self.newcomer = Some(Box::new(prepared));
+                self.machine.handle(now, Input::Attach(newcomer));
+            }
+            Err((error, incoming)) => {
+                tracing::warn!(%error, stream = %stream_id, "a stream cannot be gone on with");
+                self.endings.push(unusable(now, *incoming, &error.to_string()));
+                self.outbox.push_back(Report::AttachDecided { stream_id, accepted: false });
+            }
+        }
+    }
+
+    /// Takes one arrival of the publisher; `false`: there is none.
+    fn poll_source(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(source) = &mut self.source else { return false };
+        let Poll::Ready(arrival) = source.poll(cx) else { return false };
+        match arrival {
+            Arrival::Readable => self.receive(now),
+            Arrival::Bytes(bytes) => {
+                let room = self.rings.current().map_or(1, |ring| read_room(ring.capacity()));
+                for part in bytes.chunks(room.max(1)) {
+                    self.make_room(now, part.len());
+                    if let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) {
+                        ring.space(source.head, part.len()).copy_from_slice(part);
+                        source.head += part.len() as u64;
+                    }
+                    self.scan(now);
+                }
+            }
+            Arrival::Lost(why, how) => self.machine.handle(now, Input::Lost { why, how }),
+            Arrival::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
+        }
+        true
+    }
+
+    fn receive(&mut self, now: Instant) {
+        let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
+        self.make_room(now, room);
+        let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) else { return };
+        match source.receive(ring, room) {
+            Ok(None) => {}
+            Ok(Some(_)) => self.scan(now),
+            Err(Arrival::Lost(why, how)) => self.machine.handle(now, Input::Lost { why, how }),
+            Err(_) => {}
+        }
+    }
+
+    /// Before so many bytes are received: what they will overwrite is forgotten.
+    fn make_room(&mut self, now: Instant, room: usize) {
+        let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
+        let floor = (source.head + room as u64).saturating_sub(ring.capacity() as u64);
+        let until = self.index.keeps_from(now, floor);
+        self.evict(until, floor);
+    }
+
+    fn evict(&mut self, until: u64, floor: u64) {
+        if until > self.index.front() {
+            for leg in &mut self.legs {
+                leg.before_eviction(until, &self.index, &self.rings);
+            }
+        }
+        self.index.evict(until, floor, &self.rings);
+        self.rings.forget(self.index.oldest_ring());
+    }
+
+    /// Takes in what has been received.
+    fn scan(&mut self, now: Instant) {
+        self.machine.heard(now);
+        loop {
+            let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
+            let position = source.session.position();
+            let input = ring.bytes(position, (source.head - position) as usize);
+            match source.session.next(input) {
+                Ok(None) => return,
+                Ok(Some(Event::Media(scanned))) => self.media(now, scanned),
+                Ok(Some(Event::Ended(_))) => {
+                    self.machine.handle(now, Input::Ended);
+                    return;
+                }
+                Ok(Some(Event::Connected | Event::Publish | Event::Pong(_))) => {}
+                Err(error) => {
+                    tracing::debug!(%error, stream = %self.assignment.stream_id, "the publisher erred");
+                    self.machine.handle(now, Input::Lost { why: "protocol error", how: Close::Graceful });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn media(&mut self, now: Instant, scanned: Scanned) {
+        let Some(source) = &mut self.source else { return };
+        let scanned = match scanned {
+            // Complete before the connection was handed over again: it is in the index.
+            Scanned::Payload { csid, at, len, last: true } if at + u64::from(len) <= source.known_before => {
+                Scanned::Aborted { csid, missing: 0 }
+            }
+            scanned => scanned,
+        };
+        let noted = self.index.media(now, scanned, &self.rings);
+        if noted.begins || noted.keyframe {
+            self.snapshot_if_due(now, noted);
+        }
+    }
+
+    fn snapshot_if_due(&mut self, now: Instant, noted: Noted) {
+        let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
+        let position = source.session.position();
+        if source.wants_snapshot(now, position, noted.keyframe, self.index.has_video(), ring) {
+            let session = source.session.state_before_chunk();
+            let stream = Some(self.index.state(noted.keyframe, &self.rings));
+            let Some(ring) = self.rings.current_mut() else { return };
+            source.publish(now, Snapshot { session, stream, unread: Vec::new() }, ring);
+        }
+    }
+
+    /// Tells a successor that the publisher has been told to start; no media has come yet, or it is of the past.
+    fn snapshot_of_start(&mut self, now: Instant) {
+        let Some(source) = &mut self.source else { return };
+        if source.owes_snapshot() && self.index.end() == 0 {
+            let session = source.session.state();
+            if let Some(ring) = self.rings.current_mut() {
+                source.publish(now, Snapshot { session, stream: None, unread: Vec::new() }, ring);
+            }
+        }
+    }
+
+    fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let head = self.source.as_ref().map_or(0, |source| source.head);
+        for (at, leg) in self.legs.iter_mut().enumerate() {
+            loop {
+                while let Poll::Ready(event) = leg.poll(cx, now, &self.index) {
+                    match event {
+                        LegEvent::Live => self.machine.handle(now, Input::UpstreamLive(at)),
+                        LegEvent::Refused => self.machine.handle(now, Input::UpstreamRefused(at)),
+                        LegEvent::Lost | LegEvent::Closed => {}
+                    }
+                    self.report_at = now;
+                }
+                let failed = leg.write(cx, now, &self.index, head, &self.rings);
+                let closing = leg.close(&self.index, self.cutting);
+                if !failed && !closing {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Does what the machine says.
+    fn perform(&mut self, now: Instant) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Start => self.source.iter_mut().for_each(Source::start),
+                Output::Refuse(text) => self.source.iter_mut().for_each(|source| source.refuse(&text)),
+                Output::Ping => {
+                    if let Some(source) = &mut self.source {
+                        source.session.ping(0);
+                    }
+                }
+                Output::EndPublisher { how, reason } => {
+                    if let Some(source) = self.source.take() {
+                        self.endings.push(source.end(now, how, reason));
+                    }
+                }
+                Output::GiveBack => {
+                    if let Some(source) = self.source.take() {
+                        self.endings.push(source.give_back(now));
+                    }
+                }
+                Output::Decide(accepted) => self.decided(now, accepted),
+                Output::CloseUpstreams => self.legs.iter_mut().for_each(Leg::drain),
+                Output::CutUpstreams => self.cutting = true,
+                Output::State(state) => {
+                    tracing::debug!(
+                        stream = %self.assignment.stream_id,
+                        app = %self.assignment.app,
+                        state = state.as_str(),
+                        reason = self.machine.reason(),
+                        "stream"
+                    );
+                    self.report_at = now;
+                    self.report_session(now);
+                    if state == State::Ended {
+                        let stream_id = self.assignment.stream_id.clone();
+                        self.outbox.push_back(Report::Ended { stream_id });
+                    }
+                }
+            }
+        }
+    }
+
+    fn decided(&mut self, now: Instant, accepted: bool) {
+        let Some(newcomer) = self.newcomer.take() else { return };
+        let stream_id = newcomer.assignment.stream_id.clone();
+        self.outbox.push_back(Report::AttachDecided { stream_id, accepted });
+        if !accepted {
+            let Prepared { publisher, assignment, .. } = *newcomer;
+            let frame = if self.machine.state() == State::Ended {
+                Frame::Returned { why: Decline::Other }
+            } else {
+                Frame::Duplicate
+            };
+            self.endings.push(source::refused(now, publisher, &assignment, &frame));
+        } else if self.machine.state() == State::Closing {
+            self.successor = Some(newcomer);
+        } else {
+            self.adopt(now, *newcomer);
+        }
+    }
+
+    fn adopt(&mut self, now: Instant, prepared: Prepared) {
+        let same = prepared.assignment.stream_id == self.assignment.stream_id;
+        let by_descriptor = matches!(prepared.publisher, Publisher::Descriptor { .. });
+        let how = match &self.source {
+            // The new mapping is of the same memory.
+            Some(source) if same && by_descriptor && !source.is_link() => Continue::SameRing,
+            _ if same => Continue::SamePublisher,
+            _ => Continue::OtherPublisher,
+        };
+        let known_before = self.source.take().filter(|_| same).map_or(0, |source| source.head);
+        if how != Continue::SameRing && self.rings.len() >= MAX_RINGS {
+            let oldest = self.index.oldest_ring();
+            let until = self.index.first_of_ring_after(oldest);
+            self.evict(until, 0);
+        }
+        let place = self.index.begin(how);
+        self.rings.push(place.ring, prepared.ring);
+        if let Some(state) = &prepared.stream {
+            self.index.restore(now, state, &prepared.open);
+        }
+        self.assignment = prepared.assignment;
+        let mut source = Source::new(now, prepared.publisher, prepared.session, prepared.head);
+        source.known_before = known_before;
+        self.source = Some(source);
+        self.scan(now);
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(source) = &mut self.source else { return };
+        if let Err(Arrival::Lost(why, how)) = source.flush(cx, now) {
+            self.machine.handle(now, Input::Lost { why, how });
+            return self.perform(now);
+        }
+        self.snapshot_of_start(now);
+        if let Some(source) = self.source.as_mut().filter(|source| source.is_link())
+            && let Err(Arrival::Lost(why, how)) = source.flush(cx, now)
+        {
+            self.machine.handle(now, Input::Lost { why, how });
+        }
+    }
+
+    fn note_closed(&mut self, now: Instant) {
+        if self.machine.state() != State::Closing {
+            return;
+        }
+        if self.source.is_none() && self.endings.is_empty() {
+            self.machine.handle(now, Input::PublisherClosed);
+        }
+        if self.legs.iter().all(Leg::is_closed) {
+            self.machine.handle(now, Input::UpstreamsClosed);
+        }
+    }
+
+    fn report_session(&mut self, now: Instant) {
+        self.report_at = now + REPORT_INTERVAL;
+        let assignment = &self.assignment;
+        let session = control::Session {
+            stream_id: assignment.stream_id.to_string(),
+            identities: assignment.identities.iter().map(|identity| identity.0.to_vec()).collect(),
+            state: self.machine.state().wire().into(),
+            epoch: assignment.epoch,
+            app: assignment.app.name().to_owned(),
+            upstreams: self.legs.iter().map(Leg::status).collect(),
+            reason: self.machine.reason().to_owned(),
+        };
+        // The newest alone is of interest.
+        self.outbox.retain(|report| !matches!(report, Report::Session(_)));
+        self.outbox.push_back(Report::Session(session));
+    }
+
+    fn report(&mut self, now: Instant) {
+        if self.report_at <= now && self.machine.state() != State::Ended {
+            self.report_session(now);
+        }
+        self.retry_at = None;
+        while let Some(report) = self.outbox.pop_front() {
+            match self.reports.try_send(report) {
+                Ok(()) => {}
+                Err(TrySendError::Full(report)) => {
+                    self.outbox.push_front(report);
+                    self.retry_at = Some(now + REPORT_RETRY);
+                    return;
+                }
+                // The engine is gone: nobody is interested.
+                Err(TrySendError::Closed(_)) => {}
+            }
+        }
+    }
+
+    /// Sets the timer. It may go off too early: that costs less than setting it at every arrival.
+    fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let legs = self.legs.iter().filter_map(|leg| leg.next_timeout(&self.index));
+        let source = self.source.iter().filter_map(Source::next_timeout);
+        let endings = self.endings.iter().map(Ending::deadline);
+        let own = [self.machine.poll_timeout(), self.retry_at].into_iter().flatten();
+        let Some(wanted) = legs.chain(source).chain(endings).chain(own).min() else { return };
+        if self.armed.is_none_or(|armed| wanted < armed || armed <= now) {
+            self.timer.as_mut().reset(wanted.into());
+            self.armed = Some(wanted);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            self.armed = None;
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// Named in logs by its stream alone.
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stream_id: &StreamId = &self.assignment.stream_id;
+        f.debug_struct("Stream").field("stream_id", stream_id).finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,153 @@
+//! The end of a publisher's connection: the last bytes are written, FIN, what comes is discarded for a moment, then the activator is told.
+//! Part of the shell.
+//!
+//! What surprised us: the activator holds a duplicate of the socket, so that closing ours says nothing to the publisher: it takes a
+//! shutdown. And a connection that is closed with unread bytes is reset, which takes back the last bytes on their way.
+
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::handoff::{Close, Frame};
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::receive::HandoffStream;
+
+/// How long a connection's other end may take to close its side (DESIGN 4.2).
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// One read of what is discarded.
+const DISCARD_BYTES: usize = 16 << 10;
+
+pub(super) struct Ending {
+    socket: Option<TcpStream>,
+    control: Option<HandoffStream>,
+    output: Vec<u8>,
+    written: usize,
+    /// FIN is sent.
+    shut: bool,
+    /// What is said to the activator when the socket is closed.
+    done: Option<Frame>,
+    deadline: Instant,
+}
+
+impl Ending {
+    pub(super) fn new(
+        now: Instant,
+        socket: Option<TcpStream>,
+        control: Option<HandoffStream>,
+        output: Vec<u8>,
+        how: Close,
+        reason: String,
+    ) -> Self {
+        let mut ending = Self {
+            socket,
+            control,
+            output,
+            written: 0,
+            shut: false,
+            done: Some(Frame::Done { how, reason }),
+            deadline: now + DISCARD_TIME,
+        };
+        if how == Close::Abort {
+            ending.end_socket();
+        }
+        ending
+    }
+
+    /// Says that the publisher is to be given to somebody else; its socket is let go of.
+    pub(super) fn given_back(now: Instant, control: Option<HandoffStream>) -> Self {
+        let why = liveedgecast_common::handoff::Decline::Moving;
+        let mut ending = Self::said_or_not(now, control);
+        ending.done = Some(Frame::Returned { why });
+        ending
+    }
+
+    /// What was queued is to reach the activator.
+    pub(super) fn said(now: Instant, control: HandoffStream) -> Self {
+        Self::said_or_not(now, Some(control))
+    }
+
+    fn said_or_not(now: Instant, control: Option<HandoffStream>) -> Self {
+        let deadline = now + DISCARD_TIME;
+        Self { socket: None, control, output: Vec::new(), written: 0, shut: false, done: None, deadline }
+    }
+
+    /// Ready when it is over. `handle_timeout` is part of it: poll it at [`Self::deadline`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let late = self.deadline <= now;
+        if self.socket.is_some() {
+            match self.poll_socket(cx) {
+                Poll::Pending if !late => return Poll::Pending,
+                Poll::Pending | Poll::Ready(_) => {
+                    self.end_socket();
+                    // The activator has a moment of its own.
+                    self.deadline = now + DISCARD_TIME;
+                }
+            }
+        } else if late {
+            return Poll::Ready(());
+        }
+        self.poll_control(cx)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &self.socket else { return Poll::Ready(Ok(())) };
+        while self.written < self.output.len() {
+            ready!(socket.poll_write_ready(cx))?;
+            match socket.try_write(&self.output[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if !self.shut {
+            self.shut = true;
+            socket2::SockRef::from(socket).shutdown(Shutdown::Write)?;
+        }
+        let mut rest = [0; DISCARD_BYTES];
+        loop {
+            ready!(socket.poll_read_ready(cx))?;
+            let read =
+                socket.try_io(Interest::READABLE, || Ok(rustix::net::recv(socket, &mut rest, RecvFlags::empty())?.0));
+            match read {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn end_socket(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            // Fails when the publisher was faster.
+            let _ = socket2::SockRef::from(&socket).shutdown(Shutdown::Both);
+        }
+    }
+
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(control) = &mut self.control else { return Poll::Ready(()) };
+        if let Some(done) = self.done.take()
+            && control.queue(&done).is_err()
+        {
+            return Poll::Ready(());
+        }
+        if ready!(control.poll_flush(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        // Until the activator closes it; frames that were on their way are of no interest.
+        while let Poll::Ready(frame) = control.poll_frame(cx) {
+            if frame.is_err() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,146 @@
+//! One upstream of a stream: the way to it and the cursor that feeds it. Part of the shell: nothing is decided here.
+
+use std::io::IoSlice;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use liveedgecast_common::control;
+
+use super::cursor::{Bounds, Cursor, MAX_SLICES};
+use super::index::Index;
+use super::rings::Rings;
+use crate::upstream::{Class, Upstream, UpstreamEvent};
+
+pub(super) struct Leg {
+    upstream: Upstream,
+    cursor: Cursor,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// To be closed when everything is written.
+    Draining,
+    Closing,
+    Closed,
+}
+
+/// What the stream must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LegEvent {
+    Live,
+    /// Clearly.
+    Refused,
+    Lost,
+    Closed,
+}
+
+impl Leg {
+    pub(super) fn new(upstream: Upstream, bounds: Bounds) -> Self {
+        Self { upstream, cursor: Cursor::new(bounds), phase: Phase::Open }
+    }
+
+    /// The upstream's next event. After `Ready`, poll again.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, index: &Index) -> Poll<LegEvent> {
+        loop {
+            if self.phase == Phase::Closed {
+                return Poll::Pending;
+            }
+            let Poll::Ready(event) = self.upstream.poll(cx, now) else { return Poll::Pending };
+            return Poll::Ready(match event {
+                UpstreamEvent::Live => {
+                    self.cursor.start(now, self.upstream.message_stream(), self.upstream.chunk_size());
+                    LegEvent::Live
+                }
+                UpstreamEvent::Lost { unacknowledged, why } => {
+                    tracing::debug!(upstream = self.upstream.status().host, why, unacknowledged, "upstream lost");
+                    self.cursor.session_over(unacknowledged, index.front());
+                    LegEvent::Lost
+                }
+                UpstreamEvent::Refused { class: Class::BadName | Class::Denied } => LegEvent::Refused,
+                UpstreamEvent::Refused { .. } => continue,
+                UpstreamEvent::Closed => {
+                    self.phase = Phase::Closed;
+                    LegEvent::Closed
+                }
+            });
+        }
+    }
+
+    /// Writes what there is until the upstream takes no more. `true`: the write failed, poll again.
+    pub(super) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        index: &Index,
+        head: u64,
+        rings: &Rings,
+    ) -> bool {
+        if !matches!(self.phase, Phase::Open | Phase::Draining) || !self.upstream.is_live() {
+            return false;
+        }
+        self.cursor.push_control(self.upstream.take_control());
+        loop {
+            self.cursor.plan(now, index, head, rings);
+            if !self.cursor.wants_write() {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = self.cursor.slices(rings, &mut slices);
+            match self.upstream.poll_write_vectored(cx, &slices[..count]) {
+                Poll::Ready(Ok(written)) => self.cursor.wrote(written),
+                Poll::Ready(Err(_)) => return true,
+                Poll::Pending => break,
+            }
+        }
+        if self.cursor.wants_acknowledgement() {
+            self.cursor.acknowledged(self.upstream.unacknowledged());
+        }
+        false
+    }
+
+    /// Entries before `until` are about to go.
+    pub(super) fn before_eviction(&mut self, until: u64, index: &Index, rings: &Rings) {
+        self.cursor.before_eviction(until, index, rings);
+    }
+
+    /// Closes it when everything is written.
+    pub(super) fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// Closes it if it is to be closed and everything is written, or now. `true`: poll it.
+    pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
+        let due = self.phase == Phase::Draining && (now || self.cursor.is_drained(index));
+        if due {
+            self.upstream.close(self.cursor.is_between_messages());
+            self.cursor.finish(index);
+            self.phase = Phase::Closing;
+        }
+        due
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(super) fn next_timeout(&self, index: &Index) -> Option<Instant> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        [self.upstream.next_timeout(), self.cursor.poll_timeout(index)].into_iter().flatten().min()
+    }
+
+    pub(super) fn status(&self) -> control::Upstream {
+        let counters = self.cursor.counters();
+        control::Upstream {
+            messages: counters.messages,
+            lost: counters.lost,
+            replayed: counters.replayed,
+            ..self.upstream.status()
+        }
+    }
+}

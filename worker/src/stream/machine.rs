@@ -1,0 +1,450 @@
+//! The life of a stream, as rules: when its publisher is told to start, who may take its place, when it is over.
+//!
+//! In: what publisher and upstreams do, commands of the engine, time. Out: what the shell does. No media comes here: see [`super::index`]
+//! and [`super::cursor`].
+//!
+//! ```text
+//!              an upstream has started              lost
+//!  Starting ─────────────────────────────▶ Live ───────────▶ Grace
+//!   │   ▲ taken over                       │  ▲              │  │
+//!   │   └── (when the publisher is silent) │  └── came back ─┘  │ time is up
+//!   │                                      │                    │
+//!   │ lost, ended, kicked, all refused,    │ ended, kicked,     │
+//!   │ hold time spent, given back          │ silent, given back │
+//!   └──────────────────────────────────────┴────────────────────┴──▶ Closing ──▶ Ended
+//!                                                       upstreams and publisher are closed
+//! ```
+//!
+//! What surprised us: a stream that was handed over again after its worker's death is not a duplicate, though its identity is still here
+//! (in grace, if it came by link): it is known by its id and a higher epoch.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control::session;
+use liveedgecast_common::handoff::Close;
+
+/// Between pings to a publisher that is held. At least every 5 s is promised; the answer to one is to be here before the publisher counts
+/// as silent.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
+/// A publisher that has been silent for this long gives way to one of the same name.
+pub const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// A publisher that has been silent for this long is gone, whatever its connection says: encoders send audio all the time.
+pub const SILENCE_ENDS_AFTER: Duration = Duration::from_secs(60);
+/// What upstreams have not taken this long after the end is not waited for.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// After this the stream is over, even if a connection cannot be closed in order: each is given 2 s, and upstreams the time above.
+const CLOSE_TIME: Duration = Duration::from_secs(6);
+
+/// See the picture above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// The publisher is held until an upstream has started.
+    Starting,
+    /// It streams.
+    Live,
+    /// It is gone, and may come back.
+    Grace,
+    /// What is left is written, connections are closed.
+    Closing,
+    /// Nothing is left.
+    Ended,
+}
+
+impl State {
+    /// As logs and metrics say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Live => "live",
+            Self::Grace => "grace",
+            Self::Closing => "closing",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// As the control protocol says it.
+    #[must_use]
+    pub const fn wire(self) -> session::State {
+        match self {
+            Self::Starting => session::State::Starting,
+            Self::Live | Self::Closing => session::State::Live,
+            Self::Grace => session::State::Grace,
+            Self::Ended => session::State::Ended,
+        }
+    }
+}
+
+/// Times of one stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// What is left of the time that the publisher may be held.
+    pub hold_left: Duration,
+    /// How long a lost publisher is waited for.
+    pub grace: Duration,
+}
+
+/// A publisher that wants to be this stream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// It is the one that the stream has (had), handed over again with a higher epoch.
+    pub same: bool,
+    /// It has been told to start, and has sent media.
+    pub started: bool,
+    /// How long it may be held.
+    pub hold_left: Duration,
+}
+
+/// What the shell tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Media may be written to this upstream.
+    UpstreamLive(usize),
+    /// This upstream has clearly said no.
+    UpstreamRefused(usize),
+    /// All upstreams are closed.
+    UpstreamsClosed,
+    /// The publisher's connection is closed, as [`Output::EndPublisher`] said.
+    PublisherClosed,
+    /// The publisher has ended the stream.
+    Ended,
+    /// The publisher is gone without a word.
+    Lost {
+        /// For the log.
+        why: &'static str,
+        /// Whether its connection can still be closed in order.
+        how: Close,
+    },
+    /// Another publisher; answered by [`Output::Decide`].
+    Attach(Arrival),
+    /// Somebody ends the stream.
+    Kick(String),
+    /// This worker goes down. `possible`: there is an activator to give the publisher to.
+    HandBack {
+        /// See above.
+        possible: bool,
+    },
+    /// This worker goes down and nobody else can take the stream.
+    Close(String),
+}
+
+/// What the shell does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Tell the publisher `Publish.Start`, and the activator.
+    Start,
+    /// Tell the publisher no.
+    Refuse(String),
+    /// Ping the publisher.
+    Ping,
+    /// End the publisher's connection, and tell the activator. [`Input::PublisherClosed`] follows.
+    EndPublisher {
+        /// How.
+        how: Close,
+        /// For the log.
+        reason: String,
+    },
+    /// Give the publisher back to the activator as it is.
+    GiveBack,
+    /// The publisher that came is this stream's now (the one before was ended), or is refused. Accepted while [`State::Closing`]: a new
+    /// stream begins with it when this one has ended.
+    Decide(bool),
+    /// Close each upstream when everything has been written to it.
+    CloseUpstreams,
+    /// Close them now.
+    CutUpstreams,
+    /// Tell the engine.
+    State(State),
+}
+
+/// See the file's header.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    times: Times,
+    /// Upstreams: without which of them there is no start, which have started, which refused.
+    required: Vec<bool>,
+    live: Vec<bool>,
+    refused: Vec<bool>,
+    /// Until when the publisher is held, the grace lasts, or closing may take.
+    deadline: Option<Instant>,
+    cut_at: Option<Instant>,
+    ping_at: Instant,
+    heard: Instant,
+    publisher_open: bool,
+    upstreams_open: bool,
+    /// The next stream is waiting for the end of this one.
+    succeeded: bool,
+    reason: String,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine {
+    /// A stream whose publisher has just come. `started`: it streams already, from another worker.
+    #[must_use]
+    pub fn new(now: Instant, times: Times, required: Vec<bool>, started: bool) -> Self {
+        let count = required.len();
+        let mut machine = Self {
+            state: State::Starting,
+            times,
+            required,
+            live: vec![false; count],
+            refused: vec![false; count],
+            deadline: Some(now + times.hold_left),
+            cut_at: None,
+            ping_at: now + PING_INTERVAL,
+            heard: now,
+            publisher_open: true,
+            upstreams_open: true,
+            succeeded: false,
+            reason: String::new(),
+            outputs: VecDeque::new(),
+        };
+        if started {
+            machine.deadline = None;
+            machine.enter(State::Live);
+        } else {
+            machine.enter(State::Starting);
+        }
+        machine
+    }
+
+    /// Where the stream is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why it ends; empty until then.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Bytes of the publisher have come.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// Takes one input; drain [`Self::poll_output`] afterwards.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::UpstreamLive(at) => self.upstream_live(now, at),
+            Input::UpstreamRefused(at) => self.upstream_refused(now, at),
+            Input::UpstreamsClosed => {
+                self.upstreams_open = false;
+                self.end_if_closed();
+            }
+            Input::PublisherClosed => {
+                self.publisher_open = false;
+                self.end_if_closed();
+            }
+            Input::Ended => self.close(now, Close::Graceful, "ended by the publisher"),
+            Input::Lost { why, how } => self.lost(now, why, how),
+            Input::Attach(arrival) => self.attach(now, arrival),
+            Input::Kick(reason) => self.kick(now, &reason),
+            Input::HandBack { possible } => self.hand_back(now, possible),
+            Input::Close(reason) => self.come_back_later(now, &reason),
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Starting => {
+                if self.deadline.is_some_and(|at| at <= now) {
+                    self.come_back_later(now, "hold time spent");
+                } else if self.ping_at <= now {
+                    self.ping_at = now + PING_INTERVAL;
+                    self.outputs.push_back(Output::Ping);
+                }
+            }
+            State::Live if self.heard + SILENCE_ENDS_AFTER <= now => {
+                self.close(now, Close::Abort, "the publisher is silent");
+            }
+            State::Grace if self.deadline.is_some_and(|at| at <= now) => {
+                self.close(now, Close::Abort, "the publisher did not come back");
+            }
+            State::Closing => {
+                if self.cut_at.is_some_and(|at| at <= now) {
+                    self.cut_at = None;
+                    self.outputs.push_back(Output::CutUpstreams);
+                }
+                if self.deadline.is_some_and(|at| at <= now) {
+                    (self.publisher_open, self.upstreams_open) = (false, false);
+                    self.end_if_closed();
+                }
+            }
+            State::Live | State::Grace | State::Ended => {}
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Starting => [Some(self.ping_at), self.deadline].into_iter().flatten().min(),
+            State::Live => Some(self.heard + SILENCE_ENDS_AFTER),
+            State::Grace => self.deadline,
+            State::Closing => [self.cut_at, self.deadline].into_iter().flatten().min(),
+            State::Ended => None,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.outputs.push_back(Output::State(state));
+    }
+
+    fn upstream_live(&mut self, now: Instant, at: usize) {
+        if let Some(live) = self.live.get_mut(at) {
+            *live = true;
+        }
+        if let Some(refused) = self.refused.get_mut(at) {
+            *refused = false;
+        }
+        let ready = self.required.iter().zip(&self.live).all(|(required, live)| !required || *live);
+        if self.state == State::Starting && ready {
+            self.start(now);
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.deadline = None;
+        self.heard = now;
+        self.outputs.push_back(Output::Start);
+        self.enter(State::Live);
+    }
+
+    /// Only the first start can be refused: a publisher that was told to start is not dropped for an upstream's sake.
+    fn upstream_refused(&mut self, now: Instant, at: usize) {
+        if let Some(refused) = self.refused.get_mut(at) {
+            *refused = true;
+        }
+        let all = self.refused.iter().all(|refused| *refused);
+        let needed = self.required.iter().zip(&self.refused).any(|(required, refused)| *required && *refused);
+        if self.state == State::Starting && (all || needed) {
+            self.outputs.push_back(Output::Refuse("refused by the upstream".to_owned()));
+            self.close(now, Close::Graceful, "refused by the upstream");
+        }
+    }
+
+    fn lost(&mut self, now: Instant, why: &str, how: Close) {
+        match self.state {
+            State::Starting => self.close(now, how, why),
+            State::Live if self.times.grace.is_zero() => self.close(now, how, why),
+            State::Live => {
+                self.outputs.push_back(Output::EndPublisher { how, reason: why.to_owned() });
+                self.deadline = Some(now + self.times.grace);
+                self.enter(State::Grace);
+            }
+            State::Grace | State::Closing | State::Ended => {}
+        }
+    }
+
+    fn attach(&mut self, now: Instant, arrival: Arrival) {
+        let silent = self.heard + SILENT_AFTER <= now;
+        match self.state {
+            State::Grace => self.adopt(now, arrival),
+            State::Starting | State::Live if arrival.same || silent => {
+                // By descriptor, the same publisher's connection must not be ended: it is what has come.
+                if !arrival.same {
+                    let reason = "another publisher took over".to_owned();
+                    self.outputs.push_back(Output::EndPublisher { how: Close::Abort, reason });
+                }
+                self.adopt(now, arrival);
+            }
+            State::Closing if !self.succeeded => {
+                self.succeeded = true;
+                self.outputs.push_back(Output::Decide(true));
+            }
+            State::Starting | State::Live | State::Closing | State::Ended => {
+                self.outputs.push_back(Output::Decide(false));
+            }
+        }
+    }
+
+    fn adopt(&mut self, now: Instant, arrival: Arrival) {
+        let was_started = self.state != State::Starting;
+        self.publisher_open = true;
+        self.heard = now;
+        self.deadline = None;
+        self.outputs.push_back(Output::Decide(true));
+        if arrival.started {
+            self.enter(State::Live);
+        } else if was_started {
+            // Its upstreams have started once; whether they are there just now is no concern of the publisher's.
+            self.start(now);
+        } else {
+            self.deadline = Some(now + arrival.hold_left);
+            self.ping_at = now + PING_INTERVAL;
+            self.enter(State::Starting);
+        }
+    }
+
+    fn kick(&mut self, now: Instant, reason: &str) {
+        if self.state == State::Starting {
+            self.outputs.push_back(Output::Refuse(reason.to_owned()));
+        }
+        self.close(now, Close::Graceful, reason);
+    }
+
+    /// `Publish.Start` and then the end is what makes encoders try again by themselves (DESIGN 4.2).
+    fn come_back_later(&mut self, now: Instant, reason: &str) {
+        if self.state == State::Starting {
+            self.outputs.push_back(Output::Start);
+        }
+        self.close(now, Close::Graceful, reason);
+    }
+
+    fn hand_back(&mut self, now: Instant, possible: bool) {
+        match self.state {
+            State::Starting | State::Live if possible => {
+                self.outputs.push_back(Output::GiveBack);
+                self.publisher_open = false;
+                self.reason = "given back".to_owned();
+                // The successor's session is to find the name free: nothing is waited for.
+                self.begin_closing(now, now);
+            }
+            State::Grace => self.close(now, Close::Graceful, "this worker goes down"),
+            State::Starting | State::Live | State::Closing | State::Ended => {}
+        }
+    }
+
+    fn close(&mut self, now: Instant, how: Close, reason: &str) {
+        if matches!(self.state, State::Closing | State::Ended) {
+            return;
+        }
+        self.reason = reason.to_owned();
+        if self.state == State::Grace {
+            self.publisher_open = false;
+        } else {
+            self.outputs.push_back(Output::EndPublisher { how, reason: reason.to_owned() });
+        }
+        self.begin_closing(now, now + DRAIN_TIME);
+    }
+
+    fn begin_closing(&mut self, now: Instant, cut_at: Instant) {
+        self.deadline = Some(now + CLOSE_TIME);
+        self.outputs.push_back(Output::CloseUpstreams);
+        if cut_at <= now {
+            self.outputs.push_back(Output::CutUpstreams);
+        } else {
+            self.cut_at = Some(cut_at);
+        }
+        self.enter(State::Closing);
+    }
+
+    fn end_if_closed(&mut self) {
+        if self.state == State::Closing && !self.publisher_open && !self.upstreams_open {
+            self.deadline = None;
+            self.enter(State::Ended);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! What a cursor has decided to write, in chunks: items go in, parts of a vectored write come out, counted by the byte.
+//!
+//! What surprised us: the encoded form of a message is never made. Where a partial write has stopped is one number, from which the chunk
+//! and the place in it follow.
+
+use std::collections::VecDeque;
+
+use liveedgecast_common::rtmp::MessageHeader;
+use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
+use liveedgecast_common::rtmp::message::CONTROL_CSID;
+use liveedgecast_common::rtmp::writer::{ChunkHeader, continuation_header, first_header, write_message};
+
+use super::index::{Entry, Header, Index, Memory, Segment};
+
+/// Chunk streams that we write on, whatever the publisher used: one for each kind, as ffmpeg does. nginx-rtmp takes ids below 32 only.
+const AUDIO_CSID: u32 = 4;
+const VIDEO_CSID: u32 = 6;
+const DATA_CSID: u32 = 5;
+const _: () = assert!(CONTROL_CSID < AUDIO_CSID);
+
+/// Written and not known to be acknowledged, at most: beyond it the oldest is taken for acknowledged. More than a socket's buffer holds.
+const MAX_UNCONFIRMED: usize = 16 << 10;
+
+/// Something to be written whole.
+#[derive(Debug)]
+pub(super) struct Item {
+    what: What,
+    /// The message of the stream that it is.
+    pub(super) number: Option<u64>,
+    /// A header put in front of where a session goes on: not in the stream's order.
+    pub(super) injected: bool,
+    /// It is this header of that message.
+    pub(super) header_of: Option<(HeaderSlot, Option<u64>)>,
+    /// Encoded.
+    length: u64,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Chunks as they are.
+    Bytes(Vec<u8>),
+    /// A header's payload, before it is encoded.
+    Header(MessageHeader, Vec<u8>),
+    /// An entry of the index, with the message header to send.
+    Entry(MessageHeader),
+}
+
+/// One slice of a write.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    /// A chunk header from its byte `from` on.
+    Head { at: usize, from: usize },
+    /// Payload in a ring.
+    Ring { ring: u32, segment: Segment },
+    /// Bytes of the item at this place in the queue.
+    Bytes { at: usize, from: usize },
+}
+
+/// See the file's header.
+#[derive(Debug)]
+pub(super) struct Queue {
+    chunk_size: u32,
+    items: VecDeque<Item>,
+    /// Bytes of the first item that are written.
+    offset: u64,
+    /// Bytes written in this session.
+    written: u64,
+    /// Bytes written up to the end of the item that was popped last.
+    popped: u64,
+    /// Where in the session's bytes each message ends, for those that the peer may not have.
+    unconfirmed: VecDeque<(u64, u64)>,
+}
+
+impl Item {
+    pub(super) fn entry(entry: &Entry, timestamp: u32, stream_id: u32) -> Self {
+        let csid = csid(entry.inspection.kind);
+        Self {
+            what: What::Entry(MessageHeader { csid, timestamp, stream_id, ..entry.header }),
+            number: Some(entry.number),
+            injected: false,
+            header_of: entry.inspection.header.map(|slot| (slot, Some(entry.number))),
+            length: 0,
+        }
+    }
+
+    pub(super) fn injected(header: Header, timestamp: u32, stream_id: u32) -> Self {
+        let csid = match header.slot {
+            HeaderSlot::Metadata => DATA_CSID,
+            HeaderSlot::Audio { .. } | HeaderSlot::AudioChannels { .. } => AUDIO_CSID,
+            HeaderSlot::Video { .. } | HeaderSlot::VideoMetadata { .. } => VIDEO_CSID,
+        };
+        let length = header.payload.len() as u32;
+        let message = MessageHeader { csid, timestamp, length, type_id: header.type_id, stream_id };
+        Self {
+            what: What::Header(message, header.payload),
+            number: header.number,
+            injected: true,
+            header_of: Some((header.slot, header.number)),
+            length: 0,
+        }
+    }
+}
+
+fn csid(kind: Kind) -> u32 {
+    match kind {
+        Kind::Audio => AUDIO_CSID,
+        Kind::Video => VIDEO_CSID,
+        Kind::Data => DATA_CSID,
+    }
+}
+
+impl Queue {
+    pub(super) fn new(chunk_size: u32) -> Self {
+        Self {
+            chunk_size: chunk_size.max(1),
+            items: VecDeque::new(),
+            offset: 0,
+            written: 0,
+            popped: 0,
+            unconfirmed: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Part of the first item is written.
+    pub(super) fn is_started(&self) -> bool {
+        self.offset > 0
+    }
+
+    pub(super) fn push(&mut self, mut item: Item) {
+        item.what = match item.what {
+            What::Header(header, payload) => {
+                let mut bytes = Vec::with_capacity(payload.len() + 64);
+                write_message(&mut bytes, &header, &payload, self.chunk_size);
+                What::Bytes(bytes)
+            }
+            what => what,
+        };
+        item.length = match &item.what {
+            What::Bytes(bytes) | What::Header(_, bytes) => bytes.len() as u64,
+            What::Entry(header) => self.encoded(header),
+        };
+        self.items.push_back(item);
+    }
+
+    /// Puts chunks of the connection itself in front of everything that has not been started.
+    pub(super) fn push_control(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let length = bytes.len() as u64;
+        let item = Item { what: What::Bytes(bytes), number: None, injected: false, header_of: None, length };
+        // Behind earlier ones: what they say is in order.
+        let first = usize::from(self.is_started());
+        let behind = self.items.iter().skip(first).take_while(|item| item.number.is_none() && !item.injected).count();
+        self.items.insert(first + behind, item);
+    }
+
+    fn encoded(&self, header: &MessageHeader) -> u64 {
+        let chunks = header.length.div_ceil(self.chunk_size).max(1);
+        let continuations = u64::from(chunks - 1) * continuation_header(header).len() as u64;
+        first_header(header).len() as u64 + u64::from(header.length) + continuations
+    }
+
+    /// Numbers of what is queued.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> + Clone + '_ {
+        self.items.iter().filter_map(|item| item.number)
+    }
+
+    /// The first message in the stream's order that no byte is written of.
+    pub(super) fn first_unstarted(&self) -> Option<u64> {
+        let unstarted = self.items.iter().skip(usize::from(self.is_started()));
+        unstarted.filter(|item| !item.injected).find_map(|item| item.number)
+    }
+
+    pub(super) fn holds_header(&self, header: (HeaderSlot, Option<u64>)) -> bool {
+        self.items.iter().any(|item| item.header_of == Some(header))
+    }
+
+    /// Takes back what no byte is written of, but for chunks of the connection itself.
+    pub(super) fn drop_unstarted(&mut self) {
+        let started = usize::from(self.is_started());
+        let mut at = 0;
+        self.items.retain(|item| {
+            at += 1;
+            at <= started || (item.number.is_none() && !item.injected)
+        });
+    }
+
+    /// If the first item is a message before `until` that is partly written, its rest is copied.
+    pub(super) fn save_started(&mut self, until: u64, index: &Index, memory: &impl Memory) {
+        let started = self.is_started();
+        let Some(item) = self.items.front_mut().filter(|item| started && item.number.is_some_and(|at| at < until))
+        else {
+            return;
+        };
+        let What::Entry(header) = &item.what else { return };
+        let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
+        let mut payload = Vec::with_capacity(header.length as usize);
+        for segment in index.segments(entry) {
+            payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
+        }
+        let mut bytes = Vec::with_capacity(item.length as usize);
+        write_message(&mut bytes, header, &payload, self.chunk_size);
+        item.what = What::Bytes(bytes);
+    }
+
+    /// Bytes of an item, from one of them on.
+    pub(super) fn bytes(&self, at: usize, from: usize) -> &[u8] {
+        match self.items.get(at).map(|item| &item.what) {
+            Some(What::Bytes(bytes)) => bytes.get(from..).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// Lays out the next write.
+    pub(super) fn parts(&self, index: &Index, parts: &mut Vec<Part>, heads: &mut Vec<ChunkHeader>, most: usize) {
+        for (at, item) in self.items.iter().enumerate() {
+            if parts.len() >= most {
+                return;
+            }
+            let skip = if at == 0 { self.offset } else { 0 };
+            match &item.what {
+                What::Bytes(_) | What::Header(..) => parts.push(Part::Bytes { at, from: skip as usize }),
+                What::Entry(header) => {
+                    // Always there: what is about to be forgotten has been saved or taken back.
+                    let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
+                    self.entry_parts(header, entry, index, skip, parts, heads, most);
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two of them are the output's buffers, kept by the caller")]
+    fn entry_parts(
+        &self,
+        header: &MessageHeader,
+        entry: &Entry,
+        index: &Index,
+        skip: u64,
+        parts: &mut Vec<Part>,
+        heads: &mut Vec<ChunkHeader>,
+        most: usize,
+    ) {
+        let size = u64::from(self.chunk_size);
+        let (first, continuation) = (first_header(header), continuation_header(header));
+        let (first_len, continuation_len) = (first.len() as u64, continuation.len() as u64);
+        // Which chunk, and how much of its header and payload is written.
+        let (chunk, into, head) = match skip.checked_sub(first_len + size) {
+            None => (0, skip, first),
+            Some(rest) => (1 + rest / (continuation_len + size), rest % (continuation_len + size), continuation),
+        };
+        let head_len = head.len() as u64;
+        if into < head_len {
+            parts.push(Part::Head { at: heads.len(), from: into as usize });
+            heads.push(head);
+        }
+        let mut done = chunk * size + into.saturating_sub(head_len);
+        let mut chunk_end = (chunk + 1) * size;
+        let mut seen = 0;
+        for segment in index.segments(entry) {
+            let end = seen + u64::from(segment.len);
+            while done < end {
+                if done == chunk_end {
+                    if parts.len() >= most {
+                        return;
+                    }
+                    parts.push(Part::Head { at: heads.len(), from: 0 });
+                    heads.push(continuation);
+                    chunk_end += size;
+                }
+                if parts.len() >= most {
+                    return;
+                }
+                let len = end.min(chunk_end) - done;
+                let segment = Segment { position: segment.position + (done - seen), len: len as u32 };
+                parts.push(Part::Ring { ring: entry.place.ring, segment });
+                done += len;
+            }
+            seen = end;
+        }
+    }
+
+    /// Some of what was laid out is written.
+    pub(super) fn wrote(&mut self, count: u64) {
+        self.written += count;
+        self.offset += count;
+    }
+
+    /// The next item that is written to its end.
+    pub(super) fn pop_written(&mut self) -> Option<Item> {
+        let length = self.items.front()?.length;
+        let rest = self.offset.checked_sub(length)?;
+        let item = self.items.pop_front()?;
+        self.offset = rest;
+        self.popped += length;
+        if let Some(number) = item.number.filter(|_| !item.injected) {
+            self.unconfirmed.push_back((self.popped, number));
+            if self.unconfirmed.len() > MAX_UNCONFIRMED {
+                self.unconfirmed.pop_front();
+            }
+        }
+        Some(item)
+    }
+
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.unconfirmed.len()
+    }
+
+    pub(super) fn oldest_unconfirmed(&self) -> Option<u64> {
+        self.unconfirmed.front().map(|(_, number)| *number)
+    }
+
+    pub(super) fn acknowledged(&mut self, unacknowledged: u64) {
+        let reached = self.written.saturating_sub(unacknowledged);
+        while self.unconfirmed.front().is_some_and(|(end, _)| *end <= reached) {
+            self.unconfirmed.pop_front();
+        }
+    }
+
+    /// The first message that was written to its end and did not reach the peer whole.
+    pub(super) fn first_unacknowledged(&self, unacknowledged: u64) -> Option<u64> {
+        let reached = self.written.saturating_sub(unacknowledged);
+        self.unconfirmed.iter().find(|(end, _)| *end > reached).map(|(_, number)| *number)
+    }
+}

@@ -1,0 +1,288 @@
+//! The publisher's connection while it is this stream's: bytes in, answers out, by descriptor or by link. Part of the shell.
+//!
+//! What surprised us: after a read that did not fill its room the socket is empty, and asking it again would cost as much as the read. So
+//! the readiness is given back at once, which the runtime only lets us do by claiming that the read would have blocked.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use liveedgecast_common::handoff::{Assignment, Close, Frame, PublisherEnd, Snapshot, page};
+use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
+use liveedgecast_common::sys::RingMemory;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::Publisher;
+use super::ending::Ending;
+use crate::receive::HandoffStream;
+
+/// A link's sign of life, when nothing else is to be said: the activator gives a worker up after 2 s.
+const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// By link, a snapshot at least this often: the activator keeps 4 MiB, and the longest message is 3 MiB.
+const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
+/// Without a keyframe, a snapshot this often: what a successor would repeat of a stream that is audio alone.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// Streams in which every frame is a keyframe need no snapshot of each.
+const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
+/// Answers that wait for the publisher to read, in bytes: it is sent a few dozen per second. One that reads nothing is gone.
+const MAX_OUTPUT: usize = 64 << 10;
+
+/// What has come.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// The socket can be read.
+    Readable,
+    /// Bytes, by link.
+    Bytes(Bytes),
+    /// The publisher is gone.
+    Lost(&'static str, Close),
+    /// The activator wants it ended.
+    Kick(String),
+}
+
+pub(super) struct Source {
+    /// By descriptor.
+    socket: Option<TcpStream>,
+    /// `None`: the activator is gone (by descriptor; by link, so is the publisher).
+    control: Option<HandoffStream>,
+    pub(super) session: ServerSession,
+    /// Everything before it has been received.
+    pub(super) head: u64,
+    /// Messages that were complete before this position are known already: the connection was handed over again.
+    pub(super) known_before: u64,
+    output: Vec<u8>,
+    alive_at: Instant,
+    /// Where and when the last snapshot was.
+    snapshot: (u64, Option<Instant>),
+    /// There is news that a successor must know: that the publisher was told to start.
+    snapshot_due: bool,
+}
+
+impl Source {
+    pub(super) fn new(now: Instant, publisher: Publisher, session: ServerSession, head: u64) -> Self {
+        let (socket, control) = match publisher {
+            Publisher::Descriptor { socket, control } => (Some(socket), control),
+            Publisher::Link { control } => (None, control),
+        };
+        let position = session.position();
+        let mut source = Self {
+            socket,
+            control: Some(control),
+            session,
+            head,
+            known_before: 0,
+            output: Vec::new(),
+            alive_at: now,
+            snapshot: (position, None),
+            snapshot_due: false,
+        };
+        source.say(&Frame::Accepted);
+        source
+    }
+
+    pub(super) fn is_link(&self) -> bool {
+        self.socket.is_none()
+    }
+
+    /// Whether there is an activator that the publisher could be given back to.
+    pub(super) fn has_activator(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// The next thing of the publisher or its activator.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+        while let Some(control) = &mut self.control {
+            let frame = match control.poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(frame) => frame,
+            };
+            match frame {
+                Ok(Frame::Data(bytes)) if self.socket.is_none() => return Poll::Ready(Arrival::Bytes(bytes)),
+                Ok(Frame::End(end)) => return Poll::Ready(lost(end)),
+                Ok(Frame::Kick(reason)) => return Poll::Ready(Arrival::Kick(reason)),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "connection to the activator lost");
+                    self.control = None;
+                }
+            }
+        }
+        match &self.socket {
+            Some(socket) => match ready!(socket.poll_read_ready(cx)) {
+                Ok(()) => Poll::Ready(Arrival::Readable),
+                Err(_) => Poll::Ready(Arrival::Lost("connection broken", Close::Abort)),
+            },
+            None if self.control.is_none() => Poll::Ready(Arrival::Lost("link lost", Close::Abort)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Receives into the ring, at most `room` bytes. `Ok(None)`: nothing there.
+    pub(super) fn receive(&mut self, ring: &mut RingMemory, room: usize) -> Result<Option<usize>, Arrival> {
+        let Some(socket) = &self.socket else { return Ok(None) };
+        let space = ring.space(self.head, room);
+        let mut received = None;
+        let result = socket.try_io(Interest::READABLE, || {
+            let (count, _) = rustix::net::recv(socket, &mut *space, RecvFlags::empty())?;
+            received = Some(count);
+            if count > 0 && count < space.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (received, result) {
+            (Some(0), _) => Err(Arrival::Lost("connection closed", Close::Graceful)),
+            (Some(count), _) => {
+                self.head += count as u64;
+                Ok(Some(count))
+            }
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            (None, _) => Err(Arrival::Lost("connection broken", Close::Abort)),
+        }
+    }
+
+    /// Takes the session's answers over and writes what can be written. `Err`: the publisher does not read.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Arrival> {
+        if self.session.has_output() {
+            self.output.extend(self.session.take_output());
+        }
+        match &self.socket {
+            Some(socket) => {
+                while !self.output.is_empty() {
+                    match socket.poll_write_ready(cx) {
+                        Poll::Pending => break,
+                        Poll::Ready(Err(_)) => return Err(Arrival::Lost("connection broken", Close::Abort)),
+                        Poll::Ready(Ok(())) => {}
+                    }
+                    match socket.try_write(&self.output) {
+                        Ok(written) => drop(self.output.drain(..written)),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => return Err(Arrival::Lost("connection broken", Close::Abort)),
+                    }
+                }
+            }
+            None if !self.output.is_empty() => {
+                let bytes = Bytes::from(std::mem::take(&mut self.output));
+                self.say(&Frame::Reply(bytes));
+            }
+            None => {}
+        }
+        if self.is_link() && self.alive_at <= now {
+            self.alive_at = now + ALIVE_INTERVAL;
+            self.say(&Frame::Alive);
+        }
+        if let Some(control) = &mut self.control
+            && let Poll::Ready(Err(error)) = control.poll_flush(cx)
+        {
+            tracing::debug!(%error, "connection to the activator lost");
+            self.control = None;
+        }
+        if self.output.len() > MAX_OUTPUT {
+            Err(Arrival::Lost("the publisher reads nothing", Close::Abort))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        (self.is_link() && self.control.is_some()).then_some(self.alive_at)
+    }
+
+    fn say(&mut self, frame: &Frame) {
+        let Some(control) = &mut self.control else { return };
+        if let Err(error) = control.queue(frame) {
+            tracing::debug!(%error, "the activator does not listen");
+            self.control = None;
+        }
+    }
+
+    /// `Publish.Start`, and a snapshot that says so as soon as it is written.
+    pub(super) fn start(&mut self) {
+        self.session.accept_publish();
+        self.say(&Frame::Started);
+        self.snapshot_due = true;
+    }
+
+    pub(super) fn refuse(&mut self, text: &str) {
+        self.session.refuse_publish(Refusal::BadName, text);
+    }
+
+    /// Whether a snapshot is to be made now that a message has begun.
+    pub(super) fn wants_snapshot(
+        &self,
+        now: Instant,
+        position: u64,
+        keyframe: bool,
+        has_video: bool,
+        ring: &RingMemory,
+    ) -> bool {
+        let (last, at) = self.snapshot;
+        let most = if self.is_link() { LINK_SNAPSHOT_BYTES } else { ring.capacity() as u64 / 2 };
+        let age = at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        position.saturating_sub(last) >= most.min(ring.capacity() as u64 / 2)
+            || (keyframe && age >= MIN_SNAPSHOT_INTERVAL)
+            || (!has_video && age >= SNAPSHOT_INTERVAL)
+    }
+
+    /// Hands a snapshot to whom it may concern.
+    pub(super) fn publish(&mut self, now: Instant, snapshot: Snapshot, ring: &mut RingMemory) {
+        // A successor takes what the session has said for written: not before it is.
+        if !self.output.is_empty() || self.session.has_output() {
+            return;
+        }
+        self.snapshot = (snapshot.session.position(), Some(now));
+        self.snapshot_due = false;
+        if self.is_link() {
+            self.alive_at = now + ALIVE_INTERVAL;
+            self.say(&Frame::Checkpoint(Box::new(snapshot)));
+        } else if !page::publish(ring.page_mut(), &snapshot) {
+            tracing::warn!("a snapshot is too large for the state page");
+        }
+    }
+
+    /// The start has been written and no snapshot tells of it yet.
+    pub(super) fn owes_snapshot(&self) -> bool {
+        self.snapshot_due && self.output.is_empty() && !self.session.has_output()
+    }
+
+    /// Ends the publisher's connection.
+    pub(super) fn end(mut self, now: Instant, how: Close, reason: String) -> Ending {
+        if how == Close::Graceful && self.session.has_output() {
+            self.output.extend(self.session.take_output());
+        }
+        if self.is_link() && how == Close::Graceful && !self.output.is_empty() {
+            let bytes = Bytes::from(std::mem::take(&mut self.output));
+            self.say(&Frame::Reply(bytes));
+        }
+        Ending::new(now, self.socket, self.control, self.output, how, reason)
+    }
+
+    /// Gives the publisher back as it is.
+    pub(super) fn give_back(self, now: Instant) -> Ending {
+        // Nearly always nothing: what the publisher was sent is whole already.
+        if let Some(socket) = &self.socket
+            && !self.output.is_empty()
+        {
+            let _ = socket.try_write(&self.output);
+        }
+        Ending::given_back(now, self.control)
+    }
+}
+
+/// A publisher that was never this stream's.
+pub(super) fn refused(now: Instant, publisher: Publisher, assignment: &Assignment, frame: &Frame) -> Ending {
+    let (Publisher::Descriptor { mut control, .. } | Publisher::Link { mut control }) = publisher;
+    if let Err(error) = control.queue(frame) {
+        tracing::debug!(%error, stream = %assignment.stream_id, "the activator does not listen");
+    }
+    Ending::said(now, control)
+}
+
+fn lost(end: PublisherEnd) -> Arrival {
+    match end {
+        PublisherEnd::Fin => Arrival::Lost("connection closed", Close::Graceful),
+        PublisherEnd::Reset => Arrival::Lost("connection broken", Close::Abort),
+        PublisherEnd::Silent => Arrival::Lost("silent", Close::Abort),
+    }
+}
