@@ -9,12 +9,19 @@
 //! 5. `fleet` knows the workers and, on one machine, starts and stops them,
 //! 6. `handoff` gives a held publisher to a worker, by descriptor or by `link`.
 //!
-//! Around them: `config` (as typed → as meant), `drain`, `http`, `metrics`.
+//! Around them: [`config`] (as typed → as meant), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |
-//! | accept | `main` | drain, phase `StopAccepting` | the RTMP listener |
+//! | the drain, [`task::run`] | `main` | signals | the list of going down |
+//! | accept | the drain | its phase `StopAccepting` | the RTMP listener |
 //! | publisher, one per connection | accept | its peer, its deadline, or drain | the socket, the session, its place in the lobby |
+//! | the lobby's time | the drain | the process | the timer of lobby and process fleet; their state is shared by a lock |
+//! | process fleet | the drain | the process | the means to signal worker processes |
+//! | worker process, two each (its end, its words) | process fleet | the process's end | the child, its standard error |
+//! | control | the drain | its phase `StopServing` | the control listener |
+//! | call, one per worker | control | the worker, control | what the worker says |
+//! | HTTP | the drain | its phase `StopServing` | the HTTP listener |
 
 #![forbid(unsafe_code)]
 
@@ -22,8 +29,11 @@ pub mod accept;
 pub mod admission;
 pub mod config;
 pub mod drain;
+pub mod fleet;
 pub mod handoff;
+pub mod http;
 mod link;
 pub mod lobby;
 pub mod metrics;
 pub mod publisher;
+pub mod task;

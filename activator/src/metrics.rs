@@ -1,9 +1,14 @@
-//! The names of everything that is counted. In: events of the rooms, one struct per room. Out: the Prometheus text format.
+//! The names of everything that is counted. In: events of the rooms, one struct per room; workers' metrics. Out: the Prometheus text
+//! format.
+
+pub(crate) mod fetch;
+pub(crate) mod merge;
+mod process;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::accept::{Observe, TurnedAway};
@@ -25,6 +30,15 @@ pub struct Metrics {
     pub lobby: Lobby,
     /// Room 5.
     pub fleet: Fleet,
+    used: Used,
+}
+
+/// By this process and its children.
+#[derive(Clone, Debug)]
+struct Used {
+    own: Counter,
+    ended_workers: Counter,
+    resident: IntGauge,
 }
 
 /// Of `accept`.
@@ -168,12 +182,29 @@ impl Metrics {
                     "From a process's start to its registration",
                 )?,
             },
+            used: Used {
+                own: seconds(r, "activator_cpu_seconds_total", "CPU time of the activator")?,
+                ended_workers: seconds(
+                    r,
+                    "ended_workers_cpu_seconds_total",
+                    "CPU time of worker processes that have ended",
+                )?,
+                resident: gauge(r, "activator_resident_bytes", "Resident memory of the activator")?,
+            },
             registry,
         })
     }
 
     /// Everything in the Prometheus text format.
     pub fn text(&self) -> String {
+        if let Some(usage) = process::Usage::now() {
+            let risen = |counter: &Counter, to: std::time::Duration| {
+                counter.inc_by((to.as_secs_f64() - counter.get()).max(0.0))
+            };
+            risen(&self.used.own, usage.own);
+            risen(&self.used.ended_workers, usage.ended_children);
+            self.used.resident.set(i64::try_from(usage.resident).unwrap_or(i64::MAX));
+        }
         let mut out = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             tracing::error!(%error, "metrics cannot be written");
@@ -203,6 +234,10 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -
 
 fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
     register(registry, IntCounter::with_opts(opts(name, help))?)
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Counter> {
+    register(registry, Counter::with_opts(opts(name, help))?)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 pub use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::key::Secret;
 
 /// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB.
 pub const MAX_CONNECTIONS: usize = 128;
@@ -53,6 +56,10 @@ pub struct Request {
     pub captures: Vec<String>,
     /// The body; empty for GET.
     pub body: Bytes,
+    /// Who asks, `::ffff:` taken off.
+    pub peer: IpAddr,
+    /// What follows `Bearer ` in its `Authorization`.
+    pub bearer: Option<Secret>,
 }
 
 /// What a route answers.
@@ -208,10 +215,11 @@ pub async fn serve(listener: TcpListener, routes: Routes, stop: CancellationToke
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
+                let peer = peer.ip().to_canonical();
                 let (routes, stop) = (Arc::clone(&routes), stop.clone());
                 tokio::spawn(async move {
-                    converse(socket, routes, stop).await;
+                    converse(socket, peer, routes, stop).await;
                     drop(place);
                 });
             }
@@ -229,11 +237,11 @@ async fn accept_failed(error: &io::Error) {
     sleep(Duration::from_millis(100)).await;
 }
 
-async fn converse(socket: TcpStream, routes: Arc<Routes>, stop: CancellationToken) {
+async fn converse(socket: TcpStream, peer: IpAddr, routes: Arc<Routes>, stop: CancellationToken) {
     let _ = socket.set_nodelay(true);
     let service = service_fn(move |request| {
         let routes = Arc::clone(&routes);
-        async move { Ok::<_, Infallible>(answer(&routes, request).await) }
+        async move { Ok::<_, Infallible>(answer(&routes, request, peer).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -258,7 +266,7 @@ async fn converse(socket: TcpStream, routes: Arc<Routes>, stop: CancellationToke
     }
 }
 
-async fn answer(routes: &Routes, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+async fn answer(routes: &Routes, request: hyper::Request<Incoming>, peer: IpAddr) -> hyper::Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let (handler, captures) = match routes.find(&head.method, head.uri.path()) {
         Ok(found) => found,
@@ -276,7 +284,9 @@ async fn answer(routes: &Routes, request: hyper::Request<Incoming>) -> hyper::Re
     };
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
-    response(handler(Request { method, path, query, captures, body }).await)
+    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
+    response(handler(Request { method, path, query, captures, body, peer, bearer }).await)
 }
 
 impl Refused {

@@ -63,15 +63,32 @@ impl LogArgs {
 }
 
 impl LogFormat {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
     fn of_stderr() -> Self {
         if io::stderr().is_terminal() { Self::Text } else { Self::Json }
     }
 }
 
 impl Log {
+    /// How its lines look.
+    #[must_use]
+    pub fn format(&self) -> LogFormat {
+        self.format
+    }
+
     /// Starts logging to standard error. A second call in one process does nothing.
     pub fn start(self) {
-        let builder = tracing_subscriber::fmt().with_env_filter(self.filter).with_writer(io::stderr);
+        // A line that cannot be written is lost: the reader of our standard error may be gone or stuck, which is no reason to panic.
+        let builder = tracing_subscriber::fmt().with_env_filter(self.filter).log_internal_errors(false);
+        let builder = builder.with_writer(io::stderr);
         let started = match self.format {
             LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
             LogFormat::Json => {

@@ -1,6 +1,8 @@
 //! Room 4. In: publishers that were admitted, and what the fleet's workers can take. Out: an offer to one worker and the
 //! [`PlaceEvent`] that tells the publisher's task to expect it. Next: `handoff`. What waits here is the demand.
 
+mod machine;
+mod phases;
 mod task;
 
 use std::net::SocketAddr;
@@ -9,7 +11,9 @@ use std::time::Instant;
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use crate::handoff::Token;
+pub use machine::{Demand, Key, Rules, StreamView, UpstreamView, WorkerView};
 pub use task::{Lobby, Place};
+pub(crate) use task::{MAX_UNREAD, Order};
 
 /// A publisher that enters.
 #[derive(Clone, Debug)]

@@ -1,49 +1,489 @@
-//! The handles of the lobby.
+//! The shell of the lobby: its handles, its clock, its mail.
+//!
+//! In: calls of publishers' tasks, of the control service, of the process fleet. Out: mail for places, messages for workers, orders
+//! for the process fleet. Next: `handoff`.
+//!
+//! One lock, and no channel towards it: places are given back in `Drop`, which can neither wait nor fail, and a channel that never
+//! fails has no bound. The lock is held for one step of the machines, never across an await.
+#![expect(clippy::disallowed_methods, reason = "shell: the lobby's clock and timer")]
 
-use super::{Back, Entry, PlaceEvent};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::{Kick, Offer};
+use liveedgecast_common::random;
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, error, info, warn};
+
+use super::machine::{Demand, Input, Key, Matching, Output, Rules, Started, StreamView, WorkerView};
+use super::{Back, Entry, PlaceEvent, Reason, phases};
+use crate::fleet::processes::{self, Processes};
+use crate::fleet::workers::{Call, Introduction};
+use crate::handoff::Token;
+use crate::metrics::Metrics;
+
+/// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
+/// by a worker that has stopped reading; it is given up then.
+pub(crate) const MAX_UNREAD: usize = 256;
 
 /// The lobby. Clones are the same one.
-#[derive(Clone, Debug)]
-pub struct Lobby {}
+#[derive(Clone)]
+pub struct Lobby {
+    shared: Arc<Shared>,
+}
 
-impl Lobby {
-    /// Takes a place. It is offered to workers from now on, in the order of arrival.
-    pub fn enter(&self, entry: Entry) -> Place {
-        let _ = entry;
-        todo!()
+struct Shared {
+    state: Mutex<State>,
+    metrics: Metrics,
+    /// The timer has to be set anew.
+    rearm: Notify,
+    /// There are orders for the process fleet.
+    orders: Notify,
+    /// A place was given back, or a process has ended.
+    left: Notify,
+}
+
+struct State {
+    matching: Matching,
+    processes: Option<Processes>,
+    mail: HashMap<Key, Mail>,
+    calls: HashMap<Call, mpsc::Sender<ActivatorSay>>,
+    next_call: u64,
+    /// For the process fleet; bounded by the number of processes, each of which is spawned, stopped and killed once.
+    orders: VecDeque<Order>,
+    /// Process ids of worker processes, by name.
+    pids: HashMap<String, u32>,
+    armed: Option<Instant>,
+}
+
+/// What the process fleet's shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Spawn(String),
+    Stop(String),
+    Kill(String),
+}
+
+/// What a publisher's task has not read yet: at most one of each kind, because a newer one makes the older one void.
+#[derive(Default)]
+struct Mail {
+    wake: Arc<Notify>,
+    withdrawn: Option<u64>,
+    offered: Option<PlaceEvent>,
+    refused: Option<Reason>,
+    kicked: Option<String>,
+}
+
+impl Mail {
+    fn withdraw(&mut self, withdrawn: u64) {
+        // An offer that was not read and its end cancel each other out.
+        match &self.offered {
+            Some(PlaceEvent::Offered { epoch, .. }) if *epoch == withdrawn => self.offered = None,
+            _ => self.withdrawn = Some(withdrawn),
+        }
+    }
+
+    fn take(&mut self) -> Option<PlaceEvent> {
+        if let Some(reason) = self.kicked.take() {
+            return Some(PlaceEvent::Kicked(reason));
+        }
+        if let Some(reason) = self.refused.take() {
+            (self.offered, self.withdrawn) = (None, None);
+            return Some(PlaceEvent::Refused(reason));
+        }
+        let withdrawn = self.withdrawn.take().map(|epoch| PlaceEvent::Withdrawn { epoch });
+        withdrawn.or_else(|| self.offered.take())
     }
 }
 
-/// A publisher's place, waiting or live. Dropping it leaves the lobby: an offer that is on is withdrawn, a live stream is no longer
-/// counted as ours.
-#[derive(Debug)]
-pub struct Place {}
+impl Lobby {
+    /// An empty lobby; with a process fleet if its rules are given. [`Self::run`] has to run.
+    #[must_use]
+    pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: Metrics) -> Self {
+        let state = State {
+            matching: Matching::new(rules),
+            processes: processes.map(Processes::new),
+            mail: HashMap::new(),
+            calls: HashMap::new(),
+            next_call: 0,
+            orders: VecDeque::new(),
+            pids: HashMap::new(),
+            armed: None,
+        };
+        let (rearm, orders, left) = (Notify::new(), Notify::new(), Notify::new());
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), metrics, rearm, orders, left }) }
+    }
+
+    /// Keeps the lobby's time, until dropped. Sleeps without a timer while nothing is due.
+    pub async fn run(&self) {
+        loop {
+            let due = self.shared.lock().armed;
+            let slept = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = slept => self.shared.step(|state, now| {
+                    state.armed = None;
+                    if let Some(processes) = &mut state.processes {
+                        processes.handle_timeout(now);
+                    }
+                    state.matching.handle_timeout(now);
+                }),
+                () = self.shared.rearm.notified() => {}
+            }
+        }
+    }
+
+    /// Takes a place. It is offered to workers from now on, in the order of arrival.
+    pub fn enter(&self, entry: Entry) -> Place {
+        let wake = Arc::new(Notify::new());
+        let key = self.shared.step(|state, now| {
+            let key = state.matching.enter(now, entry);
+            state.mail.insert(key, Mail { wake: Arc::clone(&wake), ..Mail::default() });
+            key
+        });
+        Place { shared: Arc::clone(&self.shared), key, wake }
+    }
+
+    /// Streams waiting and live.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.shared.lock().matching.demand()
+    }
+
+    /// Every stream.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamView> {
+        self.shared.lock().matching.streams()
+    }
+
+    /// Every worker: those that are starting first.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let state = self.shared.lock();
+        let starting = state.processes.iter().flat_map(|processes| {
+            processes.starting().map(|name| WorkerView {
+                name: name.to_owned(),
+                state: "starting",
+                streams: 0,
+                capacity: u32::try_from(processes.capacity()).unwrap_or(u32::MAX),
+            })
+        });
+        starting.chain(state.matching.workers()).collect()
+    }
+
+    /// Where workers serve their metrics.
+    #[must_use]
+    pub fn scrapes(&self) -> Vec<(String, SocketAddr)> {
+        self.shared.lock().matching.scrapes()
+    }
+
+    /// Ends a stream; false when nobody has it.
+    #[must_use]
+    pub fn kick(&self, stream_id: &str, reason: &str) -> bool {
+        self.shared.step(|state, _| state.matching.kick(stream_id, reason))
+    }
+
+    /// Lets go whoever is held; from now on nobody is.
+    pub fn drain(&self) {
+        self.tell(Input::Drain);
+    }
+
+    /// Ends every stream.
+    pub fn close(&self) {
+        self.tell(Input::Close);
+    }
+
+    /// Returns when no publisher has a place here.
+    pub async fn emptied(&self) {
+        loop {
+            let left = self.shared.left.notified();
+            if self.shared.lock().matching.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Puts the gauges right; called when somebody looks.
+    pub fn measure(&self) {
+        let (demand, here, workers) = (self.demand(), self.shared.lock().matching.live_here(), self.workers());
+        let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.shared.metrics.lobby.waiting, demand.waiting);
+        set(&self.shared.metrics.lobby.live, here);
+        set(&self.shared.metrics.lobby.demand, demand.demand);
+        for state in ["starting", "ready", "draining"] {
+            let gauge = self.shared.metrics.fleet.workers.with_label_values(&[state]);
+            set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
+        }
+    }
+
+    /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is there already.
+    pub(crate) fn join(&self, mut introduction: Introduction, outbox: mpsc::Sender<ActivatorSay>) -> Option<Call> {
+        self.shared.step(|state, now| {
+            if state.matching.is_joined(&introduction.name) {
+                return None;
+            }
+            // Only of our own children we know that the number means the same process here.
+            if state.pids.get(&introduction.name) != Some(&introduction.pid) {
+                introduction.pid = 0;
+            }
+            state.next_call += 1;
+            let call = Call(state.next_call);
+            state.calls.insert(call, outbox);
+            state.matching.handle(now, Input::Joined(call, introduction));
+            Some(call)
+        })
+    }
+
+    /// A worker has said something else.
+    pub(crate) fn said(&self, call: Call, say: WorkerSay) {
+        self.tell(Input::Said(call, say));
+    }
+
+    /// A worker's call has ended.
+    pub(crate) fn lost(&self, call: Call) {
+        self.shared.step(|state, now| {
+            state.calls.remove(&call);
+            state.matching.handle(now, Input::Lost(call));
+        });
+    }
+
+    /// The next thing that the process fleet's shell is to do.
+    pub(crate) async fn order(&self) -> Order {
+        loop {
+            let more = self.shared.orders.notified();
+            if let Some(order) = self.shared.lock().orders.pop_front() {
+                return order;
+            }
+            more.await;
+        }
+    }
+
+    /// Something happened to a worker process.
+    pub(crate) fn process(&self, input: processes::Input, pid: Option<u32>) {
+        self.shared.step(|state, now| {
+            match &input {
+                processes::Input::Spawned(name) => state.pids.extend(pid.map(|pid| (name.clone(), pid))),
+                processes::Input::Ended(name, _) => drop(state.pids.remove(name)),
+                _ => {}
+            }
+            if let Some(processes) = &mut state.processes {
+                processes.handle(now, input);
+            }
+        });
+        self.shared.left.notify_waiters();
+    }
+
+    /// Returns when there is no worker process.
+    pub(crate) async fn without_processes(&self) {
+        loop {
+            let left = self.shared.left.notified();
+            if self.shared.lock().processes.as_ref().is_none_or(Processes::is_empty) {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        self.shared.step(|state, now| state.matching.handle(now, input));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One change of the machines, then everything that follows from it.
+    fn step<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let now = tokio::time::Instant::now().into_std();
+        let mut state = self.lock();
+        let changed = change(&mut state, now);
+        self.settle(&mut state, now);
+        let due = state.matching.poll_timeout().into_iter();
+        let due = due.chain(state.processes.as_ref().and_then(Processes::poll_timeout)).min();
+        if due != state.armed {
+            state.armed = due;
+            self.rearm.notify_one();
+        }
+        changed
+    }
+
+    fn settle(&self, state: &mut State, now: Instant) {
+        loop {
+            while let Some(output) = state.matching.poll_output() {
+                self.carry_out(state, now, output);
+            }
+            let Some(processes) = &mut state.processes else { return };
+            processes.look(now, state.matching.shortage(now), state.matching.busy());
+            let mut retired = false;
+            while let Some(output) = processes.poll_output() {
+                match output {
+                    processes::Output::Spawn(name) => state.orders.push_back(Order::Spawn(name)),
+                    processes::Output::Stop(name) => {
+                        state.matching.handle(now, Input::Retire(name.clone()));
+                        state.orders.push_back(Order::Stop(name));
+                        retired = true;
+                    }
+                    processes::Output::Kill(name) => state.orders.push_back(Order::Kill(name)),
+                    processes::Output::Failed { name, how, why, last_words, pause } => {
+                        self.metrics.fleet.ended.with_label_values(&[how]).inc();
+                        let last_words = last_words.join("\n");
+                        error!(worker = name, why, last_words, pause_ms = pause.as_millis(), "a worker process failed");
+                    }
+                    processes::Output::Gone(name) => {
+                        self.metrics.fleet.ended.with_label_values(&["asked"]).inc();
+                        info!(worker = name, "the worker process has gone");
+                    }
+                }
+            }
+            state.matching.handle(now, Input::FleetFull(processes.is_full()));
+            if !state.orders.is_empty() {
+                self.orders.notify_one();
+            }
+            if !retired {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&self, state: &mut State, now: Instant, output: Output) {
+        match output {
+            Output::Offer { key, call, worker, pid, stream_id, epoch, descriptor } => {
+                let token = Token(random::bytes());
+                debug!(stream = stream_id, worker, epoch, descriptor, "offered");
+                // The publisher's task first: it has to expect the worker before that comes.
+                state.post(key, |mail| {
+                    mail.offered = Some(PlaceEvent::Offered { epoch, token, worker, descriptor, pid });
+                });
+                let offer = Offer { stream_id, epoch, token: token.0.to_vec(), descriptor };
+                state.say(now, call, ActivatorSay::Offer(offer));
+            }
+            Output::Withdrawn(key, epoch) => state.post(key, |mail| mail.withdraw(epoch)),
+            Output::Refused(key, reason) => state.post(key, |mail| mail.refused = Some(reason)),
+            Output::Kicked(key, reason) => state.post(key, |mail| mail.kicked = Some(reason)),
+            Output::KickOnWorker(call, stream_id, reason) => {
+                state.say(now, call, ActivatorSay::Kick(Kick { stream_id, reason }));
+            }
+            Output::Started(started) => self.started(state, &started),
+            Output::Outcome(outcome) => self.metrics.lobby.offers.with_label_values(&[outcome]).inc(),
+            Output::Suspect(worker) => warn!(worker, "a worker that serves streams is silent; it is offered nothing"),
+        }
+    }
+
+    fn started(&self, state: &State, started: &Started) {
+        let process = state.processes.as_ref().and_then(|processes| processes.times(&started.worker));
+        let whole = started.started.saturating_duration_since(started.entered);
+        let (stream, worker) = (&started.stream_id, &started.worker);
+        let milliseconds = |time: std::time::Duration| time.as_micros() as f64 / 1000.0;
+        let Some(phases) = phases::cold(started, process) else {
+            self.metrics.lobby.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
+            debug!(stream, worker, whole_ms = milliseconds(whole), "started on a running worker");
+            return;
+        };
+        self.metrics.lobby.start.with_label_values(&["cold"]).observe(whole.as_secs_f64());
+        for (name, time) in phases.named() {
+            self.metrics.lobby.cold_start.with_label_values(&[name]).observe(time.as_secs_f64());
+        }
+        info!(
+            stream,
+            worker,
+            detect_ms = milliseconds(phases.detect),
+            scale_ms = milliseconds(phases.scale),
+            register_ms = milliseconds(phases.register),
+            handoff_ms = milliseconds(phases.handoff),
+            upstream_ms = milliseconds(phases.upstream),
+            whole_ms = milliseconds(whole),
+            "cold start"
+        );
+    }
+}
+
+impl State {
+    fn post(&mut self, key: Key, write: impl FnOnce(&mut Mail)) {
+        if let Some(mail) = self.mail.get_mut(&key) {
+            write(mail);
+            mail.wake.notify_one();
+        }
+    }
+
+    fn say(&mut self, now: Instant, call: Call, say: ActivatorSay) {
+        let Some(outbox) = self.calls.get(&call) else { return };
+        if outbox.try_send(say).is_err() {
+            // Its call ends with the channel; what it was offered goes to others.
+            self.calls.remove(&call);
+            self.matching.handle(now, Input::Lost(call));
+        }
+    }
+}
+
+/// A publisher's place, waiting or live. Dropping it leaves the lobby: an offer that is on is void (the worker finds nobody who
+/// expects it), a live stream is no longer counted as ours.
+pub struct Place {
+    shared: Arc<Shared>,
+    key: Key,
+    wake: Arc<Notify>,
+}
 
 impl Place {
-    /// What happened to it. Cancel safe.
+    /// What happened to it. Cancel safe. After [`PlaceEvent::Refused`] nothing more comes.
     pub async fn event(&mut self) -> PlaceEvent {
-        todo!()
+        loop {
+            if let Some(event) = self.shared.lock().mail.get_mut(&self.key).and_then(Mail::take) {
+                return event;
+            }
+            self.wake.notified().await;
+        }
     }
 
-    /// The publisher answered something: it is alive. A second publisher of the same stream takes over one that was silent for 5 s.
+    /// The publisher answered something: it is alive. A second publisher of the same stream takes over one that was
+    /// silent for some seconds.
     pub fn heard(&mut self) {
-        todo!()
+        let now = tokio::time::Instant::now().into_std();
+        // Nothing follows from it, so nothing is settled.
+        self.shared.lock().matching.handle(now, Input::Heard(self.key));
     }
 
-    /// A worker has accepted the stream under this epoch: it is live from here on.
+    /// A worker has accepted the stream under this epoch: it is live from here on. A withdrawn epoch changes nothing.
     pub fn taken(&mut self, epoch: u64) {
-        let _ = epoch;
-        todo!()
+        self.tell(Input::Taken(self.key, epoch));
     }
 
     /// The worker has told the publisher to start.
     pub fn started(&mut self) {
-        todo!()
+        self.tell(Input::Started(self.key));
     }
 
     /// It waits again: in its place, or at the front when it was live.
     pub fn back(&mut self, epoch: u64, why: Back) {
-        let _ = (epoch, why);
-        todo!()
+        self.shared.metrics.lobby.back.with_label_values(&[why.as_str()]).inc();
+        self.tell(Input::Back(self.key, epoch, why));
+    }
+
+    fn tell(&self, input: Input) {
+        self.shared.step(|state, now| state.matching.handle(now, input));
     }
 }
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.step(|state, now| {
+            state.mail.remove(&self.key);
+            state.matching.handle(now, Input::Left(self.key));
+        });
+        self.shared.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

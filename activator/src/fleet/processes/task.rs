@@ -1,0 +1,261 @@
+//! The shell of the process fleet: starts, signals and reaps worker processes. In: orders of the machine. Out: what became of them.
+//!
+//! What surprised us: a terminal's Ctrl-C goes to the whole process group, so workers get a group of their own or they would leave
+//! before us; and a worker must outlive us with its streams, so its standard error is a pipe that it never waits for: when we are
+//! stuck or gone, its lines are lost and nothing else.
+#![expect(clippy::disallowed_methods, reason = "shell: processes and the tasks that watch them")]
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use liveedgecast_common::config::show_duration;
+use liveedgecast_common::key::{LogSafe, Secret};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::machine::{End, Input};
+use crate::config::{Handoff, Settings};
+use crate::lobby::{Lobby, Order};
+use crate::metrics::Metrics;
+
+/// The worker's program, beside our own.
+const PROGRAM: &str = "liveedgecast-worker";
+/// Variables of ours that a worker gets too: where certificates are, how many threads, how panics look.
+const PASSED_ON: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "STREAM_THREADS", "RUST_BACKTRACE"];
+/// Last lines of a worker's standard error that are kept for the report of its failure …
+const LAST_LINES: usize = 10;
+/// … and bytes of each.
+const LAST_LINE_BYTES: usize = 400;
+/// Bytes of one line that are passed on as one; a longer one is cut.
+const MAX_LINE: usize = 16 << 10;
+/// How long the rest of its standard error may take after a process has ended.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Signals to one process that wait for its task: it is stopped once and killed once.
+const SIGNALS: usize = 4;
+
+/// How workers are started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments but for the name.
+    pub arguments: Vec<String>,
+    /// All of its environment.
+    pub environment: Vec<(&'static str, Secret)>,
+}
+
+impl Launch {
+    /// By the configuration. `control`: where workers dial in, as bound. `log`: format and filter of their logs.
+    #[must_use]
+    pub fn new(settings: &Settings, program: PathBuf, control: SocketAddr, log: (&str, Option<&str>)) -> Self {
+        let handoff = match settings.handoff {
+            Handoff::Auto => "auto",
+            Handoff::Descriptor => "descriptor",
+            Handoff::Link => "link",
+        };
+        let arguments = [
+            ("--activator", dialed(control).to_string()),
+            ("--http-listen", "127.0.0.1:0".to_owned()),
+            ("--capacity", settings.capacity.to_string()),
+            ("--handoff", handoff.to_owned()),
+            ("--drain-timeout", show_duration(settings.drain)),
+            ("--log-format", log.0.to_owned()),
+        ];
+        let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let passed = PASSED_ON.iter().filter_map(|name| Some((*name, Secret::new(std::env::var(name).ok()?))));
+        let filter = log.1.map(|filter| ("RUST_LOG", Secret::new(filter)));
+        Self {
+            program,
+            arguments: arguments.chain(["--exit-when-orphaned".to_owned()]).collect(),
+            // By environment, because arguments can be read by everybody on the machine.
+            environment: passed.chain(filter).chain([("CONTROL_SECRET", settings.secret.clone())]).collect(),
+        }
+    }
+}
+
+/// The worker's program: beside ours, so that both are of one version.
+///
+/// # Errors
+/// It is not there; the text says where it was looked for.
+pub fn program_beside(ours: &Path) -> io::Result<PathBuf> {
+    let program = ours.with_file_name(PROGRAM);
+    if program.is_file() {
+        return Ok(program);
+    }
+    let text = format!(
+        "there is no worker program at {}: put it there, or start workers yourself with --fleet external",
+        program.display()
+    );
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
+}
+
+/// Where a worker on this machine reaches a listener of ours.
+fn dialed(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // Bound to every address, which is IPv4 too, and IPv4 alone where there is nothing else.
+        IpAddr::V6(ip) if ip == Ipv6Addr::UNSPECIFIED => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+/// Carries out the machine's orders, until dropped. The processes live on then.
+pub async fn run(lobby: Lobby, launch: Launch, metrics: Metrics) {
+    let mut running: HashMap<String, mpsc::Sender<Signal>> = HashMap::new();
+    loop {
+        match lobby.order().await {
+            Order::Spawn(name) => {
+                running.retain(|_, signals| !signals.is_closed());
+                match spawn(&launch, &name) {
+                    Ok((child, pid, words)) => {
+                        metrics.fleet.started.inc();
+                        info!(worker = name, pid, "a worker process was started");
+                        let (signals, asked) = mpsc::channel(SIGNALS);
+                        running.insert(name.clone(), signals);
+                        lobby.process(Input::Spawned(name.clone()), u32::try_from(pid).ok());
+                        tokio::spawn(watch(lobby.clone(), name, child, pid, words, asked));
+                    }
+                    Err(error) => {
+                        let why = format!("{} cannot be started: {error}", launch.program.display());
+                        lobby.process(Input::NotSpawned(name, why), None);
+                    }
+                }
+            }
+            Order::Stop(name) => send(&running, &name, Signal::TERM),
+            Order::Kill(name) => send(&running, &name, Signal::KILL),
+        }
+    }
+}
+
+fn send(running: &HashMap<String, mpsc::Sender<Signal>>, name: &str, signal: Signal) {
+    debug!(worker = name, ?signal, "signal");
+    if let Some(signals) = running.get(name) {
+        // Closed: it has ended by itself. Full: it was killed already.
+        let _ = signals.try_send(signal);
+    }
+}
+
+fn spawn(launch: &Launch, name: &str) -> io::Result<(Child, i32, pipe::Receiver)> {
+    // Ours to read and theirs to write, neither of which waits.
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let words = pipe::Receiver::from_owned_fd(ours)?;
+    let child = Command::new(&launch.program)
+        .args(&launch.arguments)
+        .args(["--name", name])
+        .env_clear()
+        .envs(launch.environment.iter().map(|(name, value)| (name, value.expose())))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(theirs))
+        .process_group(0)
+        .spawn()?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
+    Ok((child, pid, words))
+}
+
+/// A worker process, from its start until it was reaped.
+async fn watch(
+    lobby: Lobby,
+    name: String,
+    mut child: Child,
+    pid: i32,
+    words: pipe::Receiver,
+    mut signals: mpsc::Receiver<Signal>,
+) {
+    let words = tokio::spawn(pass_on(words));
+    let status = loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => break status,
+            Some(signal) = signals.recv() => {
+                // Nobody else reaps it, so the number is still this process's.
+                if let Some(Err(error)) = Pid::from_raw(pid).map(|pid| kill_process(pid, signal)) {
+                    warn!(worker = name, %error, "the worker process cannot be signalled");
+                }
+            }
+        }
+    };
+    signals.close();
+    let stop = words.abort_handle();
+    let last_words = tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await;
+    stop.abort();
+    let last_words = last_words.ok().and_then(Result::ok).unwrap_or_default();
+    let status = status.map_or_else(|error| error.to_string(), in_words);
+    lobby.process(Input::Ended(name, End { status, last_words }), None);
+}
+
+fn in_words(status: ExitStatus) -> String {
+    // "exit status: 1" and "signal: 9 (SIGKILL)".
+    status.to_string()
+}
+
+/// Passes a worker's standard error on to ours, line by line, and keeps the last ones.
+async fn pass_on(mut from: pipe::Receiver) -> Vec<String> {
+    let mut last: VecDeque<String> = VecDeque::new();
+    let mut buffer: Vec<u8> = Vec::new();
+    loop {
+        let ended = !matches!(from.read_buf(&mut buffer).await, Ok(read) if read > 0);
+        let whole = match buffer.iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => at + 1,
+            None if ended || buffer.len() >= MAX_LINE => buffer.len(),
+            None => 0,
+        };
+        let rest = buffer.split_off(if ended { buffer.len() } else { whole });
+        for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            // As a whole: lines of several workers must not mix. Nowhere to write to is no reason to stop reading.
+            let _ = io::stderr().lock().write_all(&[line, b"\n"].concat());
+            last.push_back(shortened(line));
+            if last.len() > LAST_LINES {
+                last.pop_front();
+            }
+        }
+        buffer = rest;
+        if ended {
+            return last.into();
+        }
+    }
+}
+
+fn shortened(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&line[..line.len().min(LAST_LINE_BYTES)]);
+    // Our own program's words, but words that strangers may have put in its mouth.
+    text.split(' ').map(|word| LogSafe(word).to_string()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_dialed_on_loopback() {
+        for (bound, dialed_at) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:2", "127.0.0.1:2"),
+            ("127.0.0.1:3", "127.0.0.1:3"),
+            ("[::1]:4", "[::1]:4"),
+            ("10.0.0.1:5", "10.0.0.1:5"),
+        ] {
+            assert_eq!(dialed(bound.parse().unwrap()), dialed_at.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_program_is_beside_ours_or_the_text_says_where_it_should_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = dir.path().join("liveedgecast-activator");
+        let error = program_beside(&ours).unwrap_err().to_string();
+        assert!(error.contains(&dir.path().join(PROGRAM).display().to_string()), "{error}");
+        std::fs::write(dir.path().join(PROGRAM), "").unwrap();
+        assert_eq!(program_beside(&ours).unwrap(), dir.path().join(PROGRAM));
+    }
+}

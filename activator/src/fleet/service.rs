@@ -1,0 +1,385 @@
+//! Where workers dial in: the control listener (gRPC). In: their calls, with a proof of the control secret. Out: what they say, to the
+//! lobby; offers, to them. Next: `lobby`.
+//!
+//! What surprised us: a gRPC server has no deadline for a connection that never sends a request, so connections without a proof are
+//! closed here by the socket itself; and one worker reaches one activator by several addresses (`localhost` is two), so a second call
+//! by a name that is joined is answered with Welcome and ended: the worker sees that it knows us and stops dialing that address.
+#![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines, the time of proofs")]
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::control_server::{Control, ControlServer};
+use liveedgecast_common::control::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::{ActivatorSays, Hello, Session, Welcome, WorkerSays};
+use liveedgecast_common::key::{LogSafe, Secret};
+use liveedgecast_common::proof::{self, Nonce};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::workers::Introduction;
+use crate::lobby::{Lobby, MAX_UNREAD};
+use crate::metrics::Metrics;
+
+/// Connections at once: a large site's workers, each with one, and those who only knock.
+const MAX_CONNECTIONS: usize = 1024;
+/// From the connection to a call with a proof. A worker has it in its first packet.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the call to Hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that is silent for this long is asked for a sign …
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// … which it has this long to give: a worker's host that vanished is noticed within both.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls on one connection: a worker has one.
+const MAX_CALLS: u32 = 4;
+/// Bytes of a message. Hello lists up to 10,000 sessions of some 300 bytes.
+const MAX_MESSAGE: usize = 4 << 20;
+/// Bytes of a call's headers; ours are some 300.
+const MAX_HEADERS: u32 = 8 << 10;
+/// Proofs remembered so that none is good twice. A worker dials ten times a second at most, and a proof is good for two minutes.
+const MAX_NONCES: usize = 16 << 10;
+/// Characters of a worker's name.
+const MAX_NAME: usize = 64;
+/// Streams a worker may take at most, as CAPACITY allows.
+const MAX_CAPACITY: u32 = 10_000;
+/// Upstreams of a session that are shown, as many as a stream may have.
+const MAX_UPSTREAMS: usize = 32;
+
+/// What the service needs to know.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// What every worker is told.
+    pub welcome: Welcome,
+    /// What it has to prove to know.
+    pub secret: Secret,
+    /// Our network namespace; empty if it cannot be told.
+    pub network: String,
+}
+
+/// Serves `listener` until `stop`.
+///
+/// # Errors
+/// The server cannot run.
+pub async fn serve(
+    listener: TcpListener,
+    desk: Desk,
+    lobby: Lobby,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let service = Service { desk, lobby, metrics, nonces: Mutex::default() };
+    let service = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    // One: whoever is accepted is served at once.
+    let (accepted, incoming) = mpsc::channel(1);
+    let accepting = tokio::spawn(accept(listener, accepted));
+    let served = Server::builder()
+        .max_concurrent_streams(MAX_CALLS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move { stop.cancelled().await })
+        .await;
+    accepting.abort();
+    served
+}
+
+async fn accept(listener: TcpListener, accepted: mpsc::Sender<io::Result<Guarded>>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let _ = socket.set_nodelay(true);
+                if accepted.send(Ok(Guarded::new(socket, peer, place))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(%error, "control: cannot accept");
+                // Out of descriptors, most likely: accepting again at once would fail again at once.
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// A connection that is closed unless it has proved itself in time.
+struct Guarded {
+    socket: TcpStream,
+    peer: Peer,
+    deadline: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What a call knows of its connection.
+#[derive(Clone)]
+struct Peer {
+    address: IpAddr,
+    proved: Arc<AtomicBool>,
+}
+
+impl Guarded {
+    fn new(socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+        let peer = Peer { address: peer.ip().to_canonical(), proved: Arc::default() };
+        Self { socket, peer, deadline: Some(Box::pin(sleep(PROOF_TIMEOUT))), _place: place }
+    }
+}
+
+impl Connected for Guarded {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.peer.proved.load(Ordering::Relaxed) {
+            self.deadline = None;
+        } else if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
+struct Service {
+    desk: Desk,
+    lobby: Lobby,
+    metrics: Metrics,
+    // A lock, because calls come on any connection; held for a look-up, never across an await.
+    nonces: Mutex<Nonces>,
+}
+
+#[tonic::async_trait]
+impl Control for Service {
+    type JoinStream = Outgoing;
+
+    async fn join(&self, request: Request<Streaming<WorkerSays>>) -> Result<Response<Outgoing>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
+        self.check_proof(&request, peer.address)?;
+        peer.proved.store(true, Ordering::Relaxed);
+        let (outbox, from) = mpsc::channel(MAX_UNREAD);
+        let refusal = Arc::default();
+        let call = Conversation {
+            desk: self.desk.clone(),
+            lobby: self.lobby.clone(),
+            metrics: self.metrics.clone(),
+            peer: peer.address,
+            refusal: Arc::clone(&refusal),
+        };
+        // Of its own, because the answer's head has to go out before Hello comes.
+        tokio::spawn(call.run(request.into_inner(), outbox));
+        Ok(Response::new(Outgoing { from, refusal }))
+    }
+}
+
+impl Service {
+    fn check_proof<T>(&self, request: &Request<T>, peer: IpAddr) -> Result<(), Status> {
+        let refused = |why: &str, text: String| {
+            self.metrics.fleet.refused.with_label_values(&[why]).inc();
+            warn!(%peer, why, text, "control: refused");
+            Status::unauthenticated(text)
+        };
+        let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let nonce = proof::verify(self.desk.secret.expose().as_bytes(), value, unix)
+            .map_err(|error| refused("proof", error.to_string()))?;
+        if !self.nonces.lock().unwrap_or_else(PoisonError::into_inner).is_new(unix, nonce) {
+            return Err(refused("replay", "this proof was used before".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Proofs that were used and would still be good.
+#[derive(Default)]
+struct Nonces {
+    order: VecDeque<(u64, Nonce)>,
+    known: HashSet<Nonce>,
+}
+
+impl Nonces {
+    /// Remembers it; false when it was there. Only who knows the secret gets here, so nobody else can push one out.
+    fn is_new(&mut self, unix: u64, nonce: Nonce) -> bool {
+        let good_for = 2 * proof::VALIDITY.as_secs();
+        while let Some((at, oldest)) = self.order.front().copied() {
+            if at + good_for >= unix && self.order.len() < MAX_NONCES {
+                break;
+            }
+            self.known.remove(&oldest);
+            self.order.pop_front();
+        }
+        let new = self.known.insert(nonce);
+        if new {
+            self.order.push_back((unix, nonce));
+        }
+        new
+    }
+}
+
+/// What we say to a worker, then why the call ends.
+pub(crate) struct Outgoing {
+    from: mpsc::Receiver<ActivatorSay>,
+    // A lock, because the conversation's task writes what the server's reads; once.
+    refusal: Arc<Mutex<Option<Status>>>,
+}
+
+impl Stream for Outgoing {
+    type Item = Result<ActivatorSays, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.from.poll_recv(cx).map(|said| match said {
+            Some(say) => Some(Ok(ActivatorSays { say: Some(say) })),
+            None => self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take().map(Err),
+        })
+    }
+}
+
+/// One call of a worker, from its proof to its end.
+struct Conversation {
+    desk: Desk,
+    lobby: Lobby,
+    metrics: Metrics,
+    peer: IpAddr,
+    refusal: Arc<Mutex<Option<Status>>>,
+}
+
+impl Conversation {
+    async fn run(self, mut incoming: Streaming<WorkerSays>, outbox: mpsc::Sender<ActivatorSay>) {
+        let hello = match timeout(HELLO_TIMEOUT, incoming.message()).await {
+            Ok(Ok(Some(WorkerSays { say: Some(WorkerSay::Hello(hello)) }))) => hello,
+            Ok(Err(error)) => {
+                debug!(peer = %self.peer, %error, "control: the call broke before Hello");
+                return;
+            }
+            _ => return self.refuse("hello", Status::invalid_argument("the first message is to be Hello, and soon")),
+        };
+        let (network, version) = (hello.network.clone(), hello.version.clone());
+        let introduction = match introduction(hello, self.peer, &self.desk.network) {
+            Ok(introduction) => introduction,
+            Err(text) => return self.refuse("hello", Status::invalid_argument(text)),
+        };
+        let (name, capacity, same_host) = (introduction.name.clone(), introduction.capacity, introduction.same_host);
+        // Before any offer, which follows from joining. There is room: the channel is new.
+        let _ = outbox.try_send(ActivatorSay::Welcome(self.desk.welcome.clone()));
+        let held_open = outbox.clone();
+        let Some(call) = self.lobby.join(introduction, outbox) else {
+            let text = format!("a worker named {} is registered already", LogSafe(&name));
+            return self.refuse("joined", Status::already_exists(text));
+        };
+        drop(held_open);
+        info!(worker = name, capacity, peer = %self.peer, same_host, version, "worker registered");
+        debug!(worker = name, theirs = network, ours = self.desk.network, "network namespaces");
+        let end = loop {
+            match incoming.message().await {
+                Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => {
+                    let tidy = tidy(session);
+                    tidy.into_iter().for_each(|session| self.lobby.said(call, WorkerSay::Session(session)));
+                }
+                Ok(Some(WorkerSays { say: Some(say) })) => self.lobby.said(call, say),
+                // A kind of message that this version does not know.
+                Ok(Some(WorkerSays { say: None })) => {}
+                Ok(None) => break "it hung up".to_owned(),
+                Err(error) => break error.to_string(),
+            }
+        };
+        self.lobby.lost(call);
+        info!(worker = name, end, "worker left");
+    }
+
+    /// The call ends with this status as soon as the caller drops the outbox.
+    fn refuse(self, why: &str, status: Status) {
+        self.metrics.fleet.refused.with_label_values(&[why]).inc();
+        debug!(peer = %self.peer, why, text = status.message(), "control: refused");
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+}
+
+/// What the lobby may know of a Hello; or why not.
+fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introduction, String> {
+    let plain = hello.name.chars().all(|c| c.is_ascii_graphic());
+    if hello.name.is_empty() || hello.name.len() > MAX_NAME || !plain {
+        return Err(format!("a worker's name has 1 to {MAX_NAME} printable ASCII characters and no spaces"));
+    }
+    if !(1..=MAX_CAPACITY).contains(&hello.capacity) {
+        return Err(format!("a worker's capacity is from 1 to {MAX_CAPACITY}"));
+    }
+    let port = u16::try_from(hello.http_port).map_err(|_| "a port is below 65536".to_owned())?;
+    Ok(Introduction {
+        name: hello.name,
+        capacity: hello.capacity,
+        draining: hello.draining,
+        same_host: !network.is_empty() && hello.network == network,
+        http: (port != 0).then(|| SocketAddr::new(peer, port)),
+        pid: hello.pid,
+        sessions: hello.sessions.into_iter().filter_map(tidy).collect(),
+    })
+}
+
+/// Bounded and fit to be shown; `None` when it cannot be a session.
+fn tidy(mut session: Session) -> Option<Session> {
+    let plain = session.stream_id.chars().all(|c| c.is_ascii_graphic());
+    if session.stream_id.is_empty() || session.stream_id.len() > MAX_NAME || !plain {
+        return None;
+    }
+    let shown = |text: &mut String| *text = LogSafe(text).to_string();
+    session.identities.truncate(1 + MAX_UPSTREAMS);
+    session.identities.retain(|identity| identity.len() == 16);
+    session.upstreams.truncate(MAX_UPSTREAMS);
+    shown(&mut session.app);
+    shown(&mut session.reason);
+    for upstream in &mut session.upstreams {
+        [&mut upstream.host, &mut upstream.state, &mut upstream.error].into_iter().for_each(shown);
+    }
+    Some(session)
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

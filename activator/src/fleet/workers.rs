@@ -1,0 +1,394 @@
+//! The workers that have registered, as the lobby sees them. In: what they say of themselves, what they were offered. Out: who can
+//! take a stream, and who has one. Pure.
+//!
+//! A worker is the authority on its load; what it was offered and does not count yet holds a place all the same. What surprised us:
+//! its word and our own count overlap in an unknown part (streams that come through other activators are in its word alone), so the
+//! larger of the two counts is right, and their sum never is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::{Load, Session};
+use liveedgecast_common::key::Identity;
+
+use crate::lobby::Key;
+
+/// A worker that serves something says so twice a second (DESIGN 4.3); after this silence it is offered nothing.
+pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+/// Offers to one worker that were not fetched yet. Fetching takes about a millisecond, so this does not slow a crowd down, and it
+/// bounds what is in the channel to the worker.
+pub(crate) const MAX_OFFERS: usize = 64;
+
+/// Sessions of one worker: twice the largest capacity, because sessions in grace come on top.
+const MAX_SESSIONS: usize = 20_000;
+
+/// One call of a worker on the control listener, from its Hello to its end. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Call(pub u64);
+
+/// What a worker said of itself when it joined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Introduction {
+    /// Its name, unique among those that are joined.
+    pub name: String,
+    /// Streams at most.
+    pub capacity: u32,
+    /// Whether it takes nothing more.
+    pub draining: bool,
+    /// Whether it shares our network namespace, so that sockets can be given to it.
+    pub same_host: bool,
+    /// Where its metrics are.
+    pub http: Option<SocketAddr>,
+    /// Its process, if it is one of ours.
+    pub pid: u32,
+    /// What it serves.
+    pub sessions: Vec<Session>,
+}
+
+/// A worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) capacity: u32,
+    pub(crate) same_host: bool,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) pid: u32,
+    pub(crate) joined: Instant,
+    /// Its own count of its streams.
+    told: u32,
+    draining: bool,
+    /// The process fleet is about to stop it.
+    retired: bool,
+    heard: Instant,
+    suspect: bool,
+    /// Nothing is offered before.
+    avoid_until: Option<Instant>,
+    pub(crate) sessions: BTreeMap<String, Session>,
+    /// Offered, taken or live streams of ours, by stream id.
+    ours: BTreeMap<String, Key>,
+    /// Of those, the ones that are not among `sessions`.
+    uncounted: usize,
+    /// Of those, the ones that are offered and not taken.
+    pub(crate) offers: BTreeSet<Key>,
+}
+
+impl Worker {
+    /// Streams that hold a place.
+    pub(crate) fn streams(&self) -> usize {
+        usize::try_from(self.told).unwrap_or(usize::MAX).max(self.sessions.len() + self.uncounted)
+    }
+
+    /// Places that are free, if it takes anything.
+    pub(crate) fn room(&self, now: Instant) -> usize {
+        let capacity = usize::try_from(self.capacity).unwrap_or(usize::MAX);
+        if self.is_open() && !self.is_avoided(now) { capacity.saturating_sub(self.streams()) } else { 0 }
+    }
+
+    /// Whether an offer can be made at all, whatever the load.
+    pub(crate) fn can_be_offered(&self, now: Instant) -> bool {
+        self.is_open() && !self.is_avoided(now) && self.offers.len() < MAX_OFFERS
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining || self.retired
+    }
+
+    fn is_open(&self) -> bool {
+        !self.draining && !self.retired && !self.suspect
+    }
+
+    fn is_avoided(&self, now: Instant) -> bool {
+        self.avoid_until.is_some_and(|until| now < until)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.told > 0 || !self.sessions.is_empty()
+    }
+
+    /// When it is to be looked at again.
+    fn due(&self) -> Option<Instant> {
+        let silence = (self.is_busy() && !self.suspect).then(|| self.heard + SUSPECT_AFTER);
+        silence.into_iter().chain(self.avoid_until).min()
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    all: BTreeMap<Call, Worker>,
+    /// Who has what, by what the workers say.
+    identities: HashMap<Identity, BTreeSet<(Call, String)>>,
+    /// The greatest epoch any of them has told.
+    epoch: u64,
+}
+
+impl Workers {
+    pub(crate) fn get(&self, call: Call) -> Option<&Worker> {
+        self.all.get(&call)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Call, &Worker)> {
+        self.all.iter().map(|(call, worker)| (*call, worker))
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<Call> {
+        self.all.iter().find(|(_, worker)| worker.name == name).map(|(call, _)| *call)
+    }
+
+    /// The greatest epoch told so far.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) {
+        let Introduction { name, capacity, draining, same_host, http, pid, sessions } = introduction;
+        let worker = Worker {
+            name,
+            capacity,
+            same_host,
+            http,
+            pid,
+            joined: now,
+            told: 0,
+            draining,
+            retired: false,
+            heard: now,
+            suspect: false,
+            avoid_until: None,
+            sessions: BTreeMap::new(),
+            ours: BTreeMap::new(),
+            uncounted: 0,
+            offers: BTreeSet::new(),
+        };
+        self.all.insert(call, worker);
+        sessions.into_iter().for_each(|session| self.session(call, session));
+    }
+
+    /// Forgets a worker and gives the streams that were offered to it and not taken.
+    pub(crate) fn leave(&mut self, call: Call) -> BTreeSet<Key> {
+        let Some(worker) = self.all.remove(&call) else { return BTreeSet::new() };
+        worker.sessions.values().for_each(|session| self.forget_identities(call, session));
+        worker.offers
+    }
+
+    /// Anything was heard from it.
+    pub(crate) fn heard(&mut self, now: Instant, call: Call) {
+        if let Some(worker) = self.all.get_mut(&call) {
+            (worker.heard, worker.suspect) = (now, false);
+        }
+    }
+
+    pub(crate) fn load(&mut self, call: Call, load: &Load) {
+        if let Some(worker) = self.all.get_mut(&call) {
+            (worker.told, worker.capacity, worker.draining) = (load.streams, load.capacity, load.draining);
+        }
+    }
+
+    pub(crate) fn drain(&mut self, call: Call) {
+        self.all.get_mut(&call).into_iter().for_each(|worker| worker.draining = true);
+    }
+
+    pub(crate) fn retire(&mut self, call: Call) {
+        self.all.get_mut(&call).into_iter().for_each(|worker| worker.retired = true);
+    }
+
+    pub(crate) fn avoid(&mut self, call: Call, until: Instant) {
+        self.all.get_mut(&call).into_iter().for_each(|worker| worker.avoid_until = Some(until));
+    }
+
+    /// One of its sessions, as it is now.
+    pub(crate) fn session(&mut self, call: Call, session: Session) {
+        let Some(worker) = self.all.get_mut(&call) else { return };
+        self.epoch = self.epoch.max(session.epoch);
+        let ended = session.state == SessionState::Ended as i32;
+        if worker.sessions.len() >= MAX_SESSIONS && !worker.sessions.contains_key(&session.stream_id) {
+            return;
+        }
+        let ours = worker.ours.contains_key(&session.stream_id);
+        let id = session.stream_id.clone();
+        let identities = identities(&session);
+        let last = if ended { worker.sessions.remove(&id) } else { worker.sessions.insert(id.clone(), session) };
+        match (&last, ended) {
+            (None, false) if ours => worker.uncounted -= 1,
+            (Some(_), true) if ours => worker.uncounted += 1,
+            _ => {}
+        }
+        last.iter().for_each(|last| self.forget_identities(call, last));
+        if !ended {
+            for identity in identities {
+                self.identities.entry(identity).or_default().insert((call, id.clone()));
+            }
+        }
+    }
+
+    fn forget_identities(&mut self, call: Call, session: &Session) {
+        for identity in identities(session) {
+            if let Some(holders) = self.identities.get_mut(&identity) {
+                holders.remove(&(call, session.stream_id.clone()));
+                if holders.is_empty() {
+                    self.identities.remove(&identity);
+                }
+            }
+        }
+    }
+
+    /// The worker that has a session of one of these identities, other than of this stream itself.
+    pub(crate) fn holder(&self, wanted: &[Identity], except: &str) -> Option<(Call, &Session)> {
+        let holders = wanted.iter().filter_map(|identity| self.identities.get(identity)).flatten();
+        let (call, id) = holders.into_iter().find(|(_, id)| id != except)?;
+        Some((*call, self.all.get(call)?.sessions.get(id)?))
+    }
+
+    /// Gives a place to a stream of ours.
+    pub(crate) fn reserve(&mut self, call: Call, id: &str, key: Key, offered: bool) {
+        let Some(worker) = self.all.get_mut(&call) else { return };
+        if worker.ours.insert(id.to_owned(), key).is_none() && !worker.sessions.contains_key(id) {
+            worker.uncounted += 1;
+        }
+        if offered {
+            worker.offers.insert(key);
+        }
+    }
+
+    /// The stream was taken: it is no longer an offer.
+    pub(crate) fn taken(&mut self, call: Call, key: Key) {
+        self.all.get_mut(&call).into_iter().for_each(|worker| {
+            worker.offers.remove(&key);
+        });
+    }
+
+    /// The stream is not this worker's any more, as far as we are concerned.
+    pub(crate) fn release(&mut self, call: Call, id: &str) {
+        let Some(worker) = self.all.get_mut(&call) else { return };
+        let Some(key) = worker.ours.remove(id) else { return };
+        worker.offers.remove(&key);
+        if !worker.sessions.contains_key(id) {
+            worker.uncounted -= 1;
+        }
+    }
+
+    /// The busiest that has a free place and passes `fits`; of equals the one that has been there longest.
+    pub(crate) fn busiest(&self, now: Instant, fits: impl Fn(Call, &Worker) -> bool) -> Option<Call> {
+        let free = self.iter().filter(|(_, worker)| worker.room(now) > 0 && worker.can_be_offered(now));
+        let fitting = free.filter(|(call, worker)| fits(*call, worker));
+        fitting.max_by_key(|(call, worker)| (worker.streams(), std::cmp::Reverse(*call))).map(|(call, _)| call)
+    }
+
+    /// Free places of all.
+    pub(crate) fn room(&self, now: Instant, fits: impl Fn(&Worker) -> bool) -> usize {
+        self.all.values().filter(|worker| fits(worker)).map(|worker| worker.room(now)).sum()
+    }
+
+    /// Does what is due; gives those that have become suspect.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Call> {
+        let mut suspects = Vec::new();
+        for (call, worker) in &mut self.all {
+            if worker.avoid_until.is_some_and(|until| until <= now) {
+                worker.avoid_until = None;
+            }
+            if worker.is_busy() && !worker.suspect && worker.heard + SUSPECT_AFTER <= now {
+                worker.suspect = true;
+                suspects.push(*call);
+            }
+        }
+        suspects
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.all.values().filter_map(Worker::due).min()
+    }
+}
+
+/// Those of a session that can be read.
+fn identities(session: &Session) -> impl Iterator<Item = Identity> + use<> {
+    let read: Vec<Identity> =
+        session.identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect();
+    read.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn introduction(name: &str, capacity: u32) -> Introduction {
+        let name = name.to_owned();
+        Introduction { name, capacity, draining: false, same_host: true, http: None, pid: 0, sessions: vec![] }
+    }
+
+    fn session(id: &str, state: SessionState) -> Session {
+        Session { stream_id: id.into(), identities: vec![vec![7; 16]], state: state.into(), ..Session::default() }
+    }
+
+    #[test]
+    fn its_word_and_our_count_are_not_added() {
+        let (mut workers, now) = (Workers::default(), origin());
+        let call = Call(1);
+        workers.join(now, call, introduction("a", 3));
+        let streams = |workers: &Workers| workers.get(call).unwrap().streams();
+        workers.reserve(call, "x", 1, true);
+        assert_eq!(streams(&workers), 1, "offered holds a place");
+        workers.load(call, &Load { streams: 1, capacity: 3, draining: false });
+        assert_eq!(streams(&workers), 1, "and is the one that the worker counts");
+        workers.session(call, session("x", SessionState::Starting));
+        workers.reserve(call, "y", 2, true);
+        assert_eq!(streams(&workers), 2);
+        workers.load(call, &Load { streams: 3, capacity: 3, draining: false });
+        assert_eq!((streams(&workers), workers.get(call).unwrap().room(now)), (3, 0), "another activator's");
+        workers.load(call, &Load { streams: 0, capacity: 3, draining: false });
+        workers.release(call, "x");
+        assert_eq!(streams(&workers), 2, "its session is still there");
+        workers.session(call, session("x", SessionState::Ended));
+        workers.release(call, "y");
+        assert_eq!(streams(&workers), 0);
+        assert!(workers.identities.is_empty());
+    }
+
+    #[test]
+    fn the_busiest_comes_first_and_the_oldest_of_equals() {
+        let (mut workers, now) = (Workers::default(), origin());
+        for (number, streams) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
+            workers.join(now, Call(number), introduction(&number.to_string(), 2));
+            workers.load(Call(number), &Load { streams, capacity: 2, draining: false });
+        }
+        assert_eq!(workers.busiest(now, |_, _| true), Some(Call(2)));
+        assert_eq!(workers.busiest(now, |call, _| call != Call(2)), Some(Call(3)));
+        workers.avoid(Call(2), now + Duration::from_secs(1));
+        workers.retire(Call(3));
+        assert_eq!(workers.busiest(now, |_, _| true), Some(Call(1)));
+        workers.handle_timeout(now + Duration::from_secs(1));
+        assert_eq!(workers.busiest(now + Duration::from_secs(1), |_, _| true), Some(Call(2)));
+    }
+
+    #[test]
+    fn a_silent_worker_is_suspect_only_while_it_serves() {
+        let (mut workers, now) = (Workers::default(), origin());
+        workers.join(now, Call(1), introduction("a", 2));
+        assert_eq!(workers.poll_timeout(), None);
+        workers.load(Call(1), &Load { streams: 1, capacity: 2, draining: false });
+        assert_eq!(workers.poll_timeout(), Some(now + SUSPECT_AFTER));
+        assert_eq!(workers.handle_timeout(now + SUSPECT_AFTER), [Call(1)]);
+        assert_eq!(workers.busiest(now, |_, _| true), None);
+        workers.heard(now, Call(1));
+        assert_eq!(workers.busiest(now, |_, _| true), Some(Call(1)));
+    }
+
+    #[test]
+    fn who_has_an_identity_is_found_but_for_the_stream_itself() {
+        let (mut workers, now) = (Workers::default(), origin());
+        let wanted = [Identity([7; 16])];
+        let mut first = introduction("a", 2);
+        first.sessions = vec![session("x", SessionState::Grace)];
+        workers.join(now, Call(1), first);
+        assert_eq!(workers.holder(&wanted, "y").map(|(call, _)| call), Some(Call(1)));
+        assert!(workers.holder(&wanted, "x").is_none());
+        workers.leave(Call(1));
+        assert!(workers.holder(&wanted, "y").is_none() && workers.identities.is_empty());
+    }
+}

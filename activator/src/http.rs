@@ -1,0 +1,101 @@
+//! What is seen over HTTP: metrics, health, readiness, demand, streams, workers; and a kick. In: requests. Out: answers (DESIGN 4.11).
+//!
+//! A kick ends somebody's stream, so it is for this machine, or for who knows the control secret.
+
+use std::sync::Arc;
+
+use liveedgecast_common::http::{Answer, Method, Request, Routes, StatusCode};
+use liveedgecast_common::key::{LogSafe, Secret};
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::drain::Phase;
+use crate::lobby::Lobby;
+use crate::metrics::{Metrics, fetch, merge};
+
+/// What the answers are made of.
+#[derive(Clone)]
+pub struct Shown {
+    /// Streams and workers.
+    pub lobby: Lobby,
+    /// Whether anyone may publish.
+    pub admission: Arc<Admission>,
+    /// Whether publishers can only come from this machine.
+    pub is_local: bool,
+    /// For kicks from elsewhere.
+    pub secret: Secret,
+    /// Ours.
+    pub metrics: Metrics,
+    /// Where we are on the way down.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// What to say of a server that takes streams from anyone.
+pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
+
+/// The table of routes.
+pub fn routes(shown: Shown) -> Routes {
+    // One at a time, so that a crowd at our door is no crowd at the workers'.
+    let scraping = Arc::new(tokio::sync::Mutex::new(()));
+    let with = |answer: fn(&Shown, &Request) -> Answer| {
+        let shown = shown.clone();
+        move |request: Request| {
+            let answer = answer(&shown, &request);
+            async move { answer }
+        }
+    };
+    let metrics = shown.clone();
+    Routes::new()
+        .get("/metrics", move |_| {
+            let (shown, scraping) = (metrics.clone(), Arc::clone(&scraping));
+            async move {
+                let _alone = scraping.lock().await;
+                all_metrics(&shown).await
+            }
+        })
+        .get("/healthz", with(|_, _| Answer::text("ok\n")))
+        .get("/readyz", with(|shown, _| ready(shown)))
+        .get("/api/v1/demand", with(|shown, _| Answer::json(&shown.lobby.demand())))
+        .get("/api/v1/streams", with(|shown, _| Answer::json(&shown.lobby.streams())))
+        .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.lobby.workers())))
+        .on(Method::DELETE, "/api/v1/streams/{}", with(kick))
+        .on(Method::POST, "/api/v1/streams/{}/kick", with(kick))
+}
+
+async fn all_metrics(shown: &Shown) -> Answer {
+    let (pages, failures) = fetch::all(shown.lobby.scrapes()).await;
+    shown.metrics.fleet.scrape_failures.inc_by(failures);
+    shown.lobby.measure();
+    Answer::metrics(merge::merge(&shown.metrics.text(), &pages))
+}
+
+fn ready(shown: &Shown) -> Answer {
+    let phase = *shown.phase.borrow();
+    if phase != Phase::Serving {
+        return Answer::text(format!("going down: {}\n", phase.as_str())).with(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    if shown.admission.is_open() && !shown.is_local {
+        return Answer::text(format!("ready\nWARNING: {OPEN}\n"));
+    }
+    Answer::text("ready\n")
+}
+
+fn kick(shown: &Shown, request: &Request) -> Answer {
+    let known = request.bearer.as_ref().is_some_and(|bearer| *bearer == shown.secret);
+    if !known && !request.peer.is_loopback() {
+        let text = "from this machine, or with Authorization: Bearer CONTROL_SECRET\n";
+        return Answer::text(text).with(StatusCode::FORBIDDEN);
+    }
+    let id = request.captures.first().map(String::as_str).unwrap_or_default();
+    let reason = String::from_utf8_lossy(&request.body);
+    let reason = if reason.trim().is_empty() { "kicked over HTTP" } else { reason.trim() };
+    if !shown.lobby.kick(id, &LogSafe(reason).to_string()) {
+        return Answer::text("there is no such stream\n").with(StatusCode::NOT_FOUND);
+    }
+    tracing::info!(stream = %LogSafe(id), reason = %LogSafe(reason), peer = %request.peer, "a stream is kicked");
+    Answer::text("kicked\n")
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+//! A start, taken apart. In: when what happened. Out: how long each part took. Pure.
+
+use std::time::{Duration, Instant};
+
+use super::machine::Started;
+
+/// The parts of a start for which a worker had to come up, in their order. Together they are the time from `publish` to
+/// `Publish.Start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Phases {
+    /// Until a worker was asked for.
+    pub(super) detect: Duration,
+    /// Until its process ran.
+    pub(super) scale: Duration,
+    /// Until it had dialed in.
+    pub(super) register: Duration,
+    /// Until it had taken the stream.
+    pub(super) handoff: Duration,
+    /// Until the first upstream had started.
+    pub(super) upstream: Duration,
+}
+
+impl Phases {
+    /// With their words in logs and metrics.
+    pub(super) fn named(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("detect", self.detect),
+            ("scale", self.scale),
+            ("register", self.register),
+            ("handoff", self.handoff),
+            ("upstream", self.upstream),
+        ]
+    }
+}
+
+/// `process`: when the worker's process was asked for, and when it ran; unknown when somebody else starts workers. `None`: the worker
+/// was there before the publisher.
+pub(super) fn cold(start: &Started, process: Option<(Instant, Instant)>) -> Option<Phases> {
+    if start.joined <= start.entered {
+        return None;
+    }
+    let (asked, spawned) = process.unwrap_or((start.entered, start.entered));
+    // A worker that was on its way already has had a part of it before the publisher came.
+    let asked = asked.max(start.entered);
+    let spawned = spawned.max(asked);
+    let joined = start.joined.max(spawned);
+    let taken = start.taken.max(joined);
+    Some(Phases {
+        detect: asked - start.entered,
+        scale: spawned - asked,
+        register: joined - spawned,
+        handoff: taken - joined,
+        upstream: start.started.saturating_duration_since(taken),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_are_the_whole_and_a_warm_start_has_none() {
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let origin = Instant::now();
+        let at = |milliseconds| origin + Duration::from_millis(milliseconds);
+        let start = |entered, joined| Started {
+            stream_id: "s".into(),
+            worker: "w".into(),
+            entered: at(entered),
+            joined: at(joined),
+            taken: at(50),
+            started: at(60),
+        };
+        let told = |start: &Started, process| {
+            cold(start, process).map(|phases| phases.named().map(|(_, time)| time.as_millis()))
+        };
+        assert_eq!(told(&start(10, 40), Some((at(11), at(14)))), Some([1, 3, 26, 10, 10]));
+        assert_eq!(told(&start(10, 40), Some((at(2), at(20)))), Some([0, 10, 20, 10, 10]), "it was on its way");
+        assert_eq!(told(&start(10, 40), None), Some([0, 0, 30, 10, 10]), "somebody else's");
+        assert_eq!(told(&start(45, 40), Some((at(2), at(20)))), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! What the lobby shows: demand, streams and workers, as the HTTP API tells them (DESIGN 4.11).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::{Session, Upstream};
+use serde::Serialize;
+
+use super::{Held, Matching, State};
+
+/// What autoscaling acts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Demand {
+    /// Streams that wait for a worker.
+    pub waiting: usize,
+    /// Streams that a worker has: starting, live or in grace.
+    pub live: usize,
+    /// Both.
+    pub demand: usize,
+}
+
+/// A stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StreamView {
+    /// Its id.
+    pub id: String,
+    /// The app it is published to.
+    pub app: String,
+    /// waiting, starting, live or grace.
+    pub state: &'static str,
+    /// The worker that has it, or is offered it.
+    pub worker: Option<String>,
+    /// Where it goes; known once a worker has it.
+    pub upstreams: Vec<UpstreamView>,
+}
+
+/// A destination of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UpstreamView {
+    /// Host and port.
+    pub host: String,
+    /// dialing, starting, live, backoff or failed.
+    pub state: String,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Messages written.
+    pub messages: u64,
+    /// Messages it did not get.
+    pub lost: u64,
+    /// Messages it got twice, in two sessions.
+    pub replayed: u64,
+    /// Sessions after the first.
+    pub reconnects: u32,
+    /// The last error; empty if none.
+    pub error: String,
+}
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerView {
+    /// Its name.
+    pub name: String,
+    /// starting, ready or draining.
+    pub state: &'static str,
+    /// Streams that hold a place.
+    pub streams: usize,
+    /// Streams at most.
+    pub capacity: u32,
+}
+
+impl Matching {
+    /// Waiting and live streams, each counted once.
+    pub(crate) fn demand(&self) -> Demand {
+        let taken = self.places.values().filter(|held| held.state.is_taken()).count();
+        let waiting = self.places.len() - taken;
+        let others: BTreeSet<&str> =
+            self.sessions().map(|(id, _, _)| id).filter(|id| !self.by_id.contains_key(*id)).collect();
+        let live = taken + others.len();
+        Demand { waiting, live, demand: waiting + live }
+    }
+
+    /// Streams whose publishers are connected here and which a worker has.
+    pub(crate) fn live_here(&self) -> usize {
+        self.places.values().filter(|held| held.state.is_taken()).count()
+    }
+
+    /// Whether any publisher has a place here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Every stream: those that are held here in the order of their arrival, then those that are known from workers alone.
+    pub(crate) fn streams(&self) -> Vec<StreamView> {
+        let ours = self.places.values().map(|held| self.view_of(held));
+        let others = self.sessions().filter(|(id, _, _)| !self.by_id.contains_key(*id));
+        let others = others.map(|(id, worker, session)| StreamView {
+            id: id.to_owned(),
+            app: session.app.clone(),
+            state: word(session).unwrap_or("live"),
+            worker: Some(worker.to_owned()),
+            upstreams: session.upstreams.iter().map(upstream).collect(),
+        });
+        ours.chain(others).collect()
+    }
+
+    /// Every registered worker.
+    pub(crate) fn workers(&self) -> Vec<WorkerView> {
+        let view = self.workers.iter().map(|(_, worker)| WorkerView {
+            name: worker.name.clone(),
+            state: if worker.is_draining() { "draining" } else { "ready" },
+            streams: worker.streams(),
+            capacity: worker.capacity,
+        });
+        view.collect()
+    }
+
+    /// Where workers serve their metrics.
+    pub(crate) fn scrapes(&self) -> Vec<(String, SocketAddr)> {
+        self.workers.iter().filter_map(|(_, worker)| Some((worker.name.clone(), worker.http?))).collect()
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = (&str, &str, &Session)> {
+        self.workers.iter().flat_map(|(_, worker)| {
+            worker.sessions.iter().map(|(id, session)| (id.as_str(), worker.name.as_str(), session))
+        })
+    }
+
+    fn view_of(&self, held: &Held) -> StreamView {
+        let id = held.entry.stream_id.as_str();
+        let worker = held.state.on().and_then(|(call, _)| self.workers.get(call));
+        let session = worker.and_then(|worker| worker.sessions.get(id));
+        let state = match held.state {
+            State::Waiting | State::Offered { .. } => "waiting",
+            State::Starting { .. } => session.and_then(word).unwrap_or("starting"),
+            State::Live { .. } => session.and_then(word).unwrap_or("live"),
+        };
+        StreamView {
+            id: id.to_owned(),
+            app: held.entry.app.name().to_owned(),
+            state,
+            worker: worker.map(|worker| worker.name.clone()),
+            upstreams: session.into_iter().flat_map(|session| &session.upstreams).map(upstream).collect(),
+        }
+    }
+}
+
+fn word(session: &Session) -> Option<&'static str> {
+    match session.state() {
+        SessionState::Starting => Some("starting"),
+        SessionState::Live => Some("live"),
+        SessionState::Grace => Some("grace"),
+        SessionState::Unknown | SessionState::Ended => None,
+    }
+}
+
+fn upstream(told: &Upstream) -> UpstreamView {
+    UpstreamView {
+        host: told.host.clone(),
+        state: told.state.clone(),
+        bytes: told.bytes,
+        messages: told.messages,
+        lost: told.lost,
+        replayed: told.replayed,
+        reconnects: told.reconnects,
+        error: told.error.clone(),
+    }
+}

@@ -1,0 +1,279 @@
+//! The activator as a whole: opens the rooms, keeps them until told to go, closes them in order. In: the configuration and signals.
+//! Out: the end. Next: `accept`, in the order of the bytes.
+#![expect(clippy::disallowed_methods, reason = "shell: the tasks of the process, the clock of its going down")]
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use liveedgecast_common::control::Welcome;
+use liveedgecast_common::http::serve;
+use liveedgecast_common::listen::listen;
+use liveedgecast_common::random;
+use liveedgecast_common::runtime::{Signals, host_name};
+use liveedgecast_common::sys::network_namespace;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::accept::{self, Doorman};
+use crate::admission::Admission;
+use crate::config::{Fleet, Handoff, Settings};
+use crate::drain::{Drain, Input, Phase};
+use crate::fleet::processes::{self, Launch};
+use crate::fleet::service;
+use crate::handoff::Desk;
+use crate::http::{OPEN, Shown, routes};
+use crate::lobby::{self, Lobby};
+use crate::metrics::Metrics;
+use crate::publisher;
+
+/// How long load balancers and endpoints need to notice that we are unready. On one machine nobody looks.
+const PROPAGATION: Duration = Duration::from_secs(3);
+/// How long the streams that are closed last may take to be handed their goodbyes before workers are told to go.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long publishers that are on their way out may take to read why.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long killed workers may take to be reaped, and the servers to end.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What `main` has found out.
+#[derive(Debug)]
+pub struct Start {
+    /// The configuration.
+    pub settings: Settings,
+    /// The worker's program; for the process fleet.
+    pub program: Option<PathBuf>,
+    /// Format and filter of logs, for workers.
+    pub log: (&'static str, Option<String>),
+}
+
+/// The ports, all bound before any is served.
+struct Bound {
+    rtmp: TcpListener,
+    http: TcpListener,
+    control: TcpListener,
+    link: TcpListener,
+}
+
+/// What is open and has to be closed.
+struct Open {
+    lobby: Lobby,
+    phase: watch::Sender<Phase>,
+    accepting: JoinHandle<()>,
+    publishers: TaskTracker,
+    /// Ends control and HTTP.
+    stop: CancellationToken,
+    serving: TaskTracker,
+    /// The lobby's time and the process fleet: they end with the process.
+    keeping: Vec<JoinHandle<()>>,
+}
+
+/// Serves until told to go, then goes.
+///
+/// # Errors
+/// A port cannot be bound; the text says which.
+pub async fn run(start: Start, mut signals: Signals) -> anyhow::Result<()> {
+    let propagation = match start.settings.fleet {
+        Fleet::Process => Duration::ZERO,
+        Fleet::External => PROPAGATION,
+    };
+    let mut drain = Drain::new(propagation, start.settings.drain);
+    let open = open(start)?;
+    let mut step = Step::begin(&open, drain.phase());
+    loop {
+        let phase = drain.phase();
+        let moved = tokio::select! {
+            stop = signals.next() => {
+                info!(signal = %stop, phase = phase.as_str(), "told to go");
+                drain.handle(Instant::now(), Input::Signal)
+            }
+            () = step.done() => drain.handle(Instant::now(), Input::Done(phase)),
+            () = later(drain.poll_timeout()) => drain.handle_timeout(Instant::now()),
+        };
+        if !moved {
+            continue;
+        }
+        let phase = drain.phase();
+        info!(phase = phase.as_str(), "going down");
+        open.phase.send_replace(phase);
+        if phase == Phase::StopServing {
+            break;
+        }
+        step = Step::begin(&open, phase);
+    }
+    open.end().await;
+    Ok(())
+}
+
+async fn later(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => pending().await,
+    }
+}
+
+fn open(start: Start) -> anyhow::Result<Open> {
+    let Start { settings, program, log } = start;
+    let settings = Arc::new(settings);
+    let at = settings.listen;
+    let bound = Bound {
+        rtmp: listen(at.rtmp).context("RTMP_LISTEN")?,
+        http: listen(at.http).context("HTTP_LISTEN")?,
+        control: listen(at.control).context("CONTROL_LISTEN")?,
+        link: listen(at.link).context("LINK_LISTEN")?,
+    };
+    let control_at = bound.control.local_addr().context("CONTROL_LISTEN")?;
+    say_hello(&settings, &bound)?;
+
+    let name = format!("{}-{}", host_name(), std::process::id());
+    let metrics = Metrics::new().context("metrics")?;
+    let admission = Arc::new(Admission::new(&settings));
+    let rules = lobby::Rules { hold: settings.hold, handoff: settings.handoff };
+    let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.clone());
+    let desk = Desk::open(bound.link, settings.secret.clone()).context("the socket for handing over descriptors")?;
+    let by_descriptor = settings.handoff != Handoff::Link;
+    let control = service::Desk {
+        welcome: Welcome {
+            activator: name.clone(),
+            handoff_socket: if by_descriptor { desk.socket_name() } else { String::new() },
+            link_port: desk.link_port().into(),
+        },
+        secret: settings.secret.clone(),
+        network: if by_descriptor { network_namespace() } else { String::new() },
+    };
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let shown = Shown {
+        lobby: lobby.clone(),
+        admission: Arc::clone(&admission),
+        is_local: at.rtmp.ip().is_loopback(),
+        secret: settings.secret.clone(),
+        metrics: metrics.clone(),
+        phase: phases,
+    };
+
+    let (stop, serving, publishers) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+    serving.spawn(serve(bound.http, routes(shown), stop.clone()));
+    serving.spawn({
+        let served = service::serve(bound.control, control, lobby.clone(), metrics.clone(), stop.clone());
+        async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the control listener has ended");
+            }
+        }
+    });
+    let mut keeping = vec![tokio::spawn({
+        let lobby = lobby.clone();
+        async move { lobby.run().await }
+    })];
+    if let Some(program) = program {
+        let launch = Launch::new(&settings, program, control_at, (log.0, log.1.as_deref()));
+        keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.clone())));
+    }
+    let context = Arc::new(publisher::Context {
+        settings: Arc::clone(&settings),
+        admission,
+        lobby: lobby.clone(),
+        desk,
+        name,
+        metrics: metrics.publisher.clone(),
+    });
+    let accepting = tokio::spawn({
+        let (door, publishers) = (Doorman::new(settings.limits), publishers.clone());
+        let accepted = metrics.accept.accepted.clone();
+        accept::run(bound.rtmp, door, metrics.accept, move |connection| {
+            accepted.inc();
+            publishers.spawn(publisher::run(connection, Arc::clone(&context)));
+        })
+    });
+    Ok(Open { lobby, phase, accepting, publishers, stop, serving, keeping })
+}
+
+fn process_rules(settings: &Settings) -> processes::Rules {
+    processes::Rules {
+        most: usize::try_from(settings.max_workers).unwrap_or(usize::MAX),
+        capacity: usize::try_from(settings.capacity).unwrap_or(usize::MAX),
+        cooldown: settings.cooldown,
+        drain: settings.drain,
+        seed: u64::from_be_bytes(random::bytes()),
+    }
+}
+
+fn say_hello(settings: &Settings, bound: &Bound) -> anyhow::Result<()> {
+    let upstreams: Vec<String> = settings.push.iter().map(ToString::to_string).collect();
+    info!(
+        rtmp = %bound.rtmp.local_addr()?,
+        http = %bound.http.local_addr()?,
+        control = %bound.control.local_addr()?,
+        link = %bound.link.local_addr()?,
+        upstreams = upstreams.join(" "),
+        "ready for publishers"
+    );
+    if settings.is_open_to_strangers() {
+        warn!("{OPEN}");
+    }
+    Ok(())
+}
+
+/// What a phase does and waits for.
+struct Step(Option<JoinHandle<()>>);
+
+impl Step {
+    fn begin(open: &Open, phase: Phase) -> Self {
+        let lobby = open.lobby.clone();
+        Self(match phase {
+            Phase::Serving | Phase::Unready | Phase::StopServing => None,
+            Phase::StopAccepting => {
+                // The port closes with the loop. Who is connected and not held yet gets the lobby's answer.
+                open.accepting.abort();
+                lobby.drain();
+                Some(tokio::spawn(async {}))
+            }
+            Phase::FinishStreams => Some(tokio::spawn(async move { lobby.emptied().await })),
+            Phase::StopWorkers => Some(tokio::spawn(async move {
+                lobby.close();
+                let _ = timeout(CLOSE_TIMEOUT, lobby.emptied()).await;
+                lobby.process(processes::Input::Stop, None);
+                lobby.without_processes().await;
+            })),
+        })
+    }
+
+    /// Returns once, when it is done.
+    async fn done(&mut self) {
+        match &mut self.0 {
+            Some(task) => {
+                let _ = task.await;
+                self.0 = None;
+            }
+            None => pending().await,
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Open {
+    /// The last phase.
+    async fn end(self) {
+        self.lobby.process(processes::Input::Kill, None);
+        let _ = timeout(END_TIMEOUT, self.lobby.without_processes()).await;
+        self.publishers.close();
+        let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;
+        self.stop.cancel();
+        self.serving.close();
+        let _ = timeout(END_TIMEOUT, self.serving.wait()).await;
+        self.keeping.iter().for_each(JoinHandle::abort);
+        info!("gone");
+    }
+}
