@@ -1,1 +1,178 @@
-//! Tests.
+//! Over real sockets, with the worker's side of the preface.
+
+use std::time::Duration;
+
+use liveedgecast_common::handoff::preface::TOKEN_BYTES;
+use liveedgecast_common::handoff::{Frame, WorkerSide};
+use liveedgecast_common::listen;
+
+use super::*;
+
+const SECRET: &str = "a secret of this test";
+
+fn desk() -> Desk {
+    let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    Desk::open(link, Secret::new(SECRET)).unwrap()
+}
+
+async fn unix(desk: &Desk) -> UnixStream {
+    let address = std_unix::SocketAddr::from_abstract_name(desk.socket_name()).unwrap();
+    let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    UnixStream::from_std(stream).unwrap()
+}
+
+async fn link(desk: &Desk) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap()
+}
+
+/// Proves itself as a worker does, `pause` bytes at a time; `None` when it is sent away.
+async fn present<S>(stream: &mut S, secret: &str, token: [u8; TOKEN_BYTES], piece: usize) -> Option<(Reader, Writer)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut side, hello) = WorkerSide::new(&Secret::new(secret), token, random::bytes());
+    let mut output = hello;
+    loop {
+        for bytes in output.chunks(piece) {
+            stream.write_all(bytes).await.ok()?;
+            tokio::task::yield_now().await;
+        }
+        let mut input = [0; 256];
+        let read = stream.read(&mut input).await.ok().filter(|read| *read > 0)?;
+        let progress = side.handle(&input[..read]);
+        output = progress.output;
+        match progress.step {
+            Step::More => {}
+            Step::Failed(_) => return None,
+            Step::Done(keys) => {
+                let (mut reader, writer) = keys.worker_end();
+                reader.buffer().extend_from_slice(&input[progress.used..read]);
+                return Some((reader, writer));
+            }
+        }
+    }
+}
+
+/// Whether the other end has closed.
+async fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
+    !matches!(stream.read(&mut [0; 64]).await, Ok(1..))
+}
+
+#[tokio::test]
+async fn who_is_expected_comes_through_both_doors_in_any_pieces() {
+    let desk = desk();
+    for (number, piece) in [(1, 1), (2, 7), (3, 1000)] {
+        let token = [number; TOKEN_BYTES];
+        let expected = desk.expect(Token(token));
+        let mut stream = unix(&desk).await;
+        let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
+        assert!(ours.is_some() && connection.wire.is_descriptor());
+
+        let expected = desk.expect(Token(token));
+        let mut stream = link(&desk).await;
+        let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
+        assert!(ours.is_some() && !connection.wire.is_descriptor());
+    }
+    assert!(desk.shared.expected().is_empty());
+}
+
+#[tokio::test]
+async fn frames_follow_the_preface() {
+    let desk = desk();
+    let token = [5; TOKEN_BYTES];
+    let expected = desk.expect(Token(token));
+    let mut stream = unix(&desk).await;
+    let (mut side, hello) = WorkerSide::new(&Secret::new(SECRET), token, [0; 32]);
+    stream.write_all(&hello).await.unwrap();
+    let mut input = [0; 256];
+    let read = stream.read(&mut input).await.unwrap();
+    let proof = side.handle(&input[..read]).output;
+    let read = {
+        stream.write_all(&proof).await.unwrap();
+        stream.read(&mut input).await.unwrap()
+    };
+    let Step::Done(keys) = side.handle(&input[..read]).step else { panic!("not done") };
+    let mut bytes = Vec::new();
+    keys.worker_end().1.write(&mut bytes, &Frame::Accepted).unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let HandoffConnection { wire, mut reader, .. } = expected.await;
+    let Wire::Unix(mut theirs) = wire else { panic!("not by the socket") };
+    let frame = loop {
+        if let Some(frame) = reader.next().unwrap() {
+            break frame;
+        }
+        theirs.read_buf(reader.buffer()).await.unwrap();
+    };
+    assert_eq!(frame, Frame::Accepted);
+}
+
+#[tokio::test]
+async fn who_is_not_expected_or_does_not_know_the_secret_is_sent_away() {
+    let desk = desk();
+    let token = [9; TOKEN_BYTES];
+    let mut stranger = link(&desk).await;
+    // The proof is right, and the token nobody's: the connection ends without a frame.
+    if present(&mut stranger, SECRET, token, 100).await.is_some() {
+        assert!(is_closed(&mut stranger).await);
+    }
+    let forgotten = desk.expect(Token(token));
+    drop(forgotten);
+    assert!(desk.shared.expected().is_empty());
+
+    let expected = desk.expect(Token(token));
+    let mut guesser = link(&desk).await;
+    assert!(present(&mut guesser, "another secret", token, 100).await.is_none());
+    // The one who is meant still gets it, once.
+    let mut stream = link(&desk).await;
+    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), expected);
+    assert!(ours.is_some());
+    let mut second = link(&desk).await;
+    if present(&mut second, SECRET, token, 100).await.is_some() {
+        assert!(is_closed(&mut second).await);
+    }
+}
+
+#[tokio::test]
+async fn who_expects_a_token_last_has_it_and_who_forgets_does_not_take_it_from_others() {
+    let desk = desk();
+    let token = [3; TOKEN_BYTES];
+    let first = desk.expect(Token(token));
+    let second = desk.expect(Token(token));
+    drop(first);
+    let mut stream = unix(&desk).await;
+    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), second);
+    assert!(ours.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_sent_away_after_a_while() {
+    let desk = desk();
+    let mut silent = link(&desk).await;
+    let mut slow = unix(&desk).await;
+    slow.write_all(b"L").await.unwrap();
+    let started = tokio::time::Instant::now();
+    assert!(is_closed(&mut silent).await && is_closed(&mut slow).await);
+    assert!(started.elapsed() >= PREFACE_TIME && started.elapsed() < PREFACE_TIME + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn strangers_are_limited_and_a_desk_that_is_gone_lets_them_go() {
+    let desk = desk();
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_GREETINGS {
+        waiting.push(link(&desk).await);
+    }
+    let mut one_more = link(&desk).await;
+    assert!(is_closed(&mut one_more).await);
+    // The other door is not concerned.
+    let token = [4; TOKEN_BYTES];
+    let expected = desk.expect(Token(token));
+    let mut stream = unix(&desk).await;
+    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), expected);
+    assert!(ours.is_some());
+    drop(desk);
+    for mut stream in waiting {
+        assert!(is_closed(&mut stream).await);
+    }
+}

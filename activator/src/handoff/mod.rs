@@ -7,6 +7,8 @@ mod desk;
 pub(crate) mod keeper;
 pub(crate) mod limits;
 pub(crate) mod progress;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::time::Instant;
 

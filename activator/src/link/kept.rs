@@ -133,7 +133,7 @@ mod tests {
     proptest! {
         /// Against one long vector with two positions in it.
         #[test]
-        fn it_is_a_vector_with_positions(steps in proptest::collection::vec((0..4_u8, 0..3000_usize), 1..200)) {
+        fn it_is_a_vector_with_positions(steps in proptest::collection::vec((0..4_u8, 0..300_usize), 1..100)) {
             let origin = 3073;
             let mut kept = Kept::new(origin);
             let mut all: Vec<u8> = Vec::new();
@@ -158,7 +158,7 @@ mod tests {
                             start = to;
                         }
                     }
-                    _ if amount < 300 => {
+                    _ if amount < 50 => {
                         kept.rewind();
                         given = start;
                     }

@@ -30,3 +30,6 @@ pub(crate) const LEAST_READ: usize = 4 << 10;
 
 /// Pieces in one vectored write: what a frame of 64 KiB is made of, when the publisher sends MTU by MTU.
 pub(crate) const MAX_SLICES: usize = 48;
+
+/// Room for frame headers that is kept for the next one; the assignment needs more, once.
+pub(crate) const KEPT_HEAD: usize = 256;

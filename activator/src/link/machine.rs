@@ -25,7 +25,7 @@ use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
 use liveedgecast_common::handoff::{Frame, PublisherEnd, Snapshot};
 
 use super::kept::Kept;
-use super::limits::{DEAD_AFTER, END_TIME, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
+use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
 use crate::handoff::Outcome;
 use crate::handoff::progress::{End, Heard, Progress, Stage};
 
@@ -284,8 +284,7 @@ impl<'a> Link<'a> {
     fn next_frames(&mut self) {
         self.head.clear();
         self.head_sent = 0;
-        if self.head.capacity() > MAX_DATA_BYTES {
-            // The assignment was the longest.
+        if self.head.capacity() > KEPT_HEAD {
             self.head = Vec::new();
         }
         self.head.append(&mut self.control);

@@ -1,1 +1,316 @@
-//! Tests.
+//! On virtual time, with the worker's end of the frames and a model of what was published.
+
+use std::time::Duration;
+
+use liveedgecast_common::handoff::frame::Reader;
+use liveedgecast_common::handoff::{Close, Decline, Transport};
+use proptest::prelude::*;
+
+use super::*;
+use crate::handoff::limits::{ACCEPT_TIME, KICK_TIME};
+use crate::handoff::testing::{assignment, keys, snapshot};
+
+const ORIGIN: u64 = 3073;
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn carried(unread: &[u8]) -> Carried {
+    Carried::new(Snapshot { unread: unread.to_vec(), ..snapshot(ORIGIN) })
+}
+
+/// The worker's end of a link, on memory.
+struct Bench<'a> {
+    link: Link<'a>,
+    reader: Reader,
+    now: Instant,
+    /// What the worker was given, in order.
+    given: Vec<u8>,
+    frames: Vec<Frame>,
+    outputs: Vec<Output>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(carried: &'a mut Carried) -> Self {
+        let keys = keys();
+        let (_, mut writer) = keys.activator_end();
+        let (reader, _) = keys.worker_end();
+        let now = origin();
+        let mut assigned = Vec::new();
+        let assignment = assignment(Transport::Link, 1, carried.checkpoint.clone());
+        writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))).unwrap();
+        let link = Link::new(now, carried, writer, assigned);
+        Self { link, reader, now, given: Vec::new(), frames: Vec::new(), outputs: Vec::new() }
+    }
+
+    /// Moves at most `most` bytes to the worker, and what the machine wants to us.
+    fn pump(&mut self, mut most: usize) {
+        while most > 0 && self.link.transmit() {
+            let slices = self.link.slices();
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(most).collect();
+            assert!(!bytes.is_empty());
+            self.link.transmitted(bytes.len());
+            most -= bytes.len();
+            self.reader.buffer().extend_from_slice(&bytes);
+        }
+        while let Some(frame) = self.reader.next().unwrap() {
+            match frame {
+                Frame::Assign(_) => {}
+                Frame::Data(bytes) => self.given.extend_from_slice(&bytes),
+                other => self.frames.push(other),
+            }
+        }
+        while let Some(output) = self.link.poll_output() {
+            self.outputs.push(output);
+        }
+    }
+
+    fn says(&mut self, frame: Frame) {
+        self.link.handle_frame(self.now, frame);
+        self.pump(usize::MAX);
+    }
+
+    fn publishes(&mut self, bytes: &[u8]) {
+        assert!(self.link.reads());
+        self.link.handle_publisher(self.now, Bytes::copy_from_slice(bytes));
+        self.pump(usize::MAX);
+    }
+
+    /// Lets time pass, tick by tick; with a worker that gives signs, or without.
+    fn pass(&mut self, time: Duration, alive: bool) {
+        let until = self.now + time;
+        while let Some(next) = self.link.poll_timeout().filter(|next| *next <= until) {
+            self.now = next;
+            if alive {
+                self.link.handle_frame(self.now, Frame::Alive);
+            }
+            self.link.handle_timeout(self.now);
+            self.pump(usize::MAX);
+        }
+        self.now = until;
+    }
+
+    fn over(&self) -> Option<&Outcome> {
+        match self.outputs.last() {
+            Some(Output::Over(outcome)) => Some(outcome),
+            _ => None,
+        }
+    }
+}
+
+fn lost(accepted: bool, started: bool) -> Outcome {
+    Outcome::Lost { accepted, touched: accepted, started }
+}
+
+#[test]
+fn nothing_is_read_or_given_before_it_is_accepted() {
+    let mut carried = carried(b"early");
+    let mut bench = Bench::new(&mut carried);
+    bench.pump(usize::MAX);
+    assert!(!bench.link.reads() && bench.given.is_empty());
+    bench.says(Frame::Accepted);
+    assert!(bench.link.reads());
+    assert_eq!(bench.given, b"early");
+    bench.publishes(b" and late");
+    assert_eq!(bench.given, b"early and late");
+    bench.says(Frame::Started);
+    assert_eq!(bench.outputs, [Output::Taken, Output::Started]);
+    bench.says(Frame::Done { how: Close::Graceful, reason: String::new() });
+    assert_eq!(bench.over(), Some(&Outcome::Done(Close::Graceful)));
+    assert_eq!(bench.link.poll_timeout(), None);
+}
+
+#[test]
+fn what_is_given_back_is_as_it_was() {
+    let mut carried = carried(b"early");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Returned { why: Decline::Full });
+    let expected = Outcome::Returned { why: Decline::Full, touched: false, started: false };
+    assert_eq!(bench.over(), Some(&expected));
+    let mut again = Bench::new(&mut carried);
+    again.says(Frame::Accepted);
+    assert_eq!(again.given, b"early");
+}
+
+#[test]
+fn a_checkpoint_is_where_the_next_worker_begins() {
+    let mut carried = carried(b"0123");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.publishes(b"456789");
+    bench.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + 7))));
+    bench.publishes(b"abc");
+    bench.link.handle_lost(bench.now, "is a test");
+    bench.pump(usize::MAX);
+    assert_eq!(bench.over(), Some(&lost(true, false)));
+    assert_eq!(carried.checkpoint.session.position(), ORIGIN + 7);
+    let mut next = Bench::new(&mut carried);
+    next.says(Frame::Accepted);
+    next.publishes(b"live");
+    assert_eq!(next.given, b"789abclive");
+    // A checkpoint of what this worker was not given is a lie.
+    next.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + 1000))));
+    assert_eq!(next.over(), Some(&lost(true, false)));
+}
+
+#[test]
+fn both_give_signs_and_two_seconds_without_one_are_death() {
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.frames.clear();
+    bench.pass(Duration::from_secs(60), true);
+    assert_eq!(bench.over(), None);
+    assert!(bench.frames.len() >= 59, "{} signs in a minute", bench.frames.len());
+    assert!(bench.frames.iter().all(|frame| *frame == Frame::Alive));
+    // The last sign may be as old as the last tick.
+    bench.pass(DEAD_AFTER - TICK, false);
+    assert_eq!(bench.over(), None);
+    bench.pass(TICK * 2, false);
+    assert_eq!(bench.over(), Some(&lost(true, false)));
+}
+
+#[test]
+fn who_does_not_accept_in_time_is_lost_without_harm() {
+    let mut carried = carried(b"early");
+    let mut bench = Bench::new(&mut carried);
+    bench.pass(ACCEPT_TIME - Duration::from_millis(1), false);
+    assert_eq!(bench.over(), None);
+    bench.pass(Duration::from_millis(1), false);
+    assert_eq!(bench.over(), Some(&lost(false, false)));
+}
+
+#[test]
+fn the_bound_stops_the_reading_and_then_the_worker() {
+    let block = vec![7; 64 << 10];
+    let fill = |bench: &mut Bench<'_>| {
+        while bench.link.reads() {
+            bench.publishes(&block);
+        }
+    };
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    fill(&mut bench);
+    assert_eq!(bench.given.len(), MAX_KEPT);
+    // A healthy worker was only slower than the network.
+    bench.pass(Duration::from_secs(1), true);
+    bench.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + MAX_KEPT as u64 / 2))));
+    assert!(bench.link.reads());
+    bench.pass(DEAD_AFTER * 2, true);
+    fill(&mut bench);
+    bench.pass(DEAD_AFTER + TICK, true);
+    assert_eq!(bench.over(), Some(&lost(true, false)));
+    assert_eq!(carried.kept.len(), MAX_KEPT);
+    // Its successor has as much time.
+    let mut next = Bench::new(&mut carried);
+    next.says(Frame::Accepted);
+    assert!(!next.link.reads());
+    next.pass(DEAD_AFTER - TICK, true);
+    assert_eq!(next.over(), None);
+    next.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + MAX_KEPT as u64))));
+    assert!(next.link.reads());
+}
+
+#[test]
+fn a_publisher_that_ends_is_told_after_its_last_byte() {
+    for end in [PublisherEnd::Fin, PublisherEnd::Reset, PublisherEnd::Silent] {
+        let mut carried = carried(b"");
+        let mut bench = Bench::new(&mut carried);
+        bench.says(Frame::Accepted);
+        bench.link.handle_publisher(bench.now, Bytes::from_static(b"last"));
+        bench.link.handle_publisher_end(bench.now, end);
+        bench.pump(usize::MAX);
+        assert_eq!((bench.given.as_slice(), bench.frames.as_slice()), (&b"last"[..], &[Frame::End(end)][..]));
+        assert!(!bench.link.reads());
+        bench.pass(END_TIME - Duration::from_millis(1), true);
+        assert_eq!(bench.over(), None);
+        bench.pass(Duration::from_millis(1), true);
+        assert_eq!(bench.over(), Some(&Outcome::PublisherGone));
+    }
+    // There is nothing to move any more.
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.link.handle_publisher_end(bench.now, PublisherEnd::Fin);
+    bench.link.handle_lost(bench.now, "is a test");
+    bench.pump(usize::MAX);
+    assert_eq!(bench.over(), Some(&Outcome::PublisherGone));
+}
+
+#[test]
+fn replies_reach_the_publisher_or_it_is_gone() {
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.says(Frame::Reply(Bytes::from_static(b"ab")));
+    bench.says(Frame::Reply(Bytes::from_static(b"cd")));
+    assert_eq!(bench.link.reply(), Some(&b"ab"[..]));
+    bench.link.replied(1);
+    assert_eq!(bench.link.reply(), Some(&b"b"[..]));
+    bench.link.replied(1);
+    bench.link.replied(2);
+    assert_eq!(bench.link.reply(), None);
+    for _ in 0..=MAX_REPLIES / 1024 {
+        bench.says(Frame::Reply(Bytes::from_static(&[0; 1024])));
+    }
+    assert_eq!(bench.link.reply(), None);
+    assert_eq!(bench.frames.last(), Some(&Frame::End(PublisherEnd::Silent)));
+}
+
+#[test]
+fn a_kick_is_passed_on_and_does_not_wait_for_ever() {
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.link.kick(bench.now, "why not".to_owned());
+    bench.pump(usize::MAX);
+    assert_eq!(bench.frames, [Frame::Kick("why not".to_owned())]);
+    bench.pass(KICK_TIME, true);
+    assert_eq!(bench.over(), Some(&Outcome::Done(Close::Graceful)));
+}
+
+proptest! {
+    /// However bytes come, are written and are checkpointed, and whenever workers die: each worker gets, from the last checkpoint
+    /// on, exactly what was published.
+    #[test]
+    fn no_byte_is_lost_or_repeated_across_workers(
+        steps in proptest::collection::vec((0..5_u8, 1..5000_usize), 1..120),
+    ) {
+        let mut published: Vec<u8> = (0..10).collect();
+        let mut carried = carried(&published);
+        let mut checkpoint = 0;
+        let mut steps = steps.into_iter();
+        'workers: loop {
+            let mut bench = Bench::new(&mut carried);
+            bench.link.handle_frame(bench.now, Frame::Accepted);
+            for (step, amount) in steps.by_ref() {
+                match step {
+                    0 | 1 => {
+                        let block: Vec<u8> = (0..amount).map(|at| (at ^ published.len()) as u8).collect();
+                        bench.link.handle_publisher(bench.now, block.clone().into());
+                        published.extend(block);
+                    }
+                    2 => bench.pump(amount),
+                    3 => {
+                        let position = checkpoint + amount;
+                        if position - checkpoint <= bench.given.len() {
+                            bench.given.drain(..position - checkpoint);
+                            checkpoint = position;
+                            let at = ORIGIN + position as u64;
+                            bench.link.handle_frame(bench.now, Frame::Checkpoint(Box::new(snapshot(at))));
+                        }
+                    }
+                    _ => continue 'workers,
+                }
+                prop_assert_eq!(&bench.given, &published[checkpoint..checkpoint + bench.given.len()]);
+            }
+            bench.pump(usize::MAX);
+            prop_assert_eq!(&bench.given, &published[checkpoint..]);
+            prop_assert_eq!(bench.over(), None);
+            break;
+        }
+    }
+}

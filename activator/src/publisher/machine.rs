@@ -28,7 +28,7 @@ use liveedgecast_common::handoff::{Close, Decline, Snapshot};
 use liveedgecast_common::key::StreamKey;
 use liveedgecast_common::rtmp::Scanned;
 use liveedgecast_common::rtmp::handshake::Handshake;
-use liveedgecast_common::rtmp::server::{EndedBy, Event, Refusal, ServerSession};
+use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
 
 use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PING_EVERY, PUBLISH_TIME};
 use crate::admission::{self, Admitted, Verdict};
@@ -59,7 +59,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// Every state, for metrics and the walk of the table.
+    /// Every state, for the walk of the table.
     #[cfg(test)]
     pub(crate) const ALL: [Self; 9] = [
         Self::Handshake,
@@ -252,6 +252,7 @@ impl Publisher {
     }
 
     /// Where it is.
+    #[cfg(test)]
     pub(crate) fn state(&self) -> State {
         self.state
     }
@@ -279,12 +280,13 @@ impl Publisher {
     }
 
     /// Position of the first byte that was not read from the socket.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> u64 {
         self.base + self.unread.len() as u64
     }
 
     /// Takes bytes of the publisher.
-    pub(crate) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) {
         if self.watch() != Watch::Bytes {
             debug_assert!(false, "bytes in state {}", self.state.as_str());
             return;
@@ -293,7 +295,7 @@ impl Publisher {
         if matches!(self.state, State::Held | State::Offered) {
             self.outputs.push_back(Output::Heard);
         }
-        self.read(now);
+        self.read();
         if self.state != State::Closing && self.unread.len() > MAX_UNREAD {
             self.close(Closing::Abort, Why::Protocol);
         }
@@ -398,11 +400,11 @@ impl Publisher {
     }
 
     /// Reads on in what has come, as far as this state reads.
-    fn read(&mut self, now: Instant) {
+    fn read(&mut self) {
         while self.watch() == Watch::Bytes {
             let more = match self.state {
-                State::Handshake => self.read_handshake(now),
-                State::Connecting | State::Held | State::Offered => self.read_session(now),
+                State::Handshake => self.read_handshake(),
+                State::Connecting | State::Held | State::Offered => self.read_session(),
                 _ => false,
             };
             if !more {
@@ -412,7 +414,7 @@ impl Publisher {
     }
 
     /// False: it wants more bytes, or it is over.
-    fn read_handshake(&mut self, now: Instant) -> bool {
+    fn read_handshake(&mut self) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let Ok(progress) = handshake.handle(&self.unread) else {
             self.close(Closing::Abort, Why::Protocol);
@@ -426,13 +428,12 @@ impl Publisher {
             self.session = Some(Box::new(ServerSession::new(self.base)));
             // Both times count from the connection: who is slow here has less left there.
             self.enter(State::Connecting, Some(self.born + PUBLISH_TIME));
-            let _ = now;
         }
         progress.done
     }
 
     /// False: it wants more bytes, or it is over.
-    fn read_session(&mut self, now: Instant) -> bool {
+    fn read_session(&mut self) -> bool {
         let Some(session) = &mut self.session else { return false };
         let event = session.next(&self.unread);
         let output = session.take_output();
@@ -459,10 +460,9 @@ impl Publisher {
                 self.enter(State::Judged, None);
                 self.outputs.push_back(Output::Judge);
             }
-            Some(Event::Ended(by)) if holding => self.gave_up(by),
+            Some(Event::Ended(_)) if holding => self.close(Closing::Graceful, Why::LeftHeld),
             Some(Event::Connected | Event::Publish | Event::Media(_) | Event::Ended(_) | Event::Pong(_)) => {}
         }
-        let _ = now;
         true
     }
 
@@ -483,11 +483,6 @@ impl Publisher {
         }
     }
 
-    fn gave_up(&mut self, by: EndedBy) {
-        let _ = by;
-        self.close(Closing::Graceful, Why::LeftHeld);
-    }
-
     fn judged(&mut self, now: Instant, verdict: Verdict) {
         match verdict {
             Verdict::Admit(admitted) => {
@@ -495,7 +490,7 @@ impl Publisher {
                 self.ping_at = Some(now + PING_EVERY);
                 self.outputs.push_back(Output::Enter(admitted));
                 // What came behind `publish` in the same read.
-                self.read(now);
+                self.read();
             }
             Verdict::Refuse { why, after } if after > Duration::ZERO => {
                 self.refusal = Some(why);

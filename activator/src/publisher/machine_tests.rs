@@ -1,1 +1,533 @@
-//! Tests.
+//! On virtual time, with our own client session as the publisher.
+
+use std::time::Duration;
+
+use liveedgecast_common::key::{AppName, Identity, Secret};
+use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession, Stage};
+use liveedgecast_common::rtmp::server::Event as Found;
+use liveedgecast_common::rtmp::writer::write_message;
+use liveedgecast_common::rtmp::{MessageHeader, type_id};
+use liveedgecast_common::url::PushTemplate;
+
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn admitted() -> Box<Admitted> {
+    let app = AppName::parse("live").unwrap();
+    let key = StreamKey::parse("alpha").unwrap();
+    let identities = vec![Identity::of_stream(&Secret::new("s"), &app, &key)];
+    Box::new(Admitted { app, key, identities, destinations: Vec::new() })
+}
+
+/// A publisher and the machine, joined by hand.
+struct Pair {
+    client: ClientSession,
+    machine: Publisher,
+    now: Instant,
+    outputs: Vec<Output>,
+    /// Everything that the client has sent.
+    sent: Vec<u8>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let template = PushTemplate::parse("rtmp://here/live/{key}").unwrap();
+        let url = template.resolve("live", &StreamKey::parse("alpha").unwrap()).unwrap();
+        let mut client = ClientSession::new(&url, None);
+        client.start();
+        let now = origin();
+        Self { client, machine: Publisher::new(now), now, outputs: Vec::new(), sent: Vec::new() }
+    }
+
+    /// Lets both speak until neither has anything to say. What the machine wants otherwise is kept.
+    fn speak(&mut self) {
+        loop {
+            let said = self.client.take_output();
+            if !said.is_empty() && self.machine.watch() == Watch::Bytes {
+                self.sent.extend_from_slice(&said);
+                self.machine.handle_bytes(&said);
+            }
+            let mut quiet = said.is_empty();
+            while let Some(output) = self.machine.poll_output() {
+                match output {
+                    Output::Write(bytes) => {
+                        quiet = false;
+                        self.client.handle(&bytes).unwrap();
+                    }
+                    other => self.outputs.push(other),
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.machine.handle(self.now, input);
+        self.speak();
+    }
+
+    /// The machine alone: what it writes reaches the client, which says nothing.
+    fn hush(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Write(bytes) => self.client.handle(&bytes).unwrap(),
+                other => self.outputs.push(other),
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.machine.handle_timeout(self.now);
+        self.speak();
+    }
+
+    fn events(&mut self) -> Vec<ClientEvent> {
+        std::iter::from_fn(|| self.client.poll_event()).collect()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// The one `Close`, which must be the last output.
+    fn closed(&mut self) -> (Closing, Why) {
+        match self.outputs().pop() {
+            Some(Output::Close(how, why)) => (how, why),
+            other => panic!("not closed: {other:?}"),
+        }
+    }
+
+    fn judged() -> Self {
+        let mut pair = Self::new();
+        pair.speak();
+        assert!(matches!(pair.outputs()[..], [Output::Judge]));
+        assert_eq!(pair.machine.state(), State::Judged);
+        pair
+    }
+
+    fn held() -> Self {
+        let mut pair = Self::judged();
+        pair.handle(Input::Verdict(Verdict::Admit(admitted())));
+        assert!(matches!(pair.outputs()[..], [Output::Enter(_)]));
+        pair
+    }
+
+    fn offered() -> Self {
+        let mut pair = Self::held();
+        pair.handle(Input::Offered { epoch: 7, fits: true });
+        assert!(matches!(pair.outputs()[..], [Output::Expect]));
+        pair
+    }
+
+    fn handed() -> Self {
+        let mut pair = Self::offered();
+        pair.handle(Input::Came);
+        assert!(pair.outputs().is_empty());
+        pair
+    }
+
+    fn orphaned(started: bool) -> Self {
+        let mut pair = Self::handed();
+        pair.handle(Input::Over(Outcome::Lost { accepted: true, touched: true, started }));
+        assert!(matches!(pair.outputs()[..], [Output::Back(7, lobby::Back::Died)]));
+        pair
+    }
+
+    /// A pair in a state.
+    fn at(state: State) -> Self {
+        let pair = match state {
+            State::Handshake => Self::new(),
+            State::Connecting => {
+                let mut pair = Self::new();
+                let hello = pair.client.take_output();
+                pair.machine.handle_bytes(&hello);
+                pair.hush();
+                let second = pair.client.take_output();
+                pair.machine.handle_bytes(&second[..1536]);
+                pair
+            }
+            State::Judged => Self::judged(),
+            State::Penalty => {
+                let mut pair = Self::judged();
+                let after = Duration::from_secs(4);
+                pair.handle(Input::Verdict(Verdict::Refuse { why: admission::Reason::Key, after }));
+                pair
+            }
+            State::Held => Self::held(),
+            State::Orphaned => Self::orphaned(true),
+            State::Offered => Self::offered(),
+            State::Handed => Self::handed(),
+            State::Closing => {
+                let mut pair = Self::held();
+                pair.handle(Input::Ended);
+                pair
+            }
+        };
+        assert_eq!(pair.machine.state(), state);
+        pair
+    }
+}
+
+/// The words of a state, for the table.
+fn state(word: &str) -> State {
+    State::ALL.into_iter().find(|state| state.as_str() == word).unwrap()
+}
+
+#[test]
+fn the_table() {
+    type Make = fn() -> Input;
+    // An input, and the state it leads to from each state of `State::ALL` ("" is an answer that nobody asked for).
+    let table: &[(&str, Make, [&str; 9])] = &[
+        ("the publisher ends", || Input::Ended, ["closing"; 9]),
+        ("admitted", || Input::Verdict(Verdict::Admit(admitted())), ["", "", "held", "", "", "", "", "", "closing"]),
+        (
+            "refused at once",
+            || Input::Verdict(Verdict::Refuse { why: admission::Reason::Name, after: Duration::ZERO }),
+            ["", "", "closing", "", "", "", "", "", "closing"],
+        ),
+        (
+            "refused, later",
+            || Input::Verdict(Verdict::Refuse { why: admission::Reason::Key, after: Duration::from_secs(1) }),
+            ["", "", "penalty", "", "", "", "", "", "closing"],
+        ),
+        (
+            "not now",
+            || Input::Verdict(Verdict::Later(admission::Reason::Rate)),
+            ["", "", "closing", "", "", "", "", "", "closing"],
+        ),
+        (
+            "offered",
+            || Input::Offered { epoch: 8, fits: true },
+            ["handshake", "connecting", "judged", "penalty", "offered", "offered", "offered", "handed", "closing"],
+        ),
+        (
+            "offered what does not fit",
+            || Input::Offered { epoch: 8, fits: false },
+            ["handshake", "connecting", "judged", "penalty", "held", "orphaned", "held", "handed", "closing"],
+        ),
+        (
+            "withdrawn",
+            || Input::Withdrawn { epoch: 7 },
+            ["handshake", "connecting", "judged", "penalty", "held", "orphaned", "held", "handed", "closing"],
+        ),
+        (
+            "another epoch withdrawn",
+            || Input::Withdrawn { epoch: 6 },
+            ["handshake", "connecting", "judged", "penalty", "held", "orphaned", "offered", "handed", "closing"],
+        ),
+        (
+            "the lobby gives up",
+            || Input::Refused(lobby::Reason::HoldSpent),
+            ["handshake", "connecting", "judged", "penalty", "closing", "closing", "closing", "handed", "closing"],
+        ),
+        (
+            "kicked",
+            || Input::Kicked,
+            ["handshake", "connecting", "judged", "penalty", "closing", "closing", "closing", "handed", "closing"],
+        ),
+        ("a worker came", || Input::Came, ["", "", "", "", "", "", "handed", "", "closing"]),
+        (
+            "given back untouched",
+            || Input::Over(Outcome::Returned { why: Decline::Full, touched: false, started: false }),
+            ["", "", "", "", "", "", "", "held", "closing"],
+        ),
+        (
+            "given back by one that goes down",
+            || Input::Over(Outcome::Returned { why: Decline::Moving, touched: true, started: true }),
+            ["", "", "", "", "", "", "", "orphaned", "closing"],
+        ),
+        ("a duplicate", || Input::Over(Outcome::Duplicate), ["", "", "", "", "", "", "", "closing", "closing"]),
+        (
+            "lost before it was taken",
+            || Input::Over(Outcome::untouched()),
+            ["", "", "", "", "", "", "", "held", "closing"],
+        ),
+        (
+            "lost",
+            || Input::Over(Outcome::Lost { accepted: true, touched: true, started: true }),
+            ["", "", "", "", "", "", "", "orphaned", "closing"],
+        ),
+        ("not released", || Input::Over(Outcome::NotReleased), ["", "", "", "", "", "", "", "closing", "closing"]),
+        ("done", || Input::Over(Outcome::Done(Close::Graceful)), ["", "", "", "", "", "", "", "closing", "closing"]),
+        ("gone", || Input::Over(Outcome::PublisherGone), ["", "", "", "", "", "", "", "closing", "closing"]),
+    ];
+    for (name, input, leads_to) in table {
+        for (from, to) in State::ALL.into_iter().zip(leads_to) {
+            if !to.is_empty() {
+                let mut pair = Pair::at(from);
+                pair.machine.handle(pair.now, input());
+                assert_eq!(pair.machine.state(), state(to), "{name}, from {}", from.as_str());
+            }
+        }
+    }
+}
+
+#[test]
+fn deadlines_of_every_state() {
+    let times = [
+        (State::Handshake, Some(HANDSHAKE_TIME), State::Closing),
+        (State::Connecting, Some(PUBLISH_TIME), State::Closing),
+        (State::Judged, None, State::Judged),
+        (State::Penalty, Some(Duration::from_secs(4)), State::Closing),
+        (State::Offered, Some(OFFER_TIME), State::Held),
+        (State::Handed, None, State::Handed),
+        (State::Closing, None, State::Closing),
+    ];
+    for (state, time, then) in times {
+        let mut pair = Pair::at(state);
+        assert_eq!(pair.machine.poll_timeout(), time.map(|time| pair.now + time), "{}", state.as_str());
+        if let Some(time) = time {
+            pair.machine.handle_timeout(pair.now + time - Duration::from_millis(1));
+            assert_eq!(pair.machine.state(), state);
+            pair.machine.handle_timeout(pair.now + time);
+        }
+        assert_eq!(pair.machine.state(), then);
+    }
+}
+
+#[test]
+fn a_held_publisher_is_pinged_and_answers() {
+    let mut pair = Pair::held();
+    for _ in 0..100 {
+        let at = pair.machine.poll_timeout().unwrap();
+        assert_eq!(at - pair.now, PING_EVERY);
+        pair.pass(PING_EVERY);
+        assert!(matches!(pair.outputs()[..], [Output::Heard]), "the client answers a ping");
+    }
+    assert_eq!(pair.client.stage(), Stage::Publish);
+    // Nothing is left over that ten thousand of them would hold.
+    assert_eq!(pair.machine.unread.capacity(), 0);
+}
+
+#[test]
+fn between_two_workers_it_is_pinged_only_while_it_waits_for_start() {
+    assert_eq!(Pair::orphaned(true).machine.poll_timeout(), None);
+    let mut waiting = Pair::orphaned(false);
+    assert_eq!(waiting.machine.poll_timeout(), Some(waiting.now + PING_EVERY));
+    waiting.pass(PING_EVERY);
+    assert_eq!(waiting.machine.watch(), Watch::Reset, "its answers are the next worker's to read");
+    for mut pair in [Pair::orphaned(true), waiting] {
+        pair.handle(Input::Offered { epoch: 9, fits: true });
+        assert_eq!((pair.machine.state(), pair.machine.watch()), (State::Offered, Watch::Reset));
+        pair.handle(Input::Came);
+        pair.handle(Input::Over(Outcome::untouched()));
+        assert_eq!(pair.machine.state(), State::Orphaned);
+    }
+}
+
+#[test]
+fn refusals_for_good_are_said_with_the_two_codes_and_closed() {
+    let mut told: Vec<(Pair, &str, Why)> = Vec::new();
+    for (why, code) in [(admission::Reason::Key, "Denied"), (admission::Reason::Name, "BadName")] {
+        let mut pair = Pair::judged();
+        pair.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::ZERO }));
+        told.push((pair, code, Why::Refused(why)));
+    }
+    let mut guessing = Pair::at(State::Penalty);
+    assert!(guessing.events().is_empty());
+    guessing.pass(Duration::from_secs(4));
+    told.push((guessing, "Denied", Why::Refused(admission::Reason::Key)));
+    for state in [State::Held, State::Offered] {
+        let mut pair = Pair::at(state);
+        pair.handle(Input::Refused(lobby::Reason::Duplicate));
+        told.push((pair, "BadName", Why::Lobby(lobby::Reason::Duplicate)));
+    }
+    let mut duplicate = Pair::handed();
+    duplicate.handle(Input::Over(Outcome::Duplicate));
+    told.push((duplicate, "BadName", Why::Lobby(lobby::Reason::Duplicate)));
+    let mut kicked = Pair::held();
+    kicked.handle(Input::Kicked);
+    told.push((kicked, "Denied", Why::Kicked));
+    for (mut pair, code, why) in told {
+        let events = pair.events();
+        match &events[..] {
+            [ClientEvent::Refused(_, text)] => assert!(text.contains(code), "{text}"),
+            other => panic!("{why:?}: {other:?}"),
+        }
+        assert_eq!(pair.closed(), (Closing::Graceful, why));
+    }
+}
+
+#[test]
+fn refusals_for_now_are_a_start_and_a_close() {
+    for reason in [lobby::Reason::HoldSpent, lobby::Reason::FleetFull, lobby::Reason::Draining] {
+        for mut pair in [Pair::held(), Pair::offered(), Pair::orphaned(false)] {
+            pair.handle(Input::Refused(reason));
+            assert_eq!(pair.events(), [ClientEvent::Started]);
+            assert_eq!(pair.closed(), (Closing::Graceful, Why::Lobby(reason)));
+        }
+        let mut started = Pair::orphaned(true);
+        started.handle(Input::Refused(reason));
+        assert_eq!(started.events(), [], "it has been told already");
+        assert_eq!(started.closed(), (Closing::Graceful, Why::Lobby(reason)));
+    }
+    let mut flood = Pair::judged();
+    flood.handle(Input::Verdict(Verdict::Later(admission::Reason::Rate)));
+    assert_eq!(flood.events(), [ClientEvent::Started]);
+}
+
+#[test]
+fn offers_that_cannot_be_taken_do_not_go_on_for_ever() {
+    let mut pair = Pair::orphaned(false);
+    for epoch in 1..MAX_MISFITS {
+        pair.handle(Input::Offered { epoch: u64::from(epoch), fits: false });
+        assert!(matches!(pair.outputs()[..], [Output::Back(back, lobby::Back::Declined)] if back == u64::from(epoch)));
+    }
+    pair.handle(Input::Offered { epoch: 99, fits: false });
+    assert_eq!(pair.events(), [ClientEvent::Started]);
+    assert_eq!(pair.closed(), (Closing::Graceful, Why::Stranded));
+}
+
+#[test]
+fn who_says_goodbye_while_held_leaves() {
+    let mut pair = Pair::held();
+    pair.client.end();
+    pair.speak();
+    assert_eq!(pair.closed(), (Closing::Graceful, Why::LeftHeld));
+}
+
+#[test]
+fn rubbish_is_reset() {
+    for rubbish in [&b"GET / HTTP/1.1\r\n"[..], &[0xFF; 64]] {
+        let mut machine = Publisher::new(origin());
+        machine.handle_bytes(rubbish);
+        assert!(matches!(machine.poll_output(), Some(Output::Close(Closing::Abort, Why::Protocol))));
+    }
+    // And after the handshake: a chunk stream that was never begun, with an impossible length.
+    let mut pair = Pair::at(State::Connecting);
+    pair.machine.handle_bytes(&[3, 0, 0, 0, 0xFF, 0xFF, 0xFF, 20, 0, 0, 0, 0]);
+    pair.speak();
+    assert_eq!(pair.closed().1, Why::Protocol);
+}
+
+#[test]
+fn a_key_that_is_none_is_told_so() {
+    let template = PushTemplate::parse("rtmp://here/live#a/../b").unwrap();
+    let url = template.resolve("live", &StreamKey::parse("x").unwrap()).unwrap();
+    let mut pair = Pair { client: ClientSession::new(&url, None), ..Pair::new() };
+    pair.client.start();
+    pair.speak();
+    assert_eq!(pair.closed(), (Closing::Graceful, Why::Protocol));
+    assert!(matches!(pair.events()[..], [ClientEvent::Refused(..)]));
+}
+
+/// A video keyframe of 9000 bytes and an audio message, as a relay sends them right behind `publish`.
+fn media() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (csid, type_id, length) in [(6, type_id::VIDEO, 9000), (4, type_id::AUDIO, 300)] {
+        let header = MessageHeader { csid, timestamp: 0, length, type_id, stream_id: 1 };
+        let payload: Vec<u8> = (0..length).map(|at| (at as u8) | 0x10).collect();
+        write_message(&mut bytes, &header, &payload, 65_536);
+    }
+    bytes
+}
+
+/// What a publisher sends from its first byte on, without waiting for anything after `createStream`.
+fn impatient() -> (Vec<u8>, usize) {
+    let pair = Pair::judged();
+    let commands = pair.sent.len();
+    ([pair.sent, media()].concat(), commands)
+}
+
+/// Feeds a publisher's bytes in pieces, as long as they are read; gives the machine and how much was read.
+fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Publisher, usize) {
+    let now = origin();
+    let mut machine = Publisher::new(now);
+    let mut read = 0;
+    for piece in pieces {
+        if machine.watch() != Watch::Bytes {
+            break;
+        }
+        machine.handle_bytes(piece);
+        read += piece.len();
+        while let Some(output) = machine.poll_output() {
+            match output {
+                Output::Judge => machine.handle(now, Input::Verdict(Verdict::Admit(admitted()))),
+                Output::Close(_, why) => panic!("{why:?}"),
+                _ => {}
+            }
+        }
+    }
+    (machine, read)
+}
+
+/// What a worker finds that goes on from a snapshot: the begin of every media message.
+fn found(snapshot: &Snapshot, rest: &[u8]) -> Vec<MessageHeader> {
+    let mut session = ServerSession::restore(&snapshot.session).unwrap();
+    let bytes = [&snapshot.unread, rest].concat();
+    let (start, mut headers) = (session.position(), Vec::new());
+    while let Some(event) = session.next(&bytes[(session.position() - start) as usize..]).unwrap() {
+        if let Found::Media(Scanned::Begin { header, .. }) = event {
+            headers.push(header);
+        }
+    }
+    assert_eq!(session.position() - start, bytes.len() as u64, "everything was read");
+    headers
+}
+
+#[test]
+fn media_is_left_for_the_worker_at_every_split_point() {
+    let (bytes, commands) = impatient();
+    // Those within the handshake's random bytes are all alike.
+    let splits = (0..3).chain((3..3072).step_by(211)).chain(3072..commands + 400).chain([bytes.len() - 1, bytes.len()]);
+    for split in splits {
+        let (first, second) = bytes.split_at(split);
+        let (machine, read) = feed([first, second].into_iter().filter(|piece| !piece.is_empty()));
+        assert_eq!((machine.state(), machine.watch()), (State::Held, Watch::End), "split at {split}");
+        assert_eq!(machine.position(), read as u64);
+        let snapshot = machine.snapshot().unwrap();
+        assert_eq!(snapshot.session.position(), commands as u64, "split at {split}");
+        let headers = found(&snapshot, &bytes[read..]);
+        let kinds: Vec<(u8, u32)> = headers.iter().map(|header| (header.type_id, header.length)).collect();
+        assert_eq!(kinds, [(type_id::VIDEO, 9000), (type_id::AUDIO, 300)], "split at {split}");
+    }
+}
+
+#[test]
+fn byte_by_byte_and_in_any_pieces_it_comes_to_the_same() {
+    let (bytes, commands) = impatient();
+    for size in [1, 2, 3, 7, 100, 1460, READ] {
+        let (machine, read) = feed(bytes.chunks(size));
+        let snapshot = machine.snapshot().unwrap();
+        assert_eq!(snapshot.session.position(), commands as u64);
+        assert!(snapshot.unread.len() <= size.max(18), "{} bytes in pieces of {size}", snapshot.unread.len());
+        assert_eq!(found(&snapshot, &bytes[read..]).len(), 2);
+    }
+}
+
+const READ: usize = super::super::limits::READ_BYTES;
+
+#[test]
+fn a_held_publisher_with_media_is_pinged_and_its_worker_gets_the_same_state() {
+    let (bytes, _) = impatient();
+    let (mut machine, read) = feed(bytes.chunks(READ));
+    let before = machine.snapshot().unwrap();
+    let now = machine.poll_timeout().unwrap();
+    machine.handle_timeout(now);
+    assert!(matches!(machine.poll_output(), Some(Output::Write(_))));
+    machine.handle(now, Input::Offered { epoch: 1, fits: true });
+    assert_eq!(machine.watch(), Watch::End);
+    machine.handle(now, Input::Came);
+    machine.handle(now, Input::Over(Outcome::Returned { why: Decline::Full, touched: false, started: false }));
+    assert_eq!((machine.state(), machine.watch()), (State::Held, Watch::End));
+    let after = machine.snapshot().unwrap();
+    assert_eq!(found(&before, &bytes[read..]), found(&after, &bytes[read..]));
+}
+
+#[test]
+fn a_held_publisher_is_small() {
+    // The machine, its session and what both hold on the heap, well under 16 KiB with socket buffers left to the kernel.
+    assert!(size_of::<Publisher>() < 512, "{}", size_of::<Publisher>());
+    assert!(size_of::<ServerSession>() < 2048, "{}", size_of::<ServerSession>());
+    let pair = Pair::held();
+    assert!(pair.machine.handshake.is_none());
+    let state = pair.machine.snapshot().unwrap().encode();
+    assert!(state.len() < 2048, "{}", state.len());
+}

@@ -216,7 +216,7 @@ impl Stay {
         let now = Instant::now();
         match socket.read(&mut [0; READ_BYTES]) {
             Ok(Some([])) | Err(_) => self.machine.handle(now, Input::Ended),
-            Ok(Some(bytes)) => self.machine.handle_bytes(now, bytes),
+            Ok(Some(bytes)) => self.machine.handle_bytes(bytes),
             Ok(None) => {}
         }
     }
