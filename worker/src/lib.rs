@@ -31,4 +31,6 @@ pub mod receive;
 pub mod register;
 pub mod stream;
 pub mod task;
+#[cfg(test)]
+mod testkit;
 pub mod upstream;

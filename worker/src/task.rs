@@ -108,7 +108,7 @@ impl Walk {
         self.phases.send_replace(phase);
         self.metrics.phase(phase);
         if phase != Phase::Serving {
-            tracing::info!(phase = phase.as_str(), streams = self.engine.sessions().borrow().len(), "going down");
+            tracing::info!(phase = phase.as_str(), streams = self.engine.streams(), "going down");
         }
         let (engine, requests, inputs) = (self.engine.clone(), self.requests.clone(), self.inputs.clone());
         tokio::spawn(async move {

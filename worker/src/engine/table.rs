@@ -11,10 +11,11 @@
 //! ```
 //!
 //! Surprises: a claim may match two streams, by its own identity and by that of an upstream; its own one wins, because that
-//! stream keeps the upstreams it has. And a stream's goodbye and the end of its task are two messages: only the second frees
-//! the place, and where the first is missing the task died.
+//! stream keeps the upstreams it has. A stream's goodbye and the end of its task are two messages: only the second frees the
+//! place, and where the first is missing the task died. And who looks at the list now and then would miss why a stream ended,
+//! so its last word stays on the list for a while.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::Session;
@@ -25,6 +26,10 @@ use liveedgecast_common::key::{Identity, StreamId};
 /// Attachments that one stream has not decided yet, at most: activators offer one stream once, several only after they lost
 /// each other. More are declined.
 pub const MAX_UNDECIDED: usize = 4;
+
+/// How long the last word of a stream stays on the list: whoever tells it on looks at every list that he is shown, within
+/// milliseconds.
+pub const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The place of one stream, from its start to the end of its task. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +109,8 @@ pub struct Table {
     places: BTreeMap<Slot, Place>,
     identities: HashMap<Identity, Slot>,
     names: HashMap<StreamId, Slot>,
+    /// Last words, the oldest first, with the time that they are forgotten. No more than the capacity.
+    last_words: VecDeque<(Instant, Session)>,
     next: u64,
     draining: bool,
 }
@@ -118,6 +125,7 @@ impl Table {
             places: BTreeMap::new(),
             identities: HashMap::new(),
             names: HashMap::new(),
+            last_words: VecDeque::new(),
             next: 0,
             draining: false,
         }
@@ -129,10 +137,24 @@ impl Table {
         self.places.len()
     }
 
-    /// What is served: the last word of every stream.
+    /// What is served, and with the state `Ended` what was a moment ago.
     #[must_use]
     pub fn sessions(&self) -> Vec<Session> {
-        self.places.values().map(|place| place.session.clone()).collect()
+        let served = self.places.values().map(|place| &place.session);
+        served.chain(self.last_words.iter().map(|(_, session)| session)).cloned().collect()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.last_words.front().map(|(until, _)| *until)
+    }
+
+    /// Forgets last words.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.poll_timeout().is_some_and(|until| until <= now) {
+            self.last_words.pop_front();
+        }
     }
 
     /// From now on nothing more is taken.
@@ -151,6 +173,7 @@ impl Table {
         if self.places.len() >= self.capacity {
             return Placing::Decline(Decline::Full);
         }
+        self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
         self.next += 1;
         let slot = Slot(self.next);
         let thread = self.idlest();
@@ -175,8 +198,16 @@ impl Table {
 
     /// The stream that a claim belongs to: the one of this very stay, of its identity, of one of its upstreams.
     fn known(&self, claim: &Claim) -> Option<Slot> {
-        let by_identity = || claim.identities.iter().find_map(|identity| self.identities.get(identity));
-        self.names.get(&claim.stream_id).or_else(by_identity).copied()
+        let by_name = || self.names.get(&claim.stream_id).copied();
+        let undecided = || self.undecided(&claim.stream_id).map(|(slot, _)| slot);
+        let by_identity = || claim.identities.iter().find_map(|identity| self.identities.get(identity)).copied();
+        by_name().or_else(undecided).or_else(by_identity)
+    }
+
+    /// Which stream has not decided about this one yet, and its number there.
+    fn undecided(&self, stream_id: &StreamId) -> Option<(Slot, usize)> {
+        let waits = |place: &Place| place.undecided.iter().position(|claim| claim.stream_id == *stream_id);
+        self.places.iter().find_map(|(slot, place)| waits(place).map(|at| (*slot, at)))
     }
 
     fn attach(&mut self, slot: Slot, claim: Claim) -> Placing {
@@ -218,9 +249,7 @@ impl Table {
 
     /// A stream decided on a claim that was attached to it.
     pub fn decided(&mut self, stream_id: &StreamId, accepted: bool) {
-        let waits = |place: &Place| place.undecided.iter().position(|claim| claim.stream_id == *stream_id);
-        let found = self.places.iter().find_map(|(slot, place)| waits(place).map(|at| (*slot, at)));
-        let Some((slot, at)) = found else { return };
+        let Some((slot, at)) = self.undecided(stream_id) else { return };
         let Some(place) = self.places.get_mut(&slot) else { return };
         let claim = place.undecided.remove(at);
         if !accepted {
@@ -233,6 +262,7 @@ impl Table {
         let kept: Vec<Identity> = place.identities.iter().filter(|old| !identities.contains(old)).copied().collect();
         identities.extend(kept);
         place.session.identities = identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect();
+        self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
         self.names.remove(&StreamId(before));
         self.names.insert(claim.stream_id, slot);
         self.rename(slot, identities);
@@ -260,12 +290,23 @@ impl Table {
     }
 
     /// A stream's task is gone; `None` if that was known.
-    pub fn gone(&mut self, slot: Slot) -> Option<(Session, Gone)> {
+    pub fn gone(&mut self, now: Instant, slot: Slot) -> Option<(StreamId, Gone)> {
         let place = self.places.remove(&slot)?;
         self.threads[place.thread] = self.threads[place.thread].saturating_sub(1);
         self.names.retain(|_, holder| *holder != slot);
         self.forget_identities(slot);
-        Some((place.session, if place.ended { Gone::Ended } else { Gone::Died }))
+        let gone = if place.ended { Gone::Ended } else { Gone::Died };
+        let mut session = place.session;
+        session.state = State::Ended.into();
+        if gone == Gone::Died {
+            session.reason = "its task died".to_owned();
+        }
+        let stream_id = StreamId(session.stream_id.clone());
+        self.last_words.push_back((now + LAST_WORD, session));
+        if self.last_words.len() > self.capacity {
+            self.last_words.pop_front();
+        }
+        Some((stream_id, gone))
     }
 
     /// Which stream has this name.

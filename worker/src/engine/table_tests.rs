@@ -1,1 +1,244 @@
+//! The rules on virtual time.
 
+use proptest::prelude::*;
+
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn who(number: u8) -> Identity {
+    Identity([number; 16])
+}
+
+fn claim(stream_id: &str, identities: &[u8]) -> Claim {
+    let identities = identities.iter().copied().map(who).collect();
+    Claim { stream_id: StreamId(stream_id.into()), epoch: 1, app: "live".into(), identities }
+}
+
+fn session(stream_id: &str, state: State) -> Session {
+    Session { stream_id: stream_id.into(), state: state.into(), epoch: 1, app: "live".into(), ..Session::default() }
+}
+
+fn started(placing: Placing) -> (Slot, usize) {
+    match placing {
+        Placing::Start { slot, thread } => (slot, thread),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn attached(placing: Placing) -> Slot {
+    match placing {
+        Placing::Attach { slot, .. } => slot,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn streams_go_to_the_thread_with_the_fewest() {
+    let (mut table, now) = (Table::new(100, 3), origin());
+    let placed: Vec<(Slot, usize)> =
+        (0..6).map(|number| started(table.place(now, claim(&number.to_string(), &[number])))).collect();
+    assert_eq!(placed.iter().map(|(_, thread)| *thread).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
+    table.gone(now, placed[1].0);
+    table.gone(now, placed[4].0);
+    assert_eq!(started(table.place(now, claim("next", &[9]))).1, 1);
+    assert_eq!(started(table.place(now, claim("next but one", &[10]))).1, 1);
+}
+
+#[test]
+fn a_session_is_listed_from_the_start_with_what_was_claimed() {
+    let (mut table, now) = (Table::new(1, 1), origin());
+    let (slot, _) = started(table.place(now, claim("a", &[1, 2])));
+    let [first] = &table.sessions()[..] else { panic!() };
+    assert_eq!((first.state(), first.epoch, first.app.as_str()), (State::Starting, 1, "live"));
+    assert_eq!(first.identities, [vec![1; 16], vec![2; 16]]);
+
+    let later = now + Duration::from_millis(7);
+    let noted = table.reported(later, session("a", State::Live)).unwrap();
+    assert_eq!(noted, Noted { slot, loud: true, took: Some(Duration::from_millis(7)) });
+    assert_eq!(table.sessions()[0].identities.len(), 2, "what a report leaves out is not forgotten");
+    let noted = table.reported(later, session("a", State::Live)).unwrap();
+    assert_eq!((noted.loud, noted.took), (false, None));
+    // Back in grace and live again: that is no start.
+    table.reported(later, session("a", State::Grace));
+    assert_eq!(table.reported(later, session("a", State::Live)).unwrap().took, None);
+    assert_eq!(table.reported(later, session("unknown", State::Live)), None);
+}
+
+#[test]
+fn counters_are_not_loud() {
+    let (mut table, now) = (Table::new(1, 1), origin());
+    started(table.place(now, claim("a", &[1])));
+    let up = |bytes, state: &str| {
+        let upstream = liveedgecast_common::control::Upstream { state: state.into(), bytes, ..Default::default() };
+        Session { upstreams: vec![upstream], ..session("a", State::Starting) }
+    };
+    let mut loud = |session| table.reported(now, session).unwrap().loud;
+    assert!(loud(up(0, "dialing")));
+    assert!(!loud(up(5, "dialing")));
+    assert!(loud(up(5, "live")));
+}
+
+#[test]
+fn full_is_full_but_a_known_identity_needs_no_place() {
+    let (mut table, now) = (Table::new(1, 1), origin());
+    let (slot, _) = started(table.place(now, claim("a", &[1])));
+    assert_eq!(table.place(now, claim("b", &[2])), Placing::Decline(Decline::Full));
+    assert_eq!(attached(table.place(now, claim("c", &[1]))), slot);
+    table.drain();
+    assert_eq!(table.place(now, claim("d", &[1])), Placing::Decline(Decline::Draining));
+}
+
+#[test]
+fn the_own_identity_goes_before_that_of_an_upstream() {
+    let (mut table, now) = (Table::new(9, 2), origin());
+    let (first, _) = started(table.place(now, claim("a", &[1, 100])));
+    let (second, _) = started(table.place(now, claim("b", &[2])));
+    assert_eq!(attached(table.place(now, claim("c", &[2, 100]))), second);
+    assert_eq!(attached(table.place(now, claim("d", &[3, 100]))), first);
+    // The same stay again, after the activator lost its connection: whatever it claims.
+    assert_eq!(attached(table.place(now, claim("b", &[1]))), second);
+}
+
+#[test]
+fn an_attached_publisher_gives_the_stream_its_name() {
+    let (mut table, now) = (Table::new(9, 1), origin());
+    let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
+    table.reported(now, session("a", State::Live));
+    attached(table.place(now, Claim { epoch: 5, ..claim("b", &[2, 100]) }));
+    table.decided(&StreamId("b".into()), true);
+    let [only] = &table.sessions()[..] else { panic!() };
+    assert_eq!((only.stream_id.as_str(), only.epoch, only.state()), ("b", 5, State::Live));
+    assert_eq!(only.identities, [vec![2; 16], vec![100; 16], vec![1; 16]]);
+    assert_eq!(table.find(&StreamId("b".into())), Some((slot, 0)));
+    assert_eq!(table.find(&StreamId("a".into())), None);
+    assert_eq!(table.reported(now, session("a", State::Live)), None, "it is another one now");
+
+    // What it says of itself counts from then on.
+    let now_it_is = Session { identities: vec![vec![2; 16], vec![100; 16]], ..session("b", State::Live) };
+    assert!(table.reported(now, now_it_is).is_some());
+    started(table.place(now, claim("c", &[1])));
+}
+
+#[test]
+fn a_refused_publisher_changes_nothing() {
+    let (mut table, now) = (Table::new(9, 1), origin());
+    let (slot, _) = started(table.place(now, claim("a", &[1])));
+    attached(table.place(now, claim("b", &[1])));
+    table.decided(&StreamId("b".into()), false);
+    table.decided(&StreamId("never heard of".into()), true);
+    assert_eq!(table.find(&StreamId("a".into())), Some((slot, 0)));
+    assert_eq!(table.streams(), 1);
+}
+
+#[test]
+fn undecided_ones_are_bounded() {
+    let (mut table, now) = (Table::new(9, 1), origin());
+    started(table.place(now, claim("a", &[1])));
+    for number in 0..MAX_UNDECIDED {
+        attached(table.place(now, claim(&format!("b{number}"), &[1])));
+    }
+    assert_eq!(table.place(now, claim("c", &[1])), Placing::Decline(Decline::Other));
+    table.decided(&StreamId("b0".into()), false);
+    attached(table.place(now, claim("c", &[1])));
+}
+
+#[test]
+fn only_the_end_of_the_task_frees_the_place() {
+    let (mut table, now) = (Table::new(1, 1), origin());
+    let (slot, _) = started(table.place(now, claim("a", &[1])));
+    table.ended(&StreamId("a".into()));
+    assert_eq!(table.streams(), 1);
+    attached(table.place(now, claim("b", &[1])));
+    assert_eq!(table.gone(now, slot).unwrap().1, Gone::Ended);
+    assert_eq!(table.gone(now, slot), None);
+    let (slot, _) = started(table.place(now, claim("b", &[1])));
+    assert_eq!(table.gone(now, slot).unwrap().1, Gone::Died);
+}
+
+#[test]
+fn last_words_stay_for_a_while_and_are_no_streams() {
+    let (mut table, now) = (Table::new(2, 1), origin());
+    let gone = |table: &mut Table, id: &str| {
+        let (slot, _) = started(table.place(now, claim(id, &[1])));
+        table.reported(now, Session { reason: "enough".into(), ..session(id, State::Ended) });
+        table.ended(&StreamId(id.into()));
+        table.gone(now, slot).unwrap();
+    };
+    gone(&mut table, "a");
+    assert_eq!((table.streams(), table.sessions()[0].reason.as_str()), (0, "enough"));
+    // A stream that comes back is not over.
+    let (slot, _) = started(table.place(now, claim("a", &[1])));
+    assert_eq!(table.sessions().len(), 1);
+    assert_eq!(table.gone(now, slot).unwrap().1, Gone::Died);
+    assert_eq!((table.sessions()[0].state(), table.sessions()[0].reason.as_str()), (State::Ended, "its task died"));
+    for id in ["b", "c"] {
+        gone(&mut table, id);
+    }
+    assert_eq!(table.sessions().len(), 2, "no more than the capacity");
+    assert_eq!(table.poll_timeout(), Some(now + LAST_WORD));
+    table.handle_timeout(now + LAST_WORD);
+    assert_eq!((table.sessions().len(), table.poll_timeout()), (0, None));
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Place(u8, Vec<u8>),
+    Report(u8, bool),
+    Decide(u8, bool),
+    End(u8),
+    Gone(usize),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let few = || 0..6_u8;
+    prop_oneof![
+        3 => (few(), prop::collection::vec(few(), 1..3)).prop_map(|(id, identities)| Action::Place(id, identities)),
+        1 => (few(), any::<bool>()).prop_map(|(id, named)| Action::Report(id, named)),
+        2 => (few(), any::<bool>()).prop_map(|(id, accepted)| Action::Decide(id, accepted)),
+        1 => few().prop_map(Action::End),
+        2 => (0..8_usize).prop_map(Action::Gone),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_events_keeps_the_rules(actions in prop::collection::vec(action(), 1..200)) {
+        let (mut table, now) = (Table::new(4, 2), origin());
+        for action in actions {
+            match action {
+                Action::Place(id, identities) => {
+                    let known = identities.iter().any(|identity| table.identities.contains_key(&who(*identity)));
+                    let placed = table.place(now, claim(&id.to_string(), &identities));
+                    prop_assert!(!(known && matches!(placed, Placing::Start { .. })), "one identity twice");
+                }
+                Action::Report(id, named) => {
+                    let identities = if named { vec![vec![id; 16]] } else { Vec::new() };
+                    table.reported(now, Session { identities, ..session(&id.to_string(), State::Live) });
+                }
+                Action::Decide(id, accepted) => table.decided(&StreamId(id.to_string()), accepted),
+                Action::End(id) => table.ended(&StreamId(id.to_string())),
+                Action::Gone(at) => {
+                    let slot = table.places.keys().nth(at).copied();
+                    if let Some(slot) = slot {
+                        prop_assert!(table.gone(now, slot).is_some());
+                    }
+                }
+            }
+            prop_assert!(table.streams() <= 4);
+            prop_assert_eq!(table.threads.iter().sum::<usize>(), table.places.len());
+            prop_assert!(table.identities.values().chain(table.names.values()).all(|slot| table.places.contains_key(slot)));
+            for (slot, place) in &table.places {
+                prop_assert_eq!(table.names.get(&StreamId(place.session.stream_id.clone())), Some(slot));
+                prop_assert!(place.undecided.len() <= MAX_UNDECIDED);
+            }
+            let mut names: Vec<String> = table.sessions().into_iter().map(|session| session.stream_id).collect();
+            names.sort();
+            names.dedup();
+            prop_assert_eq!(names.len(), table.places.len() + table.last_words.len(), "one name twice");
+        }
+    }
+}

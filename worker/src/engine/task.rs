@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::Session;
+use liveedgecast_common::control::session::State;
 use liveedgecast_common::handoff::Decline;
 use liveedgecast_common::key::StreamId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -105,7 +106,7 @@ impl Engine {
         let _ = answer.await;
     }
 
-    /// What is served, all of it.
+    /// What is served, all of it, and with the state `Ended` what was a moment ago.
     #[must_use]
     pub fn sessions(&self) -> watch::Receiver<Arc<[Session]>> {
         self.sessions.clone()
@@ -113,8 +114,18 @@ impl Engine {
 
     /// Returns when nothing is served.
     pub async fn idle(&self) {
-        let _ = self.sessions().wait_for(|sessions| sessions.is_empty()).await;
+        let _ = self.sessions().wait_for(|sessions| !sessions.iter().any(is_served)).await;
     }
+
+    /// Streams that are served.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.sessions.borrow().iter().filter(|session| is_served(session)).count()
+    }
+}
+
+fn is_served(session: &Session) -> bool {
+    session.state() != State::Ended
 }
 
 struct Task {
@@ -265,25 +276,31 @@ impl Task {
     }
 
     fn lost(&mut self, slot: Slot) {
-        let Some((session, gone)) = self.table.gone(slot) else { return };
+        let Some((stream, gone)) = self.table.gone(Instant::now(), slot) else { return };
         self.account.closed(slot);
         match gone {
             Gone::Ended => self.metrics.ended.inc(),
             Gone::Died => {
                 self.metrics.died.inc();
-                tracing::error!(stream = session.stream_id, "a stream's task died; its activator has the stream still");
+                tracing::error!(%stream, "a stream's task died; its activator has the stream still");
             }
         }
         self.publish();
     }
 
     fn publish_soon(&mut self) {
-        self.publish_at.get_or_insert(Instant::now() + COUNTERS_DELAY);
+        let at = Instant::now() + COUNTERS_DELAY;
+        self.publish_at = Some(self.publish_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     fn publish(&mut self) {
-        self.publish_at = None;
+        self.table.handle_timeout(Instant::now());
+        self.publish_at = self.table.poll_timeout();
         self.metrics.live.set(i64::try_from(self.table.streams()).unwrap_or(i64::MAX));
         self.published.send_replace(self.table.sessions().into());
     }
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

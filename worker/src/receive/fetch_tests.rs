@@ -1,1 +1,298 @@
+//! Fetching from an activator that does everything right, and from one that stops or errs at every step.
 
+use std::os::fd::AsFd;
+
+use tokio::io::AsyncWriteExt;
+
+use super::*;
+use crate::testkit::{Caller, Desk, assignment, frame, memory, offer, publisher, say, secret, soon};
+
+const TOKEN: [u8; TOKEN_BYTES] = *b"a one-time token";
+
+fn host() -> SocketAddr {
+    // The control port: the link's port comes from Welcome.
+    SocketAddr::from(([127, 0, 0, 1], 1))
+}
+
+async fn desk(transport: Transport) -> Desk {
+    match transport {
+        Transport::Descriptor => Desk::unix(),
+        Transport::Link => Desk::tcp().await,
+    }
+}
+
+/// Fetches while the activator's side does what `activator` does.
+async fn fetched<T>(
+    transport: Transport,
+    secret: &Secret,
+    activator: impl AsyncFnOnce(Caller) -> T,
+) -> (Result<Parcel, FetchError>, T) {
+    let desk = desk(transport).await;
+    let (welcome, offer) = (desk.welcome(), offer(&assignment("s", "k", transport), TOKEN));
+    soon(async {
+        tokio::join!(fetch(secret, host(), &welcome, &offer), async { activator(desk.accept().await).await })
+    })
+    .await
+}
+
+const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
+
+#[tokio::test]
+async fn a_stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on() {
+    for transport in BOTH {
+        let (parcel, (mut activator, client)) =
+            fetched(transport, &secret(), async |caller| caller.hand_over(assignment("s", "k", transport)).await).await;
+        let parcel = parcel.unwrap();
+        assert_eq!(parcel.assignment, assignment("s", "k", transport));
+        assert_eq!(parcel.ring.capacity(), MIN_RING_BYTES);
+
+        let mut stream = parcel.connection.attach().unwrap();
+        say(&mut stream, &Frame::Accepted).await;
+        assert_eq!(frame(&mut activator).await.unwrap(), Frame::Accepted);
+        say(&mut activator, &Frame::Kick("enough".into())).await;
+        assert_eq!(frame(&mut stream).await.unwrap(), Frame::Kick("enough".into()));
+
+        assert_eq!(parcel.publisher.is_some(), client.is_some());
+        if let (Some(held), Some(mut client)) = (parcel.publisher, client) {
+            let mut held = TcpStream::from_std(held).unwrap();
+            client.write_all(b"media").await.unwrap();
+            let mut bytes = [0; 5];
+            soon(held.read_exact(&mut bytes)).await.unwrap();
+            assert_eq!(&bytes, b"media");
+        }
+        drop(activator);
+        assert!(matches!(frame(&mut stream).await, Err(HandoffError::Ended)));
+    }
+}
+
+#[tokio::test]
+async fn the_token_is_shown_and_any_pieces_do() {
+    for transport in BOTH {
+        for piece in [1, 2, 31, 77] {
+            let (parcel, token) = fetched(transport, &secret(), async |mut caller| {
+                let (keys, token) = caller.prove(&secret(), piece).await.unwrap();
+                let held = publisher().await.0;
+                let memory = memory();
+                let fds = [held.as_fd(), memory.as_fd()];
+                let fds = if transport == Transport::Descriptor { &fds[..] } else { &[] };
+                let frame = Frame::Assign(Box::new(assignment("s", "k", transport)));
+                let _open = caller.give(&keys, frame, fds).await;
+                token
+            })
+            .await;
+            assert_eq!((parcel.unwrap().assignment.stream_id.as_str(), token), ("s", TOKEN));
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_secret_is_told_apart() {
+    for transport in BOTH {
+        let (parcel, proved) = fetched(transport, &Secret::new("another secret"), async |mut caller| {
+            caller.prove(&secret(), usize::MAX).await.err()
+        })
+        .await;
+        // The activator finds out first and says nothing more.
+        assert!(matches!(parcel, Err(FetchError::Connection(HandoffError::Ended))), "{parcel:?}");
+        assert_eq!(proved, Some(PrefaceError::Proof));
+    }
+}
+
+#[tokio::test]
+async fn an_activator_that_cannot_prove_itself_gets_nothing() {
+    for transport in BOTH {
+        let (parcel, ()) = fetched(transport, &secret(), async |mut caller| {
+            let mut bytes = [0; 4096];
+            let read = caller.read(&mut bytes).await;
+            let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
+            caller.write(&side.handle(&bytes[..read]).output).await;
+            let _ = caller.read(&mut bytes).await;
+            caller.write(&[0; 32]).await;
+        })
+        .await;
+        assert!(matches!(parcel, Err(FetchError::Preface(PrefaceError::Proof))), "{parcel:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_activator_that_dies_in_the_middle_of_any_step_leaves_an_error() {
+    // What a whole handoff by link takes, as the worker sees it.
+    let whole = {
+        let keys = crate::testkit::keys();
+        let (_, mut writer) = keys.activator_end();
+        let mut bytes = Vec::new();
+        writer.write(&mut bytes, &Frame::Assign(Box::new(assignment("s", "k", Transport::Link)))).unwrap();
+        bytes.len()
+    };
+    for transport in BOTH {
+        let steps = [0, 1, 37, 38, 39, 69, 70, 71, 74, 75, 76, 70 + whole / 2, 70 + whole - 1];
+        for dies_after in steps {
+            let (parcel, ()) = fetched(transport, &secret(), async |caller| {
+                let mut dying = Dying { caller, left: dies_after };
+                dying.hand_over(transport).await;
+            })
+            .await;
+            let Err(error) = parcel else { panic!("{transport:?}, {dies_after}: fetched") };
+            let broken = matches!(error, FetchError::Connection(HandoffError::Ended | HandoffError::Broken(_)));
+            assert!(broken, "{transport:?}, {dies_after}: {error:?}");
+        }
+    }
+}
+
+/// An activator that ends after so many bytes.
+struct Dying {
+    caller: Caller,
+    left: usize,
+}
+
+impl Dying {
+    /// Whether it lives on.
+    async fn write(&mut self, bytes: &[u8]) -> bool {
+        let part = bytes.len().min(self.left);
+        self.left -= part;
+        self.caller.write(&bytes[..part]).await;
+        part == bytes.len()
+    }
+
+    async fn hand_over(&mut self, transport: Transport) {
+        let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
+        let mut bytes = [0; 4096];
+        let keys = loop {
+            let read = self.caller.read(&mut bytes).await;
+            let progress = side.handle(&bytes[..read]);
+            if !self.write(&progress.output).await {
+                return;
+            }
+            if let Step::Done(keys) = progress.step {
+                break keys;
+            }
+        };
+        let (_, mut writer) = keys.activator_end();
+        let mut bytes = Vec::new();
+        writer.write(&mut bytes, &Frame::Assign(Box::new(assignment("s", "k", transport)))).unwrap();
+        let (held, _client) = publisher().await;
+        let memory = memory();
+        let part = bytes.len().min(self.left);
+        match (&mut self.caller, transport) {
+            (Caller::Unix(socket), Transport::Descriptor) if part > 0 => {
+                sys::send_with_fds(socket, &bytes[..part], &[held.as_fd(), memory.as_fd()]).await.unwrap();
+            }
+            _ => {
+                self.write(&bytes).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_otherwise_than_offered_is_not_taken() {
+    type Change = fn(&mut Assignment);
+    let changes: [(&str, Change); 3] = [
+        ("id", |assignment| assignment.stream_id.0.push('x')),
+        ("epoch", |assignment| assignment.epoch += 1),
+        ("transport", |assignment| {
+            assignment.transport = match assignment.transport {
+                Transport::Descriptor => Transport::Link,
+                Transport::Link => Transport::Descriptor,
+            }
+        }),
+    ];
+    for transport in BOTH {
+        for (name, change) in changes {
+            let mut other = assignment("s", "k", transport);
+            change(&mut other);
+            let (parcel, _) = fetched(transport, &secret(), async |mut caller| {
+                let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
+                let held = publisher().await.0;
+                let memory = memory();
+                let fds = [held.as_fd(), memory.as_fd()];
+                let fds = if transport == Transport::Descriptor { &fds[..] } else { &[] };
+                caller.give(&keys, Frame::Assign(Box::new(other)), fds).await
+            })
+            .await;
+            assert!(matches!(parcel, Err(FetchError::Unexpected(_))), "{transport:?}, {name}: {parcel:?}");
+        }
+    }
+    let (parcel, _) = fetched(Transport::Link, &secret(), async |mut caller| {
+        let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
+        caller.give(&keys, Frame::Kick("no".into()), &[]).await
+    })
+    .await;
+    assert!(matches!(parcel, Err(FetchError::Connection(HandoffError::Frame(_)))), "{parcel:?}");
+}
+
+#[tokio::test]
+async fn belongings_that_are_none_are_given_back() {
+    let (held, _client) = publisher().await;
+    let (file, ring) = (std::fs::File::open("/dev/null").unwrap(), memory());
+    let table: [(&str, Vec<std::os::fd::BorrowedFd<'_>>); 5] = [
+        ("nothing", vec![]),
+        ("one", vec![held.as_fd()]),
+        ("three", vec![held.as_fd(), ring.as_fd(), ring.as_fd()]),
+        ("no socket", vec![ring.as_fd(), ring.as_fd()]),
+        ("no ring", vec![held.as_fd(), file.as_fd()]),
+    ];
+    for (name, fds) in table {
+        let (parcel, answer) = fetched(Transport::Descriptor, &secret(), async |mut caller| {
+            let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
+            let frame = Frame::Assign(Box::new(assignment("s", "k", Transport::Descriptor)));
+            let mut activator = caller.give(&keys, frame, &fds).await;
+            crate::testkit::frame(&mut activator).await
+        })
+        .await;
+        assert!(matches!(parcel, Err(FetchError::Unexpected(_) | FetchError::Ring(_))), "{name}: {parcel:?}");
+        assert_eq!(answer.unwrap(), Frame::Returned { why: Decline::Other }, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activator_that_dawdles_is_given_up() {
+    for transport in BOTH {
+        // Time is virtual: it goes on whenever all wait.
+        for bytes in [0, 1, 37, 38] {
+            let (parcel, ()) = fetched(transport, &secret(), async |mut caller| {
+                let mut hello = [0; 4096];
+                let read = caller.read(&mut hello).await;
+                let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
+                for byte in &side.handle(&hello[..read]).output[..bytes] {
+                    tokio::time::sleep(FETCH_TIMEOUT / 50).await;
+                    caller.write(&[*byte]).await;
+                }
+                // Until the worker hangs up.
+                while caller.read(&mut hello).await > 0 {}
+            })
+            .await;
+            assert!(matches!(parcel, Err(FetchError::TooLate)), "{transport:?}: {parcel:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let nowhere = Welcome::default();
+    for transport in BOTH {
+        let offer = offer(&assignment("s", "k", transport), TOKEN);
+        let fetched = fetch(&secret(), host(), &nowhere, &offer).await;
+        assert!(matches!(fetched, Err(FetchError::Nowhere(_))), "{fetched:?}");
+        let desk = desk(transport).await;
+        let welcome = desk.welcome();
+        drop(desk);
+        let fetched = fetch(&secret(), host(), &welcome, &offer).await;
+        assert!(matches!(fetched, Err(FetchError::Dial { .. })), "{fetched:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_too_many_is_not_queued_without_end() {
+    let keys = crate::testkit::keys();
+    let (_theirs, ours) = UnixStream::pair().unwrap();
+    let mut stream = HandoffStream::unix(ours, keys.worker_end());
+    let reply = Frame::Reply(vec![0; 64 << 10].into());
+    let error = loop {
+        if let Err(error) = stream.queue(&reply) {
+            break error;
+        }
+        assert!(stream.queued() < 2 * crate::receive::MAX_QUEUED);
+    };
+    assert!(matches!(error, HandoffError::Overfull), "{error:?}");
+}

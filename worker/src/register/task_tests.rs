@@ -1,1 +1,343 @@
+//! The registration against a real gRPC server in process, with tiny streams.
 
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::control_server::{Control, ControlServer};
+use liveedgecast_common::control::declined::Reason;
+use liveedgecast_common::control::session::State;
+use liveedgecast_common::control::{ActivatorSays, Hello, Kick};
+use liveedgecast_common::handoff::{Frame, Transport};
+use liveedgecast_common::proof;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Response, Status, Streaming};
+
+use super::*;
+use crate::engine;
+use crate::receive::HandoffStream;
+use crate::register::machine::Handoff;
+use crate::stream::{Command, Incoming, Publisher, Report};
+use crate::testkit::{Desk as HandoffDesk, assignment, frame, offer, secret, soon};
+
+/// One worker's call, seen from the activator.
+struct Incall {
+    says: Streaming<WorkerSays>,
+    answers: Sender<Result<ActivatorSays, Status>>,
+}
+
+impl Incall {
+    async fn next(&mut self) -> Option<Say> {
+        soon(self.says.message()).await.ok().flatten().and_then(|says| says.say)
+    }
+
+    async fn hello(&mut self) -> Hello {
+        match self.next().await {
+            Some(Say::Hello(hello)) => hello,
+            other => panic!("{other:?} before Hello"),
+        }
+    }
+
+    async fn say(&self, say: ActivatorSay) {
+        soon(self.answers.send(Ok(ActivatorSays { say: Some(say) }))).await.unwrap();
+    }
+
+    /// Reads on until it says something like this.
+    async fn until<T>(&mut self, mut find: impl FnMut(Say) -> Option<T>) -> T {
+        loop {
+            let say = self.next().await.expect("the worker hung up");
+            if let Some(found) = find(say) {
+                return found;
+            }
+        }
+    }
+
+    async fn session(&mut self, stream_id: &str, state: State) -> Session {
+        self.until(|say| match say {
+            Say::Session(session) if session.stream_id == stream_id && session.state() == state => Some(session),
+            _ => None,
+        })
+        .await
+    }
+}
+
+struct Service {
+    secret: Secret,
+    calls: Sender<Incall>,
+}
+
+#[tonic::async_trait]
+impl Control for Service {
+    type JoinStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<ActivatorSays, Status>> + Send>>;
+
+    async fn join(&self, request: tonic::Request<Streaming<WorkerSays>>) -> Result<Response<Self::JoinStream>, Status> {
+        let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        proof::verify(self.secret.expose().as_bytes(), value, unix)
+            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let (answers, out) = mpsc::channel(16);
+        let call = Incall { says: request.into_inner(), answers };
+        self.calls.send(call).await.map_err(|_| Status::unavailable("going down"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(out))))
+    }
+}
+
+/// An activator that can die.
+struct Activator {
+    address: SocketAddr,
+    calls: Receiver<Incall>,
+    server: JoinHandle<()>,
+}
+
+impl Activator {
+    async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    async fn start_at(address: SocketAddr) -> Self {
+        let listener = liveedgecast_common::listen::listen(address).unwrap();
+        Self::serve(listener)
+    }
+
+    fn serve(listener: TcpListener) -> Self {
+        let address = listener.local_addr().unwrap();
+        let (calls, incoming) = mpsc::channel(4);
+        let service = ControlServer::new(Service { secret: secret(), calls });
+        let server = tonic::transport::Server::builder().add_service(service);
+        let server = tokio::spawn(async move {
+            let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
+        });
+        Self { address, calls: incoming, server }
+    }
+
+    async fn call(&mut self) -> Incall {
+        soon(self.calls.recv()).await.unwrap()
+    }
+
+    /// A worker that is welcome.
+    async fn joined(&mut self, welcome: Welcome) -> (Incall, Hello) {
+        let mut call = self.call().await;
+        let hello = call.hello().await;
+        call.say(ActivatorSay::Welcome(welcome)).await;
+        (call, hello)
+    }
+}
+
+/// A worker's registration with its engine.
+struct Worker {
+    requests: Sender<Request>,
+    joined: watch::Receiver<usize>,
+    metrics: Metrics,
+    engine: Engine,
+    ended: JoinHandle<Ending>,
+}
+
+impl Worker {
+    fn start(activator: SocketAddr, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_at(Activator_::Address(activator), secret, change)
+    }
+
+    fn start_at(activator: Activator_, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
+        let metrics = Metrics::new().unwrap();
+        let engine = Engine::start(&engine::Settings { capacity: 4, threads: 1 }, tiny(), &metrics);
+        let mut settings = Settings {
+            name: "w".into(),
+            capacity: 4,
+            network: "net".into(),
+            http_port: 8081,
+            pid: 7,
+            handoff: Handoff::Auto,
+            exit_when_orphaned: false,
+        };
+        change(&mut settings);
+        let (requests, requested) = Registration::requests();
+        let (joins, joined) = watch::channel(0);
+        let registration =
+            Registration { settings, activator, secret, engine: engine.clone(), metrics: metrics.clone() };
+        Self { requests, joined, metrics, engine, ended: tokio::spawn(registration.run(requested, joins)) }
+    }
+
+    async fn has_joined(&mut self, activators: usize) {
+        soon(self.joined.wait_for(|joined| *joined == activators)).await.unwrap();
+    }
+
+    fn calls_ended(&self, how: &str) -> u64 {
+        self.metrics.register.ended.with_label_values(&[how]).get()
+    }
+}
+
+use crate::config::Activator as Activator_;
+
+/// A stream that lives until it is kicked or handed back.
+fn tiny() -> engine::Start {
+    Arc::new(|mut incoming: Incoming, reports| {
+        let (sender, mut commands) = mpsc::channel(2);
+        spawn_local(async move {
+            let control: &mut HandoffStream = match &mut incoming.publisher {
+                Publisher::Descriptor { control, .. } | Publisher::Link { control } => control,
+            };
+            let _ = control.queue(&Frame::Accepted);
+            let _ = std::future::poll_fn(|cx| control.poll_flush(cx)).await;
+            let stream_id = incoming.assignment.stream_id.clone();
+            let mut session =
+                Session { stream_id: stream_id.0.clone(), state: State::Live.into(), epoch: 1, ..Session::default() };
+            let _ = reports.send(Report::Session(session.clone())).await;
+            if let Some(Command::Kick(reason)) = commands.recv().await {
+                session.reason = reason;
+            }
+            session.state = State::Ended.into();
+            let _ = reports.send(Report::Session(session)).await;
+            let _ = reports.send(Report::Ended { stream_id }).await;
+        });
+        sender
+    })
+}
+
+#[tokio::test]
+async fn it_proves_itself_says_who_it_is_and_is_joined() {
+    let mut activator = Activator::start().await;
+    let mut worker = Worker::start(activator.address, secret(), |_| {});
+    let (_call, hello) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
+    assert_eq!((hello.name.as_str(), hello.network.as_str(), hello.http_port, hello.pid), ("w", "net", 8081, 7));
+    assert_eq!((hello.capacity, hello.draining, hello.sessions.len()), (4, false, 0));
+    worker.has_joined(1).await;
+    assert_eq!(worker.metrics.register.joined.get(), 1);
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_all_its_addresses_are_tried() {
+    let mut activator = Activator::start().await;
+    let name = Activator_::Name { host: "localhost".into(), port: activator.address.port() };
+    let mut worker = Worker::start_at(name, secret(), |_| {});
+    let (_call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
+    worker.has_joined(1).await;
+}
+
+#[tokio::test]
+async fn another_secret_is_refused_and_told_apart() {
+    let activator = Activator::start().await;
+    let worker = Worker::start(activator.address, Secret::new("another"), |_| {});
+    soon(async {
+        while worker.calls_ended("refused") == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!((*worker.joined.borrow(), worker.calls_ended("broken")), (0, 0));
+}
+
+#[tokio::test]
+async fn offers_are_fetched_served_and_told_by_both_ways() {
+    for transport in [Transport::Descriptor, Transport::Link] {
+        let desk = match transport {
+            Transport::Descriptor => HandoffDesk::unix(),
+            Transport::Link => HandoffDesk::tcp().await,
+        };
+        let mut activator = Activator::start().await;
+        let worker = Worker::start(activator.address, secret(), |_| {});
+        let (mut call, _) = activator.joined(desk.welcome()).await;
+        let assignment = assignment("s", "k", transport);
+        call.say(ActivatorSay::Offer(offer(&assignment, [7; 16]))).await;
+        let (mut handoff, _publisher) = soon(desk.accept().await.hand_over(assignment)).await;
+        assert_eq!(frame(&mut handoff).await.unwrap(), Frame::Accepted);
+        // Never an empty place between the offer that was taken and the session.
+        let mut loads = Vec::new();
+        call.until(|say| match say {
+            Say::Load(load) => {
+                loads.push(load.streams);
+                None
+            }
+            Say::Session(session) => (session.state() == State::Live).then_some(()),
+            _ => None,
+        })
+        .await;
+        assert!(loads.iter().all(|streams| *streams == 1), "{loads:?}");
+        assert_eq!(worker.metrics.streams.offers.with_label_values(&["started"]).get(), 1);
+
+        call.say(ActivatorSay::Kick(Kick { stream_id: "s".into(), reason: "enough".into() })).await;
+        let ended = call.session("s", State::Ended).await;
+        assert_eq!(ended.reason, "enough");
+        soon(worker.engine.idle()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_that_cannot_be_fetched_is_declined() {
+    let mut activator = Activator::start().await;
+    let worker = Worker::start(activator.address, secret(), |_| {});
+    let (mut call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
+    call.say(ActivatorSay::Offer(offer(&assignment("s", "k", Transport::Link), [7; 16]))).await;
+    let declined = call.until(|say| if let Say::Declined(declined) = say { Some(declined) } else { None }).await;
+    assert_eq!((declined.stream_id.as_str(), declined.epoch, declined.reason()), ("s", 1, Reason::Unreachable));
+    assert_eq!(worker.metrics.streams.failures.with_label_values(&["nowhere"]).get(), 1);
+}
+
+#[tokio::test]
+async fn an_activator_that_comes_back_is_found_again_and_learns_what_is_served() {
+    let desk = HandoffDesk::tcp().await;
+    let mut activator = Activator::start().await;
+    let mut worker = Worker::start(activator.address, secret(), |_| {});
+    let (mut call, _) = activator.joined(desk.welcome()).await;
+    let assignment = assignment("s", "k", Transport::Link);
+    call.say(ActivatorSay::Offer(offer(&assignment, [7; 16]))).await;
+    let _handoff = desk.accept().await.hand_over(assignment).await;
+    call.session("s", State::Live).await;
+
+    let address = activator.address;
+    activator.server.abort();
+    let _ = activator.server.await;
+    drop(call);
+    worker.has_joined(0).await;
+
+    let mut activator = Activator::start_at(address).await;
+    let (_call, hello) = activator.joined(desk.welcome()).await;
+    let [session] = &hello.sessions[..] else { panic!("{hello:?}") };
+    assert_eq!((session.stream_id.as_str(), session.state()), ("s", State::Live));
+    worker.has_joined(1).await;
+    assert!(worker.calls_ended("broken") >= 1);
+}
+
+#[tokio::test]
+async fn draining_is_said_and_goodbye_is_the_last_word() {
+    let mut activator = Activator::start().await;
+    let worker = Worker::start(activator.address, secret(), |_| {});
+    let (mut call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
+    let (told, answer) = oneshot::channel();
+    worker.requests.send(Request::Drain(told)).await.unwrap();
+    soon(answer).await.unwrap();
+    call.until(|say| matches!(say, Say::Load(load) if load.draining).then_some(())).await;
+
+    call.say(ActivatorSay::Offer(offer(&assignment("s", "k", Transport::Link), [7; 16]))).await;
+    let declined = call.until(|say| if let Say::Declined(declined) = say { Some(declined) } else { None }).await;
+    assert_eq!(declined.reason(), Reason::Draining);
+
+    worker.requests.send(Request::Leave).await.unwrap();
+    call.until(|say| matches!(say, Say::Goodbye(_)).then_some(())).await;
+    assert_eq!(call.next().await, None);
+    drop(call);
+    assert_eq!(soon(worker.ended).await.unwrap(), Ending::Left);
+    assert_eq!(*worker.joined.borrow(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_activator_a_child_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let worker = Worker::start(address, secret(), |settings| settings.exit_when_orphaned = true);
+    assert_eq!(soon(worker.ended).await.unwrap(), Ending::Orphaned);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_accepts_and_does_not_speak_is_called_again() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let worker = Worker::start(silent.local_addr().unwrap(), secret(), |_| {});
+    // Time is virtual: it goes on while all wait.
+    let first = soon(silent.accept()).await.unwrap();
+    let second = soon(silent.accept()).await.unwrap();
+    assert_ne!(first.1, second.1);
+    assert_eq!(*worker.joined.borrow(), 0);
+}

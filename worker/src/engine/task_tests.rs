@@ -1,0 +1,225 @@
+//! The engine with tiny streams that do what their key says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use liveedgecast_common::handoff::{Assignment, Frame, Transport};
+use tokio::task::spawn_local;
+
+use super::*;
+use crate::receive::{HandoffError, HandoffStream};
+use crate::stream::{Command, Incoming, Publisher};
+use crate::testkit::{assignment, frame, parcel, publisher, soon};
+
+/// A stream of a few lines: live at once, taken over by whoever comes with the epoch to do so.
+fn tiny() -> Start {
+    Arc::new(|incoming: Incoming, reports| {
+        let key = incoming.assignment.key.expose().to_owned();
+        assert_ne!(key, "panics at the start", "as asked");
+        let (sender, mut commands) = mpsc::channel(2);
+        spawn_local(async move {
+            let mut stream = incoming;
+            control(&mut stream).queue(&Frame::Accepted).unwrap();
+            std::future::poll_fn(|cx| control(&mut stream).poll_flush(cx)).await.unwrap();
+            let _ = reports.send(Report::Session(session(&stream, State::Live))).await;
+            loop {
+                match commands.recv().await {
+                    None => std::future::pending().await,
+                    Some(Command::Attach(next)) => {
+                        let (stream_id, accepted) = (next.assignment.stream_id.clone(), next.assignment.epoch > 1);
+                        if accepted {
+                            stream = *next;
+                        }
+                        let _ = reports.send(Report::AttachDecided { stream_id, accepted }).await;
+                    }
+                    Some(Command::Kick(_)) => panic!("as asked"),
+                    Some(Command::HandBack | Command::Close(_)) => break,
+                }
+            }
+            let _ = reports.send(Report::Ended { stream_id: stream.assignment.stream_id }).await;
+        });
+        sender
+    })
+}
+
+fn control(stream: &mut Incoming) -> &mut HandoffStream {
+    match &mut stream.publisher {
+        Publisher::Descriptor { control, .. } | Publisher::Link { control } => control,
+    }
+}
+
+fn session(stream: &Incoming, state: State) -> Session {
+    let assignment = &stream.assignment;
+    Session {
+        stream_id: assignment.stream_id.0.clone(),
+        state: state.into(),
+        epoch: assignment.epoch,
+        ..Session::default()
+    }
+}
+
+fn engine(capacity: usize, start: Start) -> (Engine, Metrics) {
+    let metrics = Metrics::new().unwrap();
+    (Engine::start(&Settings { capacity, threads: 2 }, start, &metrics), metrics)
+}
+
+async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (Verdict, HandoffStream) {
+    let assignment = Assignment { epoch, ..assignment(id, key, Transport::Link) };
+    let (parcel, activator) = parcel(assignment).await;
+    (soon(engine.take(parcel)).await, activator)
+}
+
+/// Waits until what is served is this.
+async fn served(engine: &Engine, wanted: &[(&str, State)]) {
+    let wanted: Vec<(String, State)> = wanted.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect();
+    let mut sessions = engine.sessions();
+    let is = |all: &Arc<[Session]>| {
+        all.iter()
+            .filter(|session| is_served(session))
+            .map(|session| (session.stream_id.clone(), session.state()))
+            .collect::<Vec<_>>()
+            == wanted
+    };
+    soon(sessions.wait_for(is)).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_are_started_served_and_handed_back() {
+    let (engine, metrics) = engine(2, tiny());
+    let (verdict, mut a) = take(&engine, "a", "a", 1).await;
+    assert_eq!(verdict, Verdict::Started);
+    assert_eq!(engine.sessions().borrow().len(), 1, "listed before the taker goes on");
+    let (_, mut b) = take(&engine, "b", "b", 1).await;
+    for activator in [&mut a, &mut b] {
+        assert_eq!(frame(activator).await.unwrap(), Frame::Accepted);
+    }
+    served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+    assert_eq!(metrics.streams.live.get(), 2);
+
+    let (verdict, mut c) = take(&engine, "c", "c", 1).await;
+    assert_eq!(verdict, Verdict::Declined(Decline::Full));
+    assert_eq!(frame(&mut c).await.unwrap(), Frame::Returned { why: Decline::Full });
+
+    soon(engine.hand_back()).await;
+    soon(engine.idle()).await;
+    for activator in [&mut a, &mut b] {
+        assert!(matches!(frame(activator).await, Err(HandoffError::Ended)));
+    }
+    let (_, mut d) = take(&engine, "d", "d", 1).await;
+    assert_eq!(frame(&mut d).await.unwrap(), Frame::Returned { why: Decline::Draining });
+    assert_eq!((metrics.streams.live.get(), metrics.streams.ended.get(), metrics.streams.died.get()), (0, 2, 0));
+}
+
+#[tokio::test]
+async fn a_known_identity_is_attached_and_its_stream_decides() {
+    let (engine, _) = engine(1, tiny());
+    let (_, mut a) = take(&engine, "a", "key", 1).await;
+    assert_eq!(frame(&mut a).await.unwrap(), Frame::Accepted);
+    let (verdict, mut refused) = take(&engine, "b", "key", 1).await;
+    assert_eq!(verdict, Verdict::Attached);
+    assert!(frame(&mut refused).await.is_err(), "this one refuses by hanging up");
+    served(&engine, &[("a", State::Live)]).await;
+
+    let (verdict, _c) = take(&engine, "c", "key", 2).await;
+    assert_eq!(verdict, Verdict::Attached);
+    served(&engine, &[("c", State::Live)]).await;
+    assert!(matches!(frame(&mut a).await, Err(HandoffError::Ended)));
+}
+
+#[tokio::test]
+async fn a_stream_that_panics_takes_only_itself_along() {
+    let (engine, metrics) = engine(9, tiny());
+    let mut activators = Vec::new();
+    for id in ["a", "b", "c", "d"] {
+        activators.push(take(&engine, id, id, 1).await.1);
+    }
+    served(&engine, &[("a", State::Live), ("b", State::Live), ("c", State::Live), ("d", State::Live)]).await;
+    // Its word for a kick is a panic.
+    soon(engine.kick("b".into(), "why not".into())).await;
+    served(&engine, &[("a", State::Live), ("c", State::Live), ("d", State::Live)]).await;
+    assert_eq!(frame(&mut activators[1]).await.unwrap(), Frame::Accepted);
+    assert!(matches!(frame(&mut activators[1]).await, Err(HandoffError::Ended)), "its activator knows at once");
+
+    let (verdict, mut never) = take(&engine, "e", "panics at the start", 1).await;
+    assert_eq!(verdict, Verdict::Started);
+    assert!(matches!(frame(&mut never).await, Err(HandoffError::Ended)));
+    served(&engine, &[("a", State::Live), ("c", State::Live), ("d", State::Live)]).await;
+    assert_eq!((metrics.streams.died.get(), metrics.streams.ended.get()), (2, 0));
+
+    // The same stream again, on the same threads.
+    let (verdict, mut again) = take(&engine, "b", "b", 2).await;
+    assert_eq!((verdict, frame(&mut again).await.unwrap()), (Verdict::Started, Frame::Accepted));
+}
+
+#[tokio::test]
+async fn what_comes_while_its_stream_dies_is_never_kept_silently() {
+    for _ in 0..50 {
+        let (engine, _) = engine(1, tiny());
+        let (_, _a) = take(&engine, "a", "key", 1).await;
+        served(&engine, &[("a", State::Live)]).await;
+        soon(engine.kick("a".into(), "now".into())).await;
+        // The stream may be gone by now, dying, or not have heard.
+        let (_, mut b) = take(&engine, "b", "key", 2).await;
+        match frame(&mut b).await {
+            Ok(said) => {
+                assert_eq!(said, Frame::Accepted);
+                served(&engine, &[("b", State::Live)]).await;
+            }
+            Err(error) => {
+                assert!(matches!(error, HandoffError::Ended), "{error:?}");
+                served(&engine, &[]).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_come_and_go_on_all_threads() {
+    static RUNNING: AtomicUsize = AtomicUsize::new(0);
+    let start: Start = Arc::new(|incoming: Incoming, reports| {
+        let (sender, mut commands) = mpsc::channel(2);
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        spawn_local(async move {
+            let _ = reports.send(Report::Session(session(&incoming, State::Live))).await;
+            while !matches!(commands.recv().await, Some(Command::HandBack) | None) {}
+            RUNNING.fetch_sub(1, Ordering::SeqCst);
+            let _ = reports.send(Report::Ended { stream_id: incoming.assignment.stream_id }).await;
+        });
+        sender
+    });
+    let (engine, metrics) = engine(1000, start);
+    let mut activators = Vec::new();
+    for number in 0..200 {
+        let id = number.to_string();
+        let (verdict, activator) = take(&engine, &id, &id, 1).await;
+        assert_eq!(verdict, Verdict::Started);
+        activators.push(activator);
+    }
+    soon(engine.sessions().wait_for(|all| all.iter().all(|session| session.state() == State::Live))).await.unwrap();
+    assert_eq!(RUNNING.load(Ordering::SeqCst), 200);
+    soon(engine.hand_back()).await;
+    soon(engine.idle()).await;
+    assert_eq!((RUNNING.load(Ordering::SeqCst), metrics.streams.ended.get()), (0, 200));
+}
+
+#[tokio::test]
+async fn a_publishers_socket_works_on_the_streams_thread() {
+    let start: Start = Arc::new(|incoming: Incoming, _| {
+        let (sender, commands) = mpsc::channel(2);
+        spawn_local(async move {
+            let _commands = commands;
+            let Publisher::Descriptor { socket, .. } = &incoming.publisher else { panic!("no socket") };
+            socket.writable().await.unwrap();
+            socket.try_write(b"!").unwrap();
+        });
+        sender
+    });
+    let (engine, _) = engine(1, start);
+    let (mut parcel, _activator) = parcel(assignment("a", "a", Transport::Descriptor)).await;
+    let (held, client) = publisher().await;
+    let held = std::net::TcpStream::from(held);
+    held.set_nonblocking(true).unwrap();
+    parcel.publisher = Some(held);
+    soon(engine.take(parcel)).await;
+    soon(client.readable()).await.unwrap();
+    assert_eq!(client.try_read(&mut [0; 8]).unwrap(), 1);
+}
