@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use liveedgecast_common::rtmp::Ingest;
+use liveedgecast_common::rtmp::server::{Event, ServerSession};
 
 #[path = "../../e2e/fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a crate of its own")]
@@ -17,7 +18,7 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 /// Longer rows are repetitions, which a fuzzer finds by itself.
-const LONGEST_SEED: usize = 2000;
+const LONGEST_SEED: usize = 3500;
 
 /// Name and bytes of every row that is a seed of a target.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -58,6 +59,42 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 let saved = postcard::to_stdvec(&ingest.state()).expect("a state can be saved");
                 let rest = &row.bytes[ingest.position() as usize..];
                 add("chunk", row.name, [&(saved.len() as u16).to_le_bytes(), &saved[..], rest].concat());
+            }
+        }
+        "handshake" => {
+            // Random bytes of a real handshake would make other seeds each time; these are plain packets.
+            let packet: Vec<u8> = (0..1536).map(|at: u32| if at < 8 { 0 } else { (at * 31) as u8 }).collect();
+            let plain = [&[3][..], &packet, &packet, b"connect"].concat();
+            for (name, first) in [("server", 100), ("client", 0x80 | 100)] {
+                add(name, "whole", [&[first][..], &plain].concat());
+                add(name, "version", vec![first, 3]);
+                add(name, "half", [&[first][..], &plain[..1700]].concat());
+                for (other, bytes) in [("RTMPE", &[6][..]), ("TLS", &[0x16, 3, 1]), ("HTTP", b"GET / HTTP/1.1\r\n\r\n")]
+                {
+                    add(name, other, [&[first][..], bytes].concat());
+                }
+            }
+            add("server", "zeroes", [&[50, 3][..], &[0; 3072]].concat());
+        }
+        "session" => {
+            for (index, row) in tables::session::rows().into_iter().enumerate() {
+                add("publisher", row.name, [&[37, index as u8], &row.bytes[..]].concat());
+            }
+        }
+        "session_state" => {
+            for row in tables::session::rows() {
+                let split = row.bytes.len() * 3 / 4;
+                let mut session = ServerSession::new(0);
+                while let Ok(Some(event)) = session.next(&row.bytes[session.position() as usize..split]) {
+                    if event == Event::Publish {
+                        session.accept_publish();
+                    }
+                }
+                session.take_output();
+                let saved = postcard::to_stdvec(&session.state()).expect("a state can be saved");
+                let Ok(length) = u16::try_from(saved.len()) else { continue };
+                let rest = &row.bytes[session.position() as usize..];
+                add("publisher", row.name, [&length.to_le_bytes(), &saved[..], rest].concat());
             }
         }
         _ => {}

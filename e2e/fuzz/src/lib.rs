@@ -4,8 +4,11 @@
 //! Run one from the top: `cargo +nightly fuzz run --fuzz-dir e2e/fuzz scanner -- -max_total_time=60`.
 
 use liveedgecast_common::rtmp::{
-    ChunkError, Ingest, IngestState, Ingested, MessageHeader, Scanned, aggregate, amf0, is_media, limits, media,
+    ChunkError, Ingest, IngestState, Ingested, MessageHeader, Scanned, aggregate, amf0,
+    handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError},
+    is_media, limits, media,
     message::{Command, Control},
+    server::{Event, Refusal, ServerSession, SessionError, SessionState},
     type_id,
 };
 
@@ -13,7 +16,14 @@ use liveedgecast_common::rtmp::{
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, for the corpus.
-pub const TARGETS: &[(&str, Target)] = &[("scanner", scanner), ("amf0", amf0), ("snapshot", snapshot)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("scanner", scanner),
+    ("amf0", amf0),
+    ("snapshot", snapshot),
+    ("handshake", handshake),
+    ("session", session),
+    ("session_state", session_state),
+];
 
 /// First byte: how the rest is cut. The rest: what a peer sends after the handshake.
 ///
@@ -166,4 +176,173 @@ pub fn snapshot(data: &[u8]) {
         assert!(Ingest::restore(&ingest.state()).is_ok());
         assert!(Ingest::restore(&ingest.state_before_chunk()).is_ok());
     }
+}
+
+/// First byte: how the rest is cut, and by its highest bit whose handshake it is. The rest: what the peer sends.
+///
+/// However it is cut, as much is used, answered and refused; nothing beyond the handshake is used; nothing is answered to a wrong version.
+pub fn handshake(data: &[u8]) {
+    let Some((&cut, stream)) = data.split_first() else { return };
+    let shake = |step: usize| {
+        let mut handshake = if cut & 0x80 == 0 { Handshake::server() } else { Handshake::client() };
+        let started = handshake.start().len();
+        let (mut used, mut answered, mut error): (usize, usize, Option<HandshakeError>) = (0, 0, None);
+        while used < stream.len() && !handshake.is_done() && error.is_none() {
+            let end = stream.len().min(used + step);
+            match handshake.handle(&stream[used..end]) {
+                Ok(progress) => {
+                    assert_eq!(progress.done, handshake.is_done());
+                    used += progress.used;
+                    answered += progress.output.len();
+                }
+                Err(refused) => error = Some(refused),
+            }
+        }
+        assert!(used <= HANDSHAKE_BYTES as usize);
+        assert_eq!(handshake.is_done(), used == HANDSHAKE_BYTES as usize);
+        assert!(started + answered <= HANDSHAKE_BYTES as usize);
+        assert!(error.is_none() || answered == 0);
+        (used, answered, error)
+    };
+    assert_eq!(shake(usize::from(cut & 0x7F) + 1), shake(stream.len().max(1)));
+}
+
+/// First byte: how the rest is cut. Second byte: what is decided at `publish`. The rest: what a publisher sends after the handshake.
+///
+/// However it is cut, and also through a saved state at each cut, the same events and answers come out (acknowledgements within long
+/// messages aside); it never makes us say much more than it says; a state from before a message can be read on from.
+pub fn session(data: &[u8]) {
+    let Some((&[cut, decision], stream)) = data.split_first_chunk::<2>() else { return };
+    let whole = converse(stream, stream.len().max(1), decision, false);
+    let parts = converse(stream, usize::from(cut) + 1, decision, true);
+    assert_eq!(parts.error, whole.error);
+    assert_eq!(parts.events, whole.events);
+    assert!(parts.told == whole.told);
+}
+
+/// What became of a publisher's bytes.
+#[derive(Default)]
+struct Conversation {
+    /// Everything but media as it is; of media, complete messages only.
+    events: Vec<Result<(MessageHeader, Vec<u8>), Event>>,
+    open: Vec<(MessageHeader, Vec<u8>)>,
+    /// Type and payload of what we said, acknowledgements aside.
+    told: Vec<(u8, Vec<u8>)>,
+    error: Option<SessionError>,
+}
+
+impl Conversation {
+    fn take(&mut self, event: Event, stream: &[u8]) {
+        match event {
+            Event::Media(Scanned::Begin { header, .. }) => {
+                assert!(self.open.iter().all(|(open, _)| open.csid != header.csid));
+                self.open.push((header, Vec::new()));
+            }
+            Event::Media(Scanned::Payload { csid, at, len, last }) => {
+                let index = self.open.iter().position(|(open, _)| open.csid == csid).expect("an open message");
+                self.open[index].1.extend_from_slice(&stream[at as usize..][..len as usize]);
+                if last {
+                    self.events.push(Ok(self.open.remove(index)));
+                }
+            }
+            Event::Media(Scanned::Aborted { csid, .. }) => {
+                let index = self.open.iter().position(|(open, _)| open.csid == csid).expect("an open message");
+                self.events.push(Ok(self.open.remove(index)));
+            }
+            other => {
+                assert!(matches!(other, Event::Pong(_)) || !self.events.contains(&Err(other.clone())), "told once");
+                self.events.push(Err(other));
+            }
+        }
+    }
+}
+
+fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> Conversation {
+    let mut session = ServerSession::new(0);
+    let mut conversation = Conversation::default();
+    let mut output = Vec::new();
+    let mut end = 0;
+    // Our own decisions and acknowledgements are not answers.
+    let mut own = 0;
+    while end < stream.len() && conversation.error.is_none() {
+        end = stream.len().min(end + step);
+        loop {
+            match session.next(&stream[session.position() as usize..end]) {
+                Ok(Some(event)) => {
+                    let asked = event == Event::Publish;
+                    conversation.take(event, stream);
+                    if asked {
+                        assert!(session.connect().is_some() && session.publish().is_some());
+                        output.extend(session.take_output());
+                        match decision % 4 {
+                            0 | 1 => session.accept_publish(),
+                            2 => session.refuse_publish(Refusal::BadName, "no"),
+                            _ => session.ping(1),
+                        }
+                        let decided = session.take_output();
+                        own += decided.len() as u64;
+                        output.extend(decided);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    conversation.error = Some(error);
+                    break;
+                }
+            }
+        }
+        output.extend(session.take_output());
+        if save && conversation.error.is_none() {
+            let before = session.state_before_chunk();
+            let mut again = ServerSession::restore(&before).expect("a state of ours is valid");
+            assert_eq!(again.is_started(), session.is_started());
+            while let Ok(Some(_)) = again.next(&stream[again.position() as usize..end]) {}
+            assert_eq!(again.position(), session.position());
+            assert!(session.is_ended() == again.is_ended());
+
+            let saved = postcard::to_stdvec(&session.state()).expect("a state can be saved");
+            let state: SessionState = postcard::from_bytes(&saved).expect("a saved state can be read");
+            session = ServerSession::restore(&state).expect("a state of ours is valid");
+            // The Debug form must not fail.
+            let _ = format!("{session:?}");
+        }
+    }
+    let acknowledged = 16 * (session.position() / u64::from(limits::MIN_WINDOW / 2));
+    assert!(output.len() as u64 <= session.position() + limits::ANSWER_CREDIT + own + acknowledged);
+    let mut ingest = Ingest::new(0);
+    while let Some(ingested) = ingest.next(&output[ingest.position() as usize..]).expect("we write chunks") {
+        let Ingested::Message { header, payload } = ingested else { panic!("we send no media") };
+        if header.type_id != type_id::ACKNOWLEDGEMENT {
+            conversation.told.push((header.type_id, payload));
+        }
+    }
+    assert_eq!((ingest.position() as usize, ingest.open_messages()), (output.len(), 0));
+    conversation
+}
+
+/// Two bytes: how long the first part is. First part: the session's state as somebody may have left it in a shared page. The rest: the bytes
+/// that follow. What is accepted behaves, and leaves only states that are accepted again.
+pub fn session_state(data: &[u8]) {
+    let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
+    let Some((saved, stream)) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length))) else { return };
+    let Ok(state) = postcard::from_bytes::<SessionState>(saved) else { return };
+    let Ok(mut session) = ServerSession::restore(&state) else { return };
+    assert!(session.state() == state);
+    let start = session.position();
+    loop {
+        match session.next(&stream[(session.position() - start) as usize..]) {
+            Ok(Some(Event::Media(Scanned::Payload { at, len, .. }))) => {
+                assert!((at - start) as usize + len as usize <= stream.len());
+            }
+            Ok(Some(Event::Publish)) => session.accept_publish(),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+        assert!(ServerSession::restore(&session.state()).is_ok());
+        assert!(ServerSession::restore(&session.state_before_chunk()).is_ok());
+    }
+    session.ping(1);
+    session.accept_publish();
+    session.refuse_publish(Refusal::Denied, "no");
+    let _ = (session.take_output(), format!("{session:?}"));
 }
