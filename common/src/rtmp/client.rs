@@ -282,6 +282,12 @@ impl ClientSession {
         self.stage
     }
 
+    /// Bytes of the connection read so far, the handshake included.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.ingest.position()
+    }
+
     /// The message stream id that `createStream` returned; 0 before.
     #[must_use]
     pub fn message_stream(&self) -> u32 {

@@ -4,5 +4,6 @@
 pub mod aggregate;
 pub mod amf0;
 pub mod chunk;
+pub mod client;
 pub mod media;
 pub mod session;
