@@ -38,7 +38,7 @@ impl Connection {
         Self { transport: Transport::Tls { stream: Box::new(stream), unflushed: 0 } }
     }
 
-    fn socket(&self) -> &TcpStream {
+    pub(super) fn socket(&self) -> &TcpStream {
         match &self.transport {
             Transport::Plain(stream) => stream,
             Transport::Tls { stream, .. } => stream.get_ref().0,

@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STAGGER: Duration = Duration::from_millis(250);
 /// Until the addresses are dialed once more: before the kernel repeats a SYN for the second time, after 3 s.
 const REDIAL: Duration = Duration::from_secs(1);
-/// Sockets that dial at the same time. A name with more addresses is tried in turns.
+/// Sockets that dial at the same time. With more addresses, the oldest gives way: it has had two seconds.
 const MAX_DIALS: usize = 8;
 /// For TLS: two round trips and a certificate chain.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -135,6 +135,8 @@ pub enum Output {
     Resolve,
     /// Connect, besides those that are being dialed already.
     Dial(DialId, SocketAddr),
+    /// Dial this one no longer.
+    Undial(DialId),
     /// Go on with this connection, drop the others that are being dialed, and do TLS on it.
     Secure(DialId),
     /// Begin a session: on this connection, dropping the others, or on the one that is secured.
@@ -159,7 +161,7 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Resolving { until: Instant },
-    Connecting { until: Instant, next_at: Option<Instant> },
+    Connecting { until: Instant, next_at: Instant },
     Securing { until: Instant },
     Starting { stage: Stage, until: Instant },
     Live { since: Instant },
@@ -340,7 +342,7 @@ impl Machine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Connecting { until, next_at } => Some(next_at.map_or(until, |at| at.min(until))),
+            State::Connecting { until, next_at } => Some(next_at.min(until)),
             State::Resolving { until }
             | State::Securing { until }
             | State::Starting { until, .. }
@@ -387,22 +389,23 @@ impl Machine {
 
     /// Dials the next address and says when the one after it is due.
     fn dial(&mut self, now: Instant, until: Instant) {
-        if self.dialing.len() < MAX_DIALS {
-            let address = self.addresses[self.dialed % self.addresses.len()];
-            self.dialed += 1;
-            let id = DialId(self.next_id);
-            self.next_id += 1;
-            self.dialing.push((id, address));
-            self.outputs.push_back(Output::Dial(id, address));
+        if self.dialing.len() == MAX_DIALS {
+            let (oldest, _) = self.dialing.remove(0);
+            self.outputs.push_back(Output::Undial(oldest));
         }
+        let address = self.addresses[self.dialed % self.addresses.len()];
+        self.dialed += 1;
+        let id = DialId(self.next_id);
+        self.next_id += 1;
+        self.dialing.push((id, address));
+        self.outputs.push_back(Output::Dial(id, address));
         let round_ends = self.dialed.is_multiple_of(self.addresses.len());
-        let next_at = (self.dialing.len() < MAX_DIALS).then(|| now + if round_ends { REDIAL } else { STAGGER });
-        self.state = State::Connecting { until, next_at };
+        self.state = State::Connecting { until, next_at: now + if round_ends { REDIAL } else { STAGGER } };
     }
 
     fn not_connected(&mut self, now: Instant, until: Instant, dial: DialId, why: String) {
         let Some(index) = self.dialing.iter().position(|(id, _)| *id == dial) else { return };
-        self.dialing.swap_remove(index);
+        self.dialing.remove(index);
         if self.dialed < self.addresses.len() {
             self.dial(now, until);
         } else if self.dialing.is_empty() {

@@ -1,1 +1,609 @@
-//! The rules on virtual time.
+//! Tests of [`super`] on virtual time.
+
+use std::collections::BTreeSet;
+
+use liveedgecast_common::key::StreamKey;
+use liveedgecast_common::rtmp::auth::Rejection;
+use liveedgecast_common::url::PushTemplate;
+
+use super::*;
+
+fn url(text: &str) -> PushUrl {
+    let key = StreamKey::parse("unused").unwrap();
+    PushTemplate::parse(text).unwrap().resolve("unused", &key).unwrap()
+}
+
+const PLAIN: &str = "rtmp://ingest.example/live/KEY";
+const TLS: &str = "rtmps://ingest.example/live/KEY";
+const WITH_CREDENTIALS: &str = "rtmp://foo:bar@ingest.example/live/KEY";
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, last], 1935))
+}
+
+fn v6(last: u16) -> SocketAddr {
+    SocketAddr::from(([0x2001, 0xDB8, 0, 0, 0, 0, 0, last], 1935))
+}
+
+/// A machine and its time.
+struct Sim {
+    machine: Machine,
+    now: Instant,
+}
+
+impl Sim {
+    #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
+    fn new(text: &str) -> Self {
+        let now = Instant::now();
+        Self { machine: Machine::new(now, url(text), 7), now }
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<Output> {
+        self.machine.handle(self.now, input);
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.machine.poll_output()).collect()
+    }
+
+    /// Goes to the next deadline and says how long that took.
+    fn wait(&mut self) -> (Duration, Vec<Output>) {
+        let at = self.machine.poll_timeout().expect("something is due");
+        let waited = at - self.now;
+        self.now = at;
+        self.machine.handle_timeout(at);
+        (waited, self.outputs())
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.machine.handle_timeout(self.now);
+    }
+
+    fn dial(outputs: &[Output]) -> (DialId, SocketAddr) {
+        match outputs.last() {
+            Some(Output::Dial(id, address)) => (*id, *address),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// From Resolving to Starting, over the first address.
+    fn start(&mut self) -> Vec<Output> {
+        let outputs = self.handle(Input::Resolved(vec![address(1)]));
+        let (id, _) = Self::dial(&outputs);
+        let outputs = self.handle(Input::Connected(id));
+        if outputs == [Output::Secure(id)] { self.handle(Input::Secured) } else { outputs }
+    }
+
+    fn go_live(&mut self) {
+        self.start();
+        for stage in [Stage::Connect, Stage::CreateStream, Stage::Publish] {
+            assert_eq!(self.handle(Input::Reached(stage)), []);
+        }
+        assert_eq!(self.handle(Input::Session(ClientEvent::Started)), [Output::Live]);
+        assert!(self.machine.is_live());
+    }
+
+    fn word(&self) -> &'static str {
+        self.machine.word()
+    }
+}
+
+fn broken() -> Input {
+    Input::Broken(Fault::Unreachable, "closed by the upstream".to_owned())
+}
+
+fn refused(class: Class) -> Input {
+    Input::Session(ClientEvent::Refused(class, "no".to_owned()))
+}
+
+fn asked(description: &str) -> Input {
+    match Rejection::read(description) {
+        Rejection::Asks(challenge) => Input::Session(ClientEvent::AuthAsked(challenge)),
+        other => panic!("{other:?}"),
+    }
+}
+
+const NEED_USER: &str = "[ code=403 need auth; authmod=adobe ]";
+const NEED_PROOF: &str = "[ authmod=adobe ] : ?reason=needauth&user=foo&salt=s&challenge=c";
+
+#[test]
+fn an_upstream_goes_live() {
+    let mut sim = Sim::new(PLAIN);
+    assert_eq!(sim.outputs(), [Output::Resolve]);
+    assert_eq!(sim.word(), "dialing");
+    let outputs = sim.handle(Input::Resolved(vec![address(1)]));
+    assert_eq!(outputs, [Output::Dial(DialId(0), address(1))]);
+    assert_eq!(sim.handle(Input::Connected(DialId(0))), [Output::Begin(Some(DialId(0)), None)]);
+    assert_eq!(sim.word(), "starting");
+    for stage in [Stage::Connect, Stage::CreateStream, Stage::Publish] {
+        sim.handle(Input::Reached(stage));
+    }
+    assert_eq!(sim.handle(Input::Session(ClientEvent::Started)), [Output::Live]);
+    assert_eq!((sim.word(), sim.machine.poll_timeout()), ("live", None));
+    assert_eq!(sim.handle(Input::Close { between_messages: true }), [Output::Farewell { speak: true }]);
+    assert_eq!(sim.word(), "closed");
+    assert_eq!(sim.handle(broken()), [Output::Drop, Output::Closed]);
+    assert_eq!(sim.machine.poll_timeout(), None);
+    assert_eq!(sim.handle(Input::Close { between_messages: true }), []);
+}
+
+#[test]
+fn rtmps_is_secured_first() {
+    let mut sim = Sim::new(TLS);
+    sim.outputs();
+    sim.handle(Input::Resolved(vec![address(1)]));
+    assert_eq!(sim.handle(Input::Connected(DialId(0))), [Output::Secure(DialId(0))]);
+    assert_eq!(sim.handle(Input::Secured), [Output::Begin(None, None)]);
+    assert_eq!(sim.word(), "starting");
+}
+
+/// Every state of the picture, and where its deadline leads.
+#[test]
+fn every_stage_has_a_deadline() {
+    let to = |stages: &'static [Stage]| {
+        move |sim: &mut Sim| {
+            sim.start();
+            for stage in stages {
+                sim.handle(Input::Reached(*stage));
+            }
+        }
+    };
+    type Prepare = Box<dyn Fn(&mut Sim)>;
+    let rows: Vec<(&str, &str, Prepare, Duration, &str)> = vec![
+        ("resolving", PLAIN, Box::new(|_: &mut Sim| {}), RESOLVE_TIMEOUT, "no answer of the resolver"),
+        (
+            "securing",
+            TLS,
+            Box::new(|sim: &mut Sim| {
+                sim.handle(Input::Resolved(vec![address(1)]));
+                sim.handle(Input::Connected(DialId(0)));
+            }),
+            TLS_TIMEOUT,
+            "no answer to TLS",
+        ),
+        ("handshake", PLAIN, Box::new(to(&[])), ANSWER_TIMEOUT, "no answer at handshake"),
+        ("connect", PLAIN, Box::new(to(&[Stage::Connect])), ANSWER_TIMEOUT, "no answer at connect"),
+        (
+            "create stream",
+            PLAIN,
+            Box::new(to(&[Stage::Connect, Stage::CreateStream])),
+            ANSWER_TIMEOUT,
+            "no answer at create_stream",
+        ),
+        (
+            "publish",
+            PLAIN,
+            Box::new(to(&[Stage::Connect, Stage::CreateStream, Stage::Publish])),
+            PUBLISH_TIMEOUT,
+            "no answer at publish",
+        ),
+    ];
+    for (name, url, prepare, timeout, why) in rows {
+        let mut sim = Sim::new(url);
+        sim.outputs();
+        prepare(&mut sim);
+        assert_eq!(sim.wait(), (timeout, vec![Output::Drop]), "{name}");
+        assert_eq!(sim.machine.fault(), Some((Fault::Unreachable, why)), "{name}");
+        assert_eq!(sim.word(), "backoff", "{name}");
+        let (waited, outputs) = sim.wait();
+        assert!(waited <= EAGER.1, "{name}: {waited:?}");
+        assert_eq!(outputs, [Output::Resolve], "{name}: by name again");
+    }
+}
+
+#[test]
+fn a_farewell_has_a_deadline() {
+    let mut sim = Sim::new(PLAIN);
+    sim.go_live();
+    assert_eq!(sim.handle(Input::Close { between_messages: false }), [Output::Farewell { speak: false }]);
+    assert_eq!(sim.wait(), (CLOSE_TIMEOUT, vec![Output::Drop, Output::Closed]));
+}
+
+#[test]
+fn closed_at_every_stage_it_comes_back() {
+    for (stages, fault) in [
+        (&[][..], Fault::Unreachable),
+        (&[Stage::Connect], Fault::Refused(Class::Gone)),
+        (&[Stage::Connect, Stage::CreateStream], Fault::Refused(Class::Gone)),
+        (&[Stage::Connect, Stage::CreateStream, Stage::Publish], Fault::Refused(Class::Gone)),
+    ] {
+        let mut sim = Sim::new(PLAIN);
+        sim.outputs();
+        sim.start();
+        for stage in stages {
+            sim.handle(Input::Reached(*stage));
+        }
+        assert_eq!(sim.handle(broken()), [Output::Drop], "no refusal in words is told at {stages:?}");
+        assert_eq!(sim.machine.fault().unwrap().0, fault);
+        let (waited, outputs) = sim.wait();
+        assert!(waited <= Duration::from_millis(200), "{waited:?}");
+        assert_eq!(outputs, [Output::Resolve]);
+    }
+}
+
+#[test]
+fn the_first_address_is_dead_and_silent() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let outputs = sim.handle(Input::Resolved(vec![address(1), address(2), address(3)]));
+    assert_eq!(outputs, [Output::Dial(DialId(0), address(1))]);
+    assert_eq!(sim.wait(), (STAGGER, vec![Output::Dial(DialId(1), address(2))]));
+    assert_eq!(sim.handle(Input::Connected(DialId(1))), [Output::Begin(Some(DialId(1)), None)]);
+    // The first one is late.
+    assert_eq!(sim.handle(Input::Connected(DialId(0))), []);
+}
+
+#[test]
+fn the_first_address_is_dead_and_says_so() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    sim.handle(Input::Resolved(vec![address(1), address(2)]));
+    let outputs = sim.handle(Input::NotConnected(DialId(0), "refused".to_owned()));
+    assert_eq!(outputs, [Output::Dial(DialId(1), address(2))], "at once");
+    let outputs = sim.handle(Input::NotConnected(DialId(1), "refused".to_owned()));
+    assert_eq!(outputs, [Output::Drop]);
+    assert_eq!(sim.word(), "backoff");
+}
+
+#[test]
+fn a_lost_syn_is_repeated_before_the_kernel_does() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    sim.handle(Input::Resolved(vec![address(1)]));
+    let began = sim.now;
+    let mut dials = 1;
+    loop {
+        let (_, outputs) = sim.wait();
+        match &outputs[..] {
+            [Output::Dial(_, to)] => {
+                assert_eq!(*to, address(1));
+                dials += 1;
+            }
+            [Output::Drop] => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(sim.now - began, CONNECT_TIMEOUT);
+    assert_eq!(dials, 5, "one each second");
+}
+
+#[test]
+fn many_silent_addresses_are_all_tried_with_few_sockets() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let mut outputs = sim.handle(Input::Resolved((1..=16).map(address).collect()));
+    let (mut open, mut tried) = (0, BTreeSet::new());
+    while sim.word() == "dialing" {
+        for output in &outputs {
+            match output {
+                Output::Dial(_, address) => {
+                    open += 1;
+                    tried.insert(*address);
+                }
+                Output::Undial(_) => open -= 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(open <= MAX_DIALS);
+        outputs = sim.wait().1;
+    }
+    assert_eq!(tried.len(), 16);
+}
+
+#[test]
+fn many_refusing_addresses_are_all_tried() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let mut outputs = sim.handle(Input::Resolved((1..=16).map(address).collect()));
+    let mut tried = Vec::new();
+    while let [Output::Dial(id, address)] = outputs[..] {
+        tried.push(address);
+        outputs = sim.handle(Input::NotConnected(id, "refused".to_owned()));
+    }
+    assert_eq!(tried, (1..=16).map(address).collect::<Vec<_>>());
+    assert_eq!(outputs, [Output::Drop]);
+}
+
+#[test]
+fn families_take_turns() {
+    let (a, b, c) = (v6(1), v6(2), v6(3));
+    assert_eq!(in_turns(vec![a, b, c, address(1)]), [a, address(1), b, c]);
+    assert_eq!(in_turns(vec![address(1), a, address(2)]), [address(1), a, address(2)]);
+    assert_eq!(in_turns(vec![]), []);
+}
+
+#[test]
+fn an_address_that_failed_comes_last_next_time() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let all = vec![address(1), address(2)];
+    let (id, _) = Sim::dial(&sim.handle(Input::Resolved(all.clone())));
+    sim.handle(Input::Connected(id));
+    sim.handle(broken());
+    sim.wait();
+    let (id, to) = Sim::dial(&sim.handle(Input::Resolved(all.clone())));
+    assert_eq!(to, address(2));
+    // A taken name says nothing against the server.
+    sim.handle(Input::Connected(id));
+    sim.handle(refused(Class::BadName));
+    sim.wait();
+    assert_eq!(Sim::dial(&sim.handle(Input::Resolved(all))).1, address(2));
+}
+
+#[test]
+fn names_that_do_not_resolve() {
+    for input in [Input::Unresolved("no such host".to_owned()), Input::Resolved(vec![])] {
+        let mut sim = Sim::new(PLAIN);
+        sim.outputs();
+        assert_eq!(sim.handle(input), [Output::Drop]);
+        assert_eq!(sim.word(), "backoff");
+        assert_eq!(sim.wait().1, [Output::Resolve]);
+    }
+}
+
+/// The first 30 waits after failures of one kind.
+fn waits(text: &str, mut fail: impl FnMut(&mut Sim)) -> Vec<Duration> {
+    let mut sim = Sim::new(text);
+    sim.outputs();
+    let mut waits = Vec::new();
+    for _ in 0..30 {
+        fail(&mut sim);
+        sim.outputs();
+        let (waited, outputs) = sim.wait();
+        assert_eq!(outputs, [Output::Resolve]);
+        waits.push(waited);
+    }
+    waits
+}
+
+#[test]
+fn waits_grow_by_class() {
+    let by_class = |class| {
+        waits(PLAIN, move |sim| {
+            sim.start();
+            sim.handle(refused(class));
+        })
+    };
+    let untrusted = waits(TLS, |sim| {
+        sim.handle(Input::Resolved(vec![address(1)]));
+        let (id, _) = sim.machine.dialing[0];
+        sim.handle(Input::Connected(id));
+        sim.handle(Input::NotSecured(Fault::Untrusted, "expired".to_owned()));
+    });
+    let unreachable = waits(PLAIN, |sim| {
+        sim.handle(Input::Unresolved("no such host".to_owned()));
+    });
+    let rows = [
+        ("bad name", by_class(Class::BadName), BAD_NAME),
+        ("denied", by_class(Class::Denied), DENIED),
+        ("gone", by_class(Class::Gone), GONE),
+        ("protocol", by_class(Class::Protocol), PROTOCOL),
+        ("untrusted", untrusted, DENIED),
+        // It begins eagerly.
+        ("unreachable", unreachable, (EAGER.0, UNREACHABLE.1)),
+    ];
+    for (name, waits, (first, most)) in rows {
+        assert!(waits[0] <= first && waits[0] >= first / 2, "{name}: {waits:?}");
+        let last = waits[29];
+        assert!(last <= most && last >= most / 2, "{name}: {waits:?}");
+    }
+}
+
+#[test]
+fn during_a_flap_it_is_asked_more_than_once_a_second() {
+    let mut sim = Sim::new(PLAIN);
+    sim.go_live();
+    sim.pass(STABLE);
+    assert!(matches!(sim.handle(broken())[..], [Output::Lost(_)]));
+    let began = sim.now;
+    let mut asked = Vec::new();
+    while sim.now - began < FLAP {
+        let (waited, _) = sim.wait();
+        asked.push(waited);
+        let (id, _) = Sim::dial(&sim.handle(Input::Resolved(vec![address(1)])));
+        sim.handle(Input::NotConnected(id, "refused".to_owned()));
+    }
+    assert!(asked[0] <= Duration::from_millis(100), "{asked:?}");
+    assert!(asked.iter().all(|waited| *waited <= EAGER.1), "{asked:?}");
+    assert!(asked.len() > 20, "{asked:?}");
+}
+
+#[test]
+fn a_session_that_lasted_forgets_the_failures_before_it() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    for _ in 0..10 {
+        sim.start();
+        sim.handle(refused(Class::BadName));
+        sim.wait();
+    }
+    sim.go_live();
+    assert_eq!(sim.machine.fault(), None);
+    sim.pass(STABLE);
+    sim.handle(broken());
+    assert!(sim.wait().0 <= EAGER.0);
+    sim.start();
+    sim.handle(refused(Class::BadName));
+    assert!(sim.wait().0 <= BAD_NAME.0);
+}
+
+#[test]
+fn publish_start_alone_proves_nothing() {
+    let mut sim = Sim::new(PLAIN);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        sim.go_live();
+        sim.pass(Duration::from_millis(5));
+        assert!(matches!(sim.handle(broken())[..], [Output::Lost(_)]));
+        waits.push(sim.wait().0);
+    }
+    assert!(waits[11] >= GONE.1 / 2, "{waits:?}");
+}
+
+#[test]
+fn a_live_session_is_lost_in_every_way() {
+    for input in [
+        broken(),
+        refused(Class::Denied),
+        Input::Session(ClientEvent::Ended("unpublished".to_owned())),
+        Input::Broken(Fault::Refused(Class::Protocol), "bad chunk".to_owned()),
+    ] {
+        let mut sim = Sim::new(PLAIN);
+        sim.go_live();
+        sim.pass(STABLE);
+        let outputs = sim.handle(input.clone());
+        assert!(matches!(&outputs[..], [Output::Lost(_)]), "{input:?}: {outputs:?}");
+        assert!(!sim.machine.is_live());
+        assert_eq!(sim.wait().1, [Output::Resolve]);
+    }
+}
+
+#[test]
+fn clear_refusals_are_told() {
+    for (class, told) in [(Class::BadName, true), (Class::Denied, true), (Class::Gone, false), (Class::Protocol, false)]
+    {
+        let mut sim = Sim::new(PLAIN);
+        sim.outputs();
+        sim.start();
+        let mut expected = vec![Output::Drop];
+        expected.extend(told.then_some(Output::Refused(class)));
+        assert_eq!(sim.handle(refused(class)), expected);
+        assert_eq!(sim.word(), if matches!(class, Class::Denied | Class::Protocol) { "failed" } else { "backoff" });
+    }
+}
+
+#[test]
+fn credentials_take_three_connections_and_then_two() {
+    let mut sim = Sim::new(WITH_CREDENTIALS);
+    sim.outputs();
+    let (id, _) = Sim::dial(&sim.handle(Input::Resolved(vec![address(1), address(2)])));
+    assert_eq!(sim.handle(Input::Connected(id)), [Output::Begin(Some(id), None)]);
+    let again = |sim: &mut Sim, description: &str, contains: &str| {
+        let outputs = sim.handle(asked(description));
+        let [Output::Drop, Output::Dial(id, to)] = outputs[..] else { panic!("{outputs:?}") };
+        assert_eq!(to, address(1), "where the challenge is known");
+        let outputs = sim.handle(Input::Connected(id));
+        let [Output::Begin(_, Some(answer))] = &outputs[..] else { panic!("{outputs:?}") };
+        assert!(answer.appended_to("live").contains(contains));
+    };
+    again(&mut sim, NEED_USER, "?authmod=adobe&user=foo");
+    again(&mut sim, NEED_PROOF, "&response=");
+    assert_eq!(sim.handle(Input::Session(ClientEvent::Started)), [Output::Live]);
+
+    sim.pass(STABLE);
+    sim.handle(broken());
+    sim.wait();
+    let (id, _) = Sim::dial(&sim.handle(Input::Resolved(vec![address(1)])));
+    let outputs = sim.handle(Input::Connected(id));
+    let [Output::Begin(_, Some(answer))] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(answer.appended_to("live"), "live?authmod=adobe&user=foo");
+    again(&mut sim, NEED_PROOF, "&response=");
+}
+
+#[test]
+fn answers_differ_in_their_nonce() {
+    let mut sim = Sim::new(WITH_CREDENTIALS);
+    assert_ne!(sim.machine.nonce(), sim.machine.nonce());
+}
+
+#[test]
+fn credentials_that_do_not_convince() {
+    let mut sim = Sim::new(WITH_CREDENTIALS);
+    sim.outputs();
+    sim.start();
+    for _ in 0..MAX_CHALLENGES {
+        let (id, _) = Sim::dial(&sim.handle(asked(NEED_PROOF)));
+        sim.handle(Input::Connected(id));
+    }
+    assert_eq!(sim.handle(asked(NEED_PROOF)), [Output::Drop, Output::Refused(Class::Denied)]);
+    assert_eq!(sim.word(), "failed");
+    assert!(sim.wait().0 >= DENIED.0 / 2);
+}
+
+#[test]
+fn credentials_asked_for_and_not_given() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    sim.start();
+    assert_eq!(sim.handle(asked(NEED_USER)), [Output::Drop, Output::Refused(Class::Denied)]);
+    assert!(sim.machine.fault().unwrap().1.contains("USER:PASSWORD"));
+}
+
+#[test]
+fn closed_before_it_is_live_there_is_no_farewell() {
+    let prepare: [fn(&mut Sim); 5] = [
+        |_| {},
+        |sim| {
+            sim.handle(Input::Resolved(vec![address(1)]));
+        },
+        |sim| {
+            sim.start();
+        },
+        |sim| {
+            sim.start();
+            sim.handle(Input::Reached(Stage::Publish));
+        },
+        |sim| {
+            sim.handle(Input::Resolved(vec![]));
+        },
+    ];
+    for prepare in prepare {
+        let mut sim = Sim::new(PLAIN);
+        prepare(&mut sim);
+        sim.outputs();
+        assert_eq!(sim.handle(Input::Close { between_messages: true }), [Output::Drop, Output::Closed]);
+    }
+}
+
+/// However news and time come: outputs fit the state, there is always a way on, and nothing follows the end.
+#[test]
+fn any_news_in_any_state() {
+    use proptest::prelude::*;
+    let news = |choice: u8, value: u8| match choice % 16 {
+        0 => Input::Resolved((0..value % 20).map(address).collect()),
+        1 => Input::Unresolved("no".to_owned()),
+        2 | 3 => Input::Connected(DialId(u64::from(value % 12))),
+        4 => Input::NotConnected(DialId(u64::from(value % 12)), "no".to_owned()),
+        5 => Input::Secured,
+        6 => Input::NotSecured(Fault::Untrusted, "no".to_owned()),
+        7 => Input::Reached([Stage::Connect, Stage::CreateStream, Stage::Publish][usize::from(value % 3)]),
+        8 => Input::Session(ClientEvent::Started),
+        9 => refused([Class::BadName, Class::Denied, Class::Gone, Class::Protocol][usize::from(value % 4)]),
+        10 => asked(if value % 2 == 0 { NEED_USER } else { NEED_PROOF }),
+        11 => broken(),
+        12 if value == 0 => Input::Close { between_messages: true },
+        _ => Input::Session(ClientEvent::Acknowledged(1)),
+    };
+    proptest!(|(steps in proptest::collection::vec((any::<u8>(), any::<u8>(), any::<bool>()), 0..300), text in 0..3_usize)| {
+        let mut sim = Sim::new([PLAIN, TLS, WITH_CREDENTIALS][text]);
+        let mut dials = BTreeSet::new();
+        let mut closed = false;
+        for (choice, value, wait) in steps {
+            let outputs = if wait && sim.machine.poll_timeout().is_some() {
+                sim.wait().1
+            } else {
+                sim.handle(news(choice, value))
+            };
+            for output in outputs {
+                prop_assert!(!closed, "{output:?} after the end");
+                match output {
+                    Output::Undial(id) => prop_assert!(dials.remove(&id.0)),
+                    Output::Dial(id, _) => prop_assert!(dials.insert(id.0)),
+                    Output::Secure(id) | Output::Begin(Some(id), _) => {
+                        prop_assert!(dials.contains(&id.0));
+                        prop_assert_eq!(matches!(output, Output::Secure(_)), sim.machine.url.tls);
+                    }
+                    Output::Begin(None, _) => prop_assert!(sim.machine.url.tls),
+                    Output::Drop | Output::Lost(_) => dials.clear(),
+                    Output::Closed => closed = true,
+                    Output::Live => prop_assert!(sim.machine.is_live()),
+                    Output::Resolve | Output::Refused(_) | Output::Farewell { .. } => {}
+                }
+            }
+            let waiting = sim.machine.poll_timeout().is_some();
+            prop_assert!(waiting || sim.machine.is_live() || closed, "stuck as {}", sim.word());
+        }
+    });
+}

@@ -258,6 +258,7 @@ impl Upstream {
                 self.lookup = Some(dial::lookup(&self.url.host, self.url.port));
             }
             Output::Dial(id, address) => self.dials.push((id, dial::dial(address))),
+            Output::Undial(id) => self.dials.retain(|(dialing, _)| *dialing != id),
             Output::Secure(id) => {
                 let stream = self.take_dialed(id)?;
                 self.securing = Some(tls::secure(&self.shared, &self.url.host, stream));
