@@ -11,14 +11,30 @@ use liveedgecast_common::rtmp::server::{Event, ServerSession};
 #[path = "../../e2e/fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a crate of its own")]
 mod entry;
+mod samples;
 mod tables;
 
 fn corpus(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../e2e/fuzz/corpus").join(target)
 }
 
-/// Longer rows are repetitions, which a fuzzer finds by itself.
-const LONGEST_SEED: usize = 3500;
+/// Golden files whose name begins so.
+fn golden(prefix: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("an entry"));
+    let names = files.map(|file| (file.file_name().into_string().expect("a name"), file.path()));
+    let mut found: Vec<_> = names
+        .filter(|(name, _)| name.starts_with(prefix))
+        .map(|(name, path)| (name, fs::read(path).expect("a file")))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Longer rows of the tables are repetitions, which a fuzzer finds by itself. A snapshot in the middle of a message has to be longer.
+fn longest_seed(target: &str) -> usize {
+    if matches!(target, "page" | "frames") { 20_000 } else { 3500 }
+}
 
 /// Name and bytes of every row that is a seed of a target.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -97,6 +113,30 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 add("publisher", row.name, [&length.to_le_bytes(), &saved[..], rest].concat());
             }
         }
+        "page" => {
+            let (media, at) = samples::media_bytes();
+            for (name, snapshot, rest) in
+                [("fresh", samples::fresh(), &media[100..]), ("mid message", samples::mid_message(), &media[at..])]
+            {
+                let saved = snapshot.encode();
+                add("snapshot", name, [&(saved.len() as u16).to_le_bytes(), &saved[..], rest].concat());
+            }
+        }
+        "frames" => {
+            for (name, bytes) in golden("frames-") {
+                // What is behind the assignment; one is put before it.
+                let head = bytes[1..].first_chunk().map_or(0, |length| 5 + u32::from_be_bytes(*length) as usize);
+                add("golden", &name, [&[6], &bytes[if bytes[0] == 1 { head } else { 0 }..]].concat());
+            }
+            for (name, bytes) in golden("assignment-") {
+                add("golden", &name, bytes);
+            }
+        }
+        "preface" => {
+            for (name, bytes) in golden("preface-") {
+                add("golden", &name, [&[6], &bytes[..]].concat());
+            }
+        }
         _ => {}
     }
     seeds
@@ -130,7 +170,7 @@ fn every_target_survives_its_corpus() {
 fn write_the_tables_into_the_corpus() {
     for (target, _) in entry::TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();
-        for (name, bytes) in seeds(target).into_iter().filter(|(_, bytes)| bytes.len() <= LONGEST_SEED) {
+        for (name, bytes) in seeds(target).into_iter().filter(|(_, bytes)| bytes.len() <= longest_seed(target)) {
             fs::write(corpus(target).join(name), bytes).unwrap();
         }
     }

@@ -413,7 +413,3 @@ impl fmt::Debug for Frame {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "frame_tests.rs"]
-mod tests;

@@ -79,7 +79,3 @@ fn valid(slot: &[u8]) -> Option<(u64, usize)> {
     let snapshot = rest.get(..length).filter(|_| found.starts_with(&MAGIC) && length <= MAX_SNAPSHOT_BYTES)?;
     (*found == head(sequence, snapshot)).then_some((sequence, length))
 }
-
-#[cfg(test)]
-#[path = "page_tests.rs"]
-mod tests;

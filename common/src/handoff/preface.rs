@@ -272,7 +272,3 @@ impl fmt::Debug for SessionKeys {
         f.write_str("SessionKeys(…)")
     }
 }
-
-#[cfg(test)]
-#[path = "preface_tests.rs"]
-mod tests;

@@ -78,3 +78,61 @@ impl ProcessHandle {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A process that lives as long as its input is open.
+    fn child() -> Child {
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_by_itself_is_noticed() {
+        let mut child = child();
+        let handle = ProcessHandle::open(child.id()).unwrap();
+        assert!(!handle.has_ended().unwrap());
+        drop(child.stdin.take());
+        handle.ended().await.unwrap();
+        // It has not been waited for, so its number is still taken; it has ended all the same.
+        assert!(handle.has_ended().unwrap());
+        handle.kill().unwrap();
+        assert!(child.wait().unwrap().success());
+        // Now the number may be somebody else's. The handle is not.
+        handle.kill().unwrap();
+        assert!(handle.has_ended().unwrap());
+        handle.ended().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stopped_process_is_killed() {
+        let mut child = child();
+        let handle = ProcessHandle::open(child.id()).unwrap();
+        rustix::process::kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
+        assert!(!handle.has_ended().unwrap());
+        handle.kill().unwrap();
+        handle.ended().await.unwrap();
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn no_process_has_the_number_nought() {
+        for pid in [0, u32::MAX] {
+            assert_eq!(ProcessHandle::open(pid).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_peer_of_a_socket_is_found() {
+        let (here, there) = UnixStream::pair().unwrap();
+        // Both ends are ours.
+        assert!(!ProcessHandle::of_peer(&here).unwrap().has_ended().unwrap());
+        drop(there);
+        assert!(ProcessHandle::of_peer(tempfile::tempfile().unwrap()).is_err());
+    }
+}

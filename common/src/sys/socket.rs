@@ -3,8 +3,8 @@
 //!
 //! What surprised us:
 //! - A FIN counts as one received byte, and not as one that waits to be read. So a position is one less after it.
-//! - After a FIN *and* a reset the state no longer tells of the FIN: the position is one too high then. The connection is over; at worst
-//!   one message that was one byte short of complete is taken for complete.
+//! - Once a connection is no more (a FIN of both sides, or a reset after a FIN) the kernel does not tell of the FIN: the position is one too
+//!   high then. It matters only for a message whose sender left out just its last byte: that one is taken for complete.
 //! - Descriptors beyond the room that was given for them are dropped by the kernel without an error, only with a flag.
 #![allow(unsafe_code, reason = "socket options that no crate offers")]
 

@@ -12,6 +12,10 @@ use liveedgecast_common::rtmp::{
     type_id,
 };
 
+mod handoff;
+
+pub use handoff::{frames, page, preface};
+
 /// Takes any bytes and panics if something is wrong with us.
 pub type Target = fn(&[u8]);
 
@@ -23,6 +27,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("handshake", handshake),
     ("session", session),
     ("session_state", session_state),
+    ("page", page),
+    ("frames", frames),
+    ("preface", preface),
 ];
 
 /// First byte: how the rest is cut. The rest: what a peer sends after the handshake.

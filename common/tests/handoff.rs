@@ -1,0 +1,541 @@
+//! The handoff's machines from outside: preface, frames, state page and what they carry, whole and in pieces, honest and not.
+#![expect(clippy::unwrap_used, reason = "tests, helpers included")]
+
+use bytes::Bytes;
+use liveedgecast_common::handoff::frame::{Reader, data_header};
+use liveedgecast_common::handoff::limits::{
+    MAX_DATA_BYTES, MAX_DESTINATIONS, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES, MAX_TEXT_BYTES, MAX_UNREAD_BYTES,
+};
+use liveedgecast_common::handoff::page::{self, SLOT_BYTES};
+use liveedgecast_common::handoff::preface::{Progress, Step};
+use liveedgecast_common::handoff::{
+    ActivatorSide, Assignment, Close, Decline, Frame, FrameError, PrefaceError, PublisherEnd, SessionKeys, Snapshot,
+    StoredHeader, Transport, WireError, WorkerSide,
+};
+use liveedgecast_common::key::Secret;
+use liveedgecast_common::rtmp::media::HeaderSlot;
+use liveedgecast_common::sys::{RingMemory, STATE_BYTES};
+
+mod samples;
+
+const TOKEN: [u8; 16] = *b"0123456789abcdef";
+
+// The preface.
+
+/// Gives a side its input in pieces; what it answered, and where it stands.
+fn feed(input: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> Progress) -> (Vec<u8>, Step) {
+    let (mut at, mut output, mut last) = (0, Vec::new(), Step::More);
+    while at < input.len() {
+        let progress = handle(&input[at..input.len().min(at + step)]);
+        output.extend(progress.output);
+        last = progress.step;
+        if progress.used == 0 {
+            break;
+        }
+        at += progress.used;
+    }
+    (output, last)
+}
+
+/// Both sides, joined; bytes go in pieces of `step`. Where worker and activator stand at the end.
+fn join(worker_secret: &Secret, activator_secret: &Secret, step: usize) -> (Step, Step, Option<[u8; 16]>) {
+    let (mut worker, hello) = WorkerSide::new(worker_secret, TOKEN, [1; 32]);
+    let mut activator = ActivatorSide::new(activator_secret, [2; 32]);
+    let (challenge, _) = feed(&hello, step, |piece| activator.handle(piece));
+    let (proof, _) = feed(&challenge, step, |piece| worker.handle(piece));
+    let (answer, activator_step) = feed(&proof, step, |piece| activator.handle(piece));
+    let (_, worker_step) = feed(&answer, step, |piece| worker.handle(piece));
+    (worker_step, activator_step, activator.token())
+}
+
+#[test]
+fn both_prove_themselves_however_the_bytes_come() {
+    for step in 1..200 {
+        let (worker, activator, token) = join(&samples::secret(), &samples::secret(), step);
+        assert!(matches!(worker, Step::Done(_)) && worker == activator, "{step}");
+        assert_eq!(token, Some(TOKEN));
+    }
+}
+
+#[test]
+fn another_secret_fails_at_the_activator_and_learns_nothing() {
+    for step in [1, 7, 1000] {
+        let (worker, activator, _) = join(&Secret::new("guess"), &samples::secret(), step);
+        assert_eq!(activator, Step::Failed(PrefaceError::Proof));
+        // It was given no proof to try secrets on.
+        assert_eq!(worker, Step::More);
+    }
+}
+
+#[test]
+fn an_activator_with_another_secret_is_not_believed() {
+    let (mut worker, hello) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+    let mut impostor = ActivatorSide::new(&Secret::new("guess"), [2; 32]);
+    worker.handle(&impostor.handle(&hello).output);
+    let progress = worker.handle(&[7; 32]);
+    assert_eq!(progress, Progress { used: 32, output: vec![], step: Step::Failed(PrefaceError::Proof) });
+    // And stays so.
+    assert_eq!(worker.handle(&[7; 32]), Progress { used: 0, output: vec![], step: Step::Failed(PrefaceError::Proof) });
+}
+
+#[test]
+fn a_recorded_preface_is_of_no_use() {
+    let (sent, answered, keys) = samples::preface();
+    // The same bytes to another connection of the activator.
+    let progress = ActivatorSide::new(&samples::secret(), [3; 32]).handle(&sent);
+    assert_eq!(progress.step, Step::Failed(PrefaceError::Proof));
+    // And to another connection of the worker.
+    let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [9; 32]);
+    assert_eq!(worker.handle(&answered).step, Step::Failed(PrefaceError::Proof));
+    // A reflected one: what the worker sent comes back to it.
+    let (mut worker, hello) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+    let proof = worker.handle(&answered[..38]).output;
+    let _ = worker.handle(&proof);
+    assert_eq!(worker.handle(&proof).step, Step::Failed(PrefaceError::Proof));
+    let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+    assert!(matches!(worker.handle(&[&hello[..], &[0; 64]].concat()).step, Step::Failed(PrefaceError::Proof)));
+    // Other nonces, other keys.
+    let (mut worker, hello) = WorkerSide::new(&samples::secret(), TOKEN, [5; 32]);
+    let mut activator = ActivatorSide::new(&samples::secret(), [2; 32]);
+    let proof = worker.handle(&activator.handle(&hello).output).output;
+    assert!(matches!(activator.handle(&proof).step, Step::Done(other) if other != keys));
+}
+
+#[test]
+fn a_changed_byte_anywhere_fails() {
+    let (sent, answered, _) = samples::preface();
+    for at in 0..sent.len() {
+        let mut changed = sent.clone();
+        changed[at] ^= 1;
+        let step = ActivatorSide::new(&samples::secret(), [2; 32]).handle(&changed).step;
+        assert!(matches!(step, Step::Failed(_)), "{at}");
+    }
+    for at in 0..answered.len() {
+        let mut changed = answered.clone();
+        changed[at] ^= 1;
+        let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+        assert!(matches!(worker.handle(&changed).step, Step::Failed(_)), "{at}");
+    }
+}
+
+#[test]
+fn a_truncated_preface_waits() {
+    let (sent, answered, _) = samples::preface();
+    for cut in 0..sent.len() {
+        assert_eq!(ActivatorSide::new(&samples::secret(), [2; 32]).handle(&sent[..cut]).step, Step::More, "{cut}");
+    }
+    for cut in 0..answered.len() {
+        let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+        assert_eq!(worker.handle(&answered[..cut]).step, Step::More, "{cut}");
+    }
+}
+
+#[test]
+fn strangers_and_other_versions_are_told_apart_at_once() {
+    let activator = || ActivatorSide::new(&samples::secret(), [2; 32]);
+    for stranger in [&b"GET / HTTP/1.1\r\n"[..], b"\x03", b"L\0", b"LECG"] {
+        let progress = activator().handle(stranger);
+        assert_eq!((progress.output, progress.step), (vec![], Step::Failed(PrefaceError::Magic)));
+    }
+    let mut newer = activator();
+    let progress = newer.handle(b"LECH\x00\x02");
+    assert_eq!(progress.step, Step::Failed(PrefaceError::Version { theirs: 2 }));
+    // The other side finds out as well.
+    let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+    assert_eq!(worker.handle(b"LECH\x01\x00").step, Step::Failed(PrefaceError::Version { theirs: 256 }));
+    assert_eq!(&progress.output[..6], b"LECH\x00\x01");
+}
+
+#[test]
+fn what_follows_the_preface_is_left_alone() {
+    let (sent, answered, _) = samples::preface();
+    let progress = ActivatorSide::new(&samples::secret(), [2; 32]).handle(&[&sent[..], b"frames"].concat());
+    assert_eq!(progress.used, sent.len());
+    let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+    let progress = worker.handle(&[&answered[..], b"frames"].concat());
+    assert_eq!(progress.used, answered.len());
+    assert!(matches!(progress.step, Step::Done(_)));
+}
+
+#[test]
+fn prefaces_and_keys_show_no_secret() {
+    let (worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
+    let mut activator = ActivatorSide::new(&samples::secret(), [2; 32]);
+    activator.handle(&samples::preface().0);
+    let shown = format!("{worker:?} {activator:?} {:?} {:?}", samples::preface().2, samples::preface().2.worker_end());
+    for secret in ["control secret", "48, 49, 50", "0123456789abcdef"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+// Frames.
+
+fn keys() -> SessionKeys {
+    samples::preface().2
+}
+
+fn to_worker() -> Vec<Frame> {
+    vec![
+        Frame::Assign(Box::new(samples::assignment(Transport::Link, false))),
+        Frame::Data(Bytes::from_static(b"some bytes of a publisher")),
+        Frame::Alive,
+        Frame::End(PublisherEnd::Fin),
+        Frame::End(PublisherEnd::Reset),
+        Frame::End(PublisherEnd::Silent),
+        Frame::Kick("by somebody".to_owned()),
+    ]
+}
+
+fn to_activator() -> Vec<Frame> {
+    let returned = |why| Frame::Returned { why };
+    vec![
+        Frame::Accepted,
+        Frame::Started,
+        Frame::Reply(Bytes::from_static(b"Publish.Start")),
+        Frame::Checkpoint(Box::new(samples::mid_message())),
+        Frame::Checkpoint(Box::new(samples::fresh())),
+        Frame::Alive,
+        returned(Decline::Full),
+        returned(Decline::Draining),
+        returned(Decline::Other),
+        returned(Decline::Moving),
+        Frame::Duplicate,
+        Frame::Done { how: Close::Graceful, reason: "deleteStream".to_owned() },
+        Frame::Done { how: Close::Abort, reason: String::new() },
+    ]
+}
+
+/// The bytes of frames, written by one end, and the reader of the other.
+fn written(frames: &[Frame]) -> (Vec<u8>, Reader) {
+    let by_activator = frames.iter().any(|frame| matches!(frame, Frame::Assign(_)));
+    let (activator, worker) = (keys().activator_end(), keys().worker_end());
+    let (mut writer, reader) = if by_activator { (activator.1, worker.0) } else { (worker.1, activator.0) };
+    let mut bytes = Vec::new();
+    frames.iter().for_each(|frame| writer.write(&mut bytes, frame).unwrap());
+    (bytes, reader)
+}
+
+fn drain(reader: &mut Reader) -> Vec<Frame> {
+    std::iter::from_fn(|| reader.next().unwrap()).collect()
+}
+
+#[test]
+fn frames_come_through_however_they_are_cut() {
+    for frames in [to_worker(), to_activator()] {
+        let length = written(&frames).0.len();
+        for split in 0..=length {
+            let (bytes, mut reader) = written(&frames);
+            reader.buffer().extend_from_slice(&bytes[..split]);
+            let mut read = drain(&mut reader);
+            reader.buffer().extend_from_slice(&bytes[split..]);
+            read.extend(drain(&mut reader));
+            assert!(read == frames, "{split}");
+        }
+        let (bytes, mut reader) = written(&frames);
+        let mut read = Vec::new();
+        for byte in bytes {
+            reader.buffer().extend_from_slice(&[byte]);
+            read.extend(drain(&mut reader));
+        }
+        assert!(read == frames);
+    }
+}
+
+#[test]
+fn data_is_split_and_can_be_written_from_where_it_lies() {
+    let long: Vec<u8> = (0..3 * MAX_DATA_BYTES as u32 + 5).map(|n| n as u8).collect();
+    let assign = to_worker().remove(0);
+    let (bytes, mut reader) = written(&[assign.clone(), Frame::Data(long.clone().into()), Frame::Data(Bytes::new())]);
+    reader.buffer().extend_from_slice(&bytes);
+    let parts: Vec<_> = drain(&mut reader)
+        .into_iter()
+        .filter_map(|frame| match frame {
+            Frame::Data(part) => Some(part),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(parts.iter().map(Bytes::len).collect::<Vec<_>>(), [MAX_DATA_BYTES, MAX_DATA_BYTES, MAX_DATA_BYTES, 5]);
+    assert!(parts.concat() == long);
+
+    let (mut bytes, mut reader) = written(&[assign]);
+    bytes.extend_from_slice(&data_header(4));
+    bytes.extend_from_slice(b"abcd");
+    reader.buffer().extend_from_slice(&bytes);
+    assert_eq!(drain(&mut reader).pop(), Some(Frame::Data(Bytes::from_static(b"abcd"))));
+}
+
+#[test]
+fn text_is_cut_between_characters() {
+    let reason = format!("x{}", "é".repeat(MAX_TEXT_BYTES));
+    let (bytes, mut reader) = written(&[Frame::Done { how: Close::Abort, reason: reason.clone() }]);
+    reader.buffer().extend_from_slice(&bytes);
+    let Some(Frame::Done { reason: read, .. }) = reader.next().unwrap() else { panic!("done") };
+    assert!(read.len() == MAX_TEXT_BYTES - 1 && reason.starts_with(&read));
+}
+
+/// `{type, to worker, longest payload}`
+const LIMITS: &[(u8, bool, usize)] = &[
+    (1, true, 1 << 20),
+    (2, true, MAX_DATA_BYTES),
+    (3, true, 1),
+    (4, true, MAX_TEXT_BYTES),
+    (16, true, 0),
+    (16, false, 0),
+    (32, false, 0),
+    (33, false, 1),
+    (34, false, 0),
+    (35, false, 0),
+    (36, false, MAX_DATA_BYTES),
+    (37, false, MAX_SNAPSHOT_BYTES + 16),
+    (38, false, 1 + MAX_TEXT_BYTES),
+];
+
+#[test]
+fn every_type_has_its_bound_before_anything_is_kept() {
+    for type_id in 0..=255 {
+        for worker in [true, false] {
+            let (mut bytes, mut reader) =
+                written(&if worker { vec![to_worker().remove(0)] } else { vec![Frame::Alive] });
+            let limit = LIMITS.iter().find(|limit| (limit.0, limit.1) == (type_id, worker)).map(|limit| limit.2);
+            let first = type_id == 1 && worker;
+            if first {
+                reader = keys().worker_end().0;
+                bytes.clear();
+            }
+            let length = limit.map_or(0, |limit| limit as u32 + 1);
+            bytes.push(type_id);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            reader.buffer().extend_from_slice(&bytes);
+            if !first {
+                assert!(reader.next().unwrap().is_some());
+            }
+            let error = reader.next().unwrap_err();
+            match limit {
+                Some(_) => assert!(matches!(error, FrameError::TooLong { type_id: t, .. } if t == type_id), "{error}"),
+                None => assert_eq!(error, FrameError::Type(type_id)),
+            }
+            assert_eq!(reader.next(), Err(error));
+        }
+    }
+}
+
+#[test]
+fn the_assignment_is_first_and_comes_once() {
+    let mut reader = keys().worker_end().0;
+    reader.buffer().extend_from_slice(&data_header(0));
+    assert_eq!(reader.next(), Err(FrameError::Type(2)));
+    let assign = to_worker().remove(0);
+    let (bytes, mut reader) = written(&[assign.clone(), assign]);
+    reader.buffer().extend_from_slice(&bytes);
+    assert!(reader.next().unwrap().is_some());
+    assert_eq!(reader.next(), Err(FrameError::Type(1)));
+}
+
+#[test]
+fn codes_and_text_that_mean_nothing_are_refused() {
+    for (type_id, payload) in [(33, &[4][..]), (33, &[]), (38, &[]), (38, &[2]), (38, &[0, 0xFF])] {
+        let mut reader = keys().activator_end().0;
+        reader.buffer().extend_from_slice(&[type_id, 0, 0, 0, payload.len() as u8]);
+        reader.buffer().extend_from_slice(payload);
+        assert_eq!(reader.next(), Err(FrameError::Malformed(type_id)), "{payload:?}");
+    }
+}
+
+#[test]
+fn sealed_frames_are_changed_repeated_or_left_out_by_nobody() {
+    let checkpoints =
+        [Frame::Checkpoint(Box::new(samples::fresh())), Frame::Checkpoint(Box::new(samples::mid_message()))];
+    let (bytes, _) = written(&checkpoints);
+    let first = 5 + u32::from_be_bytes(*bytes[1..].first_chunk().unwrap()) as usize;
+    let read = |bytes: &[u8]| {
+        let mut reader = keys().activator_end().0;
+        reader.buffer().extend_from_slice(bytes);
+        loop {
+            match reader.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    assert_eq!(read(&bytes), None);
+    for at in (5..first).step_by(7) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        assert_eq!(read(&changed), Some(FrameError::Seal(37)), "{at}");
+    }
+    let wrong = Some(FrameError::Seal(37));
+    assert_eq!(read(&bytes[first..]), wrong, "left out");
+    assert_eq!(read(&[&bytes[..first], &bytes[..first]].concat()), wrong, "repeated");
+    assert_eq!(read(&[&bytes[first..], &bytes[..first]].concat()), wrong, "in another order");
+    // Nor is one that went the other way, or another session's.
+    let mut reflected = bytes.clone();
+    reflected[0] = 1;
+    let mut worker = keys().worker_end().0;
+    worker.buffer().extend_from_slice(&reflected);
+    assert_eq!(worker.next(), Err(FrameError::Seal(1)));
+    for (name, bytes) in [("to the worker", written(&to_worker()).0), ("to the activator", bytes)] {
+        for secret in samples::SECRETS {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret} can be read {name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_is_not_written() {
+    let (_, mut writer) = keys().worker_end();
+    let mut out = b"before".to_vec();
+    for snapshot in too_large() {
+        let error = writer.write(&mut out, &Frame::Checkpoint(Box::new(snapshot))).unwrap_err();
+        assert!(matches!(error, FrameError::Content(WireError::TooMuch(_))), "{error}");
+        assert_eq!(out, b"before");
+    }
+    let (_, mut writer) = keys().activator_end();
+    let mut assignment = samples::assignment(Transport::Link, false);
+    assignment.destinations = vec![assignment.destinations[0].clone(); MAX_DESTINATIONS + 1];
+    let error = writer.write(&mut out, &Frame::Assign(Box::new(assignment))).unwrap_err();
+    assert_eq!((error, &out[..]), (FrameError::Content(WireError::TooMuch("destinations")), &b"before"[..]));
+}
+
+#[test]
+fn nothing_shows_a_secret_or_bytes() {
+    let mut frames = to_worker();
+    frames.extend(to_activator());
+    frames.push(Frame::Data(Bytes::from_static(b"s3cr3t-key")));
+    frames.push(Frame::Assign(Box::new(samples::assignment(Transport::Descriptor, true))));
+    let shown = format!("{frames:?} {frames:#?}");
+    for secret in samples::SECRETS {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+    // "s3cr3t", as bytes.
+    assert!(!shown.contains("115, 51, 99"), "{shown}");
+}
+
+// Snapshots and assignments.
+
+fn too_large() -> Vec<Snapshot> {
+    let unread = Snapshot { unread: vec![0; MAX_UNREAD_BYTES + 1], ..samples::fresh() };
+    let mut headers = samples::mid_message();
+    headers.stream.as_mut().unwrap().headers.push(StoredHeader {
+        slot: HeaderSlot::Video { track: 1 },
+        type_id: 9,
+        timestamp: 0,
+        payload: vec![0; MAX_HEADER_BYTES],
+    });
+    let mut many = samples::mid_message();
+    let stream = many.stream.as_mut().unwrap();
+    stream.headers = vec![StoredHeader { payload: vec![], ..stream.headers[0].clone() }; 66];
+    let mut open = samples::mid_message();
+    open.stream.as_mut().unwrap().open[0].received = vec![0; 40_000];
+    vec![unread, headers, many, open]
+}
+
+#[test]
+fn snapshots_and_assignments_come_back_as_they_were() {
+    for snapshot in [samples::fresh(), samples::mid_message()] {
+        assert_eq!(Snapshot::decode(&snapshot.encode()).unwrap(), snapshot);
+    }
+    for (transport, resumed) in [(Transport::Link, false), (Transport::Descriptor, true)] {
+        let assignment = samples::assignment(transport, resumed);
+        assert_eq!(Assignment::decode(&assignment.encode()).unwrap(), assignment);
+    }
+}
+
+#[test]
+fn snapshots_of_another_version_or_with_too_much_are_refused() {
+    let bytes = samples::mid_message().encode();
+    for cut in 0..bytes.len() {
+        assert!(Snapshot::decode(&bytes[..cut]).is_err(), "{cut}");
+    }
+    assert_eq!(Snapshot::decode(&[&bytes[..], b"x"].concat()), Err(WireError::Malformed));
+    let newer = [&[0, 2], &bytes[2..]].concat();
+    assert_eq!(Snapshot::decode(&newer), Err(WireError::Version { theirs: 2, ours: 1 }));
+    assert_eq!(Snapshot::decode(&vec![0; MAX_SNAPSHOT_BYTES + 1]), Err(WireError::TooMuch("snapshot")));
+    for snapshot in too_large() {
+        assert!(matches!(Snapshot::decode(&snapshot.encode()), Err(WireError::TooMuch(_))));
+    }
+}
+
+// The state page.
+
+fn numbered(number: u8) -> Snapshot {
+    let mut snapshot = samples::mid_message();
+    snapshot.stream.as_mut().unwrap().last_timestamp.audio = Some(number.into());
+    // Of different lengths, all of them short: debug builds read slowly.
+    snapshot.stream.as_mut().unwrap().open.clear();
+    snapshot.unread = vec![number; 10 + 50 * usize::from(number % 3)];
+    snapshot
+}
+
+#[test]
+fn a_page_holds_the_last_snapshot() {
+    let mut ring = RingMemory::map(RingMemory::create(64 << 10).unwrap()).unwrap();
+    assert_eq!(page::read(ring.page()), None);
+    for number in 1..10 {
+        assert!(page::publish(ring.page_mut(), &numbered(number)));
+        assert_eq!(page::read(ring.page()).unwrap(), numbered(number));
+    }
+    for snapshot in too_large() {
+        assert!(!page::publish(ring.page_mut(), &snapshot));
+    }
+    assert_eq!(page::read(ring.page()).unwrap(), numbered(9));
+}
+
+/// A writer that is killed after any byte of a slot leaves the snapshot before; and its successor, whatever was left, publishes as if
+/// nothing had been.
+#[test]
+fn a_page_torn_at_any_byte_has_the_snapshot_before() {
+    let last = numbered(9);
+    for number in 1..4_u8 {
+        let mut before = vec![0; STATE_BYTES];
+        (1..number).for_each(|earlier| assert!(page::publish(&mut before, &numbered(earlier))));
+        let mut after = before.clone();
+        assert!(page::publish(&mut after, &numbered(number)));
+        let changed: Vec<usize> = (0..STATE_BYTES).filter(|at| before[*at] != after[*at]).collect();
+        let first = changed[0] / SLOT_BYTES * SLOT_BYTES;
+        assert!(changed[changed.len() - 1] < first + SLOT_BYTES, "one slot is written");
+        let old = (number > 1).then(|| numbered(number - 1));
+        // Forwards, and backwards as well: nobody says in which order memory is written.
+        let (mut torn, mut backwards) = (before.clone(), before.clone());
+        for (done, at) in changed.iter().copied().enumerate().take(changed.len() - 1) {
+            torn[at] = after[at];
+            assert!(page::read(&torn) == old, "{number} torn at {at}");
+            let at = changed[changed.len() - 1 - done];
+            backwards[at] = after[at];
+            assert!(page::read(&backwards) == old, "{number} torn before {at}");
+            if done % 64 == 0 || done < 40 {
+                let mut next = torn.clone();
+                assert!(page::publish(&mut next, &last));
+                assert!(page::read(&next).as_ref() == Some(&last), "{number} torn at {at}");
+                // What the successor overwrote was not the only one that was whole: it may be killed as well.
+                let mut slots = (0..STATE_BYTES).step_by(SLOT_BYTES);
+                let slot = slots.find(|slot| next[*slot..][..40] != torn[*slot..][..40]).unwrap();
+                next[slot + 20] ^= 1;
+                assert!(page::read(&next) == old);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_page_of_any_bytes_is_read_or_not() {
+    for bytes in [0, 1, 0x7F, 0xFF] {
+        for length in [0, 1, SLOT_BYTES - 1, SLOT_BYTES, STATE_BYTES - 1, STATE_BYTES, STATE_BYTES + 9] {
+            let mut page = vec![bytes; length];
+            assert_eq!(page::read(&page), None);
+            assert_eq!(page::publish(&mut page, &numbered(1)), length >= STATE_BYTES);
+        }
+    }
+    // Lengths that lie, under a right name.
+    let mut page = vec![0; STATE_BYTES];
+    assert!(page::publish(&mut page, &numbered(1)));
+    for length in [0, 1, SLOT_BYTES as u32, u32::MAX] {
+        page[4..8].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(page::read(&page), None);
+    }
+    // The highest sequence there is: somebody's joke.
+    page[8..16].fill(0xFF);
+    assert!(page::publish(&mut page, &numbered(2)));
+    assert_eq!(page::read(&page).unwrap(), numbered(2));
+}
