@@ -97,6 +97,11 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 add("publisher", row.name, [&[37, index as u8], &row.bytes[..]].concat());
             }
         }
+        "client" => {
+            for row in tables::client::rows() {
+                add("upstream", row.name, [&[6], &row.bytes[..]].concat());
+            }
+        }
         "session_state" => {
             for row in tables::session::rows() {
                 let split = row.bytes.len() * 3 / 4;

@@ -12,8 +12,10 @@ use liveedgecast_common::rtmp::{
     type_id,
 };
 
+mod client;
 mod handoff;
 
+pub use client::client;
 pub use handoff::{frames, page, preface};
 
 /// Takes any bytes and panics if something is wrong with us.
@@ -30,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("page", page),
     ("frames", frames),
     ("preface", preface),
+    ("client", client),
 ];
 
 /// First byte: how the rest is cut. The rest: what a peer sends after the handshake.
