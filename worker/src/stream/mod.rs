@@ -133,3 +133,6 @@ pub fn spawn(incoming: Incoming, shared: Arc<Shared>, reports: mpsc::Sender<Repo
     task::spawn(incoming, shared, commands, reports);
     StreamHandle { commands: sender }
 }
+
+#[cfg(test)]
+mod tests;
