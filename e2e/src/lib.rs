@@ -9,6 +9,7 @@
 //! - [`sink`], [`nginx`]: upstreams.
 //! - [`record`], [`compare`]: what was said, and whether it is the same.
 //! - [`bench`]: the benchmark, which measures relays side by side.
+//! - [`takeover`]: the experiment behind the descriptor handoff.
 //! - [`certificate`]: for RTMPS.
 //! - [`http`]: the client of `/metrics` and `/api/v1`.
 #![forbid(unsafe_code)]
@@ -24,5 +25,6 @@ pub mod publish;
 pub mod record;
 pub mod relay;
 pub mod sink;
+pub mod takeover;
 pub mod tap;
 pub mod wait;

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 
 use crate::process::{Process, Program};
 use crate::wait::until_some;
@@ -25,6 +26,18 @@ impl Nginx {
         Self::start("", "application backup { live on; }")
     }
 
+    /// An upstream that writes every stream of `live` into a file of its own: see [`Self::recorded`].
+    #[must_use]
+    pub fn recording() -> Self {
+        Self::start("record all; record_path DIRECTORY;", "")
+    }
+
+    /// What was recorded under a key: an FLV file.
+    #[must_use]
+    pub fn recorded(&self, key: &str) -> PathBuf {
+        self.process.directory().join(format!("{key}.flv"))
+    }
+
     /// One that pushes what is published in `live` to `url`, in the way of people who come from it.
     #[must_use]
     pub fn pushing_to(url: &str) -> Self {
@@ -36,6 +49,7 @@ impl Nginx {
         let (address, status) = (SocketAddr::from((ip, 1935)), SocketAddr::from((ip, 8080)));
         let program = Program::new("nginx", "nginx");
         let directory = program.directory().display().to_string();
+        let in_live = in_live.replace("DIRECTORY", &directory);
         let module = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
         let configuration = format!(
             "load_module {module};

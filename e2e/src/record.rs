@@ -206,3 +206,19 @@ pub fn flv(media: &[Message]) -> Vec<u8> {
     }
     file
 }
+
+/// The messages of an FLV file, as far as they are whole.
+#[must_use]
+pub fn read_flv(file: &[u8], at: Instant) -> Vec<Message> {
+    let mut media = Vec::new();
+    let mut rest = file.get(13..).unwrap_or_default();
+    while let Some((head, tail)) = rest.split_first_chunk::<11>() {
+        let length = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
+        let Some(payload) = tail.get(..length) else { break };
+        let timestamp = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
+        media.push(Message { timestamp, type_id: head[0], payload: Bytes::copy_from_slice(payload), at });
+        // The length again.
+        rest = tail.get(length + 4..).unwrap_or_default();
+    }
+    media
+}

@@ -1,0 +1,182 @@
+//! A stream outlives its readers: real ffmpeg publishes once, readers are killed at random moments, each successor goes on from what the
+//! kernel, the ring and the state page say, and a real nginx-rtmp records what arrives.
+//!
+//! `TAKEOVER_KILLS` and `TAKEOVER_SEED` set how many and which moments.
+#![expect(clippy::unwrap_used, reason = "tests, helpers included")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use liveedgecast_common::random;
+use liveedgecast_e2e::compare::{Place, assert_resumed, assert_time_goes_forward};
+use liveedgecast_e2e::loopback;
+use liveedgecast_e2e::nginx::Nginx;
+use liveedgecast_e2e::process::{Process, Program};
+use liveedgecast_e2e::record::{Message, read_flv};
+use liveedgecast_e2e::takeover::Line;
+use liveedgecast_e2e::takeover::holder::Held;
+use liveedgecast_e2e::tap::{Tap, TapSession};
+use liveedgecast_e2e::wait::{SOON, now, until};
+
+/// Kills of an ordinary run: it has to be quick.
+const FEW: u64 = 8;
+/// Longest life of a reader. Most live for less than a group of pictures, so that some never publish a page.
+const LONGEST_LIFE: Duration = Duration::from_millis(700);
+
+#[test]
+fn a_stream_outlives_its_readers() {
+    outlive(setting("TAKEOVER_KILLS").unwrap_or(FEW));
+}
+
+#[test]
+#[ignore = "takes minutes: run it after a change of handoff, sys or snapshots"]
+fn a_stream_outlives_two_hundred_readers() {
+    outlive(200);
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn publisher(url: &str) -> Process {
+    Program::new("ffmpeg", "ffmpeg")
+        .words("-hide_banner -nostdin -v info -nostats")
+        .words("-re -f lavfi -i testsrc2=size=640x360:rate=30 -re -f lavfi -i sine=frequency=440:sample_rate=44100")
+        .words("-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 30 -b:v 1500k -c:a aac -b:a 96k")
+        .args(["-f", "flv", url])
+        .start()
+}
+
+fn outlive(kills: u64) {
+    let mut seed = setting("TAKEOVER_SEED").unwrap_or_else(|| u64::from_be_bytes(random::bytes()) | 1);
+    println!("TAKEOVER_SEED={seed} TAKEOVER_KILLS={kills}");
+    let mut chance = move |below: u64| {
+        // xorshift64
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+
+    let nginx = Nginx::recording();
+    let upstream = Tap::before(nginx.address());
+    let listener = TcpListener::bind(loopback::socket(1935)).unwrap();
+    let tap = Tap::before(listener.local_addr().unwrap());
+    let mut ffmpeg = publisher(&tap.url("live/key"));
+    let log = ffmpeg.directory().join("readers");
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut held = Held::accept(&listener).unwrap();
+        let program = env!("CARGO_BIN_EXE_takeover-reader");
+        for number in 0..kills {
+            let url = upstream.url(&format!("live/session-{number}"));
+            let reader = held.start_reader(program, &url, &log).await.unwrap();
+            // A quarter of them while they are still finding their way.
+            let longest = if chance(4) == 0 { LONGEST_LIFE / 20 } else { LONGEST_LIFE };
+            let life = Duration::from_micros(chance(longest.as_micros() as u64));
+            let ended = reader.kill_after(life).await.unwrap();
+            assert_eq!(ended, None, "reader {number} ended by itself");
+        }
+        let mut last = held.start_reader(program, &upstream.url("live/last"), &log).await.unwrap();
+        last.started().await.unwrap();
+        let keyframes = upstream.last().map_or(0, |session| session.publisher.keyframes());
+        until("two more keyframes", || upstream.last().is_some_and(|it| it.publisher.keyframes() > keyframes + 1));
+        ffmpeg.interrupt();
+        last.end(SOON).await.unwrap();
+    });
+
+    until("the upstream to have everything", || upstream.sessions().iter().all(|session| session.closed.is_some()));
+    let published = tap.only();
+    let (read, from_pages) = assert_read_whole(&published, &log);
+    let sessions = assert_delivered_whole(&published.publisher.media, &upstream.sessions());
+    let decoded = assert_recordings_decode(&nginx, &upstream.sessions());
+    assert!(from_pages > 0 && decoded > 1, "hardly anything was tried: {from_pages} state pages, {decoded} recordings");
+    println!(
+        "{kills} kills: {} bytes and {read} messages of the publisher, none lost or changed; {from_pages} readers began from a state \
+         page; {sessions} sessions had media, {decoded} of them recorded and decoded without an error",
+        published.publisher.bytes
+    );
+}
+
+/// The readers together have read every message, each as it was said, however often. Returns how many, and how many readers began with
+/// a state page.
+fn assert_read_whole(published: &TapSession, log: &Path) -> (usize, usize) {
+    let log = fs::read_to_string(log).unwrap();
+    let (mut read, mut from_pages, mut end, mut last_head) = (BTreeMap::new(), 0, None, 0);
+    for line in log.lines() {
+        match line.parse().unwrap() {
+            Line::Begin { position, head, from_page } => {
+                assert!(position <= head && last_head <= head, "positions go back: {line}");
+                last_head = head;
+                from_pages += usize::from(from_page);
+            }
+            Line::Message { begins, type_id, timestamp, payload } => {
+                let message = (type_id, timestamp, payload);
+                let before = read.insert(begins, message);
+                assert!(before.is_none_or(|before| before == message), "at {begins}: {before:?}, then {message:?}");
+            }
+            Line::End { position } => end = Some(position),
+        }
+    }
+    let said = published.publisher.media.iter();
+    let said: Vec<_> = said.map(|it| (it.type_id, it.timestamp, Line::digest(&it.payload))).collect();
+    let read: Vec<_> = read.into_values().collect();
+    let differs = said.iter().zip(&read).position(|(said, read)| said != read);
+    assert_eq!(differs, None, "the first message that was read otherwise than said");
+    assert_eq!((said.len(), end), (read.len(), Some(published.publisher.bytes)), "messages, and bytes");
+    (read.len(), from_pages)
+}
+
+/// Every message is in at least one session; each of these begins with headers and a keyframe, or with the stream, and has no gap.
+/// Returns how many there were.
+fn assert_delivered_whole(published: &[Message], sessions: &[TapSession]) -> usize {
+    let (mut covered, mut count) = (0, 0);
+    for session in sessions {
+        let media = &session.publisher.media;
+        if media.iter().all(Message::is_header) {
+            continue;
+        }
+        count += 1;
+        assert_time_goes_forward(media);
+        let from_the_start = media.iter().zip(published).all(|(got, sent)| sent.carries_the_same_as(got));
+        let place =
+            if from_the_start { Place { first: 0, end: media.len() } } else { assert_resumed(published, media) };
+        assert!(place.first <= covered, "messages {covered} to {} are in no session", place.first);
+        covered = covered.max(place.end);
+    }
+    assert_eq!(covered, published.len(), "the last session has all that was said last");
+    count
+}
+
+/// nginx-rtmp has recorded what it was sent, and ffmpeg takes it without a word. Returns how many recordings there were.
+fn assert_recordings_decode(nginx: &Nginx, sessions: &[TapSession]) -> usize {
+    let mut count = 0;
+    for session in sessions {
+        let sent: Vec<_> = session.publisher.media.iter().filter(|it| it.type_id != 18 && !it.is_header()).collect();
+        // Before its first keyframe, nginx-rtmp records nothing.
+        if session.publisher.keyframes() == 0 {
+            continue;
+        }
+        let key = session.publisher.commands.iter().find(|(_, command)| command.name == "publish");
+        let key = key.and_then(|(_, command)| command.argument(0)?.as_str()).unwrap();
+        let path = nginx.recorded(key);
+        let recorded = read_flv(&fs::read(&path).unwrap(), now());
+        let recorded: Vec<_> = recorded.iter().filter(|it| it.type_id != 18 && !it.is_header()).collect();
+        let Some(first) = recorded.first() else { continue };
+        let start = sent.iter().position(|it| it.carries_the_same_as(first)).unwrap();
+        let same = sent[start..].iter().zip(&recorded).all(|(sent, got)| sent.carries_the_same_as(got));
+        assert!(same && recorded.len() <= sent.len() - start, "{key} was recorded otherwise than sent");
+        let mut decoder = Command::new("ffmpeg");
+        decoder.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-i"]).arg(&path).args(["-f", "null", "-"]);
+        let output = decoder.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{key}: the decoder says {said}");
+        count += 1;
+    }
+    count
+}
