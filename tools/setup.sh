@@ -26,7 +26,7 @@ python=no
 for purpose; do
   case $purpose in
     run) ;;
-    demo) packages+=(curl ffmpeg jq nginx libnginx-mod-rtmp) ;;
+    demo) packages+=(curl ffmpeg jq nginx libnginx-mod-rtmp procps) ;;
     tests)
       packages+=(ffmpeg nginx libnginx-mod-rtmp iproute2)
       packages+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
@@ -59,7 +59,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
   fi
   echo "installing ${missing[*]} ..."
   "${as_root[@]}" apt-get update -qq
-  # Services that come with packages (nginx) are not started: everything here runs its own, on its own addresses.
+  # RUNLEVEL: nginx need not be started as a service. Everything here runs its own, on its own addresses.
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi

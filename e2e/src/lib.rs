@@ -8,7 +8,7 @@
 //! - [`relay`]: the activator, as people start it; workers that the test starts itself.
 //! - [`sink`], [`nginx`]: upstreams.
 //! - [`record`], [`compare`]: what was said, and whether it is the same.
-//! - [`bench`]: the benchmark, which measures relays side by side.
+//! - [`mod@bench`]: the benchmark, which measures relays side by side.
 //! - [`takeover`]: the experiment behind the descriptor handoff.
 //! - [`certificate`]: for RTMPS.
 //! - [`http`]: the client of `/metrics` and `/api/v1`.
