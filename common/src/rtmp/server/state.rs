@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::ingest::IngestState;
-use super::super::{MessageHeader, is_media};
 use super::super::limits::{
     ANSWER_CREDIT, MAX_APP_TEXT, MAX_CHUNK_STREAMS, MAX_COMMANDS_BEFORE_PUBLISH, MAX_CONNECT_TEXT, MAX_MESSAGE_STREAMS,
     MAX_OUTPUT, MAX_STATUS_TEXT,
 };
+use super::super::{MessageHeader, is_media};
 use super::{ConnectInfo, Dropped, PublishRequest, SessionError};
 use crate::key::StreamKey;
 

@@ -142,7 +142,7 @@ fn every_row_goes_as_it_says() {
 
 /// Long rows are cut at fewer points: they are repetitions.
 fn cuts(length: usize) -> impl Iterator<Item = usize> {
-    (0..=length).step_by(if length > 3000 { length / 300 } else { 1 })
+    (0..=length).step_by(if length > 2500 { length / 80 } else { 1 })
 }
 
 fn saved(state: &SessionState) -> ServerSession {
