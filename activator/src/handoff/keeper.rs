@@ -8,13 +8,11 @@
 //!
 //! What surprised us: the connection of a dying process closes before the process has ended, and a worker whose one task has died lives on
 //! with all the others' streams: killing it at the first sign would take them all.
-#![expect(clippy::disallowed_methods, reason = "shell: clock and timers of one handoff")]
 
 use std::fs;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
 
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::{Assignment, Frame};
@@ -22,11 +20,11 @@ use liveedgecast_common::sys::{self, ProcessHandle};
 use tokio::net::UnixStream;
 use tracing::{debug, warn};
 
+use super::claim::{Claim, Told};
 use super::desk::{HandoffConnection, Wire};
 use super::limits::{DEATH_TIME, RELEASE_LOOK, RELEASE_TIME};
 use super::progress::{End, Heard, Progress, Stage};
-use super::{Outcome, later};
-use crate::lobby::{Place, PlaceEvent};
+use super::{Outcome, later, now};
 
 /// Our duplicates of what the worker gets.
 #[derive(Debug)]
@@ -49,7 +47,7 @@ pub(crate) async fn keep(
     connection: HandoffConnection,
     assignment: Assignment,
     duplicates: &Duplicates,
-    place: &mut Place,
+    claim: &mut Claim<'_>,
 ) -> Outcome {
     let HandoffConnection { wire, mut reader, mut writer } = connection;
     let Wire::Unix(stream) = wire else {
@@ -58,10 +56,9 @@ pub(crate) async fn keep(
     let before = position(duplicates);
     let pid = sys::peer(&stream).map_or(0, |peer| peer.pid);
     let worker = Worker { process: ProcessHandle::of_peer(&stream).ok(), stream, pid };
-    let epoch = assignment.epoch;
-    let mut progress = Progress::new(Instant::now());
+    let mut progress = Progress::new(now());
     let end = match hand_over(&worker, &mut writer, assignment, duplicates, &progress).await {
-        Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, place, epoch, &mut progress).await,
+        Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, claim, &mut progress).await,
         Err(error) => {
             debug!(%error, "handoff: the worker was gone before it had the stream");
             End::Lost("was gone before it had the stream")
@@ -117,8 +114,7 @@ async fn watch(
     reader: &mut Reader,
     writer: &mut Writer,
     duplicates: &Duplicates,
-    place: &mut Place,
-    epoch: u64,
+    claim: &mut Claim<'_>,
     progress: &mut Progress,
 ) -> End {
     loop {
@@ -135,8 +131,8 @@ async fn watch(
             };
             match heard {
                 Heard::Nothing => {}
-                Heard::Taken => place.taken(epoch),
-                Heard::Started => place.started(),
+                Heard::Taken => claim.taken(),
+                Heard::Started => claim.started(),
                 Heard::Over(end) => return end,
             }
         }
@@ -146,12 +142,15 @@ async fn watch(
                 Ok(_) => {}
                 Err(_) => return End::Lost("broke its connection"),
             },
-            event = place.event() => if let PlaceEvent::Kicked(reason) = event {
-                kick(worker, writer, reason).await;
-                progress.kicked(Instant::now());
+            told = claim.told() => match told {
+                Told::Kicked(reason) => {
+                    kick(worker, writer, reason).await;
+                    progress.kicked(now());
+                }
+                Told::Withdrawn => return End::Lost("was given up by the lobby"),
             },
             () = later(progress.poll_timeout()) => {
-                if let Heard::Over(end) = progress.handle_timeout(Instant::now()) {
+                if let Heard::Over(end) = progress.handle_timeout(now()) {
                     if progress.stage() >= Stage::Accepted {
                         // It was told to end the stream: the publisher's end will tell it again.
                         let _ = duplicates.socket.shutdown(Shutdown::Both);
@@ -185,12 +184,16 @@ async fn kick(worker: &Worker, writer: &mut Writer, reason: String) {
 
 /// Makes sure that nobody but us has the socket.
 async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
+    if worker.pid == std::process::id() {
+        // A worker within this process, as tests have it: what it had went with its connection.
+        return true;
+    }
     let Some(process) = &worker.process else {
         warn!("handoff: the worker's process is not known, its stream cannot be taken over");
         return false;
     };
     let Some(socket) = inode(duplicates) else { return false };
-    let until = Instant::now() + RELEASE_TIME;
+    let until = now() + RELEASE_TIME;
     loop {
         if process.has_ended().unwrap_or(false) {
             return true;
@@ -200,7 +203,7 @@ async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
             Ok(false) if !process.has_ended().unwrap_or(true) => return true,
             Ok(_) | Err(_) => {}
         }
-        let now = Instant::now();
+        let now = now();
         if now >= until {
             break;
         }
@@ -216,7 +219,7 @@ async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
     }
     tokio::select! {
         _ = process.ended() => true,
-        () = later(Some(Instant::now() + DEATH_TIME)) => false,
+        () = later(Some(now() + DEATH_TIME)) => false,
     }
 }
 

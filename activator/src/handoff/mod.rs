@@ -3,6 +3,7 @@
 //!
 //! Workers listen on nothing: they dial our [`desk`] with the offer's token.
 
+pub(crate) mod claim;
 mod desk;
 pub(crate) mod keeper;
 pub(crate) mod limits;
@@ -53,6 +54,12 @@ impl Outcome {
     pub(crate) fn untouched() -> Self {
         Self::Lost { accepted: false, touched: false, started: false }
     }
+}
+
+/// The clock of these rooms: the runtime's, which tests can stop.
+#[expect(clippy::disallowed_methods, reason = "shell: the clock of these rooms")]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// The end of a wait; without one, never.

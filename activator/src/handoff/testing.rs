@@ -1,11 +1,22 @@
 //! What tests of a handoff begin with.
 
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as std_unix;
 use std::time::Duration;
 
+use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::Step;
-use liveedgecast_common::handoff::{ActivatorSide, Assignment, Policy, SessionKeys, Snapshot, Transport, WorkerSide};
+use liveedgecast_common::handoff::{
+    ActivatorSide, Assignment, Frame, Policy, SessionKeys, Snapshot, Transport, WorkerSide,
+};
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamId, StreamKey};
 use liveedgecast_common::rtmp::server::ServerSession;
+use liveedgecast_common::{random, sys};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{Desk, Wire};
 
 /// Keys as a preface makes them.
 pub(crate) fn keys() -> SessionKeys {
@@ -49,5 +60,103 @@ pub(crate) fn assignment(transport: Transport, epoch: u64, snapshot: Snapshot) -
         transport,
         resumed: false,
         snapshot,
+    }
+}
+
+/// A worker's end of a handoff connection.
+pub(crate) struct WorkerEnd {
+    wire: Wire,
+    reader: Reader,
+    writer: Writer,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl WorkerEnd {
+    /// Dials the desk and proves itself.
+    pub(crate) async fn dial(desk: &Desk, secret: &Secret, token: [u8; 16], descriptor: bool) -> Self {
+        let wire = if descriptor {
+            let address = std_unix::SocketAddr::from_abstract_name(desk.socket_name()).unwrap();
+            let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            Wire::Unix(UnixStream::from_std(stream).unwrap())
+        } else {
+            Wire::Tcp(TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap())
+        };
+        let (mut side, hello) = WorkerSide::new(secret, token, random::bytes());
+        // Replaced by the session's own when the preface is done.
+        let (reader, writer) = keys().worker_end();
+        let mut end = Self { wire, reader, writer, fds: Vec::new() };
+        let mut output = hello;
+        loop {
+            end.write(&output).await;
+            let mut input = [0; 256];
+            let read = end.read(&mut input).await;
+            assert!(read > 0, "sent away");
+            let progress = side.handle(&input[..read]);
+            output = progress.output;
+            match progress.step {
+                Step::More => {}
+                Step::Done(keys) => {
+                    (end.reader, end.writer) = keys.worker_end();
+                    end.reader.buffer().extend_from_slice(&input[progress.used..read]);
+                    return end;
+                }
+                Step::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Says one frame.
+    pub(crate) async fn say(&mut self, frame: Frame) {
+        let mut bytes = Vec::new();
+        self.writer.write(&mut bytes, &frame).unwrap();
+        self.write(&bytes).await;
+    }
+
+    /// The next frame; `None` is the end of the connection.
+    pub(crate) async fn hear(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.reader.next().unwrap() {
+                return Some(frame);
+            }
+            let mut input = [0; 4096];
+            match self.read(&mut input).await {
+                0 => return None,
+                read => self.reader.buffer().extend_from_slice(&input[..read]),
+            }
+        }
+    }
+
+    /// The next frame that is not a sign of life.
+    pub(crate) async fn hear_news(&mut self) -> Option<Frame> {
+        loop {
+            match self.hear().await {
+                Some(Frame::Alive) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The stream, which comes first.
+    pub(crate) async fn assignment(&mut self) -> Assignment {
+        match self.hear().await {
+            Some(Frame::Assign(assignment)) => *assignment,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        // Who is sent away sees it when it reads.
+        let _ = match &mut self.wire {
+            Wire::Unix(stream) => stream.write_all(bytes).await,
+            Wire::Tcp(stream) => stream.write_all(bytes).await,
+        };
+    }
+
+    async fn read(&mut self, bytes: &mut [u8]) -> usize {
+        match &mut self.wire {
+            Wire::Unix(stream) => sys::recv_with_fds(stream, bytes, &mut self.fds).await.unwrap_or(0),
+            Wire::Tcp(stream) => stream.read(bytes).await.unwrap_or(0),
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! Carries one stream to a worker and the worker's answers back. In: both sockets. Out: an [`Outcome`]. Bytes are written as they come,
 //! from where they were read to: one read, one vectored write.
-#![expect(clippy::disallowed_methods, reason = "shell: clock and timer of one link")]
 
 use std::io;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use liveedgecast_common::handoff::frame::Reader;
@@ -15,8 +13,8 @@ use tracing::warn;
 
 use super::limits::{LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
 use super::machine::{Carried, Link, Output};
-use crate::handoff::{HandoffConnection, Outcome, Wire, later};
-use crate::lobby::{Place, PlaceEvent};
+use crate::handoff::claim::{Claim, Told};
+use crate::handoff::{HandoffConnection, Outcome, Wire, later, now};
 
 /// Hands over and carries until the end.
 pub(crate) async fn carry(
@@ -24,7 +22,7 @@ pub(crate) async fn carry(
     assignment: Assignment,
     publisher: &mut TcpStream,
     carried: &mut Carried,
-    place: &mut Place,
+    claim: &mut Claim<'_>,
 ) -> Outcome {
     let HandoffConnection { wire, mut reader, mut writer } = connection;
     let Wire::Tcp(mut worker) = wire else {
@@ -36,7 +34,7 @@ pub(crate) async fn carry(
         warn!(%stream_id, %error, "link: a stream that cannot be put into a frame");
         return Outcome::untouched();
     }
-    let mut link = Link::new(Instant::now(), carried, writer, assigned);
+    let mut link = Link::new(now(), carried, writer, assigned);
     let (mut from_worker, to_worker) = worker.split();
     let (from_publisher, to_publisher) = publisher.split();
     let mut from_publisher = Publisher { half: from_publisher, block: BytesMut::new(), room: LEAST_BLOCK };
@@ -46,8 +44,8 @@ pub(crate) async fn carry(
         write_publisher(&mut link, &to_publisher);
         while let Some(output) = link.poll_output() {
             match output {
-                Output::Taken => place.taken(epoch),
-                Output::Started => place.started(),
+                Output::Taken => claim.taken(),
+                Output::Started => claim.started(),
                 Output::Over(outcome) => {
                     if let Some(how) = link.lost() {
                         warn!(%stream_id, epoch, "link: the worker {how}");
@@ -60,22 +58,23 @@ pub(crate) async fn carry(
         let wants = Wants { bytes: link.reads(), end: !link.is_accepted() };
         tokio::select! {
             read = from_worker.read_buf(reader.buffer()) => match read {
-                Ok(0) => link.handle_lost(Instant::now(), "closed its connection"),
+                Ok(0) => link.handle_lost(now(), "closed its connection"),
                 Ok(_) => {}
-                Err(_) => link.handle_lost(Instant::now(), "broke its connection"),
+                Err(_) => link.handle_lost(now(), "broke its connection"),
             },
             read = from_publisher.next(wants) => match read {
-                Ok(bytes) if !bytes.is_empty() => link.handle_publisher(Instant::now(), bytes.freeze()),
-                Ok(_) => link.handle_publisher_end(Instant::now(), PublisherEnd::Fin),
-                Err(error) => link.handle_publisher_end(Instant::now(), end_of(&error)),
+                Ok(bytes) if !bytes.is_empty() => link.handle_publisher(now(), bytes.freeze()),
+                Ok(_) => link.handle_publisher_end(now(), PublisherEnd::Fin),
+                Err(error) => link.handle_publisher_end(now(), end_of(&error)),
             },
             // What is writable is written at the top.
             _ = to_worker.writable(), if transmits => {}
             _ = to_publisher.writable(), if replies => {}
-            event = place.event() => if let PlaceEvent::Kicked(reason) = event {
-                link.kick(Instant::now(), reason);
+            told = claim.told() => match told {
+                Told::Kicked(reason) => link.kick(now(), reason),
+                Told::Withdrawn => link.handle_lost(now(), "was given up by the lobby"),
             },
-            () = later(next) => link.handle_timeout(Instant::now()),
+            () = later(next) => link.handle_timeout(now()),
         }
     }
 }
@@ -122,7 +121,7 @@ fn end_of(error: &io::Error) -> PublisherEnd {
 }
 
 fn frames(link: &mut Link<'_>, reader: &mut Reader) {
-    let now = Instant::now();
+    let now = now();
     loop {
         match reader.next() {
             Ok(Some(frame)) => link.handle_frame(now, frame),
@@ -141,7 +140,7 @@ fn write_worker(link: &mut Link<'_>, worker: &WriteHalf<'_>) {
         match worker.try_write_vectored(&link.slices()) {
             Ok(written) => link.transmitted(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return link.handle_lost(Instant::now(), "broke its connection"),
+            Err(_) => return link.handle_lost(now(), "broke its connection"),
         }
     }
 }
@@ -152,7 +151,7 @@ fn write_publisher(link: &mut Link<'_>, publisher: &WriteHalf<'_>) {
             Ok(written) => link.replied(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Reading tells how it ended.
-            Err(_) => return link.handle_publisher_end(Instant::now(), PublisherEnd::Reset),
+            Err(_) => return link.handle_publisher_end(now(), PublisherEnd::Reset),
         }
     }
 }

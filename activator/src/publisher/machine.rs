@@ -151,7 +151,7 @@ pub(crate) enum Output {
     Enter(Box<Admitted>),
     /// The publisher has answered something.
     Heard,
-    /// Have the worker expected.
+    /// Have the worker expected, and none before it.
     Expect,
     /// Expect it no longer.
     Forget,
@@ -504,9 +504,6 @@ impl Publisher {
     }
 
     fn offered(&mut self, now: Instant, epoch: u64, fits: bool) {
-        if self.state == State::Offered {
-            self.outputs.push_back(Output::Forget);
-        }
         self.epoch = epoch;
         if fits {
             self.enter(State::Offered, Some(now + OFFER_TIME));

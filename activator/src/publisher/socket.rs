@@ -119,13 +119,18 @@ impl Socket {
         let mut thrown_away = 0;
         while thrown_away < LINGER_BYTES {
             self.stream.readable().await?;
-            match self.read(&mut [0; READ_BYTES])? {
-                Some([]) => break,
-                Some(bytes) => thrown_away += bytes.len(),
+            match self.throw_away()? {
+                Some(0) => break,
+                Some(bytes) => thrown_away += bytes,
                 None => {}
             }
         }
         Ok(())
+    }
+
+    /// Reads once for nothing. A function of its own, so that its buffer is not part of every publisher's task.
+    fn throw_away(&self) -> io::Result<Option<usize>> {
+        Ok(self.read(&mut [0; READ_BYTES])?.map(<[u8]>::len))
     }
 
     /// Resets it.

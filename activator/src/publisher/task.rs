@@ -1,5 +1,4 @@
 //! A publisher's task: from its first byte until nothing of it is ours any more. Owns the socket, the session, the place in the lobby.
-#![expect(clippy::disallowed_methods, reason = "shell: clock and timer of one publisher")]
 
 use std::future::pending;
 use std::io;
@@ -21,8 +20,9 @@ use super::socket::{Happened, Socket};
 use crate::accept::{Accepted, Permit};
 use crate::admission::{Admission, Admitted};
 use crate::config::Settings;
+use crate::handoff::claim::{self, Claim, Offer};
 use crate::handoff::keeper::{self, Duplicates};
-use crate::handoff::{Desk, Expected, HandoffConnection, Outcome, Token, later};
+use crate::handoff::{Desk, HandoffConnection, Outcome, later, now};
 use crate::link::{self, Carried};
 use crate::lobby::{Entry, Lobby, Place, PlaceEvent};
 use crate::metrics;
@@ -50,7 +50,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     let span = debug_span!("publisher", %stream_id, %client);
     let _counted = Counted::new(&context.metrics);
     let stay = Stay {
-        machine: Publisher::new(Instant::now()),
+        machine: Publisher::new(now()),
         socket: Some(Socket::new(socket)),
         stream_id,
         client,
@@ -60,8 +60,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
         resume: None,
         context: Arc::clone(&context),
     };
-    // Boxed: it moves through the spawning once, and is what ten thousand held publishers cost.
-    Box::pin(stay.serve()).instrument(span).await;
+    stay.serve().instrument(span).await;
 }
 
 /// One connection in the gauge.
@@ -85,14 +84,6 @@ struct Held {
     admitted: Box<Admitted>,
     deadline: Instant,
     place: Place,
-}
-
-/// What the lobby offered last.
-struct Offer {
-    epoch: u64,
-    token: Token,
-    descriptor: bool,
-    expected: Option<Expected>,
 }
 
 /// What a worker left behind, for the next one.
@@ -119,7 +110,8 @@ struct Stay {
 enum Next {
     Happened(io::Result<Happened>),
     Place(PlaceEvent),
-    Came(HandoffConnection),
+    /// Boxed: its keys take a kilobyte, and who waits has none.
+    Came(Box<HandoffConnection>),
     Timeout,
 }
 
@@ -132,30 +124,36 @@ impl Stay {
             match self.next().await {
                 Next::Happened(Ok(Happened::Bytes)) => self.read(),
                 Next::Happened(Ok(Happened::Nothing)) => {}
-                Next::Happened(Ok(Happened::End) | Err(_)) => self.machine.handle(Instant::now(), Input::Ended),
+                Next::Happened(Ok(Happened::End) | Err(_)) => self.machine.handle(now(), Input::Ended),
                 Next::Place(event) => self.lobby_says(event),
                 Next::Came(connection) => {
-                    self.machine.handle(Instant::now(), Input::Came);
-                    let outcome = self.hand_over(connection).await;
+                    self.machine.handle(now(), Input::Came);
+                    // Boxed, like the closing: ten thousand held publishers have no use for the room.
+                    let (outcome, next) = Box::pin(self.hand_over(*connection)).await;
                     debug!(?outcome, "publisher: the handoff is over");
-                    self.machine.handle(Instant::now(), Input::Over(outcome));
+                    self.machine.handle(now(), Input::Over(outcome));
+                    match next {
+                        Some(claim::Next::Offer(offer)) => self.offered(offer),
+                        Some(claim::Next::Refused(reason)) => self.lobby_says(PlaceEvent::Refused(reason)),
+                        None => {}
+                    }
                 }
-                Next::Timeout => self.machine.handle_timeout(Instant::now()),
+                Next::Timeout => self.machine.handle_timeout(now()),
             }
         };
-        self.close(how, why).await;
+        Box::pin(self.close(how, why)).await;
     }
 
     /// Does what the machine wants, until it wants nothing more; then, in the end, how to close.
     fn act(&mut self) -> Option<(Closing, Why)> {
         if self.socket.as_mut().is_some_and(|socket| socket.flush().is_err()) {
-            self.machine.handle(Instant::now(), Input::Ended);
+            self.machine.handle(now(), Input::Ended);
         }
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Write(bytes) => {
                     if self.socket.as_mut().is_some_and(|socket| socket.write(&bytes).is_err()) {
-                        self.machine.handle(Instant::now(), Input::Ended);
+                        self.machine.handle(now(), Input::Ended);
                     }
                 }
                 Output::Judge => self.judge(),
@@ -167,15 +165,12 @@ impl Stay {
                 }
                 Output::Expect => {
                     if let Some(offer) = &mut self.offer {
-                        offer.expected = Some(self.context.desk.expect(offer.token));
+                        offer.expected.get_or_insert_with(|| self.context.desk.expect(offer.token));
                     }
                 }
-                Output::Forget => {
-                    if let Some(offer) = &mut self.offer {
-                        offer.expected = None;
-                    }
-                }
+                Output::Forget => self.offer = None,
                 Output::Back(epoch, why) => {
+                    self.offer = None;
                     if let Some(held) = &mut self.held {
                         held.place.back(epoch, why);
                     }
@@ -206,23 +201,22 @@ impl Stay {
                     Some(expected) => expected.await,
                     None => pending().await,
                 }
-            } => Next::Came(connection),
+            } => Next::Came(Box::new(connection)),
             () = later(timeout) => Next::Timeout,
         }
     }
 
     fn read(&mut self) {
         let Some(socket) = &self.socket else { return };
-        let now = Instant::now();
         match socket.read(&mut [0; READ_BYTES]) {
-            Ok(Some([])) | Err(_) => self.machine.handle(now, Input::Ended),
+            Ok(Some([])) | Err(_) => self.machine.handle(now(), Input::Ended),
             Ok(Some(bytes)) => self.machine.handle_bytes(bytes),
             Ok(None) => {}
         }
     }
 
     fn judge(&mut self) {
-        let now = Instant::now();
+        let now = now();
         let verdict = match self.machine.asks() {
             Some((app, key)) => self.context.admission.judge(now, self.client.ip(), app, key),
             None => return,
@@ -234,7 +228,7 @@ impl Stay {
         self.permit.admitted();
         self.context.metrics.admitted.inc();
         debug!(app = %admitted.app, "publisher: held");
-        let deadline = Instant::now() + self.context.settings.hold;
+        let deadline = now() + self.context.settings.hold;
         let place = self.context.lobby.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
@@ -248,14 +242,8 @@ impl Stay {
     fn lobby_says(&mut self, event: PlaceEvent) {
         let input = match event {
             PlaceEvent::Offered { epoch, token, worker, descriptor, .. } => {
-                let fits = match &self.resume {
-                    None => true,
-                    Some(Resume::Descriptor(..)) => descriptor,
-                    Some(Resume::Link(_)) => !descriptor,
-                };
-                debug!(worker, epoch, descriptor, fits, "publisher: a worker is coming");
-                self.offer = Some(Offer { epoch, token, descriptor, expected: None });
-                Input::Offered { epoch, fits }
+                debug!(worker, epoch, descriptor, "publisher: a worker is coming");
+                return self.offered(Offer { epoch, token, descriptor, expected: None });
             }
             PlaceEvent::Withdrawn { epoch } => Input::Withdrawn { epoch },
             PlaceEvent::Refused(reason) => Input::Refused(reason),
@@ -264,13 +252,24 @@ impl Stay {
                 Input::Kicked
             }
         };
-        self.machine.handle(Instant::now(), input);
+        self.machine.handle(now(), input);
+    }
+
+    fn offered(&mut self, offer: Offer) {
+        let fits = match &self.resume {
+            None => true,
+            Some(Resume::Descriptor(..)) => offer.descriptor,
+            Some(Resume::Link(_)) => !offer.descriptor,
+        };
+        let epoch = offer.epoch;
+        self.offer = Some(offer);
+        self.machine.handle(now(), Input::Offered { epoch, fits });
     }
 
     /// Gives the publisher to the worker that has come and waits for the end of that.
-    async fn hand_over(&mut self, connection: HandoffConnection) -> Outcome {
+    async fn hand_over(&mut self, connection: HandoffConnection) -> (Outcome, Option<claim::Next>) {
         let (Some(held), Some(offer), Some(socket)) = (&mut self.held, self.offer.take(), self.socket.take()) else {
-            return Outcome::untouched();
+            return (Outcome::untouched(), None);
         };
         let begin = Begin {
             stream_id: &self.stream_id,
@@ -284,17 +283,19 @@ impl Stay {
         let possible = socket.is_flushed() && connection.wire.is_descriptor() == offer.descriptor;
         let (Some(snapshot), true) = (self.machine.snapshot(), possible) else {
             self.socket = Some(socket);
-            return Outcome::untouched();
+            return (Outcome::untouched(), None);
         };
+        let mut claim = Claim::new(&mut held.place, &self.context.desk, offer.epoch);
         let resume = self.resume.take();
         let (outcome, socket, resume) = if offer.descriptor {
-            Box::pin(by_descriptor(connection, begin, snapshot, socket, resume, &mut held.place)).await
+            by_descriptor(connection, begin, snapshot, socket, resume, &mut claim).await
         } else {
-            Box::pin(by_link(connection, begin, snapshot, socket, resume, &mut held.place)).await
+            by_link(connection, begin, snapshot, socket, resume, &mut claim).await
         };
+        let next = claim.next();
         self.socket = socket;
         self.resume = resume;
-        outcome
+        (outcome, next)
     }
 
     async fn close(mut self, how: Closing, why: Why) {
@@ -343,7 +344,7 @@ impl Begin<'_> {
             // Only a routes file can require one.
             destinations: destinations.map(|url| Destination { url: url.clone(), required: false }).collect(),
             policy: Policy {
-                hold_left: self.deadline.saturating_duration_since(Instant::now()),
+                hold_left: self.deadline.saturating_duration_since(now()),
                 grace: settings.grace,
                 replay_time: settings.replay.time,
                 replay_bytes: settings.replay.bytes,
@@ -365,7 +366,7 @@ async fn by_descriptor(
     snapshot: Snapshot,
     socket: Socket,
     resume: Option<Resume>,
-    place: &mut Place,
+    claim: &mut Claim<'_>,
 ) -> After {
     let (memory, snapshot, resumed) = match resume {
         Some(Resume::Descriptor(memory, snapshot)) => (Ok(memory), snapshot, true),
@@ -382,7 +383,7 @@ async fn by_descriptor(
     let Ok(socket) = socket.stream.into_std() else { return (Outcome::PublisherGone, None, None) };
     let duplicates = Duplicates { socket, memory };
     let assignment = begin.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
-    let outcome = keeper::keep(connection, assignment, &duplicates, place).await;
+    let outcome = keeper::keep(connection, assignment, &duplicates, claim).await;
     let Duplicates { socket, memory } = duplicates;
     let socket = TcpStream::from_std(socket).ok().map(Socket::new);
     match outcome {
@@ -401,14 +402,14 @@ async fn by_link(
     snapshot: Snapshot,
     mut socket: Socket,
     resume: Option<Resume>,
-    place: &mut Place,
+    claim: &mut Claim<'_>,
 ) -> After {
     let (mut carried, resumed) = match resume {
         Some(Resume::Link(carried)) => (carried, true),
         _ => (Box::new(Carried::new(snapshot)), false),
     };
     let assignment = begin.assignment(Transport::Link, resumed, carried.checkpoint.clone());
-    let outcome = link::carry(connection, assignment, &mut socket.stream, &mut carried, place).await;
+    let outcome = link::carry(connection, assignment, &mut socket.stream, &mut carried, claim).await;
     match outcome {
         Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
             (outcome, Some(socket), Some(Resume::Link(carried)))

@@ -1,1 +1,651 @@
-//! Tests.
+//! Over real sockets, with the real lobby and desk: our client session publishes, the worker's side of the handoff is played here.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use clap::Parser;
+use liveedgecast_common::control::activator_says::Say;
+use liveedgecast_common::handoff::{Decline, Frame, page};
+use liveedgecast_common::key::StreamKey;
+use liveedgecast_common::listen;
+use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession, Stage};
+use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
+use liveedgecast_common::rtmp::writer::write_message;
+use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id};
+use liveedgecast_common::url::PushTemplate;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::accept::{self, Doorman, Limits};
+use crate::config::Typed;
+use crate::fleet::workers::{Call, Introduction};
+use crate::handoff::testing::WorkerEnd;
+use crate::lobby::Rules;
+use crate::metrics::Metrics;
+
+/// Longer than anything here takes, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it does not come")
+}
+
+/// The activator's rooms from accept to desk.
+struct House {
+    lobby: Lobby,
+    desk: Desk,
+    settings: Arc<Settings>,
+    metrics: Metrics,
+    address: SocketAddr,
+    workers: u32,
+    _tasks: JoinSet<()>,
+}
+
+impl House {
+    fn new(args: &[&str]) -> Self {
+        let always = ["x", "--push-url", "rtmp://127.0.0.1:1/live/{key}", "--rtmp-listen", "127.0.0.1:0"];
+        let typed = Typed::try_parse_from(always.iter().chain(args)).unwrap();
+        let settings = Arc::new(Settings::meant(&typed, [7; 32]).unwrap());
+        let metrics = Metrics::new().unwrap();
+        let rules = Rules { hold: settings.hold, handoff: settings.handoff };
+        let lobby = Lobby::new(rules, None, metrics.clone());
+        let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let desk = Desk::open(link, settings.secret.clone()).unwrap();
+        let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let context = Arc::new(Context {
+            settings: Arc::clone(&settings),
+            admission: Arc::new(Admission::new(&settings)),
+            lobby: lobby.clone(),
+            desk: desk.clone(),
+            name: "test".to_owned(),
+            metrics: metrics.publisher.clone(),
+        });
+        let mut tasks = JoinSet::new();
+        let timekeeper = lobby.clone();
+        tasks.spawn(async move { timekeeper.run().await });
+        let observe = metrics.accept.clone();
+        tasks.spawn(accept::run(listener, Doorman::new(Limits::default()), observe, move |accepted| {
+            tokio::spawn(run(accepted, Arc::clone(&context)));
+        }));
+        Self { lobby, desk, settings, metrics, address, workers: 0, _tasks: tasks }
+    }
+
+    /// A worker registers.
+    fn worker(&mut self, descriptor: bool) -> Employee {
+        self.workers += 1;
+        let introduction = Introduction {
+            name: format!("worker-{}", self.workers),
+            capacity: 10,
+            draining: false,
+            same_host: descriptor,
+            http: None,
+            pid: 0,
+            sessions: Vec::new(),
+        };
+        let (outbox, offers) = mpsc::channel(16);
+        let call = self.lobby.join(introduction, outbox).unwrap();
+        Employee {
+            lobby: self.lobby.clone(),
+            desk: self.desk.clone(),
+            settings: Arc::clone(&self.settings),
+            call,
+            offers,
+        }
+    }
+
+    /// Waits until so many wait and so many are live.
+    async fn until(&self, waiting: usize, live: usize) {
+        soon(async {
+            loop {
+                let demand = self.lobby.demand();
+                if (demand.waiting, demand.live) == (waiting, live) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until no publisher's task is left.
+    async fn until_empty(&self) {
+        soon(async {
+            while self.metrics.publisher.connections.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        self.until(0, 0).await;
+    }
+}
+
+/// A worker that has registered.
+struct Employee {
+    lobby: Lobby,
+    desk: Desk,
+    settings: Arc<Settings>,
+    call: Call,
+    offers: mpsc::Receiver<Say>,
+}
+
+impl Employee {
+    async fn offer(&mut self) -> liveedgecast_common::control::Offer {
+        match soon(self.offers.recv()).await {
+            Some(Say::Offer(offer)) => offer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Fetches what it is offered next.
+    async fn fetch(&mut self) -> Hands {
+        let offer = self.offer().await;
+        let token = offer.token.clone().try_into().unwrap();
+        let mut end = soon(WorkerEnd::dial(&self.desk, &self.settings.secret, token, offer.descriptor)).await;
+        let assignment = soon(end.assignment()).await;
+        assert_eq!(assignment.epoch, offer.epoch);
+        Hands::new(end, assignment).await
+    }
+
+    /// Its process is gone, as the control service notices it.
+    fn dies(self) {
+        self.lobby.lost(self.call);
+    }
+}
+
+/// A worker's hands on a stream.
+struct Hands {
+    end: WorkerEnd,
+    assignment: Assignment,
+    session: ServerSession,
+    /// From the session's position on.
+    unread: Vec<u8>,
+    publisher: Option<TcpStream>,
+    memory: Option<RingMemory>,
+    /// Begins of media messages.
+    media: Vec<MessageHeader>,
+}
+
+impl Hands {
+    async fn new(mut end: WorkerEnd, assignment: Assignment) -> Self {
+        let mut fds: Vec<OwnedFd> = std::mem::take(&mut end.fds);
+        let memory = fds.pop().map(|memory| RingMemory::map(memory).unwrap());
+        let publisher = fds.pop().map(|socket| TcpStream::from_std(socket.into()).unwrap());
+        assert_eq!(publisher.is_some(), assignment.transport == Transport::Descriptor);
+        let mut snapshot = assignment.snapshot.clone();
+        if let (true, Some(memory)) = (assignment.resumed, &memory)
+            && let Some(newer) = page::read(memory.page())
+        {
+            snapshot = newer;
+        }
+        let session = ServerSession::restore(&snapshot.session).unwrap();
+        Self { end, assignment, session, unread: snapshot.unread, publisher, memory, media: Vec::new() }
+    }
+
+    /// Takes it and tells the publisher to start.
+    async fn take(&mut self) {
+        self.end.say(Frame::Accepted).await;
+        self.session.accept_publish();
+        self.answer().await;
+        self.end.say(Frame::Started).await;
+    }
+
+    async fn answer(&mut self) {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return;
+        }
+        match &mut self.publisher {
+            Some(publisher) => publisher.write_all(&output).await.unwrap(),
+            None => self.end.say(Frame::Reply(output.into())).await,
+        }
+    }
+
+    /// Reads until so many media messages have begun.
+    async fn read_media(&mut self, messages: usize) {
+        loop {
+            self.scan();
+            if self.media.len() >= messages {
+                return;
+            }
+            assert!(soon(self.more()).await, "the publisher has ended");
+        }
+    }
+
+    fn scan(&mut self) {
+        let (start, mut used) = (self.session.position(), 0);
+        while let Some(event) = self.session.next(&self.unread[used..]).unwrap() {
+            used = (self.session.position() - start) as usize;
+            if let Event::Media(Scanned::Begin { header, .. }) = event {
+                self.media.push(header);
+            }
+        }
+        used = (self.session.position() - start) as usize;
+        self.unread.drain(..used);
+    }
+
+    /// More bytes of the publisher; false: its end.
+    async fn more(&mut self) -> bool {
+        if let Some(publisher) = &mut self.publisher {
+            return matches!(publisher.read_buf(&mut self.unread).await, Ok(1..));
+        }
+        match self.end.hear_news().await {
+            Some(Frame::Data(bytes)) => self.unread.extend_from_slice(&bytes),
+            Some(Frame::End(_)) => return false,
+            other => panic!("{other:?}"),
+        }
+        true
+    }
+
+    /// Says where it is, for its successor. Between two messages only.
+    async fn checkpoint(&mut self) {
+        assert!(self.unread.is_empty());
+        let snapshot = Snapshot { session: self.session.state(), stream: None, unread: Vec::new() };
+        match &mut self.memory {
+            Some(memory) => assert!(page::publish(memory.page_mut(), &snapshot)),
+            None => self.end.say(Frame::Checkpoint(Box::new(snapshot))).await,
+        }
+    }
+
+    async fn done(mut self, how: Close) {
+        if let (Some(publisher), Close::Graceful) = (&mut self.publisher, how) {
+            publisher.shutdown().await.unwrap();
+        }
+        self.publisher = None;
+        self.end.say(Frame::Done { how, reason: "test".to_owned() }).await;
+        while let Some(frame) = soon(self.end.hear_news()).await {
+            assert!(matches!(frame, Frame::Data(_) | Frame::End(_)), "{frame:?}");
+        }
+    }
+}
+
+/// A publisher.
+struct Encoder {
+    session: ClientSession,
+    stream: TcpStream,
+}
+
+impl Encoder {
+    async fn connect(house: &House, key: &str) -> Self {
+        let template = PushTemplate::parse("rtmp://here/live/{key}").unwrap();
+        let url = template.resolve("live", &StreamKey::parse(key).unwrap()).unwrap();
+        let mut session = ClientSession::new(&url, None);
+        session.start();
+        Self { session, stream: TcpStream::connect(house.address).await.unwrap() }
+    }
+
+    /// Speaks and listens once; false is the end of the connection.
+    async fn step(&mut self) -> bool {
+        let output = self.session.take_output();
+        if self.stream.write_all(&output).await.is_err() {
+            return false;
+        }
+        let mut input = [0; 4096];
+        let Ok(read @ 1..) = self.stream.read(&mut input).await else { return false };
+        self.session.handle(&input[..read]).unwrap();
+        true
+    }
+
+    async fn until(&mut self, stage: Stage) {
+        while self.session.stage() != stage {
+            assert!(soon(self.step()).await, "ended in {:?} before {stage:?}", self.session.stage());
+        }
+        let output = self.session.take_output();
+        self.stream.write_all(&output).await.unwrap();
+    }
+
+    async fn publish(house: &House, key: &str) -> Self {
+        let mut encoder = Self::connect(house, key).await;
+        encoder.until(Stage::Publish).await;
+        encoder
+    }
+
+    async fn media(&mut self, messages: u32) {
+        self.stream.write_all(&media(messages)).await.unwrap();
+    }
+
+    /// Everything it is told until the end of the connection.
+    async fn last_words(&mut self) -> Vec<ClientEvent> {
+        soon(async { while self.step().await {} }).await;
+        std::iter::from_fn(|| self.session.poll_event()).collect()
+    }
+}
+
+fn media(messages: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in 0..messages {
+        let header =
+            MessageHeader { csid: 6, timestamp: 40 * number, length: 3000, type_id: type_id::VIDEO, stream_id: 1 };
+        write_message(&mut bytes, &header, &[number as u8; 3000], 65_536);
+    }
+    bytes
+}
+
+/// Runs a scenario by both transports.
+async fn both<F: Future<Output = ()>>(scenario: impl Fn(bool) -> F) {
+    for descriptor in [true, false] {
+        scenario(descriptor).await;
+    }
+}
+
+#[tokio::test]
+async fn the_whole_path() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        house.until(1, 0).await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        assert!(!hands.assignment.resumed);
+        assert_eq!(hands.assignment.destinations[0].url.key.expose(), "alpha");
+        assert!(hands.assignment.policy.hold_left <= house.settings.hold);
+        assert_eq!(encoder.session.stage(), Stage::Publish);
+        hands.take().await;
+        encoder.until(Stage::Live).await;
+        house.until(0, 1).await;
+        encoder.media(20).await;
+        hands.read_media(20).await;
+        hands.done(Close::Graceful).await;
+        encoder.last_words().await;
+        drop(encoder);
+        house.until_empty().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_does_not_wait_for_its_start_loses_nothing() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        // More than is kept, less than the kernel takes.
+        encoder.media(15).await;
+        house.until(1, 0).await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.take().await;
+        hands.read_media(15).await;
+        encoder.until(Stage::Live).await;
+        encoder.media(5).await;
+        hands.read_media(20).await;
+        let stamps: Vec<u32> = hands.media.iter().map(|header| header.timestamp).collect();
+        assert_eq!(stamps[..15], (0..15).map(|number| number * 40).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_leaves_while_held_leaves_the_lobby() {
+    for early_media in [0, 15] {
+        let house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        encoder.media(early_media).await;
+        house.until(1, 0).await;
+        drop(encoder);
+        house.until_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_offered_is_not_there_for_the_worker() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let encoder = Encoder::publish(&house, "alpha").await;
+        let mut worker = house.worker(descriptor);
+        let offer = worker.offer().await;
+        drop(encoder);
+        house.until_empty().await;
+        let token = offer.token.try_into().unwrap();
+        let mut end = soon(WorkerEnd::dial(&house.desk, &house.settings.secret, token, descriptor)).await;
+        assert!(soon(end.hear()).await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_gives_it_back_leaves_it_as_it_was() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        let mut worker = house.worker(descriptor);
+        let mut hands = worker.fetch().await;
+        hands.end.say(Frame::Returned { why: Decline::Full }).await;
+        drop(hands);
+        let mut hands = house.worker(descriptor).fetch().await;
+        assert!(!hands.assignment.resumed);
+        hands.take().await;
+        encoder.until(Stage::Live).await;
+        encoder.media(3).await;
+        hands.read_media(3).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_duplicate_is_refused_for_good() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.end.say(Frame::Duplicate).await;
+        drop(hands);
+        assert!(matches!(&encoder.last_words().await[..], [ClientEvent::Refused(_, text)] if text.contains("BadName")));
+        drop(encoder);
+        house.until_empty().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upstreams_no_reaches_the_publisher() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.end.say(Frame::Accepted).await;
+        hands.session.refuse_publish(Refusal::BadName, "the upstream says no");
+        hands.answer().await;
+        hands.done(Close::Graceful).await;
+        assert!(matches!(&encoder.last_words().await[..], [ClientEvent::Refused(_, text)] if text.contains("BadName")));
+        drop(encoder);
+        house.until_empty().await;
+    })
+    .await;
+}
+
+/// How far a worker gets before it dies.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Offered,
+    Assigned,
+    Accepted,
+    Started,
+    Media,
+    Checkpoint,
+}
+
+#[tokio::test]
+async fn a_worker_may_die_at_every_step() {
+    for step in [Step::Offered, Step::Assigned, Step::Accepted, Step::Started, Step::Media, Step::Checkpoint] {
+        both(|descriptor| async move {
+            let mut house = House::new(&[]);
+            let mut encoder = Encoder::publish(&house, "alpha").await;
+            let mut first = house.worker(descriptor);
+            if let Step::Offered = step {
+                first.offer().await;
+            } else {
+                let mut hands = first.fetch().await;
+                match step {
+                    Step::Offered | Step::Assigned => {}
+                    Step::Accepted => {
+                        hands.end.say(Frame::Accepted).await;
+                        house.until(0, 1).await;
+                    }
+                    Step::Started | Step::Media | Step::Checkpoint => {
+                        hands.take().await;
+                        encoder.until(Stage::Live).await;
+                        house.until(0, 1).await;
+                    }
+                }
+                if let Step::Media | Step::Checkpoint = step {
+                    encoder.media(10).await;
+                    hands.read_media(10).await;
+                }
+                if let Step::Checkpoint = step {
+                    while hands.session.state().position() < position_after(10, &hands) {
+                        assert!(soon(hands.more()).await);
+                        hands.scan();
+                    }
+                    hands.checkpoint().await;
+                }
+                drop(hands);
+            }
+            first.dies();
+            let mut hands = house.worker(descriptor).fetch().await;
+            let taken = !matches!(step, Step::Offered | Step::Assigned);
+            assert_eq!(hands.assignment.resumed, taken, "{step:?}, descriptor {descriptor}");
+            hands.take().await;
+            encoder.until(Stage::Live).await;
+            house.until(0, 1).await;
+            encoder.media(5).await;
+            // By descriptor the bytes that the first one read are in the ring, where this one would find them; these tests have none.
+            let before = match step {
+                Step::Media if !descriptor => 10,
+                _ => 0,
+            };
+            if !(descriptor && matches!(step, Step::Media)) {
+                hands.read_media(before + 5).await;
+                assert_eq!(hands.media.len(), before + 5, "{step:?}, descriptor {descriptor}");
+            }
+        })
+        .await;
+    }
+}
+
+/// Where the session stands when it has read so many media messages of [`media`] to their end.
+fn position_after(messages: u32, hands: &Hands) -> u64 {
+    let start = hands.assignment.snapshot.session.position();
+    start + media(messages).len() as u64
+}
+
+#[tokio::test]
+async fn a_worker_that_goes_down_gives_its_stream_to_another_one() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        let mut first = house.worker(descriptor);
+        let mut hands = first.fetch().await;
+        hands.take().await;
+        encoder.until(Stage::Live).await;
+        encoder.media(4).await;
+        hands.read_media(4).await;
+        while hands.session.position() < position_after(4, &hands) {
+            assert!(soon(hands.more()).await);
+            hands.scan();
+        }
+        hands.checkpoint().await;
+        hands.publisher = None;
+        hands.end.say(Frame::Returned { why: Decline::Moving }).await;
+        first.dies();
+        let mut next = house.worker(descriptor).fetch().await;
+        drop(hands);
+        assert!(next.assignment.resumed && next.session.is_started());
+        next.end.say(Frame::Accepted).await;
+        encoder.media(6).await;
+        next.read_media(6).await;
+        house.until(0, 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_publisher_by_link_is_told_after_its_last_byte() {
+    let mut house = House::new(&[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let mut hands = house.worker(false).fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    encoder.media(7).await;
+    drop(encoder);
+    hands.read_media(7).await;
+    while soon(hands.more()).await {
+        hands.scan();
+    }
+    hands.done(Close::Graceful).await;
+    house.until_empty().await;
+}
+
+#[tokio::test]
+async fn kicks_end_the_held_and_the_live() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut held = Encoder::publish(&house, "held").await;
+        house.until(1, 0).await;
+        let id = house.lobby.streams()[0].id.clone();
+        assert!(house.lobby.kick(&id, "go"));
+        assert!(matches!(held.last_words().await[..], [ClientEvent::Refused(..)]));
+        drop(held);
+        house.until_empty().await;
+
+        let mut live = Encoder::publish(&house, "live").await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.take().await;
+        live.until(Stage::Live).await;
+        house.until(0, 1).await;
+        let id = house.lobby.streams()[0].id.clone();
+        assert!(house.lobby.kick(&id, "go"));
+        assert_eq!(soon(hands.end.hear_news()).await, Some(Frame::Kick("go".to_owned())));
+        hands.done(Close::Graceful).await;
+        live.last_words().await;
+        drop(live);
+        house.until_empty().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_and_nothing_waits() {
+    let house = House::new(&["--publish-keys", "alpha"]);
+    let mut encoder = Encoder::connect(&house, "beta").await;
+    assert!(matches!(&encoder.last_words().await[..], [ClientEvent::Refused(_, text)] if text.contains("Denied")));
+    assert_eq!(house.lobby.demand().demand, 0);
+    drop(encoder);
+    house.until_empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_spent_is_a_start_and_a_close() {
+    let house = House::new(&["--hold-timeout", "20s"]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let started = tokio::time::Instant::now();
+    assert_eq!(encoder.last_words().await, [ClientEvent::Started]);
+    assert!(started.elapsed() >= Duration::from_secs(19));
+}
+
+#[tokio::test]
+async fn silence_of_a_link_worker_is_its_death() {
+    let mut house = House::new(&[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let mut first = house.worker(false);
+    let mut hands = first.fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    encoder.media(2).await;
+    first.dies();
+    // It is not gone: it says nothing for 2 s.
+    let mut next = house.worker(false).fetch().await;
+    assert!(next.assignment.resumed);
+    next.take().await;
+    next.read_media(2).await;
+    drop(hands);
+}
+
+#[test]
+fn the_task_of_a_publisher_is_small() {
+    fn size<F>(_: impl FnOnce(Stay) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size(Stay::serve);
+    assert!(size < 2048, "{size}");
+}
