@@ -164,7 +164,7 @@ impl Caller {
         piece: usize,
     ) -> Result<(SessionKeys, [u8; TOKEN_BYTES]), PrefaceError> {
         let mut side = ActivatorSide::new(secret, random::bytes());
-        let mut bytes = [0; 4096];
+        let mut bytes = vec![0; 4096];
         loop {
             let read = self.read(&mut bytes).await;
             assert_ne!(read, 0, "the worker hung up");

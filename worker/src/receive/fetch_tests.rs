@@ -29,10 +29,8 @@ async fn fetched<T>(
 ) -> (Result<Parcel, FetchError>, T) {
     let desk = desk(transport).await;
     let (welcome, offer) = (desk.welcome(), offer(&assignment("s", "k", transport), TOKEN));
-    soon(async {
-        tokio::join!(fetch(secret, host(), &welcome, &offer), async { activator(desk.accept().await).await })
-    })
-    .await
+    let activator = async { activator(desk.accept().await).await };
+    soon(Box::pin(async { tokio::join!(fetch(secret, host(), &welcome, &offer), activator) })).await
 }
 
 const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
@@ -102,7 +100,7 @@ async fn another_secret_is_told_apart() {
 async fn an_activator_that_cannot_prove_itself_gets_nothing() {
     for transport in BOTH {
         let (parcel, ()) = fetched(transport, &secret(), async |mut caller| {
-            let mut bytes = [0; 4096];
+            let mut bytes = vec![0; 4096];
             let read = caller.read(&mut bytes).await;
             let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
             caller.write(&side.handle(&bytes[..read]).output).await;
@@ -156,7 +154,7 @@ impl Dying {
 
     async fn hand_over(&mut self, transport: Transport) {
         let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
-        let mut bytes = [0; 4096];
+        let mut bytes = vec![0; 4096];
         let keys = loop {
             let read = self.caller.read(&mut bytes).await;
             let progress = side.handle(&bytes[..read]);
@@ -251,7 +249,7 @@ async fn an_activator_that_dawdles_is_given_up() {
         // Time is virtual: it goes on whenever all wait.
         for bytes in [0, 1, 37, 38] {
             let (parcel, ()) = fetched(transport, &secret(), async |mut caller| {
-                let mut hello = [0; 4096];
+                let mut hello = vec![0; 4096];
                 let read = caller.read(&mut hello).await;
                 let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
                 for byte in &side.handle(&hello[..read]).output[..bytes] {
