@@ -2,14 +2,17 @@
 //!
 //! What surprised us: on one host, dialing a port of the ephemeral range where nobody listens can connect the socket to itself.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::OnceCell;
 
 /// Addresses of one name that are looked at. CDNs return up to 8 of each family.
 const MAX_ADDRESSES: usize = 16;
@@ -20,13 +23,43 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)).with_retries(3);
 
-pub(super) type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>>>>;
+/// An answer of the resolver, or why there is none.
+type Addresses = Result<Vec<SocketAddr>, String>;
+pub(super) type Lookup = Pin<Box<dyn Future<Output = Addresses>>>;
 pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
-/// Asks the system's resolver, on a blocking thread; nothing is kept for the next time.
-pub(super) fn lookup(host: &str, port: u16) -> Lookup {
-    let target = (host.to_owned(), port);
-    Box::pin(async move { Ok(tokio::net::lookup_host(target).await?.take(MAX_ADDRESSES).collect()) })
+/// Asks the system's resolver, on blocking threads. Upstreams that ask for the same name at the same time share the question, so that a
+/// hundred streams cut off by one upstream are one question and one thread; an answer is never kept for a later one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Resolver {
+    /// Questions under way. Locked to look one up, never while it is asked: runtimes of several threads share it.
+    asking: Arc<Mutex<HashMap<(String, u16), Weak<OnceCell<Addresses>>>>>,
+}
+
+impl Resolver {
+    pub(super) fn lookup(&self, host: &str, port: u16) -> Lookup {
+        let target = (host.to_owned(), port);
+        let question = self.question(&target);
+        Box::pin(async move {
+            let ask = || async move {
+                let found = tokio::net::lookup_host(target).await.map_err(|error| error.to_string())?;
+                Ok(found.take(MAX_ADDRESSES).collect())
+            };
+            question.get_or_init(ask).await.clone()
+        })
+    }
+
+    /// The one under way for that name, or a new one.
+    fn question(&self, target: &(String, u16)) -> Arc<OnceCell<Addresses>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(question) = asking.get(target).and_then(Weak::upgrade).filter(|question| !question.initialized()) {
+            return question;
+        }
+        asking.retain(|_, question| question.strong_count() > 0);
+        let question = Arc::new(OnceCell::new());
+        asking.insert(target.clone(), Arc::downgrade(&question));
+        question
+    }
 }
 
 pub(super) fn dial(address: SocketAddr) -> Dial {
@@ -43,4 +76,50 @@ pub(super) fn dial(address: SocketAddr) -> Dial {
         }
         Ok(stream)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn questions_at_the_same_time_are_one() {
+        let resolver = Resolver::default();
+        let target = ("127.0.0.1".to_owned(), 1935);
+        let (one, two) = (resolver.question(&target), resolver.question(&target));
+        assert!(Arc::ptr_eq(&one, &two));
+        let other = resolver.question(&("127.0.0.1".to_owned(), 1936));
+        assert!(!Arc::ptr_eq(&one, &other));
+        drop((one, two, other));
+        let expected = Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1935))]);
+        let (one, two) = tokio::join!(resolver.lookup("127.0.0.1", 1935), resolver.lookup("127.0.0.1", 1935));
+        assert_eq!((&one, &two), (&expected, &expected));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_kept() {
+        let resolver = Resolver::default();
+        let target = ("127.0.0.1".to_owned(), 1935);
+        let answered = resolver.question(&target);
+        answered.set(Ok(Vec::new())).unwrap();
+        // Somebody still holds it.
+        assert!(!Arc::ptr_eq(&answered, &resolver.question(&target)));
+        assert_eq!(resolver.lookup("127.0.0.1", 1935).await.unwrap().len(), 1);
+        resolver.question(&("other".to_owned(), 1));
+        assert_eq!(resolver.asking.lock().unwrap().len(), 1, "what nobody asks any more is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_question_given_up_by_one_is_asked_by_the_other() {
+        let resolver = Resolver::default();
+        let mut first = resolver.lookup("localhost", 1935);
+        std::future::poll_fn(|cx| {
+            let _ = first.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let second = resolver.lookup("localhost", 1935);
+        drop(first);
+        assert!(!second.await.unwrap().is_empty());
+    }
 }

@@ -571,7 +571,7 @@ fn any_news_in_any_state() {
         7 => Input::Reached([Stage::Connect, Stage::CreateStream, Stage::Publish][usize::from(value % 3)]),
         8 => Input::Session(ClientEvent::Started),
         9 => refused([Class::BadName, Class::Denied, Class::Gone, Class::Protocol][usize::from(value % 4)]),
-        10 => asked(if value % 2 == 0 { NEED_USER } else { NEED_PROOF }),
+        10 => asked(if value.is_multiple_of(2) { NEED_USER } else { NEED_PROOF }),
         11 => broken(),
         12 if value == 0 => Input::Close { between_messages: true },
         _ => Input::Session(ClientEvent::Acknowledged(1)),

@@ -255,7 +255,7 @@ impl Upstream {
         match output {
             Output::Resolve => {
                 self.counters.attempts += 1;
-                self.lookup = Some(dial::lookup(&self.url.host, self.url.port));
+                self.lookup = Some(self.shared.resolver.lookup(&self.url.host, self.url.port));
             }
             Output::Dial(id, address) => self.dials.push((id, dial::dial(address))),
             Output::Undial(id) => self.dials.retain(|(dialing, _)| *dialing != id),
@@ -326,7 +326,7 @@ impl Upstream {
             self.lookup = None;
             return Poll::Ready(match result {
                 Ok(addresses) => Input::Resolved(addresses),
-                Err(error) => Input::Unresolved(error.to_string()),
+                Err(why) => Input::Unresolved(why),
             });
         }
         for index in 0..self.dials.len() {

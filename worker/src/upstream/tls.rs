@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dial::Resolver;
 use super::machine::Fault;
 
 pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
@@ -25,6 +26,7 @@ pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
+    pub(super) resolver: Resolver,
 }
 
 impl Shared {
@@ -39,7 +41,8 @@ impl Shared {
     /// # Errors
     /// TLS cannot be set up at all.
     pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        Ok(Self { config: Arc::new(OnceCell::new_with(Some(Arc::new(configure(roots)?)))) })
+        let config = Arc::new(OnceCell::new_with(Some(Arc::new(configure(roots)?))));
+        Ok(Self { config, resolver: Resolver::default() })
     }
 
     /// Without any, the next attempt looks again.

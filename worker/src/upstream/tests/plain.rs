@@ -420,3 +420,57 @@ async fn a_flood_from_the_upstream_does_not_keep_the_task() {
     assert!(!taken.is_empty() && taken.len() < 8192, "{}", taken.len());
     assert!(driver.upstream.is_live());
 }
+
+/// A listener whose queue is full: the kernel drops every further SYN, as a dead host would.
+fn silent() -> (SocketAddr, std::net::TcpStream, tokio::net::TcpListener) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    (address, std::net::TcpStream::connect(address).unwrap(), listener)
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_the_connection() {
+    let (address, _first, _listener) = silent();
+    let mut driver = plain(address);
+    driver.until("a dial", |driver| !driver.upstream.dials.is_empty()).await;
+    while driver.word() == "dialing" {
+        driver.pass();
+        driver.while_peer(tokio::task::yield_now()).await;
+    }
+    assert_eq!((driver.word().as_str(), driver.error().as_str()), ("backoff", "no answer to the connection"));
+}
+
+#[tokio::test]
+async fn a_silent_address_holds_nobody_up() {
+    let (dead, _first, _listener) = silent();
+    let (listener, address) = listen().await;
+    let mut driver = plain(address);
+    driver.upstream.lookup = Some(Box::pin(async move { Ok(vec![dead, address]) }));
+    assert_eq!(driver.upstream.machine.poll_output(), Some(Output::Resolve));
+    driver.until("a dial", |driver| driver.upstream.dials.len() == 1).await;
+    driver.pass();
+    go_live(&mut driver, &listener).await;
+}
+
+#[tokio::test]
+async fn closed_at_every_stage_it_is_done_at_once() {
+    for (upto, stage) in EVERY_STAGE {
+        let (listener, address) = listen().await;
+        let mut driver = plain(address);
+        let mut peer = driver
+            .while_peer(async {
+                let mut peer = Peer::accept(&listener).await;
+                peer.reach(upto).await;
+                peer
+            })
+            .await;
+        driver.until("the stage", |driver| driver.upstream.stage.as_str() == stage).await;
+        driver.upstream.close(true);
+        driver.while_peer(tokio::task::yield_now()).await;
+        assert_eq!(driver.take_events(), [UpstreamEvent::Closed], "{stage}");
+        // The connection is gone with it.
+        while peer.read().await {}
+    }
+}
