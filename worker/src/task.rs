@@ -29,7 +29,7 @@ const INPUTS: usize = 16;
 pub async fn run(settings: Settings, start: Start, metrics: Metrics, mut signals: Signals) -> io::Result<()> {
     let listener = listen::listen(settings.http)?;
     let http = listener.local_addr()?;
-    tracing::info!(name = settings.name, %http, activator = ?settings.activator, capacity = settings.capacity, "worker");
+    tracing::info!(name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker");
 
     let metrics = Arc::new(metrics);
     metrics.streams.capacity.set(settings.capacity.into());
@@ -67,19 +67,19 @@ pub async fn run(settings: Settings, start: Start, metrics: Metrics, mut signals
         let moved = tokio::select! {
             signal = signals.next() => {
                 tracing::info!(%signal, phase = walk.drain.phase().as_str(), "told to go");
-                walk.drain.handle(Instant::now(), Input::Signal)
+                walk.drain.handle(now(), Input::Signal)
             }
-            Some(input) = happened.recv() => walk.drain.handle(Instant::now(), input),
+            Some(input) = happened.recv() => walk.drain.handle(now(), input),
             ended = &mut registered => {
                 if ended.map_err(io::Error::other)? == Ending::Orphaned {
                     tracing::info!("no activator any more, and no stream");
-                    walk.drain.handle(Instant::now(), Input::Orphaned);
+                    walk.drain.handle(now(), Input::Orphaned);
                 }
                 // Whatever the phase was, nothing can be said any more.
                 break;
             }
-            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
-                walk.drain.handle_timeout(Instant::now())
+            () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => {
+                walk.drain.handle_timeout(now())
             }
         };
         if moved {
@@ -130,4 +130,9 @@ impl Walk {
             let _ = inputs.send(Input::Done(phase)).await;
         });
     }
+}
+
+/// The runtime's clock, which tests can turn on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

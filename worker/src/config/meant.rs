@@ -1,6 +1,7 @@
 //! The configuration as it is meant. In: [`Typed`], and what the machine is: its name, our process id, its cores. Out:
 //! [`Settings`] or all [`Problems`]. Reads the file that `CONTROL_SECRET_FILE` names, and touches nothing else.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -42,6 +43,15 @@ impl Activator {
         match self {
             Self::Address(address) => address.ip().is_loopback(),
             Self::Name { host, .. } => host == "localhost",
+        }
+    }
+}
+
+impl fmt::Display for Activator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
 }

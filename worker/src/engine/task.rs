@@ -166,7 +166,7 @@ impl Task {
                     Some(order) => self.obey(order).await,
                     None => return,
                 },
-                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.publish(),
+                () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => self.publish(),
             }
         }
     }
@@ -200,7 +200,7 @@ impl Task {
             app: assignment.app.name().to_owned(),
             identities: assignment.identities.clone(),
         };
-        match self.table.place(Instant::now(), claim) {
+        match self.table.place(now(), claim) {
             Placing::Start { slot, thread } => {
                 self.publish();
                 if !self.open(thread) {
@@ -249,7 +249,7 @@ impl Task {
     fn reported(&mut self, report: Report) {
         match report {
             Report::Session(session) => {
-                let Some(noted) = self.table.reported(Instant::now(), session.clone()) else { return };
+                let Some(noted) = self.table.reported(now(), session.clone()) else { return };
                 self.account.reported(noted.slot, &session);
                 if let Some(took) = noted.took {
                     self.metrics.start_upstream.observe(took.as_secs_f64());
@@ -276,7 +276,7 @@ impl Task {
     }
 
     fn lost(&mut self, slot: Slot) {
-        let Some((stream, gone)) = self.table.gone(Instant::now(), slot) else { return };
+        let Some((stream, gone)) = self.table.gone(now(), slot) else { return };
         self.account.closed(slot);
         match gone {
             Gone::Ended => self.metrics.ended.inc(),
@@ -289,16 +289,21 @@ impl Task {
     }
 
     fn publish_soon(&mut self) {
-        let at = Instant::now() + COUNTERS_DELAY;
+        let at = now() + COUNTERS_DELAY;
         self.publish_at = Some(self.publish_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     fn publish(&mut self) {
-        self.table.handle_timeout(Instant::now());
+        self.table.handle_timeout(now());
         self.publish_at = self.table.poll_timeout();
         self.metrics.live.set(i64::try_from(self.table.streams()).unwrap_or(i64::MAX));
         self.published.send_replace(self.table.sessions().into());
     }
+}
+
+/// The runtime's clock, which tests can turn on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -83,6 +83,15 @@ async fn the_token_is_shown_and_any_pieces_do() {
     }
 }
 
+#[test]
+fn only_root_and_our_own_user_are_trusted() {
+    for (user, ours, trusted) in
+        [(0, 0, true), (0, 7, true), (7, 7, true), (7, 0, false), (8, 7, false), (u32::MAX, 0, false)]
+    {
+        assert_eq!(is_trusted(user, ours), trusted, "{user} to {ours}");
+    }
+}
+
 #[tokio::test]
 async fn another_secret_is_told_apart() {
     for transport in BOTH {

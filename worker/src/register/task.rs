@@ -75,7 +75,7 @@ impl Registration {
     pub async fn run(self, mut requests: mpsc::Receiver<Request>, joined: watch::Sender<usize>) -> Ending {
         let (events, mut happened) = mpsc::channel(EVENTS);
         let mut sessions = self.engine.sessions();
-        let register = Register::new(Instant::now(), self.settings.clone());
+        let register = Register::new(now(), self.settings.clone());
         let mut desk = Desk {
             shell: Arc::new(self),
             register,
@@ -116,8 +116,8 @@ impl Registration {
                         return Ending::Left;
                     }
                 },
-                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
-                    desk.register.handle_timeout(Instant::now());
+                () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => {
+                    desk.register.handle_timeout(now());
                 }
             }
         }
@@ -154,7 +154,7 @@ impl Desk {
             };
             self.shell.metrics.register.ended.with_label_values(&[how]).inc();
         }
-        self.register.handle(Instant::now(), input);
+        self.register.handle(now(), input);
     }
 
     fn sessions(&mut self, sessions: &mut watch::Receiver<Arc<[Session]>>) {
@@ -223,12 +223,12 @@ impl Desk {
         let (shell, events) = (Arc::clone(&self.shell), self.events.clone());
         let span = tracing::debug_span!("handoff", stream = %LogSafe(&offer.stream_id), epoch = offer.epoch);
         let taken = async move {
-            let begun = Instant::now();
+            let begun = now();
             let metrics = &shell.metrics.streams;
             let outcome = match receive::fetch(&shell.secret, address, &welcome, &offer).await {
                 Ok(parcel) => {
                     let verdict = shell.engine.take(parcel).await;
-                    metrics.start_handoff.observe(begun.elapsed().as_secs_f64());
+                    metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());
                     tracing::debug!(?verdict, "fetched");
                     match verdict {
                         Verdict::Started => "started",
@@ -277,6 +277,11 @@ async fn resolved(activator: &Activator) -> Input {
             Input::Unresolved
         }
     }
+}
+
+/// The runtime's clock, which tests can turn on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]
