@@ -18,7 +18,7 @@ enum Transport {
     Plain(TcpStream),
     Tls {
         stream: Box<TlsStream<TcpStream>>,
-        /// Bytes taken since everything was given to the kernel.
+        /// Bytes taken since the kernel had everything.
         unflushed: u64,
     },
 }
@@ -90,8 +90,9 @@ impl Connection {
                 }
             },
             Transport::Tls { stream, unflushed } => {
-                let taken = ready!(Pin::new(stream).poll_write_vectored(cx, slices))?;
-                *unflushed += taken as u64;
+                let taken = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, slices))?;
+                // It has given the kernel what that would take.
+                *unflushed = if stream.get_ref().1.wants_write() { *unflushed + taken as u64 } else { 0 };
                 Poll::Ready(Ok(taken))
             }
         }
