@@ -91,7 +91,7 @@ pub async fn run(control: UnixStream, log: &Path) -> anyhow::Result<()> {
             return upstream.end().await;
         }
         tokio::select! {
-            ready = stream.socket.readable(), if !stream.ended => { ready?; stream.read()?; stream.scan()?; }
+            ready = stream.socket.readable(), if !stream.ended && stream.has_room() => { ready?; stream.read()?; stream.scan()?; }
             ready = upstream.socket.readable() => { ready?; upstream.read()?; }
             ready = upstream.socket.writable(), if upstream.written < upstream.queued => { ready?; upstream.write()?; }
         }
@@ -197,10 +197,13 @@ impl Stream {
         self.log.write_all(format!("{line}\n").as_bytes())
     }
 
+    /// What a successor needs stays in the ring: where a worker would skip, the publisher waits here.
+    fn has_room(&self) -> bool {
+        self.ring.capacity() as u64 - (self.head - self.page) >= READ_BYTES as u64
+    }
+
     /// One read, straight into the ring.
     fn read(&mut self) -> anyhow::Result<()> {
-        let free = self.ring.capacity() as u64 - (self.head - self.page);
-        ensure!(free >= READ_BYTES as u64, "the ring is full of what no upstream has acknowledged");
         match self.socket.try_read(self.ring.space(self.head, READ_BYTES)) {
             Ok(0) => self.ended = true,
             Ok(length) => self.head += length as u64,
