@@ -25,6 +25,9 @@ const KEEPALIVE: TcpKeepalive =
 
 /// An answer of the resolver, or why there is none.
 type Addresses = Result<Vec<SocketAddr>, String>;
+/// Host and port.
+type Target = (String, u16);
+type Question = OnceCell<Addresses>;
 pub(super) type Lookup = Pin<Box<dyn Future<Output = Addresses>>>;
 pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
@@ -33,7 +36,7 @@ pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resolver {
     /// Questions under way. Locked to look one up, never while it is asked: runtimes of several threads share it.
-    asking: Arc<Mutex<HashMap<(String, u16), Weak<OnceCell<Addresses>>>>>,
+    asking: Arc<Mutex<HashMap<Target, Weak<Question>>>>,
 }
 
 impl Resolver {
@@ -50,13 +53,13 @@ impl Resolver {
     }
 
     /// The one under way for that name, or a new one.
-    fn question(&self, target: &(String, u16)) -> Arc<OnceCell<Addresses>> {
+    fn question(&self, target: &Target) -> Arc<Question> {
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(question) = asking.get(target).and_then(Weak::upgrade).filter(|question| !question.initialized()) {
             return question;
         }
         asking.retain(|_, question| question.strong_count() > 0);
-        let question = Arc::new(OnceCell::new());
+        let question = Arc::new(Question::new());
         asking.insert(target.clone(), Arc::downgrade(&question));
         question
     }
