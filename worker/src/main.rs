@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use liveedgecast_common::config::Problems;
-use liveedgecast_common::runtime::{Signals, host_name, raise_open_files};
+use liveedgecast_common::runtime::{host_name, raise_open_files};
 use liveedgecast_worker::config::{Here, Settings, Typed};
 use liveedgecast_worker::metrics::Metrics;
 use liveedgecast_worker::{stream, task, upstream};
@@ -49,8 +49,8 @@ fn run(settings: Settings) -> anyhow::Result<()> {
         Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports).into_commands());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let served = runtime.block_on(async {
-        let signals = Signals::listen().context("signals")?;
-        task::run(settings, start, metrics, signals).await.context("serving")
+        let stops = task::signals().context("signals")?;
+        task::run(settings, start, metrics, stops).await.context("serving")
     });
     // A question to a name server that does not answer is not waited for.
     runtime.shutdown_background();

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use liveedgecast_common::runtime::Signals;
+use liveedgecast_common::runtime::{Signals, Stop};
 use liveedgecast_common::{http, listen, sys};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -19,14 +19,32 @@ use crate::http::View;
 use crate::metrics::Metrics;
 use crate::register::{self, Ending, Registration, Request};
 
+/// Signals that wait: there are six phases, and each signal ends one.
+const STOPS: usize = 8;
 /// Inputs of the list that wait: one per phase and a few signals.
 const INPUTS: usize = 16;
 
-/// Serves until told to go. `start` begins a stream's task.
+/// Hands on the signals that ask the process to go. Must be called in a runtime.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn signals() -> io::Result<mpsc::Receiver<Stop>> {
+    let mut signals = Signals::listen()?;
+    let (sender, stops) = mpsc::channel(STOPS);
+    tokio::spawn(async move { while sender.send(signals.next().await).await.is_ok() {} });
+    Ok(stops)
+}
+
+/// Serves until told to go, by `stops`. `start` begins a stream's task.
 ///
 /// # Errors
 /// The HTTP port cannot be had.
-pub async fn run(settings: Settings, start: Start, metrics: Metrics, mut signals: Signals) -> io::Result<()> {
+pub async fn run(
+    settings: Settings,
+    start: Start,
+    metrics: Metrics,
+    mut stops: mpsc::Receiver<Stop>,
+) -> io::Result<()> {
     let listener = listen::listen(settings.http)?;
     let http = listener.local_addr()?;
     tracing::info!(name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker");
@@ -65,7 +83,7 @@ pub async fn run(settings: Settings, start: Start, metrics: Metrics, mut signals
     while walk.drain.phase() != Phase::StopServing {
         let due = walk.drain.poll_timeout();
         let moved = tokio::select! {
-            signal = signals.next() => {
+            Some(signal) = stops.recv() => {
                 tracing::info!(%signal, phase = walk.drain.phase().as_str(), "told to go");
                 walk.drain.handle(now(), Input::Signal)
             }
@@ -136,3 +154,7 @@ impl Walk {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

@@ -1,130 +1,19 @@
 //! The registration against a real gRPC server in process, with tiny streams.
 
-use std::pin::Pin;
-use std::time::SystemTime;
-
+use liveedgecast_common::control::Kick;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::declined::Reason;
 use liveedgecast_common::control::session::State;
-use liveedgecast_common::control::{ActivatorSays, Hello, Kick};
 use liveedgecast_common::handoff::{Frame, Transport};
-use liveedgecast_common::proof;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::task::{JoinHandle, spawn_local};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Response, Status, Streaming};
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
 
 use super::*;
-use crate::engine;
-use crate::receive::HandoffStream;
 use crate::register::machine::Handoff;
-use crate::stream::{Command, Incoming, Publisher, Report};
+use crate::testkit::control::{Activator, tiny};
 use crate::testkit::{Desk as HandoffDesk, assignment, frame, offer, secret, soon};
-
-/// One worker's call, seen from the activator.
-struct Incall {
-    says: Streaming<WorkerSays>,
-    answers: Sender<Result<ActivatorSays, Status>>,
-}
-
-impl Incall {
-    async fn next(&mut self) -> Option<Say> {
-        soon(self.says.message()).await.ok().flatten().and_then(|says| says.say)
-    }
-
-    async fn hello(&mut self) -> Hello {
-        match self.next().await {
-            Some(Say::Hello(hello)) => hello,
-            other => panic!("{other:?} before Hello"),
-        }
-    }
-
-    async fn say(&self, say: ActivatorSay) {
-        soon(self.answers.send(Ok(ActivatorSays { say: Some(say) }))).await.unwrap();
-    }
-
-    /// Reads on until it says something like this.
-    async fn until<T>(&mut self, mut find: impl FnMut(Say) -> Option<T>) -> T {
-        loop {
-            let say = self.next().await.expect("the worker hung up");
-            if let Some(found) = find(say) {
-                return found;
-            }
-        }
-    }
-
-    async fn session(&mut self, stream_id: &str, state: State) -> Session {
-        self.until(|say| match say {
-            Say::Session(session) if session.stream_id == stream_id && session.state() == state => Some(session),
-            _ => None,
-        })
-        .await
-    }
-}
-
-struct Service {
-    secret: Secret,
-    calls: Sender<Incall>,
-}
-
-#[tonic::async_trait]
-impl Control for Service {
-    type JoinStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<ActivatorSays, Status>> + Send>>;
-
-    async fn join(&self, request: tonic::Request<Streaming<WorkerSays>>) -> Result<Response<Self::JoinStream>, Status> {
-        let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        proof::verify(self.secret.expose().as_bytes(), value, unix)
-            .map_err(|error| Status::unauthenticated(error.to_string()))?;
-        let (answers, out) = mpsc::channel(16);
-        let call = Incall { says: request.into_inner(), answers };
-        self.calls.send(call).await.map_err(|_| Status::unavailable("going down"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(out))))
-    }
-}
-
-/// An activator that can die.
-struct Activator {
-    address: SocketAddr,
-    calls: Receiver<Incall>,
-    server: JoinHandle<()>,
-}
-
-impl Activator {
-    async fn start() -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap()).await
-    }
-
-    async fn start_at(address: SocketAddr) -> Self {
-        let listener = liveedgecast_common::listen::listen(address).unwrap();
-        Self::serve(listener)
-    }
-
-    fn serve(listener: TcpListener) -> Self {
-        let address = listener.local_addr().unwrap();
-        let (calls, incoming) = mpsc::channel(4);
-        let service = ControlServer::new(Service { secret: secret(), calls });
-        let server = tonic::transport::Server::builder().add_service(service);
-        let server = tokio::spawn(async move {
-            let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
-        });
-        Self { address, calls: incoming, server }
-    }
-
-    async fn call(&mut self) -> Incall {
-        soon(self.calls.recv()).await.unwrap()
-    }
-
-    /// A worker that is welcome.
-    async fn joined(&mut self, welcome: Welcome) -> (Incall, Hello) {
-        let mut call = self.call().await;
-        let hello = call.hello().await;
-        call.say(ActivatorSay::Welcome(welcome)).await;
-        (call, hello)
-    }
-}
+use crate::{config, engine};
 
 /// A worker's registration with its engine.
 struct Worker {
@@ -137,10 +26,10 @@ struct Worker {
 
 impl Worker {
     fn start(activator: SocketAddr, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::start_at(Activator_::Address(activator), secret, change)
+        Self::start_at(config::Activator::Address(activator), secret, change)
     }
 
-    fn start_at(activator: Activator_, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
+    fn start_at(activator: config::Activator, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
         let metrics = Metrics::new().unwrap();
         let engine = Engine::start(&engine::Settings { capacity: 4, threads: 1 }, tiny(), &metrics);
         let mut settings = Settings {
@@ -169,33 +58,6 @@ impl Worker {
     }
 }
 
-use crate::config::Activator as Activator_;
-
-/// A stream that lives until it is kicked or handed back.
-fn tiny() -> engine::Start {
-    Arc::new(|mut incoming: Incoming, reports| {
-        let (sender, mut commands) = mpsc::channel(2);
-        spawn_local(async move {
-            let control: &mut HandoffStream = match &mut incoming.publisher {
-                Publisher::Descriptor { control, .. } | Publisher::Link { control } => control,
-            };
-            let _ = control.queue(&Frame::Accepted);
-            let _ = std::future::poll_fn(|cx| control.poll_flush(cx)).await;
-            let stream_id = incoming.assignment.stream_id.clone();
-            let mut session =
-                Session { stream_id: stream_id.0.clone(), state: State::Live.into(), epoch: 1, ..Session::default() };
-            let _ = reports.send(Report::Session(session.clone())).await;
-            if let Some(Command::Kick(reason)) = commands.recv().await {
-                session.reason = reason;
-            }
-            session.state = State::Ended.into();
-            let _ = reports.send(Report::Session(session)).await;
-            let _ = reports.send(Report::Ended { stream_id }).await;
-        });
-        sender
-    })
-}
-
 #[tokio::test]
 async fn it_proves_itself_says_who_it_is_and_is_joined() {
     let mut activator = Activator::start().await;
@@ -210,7 +72,7 @@ async fn it_proves_itself_says_who_it_is_and_is_joined() {
 #[tokio::test]
 async fn a_name_is_resolved_and_all_its_addresses_are_tried() {
     let mut activator = Activator::start().await;
-    let name = Activator_::Name { host: "localhost".into(), port: activator.address.port() };
+    let name = config::Activator::Name { host: "localhost".into(), port: activator.address.port() };
     let mut worker = Worker::start_at(name, secret(), |_| {});
     let (_call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
     worker.has_joined(1).await;
@@ -287,8 +149,7 @@ async fn an_activator_that_comes_back_is_found_again_and_learns_what_is_served()
     call.session("s", State::Live).await;
 
     let address = activator.address;
-    activator.server.abort();
-    let _ = activator.server.await;
+    activator.die().await;
     drop(call);
     worker.has_joined(0).await;
 

@@ -1,6 +1,8 @@
 //! For tests: an activator's side of control and handoff, in process, and streams to give away.
 #![expect(clippy::disallowed_methods, reason = "tests: tasks, and a deadline that turns a hang into a failure")]
 
+pub(crate) mod control;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,0 +1,183 @@
+//! The whole process but for its streams, which are tiny: from the start to every way of going down.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::session::State;
+use liveedgecast_common::control::worker_says::Say;
+use liveedgecast_common::handoff::{Decline, Frame, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config;
+use crate::receive::{HandoffError, HandoffStream};
+use crate::register::machine::Handoff;
+use crate::testkit::control::{Activator, Incall, tiny};
+use crate::testkit::{Desk, assignment, frame, offer, secret, soon};
+
+/// Longer than any test: what ends by it fails.
+const NEVER: Duration = Duration::from_secs(3600);
+
+struct Process {
+    activator: Activator,
+    desk: Desk,
+    call: Incall,
+    http: SocketAddr,
+    stops: mpsc::Sender<Stop>,
+    ended: JoinHandle<io::Result<()>>,
+}
+
+fn settings(activator: SocketAddr, drain: Duration) -> Settings {
+    Settings {
+        name: "w".into(),
+        activator: config::Activator::Address(activator),
+        secret: secret(),
+        http: "127.0.0.1:0".parse().unwrap(),
+        capacity: 4,
+        handoff: Handoff::Auto,
+        drain,
+        threads: 2,
+        exit_when_orphaned: false,
+    }
+}
+
+impl Process {
+    /// A process that is registered and has one stream per key.
+    async fn serving(drain: Duration, keys: &[&str]) -> (Self, Vec<HandoffStream>) {
+        let mut activator = Activator::start().await;
+        let (stops, stopped) = mpsc::channel(STOPS);
+        let settings = settings(activator.address, drain);
+        let ended = tokio::spawn(Box::pin(run(settings, tiny(), Metrics::new().unwrap(), stopped)));
+        let desk = Desk::tcp().await;
+        let (mut call, hello) = activator.joined(desk.welcome()).await;
+        let http = SocketAddr::from(([127, 0, 0, 1], u16::try_from(hello.http_port).unwrap()));
+        let mut streams = Vec::new();
+        for key in keys {
+            let assignment = assignment(key, key, Transport::Link);
+            call.say(ActivatorSay::Offer(offer(&assignment, [7; 16]))).await;
+            let (mut stream, _) = desk.accept().await.hand_over(assignment).await;
+            assert_eq!(frame(&mut stream).await.unwrap(), Frame::Accepted);
+            call.session(key, State::Live).await;
+            streams.push(stream);
+        }
+        (Self { activator, desk, call, http, stops, ended }, streams)
+    }
+
+    async fn signal(&self) {
+        self.stops.send(Stop::Terminate).await.unwrap();
+    }
+
+    /// The status line and the body.
+    async fn get(&self, path: &str) -> String {
+        let mut socket = soon(TcpStream::connect(self.http)).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon(socket.read_to_string(&mut answer)).await.unwrap();
+        answer
+    }
+
+    /// It says goodbye, hangs up, and ends well.
+    async fn leaves(mut self) {
+        self.call.until(|say| matches!(say, Say::Goodbye(_)).then_some(())).await;
+        assert_eq!(self.call.next().await, None);
+        drop(self.call);
+        soon(self.ended).await.unwrap().unwrap();
+        assert!(TcpStream::connect(self.http).await.is_err(), "HTTP is closed last");
+    }
+}
+
+#[tokio::test]
+async fn it_is_ready_when_registered_and_shows_what_it_serves() {
+    let (process, _streams) = Process::serving(NEVER, &["a"]).await;
+    assert!(process.get("/readyz").await.contains("ready: registered at 1"));
+    assert!(process.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    let metrics = process.get("/metrics").await;
+    for row in [
+        "liveedgecast_live_streams 1",
+        "liveedgecast_worker_capacity 4",
+        "liveedgecast_worker_activators 1",
+        "liveedgecast_worker_start_seconds_count{phase=\"handoff\"} 1",
+        "liveedgecast_worker_start_seconds_count{phase=\"upstream\"} 1",
+    ] {
+        assert!(metrics.contains(row), "{row}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn told_to_go_without_streams_it_goes() {
+    let (process, _) = Process::serving(NEVER, &[]).await;
+    process.signal().await;
+    process.leaves().await;
+}
+
+#[tokio::test]
+async fn told_to_go_it_hands_its_streams_back_first() {
+    let (mut process, mut streams) = Process::serving(NEVER, &["a", "b"]).await;
+    process.signal().await;
+    for stream in &mut streams {
+        assert_eq!(frame(stream).await.unwrap(), Frame::Returned { why: Decline::Moving });
+        assert!(matches!(frame(stream).await, Err(HandoffError::Ended)));
+    }
+    // Draining is said before any of them is gone.
+    let mut draining = false;
+    let mut ended = 0;
+    while ended < 2 {
+        match process.call.next().await.unwrap() {
+            Say::Load(load) => draining |= load.draining,
+            Say::Session(session) if session.state() == State::Ended => {
+                assert!(draining);
+                ended += 1;
+            }
+            _ => {}
+        }
+    }
+    process.leaves().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_takes_is_waited_for_until_a_second_signal() {
+    let (mut process, mut streams) = Process::serving(NEVER, &["stubborn"]).await;
+    process.signal().await;
+    process.call.until(|say| matches!(say, Say::Load(load) if load.draining).then_some(())).await;
+    assert!(process.get("/readyz").await.contains("going down"));
+    assert!(process.get("/metrics").await.contains("liveedgecast_live_streams 1"));
+
+    // Whatever phase it is in by now, so many signals end its waits.
+    for _ in Phase::ALL {
+        let _ = process.stops.send(Stop::Interrupt).await;
+    }
+    let ended = soon(process.ended).await.unwrap();
+    ended.unwrap();
+    // The connection is as the process left it: the system closes it with the process.
+    streams.clear();
+    drop((process.activator, process.desk));
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_takes_is_waited_for_no_longer_than_told() {
+    let (process, _streams) = Process::serving(Duration::from_millis(50), &["stubborn"]).await;
+    process.signal().await;
+    process.leaves().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_and_not_a_worker() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let http = taken.local_addr().unwrap();
+    let settings = Settings { http, ..settings(http, NEVER) };
+    let (_stops, stopped) = mpsc::channel(STOPS);
+    let error = soon(Box::pin(run(settings, tiny(), Metrics::new().unwrap(), stopped))).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_ends_well() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let settings = Settings { exit_when_orphaned: true, ..settings(nobody, NEVER) };
+    let (_stops, stopped) = mpsc::channel(STOPS);
+    soon(Box::pin(run(settings, tiny(), Metrics::new().unwrap(), stopped))).await.unwrap();
+}
