@@ -86,6 +86,9 @@ fn the_newest_version_is_written_as_it_was() {
 fn every_version_of_a_snapshot_is_read() {
     assert_eq!(Snapshot::decode(&golden("snapshot-1-fresh")).unwrap(), samples::fresh());
     assert_eq!(Snapshot::decode(&golden("snapshot-1-mid-message")).unwrap(), samples::mid_message());
+    // From a real stream, and read to its end by a real decoder in `e2e`.
+    let stream = Snapshot::decode(&golden("snapshot-1-mid-stream")).unwrap();
+    assert!(ServerSession::restore(&stream.session).unwrap().is_started());
     let mut page = golden("page-1");
     page.resize(STATE_BYTES, 0);
     assert_eq!(page::read(&page).unwrap(), samples::mid_message());

@@ -7,15 +7,23 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use liveedgecast_common::handoff::{OpenMessage, Snapshot, StoredHeader, StreamState, snapshot};
 use liveedgecast_common::random;
+use liveedgecast_common::rtmp::amf0::Value;
+use liveedgecast_common::rtmp::handshake::HANDSHAKE_BYTES;
+use liveedgecast_common::rtmp::limits::DEFAULT_CHUNK_SIZE;
+use liveedgecast_common::rtmp::media::inspect;
+use liveedgecast_common::rtmp::server::ServerSession;
+use liveedgecast_common::rtmp::{self, MessageHeader, type_id, writer};
 use liveedgecast_e2e::compare::{Place, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::loopback;
 use liveedgecast_e2e::nginx::Nginx;
 use liveedgecast_e2e::process::{Process, Program};
+use liveedgecast_e2e::publish;
 use liveedgecast_e2e::record::{Message, read_flv};
 use liveedgecast_e2e::takeover::Line;
 use liveedgecast_e2e::takeover::holder::Held;
@@ -112,6 +120,127 @@ fn outlive(pace: &str, kills: u64) {
          page; {sessions} sessions had media, {decoded} of them recorded and decoded without an error",
         published.publisher.bytes
     );
+}
+
+/// Versions of a snapshot of which there are golden bytes: in the middle of a real stream, a keyframe about to begin while an audio message
+/// is half there.
+const VERSIONS: [u16; 1] = [1];
+
+fn golden(version: u16, what: &str) -> PathBuf {
+    publish::root().join(format!("common/tests/golden/{what}-{version}-mid-stream"))
+}
+
+#[test]
+fn a_stream_goes_on_from_golden_bytes_of_every_version() {
+    assert!(VERSIONS.contains(&snapshot::VERSION), "there are no golden bytes of this version");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for version in VERSIONS {
+        let nginx = Nginx::recording();
+        let upstream = Tap::before(nginx.address());
+        let snapshot = Snapshot::decode(&fs::read(golden(version, "snapshot")).unwrap()).unwrap();
+        let following = fs::read(golden(version, "bytes")).unwrap();
+        let log = nginx.process.directory().join("readers");
+        runtime.block_on(async {
+            let mut held = Held::left_behind(snapshot, &following).unwrap();
+            let program = env!("CARGO_BIN_EXE_takeover-reader");
+            let reader = held.start_reader(program, &upstream.url("live/golden"), &log).await.unwrap();
+            reader.end(SOON).await.unwrap();
+        });
+        let session = upstream.only();
+        until("the upstream to have everything", || upstream.only().closed.is_some());
+        let media = &session.publisher.media;
+        let headers: Vec<_> = media.iter().map_while(|message| message.inspection().header).collect();
+        assert!(headers.len() == 3 && media[3].is_keyframe(), "it begins with {:?}", &media[..4]);
+        // The keyframe and the rest of its second, and the sound to it.
+        let frames = media.iter().filter(|message| message.is_frame() && !message.inspection().end_of_sequence);
+        assert_eq!(frames.count(), 30);
+        assert!(media.iter().filter(|message| message.type_id == type_id::AUDIO).count() > 40);
+        assert_eq!(assert_recordings_decode(&nginx, &[session]), 1);
+    }
+}
+
+#[test]
+#[ignore = "writes files: run it for a new version"]
+fn write_golden_bytes_of_the_newest_version() {
+    let encoded = Program::new("ffmpeg", "ffmpeg");
+    let path = encoded.directory().join("two-seconds.flv");
+    let mut encoded = encoded
+        .words("-hide_banner -nostdin -v error -f lavfi -i testsrc2=size=160x90:rate=30")
+        .words("-f lavfi -i sine=frequency=440:sample_rate=44100 -t 2 -c:v libx264 -preset ultrafast -tune zerolatency")
+        .words("-pix_fmt yuv420p -g 30 -b:v 60k -c:a aac -b:a 48k")
+        .arg(&path)
+        .start();
+    assert!(encoded.wait(SOON).success());
+    let messages = read_flv(&fs::read(&path).unwrap(), now());
+
+    let mut session = ServerSession::new(HANDSHAKE_BYTES);
+    let said = |session: &mut ServerSession, bytes: &[u8]| {
+        let start = session.position();
+        while session.next(&bytes[(session.position() - start) as usize..]).unwrap().is_some() {}
+    };
+    let (before, after) = interleaved(&messages);
+    said(&mut session, &commands());
+    session.accept_publish();
+    said(&mut session, &before);
+    session.take_output();
+    // As a worker has it at the keyframe.
+    let mut stream = StreamState { began_with_keyframe: true, ..StreamState::default() };
+    for Message { timestamp, type_id, payload, .. } in messages {
+        if let Some(slot) = inspect(type_id, &payload).header {
+            stream.headers.push(StoredHeader { slot, type_id, timestamp, payload: payload.to_vec() });
+        }
+    }
+    stream.headers.sort_by_key(|header| header.slot);
+    let (header, received) = session.state().open_media().next().unwrap();
+    let received = before[before.len() - received as usize..].to_vec();
+    stream.open.push(OpenMessage { csid: header.csid, received });
+    let snapshot = Snapshot { session: session.state(), stream: Some(stream), unread: Vec::new() };
+    fs::write(golden(snapshot::VERSION, "snapshot"), snapshot.encode()).unwrap();
+    fs::write(golden(snapshot::VERSION, "bytes"), after).unwrap();
+}
+
+/// From `connect` to `publish`.
+fn commands() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut command = |name: &str, transaction: f64, object: Value, arguments: &[&str]| {
+        let arguments = arguments.iter().map(|text| Value::string(*text)).collect();
+        let message_stream = u32::from(name == "publish");
+        let command = rtmp::message::Command { name: name.to_owned(), transaction, object, arguments };
+        command.write(&mut bytes, 3, message_stream, DEFAULT_CHUNK_SIZE);
+    };
+    let app = [("app", "live"), ("tcUrl", "rtmp://edge/live")];
+    let app = app.map(|(name, value)| (name.to_owned(), Value::string(value)));
+    command("connect", 1.0, Value::Object(app.to_vec()), &[]);
+    command("createStream", 2.0, Value::Null, &[]);
+    command("publish", 3.0, Value::Null, &["golden", "live"]);
+    bytes
+}
+
+/// Messages in chunks of the smallest usual size: those before the second keyframe and the first chunk of the audio message behind it; and
+/// all the rest, in which that audio message goes on between the chunks of the keyframe.
+fn interleaved(messages: &[Message]) -> (Vec<u8>, Vec<u8>) {
+    let chunks = |message: &Message| {
+        let csid = if message.type_id == type_id::VIDEO { 6 } else { 4 };
+        let Message { timestamp, type_id, payload, .. } = message;
+        let header = MessageHeader { csid, timestamp: *timestamp, length: 0, type_id: *type_id, stream_id: 1 };
+        let mut bytes = Vec::new();
+        writer::write_message(&mut bytes, &header, payload, DEFAULT_CHUNK_SIZE);
+        bytes
+    };
+    let keyframe = messages.iter().enumerate().filter(|(_, message)| message.is_keyframe()).nth(1).unwrap().0;
+    let audio =
+        messages.iter().skip(keyframe).position(|message| message.type_id == type_id::AUDIO).unwrap() + keyframe;
+    let first_chunk = 12 + DEFAULT_CHUNK_SIZE as usize;
+    let (key, sound) = (chunks(&messages[keyframe]), chunks(&messages[audio]));
+    let mut before: Vec<u8> = messages[..keyframe].iter().flat_map(chunks).collect();
+    before.extend_from_slice(&sound[..first_chunk]);
+    let mut after = [&key[..first_chunk], &sound[first_chunk..], &key[first_chunk..]].concat();
+    for (index, message) in messages.iter().enumerate().skip(keyframe + 1) {
+        if index != audio {
+            after.extend(chunks(message));
+        }
+    }
+    (before, after)
 }
 
 /// The readers together have read every message, each as it was said, however often. Returns how many, and how many readers began with

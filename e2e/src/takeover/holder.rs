@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: a kill at a random moment is a matter of time")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::Step;
-use liveedgecast_common::handoff::{ActivatorSide, Assignment, Destination, Frame, Policy, Snapshot, Transport};
+use liveedgecast_common::handoff::{ActivatorSide, Assignment, Destination, Frame, Policy, Snapshot, Transport, page};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::random;
 use liveedgecast_common::rtmp::handshake::{HANDSHAKE_BYTES, Handshake};
@@ -34,6 +34,8 @@ pub struct Held {
     snapshot: Snapshot,
     /// Readers so far.
     readers: u64,
+    /// The publisher's end, where it is ours.
+    _publisher: Option<TcpStream>,
 }
 
 /// A running reader.
@@ -75,7 +77,36 @@ impl Held {
         }
         socket.set_nonblocking(true)?;
         let snapshot = Snapshot { session: session.state(), stream: None, unread };
-        Ok(Self { socket, memory: RingMemory::create(RING_BYTES)?, client, snapshot, readers: 0 })
+        Ok(Self { socket, memory: RingMemory::create(RING_BYTES)?, client, snapshot, readers: 0, _publisher: None })
+    }
+
+    /// What a reader left behind that had got as far as `snapshot`, had received `following` as well, and was then killed; the
+    /// publisher has closed its side.
+    ///
+    /// # Errors
+    /// The kernel's, or the snapshot is none of a stream.
+    pub fn left_behind(snapshot: Snapshot, following: &[u8]) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut publisher = TcpStream::connect(listener.local_addr()?)?;
+        let (mut socket, client) = listener.accept()?;
+        // As many bytes as were received have to be received; which ones they are is told by the ring.
+        let position = snapshot.session.position();
+        let mut buffer = [0; 4096];
+        let mut left = position as usize + following.len();
+        while left > 0 {
+            let part = &mut buffer[..left.min(4096)];
+            publisher.write_all(part)?;
+            socket.read_exact(part)?;
+            left -= part.len();
+        }
+        publisher.shutdown(Shutdown::Write)?;
+        socket.set_nonblocking(true)?;
+
+        let memory = RingMemory::create(RING_BYTES)?;
+        let mut ring = RingMemory::map(memory.try_clone()?)?;
+        ring.space(position, following.len()).copy_from_slice(following);
+        ensure!(page::publish(ring.page_mut(), &snapshot), "the snapshot is too large");
+        Ok(Self { socket, memory, client, snapshot, readers: 1, _publisher: Some(publisher) })
     }
 
     /// Starts `program` as the next reader and hands it everything. It publishes to `url` and writes what it reads into `log`.

@@ -141,6 +141,8 @@ struct Stream {
     state: StreamState,
     open: Vec<Open>,
     messages: VecDeque<Message>,
+    /// Whole messages that go behind the keyframe with which the stream goes on, because that is still coming. `None`: they do not.
+    early: Option<Vec<Message>>,
     log: File,
     /// It has closed its side; what it said last has been read.
     ended: bool,
@@ -185,6 +187,7 @@ impl Stream {
             state,
             open,
             messages: VecDeque::new(),
+            early: snapshot.stream.map(|_| Vec::new()),
             log,
             ended: false,
         };
@@ -264,7 +267,14 @@ impl Stream {
             self.state.headers.sort_by_key(|header| header.slot);
         }
         let before = before.filter(|_| inspection.keyframe);
-        self.messages.push_back(Message { type_id, timestamp, payload, before });
+        let message = Message { type_id, timestamp, payload, before };
+        match &mut self.early {
+            Some(early) if !inspection.keyframe => early.push(message),
+            early => {
+                self.messages.push_back(message);
+                self.messages.extend(early.take().into_iter().flatten());
+            }
+        }
         Ok(())
     }
 
