@@ -240,5 +240,21 @@ fn holds(pid: u32, socket: u64) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-#[path = "keeper_tests.rs"]
-mod tests;
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_process_holds_a_socket_until_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let memory = OwnedFd::from(socket.try_clone().unwrap());
+        let duplicates = Duplicates { socket, memory };
+        let (ours, inode) = (std::process::id(), inode(&duplicates).unwrap());
+        assert!(holds(ours, inode).unwrap());
+        drop(duplicates);
+        assert!(!holds(ours, inode).unwrap());
+        assert!(holds(u32::MAX, inode).is_err());
+    }
+}

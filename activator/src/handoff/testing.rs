@@ -74,14 +74,22 @@ pub(crate) struct WorkerEnd {
 impl WorkerEnd {
     /// Dials the desk and proves itself.
     pub(crate) async fn dial(desk: &Desk, secret: &Secret, token: [u8; 16], descriptor: bool) -> Self {
-        let wire = if descriptor {
-            let address = std_unix::SocketAddr::from_abstract_name(desk.socket_name()).unwrap();
-            let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            Wire::Unix(UnixStream::from_std(stream).unwrap())
-        } else {
-            Wire::Tcp(TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap())
-        };
+        if descriptor {
+            return Self::dial_socket(&desk.socket_name(), secret, token).await;
+        }
+        let stream = TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap();
+        Self::prove(Wire::Tcp(stream), secret, token).await
+    }
+
+    /// The same by the name of an abstract socket.
+    pub(crate) async fn dial_socket(name: &str, secret: &Secret, token: [u8; 16]) -> Self {
+        let address = std_unix::SocketAddr::from_abstract_name(name).unwrap();
+        let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self::prove(Wire::Unix(UnixStream::from_std(stream).unwrap()), secret, token).await
+    }
+
+    async fn prove(wire: Wire, secret: &Secret, token: [u8; 16]) -> Self {
         let (mut side, hello) = WorkerSide::new(secret, token, random::bytes());
         // Replaced by the session's own when the preface is done.
         let (reader, writer) = keys().worker_end();

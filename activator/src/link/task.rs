@@ -155,7 +155,3 @@ fn write_publisher(link: &mut Link<'_>, publisher: &WriteHalf<'_>) {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "task_tests.rs"]
-mod tests;

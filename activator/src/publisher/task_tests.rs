@@ -18,6 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+#[path = "death_tests.rs"]
+mod death;
+
 use super::*;
 use crate::accept::{self, Doorman, Limits};
 use crate::config::Typed;
