@@ -126,24 +126,14 @@ async fn a_worker_that_hangs_before_it_accepts_is_killed_before_anyone_else_read
     // Stopped or silent is the same to us; the lobby loses patience first.
     drop(worker);
     house.until(1, 0).await;
-    soon(async {
-        while actor.lives() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    when(|| !actor.lives()).await;
     taken_over(&mut house, encoder, false).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_keeps_the_socket_of_a_lost_connection_is_killed() {
     let (mut house, encoder, worker, mut actor) = scene(Part::Clings).await;
-    soon(async {
-        while actor.lives() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    when(|| !actor.lives()).await;
     worker.dies();
     taken_over(&mut house, encoder, true).await;
 }

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_UNSENT, READ_BYTES};
 use super::machine::Watch;
+use crate::handoff::{later, now};
 
 /// A publisher's socket with what it has not taken yet.
 pub(super) struct Socket {
@@ -107,7 +108,11 @@ impl Socket {
 
     /// Closes so that what was written arrives: a socket that is closed with unread bytes is reset, and the reset overtakes our words.
     pub(super) async fn close_gracefully(mut self) {
-        let _ = tokio::time::timeout(LINGER_TIME, self.linger()).await;
+        let until = now() + LINGER_TIME;
+        tokio::select! {
+            _ = self.linger() => {}
+            () = later(Some(until)) => {}
+        }
     }
 
     async fn linger(&mut self) -> io::Result<()> {

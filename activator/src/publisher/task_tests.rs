@@ -1,4 +1,5 @@
 //! Over real sockets, with the real lobby and desk: our client session publishes, the worker's side of the handoff is played here.
+#![expect(clippy::disallowed_methods, reason = "tests over real sockets: clock, timers, tasks")]
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -34,6 +35,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it does not come")
+}
+
+/// Waits until something is so.
+async fn when(mut so: impl FnMut() -> bool) {
+    soon(async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 /// The activator's rooms from accept to desk.
@@ -102,26 +113,16 @@ impl House {
 
     /// Waits until so many wait and so many are live.
     async fn until(&self, waiting: usize, live: usize) {
-        soon(async {
-            loop {
-                let demand = self.lobby.demand();
-                if (demand.waiting, demand.live) == (waiting, live) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        when(|| {
+            let demand = self.lobby.demand();
+            (demand.waiting, demand.live) == (waiting, live)
         })
         .await;
     }
 
     /// Waits until no publisher's task is left.
     async fn until_empty(&self) {
-        soon(async {
-            while self.metrics.publisher.connections.get() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        when(|| self.metrics.publisher.connections.get() == 0).await;
         self.until(0, 0).await;
     }
 }
@@ -330,7 +331,7 @@ fn media(messages: u32) -> Vec<u8> {
 /// Runs a scenario by both transports.
 async fn both<F: Future<Output = ()>>(scenario: impl Fn(bool) -> F) {
     for descriptor in [true, false] {
-        scenario(descriptor).await;
+        Box::pin(scenario(descriptor)).await;
     }
 }
 
