@@ -518,6 +518,12 @@ fn a_page_torn_at_any_byte_has_the_snapshot_before() {
     }
 }
 
+/// Two processes of one version of the preface have to agree on it.
+#[test]
+fn a_page_has_the_size_of_its_version() {
+    assert_eq!((liveedgecast_common::handoff::preface::VERSION, STATE_BYTES), (1, 1 << 20));
+}
+
 #[test]
 fn a_page_of_any_bytes_is_read_or_not() {
     for bytes in [0, 1, 0x7F, 0xFF] {

@@ -1,6 +1,6 @@
 //! Every bound on what the other side of a handoff, or whoever wrote to a state page, may make us hold: a name, a value, a reason.
 
-use crate::rtmp::limits::MAX_ASSEMBLY;
+use crate::rtmp::limits::{MAX_ASSEMBLY, MAX_OUTPUT};
 
 /// Headers of one stream together (metadata and every sequence header, payloads alone). Eight video tracks with parameter sets of 1 KiB
 /// and generous metadata take a quarter.
@@ -19,8 +19,10 @@ pub const MAX_OPEN_BYTES: usize = 32 << 10;
 /// Open messages with bytes in a snapshot: no more than chunk streams.
 pub const MAX_OPEN_MESSAGES: usize = crate::rtmp::limits::MAX_CHUNK_STREAMS;
 
-/// A whole snapshot: the parts above, commands being assembled, and 32 KiB for the rest of a session.
-pub const MAX_SNAPSHOT_BYTES: usize = MAX_HEADER_BYTES + MAX_UNREAD_BYTES + MAX_OPEN_BYTES + MAX_ASSEMBLY + (32 << 10);
+/// A whole snapshot: the parts above, commands being assembled, answers not sent (a session takes up to twice its limit back), and 32 KiB
+/// for the rest of a session. The state page has room for two of it: a change here is another version of the preface.
+pub const MAX_SNAPSHOT_BYTES: usize =
+    MAX_HEADER_BYTES + MAX_UNREAD_BYTES + MAX_OPEN_BYTES + MAX_ASSEMBLY + 2 * MAX_OUTPUT + (32 << 10);
 
 /// Destinations of one stream: as many as there can be URLs.
 pub const MAX_DESTINATIONS: usize = crate::url::MAX_URLS;

@@ -22,7 +22,7 @@ use crate::key::Secret;
 pub const TOKEN_BYTES: usize = 16;
 /// Bytes of each side's nonce.
 pub const NONCE_BYTES: usize = 32;
-/// The version of preface and frames.
+/// The version of preface, frames and of the memory that is handed over (see [`super::page`]).
 pub const VERSION: u16 = 1;
 
 /// What a handoff connection begins with, both ways.
