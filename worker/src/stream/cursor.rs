@@ -128,10 +128,12 @@ impl Cursor {
 
     /// The session is gone. `unacknowledged`: bytes that were written and did not reach the peer; `front`: see [`Index::front`].
     pub fn session_over(&mut self, unacknowledged: u64, front: u64) {
-        let Some(session) = self.session.take() else { return };
+        let Some(mut session) = self.session.take() else { return };
         self.bytes += session.queue.written();
+        session.queue.acknowledged(unacknowledged, |number| self.ledger.confirm(number, true));
+        session.queue.unacknowledged().for_each(|number| self.ledger.confirm(number, false));
         self.ledger.session_over();
-        let first = session.queue.first_unacknowledged(unacknowledged).unwrap_or(session.passed);
+        let first = session.queue.unacknowledged().next().unwrap_or(session.passed);
         self.ledger.settle(first);
         self.away(front);
     }
@@ -156,10 +158,12 @@ impl Cursor {
         let Some(session) = &mut self.session else { return self.away(until) };
         session.queue.save_started(until, index, memory);
         if session.first_unwritten() < until {
-            session.queue.drop_unstarted();
+            session.take_back();
             session.leave(until, &mut self.ledger);
         }
-        self.ledger.forget(until.min(session.queue.oldest_unconfirmed().unwrap_or(session.passed)));
+        let queued = session.queue.numbers().min();
+        let needed = [Some(until), queued, session.queue.oldest_unconfirmed(), Some(session.passed)];
+        self.ledger.forget(needed.into_iter().flatten().min().unwrap_or(0));
     }
 
     /// Prepares the next write. Afterwards [`Self::slices`] has it; see [`Self::wants_write`].
@@ -232,7 +236,7 @@ impl Cursor {
     /// All but this many of the bytes written have reached the peer.
     pub fn acknowledged(&mut self, unacknowledged: u64) {
         if let Some(session) = &mut self.session {
-            session.queue.acknowledged(unacknowledged);
+            session.queue.acknowledged(unacknowledged, |number| self.ledger.confirm(number, true));
         }
     }
 
@@ -301,9 +305,14 @@ impl Session {
     fn jump(&mut self, index: &Index, ledger: &mut Ledger, memory: &impl Memory) -> bool {
         let target = if index.has_video() { index.last_join() } else { index.end().checked_sub(1) };
         let Some(target) = target.filter(|target| *target > self.first_unwritten()) else { return false };
-        self.queue.drop_unstarted();
+        self.take_back();
         self.join(target, index, ledger, memory);
         true
+    }
+
+    /// What was planned and not started will not be written.
+    fn take_back(&mut self) {
+        self.timeline = self.queue.drop_unstarted().unwrap_or(self.timeline);
     }
 
     /// What was planned has been taken back, and everything before `until` is gone.
@@ -333,7 +342,8 @@ impl Session {
             // From the very beginning nothing has to be left out, not even audio before the first keyframe.
             (from < index.end()).then_some(from)
         } else if self.fresh {
-            index.join_at_or_before(from).or_else(|| index.join_from(from)).or_else(audio_alone)
+            let same = |join: &u64| clock(index, *join) == clock(index, from);
+            index.join_at_or_before(from).filter(same).or_else(|| index.join_from(from)).or_else(audio_alone)
         } else {
             index.last_join().filter(|join| *join >= from).or_else(audio_alone)
         };
@@ -350,21 +360,23 @@ impl Session {
             let known = (header.slot, header.number);
             !self.headers.contains(&known) && !self.queue.holds_header(known)
         });
-        if target < self.next {
-            // A replay: they are written again with the messages that brought them.
-            self.next = target;
-            self.passed = target;
+        if self.fresh {
+            // A replay begins before what has been passed in the session before.
+            self.passed = self.passed.min(target);
         }
         let numbers: Vec<u64> = headers.iter().filter_map(|header| header.number).collect();
         self.pass_to(target, ledger, &numbers);
         self.next = target;
         self.enter(entry);
+        let before = self.timeline;
         let timestamp = self.timeline.map(entry.place.clock, entry.header.timestamp, is_frame(entry), entry.arrived);
         for header in headers {
-            self.queue.push(Item::injected(header, timestamp, self.message_stream));
+            self.queue.push(Item::injected(header, timestamp, self.message_stream, before));
         }
         self.fresh = false;
         self.flowing = true;
+        // Opened by the target, if it is a keyframe.
+        self.video = false;
     }
 
     /// A publisher's first message in this session closes the gate for video.
@@ -388,12 +400,22 @@ impl Session {
     }
 
     fn push(&mut self, entry: &Entry) {
+        let before = self.timeline;
         let timestamp = self.timeline.map(entry.place.clock, entry.header.timestamp, is_frame(entry), entry.arrived);
-        self.queue.push(Item::entry(entry, timestamp, self.message_stream));
+        self.queue.push(Item::entry(entry, timestamp, self.message_stream, before));
     }
+}
+
+/// Whose message it is, or will be.
+fn clock(index: &Index, number: u64) -> u32 {
+    index.entry(number).map_or(index.place().clock, |entry| entry.place.clock)
 }
 
 /// Audio or video proper, by which a session's time is set.
 fn is_frame(entry: &Entry) -> bool {
     entry.inspection.kind != Kind::Data && entry.inspection.header.is_none()
 }
+
+#[cfg(test)]
+#[path = "cursor_tests.rs"]
+mod tests;

@@ -379,11 +379,18 @@ impl Index {
     #[must_use]
     pub fn keeps_from(&self, now: Instant, floor: u64) -> u64 {
         let crowd = self.entries.len().saturating_sub(MAX_ENTRIES);
+        // Once something of the ring in use goes, so does all that came before it by another ring.
+        let current = self.entries.partition_point(|entry| entry.place.ring < self.place.ring);
+        let overwritten = match self.entries.get(current) {
+            Some(first) if first.hold < floor => {
+                self.entries.partition_point(|entry| entry.place.ring < self.place.ring || entry.hold < floor)
+            }
+            _ => 0,
+        };
         let mut segments = self.segments.len();
         for (at, entry) in self.entries.iter().enumerate() {
-            let overwritten = entry.place.ring == self.place.ring && entry.hold < floor;
             let old = now.saturating_duration_since(entry.arrived) > self.replay_time;
-            if !overwritten && !old && at >= crowd && segments <= MAX_SEGMENTS {
+            if !old && at >= crowd.max(overwritten) && segments <= MAX_SEGMENTS {
                 return entry.number;
             }
             segments -= entry.segments as usize;

@@ -9,6 +9,8 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Delivered,
+    /// Delivered by a replay after it had been lost for good; not acknowledged yet.
+    Found,
     Lost,
     /// Passed over, but on its way all the same: a header put in front of a keyframe, or a message saved from a ring. `again`: an earlier
     /// session has written it too.
@@ -63,9 +65,20 @@ impl Ledger {
     /// The session has written this message, and passes over those from `passed` on.
     pub(super) fn complete(&mut self, number: u64, passed: u64) {
         self.pass(passed..number, std::iter::empty());
-        match self.set(number, Fate::Delivered) {
-            Some(Fate::Delivered | Fate::Owed { again: true }) => self.replayed += 1,
+        let fate = match self.fate(number) {
+            Some(Fate::Lost | Fate::Found) if number < self.settled => Fate::Found,
+            _ => Fate::Delivered,
+        };
+        match self.set(number, fate) {
+            Some(Fate::Delivered | Fate::Found | Fate::Owed { again: true }) => self.replayed += 1,
             _ => {}
+        }
+    }
+
+    /// The peer has it, or it has not and the session is gone.
+    pub(super) fn confirm(&mut self, number: u64, delivered: bool) {
+        if self.fate(number) == Some(Fate::Found) {
+            self.set(number, if delivered { Fate::Delivered } else { Fate::Lost });
         }
     }
 
@@ -81,7 +94,7 @@ impl Ledger {
         for number in range.start.max(self.settled).max(self.base)..range.end {
             let fate = match self.fate(number) {
                 _ if !still_to_come.clone().any(|coming| coming == number) => Fate::Lost,
-                Some(Fate::Delivered) => Fate::Owed { again: true },
+                Some(Fate::Delivered | Fate::Found) => Fate::Owed { again: true },
                 Some(owed @ Fate::Owed { .. }) => owed,
                 Some(Fate::Lost) | None => Fate::Owed { again: false },
             };
@@ -130,12 +143,12 @@ impl Ledger {
         match before {
             Some(Fate::Lost) => self.lost -= 1,
             Some(Fate::Owed { .. }) => self.owed -= 1,
-            Some(Fate::Delivered) | None => {}
+            Some(Fate::Delivered | Fate::Found) | None => {}
         }
         match fate {
             Fate::Lost => self.lost += 1,
             Fate::Owed { .. } => self.owed += 1,
-            Fate::Delivered => {}
+            Fate::Delivered | Fate::Found => {}
         }
         before
     }

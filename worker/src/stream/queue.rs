@@ -11,6 +11,7 @@ use liveedgecast_common::rtmp::message::CONTROL_CSID;
 use liveedgecast_common::rtmp::writer::{ChunkHeader, continuation_header, first_header, write_message};
 
 use super::index::{Entry, Header, Index, Memory, Segment};
+use super::timeline::Timeline;
 
 /// Chunk streams that we write on, whatever the publisher used: one for each kind, as ffmpeg does. nginx-rtmp takes ids below 32 only.
 const AUDIO_CSID: u32 = 4;
@@ -31,6 +32,8 @@ pub(super) struct Item {
     pub(super) injected: bool,
     /// It is this header of that message.
     pub(super) header_of: Option<(HeaderSlot, Option<u64>)>,
+    /// The session's time before this item was given its timestamp: what holds again if it is taken back.
+    before: Option<Timeline>,
     /// Encoded.
     length: u64,
 }
@@ -72,18 +75,19 @@ pub(super) struct Queue {
 }
 
 impl Item {
-    pub(super) fn entry(entry: &Entry, timestamp: u32, stream_id: u32) -> Self {
+    pub(super) fn entry(entry: &Entry, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
         let csid = csid(entry.inspection.kind);
         Self {
             what: What::Entry(MessageHeader { csid, timestamp, stream_id, ..entry.header }),
             number: Some(entry.number),
             injected: false,
             header_of: entry.inspection.header.map(|slot| (slot, Some(entry.number))),
+            before: Some(before),
             length: 0,
         }
     }
 
-    pub(super) fn injected(header: Header, timestamp: u32, stream_id: u32) -> Self {
+    pub(super) fn injected(header: Header, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
         let csid = match header.slot {
             HeaderSlot::Metadata => DATA_CSID,
             HeaderSlot::Audio { .. } | HeaderSlot::AudioChannels { .. } => AUDIO_CSID,
@@ -96,6 +100,7 @@ impl Item {
             number: header.number,
             injected: true,
             header_of: Some((header.slot, header.number)),
+            before: Some(before),
             length: 0,
         }
     }
@@ -156,10 +161,11 @@ impl Queue {
             return;
         }
         let length = bytes.len() as u64;
-        let item = Item { what: What::Bytes(bytes), number: None, injected: false, header_of: None, length };
+        let what = What::Bytes(bytes);
+        let item = Item { what, number: None, injected: false, header_of: None, before: None, length };
         // Behind earlier ones: what they say is in order.
         let first = usize::from(self.is_started());
-        let behind = self.items.iter().skip(first).take_while(|item| item.number.is_none() && !item.injected).count();
+        let behind = self.items.iter().skip(first).take_while(|item| item.before.is_none()).count();
         self.items.insert(first + behind, item);
     }
 
@@ -184,14 +190,16 @@ impl Queue {
         self.items.iter().any(|item| item.header_of == Some(header))
     }
 
-    /// Takes back what no byte is written of, but for chunks of the connection itself.
-    pub(super) fn drop_unstarted(&mut self) {
+    /// Takes back what no byte is written of, but for chunks of the connection itself. Returns the session's time before all that.
+    pub(super) fn drop_unstarted(&mut self) -> Option<Timeline> {
         let started = usize::from(self.is_started());
+        let time = self.items.iter().skip(started).find_map(|item| item.before);
         let mut at = 0;
         self.items.retain(|item| {
             at += 1;
-            at <= started || (item.number.is_none() && !item.injected)
+            at <= started || item.before.is_none()
         });
+        time
     }
 
     /// If the first item is a message before `until` that is partly written, its rest is copied.
@@ -318,16 +326,17 @@ impl Queue {
         self.unconfirmed.front().map(|(_, number)| *number)
     }
 
-    pub(super) fn acknowledged(&mut self, unacknowledged: u64) {
+    /// Tells each message that has reached the peer.
+    pub(super) fn acknowledged(&mut self, unacknowledged: u64, mut confirm: impl FnMut(u64)) {
         let reached = self.written.saturating_sub(unacknowledged);
-        while self.unconfirmed.front().is_some_and(|(end, _)| *end <= reached) {
+        while let Some((_, number)) = self.unconfirmed.front().copied().filter(|(end, _)| *end <= reached) {
             self.unconfirmed.pop_front();
+            confirm(number);
         }
     }
 
-    /// The first message that was written to its end and did not reach the peer whole.
-    pub(super) fn first_unacknowledged(&self, unacknowledged: u64) -> Option<u64> {
-        let reached = self.written.saturating_sub(unacknowledged);
-        self.unconfirmed.iter().find(|(end, _)| *end > reached).map(|(_, number)| *number)
+    /// Messages that were written to their end and have not been told by [`Self::acknowledged`].
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = u64> + '_ {
+        self.unconfirmed.iter().map(|(_, number)| *number)
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const START: u32 = 250;
 
 /// The timestamps of one upstream session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Timeline {
     /// Publisher, and what is added to its timestamps.
     offset: Option<(u32, u32)>,

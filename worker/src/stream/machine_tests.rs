@@ -1,0 +1,280 @@
+//! The picture above the states, walked; and each rule on virtual time.
+#![expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
+
+use super::*;
+
+const HOLD: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Fixture {
+    machine: Machine,
+    now: Instant,
+}
+
+impl Fixture {
+    fn new(upstreams: usize, started: bool) -> Self {
+        let now = Instant::now();
+        let times = Times { hold_left: HOLD, grace: GRACE };
+        Self { machine: Machine::new(now, times, vec![false; upstreams], started), now }
+    }
+
+    fn in_state(state: State) -> Self {
+        let mut fixture = Self::new(1, state != State::Starting);
+        match state {
+            State::Starting | State::Live => {}
+            State::Grace => fixture.handle(lost()),
+            State::Closing => fixture.handle(Input::Ended),
+            State::Ended => {
+                let inputs = [Input::Ended, Input::PublisherClosed, Input::UpstreamsClosed];
+                inputs.into_iter().for_each(|input| fixture.handle(input));
+            }
+        }
+        assert_eq!(fixture.machine.state(), state);
+        fixture.outputs();
+        fixture
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.machine.handle(self.now, input);
+    }
+
+    /// Time passes, as the shell would notice.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.machine.handle_timeout(self.now);
+        }
+        self.now = until;
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.machine.poll_output()).collect()
+    }
+}
+
+fn lost() -> Input {
+    Input::Lost { why: "connection closed", how: Close::Graceful }
+}
+
+fn arrival() -> Arrival {
+    Arrival { same: false, started: false, hold_left: HOLD }
+}
+
+fn end(how: Close, reason: &str) -> Output {
+    Output::EndPublisher { how, reason: reason.to_owned() }
+}
+
+#[test]
+fn the_transition_table() {
+    use State::{Closing, Ended, Grace, Live, Starting};
+    type Row = (Input, [State; 5]);
+    let table: Vec<Row> = vec![
+        // Input                                   Starting   Live     Grace    Closing  Ended
+        (Input::UpstreamLive(0), [Live, Live, Grace, Closing, Ended]),
+        (Input::UpstreamRefused(0), [Closing, Live, Grace, Closing, Ended]),
+        (Input::UpstreamsClosed, [Starting, Live, Grace, Closing, Ended]),
+        (Input::PublisherClosed, [Starting, Live, Grace, Closing, Ended]),
+        (Input::Ended, [Closing, Closing, Closing, Closing, Ended]),
+        (lost(), [Closing, Grace, Grace, Closing, Ended]),
+        (Input::Attach(arrival()), [Starting, Live, Live, Closing, Ended]),
+        (Input::Kick("kicked".to_owned()), [Closing, Closing, Closing, Closing, Ended]),
+        (Input::HandBack { possible: true }, [Closing, Closing, Closing, Closing, Ended]),
+        (Input::HandBack { possible: false }, [Starting, Live, Closing, Closing, Ended]),
+        (Input::Close("drained".to_owned()), [Closing, Closing, Closing, Closing, Ended]),
+    ];
+    for (input, expected) in table {
+        for (from, to) in [Starting, Live, Grace, Closing, Ended].into_iter().zip(expected) {
+            let mut fixture = Fixture::in_state(from);
+            fixture.handle(input.clone());
+            assert_eq!(fixture.machine.state(), to, "{from:?}, {input:?}");
+            let told: Vec<_> =
+                fixture.outputs().into_iter().filter(|output| matches!(output, Output::State(_))).collect();
+            let changed = from != to || (from == Live && matches!(input, Input::Attach(_)) && told.len() == 1);
+            assert_eq!(told, if changed { vec![Output::State(to)] } else { vec![] }, "{from:?}, {input:?}");
+        }
+    }
+}
+
+#[test]
+fn the_publisher_starts_with_the_first_upstream() {
+    let mut fixture = Fixture::new(2, false);
+    assert_eq!(fixture.outputs(), [Output::State(State::Starting)]);
+    fixture.handle(Input::UpstreamRefused(0));
+    assert_eq!(fixture.outputs(), []);
+    fixture.handle(Input::UpstreamLive(1));
+    assert_eq!(fixture.outputs(), [Output::Start, Output::State(State::Live)]);
+    fixture.handle(Input::UpstreamLive(0));
+    fixture.handle(Input::UpstreamRefused(0));
+    fixture.handle(Input::UpstreamRefused(1));
+    assert_eq!(fixture.outputs(), [], "told to start, it is not dropped for an upstream's sake");
+}
+
+#[test]
+fn it_is_refused_only_when_all_have_refused() {
+    let mut fixture = Fixture::new(2, false);
+    fixture.outputs();
+    fixture.handle(Input::UpstreamRefused(1));
+    fixture.handle(Input::UpstreamRefused(1));
+    assert_eq!(fixture.outputs(), []);
+    fixture.handle(Input::UpstreamRefused(0));
+    let why = "refused by the upstream";
+    assert_eq!(
+        fixture.outputs(),
+        [
+            Output::Refuse(why.to_owned()),
+            end(Close::Graceful, why),
+            Output::CloseUpstreams,
+            Output::State(State::Closing)
+        ]
+    );
+}
+
+#[test]
+fn a_required_upstream_decides_alone() {
+    let times = Times { hold_left: HOLD, grace: GRACE };
+    let now = Instant::now();
+    let mut fixture = Fixture { machine: Machine::new(now, times, vec![false, true], false), now };
+    fixture.handle(Input::UpstreamLive(0));
+    assert_eq!(fixture.machine.state(), State::Starting);
+    fixture.handle(Input::UpstreamLive(1));
+    assert_eq!(fixture.machine.state(), State::Live);
+
+    let mut fixture = Fixture { machine: Machine::new(now, times, vec![false, true], false), now };
+    fixture.handle(Input::UpstreamLive(0));
+    fixture.handle(Input::UpstreamRefused(1));
+    assert_eq!(fixture.machine.state(), State::Closing);
+}
+
+#[test]
+fn a_held_publisher_is_pinged_and_sent_away_when_its_time_is_spent() {
+    let mut fixture = Fixture::in_state(State::Starting);
+    fixture.pass(HOLD - SECOND);
+    let pings = fixture.outputs();
+    assert!(pings.iter().all(|output| *output == Output::Ping) && pings.len() == 29, "{pings:?}");
+    fixture.pass(SECOND);
+    assert_eq!(
+        fixture.outputs(),
+        [Output::Start, end(Close::Graceful, "hold time spent"), Output::CloseUpstreams, Output::State(State::Closing)],
+        "that makes encoders come back by themselves"
+    );
+}
+
+#[test]
+fn a_lost_publisher_is_waited_for() {
+    let mut fixture = Fixture::in_state(State::Live);
+    fixture.handle(lost());
+    assert_eq!(fixture.outputs(), [end(Close::Graceful, "connection closed"), Output::State(State::Grace)]);
+    fixture.pass(GRACE - SECOND);
+    fixture.handle(Input::Attach(arrival()));
+    assert_eq!(fixture.outputs(), [Output::Decide(true), Output::Start, Output::State(State::Live)]);
+    fixture.handle(lost());
+    fixture.outputs();
+    fixture.pass(GRACE);
+    assert_eq!(fixture.outputs(), [Output::CloseUpstreams, Output::State(State::Closing)]);
+    fixture.handle(Input::UpstreamsClosed);
+    assert_eq!(fixture.outputs(), [Output::State(State::Ended)]);
+}
+
+#[test]
+fn without_a_grace_time_a_lost_publisher_ends_the_stream() {
+    let now = Instant::now();
+    let times = Times { hold_left: HOLD, grace: Duration::ZERO };
+    let mut fixture = Fixture { machine: Machine::new(now, times, vec![false], true), now };
+    fixture.handle(lost());
+    assert_eq!(fixture.machine.state(), State::Closing);
+}
+
+#[test]
+fn a_duplicate_is_refused_unless_the_publisher_is_silent() {
+    for state in [State::Starting, State::Live] {
+        let mut fixture = Fixture::in_state(state);
+        fixture.pass(SILENT_AFTER - Duration::from_millis(1));
+        fixture.outputs();
+        fixture.handle(Input::Attach(arrival()));
+        assert_eq!(fixture.outputs(), [Output::Decide(false)], "{state:?}");
+        fixture.pass(Duration::from_millis(1));
+        fixture.handle(Input::Attach(arrival()));
+        let taken_over = [end(Close::Abort, "another publisher took over"), Output::Decide(true)];
+        let then = match state {
+            State::Starting => vec![Output::State(State::Starting)],
+            _ => vec![Output::Start, Output::State(State::Live)],
+        };
+        assert_eq!(fixture.outputs(), [&taken_over[..], &then].concat(), "{state:?}");
+        // The one that took over speaks.
+        fixture.pass(SILENT_AFTER - SECOND);
+        fixture.machine.heard(fixture.now);
+        fixture.pass(SILENT_AFTER - SECOND);
+        fixture.outputs();
+        fixture.handle(Input::Attach(arrival()));
+        assert_eq!(fixture.outputs(), [Output::Decide(false)], "{state:?}");
+    }
+}
+
+#[test]
+fn the_same_publisher_handed_over_again_is_no_duplicate() {
+    let again = Arrival { same: true, started: true, hold_left: HOLD };
+    for state in [State::Live, State::Grace] {
+        let mut fixture = Fixture::in_state(state);
+        fixture.handle(Input::Attach(again));
+        assert_eq!(fixture.outputs(), [Output::Decide(true), Output::State(State::Live)], "{state:?}");
+    }
+}
+
+#[test]
+fn silence_ends_a_stream() {
+    let mut fixture = Fixture::in_state(State::Live);
+    fixture.pass(SILENCE_ENDS_AFTER - SECOND);
+    fixture.machine.heard(fixture.now);
+    fixture.pass(SILENCE_ENDS_AFTER - SECOND);
+    assert_eq!(fixture.outputs(), []);
+    fixture.pass(SECOND);
+    assert_eq!(fixture.outputs()[0], end(Close::Abort, "the publisher is silent"));
+}
+
+#[test]
+fn a_publisher_that_comes_while_the_stream_closes_is_next() {
+    let mut fixture = Fixture::in_state(State::Closing);
+    fixture.handle(Input::Attach(arrival()));
+    fixture.handle(Input::Attach(arrival()));
+    assert_eq!(fixture.outputs(), [Output::Decide(true), Output::Decide(false)]);
+    assert_eq!(fixture.machine.state(), State::Closing);
+}
+
+#[test]
+fn closing_does_not_wait_for_ever() {
+    let mut fixture = Fixture::in_state(State::Live);
+    fixture.handle(Input::Ended);
+    fixture.outputs();
+    fixture.pass(DRAIN_TIME);
+    assert_eq!(fixture.outputs(), [Output::CutUpstreams]);
+    fixture.pass(CLOSE_TIME);
+    assert_eq!(fixture.outputs(), [Output::State(State::Ended)]);
+    assert_eq!(fixture.machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_stream_is_given_back_if_there_is_somebody() {
+    for state in [State::Starting, State::Live] {
+        let mut fixture = Fixture::in_state(state);
+        fixture.handle(Input::HandBack { possible: false });
+        assert_eq!(fixture.outputs(), []);
+        fixture.handle(Input::HandBack { possible: true });
+        let expected = [Output::GiveBack, Output::CloseUpstreams, Output::CutUpstreams, Output::State(State::Closing)];
+        assert_eq!(fixture.outputs(), expected);
+        fixture.handle(Input::UpstreamsClosed);
+        assert_eq!(fixture.outputs(), [Output::State(State::Ended)]);
+    }
+}
+
+#[test]
+fn a_kicked_publisher_that_was_not_started_is_told() {
+    let mut fixture = Fixture::in_state(State::Starting);
+    fixture.handle(Input::Kick("out".to_owned()));
+    assert_eq!(fixture.outputs()[..2], [Output::Refuse("out".to_owned()), end(Close::Graceful, "out")]);
+    let mut fixture = Fixture::in_state(State::Live);
+    fixture.handle(Input::Kick("out".to_owned()));
+    assert_eq!(fixture.outputs()[0], end(Close::Graceful, "out"));
+    assert_eq!(fixture.machine.reason(), "out");
+}
