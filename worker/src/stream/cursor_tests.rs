@@ -170,7 +170,7 @@ impl World {
             self.now += Duration::from_millis(*milliseconds);
             self.timestamp = self.timestamp.wrapping_add(*milliseconds as u32);
             let message = self.message(*sort, *length);
-            encoded.push(chunks(&message, if encoded.len() % 2 == 0 { 4 } else { 5 }));
+            encoded.push(chunks(&message, 4 + (encoded.len() as u32 & 1)));
         }
         let mut bytes = Vec::new();
         if interleaved && encoded.len() > 1 {

@@ -69,9 +69,8 @@ impl Ledger {
             Some(Fate::Lost | Fate::Found) if number < self.settled => Fate::Found,
             _ => Fate::Delivered,
         };
-        match self.set(number, fate) {
-            Some(Fate::Delivered | Fate::Found | Fate::Owed { again: true }) => self.replayed += 1,
-            _ => {}
+        if let Some(Fate::Delivered | Fate::Found | Fate::Owed { again: true }) = self.set(number, fate) {
+            self.replayed += 1;
         }
     }
 

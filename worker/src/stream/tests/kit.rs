@@ -63,6 +63,15 @@ impl std::fmt::Debug for Message {
     }
 }
 
+/// Without their timestamps, which are another session's.
+pub(super) fn untimed(messages: &[Message]) -> Vec<Message> {
+    messages.iter().map(|message| Message { timestamp: 0, ..message.clone() }).collect()
+}
+
+pub(super) fn ends_like(got: &[Message], sent: &[Message]) -> bool {
+    got.last().map(|last| &last.payload) == sent.last().map(|last| &last.payload)
+}
+
 pub(super) fn metadata() -> Message {
     let payload = [&[2, 0, 10][..], b"onMetaData", &[5]].concat();
     Message { type_id: type_id::DATA_AMF0, timestamp: 0, payload }

@@ -3,8 +3,12 @@
 
 mod kit;
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
-use liveedgecast_common::handoff::Frame;
+use liveedgecast_common::handoff::{Close, Frame};
+use liveedgecast_common::rtmp::client::{Class, ClientEvent};
+use liveedgecast_common::rtmp::server::Refusal;
 
 use self::kit::*;
 use super::*;
@@ -49,5 +53,236 @@ fn a_stream_by_link_arrives_wherever_its_bytes_are_cut() {
             engine.command(Command::Kick("enough".to_owned()));
             engine.ended().await;
         }
+    });
+}
+
+#[test]
+fn a_held_publisher_gets_through_whatever_the_upstream_does_first() {
+    run(async {
+        let sink = Sink::start().await;
+        sink.mute.set(true);
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        until("an attempt", || !sink.sessions.borrow().is_empty()).await;
+        sink.cut();
+        sink.mute.set(false);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        let number = sink.sessions.borrow().iter().position(|got| got.published).unwrap();
+        until("all messages", || sink.count(number) == stream(1).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn media_that_came_before_the_start_is_not_lost() {
+    run(async {
+        // Relays do not wait: nginx-rtmp's push begins with the publish command.
+        let sink = Sink::start().await;
+        let Held { client, mut socket, server, session, address } = hold().await;
+        let encoder = Encoder { client, socket: TcpStream::connect(sink.address).await.unwrap() };
+        let bytes = encoder.encode(&stream(2));
+        let mut given = assignment("a", &session, address, &[&sink]);
+        let (unread, kernel) = bytes.split_at(333);
+        tokio::io::AsyncWriteExt::write_all(&mut socket, &bytes).await.unwrap();
+        let mut server = server;
+        let mut read = vec![0; unread.len()];
+        tokio::io::AsyncReadExt::read_exact(&mut server, &mut read).await.unwrap();
+        given.snapshot.unread = read;
+        until("the rest is with the kernel", || rustix::io::ioctl_fionread(&server).unwrap() == kernel.len() as u64)
+            .await;
+        let ring = RingMemory::map(RingMemory::create(RING).unwrap()).unwrap();
+        let (_activator, control) = Activator::connection(&given).await;
+        let publisher = Publisher::Descriptor { socket: server, control };
+        let engine = Engine::start(Incoming { assignment: given, publisher, ring });
+        let number = 1; // 0 is the encoder's own idle connection.
+        until("all messages", || sink.count(number) == stream(2).len()).await;
+        assert_eq!(sink.messages(number), stream(2));
+        engine.command(Command::Close("enough".to_owned()));
+    });
+}
+
+#[test]
+fn a_publisher_is_refused_when_all_upstreams_have_refused() {
+    run(async {
+        let sinks = [Sink::start().await, Sink::start().await];
+        sinks.iter().for_each(|sink| sink.refuse.set(Some(Refusal::BadName)));
+        let Given { mut encoder, activator, incoming, .. } = give_descriptor("a", &[&sinks[0], &sinks[1]]).await;
+        let mut engine = Engine::start(incoming);
+        let event = encoder.event().await;
+        assert!(matches!(event, Some(ClientEvent::Refused(Class::BadName, _))), "{event:?}");
+        assert_eq!(encoder.event().await, None);
+        drop(encoder);
+        engine.ended().await;
+        until("done", || activator.is_done()).await;
+    });
+}
+
+#[test]
+fn one_upstream_that_refuses_does_not_touch_the_other() {
+    run(async {
+        let (good, bad) = (Sink::start().await, Sink::start().await);
+        bad.refuse.set(Some(Refusal::Denied));
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&bad, &good]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(2)).await;
+        until("all messages", || good.count(0) == stream(2).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+        assert_eq!(good.messages(0), stream(2));
+    });
+}
+
+#[test]
+fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        let sent = stream(3);
+        let (before, after) = sent.split_at(sent.len() - 4);
+        encoder.send(before).await;
+        until("the first part", || sink.count(0) == before.len()).await;
+        sink.cut();
+        until("the cut", || sink.with(0, |got| got.closed) == Some(true)).await;
+        encoder.send(after).await;
+        until("the rest", || ends_like(&sink.messages(1), &sent)).await;
+        let got = sink.messages(1);
+        let payloads =
+            |messages: &[Message]| messages.iter().map(|message| message.payload.clone()).collect::<Vec<_>>();
+        assert_eq!(untimed(&got[..3]), untimed(&[metadata(), audio_header(), video_header()]));
+        // The group in which the cut was, from its keyframe on; everything before had arrived.
+        assert_eq!(untimed(&got[3..]), untimed(&sent[sent.len() - 10..]));
+        assert!(got[3].timestamp <= 250, "a new session begins near 0: {}", got[3].timestamp);
+        encoder.goodbye().await;
+        let lost = engine
+            .report("the end", |report| match report {
+                Report::Session(session) if session.state == control::session::State::Ended as i32 => {
+                    let upstream = &session.upstreams[0];
+                    Some((upstream.messages, upstream.lost, upstream.reconnects))
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(lost, (sent.len() as u64, 0, 1));
+    });
+}
+
+/// Runs a stream in a set of its own until the condition holds, then kills it as a SIGKILL would: sockets are closed, nothing is said.
+async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
+    let worker = tokio::task::LocalSet::new();
+    worker
+        .run_until(async {
+            let _engine = Engine::start(incoming);
+            condition().await;
+        })
+        .await;
+}
+
+#[test]
+fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let encoder = RefCell::new(encoder);
+        let sent = stream(4);
+        let bytes = encoder.borrow().encode(&sent);
+        // In the middle of a message of the third group.
+        let cut = encoder.borrow().encode(&sent[..3 + 25]).len() + 50;
+        killed(incoming, async || {
+            encoder.borrow_mut().started().await;
+            tokio::io::AsyncWriteExt::write_all(&mut encoder.borrow_mut().socket, &bytes[..cut]).await.unwrap();
+            until("the first part", || sink.count(0) == 3 + 25).await;
+        })
+        .await;
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        let mut encoder = encoder.into_inner();
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
+        until("the rest", || ends_like(&sink.messages(1), &sent)).await;
+        let got = sink.messages(1);
+        let payloads =
+            |messages: &[Message]| messages.iter().map(|message| message.payload.clone()).collect::<Vec<_>>();
+        assert_eq!(untimed(&got[..3]), untimed(&sent[..3]));
+        // From a keyframe on; the last one, had they not come all at once.
+        assert!(untimed(&sent).ends_with(&untimed(&got[3..])), "{got:?}");
+        assert!(got[3].payload.starts_with(&[0x17, 1]), "{got:?}");
+        encoder.goodbye().await;
+        engine.ended().await;
+        assert_eq!(encoder.event().await, None);
+    });
+}
+
+#[test]
+fn a_worker_that_dies_before_anything_was_said_is_made_up_for() {
+    run(async {
+        let sink = Sink::start().await;
+        sink.mute.set(true);
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        killed(incoming, async || until("an attempt", || !sink.sessions.borrow().is_empty()).await).await;
+        sink.cut();
+        sink.mute.set(false);
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        let number = sink.sessions.borrow().iter().position(|got| got.published).unwrap();
+        until("all messages", || sink.count(number) == stream(1).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn a_state_page_of_a_stranger_is_not_believed() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        drop(incoming);
+        let mut stranger = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+        let Held { session, .. } = hold().await;
+        let mut wrong =
+            liveedgecast_common::handoff::Snapshot { session: session.state(), stream: None, unread: vec![1; 99] };
+        assert!(liveedgecast_common::handoff::page::publish(stranger.page_mut(), &wrong));
+        wrong.unread.clear();
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        until("all messages", || sink.count(0) == stream(1).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn nothing_to_go_on_with_ends_the_publisher_and_says_so() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        drop(incoming);
+        // More than the ring holds was read, and no page tells how.
+        let bytes = vec![0; RING];
+        let reader = TcpStream::from_std(socket.try_clone().unwrap()).unwrap();
+        let mut read = vec![0; RING];
+        let (mut reader, _) = reader.into_split();
+        let (written, taken) = tokio::join!(
+            tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes),
+            tokio::io::AsyncReadExt::read_exact(&mut reader, &mut read)
+        );
+        (written.unwrap(), taken.unwrap());
+        drop(reader);
+        let (activator, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        engine.ended().await;
+        assert_eq!(encoder.event().await, None);
+        until("done", || activator.has(|frame| matches!(frame, Frame::Done { how: Close::Abort, .. }))).await;
     });
 }
