@@ -214,7 +214,8 @@ impl Lobby {
 
     /// Puts the gauges right; called when somebody looks.
     pub fn measure(&self) {
-        let (demand, here, workers) = (self.demand(), self.shared.lock().matching.live_here(), self.workers());
+        let (demand, workers) = (self.demand(), self.workers());
+        let here = self.shared.lock().matching.live_here();
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.shared.metrics.lobby.waiting, demand.waiting);
         set(&self.shared.metrics.lobby.live, here);
