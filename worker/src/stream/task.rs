@@ -95,6 +95,8 @@ struct Stream {
     rings: Rings,
     legs: Vec<Leg>,
     source: Option<Source>,
+    /// How far the publisher had been received when it was lost.
+    left_at: u64,
     endings: Vec<Ending>,
     /// Being decided about, while the machine's outputs are performed.
     newcomer: Option<Box<Prepared>>,
@@ -135,6 +137,7 @@ impl Stream {
             index,
             legs,
             source: Some(Source::new(now, publisher, session, head)),
+            left_at: 0,
             endings: Vec::new(),
             newcomer: None,
             successor: None,
@@ -371,6 +374,7 @@ impl Stream {
                 }
                 Output::EndPublisher { how, reason } => {
                     if let Some(source) = self.source.take() {
+                        self.left_at = source.head;
                         self.endings.push(source.end(now, how, reason));
                     }
                 }
@@ -429,7 +433,8 @@ impl Stream {
             _ if same => Continue::SamePublisher,
             _ => Continue::OtherPublisher,
         };
-        let known_before = self.source.take().filter(|_| same).map_or(0, |source| source.head);
+        let left_at = self.source.take().map_or(self.left_at, |source| source.head);
+        let known_before = if same { left_at } else { 0 };
         if how != Continue::SameRing && self.rings.len() >= MAX_RINGS {
             let oldest = self.index.oldest_ring();
             let until = self.index.first_of_ring_after(oldest);
