@@ -3,11 +3,11 @@
 //! The rooms, in the order of the bytes:
 //!
 //! 1. [`accept`] takes connections and never waits for a peer,
-//! 2. `publisher` speaks RTMP up to `publish` and holds the publisher before `NetStream.Publish.Start`,
-//! 3. `admission` decides who may publish, and where to, before anything is woken,
-//! 4. `lobby` is where the held ones wait; what waits there is the demand,
-//! 5. `fleet` knows the workers and, on one machine, starts and stops them,
-//! 6. `handoff` gives a held publisher to a worker, by descriptor or by `link`.
+//! 2. [`publisher`] speaks RTMP up to `publish` and holds the publisher before `NetStream.Publish.Start`,
+//! 3. [`admission`] decides who may publish, and where to, before anything is woken,
+//! 4. [`lobby`] is where the held ones wait; what waits there is the demand,
+//! 5. [`fleet`] knows the workers and, on one machine, starts and stops them,
+//! 6. [`handoff`] gives a held publisher to a worker, by descriptor or by `link`.
 //!
 //! Around them: [`config`] (as typed → as meant), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
@@ -16,6 +16,8 @@
 //! | the drain, [`task::run`] | `main` | signals | the list of going down |
 //! | accept | the drain | its phase `StopAccepting` | the RTMP listener |
 //! | publisher, one per connection | accept | its peer, its deadline, or drain | the socket, the session, its place in the lobby |
+//! | desk, one per door (Unix, link) | the drain | its last handle | a listener for workers |
+//! | greeting, one per worker that comes | desk | its proof, 5 s | the connection until it is somebody's |
 //! | the lobby's time | the drain | the process | the timer of lobby and process fleet; their state is shared by a lock |
 //! | process fleet | the drain | the process | the means to signal worker processes |
 //! | worker process, two each (its end, its words) | process fleet | the process's end | the child, its standard error |

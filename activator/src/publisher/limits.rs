@@ -11,8 +11,8 @@ pub(crate) const PUBLISH_TIME: Duration = Duration::from_secs(30);
 /// Between two PingRequests to a held publisher. OBS and librtmp die after 30 s without a byte; unknown encoders may be stricter.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// From an offer to the worker's connection. A worker dials at once, over a LAN at worst; a SYN that got lost is repeated after 1 s.
-pub(crate) const OFFER_TIME: Duration = Duration::from_secs(3);
+/// From an offer to the worker's connection. The lobby withdraws an offer sooner; this is for one that forgets to.
+pub(crate) const OFFER_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of a held publisher that are kept unread, at most: a message that is media stops the reading before them.
 pub(crate) const MAX_UNREAD: usize = 16 << 10;
