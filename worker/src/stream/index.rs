@@ -13,18 +13,22 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_OPEN_BYTES};
-use liveedgecast_common::handoff::{LastTimestamps, OpenMessage, StoredHeader, StreamState};
-use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
+use liveedgecast_common::handoff::LastTimestamps;
+use liveedgecast_common::rtmp::media::{INSPECT_BYTES, Inspection, Kind, inspect};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
+
+use self::headers::put;
+use self::open::{Open, gather, part};
+
+mod headers;
+mod open;
+
+pub use self::headers::Header;
 
 /// Entries at most: a minute of any real stream. Messages of no bytes would otherwise take a hundred times their size in memory.
 pub const MAX_ENTRIES: usize = 16 << 10;
 /// Segments at most: 8 MiB in chunks of 128 bytes (the smallest that real clients send) are 65,536.
 pub const MAX_SEGMENTS: usize = 128 << 10;
-/// Segments of one message at most: 3 MiB in chunks of 128 bytes are 24,576. What comes in smaller chunks yet is not relayed.
-const MAX_MESSAGE_SEGMENTS: usize = 32 << 10;
-
 /// Where payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
 pub trait Memory {
     /// `len` bytes from that position of the connection whose ring has this number.
@@ -72,31 +76,6 @@ pub struct Entry {
     hold: u64,
     first_segment: u64,
     segments: u32,
-}
-
-/// A header in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// What it is the header of.
-    pub slot: HeaderSlot,
-    /// Type of the message.
-    pub type_id: u8,
-    /// The publisher's.
-    pub timestamp: u32,
-    /// Number of the message that brought it; `None` when that came before this index.
-    pub number: Option<u64>,
-    /// The whole payload.
-    pub payload: Vec<u8>,
-    clock: u32,
-}
-
-/// A message whose last byte has not come.
-#[derive(Debug)]
-struct Open {
-    header: MessageHeader,
-    segments: Vec<Segment>,
-    /// Too many segments: its bytes are no longer noted.
-    given_up: bool,
 }
 
 /// How an index goes on when a publisher comes while there has been one.
@@ -197,31 +176,6 @@ impl Index {
             self.without_keyframe_since = None;
         }
         self.place
-    }
-
-    /// Takes over what a snapshot knows; before the first entry of this ring. `headers` are those of its open messages, in any order;
-    /// their bytes are given as segments of the ring.
-    pub fn restore(&mut self, now: Instant, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
-        self.last = state.last_timestamp;
-        self.has_video = state.headers.iter().any(|header| matches!(header.slot, HeaderSlot::Video { .. }))
-            || state.last_timestamp.video.is_some();
-        self.without_keyframe_since = self.has_video.then_some(now);
-        for stored in &state.headers {
-            let header = Header {
-                slot: stored.slot,
-                type_id: stored.type_id,
-                timestamp: stored.timestamp,
-                number: None,
-                payload: stored.payload.clone(),
-                clock: self.place.clock,
-            };
-            put(&mut self.base, header);
-        }
-        for (header, segment) in open {
-            let mut segments = self.spare.pop().unwrap_or_default();
-            segments.extend(*segment);
-            self.open.push(Open { header: *header, segments, given_up: false });
-        }
     }
 
     /// Takes what the publisher's session found. `memory` holds everything received so far.
@@ -498,133 +452,8 @@ impl Index {
     pub fn first_of_ring_after(&self, ring: u32) -> u64 {
         self.front + self.entries.partition_point(|entry| entry.place.ring <= ring) as u64
     }
-
-    /// The headers in force just before the entry of this number, in the order to send them in.
-    #[must_use]
-    pub fn headers_before(&self, number: u64, memory: &impl Memory) -> Vec<Header> {
-        let clock = self.entry(number).map_or(self.place.clock, |entry| entry.place.clock);
-        let mut headers: Vec<Header> = self.base.iter().filter(|header| header.clock == clock).cloned().collect();
-        for entry in self.headers.iter().take_while(|at| **at < number).filter_map(|at| self.entry(*at)) {
-            if entry.place.clock == clock
-                && let Some(header) = self.header_of(entry, memory)
-            {
-                put(&mut headers, header);
-            }
-        }
-        headers.sort_by_key(|header| header.slot);
-        headers
-    }
-
-    fn header_of(&self, entry: &Entry, memory: &impl Memory) -> Option<Header> {
-        let mut payload = Vec::with_capacity(entry.header.length as usize);
-        for segment in self.segments(entry) {
-            payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
-        }
-        Some(Header {
-            slot: entry.inspection.header?,
-            type_id: entry.header.type_id,
-            timestamp: entry.header.timestamp,
-            number: Some(entry.number),
-            payload,
-            clock: entry.place.clock,
-        })
-    }
-
-    /// What a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
-    #[must_use]
-    pub fn state(&self, keyframe: bool, memory: &impl Memory) -> StreamState {
-        let mut headers: Vec<StoredHeader> = Vec::new();
-        let mut bytes = 0;
-        for header in self.headers_before(self.end(), memory) {
-            bytes += header.payload.len();
-            if bytes > MAX_HEADER_BYTES || headers.len() == MAX_HEADERS {
-                break;
-            }
-            let Header { slot, type_id, timestamp, payload, .. } = header;
-            headers.push(StoredHeader { slot, type_id, timestamp, payload });
-        }
-        let mut open = Vec::new();
-        let mut bytes = 0;
-        for message in self.open.iter().filter(|message| Some(message.header.csid) != self.last_begun) {
-            bytes += message.received();
-            if bytes > MAX_OPEN_BYTES || message.given_up || !message.reaches(self.floor) {
-                break;
-            }
-            let mut received = Vec::with_capacity(message.received());
-            for segment in &message.segments {
-                received.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
-            }
-            open.push(OpenMessage { csid: message.header.csid, received });
-        }
-        StreamState { headers, last_timestamp: self.last, began_with_keyframe: keyframe || !self.has_video, open }
-    }
 }
 
-impl Open {
-    fn add(&mut self, segment: Segment) {
-        if segment.len == 0 || self.given_up {
-            return;
-        }
-        if let Some(last) =
-            self.segments.last_mut().filter(|last| last.position + u64::from(last.len) == segment.position)
-        {
-            last.len += segment.len;
-        } else if self.segments.len() == MAX_MESSAGE_SEGMENTS {
-            self.given_up = true;
-            self.segments = Vec::new();
-        } else {
-            self.segments.push(segment);
-        }
-    }
-
-    fn received(&self) -> usize {
-        self.segments.iter().map(|segment| segment.len as usize).sum()
-    }
-
-    fn reaches(&self, floor: u64) -> bool {
-        self.segments.iter().all(|segment| segment.position >= floor)
-    }
-}
-
-/// Replaces the header of the slot, unless that would make all of them too long together.
-fn put(headers: &mut Vec<Header>, header: Header) {
-    headers.retain(|known| known.slot != header.slot);
-    let bytes: usize = headers.iter().map(|known| known.payload.len()).sum();
-    if headers.len() < MAX_HEADERS && bytes + header.payload.len() <= MAX_HEADER_BYTES {
-        headers.push(header);
-    }
-}
-
-/// Copies the first bytes of a payload; returns how many.
-fn gather(prefix: &mut [u8], segments: &[Segment], ring: u32, memory: &impl Memory) -> usize {
-    let mut length = 0;
-    for segment in segments {
-        let take = (segment.len as usize).min(prefix.len() - length);
-        prefix[length..length + take].copy_from_slice(memory.bytes(ring, segment.position, take));
-        length += take;
-        if length == prefix.len() {
-            break;
-        }
-    }
-    length
-}
-
-/// The segments of a part of a payload.
-fn part(segments: &[Segment], from: usize, len: usize, into: &mut Vec<Segment>) {
-    into.clear();
-    let (mut skip, mut left) = (from, len);
-    for segment in segments {
-        let have = segment.len as usize;
-        if skip >= have {
-            skip -= have;
-            continue;
-        }
-        let take = (have - skip).min(left);
-        if take == 0 {
-            break;
-        }
-        into.push(Segment { position: segment.position + skip as u64, len: take as u32 });
-        left -= take;
-        skip = 0;
-    }
-}
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

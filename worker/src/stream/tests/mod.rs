@@ -3,8 +3,6 @@
 
 mod kit;
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use liveedgecast_common::handoff::{Close, Decline, Frame};
 use liveedgecast_common::rtmp::client::{Class, ClientEvent};
@@ -151,8 +149,6 @@ fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
         encoder.send(after).await;
         until("the rest", || ends_like(&sink.messages(1), &sent)).await;
         let got = sink.messages(1);
-        let payloads =
-            |messages: &[Message]| messages.iter().map(|message| message.payload.clone()).collect::<Vec<_>>();
         assert_eq!(untimed(&got[..3]), untimed(&[metadata(), audio_header(), video_header()]));
         // The group in which the cut was, from its keyframe on; everything before had arrived.
         assert_eq!(untimed(&got[3..]), untimed(&sent[sent.len() - 10..]));
@@ -186,27 +182,23 @@ async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
 fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
     run(async {
         let sink = Sink::start().await;
-        let Given { encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
         let given = incoming.assignment.clone();
-        let encoder = RefCell::new(encoder);
         let sent = stream(4);
-        let bytes = encoder.borrow().encode(&sent);
+        let bytes = encoder.encode(&sent);
         // In the middle of a message of the third group.
-        let cut = encoder.borrow().encode(&sent[..3 + 25]).len() + 50;
+        let cut = encoder.encode(&sent[..3 + 25]).len() + 50;
         killed(incoming, async || {
-            encoder.borrow_mut().started().await;
-            tokio::io::AsyncWriteExt::write_all(&mut encoder.borrow_mut().socket, &bytes[..cut]).await.unwrap();
+            encoder.started().await;
+            tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[..cut]).await.unwrap();
             until("the first part", || sink.count(0) == 3 + 25).await;
         })
         .await;
         let (_, incoming) = give_again(&socket, &memory, given).await;
         let mut engine = Engine::start(incoming);
-        let mut encoder = encoder.into_inner();
         tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
         until("the rest", || ends_like(&sink.messages(1), &sent)).await;
         let got = sink.messages(1);
-        let payloads =
-            |messages: &[Message]| messages.iter().map(|message| message.payload.clone()).collect::<Vec<_>>();
         assert_eq!(untimed(&got[..3]), untimed(&sent[..3]));
         // From a keyframe on; the last one, had they not come all at once.
         assert!(untimed(&sent).ends_with(&untimed(&got[3..])), "{got:?}");
@@ -277,7 +269,8 @@ fn nothing_to_go_on_with_ends_the_publisher_and_says_so() {
             tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes),
             tokio::io::AsyncReadExt::read_exact(&mut reader, &mut read)
         );
-        (written.unwrap(), taken.unwrap());
+        written.unwrap();
+        taken.unwrap();
         drop(reader);
         let (activator, incoming) = give_again(&socket, &memory, given).await;
         let mut engine = Engine::start(incoming);

@@ -1,0 +1,126 @@
+//! The headers of an [`Index`]: those in force at any of its entries, and what a snapshot keeps of the stream.
+//!
+//! In: entries that are headers, and copies of those that have left the ring. Out: [`Header`]s for a cursor, a [`StreamState`] for a
+//! successor, and back.
+
+use std::time::Instant;
+
+use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_OPEN_BYTES};
+use liveedgecast_common::handoff::{OpenMessage, StoredHeader, StreamState};
+use liveedgecast_common::rtmp::MessageHeader;
+use liveedgecast_common::rtmp::media::HeaderSlot;
+
+use super::open::Open;
+use super::{Entry, Index, Memory, Segment};
+
+/// A header in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it is the header of.
+    pub slot: HeaderSlot,
+    /// Type of the message.
+    pub type_id: u8,
+    /// The publisher's.
+    pub timestamp: u32,
+    /// Number of the message that brought it; `None` when that came before this index.
+    pub number: Option<u64>,
+    /// The whole payload.
+    pub payload: Vec<u8>,
+    pub(super) clock: u32,
+}
+
+impl Index {
+    /// Takes over what a snapshot knows; before the first entry of this ring. `headers` are those of its open messages, in any order;
+    /// their bytes are given as segments of the ring.
+    pub fn restore(&mut self, now: Instant, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
+        self.last = state.last_timestamp;
+        self.has_video = state.headers.iter().any(|header| matches!(header.slot, HeaderSlot::Video { .. }))
+            || state.last_timestamp.video.is_some();
+        self.without_keyframe_since = self.has_video.then_some(now);
+        for stored in &state.headers {
+            let header = Header {
+                slot: stored.slot,
+                type_id: stored.type_id,
+                timestamp: stored.timestamp,
+                number: None,
+                payload: stored.payload.clone(),
+                clock: self.place.clock,
+            };
+            put(&mut self.base, header);
+        }
+        for (header, segment) in open {
+            let mut segments = self.spare.pop().unwrap_or_default();
+            segments.extend(*segment);
+            self.open.push(Open { header: *header, segments, given_up: false });
+        }
+    }
+
+    /// The headers in force just before the entry of this number, in the order to send them in.
+    #[must_use]
+    pub fn headers_before(&self, number: u64, memory: &impl Memory) -> Vec<Header> {
+        let clock = self.entry(number).map_or(self.place.clock, |entry| entry.place.clock);
+        let mut headers: Vec<Header> = self.base.iter().filter(|header| header.clock == clock).cloned().collect();
+        for entry in self.headers.iter().take_while(|at| **at < number).filter_map(|at| self.entry(*at)) {
+            if entry.place.clock == clock
+                && let Some(header) = self.header_of(entry, memory)
+            {
+                put(&mut headers, header);
+            }
+        }
+        headers.sort_by_key(|header| header.slot);
+        headers
+    }
+
+    pub(super) fn header_of(&self, entry: &Entry, memory: &impl Memory) -> Option<Header> {
+        let mut payload = Vec::with_capacity(entry.header.length as usize);
+        for segment in self.segments(entry) {
+            payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
+        }
+        Some(Header {
+            slot: entry.inspection.header?,
+            type_id: entry.header.type_id,
+            timestamp: entry.header.timestamp,
+            number: Some(entry.number),
+            payload,
+            clock: entry.place.clock,
+        })
+    }
+
+    /// What a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
+    #[must_use]
+    pub fn state(&self, keyframe: bool, memory: &impl Memory) -> StreamState {
+        let mut headers: Vec<StoredHeader> = Vec::new();
+        let mut bytes = 0;
+        for header in self.headers_before(self.end(), memory) {
+            bytes += header.payload.len();
+            if bytes > MAX_HEADER_BYTES || headers.len() == MAX_HEADERS {
+                break;
+            }
+            let Header { slot, type_id, timestamp, payload, .. } = header;
+            headers.push(StoredHeader { slot, type_id, timestamp, payload });
+        }
+        let mut open = Vec::new();
+        let mut bytes = 0;
+        for message in self.open.iter().filter(|message| Some(message.header.csid) != self.last_begun) {
+            bytes += message.received();
+            if bytes > MAX_OPEN_BYTES || message.given_up || !message.reaches(self.floor) {
+                break;
+            }
+            let mut received = Vec::with_capacity(message.received());
+            for segment in &message.segments {
+                received.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
+            }
+            open.push(OpenMessage { csid: message.header.csid, received });
+        }
+        StreamState { headers, last_timestamp: self.last, began_with_keyframe: keyframe || !self.has_video, open }
+    }
+}
+
+/// Replaces the header of the slot, unless that would make all of them too long together.
+pub(super) fn put(headers: &mut Vec<Header>, header: Header) {
+    headers.retain(|known| known.slot != header.slot);
+    let bytes: usize = headers.iter().map(|known| known.payload.len()).sum();
+    if headers.len() < MAX_HEADERS && bytes + header.payload.len() <= MAX_HEADER_BYTES {
+        headers.push(header);
+    }
+}

@@ -1,0 +1,77 @@
+//! Messages whose last byte has not come, and the payload of those that are scattered over many chunks.
+
+use liveedgecast_common::rtmp::MessageHeader;
+
+use super::{Memory, Segment};
+
+/// Segments of one message at most: 3 MiB in chunks of 128 bytes are 24,576. What comes in smaller chunks yet is not relayed.
+const MAX_MESSAGE_SEGMENTS: usize = 32 << 10;
+
+/// A message whose last byte has not come.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) header: MessageHeader,
+    pub(super) segments: Vec<Segment>,
+    /// Too many segments: its bytes are no longer noted.
+    pub(super) given_up: bool,
+}
+
+impl Open {
+    pub(super) fn add(&mut self, segment: Segment) {
+        if segment.len == 0 || self.given_up {
+            return;
+        }
+        if let Some(last) =
+            self.segments.last_mut().filter(|last| last.position + u64::from(last.len) == segment.position)
+        {
+            last.len += segment.len;
+        } else if self.segments.len() == MAX_MESSAGE_SEGMENTS {
+            self.given_up = true;
+            self.segments = Vec::new();
+        } else {
+            self.segments.push(segment);
+        }
+    }
+
+    pub(super) fn received(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len as usize).sum()
+    }
+
+    pub(super) fn reaches(&self, floor: u64) -> bool {
+        self.segments.iter().all(|segment| segment.position >= floor)
+    }
+}
+
+/// Copies the first bytes of a payload; returns how many.
+pub(super) fn gather(prefix: &mut [u8], segments: &[Segment], ring: u32, memory: &impl Memory) -> usize {
+    let mut length = 0;
+    for segment in segments {
+        let take = (segment.len as usize).min(prefix.len() - length);
+        prefix[length..length + take].copy_from_slice(memory.bytes(ring, segment.position, take));
+        length += take;
+        if length == prefix.len() {
+            break;
+        }
+    }
+    length
+}
+
+/// The segments of a part of a payload.
+pub(super) fn part(segments: &[Segment], from: usize, len: usize, into: &mut Vec<Segment>) {
+    into.clear();
+    let (mut skip, mut left) = (from, len);
+    for segment in segments {
+        let have = segment.len as usize;
+        if skip >= have {
+            skip -= have;
+            continue;
+        }
+        let take = (have - skip).min(left);
+        if take == 0 {
+            break;
+        }
+        into.push(Segment { position: segment.position + skip as u64, len: take as u32 });
+        left -= take;
+        skip = 0;
+    }
+}

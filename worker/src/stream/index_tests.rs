@@ -1,0 +1,296 @@
+//! The index on messages that were made to be difficult.
+#![expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
+
+use liveedgecast_common::handoff::limits::MAX_HEADER_BYTES;
+use liveedgecast_common::rtmp::media::HeaderSlot;
+use liveedgecast_common::rtmp::message::Control;
+use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
+
+use liveedgecast_common::rtmp::{Ingest, Ingested};
+
+use super::*;
+
+const REPLAY: Duration = Duration::from_secs(4);
+const VIDEO_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 1];
+const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 2];
+const INTER: &[u8] = &[0x27, 1, 0, 0, 0, 3];
+const AUDIO: &[u8] = &[0xAF, 1, 4];
+
+/// One ring, which never forgets.
+struct Bytes(Vec<u8>);
+
+impl Memory for Bytes {
+    fn bytes(&self, _ring: u32, position: u64, len: usize) -> &[u8] {
+        &self.0[position as usize..][..len]
+    }
+}
+
+struct Fixture {
+    index: Index,
+    bytes: Bytes,
+    ingest: Ingest,
+    now: Instant,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let index = Index::new(REPLAY);
+        Self { index, bytes: Bytes(Vec::new()), ingest: Ingest::new(0), now: Instant::now() }
+    }
+
+    /// The last thing noted of each kind.
+    fn receive(&mut self, bytes: &[u8]) -> Noted {
+        self.bytes.0.extend_from_slice(bytes);
+        let mut all = Noted::default();
+        while let Some(found) = self.ingest.next(&self.bytes.0[self.ingest.position() as usize..]).unwrap() {
+            let Ingested::Media(found) = found else { continue };
+            let noted = self.index.media(self.now, found, &self.bytes);
+            all.begins |= noted.begins;
+            all.keyframe |= noted.keyframe;
+            all.complete |= noted.complete;
+        }
+        all
+    }
+
+    fn message(&mut self, type_id: u8, payload: &[u8]) -> Noted {
+        let mut wire = Vec::new();
+        write_message(&mut wire, &header(4, type_id, payload), payload, self.ingest.chunk_size());
+        self.receive(&wire)
+    }
+
+    fn payload(&self, number: u64) -> Vec<u8> {
+        let entry = self.index.entry(number).unwrap();
+        let segments = self.index.segments(entry);
+        segments.flat_map(|segment| self.bytes.bytes(0, segment.position, segment.len as usize).to_vec()).collect()
+    }
+
+    fn evict(&mut self, until: u64) {
+        let floor = self.index.floor;
+        self.index.evict(until, floor, &self.bytes);
+    }
+
+    fn headers_before(&self, number: u64) -> Vec<Vec<u8>> {
+        self.index.headers_before(number, &self.bytes).into_iter().map(|header| header.payload).collect()
+    }
+}
+
+const fn header(csid: u32, type_id: u8, payload: &[u8]) -> MessageHeader {
+    MessageHeader { csid, timestamp: 0, length: payload.len() as u32, type_id, stream_id: 1 }
+}
+
+#[test]
+fn interleaved_messages_are_numbered_as_they_complete() {
+    let mut fixture = Fixture::new();
+    let (video, audio) = ([KEYFRAME, &[7; 300]].concat(), [AUDIO, &[8; 150]].concat());
+    let (video_header, audio_header) = (header(6, type_id::VIDEO, &video), header(4, type_id::AUDIO, &audio));
+    fixture.receive(&[&*first_header(&video_header), &video[..128]].concat());
+    fixture.receive(&[&*first_header(&audio_header), &audio[..128]].concat());
+    fixture.receive(&[&*continuation_header(&video_header), &video[128..256]].concat());
+    fixture.receive(&[&*continuation_header(&audio_header), &audio[128..]].concat());
+    fixture.receive(&[&*continuation_header(&video_header), &video[256..]].concat());
+    assert_eq!((fixture.payload(0), fixture.payload(1)), (audio, video));
+    let floor = fixture.index.entry(0).unwrap().start;
+    assert_eq!(fixture.index.keeps_from(fixture.now, floor), 2, "what one needs, those before it keep too");
+}
+
+#[test]
+fn a_keyframe_is_known_by_its_first_bytes() {
+    let mut fixture = Fixture::new();
+    let mut wire = Vec::new();
+    write_message(&mut wire, &header(6, type_id::VIDEO, KEYFRAME), KEYFRAME, 128);
+    let known: Vec<bool> = wire.iter().map(|byte| fixture.receive(&[*byte]).keyframe).collect();
+    let first = wire.len() - KEYFRAME.len() + 1;
+    assert_eq!(known.iter().position(|known| *known), Some(first));
+    assert_eq!(known.iter().filter(|known| **known).count(), 1);
+    assert!(fixture.index.entry(0).unwrap().join);
+    assert!(!fixture.message(type_id::VIDEO, INTER).keyframe);
+    assert!(!fixture.message(type_id::VIDEO, VIDEO_HEADER).keyframe);
+    assert_eq!(fixture.index.last_join(), Some(0));
+}
+
+#[test]
+fn keyframes_of_higher_tracks_are_not_joined_at() {
+    let mut fixture = Fixture::new();
+    // Enhanced RTMP, multitrack: one track, coded frames, FourCC, track id.
+    let track = |id: u8| [&[0x96, 0x01][..], b"hvc1", &[id, 0, 0, 0]].concat();
+    fixture.message(type_id::VIDEO, &track(1));
+    fixture.message(type_id::VIDEO, &track(0));
+    fixture.message(type_id::VIDEO, &track(1));
+    let joins: Vec<bool> = (0..3).map(|number| fixture.index.entry(number).unwrap().join).collect();
+    assert_eq!(joins, [true, true, false]);
+}
+
+#[test]
+fn an_aggregate_becomes_its_messages() {
+    let mut fixture = Fixture::new();
+    let tag = |type_id: u8, timestamp: u8, payload: &[u8]| {
+        let head = [type_id, 0, 0, payload.len() as u8, 0, 0, timestamp, 0, 0, 0, 0];
+        [&head[..], payload, &[0; 4]].concat()
+    };
+    // Longer than a chunk, so that the parts are scattered.
+    let long = [INTER, &[9; 200]].concat();
+    let aggregate = [
+        tag(type_id::VIDEO, 50, KEYFRAME),
+        tag(type_id::VIDEO, 60, &long),
+        tag(type_id::AUDIO, 65, AUDIO),
+        vec![type_id::AUDIO, 0, 0, 99],
+    ]
+    .concat();
+    fixture.message(type_id::AGGREGATE, &aggregate);
+    assert_eq!(fixture.index.end(), 3, "what is cut short is left out");
+    assert_eq!([fixture.payload(0), fixture.payload(1), fixture.payload(2)], [KEYFRAME, &long, AUDIO]);
+    let times: Vec<u32> = (0..3).map(|number| fixture.index.entry(number).unwrap().header.timestamp).collect();
+    assert_eq!(times, [0, 10, 15]);
+    assert_eq!(fixture.index.last_join(), Some(0));
+}
+
+#[test]
+fn headers_are_those_of_their_time_also_after_they_have_left_the_ring() {
+    let mut fixture = Fixture::new();
+    let (old, new) = ([VIDEO_HEADER, &[1]].concat(), [VIDEO_HEADER, &[2]].concat());
+    fixture.message(type_id::VIDEO, &old);
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    fixture.message(type_id::VIDEO, &new);
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    let expected = [(0, vec![]), (1, vec![&old]), (3, vec![&new]), (4, vec![&new])];
+    for until in [0, 1, 2] {
+        fixture.evict(until);
+        for (number, headers) in expected.iter().filter(|(number, _)| *number >= until) {
+            let headers: Vec<Vec<u8>> = headers.iter().map(|header| (*header).clone()).collect();
+            let expected = if *number == 0 && until > 0 { vec![] } else { headers };
+            assert_eq!(fixture.headers_before(*number), expected, "before {number}, from {until} on");
+        }
+    }
+    // Another publisher has none.
+    fixture.index.begin(Continue::OtherPublisher);
+    assert_eq!(fixture.headers_before(fixture.index.end()), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn headers_are_kept_within_their_limit() {
+    let mut fixture = Fixture::new();
+    let mut wire = Vec::new();
+    Control::SetChunkSize(0xFF_FFFF).write(&mut wire, 128);
+    fixture.receive(&wire);
+    let big = |slot: u8| [&[0x96, 0x00][..], b"hvc1", &[slot], &vec![0; MAX_HEADER_BYTES / 2]].concat();
+    (0..3).for_each(|slot| {
+        fixture.message(type_id::VIDEO, &big(slot));
+    });
+    let slots = |headers: &[Header]| headers.iter().map(|header| header.slot).collect::<Vec<_>>();
+    let before = fixture.index.headers_before(fixture.index.end(), &fixture.bytes);
+    assert_eq!(slots(&before), [HeaderSlot::Video { track: 0 }]);
+    fixture.evict(fixture.index.end());
+    assert_eq!(fixture.index.headers_before(fixture.index.end(), &fixture.bytes), before);
+    let state = fixture.index.state(true, &fixture.bytes);
+    assert!(state.headers.iter().map(|header| header.payload.len()).sum::<usize>() <= MAX_HEADER_BYTES);
+}
+
+#[test]
+fn what_was_overwritten_before_it_was_complete_is_only_counted() {
+    let mut fixture = Fixture::new();
+    let video = [KEYFRAME, &[7; 300]].concat();
+    let header = header(6, type_id::VIDEO, &video);
+    fixture.receive(&[&*first_header(&header), &video[..128]].concat());
+    let floor = fixture.ingest.position();
+    fixture.index.evict(0, floor, &fixture.bytes);
+    fixture.receive(&[&*continuation_header(&header), &video[128..256]].concat());
+    fixture.receive(&[&*continuation_header(&header), &video[256..]].concat());
+    let entry = fixture.index.entry(0).unwrap();
+    assert!(!entry.whole && !entry.join);
+    assert_eq!(fixture.index.segments(entry).count(), 0);
+    fixture.message(type_id::AUDIO, AUDIO);
+    assert_eq!(fixture.payload(1), AUDIO);
+}
+
+#[test]
+fn a_message_in_too_many_chunks_is_only_counted() {
+    let mut fixture = Fixture::new();
+    let mut wire = Vec::new();
+    Control::SetChunkSize(1).write(&mut wire, 128);
+    fixture.receive(&wire);
+    let long = [INTER, &[7; 33 << 10]].concat();
+    fixture.message(type_id::VIDEO, &long);
+    assert!(!fixture.index.entry(0).unwrap().whole);
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    assert_eq!(fixture.payload(1), KEYFRAME);
+    assert!(fixture.index.spare.iter().all(|list| list.capacity() < 1024), "its list is not kept");
+}
+
+#[test]
+fn messages_are_forgotten_by_age_and_by_number() {
+    let mut fixture = Fixture::new();
+    fixture.message(type_id::AUDIO, AUDIO);
+    fixture.now += REPLAY;
+    fixture.message(type_id::AUDIO, AUDIO);
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 0);
+    fixture.now += Duration::from_millis(1);
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 1);
+    for _ in 0..MAX_ENTRIES {
+        fixture.message(type_id::AUDIO, &[]);
+    }
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 2);
+}
+
+#[test]
+fn aborted_and_replaced_messages_are_none() {
+    let mut fixture = Fixture::new();
+    let video = [KEYFRAME, &[7; 300]].concat();
+    let header = header(6, type_id::VIDEO, &video);
+    let begin = [&*first_header(&header), &video[..128]].concat();
+    fixture.receive(&begin);
+    let mut abort = Vec::new();
+    Control::Abort(6).write(&mut abort, 128);
+    fixture.receive(&abort);
+    fixture.receive(&begin);
+    fixture.receive(&begin);
+    assert_eq!(fixture.index.end(), 0);
+    fixture.receive(&[&*continuation_header(&header), &video[128..256]].concat());
+    fixture.receive(&[&*continuation_header(&header), &video[256..]].concat());
+    assert_eq!((fixture.index.end(), fixture.payload(0)), (1, video));
+}
+
+#[test]
+fn a_successor_completes_what_was_open() {
+    let mut fixture = Fixture::new();
+    fixture.message(type_id::VIDEO, VIDEO_HEADER);
+    let audio = [AUDIO, &[8; 150]].concat();
+    let audio_header = header(5, type_id::AUDIO, &audio);
+    fixture.receive(&[&*first_header(&audio_header), &audio[..128]].concat());
+    let position = fixture.ingest.position();
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    let state = {
+        // As of the keyframe's beginning.
+        let mut index = Index::new(REPLAY);
+        std::mem::swap(&mut index, &mut fixture.index);
+        index.state(true, &fixture.bytes)
+    };
+    assert_eq!(state.headers.len(), 1);
+    assert_eq!(state.open[0].received, audio[..128]);
+    assert!(state.began_with_keyframe);
+
+    let mut successor = Index::new(REPLAY);
+    let segment = Segment { position: position - 128, len: 128 };
+    successor.restore(fixture.now, &state, &[(audio_header, Some(segment))]);
+    assert!(successor.has_video());
+    assert_eq!(successor.headers_before(0, &fixture.bytes)[0].payload, VIDEO_HEADER);
+    let at = fixture.bytes.0.len() as u64;
+    fixture.bytes.0.extend_from_slice(&audio[128..]);
+    let rest = Scanned::Payload { csid: 5, at, len: (audio.len() - 128) as u32, last: true };
+    assert!(successor.media(fixture.now, rest, &fixture.bytes).complete);
+    fixture.index = successor;
+    assert_eq!(fixture.payload(0), audio);
+    // Of a message that nobody knows the beginning of, nothing is made.
+    let rest = Scanned::Payload { csid: 77, at, len: 1, last: true };
+    assert!(!fixture.index.media(fixture.now, rest, &fixture.bytes).complete);
+}
+
+#[test]
+fn steps_back_are_counted() {
+    let mut fixture = Fixture::new();
+    for timestamp in [10, 20, 5, 15, u32::MAX, 1] {
+        let mut wire = Vec::new();
+        write_message(&mut wire, &MessageHeader { timestamp, ..header(4, type_id::AUDIO, AUDIO) }, AUDIO, 128);
+        fixture.receive(&wire);
+    }
+    assert_eq!(fixture.index.steps_back(), 2, "wrapping is none");
+}
