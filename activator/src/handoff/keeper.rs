@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use super::claim::{Claim, Told};
 use super::desk::{HandoffConnection, Wire};
 use super::limits::{DEATH_TIME, RELEASE_LOOK, RELEASE_TIME};
-use super::progress::{End, Heard, Progress, Stage};
+use super::progress::{End, Heard, Loss, Progress, Stage};
 use super::{Outcome, later, now};
 
 /// Our duplicates of what the worker gets.
@@ -61,7 +61,7 @@ pub(crate) async fn keep(
         Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, claim, &mut progress).await,
         Err(error) => {
             debug!(%error, "handoff: the worker was gone before it had the stream");
-            End::Lost("was gone before it had the stream")
+            End::Lost(Loss::Ended)
         }
     };
     let stage = progress.stage();
@@ -77,7 +77,12 @@ pub(crate) async fn keep(
             Outcome::Returned { why, touched: accepted || position(duplicates) != before, started }
         }
         End::Lost(how) => {
-            warn!(pid = worker.pid, accepted, "handoff: the worker {how}");
+            let pid = worker.pid;
+            if how.is_fault() {
+                warn!(pid, accepted, how = how.as_str(), "handoff: a worker is given up");
+            } else {
+                debug!(pid, accepted, how = how.as_str(), "handoff: a worker is lost");
+            }
             if released(&worker, duplicates).await {
                 Outcome::Lost { accepted, touched: accepted || position(duplicates) != before, started }
             } else {
@@ -121,12 +126,12 @@ async fn watch(
         // Whole frames first: those of the preface's last read are here already.
         loop {
             let heard = match reader.next() {
-                Ok(Some(Frame::Reply(_) | Frame::Checkpoint(_))) => return End::Lost("speaks as if by link"),
+                Ok(Some(Frame::Reply(_) | Frame::Checkpoint(_))) => return End::Lost(Loss::Unfit),
                 Ok(Some(frame)) => progress.handle(&frame),
                 Ok(None) => break,
                 Err(error) => {
                     warn!(%error, "handoff: the worker cannot be understood");
-                    return End::Lost("cannot be understood");
+                    return End::Lost(Loss::Unreadable);
                 }
             };
             match heard {
@@ -138,16 +143,16 @@ async fn watch(
         }
         tokio::select! {
             read = read(&worker.stream, reader) => match read {
-                Ok(0) => return End::Lost("closed its connection"),
+                Ok(0) => return End::Lost(Loss::Ended),
                 Ok(_) => {}
-                Err(_) => return End::Lost("broke its connection"),
+                Err(_) => return End::Lost(Loss::Ended),
             },
             told = claim.told() => match told {
                 Told::Kicked(reason) => {
                     kick(worker, writer, reason).await;
                     progress.kicked(now());
                 }
-                Told::Withdrawn => return End::Lost("was given up by the lobby"),
+                Told::Withdrawn => return End::Lost(Loss::Withdrawn),
             },
             () = later(progress.poll_timeout()) => {
                 if let Heard::Over(end) = progress.handle_timeout(now()) {

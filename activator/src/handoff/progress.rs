@@ -50,7 +50,49 @@ pub(crate) enum End {
     /// The stream has ended.
     Done(Close, String),
     /// The worker is dead, or as good as that.
-    Lost(&'static str),
+    Lost(Loss),
+}
+
+/// How a worker was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its connection ended: mostly with its process, which `fleet` tells of.
+    Ended,
+    /// The lobby has taken the offer back.
+    Withdrawn,
+    /// What it says cannot be read.
+    Unreadable,
+    /// What it says does not fit.
+    Unfit,
+    /// It did not say whether it takes the stream.
+    NotAccepted,
+    /// It did not end a stream that it was told to end.
+    NotEnded,
+    /// By link: it gives no sign of life.
+    Silent,
+    /// By link: it makes no checkpoint, and too much would have to be kept.
+    Behind,
+}
+
+impl Loss {
+    /// The word in logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Withdrawn => "withdrawn",
+            Self::Unreadable => "unreadable",
+            Self::Unfit => "unfit",
+            Self::NotAccepted => "not_accepted",
+            Self::NotEnded => "not_ended",
+            Self::Silent => "silent",
+            Self::Behind => "behind",
+        }
+    }
+
+    /// Whether something is wrong with the worker that nobody else tells of.
+    pub(crate) fn is_fault(self) -> bool {
+        !matches!(self, Self::Ended | Self::Withdrawn)
+    }
 }
 
 /// One handoff.
@@ -89,7 +131,7 @@ impl Progress {
             (_, Frame::Alive) | (Stage::Accepted | Stage::Started, Frame::Reply(_) | Frame::Checkpoint(_)) => {
                 Heard::Nothing
             }
-            _ => Heard::Over(End::Lost("said something that does not fit")),
+            _ => Heard::Over(End::Lost(Loss::Unfit)),
         }
     }
 
@@ -107,8 +149,8 @@ impl Progress {
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Heard {
         match self.until {
             Some(until) if until <= now => Heard::Over(End::Lost(match self.stage {
-                Stage::Assigned => "did not accept in time",
-                Stage::Accepted | Stage::Started => "did not end the stream it was told to end",
+                Stage::Assigned => Loss::NotAccepted,
+                Stage::Accepted | Stage::Started => Loss::NotEnded,
             })),
             _ => Heard::Nothing,
         }

@@ -27,7 +27,7 @@ use liveedgecast_common::handoff::{Frame, PublisherEnd, Snapshot};
 use super::kept::Kept;
 use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
 use crate::handoff::Outcome;
-use crate::handoff::progress::{End, Heard, Progress, Stage};
+use crate::handoff::progress::{End, Heard, Loss, Progress, Stage};
 
 /// What outlives a worker: where its successor begins.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) struct Link<'a> {
     said: bool,
     tick: Instant,
     /// Why the worker was given up, for the log.
-    lost: Option<&'static str>,
+    lost: Option<Loss>,
     over: bool,
     outputs: VecDeque<Output>,
 }
@@ -130,7 +130,7 @@ impl<'a> Link<'a> {
     }
 
     /// Why the worker was given up.
-    pub(crate) fn lost(&self) -> Option<&'static str> {
+    pub(crate) fn lost(&self) -> Option<Loss> {
         self.lost
     }
 
@@ -179,7 +179,7 @@ impl<'a> Link<'a> {
     }
 
     /// The connection to the worker ended, or cannot be understood.
-    pub(crate) fn handle_lost(&mut self, now: Instant, how: &'static str) {
+    pub(crate) fn handle_lost(&mut self, now: Instant, how: Loss) {
         if !self.over {
             self.heard(now, Heard::Over(End::Lost(how)));
         }
@@ -227,7 +227,7 @@ impl<'a> Link<'a> {
         let full = self.full_since.is_some_and(|since| now >= since + DEAD_AFTER);
         // Before it accepts it has its own, longer time.
         if self.is_accepted() && (silent || full) {
-            let how = if silent { "gave no sign for 2 s" } else { "made no checkpoint in 4 MiB" };
+            let how = if silent { Loss::Silent } else { Loss::Behind };
             self.heard(now, Heard::Over(End::Lost(how)));
         }
     }
@@ -310,7 +310,7 @@ impl<'a> Link<'a> {
 
     fn checkpoint(&mut self, now: Instant, mut snapshot: Snapshot) {
         if !self.carried.kept.forget_before(snapshot.session.position()) {
-            self.heard(now, Heard::Over(End::Lost("made a checkpoint of what it was not given")));
+            self.heard(now, Heard::Over(End::Lost(Loss::Unfit)));
             return;
         }
         snapshot.unread = Vec::new();

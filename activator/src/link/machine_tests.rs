@@ -142,7 +142,7 @@ fn a_checkpoint_is_where_the_next_worker_begins() {
     bench.publishes(b"456789");
     bench.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + 7))));
     bench.publishes(b"abc");
-    bench.link.handle_lost(bench.now, "is a test");
+    bench.link.handle_lost(bench.now, Loss::Ended);
     bench.pump(usize::MAX);
     assert_eq!(bench.over(), Some(&lost(true, false)));
     assert_eq!(carried.checkpoint.session.position(), ORIGIN + 7);
@@ -235,7 +235,7 @@ fn a_publisher_that_ends_is_told_after_its_last_byte() {
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
     bench.link.handle_publisher_end(bench.now, PublisherEnd::Fin);
-    bench.link.handle_lost(bench.now, "is a test");
+    bench.link.handle_lost(bench.now, Loss::Ended);
     bench.pump(usize::MAX);
     assert_eq!(bench.over(), Some(&Outcome::PublisherGone));
 }

@@ -9,11 +9,12 @@ use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::limits::{LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
 use super::machine::{Carried, Link, Output};
 use crate::handoff::claim::{Claim, Told};
+use crate::handoff::progress::Loss;
 use crate::handoff::{HandoffConnection, Outcome, Wire, later, now};
 
 /// Hands over and carries until the end.
@@ -47,8 +48,12 @@ pub(crate) async fn carry(
                 Output::Taken => claim.taken(),
                 Output::Started => claim.started(),
                 Output::Over(outcome) => {
-                    if let Some(how) = link.lost() {
-                        warn!(%stream_id, epoch, "link: the worker {how}");
+                    match link.lost() {
+                        Some(how) if how.is_fault() => {
+                            warn!(%stream_id, epoch, how = how.as_str(), "link: a worker is given up");
+                        }
+                        Some(how) => debug!(%stream_id, epoch, how = how.as_str(), "link: a worker is lost"),
+                        None => {}
                     }
                     return outcome;
                 }
@@ -58,9 +63,9 @@ pub(crate) async fn carry(
         let wants = Wants { bytes: link.reads(), end: !link.is_accepted() };
         tokio::select! {
             read = from_worker.read_buf(reader.buffer()) => match read {
-                Ok(0) => link.handle_lost(now(), "closed its connection"),
+                Ok(0) => link.handle_lost(now(), Loss::Ended),
                 Ok(_) => {}
-                Err(_) => link.handle_lost(now(), "broke its connection"),
+                Err(_) => link.handle_lost(now(), Loss::Ended),
             },
             read = from_publisher.next(wants) => match read {
                 Ok(bytes) if !bytes.is_empty() => link.handle_publisher(now(), bytes.freeze()),
@@ -72,7 +77,7 @@ pub(crate) async fn carry(
             _ = to_publisher.writable(), if replies => {}
             told = claim.told() => match told {
                 Told::Kicked(reason) => link.kick(now(), reason),
-                Told::Withdrawn => link.handle_lost(now(), "was given up by the lobby"),
+                Told::Withdrawn => link.handle_lost(now(), Loss::Withdrawn),
             },
             () = later(next) => link.handle_timeout(now()),
         }
@@ -128,7 +133,7 @@ fn frames(link: &mut Link<'_>, reader: &mut Reader) {
             Ok(None) => return,
             Err(error) => {
                 warn!(%error, "link: the worker cannot be understood");
-                link.handle_lost(now, "cannot be understood");
+                link.handle_lost(now, Loss::Unreadable);
                 return;
             }
         }
@@ -140,7 +145,7 @@ fn write_worker(link: &mut Link<'_>, worker: &WriteHalf<'_>) {
         match worker.try_write_vectored(&link.slices()) {
             Ok(written) => link.transmitted(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return link.handle_lost(now(), "broke its connection"),
+            Err(_) => return link.handle_lost(now(), Loss::Ended),
         }
     }
 }

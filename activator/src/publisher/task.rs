@@ -12,7 +12,7 @@ use liveedgecast_common::key::StreamId;
 use liveedgecast_common::random;
 use liveedgecast_common::sys::RingMemory;
 use tokio::net::TcpStream;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{Instrument, debug, debug_span, trace, warn};
 
 use super::limits::READ_BYTES;
 use super::machine::{Closing, Input, Output, Publisher, Why};
@@ -60,6 +60,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
         resume: None,
         context: Arc::clone(&context),
     };
+    trace!(parent: &span, "publisher: connected");
     stay.serve().instrument(span).await;
 }
 
