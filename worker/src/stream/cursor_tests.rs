@@ -479,3 +479,6 @@ proptest! {
         world.finish();
     }
 }
+
+#[path = "cursor_rules_tests.rs"]
+mod rules;

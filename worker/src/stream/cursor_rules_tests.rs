@@ -1,0 +1,246 @@
+//! Each rule of the cursor, on virtual time.
+
+use super::*;
+use Sort::{Audio, AudioHeader, Cue, Inter, Keyframe, Metadata, VideoHeader};
+
+const EVERYTHING: Action = Action::Write { bytes: usize::MAX, most: usize::MAX };
+
+fn arrive(sorts: &[Sort]) -> Action {
+    arrive_every(40, sorts)
+}
+
+fn arrive_every(milliseconds: u64, sorts: &[Sort]) -> Action {
+    Action::Arrive { messages: sorts.iter().map(|sort| (*sort, milliseconds, 20)).collect(), interleaved: false }
+}
+
+impl World {
+    fn after(actions: &[Action]) -> Self {
+        let mut world = Self::new();
+        actions.iter().for_each(|action| world.act(action));
+        world
+    }
+
+    /// Numbers of what a session got.
+    fn got(&self, session: usize) -> Vec<usize> {
+        let (bytes, chunk_size, _) = &self.sessions[session];
+        self.numbers(&read(bytes, *chunk_size))
+    }
+
+    fn times(&self, session: usize) -> Vec<u32> {
+        let (bytes, chunk_size, _) = &self.sessions[session];
+        read(bytes, *chunk_size).iter().map(|message| message.timestamp).collect()
+    }
+
+    fn lost_and_replayed(&self) -> (u64, u64) {
+        let counters = self.cursor.counters();
+        (counters.lost, counters.replayed)
+    }
+}
+
+#[test]
+fn from_the_beginning_nothing_is_left_out() {
+    let world = World::after(&[
+        Action::Start(128),
+        arrive(&[Metadata, AudioHeader, Audio, VideoHeader, Keyframe, Inter]),
+        EVERYTHING,
+    ]);
+    assert_eq!(world.got(0), [0, 1, 2, 3, 4, 5]);
+    world.finish();
+}
+
+#[test]
+fn a_relay_that_begins_between_keyframes_gives_audio_until_there_is_one() {
+    let world =
+        World::after(&[Action::Start(128), arrive(&[VideoHeader, Inter, Audio, Inter, Keyframe, Inter]), EVERYTHING]);
+    assert_eq!(world.got(0), [0, 2, 4, 5]);
+    assert_eq!(world.lost_and_replayed(), (2, 0));
+    world.finish();
+}
+
+#[test]
+fn a_late_upstream_gets_headers_and_then_the_first_keyframe_that_is_left() {
+    let mut world = World::after(&[arrive(&[Metadata, AudioHeader, VideoHeader, Keyframe]), Action::Pass(3_950)]);
+    world.act(&arrive(&[Inter, Audio, Keyframe, Inter, Keyframe]));
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 6, 7, 8]);
+    assert_eq!(world.lost_and_replayed().0, 3 + 1 + 2, "headers too: they came as headers, not in their place");
+    world.finish();
+}
+
+#[test]
+fn after_a_flap_it_goes_back_to_the_keyframe_before_what_was_not_acknowledged() {
+    let first = arrive(&[VideoHeader, Keyframe, Inter, Audio, Keyframe, Inter, Audio]);
+    let mut world = World::after(&[Action::Start(128), first, EVERYTHING]);
+    // The last message and a part of the one before.
+    world.act(&Action::Lose(40));
+    world.act(&arrive(&[Inter, Audio]));
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(1), [0, 4, 5, 6, 7, 8]);
+    assert_eq!(world.lost_and_replayed(), (0, 3));
+    world.finish();
+}
+
+#[test]
+fn what_has_left_the_ring_is_lost_and_the_next_keyframe_is_waited_for() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter, Audio]), EVERYTHING]);
+    world.act(&Action::Lose(60));
+    world.act(&arrive(&[Inter]));
+    world.act(&Action::Pass(4_100));
+    // All that was there is too old now.
+    world.act(&arrive_every(0, &[Audio]));
+    world.act(&Action::Start(128));
+    world.act(&arrive(&[Keyframe, Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(1), [5, 6], "not even audio before it, if it comes at once");
+    assert_eq!(world.lost_and_replayed(), (4, 0));
+    world.finish();
+}
+
+#[test]
+fn without_a_keyframe_for_two_seconds_audio_goes_alone() {
+    let mut world = World::after(&[arrive(&[AudioHeader, VideoHeader, Keyframe]), Action::Pass(1_500)]);
+    world.index.evict(3, 0, &world.memory);
+    world.cursor.before_eviction(3, &world.index, &world.memory);
+    world.act(&Action::Start(128));
+    world.act(&arrive_every(0, &[Audio, Inter, Audio]));
+    world.act(&EVERYTHING);
+    assert!(world.got(0).is_empty());
+    let due = world.cursor.poll_timeout(&world.index).unwrap();
+    assert_eq!(due - world.now, Duration::from_millis(500));
+    world.act(&Action::Pass(500));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 3, 5]);
+    world.act(&arrive(&[Inter, Audio, Keyframe, Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 3, 5, 7, 8, 9]);
+    world.finish();
+}
+
+#[test]
+fn without_video_nothing_is_waited_for() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[AudioHeader, Audio, Audio]), EVERYTHING]);
+    world.act(&Action::Lose(0));
+    world.act(&arrive(&[Audio, Audio]));
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(1), [0, 3, 4], "what had arrived is not repeated");
+    world.finish();
+}
+
+#[test]
+fn an_upstream_that_lags_is_taken_to_the_newest_keyframe() {
+    let slow = Action::Write { bytes: 10, most: 10 };
+    let mut world = World::after(&[Action::Start(128), arrive(&[VideoHeader, Keyframe, Inter, Audio]), EVERYTHING]);
+    world.act(&Action::Pass(2_000));
+    world.act(&arrive(&[Inter, Audio]));
+    world.act(&slow);
+    world.act(&arrive(&[Keyframe, Inter, Audio, Keyframe, Inter]));
+    world.act(&Action::Pass(1_900));
+    world.act(&slow);
+    assert_eq!(world.cursor.counters().jumps, 1);
+    world.act(&EVERYTHING);
+    // The message that was begun is finished; whole groups are left out.
+    assert_eq!(world.got(0), [0, 1, 2, 3, 4, 9, 10]);
+    assert_eq!(world.lost_and_replayed(), (4, 0));
+    let times = world.times(0);
+    let sent: Vec<u32> = world.got(0).iter().map(|number| world.messages[*number].timestamp).collect();
+    assert_eq!(times, sent, "time is not shifted by it");
+    world.finish();
+}
+
+#[test]
+fn a_lagging_upstream_gets_the_headers_that_it_has_missed() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[Metadata, VideoHeader, Keyframe]), EVERYTHING]);
+    world.act(&Action::Pass(2_000));
+    world.act(&arrive(&[Inter, VideoHeader, Inter, Keyframe]));
+    world.act(&Action::Pass(2_100));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 4, 6], "and not those that it has");
+    assert_eq!(world.lost_and_replayed(), (2, 0));
+    world.finish();
+}
+
+#[test]
+fn the_burst_after_an_absence_is_no_lag() {
+    let mut world = World::after(&[arrive_every(700, &[VideoHeader, Keyframe, Inter, Inter, Keyframe])]);
+    world.act(&Action::Start(128));
+    world.act(&Action::Write { bytes: 30, most: 30 });
+    world.act(&arrive(&[Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(world.cursor.counters().jumps, 0);
+    world.finish();
+}
+
+#[test]
+fn a_message_that_was_begun_is_finished_though_the_ring_has_overwritten_it() {
+    let long = Action::Arrive { messages: vec![(Keyframe, 0, 600)], interleaved: false };
+    let mut world = World::after(&[Action::Start(100), long, Action::Write { bytes: 250, most: 250 }]);
+    for _ in 0..6 {
+        world.act(&Action::Arrive { messages: vec![(Inter, 10, 600); 3], interleaved: false });
+    }
+    assert!(world.index.front() > 0);
+    world.act(&arrive(&[Keyframe]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 19]);
+    assert_eq!(world.lost_and_replayed(), (18, 0));
+    world.finish();
+}
+
+#[test]
+fn another_publisher_continues_the_session_at_a_keyframe() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[VideoHeader, Keyframe, Inter])]);
+    world.act(&EVERYTHING);
+    world.act(&Action::Pass(1_000));
+    world.act(&Action::Publisher);
+    world.act(&arrive(&[VideoHeader, Inter, Audio, Keyframe, Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 3, 5, 6, 7]);
+    let times = world.times(0);
+    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
+    // All of it came 1.2 s after the last message of the publisher before; frames after their header.
+    assert_eq!([times[3] - times[2], times[4] - times[2]], [1_200, 1_201]);
+    assert_eq!(world.lost_and_replayed(), (1, 0));
+    world.finish();
+}
+
+#[test]
+fn the_rest_of_a_publisher_that_was_replaced_is_still_sent() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter])]);
+    world.act(&Action::Write { bytes: 20, most: 20 });
+    world.act(&Action::Publisher);
+    world.act(&arrive(&[Keyframe, Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 3]);
+    world.finish();
+}
+
+#[test]
+fn a_new_session_begins_near_0() {
+    let mut world = World::after(&[Action::Publisher, arrive(&[VideoHeader, Keyframe, Inter])]);
+    assert!(world.messages[0].timestamp > 1_000_000);
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    assert_eq!(world.times(0), [250, 250, 290]);
+    world.finish();
+}
+
+#[test]
+fn what_the_connection_says_goes_between_two_messages() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter, Cue])]);
+    world.act(&Action::Write { bytes: 5, most: 5 });
+    world.act(&Action::Control);
+    world.act(&Action::Control);
+    assert!(!world.cursor.is_between_messages());
+    world.act(&EVERYTHING);
+    assert!(world.cursor.is_between_messages() && world.cursor.is_drained(&world.index));
+    assert_eq!(world.got(0), [0, 1, 2]);
+    let mut control = Vec::new();
+    Control::Acknowledgement(7).write(&mut control, 65_536);
+    let bytes = &world.sessions[0].0;
+    let first = 12 + world.messages[0].payload.len();
+    assert_eq!(&bytes[first..first + 2 * control.len()], [&control[..], &control].concat());
+    world.finish();
+}
