@@ -108,18 +108,20 @@ pub fn assert_decodes(session: &[Message]) {
 /// It complains.
 #[track_caller]
 pub fn assert_decodes_with(ffmpeg: impl AsRef<std::ffi::OsStr>, session: &[Message]) {
-    let mut decoder = Command::new(ffmpeg)
-        .args(["-hide_banner", "-v", "error", "-xerror", "-f", "flv", "-i", "pipe:0", "-f", "null", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("ffmpeg starts");
+    let mut command = Command::new(ffmpeg);
+    command.args(["-hide_banner", "-v", "error", "-xerror", "-f", "flv", "-i", "pipe:0"]);
+    command.args(["-f", "null", "-"]);
+    let decoder = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut decoder = decoder.expect("ffmpeg starts");
     let mut input = decoder.stdin.take().expect("it was asked for");
     let written = input.write_all(&flv(session));
     drop(input);
     let output = decoder.wait_with_output().expect("ffmpeg ends");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // GStreamer sends two frames within one millisecond now and then; that is for the comparison to judge, not for a decoder.
+    let of_time =
+        |line: &&str| line.contains("non monotonically increasing dts") || line.contains("Last message repeated");
+    let said: String = said.lines().filter(|line| !of_time(line)).collect();
     assert!(written.is_ok() && output.status.success() && said.is_empty(), "the decoder says: {said}");
 }
 

@@ -203,7 +203,9 @@ impl Settings {
         use std::os::unix::fs::PermissionsExt;
         let directory = self.program.directory().to_owned();
         let copy = directory.join("liveedgecast-activator");
-        std::fs::copy(binary("liveedgecast-activator"), &copy).expect("a copy of the activator");
+        // By another process: a program that some thread's child still has open for writing cannot be started.
+        let copied = std::process::Command::new("cp").arg(binary("liveedgecast-activator")).arg(&copy).status();
+        assert!(copied.is_ok_and(|status| status.success()), "no copy of the activator");
         let script = directory.join("liveedgecast-worker");
         std::fs::write(&script, worker).expect("the script");
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("its permissions");

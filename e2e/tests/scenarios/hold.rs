@@ -132,7 +132,7 @@ fn a_wrong_key_is_refused_and_wakes_nothing() {
     let tap = Tap::before(activator.rtmp());
     let mut wrong = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("wrong"))));
     assert!(!wrong.wait(SOON).success(), "ffmpeg goes on with a wrong key");
-    assert_eq!(tap.only().server.statuses()[0].1, "NetStream.Publish.BadName");
+    assert_eq!(tap.only().server.statuses()[0].1, "NetStream.Publish.Denied");
 
     let tap = Tap::before(activator.rtmp());
     let obs = Obs::streaming_to(&tap.url("live"), &key("wrong"));

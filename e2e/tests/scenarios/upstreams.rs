@@ -113,7 +113,7 @@ fn an_upstream_that_flaps_gets_what_it_missed(handoff: &str) {
 fn memory_is_bounded_while_an_upstream_stalls() {
     let (good, stalled) = (Sink::start(), Sink::start());
     let urls = format!("{} {}", good.url("live/{key}"), stalled.url("live/{key}"));
-    let activator = Activator::pushing_to(&urls).with("REPLAY_WINDOW", "1s,1MiB").with("UPSTREAM_LAG", "1s").start();
+    let activator = Activator::pushing_to(&urls).with("REPLAY_WINDOW", "1s").with("UPSTREAM_LAG", "1s").start();
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("slow"))));
     stalled.receives(50);
