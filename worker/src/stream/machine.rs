@@ -35,6 +35,8 @@ pub const SILENCE_ENDS_AFTER: Duration = Duration::from_secs(60);
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// After this the stream is over, even if a connection cannot be closed in order: each is given 2 s, and upstreams the time above.
 const CLOSE_TIME: Duration = Duration::from_secs(6);
+/// The same when the next publisher of the name is there: what an upstream is given to say goodbye, and a little more.
+const HURRIED_CLOSE_TIME: Duration = Duration::from_millis(2_500);
 
 /// See the picture above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -363,6 +365,10 @@ impl Machine {
             State::Closing if !self.succeeded => {
                 self.succeeded = true;
                 self.outputs.push_back(Output::Decide(true));
+                // It is waiting, and so is its activator, for an answer within 5 s: nothing more is drained.
+                self.cut_at = None;
+                self.deadline = self.deadline.map(|at| at.min(now + HURRIED_CLOSE_TIME));
+                self.outputs.push_back(Output::CutUpstreams);
             }
             State::Starting | State::Live | State::Closing | State::Ended => {
                 self.outputs.push_back(Output::Decide(false));

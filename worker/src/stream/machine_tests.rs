@@ -238,8 +238,10 @@ fn a_publisher_that_comes_while_the_stream_closes_is_next() {
     let mut fixture = Fixture::in_state(State::Closing);
     fixture.handle(Input::Attach(arrival()));
     fixture.handle(Input::Attach(arrival()));
-    assert_eq!(fixture.outputs(), [Output::Decide(true), Output::Decide(false)]);
+    assert_eq!(fixture.outputs(), [Output::Decide(true), Output::CutUpstreams, Output::Decide(false)]);
     assert_eq!(fixture.machine.state(), State::Closing);
+    fixture.pass(HURRIED_CLOSE_TIME);
+    assert_eq!(fixture.outputs(), [Output::State(State::Ended)], "its activator does not wait for long");
 }
 
 #[test]

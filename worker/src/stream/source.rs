@@ -21,6 +21,9 @@ use crate::receive::HandoffStream;
 
 /// A link's sign of life, when nothing else is to be said: the activator gives a worker up after 2 s.
 const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// A link on which nothing has come for this long is lost, though nobody said so. The activator speaks every 500 ms; one that was
+/// stopped for a moment must not cost a publisher.
+const LINK_SILENT_AFTER: Duration = Duration::from_secs(10);
 /// By link, a snapshot at least this often: the activator keeps 4 MiB, and the longest message is 3 MiB.
 const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
 /// Without a keyframe, a snapshot this often: what a successor would repeat of a stream that is audio alone.
@@ -55,6 +58,8 @@ pub(super) struct Source {
     pub(super) known_before: u64,
     output: Vec<u8>,
     alive_at: Instant,
+    /// When the activator was heard last, by link.
+    heard: Instant,
     /// Where and when the last snapshot was.
     snapshot: (u64, Option<Instant>),
     /// There is news that a successor must know: that the publisher was told to start.
@@ -76,10 +81,15 @@ impl Source {
             known_before: 0,
             output: Vec::new(),
             alive_at: now,
+            heard: now,
             snapshot: (position, None),
             snapshot_due: false,
         };
         source.say(&Frame::Accepted);
+        if source.session.is_started() {
+            // By a worker before: its activator may not have heard of it.
+            source.say(&Frame::Started);
+        }
         source
     }
 
@@ -93,12 +103,16 @@ impl Source {
     }
 
     /// The next thing of the publisher or its activator.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Arrival> {
         while let Some(control) = &mut self.control {
             let frame = match control.poll_frame(cx) {
+                Poll::Pending if self.socket.is_none() && self.heard + LINK_SILENT_AFTER <= now => {
+                    return Poll::Ready(Arrival::Lost("link silent", Close::Abort));
+                }
                 Poll::Pending => break,
                 Poll::Ready(frame) => frame,
             };
+            self.heard = now;
             match frame {
                 Ok(Frame::Data(bytes)) if self.socket.is_none() => return Poll::Ready(Arrival::Bytes(bytes)),
                 Ok(Frame::End(end)) => return Poll::Ready(lost(end)),
@@ -186,7 +200,8 @@ impl Source {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        (self.is_link() && self.control.is_some()).then_some(self.alive_at)
+        let link = self.is_link() && self.control.is_some();
+        link.then(|| self.alive_at.min(self.heard + LINK_SILENT_AFTER))
     }
 
     fn say(&mut self, frame: &Frame) {

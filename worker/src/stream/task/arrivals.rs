@@ -17,7 +17,7 @@ impl Stream {
     /// Takes one arrival of the publisher; `false`: there is none.
     pub(super) fn poll_source(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(source) = &mut self.source else { return false };
-        let Poll::Ready(arrival) = source.poll(cx) else { return false };
+        let Poll::Ready(arrival) = source.poll(cx, now) else { return false };
         match arrival {
             Arrival::Readable => self.receive(now),
             Arrival::Bytes(bytes) => {
