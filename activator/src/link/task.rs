@@ -29,7 +29,7 @@ pub(crate) async fn carry(
     let Wire::Tcp(mut worker) = wire else {
         return Outcome::untouched();
     };
-    let (epoch, stream_id) = (assignment.epoch, assignment.stream_id.clone());
+    let (epoch, resumed, stream_id) = (assignment.epoch, assignment.resumed, assignment.stream_id.clone());
     let mut assigned = Vec::new();
     if let Err(error) = writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))) {
         warn!(%stream_id, %error, "link: a stream that cannot be put into a frame");
@@ -60,7 +60,8 @@ pub(crate) async fn carry(
             }
         }
         let (transmits, replies, next) = (link.transmit(), link.reply().is_some(), link.poll_timeout());
-        let wants = Wants { bytes: link.reads(), end: !link.is_accepted() };
+        // Of one that was live, the last bytes are to be read by the worker all the same.
+        let wants = Wants { bytes: link.reads(), end: !link.is_accepted() && !resumed };
         tokio::select! {
             read = from_worker.read_buf(reader.buffer()) => match read {
                 Ok(0) => link.handle_lost(now(), Loss::Ended),

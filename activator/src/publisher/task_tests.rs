@@ -563,6 +563,50 @@ async fn a_worker_that_goes_down_gives_its_stream_to_another_one() {
     .await;
 }
 
+/// A live publisher whose worker has just died.
+async fn orphan(descriptor: bool) -> (House, Encoder) {
+    let mut house = House::new(&[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let mut worker = house.worker(descriptor);
+    let mut hands = worker.fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    house.until(0, 1).await;
+    drop(hands);
+    worker.dies();
+    house.until(1, 0).await;
+    (house, encoder)
+}
+
+#[tokio::test]
+async fn a_publisher_that_ends_between_two_workers_is_read_to_its_end() {
+    both(|descriptor| async move {
+        let (mut house, mut encoder) = orphan(descriptor).await;
+        encoder.media(5).await;
+        drop(encoder);
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.end.say(Frame::Accepted).await;
+        hands.read_media(5).await;
+        while soon(hands.more()).await {
+            hands.scan();
+        }
+        hands.done(Close::Graceful).await;
+        house.until_empty().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_breaks_between_two_workers_leaves() {
+    both(|descriptor| async move {
+        let (house, encoder) = orphan(descriptor).await;
+        socket2::SockRef::from(&encoder.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(encoder);
+        house.until_empty().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_end_of_a_publisher_by_link_is_told_after_its_last_byte() {
     let mut house = House::new(&[]);
