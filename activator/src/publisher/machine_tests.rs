@@ -8,6 +8,7 @@ use liveedgecast_common::rtmp::server::Event as Found;
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, type_id};
 use liveedgecast_common::url::PushTemplate;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -519,6 +520,69 @@ fn a_held_publisher_with_media_is_pinged_and_its_worker_gets_the_same_state() {
     assert_eq!((machine.state(), machine.watch()), (State::Held, Watch::End));
     let after = machine.snapshot().unwrap();
     assert_eq!(found(&before, &bytes[read..]), found(&after, &bytes[read..]));
+}
+
+proptest! {
+    /// Whatever happens in whatever order: it closes once and is silent then, it is in the lobby before it is offered, nothing is read
+    /// that is a worker's to read, and what it has read is in its snapshot.
+    #[test]
+    fn any_order_of_events(steps in proptest::collection::vec((0..12_u8, 1..3000_usize), 1..60)) {
+        let (stream, _) = impatient();
+        let mut now = origin();
+        let mut machine = Publisher::new(now);
+        let (mut fed, mut epoch, mut touched) = (0, 0, false);
+        let (mut entered, mut closed) = (false, false);
+        for (step, amount) in steps {
+            match step {
+                0..=3 if machine.watch() == Watch::Bytes && machine.state() != State::Closing => {
+                    prop_assert!(!touched);
+                    let piece = &stream[fed.min(stream.len())..(fed + amount).min(stream.len())];
+                    fed += piece.len();
+                    machine.handle_bytes(piece);
+                }
+                4 => {
+                    now += Duration::from_millis(amount as u64 * 5);
+                    machine.handle_timeout(now);
+                }
+                5 | 6 => {
+                    epoch += 1;
+                    machine.handle(now, Input::Offered { epoch, fits: amount % 5 > 0 });
+                }
+                7 if machine.state() == State::Offered => machine.handle(now, Input::Came),
+                8 => machine.handle(now, Input::Withdrawn { epoch }),
+                9 if machine.state() == State::Handed => {
+                    touched |= amount % 2 == 0;
+                    machine.handle(now, Input::Over(match amount % 3 {
+                        0 => Outcome::Lost { accepted: touched, touched, started: touched },
+                        1 => Outcome::Returned { why: Decline::Full, touched, started: touched },
+                        _ => Outcome::untouched(),
+                    }));
+                    touched |= machine.state() == State::Orphaned;
+                }
+                10 if amount < 60 => machine.handle(now, Input::Refused(lobby::Reason::HoldSpent)),
+                11 if amount < 60 => machine.handle(now, Input::Ended),
+                _ => {}
+            }
+            while let Some(output) = machine.poll_output() {
+                prop_assert!(!closed, "{:?} after the end", output);
+                match output {
+                    Output::Judge => machine.handle(now, Input::Verdict(Verdict::Admit(admitted()))),
+                    Output::Enter(_) => {
+                        prop_assert!(!entered);
+                        entered = true;
+                    }
+                    Output::Expect | Output::Forget | Output::Back(..) | Output::Heard => prop_assert!(entered),
+                    Output::Close(..) => closed = true,
+                    Output::Write(bytes) => prop_assert!(!bytes.is_empty()),
+                }
+            }
+            prop_assert_eq!(closed, machine.state() == State::Closing);
+            if machine.state() == State::Offered && machine.watch() != Watch::Reset {
+                let snapshot = machine.snapshot().unwrap();
+                prop_assert_eq!(snapshot.session.position() + snapshot.unread.len() as u64, fed as u64);
+            }
+        }
+    }
 }
 
 #[test]
