@@ -1,1 +1,146 @@
+#![expect(clippy::disallowed_methods, reason = "tests of a shell: a server in a task")]
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use liveedgecast_common::http::serve;
+use liveedgecast_common::key::{AppName, StreamId};
+use liveedgecast_common::listen::listen;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::config::{Settings, Typed};
+use crate::lobby::{Entry, PlaceEvent, Rules};
+
+struct Server {
+    address: SocketAddr,
+    lobby: Lobby,
+    phase: watch::Sender<Phase>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn server(args: &[&str]) -> Server {
+    let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "0123456789abcdef"].iter().chain(args);
+    let settings = Settings::meant(&Typed::try_parse_from(args).unwrap(), [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let shown = Shown {
+        lobby: lobby.clone(),
+        admission: Arc::new(Admission::new(&settings)),
+        is_local: settings.listen.rtmp.ip().is_loopback(),
+        secret: settings.secret.clone(),
+        metrics,
+        phase: phases,
+    };
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(listener, routes(shown), stop.clone()));
+    Server { address, lobby, phase, _stop: stop.drop_guard() }
+}
+
+async fn ask(server: &Server, method: &str, path: &str) -> String {
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn entry(id: &str) -> Entry {
+    Entry {
+        stream_id: StreamId(id.to_owned()),
+        identities: vec![],
+        app: AppName::parse("live").unwrap(),
+        client: "10.0.0.1:1".parse().unwrap(),
+        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn what_is_shown_has_its_fixed_shape() {
+    let server = server(&[]);
+    let _place = server.lobby.enter(entry("aa"));
+    let rows = [
+        ("/healthz", "ok\n"),
+        ("/api/v1/demand", "{\"waiting\":1,\"live\":0,\"demand\":1}\n"),
+        (
+            "/api/v1/streams",
+            "[{\"id\":\"aa\",\"app\":\"live\",\"state\":\"waiting\",\"worker\":null,\"upstreams\":[]}]\n",
+        ),
+        ("/api/v1/workers", "[]\n"),
+    ];
+    for (path, body) in rows {
+        let answer = ask(&server, "GET", path).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("\r\n\r\n{body}")), "{path}: {answer}");
+    }
+    let metrics = ask(&server, "GET", "/metrics").await;
+    assert!(metrics.contains("\nliveedgecast_waiting_streams 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn readiness_says_when_anyone_may_publish_and_when_we_go() {
+    for (args, warns) in
+        [(&[][..], true), (&["--rtmp-listen", "127.0.0.1:1935"][..], false), (&["--publish-keys", "alpha"][..], false)]
+    {
+        let server = server(args);
+        let answer = ask(&server, "GET", "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(OPEN) == warns, "{args:?}: {answer}");
+        server.phase.send_replace(Phase::Unready);
+        let answer = ask(&server, "GET", "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("unready"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_kick_ends_a_stream_by_either_way() {
+    let server = server(&[]);
+    for (method, path) in [("DELETE", "/api/v1/streams/aa"), ("POST", "/api/v1/streams/aa/kick")] {
+        let mut place = server.lobby.enter(entry("aa"));
+        assert!(ask(&server, method, path).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(place.event().await, PlaceEvent::Kicked("kicked over HTTP".into()));
+        drop(place);
+        assert!(ask(&server, method, path).await.starts_with("HTTP/1.1 404"));
+    }
+}
+
+#[tokio::test]
+async fn a_kick_from_elsewhere_needs_the_secret() {
+    let place = |peer: &str, bearer: Option<&str>| Request {
+        method: Method::DELETE,
+        path: String::new(),
+        query: String::new(),
+        captures: vec!["aa".into()],
+        body: bytes::Bytes::new(),
+        peer: peer.parse().unwrap(),
+        bearer: bearer.map(Secret::new),
+    };
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let shown = Shown {
+        lobby: Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone()),
+        admission: Arc::new(Admission::new(&settings)),
+        is_local: false,
+        secret: Secret::new("right"),
+        metrics,
+        phase: phases,
+    };
+    let _place = shown.lobby.enter(entry("aa"));
+    for (peer, bearer, status) in [
+        ("10.0.0.1", None, 403),
+        ("10.0.0.1", Some("wrong"), 403),
+        ("10.0.0.1", Some("right"), 200),
+        ("127.0.0.1", None, 200),
+        ("::1", Some("wrong"), 200),
+    ] {
+        assert_eq!(kick(&shown, &place(peer, bearer)).status.as_u16(), status, "{peer} {bearer:?}");
+    }
+    drop(phase);
+}

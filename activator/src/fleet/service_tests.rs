@@ -1,1 +1,217 @@
+use clap::Parser;
+use liveedgecast_common::control::control_client::ControlClient;
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::{Load, Upstream};
+use liveedgecast_common::listen::listen;
+use liveedgecast_common::random;
+use tokio_util::sync::DropGuard;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
 
+use super::*;
+use crate::config::{Settings, Typed};
+use crate::lobby::{Entry, PlaceEvent, Rules};
+use liveedgecast_common::key::{AppName, StreamId};
+
+const SECRET: &str = "0123456789abcdef";
+
+struct Server {
+    address: SocketAddr,
+    lobby: Lobby,
+    metrics: Metrics,
+    _stop: DropGuard,
+}
+
+fn server() -> Server {
+    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };
+    let desk = Desk { welcome, secret: Secret::new(SECRET), network: "here".into() };
+    let stop = CancellationToken::new();
+    let (serving, counted) = (lobby.clone(), metrics.clone());
+    let stopped = stop.clone();
+    tokio::spawn(async move { serve(listener, desk, serving, counted, stopped).await.unwrap() });
+    Server { address, lobby, metrics, _stop: stop.drop_guard() }
+}
+
+fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn fresh() -> String {
+    proof::make(SECRET.as_bytes(), unix(), random::bytes())
+}
+
+async fn client(server: &Server) -> ControlClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    ControlClient::new(endpoint.connect().await.unwrap())
+}
+
+/// A call: the way to speak, and what is said.
+struct Line {
+    words: mpsc::Sender<WorkerSays>,
+    heard: Streaming<ActivatorSays>,
+}
+
+async fn call(server: &Server, proof: &str) -> Result<Line, Status> {
+    let (words, spoken) = mpsc::channel(16);
+    let mut request = Request::new(ReceiverStream::new(spoken));
+    request.metadata_mut().insert(proof::METADATA, MetadataValue::try_from(proof).unwrap());
+    let heard = client(server).await.join(request).await?.into_inner();
+    Ok(Line { words, heard })
+}
+
+impl Line {
+    async fn say(&self, say: WorkerSay) {
+        self.words.send(WorkerSays { say: Some(say) }).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Result<Option<ActivatorSay>, Status> {
+        Ok(self.heard.message().await?.and_then(|says| says.say))
+    }
+}
+
+fn hello(name: &str) -> Hello {
+    Hello { name: name.into(), capacity: 5, network: "here".into(), http_port: 9, ..Hello::default() }
+}
+
+async fn joined(server: &Server, name: &str) -> Line {
+    let mut line = call(server, &fresh()).await.unwrap();
+    line.say(WorkerSay::Hello(hello(name))).await;
+    let said = line.hear().await.unwrap();
+    assert!(matches!(&said, Some(ActivatorSay::Welcome(welcome)) if welcome.activator == "a-1"), "{said:?}");
+    until(|| server.lobby.workers().iter().any(|worker| worker.name == name)).await;
+    line
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn entry() -> Entry {
+    Entry {
+        stream_id: StreamId("s".into()),
+        identities: vec![],
+        app: AppName::parse("live").unwrap(),
+        client: "10.0.0.1:1".parse().unwrap(),
+        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(600),
+    }
+}
+
+#[tokio::test]
+async fn a_worker_joins_is_offered_a_stream_and_leaves() {
+    let server = server();
+    let mut line = joined(&server, "w").await;
+    assert_eq!(server.lobby.scrapes(), [("w".to_owned(), "127.0.0.1:9".parse().unwrap())]);
+    let mut place = server.lobby.enter(entry());
+    let Ok(Some(ActivatorSay::Offer(offer))) = line.hear().await else { panic!() };
+    let PlaceEvent::Offered { epoch, token, descriptor, .. } = place.event().await else { panic!() };
+    assert_eq!((offer.epoch, offer.token, descriptor), (epoch, token.0.to_vec(), true));
+    line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false })).await;
+    until(|| server.lobby.workers()[0].streams == 3).await;
+    drop(line);
+    assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
+    assert!(server.lobby.workers().is_empty());
+}
+
+#[tokio::test]
+async fn only_who_knows_the_secret_is_heard_and_no_proof_is_good_twice() {
+    let server = server();
+    let used = fresh();
+    let _line = call(&server, &used).await.unwrap();
+    let rows = [
+        ("nonsense".to_owned(), "cannot be read"),
+        (proof::make(b"another secret", unix(), random::bytes()), "another secret"),
+        (proof::make(SECRET.as_bytes(), unix() - 3600, random::bytes()), "behind our clock"),
+        (used, "used before"),
+    ];
+    for (proof, text) in rows {
+        let status = call(&server, &proof).await.err().unwrap();
+        assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+        assert!(status.message().contains(text), "{status:?}");
+    }
+    let refused = |why: &str| server.metrics.fleet.refused.with_label_values(&[why]).get();
+    assert_eq!((refused("proof"), refused("replay")), (3, 1));
+}
+
+#[tokio::test]
+async fn a_second_call_by_a_name_that_is_joined_hears_who_we_are_and_ends() {
+    let server = server();
+    let first = joined(&server, "w").await;
+    let mut second = call(&server, &fresh()).await.unwrap();
+    second.say(WorkerSay::Hello(hello("w"))).await;
+    assert!(matches!(second.hear().await, Ok(Some(ActivatorSay::Welcome(_)))));
+    let status = second.hear().await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists, "{status:?}");
+    assert_eq!(server.lobby.workers().len(), 1);
+    drop(first);
+    until(|| server.lobby.workers().is_empty()).await;
+    joined(&server, "w").await;
+}
+
+#[tokio::test]
+async fn a_hello_that_cannot_be_is_refused_with_the_reason() {
+    let server = server();
+    let rows = [
+        (WorkerSay::Load(Load::default()), "first message"),
+        (WorkerSay::Hello(Hello { name: "a b".into(), ..hello("w") }), "name"),
+        (WorkerSay::Hello(Hello { name: String::new(), ..hello("w") }), "name"),
+        (WorkerSay::Hello(Hello { name: "x".repeat(65), ..hello("w") }), "name"),
+        (WorkerSay::Hello(Hello { capacity: 0, ..hello("w") }), "capacity"),
+        (WorkerSay::Hello(Hello { capacity: 10_001, ..hello("w") }), "capacity"),
+        (WorkerSay::Hello(Hello { http_port: 65_536, ..hello("w") }), "port"),
+    ];
+    for (say, text) in rows {
+        let mut line = call(&server, &fresh()).await.unwrap();
+        line.say(say).await;
+        let status = line.hear().await.unwrap_err();
+        assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
+    }
+    assert!(server.lobby.workers().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_session_says_of_itself_is_bounded_and_printable() {
+    let session = Session {
+        stream_id: "s".into(),
+        identities: vec![vec![1; 16], vec![2; 15]],
+        app: "li\nve".into(),
+        state: SessionState::Live.into(),
+        upstreams: vec![Upstream { error: "x".repeat(1000), ..Upstream::default() }; 100],
+        ..Session::default()
+    };
+    let told = tidy(session.clone()).unwrap();
+    assert_eq!((told.identities.len(), told.upstreams.len()), (1, MAX_UPSTREAMS));
+    assert!(!told.app.contains('\n') && told.upstreams[0].error.len() < 200);
+    for id in ["", "a b", "\u{202e}", &"x".repeat(65)] {
+        assert_eq!(tidy(Session { stream_id: id.into(), ..session.clone() }), None, "{id:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_proves_nothing_is_closed() {
+    use tokio::io::AsyncReadExt;
+    let server = server();
+    let mut stranger = TcpStream::connect(server.address).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut rest = Vec::new();
+    let _ = stranger.read_to_end(&mut rest).await;
+    assert!(begun.elapsed() >= PROOF_TIMEOUT && begun.elapsed() < PROOF_TIMEOUT * 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn proofs_are_forgotten_when_they_are_no_longer_good() {
+    let mut nonces = Nonces::default();
+    assert!(nonces.is_new(1000, [1; 16]) && !nonces.is_new(1060, [1; 16]) && nonces.is_new(1121, [1; 16]));
+    for n in 0..2 * MAX_NONCES {
+        assert!(nonces.is_new(1121, u128::try_from(n + 100).unwrap().to_be_bytes()));
+    }
+    assert!(nonces.known.len() <= MAX_NONCES && nonces.order.len() == nonces.known.len());
+}

@@ -1,1 +1,485 @@
+use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Session};
+use liveedgecast_common::key::{AppName, StreamId};
 
+use super::*;
+
+const HOLD: Duration = Duration::from_secs(120);
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+struct World {
+    now: Instant,
+    lobby: Matching,
+    calls: u64,
+}
+
+/// An offer as the worker sees it.
+#[derive(Clone, Debug, PartialEq)]
+struct Offered {
+    key: Key,
+    call: Call,
+    epoch: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Handoff::Auto)
+    }
+
+    fn with(handoff: Handoff) -> Self {
+        Self { now: origin(), lobby: Matching::new(Rules { hold: HOLD, handoff }), calls: 0 }
+    }
+
+    /// A publisher of stream `id`, whose identities are these numbers.
+    fn enter(&mut self, id: &str, identities: &[u8]) -> (Key, Vec<Output>) {
+        let entry = Entry {
+            stream_id: StreamId(id.to_owned()),
+            identities: identities.iter().map(|number| Identity([*number; 16])).collect(),
+            app: AppName::parse("live").unwrap(),
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: self.now + HOLD,
+        };
+        let key = self.lobby.enter(self.now, entry);
+        (key, self.outputs())
+    }
+
+    fn worker(&mut self, capacity: u32, sessions: Vec<Session>) -> (Call, Vec<Output>) {
+        self.calls += 1;
+        let call = Call(self.calls);
+        let introduction = Introduction {
+            name: format!("w{}", self.calls),
+            capacity,
+            draining: false,
+            same_host: true,
+            http: None,
+            pid: 0,
+            sessions,
+        };
+        let outputs = self.tell(Input::Joined(call, introduction));
+        (call, outputs)
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.lobby.handle(self.now, input);
+        self.outputs()
+    }
+
+    fn say(&mut self, call: Call, say: Say) -> Vec<Output> {
+        self.tell(Input::Said(call, say))
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.lobby.poll_output()).collect()
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Output> {
+        let end = self.now + time;
+        while let Some(at) = self.lobby.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.lobby.handle_timeout(self.now);
+        }
+        self.now = end;
+        self.outputs()
+    }
+
+    /// Has a stream offered and taken; gives its claim.
+    fn live(&mut self, id: &str, identities: &[u8]) -> Offered {
+        let (_, outputs) = self.enter(id, identities);
+        let offer = one_offer(&outputs);
+        self.take(&offer);
+        offer
+    }
+
+    fn take(&mut self, offer: &Offered) {
+        self.tell(Input::Taken(offer.key, offer.epoch));
+        self.tell(Input::Started(offer.key));
+    }
+}
+
+fn offers(outputs: &[Output]) -> Vec<Offered> {
+    let offer = |output: &Output| match output {
+        Output::Offer { key, call, epoch, .. } => Some(Offered { key: *key, call: *call, epoch: *epoch }),
+        _ => None,
+    };
+    outputs.iter().filter_map(offer).collect()
+}
+
+fn one_offer(outputs: &[Output]) -> Offered {
+    let offers = offers(outputs);
+    assert_eq!(offers.len(), 1, "{outputs:?}");
+    offers[0].clone()
+}
+
+fn withdrawn(outputs: &[Output]) -> Vec<(Key, u64)> {
+    let gone = |output: &Output| if let Output::Withdrawn(key, epoch) = output { Some((*key, *epoch)) } else { None };
+    outputs.iter().filter_map(gone).collect()
+}
+
+fn refused(outputs: &[Output]) -> Vec<(Key, Reason)> {
+    let gone = |output: &Output| if let Output::Refused(key, reason) = output { Some((*key, *reason)) } else { None };
+    outputs.iter().filter_map(gone).collect()
+}
+
+fn session(id: &str, identity: u8, state: SessionState, epoch: u64) -> Session {
+    let identities = vec![vec![identity; 16]];
+    Session { stream_id: id.into(), identities, state: state.into(), epoch, app: "live".into(), ..Session::default() }
+}
+
+fn declined(id: &str, epoch: u64, reason: Declined) -> Say {
+    Say::Declined(DeclinedSay { stream_id: id.into(), epoch, reason: reason.into() })
+}
+
+#[test]
+fn who_came_first_is_offered_first_up_to_the_capacity() {
+    let mut world = World::new();
+    let keys: Vec<Key> = (0..5).map(|n| world.enter(&format!("s{n}"), &[n]).0).collect();
+    let (call, outputs) = world.worker(3, vec![]);
+    let offered: Vec<Key> = offers(&outputs).iter().map(|offer| offer.key).collect();
+    assert_eq!(offered, keys[..3]);
+    let epochs: Vec<u64> = offers(&outputs).iter().map(|offer| offer.epoch).collect();
+    assert!(epochs.is_sorted_by(|a, b| a < b));
+    assert_eq!(world.lobby.demand().waiting, 5);
+    assert_eq!(world.lobby.shortage(world.now), 2);
+    // Accepting frees nothing; the end of one does.
+    assert!(world.tell(Input::Taken(keys[0], epochs[0])).iter().all(|output| !matches!(output, Output::Offer { .. })));
+    world.say(call, Say::Load(Load { streams: 3, capacity: 3, draining: false }));
+    world.tell(Input::Left(keys[0]));
+    let outputs = world.say(call, Say::Load(Load { streams: 2, capacity: 3, draining: false }));
+    assert_eq!(one_offer(&outputs).key, keys[3]);
+}
+
+#[test]
+fn the_busiest_worker_is_filled_first() {
+    let mut world = World::new();
+    world.worker(2, vec![]);
+    let (second, _) = world.worker(3, vec![session("a", 1, SessionState::Live, 1)]);
+    assert_eq!(one_offer(&world.enter("b", &[2]).1).call, second);
+    assert_eq!(one_offer(&world.enter("c", &[3]).1).call, second);
+    assert_eq!(one_offer(&world.enter("d", &[4]).1).call, Call(1));
+}
+
+#[test]
+fn an_offer_that_nobody_fetches_is_withdrawn_and_made_to_another() {
+    let mut world = World::new();
+    let (first, _) = world.worker(2, vec![]);
+    let offer = one_offer(&world.enter("a", &[1]).1);
+    let (second, _) = world.worker(2, vec![]);
+    let outputs = world.pass(OFFER_TIMEOUT);
+    assert_eq!((offer.call, withdrawn(&outputs)), (first, vec![(offer.key, offer.epoch)]));
+    let again = one_offer(&outputs);
+    assert_eq!(again.call, second);
+    assert!(again.epoch > offer.epoch);
+    assert_eq!(world.tell(Input::Taken(offer.key, offer.epoch)), [], "too late");
+    assert_eq!(one_offer(&world.enter("b", &[2]).1).call, second, "the first is avoided for a moment");
+}
+
+#[test]
+fn declined_is_back_in_its_place_and_not_asked_again_at_once() {
+    let mut world = World::new();
+    let (call, _) = world.worker(1, vec![]);
+    let offer = one_offer(&world.enter("a", &[1]).1);
+    let (later, _) = world.enter("b", &[2]);
+    let outputs = world.say(call, declined("a", offer.epoch, Declined::Other));
+    assert_eq!(withdrawn(&outputs), [(offer.key, offer.epoch)]);
+    let other = one_offer(&outputs);
+    assert_eq!(other.key, later, "the worker has a place, and who was declined is not tried again at once");
+    let outputs = world.say(call, declined("b", other.epoch, Declined::Full));
+    assert_eq!(offers(&outputs), [], "full is full for everybody");
+    let outputs = world.pass(AVOID_WORKER);
+    assert_eq!(one_offer(&outputs).key, offer.key, "in its place: before the later one");
+    assert_eq!(world.say(call, declined("a", offer.epoch, Declined::Other)), [], "an old answer");
+}
+
+#[test]
+fn two_workers_that_decline_everything_are_no_hot_loop() {
+    let mut world = World::new();
+    world.worker(1, vec![]);
+    world.worker(1, vec![]);
+    let mut pending = vec![one_offer(&world.enter("a", &[1]).1)];
+    let mut made = 0;
+    for _ in 0..100 {
+        while let Some(offer) = pending.pop() {
+            made += 1;
+            let outputs = world.say(offer.call, declined("a", offer.epoch, Declined::Unreachable));
+            pending.extend(offers(&outputs));
+        }
+        pending.extend(offers(&world.pass(Duration::from_millis(100))));
+    }
+    assert!((10..=22).contains(&made), "{made} offers in 10 s");
+}
+
+#[test]
+fn a_lost_worker_gives_back_what_it_had_not_taken() {
+    let mut world = World::new();
+    let (call, _) = world.worker(2, vec![]);
+    let live = world.live("a", &[1]);
+    let offer = one_offer(&world.enter("b", &[2]).1);
+    let outputs = world.tell(Input::Lost(call));
+    assert_eq!(withdrawn(&outputs), [(offer.key, offer.epoch)]);
+    assert_eq!(
+        (world.lobby.demand().waiting, world.lobby.demand().live),
+        (1, 1),
+        "the live one is its publisher's task's"
+    );
+    world.enter("c", &[3]);
+    assert_eq!(offers(&world.tell(Input::Back(live.key, live.epoch, Back::Died))), []);
+    let (_, outputs) = world.worker(1, vec![]);
+    assert_eq!(one_offer(&outputs).key, live.key, "who was live is the first");
+}
+
+#[test]
+fn a_stream_that_moves_goes_to_another_worker_and_keeps_its_hold() {
+    let mut world = World::new();
+    let (first, _) = world.worker(5, vec![]);
+    let live = world.live("a", &[1]);
+    world.pass(HOLD * 2);
+    let (second, _) = world.worker(5, vec![]);
+    world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
+    let again = one_offer(&world.tell(Input::Back(live.key, live.epoch, Back::Moving)));
+    assert_eq!(again.call, second, "the first goes down");
+    world.say(second, declined("a", again.epoch, Declined::Draining));
+    assert_eq!(refused(&world.pass(HOLD - Duration::from_secs(1))), []);
+    assert_eq!(refused(&world.pass(Duration::from_secs(1))), [(live.key, Reason::HoldSpent)]);
+}
+
+#[test]
+fn a_hold_ends_with_the_reason() {
+    for (full, reason) in [(false, Reason::HoldSpent), (true, Reason::FleetFull)] {
+        let mut world = World::new();
+        let (key, _) = world.enter("a", &[1]);
+        world.tell(Input::FleetFull(full));
+        assert_eq!(world.pass(HOLD - Duration::from_millis(1)), []);
+        assert_eq!(refused(&world.pass(Duration::from_millis(1))), [(key, reason)]);
+        assert_eq!(world.lobby.poll_timeout(), None, "idle wakes for nothing");
+        assert!(world.lobby.is_empty() && world.lobby.by_identity.is_empty() && world.lobby.by_id.is_empty());
+    }
+}
+
+#[test]
+fn of_two_that_wait_the_earlier_wins_unless_it_is_silent() {
+    let mut world = World::new();
+    let (first, _) = world.enter("a", &[1, 9]);
+    world.pass(SILENT_AFTER - Duration::from_millis(1));
+    let (second, outputs) = world.enter("b", &[2, 9]);
+    assert_eq!(refused(&outputs), [(second, Reason::Duplicate)]);
+    world.pass(Duration::from_millis(1));
+    world.tell(Input::Heard(first));
+    let (third, outputs) = world.enter("c", &[1]);
+    assert_eq!(refused(&outputs), [(third, Reason::Duplicate)]);
+    world.pass(SILENT_AFTER);
+    let (fourth, outputs) = world.enter("d", &[1]);
+    assert_eq!(refused(&outputs), [(first, Reason::Duplicate)]);
+    assert_eq!(one_offer(&world.worker(2, vec![]).1).key, fourth);
+}
+
+#[test]
+fn a_second_publisher_goes_to_the_worker_that_has_the_stream() {
+    for state in [SessionState::Starting, SessionState::Live, SessionState::Grace] {
+        let mut world = World::new();
+        let (full, _) = world.worker(1, vec![session("old", 1, state, 7)]);
+        world.worker(5, vec![]);
+        let offer = one_offer(&world.enter("new", &[1]).1);
+        assert_eq!(offer.call, full, "whatever its load");
+        assert_eq!(offer.epoch, 8, "more than any that was told");
+        // It was a duplicate: its task drops the place.
+        world.tell(Input::Left(offer.key));
+        assert!(world.lobby.is_empty());
+    }
+}
+
+#[test]
+fn a_session_that_is_told_later_binds_who_waits() {
+    let mut world = World::new();
+    let (full, _) = world.worker(1, vec![session("other", 5, SessionState::Live, 1)]);
+    let (_, outputs) = world.enter("new", &[1]);
+    assert_eq!(outputs, []);
+    assert_eq!(world.lobby.shortage(world.now), 1);
+    let outputs = world.say(full, Say::Session(session("old", 1, SessionState::Grace, 2)));
+    assert_eq!(one_offer(&outputs).call, full);
+    assert_eq!(world.lobby.shortage(world.now), 0, "no new worker is needed for it");
+}
+
+#[test]
+fn a_second_publisher_of_a_live_stream_waits_while_that_moves() {
+    let mut world = World::new();
+    let (first, _) = world.worker(5, vec![]);
+    let live = world.live("a", &[1]);
+    world.say(first, Say::Goodbye(Goodbye {}));
+    let (_, outputs) = world.worker(5, vec![]);
+    assert_eq!(outputs, []);
+    let (twin, outputs) = world.enter("b", &[1]);
+    assert_eq!(outputs, []);
+    let outputs = world.tell(Input::Back(live.key, live.epoch, Back::Moving));
+    assert_eq!(refused(&outputs), [(twin, Reason::Duplicate)]);
+    assert_eq!(one_offer(&outputs).key, live.key);
+}
+
+#[test]
+fn a_grace_on_a_worker_that_goes_down_binds_nobody() {
+    let mut world = World::new();
+    let (first, _) = world.worker(5, vec![session("old", 1, SessionState::Grace, 1)]);
+    world.say(first, Say::Goodbye(Goodbye {}));
+    let (second, _) = world.worker(5, vec![]);
+    assert_eq!(one_offer(&world.enter("new", &[1]).1).call, second);
+}
+
+#[test]
+fn who_leaves_while_offered_frees_the_place() {
+    let mut world = World::new();
+    let (call, _) = world.worker(1, vec![]);
+    let offer = one_offer(&world.enter("a", &[1]).1);
+    let (next, _) = world.enter("b", &[2]);
+    let outputs = world.tell(Input::Left(offer.key));
+    assert_eq!(one_offer(&outputs).key, next);
+    assert_eq!(world.say(call, declined("a", offer.epoch, Declined::Unreachable)), [], "nobody asks any more");
+}
+
+#[test]
+fn a_worker_that_joins_again_has_its_streams() {
+    let mut world = World::new();
+    let (call, _) = world.worker(1, vec![]);
+    let live = world.live("a", &[1]);
+    world.tell(Input::Lost(call));
+    let (again, _) = world.worker(1, vec![session("a", 1, SessionState::Live, live.epoch)]);
+    assert_eq!(world.lobby.streams()[0].worker.as_deref(), Some("w2"));
+    assert_eq!(world.lobby.demand().live, 1);
+    let (_, outputs) = world.enter("b", &[2]);
+    assert_eq!(offers(&outputs), [], "it is full");
+    assert_eq!(one_offer(&world.enter("c", &[1]).1).call, again);
+}
+
+#[test]
+fn a_drain_lets_go_who_is_held_and_keeps_who_is_live() {
+    let mut world = World::new();
+    let (first, _) = world.worker(1, vec![]);
+    let live = world.live("a", &[1]);
+    let (waiting, _) = world.enter("b", &[2]);
+    assert_eq!(refused(&world.tell(Input::Drain)), [(waiting, Reason::Draining)]);
+    let (late, outputs) = world.enter("c", &[3]);
+    assert_eq!(refused(&outputs), [(late, Reason::Draining)]);
+    world.tell(Input::Lost(first));
+    world.tell(Input::Back(live.key, live.epoch, Back::Died));
+    let again = one_offer(&world.worker(1, vec![]).1);
+    assert_eq!(again.key, live.key, "it goes on elsewhere");
+    world.take(&again);
+    let outputs = world.tell(Input::Close);
+    assert!(matches!(&outputs[..], [Output::Kicked(key, _)] if *key == live.key), "{outputs:?}");
+    let outputs = world.tell(Input::Back(live.key, again.epoch, Back::Moving));
+    assert_eq!(refused(&outputs), [(live.key, Reason::Draining)]);
+}
+
+#[test]
+fn a_kick_finds_the_publisher_or_the_worker() {
+    let mut world = World::new();
+    let (call, _) = world.worker(5, vec![session("far", 9, SessionState::Live, 1)]);
+    let live = world.live("near", &[1]);
+    assert!(world.lobby.kick("near", "why") && world.lobby.kick("far", "why") && !world.lobby.kick("none", "why"));
+    assert_eq!(
+        world.outputs(),
+        [Output::Kicked(live.key, "why".into()), Output::KickOnWorker(call, "far".into(), "why".into())]
+    );
+}
+
+#[test]
+fn descriptors_only_go_to_workers_of_this_host() {
+    for (handoff, same_host, descriptor) in [
+        (Handoff::Auto, true, Some(true)),
+        (Handoff::Auto, false, Some(false)),
+        (Handoff::Link, true, Some(false)),
+        (Handoff::Descriptor, true, Some(true)),
+        (Handoff::Descriptor, false, None),
+    ] {
+        let mut world = World::with(handoff);
+        world.enter("a", &[1]);
+        let name = "w".to_owned();
+        let introduction =
+            Introduction { name, capacity: 1, draining: false, same_host, http: None, pid: 0, sessions: vec![] };
+        let outputs = world.tell(Input::Joined(Call(1), introduction));
+        let told = outputs.iter().find_map(|output| match output {
+            Output::Offer { descriptor, .. } => Some(*descriptor),
+            _ => None,
+        });
+        assert_eq!(told, descriptor, "{handoff:?}, same host: {same_host}");
+    }
+}
+
+#[test]
+fn a_start_is_told_once_with_its_times() {
+    let mut world = World::new();
+    let (key, _) = world.enter("a", &[1]);
+    let entered = world.now;
+    world.pass(Duration::from_millis(30));
+    let offer = one_offer(&world.worker(1, vec![]).1);
+    let joined = world.now;
+    world.pass(Duration::from_millis(5));
+    world.tell(Input::Taken(key, offer.epoch));
+    let taken = world.now;
+    world.pass(Duration::from_millis(9));
+    let outputs = world.tell(Input::Started(key));
+    let worker = "w1".to_owned();
+    let started = Started { stream_id: "a".into(), worker, entered, joined, taken, started: world.now };
+    assert_eq!(outputs, [Output::Started(Box::new(started))]);
+    let again = one_offer(&{
+        world.worker(1, vec![]);
+        world.tell(Input::Back(key, offer.epoch, Back::Died))
+    });
+    world.tell(Input::Taken(key, again.epoch));
+    assert_eq!(world.tell(Input::Started(key)), [], "a second worker is no start");
+}
+
+#[test]
+fn the_views_have_the_words_of_the_interface() {
+    let mut world = World::new();
+    let (call, _) = world.worker(9, vec![session("far", 9, SessionState::Grace, 1)]);
+    let live = world.live("a", &[1]);
+    world.say(call, Say::Session(session("a", 1, SessionState::Starting, live.epoch)));
+    world.enter("b", &[2]);
+    world.say(call, Say::Goodbye(Goodbye {}));
+    world.enter("c", &[3]);
+    let states: Vec<(String, &str, Option<String>)> =
+        world.lobby.streams().into_iter().map(|stream| (stream.id, stream.state, stream.worker)).collect();
+    let w1 = || Some("w1".to_owned());
+    assert_eq!(
+        states,
+        [
+            ("a".into(), "starting", w1()),
+            ("b".into(), "waiting", w1()),
+            ("c".into(), "waiting", None),
+            ("far".into(), "grace", w1())
+        ]
+    );
+    let workers = serde_json::to_string(&world.lobby.workers()).unwrap();
+    assert_eq!(workers, r#"[{"name":"w1","state":"draining","streams":3,"capacity":9}]"#);
+    let demand = serde_json::to_string(&world.lobby.demand()).unwrap();
+    assert_eq!(demand, r#"{"waiting":2,"live":2,"demand":4}"#);
+}
+
+#[test]
+fn ten_thousand_wait_and_are_placed_without_ado() {
+    let mut world = World::new();
+    for n in 0..10_000_u32 {
+        let entry = Entry {
+            stream_id: StreamId(format!("s{n}")),
+            identities: vec![Identity(u128::from(n).to_be_bytes())],
+            app: AppName::parse("live").unwrap(),
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: world.now + HOLD,
+        };
+        world.lobby.enter(world.now, entry);
+    }
+    let (_, mut outputs) = world.worker(10_000, vec![]);
+    let mut placed = 0;
+    while !offers(&outputs).is_empty() {
+        let mut next = Vec::new();
+        for offer in offers(&outputs) {
+            placed += 1;
+            next.extend(world.tell(Input::Taken(offer.key, offer.epoch)));
+        }
+        outputs = next;
+    }
+    assert_eq!(placed, 10_000);
+    assert_eq!(world.lobby.demand().live, 10_000);
+}

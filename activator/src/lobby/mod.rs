@@ -1,6 +1,7 @@
 //! Room 4. In: publishers that were admitted, and what the fleet's workers can take. Out: an offer to one worker and the
 //! [`PlaceEvent`] that tells the publisher's task to expect it. Next: `handoff`. What waits here is the demand.
 
+mod core;
 mod machine;
 mod phases;
 mod task;

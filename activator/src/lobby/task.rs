@@ -19,8 +19,9 @@ use liveedgecast_common::random;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
-use super::machine::{Demand, Input, Key, Matching, Output, Rules, Started, StreamView, WorkerView};
-use super::{Back, Entry, PlaceEvent, Reason, phases};
+use super::core::Core;
+use super::machine::{Demand, Input, Key, Output, Rules, Started, StreamView, WorkerView};
+use super::{Back, Entry, PlaceEvent, Reason, core, phases};
 use crate::fleet::processes::{self, Processes};
 use crate::fleet::workers::{Call, Introduction};
 use crate::handoff::Token;
@@ -48,8 +49,7 @@ struct Shared {
 }
 
 struct State {
-    matching: Matching,
-    processes: Option<Processes>,
+    core: Core,
     mail: HashMap<Key, Mail>,
     calls: HashMap<Call, mpsc::Sender<ActivatorSay>>,
     next_call: u64,
@@ -105,8 +105,7 @@ impl Lobby {
     #[must_use]
     pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: Metrics) -> Self {
         let state = State {
-            matching: Matching::new(rules),
-            processes: processes.map(Processes::new),
+            core: Core::new(rules, processes),
             mail: HashMap::new(),
             calls: HashMap::new(),
             next_call: 0,
@@ -131,10 +130,7 @@ impl Lobby {
             tokio::select! {
                 () = slept => self.shared.step(|state, now| {
                     state.armed = None;
-                    if let Some(processes) = &mut state.processes {
-                        processes.handle_timeout(now);
-                    }
-                    state.matching.handle_timeout(now);
+                    state.core.handle_timeout(now);
                 }),
                 () = self.shared.rearm.notified() => {}
             }
@@ -145,7 +141,7 @@ impl Lobby {
     pub fn enter(&self, entry: Entry) -> Place {
         let wake = Arc::new(Notify::new());
         let key = self.shared.step(|state, now| {
-            let key = state.matching.enter(now, entry);
+            let key = state.core.matching.enter(now, entry);
             state.mail.insert(key, Mail { wake: Arc::clone(&wake), ..Mail::default() });
             key
         });
@@ -155,20 +151,20 @@ impl Lobby {
     /// Streams waiting and live.
     #[must_use]
     pub fn demand(&self) -> Demand {
-        self.shared.lock().matching.demand()
+        self.shared.lock().core.matching.demand()
     }
 
     /// Every stream.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
-        self.shared.lock().matching.streams()
+        self.shared.lock().core.matching.streams()
     }
 
     /// Every worker: those that are starting first.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerView> {
         let state = self.shared.lock();
-        let starting = state.processes.iter().flat_map(|processes| {
+        let starting = state.core.processes.iter().flat_map(|processes| {
             processes.starting().map(|name| WorkerView {
                 name: name.to_owned(),
                 state: "starting",
@@ -176,19 +172,19 @@ impl Lobby {
                 capacity: u32::try_from(processes.capacity()).unwrap_or(u32::MAX),
             })
         });
-        starting.chain(state.matching.workers()).collect()
+        starting.chain(state.core.matching.workers()).collect()
     }
 
     /// Where workers serve their metrics.
     #[must_use]
     pub fn scrapes(&self) -> Vec<(String, SocketAddr)> {
-        self.shared.lock().matching.scrapes()
+        self.shared.lock().core.matching.scrapes()
     }
 
     /// Ends a stream; false when nobody has it.
     #[must_use]
     pub fn kick(&self, stream_id: &str, reason: &str) -> bool {
-        self.shared.step(|state, _| state.matching.kick(stream_id, reason))
+        self.shared.step(|state, _| state.core.matching.kick(stream_id, reason))
     }
 
     /// Lets go whoever is held; from now on nobody is.
@@ -205,7 +201,7 @@ impl Lobby {
     pub async fn emptied(&self) {
         loop {
             let left = self.shared.left.notified();
-            if self.shared.lock().matching.is_empty() {
+            if self.shared.lock().core.matching.is_empty() {
                 return;
             }
             left.await;
@@ -215,7 +211,7 @@ impl Lobby {
     /// Puts the gauges right; called when somebody looks.
     pub fn measure(&self) {
         let (demand, workers) = (self.demand(), self.workers());
-        let here = self.shared.lock().matching.live_here();
+        let here = self.shared.lock().core.matching.live_here();
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.shared.metrics.lobby.waiting, demand.waiting);
         set(&self.shared.metrics.lobby.live, here);
@@ -229,7 +225,7 @@ impl Lobby {
     /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is there already.
     pub(crate) fn join(&self, mut introduction: Introduction, outbox: mpsc::Sender<ActivatorSay>) -> Option<Call> {
         self.shared.step(|state, now| {
-            if state.matching.is_joined(&introduction.name) {
+            if state.core.matching.is_joined(&introduction.name) {
                 return None;
             }
             // Only of our own children we know that the number means the same process here.
@@ -239,7 +235,7 @@ impl Lobby {
             state.next_call += 1;
             let call = Call(state.next_call);
             state.calls.insert(call, outbox);
-            state.matching.handle(now, Input::Joined(call, introduction));
+            state.core.handle(now, Input::Joined(call, introduction));
             Some(call)
         })
     }
@@ -253,7 +249,7 @@ impl Lobby {
     pub(crate) fn lost(&self, call: Call) {
         self.shared.step(|state, now| {
             state.calls.remove(&call);
-            state.matching.handle(now, Input::Lost(call));
+            state.core.handle(now, Input::Lost(call));
         });
     }
 
@@ -276,9 +272,7 @@ impl Lobby {
                 processes::Input::Ended(name, _) => drop(state.pids.remove(name)),
                 _ => {}
             }
-            if let Some(processes) = &mut state.processes {
-                processes.handle(now, input);
-            }
+            state.core.process(now, input);
         });
         self.shared.left.notify_waiters();
     }
@@ -287,7 +281,7 @@ impl Lobby {
     pub(crate) async fn without_processes(&self) {
         loop {
             let left = self.shared.left.notified();
-            if self.shared.lock().processes.as_ref().is_none_or(Processes::is_empty) {
+            if self.shared.lock().core.processes.as_ref().is_none_or(Processes::is_empty) {
                 return;
             }
             left.await;
@@ -295,7 +289,7 @@ impl Lobby {
     }
 
     fn tell(&self, input: Input) {
-        self.shared.step(|state, now| state.matching.handle(now, input));
+        self.shared.step(|state, now| state.core.handle(now, input));
     }
 }
 
@@ -309,9 +303,14 @@ impl Shared {
         let now = tokio::time::Instant::now().into_std();
         let mut state = self.lock();
         let changed = change(&mut state, now);
-        self.settle(&mut state, now);
-        let due = state.matching.poll_timeout().into_iter();
-        let due = due.chain(state.processes.as_ref().and_then(Processes::poll_timeout)).min();
+        state.core.settle(now);
+        while let Some(output) = state.core.poll_output() {
+            match output {
+                core::Output::Lobby(output) => self.carry_out(&mut state, now, output),
+                core::Output::Fleet(output) => self.order(&mut state, output),
+            }
+        }
+        let due = state.core.poll_timeout();
         if due != state.armed {
             state.armed = due;
             self.rearm.notify_one();
@@ -319,42 +318,25 @@ impl Shared {
         changed
     }
 
-    fn settle(&self, state: &mut State, now: Instant) {
-        loop {
-            while let Some(output) = state.matching.poll_output() {
-                self.carry_out(state, now, output);
-            }
-            let Some(processes) = &mut state.processes else { return };
-            processes.look(now, state.matching.shortage(now), state.matching.busy());
-            let mut retired = false;
-            while let Some(output) = processes.poll_output() {
-                match output {
-                    processes::Output::Spawn(name) => state.orders.push_back(Order::Spawn(name)),
-                    processes::Output::Stop(name) => {
-                        state.matching.handle(now, Input::Retire(name.clone()));
-                        state.orders.push_back(Order::Stop(name));
-                        retired = true;
-                    }
-                    processes::Output::Kill(name) => state.orders.push_back(Order::Kill(name)),
-                    processes::Output::Failed { name, how, why, last_words, pause } => {
-                        self.metrics.fleet.ended.with_label_values(&[how]).inc();
-                        let last_words = last_words.join("\n");
-                        error!(worker = name, why, last_words, pause_ms = pause.as_millis(), "a worker process failed");
-                    }
-                    processes::Output::Gone(name) => {
-                        self.metrics.fleet.ended.with_label_values(&["asked"]).inc();
-                        info!(worker = name, "the worker process has gone");
-                    }
-                }
-            }
-            state.matching.handle(now, Input::FleetFull(processes.is_full()));
-            if !state.orders.is_empty() {
-                self.orders.notify_one();
-            }
-            if !retired {
+    fn order(&self, state: &mut State, output: processes::Output) {
+        let order = match output {
+            processes::Output::Spawn(name) => Order::Spawn(name),
+            processes::Output::Stop(name) => Order::Stop(name),
+            processes::Output::Kill(name) => Order::Kill(name),
+            processes::Output::Failed { name, how, why, last_words, pause } => {
+                self.metrics.fleet.ended.with_label_values(&[how]).inc();
+                let last_words = last_words.join("\n");
+                error!(worker = name, why, last_words, pause_ms = pause.as_millis(), "a worker process failed");
                 return;
             }
-        }
+            processes::Output::Gone(name) => {
+                self.metrics.fleet.ended.with_label_values(&["asked"]).inc();
+                info!(worker = name, "the worker process has gone");
+                return;
+            }
+        };
+        state.orders.push_back(order);
+        self.orders.notify_one();
     }
 
     fn carry_out(&self, state: &mut State, now: Instant, output: Output) {
@@ -382,7 +364,7 @@ impl Shared {
     }
 
     fn started(&self, state: &State, started: &Started) {
-        let process = state.processes.as_ref().and_then(|processes| processes.times(&started.worker));
+        let process = state.core.processes.as_ref().and_then(|processes| processes.times(&started.worker));
         let whole = started.started.saturating_duration_since(started.entered);
         let (stream, worker) = (&started.stream_id, &started.worker);
         let milliseconds = |time: std::time::Duration| time.as_micros() as f64 / 1000.0;
@@ -422,7 +404,7 @@ impl State {
         if outbox.try_send(say).is_err() {
             // Its call ends with the channel; what it was offered goes to others.
             self.calls.remove(&call);
-            self.matching.handle(now, Input::Lost(call));
+            self.core.handle(now, Input::Lost(call));
         }
     }
 }
@@ -451,7 +433,7 @@ impl Place {
     pub fn heard(&mut self) {
         let now = tokio::time::Instant::now().into_std();
         // Nothing follows from it, so nothing is settled.
-        self.shared.lock().matching.handle(now, Input::Heard(self.key));
+        self.shared.lock().core.matching.handle(now, Input::Heard(self.key));
     }
 
     /// A worker has accepted the stream under this epoch: it is live from here on. A withdrawn epoch changes nothing.
@@ -471,7 +453,7 @@ impl Place {
     }
 
     fn tell(&self, input: Input) {
-        self.shared.step(|state, now| state.matching.handle(now, input));
+        self.shared.step(|state, now| state.core.handle(now, input));
     }
 }
 
@@ -479,7 +461,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shared.step(|state, now| {
             state.mail.remove(&self.key);
-            state.matching.handle(now, Input::Left(self.key));
+            state.core.handle(now, Input::Left(self.key));
         });
         self.shared.left.notify_waiters();
     }

@@ -1,1 +1,137 @@
+use std::time::Duration;
 
+use liveedgecast_common::control::{Declined, Load};
+use liveedgecast_common::key::{AppName, Identity, StreamId};
+
+use super::*;
+use crate::config::Handoff;
+
+fn lobby(processes: Option<processes::Rules>) -> Lobby {
+    let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto };
+    Lobby::new(rules, processes, Metrics::new().unwrap())
+}
+
+fn process_rules() -> processes::Rules {
+    let cooldown = Duration::from_secs(30);
+    processes::Rules { most: 1, capacity: 2, cooldown, drain: Duration::from_secs(8), seed: 1 }
+}
+
+fn entry(id: &str, identity: u8) -> Entry {
+    Entry {
+        stream_id: StreamId(id.to_owned()),
+        identities: vec![Identity([identity; 16])],
+        app: AppName::parse("live").unwrap(),
+        client: "10.0.0.1:1".parse().unwrap(),
+        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(60),
+    }
+}
+
+fn introduction(name: &str, pid: u32) -> Introduction {
+    let name = name.to_owned();
+    Introduction { name, capacity: 2, draining: false, same_host: true, http: None, pid, sessions: vec![] }
+}
+
+fn running(lobby: &Lobby) -> tokio::task::JoinHandle<()> {
+    let lobby = lobby.clone();
+    tokio::spawn(async move { lobby.run().await })
+}
+
+#[tokio::test]
+async fn an_offer_reaches_both_sides_with_one_token() {
+    let lobby = lobby(None);
+    let mut place = lobby.enter(entry("a", 1));
+    let (outbox, mut inbox) = mpsc::channel(MAX_UNREAD);
+    lobby.join(introduction("w", 7), outbox).unwrap();
+    let PlaceEvent::Offered { epoch, token, worker, descriptor, pid } = place.event().await else { panic!() };
+    assert_eq!((worker.as_str(), descriptor, pid), ("w", true, 0), "it is not our child");
+    let Some(ActivatorSay::Offer(offer)) = inbox.recv().await else { panic!() };
+    assert_eq!((offer.stream_id.as_str(), offer.epoch, offer.token), ("a", epoch, token.0.to_vec()));
+    place.taken(epoch);
+    place.started();
+    assert_eq!(lobby.demand(), Demand { waiting: 0, live: 1, demand: 1 });
+    lobby.measure();
+    assert!(lobby.shared.metrics.text().contains("liveedgecast_held_live_streams 1"));
+    drop(place);
+    assert_eq!(lobby.demand().demand, 0);
+    assert!(lobby.shared.lock().mail.is_empty());
+    lobby.emptied().await;
+}
+
+#[tokio::test]
+async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
+    let lobby = lobby(None);
+    let mut place = lobby.enter(entry("a", 1));
+    let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
+    let first = lobby.join(introduction("w", 0), outbox).unwrap();
+    lobby.lost(first);
+    let (outbox, mut inbox) = mpsc::channel(MAX_UNREAD);
+    let second = lobby.join(introduction("w", 0), outbox).unwrap();
+    let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
+    assert!(inbox.recv().await.is_some());
+    // One that was read is told.
+    let reason = liveedgecast_common::control::declined::Reason::Full.into();
+    lobby.said(second, WorkerSay::Declined(Declined { stream_id: "a".into(), epoch, reason }));
+    assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_read_is_given_up() {
+    let lobby = lobby(None);
+    let (outbox, _inbox) = mpsc::channel(1);
+    let call = lobby.join(introduction("w", 0), outbox).unwrap();
+    let places = [lobby.enter(entry("a", 1)), lobby.enter(entry("b", 2))];
+    assert!(lobby.workers().is_empty());
+    assert_eq!(lobby.demand().waiting, places.len());
+    lobby.said(call, WorkerSay::Load(Load::default()));
+    let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
+    assert!(lobby.join(introduction("w", 0), outbox.clone()).is_some(), "and its name is free again");
+    assert!(lobby.join(introduction("w", 0), outbox).is_none(), "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_spent_ends_by_itself() {
+    let lobby = lobby(None);
+    let running = running(&lobby);
+    let mut place = lobby.enter(entry("a", 1));
+    let begun = tokio::time::Instant::now();
+    assert_eq!(place.event().await, PlaceEvent::Refused(Reason::HoldSpent));
+    assert!(begun.elapsed() >= Duration::from_secs(60) && begun.elapsed() < Duration::from_secs(61));
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_is_ordered_at_once_and_stopped_after_its_cool_down() {
+    let lobby = lobby(Some(process_rules()));
+    let running = running(&lobby);
+    let mut place = lobby.enter(entry("a", 1));
+    assert_eq!(lobby.order().await, Order::Spawn("worker-1".into()));
+    lobby.process(processes::Input::Spawned("worker-1".into()), Some(42));
+    assert_eq!(lobby.workers()[0].state, "starting");
+    tokio::time::advance(Duration::from_millis(30)).await;
+    let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
+    lobby.join(introduction("worker-1", 42), outbox).unwrap();
+    let PlaceEvent::Offered { epoch, pid: 42, .. } = place.event().await else { panic!() };
+    place.taken(epoch);
+    place.started();
+    let text = lobby.shared.metrics.text();
+    assert!(text.contains("liveedgecast_start_seconds_count{start=\"cold\"} 1"), "{text}");
+    drop(place);
+    assert_eq!(lobby.order().await, Order::Stop("worker-1".into()));
+    assert_eq!(lobby.workers()[0].state, "draining");
+    let end = processes::End { status: "exit status: 0".into(), last_words: vec![] };
+    lobby.process(processes::Input::Ended("worker-1".into(), end), None);
+    lobby.without_processes().await;
+    assert_eq!(lobby.shared.lock().armed, None, "idle wakes for nothing");
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_kick_and_a_close_reach_the_publisher() {
+    let lobby = lobby(None);
+    let mut place = lobby.enter(entry("a", 1));
+    assert!(lobby.kick("a", "enough") && !lobby.kick("b", "enough"));
+    assert_eq!(place.event().await, PlaceEvent::Kicked("enough".into()));
+    lobby.close();
+    assert_eq!(place.event().await, PlaceEvent::Refused(Reason::Draining));
+    lobby.emptied().await;
+}

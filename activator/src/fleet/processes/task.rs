@@ -172,7 +172,7 @@ async fn watch(
     words: pipe::Receiver,
     mut signals: mpsc::Receiver<Signal>,
 ) {
-    let words = tokio::spawn(pass_on(words));
+    let words = tokio::spawn(pass_on(words, name.clone()));
     let status = loop {
         tokio::select! {
             biased;
@@ -200,7 +200,7 @@ fn in_words(status: ExitStatus) -> String {
 }
 
 /// Passes a worker's standard error on to ours, line by line, and keeps the last ones.
-async fn pass_on(mut from: pipe::Receiver) -> Vec<String> {
+async fn pass_on(mut from: pipe::Receiver, name: String) -> Vec<String> {
     let mut last: VecDeque<String> = VecDeque::new();
     let mut buffer: Vec<u8> = Vec::new();
     loop {
@@ -213,7 +213,7 @@ async fn pass_on(mut from: pipe::Receiver) -> Vec<String> {
         let rest = buffer.split_off(if ended { buffer.len() } else { whole });
         for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             // As a whole: lines of several workers must not mix. Nowhere to write to is no reason to stop reading.
-            let _ = io::stderr().lock().write_all(&[line, b"\n"].concat());
+            let _ = io::stderr().lock().write_all(&marked(line, &name));
             last.push_back(shortened(line));
             if last.len() > LAST_LINES {
                 last.pop_front();
@@ -226,6 +226,14 @@ async fn pass_on(mut from: pipe::Receiver) -> Vec<String> {
     }
 }
 
+/// The line, with the worker's name: as a field of JSON, else in front.
+fn marked(line: &[u8], name: &str) -> Vec<u8> {
+    match line.strip_prefix(b"{\"") {
+        Some(rest) => [b"{\"process\":\"", name.as_bytes(), b"\",\"", rest, b"\n"].concat(),
+        None => [name.as_bytes(), b": ", line, b"\n"].concat(),
+    }
+}
+
 fn shortened(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(LAST_LINE_BYTES)]);
     // Our own program's words, but words that strangers may have put in its mouth.
@@ -235,6 +243,12 @@ fn shortened(line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_tell_whose_they_are() {
+        assert_eq!(marked(b"{\"level\":\"INFO\"}", "worker-1"), b"{\"process\":\"worker-1\",\"level\":\"INFO\"}\n");
+        assert_eq!(marked(b"oh \xff", "worker-1"), b"worker-1: oh \xff\n");
+    }
 
     #[test]
     fn a_listener_on_every_address_is_dialed_on_loopback() {

@@ -1,0 +1,564 @@
+//! Lobby, worker table and process fleet together, against a model that knows what publishers and workers really do. Every step is
+//! drawn from a seed; the first seed that breaks a rule is printed, and `LIVEEDGECAST_SIMULATION_SEED` plays that one alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control::declined::Reason as Declined;
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::worker_says::Say;
+use liveedgecast_common::control::{Declined as DeclinedSay, Load, Session};
+use liveedgecast_common::key::{AppName, Identity, StreamId};
+
+use super::machine::{self, Input, Key};
+use super::{Core, Output, Rules};
+use crate::config::Handoff;
+use crate::fleet::processes;
+use crate::fleet::workers::{Call, Introduction};
+use crate::lobby::{Back, Entry, Reason};
+
+const SEEDS: u64 = 60;
+const STEPS: u32 = 400;
+const SEED: &str = "LIVEEDGECAST_SIMULATION_SEED";
+const MOST_PROCESSES: usize = 3;
+const CAPACITY: u32 = 3;
+const HOLD: Duration = Duration::from_secs(20);
+const COOLDOWN: Duration = Duration::from_secs(5);
+/// Few, so that publishers of one stream meet.
+const IDENTITIES: u64 = 12;
+
+/// splitmix64.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let at = usize::try_from(self.below(u64::try_from(from.len().max(1)).unwrap())).unwrap();
+        from.get(at).cloned()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stay {
+    Waiting,
+    Offered { call: Call, epoch: u64 },
+    Taken { call: Call, epoch: u64 },
+}
+
+#[derive(Debug)]
+struct Publisher {
+    id: String,
+    identity: u64,
+    stay: Stay,
+}
+
+/// A worker process as it really is.
+#[derive(Debug, Default)]
+struct Process {
+    call: Option<Call>,
+    draining: bool,
+    asked_to_go: bool,
+    killed: bool,
+    /// What it serves: stream id, to identity, epoch and state.
+    serves: BTreeMap<String, (u64, u64, SessionState)>,
+}
+
+struct World {
+    now: Instant,
+    chance: Chance,
+    core: Core,
+    publishers: BTreeMap<Key, Publisher>,
+    processes: BTreeMap<String, Process>,
+    /// Whether workers do what they should.
+    kind: bool,
+    entered: u64,
+    calls: u64,
+    epoch: u64,
+    served: u64,
+    refused: BTreeSet<&'static str>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let now = Instant::now();
+        let rules = processes::Rules {
+            most: MOST_PROCESSES,
+            capacity: usize::try_from(CAPACITY).unwrap(),
+            cooldown: COOLDOWN,
+            drain: Duration::from_secs(3),
+            seed,
+        };
+        Self {
+            now,
+            chance: Chance(seed),
+            core: Core::new(Rules { hold: HOLD, handoff: Handoff::Auto }, Some(rules)),
+            publishers: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            kind: false,
+            entered: 0,
+            calls: 0,
+            epoch: 0,
+            served: 0,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.chance.below(12) {
+            0 | 1 => self.enter(),
+            2 => {
+                let key = self.some_publisher(|_| true);
+                key.into_iter().for_each(|key| self.leave(key));
+            }
+            3..=5 => self.answer_an_offer(),
+            6 => self.process_moves(),
+            7 => self.worker_dies(),
+            8 => self.worker_drains(),
+            9 => {
+                let key = self.some_publisher(|_| true);
+                key.into_iter().for_each(|key| self.lobby(Input::Heard(key)));
+            }
+            10 => self.loads(),
+            _ => {
+                let milliseconds = if self.chance.one_in(4) { 3000 } else { 50 };
+                let time = Duration::from_millis(self.chance.below(milliseconds));
+                self.pass(time);
+            }
+        }
+        self.check();
+    }
+
+    fn enter(&mut self) {
+        self.entered += 1;
+        let (id, identity) = (format!("s{}", self.entered), self.chance.below(IDENTITIES));
+        let entry = Entry {
+            stream_id: StreamId(id.clone()),
+            identities: vec![name_of(identity)],
+            app: AppName::parse("live").unwrap(),
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: self.now + HOLD,
+        };
+        let key = self.core.matching.enter(self.now, entry);
+        self.publishers.insert(key, Publisher { id, identity, stay: Stay::Waiting });
+        self.core.settle(self.now);
+        self.outputs();
+    }
+
+    fn leave(&mut self, key: Key) {
+        let Some(publisher) = self.publishers.remove(&key) else { return };
+        self.lobby(Input::Left(key));
+        if let Stay::Taken { call, .. } = publisher.stay {
+            // The worker keeps the upstreams open for a while, or not.
+            let graceful = self.chance.one_in(2);
+            self.serves(call, |process| {
+                if graceful {
+                    process.serves.remove(&publisher.id);
+                } else if let Some((_, _, state)) = process.serves.get_mut(&publisher.id) {
+                    *state = SessionState::Grace;
+                }
+            });
+            self.tell_session(call, &publisher.id, publisher.identity);
+        }
+    }
+
+    fn answer_an_offer(&mut self) {
+        let Some(key) = self.some_publisher(|publisher| matches!(publisher.stay, Stay::Offered { .. })) else { return };
+        let publisher = &self.publishers[&key];
+        let Stay::Offered { call, epoch } = publisher.stay else { return };
+        let (id, identity) = (publisher.id.clone(), publisher.identity);
+        match self.chance.below(if self.kind { 1 } else { 8 }) {
+            5 => {
+                let reasons = [Declined::Other, Declined::Unreachable, Declined::Full];
+                let reason = self.chance.pick(&reasons).unwrap();
+                self.decline(call, id, epoch, reason);
+            }
+            6 => {
+                self.publishers.get_mut(&key).unwrap().stay = Stay::Waiting;
+                let why = if self.chance.one_in(2) { Back::Declined } else { Back::Unreachable };
+                self.lobby(Input::Back(key, epoch, why));
+            }
+            7 => {}
+            _ if self.process_of(call).is_some_and(|process| process.draining) => {
+                self.decline(call, id, epoch, Declined::Draining);
+            }
+            _ => self.accept(key, call, epoch, id, identity),
+        }
+    }
+
+    fn decline(&mut self, call: Call, stream_id: String, epoch: u64, reason: Declined) {
+        self.lobby(Input::Said(call, Say::Declined(DeclinedSay { stream_id, epoch, reason: reason.into() })));
+    }
+
+    fn accept(&mut self, key: Key, call: Call, epoch: u64, id: String, identity: u64) {
+        let Some(process) = self.process_of(call) else { return };
+        let same: Vec<(String, SessionState)> = process
+            .serves
+            .iter()
+            .filter(|(other, (known, _, _))| *known == identity && **other != id)
+            .map(|(other, (_, _, state))| (other.clone(), *state))
+            .collect();
+        for (other, state) in same {
+            let old = self.publishers.iter().find(|(_, publisher)| publisher.id == other).map(|(key, _)| *key);
+            if state != SessionState::Grace && old.is_some() && self.chance.one_in(2) {
+                // A duplicate: the worker refuses it.
+                self.leave(key);
+                return;
+            }
+            // A takeover, or a stream in grace that goes on.
+            old.into_iter().for_each(|old| {
+                self.publishers.remove(&old);
+                self.lobby(Input::Left(old));
+            });
+            self.serves(call, |process| process.serves.retain(|id, _| *id != other));
+            self.tell_session(call, &other, identity);
+        }
+        self.served += 1;
+        self.serves(call, |process| {
+            process.serves.insert(id.clone(), (identity, epoch, SessionState::Live));
+        });
+        self.publishers.get_mut(&key).unwrap().stay = Stay::Taken { call, epoch };
+        self.lobby(Input::Taken(key, epoch));
+        self.tell_session(call, &id, identity);
+        self.lobby(Input::Started(key));
+    }
+
+    /// Something happens to a process that has not registered or is to go.
+    fn process_moves(&mut self) {
+        let names: Vec<String> = self.processes.keys().cloned().collect();
+        let Some(name) = self.chance.pick(&names) else { return };
+        let process = &self.processes[&name];
+        if process.killed || process.asked_to_go {
+            self.end(&name);
+        } else if process.call.is_none() {
+            match self.chance.below(if self.kind { 1 } else { 5 }) {
+                3 => self.end(&name),
+                4 => {}
+                _ => self.register(&name),
+            }
+        }
+    }
+
+    fn register(&mut self, name: &str) {
+        self.calls += 1;
+        let call = Call(self.calls);
+        let Some(process) = self.processes.get_mut(name) else { return };
+        process.call = Some(call);
+        let sessions = process.serves.iter().map(|(id, (identity, epoch, state))| said(id, *identity, *epoch, *state));
+        let introduction = Introduction {
+            name: name.to_owned(),
+            capacity: CAPACITY,
+            draining: process.draining,
+            same_host: true,
+            http: None,
+            pid: 1,
+            sessions: sessions.collect(),
+        };
+        self.lobby(Input::Joined(call, introduction));
+    }
+
+    fn worker_dies(&mut self) {
+        if self.kind || !self.chance.one_in(4) {
+            return;
+        }
+        let names: Vec<String> = self.processes.keys().cloned().collect();
+        let name = self.chance.pick(&names);
+        name.into_iter().for_each(|name| self.end(&name));
+    }
+
+    fn end(&mut self, name: &str) {
+        let Some(process) = self.processes.remove(name) else { return };
+        let streams_first = self.chance.one_in(2);
+        if streams_first {
+            self.give_back(process.call, Back::Died);
+        }
+        process.call.into_iter().for_each(|call| self.lobby(Input::Lost(call)));
+        let end = processes::End { status: "gone".into(), last_words: vec![] };
+        self.core.process(self.now, processes::Input::Ended(name.to_owned(), end));
+        self.outputs();
+        if !streams_first {
+            self.give_back(process.call, Back::Died);
+        }
+    }
+
+    fn worker_drains(&mut self) {
+        if self.kind || !self.chance.one_in(6) {
+            return;
+        }
+        let names: Vec<String> = self.processes.keys().cloned().collect();
+        let Some(name) = self.chance.pick(&names) else { return };
+        let process = self.processes.get_mut(&name).unwrap();
+        let Some(call) = process.call else { return };
+        process.draining = true;
+        process.serves.clear();
+        let streams = 0;
+        self.lobby(Input::Said(call, Say::Load(Load { streams, capacity: CAPACITY, draining: true })));
+        self.give_back(Some(call), Back::Moving);
+        self.end(&name);
+    }
+
+    fn give_back(&mut self, call: Option<Call>, why: Back) {
+        let theirs = |publisher: &Publisher| match publisher.stay {
+            Stay::Taken { call: on, epoch } if Some(on) == call => Some(epoch),
+            _ => None,
+        };
+        let lost: Vec<(Key, u64)> =
+            self.publishers.iter().filter_map(|(key, publisher)| Some((*key, theirs(publisher)?))).collect();
+        for (key, epoch) in lost {
+            // One of them may have been refused for another by now.
+            if let Some(publisher) = self.publishers.get_mut(&key) {
+                publisher.stay = Stay::Waiting;
+                self.lobby(Input::Back(key, epoch, why));
+            }
+        }
+    }
+
+    fn loads(&mut self) {
+        let told: Vec<(Call, Load)> = self
+            .processes
+            .values()
+            .filter_map(|process| {
+                let streams = u32::try_from(process.serves.len()).unwrap();
+                Some((process.call?, Load { streams, capacity: CAPACITY, draining: process.draining }))
+            })
+            .collect();
+        told.into_iter().for_each(|(call, load)| self.lobby(Input::Said(call, Say::Load(load))));
+        let over: Vec<(Call, String, u64)> = self
+            .processes
+            .values()
+            .filter_map(|process| {
+                let grace = process.serves.iter().find(|(_, (_, _, state))| *state == SessionState::Grace);
+                grace.and_then(|(id, (identity, ..))| Some((process.call?, id.clone(), *identity)))
+            })
+            .collect();
+        for (call, id, identity) in over {
+            self.serves(call, |process| process.serves.retain(|one, _| *one != id));
+            self.tell_session(call, &id, identity);
+        }
+    }
+
+    fn tell_session(&mut self, call: Call, id: &str, identity: u64) {
+        let Some(process) = self.process_of(call) else { return };
+        let (epoch, state) =
+            process.serves.get(id).map_or((0, SessionState::Ended), |(_, epoch, state)| (*epoch, *state));
+        self.lobby(Input::Said(call, Say::Session(said(id, identity, epoch, state))));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut times = 0;
+        while let Some(at) = self.core.poll_timeout().filter(|at| *at <= end) {
+            times += 1;
+            assert!(times < 1000, "a hot loop at {:?}", self.core.poll_timeout());
+            self.now = self.now.max(at);
+            self.core.handle_timeout(self.now);
+            self.outputs();
+            self.check();
+        }
+        self.now = end;
+    }
+
+    fn lobby(&mut self, input: Input) {
+        self.core.handle(self.now, input);
+        self.outputs();
+    }
+
+    fn outputs(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Lobby(output) => self.told(output),
+                Output::Fleet(processes::Output::Spawn(name)) => {
+                    let failed = !self.kind && self.chance.one_in(10);
+                    let input = if failed {
+                        processes::Input::NotSpawned(name, "no".into())
+                    } else {
+                        self.processes.insert(name.clone(), Process::default());
+                        processes::Input::Spawned(name)
+                    };
+                    self.core.process(self.now, input);
+                }
+                Output::Fleet(processes::Output::Stop(name)) => {
+                    let process = self.processes.get_mut(&name).expect("only what runs is stopped");
+                    assert!(process.serves.is_empty(), "{name} is stopped while it serves");
+                    (process.asked_to_go, process.draining) = (true, true);
+                }
+                Output::Fleet(processes::Output::Kill(name)) => {
+                    self.processes.get_mut(&name).expect("only what runs is killed").killed = true;
+                }
+                Output::Fleet(processes::Output::Failed { .. } | processes::Output::Gone(_)) => {}
+            }
+        }
+    }
+
+    fn told(&mut self, output: machine::Output) {
+        match output {
+            machine::Output::Offer { key, call, epoch, .. } => {
+                assert!(epoch > self.epoch, "epochs increase");
+                self.epoch = epoch;
+                let process = self.process_of(call).expect("an offer to a worker that is there");
+                assert!(!process.asked_to_go, "an offer to a worker that is stopped");
+                let publisher = &self.publishers[&key];
+                assert_eq!(publisher.stay, Stay::Waiting, "one offer per publisher");
+                let bound = process.serves.values().any(|(identity, ..)| *identity == publisher.identity);
+                let bound = bound || self.on(call).any(|other| other.identity == publisher.identity);
+                let mut holds: BTreeSet<&str> = process.serves.keys().map(String::as_str).collect();
+                holds.extend(self.on(call).map(|other| other.id.as_str()));
+                let capacity = usize::try_from(CAPACITY).unwrap();
+                assert!(bound || holds.len() < capacity, "{call:?} has {holds:?} and is offered one more");
+                self.publishers.get_mut(&key).unwrap().stay = Stay::Offered { call, epoch };
+            }
+            machine::Output::Withdrawn(key, epoch) => {
+                let publisher = self.publishers.get_mut(&key).expect("only who is there");
+                let Stay::Offered { epoch: offered, .. } = publisher.stay else { panic!("{publisher:?}") };
+                assert_eq!(offered, epoch);
+                publisher.stay = Stay::Waiting;
+            }
+            machine::Output::Refused(key, reason) => {
+                let publisher = self.publishers.remove(&key).expect("refused once");
+                assert!(!matches!(publisher.stay, Stay::Taken { .. }), "refused while it is live: {publisher:?}");
+                self.refused.insert(reason.as_str());
+                if reason == Reason::FleetFull {
+                    assert_eq!(self.processes.len(), MOST_PROCESSES);
+                }
+            }
+            machine::Output::Kicked(..)
+            | machine::Output::KickOnWorker(..)
+            | machine::Output::Started(_)
+            | machine::Output::Outcome(_)
+            | machine::Output::Suspect(_) => {}
+        }
+    }
+
+    /// The publishers that a worker was offered or has taken.
+    fn on(&self, call: Call) -> impl Iterator<Item = &Publisher> {
+        self.publishers.values().filter(move |publisher| match publisher.stay {
+            Stay::Waiting => false,
+            Stay::Offered { call: on, .. } | Stay::Taken { call: on, .. } => on == call,
+        })
+    }
+
+    fn check(&self) {
+        let known: Vec<(String, bool)> = self
+            .core
+            .matching
+            .streams()
+            .into_iter()
+            .map(|stream| (stream.id, stream.state != "waiting"))
+            .filter(|(id, _)| self.publishers.values().any(|publisher| publisher.id == *id))
+            .collect();
+        let expected: Vec<(String, bool)> = self
+            .publishers
+            .values()
+            .map(|publisher| (publisher.id.clone(), matches!(publisher.stay, Stay::Taken { .. })))
+            .collect();
+        assert_eq!(known, expected, "no publisher is lost");
+        let demand = self.core.matching.demand();
+        let waiting = expected.iter().filter(|(_, taken)| !taken).count();
+        assert_eq!((demand.waiting, demand.demand), (waiting, demand.waiting + demand.live));
+        assert!(self.processes.len() <= MOST_PROCESSES, "{:?}", self.processes.keys());
+
+        let mut claims: BTreeMap<u64, Call> = BTreeMap::new();
+        for publisher in self.publishers.values() {
+            let (Stay::Offered { call, .. } | Stay::Taken { call, .. }) = publisher.stay else { continue };
+            let first = *claims.entry(publisher.identity).or_insert(call);
+            assert_eq!(first, call, "one stream on two workers: {publisher:?}");
+        }
+    }
+
+    fn process_of(&self, call: Call) -> Option<&Process> {
+        self.processes.values().find(|process| process.call == Some(call))
+    }
+
+    fn serves(&mut self, call: Call, change: impl FnOnce(&mut Process)) {
+        let process = self.processes.values_mut().find(|process| process.call == Some(call));
+        if let Some(process) = process {
+            change(process);
+        }
+    }
+
+    fn some_publisher(&mut self, fits: impl Fn(&Publisher) -> bool) -> Option<Key> {
+        let keys: Vec<Key> =
+            self.publishers.iter().filter(|(_, publisher)| fits(publisher)).map(|(key, _)| *key).collect();
+        self.chance.pick(&keys)
+    }
+
+    /// From here on workers do as they should and nobody comes: everybody gets a worker or an answer, and then all is idle.
+    fn end_well(&mut self) {
+        self.kind = true;
+        for _ in 0..1500 {
+            match self.chance.below(4) {
+                0 => self.answer_an_offer(),
+                1 => self.process_moves(),
+                2 => self.loads(),
+                _ => self.pass(Duration::from_millis(100)),
+            }
+            self.check();
+        }
+        let waiting: Vec<&Publisher> =
+            self.publishers.values().filter(|publisher| !matches!(publisher.stay, Stay::Taken { .. })).collect();
+        assert!(waiting.is_empty(), "still waiting: {waiting:?}");
+        let keys: Vec<Key> = self.publishers.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.leave(key));
+        for _ in 0..400 {
+            self.loads();
+            self.process_moves();
+            self.pass(Duration::from_millis(100));
+            self.check();
+        }
+        assert!(self.processes.is_empty(), "{:?}", self.processes);
+        assert_eq!(self.core.matching.demand().demand, 0);
+        assert_eq!(self.core.poll_timeout(), None, "idle wakes for nothing");
+    }
+}
+
+fn name_of(identity: u64) -> Identity {
+    Identity(u128::from(identity + 1).to_be_bytes())
+}
+
+fn said(id: &str, identity: u64, epoch: u64, state: SessionState) -> Session {
+    let identities = vec![name_of(identity).0.to_vec()];
+    Session { stream_id: id.to_owned(), identities, state: state.into(), epoch, ..Session::default() }
+}
+
+#[test]
+fn nobody_is_lost_whatever_publishers_and_workers_do() {
+    let one: Option<u64> = std::env::var(SEED).ok().map(|seed| seed.parse().expect("a seed is a number"));
+    let (mut served, mut refused) = (0, BTreeSet::new());
+    for seed in one.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        let result = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            (0..STEPS).for_each(|_| world.step());
+            world.end_well();
+            (world.served, world.refused)
+        });
+        match result {
+            Ok((streams, reasons)) => {
+                served += streams;
+                refused.extend(reasons);
+            }
+            Err(panic) => {
+                eprintln!("play it again with {SEED}={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    if one.is_none() {
+        assert!(served > SEEDS * 10, "a simulation in which little happens: {served} streams served");
+        assert!(refused.contains("duplicate") && refused.contains("fleet_full"), "{refused:?}");
+    }
+}
