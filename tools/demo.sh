@@ -103,12 +103,14 @@ ffmpeg -hide_banner -nostdin -v info -nostats -re -f lavfi -i testsrc2=size=640x
   -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 30 -b:v 1000k -c:a aac -b:a 96k \
   -f flv "rtmp://$edge/live/demo" 2> "$out/ffmpeg.log" &
 publisher=$!
-# The log as it is written, with milliseconds since the publisher was started.
+# The log as it is written, with milliseconds since ffmpeg was started (it needs some tens of them for itself).
 tail -n "+$((lines + 1))" -F "$out/activator.log" 2> /dev/null | jq --unbuffered -Rr --arg began "$began" '
   def ms: (.[0:19] + "Z" | fromdate) * 1000 + (.[20:23] | tonumber);
-  fromjson? | select(.level != "TRACE") | (.timestamp | ms) as $at
-  | ([to_entries[] | select(.key | IN("timestamp", "level", "target", "message", "span") | not) | "\(.key)=\(.value)"] | join(" ")) as $rest
-  | "   \($at - ($began | ms) | tostring | (" " * (6 - length)) + .) ms  \(.message // "") \($rest)"' &
+  def shown: .message | test("^(publisher: held|a worker process|worker registered|offered|upstream|cold start)");
+  fromjson? | select(shown) | (.timestamp | ms) as $at
+  | with_entries(select(.key | IN("message", "app", "pid", "worker", "descriptor", "upstream") or endswith("_ms"))) as $told
+  | ($told | to_entries | map(select(.key != "message") | "\(.key)=\(.value)") | join(" ")) as $rest
+  | "   \($at - ($began | ms) | tostring | " " * (6 - length) + .) ms  \(.message)  \($rest)"' &
 follower=$!
 eventually 'the stream to be live' stream_is live
 sleep 0.3
@@ -123,10 +125,10 @@ ffmpeg -hide_banner -nostdin -v error -xerror -i "$pulled" -t 2 -f null - || fai
 echo "   a picture of it: $out/frame.png ($(stat -c %s "$out/frame.png") bytes); two seconds decoded without an error"
 worker=$(workers | head -n 1)
 echo "   processes: activator $activator ($(memory_kib $activator) KiB); worker $worker ($(memory_kib "$worker") KiB)"
-echo "   streams:   $(api streams)"
-before=$(($(cpu_ms $activator))) before_worker=$(($(cpu_ms "$worker"))) measured=$seconds
+before=$(cpu_ms $activator) before_worker=$(cpu_ms "$worker")
 echo "   streaming for $seconds s ..."
 sleep "$seconds"
+echo "   streams:   $(api streams)"
 activator_ms=$(($(cpu_ms $activator) - before)) worker_ms=$(($(cpu_ms "$worker") - before_worker))
 activator_kib=$(memory_kib $activator) worker_kib=$(memory_kib "$worker")
 
@@ -149,7 +151,7 @@ say 'Report'
 cat << REPORT
    cold start          $cold ms from publish to start, with no worker running before
    messages            $received in, $sent out, $lost lost, $replayed repeated
-   CPU over $measured s       activator $activator_ms ms, worker $worker_ms ms
+   CPU over $seconds s       activator $activator_ms ms, worker $worker_ms ms
    memory while live   activator $activator_kib KiB, worker $worker_kib KiB
    picture             $out/frame.png
 REPORT

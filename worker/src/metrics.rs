@@ -63,6 +63,8 @@ pub struct Streams {
     pub offers: IntCounterVec,
     /// Those that could not be fetched, by why.
     pub failures: IntCounterVec,
+    /// Messages that publishers sent.
+    pub received: IntCounter,
     /// Streams that are over.
     pub ended: IntCounter,
     /// Streams whose task panicked.
@@ -116,6 +118,7 @@ impl Metrics {
                     "why",
                     &receive::FAILURES,
                 )?,
+                received: counter(r, "received_messages_total", "Audio, video and data messages from publishers")?,
                 ended: counter(r, "worker_streams_ended_total", "Streams that are over")?,
                 died: counter(r, "worker_streams_died_total", "Streams whose task panicked")?,
                 start_handoff: start.with_label_values(&["handoff"]),

@@ -1,4 +1,4 @@
-//! What upstreams count, added up by host. In: sessions as streams report them, with counters that only grow. Out: the
+//! What streams and their upstreams count, the latter added up by host. In: sessions as streams report them, with counters that only grow. Out: the
 //! metrics of all streams, so that neither `stream` nor `upstream` knows of metrics.
 //!
 //! What surprised us: a stream that gets its publisher back reports under another id and goes on counting, so accounts are
@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use liveedgecast_common::control::{Session, Upstream};
-use prometheus::IntCounterVec;
+use prometheus::{IntCounter, IntCounterVec};
 
 use super::table::Slot;
 use crate::metrics::{Hosts, Upstreams};
@@ -17,17 +17,27 @@ use crate::metrics::{Hosts, Upstreams};
 pub(super) struct Account {
     metrics: Upstreams,
     hosts: Hosts,
-    streams: HashMap<Slot, Vec<Upstream>>,
+    received: IntCounter,
+    streams: HashMap<Slot, Known>,
+}
+
+/// The newest report of a stream.
+#[derive(Debug, Default)]
+struct Known {
+    messages: u64,
+    upstreams: Vec<Upstream>,
 }
 
 impl Account {
-    pub(super) fn new(metrics: Upstreams) -> Self {
-        Self { metrics, hosts: Hosts::default(), streams: HashMap::new() }
+    pub(super) fn new(metrics: Upstreams, received: IntCounter) -> Self {
+        Self { metrics, hosts: Hosts::default(), received, streams: HashMap::new() }
     }
 
     /// A stream's newest report.
     pub(super) fn reported(&mut self, slot: Slot, session: &Session) {
-        let before = self.streams.insert(slot, session.upstreams.clone()).unwrap_or_default();
+        let known = Known { messages: session.messages, upstreams: session.upstreams.clone() };
+        let Known { messages, upstreams: before } = self.streams.insert(slot, known).unwrap_or_default();
+        self.received.inc_by(session.messages.saturating_sub(messages));
         for (at, upstream) in session.upstreams.iter().enumerate() {
             let host = self.hosts.label(&upstream.host);
             let known = before.get(at).filter(|known| known.host == upstream.host);
@@ -48,8 +58,8 @@ impl Account {
 
     /// A stream is over.
     pub(super) fn closed(&mut self, slot: Slot) {
-        let before = self.streams.remove(&slot).unwrap_or_default();
-        self.count(&before, -1);
+        let known = self.streams.remove(&slot).unwrap_or_default();
+        self.count(&known.upstreams, -1);
     }
 
     fn count(&mut self, upstreams: &[Upstream], by: i64) {
@@ -80,13 +90,13 @@ mod tests {
             reconnects: 1,
             ..Upstream::default()
         };
-        Session { upstreams: vec![upstream], ..Session::default() }
+        Session { upstreams: vec![upstream], messages: bytes, ..Session::default() }
     }
 
     #[test]
     fn only_what_is_new_is_added_and_states_are_moved() {
         let metrics = Metrics::new().unwrap();
-        let mut account = Account::new(metrics.upstreams.clone());
+        let mut account = Account::new(metrics.upstreams.clone(), metrics.streams.received.clone());
         account.reported(Slot(1), &session(100, "dialing"));
         account.reported(Slot(1), &session(150, "live"));
         account.reported(Slot(2), &session(10, "live"));
@@ -96,6 +106,7 @@ mod tests {
             (count(&metrics.upstreams.bytes), count(&metrics.upstreams.messages), count(&metrics.upstreams.reconnects)),
             (160, 16, 2)
         );
+        assert_eq!(metrics.streams.received.get(), 160);
         assert_eq!((now("dialing"), now("live")), (0, 2));
         account.closed(Slot(1));
         account.closed(Slot(1));

@@ -80,7 +80,7 @@ impl Engine {
             threads: HashMap::new(),
             published,
             publish_at: None,
-            account: Account::new(metrics.upstreams.clone()),
+            account: Account::new(metrics.upstreams.clone(), metrics.streams.received.clone()),
             metrics: metrics.streams.clone(),
         };
         tokio::spawn(task.run(orders_in, reports_in, notices_in));

@@ -376,6 +376,7 @@ impl Stream {
             app: assignment.app.name().to_owned(),
             upstreams: self.legs.iter().map(Leg::status).collect(),
             reason: self.machine.reason().to_owned(),
+            messages: self.index.end(),
         };
         // The newest alone is of interest.
         self.outbox.retain(|report| !matches!(report, Report::Session(_)));
