@@ -139,7 +139,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.clone());
     let desk = Desk::open(bound.link, settings.secret.clone()).context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
-    let control = service::Desk {
+    let control = service::Terms {
         welcome: Welcome {
             activator: name.clone(),
             handoff_socket: if by_descriptor { desk.socket_name() } else { String::new() },

@@ -64,7 +64,7 @@ const MAX_UPSTREAMS: usize = 32;
 
 /// What the service needs to know.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct Terms {
     /// What every worker is told.
     pub welcome: Welcome,
     /// What it has to prove to know.
@@ -79,12 +79,12 @@ pub struct Desk {
 /// The server cannot run.
 pub async fn serve(
     listener: TcpListener,
-    desk: Desk,
+    terms: Terms,
     lobby: Lobby,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let service = Service { desk, lobby, metrics, nonces: Mutex::default() };
+    let service = Service { terms, lobby, metrics, nonces: Mutex::default() };
     let service = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
@@ -188,7 +188,7 @@ impl AsyncWrite for Guarded {
 }
 
 struct Service {
-    desk: Desk,
+    terms: Terms,
     lobby: Lobby,
     metrics: Metrics,
     // A lock, because calls come on any connection; held for a look-up, never across an await.
@@ -207,7 +207,7 @@ impl Control for Service {
         let (outbox, from) = mpsc::channel(MAX_UNREAD);
         let refusal = Arc::default();
         let call = Conversation {
-            desk: self.desk.clone(),
+            terms: self.terms.clone(),
             lobby: self.lobby.clone(),
             metrics: self.metrics.clone(),
             peer: peer.address,
@@ -228,7 +228,7 @@ impl Service {
         };
         let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let nonce = proof::verify(self.desk.secret.expose().as_bytes(), value, unix)
+        let nonce = proof::verify(self.terms.secret.expose().as_bytes(), value, unix)
             .map_err(|error| refused("proof", error.to_string()))?;
         if !self.nonces.lock().unwrap_or_else(PoisonError::into_inner).is_new(unix, nonce) {
             return Err(refused("replay", "this proof was used before".to_owned()));
@@ -283,7 +283,7 @@ impl Stream for Outgoing {
 
 /// One call of a worker, from its proof to its end.
 struct Conversation {
-    desk: Desk,
+    terms: Terms,
     lobby: Lobby,
     metrics: Metrics,
     peer: IpAddr,
@@ -301,13 +301,13 @@ impl Conversation {
             _ => return self.refuse("hello", Status::invalid_argument("the first message is to be Hello, and soon")),
         };
         let (network, version) = (hello.network.clone(), hello.version.clone());
-        let introduction = match introduction(hello, self.peer, &self.desk.network) {
+        let introduction = match introduction(hello, self.peer, &self.terms.network) {
             Ok(introduction) => introduction,
             Err(text) => return self.refuse("hello", Status::invalid_argument(text)),
         };
         let (name, capacity, same_host) = (introduction.name.clone(), introduction.capacity, introduction.same_host);
         // Before any offer, which follows from joining. There is room: the channel is new.
-        let _ = outbox.try_send(ActivatorSay::Welcome(self.desk.welcome.clone()));
+        let _ = outbox.try_send(ActivatorSay::Welcome(self.terms.welcome.clone()));
         let held_open = outbox.clone();
         let Some(call) = self.lobby.join(introduction, outbox) else {
             let text = format!("a worker named {} is registered already", LogSafe(&name));
@@ -315,7 +315,7 @@ impl Conversation {
         };
         drop(held_open);
         info!(worker = name, capacity, peer = %self.peer, same_host, version, "worker registered");
-        debug!(worker = name, theirs = network, ours = self.desk.network, "network namespaces");
+        debug!(worker = name, theirs = network, ours = self.terms.network, "network namespaces");
         let end = loop {
             match incoming.message().await {
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => {

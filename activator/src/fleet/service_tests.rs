@@ -31,11 +31,11 @@ fn server() -> Server {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };
-    let desk = Desk { welcome, secret: Secret::new(SECRET), network: "here".into() };
+    let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into() };
     let stop = CancellationToken::new();
     let (serving, counted) = (lobby.clone(), metrics.clone());
     let stopped = stop.clone();
-    tokio::spawn(async move { serve(listener, desk, serving, counted, stopped).await.unwrap() });
+    tokio::spawn(async move { serve(listener, terms, serving, counted, stopped).await.unwrap() });
     Server { address, lobby, metrics, _stop: stop.drop_guard() }
 }
 

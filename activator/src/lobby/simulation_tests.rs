@@ -414,6 +414,14 @@ impl World {
                 assert!(!process.asked_to_go, "an offer to a worker that is stopped");
                 let publisher = &self.publishers[&key];
                 assert_eq!(publisher.stay, Stay::Waiting, "one offer per publisher");
+                let has_it = |process: &Process| {
+                    let same = |(id, (identity, ..)): (&String, &(u64, u64, SessionState))| {
+                        *identity == publisher.identity && *id != publisher.id
+                    };
+                    process.call.is_some_and(|other| other != call) && process.serves.iter().any(same)
+                };
+                let holder = self.processes.values().find(|process| !process.draining && has_it(process));
+                assert!(holder.is_none(), "{publisher:?} is offered to {call:?}, but {holder:?} has it");
                 let bound = process.serves.values().any(|(identity, ..)| *identity == publisher.identity);
                 let bound = bound || self.on(call).any(|other| other.identity == publisher.identity);
                 let mut holds: BTreeSet<&str> = process.serves.keys().map(String::as_str).collect();

@@ -232,6 +232,9 @@ impl Lobby {
             if state.pids.get(&introduction.name) != Some(&introduction.pid) {
                 introduction.pid = 0;
             }
+            if let Some((_, spawned)) = state.core.processes.as_ref().and_then(|all| all.times(&introduction.name)) {
+                self.shared.metrics.fleet.registration.observe(now.saturating_duration_since(spawned).as_secs_f64());
+            }
             state.next_call += 1;
             let call = Call(state.next_call);
             state.calls.insert(call, outbox);

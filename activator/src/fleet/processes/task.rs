@@ -241,35 +241,5 @@ fn shortened(line: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_tell_whose_they_are() {
-        assert_eq!(marked(b"{\"level\":\"INFO\"}", "worker-1"), b"{\"process\":\"worker-1\",\"level\":\"INFO\"}\n");
-        assert_eq!(marked(b"oh \xff", "worker-1"), b"worker-1: oh \xff\n");
-    }
-
-    #[test]
-    fn a_listener_on_every_address_is_dialed_on_loopback() {
-        for (bound, dialed_at) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:2", "127.0.0.1:2"),
-            ("127.0.0.1:3", "127.0.0.1:3"),
-            ("[::1]:4", "[::1]:4"),
-            ("10.0.0.1:5", "10.0.0.1:5"),
-        ] {
-            assert_eq!(dialed(bound.parse().unwrap()), dialed_at.parse().unwrap());
-        }
-    }
-
-    #[test]
-    fn the_program_is_beside_ours_or_the_text_says_where_it_should_be() {
-        let dir = tempfile::tempdir().unwrap();
-        let ours = dir.path().join("liveedgecast-activator");
-        let error = program_beside(&ours).unwrap_err().to_string();
-        assert!(error.contains(&dir.path().join(PROGRAM).display().to_string()), "{error}");
-        std::fs::write(dir.path().join(PROGRAM), "").unwrap();
-        assert_eq!(program_beside(&ours).unwrap(), dir.path().join(PROGRAM));
-    }
-}
+#[path = "task_tests.rs"]
+mod tests;

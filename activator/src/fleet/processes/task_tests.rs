@@ -1,0 +1,166 @@
+use std::os::unix::fs::PermissionsExt;
+
+use clap::Parser;
+
+use super::*;
+use crate::config::Typed;
+use crate::fleet::processes::Rules as ProcessRules;
+use crate::lobby::{Entry, Place, Rules};
+use liveedgecast_common::key::{AppName, StreamId};
+
+/// A fleet whose worker program is a shell script.
+struct Fleet {
+    lobby: Lobby,
+    metrics: Metrics,
+    directory: tempfile::TempDir,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+fn fleet(script: &str) -> Fleet {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join(PROGRAM);
+    std::fs::write(&program, format!("#!/bin/sh\nhere={}\n{script}\n", directory.path().display())).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let typed =
+        Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "sesame"]).unwrap();
+    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let processes =
+        ProcessRules { most: 1, capacity: 1, cooldown: Duration::ZERO, drain: Duration::from_secs(8), seed: 1 };
+    let rules = Rules { hold: Duration::from_secs(600), handoff: settings.handoff };
+    let lobby = Lobby::new(rules, Some(processes), metrics.clone());
+    let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
+    let keeping = lobby.clone();
+    let tasks =
+        [tokio::spawn(async move { keeping.run().await }), tokio::spawn(run(lobby.clone(), launch, metrics.clone()))];
+    Fleet { lobby, metrics, directory, tasks }
+}
+
+fn waiting(fleet: &Fleet) -> Place {
+    fleet.lobby.enter(Entry {
+        stream_id: StreamId("s".into()),
+        identities: vec![],
+        app: AppName::parse("live").unwrap(),
+        client: "10.0.0.1:1".parse().unwrap(),
+        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(600),
+    })
+}
+
+impl Fleet {
+    fn ended(&self, how: &str) -> u64 {
+        self.metrics.fleet.ended.with_label_values(&[how]).get()
+    }
+
+    /// Waits until the script has written this file, all of it: it is renamed into place.
+    async fn written(&self, name: &str) -> String {
+        let path = self.directory.path().join(name);
+        loop {
+            if let Ok(text) = std::fs::read_to_string(&path) {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_gets_its_arguments_and_nothing_of_our_environment() {
+    let fleet = fleet("{ echo \"$@\"; env; } > $here/x; mv $here/x $here/told; exec sleep 1000");
+    let _place = waiting(&fleet);
+    let told = fleet.written("told").await;
+    let (arguments, environment) = told.split_once('\n').unwrap();
+    assert_eq!(
+        arguments,
+        "--activator 127.0.0.1:9 --http-listen 127.0.0.1:0 --capacity 50 --handoff auto --drain-timeout 8s \
+         --log-format json --exit-when-orphaned --name worker-1"
+    );
+    assert!(environment.lines().any(|line| line == "CONTROL_SECRET=sesame"));
+    assert!(environment.lines().any(|line| line == "RUST_LOG=debug"));
+    // What the shell sets by itself, and what is passed on.
+    let known = ["CONTROL_SECRET", "RUST_LOG", "PWD", "OLDPWD", "SHLVL", "_", "PATH"];
+    for line in environment.lines() {
+        let name = line.split('=').next().unwrap();
+        assert!(known.contains(&name) || PASSED_ON.contains(&name), "{name}");
+    }
+    fleet.lobby.process(Input::Kill, None);
+    fleet.lobby.without_processes().await;
+    assert_eq!(fleet.ended("asked"), 1);
+}
+
+#[tokio::test]
+async fn one_that_dies_at_start_is_counted_and_tried_again() {
+    let fleet = fleet("echo 'no such luck' >&2; exit 3");
+    let _place = waiting(&fleet);
+    until(|| fleet.ended("at_start") >= 2).await;
+    assert!(fleet.metrics.fleet.started.get() >= 2);
+}
+
+#[tokio::test]
+async fn one_is_asked_to_go_before_it_is_killed() {
+    let fleet = fleet("trap 'echo > $here/asked; exit 0' TERM; echo > $here/up; while :; do sleep 0.01; done");
+    let place = waiting(&fleet);
+    fleet.written("up").await;
+    drop(place);
+    fleet.lobby.process(Input::Stop, None);
+    fleet.lobby.without_processes().await;
+    fleet.written("asked").await;
+    assert_eq!((fleet.ended("asked"), fleet.ended("at_start")), (1, 0));
+}
+
+#[tokio::test]
+async fn the_last_lines_are_kept_and_a_long_one_is_cut() {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+    let words = tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(ours).unwrap(), "w".into()));
+    let mut theirs = pipe::Sender::from_owned_fd(theirs).unwrap();
+    for n in 0..20 {
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, format!("line {n}\n\n").as_bytes()).await.unwrap();
+    }
+    tokio::io::AsyncWriteExt::write_all(&mut theirs, "x".repeat(2 * MAX_LINE).as_bytes()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut theirs, b"\nlast without an end").await.unwrap();
+    drop(theirs);
+    let last = words.await.unwrap();
+    assert_eq!(last.len(), LAST_LINES);
+    assert!(last.iter().all(|line| line.len() <= LAST_LINE_BYTES), "{last:?}");
+    assert_eq!(last.last().unwrap(), "last without an end");
+}
+
+#[test]
+fn lines_tell_whose_they_are() {
+    assert_eq!(marked(b"{\"level\":\"INFO\"}", "worker-1"), b"{\"process\":\"worker-1\",\"level\":\"INFO\"}\n");
+    assert_eq!(marked(b"oh \xff", "worker-1"), b"worker-1: oh \xff\n");
+}
+
+#[test]
+fn a_listener_on_every_address_is_dialed_on_loopback() {
+    for (bound, dialed_at) in [
+        ("0.0.0.0:1", "127.0.0.1:1"),
+        ("[::]:2", "127.0.0.1:2"),
+        ("127.0.0.1:3", "127.0.0.1:3"),
+        ("[::1]:4", "[::1]:4"),
+        ("10.0.0.1:5", "10.0.0.1:5"),
+    ] {
+        assert_eq!(dialed(bound.parse().unwrap()), dialed_at.parse().unwrap());
+    }
+}
+
+#[test]
+fn the_program_is_beside_ours_or_the_text_says_where_it_should_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = dir.path().join("liveedgecast-activator");
+    let error = program_beside(&ours).unwrap_err().to_string();
+    assert!(error.contains(&dir.path().join(PROGRAM).display().to_string()), "{error}");
+    std::fs::write(dir.path().join(PROGRAM), "").unwrap();
+    assert_eq!(program_beside(&ours).unwrap(), dir.path().join(PROGRAM));
+}
