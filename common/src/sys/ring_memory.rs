@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::handoff::page;
 
@@ -134,6 +134,25 @@ impl RingMemory {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(at), len) }
     }
 
+    /// Gives the memory of all whole pages of these positions back to the kernel; they read as zeros then. A stream takes no more memory
+    /// than its window needs, however large its ring may be. The positions must not be older than one lap: those bytes are others by now.
+    ///
+    /// # Errors
+    /// The kernel's; nothing is lost but the memory stays.
+    ///
+    /// # Panics
+    /// More than [`Self::capacity`].
+    pub fn release(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let page = rustix::param::page_size() as u64;
+        let (first, end) = (from.next_multiple_of(page), to - to % page);
+        let Some(len) = end.checked_sub(first).filter(|len| *len > 0) else { return Ok(()) };
+        let at = self.window(first, len as usize);
+        // SAFETY: as in `bytes`, the range is within the two mappings of the ring. It begins and ends with a page (the state page and the
+        // capacity are whole pages), and nobody else looks at it while `self` is borrowed. What is left is initialised: zeros.
+        unsafe { madvise(self.base.as_ptr().add(at).cast(), len as usize, Advice::LinuxRemove)? };
+        Ok(())
+    }
+
     /// The state page: see [`crate::handoff::page`].
     #[must_use]
     pub fn page(&self) -> &[u8] {
@@ -198,6 +217,35 @@ mod tests {
         let again = RingMemory::map(kept).unwrap();
         assert!(again.page().iter().all(|byte| *byte == 1));
         assert!(again.bytes(5, again.capacity()).iter().all(|byte| *byte == 2));
+    }
+
+    #[test]
+    fn released_pages_are_zeros_and_cost_nothing() {
+        let memory = RingMemory::create(1 << 20).unwrap();
+        let kept = memory.try_clone().unwrap();
+        let blocks = || fstat(&kept).unwrap().st_blocks * 512;
+        let mut ring = RingMemory::map(memory).unwrap();
+        let capacity = ring.capacity();
+        ring.page_mut()[0] = 1;
+        ring.space(0, capacity).fill(2);
+        let before = blocks();
+        // Over the end of the ring, from and to the middle of a page. The kernel may keep pages that it holds as parts of larger ones.
+        let (page, half) = (rustix::param::page_size() as u64, 256 << 10);
+        let (from, to) = (3 * capacity as u64 - half - 10, 3 * capacity as u64 + half + 10);
+        ring.release(from, to).unwrap();
+        let freed = before - blocks();
+        assert!(freed >= half as i64 && freed <= 2 * half as i64, "{freed}");
+        let zeros = ring.bytes(0, capacity).iter().filter(|byte| **byte == 0).count();
+        assert_eq!(zeros, 2 * half as usize);
+        assert_eq!(ring.bytes(from, 10), [2; 10]);
+        assert_eq!(ring.bytes(to - 10, 10), [2; 10]);
+        assert_eq!(ring.page()[0], 1);
+        // Less than a page is none.
+        ring.release(half + 5, half + page - 1).unwrap();
+        ring.release(7, 7).unwrap();
+        assert_eq!(ring.bytes(half + 5, 1), [2]);
+        ring.space(from, 20).fill(3);
+        assert_eq!(ring.bytes(from, 20), [3; 20]);
     }
 
     #[test]

@@ -441,6 +441,15 @@ impl Index {
         self.steps_back
     }
 
+    /// Lowest position in the ring in use that an entry or an open message needs, if any does.
+    #[must_use]
+    pub fn needs_from(&self) -> Option<u64> {
+        let current = self.entries.partition_point(|entry| entry.place.ring < self.place.ring);
+        let entries = self.entries.get(current).map(|entry| entry.hold);
+        let open = self.open.iter().filter_map(|open| open.segments.first()).map(|segment| segment.position);
+        open.chain(entries).min()
+    }
+
     /// Lowest ring number that an entry needs.
     #[must_use]
     pub fn oldest_ring(&self) -> u32 {

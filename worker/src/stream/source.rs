@@ -30,6 +30,10 @@ const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in which every frame is a keyframe need no snapshot of each.
 const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
+/// So much of the ring's memory is given back at once: a system call per second of a usual stream.
+const RELEASE_BYTES: u64 = 256 << 10;
+/// Only whole ones of these: the kernel keeps memory that it holds in larger pieces until all of a piece is given back.
+const RELEASE_UNIT: u64 = 64 << 10;
 /// Answers that wait for the publisher to read, in bytes: it is sent a few dozen per second. One that reads nothing is gone.
 const MAX_OUTPUT: usize = 64 << 10;
 
@@ -62,6 +66,8 @@ pub(super) struct Source {
     heard: Instant,
     /// Where and when the last snapshot was.
     snapshot: (u64, Option<Instant>),
+    /// The ring's memory before this position was given back.
+    released: u64,
     /// There is news that a successor must know: that the publisher was told to start.
     snapshot_due: bool,
 }
@@ -83,6 +89,7 @@ impl Source {
             alive_at: now,
             heard: now,
             snapshot: (position, None),
+            released: position,
             snapshot_due: false,
         };
         source.say(&Frame::Accepted);
@@ -246,13 +253,29 @@ impl Source {
         if !self.output.is_empty() || self.session.has_output() {
             return;
         }
-        self.snapshot = (snapshot.session.position(), Some(now));
-        self.snapshot_due = false;
+        let position = snapshot.session.position();
         if self.is_link() {
             self.alive_at = now + ALIVE_INTERVAL;
             self.say(&Frame::Checkpoint(Box::new(snapshot)));
         } else if !page::publish(ring.page_mut(), &snapshot) {
             tracing::warn!("a snapshot is too large for the state page");
+            return;
+        }
+        self.snapshot = (position, Some(now));
+        self.snapshot_due = false;
+    }
+
+    /// Gives memory back that nobody will look at: messages need `needed`, a successor what is behind the last snapshot, and the ring has
+    /// been overwritten before `floor`.
+    pub(super) fn release(&mut self, needed: Option<u64>, floor: u64, ring: &mut RingMemory) {
+        let until = needed.unwrap_or(self.head).min(self.snapshot.0).min(self.session.position());
+        let until = until - until % RELEASE_UNIT;
+        self.released = self.released.max(floor);
+        if until.saturating_sub(self.released) >= RELEASE_BYTES {
+            if let Err(error) = ring.release(self.released, until) {
+                tracing::debug!(%error, "the ring's memory stays");
+            }
+            self.released = until;
         }
     }
 

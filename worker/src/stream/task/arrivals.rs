@@ -55,6 +55,10 @@ impl Stream {
         let floor = (source.head + room as u64).saturating_sub(ring.capacity() as u64);
         let until = self.index.keeps_from(now, floor);
         self.evict(until, floor);
+        let needed = self.index.needs_from();
+        if let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) {
+            source.release(needed, floor, ring);
+        }
     }
 
     pub(super) fn evict(&mut self, until: u64, floor: u64) {

@@ -469,3 +469,29 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
         }
     });
 }
+
+#[test]
+fn a_ring_takes_no_more_memory_than_its_window() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let Incoming { mut assignment, publisher, .. } = incoming;
+        assignment.policy.replay_time = std::time::Duration::ZERO;
+        let memory = RingMemory::create(4 << 20).unwrap();
+        let kept = memory.try_clone().unwrap();
+        let ring = RingMemory::map(memory).unwrap();
+        let mut engine = Engine::start(Incoming { assignment, publisher, ring });
+        encoder.started().await;
+        let mut sent = vec![video_header()];
+        sent.extend((0..39).map(|at| video(at * 40, at % 10 == 0, 100_000)));
+        for (count, message) in sent.iter().enumerate() {
+            encoder.send(std::slice::from_ref(message)).await;
+            until("the message", || sink.count(0) == count + 1).await;
+        }
+        assert_eq!(sink.messages(0), sent);
+        let taken = rustix::fs::fstat(&kept).unwrap().st_blocks * 512;
+        assert!(taken < 5 << 19, "a snapshot is due every 2 MiB, and {taken} bytes are kept");
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
