@@ -1,5 +1,5 @@
-//! What streams and their upstreams count, the latter added up by host. In: sessions as streams report them, with counters that only grow. Out: the
-//! metrics of all streams, so that neither `stream` nor `upstream` knows of metrics.
+//! What streams and their upstreams count, the latter added up by host. In: sessions as streams report them, with counters
+//! that grow. Out: the metrics of all streams, so that neither `stream` nor `upstream` knows of metrics.
 //!
 //! What surprised us: a stream that gets its publisher back reports under another id and goes on counting, so accounts are
 //! kept by its place and not by its name.
@@ -37,14 +37,14 @@ impl Account {
     pub(super) fn reported(&mut self, slot: Slot, session: &Session) {
         let known = Known { messages: session.messages, upstreams: session.upstreams.clone() };
         let Known { messages, upstreams: before } = self.streams.insert(slot, known).unwrap_or_default();
-        self.received.inc_by(session.messages.saturating_sub(messages));
+        self.received.inc_by(growth(messages, session.messages));
         for (at, upstream) in session.upstreams.iter().enumerate() {
             let host = self.hosts.label(&upstream.host);
             let known = before.get(at).filter(|known| known.host == upstream.host);
             let zero = Upstream::default();
             let last = known.unwrap_or(&zero);
             let grow = |counter: &IntCounterVec, last: u64, now: u64| {
-                counter.with_label_values(&[host]).inc_by(now.saturating_sub(last));
+                counter.with_label_values(&[host]).inc_by(growth(last, now));
             };
             grow(&self.metrics.bytes, last.bytes, upstream.bytes);
             grow(&self.metrics.messages, last.messages, upstream.messages);
@@ -68,6 +68,11 @@ impl Account {
             self.metrics.now.with_label_values(&[host, state(upstream)]).add(by);
         }
     }
+}
+
+/// What a counter has grown by. One that went back began anew: its stream's task went on with another publisher.
+fn growth(last: u64, now: u64) -> u64 {
+    now.checked_sub(last).unwrap_or(now)
 }
 
 /// A state's label. What is no state that we know has none of its own.
@@ -108,8 +113,10 @@ mod tests {
         );
         assert_eq!(metrics.streams.received.get(), 160);
         assert_eq!((now("dialing"), now("live")), (0, 2));
+        account.reported(Slot(1), &session(30, "live"));
+        assert_eq!(count(&metrics.upstreams.bytes), 190, "it began anew");
         account.closed(Slot(1));
         account.closed(Slot(1));
-        assert_eq!((now("live"), count(&metrics.upstreams.bytes)), (1, 160));
+        assert_eq!((now("live"), count(&metrics.upstreams.bytes)), (1, 190));
     }
 }
