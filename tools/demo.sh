@@ -46,7 +46,7 @@ trap end EXIT
 trap 'exit 130' INT TERM
 
 fail() { echo "demo.sh: $*" >&2; exit 1; }
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { if [[ -t 1 ]]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 # eventually WHAT COMMAND...: waits until the command succeeds, half a minute at most.
 eventually() {
   local what=$1 try
@@ -151,7 +151,7 @@ say 'Report'
 cat << REPORT
    cold start          $cold ms from publish to start, with no worker running before
    messages            $received in, $sent out, $lost lost, $replayed repeated
-   CPU over $seconds s       activator $activator_ms ms, worker $worker_ms ms
+   CPU over $seconds s$(printf '%*s' $((9 - ${#seconds})) '') activator $activator_ms ms, worker $worker_ms ms
    memory while live   activator $activator_kib KiB, worker $worker_kib KiB
    picture             $out/frame.png
 REPORT
