@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use liveedgecast_common::control::Welcome;
 use liveedgecast_common::http::serve;
 use liveedgecast_common::listen::listen;
@@ -139,6 +139,10 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.clone());
     let desk = Desk::open(bound.link, settings.secret.clone()).context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
+    let network = if by_descriptor { network_namespace() } else { String::new() };
+    if settings.handoff == Handoff::Descriptor && network.is_empty() {
+        bail!("HANDOFF=descriptor: without /proc nobody can tell whether a worker is on this host: use auto or link");
+    }
     let control = service::Terms {
         welcome: Welcome {
             activator: name.clone(),
@@ -146,7 +150,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
             link_port: desk.link_port().into(),
         },
         secret: settings.secret.clone(),
-        network: if by_descriptor { network_namespace() } else { String::new() },
+        network,
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = Shown {
