@@ -22,13 +22,15 @@ pub use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::crowd::{Crowd, Place};
 use crate::key::Secret;
 
-/// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB.
+/// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB. With one more, the oldest is
+/// closed: an orchestrator whose probe finds no place kills the process.
 pub const MAX_CONNECTIONS: usize = 128;
 /// A request's head must be there within this; an idle connection is closed after it.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,31 +206,24 @@ enum Refused {
 /// Serves `routes` on `listener` until `stop`; then no connection is accepted and answers on their way get a second.
 pub async fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) {
     let routes = Arc::new(routes);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (crowd, open) = (Crowd::new(MAX_CONNECTIONS), TaskTracker::new());
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, peer)) => {
                 let peer = peer.ip().to_canonical();
                 let (routes, stop) = (Arc::clone(&routes), stop.clone());
-                tokio::spawn(async move {
-                    converse(socket, peer, routes, stop).await;
-                    drop(place);
-                });
+                open.spawn(converse(socket, peer, crowd.enter(), routes, stop));
             }
             Err(error) => accept_failed(&error).await,
         }
     }
     drop(listener);
-    let everyone = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = timeout(STOP_TIMEOUT, places.acquire_many(everyone)).await;
+    open.close();
+    let _ = timeout(STOP_TIMEOUT, open.wait()).await;
 }
 
 async fn accept_failed(error: &io::Error) {
@@ -237,7 +232,7 @@ async fn accept_failed(error: &io::Error) {
     sleep(Duration::from_millis(100)).await;
 }
 
-async fn converse(socket: TcpStream, peer: IpAddr, routes: Arc<Routes>, stop: CancellationToken) {
+async fn converse(socket: TcpStream, peer: IpAddr, place: Place, routes: Arc<Routes>, stop: CancellationToken) {
     let _ = socket.set_nodelay(true);
     let service = service_fn(move |request| {
         let routes = Arc::clone(&routes);
@@ -251,6 +246,7 @@ async fn converse(socket: TcpStream, peer: IpAddr, routes: Arc<Routes>, stop: Ca
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
+        () = place.lost() => return,
         () = stop.cancelled() => None,
         () = sleep(MAX_CONNECTION_AGE) => None,
     };
@@ -396,6 +392,22 @@ mod tests {
         // An idle connection after an answer, too.
         let answer = ask(address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.contains("200 OK"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_only_holds_connections_keeps_nobody_out() {
+        let stop = CancellationToken::new();
+        let address = server(&stop).await;
+        let mut idle = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(b"GET /healthz HT").await.unwrap();
+            idle.push(socket);
+        }
+        // Far below the deadline of a head that does not come.
+        let answer = timeout(HEAD_TIMEOUT / 2, simple(address, "GET", "/healthz")).await.unwrap();
+        assert!(answer.contains("200 OK"), "{answer}");
+        assert_eq!(idle[0].read(&mut [0; 64]).await.unwrap_or(0), 0, "the one who came first made room");
     }
 
     #[tokio::test]

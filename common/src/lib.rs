@@ -8,6 +8,7 @@ pub mod control {
 }
 pub mod backoff;
 pub mod config;
+pub mod crowd;
 pub mod handoff;
 pub mod http;
 pub mod key;
