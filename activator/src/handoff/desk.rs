@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use liveedgecast_common::crowd::Crowd;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
@@ -23,7 +24,7 @@ use liveedgecast_common::{random, sys};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
@@ -169,7 +170,7 @@ impl Door {
 
 /// One door's accept loop. It awaits nobody: who comes is greeted in a task of its own.
 async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
-    let room = Arc::new(Semaphore::new(MAX_GREETINGS));
+    let crowd = Crowd::new(MAX_GREETINGS);
     loop {
         let wire = tokio::select! {
             () = closed.cancelled() => return,
@@ -177,17 +178,13 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
         };
         match wire {
             Ok(wire) => {
-                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                    debug!("desk: too many who have not proved themselves, one is sent away");
-                    continue;
-                };
-                let (shared, closed) = (Arc::clone(&shared), closed.clone());
+                let (shared, closed, place) = (Arc::clone(&shared), closed.clone(), crowd.enter());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = closed.cancelled() => {}
+                        () = place.lost() => debug!("desk: too many who have not proved themselves, one is sent away"),
                         () = greet(wire, &shared) => {}
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {

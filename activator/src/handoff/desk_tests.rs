@@ -157,20 +157,18 @@ async fn who_says_nothing_is_sent_away_after_a_while() {
 }
 
 #[tokio::test]
-async fn strangers_are_limited_and_a_desk_that_is_gone_lets_them_go() {
+async fn strangers_keep_no_worker_out_and_a_desk_that_is_gone_lets_them_go() {
     let desk = desk();
     let mut waiting = Vec::new();
     for _ in 0..MAX_GREETINGS {
         waiting.push(link(&desk).await);
     }
-    let mut one_more = link(&desk).await;
-    assert!(is_closed(&mut one_more).await);
-    // The other door is not concerned.
     let token = [4; TOKEN_BYTES];
     let expected = desk.expect(Token(token));
-    let mut stream = unix(&desk).await;
-    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), expected);
+    let mut worker = link(&desk).await;
+    let (ours, _connection) = tokio::join!(present(&mut worker, SECRET, token, 100), expected);
     assert!(ours.is_some());
+    assert!(is_closed(&mut waiting.remove(0)).await, "the one who came first made room");
     drop(desk);
     for mut stream in waiting {
         assert!(is_closed(&mut stream).await);

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// From a connection at the desk to its proof. A worker has its bytes ready; a stranger waits no longer than this.
 pub(super) const PREFACE_TIME: Duration = Duration::from_secs(5);
 
-/// Connections at each door of the desk that have not proved themselves: every stream of a large fleet at once, at some 2 KiB each.
+/// Connections at each door of the desk that have not proved themselves: every stream of a large fleet at once, at some 2 KiB each. One
+/// more, and the one that has been there longest goes: a worker takes milliseconds, so strangers do not keep it out.
 pub(super) const MAX_GREETINGS: usize = 512;
 
 /// Pause when no descriptor is left to accept with: the connection stays in the backlog and would be reported again at once.
