@@ -2,11 +2,13 @@
 //! lobby; offers, to them. Next: `lobby`.
 //!
 //! What surprised us: a gRPC server has no deadline for a connection that never sends a request, so connections without a proof are
-//! closed here by the socket itself; and one worker reaches one activator by several addresses (`localhost` is two), so a second call
+//! closed here by the socket itself, whichever way it is polled (a peer
+//! that sends pings and never reads has the server wait for writing alone); and one worker reaches one activator by several addresses (`localhost` is two), so a second call
 //! by a name that is joined is answered with Welcome and ended: the worker sees that it knows us and stops dialing that address.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines, the time of proofs")]
 
 use std::collections::{HashSet, VecDeque};
+use std::future::{Future, ready};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -19,12 +21,13 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{ActivatorSays, Hello, Session, Welcome, WorkerSays};
+use liveedgecast_common::crowd::{Crowd, Place};
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::proof::{self, Nonce};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +40,11 @@ use super::workers::Introduction;
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::metrics::Metrics;
 
-/// Connections at once: a large site's workers, each with one, and those who only knock.
-const MAX_CONNECTIONS: usize = 1024;
+/// Workers at once: a large site's.
+const MAX_WORKERS: usize = 1024;
+/// Connections without a proof. One more, and the oldest goes: a worker proves itself in its first packet, so those who only knock do
+/// not keep it out.
+const MAX_STRANGERS: usize = 256;
 /// From the connection to a call with a proof. A worker has it in its first packet.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the call to Hello.
@@ -84,7 +90,8 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let service = Service { terms, lobby, metrics, nonces: Mutex::default() };
+    let places = Arc::new(Semaphore::new(MAX_WORKERS));
+    let service = Service { terms, lobby, metrics, nonces: Mutex::default(), places };
     let service = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
@@ -102,12 +109,12 @@ pub async fn serve(
 }
 
 async fn accept(listener: TcpListener, accepted: mpsc::Sender<io::Result<Guarded>>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    let strangers = Crowd::new(MAX_STRANGERS);
+    loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let _ = socket.set_nodelay(true);
-                if accepted.send(Ok(Guarded::new(socket, peer, place))).await.is_err() {
+                if accepted.send(Ok(Guarded::new(socket, peer, strangers.enter()))).await.is_err() {
                     return;
                 }
             }
@@ -124,8 +131,8 @@ async fn accept(listener: TcpListener, accepted: mpsc::Sender<io::Result<Guarded
 struct Guarded {
     socket: TcpStream,
     peer: Peer,
-    deadline: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    /// Until it has: ready when it is to be closed.
+    patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// What a call knows of its connection.
@@ -136,9 +143,23 @@ struct Peer {
 }
 
 impl Guarded {
-    fn new(socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+    fn new(socket: TcpStream, peer: SocketAddr, place: Place) -> Self {
         let peer = Peer { address: peer.ip().to_canonical(), proved: Arc::default() };
-        Self { socket, peer, deadline: Some(Box::pin(sleep(PROOF_TIMEOUT))), _place: place }
+        let patience = Box::pin(async move {
+            let _ = timeout(PROOF_TIMEOUT, place.lost()).await;
+        });
+        Self { socket, peer, patience: Some(patience) }
+    }
+
+    /// An error when it has not proved itself and has to go. Asked in every direction.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.peer.proved.load(Ordering::Relaxed) {
+            self.patience = None;
+        } else if self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready()) {
+            self.patience = Some(Box::pin(ready(())));
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
 }
 
@@ -152,17 +173,14 @@ impl Connected for Guarded {
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.peer.proved.load(Ordering::Relaxed) {
-            self.deadline = None;
-        } else if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check(cx)?;
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
@@ -179,6 +197,7 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 
@@ -193,6 +212,7 @@ struct Service {
     metrics: Metrics,
     // A lock, because calls come on any connection; held for a look-up, never across an await.
     nonces: Mutex<Nonces>,
+    places: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
@@ -203,6 +223,8 @@ impl Control for Service {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
         self.check_proof(&request, peer.address)?;
+        let full = |_| Status::resource_exhausted(format!("{MAX_WORKERS} workers are registered, as many as can be"));
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
         peer.proved.store(true, Ordering::Relaxed);
         let (outbox, from) = mpsc::channel(MAX_UNREAD);
         let refusal = Arc::default();
@@ -212,6 +234,7 @@ impl Control for Service {
             metrics: self.metrics.clone(),
             peer: peer.address,
             refusal: Arc::clone(&refusal),
+            _place: place,
         };
         // Of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
@@ -288,6 +311,7 @@ struct Conversation {
     metrics: Metrics,
     peer: IpAddr,
     refusal: Arc<Mutex<Option<Status>>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Conversation {

@@ -206,6 +206,33 @@ async fn a_connection_that_proves_nothing_is_closed() {
     assert!(begun.elapsed() >= PROOF_TIMEOUT && begun.elapsed() < PROOF_TIMEOUT * 2, "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stranger_who_sends_and_never_reads_is_closed_too() {
+    use tokio::io::AsyncWriteExt;
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    let server = server();
+    let mut stranger = TcpStream::connect(server.address).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    stranger.write_all(PREFACE).await.unwrap();
+    let pings = PING.repeat(1000);
+    // Until the answers that nobody reads have filled every buffer, and then until the end.
+    while stranger.write_all(&pings).await.is_ok() {}
+    assert!(begun.elapsed() < PROOF_TIMEOUT + Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_only_knocks_keeps_no_worker_out() {
+    let server = server();
+    let mut knocking = Vec::new();
+    for _ in 0..2 * MAX_STRANGERS {
+        knocking.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let before = tokio::time::Instant::now();
+    let _line = joined(&server, "w-1").await;
+    assert!(before.elapsed() < PROOF_TIMEOUT, "it did not wait for them to be closed");
+}
+
 #[test]
 fn proofs_are_forgotten_when_they_are_no_longer_good() {
     let mut nonces = Nonces::default();
