@@ -9,12 +9,12 @@
 //!                     │ failed              │ not within 10 s    │ ended by itself               │ overdue: killed
 //!                     ▼                     ▼                    ▼
 //!                  (ended) + pause       Killed ─▶ (ended)    (ended) + pause, if it was young
-//!                                         + pause
+//!                                         + pause ◀────────────── not registered any more for 3 s: killed
 //! ```
 //! Surprise: a worker that registers and dies with its first stream would be a hot loop as tight as one that never registers, so a
 //! registration alone does not end the pauses: living for a while, or having been asked to go, does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::backoff::Backoff;
@@ -27,6 +27,9 @@ const SOUND_AFTER: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
+/// From the end of its registration to its own end, for one that was not asked to go. A worker that lives dials again within a fraction
+/// of a second; one that hangs (stopped, swapped out, deadlocked) holds its publishers' sockets, which nobody else may touch before.
+const SILENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Beyond its own drain time, until a worker that was asked to go is killed.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
@@ -104,14 +107,22 @@ enum State {
     Ready {
         since: Instant,
         idle_since: Option<Instant>,
+        /// It runs and is not registered any more.
+        silent_since: Option<Instant>,
     },
     Stopping {
         until: Instant,
     },
-    /// Why: it never registered, or it did not go.
-    Killed {
-        never_registered: bool,
-    },
+    Killed(Why),
+}
+
+/// Why a process was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    NeverRegistered,
+    Silent,
+    /// It was to go, and did not.
+    Asked,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +182,7 @@ impl Processes {
             Input::Kill => {
                 self.stopping = true;
                 let names: Vec<String> = self.all.keys().cloned().collect();
-                names.into_iter().for_each(|name| self.kill(&name, false));
+                names.into_iter().for_each(|name| self.kill(&name, Why::Asked));
             }
         }
         self.start_what_is_needed(now);
@@ -180,17 +191,28 @@ impl Processes {
     /// How things are: streams that wait without a place, and the registered workers with whether they have anything to do.
     pub fn look<'a>(&mut self, now: Instant, shortage: usize, registered: impl Iterator<Item = (&'a str, bool)>) {
         self.shortage = shortage;
+        let mut silent: BTreeSet<String> = self.all.keys().cloned().collect();
         for (name, busy) in registered {
+            silent.remove(name);
             let Some(process) = self.all.get_mut(name) else { continue };
             match &mut process.state {
                 State::Asked | State::Starting { .. } => {
-                    process.state = State::Ready { since: now, idle_since: (!busy).then_some(now) };
+                    process.state = State::Ready { since: now, idle_since: (!busy).then_some(now), silent_since: None };
                 }
-                State::Ready { idle_since, .. } if busy => *idle_since = None,
-                State::Ready { idle_since, .. } => {
-                    idle_since.get_or_insert(now);
+                State::Ready { idle_since, silent_since, .. } => {
+                    *silent_since = None;
+                    if busy {
+                        *idle_since = None;
+                    } else {
+                        idle_since.get_or_insert(now);
+                    }
                 }
-                State::Stopping { .. } | State::Killed { .. } => {}
+                State::Stopping { .. } | State::Killed(_) => {}
+            }
+        }
+        for name in silent {
+            if let Some(Process { state: State::Ready { silent_since, .. }, .. }) = self.all.get_mut(&name) {
+                silent_since.get_or_insert(now);
             }
         }
         self.start_what_is_needed(now);
@@ -212,10 +234,11 @@ impl Processes {
             .collect();
         for (name, state) in due {
             match state {
-                State::Starting { .. } => self.kill(&name, true),
-                State::Stopping { .. } => self.kill(&name, false),
+                State::Starting { .. } => self.kill(&name, Why::NeverRegistered),
+                State::Stopping { .. } => self.kill(&name, Why::Asked),
+                State::Ready { silent_since: Some(_), .. } => self.kill(&name, Why::Silent),
                 State::Ready { .. } => self.stop(now, &name),
-                State::Asked | State::Killed { .. } => {}
+                State::Asked | State::Killed(_) => {}
             }
         }
         self.start_what_is_needed(now);
@@ -290,9 +313,16 @@ impl Processes {
             State::Asked | State::Starting { .. } => {
                 self.failed(now, name, "at_start", format!("it ended before it had registered: {status}"), last_words);
             }
-            State::Killed { never_registered: true } => {
+            State::Killed(Why::NeverRegistered) => {
                 let why = format!("it had not registered within {} s and was killed", REGISTER_TIMEOUT.as_secs());
                 self.failed(now, name, "never_registered", why, last_words);
+            }
+            State::Killed(Why::Silent) => {
+                let why = format!(
+                    "it gave no sign of life any more, for {} s at last, and was killed",
+                    SILENT_TIMEOUT.as_secs()
+                );
+                self.failed(now, name, "silent", why, last_words);
             }
             State::Ready { since, .. } => {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
@@ -300,7 +330,7 @@ impl Processes {
                 }
                 self.failed(now, name, "crashed", format!("it ended by itself: {status}"), last_words);
             }
-            State::Stopping { .. } | State::Killed { never_registered: false } => {
+            State::Stopping { .. } | State::Killed(Why::Asked) => {
                 self.backoff.reset();
                 self.outputs.push_back(Output::Gone(name));
             }
@@ -315,7 +345,7 @@ impl Processes {
 
     fn stop_all(&mut self, now: Instant) {
         self.stopping = true;
-        let going = |process: &Process| matches!(process.state, State::Stopping { .. } | State::Killed { .. });
+        let going = |process: &Process| matches!(process.state, State::Stopping { .. } | State::Killed(_));
         let names: Vec<String> =
             self.all.iter().filter(|(_, process)| !going(process)).map(|(name, _)| name.clone()).collect();
         names.into_iter().for_each(|name| self.stop(now, &name));
@@ -328,9 +358,9 @@ impl Processes {
         }
     }
 
-    fn kill(&mut self, name: &str, never_registered: bool) {
-        if let Some(process) = self.all.get_mut(name).filter(|process| !matches!(process.state, State::Killed { .. })) {
-            process.state = State::Killed { never_registered };
+    fn kill(&mut self, name: &str, why: Why) {
+        if let Some(process) = self.all.get_mut(name).filter(|process| !matches!(process.state, State::Killed(_))) {
+            process.state = State::Killed(why);
             self.outputs.push_back(Output::Kill(name.to_owned()));
         }
     }
@@ -338,11 +368,12 @@ impl Processes {
     fn due(&self, process: &Process) -> Option<Instant> {
         match process.state {
             State::Starting { until } | State::Stopping { until } => Some(until),
+            State::Ready { silent_since: Some(since), .. } => Some(since + SILENT_TIMEOUT),
             // While anything waits without a place, a free worker is about to be used or is the wrong one: not now.
             State::Ready { idle_since, .. } if self.shortage == 0 => {
                 idle_since.map(|since| since + self.rules.cooldown)
             }
-            State::Ready { .. } | State::Asked | State::Killed { .. } => None,
+            State::Ready { .. } | State::Asked | State::Killed(_) => None,
         }
     }
 
@@ -504,6 +535,27 @@ mod tests {
         assert_eq!(world.processes.poll_timeout(), None, "killed once");
         let outputs = world.end("worker-1");
         assert!(matches!(&outputs[..], [Output::Failed { how: "never_registered", .. }]), "{outputs:?}");
+    }
+
+    #[test]
+    fn a_worker_that_hangs_is_killed_and_one_that_comes_again_is_not() {
+        let mut world = World::new(1);
+        world.look(1);
+        world.run("worker-1", true, 0);
+        world.now += SOUND_AFTER;
+        world.registered.clear();
+        world.look(0);
+        world.now += SILENT_TIMEOUT / 2;
+        world.registered.insert("worker-1".into(), true);
+        world.look(0);
+        assert_eq!(world.processes.poll_timeout(), None, "it came again");
+        world.registered.clear();
+        world.look(0);
+        let begun = world.now;
+        assert_eq!(world.wait(), [Output::Kill("worker-1".into())]);
+        assert_eq!(world.now - begun, SILENT_TIMEOUT);
+        let outputs = world.end("worker-1");
+        assert!(matches!(&outputs[..], [Output::Failed { how: "silent", .. }]), "{outputs:?}");
     }
 
     #[test]
