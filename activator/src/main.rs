@@ -50,8 +50,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(start: Start) -> anyhow::Result<()> {
-    raise_open_files();
+/// Publishers' connections that may be open at once for so many open files: what strangers can take must not be what starting a worker,
+/// handing over to it (three more for each stream) and answering probes need.
+fn most_connections(files: Option<u64>) -> usize {
+    const RESERVED: usize = 4096;
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    files - (files / 2).min(RESERVED)
+}
+
+fn run(mut start: Start) -> anyhow::Result<()> {
+    let files = raise_open_files();
+    start.settings.limits.total = start.settings.limits.total.min(most_connections(files.now));
     // One thread: what it does is wait, and hand over. Streams run in workers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let served = runtime.block_on(async {
@@ -60,4 +69,23 @@ fn run(start: Start) -> anyhow::Result<()> {
     });
     runtime.shutdown_background();
     served
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_do_not_get_the_last_open_file() {
+        let rows = [
+            (None, usize::MAX - 4096),
+            (Some(1 << 20), (1 << 20) - 4096),
+            (Some(20_000), 15_904),
+            (Some(1024), 512),
+            (Some(64), 32),
+        ];
+        for (files, most) in rows {
+            assert_eq!(most_connections(files), most, "{files:?}");
+        }
+    }
 }
