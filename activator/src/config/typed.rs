@@ -1,4 +1,5 @@
 //! The configuration as people type it. In: flags, environment. Out: text, not judged yet. Next: `meant`.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help text, in which [::] is an address")]
 
 use std::path::PathBuf;
 

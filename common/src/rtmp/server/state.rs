@@ -67,7 +67,7 @@ mod shared {
     }
 }
 
-/// Everything a [`ServerSession`] knows, as data: a part of every snapshot. Comes back through [`ServerSession::restore`], which trusts
+/// Everything a [`super::ServerSession`] knows, as data: a part of every snapshot. Comes back through [`super::ServerSession::restore`], which trusts
 /// nothing. `Debug` shows none of it that is secret.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionState {
