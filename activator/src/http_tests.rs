@@ -1,3 +1,5 @@
+//! The HTTP routes, over real connections.
+
 #![expect(clippy::disallowed_methods, reason = "tests of a shell: a server in a task")]
 
 use std::net::SocketAddr;

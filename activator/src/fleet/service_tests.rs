@@ -1,3 +1,5 @@
+//! The control service, over real connections.
+
 use clap::Parser;
 use liveedgecast_common::control::control_client::ControlClient;
 use liveedgecast_common::control::session::State as SessionState;

@@ -1,3 +1,5 @@
+//! The rules of the lobby, on virtual time.
+
 use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Session};
 use liveedgecast_common::key::{AppName, StreamId};
 

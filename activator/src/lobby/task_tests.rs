@@ -1,3 +1,5 @@
+//! The lobby's handles.
+
 use std::time::Duration;
 
 use liveedgecast_common::control::{Declined, Load};

@@ -1,3 +1,5 @@
+//! The shell of the process fleet, with scripts as workers.
+
 use std::os::unix::fs::PermissionsExt;
 
 use clap::Parser;
