@@ -20,6 +20,8 @@ pub enum Media {
     AudioOnly,
     /// H.264 alone.
     VideoOnly,
+    /// H.264 of 8 Mbit/s, and AAC.
+    Heavy,
     /// HEVC by Enhanced RTMP, and AAC.
     Hevc,
     /// AV1 by Enhanced RTMP, and AAC.
@@ -27,6 +29,10 @@ pub enum Media {
 }
 
 const PICTURE: &str = "-re -f lavfi -i testsrc2=size=320x180:rate=25";
+/// Nothing that an encoder could make small.
+const NOISE: &str = "-re -f lavfi -i testsrc2=size=640x360:rate=25,noise=alls=60:allf=t+u";
+const HEAVY: &str =
+    "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -b:v 8M -maxrate 8M -bufsize 8M";
 const SOUND: &str = "-re -f lavfi -i sine=frequency=440:sample_rate=44100";
 /// A keyframe every second, so that scenarios about keyframes do not wait long.
 const H264: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -b:v 300k";
@@ -39,6 +45,7 @@ const AAC: &str = "-c:a aac -b:a 64k";
 pub fn ffmpeg(media: Media, url: &str) -> Process {
     let (program, input) = match media {
         Media::Both => (PathBuf::from("ffmpeg"), format!("{PICTURE} {SOUND} {H264} {AAC}")),
+        Media::Heavy => (PathBuf::from("ffmpeg"), format!("{NOISE} {SOUND} {HEAVY} {AAC}")),
         Media::AudioOnly => (PathBuf::from("ffmpeg"), format!("{SOUND} {AAC}")),
         Media::VideoOnly => (PathBuf::from("ffmpeg"), format!("{PICTURE} {H264}")),
         Media::Hevc => (newer_ffmpeg(), format!("{PICTURE} {SOUND} {HEVC} {AAC} -rtmp_enhanced_codecs hvc1")),

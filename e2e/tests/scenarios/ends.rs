@@ -18,6 +18,7 @@ by_descriptor_and_by_link! {
     a_publisher_that_returns_within_the_grace_time_continues_its_session
     a_publisher_that_does_not_return_ends_its_session
     a_second_publisher_of_a_live_stream_is_refused
+    a_second_publisher_takes_over_from_a_silent_one
     a_worker_that_is_told_to_go_gives_its_stream_to_another
     an_activator_that_is_told_to_go_waits_for_its_streams
 }
@@ -79,6 +80,33 @@ fn a_second_publisher_of_a_live_stream_is_refused(handoff: &str) {
     publisher.interrupt();
     relay.sink.ended();
     assert_arrived_whole(&relay.tap.only().publisher.media, relay.sink.only().media());
+}
+
+fn a_second_publisher_takes_over_from_a_silent_one(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut silent = relay.published(Media::Both, "stale");
+    relay.sink.receives(50);
+    silent.signal(Signal::STOP);
+    // Refused at first, because the old one has been silent for less than 5 s: encoders try again.
+    let mut second = relay.published(Media::Both, "stale");
+    until("a second publisher to be taken", || {
+        if !second.is_running() {
+            second = relay.published(Media::Both, "stale");
+        }
+        relay
+            .tap
+            .last()
+            .is_some_and(|it| it.connected > relay.tap.sessions()[0].connected && it.server.started_at().is_some())
+    });
+    let arrived = relay.sink.only().recording.frames();
+    relay.sink.receives(arrived + 100);
+    assert_eq!(relay.sink.sessions().len(), 1, "one session at the upstream");
+    until("the silent one to be closed", || relay.tap.sessions()[0].closed.is_some());
+    silent.signal(Signal::CONT);
+    silent.wait(SOON);
+    second.interrupt();
+    assert_time_goes_forward(relay.sink.ended().media());
+    assert_decodes(relay.sink.only().media());
 }
 
 fn a_worker_that_is_told_to_go_gives_its_stream_to_another(handoff: &str) {

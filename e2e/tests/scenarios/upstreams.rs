@@ -34,18 +34,22 @@ fn upstreams_do_not_disturb_each_other(handoff: &str) {
     let settings = Activator::pushing_to(&urls.join(" ")).with("HANDOFF", handoff).with("COOLDOWN", "1s");
     let activator = settings.with("UPSTREAM_LAG", "1s").start();
     let tap = Tap::before(activator.rtmp());
-    let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("many"))));
+    let mut publisher = ffmpeg(Media::Heavy, &tap.url(&format!("live/{}", key("many"))));
     for sink in [&good, &flapping, &stalled] {
         sink.receives(50);
     }
     stalled.stall();
     for session in 2..4 {
         flapping.drop_connections();
-        flapping.receives_in_session(session, 50);
+        flapping.receives_in_session(session, 150);
     }
+    let host = |sink: &Sink| format!("host=\"{}\"", sink.address());
+    let lost = |sink: &Sink| activator.metric("liveedgecast_upstream_lost_messages_total", &[&host(sink)]);
+    until("messages to be lost at the stalled upstream", || lost(&stalled) > Some(0.0));
     stalled.go_on();
-    let arrived = good.only().recording.frames();
-    good.receives(arrived + 100);
+    let arrived = stalled.only().recording.frames();
+    stalled.receives(arrived + 200);
+    assert_eq!(lost(&good), Some(0.0));
     publisher.interrupt();
     for sink in [&good, &flapping, &stalled] {
         sink.ended();
@@ -57,14 +61,15 @@ fn upstreams_do_not_disturb_each_other(handoff: &str) {
         assert_time_goes_forward(session.media());
         assert_decodes(session.media());
     }
-    assert_skips_at_keyframes_only(&published, stalled.only().media());
+    let skips = assert_skips_at_keyframes_only(&published, stalled.only().media());
+    assert!(skips > 0, "nothing was skipped");
     assert_decodes(stalled.only().media());
     activator.is_back_to_zero();
 }
 
 /// Everything arrived in its order, and wherever something is missing, it goes on with headers or a keyframe.
 #[track_caller]
-fn assert_skips_at_keyframes_only(published: &[Message], arrived: &[Message]) {
+fn assert_skips_at_keyframes_only(published: &[Message], arrived: &[Message]) -> usize {
     let mut at = 0;
     let mut skips = 0;
     for message in arrived {
@@ -80,7 +85,7 @@ fn assert_skips_at_keyframes_only(published: &[Message], arrived: &[Message]) {
             None => assert!(message.is_header(), "{message:?} is not in its order"),
         }
     }
-    println!("{skips} skips");
+    skips
 }
 
 fn an_upstream_that_flaps_gets_what_it_missed(handoff: &str) {
@@ -115,7 +120,7 @@ fn memory_is_bounded_while_an_upstream_stalls() {
     let urls = format!("{} {}", good.url("live/{key}"), stalled.url("live/{key}"));
     let activator = Activator::pushing_to(&urls).with("REPLAY_WINDOW", "1s").with("UPSTREAM_LAG", "1s").start();
     let tap = Tap::before(activator.rtmp());
-    let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("slow"))));
+    let mut publisher = ffmpeg(Media::Heavy, &tap.url(&format!("live/{}", key("slow"))));
     stalled.receives(50);
     stalled.stall();
     let worker = activator.worker_processes()[0];
@@ -123,7 +128,9 @@ fn memory_is_bounded_while_an_upstream_stalls() {
     let arrived = good.only().recording.frames();
     good.receives(arrived + 500);
     let grown = resident_memory(worker).saturating_sub(before);
-    assert!(grown < 4 << 20, "the worker has grown by {grown} bytes");
+    println!("the worker has grown by {grown} bytes");
+    // The ring of one stream, 8 MiB, is there whether an upstream stalls or not.
+    assert!(grown < 12 << 20, "the worker has grown by {grown} bytes");
     publisher.interrupt();
     good.ended();
     assert_arrived_whole(&tap.only().publisher.media, good.only().media());
