@@ -129,7 +129,7 @@ impl Metrics {
                 turned_away: counters(
                     r,
                     "connections_turned_away_total",
-                    "Connections closed at once",
+                    "Connections closed at once, or while they knocked, for want of room",
                     "why",
                     &TurnedAway::ALL.map(TurnedAway::as_str),
                 )?,

@@ -28,7 +28,7 @@ pub struct Accepted {
 
 /// What the loop tells its owner about connections that did not come through.
 pub trait Observe {
-    /// A connection was closed at once.
+    /// A connection was closed at once, or one that knocked was closed for it.
     fn turned_away(&self, why: TurnedAway);
     /// `accept` failed for want of descriptors or memory.
     fn exhausted(&self);
@@ -54,10 +54,16 @@ pub async fn run(listener: TcpListener, door: Doorman, observe: impl Observe, mu
         };
         let client = client_of(peer);
         match door.enter(client.ip()) {
-            Ok(permit) => match prepare(&socket) {
-                Ok(()) => spawn(Accepted { socket, client, permit }),
-                Err(error) => debug!(%client, %error, "accept: the connection was gone at once"),
-            },
+            Ok(permit) => {
+                if let Some(why) = permit.instead() {
+                    observe.turned_away(why);
+                    debug!(%client, why = why.as_str(), "accept: let in instead of another");
+                }
+                match prepare(&socket) {
+                    Ok(()) => spawn(Accepted { socket, client, permit }),
+                    Err(error) => debug!(%client, %error, "accept: the connection was gone at once"),
+                }
+            }
             Err(why) => {
                 observe.turned_away(why);
                 debug!(%client, why = why.as_str(), "accept: turned away");

@@ -203,6 +203,7 @@ impl Stay {
                     None => pending().await,
                 }
             } => Next::Came(Box::new(connection)),
+            () = self.permit.lost() => Next::Happened(Err(io::ErrorKind::QuotaExceeded.into())),
             () = later(timeout) => Next::Timeout,
         }
     }
@@ -217,6 +218,7 @@ impl Stay {
     }
 
     fn judge(&mut self) {
+        self.permit.judged();
         let now = now();
         let verdict = match self.machine.asks() {
             Some((app, key)) => self.context.admission.judge(now, self.client.ip(), app, key),

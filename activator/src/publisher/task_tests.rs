@@ -697,3 +697,16 @@ fn the_task_of_a_publisher_is_small() {
     let size = size(Stay::serve);
     assert!(size < 2048, "{size}");
 }
+
+#[tokio::test]
+async fn who_only_knocks_keeps_no_publisher_out() {
+    let house = House::new(&[]);
+    let mut knocking = Vec::new();
+    for _ in 0..Limits::default().strangers_per_address {
+        knocking.push(TcpStream::connect(house.address).await.unwrap());
+    }
+    when(|| house.metrics.publisher.connections.get() == knocking.len() as i64).await;
+    let _held = Encoder::publish(&house, "alpha").await;
+    house.until(1, 0).await;
+    assert!(!matches!(soon(knocking[0].read(&mut [0; 1])).await, Ok(1..)), "who has knocked longest has made room");
+}
