@@ -81,6 +81,7 @@ impl Leg {
             return false;
         }
         self.cursor.push_control(self.upstream.take_control());
+        let jumps = self.cursor.counters().jumps;
         loop {
             self.cursor.plan(now, index, head, rings);
             if !self.cursor.wants_write() {
@@ -93,6 +94,11 @@ impl Leg {
                 Poll::Ready(Err(_)) => return true,
                 Poll::Pending => break,
             }
+        }
+        let counters = self.cursor.counters();
+        if counters.jumps > jumps {
+            let host = self.upstream.status().host;
+            tracing::debug!(upstream = host, lost = counters.lost, "upstream lagged: on from a newer keyframe");
         }
         if self.cursor.wants_acknowledgement() {
             self.cursor.acknowledged(self.upstream.unacknowledged());

@@ -1,0 +1,310 @@
+//! A stream that changes hands: workers die, links break, publishers leave and return, a worker goes down.
+
+use bytes::Bytes;
+use liveedgecast_common::handoff::{Close, Decline, Frame};
+
+use super::kit::*;
+use crate::stream::*;
+
+/// Runs a stream in a set of its own until the condition holds, then kills it as a SIGKILL would: sockets are closed, nothing is said.
+async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
+    let worker = tokio::task::LocalSet::new();
+    worker
+        .run_until(async {
+            let _engine = Engine::start(incoming);
+            condition().await;
+        })
+        .await;
+}
+
+#[test]
+fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let sent = stream(4);
+        let bytes = encoder.encode(&sent);
+        // In the middle of a message of the third group.
+        let cut = encoder.encode(&sent[..3 + 25]).len() + 50;
+        killed(incoming, async || {
+            encoder.started().await;
+            tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[..cut]).await.unwrap();
+            until("the first part", || sink.count(0) == 3 + 25).await;
+        })
+        .await;
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
+        until("the rest", || ends_like(&sink.messages(1), &sent)).await;
+        let got = sink.messages(1);
+        assert_eq!(untimed(&got[..3]), untimed(&sent[..3]));
+        // From a keyframe on; the last one, had they not come all at once.
+        assert!(untimed(&sent).ends_with(&untimed(&got[3..])), "{got:?}");
+        assert!(got[3].payload.starts_with(&[0x17, 1]), "{got:?}");
+        encoder.goodbye().await;
+        engine.ended().await;
+        assert_eq!(encoder.event().await, None);
+    });
+}
+
+#[test]
+fn a_worker_that_dies_before_anything_was_said_is_made_up_for() {
+    run(async {
+        let sink = Sink::start().await;
+        sink.mute.set(true);
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        killed(incoming, async || until("an attempt", || !sink.sessions.borrow().is_empty()).await).await;
+        sink.cut();
+        sink.mute.set(false);
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        let number = sink.sessions.borrow().iter().position(|got| got.published).unwrap();
+        until("all messages", || sink.count(number) == stream(1).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn a_state_page_of_a_stranger_is_not_believed() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        drop(incoming);
+        let mut stranger = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+        let Held { session, .. } = hold().await;
+        let mut wrong =
+            liveedgecast_common::handoff::Snapshot { session: session.state(), stream: None, unread: vec![1; 99] };
+        assert!(liveedgecast_common::handoff::page::publish(stranger.page_mut(), &wrong));
+        wrong.unread.clear();
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        until("all messages", || sink.count(0) == stream(1).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn nothing_to_go_on_with_ends_the_publisher_and_says_so() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        drop(incoming);
+        // More than the ring holds was read, and no page tells how.
+        let bytes = vec![0; RING];
+        let reader = TcpStream::from_std(socket.try_clone().unwrap()).unwrap();
+        let mut read = vec![0; RING];
+        let (mut reader, _) = reader.into_split();
+        let (written, taken) = tokio::join!(
+            tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes),
+            tokio::io::AsyncReadExt::read_exact(&mut reader, &mut read)
+        );
+        written.unwrap();
+        taken.unwrap();
+        drop(reader);
+        let (activator, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        engine.ended().await;
+        assert_eq!(encoder.event().await, None);
+        until("done", || activator.has(|frame| matches!(frame, Frame::Done { how: Close::Abort, .. }))).await;
+    });
+}
+
+#[test]
+fn a_successor_by_link_goes_on_from_the_last_checkpoint() {
+    run(async {
+        let sink = Sink::start().await;
+        let Linked { encoder, activator, incoming } = give_link("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let began = given.snapshot.session.position();
+        let sent = stream(4);
+        let bytes = encoder.encode(&sent);
+        for cut in [40, 700, 1_500, 3_333, bytes.len() - 1] {
+            let number = sink.sessions.borrow().len();
+            let (activator, incoming) = link(given.clone()).await;
+            killed(incoming, async || {
+                activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[..cut])));
+                let whole = |messages: &[Message]| encoder.encode(messages).len();
+                let count = (0..=sent.len()).rev().find(|count| whole(&sent[..*count]) <= cut).unwrap();
+                until("the first part", || sink.count(number) == count).await;
+            })
+            .await;
+            // What an activator does: the checkpoint, the bytes kept since, then those that come.
+            let snapshot = activator.checkpoint().unwrap_or_else(|| given.snapshot.clone());
+            let kept = (snapshot.session.position() - began) as usize;
+            let again = Assignment { resumed: true, epoch: 2, snapshot, ..given.clone() };
+            let (activator, incoming) = link(again).await;
+            let mut engine = Engine::start(incoming);
+            if cut > kept {
+                activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[kept..cut])));
+            }
+            activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[cut..])));
+            until("the rest", || ends_like(&sink.messages(number + 1), &sent)).await;
+            let got = sink.messages(number + 1);
+            let body = untimed(&sent[3..]);
+            assert_eq!(untimed(&got[..3]), untimed(&sent[..3]), "cut at {cut}");
+            assert!(body.ends_with(&untimed(&got[3..])), "cut at {cut}: {got:?}");
+            engine.command(Command::Kick("enough".to_owned()));
+            engine.ended().await;
+        }
+        drop((activator, incoming));
+    });
+}
+
+#[test]
+fn a_publisher_that_comes_back_continues_the_upstreams_session() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, activator, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        until("the first part", || sink.count(0) == stream(1).len()).await;
+        // Gone without a word.
+        drop(encoder);
+        engine.report("grace", |report| in_state(report, control::session::State::Grace)).await;
+        until("done", || activator.is_done()).await;
+
+        let Given { mut encoder, activator, incoming, .. } = give_descriptor("b", &[&sink]).await;
+        engine.command(Command::Attach(Box::new(incoming)));
+        let decided = engine
+            .report("a decision", |report| match report {
+                Report::AttachDecided { stream_id, accepted } => Some((stream_id.to_string(), *accepted)),
+                _ => None,
+            })
+            .await;
+        assert_eq!(decided, ("b".to_owned(), true));
+        encoder.started().await;
+        // A relay in the middle of a group: nothing can be made of its first frames.
+        let mut second = vec![audio_header(), video_header(), video(7_000, false, 50), audio(7_005, 20)];
+        second.extend(group_of_frames(7_040));
+        encoder.send(&second).await;
+        let expected: Vec<Message> = second
+            .iter()
+            .filter(|message| message.payload[..2] != [0x27, 1] || message.timestamp > 7_040)
+            .cloned()
+            .collect();
+        until("the second part", || sink.count(0) == stream(1).len() + expected.len()).await;
+        let got = sink.messages(0);
+        assert_eq!(untimed(&got[stream(1).len()..]), untimed(&expected));
+        let steps: Vec<u32> = got.windows(2).map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp)).collect();
+        assert!(steps.iter().all(|step| *step < 20_000), "time does not jump: {steps:?}");
+        encoder.goodbye().await;
+        engine.ended().await;
+        assert_eq!(sink.sessions.borrow().len(), 1);
+        until("done", || activator.is_done()).await;
+    });
+}
+
+fn in_state(report: &Report, state: control::session::State) -> Option<()> {
+    matches!(report, Report::Session(session) if session.state == state as i32).then_some(())
+}
+
+#[test]
+fn a_duplicate_is_refused_and_the_stream_goes_on() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        let Given { encoder: _other, activator, incoming, .. } = give_descriptor("b", &[&sink]).await;
+        engine.command(Command::Attach(Box::new(incoming)));
+        until("the refusal", || activator.has(|frame| *frame == Frame::Duplicate)).await;
+        encoder.send(&group_of_frames(200)).await;
+        until("all messages", || sink.count(0) == stream(2).len()).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn a_stream_is_given_back_with_its_connection_open() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, activator, incoming, socket, memory } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        let sent = stream(3);
+        let bytes = encoder.encode(&sent);
+        let cut = bytes.len() / 2;
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[..cut]).await.unwrap();
+        until("some messages", || sink.count(0) > 10).await;
+        engine.command(Command::HandBack);
+        engine.ended().await;
+        until("the return", || activator.has(|frame| *frame == Frame::Returned { why: Decline::Moving })).await;
+        assert!(!activator.is_done());
+        assert_eq!(sink.with(0, |got| got.closed), Some(true), "the name is free for the successor");
+
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
+        until("the rest", || ends_like(&sink.messages(1), &sent)).await;
+        assert!(untimed(&sent[3..]).ends_with(&untimed(&sink.messages(1)[3..])));
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
+    run(async {
+        let sink = Sink::start().await;
+        let Linked { encoder, activator, incoming } = give_link("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let began = given.snapshot.session.position();
+        let mut engine = Engine::start(incoming);
+        let sent = stream(3);
+        let bytes = encoder.encode(&sent);
+        let cut = bytes.len() / 2 + 7;
+        activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[..cut])));
+        let whole = (0..sent.len()).find(|count| encoder.encode(&sent[..*count]).len() > cut).unwrap() - 1;
+        until("the first part", || sink.count(0) == whole).await;
+        let snapshot = activator.checkpoint().unwrap();
+        drop(activator);
+        engine.report("grace", |report| in_state(report, control::session::State::Grace)).await;
+        // The same publisher, from the last checkpoint on: what the upstream has is not sent to it again.
+        let kept = (snapshot.session.position() - began) as usize;
+        let (activator, incoming) = link(Assignment { resumed: true, epoch: 2, snapshot, ..given }).await;
+        engine.command(Command::Attach(Box::new(incoming)));
+        activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[kept..cut])));
+        activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[cut..])));
+        until("the rest", || sink.count(0) == sent.len()).await;
+        assert_eq!(sink.messages(0), sent);
+        activator.say(Frame::Kick("enough".to_owned()));
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn the_next_publisher_waits_for_the_end_of_the_one_before() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        let Given { encoder: mut other, incoming, .. } = give_descriptor("b", &[&sink]).await;
+        encoder.goodbye().await;
+        engine.report("the end", |report| in_state(report, control::session::State::Live)).await;
+        until("the goodbye", || sink.with(0, |got| got.ended.is_some()) == Some(true)).await;
+        // Still closing, or over already: then nobody listens.
+        if engine.handle.command(Command::Attach(Box::new(incoming))).is_ok() {
+            other.started().await;
+            other.send(&stream(2)).await;
+            until("the second stream", || sink.count(1) == stream(2).len()).await;
+            other.goodbye().await;
+            engine.ended().await;
+        }
+    });
+}
