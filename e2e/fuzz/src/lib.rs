@@ -179,6 +179,10 @@ pub fn snapshot(data: &[u8]) {
     let Ok(mut ingest) = Ingest::restore(&state) else { return };
     assert!(ingest.state() == state);
     let start = ingest.position();
+    // A position of 2^63 is refused, though one can be reached from a little below it: after 9 million terabytes.
+    if start > u64::MAX / 2 - stream.len() as u64 {
+        return;
+    }
     while let Ok(Some(ingested)) = ingest.next(&stream[(ingest.position() - start) as usize..]) {
         if let Ingested::Media(Scanned::Payload { at, len, .. }) = ingested {
             assert!((at - start) as usize + len as usize <= stream.len());
