@@ -3,6 +3,7 @@
 //! Surprise: the whole of 127.0.0.0/8 is loopback on Linux. With an address per server there is nothing to pick ports from and
 //! nobody to lose a race for a port against: not another test, not the source port of some connection (those are on 127.0.0.1).
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,6 +12,17 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Addresses that one test process may hand out before it meets the next process's.
 const PER_PROCESS: u32 = 1024;
+
+/// A listener at `port` of an address of one's own.
+///
+/// # Panics
+/// A thousand addresses in a row are taken.
+#[must_use]
+pub fn listener(port: u16, listen: impl Fn(SocketAddr) -> io::Result<TcpListener>) -> (SocketAddr, TcpListener) {
+    let tries = (0..PER_PROCESS).map(|_| SocketAddr::from((address(&[port]), port)));
+    let mut listeners = tries.filter_map(|address| Some((address, listen(address).ok()?)));
+    listeners.next().expect("a loopback address on which one can listen")
+}
 
 /// An address that nobody else uses, on which `ports` can be listened at.
 ///

@@ -91,14 +91,15 @@ impl Sink {
     /// A well-behaved one.
     #[must_use]
     pub fn start() -> Self {
-        Self::new(loopback::socket(1935), None)
+        let (address, listener) = loopback::listener(1935, listen);
+        Self::new(address, listener, None)
     }
 
     /// One that speaks RTMPS at an address of its own, which its certificate can name.
     #[must_use]
     pub fn start_tls(config: impl FnOnce(SocketAddr) -> Arc<ServerConfig>) -> Self {
-        let address = loopback::socket(443);
-        Self::new(address, Some(config(address)))
+        let (address, listener) = loopback::listener(443, listen);
+        Self::new(address, listener, Some(config(address)))
     }
 
     /// One that speaks RTMPS at `localhost`, for names rather than addresses.
@@ -107,15 +108,15 @@ impl Sink {
     /// No port is left.
     #[must_use]
     pub fn start_tls_at_localhost(config: Arc<ServerConfig>) -> Self {
-        let any = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        Self::new(any.expect("a free port"), Some(config))
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its port");
+        Self::new(address, listener, Some(config))
     }
 
-    fn new(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
+    fn new(address: SocketAddr, listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
         let manners = Manners { listens: true, answers: true, refuses: None, reads: true };
         let state = Mutex::new(State { manners, sessions: Vec::new(), sockets: Vec::new() });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), tls });
-        let listener = listen(address).expect("a free address");
         let for_thread = Arc::clone(&shared);
         thread::spawn(move || serve(address, listener, &for_thread));
         Self { address, shared }

@@ -62,8 +62,7 @@ impl Tap {
     /// There is no address to listen on.
     #[must_use]
     pub fn before(target: SocketAddr) -> Self {
-        let address = loopback::socket(1935);
-        let listener = TcpListener::bind(address).expect("a free address");
+        let (address, listener) = loopback::listener(1935, TcpListener::bind);
         let sessions = Arc::<Mutex<Vec<TapSession>>>::default();
         let shared = Arc::clone(&sessions);
         thread::spawn(move || {
