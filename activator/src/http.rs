@@ -1,6 +1,7 @@
 //! What is seen over HTTP: metrics, health, readiness, demand, streams, workers; and a kick. In: requests. Out: answers (DESIGN 4.11).
 //!
-//! A kick ends somebody's stream, so it is for this machine, or for who knows the control secret.
+//! A kick ends somebody's stream, so it is for this machine, or for who knows the control secret. Surprise: behind a reverse proxy on
+//! the same machine everybody comes from this machine, and so does every web page that its users look at.
 
 use std::sync::Arc;
 
@@ -82,8 +83,8 @@ fn ready(shown: &Shown) -> Answer {
 
 fn kick(shown: &Shown, request: &Request) -> Answer {
     let known = request.bearer.as_ref().is_some_and(|bearer| *bearer == shown.secret);
-    if !known && !request.peer.is_loopback() {
-        let text = "from this machine, or with Authorization: Bearer CONTROL_SECRET\n";
+    if !known && (request.on_behalf || !request.peer.is_loopback()) {
+        let text = "from this machine and directly, or with Authorization: Bearer CONTROL_SECRET\n";
         return Answer::text(text).with(StatusCode::FORBIDDEN);
     }
     let id = request.captures.first().map(String::as_str).unwrap_or_default();

@@ -112,6 +112,22 @@ async fn a_kick_ends_a_stream_by_either_way() {
 }
 
 #[tokio::test]
+async fn a_kick_through_a_proxy_or_a_web_page_needs_the_secret() {
+    let server = server(&[]);
+    let mut place = server.lobby.enter(entry("aa"));
+    let path = "/api/v1/streams/aa/kick";
+    for header in ["X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1", "Origin: http://evil.example"] {
+        // By the way of a header that `ask` does not know.
+        let answer = ask(&server, "POST", &format!("{path} HTTP/1.1\r\n{header}\r\nX-Rest:")).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{header}: {answer}");
+    }
+    let with_secret = "Origin: http://ours.example\r\nAuthorization: Bearer 0123456789abcdef";
+    let answer = ask(&server, "POST", &format!("{path} HTTP/1.1\r\n{with_secret}\r\nX-Rest:")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(place.event().await, PlaceEvent::Kicked("kicked over HTTP".into()));
+}
+
+#[tokio::test]
 async fn a_kick_from_elsewhere_needs_the_secret() {
     let place = |peer: &str, bearer: Option<&str>| Request {
         method: Method::DELETE,
@@ -120,6 +136,7 @@ async fn a_kick_from_elsewhere_needs_the_secret() {
         captures: vec!["aa".into()],
         body: bytes::Bytes::new(),
         peer: peer.parse().unwrap(),
+        on_behalf: false,
         bearer: bearer.map(Secret::new),
     };
     let (phase, phases) = watch::channel(Phase::Serving);
