@@ -4,7 +4,7 @@
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
 //! - [`config`], [`setting`], [`runtime`], [`listen`], [`http`], [`crowd`]: what a process is made of.
-//! - [`backoff`], [`random`]: small values.
+//! - [`backoff`], [`random`], [`seldom`]: small values.
 //! - [`sys`]: the kernel's calls that no library has. Unsafe code is there and nowhere else.
 #![deny(unsafe_code)]
 
@@ -29,6 +29,7 @@ pub mod proof;
 pub mod random;
 pub mod rtmp;
 pub mod runtime;
+pub mod seldom;
 pub mod setting;
 pub mod sys;
 pub mod url;

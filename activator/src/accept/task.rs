@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use liveedgecast_common::seldom::Seldom;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
@@ -15,6 +16,9 @@ use super::socket::{client_of, prepare};
 /// Pause after `accept` found no descriptor or memory left. The connection stays in the backlog meanwhile, and
 /// epoll would report it at once: without a pause the loop is a busy one.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// It goes on for as long as a stranger likes, and is counted.
+static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// A connection that was let in.
 pub struct Accepted {
@@ -41,7 +45,9 @@ pub async fn run(listener: TcpListener, door: Doorman, observe: impl Observe, mu
             Ok(accepted) => accepted,
             Err(error) if is_exhausted(&error) => {
                 observe.exhausted();
-                warn!(%error, "accept: nothing left to accept with; raise RLIMIT_NOFILE or lower --max-connections");
+                if EXHAUSTIONS.is_due(tokio::time::Instant::now().into_std()) {
+                    warn!(%error, "accept: nothing left to accept with; raise RLIMIT_NOFILE or lower --max-connections");
+                }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 continue;
             }

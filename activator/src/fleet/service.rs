@@ -24,6 +24,7 @@ use liveedgecast_common::control::{ActivatorSays, Hello, Session, Welcome, Worke
 use liveedgecast_common::crowd::{Crowd, Place};
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::proof::{self, Nonce};
+use liveedgecast_common::seldom::Seldom;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -67,6 +68,9 @@ const MAX_NAME: usize = 64;
 const MAX_CAPACITY: u32 = 10_000;
 /// Upstreams of a session that are shown, as many as a stream may have.
 const MAX_UPSTREAMS: usize = 32;
+
+/// Anybody who can connect can have a proof refused; `control_refused_total` counts them all.
+static REFUSALS: Seldom = Seldom::new(Duration::from_secs(1));
 
 /// What the service needs to know.
 #[derive(Clone, Debug)]
@@ -246,7 +250,11 @@ impl Service {
     fn check_proof<T>(&self, request: &Request<T>, peer: IpAddr) -> Result<(), Status> {
         let refused = |why: &str, text: String| {
             self.metrics.fleet.refused.with_label_values(&[why]).inc();
-            warn!(%peer, why, text, "control: refused");
+            if REFUSALS.is_due(tokio::time::Instant::now().into_std()) {
+                warn!(%peer, why, text, "control: refused");
+            } else {
+                debug!(%peer, why, text, "control: refused");
+            }
             Status::unauthenticated(text)
         };
         let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();

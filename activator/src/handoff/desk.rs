@@ -14,12 +14,14 @@ use std::os::unix::net as std_unix;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use liveedgecast_common::crowd::Crowd;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
 use liveedgecast_common::key::Secret;
+use liveedgecast_common::seldom::Seldom;
 use liveedgecast_common::{random, sys};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -198,6 +200,9 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
     }
 }
 
+/// Anybody who can connect can make one.
+static MISTAKES: Seldom = Seldom::new(Duration::from_secs(1));
+
 /// Why somebody at the desk is sent away.
 #[derive(Debug, thiserror::Error)]
 enum Unwelcome {
@@ -221,7 +226,9 @@ async fn greet(wire: Wire, shared: &Shared) {
     match greeted {
         Ok(()) => {}
         // Somebody's mistake, which he should see.
-        Err(why @ Unwelcome::Preface(PrefaceError::Version { .. } | PrefaceError::Proof)) => {
+        Err(why @ Unwelcome::Preface(PrefaceError::Version { .. } | PrefaceError::Proof))
+            if MISTAKES.is_due(super::now()) =>
+        {
             warn!(%why, "desk: a worker is sent away");
         }
         Err(why) => debug!(%why, "desk: a connection is sent away"),
