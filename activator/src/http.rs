@@ -7,18 +7,25 @@ use std::sync::Arc;
 
 use liveedgecast_common::http::{Answer, Method, Request, Routes, StatusCode};
 use liveedgecast_common::key::{LogSafe, Secret};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::drain::Phase;
 use crate::lobby::Lobby;
 use crate::metrics::{Metrics, fetch, merge};
+use crate::peers::Cluster;
+use crate::scaler::Trigger;
 
 /// What the answers are made of.
 #[derive(Clone)]
 pub struct Shown {
     /// Streams and workers.
     pub lobby: Lobby,
+    /// The demand of all activators.
+    pub cluster: Cluster,
+    /// Streams for each worker, for scaling.
+    pub target: u32,
     /// Whether anyone may publish.
     pub admission: Arc<Admission>,
     /// Whether publishers can only come from this machine.
@@ -56,7 +63,8 @@ pub fn routes(shown: Shown) -> Routes {
         })
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(|shown, _| ready(shown)))
-        .get("/api/v1/demand", with(|shown, _| Answer::json(&shown.lobby.demand())))
+        .get("/api/v1/demand", with(|shown, _| demand(shown)))
+        .get("/api/v1/scale", with(scale))
         .get("/api/v1/streams", with(|shown, _| Answer::json(&shown.lobby.streams())))
         .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.lobby.workers())))
         .on(Method::DELETE, "/api/v1/streams/{}", with(kick))
@@ -67,7 +75,44 @@ async fn all_metrics(shown: &Shown) -> Answer {
     let (pages, failures) = fetch::all(shown.lobby.scrapes()).await;
     shown.metrics.fleet.scrape_failures.inc_by(failures);
     shown.lobby.measure();
+    shown.cluster.measure(&shown.metrics);
     Answer::metrics(merge::merge(&shown.metrics.text(), &pages))
+}
+
+/// What KEDA's `metrics-api` trigger reads where the plain demand is enough.
+fn demand(shown: &Shown) -> Answer {
+    match shown.cluster.need(None) {
+        Ok(need) => Answer::json(&need.shown()),
+        Err(unsure) => Answer::text(format!("{unsure}\n")).with(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// What the external scaler would say, for KEDA's `metrics-api` trigger: `?target=…&app=…` is the trigger's metadata.
+fn scale(shown: &Shown, request: &Request) -> Answer {
+    let pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
+    let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let trigger = match Trigger::parse(&metadata, shown.target) {
+        Ok(trigger) => trigger,
+        Err(error) => return Answer::text(format!("{error}\n")).with(StatusCode::BAD_REQUEST),
+    };
+    match shown.cluster.need(trigger.app.as_deref()) {
+        Ok(need) => Answer::json(&Scale {
+            active: need.demand() > 0,
+            workers: trigger.workers(&need),
+            target: trigger.target,
+            value: trigger.value(&need),
+        }),
+        Err(unsure) => Answer::text(format!("{unsure}\n")).with(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// The answer to [`scale`].
+#[derive(Serialize)]
+struct Scale {
+    active: bool,
+    workers: usize,
+    target: f64,
+    value: f64,
 }
 
 fn ready(shown: &Shown) -> Answer {

@@ -32,6 +32,8 @@ fn server(args: &[&str]) -> Server {
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = Shown {
         lobby: lobby.clone(),
+        cluster: Cluster::new(lobby.clone(), settings.fleet),
+        target: settings.capacity,
         admission: Arc::new(Admission::new(&settings)),
         is_local: settings.listen.rtmp.ip().is_loopback(),
         secret: settings.secret.clone(),
@@ -76,6 +78,8 @@ async fn what_is_shown_has_its_fixed_shape() {
             "[{\"id\":\"aa\",\"app\":\"live\",\"state\":\"waiting\",\"worker\":null,\"upstreams\":[]}]\n",
         ),
         ("/api/v1/workers", "[]\n"),
+        ("/api/v1/scale", "{\"active\":true,\"workers\":1,\"target\":50.0,\"value\":50.0}\n"),
+        ("/api/v1/scale?target=2&app=other", "{\"active\":false,\"workers\":0,\"target\":2.0,\"value\":0.0}\n"),
     ];
     for (path, body) in rows {
         let answer = ask(&server, "GET", path).await;
@@ -83,6 +87,19 @@ async fn what_is_shown_has_its_fixed_shape() {
     }
     let metrics = ask(&server, "GET", "/metrics").await;
     assert!(metrics.contains("\nliveedgecast_waiting_streams 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_is_not_known_yet_is_not_called_nothing() {
+    let server = server(&["--fleet", "external"]);
+    for path in ["/api/v1/demand", "/api/v1/scale"] {
+        let answer = ask(&server, "GET", path).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
+    }
+    let _place = server.lobby.enter(entry("aa"));
+    assert!(ask(&server, "GET", "/api/v1/demand").await.starts_with("HTTP/1.1 200"));
+    let answer = ask(&server, "GET", "/api/v1/scale?target=none").await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("target"), "{answer}");
 }
 
 #[tokio::test]
@@ -143,8 +160,11 @@ async fn a_kick_from_elsewhere_needs_the_secret() {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
+    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
     let shown = Shown {
-        lobby: Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone()),
+        cluster: Cluster::new(lobby.clone(), settings.fleet),
+        target: settings.capacity,
+        lobby,
         admission: Arc::new(Admission::new(&settings)),
         is_local: false,
         secret: Secret::new("right"),

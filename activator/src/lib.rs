@@ -9,7 +9,8 @@
 //! 5. [`fleet`] knows the workers and, on one machine, starts and stops them,
 //! 6. [`handoff`] gives a held publisher to a worker, by descriptor or by `link`.
 //!
-//! Around them: [`config`] (as typed → as meant), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
+//! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA. Around them: [`config`] (as typed → as meant),
+//! [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |
@@ -23,6 +24,8 @@
 //! | worker process, two each (its end, its words) | process fleet | the process's end | the child, its standard error |
 //! | control | the drain | its phase `StopServing` | the control listener |
 //! | call, one per worker | control | the worker, control | what the worker says |
+//! | scaler, if it is asked for | the drain | its phase `StopServing` | the scaler listener |
+//! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the rules of the push |
 //! | HTTP | the drain | its phase `StopServing` | the HTTP listener |
 
 #![forbid(unsafe_code)]
@@ -37,5 +40,7 @@ pub mod http;
 mod link;
 pub mod lobby;
 pub mod metrics;
+pub mod peers;
 pub mod publisher;
+pub mod scaler;
 pub mod task;

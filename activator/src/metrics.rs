@@ -5,10 +5,13 @@ pub(crate) mod fetch;
 pub(crate) mod merge;
 mod process;
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::accept::{Observe, TurnedAway};
@@ -30,6 +33,8 @@ pub struct Metrics {
     pub lobby: Lobby,
     /// Room 5.
     pub fleet: Fleet,
+    /// Beside the path.
+    pub scaler: Scaler,
     used: Used,
 }
 
@@ -100,6 +105,46 @@ pub struct Fleet {
     /// From its start to its registration, of a worker process.
     pub registration: Histogram,
 }
+
+/// Of `scaler`.
+#[derive(Clone, Debug)]
+pub struct Scaler {
+    /// KEDA's calls, by name.
+    pub calls: IntCounterVec,
+    /// Those that were answered with an error.
+    pub errors: IntCounterVec,
+    /// Push streams that are open.
+    pub push_streams: IntGauge,
+    /// Times that `true` was pushed.
+    pub pushed: IntCounter,
+    /// Time since KEDA was told the metric.
+    pub since_poll: Gauge,
+    last_poll: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Scaler {
+    /// KEDA has called.
+    pub fn called(&self, call: &str, well: bool) {
+        self.calls.with_label_values(&[call]).inc();
+        if !well {
+            self.errors.with_label_values(&[call]).inc();
+        }
+    }
+
+    /// KEDA was told the metric.
+    pub fn polled(&self, now: Instant) {
+        *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Puts the gauge right; called when somebody looks.
+    pub fn measure(&self, now: Instant) {
+        let last = *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner);
+        self.since_poll.set(last.map_or(-1.0, |last| now.saturating_duration_since(last).as_secs_f64()));
+    }
+}
+
+/// KEDA's calls.
+pub const SCALER_CALLS: [&str; 4] = ["IsActive", "StreamIsActive", "GetMetricSpec", "GetMetrics"];
 
 /// What becomes of an offer.
 pub const OFFER_OUTCOMES: [&str; 5] = ["accepted", "declined", "unreachable", "expired", "withdrawn"];
@@ -181,6 +226,26 @@ impl Metrics {
                     "worker_registration_seconds",
                     "From a process's start to its registration",
                 )?,
+            },
+            scaler: Scaler {
+                calls: counters(r, "scaler_calls_total", "Calls of KEDA", "call", &SCALER_CALLS)?,
+                errors: counters(
+                    r,
+                    "scaler_errors_total",
+                    "Calls of KEDA that were answered with an error",
+                    "call",
+                    &SCALER_CALLS,
+                )?,
+                push_streams: gauge(r, "scaler_push_streams", "Push streams of KEDA that are open")?,
+                pushed: counter(r, "scaler_pushed_total", "Times that true was pushed to KEDA")?,
+                since_poll: register(
+                    r,
+                    Gauge::with_opts(opts(
+                        "scaler_seconds_since_poll",
+                        "Time since KEDA was last told the metric; -1 if it never was",
+                    ))?,
+                )?,
+                last_poll: Arc::default(),
             },
             used: Used {
                 own: seconds(r, "activator_cpu_seconds_total", "CPU time of the activator")?,

@@ -32,7 +32,8 @@ use crate::handoff::Desk;
 use crate::http::{OPEN, Shown, routes};
 use crate::lobby::{self, Lobby};
 use crate::metrics::Metrics;
-use crate::publisher;
+use crate::peers::Cluster;
+use crate::{publisher, scaler};
 
 /// How long load balancers and endpoints need to notice that we are unready. On one machine nobody looks.
 const PROPAGATION: Duration = Duration::from_secs(3);
@@ -60,6 +61,7 @@ struct Bound {
     http: TcpListener,
     control: TcpListener,
     link: TcpListener,
+    scaler: Option<TcpListener>,
 }
 
 /// What is open and has to be closed.
@@ -128,6 +130,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         http: listen(at.http).context("HTTP_LISTEN")?,
         control: listen(at.control).context("CONTROL_LISTEN")?,
         link: listen(at.link).context("LINK_LISTEN")?,
+        scaler: at.scaler.map(listen).transpose().context("SCALER_LISTEN")?,
     };
     let control_at = bound.control.local_addr().context("CONTROL_LISTEN")?;
     say_hello(&settings, &bound)?;
@@ -152,9 +155,19 @@ fn open(start: Start) -> anyhow::Result<Open> {
         secret: settings.secret.clone(),
         network,
     };
+    let cluster = Cluster::new(lobby.clone(), settings.fleet);
     let (phase, phases) = watch::channel(Phase::Serving);
+    let keda = scaler::Desk {
+        cluster: cluster.clone(),
+        target: settings.capacity,
+        tls: settings.scaler_tls.as_ref().map(scaler::Files::config).transpose().map_err(anyhow::Error::msg)?,
+        phase: phases.clone(),
+        metrics: metrics.scaler.clone(),
+    };
     let shown = Shown {
         lobby: lobby.clone(),
+        cluster,
+        target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.rtmp.ip().is_loopback(),
         secret: settings.secret.clone(),
@@ -172,6 +185,14 @@ fn open(start: Start) -> anyhow::Result<Open> {
             }
         }
     });
+    if let Some(listener) = bound.scaler {
+        let served = scaler::serve(listener, keda, stop.clone());
+        serving.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the scaler has ended");
+            }
+        });
+    }
     let mut keeping = vec![tokio::spawn({
         let lobby = lobby.clone();
         async move { lobby.run().await }
@@ -216,6 +237,7 @@ fn say_hello(settings: &Settings, bound: &Bound) -> anyhow::Result<()> {
         http = %bound.http.local_addr()?,
         control = %bound.control.local_addr()?,
         link = %bound.link.local_addr()?,
+        scaler = bound.scaler.as_ref().map(TcpListener::local_addr).transpose()?.map(tracing::field::display),
         upstreams = upstreams.join(" "),
         "ready for publishers"
     );

@@ -48,7 +48,7 @@ impl Activator {
     /// One that pushes to `upstreams`: URLs, separated by white space.
     #[must_use]
     pub fn pushing_to(upstreams: &str) -> Settings {
-        let address = loopback::address(&[1935, 6001, 6002, 8080]);
+        let address = loopback::address(&[1935, 6000, 6001, 6002, 8080]);
         let program = Program::new("activator", binary("liveedgecast-activator"))
             .clear_env()
             .env("RTMP_PUSH_URL", upstreams)
@@ -191,7 +191,8 @@ impl Settings {
     /// Workers are somebody else's business; see [`Worker`].
     #[must_use]
     pub fn with_external_workers(self) -> Self {
-        self.with("FLEET", "external").with("CONTROL_SECRET", SECRET)
+        let scaler = format!("{}:6000", self.address);
+        self.with("FLEET", "external").with("CONTROL_SECRET", SECRET).with("SCALER_LISTEN", &scaler)
     }
 
     /// Its workers are started from its own directory: one in which the worker is `worker`, a shell script.

@@ -13,6 +13,7 @@ use liveedgecast_common::setting::{Hidden, MOST_TIME, address, choice, file, num
 
 use super::typed::Typed;
 use crate::accept::Limits;
+use crate::scaler;
 
 /// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
 /// leisure by who listens.
@@ -54,6 +55,8 @@ pub struct Listen {
     pub control: SocketAddr,
     /// Workers fetch streams here.
     pub link: SocketAddr,
+    /// KEDA asks here, if at all.
+    pub scaler: Option<SocketAddr>,
 }
 
 /// What of a stream is kept for an upstream that was away.
@@ -78,6 +81,8 @@ pub struct Settings {
     pub keys_file: Option<PathBuf>,
     /// Addresses.
     pub listen: Listen,
+    /// How the scaler proves who it is, and who may ask it.
+    pub scaler_tls: Option<scaler::Files>,
     /// Shared with workers.
     pub secret: Secret,
     /// Who starts workers.
@@ -122,9 +127,6 @@ impl Settings {
         let listen = addresses(typed, fleet, p);
         let secret = secret(typed, fleet, &listen, random, p);
 
-        if set(&typed.scaler_listen).is_some() {
-            p.add("SCALER_LISTEN", "KEDA's external scaler is not part of this version: remove the setting");
-        }
         if fleet == Fleet::External {
             for (name, value) in [("MAX_WORKERS", &typed.max_workers), ("COOLDOWN", &typed.cooldown)] {
                 if set(value).is_some() {
@@ -139,6 +141,7 @@ impl Settings {
             keys,
             keys_file: file(&typed.publish_keys_file),
             listen,
+            scaler_tls: scaler_tls(typed, &listen, p),
             secret,
             fleet,
             handoff,
@@ -199,13 +202,16 @@ fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
         http: address("HTTP_LISTEN", &typed.http_listen, "[::]:8080", problems),
         control: address("CONTROL_LISTEN", &typed.control_listen, control, problems),
         link: address("LINK_LISTEN", &typed.link_listen, link, problems),
+        scaler: (fleet == Fleet::External || set(&typed.scaler_listen).is_some())
+            .then(|| address("SCALER_LISTEN", &typed.scaler_listen, "[::]:6000", problems)),
     };
-    let all = [
+    let mut all = vec![
         ("RTMP_LISTEN", listen.rtmp),
         ("HTTP_LISTEN", listen.http),
         ("CONTROL_LISTEN", listen.control),
         ("LINK_LISTEN", listen.link),
     ];
+    all.extend(listen.scaler.map(|scaler| ("SCALER_LISTEN", scaler)));
     for (at, (name, one)) in all.iter().enumerate() {
         for (other_name, other) in &all[..at] {
             let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
@@ -240,6 +246,43 @@ fn secret(typed: &Typed, fleet: Fleet, listen: &Listen, random: [u8; 32], proble
         _ => {}
     }
     Secret::new(given.unwrap_or_else(|| random.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<scaler::Files> {
+    let certificate = file(&typed.scaler_tls_cert_file);
+    let (key, client_ca) = (file(&typed.scaler_tls_key_file), file(&typed.scaler_tls_client_ca_file));
+    if certificate.is_none() && key.is_none() && client_ca.is_none() {
+        return None;
+    }
+    let Some(certificate) = certificate else {
+        problems.add("SCALER_TLS_CERT_FILE", "is required with the scaler's other TLS files");
+        return None;
+    };
+    let Some(key) = key else {
+        problems.add("SCALER_TLS_KEY_FILE", "is required with SCALER_TLS_CERT_FILE");
+        return None;
+    };
+    if listen.scaler.is_none() {
+        problems.add("SCALER_TLS_CERT_FILE", "is about the scaler, which is off: set SCALER_LISTEN, or remove this");
+        return None;
+    }
+    let mut pem = |setting: &str, path: PathBuf| {
+        let read = std::fs::read_to_string(&path);
+        read.map_err(|error| problems.add(setting, format_args!("{} cannot be read: {error}", path.display()))).ok()
+    };
+    let certificate = pem("SCALER_TLS_CERT_FILE", certificate);
+    let key = pem("SCALER_TLS_KEY_FILE", key);
+    let client_ca = client_ca.map(|path| pem("SCALER_TLS_CLIENT_CA_FILE", path));
+    let (certificate, key, client_ca) = match (certificate, key, client_ca) {
+        (Some(certificate), Some(key), None) => (certificate, key, None),
+        (Some(certificate), Some(key), Some(Some(authority))) => (certificate, key, Some(authority)),
+        _ => return None,
+    };
+    let files = scaler::Files { certificate, key: Secret::new(key), client_ca };
+    if let Err(error) = files.config() {
+        problems.add("SCALER_TLS_CERT_FILE", format_args!("cannot be used with its key and authorities: {error}"));
+    }
+    Some(files)
 }
 
 fn limits(typed: &Typed, problems: &mut Problems) -> Limits {

@@ -28,6 +28,7 @@ fn a_push_url_alone_is_enough_and_the_rest_are_the_documented_defaults() {
     assert_eq!(settings.listen.http, "[::]:8080".parse().unwrap());
     assert_eq!(settings.listen.control, "127.0.0.1:6001".parse().unwrap());
     assert_eq!(settings.listen.link, "127.0.0.1:6002".parse().unwrap());
+    assert_eq!(settings.listen.scaler, None);
     assert_eq!((settings.fleet, settings.handoff), (Fleet::Process, Handoff::Auto));
     assert_eq!((settings.capacity, settings.max_workers), (50, 4));
     let seconds = |time: Duration| time.as_secs();
@@ -51,6 +52,7 @@ fn values() {
     assert_eq!(good(&["--capacity", "", "--grace", " "]).capacity, 50);
     let external = good(&["--fleet", "external", "--control-secret", SECRET]);
     assert_eq!(external.listen.control, "[::]:6001".parse().unwrap());
+    assert_eq!(external.listen.scaler, Some("[::]:6000".parse().unwrap()));
     assert_eq!(
         meant(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
         3
@@ -71,7 +73,13 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--push-url", URL, "--handoff", "x"], "HANDOFF: \"x\" is not known: write one of auto, descriptor, link"),
     (&["--push-url", URL, "--rtmp-listen", "1935"], "RTMP_LISTEN: \"1935\" is not an address"),
     (&["--push-url", URL, "--http-listen", "[::]:1935"], "HTTP_LISTEN: has the port of RTMP_LISTEN, 1935"),
-    (&["--push-url", URL, "--scaler-listen", "[::]:6000"], "SCALER_LISTEN: KEDA's external scaler is not part"),
+    (&["--push-url", URL, "--scaler-listen", "[::]:8080"], "SCALER_LISTEN: has the port of HTTP_LISTEN"),
+    (&["--push-url", URL, "--scaler-tls-cert-file", "/x.pem"], "SCALER_TLS_KEY_FILE: is required with"),
+    (&["--push-url", URL, "--scaler-tls-client-ca-file", "/x.pem"], "SCALER_TLS_CERT_FILE: is required with"),
+    (
+        &["--push-url", URL, "--scaler-tls-cert-file", "/x.pem", "--scaler-tls-key-file", "/x.pem"],
+        "SCALER_TLS_CERT_FILE: is about the scaler, which is off",
+    ),
     (
         &["--push-url", URL, "--control-listen", "[::]:6001"],
         "CONTROL_SECRET: is required when control or link listen off",

@@ -39,9 +39,18 @@ pub struct Typed {
     /// Where workers fetch streams [default: 127.0.0.1:6002; [::]:6002 with --fleet external]
     #[arg(long, env = "LINK_LISTEN", value_name = "ADDRESS")]
     pub link_listen: Option<String>,
-    #[arg(long, env = "SCALER_LISTEN", value_name = "ADDRESS", hide = true)]
-    #[expect(missing_docs, reason = "refused with a sentence: not part of this version")]
+    /// Where KEDA asks (gRPC, triggers external and external-push) [default: none; [::]:6000 with --fleet external]
+    #[arg(long, env = "SCALER_LISTEN", value_name = "ADDRESS")]
     pub scaler_listen: Option<String>,
+    /// The scaler's certificate (PEM), with those that lead to its authority [default: it speaks in the clear]
+    #[arg(long, env = "SCALER_TLS_CERT_FILE", value_name = "PATH")]
+    pub scaler_tls_cert_file: Option<PathBuf>,
+    /// The key of the scaler's certificate (PEM)
+    #[arg(long, env = "SCALER_TLS_KEY_FILE", value_name = "PATH")]
+    pub scaler_tls_key_file: Option<PathBuf>,
+    /// Authorities (PEM) of those who may ask the scaler [default: anyone]
+    #[arg(long, env = "SCALER_TLS_CLIENT_CA_FILE", value_name = "PATH")]
+    pub scaler_tls_client_ca_file: Option<PathBuf>,
     /// The secret that workers share with us [default: a random one for the process fleet; required off loopback]
     #[arg(long, env = "CONTROL_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub control_secret: Option<Hidden>,

@@ -122,6 +122,8 @@ pub(crate) struct Workers {
     identities: HashMap<Identity, BTreeSet<(Call, String)>>,
     /// The greatest epoch any of them has told.
     epoch: u64,
+    /// Counts what may have changed who has a place and who serves what.
+    revision: u64,
 }
 
 impl Workers {
@@ -140,6 +142,11 @@ impl Workers {
     /// The greatest epoch told so far.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Counts changes that others may want to see.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) {
@@ -163,12 +170,14 @@ impl Workers {
             offers: BTreeSet::new(),
         };
         self.all.insert(call, worker);
+        self.revision += 1;
         sessions.into_iter().for_each(|session| self.session(call, session));
     }
 
     /// Forgets a worker and gives the streams that were offered to it and not taken.
     pub(crate) fn leave(&mut self, call: Call) -> BTreeSet<Key> {
         let Some(worker) = self.all.remove(&call) else { return BTreeSet::new() };
+        self.revision += 1;
         worker.sessions.values().for_each(|session| self.forget_identities(call, session));
         worker.offers
     }
@@ -176,25 +185,31 @@ impl Workers {
     /// Anything was heard from it.
     pub(crate) fn heard(&mut self, now: Instant, call: Call) {
         if let Some(worker) = self.all.get_mut(&call) {
+            self.revision += u64::from(worker.suspect);
             (worker.heard, worker.suspect) = (now, false);
         }
     }
 
     pub(crate) fn load(&mut self, call: Call, load: &Load) {
         if let Some(worker) = self.all.get_mut(&call) {
-            (worker.told, worker.capacity, worker.draining) = (load.streams, load.capacity, load.draining);
+            let told = (load.streams, load.capacity, load.draining);
+            self.revision += u64::from((worker.told, worker.capacity, worker.draining) != told);
+            (worker.told, worker.capacity, worker.draining) = told;
         }
     }
 
     pub(crate) fn drain(&mut self, call: Call) {
+        self.revision += 1;
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.draining = true);
     }
 
     pub(crate) fn retire(&mut self, call: Call) {
+        self.revision += 1;
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.retired = true);
     }
 
     pub(crate) fn avoid(&mut self, call: Call, until: Instant) {
+        self.revision += 1;
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.avoid_until = Some(until));
     }
 
@@ -210,6 +225,7 @@ impl Workers {
         let id = session.stream_id.clone();
         let identities = identities(&session);
         let last = if ended { worker.sessions.remove(&id) } else { worker.sessions.insert(id.clone(), session) };
+        self.revision += u64::from(last.is_some() == ended);
         match (&last, ended) {
             (None, false) if ours => worker.uncounted -= 1,
             (Some(_), true) if ours => worker.uncounted += 1,
@@ -287,9 +303,11 @@ impl Workers {
         for (call, worker) in &mut self.all {
             if worker.avoid_until.is_some_and(|until| until <= now) {
                 worker.avoid_until = None;
+                self.revision += 1;
             }
             if worker.is_busy() && !worker.suspect && worker.heard + SUSPECT_AFTER <= now {
                 worker.suspect = true;
+                self.revision += 1;
                 suspects.push(*call);
             }
         }

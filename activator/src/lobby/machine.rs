@@ -201,6 +201,7 @@ pub(crate) struct Matching {
     fleet_full: bool,
     draining: bool,
     closing: bool,
+    revision: u64,
     outputs: VecDeque<Output>,
 }
 
@@ -221,6 +222,7 @@ impl Matching {
             fleet_full: false,
             draining: false,
             closing: false,
+            revision: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -336,6 +338,7 @@ impl Matching {
             return;
         }
         held.state = State::Starting { call, epoch };
+        self.revision += 1;
         held.taken.get_or_insert(now);
         self.workers.taken(call, key);
         self.outputs.push_back(Output::Outcome("accepted"));
@@ -425,6 +428,7 @@ impl Matching {
         {
             self.workers.release(*on, &session.stream_id);
             *on = call;
+            self.revision += 1;
             self.workers.reserve(call, &session.stream_id, key, false);
         }
         let same = session.identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity));
@@ -523,6 +527,7 @@ impl Matching {
             self.workers.release(call, &held.entry.stream_id.0);
         }
         held.state = State::Waiting;
+        self.revision += 1;
         let front = held.front;
         if self.closing {
             self.refuse(key, Reason::Draining);
@@ -601,9 +606,9 @@ impl Matching {
         };
         if bound {
             self.queue.remove(&rank);
-            self.bound.insert(key);
+            self.revision += u64::from(self.bound.insert(key));
         } else {
-            self.bound.remove(&key);
+            self.revision += u64::from(self.bound.remove(&key));
             self.queue.insert(rank);
         }
         if let Some(call) = call {
@@ -641,6 +646,7 @@ impl Matching {
         let epoch = self.epoch;
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
+        self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);
         let stream_id = held.entry.stream_id.0.clone();
@@ -669,6 +675,7 @@ impl Matching {
 
     fn forget(&mut self, key: Key) {
         let Some(held) = self.places.remove(&key) else { return };
+        self.revision += 1;
         if let Some((call, _)) = held.state.on() {
             self.workers.release(call, &held.entry.stream_id.0);
         }

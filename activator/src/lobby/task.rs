@@ -16,7 +16,7 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Kick, Offer};
 use liveedgecast_common::random;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::core::Core;
@@ -26,6 +26,7 @@ use crate::fleet::processes::{self, Processes};
 use crate::fleet::workers::{Call, Introduction};
 use crate::handoff::Token;
 use crate::metrics::Metrics;
+use crate::peers::Tally;
 
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
@@ -46,6 +47,8 @@ struct Shared {
     orders: Notify,
     /// A place was given back, or a process has ended.
     left: Notify,
+    /// What others may want to see has changed: [`Matching::revision`](super::machine::Matching::revision).
+    changes: watch::Sender<u64>,
 }
 
 struct State {
@@ -114,7 +117,8 @@ impl Lobby {
             armed: None,
         };
         let (rearm, orders, left) = (Notify::new(), Notify::new(), Notify::new());
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), metrics, rearm, orders, left }) }
+        let (changes, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), metrics, rearm, orders, left, changes }) }
     }
 
     /// Keeps the lobby's time, until dropped. Sleeps without a timer while nothing is due.
@@ -152,6 +156,16 @@ impl Lobby {
     #[must_use]
     pub fn demand(&self) -> Demand {
         self.shared.lock().core.matching.demand()
+    }
+
+    /// What we know of the demand by ourselves.
+    pub(crate) fn tally(&self) -> Tally {
+        self.shared.lock().core.matching.tally(now())
+    }
+
+    /// Changes when [`Self::tally`] may have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// Every stream.
@@ -215,7 +229,6 @@ impl Lobby {
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.shared.metrics.lobby.waiting, demand.waiting);
         set(&self.shared.metrics.lobby.live, here);
-        set(&self.shared.metrics.lobby.demand, demand.demand);
         for state in ["starting", "ready", "draining"] {
             let gauge = self.shared.metrics.fleet.workers.with_label_values(&[state]);
             set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
@@ -303,7 +316,7 @@ impl Shared {
 
     /// One change of the machines, then everything that follows from it.
     fn step<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let mut state = self.lock();
         let changed = change(&mut state, now);
         state.core.settle(now);
@@ -313,6 +326,8 @@ impl Shared {
                 core::Output::Fleet(output) => self.order(&mut state, output),
             }
         }
+        let revision = state.core.matching.revision();
+        self.changes.send_if_modified(|known| std::mem::replace(known, revision) != revision);
         let due = state.core.poll_timeout();
         if due != state.armed {
             state.armed = due;
@@ -468,6 +483,11 @@ impl Drop for Place {
         });
         self.shared.left.notify_waiters();
     }
+}
+
+/// The runtime's clock, which tests can turn on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

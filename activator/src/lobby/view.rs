@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Session, Upstream};
 use serde::Serialize;
 
 use super::{Held, Matching, State};
+use crate::peers::{ByApp, Tally, WorkerTally};
 
 /// What autoscaling acts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -78,6 +80,52 @@ impl Matching {
             self.sessions().map(|(id, _, _)| id).filter(|id| !self.by_id.contains_key(*id)).collect();
         let live = taken + others.len();
         Demand { waiting, live, demand: waiting + live }
+    }
+
+    /// What we know of the demand by ourselves, for the sum of all activators.
+    pub(crate) fn tally(&self, now: Instant) -> Tally {
+        let mut tally = Tally { provided: self.bound.len(), ..Tally::default() };
+        let one = |by_app: &mut ByApp, app: &str| match by_app.get_mut(app) {
+            Some(count) => *count += 1,
+            None => drop(by_app.insert(app.to_owned(), 1)),
+        };
+        for (_, worker) in self.workers.iter() {
+            let mut told = WorkerTally {
+                draining: worker.is_draining(),
+                room: if self.fits(worker) { worker.room(now) } else { 0 },
+                streams: ByApp::new(),
+            };
+            for (id, session) in &worker.sessions {
+                // One that waits again is not counted twice.
+                let waits = self.by_id.get(id).and_then(|key| self.places.get(key));
+                if waits.is_none_or(|held| held.state.is_taken()) {
+                    one(&mut told.streams, &session.app);
+                }
+            }
+            tally.workers.insert(worker.name.clone(), told);
+        }
+        for held in self.places.values() {
+            let app = held.entry.app.name();
+            if !held.state.is_taken() {
+                tally.provided += usize::from(!held.state.is_waiting());
+                one(&mut tally.waiting, app);
+                continue;
+            }
+            let worker = held.state.on().and_then(|(call, _)| self.workers.get(call));
+            match worker.map(|worker| (worker, tally.workers.get_mut(&worker.name))) {
+                Some((worker, Some(told))) if !worker.sessions.contains_key(held.entry.stream_id.as_str()) => {
+                    one(&mut told.streams, app);
+                }
+                Some(_) => {}
+                None => one(&mut tally.loose, app),
+            }
+        }
+        tally
+    }
+
+    /// Counts what may have changed [`Self::tally`] and what our peers are told.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision + self.workers.revision()
     }
 
     /// Streams whose publishers are connected here and which a worker has.

@@ -1,0 +1,210 @@
+//! When `true` is pushed, for one stream of KEDA's. In: what is asked for, time. Out: `true`, or the end. Pure.
+//!
+//! ```text
+//!        somebody waits without capacity                 all have their places
+//!  Calm ────────────────────────────────▶ Urgent ─────────────────────────────────▶ Calm
+//!   │ `true` every 30 s while anything      `true` at once, then after
+//!   │ is asked for; else nothing            200, 400, 800 ms … 5 s; from the
+//!   ▼                                       beginning when more wait
+//!  Ended   (age, when calm; utmost age; going down)
+//! ```
+//! `false` is never said: KEDA before 2.18 acts on it without asking the other triggers, and KEDA from then on not at all.
+
+use std::time::Instant;
+
+use super::limits::{FIRST_AGAIN, MAX_AGE, MOST_AGAIN, RARELY, UTMOST_AGE};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Streams that wait or are live.
+    pub(super) demand: usize,
+    /// Of those, the ones that wait and for which no worker has a place.
+    pub(super) unplaced: usize,
+}
+
+/// What the shell does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Say `true`.
+    True,
+    /// End the stream with OK.
+    End,
+}
+
+/// See the picture above.
+#[derive(Debug)]
+pub(super) struct Push {
+    opened: Instant,
+    asked: Asked,
+    /// `true`s of this urgency so far.
+    said: u32,
+    last: Option<Instant>,
+    due: Option<Instant>,
+    ended: bool,
+    output: Option<Output>,
+}
+
+impl Push {
+    /// A stream that has just been opened, while this was asked for.
+    pub(super) fn new(now: Instant, asked: Asked) -> Self {
+        let opened = now;
+        let mut push =
+            Self { opened, asked: Asked::default(), said: 0, last: None, due: None, ended: false, output: None };
+        push.handle(now, asked);
+        push
+    }
+
+    /// Something else is asked for; drain [`Self::poll_output`] afterwards.
+    pub(super) fn handle(&mut self, now: Instant, asked: Asked) {
+        let last = std::mem::replace(&mut self.asked, asked);
+        if asked.demand == 0 {
+            (self.due, self.said) = (None, 0);
+        } else if asked.unplaced > last.unplaced {
+            // At once, but not twice at once: streams that come and go must not cost KEDA a patch each.
+            self.said = 0;
+            self.due = Some(self.last.map_or(now, |last| now.max(last + FIRST_AGAIN)));
+        } else if asked.unplaced == 0 && (last.unplaced > 0 || last.demand == 0) {
+            self.said = 0;
+            self.due = Some(self.last.map_or(now, |last| now.max(last + RARELY)));
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.ended {
+            return;
+        }
+        if self.end_due().is_some_and(|at| at <= now) {
+            self.end();
+        } else if self.due.is_some_and(|at| at <= now) {
+            self.output = Some(Output::True);
+            self.last = Some(now);
+            let after = match self.asked.unplaced {
+                0 => RARELY,
+                _ => FIRST_AGAIN.saturating_mul(1 << self.said.min(10)).min(MOST_AGAIN),
+            };
+            self.said += 1;
+            self.due = Some(now + after);
+        }
+    }
+
+    /// We go down.
+    pub(super) fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.due = None;
+            self.output = Some(Output::End);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.due.into_iter().chain(self.end_due()).min()
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.output.take()
+    }
+
+    fn end_due(&self) -> Option<Instant> {
+        let age = if self.asked.unplaced > 0 { UTMOST_AGE } else { MAX_AGE };
+        (!self.ended).then(|| self.opened + age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    const NONE: Asked = Asked { demand: 0, unplaced: 0 };
+    const SERVED: Asked = Asked { demand: 3, unplaced: 0 };
+    const WAITING: Asked = Asked { demand: 3, unplaced: 1 };
+    const MORE: Asked = Asked { demand: 4, unplaced: 2 };
+
+    /// What is said and when, in milliseconds, if these things are asked for at these times; up to `end`.
+    fn said(asked: &[(u64, Asked)], end: u64) -> Vec<(u64, Output)> {
+        let start = origin();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut asked = asked.iter().copied().peekable();
+        let mut push = Push::new(start, asked.next().unwrap().1);
+        let (mut said, mut now) = (Vec::new(), start);
+        loop {
+            said.extend(push.poll_output().map(|output| ((now - start).as_millis() as u64, output)));
+            let next = asked.peek().map(|(when, _)| at(*when));
+            let Some(then) = next.into_iter().chain(push.poll_timeout()).min().filter(|then| *then <= at(end)) else {
+                return said;
+            };
+            now = then;
+            if next == Some(now) {
+                push.handle(now, asked.next().unwrap().1);
+            } else {
+                push.handle_timeout(now);
+            }
+        }
+    }
+
+    fn times(asked: &[(u64, Asked)], end: u64) -> Vec<u64> {
+        let said = said(asked, end);
+        assert!(said.iter().all(|(_, output)| *output == Output::True), "{said:?}");
+        said.into_iter().map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn at_once_and_again_ever_more_seldom_while_somebody_waits() {
+        let expected = [0, 200, 600, 1400, 3000, 6200, 11_200, 16_200];
+        assert_eq!(times(&[(0, WAITING)], 20_000), expected, "waiting before the stream was opened");
+        let later: Vec<u64> = expected.iter().map(|at| at + 7000).collect();
+        assert_eq!(times(&[(0, NONE), (7000, WAITING)], 27_000), later);
+    }
+
+    #[test]
+    fn rows() {
+        type Row = (&'static str, &'static [(u64, Asked)], u64, &'static [u64]);
+        let rows: [Row; 7] = [
+            ("nothing asked for, nothing said", &[(0, NONE)], 200_000, &[]),
+            ("served: rarely", &[(0, SERVED)], 70_000, &[0, 30_000, 60_000]),
+            ("it got its place", &[(0, WAITING), (300, SERVED)], 40_000, &[0, 200, 30_200]),
+            (
+                "another one waits: from the beginning",
+                &[(0, WAITING), (2000, MORE)],
+                3500,
+                &[0, 200, 600, 1400, 2000, 2200, 2600, 3400],
+            ),
+            ("one less: as before", &[(0, MORE), (2000, WAITING)], 4000, &[0, 200, 600, 1400, 3000]),
+            ("come and go", &[(0, WAITING), (10, NONE), (20, WAITING), (30, NONE), (40, WAITING)], 500, &[0, 200, 400]),
+            ("gone: nothing more", &[(0, WAITING), (300, NONE)], 200_000, &[0, 200]),
+        ];
+        for (name, asked, end, expected) in rows {
+            assert_eq!(times(asked, end), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn it_ends_when_it_is_old_and_nobody_waits() {
+        assert_eq!(said(&[(0, NONE)], 1_000_000), [(300_000, Output::End)]);
+        let last = |asked: &[(u64, Asked)]| *said(asked, 1_000_000).last().unwrap();
+        assert_eq!(last(&[(0, WAITING)]), (600_000, Output::End));
+        assert_eq!(last(&[(0, WAITING), (400_000, SERVED)]), (400_000, Output::End));
+    }
+
+    #[test]
+    fn told_to_go_it_ends_and_says_nothing_more() {
+        let now = origin();
+        let mut push = Push::new(now, WAITING);
+        assert_eq!(push.poll_output(), Some(Output::True));
+        push.end();
+        assert_eq!((push.poll_output(), push.poll_timeout()), (Some(Output::End), None));
+        push.handle(now, MORE);
+        push.end();
+        assert_eq!(push.poll_output(), None);
+    }
+}

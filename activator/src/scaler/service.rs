@@ -1,0 +1,319 @@
+//! The shell: the gRPC service. In: KEDA's calls. Out: answers from memory; pushed `true`s.
+//!
+//! Going down: when publishers are not accepted any more, push streams are ended with OK and then connections are asked to go, so that
+//! KEDA comes back to another activator and without a back-off; but whoever comes here all the same is answered until the very end
+//! (a gateway that stopped answering while it had streams would have them scaled away).
+#![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, the clock")]
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+use tracing::{debug, warn};
+
+use super::limits::{
+    END_TIMEOUT, MAX_AGE, MAX_CALLS, MAX_CONNECTIONS, MAX_HEADERS, MAX_MESSAGE, MAX_STREAMS, PING_EVERY, PING_TIMEOUT,
+};
+use super::machine::{Asked, Output, Push};
+use super::metric::Trigger;
+use super::proto::external_scaler_server::{ExternalScaler, ExternalScalerServer};
+use super::proto::{
+    DESCRIBED, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
+    ScaledObjectRef,
+};
+use super::socket::accept;
+use crate::drain::Phase;
+use crate::metrics;
+use crate::peers::{Cluster, Need};
+
+/// A crowd of changes is one change: after one was looked at, this long passes before the next.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What the service needs to know.
+#[derive(Clone)]
+pub struct Desk {
+    /// The demand.
+    pub cluster: Cluster,
+    /// Streams for each worker where a trigger does not say.
+    pub target: u32,
+    /// Certificates; without, it speaks in the clear.
+    pub tls: Option<ServerTlsConfig>,
+    /// Where we are on the way down.
+    pub phase: watch::Receiver<Phase>,
+    /// What is counted.
+    pub metrics: metrics::Scaler,
+}
+
+/// Serves `listener` until `stop`.
+///
+/// # Errors
+/// The server cannot run.
+pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    let listener = Arc::new(listener);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let leaving = CancellationToken::new();
+    let watching = {
+        let (mut phase, leaving, stop) = (desk.phase.clone(), leaving.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = phase.wait_for(|phase| *phase >= Phase::StopAccepting) => {}
+                () = stop.cancelled() => {}
+            }
+            leaving.cancel();
+        })
+    };
+    let first = until(&desk, &listener, &places, leaving.clone(), true);
+    // For those who come all the same.
+    let second = async {
+        leaving.cancelled().await;
+        until(&desk, &listener, &places, stop.clone(), false).await
+    };
+    // Who does not hang up is not waited for.
+    let patience = async {
+        stop.cancelled().await;
+        sleep(2 * END_TIMEOUT).await;
+    };
+    let served = tokio::select! {
+        served = async { tokio::try_join!(first, second) } => served.map(|((), ())| ()),
+        () = patience => Ok(()),
+    };
+    watching.abort();
+    served
+}
+
+/// Serves until `end`: streams end with OK first, then connections.
+async fn until(
+    desk: &Desk,
+    listener: &Arc<TcpListener>,
+    places: &Arc<Semaphore>,
+    end: CancellationToken,
+    healthy: bool,
+) -> Result<(), tonic::transport::Error> {
+    let streams = Arc::new(Semaphore::new(MAX_STREAMS));
+    let service = Service { desk: desk.clone(), streams: Arc::clone(&streams), end: end.clone() };
+    let service = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let status = if healthy { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+    health.set_service_status("", status).await;
+    health.set_service_status("externalscaler.ExternalScaler", status).await;
+
+    let mut server = Server::builder()
+        .max_concurrent_streams(MAX_CALLS)
+        .max_connection_age(MAX_AGE)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT));
+    if let Some(tls) = &desk.tls {
+        server = server.tls_config(tls.clone())?;
+    }
+    let mut server = server.add_service(service).add_service(health_service);
+    // Made from what we have compiled ourselves, so this cannot fail; and without it the service is only harder to look at.
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIBED)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    match (described().build_v1(), described().build_v1alpha()) {
+        (Ok(new), Ok(old)) => server = server.add_service(new).add_service(old),
+        (new, old) => warn!(error = ?new.err().or(old.err()), "scaler: no reflection"),
+    }
+    // One: whoever is accepted is served at once.
+    let (accepted, incoming) = mpsc::channel(1);
+    tokio::spawn(accept(Arc::clone(listener), Arc::clone(places), accepted));
+    let ended = async move {
+        end.cancelled().await;
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        let all = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
+        let _ = timeout(END_TIMEOUT, streams.acquire_many(all)).await;
+    };
+    server.serve_with_incoming_shutdown(ReceiverStream::new(incoming), ended).await
+}
+
+struct Service {
+    desk: Desk,
+    /// Places of push streams.
+    streams: Arc<Semaphore>,
+    end: CancellationToken,
+}
+
+impl Service {
+    fn trigger(&self, metadata: &HashMap<String, String>) -> Result<Trigger, Status> {
+        Trigger::parse(metadata, self.desk.target).map_err(|error| Status::invalid_argument(error.to_string()))
+    }
+
+    fn need(&self, trigger: &Trigger) -> Result<Need, Status> {
+        let need = self.desk.cluster.need(trigger.app.as_deref());
+        need.map_err(|unsure| Status::unavailable(unsure.to_string()))
+    }
+
+    /// Counts a call and its end.
+    fn counted<T>(
+        &self,
+        call: &str,
+        object: &ScaledObjectRef,
+        answer: Result<T, Status>,
+    ) -> Result<Response<T>, Status> {
+        self.desk.metrics.called(call, answer.is_ok());
+        if let Err(status) = &answer {
+            debug!(call, object = object.name, namespace = object.namespace, %status, "scaler: an error for KEDA");
+        }
+        answer.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl ExternalScaler for Service {
+    type StreamIsActiveStream = Pushed;
+
+    async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
+        let object = request.into_inner();
+        let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| self.need(&trigger));
+        let answer = answer.map(|need| IsActiveResponse { result: need.demand() > 0 });
+        self.counted("IsActive", &object, answer)
+    }
+
+    async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Pushed>, Status> {
+        let object = request.into_inner();
+        let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| {
+            let place = Arc::clone(&self.streams).try_acquire_owned();
+            let place = place.map_err(|_| Status::resource_exhausted("too many push streams"))?;
+            // One: a `true` that was not read yet says what the next one would.
+            let (words, from) = mpsc::channel(1);
+            let pushing = Pushing {
+                desk: self.desk.clone(),
+                trigger,
+                words,
+                end: self.end.clone(),
+                object: format!("{}/{}", object.namespace, object.name),
+            };
+            self.desk.metrics.push_streams.inc();
+            tokio::spawn(pushing.run());
+            Ok(Pushed { from: ReceiverStream::new(from), open: self.desk.metrics.push_streams.clone(), _place: place })
+        });
+        self.counted("StreamIsActive", &object, answer)
+    }
+
+    async fn get_metric_spec(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<GetMetricSpecResponse>, Status> {
+        let object = request.into_inner();
+        let answer = self.trigger(&object.scaler_metadata).map(|trigger| GetMetricSpecResponse {
+            metric_specs: vec![MetricSpec {
+                metric_name: trigger.metric_name(),
+                target_size: trigger.whole_target(),
+                target_size_float: trigger.target,
+            }],
+        });
+        self.counted("GetMetricSpec", &object, answer)
+    }
+
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+        let object = request.into_inner().scaled_object_ref.unwrap_or_default();
+        let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| {
+            let need = self.need(&trigger)?;
+            Ok(GetMetricsResponse {
+                metric_values: vec![MetricValue {
+                    metric_name: trigger.metric_name(),
+                    metric_value: trigger.whole_value(&need),
+                    metric_value_float: trigger.value(&need),
+                }],
+            })
+        });
+        if answer.is_ok() {
+            self.desk.metrics.polled(now());
+        }
+        self.counted("GetMetrics", &object, answer)
+    }
+}
+
+/// One push stream's task.
+struct Pushing {
+    desk: Desk,
+    trigger: Trigger,
+    words: mpsc::Sender<Result<IsActiveResponse, Status>>,
+    end: CancellationToken,
+    object: String,
+}
+
+impl Pushing {
+    async fn run(self) {
+        let mut changes = self.desk.cluster.changes();
+        let mut push = Push::new(now(), self.asked());
+        let mut quiet = now();
+        debug!(object = self.object, "scaler: push stream opened");
+        loop {
+            match push.poll_output() {
+                Some(Output::True) => {
+                    debug!(object = self.object, "scaler: true");
+                    self.desk.metrics.pushed.inc();
+                    let _ = self.words.try_send(Ok(IsActiveResponse { result: true }));
+                }
+                // The stream ends with OK when nobody can say anything any more.
+                Some(Output::End) => return,
+                None => {}
+            }
+            let due = async {
+                match push.poll_timeout() {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.words.closed() => return,
+                () = self.end.cancelled() => push.end(),
+                Ok(()) = async { sleep_until(quiet.into()).await; changes.changed().await } => {
+                    push.handle(now(), self.asked());
+                    quiet = now() + PAUSE;
+                }
+                () = due => push.handle_timeout(now()),
+            }
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        let need = self.desk.cluster.known(self.trigger.app.as_deref());
+        Asked { demand: need.demand(), unplaced: need.unplaced }
+    }
+}
+
+/// What KEDA reads of a push stream; its place is free when it has ended.
+pub(super) struct Pushed {
+    from: ReceiverStream<Result<IsActiveResponse, Status>>,
+    open: prometheus::IntGauge,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Stream for Pushed {
+    type Item = Result<IsActiveResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.from).poll_next(cx)
+    }
+}
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// The runtime's clock, which tests can turn on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

@@ -1,0 +1,504 @@
+//! The service as KEDA meets it: a client that calls in KEDA's order and backs off as KEDA does, over real connections.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use liveedgecast_common::control::Session;
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::key::{AppName, Secret, StreamId};
+use liveedgecast_common::listen::listen;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_util::sync::DropGuard;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Streaming};
+
+use super::super::proto::external_scaler_client::ExternalScalerClient;
+use super::super::tls::Files;
+use super::*;
+use crate::config::{Fleet, Settings, Typed};
+use crate::fleet::Introduction;
+use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Rules};
+use crate::metrics::Metrics;
+
+struct House {
+    address: SocketAddr,
+    lobby: Lobby,
+    metrics: Metrics,
+    phase: watch::Sender<Phase>,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+    _stop: DropGuard,
+}
+
+fn house_with(fleet: Fleet, tls: Option<ServerTlsConfig>) -> House {
+    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let cluster = Cluster::new(lobby.clone(), fleet);
+    let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.scaler.clone() };
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let served = {
+        let stop = stop.clone();
+        tokio::spawn(async move { serve(listener, desk, stop).await.unwrap() })
+    };
+    let guard = stop.clone().drop_guard();
+    House { address, lobby, metrics, phase, stop, served, _stop: guard }
+}
+
+fn house() -> House {
+    house_with(Fleet::Process, None)
+}
+
+impl House {
+    fn publisher(&self, id: &str, app: &str) -> Place {
+        self.lobby.enter(Entry {
+            stream_id: StreamId(id.to_owned()),
+            identities: vec![],
+            app: AppName::parse(app).unwrap(),
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: now() + Duration::from_secs(600),
+        })
+    }
+
+    /// A worker with these streams.
+    fn worker(&self, name: &str, capacity: u32, streams: &[&str]) -> mpsc::Receiver<ActivatorSay> {
+        let sessions = streams.iter().map(|id| Session {
+            stream_id: (*id).to_owned(),
+            app: "live".into(),
+            state: SessionState::Live.into(),
+            ..Session::default()
+        });
+        let name = name.to_owned();
+        let sessions = sessions.collect();
+        let introduction =
+            Introduction { name, capacity, draining: false, same_host: true, http: None, pid: 0, sessions };
+        let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
+        self.lobby.join(introduction, outbox).unwrap();
+        inbox
+    }
+
+    async fn keda(&self, metadata: &[(&str, &str)]) -> Keda {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        Keda::new(endpoint.connect().await.unwrap(), metadata)
+    }
+
+    fn metric(&self, row: &str) -> bool {
+        self.metrics.scaler.measure(now());
+        self.metrics.text().lines().any(|line| line == row)
+    }
+}
+
+/// Takes what it is offered.
+async fn taken(place: &mut Place) {
+    let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
+    place.taken(epoch);
+    place.started();
+}
+
+/// KEDA 2.21, as far as a scaler can tell: one connection for polls and pushes.
+struct Keda {
+    client: ExternalScalerClient<Channel>,
+    object: ScaledObjectRef,
+    /// Seconds that it would wait before it opens a push stream again.
+    back_off: u64,
+}
+
+impl Keda {
+    fn new(channel: Channel, metadata: &[(&str, &str)]) -> Self {
+        let mut object = ScaledObjectRef { name: "workers".into(), namespace: "edge".into(), ..Default::default() };
+        object.scaler_metadata.insert("scalerAddress".into(), "activator:6000".into());
+        object.scaler_metadata.extend(metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())));
+        Self { client: ExternalScalerClient::new(channel), object, back_off: 2 }
+    }
+
+    /// What a poll learns: replicas by the HPA's division, and whether it is active. Both of KEDA's ways to read a metric agree.
+    async fn poll(&mut self) -> Result<(f64, bool), Status> {
+        let specs = self.client.get_metric_spec(self.object.clone()).await?.into_inner().metric_specs;
+        let [spec] = specs.as_slice() else { panic!("{specs:?}") };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(spec.metric_name.chars().all(plain), "{spec:?}");
+        let asked =
+            GetMetricsRequest { scaled_object_ref: Some(self.object.clone()), metric_name: spec.metric_name.clone() };
+        let values = self.client.get_metrics(asked).await?.into_inner().metric_values;
+        let active = self.client.is_active(self.object.clone()).await?.into_inner().result;
+        let target = if spec.target_size_float > 0.0 { spec.target_size_float } else { spec.target_size as f64 };
+        let value = |value: &MetricValue| {
+            if value.metric_value_float > 0.0 { value.metric_value_float } else { value.metric_value as f64 }
+        };
+        let sum: f64 = values.iter().map(value).sum();
+        let whole: i64 = values.iter().map(|value| value.metric_value).sum();
+        assert_eq!((sum / target).ceil(), (whole as f64 / spec.target_size as f64).ceil());
+        Ok((sum / target, active))
+    }
+
+    async fn stream(&mut self) -> Result<Streaming<IsActiveResponse>, Status> {
+        let opened = self.client.stream_is_active(self.object.clone()).await;
+        opened.map(Response::into_inner).inspect_err(|_| self.failed())
+    }
+
+    /// The next push; at the end of the stream KEDA sets its back-off anew, if the end was OK, else doubles it.
+    async fn pushed(&mut self, stream: &mut Streaming<IsActiveResponse>) -> Option<bool> {
+        match stream.message().await {
+            Ok(Some(pushed)) => Some(pushed.result),
+            Ok(None) => {
+                self.back_off = 2;
+                None
+            }
+            Err(_) => {
+                self.failed();
+                None
+            }
+        }
+    }
+
+    fn failed(&mut self) {
+        self.back_off = (self.back_off * 2).min(60);
+    }
+}
+
+#[tokio::test]
+async fn polls_follow_a_stream_from_nothing_to_its_worker_and_back() {
+    let house = house();
+    let mut keda = house.keda(&[("target", "10")]).await;
+    assert!(house.metric("liveedgecast_scaler_seconds_since_poll -1"));
+    assert_eq!(keda.poll().await.unwrap(), (0.0, false));
+    let mut place = house.publisher("a", "live");
+    assert_eq!(keda.poll().await.unwrap(), (1.0, true), "the first waits");
+    let _worker = house.worker("w", 10, &[]);
+    assert_eq!(keda.poll().await.unwrap(), (1.0, true), "a worker is on its way to it");
+    taken(&mut place).await;
+    assert_eq!(keda.poll().await.unwrap(), (1.0, true), "it is live");
+    drop(place);
+    assert_eq!(keda.poll().await.unwrap(), (0.0, false), "it is gone");
+    assert!(house.metric("liveedgecast_scaler_calls_total{call=\"IsActive\"} 5"));
+    assert!(!house.metric("liveedgecast_scaler_seconds_since_poll -1"));
+}
+
+#[tokio::test]
+async fn the_eleventh_worker_is_asked_for_loudly_enough() {
+    let house = house();
+    let mut keda = house.keda(&[("target", "1")]).await;
+    let mut workers = Vec::new();
+    for number in 0..10 {
+        workers.push(house.worker(&format!("w{number}"), 1, &[&format!("s{number}")]));
+    }
+    assert_eq!(keda.poll().await.unwrap(), (10.0, true));
+    let _place = house.publisher("a", "live");
+    let (replicas, _) = keda.poll().await.unwrap();
+    assert!(replicas / 10.0 > 1.1, "{replicas} for 10 is within the tolerance of the HPA");
+}
+
+#[tokio::test]
+async fn a_trigger_may_be_about_one_app() {
+    let house = house();
+    let (mut live, mut other) = (house.keda(&[("app", "live")]).await, house.keda(&[("app", "other")]).await);
+    let _place = house.publisher("a", "live");
+    assert_eq!(live.poll().await.unwrap(), (1.0, true));
+    assert_eq!(other.poll().await.unwrap(), (0.0, false));
+}
+
+#[tokio::test]
+async fn a_stream_without_a_place_is_pushed_at_once_and_again_and_false_never() {
+    let house = house();
+    let mut keda = house.keda(&[]).await;
+    let mut stream = keda.stream().await.unwrap();
+    let place = house.publisher("a", "live");
+    for _ in 0..3 {
+        assert_eq!(keda.pushed(&mut stream).await, Some(true));
+    }
+    drop(place);
+    house.phase.send_replace(Phase::StopAccepting);
+    while let Some(pushed) = keda.pushed(&mut stream).await {
+        assert!(pushed, "false is never pushed");
+    }
+    assert_eq!(keda.back_off, 2);
+    assert!(house.metric("liveedgecast_scaler_pushed_total 3"));
+}
+
+#[tokio::test]
+async fn who_waited_before_the_stream_was_opened_is_pushed_at_once() {
+    let house = house();
+    let _place = house.publisher("a", "live");
+    let mut keda = house.keda(&[]).await;
+    let mut stream = keda.stream().await.unwrap();
+    assert_eq!(keda.pushed(&mut stream).await, Some(true));
+    assert!(house.metric("liveedgecast_scaler_push_streams 1"));
+}
+
+#[tokio::test]
+async fn going_down_streams_end_with_ok_and_questions_are_answered_to_the_end() {
+    let house = house();
+    let _worker = house.worker("w", 1, &["a"]);
+    let mut keda = house.keda(&[]).await;
+    keda.failed();
+    keda.failed();
+    let mut stream = keda.stream().await.unwrap();
+    assert_eq!(keda.pushed(&mut stream).await, Some(true), "something is live");
+    house.phase.send_replace(Phase::StopAccepting);
+    assert_eq!(keda.pushed(&mut stream).await, None);
+    assert_eq!(keda.back_off, 2, "the back-off is as if nothing had happened");
+    // It has nobody else to go to.
+    let mut again = house.keda(&[]).await;
+    assert_eq!(again.poll().await.unwrap(), (1.0, true), "its stream keeps the worker");
+    let mut stream = again.stream().await.unwrap();
+    assert_eq!(again.pushed(&mut stream).await, Some(true));
+    house.stop.cancel();
+    assert_eq!(again.pushed(&mut stream).await, None);
+    assert_eq!(again.back_off, 2);
+    house.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_push_stream_that_is_dropped_leaves_nothing() {
+    let house = house();
+    let mut keda = house.keda(&[]).await;
+    let stream = keda.stream().await.unwrap();
+    assert!(house.metric("liveedgecast_scaler_push_streams 1"));
+    drop((stream, keda));
+    while !house.metric("liveedgecast_scaler_push_streams 0") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn bad_metadata_gets_a_sentence_from_every_call() {
+    let house = house();
+    let mut keda = house.keda(&[("target", "ten")]).await;
+    let object = keda.object.clone();
+    let metrics = GetMetricsRequest { scaled_object_ref: Some(object.clone()), metric_name: "x".into() };
+    let errors = [
+        keda.client.is_active(object.clone()).await.unwrap_err(),
+        keda.client.get_metric_spec(object.clone()).await.unwrap_err(),
+        keda.client.get_metrics(metrics).await.unwrap_err(),
+        keda.client.stream_is_active(object).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains("target") && error.message().contains("\"ten\""), "{error}");
+    }
+    assert!(house.metric("liveedgecast_scaler_errors_total{call=\"GetMetrics\"} 1"));
+}
+
+#[tokio::test]
+async fn just_started_it_says_neither_no_nor_nothing() {
+    let house = house_with(Fleet::External, None);
+    let mut keda = house.keda(&[]).await;
+    let object = keda.object.clone();
+    assert!(keda.client.get_metric_spec(object.clone()).await.is_ok());
+    assert_eq!(keda.client.is_active(object.clone()).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(keda.poll().await.unwrap_err().code(), Code::Unavailable);
+    let _place = house.publisher("a", "live");
+    assert_eq!(keda.poll().await.unwrap(), (1.0, true), "what it knows of is there");
+}
+
+/// What KEDA before 2.17 knows of the answers.
+mod old {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Spec {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(int64, tag = "2")]
+        pub(super) target: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Specs {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) specs: Vec<Spec>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Value {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(int64, tag = "2")]
+        pub(super) value: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Values {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) values: Vec<Value>,
+    }
+}
+
+#[tokio::test]
+async fn keda_before_2_17_reads_whole_numbers() {
+    let house = house();
+    let _places: Vec<Place> = (0..4).map(|number| house.publisher(&number.to_string(), "live")).collect();
+    let keda = house.keda(&[("target", "2.5")]).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", house.address)).unwrap();
+    let mut raw = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    raw.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/externalscaler.ExternalScaler/GetMetricSpec");
+    let codec = tonic_prost::ProstCodec::<ScaledObjectRef, old::Specs>::default();
+    let specs = raw.unary(Request::new(keda.object.clone()), path, codec).await.unwrap().into_inner().specs;
+    assert_eq!(specs, [old::Spec { name: "liveedgecast-streams".into(), target: 3 }]);
+    let asked = GetMetricsRequest { scaled_object_ref: Some(keda.object), metric_name: specs[0].name.clone() };
+    raw.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/externalscaler.ExternalScaler/GetMetrics");
+    let codec = tonic_prost::ProstCodec::<GetMetricsRequest, old::Values>::default();
+    let values = raw.unary(Request::new(asked), path, codec).await.unwrap().into_inner().values;
+    assert_eq!(values, [old::Value { name: "liveedgecast-streams".into(), value: 6 }], "two workers");
+}
+
+#[test]
+fn the_contract_is_kedas() {
+    use prost::Message as _;
+    let set = prost_types::FileDescriptorSet::decode(DESCRIBED).unwrap();
+    let file = set.file.iter().find(|file| file.package() == "externalscaler").unwrap();
+    let mut fields = Vec::new();
+    for message in &file.message_type {
+        for field in &message.field {
+            let kind = match field.r#type() {
+                prost_types::field_descriptor_proto::Type::Message => {
+                    field.type_name().rsplit('.').next().unwrap().to_owned()
+                }
+                other => format!("{other:?}").to_lowercase(),
+            };
+            let many = if field.label() == prost_types::field_descriptor_proto::Label::Repeated { "*" } else { "" };
+            fields.push(format!("{}.{}={} {kind}{many}", message.name(), field.name(), field.number()));
+        }
+    }
+    // Names, numbers and types as in KEDA 2.17 to 2.21.
+    let expected = [
+        "ScaledObjectRef.name=1 string",
+        "ScaledObjectRef.namespace=2 string",
+        "ScaledObjectRef.scalerMetadata=3 ScalerMetadataEntry*",
+        "IsActiveResponse.result=1 bool",
+        "GetMetricSpecResponse.metricSpecs=1 MetricSpec*",
+        "MetricSpec.metricName=1 string",
+        "MetricSpec.targetSize=2 int64",
+        "MetricSpec.targetSizeFloat=3 double",
+        "GetMetricsRequest.scaledObjectRef=1 ScaledObjectRef",
+        "GetMetricsRequest.metricName=2 string",
+        "GetMetricsResponse.metricValues=1 MetricValue*",
+        "MetricValue.metricName=1 string",
+        "MetricValue.metricValue=2 int64",
+        "MetricValue.metricValueFloat=3 double",
+    ];
+    assert_eq!(fields, expected);
+    let methods: Vec<(&str, bool)> =
+        file.service[0].method.iter().map(|method| (method.name(), method.server_streaming())).collect();
+    let expected = [("IsActive", false), ("StreamIsActive", true), ("GetMetricSpec", false), ("GetMetrics", false)];
+    assert_eq!((file.service[0].name(), methods.as_slice()), ("ExternalScaler", &expected[..]));
+}
+
+#[tokio::test]
+async fn keda_2_21_may_ask_for_what_there_is_not() {
+    let house = house();
+    let endpoint = Endpoint::from_shared(format!("http://{}", house.address)).unwrap();
+    let mut raw = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    raw.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/externalscaler.ExternalScaler/StreamMetricSpec");
+    let codec = tonic_prost::ProstCodec::<ScaledObjectRef, GetMetricSpecResponse>::default();
+    let answer = raw.server_streaming(Request::new(ScaledObjectRef::default()), path, codec).await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn it_tells_its_health_and_what_it_is() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServiceResponse};
+
+    let house = house();
+    let endpoint = Endpoint::from_shared(format!("http://{}", house.address)).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    for service in ["", "externalscaler.ExternalScaler"] {
+        let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service:?}");
+    }
+    let mut reflection = ServerReflectionClient::new(channel);
+    let asked = MessageRequest::ListServices(String::new());
+    let asked = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+    let mut said = reflection.server_reflection_info(tokio_stream::once(asked)).await.unwrap().into_inner();
+    let said = said.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = said else { panic!("{said:?}") };
+    assert!(list.service.contains(&ServiceResponse { name: "externalscaler.ExternalScaler".into() }), "{list:?}");
+    house.phase.send_replace(Phase::StopAccepting);
+    loop {
+        // The first may still be answered by the connection that is asked to go.
+        let mut health = HealthClient::new(endpoint.connect().await.unwrap());
+        let answer = health.check(HealthCheckRequest::default()).await;
+        if answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::NotServing) {
+            break;
+        }
+    }
+}
+
+/// An authority, and what it has signed for `localhost`: certificate and key.
+fn signed() -> (String, String, String) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    (authority.pem(), leaf.pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn with_tls_keda_proves_itself() {
+    let (authority, certificate, key) = signed();
+    let files =
+        Files { certificate: certificate.clone(), key: Secret::new(key.clone()), client_ca: Some(authority.clone()) };
+    let house = house_with(Fleet::Process, Some(files.config().unwrap()));
+    let endpoint = Endpoint::from_shared(format!("https://{}", house.address)).unwrap();
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&authority)).domain_name("localhost");
+    let known = tls.clone().identity(Identity::from_pem(&certificate, &key));
+    let channel = endpoint.clone().tls_config(known).unwrap().connect().await.unwrap();
+    assert_eq!(Keda::new(channel, &[]).poll().await.unwrap(), (0.0, false));
+    // With TLS 1.3 a client learns only by its first call that it was turned away.
+    let stranger = endpoint.tls_config(tls).unwrap().connect().await;
+    if let Ok(channel) = stranger {
+        assert!(Keda::new(channel, &[]).poll().await.is_err());
+    }
+    let clear = Endpoint::from_shared(format!("http://{}", house.address)).unwrap();
+    if let Ok(channel) = clear.connect().await {
+        assert!(Keda::new(channel, &[]).poll().await.is_err());
+    }
+}
+
+#[test]
+fn certificates_are_tried_before_anything_is_opened() {
+    let (authority, certificate, key) = signed();
+    let (_, _, other_key) = signed();
+    let files = |certificate: &str, key: &str, client_ca: Option<&str>| Files {
+        certificate: certificate.to_owned(),
+        key: Secret::new(key),
+        client_ca: client_ca.map(str::to_owned),
+    };
+    assert!(files(&certificate, &key, None).config().is_ok());
+    for bad in [
+        files("", &key, None),
+        files(&certificate, "nothing", None),
+        files(&certificate, &other_key, None),
+        files(&certificate, &key, Some("nothing")),
+    ] {
+        let error = bad.config().unwrap_err();
+        assert!(!error.contains("PRIVATE"), "{error}");
+    }
+    assert!(files(&certificate, &key, Some(&authority)).config().is_ok());
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_makes_the_push_urgent_again() {
+    let house = house();
+    let inbox = house.worker("w", 1, &["a"]);
+    let mut keda = house.keda(&[]).await;
+    let mut stream = keda.stream().await.unwrap();
+    assert_eq!(keda.pushed(&mut stream).await, Some(true), "something is live");
+    let _second = house.publisher("b", "live");
+    assert_eq!(keda.pushed(&mut stream).await, Some(true), "the worker is full");
+    drop(inbox);
+    assert_eq!(keda.poll().await.unwrap(), (2.0, true));
+}
