@@ -41,8 +41,25 @@ fn here() -> Here {
     Here { host: host_name(), pid: std::process::id(), cores }
 }
 
-fn run(settings: Settings) -> anyhow::Result<()> {
-    raise_open_files();
+/// Streams that so many open files are enough for. What one is told to have no room for waits, or goes to another worker; what it takes
+/// and has no descriptor for comes again ten times a second.
+fn most_streams(files: Option<u64>) -> u32 {
+    /// Publisher, ring, the connection to its activator, and a handful of upstreams.
+    const EACH: u64 = 8;
+    /// For everything else: libraries, activators, scrapers.
+    const RESERVED: u64 = 256;
+    let files = files.unwrap_or(u64::MAX);
+    u32::try_from((files - (files / 4).min(RESERVED)) / EACH).unwrap_or(u32::MAX).max(1)
+}
+
+fn run(mut settings: Settings) -> anyhow::Result<()> {
+    let files = raise_open_files();
+    let most = most_streams(files.now);
+    if most < settings.capacity {
+        let asked = settings.capacity;
+        tracing::warn!(asked, capacity = most, "RLIMIT_NOFILE has room for fewer streams than CAPACITY: raise it");
+        settings.capacity = most;
+    }
     let metrics = Metrics::new().context("metrics")?;
     let shared = Arc::new(upstream::Shared::new());
     let start =
@@ -55,4 +72,17 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     // A question to a name server that does not answer is not waited for.
     runtime.shutdown_background();
     served
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_takes_no_more_streams_than_it_has_open_files_for() {
+        for (files, most) in [(None, u32::MAX), (Some(1 << 20), 131_040), (Some(1024), 96), (Some(64), 6), (Some(1), 1)]
+        {
+            assert_eq!(most_streams(files), most, "{files:?}");
+        }
+    }
 }

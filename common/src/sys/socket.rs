@@ -186,7 +186,10 @@ fn recv_some(socket: BorrowedFd<'_>, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) || fds.len() > MAX_DESCRIPTORS {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors came than are taken"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "more descriptors came than are taken, or than RLIMIT_NOFILE has room for",
+        ));
     }
     Ok(received.bytes)
 }
