@@ -13,7 +13,7 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, one program fr
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
   tests   tools/test.sh: also GStreamer, OBS Studio, a newer ffmpeg (from the PyPI package imageio-ffmpeg)
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
-  checks  .ci/run: shellcheck
+  checks  .ci/run: shellcheck, docker-compose (which only reads its file there)
 USAGE
 }
 
@@ -36,7 +36,7 @@ for purpose; do
       python=yes
       ;;
     bench) packages+=(haproxy nginx libnginx-mod-rtmp) ;;
-    checks) packages+=(shellcheck) ;;
+    checks) packages+=(shellcheck docker-compose) ;;
     -h | --help) usage; exit 0 ;;
     *) echo "setup.sh: unknown purpose: $purpose" >&2; usage >&2; exit 2 ;;
   esac

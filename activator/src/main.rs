@@ -4,18 +4,21 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use liveedgecast_activator::config::{Fleet, Settings, Typed};
+use liveedgecast_activator::config::{Fleet, Settings, Typed, http_address};
 use liveedgecast_activator::fleet::processes::program_beside;
 use liveedgecast_activator::task::{self, Start};
 use liveedgecast_common::config::Problems;
-use liveedgecast_common::random;
 use liveedgecast_common::runtime::{Signals, raise_open_files};
+use liveedgecast_common::{health, random};
 
 /// What tells a mistake in the configuration from a failure while running, for whoever starts us: trying again will not help.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let typed = Typed::parse();
+    if typed.health {
+        return health(&typed);
+    }
     let mut problems = Problems::new();
     let log = typed.log.meant(&mut problems);
     let settings = Settings::meant(&typed, random::bytes());
@@ -46,6 +49,21 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the activator ends");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// For health checks in images that have nothing else to ask with.
+fn health(typed: &Typed) -> ExitCode {
+    match http_address(typed).map(health::ask) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::from(BAD_CONFIGURATION)
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod backoff;
 pub mod config;
 pub mod crowd;
 pub mod handoff;
+pub mod health;
 pub mod http;
 pub mod key;
 pub mod listen;

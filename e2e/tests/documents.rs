@@ -11,8 +11,12 @@ use liveedgecast_e2e::publish::root;
 /// Names that begin like a metric's and are the log's targets.
 const CRATES: [&str; 2] = ["liveedgecast_activator", "liveedgecast_worker"];
 
+fn file(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).expect("the README")
+    file("README.md")
 }
 
 /// The table of a program's settings, from the definitions that its command line is read with.
@@ -90,5 +94,49 @@ fn links_of_the_readme_lead_somewhere() {
         if !file.is_empty() && !file.contains("://") {
             assert!(root().join(file).exists(), "{target}");
         }
+    }
+}
+
+#[test]
+fn the_image_is_built_from_all_that_the_workspace_needs() {
+    let (dockerfile, ignored) = (file("Dockerfile"), file(".dockerignore"));
+    let manifest = file("Cargo.toml");
+    let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("the members").0;
+    for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
+        let copy = format!("COPY {member}/Cargo.toml {member}/\n");
+        assert!(dockerfile.contains(&copy), "cargo reads every member's manifest: {copy}");
+        let whole = dockerfile.contains(&format!("COPY {member} {member}\n"));
+        let sent = ignored.lines().any(|line| line == format!("!{member}") || line == format!("!{member}/Cargo.toml"));
+        assert!(sent, "{member} is not sent to the builder");
+        if whole && root().join(member).join("build.rs").exists() {
+            assert!(
+                dockerfile.contains(&format!(" {member}/build.rs")),
+                "{member}'s own dependencies for its build.rs come first too"
+            );
+        }
+    }
+}
+
+#[test]
+fn compose_passes_on_settings_that_exist() {
+    let command = liveedgecast_activator::config::Typed::command();
+    let known: BTreeSet<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env().map(|name| name.to_string_lossy().into_owned()))
+        .collect();
+    let compose = file("docker-compose.yml");
+    let passed = compose
+        .split_once("environment:\n")
+        .and_then(|(_, rest)| rest.split_once("    ports:"))
+        .expect("an environment")
+        .0;
+    let names: Vec<&str> = passed
+        .split_whitespace()
+        .filter(|word| *word != "-")
+        .map(|word| word.split('=').next().unwrap_or(word))
+        .collect();
+    assert!(names.contains(&"RTMP_PUSH_URL"), "{names:?}");
+    for name in names {
+        assert!(known.contains(name), "the activator has no setting {name}");
     }
 }

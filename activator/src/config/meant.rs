@@ -24,6 +24,9 @@ const LEAST_REPLAY: u64 = 8 << 20;
 /// Largest replay window: it is memory per stream.
 const MOST_REPLAY: u64 = 1 << 30;
 
+/// Where HTTP is served unless told.
+const HTTP_LISTEN: &str = "[::]:8080";
+
 /// Who starts workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fleet {
@@ -192,6 +195,16 @@ fn push_urls(typed: &Typed, problems: &mut Problems) -> Vec<PushTemplate> {
     }
 }
 
+/// Where HTTP is served, whatever else was typed: all that a health check needs to know.
+///
+/// # Errors
+/// It is no address.
+pub fn http_address(typed: &Typed) -> Result<SocketAddr, Problems> {
+    let mut problems = Problems::new();
+    let http = address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, &mut problems);
+    problems.into_result().map(|()| http)
+}
+
 fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
     let (control, link) = match fleet {
         Fleet::Process => ("127.0.0.1:6001", "127.0.0.1:6002"),
@@ -199,7 +212,7 @@ fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
     };
     let listen = Listen {
         rtmp: address("RTMP_LISTEN", &typed.rtmp_listen, "[::]:1935", problems),
-        http: address("HTTP_LISTEN", &typed.http_listen, "[::]:8080", problems),
+        http: address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, problems),
         control: address("CONTROL_LISTEN", &typed.control_listen, control, problems),
         link: address("LINK_LISTEN", &typed.link_listen, link, problems),
         scaler: (fleet == Fleet::External || set(&typed.scaler_listen).is_some())

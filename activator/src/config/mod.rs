@@ -8,6 +8,6 @@ mod meant;
 mod reload;
 mod typed;
 
-pub use meant::{Fleet, Handoff, Listen, ReplayWindow, Settings};
+pub use meant::{Fleet, Handoff, Listen, ReplayWindow, Settings, http_address};
 pub use reload::Reloaded;
 pub use typed::{Hidden, Typed};

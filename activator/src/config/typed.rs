@@ -100,6 +100,10 @@ pub struct Typed {
     #[arg(long, env = "MAX_STRANGERS_PER_ADDRESS", value_name = "COUNT")]
     pub max_strangers_per_address: Option<String>,
 
+    /// Ask the activator that runs here with the same settings whether it is alive; the answer is the exit code
+    #[arg(long, hide = true)]
+    pub health: bool,
+
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its own arguments")]
     pub log: LogArgs,
