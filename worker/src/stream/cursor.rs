@@ -240,6 +240,14 @@ impl Cursor {
         }
     }
 
+    /// The lowest number that the session has not been heard to have delivered; `None` without a session. Say first what has been
+    /// [`Self::acknowledged`].
+    #[must_use]
+    pub fn owes_from(&self) -> Option<u64> {
+        let session = self.session.as_ref()?;
+        Some(session.queue.unacknowledged().next().unwrap_or(session.passed))
+    }
+
     /// Whether the last message was written to its end.
     #[must_use]
     pub fn is_between_messages(&self) -> bool {

@@ -106,6 +106,14 @@ impl Leg {
         false
     }
 
+    /// The lowest number that the upstream's kernel has not acknowledged; `None` while the upstream is away.
+    pub(super) fn owes_from(&mut self) -> Option<u64> {
+        if self.upstream.is_live() {
+            self.cursor.acknowledged(self.upstream.unacknowledged());
+        }
+        self.cursor.owes_from()
+    }
+
     /// Entries before `until` are about to go.
     pub(super) fn before_eviction(&mut self, until: u64, index: &Index, rings: &Rings) {
         self.cursor.before_eviction(until, index, rings);

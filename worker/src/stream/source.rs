@@ -64,8 +64,10 @@ pub(super) struct Source {
     alive_at: Instant,
     /// When the activator was heard last, by link.
     heard: Instant,
-    /// Where and when the last snapshot was.
-    snapshot: (u64, Option<Instant>),
+    /// Position of the last snapshot that was published.
+    snapshot: u64,
+    /// When the last snapshot was made, published or not.
+    made: Option<Instant>,
     /// The ring's memory before this position was given back.
     released: u64,
     /// There is news that a successor must know: that the publisher was told to start.
@@ -88,7 +90,8 @@ impl Source {
             output: Vec::new(),
             alive_at: now,
             heard: now,
-            snapshot: (position, None),
+            snapshot: position,
+            made: None,
             released: position,
             snapshot_due: false,
         };
@@ -231,28 +234,30 @@ impl Source {
     }
 
     /// Whether a snapshot is to be made now that a message has begun.
-    pub(super) fn wants_snapshot(
-        &self,
-        now: Instant,
-        position: u64,
-        keyframe: bool,
-        has_video: bool,
-        ring: &RingMemory,
-    ) -> bool {
-        let (last, at) = self.snapshot;
-        let most = if self.is_link() { LINK_SNAPSHOT_BYTES } else { ring.capacity() as u64 / 2 };
-        let age = at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
-        position.saturating_sub(last) >= most.min(ring.capacity() as u64 / 2)
-            || (keyframe && age >= MIN_SNAPSHOT_INTERVAL)
-            || (!has_video && age >= SNAPSHOT_INTERVAL)
+    pub(super) fn wants_snapshot(&self, now: Instant, keyframe: bool, has_video: bool) -> bool {
+        let age = self.made.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        (keyframe && age >= MIN_SNAPSHOT_INTERVAL) || (!has_video && age >= SNAPSHOT_INTERVAL)
+    }
+
+    /// A snapshot has been made.
+    pub(super) fn snapshot_made(&mut self, now: Instant) {
+        self.made = Some(now);
+    }
+
+    /// Whether a successor would have to go back further than it can.
+    pub(super) fn needs_snapshot(&self, ring: &RingMemory) -> bool {
+        let half = ring.capacity() as u64 / 2;
+        let most = if self.is_link() { LINK_SNAPSHOT_BYTES.min(half) } else { half };
+        self.session.position().saturating_sub(self.snapshot) >= most
+    }
+
+    /// Whether a snapshot can be published: a successor takes what the session has said for written, so not before it is.
+    pub(super) fn can_publish(&self) -> bool {
+        self.output.is_empty() && !self.session.has_output()
     }
 
     /// Hands a snapshot to whom it may concern.
     pub(super) fn publish(&mut self, now: Instant, snapshot: Snapshot, ring: &mut RingMemory) {
-        // A successor takes what the session has said for written: not before it is.
-        if !self.output.is_empty() || self.session.has_output() {
-            return;
-        }
         let position = snapshot.session.position();
         if self.is_link() {
             self.alive_at = now + ALIVE_INTERVAL;
@@ -261,14 +266,14 @@ impl Source {
             tracing::warn!("a snapshot is too large for the state page");
             return;
         }
-        self.snapshot = (position, Some(now));
+        self.snapshot = position;
         self.snapshot_due = false;
     }
 
     /// Gives memory back that nobody will look at: messages need `needed`, a successor what is behind the last snapshot, and the ring has
     /// been overwritten before `floor`.
     pub(super) fn release(&mut self, needed: Option<u64>, floor: u64, ring: &mut RingMemory) {
-        let until = needed.unwrap_or(self.head).min(self.snapshot.0).min(self.session.position());
+        let until = needed.unwrap_or(self.head).min(self.snapshot).min(self.session.position());
         let until = until - until % RELEASE_UNIT;
         self.released = self.released.max(floor);
         if until.saturating_sub(self.released) >= RELEASE_BYTES {
@@ -281,7 +286,7 @@ impl Source {
 
     /// The start has been written and no snapshot tells of it yet.
     pub(super) fn owes_snapshot(&self) -> bool {
-        self.snapshot_due && self.output.is_empty() && !self.session.has_output()
+        self.snapshot_due && self.can_publish()
     }
 
     /// Ends the publisher's connection.

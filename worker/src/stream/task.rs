@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control;
-use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame};
+use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame, Snapshot};
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::random;
 use tokio::sync::mpsc;
@@ -95,6 +95,10 @@ struct Stream {
     rings: Rings,
     legs: Vec<Leg>,
     source: Option<Source>,
+    /// Made and not published yet, with the number of the first message behind each.
+    snapshots: VecDeque<(u64, Snapshot)>,
+    /// Messages that were complete when the last one began: what its snapshot takes for known.
+    begun_at: u64,
     /// How far the publisher had been received when it was lost.
     left_at: u64,
     endings: Vec<Ending>,
@@ -137,6 +141,8 @@ impl Stream {
             index,
             legs,
             source: Some(Source::new(now, publisher, session, head)),
+            snapshots: VecDeque::new(),
+            begun_at: 0,
             left_at: 0,
             endings: Vec::new(),
             newcomer: None,
@@ -327,6 +333,7 @@ impl Stream {
             let until = self.index.first_of_ring_after(oldest);
             self.evict(until, 0);
         }
+        self.snapshots.clear();
         let place = self.index.begin(how);
         self.rings.push(place.ring, prepared.ring);
         if let Some(state) = &prepared.stream {

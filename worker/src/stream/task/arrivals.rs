@@ -9,9 +9,13 @@ use liveedgecast_common::rtmp::server::Event;
 
 use super::Stream;
 use crate::stream::index::Noted;
+use crate::stream::leg::Leg;
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
-use crate::stream::source::Arrival;
+use crate::stream::source::{Arrival, Source};
+
+/// Snapshots that wait for an upstream: what it lags is bounded by time, and a keyframe comes every second or two.
+const MAX_SNAPSHOTS: usize = 4;
 
 impl Stream {
     /// Takes one arrival of the publisher; `false`: there is none.
@@ -110,14 +114,53 @@ impl Stream {
         }
     }
 
+    /// A successor is to begin where the slowest upstream needs it: what this one has written can be lost with its sockets, and what it has
+    /// not written is. So a snapshot is published only when every upstream that is there has acknowledged what came before it.
     fn snapshot_if_due(&mut self, now: Instant, noted: Noted) {
-        let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
-        let position = source.session.position();
-        if source.wants_snapshot(now, position, noted.keyframe, self.index.has_video(), ring) {
-            let session = source.session.state_before_chunk();
-            let stream = Some(self.index.state(noted.keyframe, &self.rings));
-            let Some(ring) = self.rings.current_mut() else { return };
-            source.publish(now, Snapshot { session, stream, unread: Vec::new() }, ring);
+        if noted.begins {
+            self.begun_at = self.index.end();
+        }
+        self.publish_acknowledged(now);
+        let Some(source) = &mut self.source else { return };
+        if source.wants_snapshot(now, noted.keyframe, self.index.has_video()) && self.snapshots.len() < MAX_SNAPSHOTS {
+            source.snapshot_made(now);
+            let snapshot = self.snapshot(noted.keyframe);
+            self.snapshots.extend(snapshot.map(|snapshot| (self.begun_at, snapshot)));
+            self.publish_acknowledged(now);
+        }
+        let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
+        if source.needs_snapshot(ring) && source.can_publish() {
+            let oldest = self.snapshots.pop_front().map(|(_, snapshot)| snapshot);
+            if let Some(snapshot) = oldest.or_else(|| self.snapshot(noted.keyframe)) {
+                self.publish(now, snapshot);
+            }
+        }
+    }
+
+    /// As of the chunk that began the last message.
+    fn snapshot(&self, keyframe: bool) -> Option<Snapshot> {
+        let session = self.source.as_ref()?.session.state_before_chunk();
+        let stream = Some(self.index.state(keyframe, &self.rings));
+        Some(Snapshot { session, stream, unread: Vec::new() })
+    }
+
+    fn publish_acknowledged(&mut self, now: Instant) {
+        if self.snapshots.is_empty() || !self.source.as_ref().is_some_and(Source::can_publish) {
+            return;
+        }
+        let owed = self.legs.iter_mut().filter_map(Leg::owes_from).min().unwrap_or(u64::MAX);
+        let mut newest = None;
+        while self.snapshots.front().is_some_and(|(before, _)| *before <= owed) {
+            newest = self.snapshots.pop_front();
+        }
+        if let Some((_, snapshot)) = newest {
+            self.publish(now, snapshot);
+        }
+    }
+
+    fn publish(&mut self, now: Instant, snapshot: Snapshot) {
+        if let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) {
+            source.publish(now, snapshot, ring);
         }
     }
 

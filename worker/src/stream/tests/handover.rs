@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use liveedgecast_common::handoff::{Close, Decline, Frame};
+use liveedgecast_common::sys;
 
 use super::kit::*;
 use crate::stream::*;
@@ -45,6 +46,52 @@ fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
         encoder.goodbye().await;
         engine.ended().await;
         assert_eq!(encoder.event().await, None);
+    });
+}
+
+/// Two groups of large frames, a moment apart.
+async fn two_groups(slow: bool) -> (Vec<Message>, Vec<Message>) {
+    let sink = Sink::narrow().await;
+    let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+    let given = incoming.assignment.clone();
+    let large = |from: u32| (0..4).map(move |at| video(from + at * 40, at == 0, 9_000));
+    let first: Vec<Message> = [metadata(), audio_header(), video_header()].into_iter().chain(large(0)).collect();
+    let second: Vec<Message> = large(1_000).collect();
+    killed(incoming, async || {
+        encoder.started().await;
+        sink.deaf.set(slow);
+        encoder.send(&first).await;
+        until("the first group", || slow || sink.count(0) == first.len()).await;
+        // Snapshots are made five times a second at most.
+        let begun = std::time::Instant::now();
+        until("time for another snapshot", || begun.elapsed() > std::time::Duration::from_millis(250)).await;
+        encoder.send(&second).await;
+        let all = encoder.encode(&[first.clone(), second.clone()].concat()).len() as u64;
+        let from = given.snapshot.session.position();
+        until("the second group", || sys::bytes_received(&socket).unwrap() >= from + all).await;
+        until("all of it", || slow || sink.count(0) == first.len() + second.len()).await;
+    })
+    .await;
+    sink.deaf.set(false);
+    let (_, incoming) = give_again(&socket, &memory, given).await;
+    let _engine = Engine::start(incoming);
+    until("the last message", || ends_like(&sink.messages(1), &second)).await;
+    ([first, second].concat(), sink.messages(1))
+}
+
+#[test]
+fn a_successor_begins_where_the_slowest_upstream_needs_it() {
+    run(async {
+        let (sent, got) = Box::pin(two_groups(true)).await;
+        assert_eq!(untimed(&got), untimed(&sent), "what the upstream's kernel had not taken comes again");
+    });
+}
+
+#[test]
+fn a_successor_repeats_one_group_of_what_all_upstreams_have() {
+    run(async {
+        let (sent, got) = Box::pin(two_groups(false)).await;
+        assert_eq!(untimed(&got[3..]), untimed(&sent[7..]));
     });
 }
 

@@ -141,7 +141,17 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) async fn start() -> Self {
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
+    }
+
+    /// One whose kernel takes a few kilobytes, no more, until it reads.
+    pub(super) async fn narrow() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        Self::on(listener)
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let sink = Self {
             address: listener.local_addr().unwrap(),
             sessions: Rc::default(),
