@@ -13,6 +13,7 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(300);
 /// KEDA comes back after two seconds without push, so a stream is not ended while somebody waits; but after this all the same.
 pub(super) const UTMOST_AGE: Duration = Duration::from_secs(600);
 /// Connections at once: one for each operator of KEDA and each trigger with its own TLS; probes; a person or two.
+/// One more, and the oldest goes.
 pub(super) const MAX_CONNECTIONS: usize = 64;
 /// Calls at once on one connection: KEDA shares one among all triggers with one address.
 pub(super) const MAX_CALLS: u32 = 256;

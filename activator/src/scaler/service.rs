@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::crowd::Crowd;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -61,7 +62,7 @@ pub struct Desk {
 /// The server cannot run.
 pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
     let listener = Arc::new(listener);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Crowd::new(MAX_CONNECTIONS);
     let leaving = CancellationToken::new();
     let watching = {
         let (mut phase, leaving, stop) = (desk.phase.clone(), leaving.clone(), stop.clone());
@@ -96,7 +97,7 @@ pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -
 async fn until(
     desk: &Desk,
     listener: &Arc<TcpListener>,
-    places: &Arc<Semaphore>,
+    places: &Crowd,
     end: CancellationToken,
     healthy: bool,
 ) -> Result<(), tonic::transport::Error> {
@@ -130,7 +131,7 @@ async fn until(
     }
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    tokio::spawn(accept(Arc::clone(listener), Arc::clone(places), accepted));
+    tokio::spawn(accept(Arc::clone(listener), places.clone(), accepted));
     let ended = async move {
         end.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;

@@ -502,3 +502,17 @@ async fn a_worker_that_leaves_makes_the_push_urgent_again() {
     drop(inbox);
     assert_eq!(keda.poll().await.unwrap(), (2.0, true));
 }
+
+#[tokio::test]
+async fn who_only_knocks_does_not_keep_keda_out() {
+    use tokio::io::AsyncReadExt;
+    let house = house();
+    let mut knocking = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        knocking.push(tokio::net::TcpStream::connect(house.address).await.unwrap());
+    }
+    let mut keda = timeout(Duration::from_secs(10), house.keda(&[])).await.unwrap();
+    assert!(timeout(Duration::from_secs(10), keda.poll()).await.unwrap().is_ok());
+    let mut greeting = Vec::new();
+    let _ = timeout(Duration::from_secs(10), knocking[0].read_to_end(&mut greeting)).await.unwrap();
+}
