@@ -83,12 +83,16 @@ impl Since for std::time::Instant {
 }
 
 #[test]
-fn workers_end_with_their_activator() {
-    let mut relay = Relay::by("auto");
-    let _publisher = relay.published(Media::Both, "orphan");
+fn a_stream_outlives_its_activator_and_the_worker_goes_with_the_stream() {
+    let mut relay = Relay::by("descriptor");
+    let mut publisher = relay.published(Media::Both, "orphan");
     relay.sink.receives(20);
     let worker = relay.activator.worker_processes()[0];
     relay.activator.process.kill();
-    drop(_publisher);
+    let arrived = relay.sink.only().recording.frames();
+    relay.sink.receives(arrived + 100);
+    publisher.interrupt();
+    assert!(relay.sink.ended().said_goodbye());
+    assert_arrived_whole(&relay.tap.only().publisher.media, relay.sink.only().media());
     until("the orphaned worker to go", || !liveedgecast_e2e::process::is_alive(worker));
 }
