@@ -1,4 +1,4 @@
-//! Generates the types of KEDA's scaler protocol without a protoc binary.
+//! Generates the types of KEDA's scaler protocol and of our peers' without a protoc binary.
 
 use std::{env, error, fs, path};
 
@@ -11,5 +11,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let described = path::PathBuf::from(env::var("OUT_DIR")?).join("externalscaler.bin");
     fs::write(described, scaler.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(scaler)?;
+    let peers = protox::compile(["peers.proto"], ["proto"])?;
+    tonic_prost_build::configure().compile_fds(peers)?;
     Ok(())
 }

@@ -120,6 +120,10 @@ fn ready(shown: &Shown) -> Answer {
     if phase != Phase::Serving {
         return Answer::text(format!("going down: {}\n", phase.as_str())).with(StatusCode::SERVICE_UNAVAILABLE);
     }
+    if !shown.cluster.is_ready() {
+        let text = "not in touch with the other activators yet\n";
+        return Answer::text(text).with(StatusCode::SERVICE_UNAVAILABLE);
+    }
     if shown.admission.is_open() && !shown.is_local {
         return Answer::text(format!("ready\nWARNING: {OPEN}\n"));
     }

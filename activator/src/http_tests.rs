@@ -32,7 +32,7 @@ fn server(args: &[&str]) -> Server {
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = Shown {
         lobby: lobby.clone(),
-        cluster: Cluster::new(lobby.clone(), settings.fleet),
+        cluster: Cluster::alone(lobby.clone(), settings.fleet),
         target: settings.capacity,
         admission: Arc::new(Admission::new(&settings)),
         is_local: settings.listen.rtmp.ip().is_loopback(),
@@ -162,7 +162,7 @@ async fn a_kick_from_elsewhere_needs_the_secret() {
     let metrics = Metrics::new().unwrap();
     let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
     let shown = Shown {
-        cluster: Cluster::new(lobby.clone(), settings.fleet),
+        cluster: Cluster::alone(lobby.clone(), settings.fleet),
         target: settings.capacity,
         lobby,
         admission: Arc::new(Admission::new(&settings)),

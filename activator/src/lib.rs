@@ -24,6 +24,9 @@
 //! | worker process, two each (its end, its words) | process fleet | the process's end | the child, its standard error |
 //! | control | the drain | its phase `StopServing` | the control listener |
 //! | call, one per worker | control | the worker, control | what the worker says |
+//! | peers, if there may be any | the drain | the process | the rules of following them |
+//! | following, one per address of a peer | peers | the peer, peers | a call |
+//! | follower, one per peer that follows us | control | the peer, control (goodbye) | what it was told already |
 //! | scaler, if it is asked for | the drain | its phase `StopServing` | the scaler listener |
 //! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the rules of the push |
 //! | HTTP | the drain | its phase `StopServing` | the HTTP listener |

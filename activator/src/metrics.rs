@@ -35,6 +35,8 @@ pub struct Metrics {
     pub fleet: Fleet,
     /// Beside the path.
     pub scaler: Scaler,
+    /// Other activators, by whether they can be heard.
+    pub peers: IntGaugeVec,
     used: Used,
 }
 
@@ -227,6 +229,7 @@ impl Metrics {
                     "From a process's start to its registration",
                 )?,
             },
+            peers: gauges(r, "peers", "Other activators", "state", &["synced", "unreachable"])?,
             scaler: Scaler {
                 calls: counters(r, "scaler_calls_total", "Calls of KEDA", "call", &SCALER_CALLS)?,
                 errors: counters(

@@ -33,7 +33,7 @@ use crate::http::{OPEN, Shown, routes};
 use crate::lobby::{self, Lobby};
 use crate::metrics::Metrics;
 use crate::peers::Cluster;
-use crate::{publisher, scaler};
+use crate::{peers, publisher, scaler};
 
 /// How long load balancers and endpoints need to notice that we are unready. On one machine nobody looks.
 const PROPAGATION: Duration = Duration::from_secs(3);
@@ -155,7 +155,11 @@ fn open(start: Start) -> anyhow::Result<Open> {
         secret: settings.secret.clone(),
         network,
     };
-    let cluster = Cluster::new(lobby.clone(), settings.fleet);
+    let cluster = if settings.peers.is_empty() {
+        Cluster::alone(lobby.clone(), settings.fleet)
+    } else {
+        Cluster::with_peers(lobby.clone(), &name)
+    };
     let (phase, phases) = watch::channel(Phase::Serving);
     let keda = scaler::Desk {
         cluster: cluster.clone(),
@@ -166,7 +170,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     };
     let shown = Shown {
         lobby: lobby.clone(),
-        cluster,
+        cluster: cluster.clone(),
         target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.rtmp.ip().is_loopback(),
@@ -178,7 +182,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let (stop, serving, publishers) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
     serving.spawn(serve(bound.http, routes(shown), stop.clone()));
     serving.spawn({
-        let served = service::serve(bound.control, control, lobby.clone(), metrics.clone(), stop.clone());
+        let served = service::serve(bound.control, control, cluster.clone(), metrics.clone(), stop.clone());
         async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the control listener has ended");
@@ -197,6 +201,10 @@ fn open(start: Start) -> anyhow::Result<Open> {
         let lobby = lobby.clone();
         async move { lobby.run().await }
     })];
+    if !settings.peers.is_empty() {
+        let others = peers::run(cluster, settings.peers.clone(), settings.secret.clone(), control_at.port());
+        keeping.push(tokio::spawn(others));
+    }
     if let Some(program) = program {
         let launch = Launch::new(&settings, program, control_at, (log.0, log.1.as_deref()));
         keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.clone())));

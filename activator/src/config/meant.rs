@@ -13,7 +13,7 @@ use liveedgecast_common::setting::{Hidden, MOST_TIME, address, choice, file, num
 
 use super::typed::Typed;
 use crate::accept::Limits;
-use crate::scaler;
+use crate::{peers, scaler};
 
 /// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
 /// leisure by who listens.
@@ -26,6 +26,8 @@ const MOST_REPLAY: u64 = 1 << 30;
 
 /// Where HTTP is served unless told.
 const HTTP_LISTEN: &str = "[::]:8080";
+/// Characters of a host's name, as DNS has it.
+const MOST_HOST: usize = 253;
 
 /// Who starts workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Settings {
     pub keys_file: Option<PathBuf>,
     /// Addresses.
     pub listen: Listen,
+    /// Where the other activators are; nowhere if there are none.
+    pub peers: Vec<peers::Address>,
     /// How the scaler proves who it is, and who may ask it.
     pub scaler_tls: Option<scaler::Files>,
     /// Shared with workers.
@@ -144,6 +148,7 @@ impl Settings {
             keys,
             keys_file: file(&typed.publish_keys_file),
             listen,
+            peers: peer_addresses(typed, fleet, &listen, p),
             scaler_tls: scaler_tls(typed, &listen, p),
             secret,
             fleet,
@@ -259,6 +264,44 @@ fn secret(typed: &Typed, fleet: Fleet, listen: &Listen, random: [u8; 32], proble
         _ => {}
     }
     Secret::new(given.unwrap_or_else(|| random.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+fn peer_addresses(typed: &Typed, fleet: Fleet, listen: &Listen, problems: &mut Problems) -> Vec<peers::Address> {
+    let text = set(&typed.activator_peers).unwrap_or_default();
+    let parts: Vec<&str> =
+        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty()).collect();
+    if fleet == Fleet::Process && !parts.is_empty() {
+        problems.add("ACTIVATOR_PEERS", "is about activators that share workers: set FLEET=external, or remove it");
+        return Vec::new();
+    }
+    let mut addresses = Vec::new();
+    for part in parts {
+        match peer_address(part, listen.control.port()) {
+            Some(address) => addresses.push(address),
+            None => problems.add(
+                "ACTIVATOR_PEERS",
+                format_args!("{part:?} is not where activators are: write HOST:PORT, such as activator-control:6001"),
+            ),
+        }
+    }
+    addresses
+}
+
+fn peer_address(text: &str, default_port: u16) -> Option<peers::Address> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() != 0).then(|| peers::Address { host: address.ip().to_string(), port: address.port() });
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<std::net::IpAddr>() {
+        return Some(peers::Address { host: address.to_string(), port: default_port });
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
+        None => (text, default_port),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let good = !host.is_empty() && host.len() <= MOST_HOST && host.chars().all(plain);
+    good.then(|| peers::Address { host: host.to_ascii_lowercase(), port })
 }
 
 fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<scaler::Files> {

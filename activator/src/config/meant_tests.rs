@@ -52,6 +52,11 @@ fn values() {
     assert_eq!(good(&["--capacity", "", "--grace", " "]).capacity, 50);
     let external = good(&["--fleet", "external", "--control-secret", SECRET]);
     assert_eq!(external.listen.control, "[::]:6001".parse().unwrap());
+    assert!(external.peers.is_empty());
+    let hosts = "control, Control.edge.svc:7001 10.0.0.1 [::1]:2 ::2";
+    let external = good(&["--fleet", "external", "--control-secret", SECRET, "--activator-peers", hosts]);
+    let peers: Vec<String> = external.peers.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["control:6001", "control.edge.svc:7001", "10.0.0.1:6001", "::1:2", "::2:6001"]);
     assert_eq!(external.listen.scaler, Some("[::]:6000".parse().unwrap()));
     assert_eq!(
         meant(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
@@ -73,6 +78,11 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--push-url", URL, "--handoff", "x"], "HANDOFF: \"x\" is not known: write one of auto, descriptor, link"),
     (&["--push-url", URL, "--rtmp-listen", "1935"], "RTMP_LISTEN: \"1935\" is not an address"),
     (&["--push-url", URL, "--http-listen", "[::]:1935"], "HTTP_LISTEN: has the port of RTMP_LISTEN, 1935"),
+    (&["--push-url", URL, "--activator-peers", "a:6001"], "ACTIVATOR_PEERS: is about activators that share workers"),
+    (
+        &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--activator-peers", "a:6001 b:c"],
+        "ACTIVATOR_PEERS: \"b:c\" is not where activators are",
+    ),
     (&["--push-url", URL, "--scaler-listen", "[::]:8080"], "SCALER_LISTEN: has the port of HTTP_LISTEN"),
     (&["--push-url", URL, "--scaler-tls-cert-file", "/x.pem"], "SCALER_TLS_KEY_FILE: is required with"),
     (&["--push-url", URL, "--scaler-tls-client-ca-file", "/x.pem"], "SCALER_TLS_CERT_FILE: is required with"),

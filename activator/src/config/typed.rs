@@ -39,6 +39,10 @@ pub struct Typed {
     /// Where workers fetch streams [default: 127.0.0.1:6002; [::]:6002 with --fleet external]
     #[arg(long, env = "LINK_LISTEN", value_name = "ADDRESS")]
     pub link_listen: Option<String>,
+    /// Where the other activators are, HOST[:PORT] of their control listeners, one or several separated by commas or white
+    /// space; every address of a name is used, and may be our own [default: there are none]
+    #[arg(long, env = "ACTIVATOR_PEERS", value_name = "HOSTS")]
+    pub activator_peers: Option<String>,
     /// Where KEDA asks (gRPC, triggers external and external-push) [default: none; [::]:6000 with --fleet external]
     #[arg(long, env = "SCALER_LISTEN", value_name = "ADDRESS")]
     pub scaler_listen: Option<String>,

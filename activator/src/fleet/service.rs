@@ -40,6 +40,10 @@ use tracing::{debug, info, warn};
 use super::workers::Introduction;
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::metrics::Metrics;
+use crate::peers::Cluster;
+use crate::peers::proto::Hello as PeerHello;
+use crate::peers::proto::peers_server::PeersServer;
+use crate::peers::service::{Gate, Host};
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -90,13 +94,15 @@ pub struct Terms {
 pub async fn serve(
     listener: TcpListener,
     terms: Terms,
-    lobby: Lobby,
+    cluster: Cluster,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let places = Arc::new(Semaphore::new(MAX_WORKERS));
-    let service = Service { terms, lobby, metrics, nonces: Mutex::default(), places };
-    let service = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    let lobby = cluster.lobby().clone();
+    let service = Arc::new(Service { terms, lobby, metrics, nonces: Mutex::default(), places });
+    let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
+    let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
     let accepting = tokio::spawn(accept(listener, accepted));
@@ -106,6 +112,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .add_service(service)
+        .add_service(peers)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move { stop.cancelled().await })
         .await;
     accepting.abort();
@@ -243,6 +250,16 @@ impl Control for Service {
         // Of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
         Ok(Response::new(Outgoing { from, refusal }))
+    }
+}
+
+impl Gate for Service {
+    fn admit(&self, request: &Request<PeerHello>) -> Result<IpAddr, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
+        self.check_proof(request, peer.address)?;
+        peer.proved.store(true, Ordering::Relaxed);
+        Ok(peer.address)
     }
 }
 

@@ -35,7 +35,7 @@ fn server() -> Server {
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };
     let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into() };
     let stop = CancellationToken::new();
-    let (serving, counted) = (lobby.clone(), metrics.clone());
+    let (serving, counted) = (Cluster::alone(lobby.clone(), settings.fleet), metrics.clone());
     let stopped = stop.clone();
     tokio::spawn(async move { serve(listener, terms, serving, counted, stopped).await.unwrap() });
     Server { address, lobby, metrics, _stop: stop.drop_guard() }

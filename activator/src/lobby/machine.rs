@@ -23,6 +23,7 @@ use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::worker_says::Say;
 use liveedgecast_common::key::Identity;
 
+use super::elsewhere::{Elsewhere, Others, Ourselves, YIELD_AFTER};
 use super::{Back, Entry, Reason};
 use crate::config::Handoff;
 use crate::fleet::workers::{Call, Introduction, Worker, Workers};
@@ -72,6 +73,14 @@ pub(crate) enum Input {
     Retire(String),
     /// Whether there are as many workers as may be.
     FleetFull(bool),
+    /// Who we are among activators.
+    Ourselves(Ourselves),
+    /// Another activator's publisher, as it is now; or it is gone.
+    Elsewhere(String, u64, Option<Elsewhere>),
+    /// Nothing of this activator stands any more.
+    ForgetPeer(String),
+    /// A number that others look at has changed.
+    Changed,
     /// Nobody is held any more.
     Drain,
     /// Nobody is served any more.
@@ -171,6 +180,8 @@ struct Held {
     avoid: BTreeMap<Call, Instant>,
     entered: Instant,
     taken: Option<Instant>,
+    /// An earlier one waits at another activator: it goes then, if that one has not.
+    yields_at: Option<Instant>,
     timer: Option<Instant>,
 }
 
@@ -201,6 +212,8 @@ pub(crate) struct Matching {
     fleet_full: bool,
     draining: bool,
     closing: bool,
+    ourselves: Option<Ourselves>,
+    others: Others,
     revision: u64,
     outputs: VecDeque<Output>,
 }
@@ -222,6 +235,8 @@ impl Matching {
             fleet_full: false,
             draining: false,
             closing: false,
+            ourselves: None,
+            others: Others::default(),
             revision: 0,
             outputs: VecDeque::new(),
         }
@@ -244,6 +259,7 @@ impl Matching {
             avoid: BTreeMap::new(),
             entered: now,
             taken: None,
+            yields_at: None,
             timer: None,
         };
         self.places.insert(key, held);
@@ -276,6 +292,17 @@ impl Matching {
                 call.into_iter().for_each(|call| self.workers.retire(call));
             }
             Input::FleetFull(full) => self.fleet_full = full,
+            Input::Ourselves(ourselves) => self.ourselves = Some(ourselves),
+            Input::Elsewhere(peer, number, held) => {
+                self.epoch = self.epoch.max(held.as_ref().map_or(0, |held| held.epoch));
+                let affected = self.others.set(&peer, number, held);
+                self.look_again(now, &affected);
+            }
+            Input::ForgetPeer(peer) => {
+                let affected = self.others.forget(&peer);
+                self.look_again(now, &affected);
+            }
+            Input::Changed => self.revision += 1,
             Input::Drain => self.drain(),
             Input::Close => self.close(),
         }
@@ -498,6 +525,12 @@ impl Matching {
             State::Waiting if held.entry.deadline <= now => {
                 self.refuse(key, if self.fleet_full { Reason::FleetFull } else { Reason::HoldSpent });
             }
+            State::Waiting if held.yields_at.is_some_and(|at| at <= now) => {
+                if self.settle_elsewhere(now, key) && self.places.get(&key).is_some_and(|held| held.yields_at.is_some())
+                {
+                    self.refuse(key, Reason::Duplicate);
+                }
+            }
             State::Offered { call, until, .. } if until <= now => {
                 self.workers.avoid(call, now + AVOID_WORKER);
                 self.avoid_for_stream(now, key, call);
@@ -533,7 +566,7 @@ impl Matching {
             self.refuse(key, Reason::Draining);
             return false;
         }
-        if !self.settle_twins(now, key) {
+        if !self.settle_twins(now, key) || !self.settle_elsewhere(now, key) {
             return false;
         }
         let owned = self.places.get(&key).is_some_and(|held| !matches!(self.owner(key, held), Owner::Nobody));
@@ -573,6 +606,43 @@ impl Matching {
             }
         }
         true
+    }
+
+    /// The same with those that wait at other activators. Whether `key` stays.
+    fn settle_elsewhere(&mut self, now: Instant, key: Key) -> bool {
+        let Some((held, ourselves)) = self.places.get(&key).zip(self.ourselves.as_ref()) else { return true };
+        // Who was live is the stream.
+        if !held.state.is_waiting() || held.was_live {
+            return true;
+        }
+        let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
+        let waiting = self.others.twins(&held.entry.identities).filter(|(_, twin)| twin.waiting);
+        let (mut earlier, mut later) = (false, false);
+        for (peer, twin) in waiting {
+            let first = (twin.entered, peer) < ours;
+            (earlier, later) = (earlier || first, later || !first);
+        }
+        if later && held.heard + SILENT_AFTER <= now {
+            self.refuse(key, Reason::Duplicate);
+            return false;
+        }
+        if let Some(held) = self.places.get_mut(&key) {
+            held.yields_at = if earlier { held.yields_at.or(Some(now + YIELD_AFTER)) } else { None };
+        }
+        self.arm(key);
+        true
+    }
+
+    /// Something is different elsewhere for those of ours that wait with one of these identities.
+    fn look_again(&mut self, now: Instant, identities: &BTreeSet<Identity>) {
+        self.revision += 1;
+        let ours: BTreeSet<Key> =
+            identities.iter().filter_map(|identity| self.by_identity.get(identity)).flatten().copied().collect();
+        for key in ours {
+            if self.places.get(&key).is_some_and(|held| held.state.is_waiting()) && self.settle_elsewhere(now, key) {
+                self.match_one(now, key);
+            }
+        }
     }
 
     /// Offers what can be offered, in order.
@@ -638,6 +708,17 @@ impl Matching {
                 }
             }
         }
+        let Some(ourselves) = &self.ourselves else { return Owner::Nobody };
+        let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
+        for (peer, twin) in self.others.twins(&held.entry.identities) {
+            let there = self.workers.named(&twin.worker).and_then(|call| Some((call, self.workers.get(call)?)));
+            match there {
+                Some((call, worker)) if !worker.is_draining() => return Owner::Worker(call),
+                // The later one waits for us.
+                None if twin.waiting && twin.worker.is_empty() && ours < (twin.entered, peer) => {}
+                _ => return Owner::Wait,
+            }
+        }
         Owner::Nobody
     }
 
@@ -701,7 +782,7 @@ impl Matching {
     fn arm(&mut self, key: Key) {
         let Some(held) = self.places.get_mut(&key) else { return };
         let at = match held.state {
-            State::Waiting => held.avoid.values().copied().chain([held.entry.deadline]).min(),
+            State::Waiting => held.avoid.values().copied().chain([held.entry.deadline]).chain(held.yields_at).min(),
             State::Offered { until, .. } => Some(until),
             State::Starting { .. } | State::Live { .. } => None,
         };
@@ -715,6 +796,10 @@ impl Matching {
         self.timers.extend(at.map(|at| (at, key)));
     }
 }
+
+#[path = "told.rs"]
+mod told;
+pub(crate) use told::Told;
 
 #[path = "view.rs"]
 mod view;

@@ -485,3 +485,104 @@ fn ten_thousand_wait_and_are_placed_without_ado() {
     assert_eq!(placed, 10_000);
     assert_eq!(world.lobby.demand().live, 10_000);
 }
+
+/// The lobby of `me`, whose clock began at 1,000,000 µs.
+fn one_of_two() -> World {
+    let mut world = World::new();
+    let origin = (world.now, 1_000_000);
+    world.tell(Input::Ourselves(Ourselves { name: "me".into(), origin }));
+    world
+}
+
+/// A publisher at `peer` with this identity, since this time.
+fn other(identity: u8, entered: u64, worker: &str) -> Option<Elsewhere> {
+    let identities = vec![Identity([identity; 16])];
+    let waiting = worker.is_empty();
+    Some(Elsewhere { identities, entered, waiting, worker: worker.into(), epoch: 41, ..Elsewhere::default() })
+}
+
+#[test]
+fn of_two_that_wait_at_two_activators_the_earlier_stays() {
+    for (peer, entered, stays) in
+        [("peer", 999_999, false), ("peer", 1_000_001, true), ("aa", 1_000_000, false), ("zz", 1_000_000, true)]
+    {
+        for comes_first in [true, false] {
+            let mut world = one_of_two();
+            if comes_first {
+                world.tell(Input::Elsewhere(peer.into(), 1, other(1, entered, "")));
+            }
+            let (key, mut outputs) = world.enter("x", &[1]);
+            if !comes_first {
+                outputs.extend(world.tell(Input::Elsewhere(peer.into(), 1, other(1, entered, ""))));
+            }
+            let (_, offered) = world.worker(1, vec![]);
+            assert_eq!(offers(&offered).len(), usize::from(stays), "{peer} {entered} {comes_first}");
+            outputs.extend(world.pass(YIELD_AFTER));
+            let refused = outputs.contains(&Output::Refused(key, Reason::Duplicate));
+            assert_eq!(refused, !stays, "{peer} {entered} {comes_first}: {outputs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_silent_publisher_gives_way_to_the_later_one_elsewhere() {
+    let mut world = one_of_two();
+    let (key, _) = world.enter("x", &[1]);
+    world.pass(SILENT_AFTER);
+    let outputs = world.tell(Input::Elsewhere("peer".into(), 1, other(1, 9_000_000, "")));
+    assert_eq!(outputs, [Output::Refused(key, Reason::Duplicate)]);
+}
+
+#[test]
+fn the_later_one_stays_when_the_earlier_one_is_gone_in_time() {
+    for vanishes in [true, false] {
+        let mut world = one_of_two();
+        world.tell(Input::Elsewhere("peer".into(), 1, other(1, 5, "")));
+        world.enter("x", &[1]);
+        world.worker(1, vec![]);
+        let gone = if vanishes { Input::ForgetPeer("peer".into()) } else { Input::Elsewhere("peer".into(), 1, None) };
+        assert_eq!(offers(&world.tell(gone)).len(), 1, "it is offered at once");
+    }
+}
+
+#[test]
+fn whose_twin_elsewhere_has_a_worker_goes_there_with_a_greater_epoch() {
+    let mut world = one_of_two();
+    let (theirs, _) = world.worker(5, vec![]);
+    let (_busier, _) = world.worker(5, vec![]);
+    world.live("other", &[9]);
+    world.tell(Input::Elsewhere("peer".into(), 1, other(1, 5, "w1")));
+    let (_, outputs) = world.enter("x", &[1]);
+    let offer = one_offer(&outputs);
+    assert_eq!((offer.call, offer.epoch > 41), (theirs, true));
+    let mut world = one_of_two();
+    world.worker(5, vec![]);
+    world.tell(Input::Elsewhere("peer".into(), 1, other(1, 5, "unknown")));
+    let (_, outputs) = world.enter("x", &[1]);
+    assert_eq!(offers(&outputs), [], "the worker will dial in, or the twin will go");
+    assert_eq!(world.lobby.tally(world.now).provided, 1, "it needs no capacity");
+}
+
+#[test]
+fn others_are_told_what_changes_and_nothing_twice() {
+    use crate::peers::proto::says::Say as Told_;
+    let mut world = one_of_two();
+    let mut told = Told::default();
+    assert_eq!(world.lobby.tell(world.now, &mut told), []);
+    let (key, _) = world.enter("x", &[1]);
+    let says = world.lobby.tell(world.now, &mut told);
+    let [Told_::Held(held)] = says.as_slice() else { panic!("{says:?}") };
+    assert_eq!((held.number, held.entered, held.waiting, held.provided), (key, 1_000_000, true, false));
+    assert_eq!(world.lobby.tell(world.now, &mut told), []);
+    let (_, outputs) = world.worker(1, vec![]);
+    let offer = one_offer(&outputs);
+    let says = world.lobby.tell(world.now, &mut told);
+    let [Told_::Held(held), Told_::Worker(worker)] = says.as_slice() else { panic!("{says:?}") };
+    assert_eq!((held.waiting, held.provided, held.worker.as_str(), held.epoch), (true, true, "w1", offer.epoch));
+    assert_eq!((worker.name.as_str(), worker.room), ("w1", 0));
+    world.tell(Input::Left(key));
+    let says = world.lobby.tell(world.now, &mut told);
+    assert!(says.contains(&Told_::Gone(key)), "{says:?}");
+    world.tell(Input::Lost(offer.call));
+    assert_eq!(world.lobby.tell(world.now, &mut told), [Told_::WorkerGone("w1".into())]);
+}

@@ -2,6 +2,7 @@
 //! [`PlaceEvent`] that tells the publisher's task to expect it. Next: `handoff`. What waits here is the demand.
 
 mod core;
+mod elsewhere;
 mod machine;
 mod phases;
 mod task;
@@ -12,6 +13,8 @@ use std::time::Instant;
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use crate::handoff::Token;
+pub use elsewhere::Elsewhere;
+pub(crate) use machine::Told;
 pub use machine::{Demand, Key, Rules, StreamView, UpstreamView, WorkerView};
 pub use task::{Lobby, Place};
 pub(crate) use task::{MAX_UNREAD, Order};

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
@@ -20,13 +20,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::core::Core;
-use super::machine::{Demand, Input, Key, Output, Rules, Started, StreamView, WorkerView};
+use super::elsewhere::{Elsewhere, Ourselves};
+use super::machine::{Demand, Input, Key, Output, Rules, Started, StreamView, Told, WorkerView};
 use super::{Back, Entry, PlaceEvent, Reason, core, phases};
 use crate::fleet::processes::{self, Processes};
 use crate::fleet::workers::{Call, Introduction};
 use crate::handoff::Token;
 use crate::metrics::Metrics;
 use crate::peers::Tally;
+use crate::peers::proto::says::Say;
 
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
@@ -166,6 +168,33 @@ impl Lobby {
     /// Changes when [`Self::tally`] may have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
+    }
+
+    /// We are one of several activators, and this is our name among them.
+    pub(crate) fn meet(&self, name: &str) {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let origin = (now(), u64::try_from(unix.as_micros()).unwrap_or(u64::MAX));
+        self.tell(Input::Ourselves(Ourselves { name: name.to_owned(), origin }));
+    }
+
+    /// Another activator's publisher, as it is now; or it is gone.
+    pub(crate) fn elsewhere(&self, peer: String, number: u64, held: Option<Elsewhere>) {
+        self.tell(Input::Elsewhere(peer, number, held));
+    }
+
+    /// Nothing of this activator stands any more.
+    pub(crate) fn forget_peer(&self, peer: String) {
+        self.tell(Input::ForgetPeer(peer));
+    }
+
+    /// A number that others look at has changed.
+    pub(crate) fn changed(&self) {
+        self.tell(Input::Changed);
+    }
+
+    /// What another activator is to be told that knows this much.
+    pub(crate) fn news(&self, told: &mut Told) -> Vec<Say> {
+        self.shared.lock().core.matching.tell(now(), told)
     }
 
     /// Every stream.

@@ -1,51 +1,80 @@
 //! The handle to what all activators know. In: questions. Out: answers from memory, at once: nobody is asked while KEDA waits.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock")]
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use liveedgecast_common::random;
+use tokio::sync::{Notify, watch};
 
+use super::limits::SYNC_TIME;
+use super::machine::{Input, Peers};
 use super::tally::Need;
 use crate::config::Fleet;
 use crate::lobby::Lobby;
 use crate::metrics::Metrics;
 
-/// How long workers need to dial in to an activator that has just started: they try every two seconds.
-const WORKERS_TIME: Duration = Duration::from_secs(3);
-
 /// What all activators know. Clones are the same one.
 #[derive(Clone)]
 pub struct Cluster {
-    lobby: Lobby,
+    pub(super) lobby: Lobby,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// From here on those who have something to tell have had the time.
+    /// From here on workers have had the time to dial in.
     sure_from: Instant,
+    /// The other activators, if there may be any. A lock, because answers are wanted at once and from anywhere; held for a look or a
+    /// step of the machine, never across an await.
+    peers: Option<Mutex<Peers>>,
+    /// There is something to do for the task of the peers.
+    stirred: Notify,
 }
 
 /// We cannot know enough yet; whoever gets this must not take it for "nothing".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("started a moment ago: what workers serve is not known yet")]
+#[error("not in touch with the other activators and with workers yet: what they have is not known")]
 pub struct Unsure;
 
 impl Cluster {
     /// Of one activator. Workers that it starts itself cannot be older than itself; others may be.
     #[must_use]
-    pub fn new(lobby: Lobby, fleet: Fleet) -> Self {
+    pub fn alone(lobby: Lobby, fleet: Fleet) -> Self {
         let wait = match fleet {
             Fleet::Process => Duration::ZERO,
-            Fleet::External => WORKERS_TIME,
+            Fleet::External => SYNC_TIME,
         };
-        Self { lobby, shared: Arc::new(Shared { sure_from: now() + wait }) }
+        Self::new(lobby, wait, None)
+    }
+
+    /// Of several; [`run`](super::run) has to run. `name` is what this activator is called elsewhere.
+    #[must_use]
+    pub fn with_peers(lobby: Lobby, name: &str) -> Self {
+        let chance: [u8; 4] = random::bytes();
+        let name = format!("{name}~{:08x}", u32::from_be_bytes(chance));
+        lobby.meet(&name);
+        Self::new(lobby, SYNC_TIME, Some(Mutex::new(Peers::new(now(), name))))
+    }
+
+    fn new(lobby: Lobby, wait: Duration, peers: Option<Mutex<Peers>>) -> Self {
+        Self { lobby, shared: Arc::new(Shared { sure_from: now() + wait, peers, stirred: Notify::new() }) }
+    }
+
+    /// Our own lobby.
+    pub(crate) fn lobby(&self) -> &Lobby {
+        &self.lobby
     }
 
     /// What is needed as far as we know; of one app, or of all.
     #[must_use]
     pub fn known(&self, app: Option<&str>) -> Need {
-        Need::of([&self.lobby.tally()], [], app)
+        let (mut fresh, last) = match self.peers() {
+            Some(peers) => (peers.fresh(), peers.last()),
+            None => (Vec::new(), Vec::new()),
+        };
+        fresh.push(self.lobby.tally());
+        Need::of(&fresh, &last, app)
     }
 
     /// What is needed.
@@ -54,16 +83,30 @@ impl Cluster {
     /// We know of nothing, and cannot be sure that there is nothing. What we know of is told in any case: it is there.
     pub fn need(&self, app: Option<&str>) -> Result<Need, Unsure> {
         let need = self.known(app);
-        if need.demand() == 0 && now() < self.shared.sure_from {
+        if need.demand() == 0 && !self.is_sure() {
             return Err(Unsure);
         }
         Ok(need)
+    }
+
+    /// Whether publishers may be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.peers().is_none_or(|peers| peers.is_ready(now()))
+    }
+
+    fn is_sure(&self) -> bool {
+        self.peers().map_or_else(|| now() >= self.shared.sure_from, |peers| peers.is_sure(now()))
     }
 
     /// Puts the gauges right; called when somebody looks.
     pub fn measure(&self, metrics: &Metrics) {
         metrics.scaler.measure(now());
         metrics.lobby.demand.set(i64::try_from(self.known(None).demand()).unwrap_or(i64::MAX));
+        let (heard, lost) = self.peers().map_or((0, 0), |peers| peers.count());
+        for (state, count) in [("synced", heard), ("unreachable", lost)] {
+            metrics.peers.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Changes when [`Self::known`] may have changed.
@@ -71,9 +114,27 @@ impl Cluster {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.lobby.changes()
     }
+
+    /// The others, if there may be any.
+    pub(super) fn peers(&self) -> Option<MutexGuard<'_, Peers>> {
+        self.shared.peers.as_ref().map(|peers| peers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Somebody follows us and can be followed there.
+    pub(super) fn met(&self, address: SocketAddr) {
+        if let Some(mut peers) = self.peers() {
+            peers.handle(now(), Input::Met(address));
+        }
+        self.shared.stirred.notify_one();
+    }
+
+    /// Returns when there is something to do.
+    pub(super) async fn stirred(&self) {
+        self.shared.stirred.notified().await;
+    }
 }
 
 /// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -37,7 +37,7 @@ fn house_with(fleet: Fleet, tls: Option<ServerTlsConfig>) -> House {
     let metrics = Metrics::new().unwrap();
     let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
-    let cluster = Cluster::new(lobby.clone(), fleet);
+    let cluster = Cluster::alone(lobby.clone(), fleet);
     let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.scaler.clone() };
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,0 +1,422 @@
+//! Whom to follow, what those have told, and whether that is all. In: addresses, what peers say, ends, time. Out: what the shell does,
+//! what the lobby is told. Pure.
+//!
+//! ```text
+//!            Resolved, Met                Welcome, Synced
+//!  (unknown) ─────────────▶ Following ─────────────────────▶ Synced
+//!                            ▲   │ ended, no Synced within 5 s  │ ended: vanished, its last word counts 60 s
+//!                            │   ▼                              │ goodbye: forgotten
+//!                           Waiting ◀───────────────────────────┘
+//!                            └─ not resolved any more, or met and five failures: forgotten
+//!  Following ─▶ Known        it is ourselves, or a peer that is synced by another address
+//! ```
+//! One such picture per address. A name that vanishes never ends a link that works.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use liveedgecast_common::key::Identity;
+
+use super::limits::{
+    FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_NAME, MAX_WORKERS,
+    MOST_DELAY, RESOLVE_EAGERLY, RESOLVE_EVERY, SYNC_TIME, SYNC_TIMEOUT,
+};
+use super::proto::says::Say;
+use super::proto::{Held as HeldSaid, Worker as WorkerSaid};
+use super::tally::{Tally, WorkerTally};
+use crate::lobby::Elsewhere;
+
+/// One attempt to follow, from its first SYN to its end. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct LinkId(pub(super) u64);
+
+/// What the shell tells the machine.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    /// Every address of the name of all.
+    Resolved(Vec<SocketAddr>),
+    /// There was no answer to the question for them.
+    Unresolved,
+    /// Somebody follows us and has said where it can be followed.
+    Met(SocketAddr),
+    /// A peer spoke.
+    Said(LinkId, Say),
+    /// It is not followed any more.
+    Ended(LinkId),
+}
+
+/// What the machine asks of the shell.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Output {
+    /// Ask for the addresses.
+    Resolve,
+    /// Follow who is there.
+    Follow(LinkId, SocketAddr),
+    /// Not any more; nothing of it is reported after that.
+    Hangup(LinkId),
+    /// A peer is synced, has vanished or has said goodbye: its name and the word for it.
+    Note(String, &'static str),
+    /// For the lobby: somebody else's publisher (or it is gone).
+    Held(String, u64, Option<Elsewhere>),
+    /// For the lobby: nothing of this peer stands any more.
+    Forget(String),
+    /// For who looks at numbers.
+    Changed,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum State {
+    Waiting { until: Instant },
+    Following { until: Instant, name: Option<String>, facts: Box<Facts> },
+    Synced { name: String },
+    Known,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    state: State,
+    failures: u32,
+}
+
+/// What a peer has told.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Facts {
+    held: BTreeMap<u64, Elsewhere>,
+    workers: BTreeMap<String, WorkerTally>,
+}
+
+/// A peer that has told everything at least once.
+#[derive(Debug)]
+struct Peer {
+    facts: Facts,
+    /// Since when it is not heard any more.
+    vanished: Option<Instant>,
+}
+
+/// See the picture above.
+#[derive(Debug)]
+pub(super) struct Peers {
+    name: String,
+    started: Instant,
+    links: BTreeMap<SocketAddr, Link>,
+    /// By name; `None` before the first answer.
+    resolved: Option<BTreeSet<SocketAddr>>,
+    resolve_at: Option<Instant>,
+    peers: BTreeMap<String, Peer>,
+    next_id: u64,
+    outputs: VecDeque<Output>,
+}
+
+impl Peers {
+    /// `name` is ours among peers.
+    pub(super) fn new(now: Instant, name: String) -> Self {
+        Self {
+            name,
+            started: now,
+            links: BTreeMap::new(),
+            resolved: None,
+            resolve_at: None,
+            peers: BTreeMap::new(),
+            next_id: 0,
+            outputs: VecDeque::from([Output::Resolve]),
+        }
+    }
+
+    /// Our name among peers.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes one input; drain [`Self::poll_output`] afterwards.
+    pub(super) fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Resolved(addresses) => self.resolved(now, addresses),
+            Input::Unresolved => self.resolve_later(now),
+            Input::Met(address) => self.follow_new(now, address),
+            Input::Said(link, say) => self.said(now, link, say),
+            Input::Ended(link) => self.ended(now, link),
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.resolve_at.is_some_and(|at| at <= now) {
+            self.resolve_at = None;
+            self.outputs.push_back(Output::Resolve);
+        }
+        let due: Vec<SocketAddr> =
+            self.links.iter().filter(|(_, link)| link.due().is_some_and(|at| at <= now)).map(|(at, _)| *at).collect();
+        for address in due {
+            let Some(link) = self.links.get(&address) else { continue };
+            match link.state {
+                State::Waiting { .. } => self.follow(now, address),
+                State::Following { .. } => {
+                    let id = link.id;
+                    self.outputs.push_back(Output::Hangup(id));
+                    self.ended(now, id);
+                }
+                State::Synced { .. } | State::Known => {}
+            }
+        }
+        let before = self.peers.len();
+        self.peers.retain(|_, peer| peer.vanished.is_none_or(|at| now < at + KEEP_VANISHED));
+        if self.peers.len() != before {
+            self.outputs.push_back(Output::Changed);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let vanished = self.peers.values().filter_map(|peer| peer.vanished.map(|at| at + KEEP_VANISHED));
+        self.links.values().filter_map(Link::due).chain(vanished).chain(self.resolve_at).min()
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What those tell that can be heard.
+    pub(super) fn fresh(&self) -> Vec<Tally> {
+        self.peers.values().filter(|peer| peer.vanished.is_none()).map(|peer| peer.facts.tally()).collect()
+    }
+
+    /// What those have told that have vanished.
+    pub(super) fn last(&self) -> Vec<Tally> {
+        self.peers.values().filter(|peer| peer.vanished.is_some()).map(|peer| peer.facts.tally()).collect()
+    }
+
+    /// Peers that can be heard, and addresses that lead to nobody.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let lost = |link: &&Link| matches!(link.state, State::Waiting { .. } | State::Following { .. });
+        (self.peers.values().filter(|peer| peer.vanished.is_none()).count(), self.links.values().filter(lost).count())
+    }
+
+    /// Whether publishers may be sent here: all that the name leads to can be heard, or they had the time.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        now >= self.started + SYNC_TIME || self.is_complete()
+    }
+
+    /// Whether "nothing" may be said. Without a name server we do not know whom we have not heard, however long it lasts. When there
+    /// is nobody else, workers need the time: they may serve streams that nobody tells of.
+    pub(super) fn is_sure(&self, now: Instant) -> bool {
+        let heard = self.peers.values().any(|peer| peer.vanished.is_none());
+        self.resolved.is_some() && (now >= self.started + SYNC_TIME || (heard && self.is_complete()))
+    }
+
+    fn is_complete(&self) -> bool {
+        let known = |address| {
+            self.links.get(address).is_some_and(|link| matches!(link.state, State::Synced { .. } | State::Known))
+        };
+        self.resolved.as_ref().is_some_and(|resolved| resolved.iter().all(known))
+    }
+
+    fn resolved(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        let resolved: BTreeSet<SocketAddr> = addresses.into_iter().take(MAX_ADDRESSES).collect();
+        self.links.retain(|address, link| {
+            let stays =
+                resolved.contains(address) || matches!(link.state, State::Synced { .. } | State::Following { .. });
+            stays || link.failures < MAX_FAILURES && matches!(link.state, State::Waiting { .. })
+        });
+        for address in &resolved {
+            self.follow_new(now, *address);
+        }
+        self.resolved = Some(resolved);
+        self.resolve_later(now);
+    }
+
+    fn resolve_later(&mut self, now: Instant) {
+        let after = if self.resolved.is_some() { RESOLVE_EVERY } else { RESOLVE_EAGERLY };
+        self.resolve_at = Some(now + after);
+    }
+
+    fn follow_new(&mut self, now: Instant, address: SocketAddr) {
+        if !self.links.contains_key(&address) && self.links.len() < 2 * MAX_ADDRESSES {
+            self.links.insert(address, Link { id: LinkId(0), state: State::Waiting { until: now }, failures: 0 });
+            self.follow(now, address);
+        }
+    }
+
+    fn follow(&mut self, now: Instant, address: SocketAddr) {
+        self.next_id += 1;
+        let id = LinkId(self.next_id);
+        let Some(link) = self.links.get_mut(&address) else { return };
+        link.id = id;
+        link.state = State::Following { until: now + SYNC_TIMEOUT, name: None, facts: Box::default() };
+        self.outputs.push_back(Output::Follow(id, address));
+    }
+
+    fn is_synced(&self, name: &str) -> bool {
+        self.links.values().any(|link| matches!(&link.state, State::Synced { name: synced } if synced == name))
+    }
+
+    fn find(&mut self, id: LinkId) -> Option<(SocketAddr, &mut Link)> {
+        self.links.iter_mut().find(|(_, link)| link.id == id).map(|(address, link)| (*address, link))
+    }
+
+    fn said(&mut self, now: Instant, id: LinkId, say: Say) {
+        let Some((_, link)) = self.find(id) else { return };
+        match (&mut link.state, say) {
+            (State::Following { name, .. }, Say::Welcome(welcome)) => {
+                if welcome.activator.is_empty() || welcome.activator.len() > MAX_NAME {
+                    self.outputs.push_back(Output::Hangup(id));
+                    self.ended(now, id);
+                    return;
+                }
+                *name = Some(welcome.activator.clone());
+                if welcome.activator == self.name || self.is_synced(&welcome.activator) {
+                    if let Some((_, link)) = self.find(id) {
+                        (link.state, link.failures) = (State::Known, 0);
+                    }
+                    self.outputs.push_back(Output::Hangup(id));
+                }
+            }
+            (State::Following { name: Some(name), facts, .. }, Say::Synced(_)) => {
+                let (name, facts) = (std::mem::take(name), std::mem::take(&mut **facts));
+                link.state = State::Known;
+                // Two ways to it at once, and the other one was faster.
+                if self.is_synced(&name) {
+                    self.outputs.push_back(Output::Hangup(id));
+                    return;
+                }
+                let Some((_, link)) = self.find(id) else { return };
+                (link.state, link.failures) = (State::Synced { name: name.clone() }, 0);
+                self.outputs.push_back(Output::Note(name.clone(), "synced"));
+                self.outputs.push_back(Output::Forget(name.clone()));
+                let held =
+                    facts.held.iter().map(|(number, held)| Output::Held(name.clone(), *number, Some(held.clone())));
+                self.outputs.extend(held);
+                self.peers.insert(name, Peer { facts, vanished: None });
+                self.outputs.push_back(Output::Changed);
+            }
+            (State::Following { facts, .. }, say) => drop(facts.take(say)),
+            (State::Synced { name }, Say::Goodbye(_)) => {
+                let name = name.clone();
+                self.peers.remove(&name);
+                self.outputs.push_back(Output::Note(name.clone(), "goodbye"));
+                self.outputs.push_back(Output::Forget(name));
+                self.outputs.push_back(Output::Changed);
+            }
+            (State::Synced { name }, say) => {
+                let name = name.clone();
+                let Some(peer) = self.peers.get_mut(&name) else { return };
+                if let Some((number, held)) = peer.facts.take(say) {
+                    self.outputs.push_back(Output::Held(name, number, held));
+                }
+                self.outputs.push_back(Output::Changed);
+            }
+            (State::Waiting { .. } | State::Known, _) => {}
+        }
+    }
+
+    fn ended(&mut self, now: Instant, id: LinkId) {
+        let Some((address, link)) = self.find(id) else { return };
+        let last = std::mem::replace(&mut link.state, State::Waiting { until: now });
+        if last == State::Known {
+            link.state = last;
+            return;
+        }
+        link.failures = link.failures.saturating_add(1);
+        let failures = link.failures;
+        let delay = FIRST_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(MOST_DELAY);
+        link.state = State::Waiting { until: now + delay };
+        if let State::Synced { name } = last {
+            if let Some(peer) = self.peers.get_mut(&name) {
+                peer.vanished = Some(now);
+                self.outputs.push_back(Output::Note(name.clone(), "vanished"));
+                self.outputs.push_back(Output::Forget(name));
+                self.outputs.push_back(Output::Changed);
+            }
+            // What was another way to it is a way to try now.
+            self.links.values_mut().filter(|link| link.state == State::Known).for_each(|link| {
+                link.state = State::Waiting { until: now };
+            });
+        }
+        let resolved = self.resolved.as_ref().is_some_and(|resolved| resolved.contains(&address));
+        if !resolved && failures >= MAX_FAILURES {
+            self.links.remove(&address);
+        }
+    }
+}
+
+impl Link {
+    fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { until } | State::Following { until, .. } => Some(until),
+            State::Synced { .. } | State::Known => None,
+        }
+    }
+}
+
+impl Facts {
+    /// Notes what was said; gives what the lobby wants to know. Untrusted as far as size goes: who knows the secret may be broken.
+    fn take(&mut self, say: Say) -> Option<(u64, Option<Elsewhere>)> {
+        match say {
+            Say::Held(said) => {
+                let number = said.number;
+                if self.held.len() >= MAX_HELD && !self.held.contains_key(&number) {
+                    return None;
+                }
+                let held = elsewhere(said);
+                self.held.insert(number, held.clone());
+                Some((number, Some(held)))
+            }
+            Say::Gone(number) => {
+                self.held.remove(&number)?;
+                Some((number, None))
+            }
+            Say::Worker(worker) => {
+                let fits = worker.name.len() <= MAX_NAME
+                    && (self.workers.len() < MAX_WORKERS || self.workers.contains_key(&worker.name));
+                if fits {
+                    let (name, tally) = told(worker);
+                    self.workers.insert(name, tally);
+                }
+                None
+            }
+            Say::WorkerGone(name) => {
+                self.workers.remove(&name);
+                None
+            }
+            Say::Welcome(_) | Say::Synced(_) | Say::Goodbye(_) => None,
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally { workers: self.workers.clone(), ..Tally::default() };
+        for held in self.held.values() {
+            if held.waiting {
+                *tally.waiting.entry(held.app.clone()).or_default() += 1;
+                tally.provided += usize::from(held.provided);
+            } else if held.worker.is_empty() {
+                *tally.loose.entry(held.app.clone()).or_default() += 1;
+            }
+        }
+        tally
+    }
+}
+
+fn elsewhere(said: HeldSaid) -> Elsewhere {
+    let identities = said.identities.iter().take(MAX_IDENTITIES);
+    Elsewhere {
+        identities: identities.filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect(),
+        app: said.app,
+        entered: said.entered,
+        waiting: said.waiting,
+        provided: said.provided,
+        worker: said.worker,
+        epoch: said.epoch,
+    }
+}
+
+fn told(said: WorkerSaid) -> (String, WorkerTally) {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let streams = said.streams.into_iter().map(|(app, streams)| (app, count(streams))).collect();
+    (said.name, WorkerTally { draining: said.draining, room: count(said.room), streams })
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

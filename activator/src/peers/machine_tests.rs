@@ -1,0 +1,257 @@
+use std::time::Duration;
+
+use super::super::proto::{Goodbye, Synced, Welcome};
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+struct World {
+    start: Instant,
+    now: Instant,
+    peers: Peers,
+}
+
+impl World {
+    fn new() -> Self {
+        let start = origin();
+        let mut world = Self { start, now: start, peers: Peers::new(start, "me".to_owned()) };
+        assert_eq!(world.outputs(), [Output::Resolve]);
+        world
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.peers.poll_output()).collect()
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.peers.handle(self.now, input);
+        self.outputs()
+    }
+
+    fn say(&mut self, link: u64, say: Say) -> Vec<Output> {
+        self.tell(Input::Said(LinkId(link), say))
+    }
+
+    /// Lets time pass; what is due is done when it is due. Gives what was to be done, with when, in milliseconds from the start.
+    fn pass(&mut self, milliseconds: u64) -> Vec<(u64, Output)> {
+        let end = self.now + Duration::from_millis(milliseconds);
+        let mut all = Vec::new();
+        while let Some(due) = self.peers.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.peers.handle_timeout(self.now);
+            let when = u64::try_from((self.now - self.start).as_millis()).unwrap();
+            all.extend(self.outputs().into_iter().map(|output| (when, output)));
+        }
+        self.now = end;
+        all
+    }
+
+    fn resolved(&mut self, ports: &[u16]) -> Vec<Output> {
+        self.tell(Input::Resolved(ports.iter().copied().map(at).collect()))
+    }
+
+    /// The peer at this link tells who it is and all that it has: one that waits, and a worker.
+    fn sync(&mut self, link: u64, name: &str) -> Vec<Output> {
+        let mut outputs = self.say(link, Say::Welcome(Welcome { activator: name.to_owned() }));
+        outputs.extend(self.say(link, Say::Held(waiting(1))));
+        let streams = [("live".to_owned(), 2)].into();
+        outputs.extend(self.say(link, Say::Worker(WorkerSaid { name: "w".into(), draining: false, room: 0, streams })));
+        outputs.extend(self.say(link, Say::Synced(Synced {})));
+        outputs
+    }
+
+    fn count(&self, tallies: &[Tally]) -> (usize, usize) {
+        let waiting = tallies.iter().flat_map(|tally| tally.waiting.values()).sum();
+        (tallies.len(), waiting)
+    }
+}
+
+fn waiting(number: u64) -> HeldSaid {
+    HeldSaid { number, identities: vec![vec![7; 16]], app: "live".into(), waiting: true, ..HeldSaid::default() }
+}
+
+fn follow(link: u64, port: u16) -> Output {
+    Output::Follow(LinkId(link), at(port))
+}
+
+#[test]
+fn what_is_told_counts_once_all_was_told() {
+    let mut world = World::new();
+    assert_eq!(world.resolved(&[1]), [follow(1, 1)]);
+    world.say(1, Say::Welcome(Welcome { activator: "a".into() }));
+    assert_eq!(world.say(1, Say::Held(waiting(1))), [], "half a picture is none");
+    assert_eq!(world.peers.fresh(), []);
+    let outputs = world.say(1, Say::Synced(Synced {}));
+    assert_eq!(outputs[..2], [Output::Note("a".into(), "synced"), Output::Forget("a".into())]);
+    assert!(matches!(&outputs[2], Output::Held(peer, 1, Some(held)) if peer == "a" && held.waiting));
+    assert_eq!(world.count(&world.peers.fresh()), (1, 1));
+    let outputs = world.say(1, Say::Gone(1));
+    assert_eq!(outputs, [Output::Held("a".into(), 1, None), Output::Changed]);
+    assert_eq!(world.count(&world.peers.fresh()), (1, 0));
+}
+
+#[test]
+fn ourselves_and_a_second_way_to_somebody_are_left_alone() {
+    let mut world = World::new();
+    world.resolved(&[1, 2, 3]);
+    let hangup = world.say(1, Say::Welcome(Welcome { activator: "me".into() }));
+    assert_eq!(hangup, [Output::Hangup(LinkId(1))]);
+    // Both ways at once.
+    world.say(2, Say::Welcome(Welcome { activator: "a".into() }));
+    world.say(3, Say::Welcome(Welcome { activator: "a".into() }));
+    world.say(3, Say::Synced(Synced {}));
+    assert_eq!(world.say(2, Say::Synced(Synced {})), [Output::Hangup(LinkId(2))]);
+    assert!(world.peers.is_complete());
+    assert_eq!(world.peers.count(), (1, 0));
+    // The way is lost: the other one is tried, ourselves too, which costs nothing.
+    world.tell(Input::Ended(LinkId(3)));
+    let tried: Vec<Output> = world.pass(0).into_iter().map(|(_, output)| output).collect();
+    assert_eq!(tried, [follow(4, 1), follow(5, 2)]);
+}
+
+#[test]
+fn who_is_not_there_is_tried_again_and_again() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    let (mut link, mut times) = (1, Vec::new());
+    for _ in 0..7 {
+        world.tell(Input::Ended(LinkId(link)));
+        let outputs = world.pass(2000);
+        let (when, next) = outputs
+            .iter()
+            .find_map(|(when, output)| match output {
+                Output::Follow(next, _) => Some((*when, next.0)),
+                _ => None,
+            })
+            .unwrap();
+        times.push(when % 2000);
+        link = next;
+        if outputs.iter().any(|(_, output)| *output == Output::Resolve) {
+            world.resolved(&[1]);
+        }
+    }
+    assert_eq!(times, [100, 200, 400, 800, 1600, 0, 0]);
+}
+
+#[test]
+fn who_hangs_before_it_has_told_all_is_tried_anew() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.say(1, Say::Welcome(Welcome { activator: "a".into() }));
+    let outputs = world.pass(5200);
+    assert!(outputs.contains(&(5000, Output::Hangup(LinkId(1)))), "{outputs:?}");
+    assert!(outputs.contains(&(5100, follow(2, 1))), "{outputs:?}");
+}
+
+#[test]
+fn who_vanishes_counts_a_minute_and_who_says_goodbye_does_not() {
+    let mut world = World::new();
+    world.resolved(&[1, 2]);
+    world.sync(1, "a");
+    world.sync(2, "b");
+    let outputs = world.tell(Input::Ended(LinkId(1)));
+    assert_eq!(outputs, [Output::Note("a".into(), "vanished"), Output::Forget("a".into()), Output::Changed]);
+    world.pass(59_999);
+    assert_eq!((world.count(&world.peers.fresh()), world.count(&world.peers.last())), ((1, 1), (1, 1)));
+    world.pass(1);
+    assert_eq!(world.peers.last(), []);
+    let outputs = world.say(2, Say::Goodbye(Goodbye {}));
+    assert!(outputs.contains(&Output::Forget("b".into())), "{outputs:?}");
+    world.tell(Input::Ended(LinkId(2)));
+    assert_eq!((world.peers.fresh(), world.peers.last()), (vec![], vec![]));
+}
+
+#[test]
+fn who_comes_back_is_what_it_tells_now() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.sync(1, "a");
+    world.tell(Input::Ended(LinkId(1)));
+    world.pass(100);
+    world.say(2, Say::Welcome(Welcome { activator: "a".into() }));
+    assert_eq!(world.count(&world.peers.last()), (1, 1), "its last word counts until there is a new one");
+    world.say(2, Say::Synced(Synced {}));
+    assert_eq!((world.count(&world.peers.fresh()), world.peers.last()), ((1, 0), vec![]));
+}
+
+#[test]
+fn whom_we_met_is_followed_before_the_name_knows_it() {
+    let mut world = World::new();
+    world.resolved(&[]);
+    assert_eq!(world.tell(Input::Met(at(9))), [follow(1, 9)]);
+    assert_eq!(world.tell(Input::Met(at(9))), []);
+    world.sync(1, "a");
+    world.resolved(&[]);
+    assert_eq!(world.peers.count(), (1, 0), "a name that does not know it does not end it");
+    world.tell(Input::Ended(LinkId(1)));
+    for link in 2..6 {
+        world.pass(2000);
+        world.tell(Input::Ended(LinkId(link)));
+    }
+    world.pass(20_000);
+    assert!(world.peers.links.is_empty(), "it does not come back");
+}
+
+#[test]
+fn when_it_is_ready_and_when_it_is_sure() {
+    let check = |world: &World| (world.peers.is_ready(world.now), world.peers.is_sure(world.now));
+    let mut world = World::new();
+    assert_eq!(check(&world), (false, false));
+    world.resolved(&[1, 2]);
+    world.say(1, Say::Welcome(Welcome { activator: "me".into() }));
+    assert_eq!(check(&world), (false, false), "one is missing");
+    world.sync(2, "a");
+    assert_eq!(check(&world), (true, true), "all are heard");
+
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.say(1, Say::Welcome(Welcome { activator: "me".into() }));
+    assert_eq!(check(&world), (true, false), "alone: workers may serve what nobody tells of");
+    world.pass(3000);
+    assert_eq!(check(&world), (true, true), "they had the time");
+
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.pass(2999);
+    assert_eq!(check(&world), (false, false));
+    world.pass(1);
+    assert_eq!(check(&world), (true, true), "it had the time");
+
+    let mut world = World::new();
+    world.tell(Input::Unresolved);
+    world.pass(60_000);
+    assert_eq!(check(&world), (true, false), "whom have we not heard?");
+}
+
+#[test]
+fn an_idle_world_wakes_for_names_alone() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.sync(1, "a");
+    assert_eq!(world.peers.poll_timeout(), Some(world.now + RESOLVE_EVERY));
+}
+
+#[test]
+fn a_broken_peer_is_bounded() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.sync(1, "a");
+    for number in 0..u64::try_from(MAX_HELD).unwrap() + 10 {
+        world.say(1, Say::Held(waiting(number)));
+    }
+    for number in 0..MAX_WORKERS + 10 {
+        world.say(1, Say::Worker(WorkerSaid { name: number.to_string(), ..WorkerSaid::default() }));
+    }
+    let facts = &world.peers.peers["a"].facts;
+    assert_eq!((facts.held.len(), facts.workers.len()), (MAX_HELD, MAX_WORKERS));
+    let ports: Vec<u16> = (1..1000).collect();
+    world.resolved(&ports);
+    assert_eq!(world.peers.links.len(), MAX_ADDRESSES);
+}

@@ -1,0 +1,111 @@
+//! What we tell the other activators. In: their calls on the control listener, proved like a worker's. Out: who we are, who waits here,
+//! how busy workers are; then what changes, as it changes.
+#![expect(clippy::disallowed_methods, reason = "shell: a task for each follower, a pause")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::cluster::Cluster;
+use super::limits::{MAX_FOLLOWERS, PAUSE, UNSENT};
+use super::proto::peers_server::Peers;
+use super::proto::says::Say;
+use super::proto::{Goodbye, Hello, Says, Synced, Welcome};
+use crate::lobby::Told;
+
+/// Who may come in.
+pub(crate) trait Gate: Send + Sync + 'static {
+    /// Where the caller is, if it has proved that it knows the secret.
+    ///
+    /// # Errors
+    /// It has not.
+    fn admit(&self, request: &Request<Hello>) -> Result<IpAddr, Status>;
+}
+
+/// The service.
+pub(crate) struct Host<G> {
+    gate: Arc<G>,
+    cluster: Cluster,
+    stop: CancellationToken,
+    places: Arc<Semaphore>,
+}
+
+impl<G: Gate> Host<G> {
+    /// `gate`: who may come in. `cluster`: what there is to tell. `stop`: when to say goodbye.
+    pub(crate) fn new(gate: Arc<G>, cluster: Cluster, stop: CancellationToken) -> Self {
+        Self { gate, cluster, stop, places: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }
+    }
+}
+
+#[tonic::async_trait]
+impl<G: Gate> Peers for Host<G> {
+    type FollowStream = ReceiverStream<Result<Says, Status>>;
+
+    async fn follow(&self, request: Request<Hello>) -> Result<Response<Self::FollowStream>, Status> {
+        let address = self.gate.admit(&request)?;
+        let Some(name) = self.cluster.peers().map(|peers| peers.name().to_owned()) else {
+            return Err(Status::unimplemented("this activator is alone: set ACTIVATOR_PEERS"));
+        };
+        let full = |_| Status::resource_exhausted(format!("{MAX_FOLLOWERS} activators follow us, as many as can"));
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        let hello = request.into_inner();
+        if let Some(port) = u16::try_from(hello.control_port).ok().filter(|port| *port != 0 && hello.activator != name)
+        {
+            self.cluster.met(SocketAddr::new(address, port));
+        }
+        let (words, from) = mpsc::channel(UNSENT);
+        let (cluster, stop) = (self.cluster.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let follower = Follower { words: words.clone(), cluster };
+            tokio::select! {
+                _ = follower.tell(name) => {}
+                () = stop.cancelled() => {
+                    let _ = words.send(said(Say::Goodbye(Goodbye {}))).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(from)))
+    }
+}
+
+struct Follower {
+    words: mpsc::Sender<Result<Says, Status>>,
+    cluster: Cluster,
+}
+
+/// It does not listen any more.
+struct Gone;
+
+impl Follower {
+    async fn tell(self, activator: String) -> Result<(), Gone> {
+        let mut changes = self.cluster.changes();
+        let mut told = Told::default();
+        self.say(Say::Welcome(Welcome { activator })).await?;
+        let mut first = Some(Say::Synced(Synced {}));
+        loop {
+            changes.mark_unchanged();
+            for say in self.cluster.lobby.news(&mut told).into_iter().chain(first.take()) {
+                self.say(say).await?;
+            }
+            sleep(PAUSE).await;
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| Gone)?,
+                () = self.words.closed() => return Err(Gone),
+            }
+        }
+    }
+
+    async fn say(&self, say: Say) -> Result<(), Gone> {
+        self.words.send(said(say)).await.map_err(|_| Gone)
+    }
+}
+
+fn said(say: Say) -> Result<Says, Status> {
+    Ok(Says { say: Some(say) })
+}

@@ -1,0 +1,299 @@
+//! Activators in one process, over real connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Parser;
+use liveedgecast_common::control::Welcome as ControlWelcome;
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::key::{AppName, Identity, StreamId};
+use liveedgecast_common::listen::listen;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::config::{Settings, Typed};
+use crate::drain::Phase;
+use crate::fleet::{Introduction, service};
+use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
+use crate::metrics::Metrics;
+use crate::peers::Need;
+use crate::scaler;
+use crate::scaler::proto::ScaledObjectRef;
+use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
+
+const SECRET: &str = "0123456789abcdef";
+
+/// A port that is not served yet.
+struct Door(TcpListener, SocketAddr);
+
+fn door() -> Door {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    Door(listener, address)
+}
+
+struct House {
+    lobby: Lobby,
+    cluster: Cluster,
+    metrics: Metrics,
+    stop: CancellationToken,
+    _tasks: JoinSet<()>,
+}
+
+/// An activator behind this door that looks for others at these addresses.
+fn house(name: &str, door: Door, others: &[SocketAddr]) -> House {
+    let port = door.1.port();
+    house_found_at(port, name, door, others)
+}
+
+/// The same, where others are told another port, or none: 0.
+fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> House {
+    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let cluster = Cluster::with_peers(lobby.clone(), name);
+    let stop = CancellationToken::new();
+    let welcome = ControlWelcome { activator: name.into(), ..ControlWelcome::default() };
+    let terms = service::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
+    let addresses =
+        others.iter().map(|address| Address { host: address.ip().to_string(), port: address.port() }).collect();
+    let mut tasks = JoinSet::new();
+    let served = service::serve(door.0, terms, cluster.clone(), metrics.clone(), stop.clone());
+    tasks.spawn(async move { served.await.unwrap() });
+    tasks.spawn(run(cluster.clone(), addresses, Secret::new(SECRET), port));
+    let waking = lobby.clone();
+    tasks.spawn(async move { waking.run().await });
+    House { lobby, cluster, metrics, stop, _tasks: tasks }
+}
+
+fn two() -> (House, House) {
+    let (one, two) = (door(), door());
+    let all = [one.1, two.1];
+    (house("a", one, &all), house("b", two, &all))
+}
+
+impl House {
+    fn publisher(&self, id: &str, identity: u8) -> Place {
+        self.lobby.enter(Entry {
+            stream_id: StreamId(id.to_owned()),
+            identities: vec![Identity([identity; 16])],
+            app: AppName::parse("live").unwrap(),
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: now() + std::time::Duration::from_secs(600),
+        })
+    }
+
+    fn worker(&self, name: &str, capacity: u32) -> mpsc::Receiver<ActivatorSay> {
+        let name = name.to_owned();
+        let introduction =
+            Introduction { name, capacity, draining: false, same_host: true, http: None, pid: 0, sessions: vec![] };
+        let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
+        self.lobby.join(introduction, outbox).unwrap();
+        inbox
+    }
+
+    fn known(&self) -> (usize, usize) {
+        let need = self.cluster.known(None);
+        (need.waiting, need.live)
+    }
+
+    fn peers(&self) -> (usize, usize) {
+        self.cluster.peers().unwrap().count()
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_answers_for_all() {
+    let (a, b) = two();
+    until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
+    assert!(a.cluster.is_ready() && b.cluster.is_ready());
+    assert_eq!(a.cluster.need(None), Ok(Need::default()), "both are heard: nothing is nothing");
+    let place = a.publisher("x", 1);
+    let _other = b.publisher("y", 2);
+    until(|| a.known() == (2, 0) && b.known() == (2, 0)).await;
+    let _worker = a.worker("w", 1);
+    until(|| b.cluster.known(None).workers == 1).await;
+    assert_eq!(b.cluster.known(None).unplaced, 1, "one of two has a place");
+    drop(place);
+    until(|| a.known() == (1, 0) && b.known() == (1, 0)).await;
+    let metrics = b.metrics.clone();
+    b.cluster.measure(&metrics);
+    for row in ["liveedgecast_cluster_demand 1", "liveedgecast_peers{state=\"synced\"} 1"] {
+        assert!(metrics.text().lines().any(|line| line == row), "{}", metrics.text());
+    }
+}
+
+#[tokio::test]
+async fn goodbye_forgets_and_death_does_not() {
+    let (a, b) = two();
+    let _place = a.publisher("x", 1);
+    until(|| b.known() == (1, 0)).await;
+    a.stop.cancel();
+    until(|| b.known() == (0, 0)).await;
+
+    let (a, b, way) = two_with_a_way_between().await;
+    let _place = a.publisher("x", 1);
+    until(|| b.known() == (1, 0)).await;
+    way.send_replace(Way::Dead);
+    until(|| b.peers() == (0, 1)).await;
+    assert_eq!(b.known(), (1, 0), "its publishers come back to somebody");
+}
+
+#[tokio::test]
+async fn whoever_follows_us_is_followed() {
+    let (one, two) = (door(), door());
+    let (at_one, at_two) = (one.1, two.1);
+    let a = house("a", one, &[at_one, at_two]);
+    let b = house("b", two, &[at_two]);
+    let _place = a.publisher("x", 1);
+    until(|| b.known() == (1, 0)).await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_learns_nothing() {
+    let (one, two) = (door(), door());
+    let (at_one, at_two) = (one.1, two.1);
+    let a = house("a", one, &[at_one]);
+    let _place = a.publisher("x", 1);
+    let hello = Hello { activator: "b".into(), control_port: at_two.port().into() };
+    let (events, mut happened) = mpsc::channel(EVENTS);
+    follow(LinkId(1), at_one, Secret::new("another secret, not ours"), hello, events).await;
+    assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
+    assert!(happened.recv().await.is_none());
+}
+
+/// What becomes of the bytes between two.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Open,
+    /// Connections stay, and nothing comes through.
+    Hole,
+    /// As when a process is killed.
+    Dead,
+}
+
+/// A way to an address.
+async fn proxy(to: SocketAddr) -> (SocketAddr, watch::Sender<Way>) {
+    let Door(listener, address) = door();
+    let (way, state) = watch::channel(Way::Open);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut state = state.clone();
+            tokio::spawn(async move {
+                if *state.borrow() == Way::Dead {
+                    return;
+                }
+                let mut server = TcpStream::connect(to).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    () = async { drop(state.wait_for(|way| *way != Way::Open).await) } => {
+                        drop(state.wait_for(|way| *way == Way::Dead).await);
+                    }
+                }
+            });
+        }
+    });
+    (address, way)
+}
+
+/// The second follows the first by way of the proxy alone.
+async fn two_with_a_way_between() -> (House, House, watch::Sender<Way>) {
+    let (one, two) = (door(), door());
+    let (at_one, at_two) = (one.1, two.1);
+    let (to_one, way) = proxy(at_one).await;
+    let a = house_found_at(0, "a", one, &[at_one]);
+    let b = house("b", two, &[at_two, to_one]);
+    (a, b, way)
+}
+
+#[tokio::test]
+async fn a_black_hole_delays_no_answer_and_its_last_word_counts() {
+    let (a, b, way) = two_with_a_way_between().await;
+    let _place = a.publisher("x", 1);
+    until(|| b.known() == (1, 0)).await;
+    way.send_replace(Way::Hole);
+    let _own = b.publisher("y", 2);
+    // No await: the answer is there.
+    assert_eq!(b.cluster.need(None).map(|need| need.waiting), Ok(2));
+    until(|| b.peers() == (0, 1)).await;
+    assert_eq!(b.known(), (2, 0), "what it said last");
+}
+
+#[tokio::test]
+async fn who_has_heard_nobody_yet_does_not_say_nothing() {
+    let Door(silent, address) = door();
+    let own = door();
+    let at_own = own.1;
+    let a = house("a", own, &[at_own, address]);
+    // It is there, accepts, and never says a word.
+    let (mut socket, _) = silent.accept().await.unwrap();
+    assert!(a.cluster.need(None).is_err() && !a.cluster.is_ready());
+    let _place = a.publisher("x", 1);
+    assert_eq!(a.cluster.need(None).map(|need| need.waiting), Ok(1), "what it holds itself is there");
+    let _ = socket.read(&mut [0; 16]).await;
+    let _ = socket.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_two_with_one_identity_the_earlier_waits_and_the_later_goes() {
+    let (a, b) = two();
+    until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
+    let mut first = a.publisher("x", 1);
+    until(|| b.known() == (1, 0)).await;
+    let mut second = b.publisher("x2", 1);
+    assert_eq!(second.event().await, PlaceEvent::Refused(Reason::Duplicate));
+    let _worker = a.worker("w", 1);
+    assert!(matches!(first.event().await, PlaceEvent::Offered { .. }));
+}
+
+#[tokio::test]
+async fn whoever_comes_through_the_other_door_goes_to_the_worker_that_has_the_stream() {
+    let (a, b) = two();
+    until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
+    // Both know both workers, as workers dial every activator.
+    let _workers = [a.worker("w", 5), b.worker("w", 5)];
+    let mut first = a.publisher("x", 1);
+    let PlaceEvent::Offered { epoch, worker, .. } = first.event().await else { panic!() };
+    assert_eq!(worker, "w");
+    first.taken(epoch);
+    until(|| b.cluster.known(None).live == 1).await;
+    let _busier = b.worker("busier", 5);
+    let mut taken = b.publisher("y", 9);
+    let PlaceEvent::Offered { .. } = taken.event().await else { panic!() };
+    let mut second = b.publisher("x2", 1);
+    let PlaceEvent::Offered { worker, epoch: claim, .. } = second.event().await else { panic!() };
+    assert_eq!(worker, "w");
+    assert!(claim > epoch, "a later claim is a greater one, whoever makes it");
+}
+
+#[tokio::test]
+async fn keda_is_told_by_the_one_it_knows_of_a_stream_that_waits_at_the_other() {
+    let (a, b) = two();
+    let Door(listener, address) = door();
+    let (_phase, phases) = watch::channel(Phase::Serving);
+    let desk = scaler::Desk {
+        cluster: b.cluster.clone(),
+        target: 50,
+        tls: None,
+        phase: phases,
+        metrics: b.metrics.scaler.clone(),
+    };
+    let stop = CancellationToken::new();
+    tokio::spawn(scaler::serve(listener, desk, stop.clone()));
+    let _stop = stop.drop_guard();
+    let mut keda = ExternalScalerClient::connect(format!("http://{address}")).await.unwrap();
+    let mut pushed = keda.stream_is_active(ScaledObjectRef::default()).await.unwrap().into_inner();
+    let _place = Arc::new(a.publisher("x", 1));
+    assert!(pushed.message().await.unwrap().unwrap().result);
+    assert!(keda.is_active(ScaledObjectRef::default()).await.unwrap().into_inner().result);
+}
