@@ -23,7 +23,8 @@ const CHECKSUM_BYTES: usize = 16;
 /// Magic, length, sequence, checksum.
 const HEAD_BYTES: usize = 4 + 4 + 8 + CHECKSUM_BYTES;
 
-const _: () = assert!(HEAD_BYTES + MAX_SNAPSHOT_BYTES <= SLOT_BYTES);
+// The ring's own word stands behind the second slot's snapshot.
+const _: () = assert!(HEAD_BYTES + MAX_SNAPSHOT_BYTES + size_of::<u64>() <= SLOT_BYTES);
 
 /// Writes the snapshot into the slot that does not hold the last valid one. `false`: it is larger than a snapshot may be (or the page is
 /// none), and nothing was written.

@@ -276,7 +276,7 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
         return Err(FetchError::Unexpected("a descriptor that is no publisher's socket"));
     }
     publisher.set_nonblocking(true).map_err(HandoffError::Broken)?;
-    let ring = RingMemory::map(memory).map_err(FetchError::Ring)?;
+    let ring = RingMemory::map_growing(memory).map_err(FetchError::Ring)?;
     Ok((Some(publisher.into()), ring))
 }
 

@@ -334,7 +334,7 @@ impl Index {
     pub fn keeps_from(&self, now: Instant, floor: u64) -> u64 {
         let crowd = self.entries.len().saturating_sub(MAX_ENTRIES);
         // Once something of the ring in use goes, so does all that came before it by another ring.
-        let current = self.entries.partition_point(|entry| entry.place.ring < self.place.ring);
+        let current = self.first_of_this_ring();
         let overwritten = match self.entries.get(current) {
             Some(first) if first.hold < floor => {
                 self.entries.partition_point(|entry| entry.place.ring < self.place.ring || entry.hold < floor)
@@ -444,10 +444,20 @@ impl Index {
     /// Lowest position in the ring in use that an entry or an open message needs, if any does.
     #[must_use]
     pub fn needs_from(&self) -> Option<u64> {
-        let current = self.entries.partition_point(|entry| entry.place.ring < self.place.ring);
+        let current = self.first_of_this_ring();
         let entries = self.entries.get(current).map(|entry| entry.hold);
         let open = self.open.iter().filter_map(|open| open.segments.first()).map(|segment| segment.position);
         open.chain(entries).min()
+    }
+
+    /// Where in the entries those of the ring in use begin; nearly always there is no other.
+    fn first_of_this_ring(&self) -> usize {
+        match self.entries.front() {
+            Some(first) if first.place.ring < self.place.ring => {
+                self.entries.partition_point(|entry| entry.place.ring < self.place.ring)
+            }
+            _ => 0,
+        }
     }
 
     /// Lowest ring number that an entry needs.

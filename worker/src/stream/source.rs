@@ -30,10 +30,6 @@ const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in which every frame is a keyframe need no snapshot of each.
 const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
-/// So much of the ring's memory is given back at once: a system call per second of a usual stream.
-const RELEASE_BYTES: u64 = 256 << 10;
-/// Only whole ones of these: the kernel keeps memory that it holds in larger pieces until all of a piece is given back.
-const RELEASE_UNIT: u64 = 64 << 10;
 /// Answers that wait for the publisher to read, in bytes: it is sent a few dozen per second. One that reads nothing is gone.
 const MAX_OUTPUT: usize = 64 << 10;
 
@@ -68,8 +64,6 @@ pub(super) struct Source {
     snapshot: u64,
     /// When the last snapshot was made, published or not.
     made: Option<Instant>,
-    /// The ring's memory before this position was given back.
-    released: u64,
     /// There is news that a successor must know: that the publisher was told to start.
     snapshot_due: bool,
 }
@@ -92,7 +86,6 @@ impl Source {
             heard: now,
             snapshot: position,
             made: None,
-            released: position,
             snapshot_due: false,
         };
         source.say(&Frame::Accepted);
@@ -246,7 +239,7 @@ impl Source {
 
     /// Whether a successor would have to go back further than it can.
     pub(super) fn needs_snapshot(&self, ring: &RingMemory) -> bool {
-        let half = ring.capacity() as u64 / 2;
+        let half = ring.most() as u64 / 2;
         let most = if self.is_link() { LINK_SNAPSHOT_BYTES.min(half) } else { half };
         self.session.position().saturating_sub(self.snapshot) >= most
     }
@@ -270,18 +263,9 @@ impl Source {
         self.snapshot_due = false;
     }
 
-    /// Gives memory back that nobody will look at: messages need `needed`, a successor what is behind the last snapshot, and the ring has
-    /// been overwritten before `floor`.
-    pub(super) fn release(&mut self, needed: Option<u64>, floor: u64, ring: &mut RingMemory) {
-        let until = needed.unwrap_or(self.head).min(self.snapshot).min(self.session.position());
-        let until = until - until % RELEASE_UNIT;
-        self.released = self.released.max(floor);
-        if until.saturating_sub(self.released) >= RELEASE_BYTES {
-            if let Err(error) = ring.release(self.released, until) {
-                tracing::debug!(%error, "the ring's memory stays");
-            }
-            self.released = until;
-        }
+    /// Everything from there on may still be asked for: messages need `needed`, a successor what is behind the last snapshot.
+    pub(super) fn needs_from(&self, needed: Option<u64>) -> u64 {
+        needed.unwrap_or(self.head).min(self.snapshot).min(self.session.position())
     }
 
     /// The start has been written and no snapshot tells of it yet.

@@ -55,13 +55,17 @@ impl Stream {
 
     /// Before so many bytes are received: what they will overwrite is forgotten.
     fn make_room(&mut self, now: Instant, room: usize) {
-        let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
-        let floor = (source.head + room as u64).saturating_sub(ring.capacity() as u64);
-        let until = self.index.keeps_from(now, floor);
-        self.evict(until, floor);
+        let until = self.index.keeps_from(now, 0);
+        self.evict(until, 0);
         let needed = self.index.needs_from();
-        if let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) {
-            source.release(needed, floor, ring);
+        let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
+        let (head, from) = (source.head, source.needs_from(needed));
+        let end = head + room as u64;
+        while end - from > ring.capacity() as u64 && head - from <= ring.capacity() as u64 && ring.grow(from, head) {}
+        let floor = end.saturating_sub(ring.capacity() as u64);
+        if from < floor {
+            let until = self.index.keeps_from(now, floor);
+            self.evict(until, floor);
         }
     }
 
