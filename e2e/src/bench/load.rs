@@ -81,8 +81,6 @@ pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> a
     sink.reset();
     let idle = relay.cost();
     let (publishers, stop) = start_all(&relay, load, clock).await;
-    let started = u32::try_from(publishers.len()).unwrap_or(u32::MAX);
-    anyhow::ensure!(started > 0, "{}: nobody could publish", kind.as_str());
 
     sleep(SETTLE).await;
     let (before, bytes_before) = (relay.cost(), sink.tally.borrow().bytes);
@@ -93,7 +91,9 @@ pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> a
     let (after, bytes_after) = (relay.cost(), sink.tally.borrow().bytes);
 
     stop.cancel();
-    let published = timeout(DRAIN, publishers.join_all()).await?;
+    let published: Vec<(u32, Published)> = timeout(DRAIN, publishers.join_all()).await?.into_iter().flatten().collect();
+    let started = u32::try_from(published.len()).unwrap_or(u32::MAX);
+    anyhow::ensure!(started > 0, "{}: nobody could publish", kind.as_str());
     wait_until_quiet(&sink, &published).await;
     let gigabytes = (bytes_after - bytes_before) as f64 / 1e9;
     let per_stream = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1000.0 / f64::from(started);
@@ -142,40 +142,31 @@ fn stopped() -> CancellationToken {
     stop
 }
 
-async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<(u32, Published)>, CancellationToken) {
+/// Starts them one after the other; returns when each has been told to start, or refused.
+async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<Option<(u32, Published)>>, CancellationToken) {
     let stop = CancellationToken::new();
-    let mut starting = JoinSet::new();
-    let mut publishing = JoinSet::new();
+    let mut publishers = JoinSet::new();
+    let (answered, mut answers) = tokio::sync::mpsc::channel(load.streams as usize);
     for stream in 0..load.streams {
-        let address = relay.address;
-        starting.spawn_local(async move { (stream, Publisher::start(address, "live", stream, clock).await) });
+        let (address, stop, answered) = (relay.address, stop.clone(), answered.clone());
+        publishers.spawn_local(async move {
+            let started = Publisher::start(address, "live", stream, clock).await;
+            // As many places as streams: it is never full.
+            let _ = answered.try_send(());
+            match started {
+                Ok(publisher) => Some((stream, publisher.run(load.rate, stop).await)),
+                Err(error) => {
+                    eprintln!("stream {stream}: not started: {error}");
+                    None
+                }
+            }
+        });
         sleep(Duration::from_millis(1000 / STARTS_PER_SECOND)).await;
-        while let Some(Ok((stream, started))) = starting.try_join_next() {
-            publish(&mut publishing, stream, started, load.rate, &stop);
-        }
     }
-    while let Some(joined) = starting.join_next().await {
-        if let Ok((stream, started)) = joined {
-            publish(&mut publishing, stream, started, load.rate, &stop);
-        }
+    for _ in 0..load.streams {
+        answers.recv().await;
     }
-    (publishing, stop)
-}
-
-fn publish(
-    publishing: &mut JoinSet<(u32, Published)>,
-    stream: u32,
-    started: std::io::Result<Publisher>,
-    rate: Rate,
-    stop: &CancellationToken,
-) {
-    match started {
-        Ok(publisher) => {
-            let stop = stop.clone();
-            publishing.spawn_local(async move { (stream, publisher.run(rate, stop).await) });
-        }
-        Err(error) => eprintln!("stream {stream}: not started: {error}"),
-    }
+    (publishers, stop)
 }
 
 /// Until everything has arrived or nothing more does.
