@@ -7,14 +7,14 @@
 //! fails has no bound. The lock is held for one step of the machines, never across an await.
 #![expect(clippy::disallowed_methods, reason = "shell: the lobby's clock and timer")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Kick, Offer};
+use liveedgecast_common::control::{Kick, Meet, Offer};
 use liveedgecast_common::random;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -63,6 +63,8 @@ struct State {
     /// Process ids of worker processes, by name.
     pids: HashMap<String, u32>,
     armed: Option<Instant>,
+    /// Where the other activators are: every worker is told.
+    met: BTreeSet<SocketAddr>,
 }
 
 /// What the process fleet's shell is to do.
@@ -117,6 +119,7 @@ impl Lobby {
             orders: VecDeque::new(),
             pids: HashMap::new(),
             armed: None,
+            met: BTreeSet::new(),
         };
         let (rearm, orders, left) = (Notify::new(), Notify::new(), Notify::new());
         let (changes, _) = watch::channel(0);
@@ -185,6 +188,18 @@ impl Lobby {
     /// Nothing of this activator stands any more.
     pub(crate) fn forget_peer(&self, peer: String) {
         self.tell(Input::ForgetPeer(peer));
+    }
+
+    /// Another activator is there, or is not any more: workers are to dial it.
+    pub(crate) fn met(&self, address: SocketAddr, is_there: bool) {
+        self.shared.step(|state, now| {
+            if !is_there {
+                state.met.remove(&address);
+            } else if state.met.insert(address) {
+                let calls: Vec<Call> = state.calls.keys().copied().collect();
+                calls.into_iter().for_each(|call| state.say(now, call, meet(address)));
+            }
+        });
     }
 
     /// A number that others look at has changed.
@@ -280,6 +295,9 @@ impl Lobby {
             state.next_call += 1;
             let call = Call(state.next_call);
             state.calls.insert(call, outbox);
+            for address in state.met.clone() {
+                state.say(now, call, meet(address));
+            }
             state.core.handle(now, Input::Joined(call, introduction));
             Some(call)
         })
@@ -512,6 +530,10 @@ impl Drop for Place {
         });
         self.shared.left.notify_waiters();
     }
+}
+
+fn meet(address: SocketAddr) -> ActivatorSay {
+    ActivatorSay::Meet(Meet { address: address.to_string() })
 }
 
 /// The runtime's clock, which tests can turn on.

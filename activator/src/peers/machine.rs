@@ -61,6 +61,8 @@ pub(super) enum Output {
     Held(String, u64, Option<Elsewhere>),
     /// For the lobby: nothing of this peer stands any more.
     Forget(String),
+    /// For workers: an activator is there, or is not any more.
+    Met(SocketAddr, bool),
     /// For who looks at numbers.
     Changed,
 }
@@ -257,7 +259,7 @@ impl Peers {
     }
 
     fn said(&mut self, now: Instant, id: LinkId, say: Say) {
-        let Some((_, link)) = self.find(id) else { return };
+        let Some((address, link)) = self.find(id) else { return };
         match (&mut link.state, say) {
             (State::Following { name, .. }, Say::Welcome(welcome)) => {
                 if welcome.activator.is_empty() || welcome.activator.len() > MAX_NAME {
@@ -290,6 +292,7 @@ impl Peers {
                 self.outputs.extend(held);
                 self.peers.insert(name, Peer { facts, vanished: None });
                 self.outputs.push_back(Output::Changed);
+                self.outputs.push_back(Output::Met(address, true));
             }
             (State::Following { facts, .. }, say) => drop(facts.take(say)),
             (State::Synced { name }, Say::Goodbye(_)) => {
@@ -323,6 +326,7 @@ impl Peers {
         let delay = FIRST_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(MOST_DELAY);
         link.state = State::Waiting { until: now + delay };
         if let State::Synced { name } = last {
+            self.outputs.push_back(Output::Met(address, false));
             if let Some(peer) = self.peers.get_mut(&name) {
                 peer.vanished = Some(now);
                 self.outputs.push_back(Output::Note(name.clone(), "vanished"));

@@ -91,6 +91,7 @@ fn what_is_told_counts_once_all_was_told() {
     let outputs = world.say(1, Say::Synced(Synced {}));
     assert_eq!(outputs[..2], [Output::Note("a".into(), "synced"), Output::Forget("a".into())]);
     assert!(matches!(&outputs[2], Output::Held(peer, 1, Some(held)) if peer == "a" && held.waiting));
+    assert_eq!(outputs.last(), Some(&Output::Met(at(1), true)));
     assert_eq!(world.count(&world.peers.fresh()), (1, 1));
     let outputs = world.say(1, Say::Gone(1));
     assert_eq!(outputs, [Output::Held("a".into(), 1, None), Output::Changed]);
@@ -157,7 +158,9 @@ fn who_vanishes_counts_a_minute_and_who_says_goodbye_does_not() {
     world.sync(1, "a");
     world.sync(2, "b");
     let outputs = world.tell(Input::Ended(LinkId(1)));
-    assert_eq!(outputs, [Output::Note("a".into(), "vanished"), Output::Forget("a".into()), Output::Changed]);
+    let vanished = [Output::Note("a".into(), "vanished"), Output::Forget("a".into()), Output::Changed];
+    assert_eq!(outputs[0], Output::Met(at(1), false));
+    assert_eq!(outputs[1..], vanished);
     world.pass(59_999);
     assert_eq!((world.count(&world.peers.fresh()), world.count(&world.peers.last())), ((1, 1), (1, 1)));
     world.pass(1);

@@ -96,6 +96,7 @@ impl Task {
                 Output::Note(peer, word) => info!(peer = %LogSafe(&peer), "activator {word}"),
                 Output::Held(peer, number, held) => self.cluster.lobby.elsewhere(peer, number, held),
                 Output::Forget(peer) => self.cluster.lobby.forget_peer(peer),
+                Output::Met(address, is_there) => self.cluster.lobby.met(address, is_there),
                 Output::Changed => changed = true,
             }
         }

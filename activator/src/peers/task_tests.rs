@@ -297,3 +297,16 @@ async fn keda_is_told_by_the_one_it_knows_of_a_stream_that_waits_at_the_other() 
     assert!(pushed.message().await.unwrap().unwrap().result);
     assert!(keda.is_active(ScaledObjectRef::default()).await.unwrap().into_inner().result);
 }
+
+#[tokio::test]
+async fn workers_are_told_of_every_activator() {
+    let (one, two) = (door(), door());
+    let (at_one, at_two) = (one.1, two.1);
+    let a = house("a", one, &[at_one]);
+    let mut early = a.worker("early", 1);
+    let _b = house("b", two, &[at_one, at_two]);
+    let meet =
+        |say: Option<ActivatorSay>| matches!(say, Some(ActivatorSay::Meet(meet)) if meet.address == at_two.to_string());
+    assert!(meet(early.recv().await), "it came before the second activator");
+    assert!(meet(a.worker("late", 1).recv().await), "it came after it");
+}

@@ -186,6 +186,8 @@ pub struct Register {
     settings: Settings,
     links: BTreeMap<SocketAddr, Link>,
     resolved: BTreeSet<SocketAddr>,
+    /// Activators that others have told of and that the name does not lead to (yet).
+    met: BTreeSet<SocketAddr>,
     resolve_at: Option<Instant>,
     next_id: u64,
     /// What activators were told last, by stream.
@@ -210,6 +212,7 @@ impl Register {
             settings,
             links: BTreeMap::new(),
             resolved: BTreeSet::new(),
+            met: BTreeSet::new(),
             resolve_at: Some(now + RESOLVE_EAGERLY),
             next_id: 0,
             sessions: BTreeMap::new(),
@@ -310,15 +313,30 @@ impl Register {
     fn resolved(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
         self.resolved = addresses.into_iter().take(MAX_ADDRESSES).collect();
         self.resolve_later(now);
-        let gone: Vec<SocketAddr> = self.links.keys().filter(|at| !self.resolved.contains(*at)).copied().collect();
+        self.met.retain(|at| !self.resolved.contains(at));
+        let known = |at: &&SocketAddr| self.resolved.contains(*at) || self.met.contains(*at);
+        let gone: Vec<SocketAddr> = self.links.keys().filter(|at| !known(at)).copied().collect();
         for address in gone {
             self.forget_unless_used(address);
         }
         for address in self.resolved.clone() {
-            if !self.left && !self.links.contains_key(&address) {
-                self.links.insert(address, Link { id: LinkId(0), state: State::Waiting { until: now }, failures: 0 });
-                self.dial(address);
-            }
+            self.dial_new(now, address);
+        }
+    }
+
+    fn dial_new(&mut self, now: Instant, address: SocketAddr) {
+        if !self.left && !self.links.contains_key(&address) {
+            self.links.insert(address, Link { id: LinkId(0), state: State::Waiting { until: now }, failures: 0 });
+            self.dial(address);
+        }
+    }
+
+    /// An activator that we know has told of another one: a name server may tell of it half a minute later.
+    fn meet(&mut self, now: Instant, address: &str) {
+        let Ok(address) = address.parse::<SocketAddr>() else { return };
+        if !self.resolved.contains(&address) && self.met.len() < MAX_ADDRESSES {
+            self.met.insert(address);
+            self.dial_new(now, address);
         }
     }
 
@@ -387,6 +405,7 @@ impl Register {
                     *cordoned = cordon.on;
                 }
             }
+            ActivatorSay::Meet(meet) => self.meet(now, &meet.address),
             ActivatorSay::Kick(kick) => {
                 self.outputs.push_back(Output::Kick { stream_id: kick.stream_id, reason: kick.reason });
             }
@@ -420,7 +439,11 @@ impl Register {
         };
         link.state = State::Waiting { until: now + wait };
         let failures = link.failures;
-        if !self.resolved.contains(&address) || self.left {
+        if failures >= EAGER_ATTEMPTS {
+            self.met.remove(&address);
+        }
+        let known = self.resolved.contains(&address) || self.met.contains(&address);
+        if !known || self.left {
             self.links.remove(&address);
         } else if failures == ALIAS_PATIENCE {
             self.wake_aliases(address);

@@ -1,7 +1,7 @@
 //! Registration on virtual time.
 
 use super::*;
-use liveedgecast_common::control::{Cordon, Kick, Upstream};
+use liveedgecast_common::control::{Cordon, Kick, Meet, Upstream};
 use proptest::prelude::*;
 
 const ONE: &str = "10.0.0.1:6001";
@@ -489,4 +489,28 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_activator_that_another_one_tells_of_is_joined_and_given_up_when_it_is_not_there() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    let meet = |address: &str| ActivatorSay::Meet(Meet { address: address.into() });
+    assert_eq!(desk.tell(Input::Said(link, meet("nowhere"))), []);
+    let second = dials(&desk.tell(Input::Said(link, meet(TWO))));
+    assert_eq!((second.len(), desk.tell(Input::Said(link, meet(TWO)))), (1, vec![]), "once");
+    assert_eq!(desk.resolve(&[ONE]), [], "its name does not lead there yet, and that does not end it");
+    desk.welcome(second[0], "b");
+    assert_eq!(desk.register.joined(), 2);
+    desk.tell(Input::Ended(second[0], LinkEnd::Broken));
+    let mut attempts = 0;
+    for _ in 0..60 {
+        for again in dials(&desk.pass(Duration::from_secs(1)).into_iter().map(|(_, output)| output).collect::<Vec<_>>())
+        {
+            attempts += 1;
+            desk.tell(Input::Ended(again, LinkEnd::Broken));
+        }
+        desk.resolve(&[ONE]);
+    }
+    assert!((5..30).contains(&attempts), "{attempts}");
+    assert_eq!(desk.register.links.len(), 1, "forgotten");
 }
