@@ -1,0 +1,89 @@
+//! The scripts for Kubernetes refuse what cannot work in a sentence, before they touch a cluster. No cluster is needed.
+
+use std::process::{Command, Output};
+
+use liveedgecast_common::url::PushTemplate;
+use liveedgecast_e2e::publish::root;
+
+/// Runs a script with a kubectl that knows no cluster.
+fn run(script: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(root().join("tools").join(script));
+    command.args(arguments).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("KUBECONFIG", "/dev/null");
+    command.envs(environment.iter().copied()).output().unwrap_or_else(|error| panic!("{script}: {error}"))
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Wrong usage; everything else that stops a script is 1.
+const WRONG: Option<i32> = Some(2);
+
+#[test]
+fn up_judges_push_urls_as_the_activator_does() {
+    for urls in [
+        "rtmp://a.example/live/{key}",
+        "rtmps://a.example:443/live/{key} rtmp://[2001:db8::1]:1936/app/key",
+        "rtmp://user:pass@a.example/live/key",
+        "rtmp://a.example/live#key",
+        "rtmp://a.rtmp.youtube.com/live2?backup=1/KEY",
+        "rtmps://live-api-s.facebook.com:443/rtmp/KEY?s_bl=1",
+        "rtmp://a.example/{key}",
+        "rtmp://a.example",
+        "rtmp://a.example/",
+        "rtmp:///live/key",
+        "rtmp://a.example:port/live/key",
+        "http://a.example/live/key",
+        "a.example/live/key",
+        "rtmp://a.example/live/",
+        "rtmp://a.example/live/key file:///x/y",
+    ] {
+        let output = run("up.sh", &["--image", "image"], &[("RTMP_PUSH_URL", urls)]);
+        let good = PushTemplate::parse_list(urls).is_ok();
+        assert_eq!(output.status.code() != WRONG, good, "{urls}: {}", told(&output));
+        if !good {
+            assert!(told(&output).starts_with("up.sh: RTMP_PUSH_URL, number "), "{urls}: {}", told(&output));
+        }
+    }
+}
+
+#[test]
+fn up_tells_no_secret_of_a_wrong_url() {
+    let output = run("up.sh", &[], &[("RTMP_PUSH_URL", "rtmp://user:S3CRET@/live/S3CRET")]);
+    assert_eq!(output.status.code(), WRONG);
+    assert!(!told(&output).contains("S3CRET"), "{}", told(&output));
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    for (script, arguments, sentence) in [
+        ("up.sh", &["--wiht", "cpu"][..], "unknown argument: --wiht"),
+        ("up.sh", &["--with", "gpu"], "--with needs one of: cpu "),
+        ("up.sh", &["--with"], "--with needs one of: cpu "),
+        ("up.sh", &["--overlay", "../base"], "--overlay needs one of: "),
+        ("up.sh", &["--image", "a", "--push", "b"], "exclude each other"),
+        ("up.sh", &["--timeout", "soon"], "number of seconds"),
+        ("down.sh", &["--froce"], "unknown argument: --froce"),
+        ("down.sh", &["--timeout", "0"], "number of seconds"),
+        ("install-keda.sh", &["--version", "two"], "not a version: two"),
+        ("install-keda.sh", &["--yes"], "unknown argument: --yes"),
+        ("check-manifests.sh", &["deploy"], "usage: "),
+    ] {
+        let output = run(script, arguments, &[]);
+        assert_eq!(output.status.code(), WRONG, "{script} {arguments:?}: {}", told(&output));
+        assert!(told(&output).contains(sentence), "{script} {arguments:?}: {}", told(&output));
+    }
+}
+
+#[test]
+fn without_a_cluster_each_says_so() {
+    for (script, arguments) in [("up.sh", &["--image", "image"][..]), ("down.sh", &[]), ("install-keda.sh", &[])] {
+        let output = run(script, arguments, &[("RTMP_PUSH_URL", "rtmp://a.example/live/{key}")]);
+        assert_eq!(output.status.code(), Some(1), "{script}: {}", told(&output));
+        let sentence = told(&output);
+        assert!(
+            sentence.contains("no cluster answers") || sentence.contains("kubectl is not there"),
+            "{script}: {sentence}"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+#!/bin/bash
+# Checks deploy/ against the schemas of Kubernetes and KEDA, without a cluster.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'USAGE'
+usage: tools/check-manifests.sh
+
+Renders deploy/ with kubectl and checks every object against deploy/schemas, strictly: a field that does not exist is an error.
+Needs kubectl 1.21 or newer; kubeconform is built by go into .tools/ if it is not there. deploy/schemas/make.py renews the schemas.
+USAGE
+}
+
+case ${1:-} in
+  '') ;;
+  -h | --help) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
+
+kubeconform_version=v0.7.0
+if ! kubeconform=$(command -v kubeconform); then
+  kubeconform=$PWD/.tools/kubeconform
+  if [[ ! -x $kubeconform ]]; then
+    command -v go > /dev/null || { echo 'check-manifests.sh: neither kubeconform nor go is there' >&2; exit 1; }
+    GOBIN=$PWD/.tools go install "github.com/yannh/kubeconform/cmd/kubeconform@$kubeconform_version"
+  fi
+fi
+command -v kubectl > /dev/null || { echo 'check-manifests.sh: kubectl is not there' >&2; exit 1; }
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# kustomize takes no absolute paths; above the root there is the root.
+deploy=../../../../../../../../../..$PWD/deploy
+conforms() { # conforms FILE
+  "$kubeconform" -strict -summary -schema-location 'deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' "$1"
+}
+check() { # check NAME RESOURCE [COMPONENT...]
+  local name=$1 resource=$2 component
+  shift 2
+  mkdir -p "$scratch/$name"
+  {
+    printf 'resources: [%s/%s]\ncomponents: [' "$deploy" "$resource"
+    for component; do printf '%s/components/%s,' "$deploy" "$component"; done
+    printf ']\n'
+  } > "$scratch/$name/kustomization.yaml"
+  kubectl kustomize "$scratch/$name" > "$scratch/$name.yaml"
+  printf '%-24s ' "$name"
+  conforms "$scratch/$name.yaml"
+}
+check base base
+check base-open base open
+check keda keda
+triggers=()
+for path in deploy/components/*/; do
+  component=$(basename "$path")
+  [[ $component != open ]] || continue
+  check "keda-$component" keda "$component"
+  triggers+=("$component")
+done
+check keda-all keda "${triggers[@]}"
+for path in deploy/overlays/*/; do check "overlay-$(basename "$path")" "overlays/$(basename "$path")"; done
+
+# A check that lets everything pass is none.
+{ cat "$scratch/base.yaml"; echo ---; cat "$scratch/keda.yaml"; } > "$scratch/right.yaml"
+conforms "$scratch/right.yaml" > /dev/null
+for mistake in 's/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/containerPort: 1935/containerPort: rtmp/' 's/pollingInterval/pollInterval/'; do
+  sed "$mistake" "$scratch/right.yaml" > "$scratch/wrong.yaml"
+  if conforms "$scratch/wrong.yaml" > /dev/null; then
+    echo "check-manifests.sh: a mistake goes through: $mistake" >&2
+    exit 1
+  fi
+done
+# Every object is in the file that says its name, and every file is used.
+for folder in deploy/base deploy/keda deploy/overlays/*; do
+  while IFS= read -r file; do
+    [[ $(grep -c '^kind:' "$file") == 1 ]] || { echo "check-manifests.sh: not one object: $file" >&2; exit 1; }
+    grep -q "${file#"$folder"/}" "$folder/kustomization.yaml" || { echo "check-manifests.sh: not used: $file" >&2; exit 1; }
+  done < <(find "$folder" -name '*.yaml' ! -name kustomization.yaml)
+done

@@ -1,0 +1,117 @@
+#!/bin/bash
+# Removes what up.sh made, and nothing else.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: tools/down.sh [--force] [--timeout SECONDS] [--dry-run]
+
+Removes what tools/up.sh made from the cluster that kubectl talks to, and says what. KEDA stays, and so do a namespace that was
+there before, and whatever else is in it. While somebody is live it names the streams and removes nothing.
+
+  --force             also while somebody is live, or when activators cannot be asked: streams are cut
+  --timeout SECONDS   for each of the things that are waited for (120)
+  --dry-run           say what would be removed
+
+Exit codes: 0 gone, or nothing was there; 1 not gone, a sentence says why; 2 wrong usage.
+USAGE
+}
+
+namespace=liveedgecast manager=liveedgecast-up
+force=no dry_run=no timeout=120
+say() { printf '%s\n' "$*"; }
+fail() { echo "down.sh: $*" >&2; exit 1; }
+wrong() { echo "down.sh: $*" >&2; exit 2; }
+k() { kubectl --namespace "$namespace" "$@"; }
+
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --force) force=yes ;;
+    --timeout) [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || wrong '--timeout needs a number of seconds'; timeout=$2; shift ;;
+    --dry-run) dry_run=yes ;;
+    -h | --help) usage; exit 0 ;;
+    *) wrong "unknown argument: $1 (--help lists them)" ;;
+  esac
+  shift
+done
+
+command -v kubectl > /dev/null || fail 'kubectl is not there: https://kubernetes.io/docs/tasks/tools/'
+kubectl version --request-timeout=10s > /dev/null 2>&1 ||
+  fail "no cluster answers: kubectl's context is '$(kubectl config current-context 2> /dev/null || echo none)'"
+
+ours=app.kubernetes.io/managed-by=$manager
+# names KINDS: what is there of them and was made by up.sh, as kind/name.
+names() { k get "$1" -l "$ours" -o name; }
+scaled=''
+if kubectl get customresourcedefinition scaledobjects.keda.sh > /dev/null 2>&1; then scaled=$(names scaledobjects.keda.sh); fi
+rest=$(names deployments,services,networkpolicies,poddisruptionbudgets,serviceaccounts,secrets)
+made_namespace=$(kubectl get namespace -l "$ours" -o name)
+if [[ -z $scaled$rest$made_namespace ]]; then
+  say 'nothing of up.sh is there'
+  exit 0
+fi
+
+# ---- is anybody live?
+
+live='' unheard=''
+for pod in $(k get pods -l app.kubernetes.io/name=liveedgecast-activator --field-selector status.phase=Running \
+  -o 'jsonpath={.items[*].metadata.name}'); do
+  if streams=$(k get --raw "/api/v1/namespaces/$namespace/pods/$pod:8080/proxy/api/v1/streams" --request-timeout=5s 2> /dev/null); then
+    live+=$(grep -oE '"id":"[^"]*","app":"[^"]*","state":"[^"]*"' <<< "$streams" |
+      sed -E 's/^"id":"(.*)","app":"(.*)","state":"(.*)"$/; \1 of \2 (\3)/' || true)
+  else
+    unheard+=" $pod"
+  fi
+done
+if [[ $force == no ]]; then
+  [[ -z $live ]] || fail "somebody is live; --force removes everything all the same$(sort -u <<< "$live" | tr -d '\n')"
+  [[ -z $unheard ]] || fail "cannot ask whether somebody is live:$unheard; --force removes everything all the same"
+fi
+
+if [[ $dry_run == yes ]]; then
+  say 'would remove:'
+  for name in $scaled $rest $made_namespace; do say "  $name"; done
+  exit 0
+fi
+
+# ---- KEDA first, or it would wake workers again
+
+if [[ -n $scaled ]]; then
+  # shellcheck disable=SC2086
+  k delete $scaled --wait=false
+  for ((tried = 0; tried < timeout * 2; tried++)); do
+    scaled=$(names scaledobjects.keda.sh)
+    [[ -n $scaled ]] || break
+    sleep 0.5
+  done
+  [[ -z $scaled ]] || fail "KEDA does not let go of $scaled. If KEDA is gone, take its finalizer away and run this again:
+  kubectl -n $namespace patch $scaled --type=merge -p '{\"metadata\":{\"finalizers\":null}}'"
+fi
+
+# gone DEPLOYMENT: removes it and waits for the end of its pods.
+gone() {
+  [[ $rest == *"deployment.apps/$1"* ]] || return 0
+  k delete deployment "$1" --wait=false
+  if [[ $force == yes ]]; then
+    k delete pods -l "app.kubernetes.io/name=$1" --grace-period=5 --wait=false > /dev/null
+  fi
+  k wait --for=delete pods -l "app.kubernetes.io/name=$1" --timeout="${timeout}s" > /dev/null 2>&1 ||
+    fail "pods of $1 are still there after $timeout s: kubectl -n $namespace get pods"
+}
+gone liveedgecast-worker
+gone liveedgecast-activator
+rest=$(names deployments,services,networkpolicies,poddisruptionbudgets,serviceaccounts,secrets)
+if [[ -n $rest ]]; then
+  # shellcheck disable=SC2086
+  k delete $rest
+fi
+
+if [[ -n $made_namespace ]]; then
+  others=$(k get deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,ingresses,persistentvolumeclaims,secrets,configmaps,serviceaccounts -o name |
+    grep -vxE 'configmap/kube-root-ca.crt|serviceaccount/default' || true)
+  if [[ -z $others ]]; then
+    kubectl delete namespace "$namespace" --timeout="${timeout}s" || fail "the namespace is still there after $timeout s"
+  else
+    say "namespace/$namespace stays, because others are in it: $(tr '\n' ' ' <<< "$others")"
+  fi
+fi

@@ -1,0 +1,280 @@
+#!/bin/bash
+# Brings LiveEdgeCast up on a Kubernetes with KEDA: activators, and workers at zero that KEDA wakes.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+usage() {
+  cat <<'USAGE'
+usage: RTMP_PUSH_URL='rtmp://upstream/live/{key}' tools/up.sh [OPTION...]
+
+Applies deploy/ to the cluster that kubectl talks to, namespace liveedgecast, and prints where to publish once the first publisher
+would be served. Doing it again brings everything up to date and ends no stream; RTMP_PUSH_URL and the key then stay as they are
+unless they are given anew.
+
+  RTMP_PUSH_URL       where streams are pushed; one or several rtmp:// or rtmps:// URLs. Asked for when not set.
+  PUBLISH_KEYS        who may publish; a key is made when it is not set
+  --open              anybody may publish
+  --image REF         an image that the cluster has or can pull
+  --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
+                      (neither: build it and load it into kind, minikube, or the k3s of this machine)
+  --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus. More than once if wanted.
+  --timeout SECONDS   for each of the things that are waited for (180)
+  --dry-run           show what would be applied, and do nothing
+
+Needs KEDA: tools/install-keda.sh. tools/down.sh removes everything.
+Exit codes: 0 up; 1 not up, a sentence says why; 2 wrong usage, nothing was done.
+USAGE
+}
+
+namespace=liveedgecast manager=liveedgecast-up
+image='' push='' open=no dry_run=no timeout=180 resource=base components=()
+say() { printf '%s\n' "$*"; }
+fail() { echo "up.sh: $*" >&2; exit 1; }
+wrong() { echo "up.sh: $*" >&2; exit 2; }
+k() { kubectl --namespace "$namespace" "$@"; }
+
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --image) [[ -n ${2:-} ]] || wrong '--image needs a reference, such as registry.example.com/liveedgecast:1'; image=$2; shift ;;
+    --push) [[ -n ${2:-} ]] || wrong '--push needs a registry, such as registry.example.com/team'; push=${2%/}; shift ;;
+    --open) open=yes ;;
+    --overlay)
+      [[ ${2:-} =~ ^[a-z-]+$ && -f $here/deploy/overlays/$2/kustomization.yaml ]] ||
+        wrong "--overlay needs one of: $(cd "$here/deploy/overlays" && printf '%s\n' * | paste -sd ' ' -)"
+      resource=overlays/$2
+      shift
+      ;;
+    --with)
+      [[ ${2:-} =~ ^[a-z-]+$ && $2 != open && -f $here/deploy/components/$2/kustomization.yaml ]] ||
+        wrong "--with needs one of: $(cd "$here/deploy/components" && printf '%s\n' * | grep -vx open | paste -sd ' ' -)"
+      components+=("$2")
+      shift
+      ;;
+    --timeout) [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || wrong '--timeout needs a number of seconds'; timeout=$2; shift ;;
+    --dry-run) dry_run=yes ;;
+    -h | --help) usage; exit 0 ;;
+    *) wrong "unknown argument: $1 (--help lists them)" ;;
+  esac
+  shift
+done
+[[ -z $image || -z $push ]] || wrong '--image and --push exclude each other'
+[[ $open == no || -z ${PUBLISH_KEYS:-} ]] || wrong '--open and PUBLISH_KEYS exclude each other'
+
+# What is wrong with a push URL, in a sentence; nothing if it is good. The activator judges it again, and more closely.
+flaw() {
+  local url=$1 rest path host='^([^@]*@)?(\[[0-9a-fA-F:.]+\]|[^]@:[]+)(:[0-9]+)?$'
+  case $url in
+    rtmp://* | rtmps://*) ;;
+    *) echo 'begins with neither rtmp:// nor rtmps://'; return ;;
+  esac
+  rest=${url#*://}
+  [[ $rest == */* ]] || { echo 'has no application and key: write rtmp://host/app/{key}'; return; }
+  path=${rest#*/}
+  [[ ${rest%%/*} =~ $host ]] || { echo 'has no host, or not a good one'; return; }
+  [[ $path == *#* || $path == ?*/?* ]] || echo 'has one part only: end it with /{key}'
+}
+judge_urls() { # judge_urls URLS
+  local url why number=0 urls
+  read -r -a urls <<< "${1//$'\n'/ }"
+  [[ ${#urls[@]} -gt 0 ]] || wrong 'RTMP_PUSH_URL is empty'
+  for url in "${urls[@]}"; do
+    number=$((number + 1))
+    why=$(flaw "$url")
+    # The URL itself may hold a stream key.
+    [[ -z $why ]] || wrong "RTMP_PUSH_URL, number $number: $why"
+  done
+}
+[[ -z ${RTMP_PUSH_URL:-} ]] || judge_urls "$RTMP_PUSH_URL"
+
+# ---- everything that can be wrong, before anything is applied
+
+command -v kubectl > /dev/null || fail 'kubectl is not there: https://kubernetes.io/docs/tasks/tools/'
+context=$(kubectl config current-context 2> /dev/null || echo none)
+kubectl version --request-timeout=10s > /dev/null 2>&1 || fail "no cluster answers: kubectl's context is '$context'"
+kubectl get customresourcedefinition scaledobjects.keda.sh > /dev/null 2>&1 || fail 'KEDA is not there: tools/install-keda.sh installs it'
+keda=$(kubectl get deployment --all-namespaces -l app=keda-operator -o 'jsonpath={.items[*].status.availableReplicas}' 2> /dev/null || true)
+[[ -n ${keda// /} ]] || fail "KEDA's operator is not running: kubectl get pods --all-namespaces -l app=keda-operator"
+
+exists() { k get "$@" > /dev/null 2>&1; }
+if [[ -z ${RTMP_PUSH_URL:-} ]] && ! exists secret liveedgecast-upstreams; then
+  [[ -t 0 ]] || wrong 'RTMP_PUSH_URL is not set: where streams are pushed, such as rtmp://origin.example.com/live/{key}'
+  read -r -p 'RTMP_PUSH_URL, where streams are pushed, such as rtmp://origin.example.com/live/{key}: ' RTMP_PUSH_URL
+  judge_urls "$RTMP_PUSH_URL"
+fi
+
+tag=$(git -C "$here" describe --always --dirty 2> /dev/null || date -u +%Y%m%d%H%M%S)
+loader=''
+if [[ -z $image ]]; then
+  if [[ -n $push ]]; then
+    image=$push/liveedgecast:$tag
+  else
+    image=liveedgecast:$tag
+    case $context in
+      kind-*) loader=kind ;;
+      minikube) loader=minikube ;;
+      *) if command -v k3s > /dev/null && kubectl get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}' | grep -q k3s; then loader=k3s; fi ;;
+    esac
+    [[ -n $loader ]] || fail "the context '$context' is neither kind nor minikube nor this machine's k3s: say --image REF or --push REGISTRY"
+    command -v "$loader" > /dev/null || fail "$loader is not there, which loads images into the context '$context'"
+  fi
+  command -v docker > /dev/null || fail 'docker is not there, which builds the image; or say --image REF'
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# kustomize takes no absolute paths; above the root there is the root.
+deploy=../../../../../../../../../..$here/deploy
+# overlay FOLDER RESOURCE COMPONENT...: a kustomization that marks everything as made by this script.
+overlay() {
+  local folder=$scratch/$1 resource=$2 component
+  shift 2
+  mkdir -p "$folder"
+  {
+    printf 'resources: [%s/%s]\n' "$deploy" "$resource"
+    printf 'components: ['
+    for component; do printf '%s/components/%s,' "$deploy" "$component"; done
+    printf ']\n'
+    printf 'labels: [{pairs: {app.kubernetes.io/managed-by: %s}}]\n' "$manager"
+  } > "$folder/kustomization.yaml"
+}
+# The programs. The namespace is made apart, so that one that is there already stays as it is. Workers keep the number that KEDA has
+# given them: the zero of the manifest is for the first time.
+render() {
+  local replicas name=$image version=latest
+  replicas=$(k get deployment liveedgecast-worker -o 'jsonpath={.spec.replicas}' 2> /dev/null || true)
+  overlay programs "$resource" ${1:+"$1"}
+  case $image in
+    *@*) name=${image%@*} version='' ;;
+    *) [[ ${image##*/} != *:* ]] || name=${image%:*} version=${image##*:} ;;
+  esac
+  {
+    if [[ -n $version ]]; then
+      printf 'images: [{name: liveedgecast, newName: "%s", newTag: "%s"}]\n' "$name" "$version"
+    else
+      printf 'images: [{name: liveedgecast, newName: "%s", digest: "%s"}]\n' "$name" "${image#*@}"
+    fi
+    printf 'replicas: [{name: liveedgecast-worker, count: %s}]\n' "${replicas:-0}"
+    # shellcheck disable=SC2016
+    printf 'patches: [{target: {kind: Namespace}, patch: "{$patch: delete, apiVersion: v1, kind: Namespace, metadata: {name: any}}"}]\n'
+  } >> "$scratch/programs/kustomization.yaml"
+  kubectl kustomize "$scratch/programs"
+}
+opened=''
+[[ $open == no ]] || opened=open
+render "$opened" > "$scratch/programs.yaml" || fail "deploy/$resource cannot be rendered"
+overlay keda keda ${components[@]+"${components[@]}"}
+kubectl kustomize "$scratch/keda" > "$scratch/keda.yaml" || fail 'deploy/keda cannot be rendered'
+
+if [[ $dry_run == yes ]]; then
+  say "# to $context: Secrets liveedgecast-upstreams, liveedgecast-control$([[ $open == yes ]] || echo ', liveedgecast-keys'); image $image; then"
+  cat "$scratch/programs.yaml"
+  say '---'
+  cat "$scratch/keda.yaml"
+  exit 0
+fi
+
+# ---- the image
+
+if [[ -n $loader || -n $push ]]; then
+  say "building $image"
+  docker build ${BUILD_IMAGE:+--build-arg "BUILD_IMAGE=$BUILD_IMAGE"} -t "$image" "$here" || fail 'the image cannot be built'
+fi
+case $loader in
+  kind) kind load docker-image --name "${context#kind-}" "$image" || fail 'kind does not take the image' ;;
+  minikube) minikube image load "$image" || fail 'minikube does not take the image' ;;
+  k3s) docker save "$image" | k3s ctr images import - || fail 'k3s does not take the image (it needs root)' ;;
+  '') if [[ -n $push ]]; then docker push "$image" || fail "$push does not take the image"; fi ;;
+esac
+
+# ---- apply
+
+apply() { kubectl apply --server-side --field-manager="$manager" -f "$1" > "$scratch/applied"; }
+if ! kubectl get namespace "$namespace" > /dev/null 2>&1; then
+  kubectl create -f "$here/deploy/base/namespace.yaml" > /dev/null
+  kubectl label namespace "$namespace" app.kubernetes.io/managed-by="$manager" > /dev/null
+fi
+# keep SECRET KEY VALUE: the value goes by a file, so that it is in nobody's list of processes.
+keep() {
+  (umask 077 && printf '%s' "$3" > "$scratch/value")
+  k create secret generic "$1" --from-file="$2=$scratch/value" --dry-run=client -o yaml |
+    kubectl label --local -f - app.kubernetes.io/managed-by="$manager" app.kubernetes.io/part-of=liveedgecast -o yaml |
+    kubectl apply --server-side --field-manager="$manager" -f - > /dev/null
+  rm -f "$scratch/value"
+}
+random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
+[[ -z ${RTMP_PUSH_URL:-} ]] || keep liveedgecast-upstreams push-url "$RTMP_PUSH_URL"
+exists secret liveedgecast-control || keep liveedgecast-control secret "$(random 32)"
+if [[ $open == no ]]; then
+  if [[ -n ${PUBLISH_KEYS:-} ]]; then
+    keep liveedgecast-keys publish-keys "$PUBLISH_KEYS"
+  elif ! exists secret liveedgecast-keys; then
+    keep liveedgecast-keys publish-keys "$(random 12)"
+  fi
+fi
+
+say 'activators and workers: applying'
+generation() { k get deployment liveedgecast-activator -o 'jsonpath={.metadata.generation}' 2> /dev/null || true; }
+before=$(generation)
+applied=no
+for _ in 1 2 3; do
+  # KEDA may have given workers another number meanwhile, which is a conflict: look again.
+  if apply "$scratch/programs.yaml"; then applied=yes; break; fi
+  render "$opened" > "$scratch/programs.yaml"
+done
+[[ $applied == yes ]] || fail 'not everything could be applied; see above'
+# Another overlay than last time may have had these.
+for policy in $(k get networkpolicies -l "app.kubernetes.io/managed-by=$manager" -o 'jsonpath={.items[*].metadata.name}'); do
+  grep -q '^kind: NetworkPolicy' "$scratch/programs.yaml" || k delete networkpolicy "$policy" > /dev/null
+done
+say 'activators: waiting until they are ready'
+if ! k rollout status deployment liveedgecast-activator --timeout="${timeout}s" > /dev/null; then
+  k get pods -l app.kubernetes.io/name=liveedgecast-activator >&2 || true
+  k logs -l app.kubernetes.io/name=liveedgecast-activator --tail=5 >&2 || true
+  fail "not ready after $timeout s"
+fi
+# Nodes hear a second later that those of before take no more publishers.
+[[ -z $before || $before == "$(generation)" ]] || sleep 2
+
+say 'KEDA: applying'
+apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
+# KEDA drops a push for a metric that it does not know yet, so nobody is invited before it does.
+knows() { [[ $(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.externalMetricNames}' 2> /dev/null) == *s0-* ]]; }
+for ((tried = 0; tried < timeout * 2; tried++)); do
+  if knows; then break; fi
+  sleep 0.5
+done
+if ! knows; then
+  k get scaledobject liveedgecast-worker -o 'jsonpath={range .status.conditions[*]}{.type}={.status}: {.message}{"\n"}{end}' >&2 || true
+  fail "KEDA does not know the metric after $timeout s"
+fi
+
+# ---- where to publish
+
+ingress() { k get service liveedgecast -o 'jsonpath={.status.loadBalancer.ingress[0].ip}{.status.loadBalancer.ingress[0].hostname}'; }
+address=''
+for ((tried = 0; tried < 40; tried++)); do
+  address=$(ingress)
+  [[ -z $address ]] || break
+  sleep 0.5
+done
+if [[ -z $address ]]; then
+  # No load balancer here. The port of a node that has an activator does as well.
+  port=$(k get service liveedgecast -o 'jsonpath={.spec.ports[0].nodePort}')
+  node=$(k get pods -l app.kubernetes.io/name=liveedgecast-activator -o 'jsonpath={.items[*].status.hostIP}')
+  node=${node%% *}
+  [[ -z $port || -z $node ]] || address=$node:$port
+fi
+say
+if [[ -n $address ]]; then
+  [[ $address != *:*:* ]] || address="[$address]"
+  say "publish to    rtmp://$address/live"
+else
+  say 'publish to    rtmp://127.0.0.1/live while this runs:'
+  say "              kubectl -n $namespace port-forward service/liveedgecast 1935"
+fi
+if [[ $open == yes ]]; then
+  say 'with          any key: anybody may publish'
+else
+  say "with key      $(k get secret liveedgecast-keys -o 'jsonpath={.data.publish-keys}' | base64 -d)"
+fi
