@@ -1,10 +1,10 @@
 //! Is what arrived what was published? In: two lists of messages. Out: nothing, or a panic that shows the first difference.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
+use crate::process::Program;
 use crate::record::{Message, Recording, flv};
+use crate::wait::LONG;
 
 /// Every message arrived, in its order, with its bytes, and its timestamp moved by the same offset as all others.
 ///
@@ -108,21 +108,19 @@ pub fn assert_decodes(session: &[Message]) {
 /// It complains.
 #[track_caller]
 pub fn assert_decodes_with(ffmpeg: impl AsRef<std::ffi::OsStr>, session: &[Message]) {
-    let mut command = Command::new(ffmpeg);
-    command.args(["-hide_banner", "-v", "error", "-xerror", "-f", "flv", "-i", "pipe:0"]);
-    command.args(["-f", "null", "-"]);
-    let decoder = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut decoder = decoder.expect("ffmpeg starts");
-    let mut input = decoder.stdin.take().expect("it was asked for");
-    let written = input.write_all(&flv(session));
-    drop(input);
-    let output = decoder.wait_with_output().expect("ffmpeg ends");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let decoder = Program::new("decoder", ffmpeg);
+    // By a file: a pipe would have to be filled and what it says be read at the same time.
+    let file = decoder.directory().join("session.flv");
+    std::fs::write(&file, flv(session)).expect("the file");
+    let decoder = decoder.words("-hide_banner -v error -xerror -i").arg(&file).words("-f null -");
+    let mut decoder = decoder.start();
+    let status = decoder.wait(LONG);
+    let said = decoder.log();
     // GStreamer sends two frames within one millisecond now and then; that is for the comparison to judge, not for a decoder.
     let of_time =
         |line: &&str| line.contains("non monotonically increasing dts") || line.contains("Last message repeated");
     let said: String = said.lines().filter(|line| !of_time(line)).collect();
-    assert!(written.is_ok() && output.status.success() && said.is_empty(), "the decoder says: {said}");
+    assert!(status.success() && said.is_empty(), "the decoder ends with {status} and says: {said}");
 }
 
 /// What the arrival of a recording says in one line, for failure messages.

@@ -271,7 +271,10 @@ pub fn descendants(id: u32) -> Vec<u32> {
     let mut at = 0;
     while at < found.len() {
         let of = found[at];
-        found.extend(all.iter().filter(|(_, parent)| *parent == of).map(|(id, _)| *id));
+        // An id that was used again while we looked could be its own ancestor.
+        let new: Vec<u32> =
+            all.iter().filter(|(id, parent)| *parent == of && !found.contains(id)).map(|it| it.0).collect();
+        found.extend(new);
         at += 1;
     }
     found.split_off(1)
