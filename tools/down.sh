@@ -57,14 +57,15 @@ live='' unheard=''
 for pod in $(k get pods -l app.kubernetes.io/name=liveedgecast-activator --field-selector status.phase=Running \
   -o 'jsonpath={.items[*].metadata.name}'); do
   if streams=$(k get --raw "/api/v1/namespaces/$namespace/pods/$pod:8080/proxy/api/v1/streams" --request-timeout=5s 2> /dev/null); then
-    live+=$(grep -oE '"id":"[^"]*","app":"[^"]*","state":"[^"]*"' <<< "$streams" |
-      sed -E 's/^"id":"(.*)","app":"(.*)","state":"(.*)"$/; \1 of \2 (\3)/' || true)
+    live+=$'\n'$(grep -oE '"id":"[^"]*","app":"[^"]*","state":"[^"]*"' <<< "$streams" |
+      sed -E 's/^"id":"(.*)","app":"(.*)","state":"(.*)"$/\1 of \2 (\3)/' || true)
   else
     unheard+=" $pod"
   fi
 done
 if [[ $force == no ]]; then
-  [[ -z $live ]] || fail "somebody is live; --force removes everything all the same$(sort -u <<< "$live" | tr -d '\n')"
+  live=$(sort -u <<< "$live" | sed '/^$/d; s/^/  /')
+  [[ -z $live ]] || fail "somebody is live; --force removes everything all the same:"$'\n'"$live"
   [[ -z $unheard ]] || fail "cannot ask whether somebody is live:$unheard; --force removes everything all the same"
 fi
 
@@ -91,9 +92,13 @@ fi
 # gone DEPLOYMENT: removes it and waits for the end of its pods.
 gone() {
   [[ $rest == *"deployment.apps/$1"* ]] || return 0
-  k delete deployment "$1" --wait=false
   if [[ $force == yes ]]; then
+    # Pods must be told of the shorter time first of all: one that is going already keeps the time that it was given.
+    k delete deployment "$1" --cascade=orphan
+    k delete replicasets -l "app.kubernetes.io/name=$1" --cascade=orphan > /dev/null
     k delete pods -l "app.kubernetes.io/name=$1" --grace-period=5 --wait=false > /dev/null
+  else
+    k delete deployment "$1" --wait=false
   fi
   k wait --for=delete pods -l "app.kubernetes.io/name=$1" --timeout="${timeout}s" > /dev/null 2>&1 ||
     fail "pods of $1 are still there after $timeout s: kubectl -n $namespace get pods"

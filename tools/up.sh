@@ -20,6 +20,7 @@ unless they are given anew.
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production
   --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus. More than once if wanted.
   --timeout SECONDS   for each of the things that are waited for (180)
+  --take-over         also take back what was changed by hand since
   --dry-run           show what would be applied, and do nothing
 
 Needs KEDA: tools/install-keda.sh. tools/down.sh removes everything.
@@ -28,7 +29,7 @@ USAGE
 }
 
 namespace=liveedgecast manager=liveedgecast-up
-image='' push='' open=no dry_run=no timeout=180 resource=base components=()
+image='' push='' open=no dry_run=no timeout=180 resource=base components=() take_over=(--force-conflicts=false)
 say() { printf '%s\n' "$*"; }
 fail() { echo "up.sh: $*" >&2; exit 1; }
 wrong() { echo "up.sh: $*" >&2; exit 2; }
@@ -52,6 +53,7 @@ while [[ $# -gt 0 ]]; do
       shift
       ;;
     --timeout) [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || wrong '--timeout needs a number of seconds'; timeout=$2; shift ;;
+    --take-over) take_over=(--force-conflicts) ;;
     --dry-run) dry_run=yes ;;
     -h | --help) usage; exit 0 ;;
     *) wrong "unknown argument: $1 (--help lists them)" ;;
@@ -174,6 +176,17 @@ if [[ $dry_run == yes ]]; then
   exit 0
 fi
 
+# Fields that somebody else has changed since are not taken back; said now, while nothing has been applied. The number of workers
+# changes all the time.
+if exists deployment liveedgecast-activator; then
+  for file in programs keda; do
+    if ! kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" --dry-run=server -f "$scratch/$file.yaml" > /dev/null 2> "$scratch/conflicts"; then
+      grep -E '^(error|Error|- )' "$scratch/conflicts" >&2 || cat "$scratch/conflicts" >&2
+      fail "the cluster does not take this, and nothing was applied; fields that somebody else has changed go back with --take-over"
+    fi
+  done
+fi
+
 # ---- the image
 
 if [[ -n $loader || -n $push ]]; then
@@ -189,7 +202,7 @@ esac
 
 # ---- apply
 
-apply() { kubectl apply --server-side --field-manager="$manager" -f "$1" > "$scratch/applied"; }
+apply() { kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" -f "$1" > "$scratch/applied"; }
 if ! kubectl get namespace "$namespace" > /dev/null 2>&1; then
   kubectl create -f "$here/deploy/base/namespace.yaml" > /dev/null
   kubectl label namespace "$namespace" app.kubernetes.io/managed-by="$manager" > /dev/null
