@@ -1,3 +1,5 @@
+//! The rules between activators, on virtual time.
+
 use std::time::Duration;
 
 use super::super::proto::{Goodbye, Synced, Welcome};
