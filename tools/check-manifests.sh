@@ -35,13 +35,13 @@ deploy=../../../../../../../../../..$PWD/deploy
 conforms() { # conforms FILE
   "$kubeconform" -strict -summary -schema-location 'deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' "$1"
 }
-check() { # check NAME RESOURCE [COMPONENT...]
-  local name=$1 resource=$2 component
+check() { # check NAME RESOURCE [COMPONENT/PART...]
+  local name=$1 resource=$2 part
   shift 2
   mkdir -p "$scratch/$name"
   {
     printf 'resources: [%s/%s]\ncomponents: [' "$deploy" "$resource"
-    for component; do printf '%s/components/%s,' "$deploy" "$component"; done
+    for part; do printf '%s/components/%s,' "$deploy" "$part"; done
     printf ']\n'
   } > "$scratch/$name/kustomization.yaml"
   kubectl kustomize "$scratch/$name" > "$scratch/$name.yaml"
@@ -49,17 +49,24 @@ check() { # check NAME RESOURCE [COMPONENT...]
   conforms "$scratch/$name.yaml"
 }
 check base base
-check base-open base open
 check keda keda
-triggers=()
-for path in deploy/components/*/; do
-  component=$(basename "$path")
-  [[ $component != open ]] || continue
-  check "keda-$component" keda "$component"
-  triggers+=("$component")
+# Each component by itself, then all of them, with each base that programs can have.
+programs=() keda=()
+for path in deploy/components/*/*/; do
+  part=${path#deploy/components/} part=${part%/}
+  case $part in
+    */programs) check "base-${part%/*}" base "$part"; programs+=("$part") ;;
+    */keda) check "keda-${part%/*}" keda "$part"; keda+=("$part") ;;
+    *) echo "check-manifests.sh: a component has the parts programs and keda: $path" >&2; exit 1 ;;
+  esac
 done
-check keda-all keda "${triggers[@]}"
-for path in deploy/overlays/*/; do check "overlay-$(basename "$path")" "overlays/$(basename "$path")"; done
+check base-all base "${programs[@]}"
+check keda-all keda "${keda[@]}"
+for path in deploy/overlays/*/; do
+  overlay=$(basename "$path")
+  check "$overlay" "overlays/$overlay"
+  check "$overlay-all" "overlays/$overlay" "${programs[@]}"
+done
 
 # A check that lets everything pass is none.
 { cat "$scratch/base.yaml"; echo ---; cat "$scratch/keda.yaml"; } > "$scratch/right.yaml"
@@ -72,7 +79,7 @@ for mistake in 's/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/con
   fi
 done
 # Every object is in the file that says its name, and every file is used.
-for folder in deploy/base deploy/keda deploy/overlays/*; do
+for folder in deploy/base deploy/keda deploy/overlays/* deploy/components/*/*; do
   while IFS= read -r file; do
     [[ $(grep -c '^kind:' "$file") == 1 ]] || { echo "check-manifests.sh: not one object: $file" >&2; exit 1; }
     grep -q "${file#"$folder"/}" "$folder/kustomization.yaml" || { echo "check-manifests.sh: not used: $file" >&2; exit 1; }

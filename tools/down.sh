@@ -42,9 +42,13 @@ kubectl version --request-timeout=10s > /dev/null 2>&1 ||
 ours=app.kubernetes.io/managed-by=$manager
 # names KINDS: what is there of them and was made by up.sh, as kind/name.
 names() { k get "$1" -l "$ours" -o name; }
+kinds=deployments,services,networkpolicies,poddisruptionbudgets,rolebindings,roles,serviceaccounts,secrets
 scaled=''
-if kubectl get customresourcedefinition scaledobjects.keda.sh > /dev/null 2>&1; then scaled=$(names scaledobjects.keda.sh); fi
-rest=$(names deployments,services,networkpolicies,poddisruptionbudgets,serviceaccounts,secrets)
+if kubectl get customresourcedefinition scaledobjects.keda.sh triggerauthentications.keda.sh > /dev/null 2>&1; then
+  scaled=$(names scaledobjects.keda.sh)
+  kinds+=,triggerauthentications.keda.sh
+fi
+rest=$(names "$kinds")
 made_namespace=$(kubectl get namespace -l "$ours" -o name)
 if [[ -z $scaled$rest$made_namespace ]]; then
   say 'nothing of up.sh is there'
@@ -105,7 +109,7 @@ gone() {
 }
 gone liveedgecast-worker
 gone liveedgecast-activator
-rest=$(names deployments,services,networkpolicies,poddisruptionbudgets,serviceaccounts,secrets)
+rest=$(names "$kinds")
 if [[ -n $rest ]]; then
   # shellcheck disable=SC2086
   k delete $rest

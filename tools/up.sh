@@ -19,6 +19,7 @@ unless they are given anew.
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production
   --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus. More than once if wanted.
+                      One that was applied before and is not named now is taken away.
   --timeout SECONDS   for each of the things that are waited for (180)
   --take-over         also take back what was changed by hand since
   --dry-run           show what would be applied, and do nothing
@@ -47,7 +48,7 @@ while [[ $# -gt 0 ]]; do
       shift
       ;;
     --with)
-      [[ ${2:-} =~ ^[a-z-]+$ && $2 != open && -f $here/deploy/components/$2/kustomization.yaml ]] ||
+      [[ ${2:-} =~ ^[a-z-]+$ && $2 != open && -d $here/deploy/components/$2 ]] ||
         wrong "--with needs one of: $(cd "$here/deploy/components" && printf '%s\n' * | grep -vx open | paste -sd ' ' -)"
       components+=("$2")
       shift
@@ -127,15 +128,17 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # kustomize takes no absolute paths; above the root there is the root.
 deploy=../../../../../../../../../..$here/deploy
-# overlay FOLDER RESOURCE COMPONENT...: a kustomization that marks everything as made by this script.
+# overlay PART RESOURCE: a kustomization of one of the two parts (programs, keda) with what the components have for it, which marks
+# everything as made by this script.
 overlay() {
-  local folder=$scratch/$1 resource=$2 component
-  shift 2
+  local part=$1 folder=$scratch/$1 resource=$2 component
   mkdir -p "$folder"
   {
     printf 'resources: [%s/%s]\n' "$deploy" "$resource"
     printf 'components: ['
-    for component; do printf '%s/components/%s,' "$deploy" "$component"; done
+    for component in ${components[@]+"${components[@]}"}; do
+      [[ ! -d $here/deploy/components/$component/$part ]] || printf '%s/components/%s/%s,' "$deploy" "$component" "$part"
+    done
     printf ']\n'
     printf 'labels: [{pairs: {app.kubernetes.io/managed-by: %s}}]\n' "$manager"
   } > "$folder/kustomization.yaml"
@@ -145,7 +148,7 @@ overlay() {
 render() {
   local replicas name=$image version=latest
   replicas=$(k get deployment liveedgecast-worker -o 'jsonpath={.spec.replicas}' 2> /dev/null || true)
-  overlay programs "$resource" ${1:+"$1"}
+  overlay programs "$resource"
   case $image in
     *@*) name=${image%@*} version='' ;;
     *) [[ ${image##*/} != *:* ]] || name=${image%:*} version=${image##*:} ;;
@@ -162,10 +165,9 @@ render() {
   } >> "$scratch/programs/kustomization.yaml"
   kubectl kustomize "$scratch/programs"
 }
-opened=''
-[[ $open == no ]] || opened=open
-render "$opened" > "$scratch/programs.yaml" || fail "deploy/$resource cannot be rendered"
-overlay keda keda ${components[@]+"${components[@]}"}
+[[ $open == no ]] || components+=(open)
+render > "$scratch/programs.yaml" || fail "deploy/$resource cannot be rendered"
+overlay keda keda
 kubectl kustomize "$scratch/keda" > "$scratch/keda.yaml" || fail 'deploy/keda cannot be rendered'
 
 if [[ $dry_run == yes ]]; then
@@ -202,7 +204,7 @@ esac
 
 # ---- apply
 
-apply() { kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" -f "$1" > "$scratch/applied"; }
+apply() { kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" -o name -f "$1" >> "$scratch/applied"; }
 if ! kubectl get namespace "$namespace" > /dev/null 2>&1; then
   kubectl create -f "$here/deploy/base/namespace.yaml" > /dev/null
   kubectl label namespace "$namespace" app.kubernetes.io/managed-by="$manager" > /dev/null
@@ -233,13 +235,9 @@ applied=no
 for _ in 1 2 3; do
   # KEDA may have given workers another number meanwhile, which is a conflict: look again.
   if apply "$scratch/programs.yaml"; then applied=yes; break; fi
-  render "$opened" > "$scratch/programs.yaml"
+  render > "$scratch/programs.yaml"
 done
 [[ $applied == yes ]] || fail 'not everything could be applied; see above'
-# Another overlay than last time may have had these.
-for policy in $(k get networkpolicies -l "app.kubernetes.io/managed-by=$manager" -o 'jsonpath={.items[*].metadata.name}'); do
-  grep -q '^kind: NetworkPolicy' "$scratch/programs.yaml" || k delete networkpolicy "$policy" > /dev/null
-done
 say 'activators: waiting until they are ready'
 if ! k rollout status deployment liveedgecast-activator --timeout="${timeout}s" > /dev/null; then
   k get pods -l app.kubernetes.io/name=liveedgecast-activator >&2 || true
@@ -251,6 +249,9 @@ fi
 
 say 'KEDA: applying'
 apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
+# What other components or another overlay had last time goes, now that nothing refers to it.
+k get networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
+  { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
 # KEDA drops a push for a metric that it does not know yet, so nobody is invited before it does.
 knows() { [[ $(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.externalMetricNames}' 2> /dev/null) == *s0-* ]]; }
 for ((tried = 0; tried < timeout * 2; tried++)); do
