@@ -11,17 +11,24 @@ Installs what is missing, builds, and runs the tests whose names contain one of 
 
   --units       only those that need no other program (seconds)
   --scenarios   only those with ffmpeg, nginx-rtmp, GStreamer and OBS Studio (minutes)
+  --cluster     only those on a Kubernetes cluster, which nothing else runs (a quarter of an hour)
   --release     with optimised binaries
   --no-setup    install nothing
   -h, --help    this
+
+--cluster needs kubectl and, in the environment:
+  KUBECONFIG      a cluster on which the scenarios may install KEDA (if it is not there) and the namespace liveedgecast
+  CLUSTER_IMAGE   our image, by a reference that the cluster has or can pull
+  CLUSTER_HOST    this machine's address as pods reach it, if that is not the one from which it reaches the nodes
 USAGE
 }
 
-units=yes scenarios=yes setup=yes profile=() filters=()
+units=yes scenarios=yes cluster=no setup=yes profile=() filters=()
 for argument; do
   case $argument in
     --units) scenarios=no ;;
     --scenarios) units=no ;;
+    --cluster) units=no scenarios=no cluster=yes ;;
     --release) profile=(--release) ;;
     --no-setup) setup=no ;;
     -h | --help) usage; exit 0 ;;
@@ -30,8 +37,24 @@ for argument; do
   esac
 done
 
+if [[ $cluster == yes ]]; then
+  for needed in KUBECONFIG CLUSTER_IMAGE; do
+    [[ -n ${!needed:-} ]] || { echo "test.sh: --cluster needs $needed, see --help" >&2; exit 2; }
+  done
+  command -v kubectl > /dev/null || { echo 'test.sh: kubectl is not there: https://kubernetes.io/docs/tasks/tools/' >&2; exit 1; }
+fi
+
 if [[ $setup == yes ]]; then
-  if [[ $scenarios == yes ]]; then tools/setup.sh tests; else tools/setup.sh run; fi
+  if [[ $scenarios == yes || $cluster == yes ]]; then tools/setup.sh tests; else tools/setup.sh run; fi
+fi
+
+if [[ $cluster == yes ]]; then
+  # One cluster, so one after the other.
+  cargo test --locked -p liveedgecast-e2e --test cluster "${profile[@]}" -- --ignored --test-threads 1 --show-output "${filters[@]}" && status=0 || status=$?
+  # Only what scenarios made is marked as theirs.
+  mark=$(kubectl get namespace liveedgecast -o 'jsonpath={.metadata.annotations.liveedgecast-scenarios}' 2> /dev/null || true)
+  [[ -z $mark ]] || tools/down.sh --force > /dev/null || status=1
+  exit "$status"
 fi
 
 # Scenarios run the real binaries, which cargo test alone does not build.

@@ -24,9 +24,19 @@ pub struct Answer {
 /// # Errors
 /// Nobody listens, or the answer is not HTTP.
 pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
+    request_with(address, method, path, "text/plain", "")
+}
+
+/// Asks with a body.
+///
+/// # Errors
+/// Nobody listens, or the answer is not HTTP.
+pub fn request_with(address: SocketAddr, method: &str, path: &str, sort: &str, body: &str) -> io::Result<Answer> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;
-    write!(socket, "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {sort}\r\n");
+    write!(socket, "{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}")?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

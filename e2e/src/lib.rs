@@ -7,6 +7,7 @@
 //! - [`tap`]: records what a publisher says and hears.
 //! - [`relay`]: the activator, as people start it; workers that the test starts itself.
 //! - [`sink`], [`nginx`]: upstreams.
+//! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
 //! - [`record`], [`compare`]: what was said, and whether it is the same.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
 //! - [`takeover`]: the experiment behind the descriptor handoff.
@@ -16,6 +17,7 @@
 
 pub mod bench;
 pub mod certificate;
+pub mod cluster;
 pub mod compare;
 pub mod http;
 pub mod loopback;

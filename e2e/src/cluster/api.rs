@@ -1,0 +1,113 @@
+//! The API of a cluster. In: a path and a change. Out: JSON. Next: [`super::watch`].
+//!
+//! By `kubectl proxy`, which knows how to reach the cluster and who we are, and not by a kubectl for each question: that takes a
+//! tenth of a second of CPU, and the scenarios ask all the time. The API server also passes on HTTP to each pod.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::cluster::NAMESPACE;
+use crate::http::{self, Answer};
+use crate::process::{Process, Program};
+use crate::wait::until_some;
+
+/// The API, as long as this lives.
+#[derive(Debug)]
+pub struct Api {
+    _proxy: Process,
+    /// Where it is, on this machine, in the clear, with all rights.
+    pub address: SocketAddr,
+}
+
+impl Api {
+    /// Starts `kubectl proxy`.
+    ///
+    /// # Panics
+    /// No cluster answers.
+    #[must_use]
+    pub(super) fn start() -> Self {
+        let mut proxy = Program::new("kubectl proxy", "kubectl").words("proxy --port 0").start();
+        let address = until_some("kubectl proxy", || {
+            assert!(proxy.is_running(), "kubectl proxy has ended: {}", proxy.log());
+            proxy.log().split_once(" on ").and_then(|(_, rest)| rest.trim().parse().ok())
+        });
+        let this = Self { _proxy: proxy, address };
+        let version = this.get("/version");
+        assert!(version.is_some(), "no cluster answers by KUBECONFIG");
+        this
+    }
+
+    fn request(&self, method: &str, path: &str, sort: &str, body: &str) -> Option<Answer> {
+        http::request_with(self.address, method, path, sort, body).ok()
+    }
+
+    /// What is at a path; `None` if nothing is.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        serde_json::from_str(&self.text(path)?).ok()
+    }
+
+    /// As [`Self::get`], of what is no JSON.
+    #[must_use]
+    pub fn text(&self, path: &str) -> Option<String> {
+        self.request("GET", path, "application/json", "")
+            .filter(|answer| answer.status == 200)
+            .map(|answer| answer.body)
+    }
+
+    /// The items of a list.
+    ///
+    /// # Panics
+    /// The API does not answer for a while.
+    #[must_use]
+    #[track_caller]
+    pub fn list(&self, path: &str) -> Vec<Value> {
+        until_some(path, || self.get(path)?["items"].as_array().cloned())
+    }
+
+    /// Changes an object by a merge patch.
+    ///
+    /// # Panics
+    /// It is not taken.
+    #[track_caller]
+    pub fn patch(&self, path: &str, change: &Value) -> Value {
+        let answer = self.request("PATCH", path, "application/merge-patch+json", &change.to_string());
+        let answer = answer.unwrap_or_else(|| panic!("PATCH {path}: no answer"));
+        assert_eq!(answer.status, 200, "PATCH {path}: {}", answer.body);
+        serde_json::from_str(&answer.body).unwrap_or_default()
+    }
+
+    /// Deletes an object, if it is there.
+    ///
+    /// # Panics
+    /// It is not taken.
+    #[track_caller]
+    pub fn delete(&self, path: &str, options: &Value) {
+        let answer = self.request("DELETE", path, "application/json", &options.to_string());
+        let answer = answer.unwrap_or_else(|| panic!("DELETE {path}: no answer"));
+        assert!(matches!(answer.status, 200 | 202 | 404), "DELETE {path}: {} {}", answer.status, answer.body);
+    }
+
+    /// What a pod of ours answers at one of its ports.
+    #[must_use]
+    pub fn of_pod(&self, pod: &str, port: u16, path: &str) -> Option<String> {
+        self.text(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy{path}"))
+    }
+}
+
+/// Path of the objects of a kind in our namespace.
+///
+/// # Panics
+/// The kind is not known here.
+#[must_use]
+pub fn path(kind: &str) -> String {
+    let group = match kind {
+        "pods" | "services" | "secrets" | "events" => "/api/v1",
+        "deployments" | "replicasets" => "/apis/apps/v1",
+        "scaledobjects" => "/apis/keda.sh/v1alpha1",
+        "horizontalpodautoscalers" => "/apis/autoscaling/v2",
+        other => panic!("where {other} are is not known here"),
+    };
+    format!("{group}/namespaces/{NAMESPACE}/{kind}")
+}

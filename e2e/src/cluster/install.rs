@@ -1,0 +1,228 @@
+//! LiveEdgeCast on the cluster, by `tools/up.sh` and `tools/down.sh`. In: what a scenario wants. Out: a [`Relay`] that is idle: nobody live,
+//! no worker, KEDA listening.
+//!
+//! Installing takes ten seconds, so what stands is used again by a scenario that wants the same. Changes go into a copy of `deploy/`
+//! and `tools/`: then everything is there at once, without a rollout, and `up.sh` knows of it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::api::path;
+use crate::cluster::relay::Relay;
+use crate::cluster::{NAMESPACE, Relays, door, said, script};
+use crate::publish::root;
+use crate::sink::Sink;
+use crate::wait::{try_until, until};
+
+/// On our namespace: what is in it was made by scenarios, and may be removed by them.
+const MARK: &str = "liveedgecast-scenarios";
+/// Whether this process has made sure that what is in the namespace is of scenarios.
+static OURS: AtomicBool = AtomicBool::new(false);
+
+/// What a scenario wants to stand on the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Further arguments of `up.sh`, such as `--with cpu`.
+    pub arguments: Vec<String>,
+    /// Environment variables of activators.
+    pub activator: Vec<(String, String)>,
+    /// Environment variables of workers.
+    pub worker: Vec<(String, String)>,
+    /// Further changes of what is in `deploy/base`: strategic merge patches.
+    pub patches: Vec<Value>,
+    /// Changes of the ScaledObject's spec.
+    pub keda: Value,
+}
+
+impl Default for Wanted {
+    /// The base, open to everybody, with times that a scenario can wait for.
+    fn default() -> Self {
+        Self {
+            arguments: vec!["--open".to_owned()],
+            activator: vec![("RUST_LOG".to_owned(), "info,liveedgecast_activator=debug".to_owned())],
+            worker: vec![("RUST_LOG".to_owned(), "info,liveedgecast_worker=debug".to_owned())],
+            patches: Vec::new(),
+            keda: json!({"pollingInterval": 2, "cooldownPeriod": 5}),
+        }
+    }
+}
+
+impl Wanted {
+    /// With an argument of `up.sh`, and its value if it has one.
+    #[must_use]
+    pub fn with(mut self, arguments: &str) -> Self {
+        self.arguments.extend(arguments.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// With a setting of activators.
+    #[must_use]
+    pub fn activator(mut self, name: &str, value: &str) -> Self {
+        self.activator.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a setting of workers.
+    #[must_use]
+    pub fn worker(mut self, name: &str, value: &str) -> Self {
+        self.worker.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another change of what is in `deploy/base`.
+    #[must_use]
+    pub fn patch(mut self, patch: Value) -> Self {
+        self.patches.push(patch);
+        self
+    }
+
+    /// With a change of the ScaledObject.
+    #[must_use]
+    pub fn keda(mut self, name: &str, value: Value) -> Self {
+        self.keda[name] = value;
+        self
+    }
+
+    /// A copy of `deploy/` and `tools/` with the changes in it.
+    fn copy(&self) -> PathBuf {
+        // Not a temporary directory: what stands outlives the scenario, and nothing is dropped when the process ends.
+        let copy = root().join("target/cluster");
+        let _ = fs::remove_dir_all(&copy);
+        fs::create_dir_all(&copy).expect("a directory");
+        for directory in ["deploy", "tools"] {
+            let copied = Command::new("cp").arg("-r").arg(root().join(directory)).arg(&copy).status();
+            assert!(copied.is_ok_and(|status| status.success()), "{directory}/ cannot be copied");
+        }
+        let settings = |name: &str, of: &[(String, String)]| {
+            let env: Vec<Value> = of.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+            let containers = json!([{"name": name, "env": env}]);
+            let metadata = json!({"name": format!("liveedgecast-{name}")});
+            let spec = json!({"template": {"spec": {"containers": containers}}});
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+        };
+        let mut base = vec![settings("activator", &self.activator), settings("worker", &self.worker)];
+        base.extend(self.patches.iter().cloned());
+        let metadata = json!({"name": "liveedgecast-worker"});
+        let keda =
+            json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata, "spec": self.keda});
+        for (kustomization, patches) in [("deploy/base", base), ("deploy/keda", vec![keda])] {
+            let file = copy.join(kustomization).join("kustomization.yaml");
+            // A patch is a string with a document in it; JSON is YAML.
+            let patches: Vec<Value> = patches.iter().map(|patch| json!({"patch": patch.to_string()})).collect();
+            let mut file = OpenOptions::new().append(true).open(file).expect("the kustomization");
+            writeln!(file, "patches: {}", Value::from(patches)).expect("the kustomization");
+        }
+        copy
+    }
+}
+
+/// What stands on the cluster.
+#[derive(Debug)]
+pub(super) struct Standing {
+    wanted: Wanted,
+    pub(super) copy: PathBuf,
+    /// What `up.sh` said.
+    pub(super) told: String,
+    /// Spec of the ScaledObject as `up.sh` left it.
+    keda: Value,
+}
+
+impl Relays<'_> {
+    /// LiveEdgeCast as `wanted`, idle, with an upstream of the scenario's own.
+    ///
+    /// # Panics
+    /// It cannot be installed.
+    #[must_use]
+    #[track_caller]
+    pub fn installed(&self, wanted: &Wanted) -> Relay<'_> {
+        let sink = Sink::start();
+        let upstream = door::to(sink.address(), self.cluster.host);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = standing.as_ref().is_some_and(|standing| {
+            standing.wanted == *wanted && settles(&Relay::of(self.cluster, standing, &sink), &standing.keda)
+        });
+        if !usable {
+            *standing = None;
+            self.remove();
+            let copy = wanted.copy();
+            let push_url = format!("rtmp://{upstream}/live/{{key}}");
+            let mut arguments = vec!["--image", &self.cluster.image, "--timeout", "120"];
+            arguments.extend(wanted.arguments.iter().map(String::as_str));
+            let output = up(&copy.join("tools"), &arguments, &[("RTMP_PUSH_URL", &push_url)]);
+            assert!(output.status.success(), "up.sh {arguments:?}: {}", said(&output));
+            self.mark();
+            let object = self.cluster.api.get(&format!("{}/liveedgecast-worker", path("scaledobjects")));
+            let keda = object.expect("the ScaledObject")["spec"].take();
+            *standing = Some(Standing { wanted: wanted.clone(), copy, told: said(&output), keda });
+        }
+        let standing = standing.as_ref().expect("something stands");
+        Relay::of(self.cluster, standing, &sink)
+    }
+
+    /// Nothing of us is on the cluster, for scenarios that run the scripts themselves.
+    ///
+    /// # Panics
+    /// It cannot be removed, or is not ours to remove.
+    #[track_caller]
+    pub fn nothing(&self) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.remove();
+    }
+
+    #[track_caller]
+    fn remove(&self) {
+        let namespace = self.cluster.api.get(&format!("/api/v1/namespaces/{NAMESPACE}"));
+        if let Some(namespace) = namespace {
+            let marked = namespace["metadata"]["annotations"][MARK].is_string();
+            assert!(
+                marked || OURS.load(Ordering::Relaxed),
+                "the cluster has a namespace {NAMESPACE} that no scenario made; tools/down.sh removes what up.sh made"
+            );
+            let output = script("down.sh", &["--force"], &[]);
+            assert!(output.status.success(), "down.sh --force: {}", said(&output));
+            until("the namespace to be gone", || {
+                self.cluster.api.get(&format!("/api/v1/namespaces/{NAMESPACE}")).is_none()
+            });
+        }
+        OURS.store(true, Ordering::Relaxed);
+    }
+
+    /// Says on the cluster that what stands there was made by scenarios.
+    ///
+    /// # Panics
+    /// There is no namespace of ours.
+    #[track_caller]
+    pub fn mark(&self) {
+        let change = json!({"metadata": {"annotations": {MARK: "made this"}}});
+        let _ = self.cluster.api.patch(&format!("/api/v1/namespaces/{NAMESPACE}"), &change);
+    }
+}
+
+/// Runs `up.sh` of a directory.
+pub(super) fn up(tools: &std::path::Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(tools.join("up.sh"));
+    command.args(arguments).env_remove("RTMP_PUSH_URL").env_remove("PUBLISH_KEYS").envs(environment.iter().copied());
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{}: {error}", tools.display()))
+}
+
+/// Brings back to idle what an earlier scenario has used; whether that worked.
+fn settles(relay: &Relay<'_>, keda: &Value) -> bool {
+    let within =
+        |limit: u64, is: &dyn Fn() -> bool| try_until(Duration::from_secs(limit), || is().then_some(())).is_ok();
+    // A lost publisher is waited for for ten seconds.
+    within(20, &|| relay.is_idle()) && {
+        let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
+        if relay.api().get(&scaled).is_none_or(|object| object["spec"] != *keda) {
+            relay.change_keda(keda);
+        }
+        relay.scale_to_zero();
+        within(20, &|| relay.workers().is_empty()) && within(20, &|| relay.keda_listens())
+    }
+}

@@ -1,0 +1,157 @@
+//! A real Kubernetes with KEDA, whichever `KUBECONFIG` leads to, and LiveEdgeCast on it as `tools/` installs it.
+//!
+//! - [`api`]: the cluster's API, and through it the HTTP of each pod.
+//! - [`watch`]: what happens to pods and other objects, with the time at which it was heard of.
+//! - [`pods`]: what is asked about a pod; its process, where this machine is the node.
+//! - [`install`]: `up.sh` and `down.sh`; what a scenario wants changed about it; shared by scenarios that want the same.
+//! - [`relay`]: what stands there, for one scenario.
+//! - [`door`]: one address on this machine for upstreams, since pods keep their push URL.
+//! - [`tell`]: all that one needs when a scenario fails.
+//!
+//! Scenarios are functions of a [`Cluster`], run by [`scenario`] one after the other: there is one cluster.
+//!
+//! What surprised us: a test's output is shown when it fails and not otherwise, so what was not run is written past it ([`not_run`]).
+
+pub mod api;
+pub mod door;
+pub mod install;
+pub mod pods;
+pub mod relay;
+pub mod tell;
+pub mod watch;
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::cluster::api::Api;
+use crate::cluster::install::Standing;
+use crate::publish::root;
+
+/// Where LiveEdgeCast is installed: `up.sh` has no other.
+pub const NAMESPACE: &str = "liveedgecast";
+
+/// What stands on the cluster now, as far as this process knows. Locked while a scenario runs: they share it.
+static STANDING: Mutex<Option<Standing>> = Mutex::new(None);
+
+/// The cluster, for one scenario.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its API.
+    pub api: Api,
+    /// What it has of us.
+    pub image: String,
+    /// This machine, as pods see it.
+    pub host: IpAddr,
+}
+
+impl Cluster {
+    /// The one that the environment names, with KEDA.
+    ///
+    /// # Panics
+    /// The environment names none, or it cannot be used; the message says what to set.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        assert!(
+            given("KUBECONFIG").is_some(),
+            "KUBECONFIG is not set: the file of a cluster that scenarios may change"
+        );
+        let image = given("CLUSTER_IMAGE");
+        let image =
+            image.expect("CLUSTER_IMAGE is not set: our image, by a reference that the cluster has or can pull");
+        let api = Api::start();
+        let host = given("CLUSTER_HOST").map_or_else(
+            || towards_nodes(&api),
+            |host| host.parse().expect("CLUSTER_HOST is an address of this machine"),
+        );
+        let this = Self { api, image, host };
+        let operators = this.api.list("/apis/apps/v1/deployments?labelSelector=app%3Dkeda-operator");
+        if operators.is_empty() {
+            let installed = script("install-keda.sh", &[], &[]);
+            assert!(installed.status.success(), "KEDA cannot be installed: {}", said(&installed));
+        }
+        this
+    }
+}
+
+/// The address from which this machine speaks to a node.
+fn towards_nodes(api: &Api) -> IpAddr {
+    let nodes = api.list("/api/v1/nodes");
+    let addresses = nodes.iter().flat_map(|node| node["status"]["addresses"].as_array().cloned().unwrap_or_default());
+    let internal: Vec<Value> = addresses.filter(|address| address["type"] == "InternalIP").collect();
+    let node =
+        internal.first().and_then(|address| address["address"].as_str()).and_then(|it| it.parse::<IpAddr>().ok());
+    let node = node.expect("a node with an InternalIP; or set CLUSTER_HOST");
+    let any: SocketAddr = if node.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 16], 0).into() };
+    // No packet is sent: connecting only asks the routes.
+    let local = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect((node, 9))?;
+        socket.local_addr()
+    });
+    local.expect("a route to the node; or set CLUSTER_HOST").ip()
+}
+
+/// Runs one scenario. Whatever it leaves behind, the next one finds a cluster that is clean: what a failed one installed is not used again.
+///
+/// # Panics
+/// The scenario does.
+pub fn scenario(run: impl FnOnce(&Relays<'_>)) {
+    let mut standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::from_environment();
+    let relays = Relays { cluster: &cluster, standing: Mutex::new(standing.take()) };
+    let ended = catch_unwind(AssertUnwindSafe(|| run(&relays)));
+    match ended {
+        Ok(()) => *standing = relays.standing.into_inner().unwrap_or_else(PoisonError::into_inner),
+        Err(panic) => {
+            eprintln!("{}", tell::everything(&cluster.api));
+            drop(cluster);
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// A cluster, and what stands on it.
+#[derive(Debug)]
+pub struct Relays<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    standing: Mutex<Option<Standing>>,
+}
+
+/// Runs a script of `tools/`.
+///
+/// # Panics
+/// There is none of that name.
+#[must_use]
+pub fn script(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(root().join("tools").join(name));
+    command.args(arguments).env_remove("RTMP_PUSH_URL").env_remove("PUBLISH_KEYS").envs(environment.iter().copied());
+    command.stdin(std::process::Stdio::null()).output().unwrap_or_else(|error| panic!("tools/{name}: {error}"))
+}
+
+/// Runs kubectl, for what a person does with it; the rest goes by [`Api`].
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn kubectl(arguments: &[&str]) -> Output {
+    let mut command = Command::new("kubectl");
+    command.args(["--namespace", NAMESPACE]).args(arguments);
+    command.output().unwrap_or_else(|error| panic!("kubectl: {error}"))
+}
+
+/// All that a program said.
+#[must_use]
+pub fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Says, where it is seen although the test passes, that something was not tried on this cluster.
+pub fn not_run(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "\nNOT RUN: {what}: {why}");
+}

@@ -1,0 +1,128 @@
+//! Pods of ours. In: JSON of the API. Out: what is asked about them; their processes, where this machine is their node.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cluster::NAMESPACE;
+use crate::process::{Process, Program, program};
+use crate::wait::until_some;
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub object: Value,
+}
+
+impl Pod {
+    /// From the API's JSON.
+    #[must_use]
+    pub fn new(object: Value) -> Self {
+        Self { name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), object }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.object["metadata"]["uid"].as_str().unwrap_or_default()
+    }
+
+    /// When it was made, in whole seconds: `2026-01-31T12:00:00Z`.
+    #[must_use]
+    pub fn created(&self) -> &str {
+        self.object["metadata"]["creationTimestamp"].as_str().unwrap_or_default()
+    }
+
+    /// It has been told to go.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        self.object["metadata"]["deletionTimestamp"].is_string()
+    }
+
+    /// It takes publishers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.object["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
+    }
+
+    /// Its container runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.object["status"]["containerStatuses"][0]["state"]["running"].is_object()
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.object["status"]["podIP"].as_str()?.parse().ok()
+    }
+
+    /// The process of its container, if it runs on this machine and we may see it.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        // The folder of its control group is named after it, with dashes or, by systemd, underscores.
+        let names = [self.uid().to_owned(), self.uid().replace('-', "_")];
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.into_iter().find(|id| {
+            let group = fs::read_to_string(format!("/proc/{id}/cgroup")).unwrap_or_default();
+            let is_ours = |path: std::path::PathBuf| path.to_string_lossy().contains("liveedgecast-");
+            names.iter().any(|name| group.contains(name)) && program(*id).is_some_and(is_ours)
+        })
+    }
+
+    /// A way to one of its ports from here: its address, or else `kubectl port-forward`.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    #[track_caller]
+    pub fn way(&self, port: u16) -> Way {
+        if let Some(ip) = self.ip() {
+            let address = SocketAddr::new(ip, port);
+            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+                return Way { address, _forward: None };
+            }
+        }
+        Way::by_port_forward(&format!("pod/{}", self.name), port)
+    }
+}
+
+/// A way to a port of a pod. It lives as long as this.
+#[derive(Debug)]
+pub struct Way {
+    /// Where to connect.
+    pub address: SocketAddr,
+    _forward: Option<Process>,
+}
+
+impl Way {
+    /// `kubectl port-forward` to `pod/NAME` or `service/NAME`.
+    ///
+    /// # Panics
+    /// It does not work.
+    #[must_use]
+    #[track_caller]
+    pub fn by_port_forward(target: &str, port: u16) -> Self {
+        let forward = Program::new("kubectl port-forward", "kubectl").args(["-n", NAMESPACE, "port-forward", target]);
+        let mut forward = forward.arg(format!(":{port}")).start();
+        let address = until_some("kubectl port-forward", || {
+            assert!(forward.is_running(), "kubectl port-forward has ended: {}", forward.log());
+            let log = forward.log();
+            log.split_once("Forwarding from ")?.1.split_once(" -> ")?.0.parse().ok()
+        });
+        Self { address, _forward: Some(forward) }
+    }
+
+    /// The URL for a publisher.
+    #[must_use]
+    pub fn url(&self, app_and_key: &str) -> String {
+        format!("rtmp://{}/{app_and_key}", self.address)
+    }
+}

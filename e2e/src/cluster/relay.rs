@@ -1,0 +1,224 @@
+//! LiveEdgeCast as it stands on the cluster, for one scenario. In: names of pods, metrics, changes. Out: what each activator says, what
+//! KEDA and the Deployments have made of it.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::cluster::api::{Api, path};
+use crate::cluster::install::{Standing, up};
+use crate::cluster::pods::Pod;
+use crate::cluster::{Cluster, door};
+use crate::http;
+use crate::sink::Sink;
+use crate::wait::{until, until_some};
+
+/// LiveEdgeCast on the cluster, for one scenario.
+#[derive(Clone, Debug)]
+pub struct Relay<'a> {
+    cluster: &'a Cluster,
+    /// The upstream, unless [`Self::pushes_to`] was told another.
+    pub sink: Sink,
+    /// What `up.sh` said.
+    pub told: String,
+    copy: PathBuf,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn of(cluster: &'a Cluster, standing: &Standing, sink: &Sink) -> Self {
+        let copy = standing.copy.clone();
+        Self { cluster, sink: sink.clone(), told: standing.told.clone(), copy }
+    }
+
+    /// The API of the cluster.
+    #[must_use]
+    pub fn api(&self) -> &'a Api {
+        &self.cluster.api
+    }
+
+    /// Another upstream, on this machine.
+    pub fn pushes_to(&self, upstream: SocketAddr) {
+        let _ = door::to(upstream, self.cluster.host);
+    }
+
+    /// `HOST:PORT` or `HOST` where `up.sh` told people to publish.
+    ///
+    /// # Panics
+    /// It told nothing.
+    #[must_use]
+    #[track_caller]
+    pub fn address(&self) -> &str {
+        let told = self.told.lines().find_map(|line| line.strip_prefix("publish to    rtmp://"));
+        told.and_then(|rest| rest.split('/').next()).unwrap_or_else(|| panic!("no address: {}", self.told))
+    }
+
+    /// The URL for a publisher.
+    #[must_use]
+    #[track_caller]
+    pub fn url(&self, app_and_key: &str) -> String {
+        format!("rtmp://{}/{app_and_key}", self.address())
+    }
+
+    /// The same, resolved, for a [`crate::tap::Tap`].
+    ///
+    /// # Panics
+    /// The name leads nowhere.
+    #[must_use]
+    #[track_caller]
+    pub fn socket(&self) -> SocketAddr {
+        let address = self.address();
+        let with_port = if address.contains(':') { address.to_owned() } else { format!("{address}:1935") };
+        with_port.to_socket_addrs().ok().and_then(|mut all| all.next()).expect("an address to publish to")
+    }
+
+    /// Runs `up.sh` again as it was, with further arguments.
+    #[must_use]
+    pub fn up_again(&self, arguments: &[&str]) -> Output {
+        let open: &[&str] = if self.told.contains("anybody may publish") { &["--open"] } else { &[] };
+        let arguments = [&["--image", &self.cluster.image][..], open, arguments].concat();
+        up(&self.copy.join("tools"), &arguments, &[])
+    }
+
+    fn pods(&self, of: &str) -> Vec<Pod> {
+        let query = format!("{}?labelSelector=app.kubernetes.io%2Fname%3Dliveedgecast-{of}", path("pods"));
+        self.cluster.api.list(&query).into_iter().map(Pod::new).collect()
+    }
+
+    /// Activators, also those that are going.
+    #[must_use]
+    pub fn activators(&self) -> Vec<Pod> {
+        self.pods("activator")
+    }
+
+    /// Workers, also those that are going.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Pod> {
+        self.pods("worker")
+    }
+
+    /// What an activator answers, at `/api/v1/…`.
+    #[must_use]
+    pub fn ask(&self, activator: &Pod, what: &str) -> Option<Value> {
+        serde_json::from_str(&self.cluster.api.of_pod(&activator.name, 8080, &format!("/api/v1/{what}"))?).ok()
+    }
+
+    /// A metric of an activator.
+    #[must_use]
+    pub fn metric(&self, activator: &Pod, name: &str, labels: &[&str]) -> Option<f64> {
+        http::metric(&self.cluster.api.of_pod(&activator.name, 8080, "/metrics")?, name, labels)
+    }
+
+    /// A metric, summed over all activators that answer.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        self.activators().iter().filter_map(|pod| self.metric(pod, name, labels)).sum()
+    }
+
+    /// The streams of all activators; each is known to the one that holds its publisher.
+    #[must_use]
+    pub fn streams(&self) -> Vec<Value> {
+        let of_each = self.activators().into_iter().filter_map(|pod| self.ask(&pod, "streams"));
+        of_each.flat_map(|streams| streams.as_array().cloned().unwrap_or_default()).collect()
+    }
+
+    /// The activator that holds the publisher of a stream, the only one.
+    ///
+    /// # Panics
+    /// There is no stream.
+    #[must_use]
+    #[track_caller]
+    pub fn holder(&self) -> Pod {
+        until_some("an activator that holds a publisher", || {
+            let has =
+                |pod: &Pod| self.ask(pod, "streams").is_some_and(|it| it.as_array().is_some_and(|it| !it.is_empty()));
+            self.activators().into_iter().find(has)
+        })
+    }
+
+    /// Every activator is ready, none is going, and each says that there is no demand at all.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let activators = self.activators();
+        let zero = |pod: &Pod| self.ask(pod, "demand").is_some_and(|demand| demand["demand"] == 0);
+        !activators.is_empty() && activators.iter().all(|pod| !pod.is_going() && pod.is_ready() && zero(pod))
+    }
+
+    /// KEDA has its push stream open, and knows the metric.
+    #[must_use]
+    pub fn keda_listens(&self) -> bool {
+        let object = self.cluster.api.get(&format!("{}/liveedgecast-worker", path("scaledobjects")));
+        let knows =
+            object.is_some_and(|it| it["status"]["externalMetricNames"].as_array().is_some_and(|it| !it.is_empty()));
+        knows && self.sum("liveedgecast_scaler_push_streams", &[]) >= 1.0
+    }
+
+    /// Changes the spec of the ScaledObject, and waits until KEDA goes by it. The next scenario finds it as `up.sh` left it.
+    ///
+    /// # Panics
+    /// KEDA does not take it.
+    #[track_caller]
+    pub fn change_keda(&self, spec: &Value) {
+        let calls = || self.sum("liveedgecast_scaler_calls_total", &["call=\"StreamIsActive\""]);
+        let before = calls();
+        let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
+        let generation = |object: &Value| object["metadata"]["generation"].as_u64();
+        let was = self.cluster.api.get(&scaled).as_ref().and_then(generation);
+        let is = self.cluster.api.patch(&scaled, &json!({"spec": spec}));
+        if generation(&is) != was {
+            // It begins anew, and so does its push stream.
+            until("KEDA to take a changed ScaledObject", || calls() > before && self.keda_listens());
+        }
+    }
+
+    /// Replicas that the Deployment of workers should have.
+    #[must_use]
+    pub fn wanted_workers(&self) -> Option<u64> {
+        let deployment = self.cluster.api.get(&format!("{}/liveedgecast-worker", path("deployments")))?;
+        deployment["spec"]["replicas"].as_u64()
+    }
+
+    /// As `kubectl scale` does.
+    pub fn scale_to_zero(&self) {
+        if self.wanted_workers() != Some(0) {
+            let scale = format!("{}/liveedgecast-worker/scale", path("deployments"));
+            let _ = self.cluster.api.patch(&scale, &json!({"spec": {"replicas": 0}}));
+        }
+    }
+
+    /// Waits until nobody is live and no worker is there, by KEDA's doing.
+    #[track_caller]
+    pub fn is_back_to_zero(&self) {
+        until("the last stream to be forgotten", || self.is_idle());
+        until("the last worker to go", || self.wanted_workers() == Some(0) && self.workers().is_empty());
+    }
+
+    /// Waits until no activator is going and as many as there should be are ready.
+    #[track_caller]
+    pub fn is_rolled_out(&self) {
+        until("activators to be rolled out", || {
+            let deployment = self.cluster.api.get(&format!("{}/liveedgecast-activator", path("deployments")));
+            let wanted = deployment.and_then(|it| it["spec"]["replicas"].as_u64());
+            let pods = self.activators();
+            wanted == Some(pods.len() as u64) && pods.iter().all(|pod| pod.is_ready() && !pod.is_going())
+        });
+    }
+
+    /// Deletes a pod as `kubectl delete` does, with the grace period that it has.
+    #[track_caller]
+    pub fn delete(&self, pod: &Pod) {
+        self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({}));
+    }
+
+    /// Waits until a pod is gone.
+    #[track_caller]
+    pub fn is_gone(&self, pod: &Pod) {
+        until(format!("{} to be gone", pod.name), || {
+            self.cluster
+                .api
+                .get(&format!("{}/{}", path("pods"), pod.name))
+                .is_none_or(|it| it["metadata"]["uid"] != pod.uid())
+        });
+    }
+}

@@ -1,0 +1,122 @@
+//! What happens to objects, as the API server tells it. In: a path. Out: events, each with the time at which it was heard of.
+//!
+//! Surprise: a creationTimestamp has whole seconds only, which proves nothing about a cold start; the time of an event here is a few
+//! milliseconds after the object was written.
+#![expect(clippy::disallowed_methods, reason = "shell: a thread per watch")]
+
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::cluster::api::Api;
+use crate::wait::{now, until_some};
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When it was heard of.
+    pub at: Instant,
+    /// `ADDED`, `MODIFIED`, `DELETED`.
+    pub what: String,
+    /// The object, as it is since.
+    pub object: Value,
+}
+
+impl Event {
+    /// Name of the object.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+}
+
+/// A running watch.
+#[derive(Debug)]
+pub struct Watch {
+    events: Arc<Mutex<Vec<Event>>>,
+    socket: TcpStream,
+}
+
+impl Watch {
+    /// Watches what is at `path`, from now on: what is there already is told as `ADDED` first.
+    ///
+    /// # Panics
+    /// The API does not answer.
+    #[must_use]
+    pub fn new(api: &Api, path: &str) -> Self {
+        let mut socket = TcpStream::connect(api.address).expect("kubectl proxy");
+        let joint = if path.contains('?') { '&' } else { '?' };
+        // Version 0 asks for all there is, from the server's memory.
+        let target = format!("{path}{joint}watch=1&resourceVersion=0");
+        write!(socket, "GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", api.address).expect("a request");
+        let events = Arc::<Mutex<Vec<Event>>>::default();
+        let (shared, reader) = (Arc::clone(&events), socket.try_clone().expect("a socket"));
+        thread::spawn(move || {
+            let mut answer = BufReader::new(reader);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if answer.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            for line in BufReader::new(Chunks { answer, left: 0 }).lines().map_while(Result::ok) {
+                let Ok(mut event) = serde_json::from_str::<Value>(&line) else { continue };
+                let what = event["type"].as_str().unwrap_or_default().to_owned();
+                let event = Event { at: now(), what, object: event["object"].take() };
+                shared.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+            }
+        });
+        Self { events, socket }
+    }
+
+    /// All so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the first event of which something is true.
+    #[track_caller]
+    pub fn first(&self, what: &str, is: impl Fn(&Event) -> bool) -> Event {
+        until_some(what, || self.events().into_iter().find(&is))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// The body of a chunked answer. An event may be in several chunks.
+struct Chunks {
+    answer: BufReader<TcpStream>,
+    left: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 {
+            let mut size = String::new();
+            if self.answer.read_line(&mut size)? == 0 {
+                return Ok(0);
+            }
+            // The line's end behind the chunk before is an empty line.
+            if !size.trim().is_empty() {
+                self.left = usize::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
+                if self.left == 0 {
+                    return Ok(0);
+                }
+            }
+        }
+        let most = self.left.min(buffer.len());
+        let length = self.answer.read(&mut buffer[..most])?;
+        self.left -= length;
+        Ok(length)
+    }
+}
