@@ -116,7 +116,7 @@ if [[ -n $rest ]]; then
 fi
 
 if [[ -n $made_namespace ]]; then
-  others=$(k get deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,ingresses,persistentvolumeclaims,secrets,configmaps,serviceaccounts -o name |
+  others=$(k get deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,ingresses,persistentvolumeclaims,secrets,configmaps,serviceaccounts,roles,rolebindings -o name |
     grep -vxE 'configmap/kube-root-ca.crt|serviceaccount/default' || true)
   if [[ -z $others ]]; then
     kubectl delete namespace "$namespace" --timeout="${timeout}s" || fail "the namespace is still there after $timeout s"

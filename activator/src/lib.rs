@@ -9,7 +9,8 @@
 //! 5. [`fleet`] knows the workers and, on one machine, starts and stops them,
 //! 6. [`handoff`] gives a held publisher to a worker, by descriptor or by `link`.
 //!
-//! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA. Around them: [`config`] (as typed → as meant),
+//! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA; `kubernetes` adds
+//! workers when nobody else does, and says which pods may go. Around them: [`config`] (as typed → as meant),
 //! [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
 //! | task | started by | ended by | owns |
@@ -29,6 +30,8 @@
 //! | follower, one per peer that follows us | control | the peer, control (goodbye) | what it was told already |
 //! | scaler, if it is asked for | the drain | its phase `StopServing` | the scaler listener |
 //! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the rules of the push |
+//! | kubernetes, if it is asked for | the drain | the process | the rules of watchdog, costs, scale-in |
+//! | call to the Kubernetes API, three at most | kubernetes | its answer, 5 s | nothing |
 //! | HTTP | the drain | its phase `StopServing` | the HTTP listener |
 
 #![forbid(unsafe_code)]
@@ -40,6 +43,8 @@ pub mod drain;
 pub mod fleet;
 pub mod handoff;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod link;
 pub mod lobby;
 pub mod metrics;

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub fleet: Fleet,
     /// Beside the path.
     pub scaler: Scaler,
+    /// Beside the path, too.
+    pub kubernetes: Kubernetes,
     /// Other activators, by whether they can be heard.
     pub peers: IntGaugeVec,
     used: Used,
@@ -145,6 +147,35 @@ impl Scaler {
     }
 }
 
+/// Of `kubernetes`.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// Times that streams had waited too long, by what became of it.
+    pub watchdog: IntCounterVec,
+    /// Calls to the API, by name.
+    pub calls: IntCounterVec,
+    /// Those that failed, by how.
+    pub errors: IntCounterVec,
+    /// Workers that were taken out of use, let go, or used again.
+    pub scale_in: IntCounterVec,
+}
+
+/// What becomes of a look of the watchdog.
+pub const WATCHDOG_OUTCOMES: [&str; 5] = ["patched", "enough", "at_most", "changed", "failed"];
+
+/// Calls to the Kubernetes API.
+pub const KUBERNETES_CALLS: [&str; 3] = ["get_scale", "patch_scale", "patch_pod"];
+
+/// How they fail.
+pub const KUBERNETES_ERRORS: [&str; 7] =
+    ["outside", "forbidden", "missing", "changed", "refused", "unreachable", "late"];
+
+/// What happens to workers that are not needed.
+pub const SCALE_IN_STEPS: [&str; 3] = ["cordoned", "leaving", "returned"];
+
+/// States of workers.
+pub const WORKER_STATES: [&str; 5] = ["starting", "ready", "cordoned", "leaving", "draining"];
+
 /// KEDA's calls.
 pub const SCALER_CALLS: [&str; 4] = ["IsActive", "StreamIsActive", "GetMetricSpec", "GetMetrics"];
 
@@ -214,7 +245,7 @@ impl Metrics {
                 )?,
             },
             fleet: Fleet {
-                workers: gauges(r, "workers", "Workers", "state", &["starting", "ready", "draining"])?,
+                workers: gauges(r, "workers", "Workers", "state", &WORKER_STATES)?,
                 started: counter(r, "worker_processes_started_total", "Worker processes started")?,
                 ended: counters(r, "worker_processes_ended_total", "Worker processes that ended", "how", &ENDED)?,
                 refused: counters(r, "control_refused_total", "Control calls refused", "why", &CONTROL_REFUSED)?,
@@ -227,6 +258,24 @@ impl Metrics {
                     r,
                     "worker_registration_seconds",
                     "From a process's start to its registration",
+                )?,
+            },
+            kubernetes: Kubernetes {
+                watchdog: counters(
+                    r,
+                    "watchdog_total",
+                    "Times that streams had waited and nobody added a worker",
+                    "outcome",
+                    &WATCHDOG_OUTCOMES,
+                )?,
+                calls: counters(r, "kubernetes_calls_total", "Calls to the Kubernetes API", "call", &KUBERNETES_CALLS)?,
+                errors: counters(r, "kubernetes_errors_total", "Those that failed", "error", &KUBERNETES_ERRORS)?,
+                scale_in: counters(
+                    r,
+                    "scale_in_total",
+                    "Workers taken out of use, let go, used again",
+                    "step",
+                    &SCALE_IN_STEPS,
                 )?,
             },
             peers: gauges(r, "peers", "Other activators", "state", &["synced", "unreachable"])?,

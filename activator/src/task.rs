@@ -30,6 +30,8 @@ use crate::fleet::processes::{self, Launch};
 use crate::fleet::service;
 use crate::handoff::Desk;
 use crate::http::{OPEN, Shown, routes};
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes;
 use crate::lobby::{self, Lobby};
 use crate::metrics::Metrics;
 use crate::peers::Cluster;
@@ -201,6 +203,17 @@ fn open(start: Start) -> anyhow::Result<Open> {
         let lobby = lobby.clone();
         async move { lobby.run().await }
     })];
+    #[cfg(feature = "kubernetes")]
+    if let Some(asked) = &settings.kubernetes {
+        keeping.push(tokio::spawn(kubernetes::run(kubernetes::Room {
+            api: kubernetes::Api::in_pod(&asked.deployment),
+            cluster: cluster.clone(),
+            capacity: settings.capacity,
+            most: usize::try_from(settings.max_workers).unwrap_or(usize::MAX),
+            idle_go_after: asked.idle_may_go.then_some(settings.cooldown),
+            metrics: metrics.kubernetes.clone(),
+        })));
+    }
     if !settings.peers.is_empty() {
         let others = peers::run(cluster, settings.peers.clone(), settings.secret.clone(), control_at.port());
         keeping.push(tokio::spawn(others));

@@ -13,6 +13,7 @@ KINDS = {
     "apis__apps__v1": ["Deployment"],
     "apis__networking.k8s.io__v1": ["NetworkPolicy"],
     "apis__policy__v1": ["PodDisruptionBudget"],
+    "apis__rbac.authorization.k8s.io__v1": ["Role", "RoleBinding"],
 }
 DEFINITIONS = ["keda.sh_scaledobjects.yaml", "keda.sh_triggerauthentications.yaml"]
 # What a reader of schemas needs nothing of.

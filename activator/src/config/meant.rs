@@ -11,6 +11,7 @@ use liveedgecast_common::url::PushTemplate;
 
 use liveedgecast_common::setting::{Hidden, MOST_TIME, address, choice, file, number, set, shown, time};
 
+use super::kubernetes::{self, Kubernetes};
 use super::typed::Typed;
 use crate::accept::Limits;
 use crate::{peers, scaler};
@@ -96,11 +97,13 @@ pub struct Settings {
     pub fleet: Fleet,
     /// How streams are handed over.
     pub handoff: Handoff,
+    /// What is asked of Kubernetes, if anything.
+    pub kubernetes: Option<Kubernetes>,
     /// Streams per worker.
     pub capacity: u32,
-    /// Worker processes at most.
+    /// Workers at most, of those that we start or ask for.
     pub max_workers: u32,
-    /// Idle time after which a worker process is stopped.
+    /// Idle time after which a worker may go.
     pub cooldown: Duration,
     /// Longest hold of a publisher.
     pub hold: Duration,
@@ -134,13 +137,7 @@ impl Settings {
         let listen = addresses(typed, fleet, p);
         let secret = secret(typed, fleet, &listen, random, p);
 
-        if fleet == Fleet::External {
-            for (name, value) in [("MAX_WORKERS", &typed.max_workers), ("COOLDOWN", &typed.cooldown)] {
-                if set(value).is_some() {
-                    p.add(name, "is about worker processes that we start; with FLEET=external remove it");
-                }
-            }
-        }
+        let kubernetes = kubernetes::meant(typed, fleet, p);
         let second = Duration::from_secs(1);
         let settings = Self {
             push,
@@ -153,8 +150,16 @@ impl Settings {
             secret,
             fleet,
             handoff,
+            max_workers: number(
+                "MAX_WORKERS",
+                &typed.max_workers,
+                if kubernetes.is_some() { 20 } else { 4 },
+                1,
+                256,
+                p,
+            ),
+            kubernetes,
             capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
-            max_workers: number("MAX_WORKERS", &typed.max_workers, 4, 1, 256, p),
             cooldown: time("COOLDOWN", &typed.cooldown, "30s", Duration::ZERO, p),
             hold: time("HOLD_TIMEOUT", &typed.hold_timeout, "120s", second, p),
             grace: time("GRACE", &typed.grace, "10s", Duration::ZERO, p),

@@ -106,7 +106,7 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--push-url", URL, "--fleet", "external", "--control-secret", "short"], "CONTROL_SECRET: is shorter than 16"),
     (
         &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--max-workers", "3"],
-        "MAX_WORKERS: is about worker processes that we start",
+        "MAX_WORKERS: is about workers that we start, or that come by WORKER_DEPLOYMENT",
     ),
     (&["--push-url", URL, "--capacity", "0"], "CAPACITY: \"0\" is not a whole number from 1 to 10000"),
     (&["--push-url", URL, "--max-workers", "-1"], "MAX_WORKERS: \"-1\" is not"),

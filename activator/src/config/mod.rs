@@ -4,10 +4,12 @@
 //! What surprised us: compose files and shells pass "nothing" as an empty variable, so empty means not set; and
 //! `--help` of clap prints the values of environment variables, so those that hold keys are hidden from it.
 
+mod kubernetes;
 mod meant;
 mod reload;
 mod typed;
 
+pub use kubernetes::Kubernetes;
 pub use meant::{Fleet, Handoff, Listen, ReplayWindow, Settings, http_address};
 pub use reload::Reloaded;
 pub use typed::{Hidden, Typed};

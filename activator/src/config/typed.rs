@@ -71,12 +71,21 @@ pub struct Typed {
     /// Streams per worker [default: 50]
     #[arg(long, env = "CAPACITY", value_name = "STREAMS")]
     pub capacity: Option<String>,
-    /// Workers at most; process fleet [default: 4]
+    /// Workers at most: that we start, or that the watchdog asks for [default: 4; 20 with --worker-deployment]
     #[arg(long, env = "MAX_WORKERS", value_name = "WORKERS")]
     pub max_workers: Option<String>,
-    /// Workers stop after being idle for this long; process fleet [default: 30s]
+    /// Workers may go after being idle for this long: those that we start, and those that --scale-in idle lets go
+    /// [default: 30s]
     #[arg(long, env = "COOLDOWN", value_name = "TIME")]
     pub cooldown: Option<String>,
+    /// The Kubernetes Deployment of the workers, in our namespace: if nobody adds a worker for 5 s though a stream waits, we
+    /// do; and pods are told what they cost to lose; for --fleet external [default: nothing is asked of Kubernetes]
+    #[arg(long, env = "WORKER_DEPLOYMENT", value_name = "NAME")]
+    pub worker_deployment: Option<String>,
+    /// Workers that may go while somebody is live: none, or idle (those that are not needed are taken out of use and the
+    /// scaler's number falls by as many); the same for all activators [default: none]
+    #[arg(long, env = "SCALE_IN", value_name = "WHICH")]
+    pub scale_in: Option<String>,
     /// A publisher is held for this long at most [default: 120s]
     #[arg(long, env = "HOLD_TIMEOUT", value_name = "TIME")]
     pub hold_timeout: Option<String>,

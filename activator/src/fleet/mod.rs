@@ -8,4 +8,4 @@ pub mod processes;
 pub mod service;
 pub(crate) mod workers;
 
-pub use workers::{Call, Introduction};
+pub use workers::{Call, Closed, Introduction};

@@ -37,7 +37,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::workers::Introduction;
+use super::workers::{Closed, Introduction};
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::metrics::Metrics;
 use crate::peers::Cluster;
@@ -403,7 +403,7 @@ fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introductio
     Ok(Introduction {
         name: hello.name,
         capacity: hello.capacity,
-        draining: hello.draining,
+        closed: Closed::told(hello.draining, hello.cordoned, hello.leaving),
         same_host: !network.is_empty() && hello.network == network,
         http: (port != 0).then(|| SocketAddr::new(peer, port)),
         pid: hello.pid,

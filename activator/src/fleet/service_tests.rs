@@ -116,7 +116,7 @@ async fn a_worker_joins_is_offered_a_stream_and_leaves() {
     let Ok(Some(ActivatorSay::Offer(offer))) = line.hear().await else { panic!() };
     let PlaceEvent::Offered { epoch, token, descriptor, .. } = place.event().await else { panic!() };
     assert_eq!((offer.epoch, offer.token, descriptor), (epoch, token.0.to_vec(), true));
-    line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false })).await;
+    line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;
     until(|| server.lobby.workers()[0].streams == 3).await;
     drop(line);
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });

@@ -35,8 +35,8 @@ pub struct Introduction {
     pub name: String,
     /// Streams at most.
     pub capacity: u32,
-    /// Whether it takes nothing more.
-    pub draining: bool,
+    /// Whether it takes nothing more, and why.
+    pub closed: Closed,
     /// Whether it shares our network namespace, so that sockets can be given to it.
     pub same_host: bool,
     /// Where its metrics are.
@@ -45,6 +45,24 @@ pub struct Introduction {
     pub pid: u32,
     /// What it serves.
     pub sessions: Vec<Session>,
+}
+
+/// Whether a worker takes streams, by its own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// It is about to go.
+    pub draining: bool,
+    /// An activator has taken it out of use.
+    pub cordoned: bool,
+    /// That, and it serves nothing, and its pod may go.
+    pub leaving: bool,
+}
+
+impl Closed {
+    /// From what is told. `unavailable` is true for every reason.
+    pub(crate) fn told(unavailable: bool, cordoned: bool, leaving: bool) -> Self {
+        Self { draining: unavailable && !cordoned, cordoned, leaving: cordoned && leaving }
+    }
 }
 
 /// A worker.
@@ -58,7 +76,7 @@ pub(crate) struct Worker {
     pub(crate) joined: Instant,
     /// Its own count of its streams.
     told: u32,
-    draining: bool,
+    closed: Closed,
     /// The process fleet is about to stop it.
     retired: bool,
     heard: Instant,
@@ -82,8 +100,14 @@ impl Worker {
 
     /// Places that are free, if it takes anything.
     pub(crate) fn room(&self, now: Instant) -> usize {
+        if self.is_cordoned() { 0 } else { self.room_if_open(now) }
+    }
+
+    /// The same if it were not cordoned.
+    pub(crate) fn room_if_open(&self, now: Instant) -> usize {
         let capacity = usize::try_from(self.capacity).unwrap_or(usize::MAX);
-        if self.is_open() && !self.is_avoided(now) { capacity.saturating_sub(self.streams()) } else { 0 }
+        let takes = !self.is_draining() && !self.suspect && !self.is_avoided(now);
+        if takes { capacity.saturating_sub(self.streams()) } else { 0 }
     }
 
     /// Whether an offer can be made at all, whatever the load.
@@ -92,11 +116,19 @@ impl Worker {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining || self.retired
+        self.closed.draining || self.retired
+    }
+
+    pub(crate) fn is_cordoned(&self) -> bool {
+        self.closed.cordoned
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.closed.leaving
     }
 
     fn is_open(&self) -> bool {
-        !self.draining && !self.retired && !self.suspect
+        !self.is_draining() && !self.is_cordoned() && !self.suspect
     }
 
     fn is_avoided(&self, now: Instant) -> bool {
@@ -150,7 +182,7 @@ impl Workers {
     }
 
     pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) {
-        let Introduction { name, capacity, draining, same_host, http, pid, sessions } = introduction;
+        let Introduction { name, capacity, closed, same_host, http, pid, sessions } = introduction;
         let worker = Worker {
             name,
             capacity,
@@ -159,7 +191,7 @@ impl Workers {
             pid,
             joined: now,
             told: 0,
-            draining,
+            closed,
             retired: false,
             heard: now,
             suspect: false,
@@ -192,15 +224,16 @@ impl Workers {
 
     pub(crate) fn load(&mut self, call: Call, load: &Load) {
         if let Some(worker) = self.all.get_mut(&call) {
-            let told = (load.streams, load.capacity, load.draining);
-            self.revision += u64::from((worker.told, worker.capacity, worker.draining) != told);
-            (worker.told, worker.capacity, worker.draining) = told;
+            let closed = Closed::told(load.draining, load.cordoned, load.leaving);
+            let told = (load.streams, load.capacity, closed);
+            self.revision += u64::from((worker.told, worker.capacity, worker.closed) != told);
+            (worker.told, worker.capacity, worker.closed) = told;
         }
     }
 
     pub(crate) fn drain(&mut self, call: Call) {
         self.revision += 1;
-        self.all.get_mut(&call).into_iter().for_each(|worker| worker.draining = true);
+        self.all.get_mut(&call).into_iter().for_each(|worker| worker.closed.draining = true);
     }
 
     pub(crate) fn retire(&mut self, call: Call) {
@@ -337,7 +370,15 @@ mod tests {
 
     fn introduction(name: &str, capacity: u32) -> Introduction {
         let name = name.to_owned();
-        Introduction { name, capacity, draining: false, same_host: true, http: None, pid: 0, sessions: vec![] }
+        Introduction {
+            name,
+            capacity,
+            closed: Closed::default(),
+            same_host: true,
+            http: None,
+            pid: 0,
+            sessions: vec![],
+        }
     }
 
     fn session(id: &str, state: SessionState) -> Session {
@@ -352,14 +393,14 @@ mod tests {
         let streams = |workers: &Workers| workers.get(call).unwrap().streams();
         workers.reserve(call, "x", 1, true);
         assert_eq!(streams(&workers), 1, "offered holds a place");
-        workers.load(call, &Load { streams: 1, capacity: 3, draining: false });
+        workers.load(call, &Load { streams: 1, capacity: 3, draining: false, ..Load::default() });
         assert_eq!(streams(&workers), 1, "and is the one that the worker counts");
         workers.session(call, session("x", SessionState::Starting));
         workers.reserve(call, "y", 2, true);
         assert_eq!(streams(&workers), 2);
-        workers.load(call, &Load { streams: 3, capacity: 3, draining: false });
+        workers.load(call, &Load { streams: 3, capacity: 3, draining: false, ..Load::default() });
         assert_eq!((streams(&workers), workers.get(call).unwrap().room(now)), (3, 0), "another activator's");
-        workers.load(call, &Load { streams: 0, capacity: 3, draining: false });
+        workers.load(call, &Load { streams: 0, capacity: 3, draining: false, ..Load::default() });
         workers.release(call, "x");
         assert_eq!(streams(&workers), 2, "its session is still there");
         workers.session(call, session("x", SessionState::Ended));
@@ -373,7 +414,7 @@ mod tests {
         let (mut workers, now) = (Workers::default(), origin());
         for (number, streams) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
             workers.join(now, Call(number), introduction(&number.to_string(), 2));
-            workers.load(Call(number), &Load { streams, capacity: 2, draining: false });
+            workers.load(Call(number), &Load { streams, capacity: 2, draining: false, ..Load::default() });
         }
         assert_eq!(workers.busiest(now, |_, _| true), Some(Call(2)));
         assert_eq!(workers.busiest(now, |call, _| call != Call(2)), Some(Call(3)));
@@ -389,7 +430,7 @@ mod tests {
         let (mut workers, now) = (Workers::default(), origin());
         workers.join(now, Call(1), introduction("a", 2));
         assert_eq!(workers.poll_timeout(), None);
-        workers.load(Call(1), &Load { streams: 1, capacity: 2, draining: false });
+        workers.load(Call(1), &Load { streams: 1, capacity: 2, draining: false, ..Load::default() });
         assert_eq!(workers.poll_timeout(), Some(now + SUSPECT_AFTER));
         assert_eq!(workers.handle_timeout(now + SUSPECT_AFTER), [Call(1)]);
         assert_eq!(workers.busiest(now, |_, _| true), None);

@@ -333,7 +333,12 @@ impl Matching {
 
     /// Whether a worker of this name is registered.
     pub(crate) fn is_joined(&self, name: &str) -> bool {
-        self.workers.named(name).is_some()
+        self.named(name).is_some()
+    }
+
+    /// The call of the worker of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<Call> {
+        self.workers.named(name)
     }
 
     /// Streams that wait and for which no registered worker has a place.

@@ -4,6 +4,7 @@ use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Sessi
 use liveedgecast_common::key::{AppName, StreamId};
 
 use super::*;
+use crate::fleet::workers::Closed;
 
 const HOLD: Duration = Duration::from_secs(120);
 
@@ -54,7 +55,7 @@ impl World {
         let introduction = Introduction {
             name: format!("w{}", self.calls),
             capacity,
-            draining: false,
+            closed: Closed::default(),
             same_host: true,
             http: None,
             pid: 0,
@@ -147,9 +148,9 @@ fn who_came_first_is_offered_first_up_to_the_capacity() {
     assert_eq!(world.lobby.shortage(world.now), 2);
     // Accepting frees nothing; the end of one does.
     assert!(world.tell(Input::Taken(keys[0], epochs[0])).iter().all(|output| !matches!(output, Output::Offer { .. })));
-    world.say(call, Say::Load(Load { streams: 3, capacity: 3, draining: false }));
+    world.say(call, Say::Load(Load { streams: 3, capacity: 3, draining: false, ..Load::default() }));
     world.tell(Input::Left(keys[0]));
-    let outputs = world.say(call, Say::Load(Load { streams: 2, capacity: 3, draining: false }));
+    let outputs = world.say(call, Say::Load(Load { streams: 2, capacity: 3, draining: false, ..Load::default() }));
     assert_eq!(one_offer(&outputs).key, keys[3]);
 }
 
@@ -397,8 +398,15 @@ fn descriptors_only_go_to_workers_of_this_host() {
         let mut world = World::with(handoff);
         world.enter("a", &[1]);
         let name = "w".to_owned();
-        let introduction =
-            Introduction { name, capacity: 1, draining: false, same_host, http: None, pid: 0, sessions: vec![] };
+        let introduction = Introduction {
+            name,
+            capacity: 1,
+            closed: Closed::default(),
+            same_host,
+            http: None,
+            pid: 0,
+            sessions: vec![],
+        };
         let outputs = world.tell(Input::Joined(Call(1), introduction));
         let told = outputs.iter().find_map(|output| match output {
             Output::Offer { descriptor, .. } => Some(*descriptor),

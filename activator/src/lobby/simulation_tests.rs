@@ -14,7 +14,7 @@ use super::machine::{self, Input, Key};
 use super::{Core, Output, Rules};
 use crate::config::Handoff;
 use crate::fleet::processes;
-use crate::fleet::workers::{Call, Introduction};
+use crate::fleet::workers::{Call, Closed, Introduction};
 use crate::lobby::{Back, Entry, Reason};
 
 const SEEDS: u64 = 60;
@@ -263,7 +263,7 @@ impl World {
         let introduction = Introduction {
             name: name.to_owned(),
             capacity: CAPACITY,
-            draining: process.draining,
+            closed: Closed { draining: process.draining, ..Closed::default() },
             same_host: true,
             http: None,
             pid: 1,
@@ -307,7 +307,10 @@ impl World {
         process.draining = true;
         process.serves.clear();
         let streams = 0;
-        self.lobby(Input::Said(call, Say::Load(Load { streams, capacity: CAPACITY, draining: true })));
+        self.lobby(Input::Said(
+            call,
+            Say::Load(Load { streams, capacity: CAPACITY, draining: true, ..Load::default() }),
+        ));
         self.give_back(Some(call), Back::Moving);
         self.end(&name);
     }
@@ -334,7 +337,10 @@ impl World {
             .values()
             .filter_map(|process| {
                 let streams = u32::try_from(process.serves.len()).unwrap();
-                Some((process.call?, Load { streams, capacity: CAPACITY, draining: process.draining }))
+                Some((
+                    process.call?,
+                    Load { streams, capacity: CAPACITY, draining: process.draining, ..Load::default() },
+                ))
             })
             .collect();
         told.into_iter().for_each(|(call, load)| self.lobby(Input::Said(call, Say::Load(load))));

@@ -26,7 +26,7 @@ use super::{Back, Entry, PlaceEvent, Reason, core, phases};
 use crate::fleet::processes::{self, Processes};
 use crate::fleet::workers::{Call, Introduction};
 use crate::handoff::Token;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WORKER_STATES};
 use crate::peers::Tally;
 use crate::peers::proto::says::Say;
 
@@ -202,6 +202,17 @@ impl Lobby {
         });
     }
 
+    /// Takes a worker out of use, or uses it again. `leaving`: its pod may go. What it says to that is its state.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn cordon(&self, worker: &str, on: bool, leaving: bool) {
+        self.shared.step(|state, now| {
+            use liveedgecast_common::control::Cordon;
+            if let Some(call) = state.core.matching.named(worker) {
+                state.say(now, call, ActivatorSay::Cordon(Cordon { on, leaving }));
+            }
+        });
+    }
+
     /// A number that others look at has changed.
     pub(crate) fn changed(&self) {
         self.tell(Input::Changed);
@@ -273,7 +284,7 @@ impl Lobby {
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.shared.metrics.lobby.waiting, demand.waiting);
         set(&self.shared.metrics.lobby.live, here);
-        for state in ["starting", "ready", "draining"] {
+        for state in WORKER_STATES {
             let gauge = self.shared.metrics.fleet.workers.with_label_values(&[state]);
             set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
         }

@@ -7,6 +7,7 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
+use crate::fleet::workers::Closed;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
     let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto };
@@ -30,7 +31,7 @@ fn entry(id: &str, identity: u8) -> Entry {
 
 fn introduction(name: &str, pid: u32) -> Introduction {
     let name = name.to_owned();
-    Introduction { name, capacity: 2, draining: false, same_host: true, http: None, pid, sessions: vec![] }
+    Introduction { name, capacity: 2, closed: Closed::default(), same_host: true, http: None, pid, sessions: vec![] }
 }
 
 fn running(lobby: &Lobby) -> tokio::task::JoinHandle<()> {

@@ -74,6 +74,8 @@ fn worker_said(name: &str, worker: &WorkerTally) -> WorkerSaid {
     WorkerSaid {
         name: name.to_owned(),
         draining: worker.draining,
+        cordoned: worker.cordoned,
+        leaving: worker.leaving,
         room: count(worker.room),
         streams: worker.streams.iter().map(|(app, streams)| (app.clone(), count(*streams))).collect(),
     }

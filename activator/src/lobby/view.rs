@@ -63,7 +63,7 @@ pub struct UpstreamView {
 pub struct WorkerView {
     /// Its name.
     pub name: String,
-    /// starting, ready or draining.
+    /// starting, ready, cordoned, leaving or draining.
     pub state: &'static str,
     /// Streams that hold a place.
     pub streams: usize,
@@ -92,7 +92,9 @@ impl Matching {
         for (_, worker) in self.workers.iter() {
             let mut told = WorkerTally {
                 draining: worker.is_draining(),
-                room: if self.fits(worker) { worker.room(now) } else { 0 },
+                cordoned: worker.is_cordoned(),
+                leaving: worker.is_leaving(),
+                room: if self.fits(worker) { worker.room_if_open(now) } else { 0 },
                 streams: ByApp::new(),
             };
             for (id, session) in &worker.sessions {
@@ -156,7 +158,12 @@ impl Matching {
     pub(crate) fn workers(&self) -> Vec<WorkerView> {
         let view = self.workers.iter().map(|(_, worker)| WorkerView {
             name: worker.name.clone(),
-            state: if worker.is_draining() { "draining" } else { "ready" },
+            state: match () {
+                () if worker.is_draining() => "draining",
+                () if worker.is_leaving() => "leaving",
+                () if worker.is_cordoned() => "cordoned",
+                () => "ready",
+            },
             streams: worker.streams(),
             capacity: worker.capacity,
         });

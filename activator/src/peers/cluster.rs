@@ -1,7 +1,9 @@
 //! The handle to what all activators know. In: questions. Out: answers from memory, at once: nobody is asked while KEDA waits.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::limits::SYNC_TIME;
 use super::machine::{Input, Peers};
-use super::tally::Need;
+use super::tally::{self, Need, Tally, WorkerTally};
 use crate::config::Fleet;
 use crate::lobby::Lobby;
 use crate::metrics::Metrics;
@@ -30,6 +32,8 @@ struct Shared {
     peers: Option<Mutex<Peers>>,
     /// There is something to do for the task of the peers.
     stirred: Notify,
+    /// We can act for all on the Kubernetes API.
+    acts: AtomicBool,
 }
 
 /// We cannot know enough yet; whoever gets this must not take it for "nothing".
@@ -58,7 +62,15 @@ impl Cluster {
     }
 
     fn new(lobby: Lobby, wait: Duration, peers: Option<Mutex<Peers>>) -> Self {
-        Self { lobby, shared: Arc::new(Shared { sure_from: now() + wait, peers, stirred: Notify::new() }) }
+        Self {
+            lobby,
+            shared: Arc::new(Shared {
+                sure_from: now() + wait,
+                peers,
+                stirred: Notify::new(),
+                acts: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// Our own lobby.
@@ -69,12 +81,27 @@ impl Cluster {
     /// What is needed as far as we know; of one app, or of all.
     #[must_use]
     pub fn known(&self, app: Option<&str>) -> Need {
+        let (fresh, last) = self.tallies();
+        Need::of(&fresh, &last, app)
+    }
+
+    /// What is needed of all, and the workers one by one.
+    #[must_use]
+    pub fn known_workers(&self) -> (Need, BTreeMap<String, WorkerTally>) {
+        let (fresh, last) = self.tallies();
+        let workers = tally::workers(&fresh, &last);
+        let owned = workers.into_iter().map(|(name, worker)| (name.to_owned(), worker)).collect();
+        (Need::of(&fresh, &last, None), owned)
+    }
+
+    /// Of those that can be heard, us included, and of those that have vanished.
+    fn tallies(&self) -> (Vec<Tally>, Vec<Tally>) {
         let (mut fresh, last) = match self.peers() {
             Some(peers) => (peers.fresh(), peers.last()),
             None => (Vec::new(), Vec::new()),
         };
         fresh.push(self.lobby.tally());
-        Need::of(&fresh, &last, app)
+        (fresh, last)
     }
 
     /// What is needed.
@@ -87,6 +114,25 @@ impl Cluster {
             return Err(Unsure);
         }
         Ok(need)
+    }
+
+    /// Notes whether we can act for all on the Kubernetes API, and tells the others.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn set_acts(&self, acts: bool) {
+        if self.shared.acts.swap(acts, Ordering::Relaxed) != acts {
+            self.lobby.changed();
+        }
+    }
+
+    /// Whether we can act for all.
+    pub(super) fn acts(&self) -> bool {
+        self.shared.acts.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is ours to act: of those who can, the one with the smallest name.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn is_ours_to_act(&self) -> bool {
+        self.acts() && self.peers().is_none_or(|peers| peers.is_first())
     }
 
     /// Whether publishers may be sent here.

@@ -87,6 +87,7 @@ struct Link {
 struct Facts {
     held: BTreeMap<u64, Elsewhere>,
     workers: BTreeMap<String, WorkerTally>,
+    acts: bool,
 }
 
 /// A peer that has told everything at least once.
@@ -188,6 +189,13 @@ impl Peers {
     /// What those have told that have vanished.
     pub(super) fn last(&self) -> Vec<Tally> {
         self.peers.values().filter(|peer| peer.vanished.is_some()).map(|peer| peer.facts.tally()).collect()
+    }
+
+    /// Whether none of those that can be heard and that can act has a smaller name.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn is_first(&self) -> bool {
+        let acting = self.peers.iter().filter(|(_, peer)| peer.vanished.is_none() && peer.facts.acts);
+        acting.map(|(name, _)| name).min().is_none_or(|name| *name > self.name)
     }
 
     /// Peers that can be heard, and addresses that lead to nobody.
@@ -384,6 +392,10 @@ impl Facts {
                 self.workers.remove(&name);
                 None
             }
+            Say::Acts(acts) => {
+                self.acts = acts;
+                None
+            }
             Say::Welcome(_) | Say::Synced(_) | Say::Goodbye(_) => None,
         }
     }
@@ -418,7 +430,8 @@ fn elsewhere(said: HeldSaid) -> Elsewhere {
 fn told(said: WorkerSaid) -> (String, WorkerTally) {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let streams = said.streams.into_iter().map(|(app, streams)| (app, count(streams))).collect();
-    (said.name, WorkerTally { draining: said.draining, room: count(said.room), streams })
+    let WorkerSaid { draining, cordoned, leaving, .. } = said;
+    (said.name, WorkerTally { draining, cordoned, leaving, room: count(said.room), streams })
 }
 
 #[cfg(test)]

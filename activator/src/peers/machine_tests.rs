@@ -64,7 +64,7 @@ impl World {
         let mut outputs = self.say(link, Say::Welcome(Welcome { activator: name.to_owned() }));
         outputs.extend(self.say(link, Say::Held(waiting(1))));
         let streams = [("live".to_owned(), 2)].into();
-        outputs.extend(self.say(link, Say::Worker(WorkerSaid { name: "w".into(), draining: false, room: 0, streams })));
+        outputs.extend(self.say(link, Say::Worker(WorkerSaid { name: "w".into(), streams, ..WorkerSaid::default() })));
         outputs.extend(self.say(link, Say::Synced(Synced {})));
         outputs
     }

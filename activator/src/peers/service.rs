@@ -88,9 +88,13 @@ impl Follower {
         let mut told = Told::default();
         self.say(Say::Welcome(Welcome { activator })).await?;
         let mut first = Some(Say::Synced(Synced {}));
+        let mut acts = false;
         loop {
             changes.mark_unchanged();
-            for say in self.cluster.lobby.news(&mut told).into_iter().chain(first.take()) {
+            let able = self.cluster.acts();
+            let acting = (std::mem::replace(&mut acts, able) != able).then_some(Say::Acts(able));
+            let news = self.cluster.lobby.news(&mut told);
+            for say in news.into_iter().chain(acting).chain(first.take()) {
                 self.say(say).await?;
             }
             sleep(PAUSE).await;

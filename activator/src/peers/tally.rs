@@ -28,7 +28,11 @@ pub struct Tally {
 pub struct WorkerTally {
     /// It takes no more and goes when it has no stream left; Kubernetes does not count it any more.
     pub draining: bool,
-    /// Places that can be had now.
+    /// It takes nothing for now; it is used again when it is needed.
+    pub cordoned: bool,
+    /// It is cordoned, serves nothing and may go, and Kubernetes knows that it is the one.
+    pub leaving: bool,
+    /// Places that can be had now, or could if it were not cordoned.
     pub room: usize,
     /// Starting, live and in grace.
     pub streams: ByApp,
@@ -41,12 +45,16 @@ pub struct Need {
     pub waiting: usize,
     /// Streams that workers have which are not about to go.
     pub live: usize,
-    /// Of the waiting, the ones for which no worker has a place.
+    /// Of the waiting, the ones for which no worker has a place, cordoned ones included.
     pub unplaced: usize,
+    /// Of the waiting, the ones that wait until a cordoned worker is used again.
+    pub cut_off: usize,
     /// Workers that are not about to go.
     pub workers: usize,
     /// Of those, the ones that have such a stream.
     pub busy: usize,
+    /// Of those, the ones that may go.
+    pub leaving: usize,
 }
 
 impl Need {
@@ -57,35 +65,27 @@ impl Need {
         last: impl IntoIterator<Item = &'a Tally>,
         app: Option<&str>,
     ) -> Self {
-        let mut workers: BTreeMap<&str, WorkerTally> = BTreeMap::new();
+        let (fresh, last): (Vec<&Tally>, Vec<&Tally>) = (fresh.into_iter().collect(), last.into_iter().collect());
+        let workers = workers(fresh.iter().copied(), last.iter().copied());
         let (mut waiting, mut all, mut provided, mut loose) = (0, 0, 0, 0);
-        let mut publishers = |tally: &Tally| {
+        for tally in fresh.into_iter().chain(last) {
             waiting += select(&tally.waiting, app);
             all += select(&tally.waiting, None);
             provided += tally.provided;
             loose += select(&tally.loose, app);
-        };
-        for tally in fresh {
-            publishers(tally);
-            for (name, worker) in &tally.workers {
-                workers.entry(name).and_modify(|known| known.join(worker)).or_insert_with(|| worker.clone());
-            }
-        }
-        let known: Vec<&str> = workers.keys().copied().collect();
-        for tally in last {
-            publishers(tally);
-            for (name, worker) in tally.workers.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-                workers.entry(name).and_modify(|known| known.join(worker)).or_insert_with(|| worker.clone());
-            }
         }
         let staying = || workers.values().filter(|worker| !worker.draining);
-        let room: usize = staying().map(|worker| worker.room).sum();
+        let cordoned: usize = staying().filter(|worker| worker.cordoned).map(|worker| worker.room).sum();
+        let room = cordoned + staying().filter(|worker| !worker.cordoned).map(|worker| worker.room).sum::<usize>();
+        let without = |room: usize| all.saturating_sub(provided).saturating_sub(room);
         Self {
             waiting,
             live: loose + staying().map(|worker| select(&worker.streams, app)).sum::<usize>(),
-            unplaced: all.saturating_sub(provided).saturating_sub(room).min(waiting),
+            unplaced: without(room).min(waiting),
+            cut_off: (without(room - cordoned) - without(room)).min(waiting),
             workers: staying().count(),
             busy: staying().filter(|worker| select(&worker.streams, app) > 0).count(),
+            leaving: staying().filter(|worker| worker.leaving).count(),
         }
     }
 
@@ -100,10 +100,36 @@ impl Need {
     }
 }
 
+/// The workers, as all activators together know them: see [`Need::of`].
+pub(super) fn workers<'a>(
+    fresh: impl IntoIterator<Item = &'a Tally>,
+    last: impl IntoIterator<Item = &'a Tally>,
+) -> BTreeMap<&'a str, WorkerTally> {
+    let mut workers: BTreeMap<&str, WorkerTally> = BTreeMap::new();
+    for (name, worker) in fresh.into_iter().flat_map(|tally| &tally.workers) {
+        workers.entry(name).and_modify(|known| known.join(worker)).or_insert_with(|| worker.clone());
+    }
+    let known: Vec<&str> = workers.keys().copied().collect();
+    for (name, worker) in last.into_iter().flat_map(|tally| &tally.workers) {
+        if !known.contains(&name.as_str()) {
+            workers.entry(name).and_modify(|known| known.join(worker)).or_insert_with(|| worker.clone());
+        }
+    }
+    workers
+}
+
 impl WorkerTally {
+    /// Its streams, of all apps.
+    pub fn streams(&self) -> usize {
+        select(&self.streams, None)
+    }
+
     /// Two views of one worker.
     fn join(&mut self, other: &Self) {
         self.draining |= other.draining;
+        self.cordoned |= other.cordoned;
+        // Who may go is not counted: one who knows better is enough.
+        self.leaving &= other.leaving;
         self.room = self.room.min(other.room);
         for (app, streams) in &other.streams {
             let known = self.streams.entry(app.clone()).or_default();
@@ -128,7 +154,7 @@ mod tests {
     }
 
     fn worker(room: usize, streams: &[(&str, usize)]) -> WorkerTally {
-        WorkerTally { draining: false, room, streams: by_app(streams) }
+        WorkerTally { room, streams: by_app(streams), ..WorkerTally::default() }
     }
 
     fn tally(waiting: &[(&str, usize)], provided: usize, workers: &[(&str, WorkerTally)]) -> Tally {
@@ -141,8 +167,8 @@ mod tests {
         let one = tally(&[("a", 2), ("b", 1)], 1, &[("w", worker(0, &[("a", 3)])), ("x", worker(1, &[]))]);
         let two = tally(&[("a", 4)], 0, &[("w", worker(2, &[("a", 2), ("b", 1)]))]);
         let need = |app| Need::of([&one, &two], [], app);
-        assert_eq!(need(None), Need { waiting: 7, live: 4, unplaced: 5, workers: 2, busy: 1 });
-        assert_eq!(need(Some("b")), Need { waiting: 1, live: 1, unplaced: 1, workers: 2, busy: 1 });
+        assert_eq!(need(None), Need { waiting: 7, live: 4, unplaced: 5, workers: 2, busy: 1, ..Need::default() });
+        assert_eq!(need(Some("b")), Need { waiting: 1, live: 1, unplaced: 1, workers: 2, busy: 1, ..Need::default() });
         assert_eq!(need(Some("c")), Need { workers: 2, ..Need::default() });
     }
 
@@ -150,7 +176,8 @@ mod tests {
     fn the_last_word_of_who_vanished_is_the_word_nobody_else_has() {
         let fresh = tally(&[], 0, &[("w", worker(0, &[("a", 1)]))]);
         let last = tally(&[("a", 1)], 0, &[("w", worker(0, &[("a", 9)])), ("gone", worker(0, &[("a", 2)]))]);
-        assert_eq!(Need::of([&fresh], [&last], None), Need { waiting: 1, live: 3, unplaced: 1, workers: 2, busy: 2 });
+        let need = Need { waiting: 1, live: 3, unplaced: 1, workers: 2, busy: 2, ..Need::default() };
+        assert_eq!(Need::of([&fresh], [&last], None), need);
     }
 
     #[test]
@@ -158,6 +185,22 @@ mod tests {
         let going = WorkerTally { draining: true, ..worker(5, &[("a", 3)]) };
         let mut tally = tally(&[("a", 1)], 0, &[("w", going)]);
         tally.loose = by_app(&[("a", 2)]);
-        assert_eq!(Need::of([&tally], [], None), Need { waiting: 1, live: 2, unplaced: 1, workers: 0, busy: 0 });
+        let need = Need { waiting: 1, live: 2, unplaced: 1, ..Need::default() };
+        assert_eq!(Need::of([&tally], [], None), need);
+    }
+
+    #[test]
+    fn a_cordoned_worker_is_there_and_its_room_is_not_to_be_had_at_once() {
+        let cordoned = WorkerTally { cordoned: true, leaving: true, ..worker(2, &[]) };
+        let busy = worker(1, &[("a", 1)]);
+        let one = tally(&[("a", 2)], 0, &[("w", busy.clone()), ("x", cordoned.clone())]);
+        let need = Need { waiting: 2, live: 1, cut_off: 1, workers: 2, busy: 1, leaving: 1, ..Need::default() };
+        assert_eq!(Need::of([&one], [], None), need);
+        let more = tally(&[("a", 5)], 0, &[("w", busy), ("x", cordoned.clone())]);
+        let need = Need { waiting: 5, unplaced: 2, cut_off: 2, ..need };
+        assert_eq!(Need::of([&more], [], None), need);
+        // One activator has heard already that it does not go.
+        let other = tally(&[], 0, &[("x", WorkerTally { leaving: false, ..cordoned })]);
+        assert_eq!(Need::of([&one, &other], [], None).leaving, 0);
     }
 }

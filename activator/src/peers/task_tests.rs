@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Settings, Typed};
 use crate::drain::Phase;
-use crate::fleet::{Introduction, service};
+use crate::fleet::{Closed, Introduction, service};
 use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
 use crate::metrics::Metrics;
 use crate::peers::Need;
@@ -89,8 +89,15 @@ impl House {
 
     fn worker(&self, name: &str, capacity: u32) -> mpsc::Receiver<ActivatorSay> {
         let name = name.to_owned();
-        let introduction =
-            Introduction { name, capacity, draining: false, same_host: true, http: None, pid: 0, sessions: vec![] };
+        let introduction = Introduction {
+            name,
+            capacity,
+            closed: Closed::default(),
+            same_host: true,
+            http: None,
+            pid: 0,
+            sessions: vec![],
+        };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.join(introduction, outbox).unwrap();
         inbox

@@ -25,7 +25,7 @@ mod death;
 use super::*;
 use crate::accept::{self, Doorman, Limits};
 use crate::config::Typed;
-use crate::fleet::workers::{Call, Introduction};
+use crate::fleet::workers::{Call, Closed, Introduction};
 use crate::handoff::testing::WorkerEnd;
 use crate::lobby::Rules;
 use crate::metrics::Metrics;
@@ -94,7 +94,7 @@ impl House {
         let introduction = Introduction {
             name: format!("worker-{}", self.workers),
             capacity: 10,
-            draining: false,
+            closed: Closed::default(),
             same_host: descriptor,
             http: None,
             pid: 0,

@@ -3,7 +3,8 @@
 //!
 //! The HPA compares `value / (target × existing)` with 1 and does nothing within a tenth, so eleven workers for ten never come about
 //! if the value is the number of streams. When more workers are needed than exist, the value therefore says
-//! `max(needed, ⌊1.1 × existing⌋ + 1)` workers (DESIGN 4.8); and never fewer than are busy.
+//! `max(needed, ⌊1.1 × existing⌋ + 1)` workers (DESIGN 4.8); and never fewer than are busy. With `scaleIn: idle` it says fewer than exist
+//! only by those that take nothing, serve nothing and cost Kubernetes least ([`Need::leaving`]), so that the HPA removes these.
 
 use std::collections::HashMap;
 
@@ -18,6 +19,8 @@ pub struct Trigger {
     pub app: Option<String>,
     /// Streams for each worker. Positive and finite.
     pub target: f64,
+    /// The HPA may remove workers one by one: the number falls by those alone that may go.
+    pub idle_may_go: bool,
 }
 
 /// What is wrong with a trigger's metadata, and what to write.
@@ -33,6 +36,9 @@ pub enum TriggerError {
         "metadata app: {0:?} cannot be an app: write the part of the publish URL between host and key, or leave it out"
     )]
     App(String),
+    /// It is none of the words.
+    #[error("metadata scaleIn: {0:?} is not known: write none or idle")]
+    ScaleIn(String),
     /// What only a later version knows.
     #[error("metadata route: this version has no routes; app chooses the streams of one app")]
     Route,
@@ -62,7 +68,12 @@ impl Trigger {
             }
             Some(text) => Some(text.to_owned()),
         };
-        Ok(Self { app, target })
+        let idle_may_go = match set("scaleIn") {
+            None | Some("none") => false,
+            Some("idle") => true,
+            Some(text) => return Err(TriggerError::ScaleIn(text.chars().take(64).collect())),
+        };
+        Ok(Self { app, target, idle_may_go })
     }
 
     /// The metric's name; lower case, digits and hyphens alone, because KEDA and Kubernetes put it into names of their own.
@@ -93,19 +104,18 @@ impl Trigger {
     /// Workers that there should be.
     pub fn workers(&self, need: &Need) -> usize {
         let needed = self.needed(need);
-        if needed > need.workers { needed.max(need.workers + need.workers / 10 + 1) } else { needed }
+        let stay = if self.idle_may_go { need.workers.saturating_sub(need.leaving) } else { 0 };
+        if needed > need.workers { needed.max(need.workers + need.workers / 10 + 1) } else { needed.max(stay) }
+    }
+
+    /// Workers for so many streams.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive whole number")]
+    pub fn for_streams(&self, streams: usize) -> usize {
+        (count(streams) / self.target).ceil() as usize
     }
 
     fn needed(&self, need: &Need) -> usize {
-        let for_streams = |streams: usize| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a small positive whole number"
-            )]
-            let workers = (count(streams) / self.target).ceil() as usize;
-            workers
-        };
+        let for_streams = |streams| self.for_streams(streams);
         // Streams that lie scattered on many workers leave no place for one more, whatever the average says.
         let more = if need.unplaced > 0 { need.workers + for_streams(need.unplaced) } else { 0 };
         for_streams(need.demand()).max(need.busy).max(more)
@@ -133,14 +143,16 @@ mod tests {
 
     #[test]
     fn metadata() {
-        let all = Trigger { app: None, target: 50.0 };
+        let all = Trigger { app: None, target: 50.0, idle_may_go: false };
         assert_eq!(parse(&[]), Ok(all.clone()));
         assert_eq!(parse(&[("scalerAddress", "a:6000"), ("target", " "), ("app", ""), ("other", "x")]), Ok(all));
-        assert_eq!(parse(&[("target", "2.5"), ("app", "live")]), Ok(Trigger { app: Some("live".into()), target: 2.5 }));
+        let live = Trigger { app: Some("live".into()), target: 2.5, idle_may_go: true };
+        assert_eq!(parse(&[("target", "2.5"), ("app", "live"), ("scaleIn", "idle")]), Ok(live));
         for bad in ["0", "-1", "many", "NaN", "inf", "1e9", "5 0"] {
             assert_eq!(parse(&[("target", bad)]), Err(TriggerError::Target(bad.into())));
         }
         assert!(matches!(parse(&[("app", "a\nb")]), Err(TriggerError::App(_))));
+        assert_eq!(parse(&[("scaleIn", "all")]), Err(TriggerError::ScaleIn("all".into())));
         assert_eq!(parse(&[("route", "x")]), Err(TriggerError::Route));
     }
 
@@ -152,7 +164,8 @@ mod tests {
             (Some("Live_2/é"), "liveedgecast-streams-live-2"),
             (Some("///"), "liveedgecast-streams"),
         ] {
-            assert_eq!(Trigger { app: app.map(str::to_owned), target: 1.0 }.metric_name(), name);
+            let trigger = Trigger { app: app.map(str::to_owned), target: 1.0, idle_may_go: false };
+            assert_eq!(trigger.metric_name(), name);
         }
     }
 
@@ -168,12 +181,12 @@ mod tests {
     #[test]
     fn the_hpa_adds_a_worker_whenever_one_is_needed_and_takes_no_busy_one() {
         for target in [1.0, 2.5, 10.0, 50.0] {
-            let trigger = Trigger { app: None, target };
+            let trigger = Trigger { app: None, target, idle_may_go: false };
             for workers in 0..=40 {
                 for busy in 0..=workers {
                     for unplaced in [0, 1, 7] {
                         let live = busy * 3;
-                        let need = Need { waiting: unplaced, live, unplaced, workers, busy };
+                        let need = Need { waiting: unplaced, live, unplaced, workers, busy, ..Need::default() };
                         let value = trigger.value(&need);
                         let then = hpa(value, target, workers);
                         assert!(then >= busy, "{need:?}");
@@ -188,7 +201,8 @@ mod tests {
 
     #[test]
     fn rows() {
-        let row = |waiting, live, unplaced, workers, busy| Need { waiting, live, unplaced, workers, busy };
+        let row =
+            |waiting, live, unplaced, workers, busy| Need { waiting, live, unplaced, workers, busy, ..Need::default() };
         for (name, need, expected) in [
             ("nothing", row(0, 0, 0, 0, 0), 0),
             ("the first", row(1, 0, 1, 0, 0), 1),
@@ -199,7 +213,26 @@ mod tests {
             ("all gone", row(0, 0, 0, 8, 0), 0),
             ("beyond the target, though there is room", row(0, 11, 0, 1, 1), 2),
         ] {
-            assert_eq!(Trigger { app: None, target: 10.0 }.workers(&need), expected, "{name}");
+            let trigger = Trigger { app: None, target: 10.0, idle_may_go: false };
+            assert_eq!(trigger.workers(&need), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn with_idle_ones_that_may_go_it_falls_by_these_alone() {
+        let trigger = Trigger { app: None, target: 10.0, idle_may_go: true };
+        for workers in 1..=12 {
+            for leaving in 0..=workers {
+                for busy in 0..=workers - leaving {
+                    for (unplaced, cut_off) in [(0, 0), (0, 1), (1, 1)] {
+                        let waiting = unplaced + cut_off;
+                        let need = Need { waiting, live: busy, unplaced, cut_off, workers, busy, leaving };
+                        let told = trigger.workers(&need);
+                        assert!(told >= workers - leaving, "{need:?}");
+                        assert!((unplaced > 0) == (told > workers), "{need:?} {told}");
+                    }
+                }
+            }
         }
     }
 }

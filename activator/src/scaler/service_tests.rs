@@ -17,7 +17,7 @@ use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::super::tls::Files;
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
-use crate::fleet::Introduction;
+use crate::fleet::{Closed, Introduction};
 use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Rules};
 use crate::metrics::Metrics;
 
@@ -76,7 +76,7 @@ impl House {
         let name = name.to_owned();
         let sessions = sessions.collect();
         let introduction =
-            Introduction { name, capacity, draining: false, same_host: true, http: None, pid: 0, sessions };
+            Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, pid: 0, sessions };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.join(introduction, outbox).unwrap();
         inbox

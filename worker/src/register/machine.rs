@@ -25,7 +25,7 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::declined::Reason;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Declined, Goodbye, Hello, Load, Offer, Session, Welcome};
+use liveedgecast_common::control::{Cordon, Declined, Goodbye, Hello, Load, Offer, Session, Welcome};
 
 /// Attempts that follow each other in [`FIRST_DELAY`]: one second in which an activator that starts together with us is
 /// found at once. A SYN that got lost would be repeated only after that second.
@@ -52,6 +52,9 @@ const MAX_ADDRESSES: usize = 64;
 const ORPHANED_AFTER: Duration = Duration::from_secs(5);
 /// After this many failures in a row of an address, its aliases are tried.
 const ALIAS_PATIENCE: u32 = 5;
+/// A worker whose pod might have gone takes nothing for this long after that was taken back: whoever heard the lower number just before
+/// has acted on it by then, or will not.
+const RETURN_AFTER: Duration = Duration::from_secs(6);
 /// Bytes of an offer's token.
 pub const TOKEN_BYTES: usize = 16;
 
@@ -169,7 +172,7 @@ enum State {
     Waiting { until: Instant },
     Dialing,
     Greeted { until: Instant },
-    Joined { welcome: Welcome, cordoned: bool },
+    Joined { welcome: Welcome, cordon: Cordon },
     Alias { of: SocketAddr },
 }
 
@@ -194,10 +197,14 @@ pub struct Register {
     sessions: BTreeMap<String, Session>,
     /// Offers taken that the engine does not list yet, by stream.
     taking: BTreeMap<String, u64>,
-    told: (u32, bool),
+    told: Load,
     load_at: Instant,
     counters_at: Instant,
     draining: bool,
+    /// Cordoned, without a stream, and told that our pod may go.
+    leaving: bool,
+    /// That was taken back; until then we are cordoned all the same.
+    returns_at: Option<Instant>,
     left: bool,
     /// Since when no activator is joined.
     alone_since: Option<Instant>,
@@ -209,6 +216,7 @@ impl Register {
     #[must_use]
     pub fn new(now: Instant, settings: Settings) -> Self {
         Self {
+            told: Load { capacity: settings.capacity, ..Load::default() },
             settings,
             links: BTreeMap::new(),
             resolved: BTreeSet::new(),
@@ -217,10 +225,11 @@ impl Register {
             next_id: 0,
             sessions: BTreeMap::new(),
             taking: BTreeMap::new(),
-            told: (0, false),
             load_at: now,
             counters_at: now,
             draining: false,
+            leaving: false,
+            returns_at: None,
             left: false,
             alone_since: Some(now),
             outputs: VecDeque::from([Output::Resolve]),
@@ -262,6 +271,7 @@ impl Register {
             Input::Drain => self.draining = true,
             Input::Leave => self.leave(),
         }
+        self.note_leaving(now);
         self.tell_load(now);
         self.note_company(now);
     }
@@ -279,6 +289,8 @@ impl Register {
         for address in due {
             self.link_due(now, address);
         }
+        self.returns_at = self.returns_at.filter(|at| *at > now);
+        self.tell_load(now);
         if self.streams() > 0 && self.load_at <= now {
             self.repeat_load(now);
         }
@@ -302,7 +314,7 @@ impl Register {
         }
         let links = self.links.values().filter_map(Link::due);
         let serving = (self.streams() > 0).then_some([self.load_at, self.counters_at]).into_iter().flatten();
-        links.chain(serving).chain(self.resolve_at).chain(self.orphaned_at()).min()
+        links.chain(serving).chain(self.resolve_at).chain(self.returns_at).chain(self.orphaned_at()).min()
     }
 
     /// The next thing to do.
@@ -393,6 +405,8 @@ impl Register {
             http_port: self.settings.http_port.into(),
             pid: self.settings.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            cordoned: self.cordoned(),
+            leaving: self.leaving,
         }
     }
 
@@ -400,9 +414,9 @@ impl Register {
         match say {
             ActivatorSay::Welcome(welcome) => self.welcomed(now, id, welcome),
             ActivatorSay::Offer(offer) => self.offered(id, offer),
-            ActivatorSay::Cordon(cordon) => {
-                if let Some((_, Link { state: State::Joined { cordoned, .. }, .. })) = self.find(id) {
-                    *cordoned = cordon.on;
+            ActivatorSay::Cordon(said) => {
+                if let Some((_, Link { state: State::Joined { cordon, .. }, .. })) = self.find(id) {
+                    *cordon = said;
                 }
             }
             ActivatorSay::Meet(meet) => self.meet(now, &meet.address),
@@ -426,7 +440,7 @@ impl Register {
             return;
         }
         link.failures = 0;
-        link.state = State::Joined { welcome, cordoned: false };
+        link.state = State::Joined { welcome, cordon: Cordon::default() };
         self.resolve_later(now);
     }
 
@@ -557,21 +571,43 @@ impl Register {
 
     /// Whether offers are declined whatever the load.
     fn unavailable(&self) -> bool {
-        let cordoned = |link: &Link| matches!(link.state, State::Joined { cordoned: true, .. });
-        self.draining || self.links.values().any(cordoned)
+        self.draining || self.cordoned()
+    }
+
+    /// Whether that is an activator's wish alone.
+    fn cordoned(&self) -> bool {
+        let cordoned = |link: &Link| matches!(link.state, State::Joined { cordon: Cordon { on: true, .. }, .. });
+        !self.draining && (self.returns_at.is_some() || self.links.values().any(cordoned))
+    }
+
+    fn note_leaving(&mut self, now: Instant) {
+        let told = |link: &Link| matches!(link.state, State::Joined { cordon: Cordon { on: true, leaving: true }, .. });
+        let leaving = !self.draining && self.streams() == 0 && self.links.values().any(told);
+        if std::mem::replace(&mut self.leaving, leaving) && !leaving {
+            self.returns_at = Some(now + RETURN_AFTER);
+        }
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            streams: self.streams(),
+            capacity: self.settings.capacity,
+            draining: self.unavailable(),
+            cordoned: self.cordoned(),
+            leaving: self.leaving,
+        }
     }
 
     fn tell_load(&mut self, now: Instant) {
-        if self.told != (self.streams(), self.unavailable()) {
+        if self.told != self.load() {
             self.repeat_load(now);
         }
     }
 
     fn repeat_load(&mut self, now: Instant) {
         self.load_at = now + LOAD_INTERVAL;
-        self.told = (self.streams(), self.unavailable());
-        let (streams, draining) = self.told;
-        self.say_to_all(&WorkerSay::Load(Load { streams, capacity: self.settings.capacity, draining }));
+        self.told = self.load();
+        self.say_to_all(&WorkerSay::Load(self.told));
     }
 
     fn say_to_all(&mut self, say: &WorkerSay) {

@@ -274,20 +274,72 @@ fn offers_that_do_not_fit_are_declined() {
 #[test]
 fn a_draining_or_cordoned_worker_takes_nothing_and_says_so() {
     let (mut desk, link) = Desk::joined(|_| {});
-    let outputs = desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: true })));
+    let outputs = desk.tell(Input::Said(link, cordon(true, false)));
     assert_eq!(outputs.iter().find_map(load), Some((0, true)));
     assert_eq!(declined(&desk.offer(link, "1", 1)), Some(Reason::Draining));
-    desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: false })));
+    desk.tell(Input::Said(link, cordon(false, false)));
     assert!(took(&desk.offer(link, "1", 1)));
     let outputs = desk.tell(Input::Drain);
     assert_eq!(outputs.iter().find_map(load), Some((1, true)));
     assert_eq!(declined(&desk.offer(link, "2", 1)), Some(Reason::Draining));
 }
 
+fn cordon(on: bool, leaving: bool) -> ActivatorSay {
+    ActivatorSay::Cordon(Cordon { on, leaving })
+}
+
+/// Why it takes nothing, as the last load told says: draining, cordoned, leaving.
+fn closed(outputs: &[Output]) -> Option<(bool, bool, bool)> {
+    let mut loads = outputs.iter().filter_map(|output| match output {
+        Output::Say(_, WorkerSay::Load(load)) => Some((load.draining, load.cordoned, load.leaving)),
+        _ => None,
+    });
+    loads.next_back()
+}
+
+#[test]
+fn an_idle_worker_that_may_go_says_so_and_comes_back_only_when_nobody_can_act_on_it_any_more() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    assert_eq!(closed(&desk.tell(Input::Said(link, cordon(true, false)))), Some((true, true, false)));
+    assert_eq!(closed(&desk.tell(Input::Said(link, cordon(true, true)))), Some((true, true, true)));
+    assert_eq!(closed(&desk.tell(Input::Said(link, cordon(false, false)))), Some((true, true, false)), "not yet");
+    assert_eq!(declined(&desk.offer(link, "1", 1)), Some(Reason::Draining));
+    let told = |outputs: Vec<(Duration, Output)>| -> Vec<(bool, bool, bool)> {
+        outputs.into_iter().filter_map(|(_, output)| closed(&[output])).collect()
+    };
+    assert_eq!(told(desk.pass(RETURN_AFTER - Duration::from_millis(1))), []);
+    assert_eq!(told(desk.pass(Duration::from_millis(1))), [(false, false, false)]);
+    assert!(took(&desk.offer(link, "1", 2)));
+}
+
+#[test]
+fn a_worker_that_has_a_stream_never_says_that_it_may_go() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    assert!(took(&desk.offer(link, "1", 1)));
+    assert_eq!(closed(&desk.tell(Input::Said(link, cordon(true, true)))), Some((true, true, false)));
+    assert_eq!(closed(&desk.tell(Input::Said(link, cordon(false, false)))), Some((false, false, false)), "at once");
+    desk.tell(Input::NotTaken(link, "1".into(), 1));
+    desk.tell(Input::Said(link, cordon(true, true)));
+    assert_eq!(closed(&desk.tell(Input::Drain)), Some((true, false, false)), "it goes for good");
+}
+
+#[test]
+fn who_said_that_it_may_go_and_is_gone_has_taken_it_back() {
+    let (mut desk, one) = Desk::joined(|_| {});
+    let two = desk.resolve(&[ONE, TWO]);
+    desk.welcome(two[0], "b");
+    desk.tell(Input::Said(one, cordon(true, true)));
+    let outputs = desk.tell(Input::Ended(one, LinkEnd::Broken));
+    assert_eq!(closed(&outputs), Some((true, true, false)), "the other one is told");
+    assert_eq!(declined(&desk.offer(two[0], "1", 1)), Some(Reason::Draining));
+    desk.pass(RETURN_AFTER);
+    assert!(took(&desk.offer(two[0], "1", 2)));
+}
+
 #[test]
 fn a_cordon_goes_with_the_activator_that_said_it() {
     let (mut desk, link) = Desk::joined(|_| {});
-    desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: true })));
+    desk.tell(Input::Said(link, cordon(true, false)));
     desk.tell(Input::Ended(link, LinkEnd::Broken));
     let again = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>();
     let link = dials(&again)[0];
@@ -399,7 +451,7 @@ enum Act {
     Sessions(u8, u8),
     Taken(u8),
     NotTaken(u8),
-    Cordon(bool),
+    Cordon(bool, bool),
     Pass(u16),
 }
 
@@ -413,7 +465,7 @@ fn act() -> impl Strategy<Value = Act> {
         (any::<u8>(), 1..5_u8).prop_map(|(ids, state)| Act::Sessions(ids, state)),
         (0..6_u8).prop_map(Act::Taken),
         (0..6_u8).prop_map(Act::NotTaken),
-        any::<bool>().prop_map(Act::Cordon),
+        (any::<bool>(), any::<bool>()).prop_map(|(on, leaving)| Act::Cordon(on, leaving)),
         (0..9000_u16).prop_map(Act::Pass),
     ]
 }
@@ -460,7 +512,7 @@ proptest! {
                 }
                 Act::Taken(stream) => desk.tell(Input::Taken(id(stream))),
                 Act::NotTaken(stream) => desk.tell(Input::NotTaken(any_call, id(stream), 1)),
-                Act::Cordon(on) => desk.tell(Input::Said(any_call, ActivatorSay::Cordon(Cordon { on }))),
+                Act::Cordon(on, leaving) => desk.tell(Input::Said(any_call, cordon(on, leaving))),
                 Act::Pass(millis) => {
                     let outputs = desk.pass(Duration::from_millis(millis.into()));
                     outputs.into_iter().map(|(_, output)| output).collect()

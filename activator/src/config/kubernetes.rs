@@ -1,0 +1,55 @@
+//! What of Kubernetes is asked, from what was typed. In: [`Typed`]. Out: [`Kubernetes`], or mistakes with their fix. Pure.
+
+use liveedgecast_common::config::Problems;
+use liveedgecast_common::setting::{choice, set};
+
+use super::meant::Fleet;
+use super::typed::Typed;
+
+/// Longest name of an object (RFC 1123, as Kubernetes has it).
+const MOST_NAME: usize = 253;
+
+/// What is asked of the Kubernetes API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// The Deployment of the workers, in our namespace.
+    pub deployment: String,
+    /// Whether idle workers are let go while others are busy.
+    pub idle_may_go: bool,
+}
+
+/// Judges it. With workers that somebody else starts, the settings about ours have no meaning unless we ask for workers.
+pub(super) fn meant(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Option<Kubernetes> {
+    let idle_may_go = choice("SCALE_IN", &typed.scale_in, &[("none", false), ("idle", true)], problems);
+    let name = set(&typed.worker_deployment);
+    if fleet == Fleet::External {
+        let ours = [
+            ("MAX_WORKERS", &typed.max_workers, name.is_some(), "WORKER_DEPLOYMENT"),
+            ("COOLDOWN", &typed.cooldown, idle_may_go, "SCALE_IN=idle"),
+        ];
+        for (setting, value, meaningful, with) in ours {
+            if set(value).is_some() && !meaningful {
+                let text = format_args!("is about workers that we start, or that come by {with}; here remove it");
+                problems.add(setting, text);
+            }
+        }
+    }
+    let Some(name) = name else {
+        if idle_may_go {
+            problems.add("SCALE_IN", "idle needs WORKER_DEPLOYMENT: pods are told that they cost least to lose");
+        }
+        return None;
+    };
+    if fleet == Fleet::Process {
+        problems.add("WORKER_DEPLOYMENT", "is about workers in pods: set FLEET=external, or remove it");
+    }
+    if !cfg!(feature = "kubernetes") {
+        problems.add("WORKER_DEPLOYMENT", "this program was built without its feature `kubernetes`: remove it");
+    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if name.len() > MOST_NAME || !name.chars().all(plain) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        let text = format_args!("{name:?} is no name of a Deployment: write one such as liveedgecast-worker");
+        problems.add("WORKER_DEPLOYMENT", text);
+    }
+    Some(Kubernetes { deployment: name.to_owned(), idle_may_go })
+}

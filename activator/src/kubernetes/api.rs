@@ -1,0 +1,212 @@
+//! The calls to the Kubernetes API. In: a question. Out: its answer within a deadline, or what went wrong and what to do about it.
+//!
+//! The client is made when it is first needed, from what Kubernetes puts into every pod, and anew after an error, because the
+//! authority's certificate may be another one by then (the token is read again by itself).
+#![expect(clippy::disallowed_methods, reason = "shell: the API's clock")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use kube::{Client, Config};
+use serde_json::json;
+use tokio::time::timeout;
+
+/// How long a call may take, name resolution and TLS included.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whose fields they are, for who looks at `managedFields`.
+const FIELD_MANAGER: &str = "liveedgecast-activator";
+/// What a ReplicaSet goes by when it has to choose among pods that are ready.
+pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// How many pods there should be, and are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// That there should be.
+    pub wanted: i32,
+    /// That there are, those that start included.
+    pub there: i32,
+    /// The state that this was read from.
+    pub version: Option<String>,
+}
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// We are not in a pod, or in one without a token.
+    #[error("there is no way to the Kubernetes API: {0}; the pod needs a service account's token")]
+    Outside(String),
+    /// We may not do this.
+    #[error("Kubernetes does not allow it: {0}; deploy/base/activator/role.yaml does")]
+    Forbidden(String),
+    /// What it is about is not there.
+    #[error("Kubernetes has no such object: {0}")]
+    Missing(String),
+    /// It has changed meanwhile.
+    #[error("it has changed meanwhile: {0}")]
+    Changed(String),
+    /// The API said no, or that it cannot now.
+    #[error("the Kubernetes API answered {0}: {1}")]
+    Refused(u16, String),
+    /// Nobody answers.
+    #[error("the Kubernetes API cannot be reached: {0}")]
+    Unreachable(String),
+    /// There was no answer in time.
+    #[error("the Kubernetes API has not answered within 5 s")]
+    Late,
+}
+
+impl ApiError {
+    /// The word in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Outside(_) => "outside",
+            Self::Forbidden(_) => "forbidden",
+            Self::Missing(_) => "missing",
+            Self::Changed(_) => "changed",
+            Self::Refused(..) => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::Late => "late",
+        }
+    }
+}
+
+impl From<kube::Error> for ApiError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => match status.code {
+                401 | 403 => Self::Forbidden(status.message),
+                404 => Self::Missing(status.message),
+                409 => Self::Changed(status.message),
+                code => Self::Refused(code, status.message),
+            },
+            error => {
+                // The library's own text names the layer alone; the cause is further down.
+                let mut text = error.to_string();
+                let mut source = std::error::Error::source(&error);
+                while let Some(cause) = source {
+                    text = cause.to_string();
+                    source = cause.source();
+                }
+                Self::Unreachable(text)
+            }
+        }
+    }
+}
+
+/// Where the API is.
+#[derive(Clone, Debug)]
+enum At {
+    /// Where the pod we are in is told.
+    Pod,
+    /// Elsewhere.
+    Configured(Box<Config>),
+}
+
+/// The way to it. Clones are the same one.
+#[derive(Clone)]
+pub struct Api {
+    deployment: Arc<str>,
+    at: Arc<At>,
+    // A lock, because calls run beside each other; held for a look.
+    client: Arc<Mutex<Option<Client>>>,
+}
+
+impl Api {
+    /// From inside a pod. `deployment` is that of the workers, in the pod's own namespace.
+    #[must_use]
+    pub fn in_pod(deployment: &str) -> Self {
+        Self::new(deployment, At::Pod)
+    }
+
+    /// From anywhere.
+    #[must_use]
+    pub fn configured(deployment: &str, config: Config) -> Self {
+        Self::new(deployment, At::Configured(Box::new(config)))
+    }
+
+    fn new(deployment: &str, at: At) -> Self {
+        Self { deployment: deployment.into(), at: Arc::new(at), client: Arc::default() }
+    }
+
+    /// How many workers' pods there should be.
+    ///
+    /// # Errors
+    /// No answer, or none that is one.
+    pub async fn scale(&self) -> Result<Scale, ApiError> {
+        self.call(async |client| {
+            let all = kube::Api::<Deployment>::default_namespaced(client);
+            let scale = all.get_scale(&self.deployment).await?;
+            Ok(Scale {
+                wanted: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
+                there: scale.status.map_or(0, |status| status.replicas),
+                version: scale.metadata.resource_version,
+            })
+        })
+        .await
+    }
+
+    /// Makes it another number, if nobody has changed it since it was read.
+    ///
+    /// # Errors
+    /// It was not done, or we cannot know.
+    pub async fn change_scale(&self, from: &Scale, to: i32) -> Result<(), ApiError> {
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": from.version },
+            "spec": { "replicas": to },
+        }));
+        self.call(async |client| {
+            let all = kube::Api::<Deployment>::default_namespaced(client);
+            all.patch_scale(&self.deployment, &by_us(), &patch).await.map(drop)
+        })
+        .await
+    }
+
+    /// Says what it costs to lose a pod.
+    ///
+    /// # Errors
+    /// It was not done, or we cannot know.
+    pub async fn set_cost(&self, pod: &str, cost: i32) -> Result<(), ApiError> {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { DELETION_COST: cost.to_string() } } }));
+        self.call(async |client| {
+            let all = kube::Api::<Pod>::default_namespaced(client);
+            all.patch_metadata(pod, &by_us(), &patch).await.map(drop)
+        })
+        .await
+    }
+
+    async fn call<T>(&self, ask: impl AsyncFnOnce(Client) -> Result<T, kube::Error>) -> Result<T, ApiError> {
+        let client = self.client()?;
+        let answer = match timeout(CALL_TIMEOUT, ask(client)).await {
+            Ok(answer) => answer.map_err(ApiError::from),
+            Err(_) => Err(ApiError::Late),
+        };
+        if matches!(answer, Err(ApiError::Late | ApiError::Unreachable(_))) {
+            *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        answer
+    }
+
+    fn client(&self) -> Result<Client, ApiError> {
+        let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*known {
+            return Ok(client.clone());
+        }
+        let outside = |error: &dyn std::error::Error| ApiError::Outside(error.to_string());
+        let mut config = match &*self.at {
+            At::Pod => Config::incluster().map_err(|error| outside(&error))?,
+            At::Configured(config) => (**config).clone(),
+        };
+        // Its own patience has no end: ours does, and the machines have theirs.
+        (config.connect_timeout, config.default_retry) = (Some(CALL_TIMEOUT), false);
+        let client = Client::try_from(config).map_err(|error| outside(&error))?;
+        Ok(known.insert(client).clone())
+    }
+}
+
+fn by_us() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}

@@ -1,0 +1,114 @@
+//! Whether we can act on the Kubernetes API. In: how calls went, time. Out: yes or no; a line for the log, seldom. Pure.
+//!
+//! ```text
+//!         an error                             the time is over
+//!  Able ───────────▶ Unable 10 s, 20 s … 5 min ─────────────────▶ Able (until the next error; a success forgets all)
+//! ```
+//! While we are unable another activator acts, if one can.
+
+use std::time::{Duration, Instant};
+
+use super::api::ApiError;
+
+/// After the first error; doubled from there on.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two attempts at most.
+const MOST_PAUSE: Duration = Duration::from_secs(300);
+/// One kind of error is told once in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(300);
+
+/// See the picture above.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    errors: u32,
+    unable_until: Option<Instant>,
+    told: Option<(&'static str, Instant)>,
+}
+
+impl Health {
+    /// A call has ended. Whether its error is to be told.
+    pub(super) fn handle(&mut self, now: Instant, error: Option<&ApiError>) -> bool {
+        match error {
+            None => {
+                (self.errors, self.unable_until) = (0, None);
+                return false;
+            }
+            // It was answered, and about one object alone.
+            Some(ApiError::Changed(_)) => return false,
+            Some(_) => {}
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.errors.min(10)).min(MOST_PAUSE);
+        self.errors += 1;
+        self.unable_until = Some(now + pause);
+        let word = error.map_or("", ApiError::as_str);
+        let due = self.told.is_none_or(|(last, at)| last != word || at + TOLD_EVERY <= now);
+        if due {
+            self.told = Some((word, now));
+        }
+        due
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.unable_until = self.unable_until.filter(|until| *until > now);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.unable_until
+    }
+
+    /// Whether we can.
+    pub(super) fn is_able(&self) -> bool {
+        self.unable_until.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn an_error_makes_unable_for_ever_longer_and_a_success_forgets() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let forbidden = ApiError::Forbidden("no".into());
+        let mut now = start;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            health.handle(now, Some(&forbidden));
+            assert!(!health.is_able());
+            let until = health.poll_timeout().unwrap();
+            health.handle_timeout(until - Duration::from_millis(1));
+            assert!(!health.is_able());
+            health.handle_timeout(until);
+            assert!(health.is_able() && health.poll_timeout().is_none());
+            pauses.push((until - now).as_secs());
+            now = until;
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+        health.handle(now, None);
+        health.handle(now, Some(&ApiError::Changed("x".into())));
+        assert!(health.is_able(), "that somebody else was faster is no inability");
+        health.handle(now, Some(&forbidden));
+        assert_eq!(health.poll_timeout(), Some(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn one_kind_of_error_is_told_seldom() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let forbidden = ApiError::Forbidden("no".into());
+        let told = [
+            (0, Some(&forbidden)),
+            (10, Some(&forbidden)),
+            (20, Some(&ApiError::Late)),
+            (30, None),
+            (40, Some(&ApiError::Late)),
+            (320, Some(&ApiError::Late)),
+        ]
+        .map(|(seconds, error)| health.handle(at(seconds), error));
+        assert_eq!(told, [true, false, true, false, false, true]);
+    }
+}

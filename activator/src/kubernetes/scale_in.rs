@@ -1,0 +1,280 @@
+//! Which workers go while others are busy (`SCALE_IN=idle`). In: the workers by their own word, what is needed, what pods say, time.
+//! Out: cordons. Pure.
+//!
+//! ```text
+//!        not needed, idle for the cool-down        it says: cordoned, idle      its pod says: costs least
+//!  Open ─────────────────────────────────▶ Closing ──────────────────▶ Marking ─────────────────────────▶ Counting
+//!   ▲                                        │                            │                                 │ as many pods as workers
+//!   │ a stream waits for it, or it has one   │                            │                                 ▼
+//!   ├────────────────────────────────────────┴────────────────────────────┴─────────────────────────────── Settling 2 s
+//!   │ the same; the worker itself waits some seconds, until nobody can act on the lower number any more     │
+//!   └───────────────────────────────────────────────────────────────────────────────────────────────── Leaving
+//! ```
+//! Only from Leaving on is the number that KEDA gets lower, by exactly these workers, so the HPA removes as many pods as there are that
+//! cost least, take nothing and serve nothing. The worker is the authority: an offer that came to it before the cordon makes it busy,
+//! and one that comes after is declined. One at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::api::Scale;
+
+/// How long a worker may take to say that it is cordoned. One that never does is of an older version.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Such a one is not asked again for this long.
+const NOT_AGAIN: Duration = Duration::from_secs(300);
+/// Between two counts of pods while there are others than workers.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
+/// From the pod's word to the lower number: whoever removes pods goes by a copy of what they say, which is some milliseconds old.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What a worker says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It takes streams.
+    #[default]
+    Open,
+    /// It takes none, by an activator's wish.
+    Cordoned,
+    /// And may go.
+    Leaving,
+    /// It is about to go.
+    Draining,
+}
+
+/// A worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Its streams, offers included.
+    pub(super) streams: usize,
+    /// Its capacity.
+    pub(super) capacity: usize,
+    /// What it says.
+    pub(super) word: Word,
+}
+
+/// All that matters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// Workers, by name.
+    pub(super) workers: BTreeMap<String, Seen>,
+    /// Workers that are needed for what waits and is live.
+    pub(super) needed: usize,
+    /// Streams that wait until a cordoned worker is used again.
+    pub(super) cut_off: usize,
+    /// Streams that wait for more workers.
+    pub(super) unplaced: usize,
+    /// Pods that say that they cost least.
+    pub(super) may_go: BTreeSet<String>,
+    /// Whether it is ours to begin with another worker.
+    pub(super) ours: bool,
+}
+
+/// What the shell does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Take nothing more.
+    Cordon(String),
+    /// And expect to go.
+    Leave(String),
+    /// Take streams again.
+    Return(String),
+    /// Count the pods.
+    Count,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Closing { until: Instant },
+    Marking,
+    Counting { at: Instant, calling: bool },
+    Settling { until: Instant },
+    Leaving,
+}
+
+/// See the picture above.
+#[derive(Debug)]
+pub(super) struct ScaleIn {
+    cooldown: Duration,
+    view: View,
+    /// Ours: of those that we have cordoned.
+    stages: BTreeMap<String, Stage>,
+    idle_since: BTreeMap<String, Instant>,
+    /// Workers that were told to take streams again and do not yet.
+    returning: BTreeSet<String>,
+    /// Workers that are not to be asked before.
+    not_before: BTreeMap<String, Instant>,
+    outputs: Vec<Output>,
+}
+
+impl ScaleIn {
+    /// `cooldown`: how long a worker must have been idle.
+    pub(super) fn new(cooldown: Duration) -> Self {
+        Self {
+            cooldown,
+            view: View::default(),
+            stages: BTreeMap::new(),
+            idle_since: BTreeMap::new(),
+            returning: BTreeSet::new(),
+            not_before: BTreeMap::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Workers whose pods are to say that they cost least.
+    pub(super) fn marked(&self) -> impl Iterator<Item = &str> {
+        let marked = self.stages.iter().filter(|(_, stage)| !matches!(stage, Stage::Closing { .. }));
+        marked.map(|(name, _)| name.as_str())
+    }
+
+    /// Something is different.
+    pub(super) fn handle(&mut self, now: Instant, view: View) {
+        self.view = view;
+        let workers = &self.view.workers;
+        self.stages.retain(|name, _| match workers.get(name).map(|seen| seen.word) {
+            // One of an older version says no more than this, of a cordon too.
+            Some(Word::Draining) => {
+                self.outputs.push(Output::Return(name.clone()));
+                self.not_before.insert(name.clone(), now + NOT_AGAIN);
+                false
+            }
+            seen => seen.is_some(),
+        });
+        let closed = |name: &String| workers.get(name).is_some_and(|seen| seen.word != Word::Open);
+        self.returning.retain(closed);
+        self.not_before.retain(|name, _| workers.contains_key(name));
+        self.idle_since.retain(|name, _| workers.get(name).is_some_and(|seen| seen.streams == 0));
+        for name in workers.iter().filter(|(_, seen)| seen.streams == 0).map(|(name, _)| name) {
+            self.idle_since.entry(name.clone()).or_insert(now);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// The pods were counted; `None` if they could not be.
+    pub(super) fn counted(&mut self, now: Instant, scale: Option<&Scale>) {
+        let workers = self.view.workers.values().filter(|seen| seen.word != Word::Draining).count();
+        let equal = |pods: i32| usize::try_from(pods).is_ok_and(|pods| pods == workers);
+        let all_known = scale.is_some_and(|scale| equal(scale.wanted) && equal(scale.there));
+        for stage in self.stages.values_mut() {
+            if let Stage::Counting { calling: true, .. } = stage {
+                *stage = match all_known {
+                    true => Stage::Settling { until: now + SETTLE },
+                    false => Stage::Counting { at: now + COUNT_AGAIN, calling: false },
+                };
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.take_back(now);
+        self.go_on(now);
+        self.begin(now);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let stages = self.stages.values().filter_map(|stage| match stage {
+            Stage::Closing { until } | Stage::Settling { until } => Some(*until),
+            Stage::Counting { at, calling: false } => Some(*at),
+            Stage::Counting { calling: true, .. } | Stage::Marking | Stage::Leaving => None,
+        });
+        let begin = self.candidates().map(|(_, at)| at).min();
+        stages.chain(begin).min()
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
+    }
+
+    /// Uses again what is needed again, those first that can be had at once.
+    fn take_back(&mut self, now: Instant) {
+        let View { workers, cut_off, ours, .. } = &self.view;
+        let seen = |name: &str| workers.get(name).copied().unwrap_or_default();
+        let mut back: Vec<String> = Vec::new();
+        for (name, stage) in &self.stages {
+            let late = matches!(stage, Stage::Closing { until } if *until <= now) && seen(name).word == Word::Open;
+            if late {
+                self.not_before.insert(name.clone(), now + NOT_AGAIN);
+            }
+            let busy = seen(name).streams > 0 && seen(name).word != Word::Open;
+            // Who acts now knows nothing of one that pods do not tell of yet.
+            let unfinished = !ours && *stage != Stage::Leaving;
+            if late || busy || unfinished {
+                back.push(name.clone());
+            }
+        }
+        let coming: usize = self.returning.iter().chain(&back).map(|name| seen(name).capacity).sum();
+        let mut short = cut_off.saturating_sub(coming);
+        let mut rest: Vec<(bool, &String)> = self
+            .stages
+            .iter()
+            .filter(|(name, _)| !back.contains(name))
+            .map(|(name, stage)| (*stage == Stage::Leaving, name))
+            .collect();
+        rest.sort();
+        for (_, name) in rest {
+            if short == 0 {
+                break;
+            }
+            short = short.saturating_sub(seen(name).capacity);
+            back.push(name.clone());
+        }
+        for name in back {
+            self.stages.remove(&name);
+            // Its idleness begins anew, or it would be closed again before anybody came.
+            self.idle_since.insert(name.clone(), now);
+            self.outputs.push(Output::Return(name.clone()));
+            self.returning.insert(name);
+        }
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        for (name, stage) in &mut self.stages {
+            let word = self.view.workers.get(name).map(|seen| seen.word).unwrap_or_default();
+            if matches!(stage, Stage::Closing { .. }) && word != Word::Open {
+                *stage = Stage::Marking;
+            }
+            if *stage == Stage::Marking && self.view.may_go.contains(name) {
+                *stage = Stage::Counting { at: now, calling: false };
+            }
+            if let Stage::Counting { at, calling: calling @ false } = stage
+                && *at <= now
+            {
+                *calling = true;
+                self.outputs.push(Output::Count);
+            }
+            if matches!(stage, Stage::Settling { until } if *until <= now) {
+                *stage = Stage::Leaving;
+                self.outputs.push(Output::Leave(name.clone()));
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        let next = self.candidates().filter(|(_, at)| *at <= now).min_by_key(|(_, at)| *at);
+        let Some((name, _)) = next.map(|(name, at)| (name.clone(), at)) else { return };
+        self.stages.insert(name.clone(), Stage::Closing { until: now + CLOSING_TIMEOUT });
+        self.outputs.push(Output::Cordon(name));
+    }
+
+    /// Workers that can be done without, and when each can go.
+    fn candidates(&self) -> impl Iterator<Item = (&String, Instant)> {
+        let View { workers, needed, cut_off, unplaced, ours, .. } = &self.view;
+        let open = || workers.iter().filter(|(name, seen)| seen.word == Word::Open && !self.stages.contains_key(*name));
+        let under_way = self.stages.values().any(|stage| *stage != Stage::Leaving);
+        let busy = open().filter(|(_, seen)| seen.streams > 0).count();
+        let spare = open().count() > (*needed).max(busy).max(1);
+        let may = *ours && !under_way && spare && *cut_off == 0 && *unplaced == 0;
+        let idle = open().filter(move |(_, seen)| may && seen.streams == 0);
+        idle.filter_map(|(name, _)| {
+            let idle = *self.idle_since.get(name)? + self.cooldown;
+            Some((name, self.not_before.get(name).map_or(idle, |at| idle.max(*at))))
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "scale_in_tests.rs"]
+mod tests;

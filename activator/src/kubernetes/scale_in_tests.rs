@@ -1,0 +1,260 @@
+//! Workers of one world: which are closed, which may go, which come back.
+
+use super::*;
+
+const COOLDOWN: Duration = Duration::from_secs(30);
+/// As long as a worker stays closed after it might have gone.
+const RETURN_AFTER: Duration = Duration::from_secs(6);
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+/// Workers that do what they are told, pods that say what they are to say.
+struct World {
+    start: Instant,
+    now: Instant,
+    machine: ScaleIn,
+    view: View,
+    opens_at: BTreeMap<String, Instant>,
+    /// Streams that wait.
+    waiting: usize,
+    /// Pods beside those of the workers.
+    more_pods: i32,
+    marking: bool,
+    obeying: bool,
+    done: Vec<(u64, Output)>,
+}
+
+impl World {
+    fn new(workers: &[(&str, usize)]) -> Self {
+        let now = origin();
+        let workers = workers
+            .iter()
+            .map(|(name, streams)| ((*name).to_owned(), Seen { streams: *streams, capacity: 2, word: Word::Open }));
+        let mut world = Self {
+            start: now,
+            now,
+            machine: ScaleIn::new(COOLDOWN),
+            view: View { workers: workers.collect(), ours: true, ..View::default() },
+            opens_at: BTreeMap::new(),
+            waiting: 0,
+            more_pods: 0,
+            marking: true,
+            obeying: true,
+            done: vec![],
+        };
+        world.look();
+        world
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view);
+        self.look();
+    }
+
+    fn wait(&mut self, streams: usize) {
+        self.waiting = streams;
+        self.look();
+    }
+
+    fn streams(&mut self, name: &str, streams: usize) {
+        self.change(|view| view.workers.get_mut(name).unwrap().streams = streams);
+    }
+
+    fn look(&mut self) {
+        loop {
+            let streams: usize = self.view.workers.values().map(|seen| seen.streams).sum();
+            let open = self.view.workers.values().filter(|seen| seen.word == Word::Open);
+            let room: usize = open.map(|seen| seen.capacity - seen.streams).sum();
+            self.view.cut_off = self.waiting.saturating_sub(room);
+            self.view.needed = (streams + self.waiting + self.view.unplaced).div_ceil(2);
+            self.view.may_go = self.machine.marked().filter(|_| self.marking).map(str::to_owned).collect();
+            self.machine.handle(self.now, self.view.clone());
+            let Some(output) = self.machine.poll_output() else {
+                let marked = self.machine.marked().filter(|_| self.marking);
+                if self.view.may_go.iter().map(String::as_str).eq(marked) {
+                    return;
+                }
+                continue;
+            };
+            self.done.push(((self.now - self.start).as_millis() as u64, output.clone()));
+            let obeying = self.obeying;
+            let word = |view: &mut View, name: &str, word| {
+                view.workers.get_mut(name).into_iter().filter(|_| obeying).for_each(|seen| seen.word = word);
+            };
+            match output {
+                Output::Cordon(name) => word(&mut self.view, &name, Word::Cordoned),
+                Output::Leave(name) => word(&mut self.view, &name, Word::Leaving),
+                Output::Return(name) => {
+                    let was = self.view.workers.get(&name).map(|seen| seen.word);
+                    let after = if was == Some(Word::Leaving) { RETURN_AFTER } else { Duration::ZERO };
+                    word(&mut self.view, &name, Word::Cordoned);
+                    self.opens_at.insert(name, self.now + after);
+                    self.open();
+                }
+                Output::Count => {
+                    let workers = self.view.workers.values().filter(|seen| seen.word != Word::Draining).count();
+                    let pods = i32::try_from(workers).unwrap() + self.more_pods;
+                    self.machine.counted(self.now, Some(&Scale { wanted: pods, there: pods, version: None }));
+                }
+            }
+        }
+    }
+
+    fn open(&mut self) {
+        let due: Vec<String> =
+            self.opens_at.iter().filter(|(_, at)| **at <= self.now).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.opens_at.remove(&name);
+            self.view.workers.get_mut(&name).into_iter().for_each(|seen| seen.word = Word::Open);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = self.machine.poll_timeout().into_iter().chain(self.opens_at.values().copied()).min();
+            let Some(at) = next.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            self.open();
+            self.look();
+        }
+        self.now = end;
+    }
+
+    /// What was done since the last look.
+    fn done(&mut self) -> Vec<(u64, String)> {
+        let done = std::mem::take(&mut self.done);
+        let shown = |output| match output {
+            Output::Cordon(name) => format!("Cordon {name}"),
+            Output::Leave(name) => format!("Leave {name}"),
+            Output::Return(name) => format!("Return {name}"),
+            Output::Count => "Count".to_owned(),
+        };
+        done.into_iter().map(|(at, output)| (at, shown(output))).collect()
+    }
+}
+
+fn rows(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
+    rows.iter().map(|(at, what)| (*at, (*what).to_owned())).collect()
+}
+
+#[test]
+fn the_idle_one_is_closed_marked_counted_and_then_lets_itself_go() {
+    let mut world = World::new(&[("busy", 1), ("idle", 0)]);
+    world.pass(COOLDOWN - Duration::from_millis(1));
+    assert_eq!(world.done(), []);
+    world.pass(Duration::from_secs(300));
+    let expected = [(30_000, "Cordon idle"), (30_000, "Count"), (32_000, "Leave idle")];
+    assert_eq!(world.done(), rows(&expected));
+    world.change(|view| _ = view.workers.remove("idle"));
+    world.pass(Duration::from_secs(300));
+    assert_eq!(world.done(), [], "a last one stays, for KEDA to take");
+}
+
+#[test]
+fn one_after_the_other_down_to_those_that_are_needed() {
+    let mut world = World::new(&[("a", 1), ("b", 0), ("c", 0), ("d", 1)]);
+    world.pass(Duration::from_secs(60));
+    let expected = [
+        (30_000, "Cordon b"),
+        (30_000, "Count"),
+        (32_000, "Leave b"),
+        (32_000, "Cordon c"),
+        (32_000, "Count"),
+        (34_000, "Leave c"),
+    ];
+    assert_eq!(world.done(), rows(&expected));
+    // Nobody is live: one worker stays open.
+    let mut world = World::new(&[("a", 0), ("b", 0)]);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.done().len(), 3);
+}
+
+#[test]
+fn demand_that_rises_takes_back_first_what_can_be_had_at_once() {
+    let mut world = World::new(&[("a", 2), ("b", 0), ("c", 0)]);
+    world.marking = false;
+    world.pass(COOLDOWN);
+    assert_eq!(world.done(), rows(&[(30_000, "Cordon b")]), "its pod does not say it yet");
+    world.marking = true;
+    world.pass(Duration::from_secs(1));
+    world.look();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.done(), rows(&[(31_000, "Count"), (33_000, "Leave b"), (33_000, "Cordon c"), (33_000, "Count")]));
+    world.wait(1);
+    assert_eq!(world.done(), rows(&[(33_000, "Return c")]));
+    world.wait(0);
+    world.streams("c", 2);
+    world.wait(1);
+    assert_eq!(world.done(), rows(&[(33_000, "Return b")]));
+    world.pass(RETURN_AFTER - Duration::from_millis(1));
+    assert_eq!(world.view.workers["b"].word, Word::Cordoned);
+    world.pass(Duration::from_millis(1));
+    assert_eq!((world.view.workers["b"].word, world.done()), (Word::Open, vec![]));
+}
+
+#[test]
+fn a_worker_that_was_offered_a_stream_just_before_is_used_again() {
+    let mut world = World::new(&[("a", 1), ("b", 0)]);
+    world.obeying = false;
+    world.pass(COOLDOWN);
+    assert_eq!(world.done(), rows(&[(30_000, "Cordon b")]));
+    world.change(|view| *view.workers.get_mut("b").unwrap() = Seen { streams: 1, capacity: 2, word: Word::Cordoned });
+    assert_eq!(world.done(), rows(&[(30_000, "Return b")]));
+}
+
+#[test]
+fn while_there_are_other_pods_than_workers_nobody_may_go() {
+    let mut world = World::new(&[("a", 1), ("b", 0)]);
+    world.more_pods = 1;
+    world.pass(COOLDOWN + 2 * COUNT_AGAIN);
+    assert_eq!(world.done(), rows(&[(30_000, "Cordon b"), (30_000, "Count"), (40_000, "Count"), (50_000, "Count")]));
+    world.more_pods = 0;
+    world.pass(COUNT_AGAIN + SETTLE);
+    assert_eq!(world.done(), rows(&[(60_000, "Count"), (62_000, "Leave b")]));
+}
+
+#[test]
+fn one_that_does_not_answer_is_let_alone_for_a_while() {
+    let mut world = World::new(&[("a", 1), ("b", 0)]);
+    world.obeying = false;
+    world.pass(COOLDOWN + CLOSING_TIMEOUT + NOT_AGAIN);
+    assert_eq!(world.done(), rows(&[(30_000, "Cordon b"), (35_000, "Return b"), (335_000, "Cordon b")]));
+}
+
+#[test]
+fn one_of_an_older_version_that_takes_a_cordon_for_its_end_is_used_again() {
+    let mut world = World::new(&[("a", 1), ("b", 0)]);
+    world.obeying = false;
+    world.pass(COOLDOWN);
+    world.change(|view| view.workers.get_mut("b").unwrap().word = Word::Draining);
+    assert_eq!(world.done(), rows(&[(30_000, "Cordon b"), (30_000, "Return b")]));
+}
+
+#[test]
+fn who_does_not_act_any_more_ends_what_it_has_begun() {
+    let mut world = World::new(&[("a", 1), ("b", 0), ("c", 0)]);
+    world.pass(COOLDOWN + SETTLE);
+    assert_eq!(world.done().len(), 5, "b may go, c is closed");
+    world.change(|view| view.ours = false);
+    assert_eq!(world.done(), rows(&[(32_000, "Return c")]));
+    world.wait(3);
+    assert_eq!(world.done(), [], "there are a and c");
+    world.wait(4);
+    assert_eq!(world.done(), rows(&[(32_000, "Return b")]), "its own word is taken back by itself");
+    world.wait(5);
+    assert_eq!(world.done(), [], "b is coming, and there is no other");
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.done(), [], "it begins nothing new");
+}
+
+#[test]
+fn nothing_begins_while_streams_wait() {
+    let mut world = World::new(&[("a", 2), ("b", 0), ("c", 0)]);
+    world.change(|view| view.unplaced = 1);
+    world.pass(Duration::from_secs(600));
+    assert_eq!((world.done(), world.machine.poll_timeout()), (vec![], None));
+}

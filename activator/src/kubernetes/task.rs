@@ -1,0 +1,294 @@
+//! The task of this room: asks the machines what to do, makes the calls. In: changes of what all activators know, answers of the API.
+//! Out: calls to the API, cordons, lines for the log. Sleeps without a timer while nobody waits and no worker changes.
+#![expect(clippy::disallowed_methods, reason = "shell: tasks, the clock")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+
+use super::api::{Api, ApiError, Scale};
+use super::cost::{self, Costs, Patched};
+use super::health::Health;
+use super::scale_in::{self, ScaleIn, View, Word};
+use super::watchdog::{self, Answer, Outcome, PATIENCE, Watchdog};
+use crate::metrics;
+use crate::peers::Cluster;
+use crate::scaler::Trigger;
+
+/// A crowd of changes is one change: nothing here is urgent.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the task needs.
+pub struct Room {
+    /// The way to the API.
+    pub api: Api,
+    /// What all activators know.
+    pub cluster: Cluster,
+    /// Streams for each worker.
+    pub capacity: u32,
+    /// Workers at most.
+    pub most: usize,
+    /// Idle workers go after this long while others are busy, if at all.
+    pub idle_go_after: Option<Duration>,
+    /// What is counted.
+    pub metrics: metrics::Kubernetes,
+}
+
+/// How a call has ended.
+enum Ended {
+    Looked(Result<Scale, ApiError>),
+    Patched(i32, Result<(), ApiError>),
+    Counted(Result<Scale, ApiError>),
+    Told(Result<(), ApiError>),
+}
+
+/// Keeps watch, until dropped.
+pub async fn run(room: Room) {
+    let mut changes = room.cluster.changes();
+    let mut task = Task::new(room);
+    let mut quiet = now();
+    loop {
+        task.act();
+        let due = task.poll_timeout();
+        let due = async {
+            match due {
+                Some(at) => sleep_until(at.into()).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            Ok(()) = async { sleep_until(quiet.into()).await; changes.changed().await } => quiet = now() + PAUSE,
+            Some(ended) = task.calls.join_next() => task.ended(ended),
+            () = due => {}
+        }
+    }
+}
+
+struct Task {
+    room: Room,
+    trigger: Trigger,
+    health: Health,
+    watchdog: Watchdog,
+    costs: Costs,
+    scale_in: Option<ScaleIn>,
+    /// One of each machine at most: a look or patch, a count, a cost.
+    calls: JoinSet<Ended>,
+}
+
+impl Task {
+    fn new(room: Room) -> Self {
+        Self {
+            trigger: Trigger { app: None, target: f64::from(room.capacity), idle_may_go: false },
+            health: Health::default(),
+            watchdog: Watchdog::new(room.most),
+            costs: Costs::default(),
+            scale_in: room.idle_go_after.map(ScaleIn::new),
+            calls: JoinSet::new(),
+            room,
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let scale_in = self.scale_in.as_ref().and_then(ScaleIn::poll_timeout);
+        let all = [self.health.poll_timeout(), self.watchdog.poll_timeout(), self.costs.poll_timeout(), scale_in];
+        all.into_iter().flatten().min()
+    }
+
+    /// Looks at everything and does what follows.
+    fn act(&mut self) {
+        let now = now();
+        self.health.handle_timeout(now);
+        self.room.cluster.set_acts(self.health.is_able());
+        let ours = self.room.cluster.is_ours_to_act();
+        let (need, workers) = self.room.cluster.known_workers();
+
+        let wanted = self.trigger.workers(&need);
+        let asked = watchdog::Asked { unplaced: need.unplaced, workers: need.workers, wanted };
+        self.watchdog.handle(now, asked, ours);
+        while let Some(output) = self.watchdog.poll_output() {
+            self.watch(output);
+        }
+
+        let mut marked = BTreeSet::new();
+        if let Some(scale_in) = &mut self.scale_in {
+            let view = View {
+                workers: self.room.cluster.lobby().workers().into_iter().filter_map(seen).collect(),
+                needed: self.trigger.for_streams(need.demand()),
+                cut_off: need.cut_off,
+                unplaced: need.unplaced,
+                may_go: self.costs.may_go(),
+                ours,
+            };
+            scale_in.handle(now, view);
+            marked.extend(scale_in.marked().map(str::to_owned));
+            while let Some(output) = scale_in.poll_output() {
+                cordon(&self.room, &mut self.calls, output);
+            }
+        }
+
+        let staying = workers.iter().filter(|(_, worker)| !worker.draining);
+        let seen: BTreeMap<String, cost::Seen> = staying
+            .map(|(name, worker)| {
+                let may_go = worker.leaving || marked.contains(name);
+                (name.clone(), cost::Seen { streams: worker.streams(), may_go })
+            })
+            .collect();
+        self.costs.handle(now, &seen, ours);
+        if let Some((pod, cost)) = self.costs.poll_output(now) {
+            debug!(pod, cost, "kubernetes: what it costs to lose a pod");
+            self.room.metrics.calls.with_label_values(&["patch_pod"]).inc();
+            let api = self.room.api.clone();
+            self.calls.spawn(async move { Ended::Told(api.set_cost(&pod, cost).await) });
+        }
+    }
+
+    fn watch(&mut self, output: watchdog::Output) {
+        let api = self.room.api.clone();
+        match output {
+            watchdog::Output::Look => {
+                self.room.metrics.calls.with_label_values(&["get_scale"]).inc();
+                self.calls.spawn(async move { Ended::Looked(api.scale().await) });
+            }
+            watchdog::Output::Patch { from, to } => {
+                self.room.metrics.calls.with_label_values(&["patch_scale"]).inc();
+                self.calls.spawn(async move { Ended::Patched(to, api.change_scale(&from, to).await) });
+            }
+            watchdog::Output::Note(outcome, asked) => {
+                self.room.metrics.watchdog.with_label_values(&[outcome.as_str()]).inc();
+                let (streams, workers, wanted) = (asked.unplaced, asked.workers, asked.wanted);
+                let seconds = PATIENCE.as_secs();
+                match outcome {
+                    Outcome::Patched => {
+                        warn!(
+                            streams,
+                            workers,
+                            wanted,
+                            "watchdog: streams waited {seconds} s, so we have added workers: is KEDA well?"
+                        );
+                    }
+                    Outcome::AtMost => warn!(
+                        streams,
+                        workers,
+                        wanted,
+                        most = self.room.most,
+                        "watchdog: streams wait, and there are as many workers as may be (MAX_WORKERS)"
+                    ),
+                    Outcome::Enough => {
+                        info!(streams, workers, wanted, "watchdog: streams wait, and enough workers are on their way")
+                    }
+                    Outcome::Changed | Outcome::Failed => {
+                        info!(streams, workers, wanted, outcome = outcome.as_str(), "watchdog: nothing was added");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A call has ended.
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let now = now();
+        // They neither panic nor are aborted.
+        let Ok(ended) = ended else { return };
+        match ended {
+            Ended::Looked(looked) => {
+                self.note(looked.as_ref().err());
+                self.watchdog.answered(now, looked.map_or(Answer::Failed, Answer::Scale));
+            }
+            Ended::Patched(to, patched) => {
+                self.note(patched.as_ref().err());
+                let answer = match patched {
+                    Ok(()) => Answer::Patched,
+                    Err(ApiError::Changed(_)) => Answer::Changed,
+                    Err(_) => Answer::Failed,
+                };
+                debug!(to, ?answer, "watchdog: patched");
+                self.watchdog.answered(now, answer);
+            }
+            Ended::Counted(counted) => {
+                self.note(counted.as_ref().err());
+                if let Some(scale_in) = &mut self.scale_in {
+                    scale_in.counted(now, counted.ok().as_ref());
+                }
+            }
+            Ended::Told(told) => {
+                let how = match &told {
+                    Ok(()) => Patched::Done,
+                    Err(ApiError::Missing(_)) => Patched::Missing,
+                    Err(_) => Patched::Failed,
+                };
+                self.costs.patched(now, how);
+                match told {
+                    // A worker of ours may run anywhere.
+                    Err(ApiError::Missing(pod)) => {
+                        self.room.metrics.errors.with_label_values(&["missing"]).inc();
+                        debug!(pod, "kubernetes: a worker has no pod of its name");
+                    }
+                    told => self.note(told.err().as_ref()),
+                }
+            }
+        }
+        while let Some(output) = self.watchdog.poll_output() {
+            self.watch(output);
+        }
+    }
+
+    fn note(&mut self, error: Option<&ApiError>) {
+        let due = self.health.handle(now(), error);
+        let Some(error) = error else { return };
+        self.room.metrics.errors.with_label_values(&[error.as_str()]).inc();
+        if due {
+            warn!(%error, "kubernetes: we cannot act; another activator does, if one can");
+        } else {
+            debug!(%error, "kubernetes: a call has failed");
+        }
+    }
+}
+
+fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
+    let lobby = room.cluster.lobby();
+    let step = |step| room.metrics.scale_in.with_label_values(&[step]).inc();
+    match output {
+        scale_in::Output::Cordon(worker) => {
+            lobby.cordon(&worker, true, false);
+            step("cordoned");
+            debug!(worker, "scale-in: an idle worker takes nothing more");
+        }
+        scale_in::Output::Leave(worker) => {
+            lobby.cordon(&worker, true, true);
+            step("leaving");
+            info!(worker, "scale-in: an idle worker may go");
+        }
+        scale_in::Output::Return(worker) => {
+            lobby.cordon(&worker, false, false);
+            step("returned");
+            info!(worker, "scale-in: a worker is needed again");
+        }
+        scale_in::Output::Count => {
+            room.metrics.calls.with_label_values(&["get_scale"]).inc();
+            let api = room.api.clone();
+            calls.spawn(async move { Ended::Counted(api.scale().await) });
+        }
+    }
+}
+
+/// A worker by its own word.
+fn seen(view: crate::lobby::WorkerView) -> Option<(String, scale_in::Seen)> {
+    let word = match view.state {
+        "ready" => Word::Open,
+        "cordoned" => Word::Cordoned,
+        "leaving" => Word::Leaving,
+        "draining" => Word::Draining,
+        _ => return None,
+    };
+    let capacity = usize::try_from(view.capacity).unwrap_or(usize::MAX);
+    Some((view.name, scale_in::Seen { streams: view.streams, capacity, word }))
+}
+
+/// The runtime's clock, which tests can turn on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

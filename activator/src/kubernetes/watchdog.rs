@@ -1,0 +1,183 @@
+//! When we ask for workers ourselves. In: what is needed, whether it is ours to act, how many pods there should be by now, time.
+//! Out: look, patch. Pure.
+//!
+//! ```text
+//!        a stream waits that no worker has a place for        5 s, and it is ours to act          fewer than needed
+//!  Calm ───────────────────────────────────────────────▶ Waiting ────────────────────────▶ Looking ─────────────────▶ Patching
+//!   ▲                                                     ▲    │ a worker registers:          │ enough are on           │
+//!   │                                                     │    │ 5 s from now                 │ their way, or an error  │
+//!   │                                                     └────┴──────────────────────────────┴─────────────────────────┘
+//!   └── all have their places                                   then after 5, 10, 20, 40, 60 s
+//! ```
+//! The number is the one that KEDA is told, so the HPA agrees with it afterwards; it is never lowered.
+
+use std::time::{Duration, Instant};
+
+use super::api::Scale;
+
+/// How long a stream may have waited without anything happening. KEDA's push takes a tenth of a second and its poll five.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// After the first look; doubled from there on: a pod that has to fetch its image takes this long by rights.
+const FIRST_AGAIN: Duration = Duration::from_secs(5);
+/// Between two looks at most.
+const MOST_AGAIN: Duration = Duration::from_secs(60);
+
+/// What is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Streams that wait and for which no worker has a place.
+    pub(super) unplaced: usize,
+    /// Workers that are registered.
+    pub(super) workers: usize,
+    /// Workers that there should be.
+    pub(super) wanted: usize,
+}
+
+/// What became of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Workers were added.
+    Patched,
+    /// Enough pods are on their way.
+    Enough,
+    /// There are as many as may be.
+    AtMost,
+    /// Somebody else changed the number meanwhile.
+    Changed,
+    /// The API did not do it.
+    Failed,
+}
+
+impl Outcome {
+    /// The word in logs and metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Patched => "patched",
+            Self::Enough => "enough",
+            Self::AtMost => "at_most",
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What the shell does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Read the number of pods.
+    Look,
+    /// Make it this number, if it is still as it was.
+    Patch { from: Scale, to: i32 },
+    /// For the log and metrics: how it went, how long the oldest change is ago, and what was wanted.
+    Note(Outcome, Asked),
+}
+
+/// What the shell tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The number, read.
+    Scale(Scale),
+    /// The number was changed.
+    Patched,
+    /// It was not, because somebody else has changed it.
+    Changed,
+    /// No answer, or no.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// Since when nothing has moved.
+    since: Instant,
+    /// Not before.
+    again: Option<Instant>,
+    looks: u32,
+}
+
+/// See the picture above.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    most: usize,
+    asked: Asked,
+    ours: bool,
+    waiting: Option<Waiting>,
+    /// A look or a patch is under way.
+    calling: bool,
+    outputs: Vec<Output>,
+}
+
+impl Watchdog {
+    /// `most`: pods at most.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, asked: Asked::default(), ours: false, waiting: None, calling: false, outputs: Vec::new() }
+    }
+
+    /// Something else is needed, or it is ours to act, or is not any more.
+    pub(super) fn handle(&mut self, now: Instant, asked: Asked, ours: bool) {
+        let last = std::mem::replace(&mut self.asked, asked);
+        self.ours = ours;
+        if asked.unplaced == 0 {
+            self.waiting = None;
+        } else {
+            let waiting = self.waiting.get_or_insert(Waiting { since: now, again: None, looks: 0 });
+            if asked.workers > last.workers {
+                waiting.since = now;
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// The shell has an answer.
+    pub(super) fn answered(&mut self, now: Instant, answer: Answer) {
+        self.calling = false;
+        let outcome = match answer {
+            Answer::Patched => Outcome::Patched,
+            Answer::Changed => Outcome::Changed,
+            Answer::Failed => Outcome::Failed,
+            Answer::Scale(_) if self.waiting.is_none() => return,
+            Answer::Scale(scale) => {
+                let there = usize::try_from(scale.wanted).unwrap_or(0);
+                let to = self.asked.wanted.min(self.most);
+                if there >= self.most {
+                    Outcome::AtMost
+                } else if there >= to {
+                    Outcome::Enough
+                } else {
+                    self.calling = true;
+                    self.outputs.push(Output::Patch { from: scale, to: i32::try_from(to).unwrap_or(i32::MAX) });
+                    return;
+                }
+            }
+        };
+        self.outputs.push(Output::Note(outcome, self.asked));
+        if let Some(waiting) = &mut self.waiting {
+            let after = FIRST_AGAIN.saturating_mul(1 << waiting.looks.min(10)).min(MOST_AGAIN);
+            waiting.looks += 1;
+            waiting.again = Some(now + after);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.calling = true;
+            self.outputs.push(Output::Look);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self.waiting.filter(|_| self.ours && !self.calling)?;
+        let patient = waiting.since + PATIENCE;
+        Some(waiting.again.map_or(patient, |again| again.max(patient)))
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
+    }
+}
+
+#[cfg(test)]
+#[path = "watchdog_tests.rs"]
+mod tests;

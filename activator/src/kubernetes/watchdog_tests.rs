@@ -1,0 +1,171 @@
+//! What it does and when, on virtual time.
+
+use super::*;
+use crate::metrics::WATCHDOG_OUTCOMES;
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+const WAITS: Asked = Asked { unplaced: 1, workers: 0, wanted: 1 };
+
+fn scale(wanted: i32) -> Scale {
+    Scale { wanted, there: wanted, version: Some("7".into()) }
+}
+
+/// A watchdog, its API of so many pods (or none), and what happened: milliseconds, what.
+struct World {
+    now: Instant,
+    start: Instant,
+    dog: Watchdog,
+    pods: Option<i32>,
+    /// A patch comes too late.
+    raced: bool,
+    seen: Vec<(u128, String)>,
+}
+
+impl World {
+    fn new(pods: Option<i32>) -> Self {
+        let now = origin();
+        Self { now, start: now, dog: Watchdog::new(20), pods, raced: false, seen: Vec::new() }
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        self.told(asked, true);
+    }
+
+    fn told(&mut self, asked: Asked, ours: bool) {
+        self.dog.handle(self.now, asked, ours);
+        self.settle();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.dog.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.dog.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.dog.poll_output() {
+            let at = (self.now - self.start).as_millis();
+            match output {
+                Output::Look => {
+                    let answer = self.pods.map_or(Answer::Failed, |pods| Answer::Scale(scale(pods)));
+                    self.dog.answered(self.now, answer);
+                }
+                Output::Patch { from, to } => {
+                    assert!(to > from.wanted, "never lower: {from:?} {to}");
+                    let answer = if self.raced { Answer::Changed } else { Answer::Patched };
+                    self.pods = if self.raced { Some(to) } else { self.pods.map(|_| to) };
+                    self.seen.push((at, format!("{} -> {to}", from.wanted)));
+                    self.dog.answered(self.now, answer);
+                }
+                Output::Note(outcome, _) => self.seen.push((at, outcome.as_str().to_owned())),
+            }
+        }
+    }
+
+    fn seen(&self) -> Vec<(u128, &str)> {
+        self.seen.iter().map(|(at, what)| (*at, what.as_str())).collect()
+    }
+}
+
+#[test]
+fn after_five_seconds_in_which_nothing_moved_a_worker_is_added_once() {
+    let mut world = World::new(Some(0));
+    world.asked(WAITS);
+    world.pass(Duration::from_millis(4999));
+    assert_eq!(world.seen(), []);
+    world.pass(Duration::from_secs(120));
+    let expected = [
+        (5000, "0 -> 1"),
+        (5000, "patched"),
+        (10_000, "enough"),
+        (20_000, "enough"),
+        (40_000, "enough"),
+        (80_000, "enough"),
+    ];
+    assert_eq!(world.seen(), expected, "a pod that does not come is not replaced by ever more");
+}
+
+#[test]
+fn a_worker_that_registers_is_a_move() {
+    let mut world = World::new(Some(1));
+    world.asked(Asked { unplaced: 9, workers: 0, wanted: 2 });
+    world.pass(Duration::from_secs(4));
+    world.asked(Asked { unplaced: 5, workers: 1, wanted: 3 });
+    world.pass(Duration::from_millis(4999));
+    assert_eq!(world.seen(), []);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.seen(), [(9000, "1 -> 3"), (9000, "patched")]);
+}
+
+#[test]
+fn who_got_a_place_is_not_waiting() {
+    let mut world = World::new(Some(0));
+    world.asked(WAITS);
+    world.pass(Duration::from_secs(4));
+    world.asked(Asked { unplaced: 0, workers: 1, wanted: 1 });
+    world.pass(Duration::from_secs(4));
+    world.asked(Asked { unplaced: 1, workers: 1, wanted: 2 });
+    world.pass(Duration::from_millis(4999));
+    assert_eq!((world.seen(), world.dog.poll_timeout().is_some()), (vec![], true));
+    world.asked(Asked { unplaced: 0, workers: 1, wanted: 1 });
+    assert_eq!(world.dog.poll_timeout(), None, "nobody waits, nothing is due");
+}
+
+#[test]
+fn another_activator_acts_until_it_cannot() {
+    let mut world = World::new(Some(0));
+    world.told(WAITS, false);
+    assert_eq!(world.dog.poll_timeout(), None);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.seen(), []);
+    world.told(WAITS, true);
+    assert_eq!(world.seen(), [(60_000, "0 -> 1"), (60_000, "patched")], "at once: it has waited long enough");
+}
+
+#[test]
+fn rows() {
+    type Row = (&'static str, Option<i32>, Asked, &'static [&'static str]);
+    let rows: [Row; 6] = [
+        ("enough are on their way", Some(2), Asked { unplaced: 1, workers: 1, wanted: 2 }, &["enough"]),
+        ("full up", Some(20), Asked { unplaced: 1, workers: 20, wanted: 23 }, &["at_most"]),
+        ("nearly full up", Some(19), Asked { unplaced: 1, workers: 19, wanted: 21 }, &["19 -> 20", "patched"]),
+        (
+            "more than may be, by somebody else's wish",
+            Some(30),
+            Asked { unplaced: 1, workers: 30, wanted: 34 },
+            &["at_most"],
+        ),
+        ("no answer", None, WAITS, &["failed"]),
+        ("a crowd", Some(1), Asked { unplaced: 100, workers: 1, wanted: 3 }, &["1 -> 3", "patched"]),
+    ];
+    for (name, pods, asked, expected) in rows {
+        let mut world = World::new(pods);
+        world.asked(asked);
+        world.pass(PATIENCE);
+        let seen: Vec<&str> = world.seen.iter().map(|(_, what)| what.as_str()).collect();
+        assert_eq!(seen, expected, "{name}");
+    }
+}
+
+#[test]
+fn of_two_that_act_at_once_one_is_too_late() {
+    let mut world = World::new(Some(0));
+    world.raced = true;
+    world.asked(WAITS);
+    world.pass(Duration::from_secs(11));
+    assert_eq!(world.seen(), [(5000, "0 -> 1"), (5000, "changed"), (10_000, "enough")]);
+}
+
+#[test]
+fn outcomes_have_the_words_of_the_metric() {
+    let all = [Outcome::Patched, Outcome::Enough, Outcome::AtMost, Outcome::Changed, Outcome::Failed];
+    assert_eq!(all.map(Outcome::as_str), WATCHDOG_OUTCOMES);
+}
