@@ -47,6 +47,10 @@ check() { # check NAME RESOURCE [COMPONENT/PART...]
   kubectl kustomize "$scratch/$name" > "$scratch/$name.yaml"
   printf '%-24s ' "$name"
   conforms "$scratch/$name.yaml"
+  # An object that a component brings gets no namespace from the base.
+  awk -v name="$name" '
+    function judge() { if (kind && kind != "Namespace" && !placed) { print name ": without a namespace: " kind; wrong = 1 } kind = ""; placed = 0 }
+    /^---/ { judge() } /^kind: / { kind = $2 } /^  namespace: liveedgecast$/ { placed = 1 } END { judge(); exit wrong }' "$scratch/$name.yaml" >&2
 }
 check base base
 check keda keda

@@ -18,8 +18,8 @@ unless they are given anew.
   --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production
-  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus. More than once if wanted.
-                      One that was applied before and is not named now is taken away.
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls. More than once if
+                      wanted. One that was applied before and is not named now is taken away.
   --timeout SECONDS   for each of the things that are waited for (180)
   --take-over         also take back what was changed by hand since
   --dry-run           show what would be applied, and do nothing
@@ -106,6 +106,28 @@ if [[ -z ${RTMP_PUSH_URL:-} ]] && ! exists secret liveedgecast-upstreams; then
   judge_urls "$RTMP_PUSH_URL"
 fi
 
+with() { [[ " ${components[*]-} " == *" $1 "* ]]; }
+value() { k get secret "$1" -o "jsonpath={.data.${2/./\\.}}" 2> /dev/null | base64 -d; }
+makes_certificates=no
+if with scaler-tls; then
+  # Certificates are made, unless somebody else keeps them there.
+  brought=()
+  for secret in liveedgecast-scaler-tls liveedgecast-keda-tls; do
+    if exists secret "$secret" && [[ -z $(k get secret "$secret" -l "app.kubernetes.io/managed-by=$manager" --ignore-not-found -o name 2> /dev/null) ]]; then
+      for key in tls.crt tls.key ca.crt; do
+        [[ -n $(value "$secret" "$key") ]] || fail "the Secret $secret, which up.sh did not make, has no $key"
+      done
+      brought+=("$secret")
+    fi
+  done
+  if [[ ${#brought[@]} == 1 ]]; then
+    fail "--with scaler-tls: bring both Secrets, liveedgecast-scaler-tls and liveedgecast-keda-tls, or neither; you have brought ${brought[0]}"
+  elif [[ ${#brought[@]} == 0 ]]; then
+    command -v openssl > /dev/null || fail 'openssl is not there, which makes the certificates for --with scaler-tls'
+    makes_certificates=yes
+  fi
+fi
+
 tag=$(git -C "$here" describe --always --dirty 2> /dev/null || date -u +%Y%m%d%H%M%S)
 loader=''
 if [[ -z $image ]]; then
@@ -171,7 +193,7 @@ overlay keda keda
 kubectl kustomize "$scratch/keda" > "$scratch/keda.yaml" || fail 'deploy/keda cannot be rendered'
 
 if [[ $dry_run == yes ]]; then
-  say "# to $context: Secrets liveedgecast-upstreams, liveedgecast-control$([[ $open == yes ]] || echo ', liveedgecast-keys'); image $image; then"
+  say "# to $context: Secrets liveedgecast-upstreams, liveedgecast-control$([[ $open == yes ]] || echo ', liveedgecast-keys')$([[ $makes_certificates == no ]] || echo ', liveedgecast-scaler-ca, liveedgecast-scaler-tls, liveedgecast-keda-tls'); image $image; then"
   cat "$scratch/programs.yaml"
   say '---'
   cat "$scratch/keda.yaml"
@@ -209,12 +231,16 @@ if ! kubectl get namespace "$namespace" > /dev/null 2>&1; then
   kubectl create -f "$here/deploy/base/namespace.yaml" > /dev/null
   kubectl label namespace "$namespace" app.kubernetes.io/managed-by="$manager" > /dev/null
 fi
+# secret NAME ARGUMENT...: as `kubectl create secret generic` makes it, and marked.
+secret() {
+  k create secret generic "$@" --dry-run=client -o yaml |
+    kubectl label --local -f - app.kubernetes.io/managed-by="$manager" app.kubernetes.io/part-of=liveedgecast -o yaml |
+    kubectl apply --server-side --field-manager="$manager" -f - > /dev/null
+}
 # keep SECRET KEY VALUE: the value goes by a file, so that it is in nobody's list of processes.
 keep() {
   (umask 077 && printf '%s' "$3" > "$scratch/value")
-  k create secret generic "$1" --from-file="$2=$scratch/value" --dry-run=client -o yaml |
-    kubectl label --local -f - app.kubernetes.io/managed-by="$manager" app.kubernetes.io/part-of=liveedgecast -o yaml |
-    kubectl apply --server-side --field-manager="$manager" -f - > /dev/null
+  secret "$1" --from-file="$2=$scratch/value"
   rm -f "$scratch/value"
 }
 random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
@@ -226,6 +252,42 @@ if [[ $open == no ]]; then
   elif ! exists secret liveedgecast-keys; then
     keep liveedgecast-keys publish-keys "$(random 12)"
   fi
+fi
+
+# The authority lives for twenty years and what it signs for ten, since nobody is there to renew them; run again in the last ninety days,
+# this renews them, and both sides take them up by themselves.
+lasts() { openssl x509 -in "$1" -noout -checkend $((90 * 24 * 3600)) > /dev/null 2>&1; }
+new_key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+# certificate NAME EXTENSION...: in the Secret liveedgecast-NAME, unless a good one is there.
+certificate() {
+  local name=$1 file=$scratch/tls/$1
+  shift
+  value "liveedgecast-$name" tls.crt > "$file.crt" || true
+  ! { lasts "$file.crt" && openssl verify -CAfile "$scratch/tls/ca.crt" "$file.crt"; } > /dev/null 2>&1 || return 0
+  printf '%s\n' 'basicConstraints=critical,CA:FALSE' 'keyUsage=critical,digitalSignature' "$@" > "$file.ext"
+  {
+    openssl req -new "${new_key[@]}" -config "$scratch/tls/config" -subj "/CN=liveedgecast-$name" -keyout "$file.key" -out "$file.csr"
+    openssl x509 -req -in "$file.csr" -CA "$scratch/tls/ca.crt" -CAkey "$scratch/tls/ca.key" -set_serial "0x$(random 8)" -days 3650 \
+      -extfile "$file.ext" -out "$file.crt"
+  } 2> "$file.log" || { cat "$file.log" >&2; fail "openssl makes no certificate"; }
+  secret "liveedgecast-$name" --type=kubernetes.io/tls --from-file="tls.crt=$file.crt" --from-file="tls.key=$file.key" \
+    --from-file="ca.crt=$scratch/tls/ca.crt"
+  say "certificate of the Secret liveedgecast-$name: made"
+}
+if [[ $makes_certificates == yes ]]; then
+  (umask 077 && mkdir "$scratch/tls")
+  printf '%s\n' '[req]' 'distinguished_name=dn' 'x509_extensions=ca' '[dn]' \
+    '[ca]' 'basicConstraints=critical,CA:TRUE,pathlen:0' 'keyUsage=critical,keyCertSign' 'subjectKeyIdentifier=hash' > "$scratch/tls/config"
+  value liveedgecast-scaler-ca tls.crt > "$scratch/tls/ca.crt" || true
+  value liveedgecast-scaler-ca tls.key > "$scratch/tls/ca.key" || true
+  if ! lasts "$scratch/tls/ca.crt" || [[ ! -s $scratch/tls/ca.key ]]; then
+    openssl req -x509 -new "${new_key[@]}" -config "$scratch/tls/config" -subj '/CN=liveedgecast-scaler-ca' -days 7300 \
+      -keyout "$scratch/tls/ca.key" -out "$scratch/tls/ca.crt" 2> "$scratch/tls/log" || { cat "$scratch/tls/log" >&2; fail 'openssl makes no authority'; }
+    secret liveedgecast-scaler-ca --type=kubernetes.io/tls --from-file="tls.crt=$scratch/tls/ca.crt" --from-file="tls.key=$scratch/tls/ca.key"
+  fi
+  certificate scaler-tls extendedKeyUsage=serverAuth \
+    "subjectAltName=DNS:liveedgecast-scaler.$namespace.svc,DNS:liveedgecast-scaler.$namespace.svc.cluster.local,DNS:liveedgecast-scaler"
+  certificate keda-tls extendedKeyUsage=clientAuth subjectAltName=DNS:keda
 fi
 
 say 'activators and workers: applying'

@@ -4,7 +4,7 @@
 
 use std::future::pending;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -166,7 +166,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let keda = scaler::Desk {
         cluster: cluster.clone(),
         target: settings.capacity,
-        tls: settings.scaler_tls.as_ref().map(scaler::Files::config).transpose().map_err(anyhow::Error::msg)?,
+        tls: settings.scaler_tls.clone().map(scaler::Current::new).transpose()?.map(|tls| Arc::new(Mutex::new(tls))),
         phase: phases.clone(),
         metrics: metrics.scaler.clone(),
     };

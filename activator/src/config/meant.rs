@@ -90,7 +90,7 @@ pub struct Settings {
     /// Where the other activators are; nowhere if there are none.
     pub peers: Vec<peers::Address>,
     /// How the scaler proves who it is, and who may ask it.
-    pub scaler_tls: Option<scaler::Files>,
+    pub scaler_tls: Option<scaler::Paths>,
     /// Shared with workers.
     pub secret: Secret,
     /// Who starts workers.
@@ -309,7 +309,7 @@ fn peer_address(text: &str, default_port: u16) -> Option<peers::Address> {
     good.then(|| peers::Address { host: host.to_ascii_lowercase(), port })
 }
 
-fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<scaler::Files> {
+fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<scaler::Paths> {
     let certificate = file(&typed.scaler_tls_cert_file);
     let (key, client_ca) = (file(&typed.scaler_tls_key_file), file(&typed.scaler_tls_client_ca_file));
     if certificate.is_none() && key.is_none() && client_ca.is_none() {
@@ -327,21 +327,9 @@ fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option
         problems.add("SCALER_TLS_CERT_FILE", "is about the scaler, which is off: set SCALER_LISTEN, or remove this");
         return None;
     }
-    let mut pem = |setting: &str, path: PathBuf| {
-        let read = std::fs::read_to_string(&path);
-        read.map_err(|error| problems.add(setting, format_args!("{} cannot be read: {error}", path.display()))).ok()
-    };
-    let certificate = pem("SCALER_TLS_CERT_FILE", certificate);
-    let key = pem("SCALER_TLS_KEY_FILE", key);
-    let client_ca = client_ca.map(|path| pem("SCALER_TLS_CLIENT_CA_FILE", path));
-    let (certificate, key, client_ca) = match (certificate, key, client_ca) {
-        (Some(certificate), Some(key), None) => (certificate, key, None),
-        (Some(certificate), Some(key), Some(Some(authority))) => (certificate, key, Some(authority)),
-        _ => return None,
-    };
-    let files = scaler::Files { certificate, key: Secret::new(key), client_ca };
-    if let Err(error) = files.config() {
-        problems.add("SCALER_TLS_CERT_FILE", format_args!("cannot be used with its key and authorities: {error}"));
+    let files = scaler::Paths { certificate, key, client_ca };
+    if let Err(flaw) = files.config() {
+        problems.add(flaw.setting, flaw.sentence);
     }
     Some(files)
 }

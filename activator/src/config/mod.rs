@@ -12,4 +12,5 @@ mod typed;
 pub use kubernetes::Kubernetes;
 pub use meant::{Fleet, Handoff, Listen, ReplayWindow, Settings, http_address};
 pub use reload::Reloaded;
+pub(crate) use reload::Watched;
 pub use typed::{Hidden, Typed};

@@ -23,24 +23,26 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
-struct Watched {
+/// A file, and what it looked like when it was looked at last.
+pub(crate) struct Watched {
     path: PathBuf,
     seen: Option<Stamp>,
 }
 
 impl Watched {
-    fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), seen: stamp(path) }
+    }
+
+    /// Whether the file is another than last time.
+    pub(crate) fn is_another(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.seen, stamp(&self.path));
+        before != self.seen
     }
 
     /// The text, if the file is another than last time.
     fn changed(&mut self) -> Option<Result<String, String>> {
-        let now = stamp(&self.path);
-        if now == self.seen {
-            return None;
-        }
-        self.seen = now;
-        Some(read_file(&self.path).map_err(|error| error.to_string()))
+        self.is_another().then(|| read_file(&self.path).map_err(|error| error.to_string()))
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Typed {
     /// Where KEDA asks (gRPC, triggers external and external-push) [default: none; [::]:6000 with --fleet external]
     #[arg(long, env = "SCALER_LISTEN", value_name = "ADDRESS")]
     pub scaler_listen: Option<String>,
-    /// The scaler's certificate (PEM), with those that lead to its authority [default: it speaks in the clear]
+    /// The scaler's certificate (PEM), with those that lead to its authority; like its other TLS files read again when it changes [default: it speaks in the clear]
     #[arg(long, env = "SCALER_TLS_CERT_FILE", value_name = "PATH")]
     pub scaler_tls_cert_file: Option<PathBuf>,
     /// The key of the scaler's certificate (PEM)

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tracing::{debug, warn};
 
@@ -34,6 +34,7 @@ use super::proto::{
     ScaledObjectRef,
 };
 use super::socket::accept;
+use super::tls::Current;
 use crate::drain::Phase;
 use crate::metrics;
 use crate::peers::{Cluster, Need};
@@ -49,7 +50,7 @@ pub struct Desk {
     /// Streams for each worker where a trigger does not say.
     pub target: u32,
     /// Certificates; without, it speaks in the clear.
-    pub tls: Option<ServerTlsConfig>,
+    pub tls: Option<Arc<Mutex<Current>>>,
     /// Where we are on the way down.
     pub phase: watch::Receiver<Phase>,
     /// What is counted.
@@ -115,9 +116,6 @@ async fn until(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT));
-    if let Some(tls) = &desk.tls {
-        server = server.tls_config(tls.clone())?;
-    }
     let mut server = server.add_service(service).add_service(health_service);
     // Made from what we have compiled ourselves, so this cannot fail; and without it the service is only harder to look at.
     let described = || {
@@ -131,7 +129,7 @@ async fn until(
     }
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    tokio::spawn(accept(Arc::clone(listener), places.clone(), accepted));
+    tokio::spawn(accept(Arc::clone(listener), places.clone(), desk.tls.clone(), accepted));
     let ended = async move {
         end.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;

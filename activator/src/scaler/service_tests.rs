@@ -6,20 +6,21 @@ use clap::Parser;
 use liveedgecast_common::control::Session;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::key::{AppName, Secret, StreamId};
+use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio_util::sync::DropGuard;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 use super::super::proto::external_scaler_client::ExternalScalerClient;
-use super::super::tls::Files;
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
 use crate::fleet::{Closed, Introduction};
 use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Rules};
 use crate::metrics::Metrics;
+
+#[path = "tls_tests.rs"]
+mod tls;
 
 struct House {
     address: SocketAddr,
@@ -31,13 +32,14 @@ struct House {
     _stop: DropGuard,
 }
 
-fn house_with(fleet: Fleet, tls: Option<ServerTlsConfig>) -> House {
+fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
     let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.clone(), fleet);
+    let tls = tls.map(|tls| Arc::new(Mutex::new(tls)));
     let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.scaler.clone() };
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -434,60 +436,6 @@ async fn it_tells_its_health_and_what_it_is() {
             break;
         }
     }
-}
-
-/// An authority, and what it has signed for `localhost`: certificate and key.
-fn signed() -> (String, String, String) {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    (authority.pem(), leaf.pem(), key.serialize_pem())
-}
-
-#[tokio::test]
-async fn with_tls_keda_proves_itself() {
-    let (authority, certificate, key) = signed();
-    let files =
-        Files { certificate: certificate.clone(), key: Secret::new(key.clone()), client_ca: Some(authority.clone()) };
-    let house = house_with(Fleet::Process, Some(files.config().unwrap()));
-    let endpoint = Endpoint::from_shared(format!("https://{}", house.address)).unwrap();
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&authority)).domain_name("localhost");
-    let known = tls.clone().identity(Identity::from_pem(&certificate, &key));
-    let channel = endpoint.clone().tls_config(known).unwrap().connect().await.unwrap();
-    assert_eq!(Keda::new(channel, &[]).poll().await.unwrap(), (0.0, false));
-    // With TLS 1.3 a client learns only by its first call that it was turned away.
-    let stranger = endpoint.tls_config(tls).unwrap().connect().await;
-    if let Ok(channel) = stranger {
-        assert!(Keda::new(channel, &[]).poll().await.is_err());
-    }
-    let clear = Endpoint::from_shared(format!("http://{}", house.address)).unwrap();
-    if let Ok(channel) = clear.connect().await {
-        assert!(Keda::new(channel, &[]).poll().await.is_err());
-    }
-}
-
-#[test]
-fn certificates_are_tried_before_anything_is_opened() {
-    let (authority, certificate, key) = signed();
-    let (_, _, other_key) = signed();
-    let files = |certificate: &str, key: &str, client_ca: Option<&str>| Files {
-        certificate: certificate.to_owned(),
-        key: Secret::new(key),
-        client_ca: client_ca.map(str::to_owned),
-    };
-    assert!(files(&certificate, &key, None).config().is_ok());
-    for bad in [
-        files("", &key, None),
-        files(&certificate, "nothing", None),
-        files(&certificate, &other_key, None),
-        files(&certificate, &key, Some("nothing")),
-    ] {
-        let error = bad.config().unwrap_err();
-        assert!(!error.contains("PRIVATE"), "{error}");
-    }
-    assert!(files(&certificate, &key, Some(&authority)).config().is_ok());
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A connection that holds its place among those that there may be. In: a listener. Out: connections for tonic.
+//! A connection that holds its place among those that there may be. In: a listener. Out: connections for tonic, with TLS around
+//! them if it is asked for.
 //!
 //! Surprise: anybody may knock here, so whoever holds 64 idle connections could keep KEDA out. The oldest makes room instead; KEDA, which
 //! can be that one, comes again at once. It is asked in every direction: a peer that never reads has the server wait for writing alone.
@@ -7,21 +8,28 @@
 use std::future::{Future, ready};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use liveedgecast_common::crowd::Crowd;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tracing::warn;
+use tracing::{debug, warn};
+
+use super::limits::HANDSHAKE_TIMEOUT;
+use super::tls::Current;
 
 /// The connection and its place.
 pub(super) struct Placed {
-    socket: TcpStream,
+    socket: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     /// Ready when its place is somebody else's.
     lost: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -37,7 +45,12 @@ impl Placed {
 }
 
 /// Accepts until nobody wants connections any more.
-pub(super) async fn accept(listener: Arc<TcpListener>, places: Crowd, accepted: mpsc::Sender<io::Result<Placed>>) {
+pub(super) async fn accept(
+    listener: Arc<TcpListener>,
+    places: Crowd,
+    tls: Option<Arc<Mutex<Current>>>,
+    accepted: mpsc::Sender<io::Result<Placed>>,
+) {
     loop {
         let next = tokio::select! {
             next = listener.accept() => next,
@@ -48,7 +61,10 @@ pub(super) async fn accept(listener: Arc<TcpListener>, places: Crowd, accepted: 
                 let _ = socket.set_nodelay(true);
                 let place = places.enter();
                 let lost = Box::pin(async move { place.lost().await });
-                if accepted.send(Ok(Placed { socket, lost })).await.is_err() {
+                if let Some(tls) = &tls {
+                    let config = tls.lock().unwrap_or_else(PoisonError::into_inner).config();
+                    tokio::spawn(handshake(socket, config, lost, accepted.clone()));
+                } else if accepted.send(Ok(Placed { socket: Either::Left(socket), lost })).await.is_err() {
                     return;
                 }
             }
@@ -61,11 +77,34 @@ pub(super) async fn accept(listener: Arc<TcpListener>, places: Crowd, accepted: 
     }
 }
 
+/// A task for each connection, as long as it has its place: whoever never finishes holds up nobody.
+async fn handshake(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    mut lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+    accepted: mpsc::Sender<io::Result<Placed>>,
+) {
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(socket)) => shaken,
+        () = &mut lost => return,
+    };
+    match shaken {
+        Ok(Ok(socket)) => {
+            let _ = accepted.send(Ok(Placed { socket: Either::Right(Box::new(socket)), lost })).await;
+        }
+        Ok(Err(error)) => debug!(%error, "scaler: no TLS handshake"),
+        Err(_) => debug!("scaler: no TLS handshake in time"),
+    }
+}
+
 impl Connected for Placed {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.socket.connect_info()
+        match &self.socket {
+            Either::Left(socket) => socket.connect_info(),
+            Either::Right(socket) => socket.get_ref().0.connect_info(),
+        }
     }
 }
 
