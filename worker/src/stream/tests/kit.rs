@@ -30,6 +30,9 @@ use crate::upstream::Shared;
 /// Ring of the tests: the longest message fits, and yet it is soon full.
 pub(super) const RING: usize = 256 << 10;
 
+/// Frames that an activator may say before its task runs: the assignment, or the two parts of a stream that was cut.
+const SAID: usize = 2;
+
 /// Runs a test in a thread like the worker's.
 pub(super) fn run<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -389,7 +392,7 @@ impl Encoder {
 #[derive(Clone)]
 pub(super) struct Activator {
     pub(super) frames: Rc<RefCell<Vec<Frame>>>,
-    say: mpsc::UnboundedSender<Frame>,
+    say: mpsc::Sender<Frame>,
     pub(super) closed: Rc<Cell<bool>>,
 }
 
@@ -399,7 +402,7 @@ impl Activator {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let keys = keys();
         let (mut reader, mut writer) = keys.activator_end();
-        let (say, mut said) = mpsc::unbounded_channel::<Frame>();
+        let (say, mut said) = mpsc::channel::<Frame>(SAID);
         let activator = Self { frames: Rc::default(), say, closed: Rc::default() };
         let (frames, closed) = (activator.frames.clone(), activator.closed.clone());
         spawn_local(async move {
@@ -437,7 +440,7 @@ impl Activator {
     }
 
     pub(super) fn say(&self, frame: Frame) {
-        self.say.send(frame).unwrap();
+        self.say.try_send(frame).expect("the activator is there and has not said too much at once");
     }
 
     pub(super) fn has(&self, wanted: impl Fn(&Frame) -> bool) -> bool {
