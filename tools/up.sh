@@ -18,8 +18,8 @@ unless they are given anew.
   --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production
-  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls. More than once if
-                      wanted. One that was applied before and is not named now is taken away.
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls, thrifty. More than
+                      once if wanted. One that was applied before and is not named now is taken away.
   --timeout SECONDS   for each of the things that are waited for (180)
   --take-over         also take back what was changed by hand since
   --dry-run           show what would be applied, and do nothing

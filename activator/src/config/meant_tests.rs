@@ -62,6 +62,14 @@ fn values() {
         meant(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
         3
     );
+    let kubernetes = |more: &[&str]| {
+        let all = ["--fleet", "external", "--control-secret", SECRET, "--worker-deployment", "workers"];
+        let settings = good(&[&all, more].concat());
+        (settings.kubernetes.unwrap(), settings.max_workers, settings.cooldown.as_secs())
+    };
+    let workers = |idle_may_go| Kubernetes { deployment: "workers".into(), idle_may_go };
+    assert_eq!(kubernetes(&[]), (workers(false), 20, 30));
+    assert_eq!(kubernetes(&["--max-workers", "7", "--scale-in", "idle", "--cooldown", "9s"]), (workers(true), 7, 9));
     // Port 0 is any port, for all of them at once.
     let zero = "127.0.0.1:0";
     good(&["--rtmp-listen", zero, "--http-listen", zero, "--control-listen", zero, "--link-listen", zero]);
@@ -107,6 +115,20 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (
         &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--max-workers", "3"],
         "MAX_WORKERS: is about workers that we start, or that come by WORKER_DEPLOYMENT",
+    ),
+    (
+        &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--cooldown", "3s"],
+        "COOLDOWN: is about workers that we start, or that come by SCALE_IN=idle",
+    ),
+    (
+        &["--push-url", URL, "--worker-deployment", "w"],
+        "WORKER_DEPLOYMENT: is about workers in pods: set FLEET=external",
+    ),
+    (&["--push-url", URL, "--scale-in", "all"], "SCALE_IN: \"all\" is not known: write one of none, idle"),
+    (&["--push-url", URL, "--scale-in", "idle"], "SCALE_IN: idle needs WORKER_DEPLOYMENT"),
+    (
+        &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--worker-deployment", "A/b"],
+        "WORKER_DEPLOYMENT: \"A/b\" is no name of a Deployment",
     ),
     (&["--push-url", URL, "--capacity", "0"], "CAPACITY: \"0\" is not a whole number from 1 to 10000"),
     (&["--push-url", URL, "--max-workers", "-1"], "MAX_WORKERS: \"-1\" is not"),

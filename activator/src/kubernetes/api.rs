@@ -128,6 +128,14 @@ impl Api {
         Self::new(deployment, At::Configured(Box::new(config)))
     }
 
+    /// By a client that is there; it is not made anew.
+    #[cfg(test)]
+    pub(super) fn with_client(deployment: &str, client: Client) -> Self {
+        let api = Self::new(deployment, At::Pod);
+        *api.client.lock().unwrap() = Some(client);
+        api
+    }
+
     fn new(deployment: &str, at: At) -> Self {
         Self { deployment: deployment.into(), at: Arc::new(at), client: Arc::default() }
     }
@@ -210,3 +218,7 @@ impl Api {
 fn by_us() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -12,6 +12,8 @@ mod cost;
 mod health;
 mod scale_in;
 mod task;
+#[cfg(test)]
+mod testing;
 mod watchdog;
 
 pub use api::{Api, ApiError, Scale};

@@ -292,3 +292,7 @@ fn seen(view: crate::lobby::WorkerView) -> Option<(String, scale_in::Seen)> {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

@@ -317,3 +317,22 @@ async fn workers_are_told_of_every_activator() {
     assert!(meet(early.recv().await), "it came before the second activator");
     assert!(meet(a.worker("late", 1).recv().await), "it came after it");
 }
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test]
+async fn of_those_who_can_act_one_does() {
+    let (a, b) = two();
+    until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
+    assert!(!a.cluster.is_ours_to_act() && !b.cluster.is_ours_to_act(), "neither has said that it can");
+    b.cluster.set_acts(true);
+    assert!(b.cluster.is_ours_to_act());
+    a.cluster.set_acts(true);
+    until(|| !b.cluster.is_ours_to_act()).await;
+    assert!(a.cluster.is_ours_to_act(), "the smaller name");
+    a.cluster.set_acts(false);
+    until(|| b.cluster.is_ours_to_act()).await;
+    a.cluster.set_acts(true);
+    until(|| !b.cluster.is_ours_to_act()).await;
+    a.stop.cancel();
+    until(|| b.cluster.is_ours_to_act()).await;
+}

@@ -1,0 +1,231 @@
+//! The room in a house: a lobby with publishers and workers, and an API server.
+
+use clap::Parser;
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::{Cordon, Load, Session};
+use liveedgecast_common::key::{AppName, StreamId};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::super::testing::{Mood, Server};
+use super::*;
+use crate::config::{Fleet, Settings, Typed};
+use crate::fleet::{Call, Closed, Introduction};
+use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, Rules};
+use crate::metrics::Metrics;
+
+struct House {
+    server: Server,
+    lobby: Lobby,
+    cluster: Cluster,
+    metrics: Metrics,
+    _room: Ends,
+}
+
+struct Ends(AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn house(idle_go_after: Option<Duration>) -> House {
+    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let cluster = Cluster::alone(lobby.clone(), Fleet::External);
+    let server = Server::default();
+    let room = Room {
+        api: Api::with_client("workers", server.client()),
+        cluster: cluster.clone(),
+        capacity: 1,
+        most: 20,
+        idle_go_after,
+        metrics: metrics.kubernetes.clone(),
+    };
+    let room = Ends(tokio::spawn(run(room)).abort_handle());
+    House { server, lobby, cluster, metrics, _room: room }
+}
+
+struct Worker {
+    call: Call,
+    hears: mpsc::Receiver<ActivatorSay>,
+}
+
+impl House {
+    fn publisher(&self, id: &str) -> Place {
+        self.lobby.enter(Entry {
+            stream_id: StreamId(id.to_owned()),
+            identities: vec![],
+            app: AppName::parse("live").unwrap(),
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: now() + Duration::from_secs(600),
+        })
+    }
+
+    fn worker(&self, name: &str) -> Worker {
+        self.server.objects().pods.insert(name.to_owned(), None);
+        self.server.objects().replicas += 1;
+        let introduction = Introduction {
+            name: name.to_owned(),
+            capacity: 1,
+            closed: Closed::default(),
+            same_host: true,
+            http: None,
+            pid: 0,
+            sessions: vec![],
+        };
+        let (outbox, hears) = mpsc::channel(MAX_UNREAD);
+        Worker { call: self.lobby.join(introduction, outbox).unwrap(), hears }
+    }
+
+    fn says(&self, worker: &Worker, streams: u32, cordoned: bool, leaving: bool) {
+        let load = Load { streams, capacity: 1, draining: cordoned, cordoned, leaving };
+        self.lobby.said(worker.call, WorkerSay::Load(load));
+    }
+
+    fn has(&self, row: &str) -> bool {
+        self.metrics.text().lines().any(|line| line == format!("liveedgecast_{row}"))
+    }
+
+    fn cost(&self, pod: &str) -> Option<String> {
+        self.server.objects().pods[pod].clone()
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+async fn cordon(worker: &mut Worker) -> Cordon {
+    loop {
+        if let ActivatorSay::Cordon(cordon) = worker.hears.recv().await.unwrap() {
+            return cordon;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_nobody_gets_a_pod() {
+    let house = house(None);
+    pass(3600).await;
+    assert_eq!(house.server.objects().requests, [], "idle: nothing is asked");
+    let _place = house.publisher("x");
+    pass(4).await;
+    assert_eq!(house.server.objects().replicas, 0);
+    pass(2).await;
+    assert_eq!(house.server.objects().replicas, 1);
+    assert!(house.has("watchdog_total{outcome=\"patched\"} 1"));
+    pass(120).await;
+    assert_eq!(house.server.count("PATCH"), 1, "a pod that does not come is not replaced by ever more");
+    assert_eq!(house.server.objects().replicas, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_in_time_and_nothing_is_asked() {
+    let house = house(None);
+    let _place = house.publisher("x");
+    pass(4).await;
+    let _worker = house.worker("w");
+    pass(5).await;
+    assert_eq!(house.server.count("GET"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_again() {
+    for (mood, word) in [(Mood::Forbidding, "forbidden"), (Mood::Hanging, "late")] {
+        let house = house(None);
+        house.server.objects().mood = mood;
+        let place = house.publisher("x");
+        pass(11).await;
+        assert!(!house.cluster.is_ours_to_act(), "another one acts");
+        assert!(house.has(&format!("kubernetes_errors_total{{error=\"{word}\"}} 1")), "{}", house.metrics.text());
+        assert!(house.has("watchdog_total{outcome=\"failed\"} 1"));
+        house.server.objects().mood = Mood::Well;
+        // By a client made anew there is no API in a test: who hung is asked again by the old one.
+        if mood == Mood::Forbidding {
+            pass(20).await;
+            assert_eq!(house.server.objects().replicas, 1);
+            assert!(house.cluster.is_ours_to_act());
+        }
+        drop(place);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_told_what_they_cost_and_one_that_is_none_does_no_harm() {
+    let house = house(None);
+    let worker = house.worker("w");
+    let session = |id: &str| {
+        let state = SessionState::Live.into();
+        WorkerSay::Session(Session { stream_id: id.into(), app: "live".into(), state, ..Session::default() })
+    };
+    house.lobby.said(worker.call, session("x"));
+    pass(3).await;
+    assert_eq!(house.cost("w").as_deref(), Some("100"));
+    house.server.objects().pods.clear();
+    house.lobby.said(worker.call, session("y"));
+    pass(20).await;
+    assert!(house.has("kubernetes_errors_total{error=\"missing\"} 1"));
+    assert!(house.cluster.is_ours_to_act());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_is_closed_marked_and_let_go_and_needed_again() {
+    let house = house(Some(Duration::from_secs(30)));
+    let busy = house.worker("busy");
+    let mut idle = house.worker("idle");
+    house.says(&busy, 1, false, false);
+    assert_eq!(cordon(&mut idle).await, Cordon { on: true, leaving: false });
+    assert_eq!(house.cluster.known(None).leaving, 0);
+    house.says(&idle, 0, true, false);
+    let heard = cordon(&mut idle).await;
+    assert_eq!(heard, Cordon { on: true, leaving: true });
+    assert_eq!(house.cost("idle").as_deref(), Some("-1000"), "before it may go");
+    house.says(&idle, 0, true, true);
+    let need = house.cluster.known(None);
+    assert_eq!((need.workers, need.leaving, need.cut_off), (2, 1, 0));
+    let _place = house.publisher("x");
+    assert_eq!(house.cluster.known(None).unplaced, 0, "no other pod is needed");
+    assert_eq!(cordon(&mut idle).await, Cordon { on: false, leaving: false });
+    house.says(&idle, 0, true, false);
+    house.says(&idle, 0, false, false);
+    let offered = async { while !matches!(idle.hears.recv().await.unwrap(), ActivatorSay::Offer(_)) {} };
+    offered.await;
+    for step in ["cordoned", "leaving", "returned"] {
+        assert!(house.has(&format!("scale_in_total{{step=\"{step}\"}} 1")), "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordoned_worker_gets_no_offer() {
+    let house = house(None);
+    let mut worker = house.worker("w");
+    house.says(&worker, 0, true, false);
+    let _place = house.publisher("x");
+    pass(60).await;
+    let mut offers = 0;
+    while let Ok(said) = worker.hears.try_recv() {
+        offers += usize::from(matches!(said, ActivatorSay::Offer(_)));
+    }
+    assert_eq!(offers, 0);
+    assert_eq!(house.server.count("GET"), 0, "whoever has cordoned it takes it back; no pod is added");
+}
+
+/// Nothing of a stream's way waits for the API: a lobby whose room hangs gives places as ever.
+#[tokio::test(start_paused = true)]
+async fn streams_do_not_wait_for_the_api() {
+    let house = house(Some(Duration::ZERO));
+    house.server.objects().mood = Mood::Hanging;
+    let _first = house.publisher("x");
+    pass(6).await;
+    assert_eq!(house.server.count("GET"), 1, "a call is under way");
+    let start = now();
+    let mut worker = house.worker("w");
+    assert!(matches!(worker.hears.recv().await.unwrap(), ActivatorSay::Offer(_)));
+    assert_eq!(now(), start);
+}
