@@ -61,6 +61,8 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
+reference=${image:-${push:-any}}
+[[ $reference =~ ^[A-Za-z0-9[][][A-Za-z0-9._:/@+-]*$ ]] || wrong "not a reference to an image: $reference"
 [[ -z $image || -z $push ]] || wrong '--image and --push exclude each other'
 [[ $open == no || -z ${PUBLISH_KEYS:-} ]] || wrong '--open and PUBLISH_KEYS exclude each other'
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// For what takes milliseconds when it works. A loaded machine with two cores has been seen to take seconds.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -18,6 +18,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[must_use]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// What [`now`] was on the clock of the world, for comparing with what other programs wrote down.
+#[must_use]
+pub fn wall(at: Instant) -> SystemTime {
+    SystemTime::now() - at.elapsed()
 }
 
 /// Waits until `condition` has an answer.

@@ -166,6 +166,11 @@ impl Relays<'_> {
         Relay::of(self.cluster, standing, &sink)
     }
 
+    /// The next scenario gets an installation of its own: activators remember for a minute what a killed one had.
+    pub fn are_used_up(&self) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Nothing of us is on the cluster, for scenarios that run the scripts themselves.
     ///
     /// # Panics

@@ -31,6 +31,7 @@ use serde_json::Value;
 use crate::cluster::api::Api;
 use crate::cluster::install::Standing;
 use crate::publish::root;
+use crate::wait::now;
 
 /// Where LiveEdgeCast is installed: `up.sh` has no other.
 pub const NAMESPACE: &str = "liveedgecast";
@@ -102,11 +103,15 @@ fn towards_nodes(api: &Api) -> IpAddr {
 /// The scenario does.
 pub fn scenario(run: impl FnOnce(&Relays<'_>)) {
     let mut standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let began = now();
     let cluster = Cluster::from_environment();
     let relays = Relays { cluster: &cluster, standing: Mutex::new(standing.take()) };
     let ended = catch_unwind(AssertUnwindSafe(|| run(&relays)));
     match ended {
-        Ok(()) => *standing = relays.standing.into_inner().unwrap_or_else(PoisonError::into_inner),
+        Ok(()) => {
+            println!("it took {:?}", now().saturating_duration_since(began));
+            *standing = relays.standing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
         Err(panic) => {
             eprintln!("{}", tell::everything(&cluster.api));
             drop(cluster);

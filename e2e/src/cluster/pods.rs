@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -32,10 +32,15 @@ impl Pod {
         self.object["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
-    /// When it was made, in whole seconds: `2026-01-31T12:00:00Z`.
+    /// When it was made; the API tells whole seconds.
+    ///
+    /// # Panics
+    /// It is not told.
     #[must_use]
-    pub fn created(&self) -> &str {
-        self.object["metadata"]["creationTimestamp"].as_str().unwrap_or_default()
+    #[track_caller]
+    pub fn created(&self) -> SystemTime {
+        let told = self.object["metadata"]["creationTimestamp"].as_str().and_then(time);
+        told.unwrap_or_else(|| panic!("no creationTimestamp: {}", self.object))
     }
 
     /// It has been told to go.
@@ -124,5 +129,42 @@ impl Way {
     #[must_use]
     pub fn url(&self, app_and_key: &str) -> String {
         format!("rtmp://{}/{app_and_key}", self.address)
+    }
+}
+
+/// Reads a time as the API writes it: `2026-01-31T12:00:00Z`.
+#[must_use]
+pub fn time(text: &str) -> Option<SystemTime> {
+    let mut parts = text.strip_suffix('Z')?.split(['-', 'T', ':', '.']).map(|part| part.parse::<u64>().ok());
+    let mut part = || parts.next().flatten();
+    let (year, month, day) = (part()?, part()?, part()?);
+    let (hours, minutes, seconds) = (part()?, part()?, part()?);
+    // Years that begin in March have their leap day at the end.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let since_1970 = days.checked_sub(719_468)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970 * 86400 + hours * 3600 + minutes * 60 + seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::time;
+
+    #[test]
+    fn times_are_read() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T23:59:59Z", Some(951_868_799)),
+            ("2000-03-01T00:00:00Z", Some(951_868_800)),
+            ("2026-11-25T01:26:45Z", Some(1_795_570_005)),
+            ("2026-11-25T01:26:45.123456Z", Some(1_795_570_005)),
+            ("2026-11-25", None),
+            ("", None),
+        ] {
+            let expected = seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(time(text), expected, "{text}");
+        }
     }
 }

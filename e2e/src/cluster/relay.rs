@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::cluster::api::{Api, path};
 use crate::cluster::install::{Standing, up};
 use crate::cluster::pods::Pod;
-use crate::cluster::{Cluster, door};
+use crate::cluster::watch::Watch;
+use crate::cluster::{Cluster, door, kubectl, said};
 use crate::http;
 use crate::sink::Sink;
 use crate::wait::{until, until_some};
@@ -82,8 +83,7 @@ impl<'a> Relay<'a> {
     }
 
     fn pods(&self, of: &str) -> Vec<Pod> {
-        let query = format!("{}?labelSelector=app.kubernetes.io%2Fname%3Dliveedgecast-{of}", path("pods"));
-        self.cluster.api.list(&query).into_iter().map(Pod::new).collect()
+        self.cluster.api.list(&pods_of(of)).into_iter().map(Pod::new).collect()
     }
 
     /// Activators, also those that are going.
@@ -116,25 +116,40 @@ impl<'a> Relay<'a> {
         self.activators().iter().filter_map(|pod| self.metric(pod, name, labels)).sum()
     }
 
-    /// The streams of all activators; each is known to the one that holds its publisher.
+    /// The streams, as the activators tell of them: all that are live are known to each.
     #[must_use]
     pub fn streams(&self) -> Vec<Value> {
-        let of_each = self.activators().into_iter().filter_map(|pod| self.ask(&pod, "streams"));
-        of_each.flat_map(|streams| streams.as_array().cloned().unwrap_or_default()).collect()
+        let mut streams: Vec<Value> = Vec::new();
+        for told in self.activators().iter().filter_map(|pod| self.ask(pod, "streams")) {
+            for stream in told.as_array().into_iter().flatten() {
+                if !streams.iter().any(|known| known["id"] == stream["id"]) {
+                    streams.push(stream.clone());
+                }
+            }
+        }
+        streams
     }
 
-    /// The activator that holds the publisher of a stream, the only one.
+    /// Publishers that are connected to an activator and wait, or are live.
+    #[must_use]
+    pub fn publishers(&self, activator: &Pod) -> u64 {
+        let counts = ["liveedgecast_waiting_streams", "liveedgecast_held_live_streams"];
+        counts.iter().filter_map(|name| self.metric(activator, name, &[])).sum::<f64>() as u64
+    }
+
+    /// The activator that a publisher is connected to, the only one that has any.
     ///
     /// # Panics
-    /// There is no stream.
+    /// There is none, or there are several.
     #[must_use]
     #[track_caller]
     pub fn holder(&self) -> Pod {
-        until_some("an activator that holds a publisher", || {
-            let has =
-                |pod: &Pod| self.ask(pod, "streams").is_some_and(|it| it.as_array().is_some_and(|it| !it.is_empty()));
-            self.activators().into_iter().find(has)
-        })
+        let mut holders = until_some("an activator that has a publisher", || {
+            let holders: Vec<Pod> = self.activators().into_iter().filter(|pod| self.publishers(pod) > 0).collect();
+            (!holders.is_empty()).then_some(holders)
+        });
+        assert_eq!(holders.len(), 1, "activators that have publishers");
+        holders.remove(0)
     }
 
     /// Every activator is ready, none is going, and each says that there is no demand at all.
@@ -211,6 +226,12 @@ impl<'a> Relay<'a> {
         self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({}));
     }
 
+    /// Deletes a pod without any grace: its processes are killed.
+    #[track_caller]
+    pub fn kill(&self, pod: &Pod) {
+        self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({"gracePeriodSeconds": 0}));
+    }
+
     /// Waits until a pod is gone.
     #[track_caller]
     pub fn is_gone(&self, pod: &Pod) {
@@ -221,4 +242,41 @@ impl<'a> Relay<'a> {
                 .is_none_or(|it| it["metadata"]["uid"] != pod.uid())
         });
     }
+
+    /// KEDA leaves the number of workers alone from now on, or goes on: for publishers who are to be held.
+    #[track_caller]
+    pub fn pause_keda(&self, pause: bool) {
+        let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
+        let annotation = if pause { json!("true") } else { Value::Null };
+        let _ = self.cluster.api.patch(&scaled, &json!({"metadata": {"annotations": {PAUSED: annotation}}}));
+        let told = if pause { "True" } else { "False" };
+        until(format!("KEDA's pause to be {told}"), || {
+            let object = self.cluster.api.get(&scaled).unwrap_or_default();
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|it| it["type"] == "Paused" && it["status"] == told)
+        });
+    }
+
+    /// `kubectl rollout restart` of `activator` or `worker`.
+    ///
+    /// # Panics
+    /// It is not taken.
+    #[track_caller]
+    pub fn restart(&self, of: &str) {
+        let output = kubectl(&["rollout", "restart", "deployment", &format!("liveedgecast-{of}")]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
+    /// Watches the pods of `activator` or `worker`.
+    #[must_use]
+    pub fn watch(&self, of: &str) -> Watch {
+        Watch::new(&self.cluster.api, &pods_of(of))
+    }
+}
+
+/// What KEDA is told by this annotation it does at once.
+const PAUSED: &str = "autoscaling.keda.sh/paused";
+
+fn pods_of(of: &str) -> String {
+    format!("{}?labelSelector=app.kubernetes.io%2Fname%3Dliveedgecast-{of}", path("pods"))
 }

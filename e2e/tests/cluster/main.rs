@@ -4,6 +4,12 @@
 //! follow each other, since tests go by their names.
 
 use liveedgecast_e2e::cluster::Relays;
+use liveedgecast_e2e::process::Process;
+use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::relay::key;
+use liveedgecast_e2e::sink::{Sink, SinkSession};
+use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::until_some;
 
 /// Makes tests of scenarios, which need a cluster.
 macro_rules! on_a_cluster {
@@ -20,4 +26,42 @@ macro_rules! on_a_cluster {
     };
 }
 
+mod activators;
+mod addresses;
+mod keda;
+mod scripts;
 mod wake;
+mod workers;
+
+/// ffmpeg publishing through a tap.
+fn published(tap: &Tap, name: &str) -> Process {
+    ffmpeg(Media::Both, &tap.url(&format!("live/{}", key(name))))
+}
+
+/// The sessions of one stream at an upstream.
+fn sessions_of(sink: &Sink, name: &str) -> Vec<SinkSession> {
+    sink.sessions().into_iter().filter(|session| session.key == key(name)).collect()
+}
+
+/// Waits until so many messages that are no headers have come in the latest session of a stream.
+#[track_caller]
+fn receives(sink: &Sink, name: &str, frames: usize) -> SinkSession {
+    until_some(format!("{frames} messages of {name} at the upstream"), || {
+        sessions_of(sink, name).pop().filter(|session| session.recording.frames() >= frames)
+    })
+}
+
+/// Waits until so many more have come than now.
+#[track_caller]
+fn receives_more(sink: &Sink, name: &str, frames: usize) -> SinkSession {
+    let now = sessions_of(sink, name).pop().map_or(0, |session| session.recording.frames());
+    receives(sink, name, now + frames)
+}
+
+/// Waits until the latest session of a stream has ended.
+#[track_caller]
+fn ended(sink: &Sink, name: &str) -> SinkSession {
+    until_some(format!("the end of {name} at the upstream"), || {
+        sessions_of(sink, name).pop().filter(|session| session.ended.is_some())
+    })
+}

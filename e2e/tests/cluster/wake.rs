@@ -1,38 +1,39 @@
 //! From zero to a stream in a pod, and back to zero.
 
-use liveedgecast_e2e::cluster::api::path;
+use std::time::UNIX_EPOCH;
+
 use liveedgecast_e2e::cluster::install::Wanted;
-use liveedgecast_e2e::cluster::watch::Watch;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes};
-use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::wall;
 use serde_json::json;
 
-use crate::Relays;
+use crate::{Relays, published};
 
 on_a_cluster! {
-    the_first_publisher_wakes_a_pod_by_push
+    the_first_publisher_wakes_a_pod_by_push_and_back_to_zero
 }
 
-fn the_first_publisher_wakes_a_pod_by_push(relays: &Relays<'_>) {
+fn the_first_publisher_wakes_a_pod_by_push_and_back_to_zero(relays: &Relays<'_>) {
     let relay = relays.installed(&Wanted::default());
     // A poll in five minutes: what wakes the worker is the push.
     relay.change_keda(&json!({"pollingInterval": 300}));
     assert!(relay.workers().is_empty());
-    let pods = Watch::new(
-        relay.api(),
-        &format!("{}?labelSelector=app.kubernetes.io%2Fname%3Dliveedgecast-worker", path("pods")),
-    );
+    let pods = relay.watch("worker");
     let tap = Tap::before(relay.socket());
 
-    let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("first"))));
+    let mut publisher = published(&tap, "first");
     relay.sink.receives(100);
     let asked = tap.only().publisher.command_at("publish").expect("publish");
     let added = pods.first("a worker pod", |event| event.what == "ADDED");
     assert!(added.at > asked, "the worker's pod was there before publish");
+    let workers = relay.workers();
+    assert_eq!(workers.len(), 1);
+    let seconds = |time: std::time::SystemTime| time.duration_since(UNIX_EPOCH).expect("a time since 1970").as_secs();
+    let (created, asked_at) = (seconds(workers[0].created()), seconds(wall(asked)));
+    assert!(created >= asked_at, "the worker's pod was created at {created}, publish was at {asked_at}");
     println!("publish to pod {:?}, to Publish.Start {:?}", added.at - asked, tap.only().held());
-    assert_eq!(relay.workers().len(), 1);
 
     publisher.interrupt();
     let session = relay.sink.ended();
