@@ -1,6 +1,7 @@
 //! Binding a TCP listener the way both processes want it.
 //!
 //! In: an address from the configuration. Out: a listener in non-blocking mode, or an error that names the address.
+//! Two processes can listen on one address only if both say so, or one that was started by mistake would take half of the connections.
 //! Surprise: `[::]` means "every address" to people, but with `net.ipv6.bindv6only=1` it is IPv6 alone, and on a
 //! machine that was started with `ipv6.disable=1` it cannot be bound at all. Both are taken care of here.
 
@@ -9,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+
+use crate::sys::reuse_port;
 
 /// Connections the kernel keeps ready for us between two accepts; more than any burst seen, and the kernel clamps it
 /// to `net.core.somaxconn`.
@@ -19,22 +22,40 @@ const BACKLOG: i32 = 1024;
 /// # Errors
 /// What the kernel said, with the address in front.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let bound = match bind(address) {
+    listen_as(address, false)
+}
+
+/// The same, beside other processes of this user that do it too. Connections are spread over all of them.
+///
+/// # Errors
+/// What the kernel said, with the address in front.
+pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = listen_as(address, true)?;
+    // Fails when nobody has said anything else.
+    let _ = reuse_port::to_any(&listener);
+    Ok(listener)
+}
+
+fn listen_as(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let bound = match bind(address, shared) {
         Err(error) if wildcard6(address) && no_ipv6(&error) => {
-            bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+            bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), shared)
         }
         other => other,
     };
     bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if wildcard6(address) {
         socket.set_only_v6(false)?;
     }
     // Restarting must not wait for the TIME_WAIT of connections that the last process closed.
     socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -72,5 +93,15 @@ mod tests {
         let error = listen(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+    #[tokio::test]
+    async fn an_address_is_shared_only_if_both_say_so() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let taken = listen_shared(first.local_addr().unwrap()).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let shared = listen_shared("[::]:0".parse().unwrap()).unwrap();
+        let address = shared.local_addr().unwrap();
+        assert_eq!(listen(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listen_shared(address).unwrap().local_addr().unwrap(), address);
     }
 }

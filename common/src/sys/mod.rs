@@ -3,8 +3,10 @@
 //! - [`ring_memory`]: a stream's memory, shared by descriptor, mapped twice in a row.
 //! - [`socket`]: what the kernel knows about a connection: position, unsent bytes, who is at the other end, descriptors passed along.
 //! - [`process`]: a process that cannot be mistaken for another one.
+//! - [`reuse_port`]: which of several listeners on one port gets the connections.
 
 pub mod process;
+pub mod reuse_port;
 pub mod ring_memory;
 pub mod socket;
 
