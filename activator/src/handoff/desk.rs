@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as std_unix;
 use std::pin::Pin;
@@ -22,9 +23,10 @@ use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::seldom::Seldom;
+use liveedgecast_common::sys::ProcessHandle;
 use liveedgecast_common::{random, sys};
 use rustix::io::Errno;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -140,6 +142,8 @@ pub struct HandoffConnection {
     pub(crate) wire: Wire,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
+    /// Itself, if it has passed that on.
+    pub(crate) process: Option<ProcessHandle>,
 }
 
 /// Which way it came.
@@ -236,37 +240,43 @@ async fn greet(wire: Wire, shared: &Shared) {
 }
 
 async fn listen(mut wire: Wire, shared: &Shared) -> Result<(), Unwelcome> {
-    let (token, reader, writer) = match &mut wire {
+    match &mut wire {
         Wire::Unix(stream) => {
             let uid = sys::peer(&*stream)?.uid;
             if uid != 0 && uid != rustix::process::geteuid().as_raw() {
                 return Err(Unwelcome::User(uid));
             }
-            preface(stream, &shared.secret).await?
         }
-        Wire::Tcp(stream) => {
-            stream.set_nodelay(true)?;
-            preface(stream, &shared.secret).await?
-        }
-    };
+        Wire::Tcp(stream) => stream.set_nodelay(true)?,
+    }
+    let mut passed = Vec::new();
+    let (token, reader, writer) = preface(&mut wire, &mut passed, &shared.secret).await?;
+    let process = passed.pop().and_then(|pidfd| ProcessHandle::passed(pidfd).ok());
     let sender = shared.expected().remove(&token).ok_or(Unwelcome::Token)?;
-    sender.send(HandoffConnection { wire, reader, writer }).map_err(|_| Unwelcome::Token)
+    sender.send(HandoffConnection { wire, reader, writer, process }).map_err(|_| Unwelcome::Token)
 }
 
-async fn preface<S>(stream: &mut S, secret: &Secret) -> Result<(Token, Reader, Writer), Unwelcome>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn preface(
+    wire: &mut Wire,
+    passed: &mut Vec<OwnedFd>,
+    secret: &Secret,
+) -> Result<(Token, Reader, Writer), Unwelcome> {
     let mut side = ActivatorSide::new(secret, random::bytes::<NONCE_BYTES>());
     let mut input = [0; 256];
     loop {
-        let read = stream.read(&mut input).await?;
+        let read = match &mut *wire {
+            Wire::Unix(stream) => sys::recv_with_fds(stream, &mut input, passed).await?,
+            Wire::Tcp(stream) => stream.read(&mut input).await?,
+        };
         if read == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let progress = side.handle(&input[..read]);
         if !progress.output.is_empty() {
-            stream.write_all(&progress.output).await?;
+            match &mut *wire {
+                Wire::Unix(stream) => stream.write_all(&progress.output).await?,
+                Wire::Tcp(stream) => stream.write_all(&progress.output).await?,
+            }
         }
         match progress.step {
             Step::More => {}

@@ -6,6 +6,8 @@ use liveedgecast_common::handoff::preface::TOKEN_BYTES;
 use liveedgecast_common::handoff::{Frame, WorkerSide};
 use liveedgecast_common::listen;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::*;
 
 const SECRET: &str = "a secret of this test";

@@ -4,7 +4,8 @@
 //!
 //! Two readers of one connection would tear it apart without a trace. So a worker whose connection ended is not believed dead: its
 //! process has ended, or it lives and holds the socket no longer (`/proc` shows which sockets a process has), or it is killed; and where
-//! none of that can be known there is no takeover.
+//! none of that can be known there is no takeover. A worker in another container can be neither looked into nor killed; that its process
+//! has ended is known there too, and that it has given a stream back is believed, for it lets go of the socket before it says so.
 //!
 //! What surprised us: the connection of a dying process closes before the process has ended, and a worker whose one task has died lives on
 //! with all the others' streams: killing it at the first sign would take them all.
@@ -39,7 +40,15 @@ pub(crate) struct Duplicates {
 struct Worker {
     stream: UnixStream,
     process: Option<ProcessHandle>,
+    /// 0: its processes are not among ours.
     pid: u32,
+}
+
+impl Worker {
+    /// Whether it is in another container: nobody can look what it has, or kill it.
+    fn is_elsewhere(&self) -> bool {
+        self.pid == 0
+    }
 }
 
 /// Hands over and waits for the end.
@@ -49,13 +58,13 @@ pub(crate) async fn keep(
     duplicates: &Duplicates,
     claim: &mut Claim<'_>,
 ) -> Outcome {
-    let HandoffConnection { wire, mut reader, mut writer } = connection;
+    let HandoffConnection { wire, mut reader, mut writer, process } = connection;
     let Wire::Unix(stream) = wire else {
         return Outcome::untouched();
     };
     let before = position(duplicates);
     let pid = sys::peer(&stream).map_or(0, |peer| peer.pid);
-    let worker = Worker { process: ProcessHandle::of_peer(&stream).ok(), stream, pid };
+    let worker = Worker { process: ProcessHandle::of_peer(&stream).ok().or(process), stream, pid };
     let mut progress = Progress::new(now());
     let end = match hand_over(&worker, &mut writer, assignment, duplicates, &progress).await {
         Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, claim, &mut progress).await,
@@ -72,7 +81,7 @@ pub(crate) async fn keep(
             debug!(reason, "handoff: the stream is done");
             Outcome::Done(how)
         }
-        End::Returned(why) if released(&worker, duplicates).await => {
+        End::Returned(why) if worker.is_elsewhere() || released(&worker, duplicates).await => {
             // It may have read before it thought better of it; the kernel knows.
             Outcome::Returned { why, touched: accepted || position(duplicates) != before, started }
         }
@@ -198,12 +207,13 @@ async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
         return false;
     };
     let Some(socket) = inode(duplicates) else { return false };
-    let until = now() + RELEASE_TIME;
+    let until = now() + if worker.is_elsewhere() { RELEASE_TIME + DEATH_TIME } else { RELEASE_TIME };
     loop {
         if process.has_ended().unwrap_or(false) {
             return true;
         }
         match holds(worker.pid, socket) {
+            _ if worker.is_elsewhere() => {}
             // Looked at what is still the same process: its number cannot have gone to another one.
             Ok(false) if !process.has_ended().unwrap_or(true) => return true,
             Ok(_) | Err(_) => {}
@@ -216,6 +226,10 @@ async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
             _ = process.ended() => {}
             () = later(Some(until.min(now + RELEASE_LOOK))) => {}
         }
+    }
+    if worker.is_elsewhere() {
+        warn!("handoff: a worker in another container has lost a stream and lives, the stream cannot be taken over");
+        return false;
     }
     warn!(pid = worker.pid, "handoff: the worker does not let go of a stream and is killed");
     if let Err(error) = process.kill() {

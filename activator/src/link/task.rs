@@ -25,7 +25,7 @@ pub(crate) async fn carry(
     carried: &mut Carried,
     claim: &mut Claim<'_>,
 ) -> Outcome {
-    let HandoffConnection { wire, mut reader, mut writer } = connection;
+    let HandoffConnection { wire, mut reader, mut writer, .. } = connection;
     let Wire::Tcp(mut worker) = wire else {
         return Outcome::untouched();
     };

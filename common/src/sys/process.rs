@@ -1,12 +1,15 @@
 //! A process that cannot be mistaken for another one: by pidfd, not by number. Before a stream's socket and memory go to a successor, its
 //! worker must be dead, not merely silent; this is who kills it and knows.
 //!
+//! Between two containers the number means nothing, and nobody can be signalled across; but a pidfd tells of the end all the same, and can
+//! be passed on by the process itself where the kernel does not tell whose a connection is.
+//!
 //! What surprised us: a process is waited for as ended only when all its threads are gone, and its descriptors with them; the
 //! connection to it closes a little earlier.
 #![allow(unsafe_code, reason = "registering a descriptor")]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -32,11 +35,32 @@ impl ProcessHandle {
         Ok(Self { pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
+    /// Of ourselves, to be passed on.
+    ///
+    /// # Errors
+    /// The kernel's, before Linux 5.3.
+    pub fn ours() -> io::Result<OwnedFd> {
+        Ok(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?)
+    }
+
+    /// Of a process that has passed it on.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn passed(pidfd: OwnedFd) -> io::Result<Self> {
+        let is = std::fs::read_link(format!("/proc/self/fd/{}", pidfd.as_raw_fd()))?;
+        // `anon_inode:[pidfd]`; since Linux 6.9 `pidfd:[INODE]`.
+        if !is.to_string_lossy().contains("pidfd") {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a process"));
+        }
+        Ok(Self { pidfd })
+    }
+
     /// Of the process that connected a Unix socket. Before Linux 6.5 by its number: then the connection must still be open afterwards,
     /// or the number may have been given to another process.
     ///
     /// # Errors
-    /// It has ended, or is in another process namespace; or the kernel's.
+    /// It has ended; before Linux 6.5 also: it is in another process namespace; or the kernel's.
     pub fn of_peer(connection: impl AsFd) -> io::Result<Self> {
         let connection = connection.as_fd();
         match socket::peer_pidfd(connection) {
@@ -49,7 +73,7 @@ impl ProcessHandle {
     /// Sends SIGKILL, also to a stopped process. That it has gone is told by [`Self::ended`]. Fine if it has ended already.
     ///
     /// # Errors
-    /// It belongs to another user; or the kernel's.
+    /// It belongs to another user, or is not in our process namespace; or the kernel's.
     pub fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -125,6 +149,19 @@ mod tests {
         for pid in [0, u32::MAX] {
             assert_eq!(ProcessHandle::open(pid).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_passed_on_is_known_by_its_end() {
+        let mut child = child();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let handle = ProcessHandle::passed(pidfd).unwrap();
+        assert!(!handle.has_ended().unwrap());
+        child.kill().unwrap();
+        handle.ended().await.unwrap();
+        child.wait().unwrap();
+        assert!(!ProcessHandle::passed(ProcessHandle::ours().unwrap()).unwrap().has_ended().unwrap());
+        assert!(ProcessHandle::passed(tempfile::tempfile().unwrap().into()).is_err(), "a file is no process");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use liveedgecast_common::control::{Offer, Welcome};
@@ -16,7 +16,7 @@ use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step, TOKEN_BYTES};
 use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, SessionKeys, Transport, WorkerSide};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::sys::ring_memory::{MAX_RING_BYTES, MIN_RING_BYTES};
-use liveedgecast_common::sys::{self, RingMemory};
+use liveedgecast_common::sys::{self, ProcessHandle, RingMemory};
 use liveedgecast_common::{handoff, random};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,6 +162,15 @@ impl Dialed {
         if read == 0 { Err(HandoffError::Ended) } else { Ok(read) }
     }
 
+    /// Passes our process on, too: where it is in another container the activator knows of its end by that alone, and must before it
+    /// gives the stream to anybody else.
+    async fn write_first(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
+        match (&self.socket, ProcessHandle::ours()) {
+            (Socketed::Unix(socket), Ok(ours)) => Ok(sys::send_with_fds(socket, bytes, &[ours.as_fd()]).await?),
+            _ => self.write(bytes).await,
+        }
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
         match &mut self.socket {
             Socketed::Unix(socket) => socket.write_all(bytes).await?,
@@ -212,7 +221,7 @@ async fn prove(
     token: [u8; TOKEN_BYTES],
 ) -> Result<(SessionKeys, Vec<u8>), FetchError> {
     let (mut side, first) = WorkerSide::new(secret, token, random::bytes::<NONCE_BYTES>());
-    dialed.write(&first).await?;
+    dialed.write_first(&first).await?;
     let mut bytes = vec![0; READ_BYTES];
     loop {
         let read = dialed.read(&mut bytes).await?;
