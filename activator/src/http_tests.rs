@@ -28,7 +28,11 @@ fn server(args: &[&str]) -> Server {
     let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "0123456789abcdef"].iter().chain(args);
     let settings = Settings::meant(&Typed::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let lobby = Lobby::new(
+        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
+        None,
+        metrics.clone(),
+    );
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = Shown {
         lobby: lobby.clone(),
@@ -160,7 +164,11 @@ async fn a_kick_from_elsewhere_needs_the_secret() {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let lobby = Lobby::new(
+        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
+        None,
+        metrics.clone(),
+    );
     let shown = Shown {
         cluster: Cluster::alone(lobby.clone(), settings.fleet),
         target: settings.capacity,

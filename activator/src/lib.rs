@@ -11,7 +11,7 @@
 //!
 //! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA; `kubernetes` adds
 //! workers when nobody else does, and says which pods may go. Around them: [`config`] (as typed → as meant),
-//! [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
+//! `ports`, [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |
@@ -32,7 +32,8 @@
 //! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the rules of the push |
 //! | kubernetes, if it is asked for | the drain | the process | the rules of watchdog, costs, scale-in |
 //! | call to the Kubernetes API, three at most | kubernetes | its answer, 5 s | nothing |
-//! | HTTP | the drain | its phase `StopServing` | the HTTP listener |
+//! | HTTP | the drain | its phase `StopServing`, or a successor on the same port | the HTTP listener |
+//! | leaving the ports, if they are shared | the drain | a successor that has them | duplicates of the listeners |
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +50,7 @@ mod link;
 pub mod lobby;
 pub mod metrics;
 pub mod peers;
+mod ports;
 pub mod publisher;
 pub mod scaler;
 pub mod task;

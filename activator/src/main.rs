@@ -16,8 +16,8 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let typed = Typed::parse();
-    if typed.health {
-        return health(&typed);
+    if typed.health || typed.ready {
+        return health(&typed, if typed.ready { health::READY } else { health::ALIVE });
     }
     let mut problems = Problems::new();
     let log = typed.log.meant(&mut problems);
@@ -54,8 +54,12 @@ fn main() -> ExitCode {
 }
 
 /// For health checks in images that have nothing else to ask with.
-fn health(typed: &Typed) -> ExitCode {
-    match http_address(typed).map(health::ask) {
+fn health(typed: &Typed, path: &str) -> ExitCode {
+    let ask = |address| match address {
+        Some(address) => health::ask(address, path),
+        None => health::ask_within(path),
+    };
+    match http_address(typed).map(ask) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("{error}");

@@ -5,15 +5,14 @@
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use liveedgecast_common::control::Welcome;
 use liveedgecast_common::http::serve;
-use liveedgecast_common::listen::listen;
-use liveedgecast_common::random;
 use liveedgecast_common::runtime::{Signals, host_name};
 use liveedgecast_common::sys::network_namespace;
+use liveedgecast_common::{health, random};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,7 +33,8 @@ use crate::http::{OPEN, Shown, routes};
 use crate::kubernetes;
 use crate::lobby::{self, Lobby};
 use crate::metrics::Metrics;
-use crate::peers::Cluster;
+use crate::peers::{Cluster, Me};
+use crate::ports::Ports;
 use crate::{peers, publisher, scaler};
 
 /// How long load balancers and endpoints need to notice that we are unready. On one machine nobody looks.
@@ -55,15 +55,6 @@ pub struct Start {
     pub program: Option<PathBuf>,
     /// Format and filter of logs, for workers.
     pub log: (&'static str, Option<String>),
-}
-
-/// The ports, all bound before any is served.
-struct Bound {
-    rtmp: TcpListener,
-    http: TcpListener,
-    control: TcpListener,
-    link: TcpListener,
-    scaler: Option<TcpListener>,
 }
 
 /// What is open and has to be closed.
@@ -127,20 +118,23 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let Start { settings, program, log } = start;
     let settings = Arc::new(settings);
     let at = settings.listen;
-    let bound = Bound {
-        rtmp: listen(at.rtmp).context("RTMP_LISTEN")?,
-        http: listen(at.http).context("HTTP_LISTEN")?,
-        control: listen(at.control).context("CONTROL_LISTEN")?,
-        link: listen(at.link).context("LINK_LISTEN")?,
-        scaler: at.scaler.map(listen).transpose().context("SCALER_LISTEN")?,
-    };
-    let control_at = bound.control.local_addr().context("CONTROL_LISTEN")?;
+    let bound = Ports::bind(&at)?;
+    let (found_at, shared) = (bound.found_at().context("CONTROL_LISTEN")?, bound.shared().context("shared ports")?);
+    let within = health::listen_within().unwrap_or_else(|error| {
+        warn!(%error, "probes that run in this container will not reach us");
+        None
+    });
     say_hello(&settings, &bound)?;
 
-    let name = format!("{}-{}", host_name(), std::process::id());
+    // Two containers on one host network have the same host name, and process 1 both of them.
+    let name = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
     let metrics = Metrics::new().context("metrics")?;
     let admission = Arc::new(Admission::new(&settings));
-    let rules = lobby::Rules { hold: settings.hold, handoff: settings.handoff };
+    let rules = lobby::Rules {
+        hold: settings.hold,
+        handoff: settings.handoff,
+        workers_stay: settings.fleet == Fleet::External,
+    };
     let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.clone());
     let desk = Desk::open(bound.link, settings.secret.clone()).context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
@@ -160,7 +154,14 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let cluster = if settings.peers.is_empty() {
         Cluster::alone(lobby.clone(), settings.fleet)
     } else {
-        Cluster::with_peers(lobby.clone(), &name)
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+        let me = Me {
+            name: name.clone(),
+            control: found_at,
+            started: u64::try_from(started).unwrap_or(u64::MAX),
+            shares_ports: at.shared,
+        };
+        Cluster::with_peers(lobby.clone(), me)
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let keda = scaler::Desk {
@@ -182,9 +183,15 @@ fn open(start: Start) -> anyhow::Result<Open> {
     };
 
     let (stop, serving, publishers) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
-    serving.spawn(serve(bound.http, routes(shown), stop.clone()));
+    // What a successor listens on, too, ends when it has the ports; or with the rest.
+    let release = stop.child_token();
+    if let Some(within) = within {
+        serving.spawn(serve(within, routes(shown.clone()), stop.clone()));
+    }
+    serving.spawn(serve(bound.http, routes(shown), release.clone()));
     serving.spawn({
-        let served = service::serve(bound.control, control, cluster.clone(), metrics.clone(), stop.clone());
+        let doors = service::Doors { all: bound.control, ours: bound.own_control, release: release.clone() };
+        let served = service::serve(doors, control, cluster.clone(), metrics.clone(), stop.clone());
         async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the control listener has ended");
@@ -192,7 +199,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         }
     });
     if let Some(listener) = bound.scaler {
-        let served = scaler::serve(listener, keda, stop.clone());
+        let served = scaler::serve(listener, keda, release.clone());
         serving.spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the scaler has ended");
@@ -214,12 +221,15 @@ fn open(start: Start) -> anyhow::Result<Open> {
             metrics: metrics.kubernetes.clone(),
         })));
     }
+    if let Some(shared) = shared {
+        keeping.push(tokio::spawn(shared.leave(cluster.clone(), phase.subscribe(), release)));
+    }
     if !settings.peers.is_empty() {
-        let others = peers::run(cluster, settings.peers.clone(), settings.secret.clone(), control_at.port());
+        let others = peers::run(cluster, settings.peers.clone(), settings.secret.clone());
         keeping.push(tokio::spawn(others));
     }
     if let Some(program) = program {
-        let launch = Launch::new(&settings, program, control_at, (log.0, log.1.as_deref()));
+        let launch = Launch::new(&settings, program, found_at, (log.0, log.1.as_deref()));
         keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.clone())));
     }
     let context = Arc::new(publisher::Context {
@@ -251,7 +261,7 @@ fn process_rules(settings: &Settings) -> processes::Rules {
     }
 }
 
-fn say_hello(settings: &Settings, bound: &Bound) -> anyhow::Result<()> {
+fn say_hello(settings: &Settings, bound: &Ports) -> anyhow::Result<()> {
     let upstreams: Vec<String> = settings.push.iter().map(ToString::to_string).collect();
     info!(
         rtmp = %bound.rtmp.local_addr()?,

@@ -1,15 +1,30 @@
-//! One question to a process of ours, "are you alive?", for images that have no shell and no curl.
+//! One question to a process of ours, "are you alive?" or "are you ready?", for images that have no shell and no curl.
 //!
-//! In: the address that it serves HTTP on. Out: nothing, or why not. Next: the exit code of `--health`.
+//! In: the address that it serves HTTP on, or the container that it is in. Out: nothing, or why not. Next: the exit code of `--health`.
+//!
+//! What surprised us: on a host's network a port says nothing about who answers, for two activators may share it and a worker takes any.
+//! What two containers there do not share are their processes, so the main process of each also answers on an abstract Unix socket that
+//! has the name of its process namespace. An orchestrator's probe that runs in the container reaches that one process and no other.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener as StdUnixListener, UnixStream};
 use std::time::Duration;
+
+use tokio::net::UnixListener;
+
+use crate::sys;
 
 /// Connecting, asking and reading: each may take this long. Docker gives a check 3 s in our compose file.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of the answer that are looked at: the status line is all that counts.
 const STATUS_LINE: u64 = 64;
+
+/// How the answer begins if it is yes.
+const YES: &str = "HTTP/1.1 200 ";
+/// The number of a container's main process within it.
+const MAIN_PROCESS: u32 = 1;
 
 /// Why a process is not healthy.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +32,15 @@ pub enum HealthError {
     /// Nobody knows which port it took.
     #[error("the HTTP listener has port 0, which says nothing about where it is")]
     AnyPort,
+    /// The container's main process does not answer.
+    #[error("no answer from this container's main process: {0}")]
+    Container(io::Error),
+    /// Somebody else has its name.
+    #[error("the socket of this container's main process belongs to user {0}")]
+    Stranger(u32),
+    /// The container's main process answers something else than 200.
+    #[error("this container's main process answers {0:?}")]
+    ContainerAnswered(String),
     /// It does not answer.
     #[error("no answer from {address}: {source}")]
     NoAnswer {
@@ -35,19 +59,72 @@ pub enum HealthError {
     },
 }
 
-/// Asks `/healthz` of whoever listens on `listen`, from the same machine.
+/// The socket on which the main process of a container is asked from within it; `None` when this process is none, or has no name for it.
+/// Must be called in a runtime.
 ///
 /// # Errors
-/// It is not alive.
-pub fn ask(listen: SocketAddr) -> Result<(), HealthError> {
+/// The kernel's: somebody has the name.
+pub fn listen_within() -> io::Result<Option<UnixListener>> {
+    if std::process::id() != MAIN_PROCESS {
+        return Ok(None);
+    }
+    name_within().map(|name| listen_as(&name)).transpose()
+}
+
+fn listen_as(name: &UnixAddr) -> io::Result<UnixListener> {
+    let listener = StdUnixListener::bind_addr(name)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// None where `/proc` does not tell.
+fn name_within() -> Option<UnixAddr> {
+    let namespace = rustix::fs::stat("/proc/self/ns/pid").ok()?;
+    UnixAddr::from_abstract_name(format!("liveedgecast-http-{}", namespace.st_ino)).ok()
+}
+
+/// Asks the main process of this container.
+///
+/// # Errors
+/// The answer is not yes.
+pub fn ask_within(path: &str) -> Result<(), HealthError> {
+    let unnamed = || HealthError::Container(io::Error::other("/proc does not tell which container this is"));
+    ask_as(&name_within().ok_or_else(unnamed)?, path)
+}
+
+fn ask_as(name: &UnixAddr, path: &str) -> Result<(), HealthError> {
+    let stream = UnixStream::connect_addr(name).map_err(HealthError::Container)?;
+    let user = sys::peer(&stream).map_err(HealthError::Container)?.uid;
+    // Names of abstract sockets are anyone's who comes first.
+    if user != 0 && user != rustix::process::geteuid().as_raw() {
+        return Err(HealthError::Stranger(user));
+    }
+    stream.set_read_timeout(Some(PATIENCE)).map_err(HealthError::Container)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(HealthError::Container)?;
+    match status_line(stream, "localhost", path).map_err(HealthError::Container)? {
+        status if status.starts_with(YES) => Ok(()),
+        status => Err(HealthError::ContainerAnswered(status)),
+    }
+}
+
+/// What a process is asked when the question is whether it lives.
+pub const ALIVE: &str = "/healthz";
+/// What it is asked when the question is whether it can be used.
+pub const READY: &str = "/readyz";
+
+/// Asks whoever listens on `listen`, from the same machine.
+///
+/// # Errors
+/// The answer is not yes.
+pub fn ask(listen: SocketAddr, path: &str) -> Result<(), HealthError> {
     if listen.port() == 0 {
         return Err(HealthError::AnyPort);
     }
     let mut result = Err(HealthError::AnyPort);
     for ip in reachable_at(listen.ip()) {
         let address = SocketAddr::new(ip, listen.port());
-        result = match status_line(address) {
-            Ok(status) if status.starts_with("HTTP/1.1 200 ") => return Ok(()),
+        result = match dial(address).and_then(|stream| status_line(stream, &address.to_string(), path)) {
+            Ok(status) if status.starts_with(YES) => return Ok(()),
             Ok(status) => Err(HealthError::Answered { address, status }),
             Err(source) => Err(HealthError::NoAnswer { address, source }),
         };
@@ -64,11 +141,15 @@ fn reachable_at(ip: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-fn status_line(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    Ok(stream)
+}
+
+fn status_line(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<String> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut head = Vec::new();
     stream.take(STATUS_LINE).read_to_end(&mut head)?;
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
@@ -104,17 +185,17 @@ mod tests {
     #[test]
     fn alive_is_200() {
         let (address, server) = served("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n");
-        ask(address).unwrap();
+        ask(address, "/healthz").unwrap();
         assert!(server.join().unwrap().starts_with("GET /healthz HTTP/1.1\r\n"));
     }
 
     #[test]
     fn a_listener_on_all_addresses_is_asked_on_loopback() {
         let (address, server) = served("HTTP/1.1 200 OK\r\n\r\n");
-        ask(SocketAddr::from(([0, 0, 0, 0], address.port()))).unwrap();
+        ask(SocketAddr::from(([0, 0, 0, 0], address.port())), "/healthz").unwrap();
         server.join().unwrap();
         let (address, server) = served("HTTP/1.1 200 OK\r\n\r\n");
-        ask(SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()))).unwrap();
+        ask(SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())), "/healthz").unwrap();
         server.join().unwrap();
     }
 
@@ -126,7 +207,7 @@ mod tests {
             ("SSH-2.0-OpenSSH_9.2 200 200\r\n", "answers"),
         ] {
             let (address, server) = served(answer);
-            let error = ask(address).unwrap_err().to_string();
+            let error = ask(address, "/healthz").unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
             server.join().unwrap();
         }
@@ -138,7 +219,39 @@ mod tests {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
-        assert!(ask(address).unwrap_err().to_string().starts_with("no answer from 127.0.0.1:"));
-        assert!(matches!(ask(SocketAddr::from(([127, 0, 0, 1], 0))), Err(HealthError::AnyPort)));
+        assert!(ask(address, "/healthz").unwrap_err().to_string().starts_with("no answer from 127.0.0.1:"));
+        assert!(matches!(ask(SocketAddr::from(([127, 0, 0, 1], 0)), "/healthz"), Err(HealthError::AnyPort)));
+    }
+    #[tokio::test]
+    async fn a_process_is_asked_by_the_name_of_its_container() {
+        use crate::http::{Answer, Routes, StatusCode, serve};
+
+        // Another name than a container's, so that this test disturbs nobody.
+        let name = UnixAddr::from_abstract_name(format!("liveedgecast-test-{}", std::process::id())).unwrap();
+        assert!(matches!(ask_as(&name, "/healthz"), Err(HealthError::Container(_))), "nobody is there");
+        let routes =
+            Routes::new().get("/healthz", |_| async { Answer::text("ok\n") }).get("/readyz", |request| async move {
+                let status = if request.peer.is_loopback() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                Answer::text("not yet\n").with(status)
+            });
+        let stop = tokio_util::sync::CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "a server in a test")]
+        let serving = tokio::spawn(serve(listen_as(&name).unwrap(), routes, stop.clone()));
+        assert!(listen_as(&name).is_err(), "one process has the name");
+        let ask = |path: &'static str| {
+            let name = name.clone();
+            tokio::task::spawn_blocking(move || ask_as(&name, path))
+        };
+        ask("/healthz").await.unwrap().unwrap();
+        let error = ask("/readyz").await.unwrap().unwrap_err().to_string();
+        assert_eq!(error, "this container's main process answers \"HTTP/1.1 503 Service Unavailable\"");
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_a_main_process_answers_for_a_container() {
+        // Tests may run as one.
+        assert_eq!(listen_within().unwrap().is_some(), std::process::id() == MAIN_PROCESS);
     }
 }

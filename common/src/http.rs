@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use hyper::service::service_fn;
 pub use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -208,25 +209,52 @@ enum Refused {
     Method(Vec<Method>),
 }
 
-/// Serves `routes` on `listener` until `stop`; then no connection is accepted and answers on their way get a second.
-pub async fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) {
+/// Where connections come from.
+pub trait Door: Send {
+    /// A connection.
+    type Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one, and who is at its other end, unmapped. Cancel safe.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Socket, IpAddr)>> + Send;
+}
+
+impl Door for TcpListener {
+    type Socket = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+        let (socket, peer) = Self::accept(self).await?;
+        let _ = socket.set_nodelay(true);
+        Ok((socket, peer.ip().to_canonical()))
+    }
+}
+
+impl Door for UnixListener {
+    type Socket = UnixStream;
+
+    /// Who comes this way is on this machine.
+    async fn accept(&self) -> io::Result<(UnixStream, IpAddr)> {
+        Ok((Self::accept(self).await?.0, Ipv4Addr::LOCALHOST.into()))
+    }
+}
+
+/// Serves `routes` at `door` until `stop`; then no connection is accepted and answers on their way get a second.
+pub async fn serve(door: impl Door, routes: Routes, stop: CancellationToken) {
     let routes = Arc::new(routes);
     let (crowd, open) = (Crowd::new(MAX_CONNECTIONS), TaskTracker::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
         };
         match accepted {
             Ok((socket, peer)) => {
-                let peer = peer.ip().to_canonical();
                 let (routes, stop) = (Arc::clone(&routes), stop.clone());
                 open.spawn(converse(socket, peer, crowd.enter(), routes, stop));
             }
             Err(error) => accept_failed(&error).await,
         }
     }
-    drop(listener);
+    drop(door);
     open.close();
     let _ = timeout(STOP_TIMEOUT, open.wait()).await;
 }
@@ -237,8 +265,10 @@ async fn accept_failed(error: &io::Error) {
     sleep(Duration::from_millis(100)).await;
 }
 
-async fn converse(socket: TcpStream, peer: IpAddr, place: Place, routes: Arc<Routes>, stop: CancellationToken) {
-    let _ = socket.set_nodelay(true);
+async fn converse<S>(socket: S, peer: IpAddr, place: Place, routes: Arc<Routes>, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(answer(&routes, request, peer).await) }

@@ -48,7 +48,16 @@ impl Activator {
     /// One that pushes to `upstreams`: URLs, separated by white space.
     #[must_use]
     pub fn pushing_to(upstreams: &str) -> Settings {
-        let address = loopback::address(&[1935, 6000, 6001, 6002, 8080]);
+        Self::at(loopback::address(&[1935, 6000, 6001, 6002, 8080]), upstreams)
+    }
+
+    /// One that pushes to `upstreams` and listens where this one does.
+    #[must_use]
+    pub fn beside(&self, upstreams: &str) -> Settings {
+        Self::at(self.address, upstreams)
+    }
+
+    fn at(address: std::net::Ipv4Addr, upstreams: &str) -> Settings {
         let program = Program::new("activator", binary("liveedgecast-activator"))
             .clear_env()
             .env("RTMP_PUSH_URL", upstreams)

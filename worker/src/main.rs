@@ -9,8 +9,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use liveedgecast_common::config::Problems;
+use liveedgecast_common::health;
 use liveedgecast_common::runtime::{host_name, raise_open_files};
-use liveedgecast_worker::config::{Here, Settings, Typed};
+use liveedgecast_worker::config::{Here, Settings, Typed, http_address};
 use liveedgecast_worker::metrics::Metrics;
 use liveedgecast_worker::{stream, task, upstream};
 
@@ -19,6 +20,9 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let typed = Typed::parse();
+    if typed.health {
+        return health(&typed);
+    }
     let mut problems = Problems::new();
     let log = typed.log.meant(&mut problems);
     let settings = Settings::judge(&typed, &here(), &mut problems);
@@ -32,6 +36,25 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the worker ends");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// For health checks in images that have nothing else to ask with.
+fn health(typed: &Typed) -> ExitCode {
+    let ask = |address| match address {
+        Some(address) => health::ask(address, health::ALIVE),
+        None => health::ask_within(health::ALIVE),
+    };
+    match http_address(typed).map(ask) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::from(BAD_CONFIGURATION)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use liveedgecast_common::runtime::{Signals, Stop};
-use liveedgecast_common::{http, listen, sys};
+use liveedgecast_common::{health, http, listen, sys};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,11 @@ pub async fn run(
     let (joins, joined) = watch::channel(0);
     let stop = CancellationToken::new();
     let view = View { metrics: Arc::clone(&metrics), joined, phase };
+    let within = health::listen_within().unwrap_or_else(|error| {
+        tracing::warn!(%error, "probes that run in this container will not reach us");
+        None
+    });
+    let within = within.map(|door| tokio::spawn(http::serve(door, view.clone().routes(), stop.clone())));
     let served = tokio::spawn(http::serve(listener, view.routes(), stop.clone()));
 
     let capacity = usize::try_from(settings.capacity).unwrap_or(usize::MAX);
@@ -106,7 +111,9 @@ pub async fn run(
     }
     walk.phases.send_replace(Phase::StopServing);
     stop.cancel();
-    let _ = served.await;
+    for server in [Some(served), within].into_iter().flatten() {
+        let _ = server.await;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The configuration as it is meant. In: [`Typed`], and 32 random bytes for a secret of our own. Out: [`Settings`] or
 //! all [`Problems`]. Reads the files that `*_FILE` settings name, and touches nothing else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub struct Listen {
     pub link: SocketAddr,
     /// KEDA asks here, if at all.
     pub scaler: Option<SocketAddr>,
+    /// Whether an activator that follows us may listen there too.
+    pub shared: bool,
 }
 
 /// What of a stream is kept for an upstream that was away.
@@ -205,14 +207,31 @@ fn push_urls(typed: &Typed, problems: &mut Problems) -> Vec<PushTemplate> {
     }
 }
 
-/// Where HTTP is served, whatever else was typed: all that a health check needs to know.
+/// Where somebody on this machine reaches a listener of ours.
+#[must_use]
+pub fn dialed(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // Bound to every address, which is IPv4 too, and IPv4 alone where there is nothing else.
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+/// Where HTTP is served, whatever else was typed: all that a health check needs to know. `None` when that leads to others, too.
 ///
 /// # Errors
 /// It is no address.
-pub fn http_address(typed: &Typed) -> Result<SocketAddr, Problems> {
+pub fn http_address(typed: &Typed) -> Result<Option<SocketAddr>, Problems> {
     let mut problems = Problems::new();
     let http = address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, &mut problems);
-    problems.into_result().map(|()| http)
+    let shared = reuse_port(typed, &mut problems);
+    problems.into_result().map(|()| (!shared && http.port() != 0).then_some(http))
+}
+
+fn reuse_port(typed: &Typed, problems: &mut Problems) -> bool {
+    choice("REUSE_PORT", &typed.reuse_port, &[("no", false), ("yes", true)], problems)
 }
 
 fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
@@ -227,7 +246,14 @@ fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
         link: address("LINK_LISTEN", &typed.link_listen, link, problems),
         scaler: (fleet == Fleet::External || set(&typed.scaler_listen).is_some())
             .then(|| address("SCALER_LISTEN", &typed.scaler_listen, "[::]:6000", problems)),
+        shared: reuse_port(typed, problems),
     };
+    if listen.shared && listen.control.port() == 0 {
+        problems.add("REUSE_PORT", "has nothing to share with CONTROL_LISTEN at port 0: choose a port");
+    }
+    if listen.shared && fleet == Fleet::Process {
+        problems.add("REUSE_PORT", "is about activators that share workers: set FLEET=external, or remove it");
+    }
     let mut all = vec![
         ("RTMP_LISTEN", listen.rtmp),
         ("HTTP_LISTEN", listen.http),
@@ -278,6 +304,15 @@ fn peer_addresses(typed: &Typed, fleet: Fleet, listen: &Listen, problems: &mut P
     if fleet == Fleet::Process && !parts.is_empty() {
         problems.add("ACTIVATOR_PEERS", "is about activators that share workers: set FLEET=external, or remove it");
         return Vec::new();
+    }
+    if listen.shared && !parts.is_empty() {
+        problems
+            .add("ACTIVATOR_PEERS", "is about other hosts; with REUSE_PORT=yes the other one is on this: remove it");
+        return Vec::new();
+    }
+    if listen.shared {
+        let here = dialed(listen.control);
+        return vec![peers::Address { host: here.ip().to_string(), port: here.port() }];
     }
     let mut addresses = Vec::new();
     for part in parts {

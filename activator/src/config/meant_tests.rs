@@ -22,6 +22,19 @@ fn good(args: &[&str]) -> Settings {
 }
 
 #[test]
+fn a_port_that_leads_to_one_process_is_asked_for_health_and_no_other() {
+    for (args, asked) in [
+        (&[][..], Some("[::]:8080")),
+        (&["--http-listen", "127.0.0.1:7000"], Some("127.0.0.1:7000")),
+        (&["--http-listen", "127.0.0.1:0"], None),
+        (&["--reuse-port", "yes"], None),
+    ] {
+        let typed = Typed::try_parse_from(["x"].iter().chain(args)).unwrap();
+        assert_eq!(http_address(&typed).unwrap(), asked.map(|address| address.parse().unwrap()), "{args:?}");
+    }
+}
+
+#[test]
 fn a_push_url_alone_is_enough_and_the_rest_are_the_documented_defaults() {
     let settings = good(&[]);
     assert_eq!(settings.listen.rtmp, "[::]:1935".parse().unwrap());
@@ -58,6 +71,9 @@ fn values() {
     let peers: Vec<String> = external.peers.iter().map(ToString::to_string).collect();
     assert_eq!(peers, ["control:6001", "control.edge.svc:7001", "10.0.0.1:6001", "::1:2", "::2:6001"]);
     assert_eq!(external.listen.scaler, Some("[::]:6000".parse().unwrap()));
+    let shared = good(&["--fleet", "external", "--control-secret", SECRET, "--reuse-port", "yes"]);
+    let peers: Vec<String> = shared.peers.iter().map(ToString::to_string).collect();
+    assert_eq!((shared.listen.shared, peers), (true, vec!["127.0.0.1:6001".to_owned()]), "the other one is here");
     assert_eq!(
         meant(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
         3
@@ -90,6 +106,38 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (
         &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--activator-peers", "a:6001 b:c"],
         "ACTIVATOR_PEERS: \"b:c\" is not where activators are",
+    ),
+    (&["--push-url", URL, "--reuse-port", "maybe"], "REUSE_PORT: \"maybe\" is not known: write one of no, yes"),
+    (&["--push-url", URL, "--reuse-port", "yes"], "REUSE_PORT: is about activators that share workers"),
+    (
+        &[
+            "--push-url",
+            URL,
+            "--fleet",
+            "external",
+            "--control-secret",
+            SECRET,
+            "--reuse-port",
+            "yes",
+            "--activator-peers",
+            "a",
+        ],
+        "ACTIVATOR_PEERS: is about other hosts",
+    ),
+    (
+        &[
+            "--push-url",
+            URL,
+            "--fleet",
+            "external",
+            "--control-secret",
+            SECRET,
+            "--reuse-port",
+            "yes",
+            "--control-listen",
+            "[::1]:0",
+        ],
+        "REUSE_PORT: has nothing to share with CONTROL_LISTEN at port 0",
     ),
     (&["--push-url", URL, "--scaler-listen", "[::]:8080"], "SCALER_LISTEN: has the port of HTTP_LISTEN"),
     (&["--push-url", URL, "--scaler-tls-cert-file", "/x.pem"], "SCALER_TLS_KEY_FILE: is required with"),

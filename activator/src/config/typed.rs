@@ -39,6 +39,10 @@ pub struct Typed {
     /// Where workers fetch streams [default: 127.0.0.1:6002; [::]:6002 with --fleet external]
     #[arg(long, env = "LINK_LISTEN", value_name = "ADDRESS")]
     pub link_listen: Option<String>,
+    /// Whether an activator that is to follow this one may listen on the same ports (yes or no); not the process fleet
+    /// [default: no]
+    #[arg(long, env = "REUSE_PORT", value_name = "ANSWER")]
+    pub reuse_port: Option<String>,
     /// Where the other activators are, HOST[:PORT] of their control listeners, one or several separated by commas or white
     /// space; every address of a name is used, and may be our own [default: there are none]
     #[arg(long, env = "ACTIVATOR_PEERS", value_name = "HOSTS")]
@@ -116,6 +120,9 @@ pub struct Typed {
     /// Ask the activator that runs here with the same settings whether it is alive; the answer is the exit code
     #[arg(long, hide = true)]
     pub health: bool,
+    /// The same, whether it is ready
+    #[arg(long, hide = true)]
+    pub ready: bool,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its own arguments")]

@@ -87,12 +87,28 @@ pub struct Terms {
     pub network: String,
 }
 
-/// Serves `listener` until `stop`.
+/// Where they come in.
+pub struct Doors {
+    /// Where everybody looks.
+    pub all: TcpListener,
+    /// Where this activator alone is found, if others listen there, too.
+    pub ours: Option<TcpListener>,
+    /// When the first of them is left to the others.
+    pub release: CancellationToken,
+}
+
+impl From<TcpListener> for Doors {
+    fn from(all: TcpListener) -> Self {
+        Self { all, ours: None, release: CancellationToken::new() }
+    }
+}
+
+/// Serves `doors` until `stop`.
 ///
 /// # Errors
 /// The server cannot run.
 pub async fn serve(
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     terms: Terms,
     cluster: Cluster,
     metrics: Metrics,
@@ -105,7 +121,15 @@ pub async fn serve(
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, accepted));
+    let (doors, strangers) = (doors.into(), Crowd::new(MAX_STRANGERS));
+    let ours = doors.ours.map(|listener| tokio::spawn(accept(listener, strangers.clone(), accepted.clone())));
+    let (released, kept) = (doors.release, accepted.clone());
+    let all = tokio::spawn(async move {
+        tokio::select! {
+            () = accept(doors.all, strangers, accepted) => {}
+            () = released.cancelled() => {}
+        }
+    });
     let served = Server::builder()
         .max_concurrent_streams(MAX_CALLS)
         .http2_max_header_list_size(MAX_HEADERS)
@@ -115,12 +139,12 @@ pub async fn serve(
         .add_service(peers)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move { stop.cancelled().await })
         .await;
-    accepting.abort();
+    drop(kept);
+    ours.into_iter().chain([all]).for_each(|accepting| accepting.abort());
     served
 }
 
-async fn accept(listener: TcpListener, accepted: mpsc::Sender<io::Result<Guarded>>) {
-    let strangers = Crowd::new(MAX_STRANGERS);
+async fn accept(listener: TcpListener, strangers: Crowd, accepted: mpsc::Sender<io::Result<Guarded>>) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {

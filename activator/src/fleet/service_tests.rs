@@ -29,7 +29,11 @@ fn server() -> Server {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let lobby = Lobby::new(
+        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
+        None,
+        metrics.clone(),
+    );
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };

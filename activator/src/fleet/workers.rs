@@ -115,6 +115,11 @@ impl Worker {
         self.is_open() && !self.is_avoided(now) && self.offers.len() < MAX_OFFERS
     }
 
+    /// Whether it serves something and is silent.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.closed.draining || self.retired
     }

@@ -48,6 +48,8 @@ pub struct Rules {
     pub hold: Duration,
     /// How streams may be handed over.
     pub handoff: Handoff,
+    /// Workers do not end with us: what they have by descriptor goes on without us.
+    pub workers_stay: bool,
 }
 
 /// What the shell tells the machine.
@@ -175,6 +177,8 @@ struct Held {
     front: bool,
     /// It was live: it is not let go by a drain.
     was_live: bool,
+    /// It was offered by descriptor.
+    by_descriptor: bool,
     heard: Instant,
     /// Workers that did not take or keep it, and until when they are not asked again.
     avoid: BTreeMap<Call, Instant>,
@@ -255,6 +259,7 @@ impl Matching {
             state: State::Waiting,
             front: false,
             was_live: false,
+            by_descriptor: false,
             heard: now,
             avoid: BTreeMap::new(),
             entered: now,
@@ -348,7 +353,8 @@ impl Matching {
 
     /// The registered workers' names, and whether they have anything to do.
     pub(crate) fn busy(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.workers.iter().map(|(_, worker)| (worker.name.as_str(), worker.streams() > 0))
+        let heard = self.workers.iter().filter(|(_, worker)| !worker.is_suspect());
+        heard.map(|(_, worker)| (worker.name.as_str(), worker.streams() > 0))
     }
 
     /// Ends a stream; false when nobody has it.
@@ -512,7 +518,9 @@ impl Matching {
     fn close(&mut self) {
         self.drain();
         self.closing = true;
-        let rest: Vec<(Key, bool)> = self.places.iter().map(|(key, held)| (*key, held.state.is_taken())).collect();
+        let stays = |held: &Held| self.rules.workers_stay && held.by_descriptor && held.state.is_taken();
+        let ending = self.places.iter().filter(|(_, held)| !stays(held));
+        let rest: Vec<(Key, bool)> = ending.map(|(key, held)| (*key, held.state.is_taken())).collect();
         for (key, taken) in rest {
             if taken {
                 self.outputs.push_back(Output::Kicked(key, "the server goes down".to_owned()));
@@ -732,6 +740,7 @@ impl Matching {
         let epoch = self.epoch;
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
+        held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link;
         self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);
@@ -743,7 +752,7 @@ impl Matching {
             pid: worker.pid,
             stream_id: stream_id.clone(),
             epoch,
-            descriptor: worker.same_host && self.rules.handoff != Handoff::Link,
+            descriptor: held.by_descriptor,
         });
         self.workers.reserve(call, &stream_id, key, true);
         self.arm(key);

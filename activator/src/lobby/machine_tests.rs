@@ -1,5 +1,6 @@
 //! The rules of the lobby, on virtual time.
 
+use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Session};
 use liveedgecast_common::key::{AppName, StreamId};
 
@@ -33,7 +34,7 @@ impl World {
     }
 
     fn with(handoff: Handoff) -> Self {
-        Self { now: origin(), lobby: Matching::new(Rules { hold: HOLD, handoff }), calls: 0 }
+        Self { now: origin(), lobby: Matching::new(Rules { hold: HOLD, handoff, workers_stay: false }), calls: 0 }
     }
 
     /// A publisher of stream `id`, whose identities are these numbers.
@@ -593,4 +594,35 @@ fn others_are_told_what_changes_and_nothing_twice() {
     assert!(says.contains(&Told_::Gone(key)), "{says:?}");
     world.tell(Input::Lost(offer.call));
     assert_eq!(world.lobby.tell(world.now, &mut told), [Told_::WorkerGone("w1".into())]);
+}
+
+#[test]
+fn who_is_silent_though_it_serves_is_not_among_those_that_can_be_heard() {
+    let mut world = World::new();
+    let (call, _) = world.worker(2, vec![]);
+    world.live("x", &[1]);
+    world.tell(Input::Said(call, WorkerSay::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
+    let heard = |world: &World| world.lobby.busy().map(|(name, busy)| (name.to_owned(), busy)).collect::<Vec<_>>();
+    assert_eq!(heard(&world), [("w1".to_owned(), true)]);
+    world.pass(crate::fleet::workers::SUSPECT_AFTER);
+    assert_eq!(heard(&world), [], "the process fleet's time for it runs");
+    world.tell(Input::Said(call, WorkerSay::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
+    assert_eq!(heard(&world), [("w1".to_owned(), true)]);
+}
+
+#[test]
+fn at_the_end_what_workers_have_by_descriptor_goes_on_where_they_stay() {
+    for (workers_stay, handoff, kicked) in
+        [(false, Handoff::Auto, true), (true, Handoff::Auto, false), (true, Handoff::Link, true)]
+    {
+        let mut world = World::with(handoff);
+        world.lobby = Matching::new(Rules { hold: HOLD, handoff, workers_stay });
+        world.worker(2, vec![]);
+        let live = world.live("x", &[1]);
+        world.enter("y", &[2]);
+        let outputs = world.tell(Input::Close);
+        let told =
+            |wanted: Key| outputs.iter().any(|output| matches!(output, Output::Kicked(key, _) if *key == wanted));
+        assert_eq!(told(live.key), kicked, "{workers_stay} {handoff:?}: {outputs:?}");
+    }
 }

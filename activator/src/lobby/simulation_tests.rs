@@ -107,7 +107,7 @@ impl World {
         Self {
             now,
             chance: Chance(seed),
-            core: Core::new(Rules { hold: HOLD, handoff: Handoff::Auto }, Some(rules)),
+            core: Core::new(Rules { hold: HOLD, handoff: Handoff::Auto, workers_stay: false }, Some(rules)),
             publishers: BTreeMap::new(),
             processes: BTreeMap::new(),
             kind: false,

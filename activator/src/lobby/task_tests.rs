@@ -10,7 +10,7 @@ use crate::config::Handoff;
 use crate::fleet::workers::Closed;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
-    let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto };
+    let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto, workers_stay: false };
     Lobby::new(rules, processes, Metrics::new().unwrap())
 }
 

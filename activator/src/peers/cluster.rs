@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::random;
 use tokio::sync::{Notify, watch};
 
 use super::limits::SYNC_TIME;
-use super::machine::{Input, Peers};
+use super::machine::{Input, Me, Peers};
 use super::tally::{self, Need, Tally, WorkerTally};
 use crate::config::Fleet;
 use crate::lobby::Lobby;
@@ -52,13 +51,11 @@ impl Cluster {
         Self::new(lobby, wait, None)
     }
 
-    /// Of several; [`run`](super::run) has to run. `name` is what this activator is called elsewhere.
+    /// Of several; [`run`](super::run) has to run.
     #[must_use]
-    pub fn with_peers(lobby: Lobby, name: &str) -> Self {
-        let chance: [u8; 4] = random::bytes();
-        let name = format!("{name}~{:08x}", u32::from_be_bytes(chance));
-        lobby.meet(&name);
-        Self::new(lobby, SYNC_TIME, Some(Mutex::new(Peers::new(now(), name))))
+    pub fn with_peers(lobby: Lobby, me: Me) -> Self {
+        lobby.meet(&me.name);
+        Self::new(lobby, SYNC_TIME, Some(Mutex::new(Peers::new(now(), me))))
     }
 
     fn new(lobby: Lobby, wait: Duration, peers: Option<Mutex<Peers>>) -> Self {
@@ -135,10 +132,25 @@ impl Cluster {
         self.acts() && self.peers().is_none_or(|peers| peers.is_first())
     }
 
-    /// Whether publishers may be sent here.
+    /// Whether publishers may be sent here: all activators that there are can be heard, and the workers that they know are registered
+    /// here, too; or all had the time.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.peers().is_none_or(|peers| peers.is_ready(now()))
+        let Some(peers) = self.peers() else { return true };
+        if peers.had_time(now()) || !peers.is_ready(now()) {
+            return peers.is_ready(now());
+        }
+        let theirs: Vec<String> = peers.workers().map(str::to_owned).collect();
+        // The lobby has a lock of its own.
+        drop(peers);
+        let ours = self.lobby.tally().workers;
+        theirs.iter().all(|name| ours.contains_key(name))
+    }
+
+    /// Whether somebody is there to whom shared ports can be left.
+    #[must_use]
+    pub fn has_heir(&self) -> bool {
+        self.peers().is_some_and(|peers| peers.has_heir())
     }
 
     fn is_sure(&self) -> bool {

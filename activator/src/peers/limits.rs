@@ -24,6 +24,10 @@ pub(super) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const SYNC_TIME: Duration = Duration::from_secs(3);
 /// The last word of a peer that vanished counts for this long: its publishers come back by then, to others or to its successor.
 pub(super) const KEEP_VANISHED: Duration = Duration::from_secs(60);
+/// On a port that we share, ourselves are found with a chance of one in two while another is there. So often in a row, and nobody is …
+pub(super) const SELF_MEETINGS: u32 = 16;
+/// … after so long each.
+pub(super) const SELF_DELAY: Duration = Duration::from_millis(50);
 /// Addresses at most: a site has a few activators; a wrong name must not make us dial the world.
 pub(super) const MAX_ADDRESSES: usize = 64;
 /// Followers at once: every other activator, and those of a rollout.

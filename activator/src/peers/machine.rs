@@ -11,19 +11,22 @@
 //!  Following ─▶ Known        it is ourselves, or a peer that is synced by another address
 //! ```
 //! One such picture per address. A name that vanishes never ends a link that works.
+//!
+//! What surprised us: where two of us listen on one port, dialing it leads to either. So who finds itself there tries again a few times,
+//! and everybody tells a port of its own, which is the one that workers are told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use liveedgecast_common::key::Identity;
 
 use super::limits::{
     FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_NAME, MAX_WORKERS,
-    MOST_DELAY, RESOLVE_EAGERLY, RESOLVE_EVERY, SYNC_TIME, SYNC_TIMEOUT,
+    MOST_DELAY, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY, SELF_MEETINGS, SYNC_TIME, SYNC_TIMEOUT,
 };
 use super::proto::says::Say;
-use super::proto::{Held as HeldSaid, Worker as WorkerSaid};
+use super::proto::{Held as HeldSaid, Welcome, Worker as WorkerSaid};
 use super::tally::{Tally, WorkerTally};
 use crate::lobby::Elsewhere;
 
@@ -69,10 +72,42 @@ pub(super) enum Output {
 
 #[derive(Clone, Debug, PartialEq)]
 enum State {
-    Waiting { until: Instant },
-    Following { until: Instant, name: Option<String>, facts: Box<Facts> },
-    Synced { name: String },
+    Waiting {
+        until: Instant,
+    },
+    Following {
+        until: Instant,
+        welcome: Option<Welcome>,
+        facts: Box<Facts>,
+    },
+    Synced {
+        name: String,
+        /// Where workers find it.
+        at: SocketAddr,
+    },
     Known,
+}
+
+/// Who we are among peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// Nobody else's name.
+    pub name: String,
+    /// The control listener where we alone are found; port 0 for none.
+    pub control: SocketAddr,
+    /// In microseconds since 1970.
+    pub started: u64,
+    /// Whether others listen on the same ports, so that dialing the address of all leads to any of us.
+    pub shares_ports: bool,
+}
+
+impl Me {
+    /// Where another one is found, that has this control port and was met at `ip`. Who shares our ports shares the host and its addresses;
+    /// and by loopback everybody seems to come from the same one.
+    pub(super) fn find(&self, ip: IpAddr, control_port: u32) -> Option<SocketAddr> {
+        let port = u16::try_from(control_port).ok().filter(|port| *port != 0)?;
+        Some(SocketAddr::new(if self.shares_ports { self.control.ip() } else { ip }, port))
+    }
 }
 
 #[derive(Debug)]
@@ -80,6 +115,8 @@ struct Link {
     id: LinkId,
     state: State,
     failures: u32,
+    /// How often in a row we have found ourselves there.
+    selves: u32,
 }
 
 /// What a peer has told.
@@ -94,6 +131,8 @@ struct Facts {
 #[derive(Debug)]
 struct Peer {
     facts: Facts,
+    /// In microseconds since 1970, by its clock.
+    started: u64,
     /// Since when it is not heard any more.
     vanished: Option<Instant>,
 }
@@ -101,7 +140,7 @@ struct Peer {
 /// See the picture above.
 #[derive(Debug)]
 pub(super) struct Peers {
-    name: String,
+    me: Me,
     started: Instant,
     links: BTreeMap<SocketAddr, Link>,
     /// By name; `None` before the first answer.
@@ -113,10 +152,10 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// `name` is ours among peers.
-    pub(super) fn new(now: Instant, name: String) -> Self {
+    /// Nobody is known yet.
+    pub(super) fn new(now: Instant, me: Me) -> Self {
         Self {
-            name,
+            me,
             started: now,
             links: BTreeMap::new(),
             resolved: None,
@@ -127,9 +166,27 @@ impl Peers {
         }
     }
 
-    /// Our name among peers.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// Who we are.
+    pub(super) fn me(&self) -> &Me {
+        &self.me
+    }
+
+    /// Whether somebody is there who was started after us. Where ports are shared, that is who they are left to.
+    pub(super) fn has_heir(&self) -> bool {
+        let ours = (self.me.started, self.me.name.as_str());
+        self.peers.iter().any(|(name, peer)| peer.vanished.is_none() && (peer.started, name.as_str()) > ours)
+    }
+
+    /// Workers that others have told of and that are not about to go.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &str> {
+        let fresh = self.peers.values().filter(|peer| peer.vanished.is_none());
+        let all = fresh.flat_map(|peer| &peer.facts.workers);
+        all.filter(|(_, worker)| !worker.draining).map(|(name, _)| name.as_str())
+    }
+
+    /// Whether there was the time to find everybody.
+    pub(super) fn had_time(&self, now: Instant) -> bool {
+        now >= self.started + SYNC_TIME
     }
 
     /// Takes one input; drain [`Self::poll_output`] afterwards.
@@ -195,7 +252,7 @@ impl Peers {
     #[cfg(feature = "kubernetes")]
     pub(super) fn is_first(&self) -> bool {
         let acting = self.peers.iter().filter(|(_, peer)| peer.vanished.is_none() && peer.facts.acts);
-        acting.map(|(name, _)| name).min().is_none_or(|name| *name > self.name)
+        acting.map(|(name, _)| name).min().is_none_or(|name| *name > self.me.name)
     }
 
     /// Peers that can be heard, and addresses that lead to nobody.
@@ -206,14 +263,14 @@ impl Peers {
 
     /// Whether publishers may be sent here: all that the name leads to can be heard, or they had the time.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        now >= self.started + SYNC_TIME || self.is_complete()
+        self.had_time(now) || self.is_complete()
     }
 
     /// Whether "nothing" may be said. Without a name server we do not know whom we have not heard, however long it lasts. When there
     /// is nobody else, workers need the time: they may serve streams that nobody tells of.
     pub(super) fn is_sure(&self, now: Instant) -> bool {
         let heard = self.peers.values().any(|peer| peer.vanished.is_none());
-        self.resolved.is_some() && (now >= self.started + SYNC_TIME || (heard && self.is_complete()))
+        self.resolved.is_some() && (self.had_time(now) || (heard && self.is_complete()))
     }
 
     fn is_complete(&self) -> bool {
@@ -244,7 +301,8 @@ impl Peers {
 
     fn follow_new(&mut self, now: Instant, address: SocketAddr) {
         if !self.links.contains_key(&address) && self.links.len() < 2 * MAX_ADDRESSES {
-            self.links.insert(address, Link { id: LinkId(0), state: State::Waiting { until: now }, failures: 0 });
+            let state = State::Waiting { until: now };
+            self.links.insert(address, Link { id: LinkId(0), state, failures: 0, selves: 0 });
             self.follow(now, address);
         }
     }
@@ -254,12 +312,12 @@ impl Peers {
         let id = LinkId(self.next_id);
         let Some(link) = self.links.get_mut(&address) else { return };
         link.id = id;
-        link.state = State::Following { until: now + SYNC_TIMEOUT, name: None, facts: Box::default() };
+        link.state = State::Following { until: now + SYNC_TIMEOUT, welcome: None, facts: Box::default() };
         self.outputs.push_back(Output::Follow(id, address));
     }
 
     fn is_synced(&self, name: &str) -> bool {
-        self.links.values().any(|link| matches!(&link.state, State::Synced { name: synced } if synced == name))
+        self.links.values().any(|link| matches!(&link.state, State::Synced { name: synced, .. } if synced == name))
     }
 
     fn find(&mut self, id: LinkId) -> Option<(SocketAddr, &mut Link)> {
@@ -269,48 +327,50 @@ impl Peers {
     fn said(&mut self, now: Instant, id: LinkId, say: Say) {
         let Some((address, link)) = self.find(id) else { return };
         match (&mut link.state, say) {
-            (State::Following { name, .. }, Say::Welcome(welcome)) => {
+            (State::Following { welcome: told, .. }, Say::Welcome(welcome)) => {
                 if welcome.activator.is_empty() || welcome.activator.len() > MAX_NAME {
                     self.outputs.push_back(Output::Hangup(id));
                     self.ended(now, id);
                     return;
                 }
-                *name = Some(welcome.activator.clone());
-                if welcome.activator == self.name || self.is_synced(&welcome.activator) {
-                    if let Some((_, link)) = self.find(id) {
-                        (link.state, link.failures) = (State::Known, 0);
-                    }
-                    self.outputs.push_back(Output::Hangup(id));
+                let name = welcome.activator.clone();
+                *told = Some(welcome);
+                if name == self.me.name {
+                    self.found_ourselves(now, id);
+                } else if self.is_synced(&name) {
+                    self.know(id);
                 }
             }
-            (State::Following { name: Some(name), facts, .. }, Say::Synced(_)) => {
-                let (name, facts) = (std::mem::take(name), std::mem::take(&mut **facts));
+            (State::Following { welcome: Some(welcome), facts, .. }, Say::Synced(_)) => {
+                let (welcome, facts) = (std::mem::take(welcome), std::mem::take(&mut **facts));
+                let (name, started) = (welcome.activator, welcome.started);
                 link.state = State::Known;
+                let at = self.me.find(address.ip(), welcome.control_port).unwrap_or(address);
                 // Two ways to it at once, and the other one was faster.
                 if self.is_synced(&name) {
                     self.outputs.push_back(Output::Hangup(id));
                     return;
                 }
                 let Some((_, link)) = self.find(id) else { return };
-                (link.state, link.failures) = (State::Synced { name: name.clone() }, 0);
+                (link.state, link.failures, link.selves) = (State::Synced { name: name.clone(), at }, 0, 0);
                 self.outputs.push_back(Output::Note(name.clone(), "synced"));
                 self.outputs.push_back(Output::Forget(name.clone()));
                 let held =
                     facts.held.iter().map(|(number, held)| Output::Held(name.clone(), *number, Some(held.clone())));
                 self.outputs.extend(held);
-                self.peers.insert(name, Peer { facts, vanished: None });
+                self.peers.insert(name, Peer { facts, started, vanished: None });
                 self.outputs.push_back(Output::Changed);
-                self.outputs.push_back(Output::Met(address, true));
+                self.outputs.push_back(Output::Met(at, true));
             }
             (State::Following { facts, .. }, say) => drop(facts.take(say)),
-            (State::Synced { name }, Say::Goodbye(_)) => {
+            (State::Synced { name, .. }, Say::Goodbye(_)) => {
                 let name = name.clone();
                 self.peers.remove(&name);
                 self.outputs.push_back(Output::Note(name.clone(), "goodbye"));
                 self.outputs.push_back(Output::Forget(name));
                 self.outputs.push_back(Output::Changed);
             }
-            (State::Synced { name }, say) => {
+            (State::Synced { name, .. }, say) => {
                 let name = name.clone();
                 let Some(peer) = self.peers.get_mut(&name) else { return };
                 if let Some((number, held)) = peer.facts.take(say) {
@@ -319,6 +379,27 @@ impl Peers {
                 self.outputs.push_back(Output::Changed);
             }
             (State::Waiting { .. } | State::Known, _) => {}
+        }
+    }
+
+    /// The link has led to somebody for whom there is a better one.
+    fn know(&mut self, id: LinkId) {
+        if let Some((_, link)) = self.find(id) {
+            (link.state, link.failures, link.selves) = (State::Known, 0, 0);
+        }
+        self.outputs.push_back(Output::Hangup(id));
+    }
+
+    /// The link has led to ourselves. On a shared port that says nothing about who else is there.
+    fn found_ourselves(&mut self, now: Instant, id: LinkId) {
+        let shares_ports = self.me.shares_ports;
+        match self.find(id) {
+            Some((_, link)) if shares_ports && link.selves + 1 < SELF_MEETINGS => {
+                link.selves += 1;
+                link.state = State::Waiting { until: now + SELF_DELAY };
+                self.outputs.push_back(Output::Hangup(id));
+            }
+            _ => self.know(id),
         }
     }
 
@@ -333,8 +414,8 @@ impl Peers {
         let failures = link.failures;
         let delay = FIRST_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(MOST_DELAY);
         link.state = State::Waiting { until: now + delay };
-        if let State::Synced { name } = last {
-            self.outputs.push_back(Output::Met(address, false));
+        if let State::Synced { name, at } = last {
+            self.outputs.push_back(Output::Met(at, false));
             if let Some(peer) = self.peers.get_mut(&name) {
                 peer.vanished = Some(now);
                 self.outputs.push_back(Output::Note(name.clone(), "vanished"));

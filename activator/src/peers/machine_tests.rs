@@ -14,6 +14,14 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
+fn me(shares_ports: bool) -> Me {
+    Me { name: "me".to_owned(), control: at(7), started: 1000, shares_ports }
+}
+
+fn welcome(activator: &str) -> Say {
+    Say::Welcome(Welcome { activator: activator.to_owned(), ..Welcome::default() })
+}
+
 struct World {
     start: Instant,
     now: Instant,
@@ -23,7 +31,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let start = origin();
-        let mut world = Self { start, now: start, peers: Peers::new(start, "me".to_owned()) };
+        let mut world = Self { start, now: start, peers: Peers::new(start, me(false)) };
         assert_eq!(world.outputs(), [Output::Resolve]);
         world
     }
@@ -61,7 +69,7 @@ impl World {
 
     /// The peer at this link tells who it is and all that it has: one that waits, and a worker.
     fn sync(&mut self, link: u64, name: &str) -> Vec<Output> {
-        let mut outputs = self.say(link, Say::Welcome(Welcome { activator: name.to_owned() }));
+        let mut outputs = self.say(link, welcome(name));
         outputs.extend(self.say(link, Say::Held(waiting(1))));
         let streams = [("live".to_owned(), 2)].into();
         outputs.extend(self.say(link, Say::Worker(WorkerSaid { name: "w".into(), streams, ..WorkerSaid::default() })));
@@ -87,7 +95,7 @@ fn follow(link: u64, port: u16) -> Output {
 fn what_is_told_counts_once_all_was_told() {
     let mut world = World::new();
     assert_eq!(world.resolved(&[1]), [follow(1, 1)]);
-    world.say(1, Say::Welcome(Welcome { activator: "a".into() }));
+    world.say(1, welcome("a"));
     assert_eq!(world.say(1, Say::Held(waiting(1))), [], "half a picture is none");
     assert_eq!(world.peers.fresh(), []);
     let outputs = world.say(1, Say::Synced(Synced {}));
@@ -104,11 +112,11 @@ fn what_is_told_counts_once_all_was_told() {
 fn ourselves_and_a_second_way_to_somebody_are_left_alone() {
     let mut world = World::new();
     world.resolved(&[1, 2, 3]);
-    let hangup = world.say(1, Say::Welcome(Welcome { activator: "me".into() }));
+    let hangup = world.say(1, welcome("me"));
     assert_eq!(hangup, [Output::Hangup(LinkId(1))]);
     // Both ways at once.
-    world.say(2, Say::Welcome(Welcome { activator: "a".into() }));
-    world.say(3, Say::Welcome(Welcome { activator: "a".into() }));
+    world.say(2, welcome("a"));
+    world.say(3, welcome("a"));
     world.say(3, Say::Synced(Synced {}));
     assert_eq!(world.say(2, Say::Synced(Synced {})), [Output::Hangup(LinkId(2))]);
     assert!(world.peers.is_complete());
@@ -147,7 +155,7 @@ fn who_is_not_there_is_tried_again_and_again() {
 fn who_hangs_before_it_has_told_all_is_tried_anew() {
     let mut world = World::new();
     world.resolved(&[1]);
-    world.say(1, Say::Welcome(Welcome { activator: "a".into() }));
+    world.say(1, welcome("a"));
     let outputs = world.pass(5200);
     assert!(outputs.contains(&(5000, Output::Hangup(LinkId(1)))), "{outputs:?}");
     assert!(outputs.contains(&(5100, follow(2, 1))), "{outputs:?}");
@@ -180,7 +188,7 @@ fn who_comes_back_is_what_it_tells_now() {
     world.sync(1, "a");
     world.tell(Input::Ended(LinkId(1)));
     world.pass(100);
-    world.say(2, Say::Welcome(Welcome { activator: "a".into() }));
+    world.say(2, welcome("a"));
     assert_eq!(world.count(&world.peers.last()), (1, 1), "its last word counts until there is a new one");
     world.say(2, Say::Synced(Synced {}));
     assert_eq!((world.count(&world.peers.fresh()), world.peers.last()), ((1, 0), vec![]));
@@ -210,14 +218,14 @@ fn when_it_is_ready_and_when_it_is_sure() {
     let mut world = World::new();
     assert_eq!(check(&world), (false, false));
     world.resolved(&[1, 2]);
-    world.say(1, Say::Welcome(Welcome { activator: "me".into() }));
+    world.say(1, welcome("me"));
     assert_eq!(check(&world), (false, false), "one is missing");
     world.sync(2, "a");
     assert_eq!(check(&world), (true, true), "all are heard");
 
     let mut world = World::new();
     world.resolved(&[1]);
-    world.say(1, Say::Welcome(Welcome { activator: "me".into() }));
+    world.say(1, welcome("me"));
     assert_eq!(check(&world), (true, false), "alone: workers may serve what nobody tells of");
     world.pass(3000);
     assert_eq!(check(&world), (true, true), "they had the time");
@@ -259,4 +267,41 @@ fn a_broken_peer_is_bounded() {
     let ports: Vec<u16> = (1..1000).collect();
     world.resolved(&ports);
     assert_eq!(world.peers.links.len(), MAX_ADDRESSES);
+}
+
+#[test]
+fn who_finds_itself_on_a_shared_port_tries_again_a_few_times() {
+    let mut world = World::new();
+    world.peers = Peers::new(world.now, me(true));
+    world.outputs();
+    assert_eq!(world.resolved(&[1]), [Output::Follow(LinkId(1), at(1))]);
+    for link in 1..u64::from(SELF_MEETINGS) {
+        assert_eq!(world.say(link, welcome("me")), [Output::Hangup(LinkId(link))]);
+        assert!(!world.peers.is_ready(world.now), "the other one may be there");
+        let next = world.pass(SELF_DELAY.as_millis().try_into().unwrap());
+        assert_eq!(next.len(), 1, "{next:?}");
+        assert_eq!(next[0].1, Output::Follow(LinkId(link + 1), at(1)));
+    }
+    world.say(u64::from(SELF_MEETINGS), welcome("me"));
+    assert!(world.peers.is_ready(world.now), "nobody else is there");
+    assert!(world.pass(1000).is_empty());
+}
+
+#[test]
+fn the_other_one_on_a_shared_port_is_known_by_its_own_and_the_younger_one_is_the_heir() {
+    for (started, is_heir) in [(999, false), (1001, true)] {
+        let mut world = World::new();
+        world.peers = Peers::new(world.now, me(true));
+        world.outputs();
+        world.resolved(&[1]);
+        let told = Welcome { activator: "a".into(), control_port: 77, started };
+        world.say(1, Say::Welcome(told));
+        assert!(!world.peers.has_heir(), "it has not told everything");
+        let outputs = world.say(1, Say::Synced(Synced {}));
+        assert!(outputs.contains(&Output::Met(at(77), true)), "workers are told its own port: {outputs:?}");
+        assert_eq!(world.peers.has_heir(), is_heir);
+        let outputs = world.tell(Input::Ended(LinkId(1)));
+        assert!(outputs.contains(&Output::Met(at(77), false)), "{outputs:?}");
+        assert!(!world.peers.has_heir(), "it has vanished");
+    }
 }

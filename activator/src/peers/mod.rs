@@ -4,8 +4,7 @@
 //!
 //! Every activator dials every address of the name of all, again and again, and *follows* what it finds there; who is followed dials
 //! back, because a name server may tell the two at different times. Nobody is asked when KEDA asks: answers come from memory, so a
-//! peer that is stopped or cut off delays nothing. What surprised us: a name leads to ourselves, too, and a host's name and a process
-//! id do not tell two containers on one host network apart, so each activator has a random name among its peers.
+//! peer that is stopped or cut off delays nothing. What surprised us: a name leads to ourselves, too.
 
 mod cluster;
 mod follow;
@@ -16,6 +15,7 @@ mod tally;
 mod task;
 
 pub use cluster::{Cluster, Unsure};
+pub use machine::Me;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use task::{Address, run};
 

@@ -2,7 +2,7 @@
 //! how busy workers are; then what changes, as it changes.
 #![expect(clippy::disallowed_methods, reason = "shell: a task for each follower, a pause")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -48,23 +48,24 @@ impl<G: Gate> Peers for Host<G> {
 
     async fn follow(&self, request: Request<Hello>) -> Result<Response<Self::FollowStream>, Status> {
         let address = self.gate.admit(&request)?;
-        let Some(name) = self.cluster.peers().map(|peers| peers.name().to_owned()) else {
+        let Some(me) = self.cluster.peers().map(|peers| peers.me().clone()) else {
             return Err(Status::unimplemented("this activator is alone: set ACTIVATOR_PEERS"));
         };
         let full = |_| Status::resource_exhausted(format!("{MAX_FOLLOWERS} activators follow us, as many as can"));
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
         let hello = request.into_inner();
-        if let Some(port) = u16::try_from(hello.control_port).ok().filter(|port| *port != 0 && hello.activator != name)
-        {
-            self.cluster.met(SocketAddr::new(address, port));
+        if let Some(at) = me.find(address, hello.control_port).filter(|_| hello.activator != me.name) {
+            self.cluster.met(at);
         }
         let (words, from) = mpsc::channel(UNSENT);
         let (cluster, stop) = (self.cluster.clone(), self.stop.clone());
+        let own_port = if me.shares_ports { me.control.port() } else { 0 };
+        let welcome = Welcome { activator: me.name, control_port: own_port.into(), started: me.started };
         tokio::spawn(async move {
             let _place = place;
             let follower = Follower { words: words.clone(), cluster };
             tokio::select! {
-                _ = follower.tell(name) => {}
+                _ = follower.tell(welcome) => {}
                 () = stop.cancelled() => {
                     let _ = words.send(said(Say::Goodbye(Goodbye {}))).await;
                 }
@@ -83,10 +84,10 @@ struct Follower {
 struct Gone;
 
 impl Follower {
-    async fn tell(self, activator: String) -> Result<(), Gone> {
+    async fn tell(self, welcome: Welcome) -> Result<(), Gone> {
         let mut changes = self.cluster.changes();
         let mut told = Told::default();
-        self.say(Say::Welcome(Welcome { activator })).await?;
+        self.say(Say::Welcome(welcome)).await?;
         let mut first = Some(Say::Synced(Synced {}));
         let mut acts = false;
         loop {

@@ -34,11 +34,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// Follows the other activators, until dropped. `control_port` is where they find us.
-pub async fn run(cluster: Cluster, addresses: Vec<Address>, secret: Secret, control_port: u16) {
+/// Follows the other activators, until dropped.
+pub async fn run(cluster: Cluster, addresses: Vec<Address>, secret: Secret) {
     let (events, mut happened) = mpsc::channel(EVENTS);
-    let mut task =
-        Task { cluster, addresses, secret, control_port, events, calls: HashMap::new(), tasks: JoinSet::new() };
+    let mut task = Task { cluster, addresses, secret, events, calls: HashMap::new(), tasks: JoinSet::new() };
     loop {
         task.act();
         let due = task.cluster.peers().and_then(|peers| peers.poll_timeout());
@@ -69,7 +68,6 @@ struct Task {
     cluster: Cluster,
     addresses: Vec<Address>,
     secret: Secret,
-    control_port: u16,
     events: mpsc::Sender<Input>,
     calls: HashMap<LinkId, AbortHandle>,
     tasks: JoinSet<()>,
@@ -81,14 +79,14 @@ impl Task {
         let mut changed = false;
         loop {
             // The lobby has a lock of its own: the machine's is not held meanwhile.
-            let next = self.cluster.peers().and_then(|mut peers| Some((peers.poll_output()?, peers.name().to_owned())));
-            let Some((output, name)) = next else { break };
+            let next = self.cluster.peers().and_then(|mut peers| Some((peers.poll_output()?, peers.me().clone())));
+            let Some((output, me)) = next else { break };
             match output {
                 Output::Resolve => {
                     self.tasks.spawn(resolve(self.addresses.clone(), self.events.clone()));
                 }
                 Output::Follow(link, address) => {
-                    let hello = Hello { activator: name, control_port: self.control_port.into() };
+                    let hello = Hello { activator: me.name, control_port: me.control.port().into() };
                     let call = follow(link, address, self.secret.clone(), hello, self.events.clone());
                     self.calls.insert(link, self.tasks.spawn(call));
                 }

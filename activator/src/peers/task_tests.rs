@@ -7,7 +7,7 @@ use clap::Parser;
 use liveedgecast_common::control::Welcome as ControlWelcome;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::key::{AppName, Identity, StreamId};
-use liveedgecast_common::listen::listen;
+use liveedgecast_common::listen::{listen, listen_shared};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -19,7 +19,8 @@ use crate::drain::Phase;
 use crate::fleet::{Closed, Introduction, service};
 use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
 use crate::metrics::Metrics;
-use crate::peers::Need;
+use crate::peers::proto::says::Say;
+use crate::peers::{Me, Need};
 use crate::scaler;
 use crate::scaler::proto::ScaledObjectRef;
 use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
@@ -51,20 +52,30 @@ fn house(name: &str, door: Door, others: &[SocketAddr]) -> House {
 
 /// The same, where others are told another port, or none: 0.
 fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> House {
+    let control = SocketAddr::new(door.1.ip(), port);
+    let me = Me { name: name.to_owned(), control, started: 0, shares_ports: false };
+    house_of(me, door.0, others)
+}
+
+fn house_of(me: Me, doors: impl Into<service::Doors>, others: &[SocketAddr]) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
-    let cluster = Cluster::with_peers(lobby.clone(), name);
+    let lobby = Lobby::new(
+        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
+        None,
+        metrics.clone(),
+    );
+    let cluster = Cluster::with_peers(lobby.clone(), me.clone());
     let stop = CancellationToken::new();
-    let welcome = ControlWelcome { activator: name.into(), ..ControlWelcome::default() };
+    let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
     let terms = service::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
     let addresses =
         others.iter().map(|address| Address { host: address.ip().to_string(), port: address.port() }).collect();
     let mut tasks = JoinSet::new();
-    let served = service::serve(door.0, terms, cluster.clone(), metrics.clone(), stop.clone());
+    let served = service::serve(doors.into(), terms, cluster.clone(), metrics.clone(), stop.clone());
     tasks.spawn(async move { served.await.unwrap() });
-    tasks.spawn(run(cluster.clone(), addresses, Secret::new(SECRET), port));
+    tasks.spawn(run(cluster.clone(), addresses, Secret::new(SECRET)));
     let waking = lobby.clone();
     tasks.spawn(async move { waking.run().await });
     House { lobby, cluster, metrics, stop, _tasks: tasks }
@@ -335,4 +346,60 @@ async fn of_those_who_can_act_one_does() {
     until(|| !b.cluster.is_ours_to_act()).await;
     a.stop.cancel();
     until(|| b.cluster.is_ours_to_act()).await;
+}
+
+/// An activator on a port that others share.
+fn house_on(shared: SocketAddr, name: &str, started: u64) -> (House, CancellationToken) {
+    let own = door();
+    let me = Me { name: name.to_owned(), control: own.1, started, shares_ports: true };
+    let release = CancellationToken::new();
+    let all = listen_shared(shared).unwrap();
+    let address = all.local_addr().unwrap();
+    let doors = service::Doors { all, ours: Some(own.0), release: release.clone() };
+    (house_of(me, doors, &[address]), release)
+}
+
+#[tokio::test]
+async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
+    // Bound and not listening: the port stays ours while this test goes on.
+    let port = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    port.set_reuse_port(true).unwrap();
+    port.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let shared = port.local_addr().unwrap().as_socket().unwrap();
+
+    let (elder, release) = house_on(shared, "elder", 1);
+    let mut words = elder.worker("w", 5);
+    let (younger, _) = house_on(shared, "younger", 2);
+    until(|| elder.peers().0 == 1 && younger.peers().0 == 1).await;
+    assert!(elder.cluster.has_heir() && !younger.cluster.has_heir());
+    assert!(!younger.cluster.is_ready(), "a worker is there that it does not know");
+
+    // The worker is told where the younger one alone is found.
+    let Some(ActivatorSay::Meet(met)) = words.recv().await else { panic!() };
+    let at: SocketAddr = met.address.parse().unwrap();
+    assert_ne!(at, shared);
+    assert_eq!(Some(at), younger.cluster.peers().map(|peers| peers.me().control));
+    let _same = younger.worker("w", 5);
+    until(|| younger.cluster.is_ready()).await;
+
+    // A publisher that waits at either is known to both.
+    let _place = elder.publisher("x", 1);
+    until(|| younger.known() == (1, 0)).await;
+
+    // The elder leaves the port: who dials it finds the younger alone, and the two are in touch all the same.
+    release.cancel();
+    let mut found = 0;
+    while found < 32 {
+        let (events, mut happened) = mpsc::channel(EVENTS);
+        let hello = Hello { activator: "asks".into(), control_port: 0 };
+        let call = tokio::spawn(follow(LinkId(1), shared, Secret::new(SECRET), hello, events));
+        match happened.recv().await {
+            Some(Input::Said(_, Say::Welcome(welcome))) if welcome.activator == "younger" => found += 1,
+            // The elder may not have closed it yet.
+            _ => found = 0,
+        }
+        call.abort();
+    }
+    let _second = elder.publisher("y", 2);
+    until(|| younger.known() == (2, 0)).await;
 }

@@ -64,7 +64,7 @@ impl House {
         let typed = Typed::try_parse_from(always.iter().chain(args)).unwrap();
         let settings = Arc::new(Settings::meant(&typed, [7; 32]).unwrap());
         let metrics = Metrics::new().unwrap();
-        let rules = Rules { hold: settings.hold, handoff: settings.handoff };
+        let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
         let lobby = Lobby::new(rules, None, metrics.clone());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let desk = Desk::open(link, settings.secret.clone()).unwrap();

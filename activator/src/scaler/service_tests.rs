@@ -36,7 +36,11 @@ fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(Rules { hold: settings.hold, handoff: settings.handoff }, None, metrics.clone());
+    let lobby = Lobby::new(
+        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
+        None,
+        metrics.clone(),
+    );
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.clone(), fleet);
     let tls = tls.map(|tls| Arc::new(Mutex::new(tls)));

@@ -1,10 +1,11 @@
 //! A worker dies in the middle of a stream.
 
 use liveedgecast_e2e::compare::{assert_decodes, assert_resumed, assert_time_goes_forward};
-use liveedgecast_e2e::process::kill;
+use liveedgecast_e2e::process::{kill, signal};
 use liveedgecast_e2e::publish::{Media, Obs};
 use liveedgecast_e2e::relay::key;
-use liveedgecast_e2e::wait::until_some;
+use liveedgecast_e2e::wait::{now, until_some};
+use rustix::process::Signal;
 
 use crate::Relay;
 
@@ -15,9 +16,13 @@ by_descriptor_and_by_link! {
 
 /// Kills the worker and checks what its successor sends.
 fn kill_and_compare(relay: &Relay, number: usize) {
+    end_and_compare(relay, number, kill);
+}
+
+fn end_and_compare(relay: &Relay, number: usize, end: impl Fn(u32)) {
     let session = relay.sink.receives_in_session(number, 100);
     let worker = relay.activator.worker_processes()[0];
-    kill(worker);
+    end(worker);
     relay.sink.receives_in_session(number + 1, 100);
     let first = until_some("the end of the old session", || {
         relay.sink.sessions().into_iter().nth(number - 1).filter(|session| session.ended.is_some())
@@ -60,6 +65,17 @@ fn a_killed_worker_is_replaced_and_the_publisher_does_not_notice(handoff: &str) 
     assert!(last.said_goodbye());
     let place = assert_resumed(&relay.tap.only().publisher.media, last.media());
     assert_eq!(place.end, relay.tap.only().publisher.media.len(), "the last messages");
+    relay.activator.is_back_to_zero();
+}
+
+#[test]
+fn a_worker_that_hangs_is_replaced_before_obs_studio_gives_up() {
+    let relay = Relay::by("descriptor");
+    let mut obs = Obs::streaming_to(&relay.tap.url("live"), &key("hangs"));
+    let hung = now();
+    end_and_compare(&relay, 1, |worker| signal(worker, Signal::STOP));
+    println!("replaced within {:?}", now().saturating_duration_since(hung));
+    obs.quit();
     relay.activator.is_back_to_zero();
 }
 

@@ -25,6 +25,7 @@ mod ends;
 mod hold;
 mod publishers;
 mod settings;
+mod successors;
 mod upstreams;
 mod wake;
 mod workers;

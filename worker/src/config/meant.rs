@@ -22,6 +22,19 @@ const MOST_HOST: usize = 253;
 /// Threads for streams at most: more than cores of any machine that this runs on, each of them with a stack.
 const MOST_THREADS: u32 = 256;
 
+/// Where HTTP is served unless told.
+const HTTP_LISTEN: &str = "[::]:8081";
+
+/// Where HTTP is served, whatever else was typed: all that a health check needs to know. `None` when any port was taken.
+///
+/// # Errors
+/// It is no address.
+pub fn http_address(typed: &Typed) -> Result<Option<SocketAddr>, Problems> {
+    let mut problems = Problems::new();
+    let http = address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, &mut problems);
+    problems.into_result().map(|()| (http.port() != 0).then_some(http))
+}
+
 /// Where activators are: a name is asked for again and again, an address stands for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activator {
@@ -112,7 +125,7 @@ impl Settings {
             name: name(typed, here, p),
             secret: secret(typed, &activator, p),
             activator,
-            http: address("HTTP_LISTEN", &typed.http_listen, "[::]:8081", p),
+            http: address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, p),
             capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
             handoff,
             drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),

@@ -8,5 +8,5 @@
 mod meant;
 mod typed;
 
-pub use meant::{Activator, Here, Settings};
+pub use meant::{Activator, Here, Settings, http_address};
 pub use typed::{Hidden, Typed};

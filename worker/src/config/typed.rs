@@ -46,6 +46,10 @@ pub struct Typed {
     #[arg(long)]
     pub exit_when_orphaned: bool,
 
+    /// Ask the worker that runs here with the same settings whether it is alive; the answer is the exit code
+    #[arg(long, hide = true)]
+    pub health: bool,
+
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its own arguments")]
     pub log: LogArgs,

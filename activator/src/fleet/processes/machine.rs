@@ -9,7 +9,7 @@
 //!                     │ failed              │ not within 10 s    │ ended by itself               │ overdue: killed
 //!                     ▼                     ▼                    ▼
 //!                  (ended) + pause       Killed ─▶ (ended)    (ended) + pause, if it was young
-//!                                         + pause ◀────────────── not registered any more for 3 s: killed
+//!                                         + pause ◀───── not registered any more, or silent, for 3 s: killed
 //! ```
 //! Surprise: a worker that registers and dies with its first stream would be a hot loop as tight as one that never registers, so a
 //! registration alone does not end the pauses: living for a while, or having been asked to go, does.
@@ -27,8 +27,10 @@ const SOUND_AFTER: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
-/// From the end of its registration to its own end, for one that was not asked to go. A worker that lives dials again within a fraction
-/// of a second; one that hangs (stopped, swapped out, deadlocked) holds its publishers' sockets, which nobody else may touch before.
+/// From the end of its registration to its own end, for one that was not asked to go; and from when one that serves something has become
+/// suspect, which takes two seconds of silence. A worker that lives dials again within a fraction of a second, and says what it serves
+/// twice in one; one that hangs (stopped, swapped out, deadlocked) holds its publishers' sockets, which nobody else may touch before, and
+/// OBS gives up after 15 s.
 const SILENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Beyond its own drain time, until a worker that was asked to go is killed.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
@@ -107,7 +109,7 @@ enum State {
     Ready {
         since: Instant,
         idle_since: Option<Instant>,
-        /// It runs and is not registered any more.
+        /// It runs and is not registered any more, or is silent though it serves something.
         silent_since: Option<Instant>,
     },
     Stopping {
@@ -188,7 +190,8 @@ impl Processes {
         self.start_what_is_needed(now);
     }
 
-    /// How things are: streams that wait without a place, and the registered workers with whether they have anything to do.
+    /// How things are: streams that wait without a place, and the registered workers that can be heard, with whether they have anything
+    /// to do.
     pub fn look<'a>(&mut self, now: Instant, shortage: usize, registered: impl Iterator<Item = (&'a str, bool)>) {
         self.shortage = shortage;
         let mut silent: BTreeSet<String> = self.all.keys().cloned().collect();

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::machine::{End, Input};
-use crate::config::{Handoff, Settings};
+use crate::config::{Handoff, Settings, dialed};
 use crate::lobby::{Lobby, Order};
 use crate::metrics::Metrics;
 
@@ -96,17 +96,6 @@ pub fn program_beside(ours: &Path) -> io::Result<PathBuf> {
         program.display()
     );
     Err(io::Error::new(io::ErrorKind::NotFound, text))
-}
-
-/// Where a worker on this machine reaches a listener of ours.
-fn dialed(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        // Bound to every address, which is IPv4 too, and IPv4 alone where there is nothing else.
-        IpAddr::V6(ip) if ip == Ipv6Addr::UNSPECIFIED => Ipv4Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listener.port())
 }
 
 /// Carries out the machine's orders, until dropped. The processes live on then.

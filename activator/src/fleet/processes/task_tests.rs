@@ -35,7 +35,7 @@ fn fleet(script: &str) -> Fleet {
     let metrics = Metrics::new().unwrap();
     let processes =
         ProcessRules { most: 1, capacity: 1, cooldown: Duration::ZERO, drain: Duration::from_secs(8), seed: 1 };
-    let rules = Rules { hold: Duration::from_secs(600), handoff: settings.handoff };
+    let rules = Rules { hold: Duration::from_secs(600), handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, Some(processes), metrics.clone());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
     let keeping = lobby.clone();

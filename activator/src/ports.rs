@@ -1,0 +1,129 @@
+//! The ports. In: addresses. Out: listeners, all bound before any is served; and, where an activator that follows this one may listen
+//! there too (`REUSE_PORT`), the order in which they are left to it. Next: `accept`, and each listener's own room.
+//!
+//! Two activators on the same ports are two of several ([`peers`](crate::peers)), each with a control port of its own beside the shared
+//! one. New connections come to either, and each answers for both. The elder that is told to go sends new ones to the younger, accepts
+//! what was on its way to itself, and closes: what waits at a listener that closes would be reset. Until there is a younger one it keeps
+//! all but the RTMP port, since workers and KEDA have nobody else.
+#![expect(clippy::disallowed_methods, reason = "shell: a moment between two steps")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use liveedgecast_common::listen::{listen, listen_shared};
+use liveedgecast_common::sys::reuse_port;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{Listen, dialed};
+use crate::drain::Phase;
+use crate::peers::Cluster;
+
+/// From when new connections go to the other one until ours are closed: a handshake that has begun ends with us, also over a slow line.
+const ON_THEIR_WAY: Duration = Duration::from_secs(1);
+
+/// All of them.
+pub(crate) struct Ports {
+    pub(crate) rtmp: TcpListener,
+    pub(crate) http: TcpListener,
+    pub(crate) control: TcpListener,
+    /// Where this activator alone is found; if its control port is shared.
+    pub(crate) own_control: Option<TcpListener>,
+    pub(crate) link: TcpListener,
+    pub(crate) scaler: Option<TcpListener>,
+}
+
+impl Ports {
+    /// Binds them.
+    ///
+    /// # Errors
+    /// One cannot be bound; the text says which.
+    pub(crate) fn bind(at: &Listen) -> anyhow::Result<Self> {
+        let bind = if at.shared { listen_shared } else { listen };
+        Ok(Self {
+            rtmp: bind(at.rtmp).context("RTMP_LISTEN")?,
+            http: bind(at.http).context("HTTP_LISTEN")?,
+            control: bind(at.control).context("CONTROL_LISTEN")?,
+            own_control: at.shared.then(|| listen(own(at.control))).transpose().context("a control port of our own")?,
+            // Workers are told of it by whoever they are to fetch from, so it has to be that one's.
+            link: listen(at.link).context("LINK_LISTEN")?,
+            scaler: at.scaler.map(bind).transpose().context("SCALER_LISTEN")?,
+        })
+    }
+
+    /// Where this activator alone is found by others and by workers.
+    pub(crate) fn found_at(&self) -> io::Result<SocketAddr> {
+        self.own_control.as_ref().unwrap_or(&self.control).local_addr()
+    }
+
+    /// What is to be left to an activator that follows; nothing if the ports are ours alone.
+    pub(crate) fn shared(&self) -> io::Result<Option<Shared>> {
+        if self.own_control.is_none() {
+            return Ok(None);
+        }
+        let others = [Some(&self.http), Some(&self.control), self.scaler.as_ref()];
+        let others = others.into_iter().flatten().map(|listener| listener.as_fd().try_clone_to_owned());
+        Ok(Some(Shared {
+            rtmp: Some(self.rtmp.as_fd().try_clone_to_owned()?),
+            others: others.collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+/// Beside a listener that is shared; any port.
+fn own(control: SocketAddr) -> SocketAddr {
+    SocketAddr::new(dialed(control).ip(), 0)
+}
+
+/// Duplicates of the listeners: they have to be dropped for the ports to close.
+pub(crate) struct Shared {
+    rtmp: Option<OwnedFd>,
+    others: Vec<OwnedFd>,
+}
+
+impl Shared {
+    /// Leaves the ports to the activator that follows, when we are told to go and it is there. Then `release` is cancelled, whereupon
+    /// all but the RTMP port, which closes by the list of going down, are to be closed.
+    pub(crate) async fn leave(
+        mut self,
+        cluster: Cluster,
+        mut phase: watch::Receiver<Phase>,
+        release: CancellationToken,
+    ) {
+        if phase.wait_for(|phase| *phase > Phase::Serving).await.is_err() {
+            return;
+        }
+        let mut changes = cluster.changes();
+        loop {
+            changes.mark_unchanged();
+            if *phase.borrow_and_update() >= Phase::StopAccepting {
+                self.rtmp = None;
+            }
+            if cluster.has_heir() {
+                break;
+            }
+            let changed = tokio::select! {
+                changed = changes.changed() => changed,
+                changed = phase.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+        info!("the activator that follows is there: it gets the ports");
+        for listener in self.rtmp.iter().chain(&self.others) {
+            if let Err(error) = reuse_port::to_the_second(listener) {
+                warn!(%error, "new connections cannot be sent to it: it gets those that come after our ports are closed");
+            }
+        }
+        drop(self);
+        sleep(ON_THEIR_WAY).await;
+        release.cancel();
+    }
+}
