@@ -60,7 +60,8 @@ async fn none_left(relay: &Relay) {
     }
 }
 
-async fn first(sink: &Sink, stream: u32) -> (u64, u64) {
+/// When a stream's first media came, and the number of that message.
+pub(super) async fn first(sink: &Sink, stream: u32) -> (u64, u64) {
     loop {
         let rung = sink.first.notified();
         let first = sink.tally.borrow().streams.get(&stream).and_then(|came| came.first);

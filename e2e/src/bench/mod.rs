@@ -9,6 +9,7 @@
 //! reads too; and CPU time by `/proc/PID/stat` counts in hundredths of a second, which is nothing over ten seconds of load, but
 //! everything over one cold start.
 
+pub mod cluster;
 pub mod cold;
 pub mod load;
 pub mod payload;
@@ -30,6 +31,12 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "shell: a benchmark measures time")]
     pub fn new() -> Self {
         Self(Instant::now())
+    }
+
+    /// The moment of a time of this clock.
+    #[must_use]
+    pub fn instant(self, nanoseconds: u64) -> Instant {
+        self.0 + std::time::Duration::from_nanos(nanoseconds)
     }
 
     /// Nanoseconds since the start.

@@ -29,6 +29,9 @@ struct Args {
     /// Cold starts instead of load, this many by each of our two handoffs
     #[arg(long)]
     cold: Option<u32>,
+    /// Cold starts on the Kubernetes cluster of KUBECONFIG instead, this many; needs what tools/test.sh --cluster needs
+    #[arg(long)]
+    cluster: Option<u32>,
     /// Do not keep the relay on one core and the generator on another
     #[arg(long)]
     unpinned: bool,
@@ -37,6 +40,11 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     liveedgecast_common::runtime::raise_open_files();
+    if let Some(runs) = args.cluster {
+        payload::prepare();
+        println!("{}", liveedgecast_e2e::bench::cluster::run(runs, Clock::new())?);
+        return Ok(());
+    }
     let cores = std::thread::available_parallelism()?.get();
     let pinned = !args.unpinned && cores > 1 && args.cold.is_none();
     if pinned {

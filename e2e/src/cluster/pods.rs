@@ -132,10 +132,13 @@ impl Way {
     }
 }
 
-/// Reads a time as the API writes it: `2026-01-31T12:00:00Z`.
+/// Reads a time as the API and logs write it: `2026-01-31T12:00:00Z`, with a fraction or none.
 #[must_use]
 pub fn time(text: &str) -> Option<SystemTime> {
-    let mut parts = text.strip_suffix('Z')?.split(['-', 'T', ':', '.']).map(|part| part.parse::<u64>().ok());
+    let text = text.strip_suffix('Z')?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let nanoseconds = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let mut parts = whole.split(['-', 'T', ':']).map(|part| part.parse::<u64>().ok());
     let mut part = || parts.next().flatten();
     let (year, month, day) = (part()?, part()?, part()?);
     let (hours, minutes, seconds) = (part()?, part()?, part()?);
@@ -143,7 +146,8 @@ pub fn time(text: &str) -> Option<SystemTime> {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     let since_1970 = days.checked_sub(719_468)?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970 * 86400 + hours * 3600 + minutes * 60 + seconds))
+    let seconds = since_1970 * 86400 + hours * 3600 + minutes * 60 + seconds;
+    Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds))
 }
 
 #[cfg(test)]
@@ -154,16 +158,16 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        for (text, seconds) in [
+        for (text, milliseconds) in [
             ("1970-01-01T00:00:00Z", Some(0)),
-            ("2000-02-29T23:59:59Z", Some(951_868_799)),
-            ("2000-03-01T00:00:00Z", Some(951_868_800)),
-            ("2026-11-25T01:26:45Z", Some(1_795_570_005)),
-            ("2026-11-25T01:26:45.123456Z", Some(1_795_570_005)),
+            ("2000-02-29T23:59:59Z", Some(951_868_799_000)),
+            ("2000-03-01T00:00:00Z", Some(951_868_800_000)),
+            ("2026-11-25T01:26:45Z", Some(1_795_570_005_000)),
+            ("2026-11-25T01:26:45.1230Z", Some(1_795_570_005_123)),
             ("2026-11-25", None),
             ("", None),
         ] {
-            let expected = seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            let expected = milliseconds.map(|it| SystemTime::UNIX_EPOCH + Duration::from_millis(it));
             assert_eq!(time(text), expected, "{text}");
         }
     }
