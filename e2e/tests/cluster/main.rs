@@ -29,6 +29,7 @@ macro_rules! on_a_cluster {
 mod activators;
 mod addresses;
 mod keda;
+mod scaling;
 mod scripts;
 mod wake;
 mod workers;
