@@ -3,6 +3,7 @@
 //! - [`wait`]: conditions instead of sleeps; the one clock.
 //! - [`loopback`]: an address for every server.
 //! - [`process`]: guards around programs, and what `/proc` says about them.
+//! - [`orphans`]: what becomes of programs whose runner was killed.
 //! - [`publish`]: ffmpeg, GStreamer, OBS Studio, and nginx-rtmp's `push`.
 //! - [`tap`]: records what a publisher says and hears.
 //! - [`relay`]: the activator, as people start it; workers that the test starts itself.
@@ -22,6 +23,7 @@ pub mod compare;
 pub mod http;
 pub mod loopback;
 pub mod nginx;
+pub mod orphans;
 pub mod process;
 pub mod publish;
 pub mod record;

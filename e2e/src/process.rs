@@ -1,5 +1,5 @@
 //! Programs that run beside a scenario. In: a command. Out: a guard with its log; dropped, the program and all that it started
-//! are gone. When the test has failed, the log is printed.
+//! are gone, and so they are when the test runner is killed. When the test has failed, the log is printed.
 //!
 //! Surprise: what a killed program leaves behind keeps its pipes open, so logs are files and never pipes.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
+use crate::orphans::Ward;
 use crate::wait::{SOON, try_until};
 
 /// How much of a log is shown when a test has failed.
@@ -27,6 +28,8 @@ pub struct Process {
     child: Child,
     status: Option<ExitStatus>,
     directory: TempDir,
+    /// The last to be dropped, when there is nothing left to be killed.
+    _ward: Ward,
 }
 
 /// A program about to be started.
@@ -120,7 +123,8 @@ impl Program {
             let program = self.command.get_program();
             panic!("{program:?} cannot be started ({error}); ./tools/test.sh installs what the tests need")
         });
-        Process { name: self.name, child, status: None, directory: self.directory }
+        let ward = Ward::new(child.id());
+        Process { name: self.name, child, status: None, directory: self.directory, _ward: ward }
     }
 }
 
@@ -204,12 +208,7 @@ impl Drop for Process {
         if try_until(POLITE, || self.ended()).is_err() {
             self.kill();
         }
-        let _ = kill_process_group(pid(self.id()), Signal::KILL);
-        for id in descendants {
-            if parent(id).is_some() {
-                let _ = kill_process(pid(id), Signal::KILL);
-            }
-        }
+        kill_all(self.id(), &descendants);
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
@@ -223,6 +222,14 @@ impl Drop for Process {
 /// `id` is 0.
 fn pid(id: u32) -> Pid {
     i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id")
+}
+
+/// Kills a process group, and what its leader had started besides.
+pub(crate) fn kill_all(id: u32, descendants: &[u32]) {
+    let _ = kill_process_group(pid(id), Signal::KILL);
+    for id in descendants.iter().copied().filter(|id| is_alive(*id)) {
+        kill(id);
+    }
 }
 
 /// Kills a process that is not ours to wait for: a worker, which is the activator's child.
@@ -250,6 +257,11 @@ pub fn parent(id: u32) -> Option<u32> {
         return None;
     }
     fields[1].parse().ok()
+}
+
+/// When a process was started, in ticks since the machine was: with its id, what tells it from all others. `None` when it is gone.
+pub(crate) fn started_at(id: u32) -> Option<u64> {
+    stat(id)?.get(19)?.parse().ok()
 }
 
 /// Whether it runs.

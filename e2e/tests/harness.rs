@@ -1,12 +1,15 @@
 //! The harness itself, without the relay: what is published directly must arrive directly, or no scenario means anything.
+#![expect(clippy::disallowed_methods, reason = "shell: a thread that starts a program and ends")]
 
 use liveedgecast_e2e::certificate::Authority;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_decodes_with, assert_time_goes_forward};
 use liveedgecast_e2e::nginx::Nginx;
+use liveedgecast_e2e::process::{Program, is_alive};
 use liveedgecast_e2e::publish::{Gst, Media, Obs, ffmpeg, gstreamer, newer_ffmpeg};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::{until, until_some};
 
 fn publish_directly(media: Media) -> (Tap, Sink) {
     let sink = Sink::start();
@@ -103,4 +106,37 @@ fn a_sink_speaks_tls() {
     let sink = Sink::start_tls(|_| authority.server("localhost"));
     let _publisher = ffmpeg(Media::Both, &sink.url("live/tls"));
     sink.receives(10);
+}
+
+#[test]
+fn programs_do_not_outlive_a_runner_that_is_killed() {
+    const THIS_TEST: &str = "programs_do_not_outlive_a_runner_that_is_killed";
+    const AS_RUNNER: &str = "LIVEEDGECAST_E2E_RUNNER";
+    if std::env::var_os(AS_RUNNER).is_some() {
+        // Started by a thread that ends, as most of a runner's do; it has started another, in a group of its own as workers are.
+        let program = "set -m; sleep 600 & echo started $$ $!; wait";
+        let start = || {
+            let running = Program::new("sleeper", "bash").args(["-c", program]).start();
+            (until_some("the program's child", || running.log().lines().next().map(str::to_owned)), running)
+        };
+        drop(std::thread::spawn(start).join().expect("a program that ends before the runner"));
+        let (started, _running) = std::thread::spawn(start).join().expect("a program");
+        println!("{started}");
+        loop {
+            std::thread::park();
+        }
+    }
+    let own = std::env::current_exe().expect("this program");
+    let runner = Program::new("runner", own).args(["--exact", THIS_TEST, "--nocapture"]).env(AS_RUNNER, "1");
+    let mut runner = runner.start();
+    let ids: Vec<u32> = until_some("the runner's programs", || {
+        let log = runner.log();
+        let ids = log
+            .lines()
+            .find_map(|line| line.split_once("started ")?.1.split(' ').map(|id| id.parse().ok()).collect())?;
+        runner.is_running().then_some(ids)
+    });
+    assert!(ids.len() == 2 && ids.iter().copied().all(is_alive), "{}", runner.log());
+    runner.kill();
+    until("the programs to be gone", || !ids.iter().copied().any(is_alive));
 }

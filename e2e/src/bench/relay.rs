@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::procfs;
+use crate::orphans::Ward;
 
 /// What stands between publishers and sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
@@ -55,7 +57,8 @@ impl Kind {
 pub struct Relay {
     /// Where publishers connect.
     pub address: SocketAddr,
-    child: Option<Child>,
+    /// The process, and that it is not to outlive ours.
+    child: Option<(Child, Ward)>,
     dir: TempDir,
 }
 
@@ -98,7 +101,7 @@ impl Relay {
         Err(last.context("no relay was started")?)
     }
 
-    fn spawn(&self, kind: Kind, sink: SocketAddr, ours: &Ours) -> anyhow::Result<Child> {
+    fn spawn(&self, kind: Kind, sink: SocketAddr, ours: &Ours) -> anyhow::Result<(Child, Ward)> {
         let log = fs::File::create(self.dir.path().join("log"))?;
         let mut command = match kind {
             Kind::Direct => bail!("direct is no process"),
@@ -108,8 +111,10 @@ impl Relay {
             Kind::Link => self.ours(sink, "link", ours)?,
         };
         let name = command.get_program().to_owned();
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        command.spawn().with_context(|| format!("cannot start {}", name.display()))
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {}", name.display()))?;
+        let ward = Ward::new(child.id());
+        Ok((child, ward))
     }
 
     fn haproxy(&self, sink: SocketAddr) -> anyhow::Result<Command> {
@@ -157,7 +162,7 @@ impl Relay {
             if tokio::net::TcpStream::connect(self.address).await.is_ok() {
                 return Ok(());
             }
-            if let Some(child) = &mut self.child {
+            if let Some((child, _)) = &mut self.child {
                 let ended = child.try_wait()?;
                 ensure!(ended.is_none(), "the relay ended at once: {}", self.log());
             }
@@ -173,19 +178,19 @@ impl Relay {
     /// What it costs so far.
     #[must_use]
     pub fn cost(&self) -> procfs::Cost {
-        self.child.as_ref().map(|child| procfs::cost(child.id())).unwrap_or_default()
+        self.child.as_ref().map(|(child, _)| procfs::cost(child.id())).unwrap_or_default()
     }
 
     /// Its process and what that started.
     #[must_use]
     pub fn processes(&self) -> usize {
-        self.child.as_ref().map_or(0, |child| procfs::tree(child.id()).len())
+        self.child.as_ref().map_or(0, |(child, _)| procfs::tree(child.id()).len())
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        let Some(child) = &mut self.child else { return };
+        let Some((child, _)) = &mut self.child else { return };
         let processes = procfs::tree(child.id());
         for id in processes {
             if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
