@@ -76,6 +76,12 @@ impl Wanted {
         self
     }
 
+    /// Without our own watchdog, which would wake a worker for a publisher that is held on purpose.
+    #[must_use]
+    pub fn without_watchdog(self) -> Self {
+        self.activator("WORKER_DEPLOYMENT", "").activator("MAX_WORKERS", "")
+    }
+
     /// With another change of what is in `deploy/base`.
     #[must_use]
     pub fn patch(mut self, patch: Value) -> Self {

@@ -95,13 +95,13 @@ fn the_publisher_of_a_killed_activator_goes_on_through_another(relays: &Relays<'
 }
 
 fn the_held_publisher_of_a_killed_activator_comes_again(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Wanted::default().without_watchdog());
     held_and_then(&relay, |holder| kill_activator(&relay, holder));
     relays.are_used_up();
 }
 
 fn the_held_publisher_of_a_rolled_activator_is_told_to_come_again(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Wanted::default().without_watchdog());
     held_and_then(&relay, |holder| relay.delete(holder));
 }
 

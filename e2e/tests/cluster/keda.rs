@@ -15,7 +15,7 @@ on_a_cluster! {
 const OPERATORS: &str = "/api/v1/pods?labelSelector=app%3Dkeda-operator";
 
 fn a_publisher_is_held_over_a_restart_of_keda(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Wanted::default().without_watchdog());
     let tap = Tap::before(relay.socket());
     // Paused, so that the publisher is surely held when KEDA goes.
     relay.pause_keda(true);

@@ -4,18 +4,24 @@ use std::time::Duration;
 
 use liveedgecast_e2e::cluster::api::path;
 use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::not_run;
 use liveedgecast_e2e::cluster::pods::Pod;
 use liveedgecast_e2e::cluster::relay::Relay;
-use liveedgecast_e2e::process::Process;
+use liveedgecast_e2e::process::{Process, signal};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{until, until_some};
-use serde_json::json;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{Relays, ended, published, receives, receives_more, sessions_of};
+
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 on_a_cluster! {
     a_publisher_gets_a_worker_though_keda_does_nothing
     an_idle_worker_goes_and_the_busy_one_stays_though_it_is_the_newest
+    an_idle_worker_that_may_go_is_used_again_before_another_one_is_started
+    while_an_activator_is_stopped_the_other_one_wakes_a_worker
 }
 
 fn a_publisher_gets_a_worker_though_keda_does_nothing(relays: &Relays<'_>) {
@@ -58,22 +64,85 @@ fn publish(relay: &Relay<'_>, name: String, other: &str) -> Busy {
     Busy { name, tap, publisher, worker }
 }
 
-fn an_idle_worker_goes_and_the_busy_one_stays_though_it_is_the_newest(relays: &Relays<'_>) {
+fn while_an_activator_is_stopped_the_other_one_wakes_a_worker(relays: &Relays<'_>) {
+    let relay = relays.installed(&Wanted::default());
+    let mut activators = relay.activators();
+    activators.sort_by(|one, other| one.name.cmp(&other.name));
+    let [first, other] = &activators[..] else { panic!("two activators, not {}", activators.len()) };
+    // Of two the one with the smaller name acts.
+    let Some(process) = first.process() else {
+        return not_run("the stopped activator", "this machine is not its node");
+    };
+    relay.pause_keda(true);
+    let way = other.way(1935);
+    let tap = Tap::before(way.address);
+    signal(process, Signal::STOP);
+    let mut publisher = published(&tap, "other");
+    receives(&relay.sink, "other", 50);
+    signal(process, Signal::CONT);
+    println!("held for {:?}", tap.only().held());
+    assert_eq!(relay.metric(other, "liveedgecast_watchdog_total", &["outcome=\"patched\""]), Some(1.0));
+    assert_eq!(relay.wanted_workers(), Some(1));
+    publisher.interrupt();
+    ended(&relay.sink, "other");
+    relay.pause_keda(false);
+    relay.is_back_to_zero();
+    relays.are_used_up();
+}
+
+/// One stream for each worker, and the component `thrifty`, with this for the HPA's `scaleDown`.
+fn thrifty<'a>(relays: &'a Relays<'a>, down: &Value) -> Relay<'a> {
     let wanted = Wanted::default()
         .with("--with thrifty")
         .activator("CAPACITY", "1")
         .activator("COOLDOWN", "2s")
         .worker("CAPACITY", "1");
     let relay = relays.installed(&wanted);
-    // As the component has it, but sooner.
     let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
     let mut spec = relay.api().get(&scaled).expect("the ScaledObject")["spec"].take();
     assert_eq!(spec["triggers"][0]["metadata"]["scaleIn"], "idle");
     spec["triggers"][0]["metadata"]["target"] = json!("1");
-    let down = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]});
-    spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"] = down;
+    spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"] = down.clone();
     relay.change_keda(&spec);
+    relay
+}
 
+fn an_idle_worker_that_may_go_is_used_again_before_another_one_is_started(relays: &Relays<'_>) {
+    // Nobody acts on the lower number, so the worker stays where it may go.
+    let relay = thrifty(relays, &json!({"selectPolicy": "Disabled"}));
+    let mut first = publish(&relay, "first".to_owned(), "");
+    let mut second = publish(&relay, "second".to_owned(), &first.worker);
+    first.publisher.interrupt();
+    ended(&relay.sink, "first");
+    let says = |state: &str| {
+        let all = relay.activators().into_iter().map(|pod| relay.ask(&pod, "workers").unwrap_or_default());
+        all.clone().count() == 2
+            && all.into_iter().all(|workers| {
+                let workers = workers.as_array().cloned().unwrap_or_default();
+                workers.iter().any(|worker| worker["name"] == *first.worker && worker["state"] == state)
+            })
+    };
+    until("the idle worker to be one that may go", || says("leaving"));
+    let cost = |pod: &Pod| pod.object["metadata"]["annotations"][DELETION_COST].as_str().map(str::to_owned);
+    let costs: Vec<_> = relay.workers().iter().map(|pod| (pod.name == first.worker, cost(pod))).collect();
+    assert!(costs.contains(&(true, Some("-1000".to_owned()))), "{costs:?}");
+
+    let mut again = publish(&relay, "again".to_owned(), &second.worker);
+    println!("held for {:?}", again.tap.only().held());
+    assert_eq!(again.worker, first.worker);
+    assert_eq!(relay.workers().len(), 2, "no other one was started");
+    assert!(says("ready"));
+    for busy in [&mut second, &mut again] {
+        busy.publisher.interrupt();
+        ended(&relay.sink, &busy.name);
+    }
+    relay.is_back_to_zero();
+}
+
+fn an_idle_worker_goes_and_the_busy_one_stays_though_it_is_the_newest(relays: &Relays<'_>) {
+    // As the component has it, but sooner.
+    let down = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]});
+    let relay = thrifty(relays, &down);
     let mut old = publish(&relay, "round-0".to_owned(), "");
     for round in 1..=5 {
         let mut new = publish(&relay, format!("round-{round}"), &old.worker);
