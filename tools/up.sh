@@ -17,7 +17,8 @@ unless they are given anew.
   --image REF         an image that the cluster has or can pull
   --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
-  --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production
+  --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production; edge (one node, such as k3s: publishers come to
+                      the node's own address, and the workers get their sockets)
   --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls, thrifty. More than
                       once if wanted. One that was applied before and is not named now is taken away.
   --timeout SECONDS   for each of the things that are waited for (180)
@@ -130,6 +131,20 @@ if with scaler-tls; then
   fi
 fi
 
+# What the pods may do. A namespace that was there before is somebody else's, and is asked only.
+namespace_file=$here/deploy/$resource/namespace.yaml
+[[ -f $namespace_file ]] || namespace_file=$here/deploy/base/namespace.yaml
+level=pod-security.kubernetes.io/enforce
+wanted_level=$(sed -n "s|^ *$level: *||p" "$namespace_file")
+label() { kubectl get namespace "$namespace" --ignore-not-found -o "jsonpath={.metadata.labels.${1//./\\.}}"; }
+made_namespace=no
+[[ $(label app.kubernetes.io/managed-by) != "$manager" ]] || made_namespace=yes
+if [[ $made_namespace == no && $wanted_level == privileged ]]; then
+  had_level=$(label "$level")
+  [[ -z $had_level || $had_level == privileged ]] ||
+    fail "the namespace $namespace takes no pods on the host's network; allow it: kubectl label namespace $namespace --overwrite $level=$wanted_level"
+fi
+
 tag=$(git -C "$here" describe --always --dirty 2> /dev/null || date -u +%Y%m%d%H%M%S)
 loader=''
 if [[ -z $image ]]; then
@@ -230,8 +245,10 @@ esac
 
 apply() { kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" -o name -f "$1" >> "$scratch/applied"; }
 if ! kubectl get namespace "$namespace" > /dev/null 2>&1; then
-  kubectl create -f "$here/deploy/base/namespace.yaml" > /dev/null
+  kubectl create -f "$namespace_file" > /dev/null
   kubectl label namespace "$namespace" app.kubernetes.io/managed-by="$manager" > /dev/null
+elif [[ $made_namespace == yes ]]; then
+  kubectl label namespace "$namespace" --overwrite "$level=$wanted_level" > /dev/null
 fi
 # secret NAME ARGUMENT...: as `kubectl create secret generic` makes it, and marked.
 secret() {
@@ -314,7 +331,7 @@ fi
 say 'KEDA: applying'
 apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
 # What other components or another overlay had last time goes, now that nothing refers to it.
-k get networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
+k get services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
   { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
 # KEDA drops a push for a metric that it does not know yet, so nobody is invited before it does.
 knows() { [[ $(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.externalMetricNames}' 2> /dev/null) == *s0-* ]]; }
@@ -329,9 +346,15 @@ fi
 
 # ---- where to publish
 
+# With a Service or, where publishers come to the node's own port, without.
+if ! exists service liveedgecast; then
+  address=$(k get pods -l app.kubernetes.io/name=liveedgecast-activator -o 'jsonpath={.items[0].status.hostIP}')
+  tries=0
+else
+  address='' tries=40
+fi
 ingress() { k get service liveedgecast -o 'jsonpath={.status.loadBalancer.ingress[0].ip}{.status.loadBalancer.ingress[0].hostname}'; }
-address=''
-for ((tried = 0; tried < 40; tried++)); do
+for ((tried = 0; tried < tries; tried++)); do
   address=$(ingress)
   [[ -z $address ]] || break
   sleep 0.5

@@ -106,7 +106,7 @@ fn the_held_publisher_of_a_rolled_activator_is_told_to_come_again(relays: &Relay
 }
 
 /// Something happens to the activator that holds a publisher, who then comes again and is served.
-fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
+pub(crate) fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
     let tap = Tap::before(relay.socket());
     relay.pause_keda(true);
     let mut publisher = published(&tap, "held");
@@ -124,7 +124,7 @@ fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
     relay.is_rolled_out();
 }
 
-fn kill_activator(relay: &Relay<'_>, pod: &Pod) {
+pub(crate) fn kill_activator(relay: &Relay<'_>, pod: &Pod) {
     match pod.process() {
         Some(process) => kill(process),
         // Its node is another machine: the nearest to it that the API has.
