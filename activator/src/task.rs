@@ -160,6 +160,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
             control: found_at,
             started: u64::try_from(started).unwrap_or(u64::MAX),
             shares_ports: at.shared,
+            introducer: settings.introducer.is_some(),
         };
         Cluster::with_peers(lobby.clone(), me)
     };
@@ -225,7 +226,12 @@ fn open(start: Start) -> anyhow::Result<Open> {
         keeping.push(tokio::spawn(shared.leave(cluster.clone(), phase.subscribe(), release)));
     }
     if !settings.peers.is_empty() {
-        let others = peers::run(cluster, settings.peers.clone(), settings.secret.clone());
+        let search = peers::Search {
+            addresses: settings.peers.clone(),
+            introducer: settings.introducer.clone(),
+            secret: settings.secret.clone(),
+        };
+        let others = peers::run(cluster, search);
         keeping.push(tokio::spawn(others));
     }
     if let Some(program) = program {

@@ -1,7 +1,8 @@
 //! What both processes, or the wire between them, need. Without IO where that is possible.
 //!
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
-//! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may.
+//! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may;
+//!   [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
 //! - [`config`], [`setting`], [`runtime`], [`listen`], [`http`], [`crowd`]: what a process is made of.
 //! - [`backoff`], [`random`], [`seldom`]: small values.
@@ -24,6 +25,7 @@ pub mod crowd;
 pub mod handoff;
 pub mod health;
 pub mod http;
+pub mod introduce;
 pub mod key;
 pub mod listen;
 pub mod proof;

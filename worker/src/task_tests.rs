@@ -41,6 +41,7 @@ fn settings(activator: SocketAddr, drain: Duration) -> Settings {
         drain,
         threads: 2,
         exit_when_orphaned: false,
+        introducer: None,
     }
 }
 

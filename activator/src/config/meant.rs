@@ -91,6 +91,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Where the other activators are; nowhere if there are none.
     pub peers: Vec<peers::Address>,
+    /// Where one of them is, whichever.
+    pub introducer: Option<peers::Address>,
     /// How the scaler proves who it is, and who may ask it.
     pub scaler_tls: Option<scaler::Paths>,
     /// Shared with workers.
@@ -148,6 +150,7 @@ impl Settings {
             keys_file: file(&typed.publish_keys_file),
             listen,
             peers: peer_addresses(typed, fleet, &listen, p),
+            introducer: introducer(typed, &listen, p),
             scaler_tls: scaler_tls(typed, &listen, p),
             secret,
             fleet,
@@ -325,6 +328,21 @@ fn peer_addresses(typed: &Typed, fleet: Fleet, listen: &Listen, problems: &mut P
         }
     }
     addresses
+}
+
+fn introducer(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<peers::Address> {
+    let text = set(&typed.introducer)?;
+    if set(&typed.activator_peers).is_none() && !listen.shared {
+        problems
+            .add("INTRODUCER", "is about activators that look for each other: set ACTIVATOR_PEERS too, or remove it");
+    }
+    let address = peer_address(text, listen.control.port());
+    if address.is_none() {
+        let text =
+            format_args!("{text:?} is not where an activator is: write HOST:PORT, such as activator-introducer:6001");
+        problems.add("INTRODUCER", text);
+    }
+    address
 }
 
 fn peer_address(text: &str, default_port: u16) -> Option<peers::Address> {

@@ -70,6 +70,10 @@ fn values() {
     let external = good(&["--fleet", "external", "--control-secret", SECRET, "--activator-peers", hosts]);
     let peers: Vec<String> = external.peers.iter().map(ToString::to_string).collect();
     assert_eq!(peers, ["control:6001", "control.edge.svc:7001", "10.0.0.1:6001", "::1:2", "::2:6001"]);
+    assert_eq!(external.introducer, None);
+    let found =
+        ["--fleet", "external", "--control-secret", SECRET, "--activator-peers", "a", "--introducer", "any.svc"];
+    assert_eq!(good(&found).introducer.map(|at| at.to_string()), Some("any.svc:6001".into()));
     assert_eq!(external.listen.scaler, Some("[::]:6000".parse().unwrap()));
     let shared = good(&["--fleet", "external", "--control-secret", SECRET, "--reuse-port", "yes"]);
     let peers: Vec<String> = shared.peers.iter().map(ToString::to_string).collect();
@@ -138,6 +142,22 @@ const MISTAKES: &[(&[&str], &str)] = &[
             "[::1]:0",
         ],
         "REUSE_PORT: has nothing to share with CONTROL_LISTEN at port 0",
+    ),
+    (&["--push-url", URL, "--introducer", "a:6001"], "INTRODUCER: is about activators that look for each other"),
+    (
+        &[
+            "--push-url",
+            URL,
+            "--fleet",
+            "external",
+            "--control-secret",
+            SECRET,
+            "--activator-peers",
+            "a",
+            "--introducer",
+            "b:c",
+        ],
+        "INTRODUCER: \"b:c\" is not where an activator is",
     ),
     (&["--push-url", URL, "--scaler-listen", "[::]:8080"], "SCALER_LISTEN: has the port of HTTP_LISTEN"),
     (&["--push-url", URL, "--scaler-tls-cert-file", "/x.pem"], "SCALER_TLS_KEY_FILE: is required with"),

@@ -47,6 +47,10 @@ pub struct Typed {
     /// space; every address of a name is used, and may be our own [default: there are none]
     #[arg(long, env = "ACTIVATOR_PEERS", value_name = "HOSTS")]
     pub activator_peers: Option<String>,
+    /// Where one of the activators is, whichever, HOST:PORT such as a Kubernetes Service's: it tells of the others, so that they are
+    /// found before name servers know [default: there is none]
+    #[arg(long, env = "INTRODUCER", value_name = "HOST:PORT")]
+    pub introducer: Option<String>,
     /// Where KEDA asks (gRPC, triggers external and external-push) [default: none; [::]:6000 with --fleet external]
     #[arg(long, env = "SCALER_LISTEN", value_name = "ADDRESS")]
     pub scaler_listen: Option<String>,

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{ActivatorSays, Hello, Session, Welcome, WorkerSays};
+use liveedgecast_common::control::{ActivatorSays, Activators, Hello, Session, Stranger, Welcome, WorkerSays};
 use liveedgecast_common::crowd::{Crowd, Place};
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::proof::{self, Nonce};
@@ -115,8 +115,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let places = Arc::new(Semaphore::new(MAX_WORKERS));
-    let lobby = cluster.lobby().clone();
-    let service = Arc::new(Service { terms, lobby, metrics, nonces: Mutex::default(), places });
+    let (lobby, found_at) = (cluster.lobby().clone(), cluster.found_at());
+    let service = Arc::new(Service { terms, lobby, found_at, metrics, nonces: Mutex::default(), places });
     let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
@@ -174,12 +174,15 @@ struct Guarded {
 #[derive(Clone)]
 struct Peer {
     address: IpAddr,
+    /// Where it has reached us.
+    ours: Option<SocketAddr>,
     proved: Arc<AtomicBool>,
 }
 
 impl Guarded {
     fn new(socket: TcpStream, peer: SocketAddr, place: Place) -> Self {
-        let peer = Peer { address: peer.ip().to_canonical(), proved: Arc::default() };
+        let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
+        let peer = Peer { address: peer.ip().to_canonical(), ours, proved: Arc::default() };
         let patience = Box::pin(async move {
             let _ = timeout(PROOF_TIMEOUT, place.lost()).await;
         });
@@ -244,6 +247,8 @@ impl AsyncWrite for Guarded {
 struct Service {
     terms: Terms,
     lobby: Lobby,
+    /// Where we are, if the address by which one has come leads to others too.
+    found_at: Option<SocketAddr>,
     metrics: Metrics,
     // A lock, because calls come on any connection; held for a look-up, never across an await.
     nonces: Mutex<Nonces>,
@@ -275,19 +280,33 @@ impl Control for Service {
         tokio::spawn(call.run(request.into_inner(), outbox));
         Ok(Response::new(Outgoing { from, refusal }))
     }
+
+    async fn introduce(&self, request: Request<Stranger>) -> Result<Response<Activators>, Status> {
+        let peer = self.admitted(&request)?;
+        let others = self.lobby.activators();
+        // Behind a Service's address the connection still ends at our own.
+        let addresses =
+            self.found_at.or(peer.ours).into_iter().chain(others).map(|address| address.to_string()).collect();
+        Ok(Response::new(Activators { addresses }))
+    }
 }
 
 impl Gate for Service {
     fn admit(&self, request: &Request<PeerHello>) -> Result<IpAddr, Status> {
-        let peer = request.extensions().get::<Peer>();
-        let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
-        self.check_proof(request, peer.address)?;
-        peer.proved.store(true, Ordering::Relaxed);
-        Ok(peer.address)
+        self.admitted(request).map(|peer| peer.address)
     }
 }
 
 impl Service {
+    /// Who calls, if it has proved that it knows the secret.
+    fn admitted<'a, T>(&self, request: &'a Request<T>) -> Result<&'a Peer, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
+        self.check_proof(request, peer.address)?;
+        peer.proved.store(true, Ordering::Relaxed);
+        Ok(peer)
+    }
+
     fn check_proof<T>(&self, request: &Request<T>, peer: IpAddr) -> Result<(), Status> {
         let refused = |why: &str, text: String| {
             self.metrics.fleet.refused.with_label_values(&[why]).inc();

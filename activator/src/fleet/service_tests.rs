@@ -4,6 +4,7 @@ use clap::Parser;
 use liveedgecast_common::control::control_client::ControlClient;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Load, Upstream};
+use liveedgecast_common::introduce;
 use liveedgecast_common::listen::listen;
 use liveedgecast_common::random;
 use tokio_util::sync::DropGuard;
@@ -125,6 +126,20 @@ async fn a_worker_joins_is_offered_a_stream_and_leaves() {
     drop(line);
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
     assert!(server.lobby.workers().is_empty());
+}
+
+#[tokio::test]
+async fn who_is_new_is_told_where_activators_are() {
+    let server = server();
+    let other: SocketAddr = "10.0.0.2:6001".parse().unwrap();
+    server.lobby.met(other, true);
+    let ask = |port, secret| async move { introduce::ask("127.0.0.1", port, &Secret::new(secret)).await };
+    assert_eq!(ask(server.address.port(), SECRET).await, [server.address, other], "itself first, and others");
+    server.lobby.met(other, false);
+    assert_eq!(ask(server.address.port(), SECRET).await, [server.address]);
+    assert_eq!(ask(server.address.port(), "another secret, not ours").await, []);
+    let stopped = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    assert_eq!(ask(stopped.local_addr().unwrap().port(), SECRET).await, [], "connected, and no answer");
 }
 
 #[tokio::test]

@@ -213,6 +213,11 @@ impl Lobby {
         });
     }
 
+    /// Where the other activators are.
+    pub(crate) fn activators(&self) -> Vec<SocketAddr> {
+        self.shared.lock().met.iter().copied().collect()
+    }
+
     /// A number that others look at has changed.
     pub(crate) fn changed(&self) {
         self.tell(Input::Changed);

@@ -70,6 +70,11 @@ impl Cluster {
         }
     }
 
+    /// Where we alone are found, if our ports are not ours alone.
+    pub(crate) fn found_at(&self) -> Option<SocketAddr> {
+        self.peers().filter(|peers| peers.me().shares_ports).map(|peers| peers.me().control)
+    }
+
     /// Our own lobby.
     pub(crate) fn lobby(&self) -> &Lobby {
         &self.lobby

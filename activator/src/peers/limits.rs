@@ -18,6 +18,10 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 /// The same while there was no answer yet.
 pub(super) const RESOLVE_EAGERLY: Duration = Duration::from_millis(500);
+/// Between two questions for the introducer in our first seconds, when those that it leads to may not have found each other.
+pub(super) const ASK_EAGERLY: Duration = Duration::from_millis(200);
+/// Added to that, more or less of it.
+pub(super) const MOST_LAG: Duration = Duration::from_millis(100);
 /// How long a name server may take.
 pub(super) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long others, and workers that dial every two seconds, need until we can be sure that there is nothing more to learn.

@@ -2,7 +2,7 @@
 //! what the lobby is told. Pure.
 //!
 //! ```text
-//!            Resolved, Met                Welcome, Synced
+//!            Resolved, Introduced, Met    Welcome, Synced
 //!  (unknown) ─────────────▶ Following ─────────────────────▶ Synced
 //!                            ▲   │ ended, no Synced within 5 s  │ ended: vanished, its last word counts 60 s
 //!                            │   ▼                              │ goodbye: forgotten
@@ -17,13 +17,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::key::Identity;
 
 use super::limits::{
-    FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_NAME, MAX_WORKERS,
-    MOST_DELAY, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY, SELF_MEETINGS, SYNC_TIME, SYNC_TIMEOUT,
+    ASK_EAGERLY, FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_NAME,
+    MAX_WORKERS, MOST_DELAY, MOST_LAG, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY, SELF_MEETINGS, SYNC_TIME,
+    SYNC_TIMEOUT,
 };
 use super::proto::says::Say;
 use super::proto::{Held as HeldSaid, Welcome, Worker as WorkerSaid};
@@ -41,6 +42,8 @@ pub(super) enum Input {
     Resolved(Vec<SocketAddr>),
     /// There was no answer to the question for them.
     Unresolved,
+    /// The introducer has told of these; of none if it had no answer.
+    Introduced(Vec<SocketAddr>),
     /// Somebody follows us and has said where it can be followed.
     Met(SocketAddr),
     /// A peer spoke.
@@ -54,6 +57,8 @@ pub(super) enum Input {
 pub(super) enum Output {
     /// Ask for the addresses.
     Resolve,
+    /// Ask the introducer.
+    Ask,
     /// Follow who is there.
     Follow(LinkId, SocketAddr),
     /// Not any more; nothing of it is reported after that.
@@ -99,6 +104,8 @@ pub struct Me {
     pub started: u64,
     /// Whether others listen on the same ports, so that dialing the address of all leads to any of us.
     pub shares_ports: bool,
+    /// Whether there is somebody to ask where the others are.
+    pub introducer: bool,
 }
 
 impl Me {
@@ -146,6 +153,12 @@ pub(super) struct Peers {
     /// By name; `None` before the first answer.
     resolved: Option<BTreeSet<SocketAddr>>,
     resolve_at: Option<Instant>,
+    /// If there is an introducer: when to ask it.
+    ask_at: Option<Instant>,
+    /// It has told of somebody.
+    introduced: bool,
+    /// Of the introducer's, good or not.
+    answers: u32,
     peers: BTreeMap<String, Peer>,
     next_id: u64,
     outputs: VecDeque<Output>,
@@ -154,12 +167,16 @@ pub(super) struct Peers {
 impl Peers {
     /// Nobody is known yet.
     pub(super) fn new(now: Instant, me: Me) -> Self {
+        let ask_at = me.introducer.then_some(now);
         Self {
             me,
             started: now,
             links: BTreeMap::new(),
             resolved: None,
             resolve_at: None,
+            ask_at,
+            introduced: false,
+            answers: 0,
             peers: BTreeMap::new(),
             next_id: 0,
             outputs: VecDeque::from([Output::Resolve]),
@@ -194,6 +211,7 @@ impl Peers {
         match input {
             Input::Resolved(addresses) => self.resolved(now, addresses),
             Input::Unresolved => self.resolve_later(now),
+            Input::Introduced(addresses) => self.introduced(now, &addresses),
             Input::Met(address) => self.follow_new(now, address),
             Input::Said(link, say) => self.said(now, link, say),
             Input::Ended(link) => self.ended(now, link),
@@ -205,6 +223,10 @@ impl Peers {
         if self.resolve_at.is_some_and(|at| at <= now) {
             self.resolve_at = None;
             self.outputs.push_back(Output::Resolve);
+        }
+        if self.ask_at.is_some_and(|at| at <= now) {
+            self.ask_at = None;
+            self.outputs.push_back(Output::Ask);
         }
         let due: Vec<SocketAddr> =
             self.links.iter().filter(|(_, link)| link.due().is_some_and(|at| at <= now)).map(|(at, _)| *at).collect();
@@ -230,7 +252,7 @@ impl Peers {
     /// When [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let vanished = self.peers.values().filter_map(|peer| peer.vanished.map(|at| at + KEEP_VANISHED));
-        self.links.values().filter_map(Link::due).chain(vanished).chain(self.resolve_at).min()
+        self.links.values().filter_map(Link::due).chain(vanished).chain(self.resolve_at).chain(self.ask_at).min()
     }
 
     /// The next thing to do.
@@ -266,11 +288,11 @@ impl Peers {
         self.had_time(now) || self.is_complete()
     }
 
-    /// Whether "nothing" may be said. Without a name server we do not know whom we have not heard, however long it lasts. When there
-    /// is nobody else, workers need the time: they may serve streams that nobody tells of.
+    /// Whether "nothing" may be said. Without a name server or an introducer we do not know whom we have not heard, however long it
+    /// lasts. When there is nobody else, workers need the time: they may serve streams that nobody tells of.
     pub(super) fn is_sure(&self, now: Instant) -> bool {
         let heard = self.peers.values().any(|peer| peer.vanished.is_none());
-        self.resolved.is_some() && (self.had_time(now) || (heard && self.is_complete()))
+        (self.resolved.is_some() || self.introduced) && (self.had_time(now) || (heard && self.is_complete()))
     }
 
     fn is_complete(&self) -> bool {
@@ -297,6 +319,26 @@ impl Peers {
     fn resolve_later(&mut self, now: Instant) {
         let after = if self.resolved.is_some() { RESOLVE_EVERY } else { RESOLVE_EAGERLY };
         self.resolve_at = Some(now + after);
+    }
+
+    /// Whoever it leads to may be ourselves, and knows only those whom it has found: while all begin, each is asked often.
+    fn introduced(&mut self, now: Instant, addresses: &[SocketAddr]) {
+        self.introduced |= !addresses.is_empty();
+        addresses.iter().for_each(|address| self.follow_new(now, *address));
+        self.answers = self.answers.wrapping_add(1);
+        let after = match self.had_time(now) {
+            // Twice in a row: it may lead those who ask by turns.
+            _ if self.answers % 2 == 1 => Duration::ZERO,
+            false => ASK_EAGERLY,
+            true => RESOLVE_EVERY,
+        };
+        self.ask_at = Some(now + after + self.lag());
+    }
+
+    /// Not that of others, as names are random: two that ask in step would be led, by who leads in turns, each to itself for ever.
+    fn lag(&self) -> Duration {
+        let sum = self.me.name.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        MOST_LAG * u32::from(sum) / u32::from(u8::MAX)
     }
 
     fn follow_new(&mut self, now: Instant, address: SocketAddr) {

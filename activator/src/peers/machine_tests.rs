@@ -15,7 +15,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn me(shares_ports: bool) -> Me {
-    Me { name: "me".to_owned(), control: at(7), started: 1000, shares_ports }
+    Me { name: "me".to_owned(), control: at(7), started: 1000, shares_ports, introducer: false }
 }
 
 fn welcome(activator: &str) -> Say {
@@ -30,8 +30,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_introducer(false)
+    }
+
+    fn with_introducer(introducer: bool) -> Self {
         let start = origin();
-        let mut world = Self { start, now: start, peers: Peers::new(start, me(false)) };
+        let mut world = Self { start, now: start, peers: Peers::new(start, Me { introducer, ..me(false) }) };
         assert_eq!(world.outputs(), [Output::Resolve]);
         world
     }
@@ -241,6 +245,41 @@ fn when_it_is_ready_and_when_it_is_sure() {
     world.tell(Input::Unresolved);
     world.pass(60_000);
     assert_eq!(check(&world), (true, false), "whom have we not heard?");
+}
+
+#[test]
+fn the_introducer_is_asked_often_at_first_and_whom_it_tells_of_is_followed() {
+    let mut world = World::with_introducer(true);
+    world.tell(Input::Unresolved);
+    let mut asked = Vec::new();
+    for _ in 0..900 {
+        for (when, output) in world.pass(10) {
+            if output == Output::Ask {
+                asked.push(when);
+                // It is us whom it leads to, or nobody yet.
+                world.tell(Input::Introduced(vec![]));
+            }
+        }
+    }
+    let gaps: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let at_first = asked.iter().filter(|when| **when < 3000).count();
+    assert!(at_first >= 14, "often at first: {asked:?}");
+    assert!(gaps[..at_first - 1].iter().any(|gap| *gap <= 110), "twice in a row: {asked:?}");
+    assert!(gaps[at_first..].iter().any(|gap| *gap >= 5000), "then as seldom as for names: {asked:?}");
+    assert!(!world.peers.is_sure(world.now), "whom have we not heard?");
+    let outputs = world.tell(Input::Introduced(vec![at(1), at(2)]));
+    assert_eq!(outputs, [follow(1, 1), follow(2, 2)]);
+    assert!(world.peers.is_sure(world.now), "it knows, as a name server would");
+    world.say(1, welcome("me"));
+    world.sync(2, "a");
+    assert_eq!(world.tell(Input::Introduced(vec![at(1), at(2)])), [], "we know both");
+}
+
+#[test]
+fn two_do_not_ask_in_step() {
+    let lag = |name: String| Peers::new(origin(), Me { name, introducer: true, ..me(false) }).lag();
+    let lags: BTreeSet<Duration> = (0..32).map(|number| lag(format!("a~{number:08x}"))).collect();
+    assert!(lags.len() > 16, "{lags:?}");
 }
 
 #[test]

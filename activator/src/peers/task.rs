@@ -1,11 +1,12 @@
 //! The task of the peers: asks for addresses, makes the calls that the machine wants, tells the lobby who waits elsewhere.
-//! In: names, what peers say. Out: calls; the machine's word to the lobby.
+//! In: names, what the introducer and peers say. Out: calls; the machine's word to the lobby.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks, the clock, name resolution")]
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
 
+use liveedgecast_common::introduce;
 use liveedgecast_common::key::{LogSafe, Secret};
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
@@ -34,10 +35,21 @@ impl fmt::Display for Address {
     }
 }
 
+/// How to find the others.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Where they are.
+    pub addresses: Vec<Address>,
+    /// Where one of them is, whichever, which tells of the others.
+    pub introducer: Option<Address>,
+    /// Shared with them.
+    pub secret: Secret,
+}
+
 /// Follows the other activators, until dropped.
-pub async fn run(cluster: Cluster, addresses: Vec<Address>, secret: Secret) {
+pub async fn run(cluster: Cluster, search: Search) {
     let (events, mut happened) = mpsc::channel(EVENTS);
-    let mut task = Task { cluster, addresses, secret, events, calls: HashMap::new(), tasks: JoinSet::new() };
+    let mut task = Task { cluster, search, events, calls: HashMap::new(), tasks: JoinSet::new() };
     loop {
         task.act();
         let due = task.cluster.peers().and_then(|peers| peers.poll_timeout());
@@ -66,8 +78,7 @@ pub async fn run(cluster: Cluster, addresses: Vec<Address>, secret: Secret) {
 
 struct Task {
     cluster: Cluster,
-    addresses: Vec<Address>,
-    secret: Secret,
+    search: Search,
     events: mpsc::Sender<Input>,
     calls: HashMap<LinkId, AbortHandle>,
     tasks: JoinSet<()>,
@@ -83,11 +94,14 @@ impl Task {
             let Some((output, me)) = next else { break };
             match output {
                 Output::Resolve => {
-                    self.tasks.spawn(resolve(self.addresses.clone(), self.events.clone()));
+                    self.tasks.spawn(resolve(self.search.addresses.clone(), self.events.clone()));
+                }
+                Output::Ask => {
+                    self.tasks.spawn(ask(self.search.clone(), self.events.clone()));
                 }
                 Output::Follow(link, address) => {
                     let hello = Hello { activator: me.name, control_port: me.control.port().into() };
-                    let call = follow(link, address, self.secret.clone(), hello, self.events.clone());
+                    let call = follow(link, address, self.search.secret.clone(), hello, self.events.clone());
                     self.calls.insert(link, self.tasks.spawn(call));
                 }
                 Output::Hangup(link) => self.calls.remove(&link).into_iter().for_each(|call| call.abort()),
@@ -119,6 +133,12 @@ async fn resolve(addresses: Vec<Address>, events: mpsc::Sender<Input>) {
         }
     }
     let _ = events.send(if answered { Input::Resolved(all) } else { Input::Unresolved }).await;
+}
+
+/// Everybody whom the introducer knows.
+async fn ask(search: Search, events: mpsc::Sender<Input>) {
+    let Some(Address { host, port }) = search.introducer else { return };
+    let _ = events.send(Input::Introduced(introduce::ask(&host, port, &search.secret).await)).await;
 }
 
 #[cfg(test)]

@@ -53,11 +53,20 @@ fn house(name: &str, door: Door, others: &[SocketAddr]) -> House {
 /// The same, where others are told another port, or none: 0.
 fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> House {
     let control = SocketAddr::new(door.1.ip(), port);
-    let me = Me { name: name.to_owned(), control, started: 0, shares_ports: false };
+    let me = Me { name: name.to_owned(), control, started: 0, shares_ports: false, introducer: false };
     house_of(me, door.0, others)
 }
 
 fn house_of(me: Me, doors: impl Into<service::Doors>, others: &[SocketAddr]) -> House {
+    house_with(me, doors, others, None)
+}
+
+fn house_with(
+    me: Me,
+    doors: impl Into<service::Doors>,
+    others: &[SocketAddr],
+    introducer: Option<SocketAddr>,
+) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
@@ -70,12 +79,16 @@ fn house_of(me: Me, doors: impl Into<service::Doors>, others: &[SocketAddr]) -> 
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
     let terms = service::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
-    let addresses =
-        others.iter().map(|address| Address { host: address.ip().to_string(), port: address.port() }).collect();
+    let at = |address: &SocketAddr| Address { host: address.ip().to_string(), port: address.port() };
+    let search = Search {
+        addresses: others.iter().map(at).collect(),
+        introducer: introducer.as_ref().map(at),
+        secret: Secret::new(SECRET),
+    };
     let mut tasks = JoinSet::new();
     let served = service::serve(doors.into(), terms, cluster.clone(), metrics.clone(), stop.clone());
     tasks.spawn(async move { served.await.unwrap() });
-    tasks.spawn(run(cluster.clone(), addresses, Secret::new(SECRET)));
+    tasks.spawn(run(cluster.clone(), search));
     let waking = lobby.clone();
     tasks.spawn(async move { waking.run().await });
     House { lobby, cluster, metrics, stop, _tasks: tasks }
@@ -175,6 +188,33 @@ async fn whoever_follows_us_is_followed() {
     let b = house("b", two, &[at_two]);
     let _place = a.publisher("x", 1);
     until(|| b.known() == (1, 0)).await;
+}
+
+/// An address that leads to each of these in turns, as a Kubernetes Service's may.
+async fn service(targets: Vec<SocketAddr>) -> SocketAddr {
+    let Door(listener, address) = door();
+    tokio::spawn(async move {
+        for target in targets.iter().cycle() {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = TcpStream::connect(target).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn activators_whom_no_name_knows_find_each_other_by_the_introducer() {
+    let (one, two) = (door(), door());
+    let introducer = Some(service(vec![one.1, two.1]).await);
+    // What a name server remembers of those before them.
+    let gone = door().1;
+    let built = [("a~1", one), ("b~2", two)].map(|(name, door)| {
+        let me = Me { name: name.to_owned(), control: door.1, started: 0, shares_ports: false, introducer: true };
+        house_with(me, door.0, &[gone], introducer)
+    });
+    let _place = built[0].publisher("x", 1);
+    until(|| built[1].known() == (1, 0) && built[0].peers().0 == 1).await;
 }
 
 #[tokio::test]
@@ -351,7 +391,7 @@ async fn of_those_who_can_act_one_does() {
 /// An activator on a port that others share.
 fn house_on(shared: SocketAddr, name: &str, started: u64) -> (House, CancellationToken) {
     let own = door();
-    let me = Me { name: name.to_owned(), control: own.1, started, shares_ports: true };
+    let me = Me { name: name.to_owned(), control: own.1, started, shares_ports: true, introducer: false };
     let release = CancellationToken::new();
     let all = listen_shared(shared).unwrap();
     let address = all.local_addr().unwrap();

@@ -87,6 +87,8 @@ pub struct Settings {
     pub name: String,
     /// Where to dial in.
     pub activator: Activator,
+    /// Where one of them is, whichever, which tells of the others.
+    pub introducer: Option<Activator>,
     /// Shared with activators.
     pub secret: Secret,
     /// Metrics and health.
@@ -116,15 +118,17 @@ impl Settings {
 
     /// The same for a caller that has other settings to judge too; the result counts only when `problems` stayed empty.
     pub fn judge(typed: &Typed, here: &Here, p: &mut Problems) -> Self {
-        let activator = activator(typed, p);
+        let (activator, introducer) = (activator(typed, p), introducer(typed, p));
+        let on_loopback = activator.is_loopback() && introducer.as_ref().is_none_or(Activator::is_loopback);
         let kinds = [("auto", Handoff::Auto), ("descriptor", Handoff::Descriptor), ("link", Handoff::Link)];
         let handoff = choice("HANDOFF", &typed.handoff, &kinds, p);
         let cores = u32::try_from(here.cores).unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS);
         let threads = number("STREAM_THREADS", &typed.stream_threads, cores, 1, MOST_THREADS, p);
         Self {
             name: name(typed, here, p),
-            secret: secret(typed, &activator, p),
+            secret: secret(typed, on_loopback, p),
             activator,
+            introducer,
             http: address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, p),
             capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
             handoff,
@@ -145,13 +149,13 @@ fn name(typed: &Typed, here: &Here, problems: &mut Problems) -> String {
     name.to_owned()
 }
 
-fn secret(typed: &Typed, activator: &Activator, problems: &mut Problems) -> Secret {
+fn secret(typed: &Typed, on_loopback: bool, problems: &mut Problems) -> Secret {
     const SAME: &str = "give it the same as the activator's";
     let before = problems.iter().count();
     let file = typed.control_secret_file.as_deref();
     let given = value_or_file("CONTROL_SECRET", shown(&typed.control_secret), file, problems);
     match &given {
-        Some(secret) if !activator.is_loopback() && secret.len() < LEAST_SECRET => {
+        Some(secret) if !on_loopback && secret.len() < LEAST_SECRET => {
             problems.add("CONTROL_SECRET", format_args!("is shorter than {LEAST_SECRET} bytes: {SAME}"));
         }
         None if problems.iter().count() == before => {
@@ -170,6 +174,18 @@ fn activator(typed: &Typed, problems: &mut Problems) -> Activator {
         problems.add("ACTIVATOR", text);
         Activator::Address(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0))
     })
+}
+
+fn introducer(typed: &Typed, problems: &mut Problems) -> Option<Activator> {
+    let text = set(&typed.introducer)?;
+    let address = parse_activator(text);
+    if address.is_none() {
+        let text = format_args!(
+            "{text:?} is not where an activator is: write HOST:PORT, such as liveedgecast-introducer:6001"
+        );
+        problems.add("INTRODUCER", text);
+    }
+    address
 }
 
 fn parse_activator(text: &str) -> Option<Activator> {

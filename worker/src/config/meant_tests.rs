@@ -32,12 +32,14 @@ fn a_secret_alone_is_enough_and_the_rest_are_the_documented_defaults() {
     assert_eq!((settings.name.as_str(), settings.drain), ("edge-7", Duration::from_secs(8)));
     assert_eq!(settings.secret.expose(), SECRET);
     assert!(!settings.exit_when_orphaned);
+    assert_eq!(settings.introducer, None);
 }
 
 #[test]
 fn values() {
     let name = |host: &str, port| Activator::Name { host: host.into(), port };
     assert_eq!(good(&["--activator", "Edge-1.example:6001"]).activator, name("edge-1.example", 6001));
+    assert_eq!(good(&["--introducer", "any.svc:6001"]).introducer, Some(name("any.svc", 6001)));
     assert_eq!(good(&["--activator", "localhost:1"]).activator, name("localhost", 1));
     assert_eq!(good(&["--activator", "[::1]:6001"]).activator, Activator::Address("[::1]:6001".parse().unwrap()));
     assert_eq!(good(&["--activator", " "]).activator, Activator::Address("127.0.0.1:6001".parse().unwrap()));
@@ -63,6 +65,8 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--control-secret-file", "/does/not/exist"], "CONTROL_SECRET_FILE: can not read /does/not/exist"),
     (&["--control-secret", "short", "--activator", "edge:6001"], "CONTROL_SECRET: is shorter than 16 bytes"),
     (&["--control-secret", "short", "--activator", "10.0.0.1:6001"], "CONTROL_SECRET: is shorter than 16 bytes"),
+    (&["--control-secret", "short", "--introducer", "any:6001"], "CONTROL_SECRET: is shorter than 16 bytes"),
+    (&["--control-secret", SECRET, "--introducer", "any"], "INTRODUCER: \"any\" is not where an activator is"),
     (&["--control-secret", SECRET, "--activator", "edge"], "ACTIVATOR: \"edge\" is not where an activator is"),
     (&["--control-secret", SECRET, "--activator", "edge:0"], "ACTIVATOR: \"edge:0\" is not where"),
     (&["--control-secret", SECRET, "--activator", "127.0.0.1:0"], "ACTIVATOR: \"127.0.0.1:0\" is not where"),

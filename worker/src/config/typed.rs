@@ -18,6 +18,10 @@ pub struct Typed {
     /// [default: 127.0.0.1:6001]
     #[arg(long, env = "ACTIVATOR", value_name = "HOST:PORT")]
     pub activator: Option<String>,
+    /// Where one of the activators is, whichever, HOST:PORT such as a Kubernetes Service's: it tells of the others, so that they are
+    /// found before name servers know [default: there is none]
+    #[arg(long, env = "INTRODUCER", value_name = "HOST:PORT")]
+    pub introducer: Option<String>,
     /// The secret that activators share with workers (required)
     #[arg(long, env = "CONTROL_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub control_secret: Option<Hidden>,

@@ -4,7 +4,7 @@
 //! `receive`, with an offer that was taken.
 //!
 //! ```text
-//!             Resolved                      connected           Welcome
+//!             Resolved, Meet, Introduced    connected           Welcome
 //!  (unknown) ─────────▶ Dialing ───────────────────▶ Greeted ─────────────▶ Joined
 //!                        ▲  │ lost                     │ lost, no Welcome     │ lost, hung up
 //!                        │  ▼                          │ within 5 s           │
@@ -46,6 +46,10 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(5);
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 /// The same while none is: the name may have appeared just now.
 const RESOLVE_EAGERLY: Duration = Duration::from_millis(500);
+/// The introducer is asked when this has passed without an activator: most often the name's addresses are good and we are joined …
+const ASK_AFTER: Duration = Duration::from_millis(50);
+/// … and again after each answer that did not help.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Addresses of one name at most: a site has a few activators; a wrong name must not make us dial the world.
 const MAX_ADDRESSES: usize = 64;
 /// A worker that was started by an activator and has had none for this long has no reason to be.
@@ -87,6 +91,8 @@ pub struct Settings {
     pub handoff: Handoff,
     /// Whether it ends by itself when it has no activator and serves nothing.
     pub exit_when_orphaned: bool,
+    /// Whether there is somebody to ask where activators are.
+    pub introducer: bool,
 }
 
 /// One attempt to join, from its first SYN to its end. Never used twice.
@@ -109,6 +115,8 @@ pub enum Input {
     Resolved(Vec<SocketAddr>),
     /// The name could not be resolved just now.
     Unresolved,
+    /// The introducer has told of these; of none if it had no answer.
+    Introduced(Vec<SocketAddr>),
     /// The call is open: it can be spoken into.
     Connected(LinkId),
     /// The activator spoke.
@@ -132,6 +140,8 @@ pub enum Input {
 pub enum Output {
     /// Ask for the addresses.
     Resolve,
+    /// Ask the introducer.
+    Ask,
     /// Open a call.
     Dial {
         /// What events are to be reported for.
@@ -192,6 +202,8 @@ pub struct Register {
     /// Activators that others have told of and that the name does not lead to (yet).
     met: BTreeSet<SocketAddr>,
     resolve_at: Option<Instant>,
+    /// When to ask the introducer, while it is not being asked.
+    ask_at: Option<Instant>,
     next_id: u64,
     /// What activators were told last, by stream.
     sessions: BTreeMap<String, Session>,
@@ -215,6 +227,7 @@ impl Register {
     /// Begins by asking for addresses.
     #[must_use]
     pub fn new(now: Instant, settings: Settings) -> Self {
+        let ask_at = settings.introducer.then(|| now + ASK_AFTER);
         Self {
             told: Load { capacity: settings.capacity, ..Load::default() },
             settings,
@@ -222,6 +235,7 @@ impl Register {
             resolved: BTreeSet::new(),
             met: BTreeSet::new(),
             resolve_at: Some(now + RESOLVE_EAGERLY),
+            ask_at,
             next_id: 0,
             sessions: BTreeMap::new(),
             taking: BTreeMap::new(),
@@ -254,6 +268,10 @@ impl Register {
         match input {
             Input::Resolved(addresses) => self.resolved(now, addresses),
             Input::Unresolved => self.resolve_later(now),
+            Input::Introduced(addresses) => {
+                addresses.iter().for_each(|address| self.meet(now, *address));
+                self.ask_at = Some(now + ASK_EVERY);
+            }
             Input::Connected(link) => self.connected(now, link),
             Input::Said(link, say) => self.said(now, link, say),
             Input::Ended(link, end) => self.ended(now, link, end),
@@ -285,6 +303,10 @@ impl Register {
             self.resolve_at = None;
             self.outputs.push_back(Output::Resolve);
         }
+        if self.asks_at().is_some_and(|at| at <= now) {
+            self.ask_at = None;
+            self.outputs.push_back(Output::Ask);
+        }
         let due: Vec<SocketAddr> = self.links.iter().filter(|(_, link)| link.is_due(now)).map(|(at, _)| *at).collect();
         for address in due {
             self.link_due(now, address);
@@ -314,7 +336,8 @@ impl Register {
         }
         let links = self.links.values().filter_map(Link::due);
         let serving = (self.streams() > 0).then_some([self.load_at, self.counters_at]).into_iter().flatten();
-        links.chain(serving).chain(self.resolve_at).chain(self.returns_at).chain(self.orphaned_at()).min()
+        let rest = self.asks_at().into_iter().chain(self.returns_at).chain(self.orphaned_at());
+        links.chain(serving).chain(self.resolve_at).chain(rest).min()
     }
 
     /// The next thing to do.
@@ -343,13 +366,17 @@ impl Register {
         }
     }
 
-    /// An activator that we know has told of another one: a name server may tell of it half a minute later.
-    fn meet(&mut self, now: Instant, address: &str) {
-        let Ok(address) = address.parse::<SocketAddr>() else { return };
+    /// An activator has told of another one, or of itself: a name server may tell of it half a minute later.
+    fn meet(&mut self, now: Instant, address: SocketAddr) {
         if !self.resolved.contains(&address) && self.met.len() < MAX_ADDRESSES {
             self.met.insert(address);
             self.dial_new(now, address);
         }
+    }
+
+    /// Who is joined needs nobody to ask: activators tell of each other.
+    fn asks_at(&self) -> Option<Instant> {
+        self.ask_at.filter(|_| self.joined() == 0)
     }
 
     fn resolve_later(&mut self, now: Instant) {
@@ -419,7 +446,7 @@ impl Register {
                     *cordon = said;
                 }
             }
-            ActivatorSay::Meet(meet) => self.meet(now, &meet.address),
+            ActivatorSay::Meet(meet) => meet.address.parse().into_iter().for_each(|address| self.meet(now, address)),
             ActivatorSay::Kick(kick) => {
                 self.outputs.push_back(Output::Kick { stream_id: kick.stream_id, reason: kick.reason });
             }

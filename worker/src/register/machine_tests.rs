@@ -23,6 +23,7 @@ impl Desk {
             pid: 7,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
+            introducer: false,
         };
         change(&mut settings);
         // The one reading of a clock: everything after is added to it.
@@ -565,4 +566,37 @@ fn an_activator_that_another_one_tells_of_is_joined_and_given_up_when_it_is_not_
     }
     assert!((5..30).contains(&attempts), "{attempts}");
     assert_eq!(desk.register.links.len(), 1, "forgotten");
+}
+
+#[test]
+fn without_an_activator_the_introducer_is_asked_and_whom_it_tells_of_is_dialed() {
+    let asked = |outputs: &[(Duration, Output)]| {
+        let asks = outputs.iter().filter(|(_, output)| *output == Output::Ask);
+        asks.map(|(when, _)| when.as_millis()).collect::<Vec<_>>()
+    };
+    let mut desk = Desk::new(|settings| settings.introducer = true);
+    desk.outputs();
+    // What the name server remembers: nobody is there any more.
+    desk.resolve(&[ONE]);
+    assert_eq!(asked(&desk.pass(Duration::from_secs(1))), [50], "once, until there is an answer");
+    assert_eq!(desk.tell(Input::Introduced(vec![])), []);
+    assert_eq!(asked(&desk.pass(Duration::from_secs(1))), [250]);
+    let link = dials(&desk.tell(Input::Introduced(vec![TWO.parse().unwrap()])))[0];
+    desk.welcome(link, "b");
+    desk.tell(Input::Introduced(vec![TWO.parse().unwrap()]));
+    assert_eq!(asked(&desk.pass(Duration::from_secs(60))), [0; 0], "it tells us of others by itself");
+    desk.resolve(&[ONE]);
+    assert_eq!(desk.register.joined(), 1, "a name that does not know it does not end it");
+    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    assert_eq!(asked(&desk.pass(Duration::from_secs(1))), [0], "alone again");
+}
+
+#[test]
+fn who_finds_its_activators_by_name_asks_nobody() {
+    let mut desk = Desk::new(|settings| settings.introducer = true);
+    desk.outputs();
+    let link = desk.resolve(&[ONE])[0];
+    desk.welcome(link, "a");
+    let outputs = desk.pass(Duration::from_secs(60));
+    assert!(outputs.iter().all(|(_, output)| *output != Output::Ask), "{outputs:?}");
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::worker_says::Say;
 use liveedgecast_common::control::{Offer, Session, Welcome, WorkerSays};
+use liveedgecast_common::introduce;
 use liveedgecast_common::key::{LogSafe, Secret};
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,6 +57,8 @@ pub struct Registration {
     pub settings: Settings,
     /// Where activators are.
     pub activator: Activator,
+    /// Where one of them is, whichever, which tells of the others.
+    pub introducer: Option<Activator>,
     /// Shared with them.
     pub secret: Secret,
     /// Where streams go.
@@ -168,6 +171,7 @@ impl Desk {
         while let Some(output) = self.register.poll_output() {
             match output {
                 Output::Resolve => self.resolve(),
+                Output::Ask => self.ask(),
                 Output::Dial { link, address, patience } => self.dial(link, address, patience),
                 Output::Say(link, say) => self.say(link, say),
                 Output::Hangup(link) => {
@@ -216,6 +220,18 @@ impl Desk {
         let (activator, events) = (self.shell.activator.clone(), self.events.clone());
         self.tasks.spawn(async move {
             let _ = events.send(resolved(&activator).await).await;
+        });
+    }
+
+    fn ask(&mut self) {
+        let (shell, events) = (Arc::clone(&self.shell), self.events.clone());
+        self.tasks.spawn(async move {
+            let activators = match &shell.introducer {
+                None => return,
+                Some(Activator::Address(at)) => introduce::ask(&at.ip().to_string(), at.port(), &shell.secret).await,
+                Some(Activator::Name { host, port }) => introduce::ask(host, *port, &shell.secret).await,
+            };
+            let _ = events.send(Input::Introduced(activators)).await;
         });
     }
 

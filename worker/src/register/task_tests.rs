@@ -26,10 +26,15 @@ struct Worker {
 
 impl Worker {
     fn start(activator: SocketAddr, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::start_at(config::Activator::Address(activator), secret, change)
+        Self::start_at(config::Activator::Address(activator), None, secret, change)
     }
 
-    fn start_at(activator: config::Activator, secret: Secret, change: impl FnOnce(&mut Settings)) -> Self {
+    fn start_at(
+        activator: config::Activator,
+        introducer: Option<config::Activator>,
+        secret: Secret,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let metrics = Metrics::new().unwrap();
         let engine = Engine::start(&engine::Settings { capacity: 4, threads: 1 }, tiny(), &metrics);
         let mut settings = Settings {
@@ -40,12 +45,13 @@ impl Worker {
             pid: 7,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
+            introducer: introducer.is_some(),
         };
         change(&mut settings);
         let (requests, requested) = Registration::requests();
         let (joins, joined) = watch::channel(0);
         let registration =
-            Registration { settings, activator, secret, engine: engine.clone(), metrics: metrics.clone() };
+            Registration { settings, activator, introducer, secret, engine: engine.clone(), metrics: metrics.clone() };
         Self { requests, joined, metrics, engine, ended: tokio::spawn(registration.run(requested, joins)) }
     }
 
@@ -73,7 +79,19 @@ async fn it_proves_itself_says_who_it_is_and_is_joined() {
 async fn a_name_is_resolved_and_all_its_addresses_are_tried() {
     let mut activator = Activator::start().await;
     let name = config::Activator::Name { host: "localhost".into(), port: activator.address.port() };
-    let mut worker = Worker::start_at(name, secret(), |_| {});
+    let mut worker = Worker::start_at(name, None, secret(), |_| {});
+    let (_call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
+    worker.has_joined(1).await;
+}
+
+#[tokio::test]
+async fn an_activator_that_no_name_leads_to_is_found_by_the_introducer() {
+    let mut activator = Activator::start().await;
+    let introducer = Activator::introducing(activator.address);
+    // Nobody listens on a port that is bound and no more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let name = config::Activator::Name { host: "localhost".into(), port: introducer.address.port() };
+    let mut worker = Worker::start_at(config::Activator::Address(gone), Some(name), secret(), |_| {});
     let (_call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
     worker.has_joined(1).await;
 }

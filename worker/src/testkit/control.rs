@@ -10,7 +10,7 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::session::State;
 use liveedgecast_common::control::worker_says::Say;
-use liveedgecast_common::control::{ActivatorSays, Hello, Session, Welcome, WorkerSays};
+use liveedgecast_common::control::{ActivatorSays, Activators, Hello, Session, Stranger, Welcome, WorkerSays};
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::proof;
@@ -69,6 +69,8 @@ impl Incall {
 pub(crate) struct Service {
     secret: Secret,
     calls: Sender<Incall>,
+    /// The one activator that it tells of.
+    tells_of: SocketAddr,
 }
 
 #[tonic::async_trait]
@@ -84,6 +86,10 @@ impl Control for Service {
         let call = Incall { says: request.into_inner(), answers };
         self.calls.send(call).await.map_err(|_| Status::unavailable("going down"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(out))))
+    }
+
+    async fn introduce(&self, _: tonic::Request<Stranger>) -> Result<Response<Activators>, Status> {
+        Ok(Response::new(Activators { addresses: vec![self.tells_of.to_string()] }))
     }
 }
 
@@ -101,13 +107,19 @@ impl Activator {
 
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
         let listener = liveedgecast_common::listen::listen(address).unwrap();
-        Self::serve(listener)
+        let address = listener.local_addr().unwrap();
+        Self::serve(listener, address)
     }
 
-    fn serve(listener: TcpListener) -> Self {
+    /// One that is only asked where this one is.
+    pub(crate) fn introducing(other: SocketAddr) -> Self {
+        Self::serve(liveedgecast_common::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap(), other)
+    }
+
+    fn serve(listener: TcpListener, tells_of: SocketAddr) -> Self {
         let address = listener.local_addr().unwrap();
         let (calls, incoming) = mpsc::channel(4);
-        let service = ControlServer::new(Service { secret: secret(), calls });
+        let service = ControlServer::new(Service { secret: secret(), calls, tells_of });
         let server = tonic::transport::Server::builder().add_service(service);
         let server = tokio::spawn(async move {
             let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
