@@ -197,6 +197,12 @@ impl Settings {
         self
     }
 
+    /// Where workers and other activators will find it.
+    #[must_use]
+    pub fn control(&self) -> SocketAddr {
+        SocketAddr::from((self.address, 6001))
+    }
+
     /// Workers are somebody else's business; see [`Worker`].
     #[must_use]
     pub fn with_external_workers(self) -> Self {

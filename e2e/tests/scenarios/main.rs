@@ -20,6 +20,7 @@ macro_rules! by_descriptor_and_by_link {
     };
 }
 
+mod activators;
 mod crash;
 mod ends;
 mod hold;

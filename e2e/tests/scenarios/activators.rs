@@ -1,0 +1,144 @@
+//! Two activators that share a worker, without a cluster: what one of them holds, the other knows.
+
+use liveedgecast_e2e::compare::{assert_decodes, assert_time_goes_forward};
+use liveedgecast_e2e::process::Process;
+use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::relay::{Activator, Worker, key};
+use liveedgecast_e2e::sink::{Sink, SinkSession};
+use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::{SOON, until, until_some};
+
+use crate::ends::assert_continued;
+
+by_descriptor_and_by_link! {
+    a_publisher_that_returns_through_the_other_activator_continues_its_session
+    a_second_publisher_through_the_other_activator_is_refused
+    a_held_publisher_counts_at_both_and_each_of_two_doors_leads_to_the_worker
+}
+
+/// Two activators with taps before them. They and their workers know each other's addresses by name or by hearsay.
+struct Pair {
+    sink: Sink,
+    activators: [Activator; 2],
+    taps: [Tap; 2],
+}
+
+impl Pair {
+    fn by(handoff: &str) -> Self {
+        let sink = Sink::start();
+        let settings = || {
+            let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+            settings.with("HANDOFF", handoff)
+        };
+        let settings = [settings(), settings()];
+        let all = settings.iter().map(|settings| settings.control().to_string()).collect::<Vec<_>>().join(" ");
+        let activators = settings.map(|settings| settings.with("ACTIVATOR_PEERS", &all).start());
+        let taps = [0, 1].map(|number| Tap::before(activators[number].rtmp()));
+        for activator in &activators {
+            let heard = || activator.metric("liveedgecast_peers", &["state=\"synced\""]) == Some(1.0);
+            until("activators to hear each other", heard);
+        }
+        Self { sink, activators, taps }
+    }
+
+    /// A worker that is told of the first activator alone, once both know it.
+    fn worker(&self) -> Worker {
+        let worker = Worker::of(&self.activators[0]);
+        for activator in &self.activators {
+            until("the worker to be known to both", || activator.workers().len() == 1);
+        }
+        worker
+    }
+
+    fn published(&self, by: usize, name: &str) -> Process {
+        ffmpeg(Media::Both, &self.taps[by].url(&format!("live/{}", key(name))))
+    }
+
+    /// Ends the second publisher; what the upstream has got by then, in one session.
+    fn ended(&self, mut second: Process) -> SinkSession {
+        self.taps[1].started();
+        let arrived = self.sink.only().recording.frames();
+        self.sink.receives(arrived + 50);
+        second.interrupt();
+        let session = self.sink.ended();
+        assert_eq!(self.sink.sessions().len(), 1, "one session at the upstream");
+        assert!(session.said_goodbye());
+        assert_time_goes_forward(session.media());
+        assert_decodes(session.media());
+        session
+    }
+
+    /// What was published through one of them.
+    fn published_by(&self, by: usize) -> Vec<liveedgecast_e2e::record::Message> {
+        self.taps[by].only().publisher.media
+    }
+}
+
+fn a_publisher_that_returns_through_the_other_activator_continues_its_session(handoff: &str) {
+    let pair = Pair::by(handoff);
+    let _worker = pair.worker();
+    let mut first = pair.published(0, "returns");
+    pair.sink.receives(50);
+    first.kill();
+    until("its first connection to end", || pair.taps[0].only().left.is_some());
+    pair.activators[1].has_a_stream_that_is("grace");
+    let second = pair.published(1, "returns");
+    let session = pair.ended(second);
+    let first = pair.published_by(0);
+    assert_eq!(assert_continued(&first, &pair.published_by(1), session.media()), first.len());
+    for activator in &pair.activators {
+        until("the stream to be forgotten", || activator.demand() == Some((0, 0, 0)));
+    }
+}
+
+/// By link: its publisher goes with it. A descriptor would stay with the worker, and nobody would have to return.
+#[test]
+fn a_publisher_whose_activator_was_killed_returns_through_the_other_and_continues_its_session() {
+    let mut pair = Pair::by("link");
+    let _worker = pair.worker();
+    let mut first = pair.published(0, "killed");
+    pair.sink.receives(50);
+    pair.activators[0].process.kill();
+    assert!(!first.wait(SOON).success(), "its publisher stays");
+    let second = pair.published(1, "killed");
+    let session = pair.ended(second);
+    assert_continued(&pair.published_by(0), &pair.published_by(1), session.media());
+    // A publisher that is held counts for a minute after its activator; this one was live, and a worker tells of it.
+    until("the stream to be forgotten", || pair.activators[1].demand() == Some((0, 0, 0)));
+}
+
+fn a_second_publisher_through_the_other_activator_is_refused(handoff: &str) {
+    let pair = Pair::by(handoff);
+    let _worker = pair.worker();
+    let mut first = pair.published(0, "same");
+    pair.sink.receives(50);
+    let mut second = pair.published(1, "same");
+    assert!(!second.wait(SOON).success(), "a second publisher is taken");
+    let refused = pair.taps[1].only().server.statuses();
+    assert!(refused.iter().any(|(_, status)| status == "NetStream.Publish.BadName"), "{refused:?}");
+    let arrived = pair.sink.only().recording.frames();
+    pair.sink.receives(arrived + 50);
+    first.interrupt();
+    assert!(pair.sink.ended().said_goodbye());
+    assert_eq!(pair.sink.sessions().len(), 1);
+    liveedgecast_e2e::compare::assert_arrived_whole(&pair.published_by(0), pair.sink.only().media());
+}
+
+fn a_held_publisher_counts_at_both_and_each_of_two_doors_leads_to_the_worker(handoff: &str) {
+    let pair = Pair::by(handoff);
+    let names = ["one", "two"];
+    let publishers = [0, 1].map(|by| pair.published(by, names[by]));
+    for activator in &pair.activators {
+        until("both to count at both", || activator.demand() == Some((2, 0, 2)));
+    }
+    let _worker = pair.worker();
+    for name in names {
+        until_some(format!("{name} at the upstream"), || {
+            pair.sink.sessions().into_iter().find(|it| it.key == key(name) && it.recording.frames() > 20)
+        });
+    }
+    for activator in &pair.activators {
+        until("both to be live at both", || activator.demand() == Some((0, 2, 2)));
+    }
+    drop(publishers);
+}
