@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!         an error                             the time is over
-//!  Able ───────────▶ Unable 10 s, 20 s … 5 min ─────────────────▶ Able (until the next error; a success forgets all)
+//!  Able ───────────▶ Unable 10 s, 20 s … 1 min ─────────────────▶ Able (until the next error; a success forgets all)
 //! ```
 //! While we are unable another activator acts, if one can.
 
@@ -12,8 +12,8 @@ use super::api::ApiError;
 
 /// After the first error; doubled from there on.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-/// Between two attempts at most.
-const MOST_PAUSE: Duration = Duration::from_secs(300);
+/// Between two attempts at most: half a hold, so that an API that is back is of use to who is held.
+const MOST_PAUSE: Duration = Duration::from_secs(60);
 /// One kind of error is told once in this time.
 const TOLD_EVERY: Duration = Duration::from_secs(300);
 
@@ -86,7 +86,7 @@ mod tests {
             pauses.push((until - now).as_secs());
             now = until;
         }
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(pauses, [10, 20, 40, 60, 60, 60, 60]);
         health.handle(now, None);
         health.handle(now, Some(&ApiError::Changed("x".into())));
         assert!(health.is_able(), "that somebody else was faster is no inability");

@@ -72,6 +72,8 @@ struct Task {
     room: Room,
     trigger: Trigger,
     health: Health,
+    /// Of telling pods: who may not do that can still add workers.
+    telling: Health,
     watchdog: Watchdog,
     costs: Costs,
     scale_in: Option<ScaleIn>,
@@ -84,6 +86,7 @@ impl Task {
         Self {
             trigger: Trigger { app: None, target: f64::from(room.capacity), idle_may_go: false },
             health: Health::default(),
+            telling: Health::default(),
             watchdog: Watchdog::new(room.most),
             costs: Costs::default(),
             scale_in: room.idle_go_after.map(ScaleIn::new),
@@ -94,7 +97,8 @@ impl Task {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let scale_in = self.scale_in.as_ref().and_then(ScaleIn::poll_timeout);
-        let all = [self.health.poll_timeout(), self.watchdog.poll_timeout(), self.costs.poll_timeout(), scale_in];
+        let health = self.health.poll_timeout().into_iter().chain(self.telling.poll_timeout()).min();
+        let all = [health, self.watchdog.poll_timeout(), self.costs.poll_timeout(), scale_in];
         all.into_iter().flatten().min()
     }
 
@@ -102,6 +106,7 @@ impl Task {
     fn act(&mut self) {
         let now = now();
         self.health.handle_timeout(now);
+        self.telling.handle_timeout(now);
         self.room.cluster.set_acts(self.health.is_able());
         let ours = self.room.cluster.is_ours_to_act();
         let (need, workers) = self.room.cluster.known_workers();
@@ -137,7 +142,7 @@ impl Task {
                 (name.clone(), cost::Seen { streams: worker.streams(), may_go })
             })
             .collect();
-        self.costs.handle(now, &seen, ours);
+        self.costs.handle(now, &seen, ours && self.telling.is_able());
         if let Some((pod, cost)) = self.costs.poll_output(now) {
             debug!(pod, cost, "kubernetes: what it costs to lose a pod");
             self.room.metrics.calls.with_label_values(&["patch_pod"]).inc();
@@ -222,12 +227,21 @@ impl Task {
                 };
                 self.costs.patched(now, how);
                 match told {
+                    Err(error @ ApiError::Forbidden(_)) => {
+                        self.room.metrics.errors.with_label_values(&[error.as_str()]).inc();
+                        if self.telling.handle(now, Some(&error)) {
+                            warn!(%error, "kubernetes: pods cannot be told what they cost to lose");
+                        }
+                    }
                     // A worker of ours may run anywhere.
                     Err(ApiError::Missing(pod)) => {
                         self.room.metrics.errors.with_label_values(&["missing"]).inc();
                         debug!(pod, "kubernetes: a worker has no pod of its name");
                     }
-                    told => self.note(told.err().as_ref()),
+                    told => {
+                        self.note(told.as_ref().err());
+                        self.telling.handle(now, told.err().as_ref());
+                    }
                 }
             }
         }

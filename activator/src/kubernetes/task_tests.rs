@@ -101,6 +101,12 @@ impl House {
     }
 }
 
+/// A stream is live.
+fn session(id: &str) -> WorkerSay {
+    let state = SessionState::Live.into();
+    WorkerSay::Session(Session { stream_id: id.into(), app: "live".into(), state, ..Session::default() })
+}
+
 async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
@@ -164,10 +170,6 @@ async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_a
 async fn pods_are_told_what_they_cost_and_one_that_is_none_does_no_harm() {
     let house = house(None);
     let worker = house.worker("w");
-    let session = |id: &str| {
-        let state = SessionState::Live.into();
-        WorkerSay::Session(Session { stream_id: id.into(), app: "live".into(), state, ..Session::default() })
-    };
     house.lobby.said(worker.call, session("x"));
     pass(3).await;
     assert_eq!(house.cost("w").as_deref(), Some("100"));
@@ -176,6 +178,20 @@ async fn pods_are_told_what_they_cost_and_one_that_is_none_does_no_harm() {
     pass(20).await;
     assert!(house.has("kubernetes_errors_total{error=\"missing\"} 1"));
     assert!(house.cluster.is_ours_to_act());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_tell_pods_can_still_add_workers() {
+    let house = house(None);
+    house.server.objects().mood = Mood::ForbiddingPods;
+    let worker = house.worker("w");
+    house.lobby.said(worker.call, session("x"));
+    pass(30).await;
+    assert!(house.has("kubernetes_errors_total{error=\"forbidden\"} 2"), "at first, and 10 s later");
+    let _place = house.publisher("y");
+    pass(6).await;
+    assert_eq!(house.server.objects().replicas, 2);
+    assert!(house.has("watchdog_total{outcome=\"patched\"} 1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,8 @@ pub(super) enum Mood {
     Well,
     /// Its role does not allow it.
     Forbidding,
+    /// Its role has no pods in it.
+    ForbiddingPods,
     /// It never answers.
     Hanging,
     /// It has other things to do.
@@ -104,7 +106,8 @@ impl Server {
             Mood::Hanging => std::future::pending().await,
             Mood::Forbidding => failure(403, "deployments.apps \"workers\" is forbidden"),
             Mood::Overloaded => failure(503, "not now"),
-            Mood::Well => self.objects().answer(head.method.as_str(), head.uri.path(), &body),
+            Mood::ForbiddingPods if head.uri.path().starts_with(PODS) => failure(403, "pods \"w\" is forbidden"),
+            Mood::Well | Mood::ForbiddingPods => self.objects().answer(head.method.as_str(), head.uri.path(), &body),
         };
         let body = Full::new(Bytes::from(answer.to_string()));
         Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
