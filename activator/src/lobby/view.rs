@@ -33,6 +33,8 @@ pub struct StreamView {
     pub state: &'static str,
     /// The worker that has it, or is offered it.
     pub worker: Option<String>,
+    /// How it got there, descriptor or link, if its publisher came through us.
+    pub handoff: Option<&'static str>,
     /// Where it goes; known once a worker has it.
     pub upstreams: Vec<UpstreamView>,
 }
@@ -149,6 +151,7 @@ impl Matching {
             app: session.app.clone(),
             state: word(session).unwrap_or("live"),
             worker: Some(worker.to_owned()),
+            handoff: None,
             upstreams: session.upstreams.iter().map(upstream).collect(),
         });
         ours.chain(others).collect()
@@ -195,6 +198,7 @@ impl Matching {
             app: held.entry.app.name().to_owned(),
             state,
             worker: worker.map(|worker| worker.name.clone()),
+            handoff: held.state.is_taken().then_some(if held.by_descriptor { "descriptor" } else { "link" }),
             upstreams: session.into_iter().flat_map(|session| &session.upstreams).map(upstream).collect(),
         }
     }

@@ -44,7 +44,7 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
     let taps = [Tap::before(elder.rtmp()), Tap::before(elder.rtmp())];
     let mut first = ffmpeg(Media::Both, &taps[0].url(&format!("live/{}", key("first"))));
     session(&sink, "first", 1, 50);
-    assert!(elder.process.log().contains("\"descriptor\":true"), "it is handed over by descriptor");
+    assert_eq!(elder.streams()[0]["handoff"], "descriptor");
 
     let younger = shared(elder.beside(&sink.url("live/{key}"))).start();
     until("the two to find each other", || younger.process.log().contains("activator synced"));
