@@ -12,6 +12,7 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, programs from 
   run     to build LiveEdgeCast: nothing but a C compiler
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
   tests   tools/test.sh: also GStreamer, OBS Studio, a newer ffmpeg (from the PyPI package imageio-ffmpeg)
+  cluster tools/test.sh --cluster: what tests need, and Prometheus
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
   checks  .ci/run: shellcheck, docker-compose (which only reads its file there), kubeconform, kustomize where there is no kubectl
 USAGE
@@ -32,7 +33,8 @@ for purpose; do
   case $purpose in
     run) ;;
     demo) packages+=(curl ffmpeg jq nginx libnginx-mod-rtmp procps) ;;
-    tests)
+    tests | cluster)
+      [[ $purpose == tests ]] || packages+=(prometheus)
       packages+=(ffmpeg nginx libnginx-mod-rtmp iproute2)
       packages+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
         gstreamer1.0-plugins-ugly)

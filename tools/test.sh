@@ -45,7 +45,7 @@ if [[ $cluster == yes ]]; then
 fi
 
 if [[ $setup == yes ]]; then
-  if [[ $scenarios == yes || $cluster == yes ]]; then tools/setup.sh tests; else tools/setup.sh run; fi
+  if [[ $cluster == yes ]]; then tools/setup.sh cluster; elif [[ $scenarios == yes ]]; then tools/setup.sh tests; else tools/setup.sh run; fi
 fi
 
 if [[ $cluster == yes ]]; then

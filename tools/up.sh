@@ -333,13 +333,24 @@ apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
 # What other components or another overlay had last time goes, now that nothing refers to it.
 k get services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
   { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
-# KEDA drops a push for a metric that it does not know yet, so nobody is invited before it does.
+# KEDA drops a push for a metric that it does not know yet, so nobody is invited before it does. Nor while one of the triggers does not
+# work: then it breaks off the push each time that it polls.
+condition() { k get scaledobject liveedgecast-worker -o "jsonpath={.status.conditions[?(@.type==\"Ready\")].$1}" 2> /dev/null; }
 knows() { [[ $(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.externalMetricNames}' 2> /dev/null) == *s0-* ]]; }
-for ((tried = 0; tried < timeout * 2; tried++)); do
-  if knows; then break; fi
+for ((tried = 1; tried <= timeout * 2; tried++)); do
+  if knows && [[ $(condition status) == True ]]; then break; fi
+  # KEDA asks for names of metrics once. If no activator could be reached at that moment, as on a node that had not heard of the Service
+  # yet, it goes on with those of the other triggers. It asks again when its HPA is changed.
+  hpa=$(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.hpaName}')
+  if ((tried % 10 == 0)) && [[ -n $hpa ]] && ! knows; then
+    k annotate horizontalpodautoscaler "$hpa" --overwrite "liveedgecast-up=asked $tried times" > /dev/null 2>&1 || true
+  fi
   sleep 0.5
 done
-if ! knows; then
+if ((tried > timeout * 2)); then
+  k get events --field-selector reason=KEDAScalerFailed,involvedObject.name=liveedgecast-worker --sort-by=.lastTimestamp \
+    -o 'jsonpath={range .items[*]}{.message}{"\n"}{end}' | tail -n 3 >&2 || true
+  if knows; then fail "a trigger does not work, says KEDA after $timeout s: $(condition message)"; fi
   k get scaledobject liveedgecast-worker -o 'jsonpath={range .status.conditions[*]}{.type}={.status}: {.message}{"\n"}{end}' >&2 || true
   fail "KEDA does not know the metric after $timeout s"
 fi

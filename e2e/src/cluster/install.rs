@@ -39,6 +39,8 @@ pub struct Wanted {
     pub patches: Vec<Value>,
     /// Changes of the ScaledObject's spec.
     pub keda: Value,
+    /// Words in a component, by the path below `deploy/components`, and what stands there instead.
+    pub words: Vec<(String, String, String)>,
 }
 
 impl Default for Wanted {
@@ -50,6 +52,7 @@ impl Default for Wanted {
             worker: vec![("RUST_LOG".to_owned(), "info,liveedgecast_worker=debug".to_owned())],
             patches: Vec::new(),
             keda: json!({"pollingInterval": 2, "cooldownPeriod": 5}),
+            words: Vec::new(),
         }
     }
 }
@@ -96,6 +99,13 @@ impl Wanted {
         self
     }
 
+    /// With other words in a component, as a person edits it.
+    #[must_use]
+    pub fn edited(mut self, component: &str, from: &str, to: &str) -> Self {
+        self.words.push((component.to_owned(), from.to_owned(), to.to_owned()));
+        self
+    }
+
     /// A copy of `deploy/` and `tools/` with the changes in it.
     fn copy(&self) -> PathBuf {
         // Not a temporary directory: what stands outlives the scenario, and nothing is dropped when the process ends.
@@ -105,6 +115,12 @@ impl Wanted {
         for directory in ["deploy", "tools"] {
             let copied = Command::new("cp").arg("-r").arg(root().join(directory)).arg(&copy).status();
             assert!(copied.is_ok_and(|status| status.success()), "{directory}/ cannot be copied");
+        }
+        for (component, from, to) in &self.words {
+            let file = copy.join("deploy/components").join(component).join("kustomization.yaml");
+            let text = fs::read_to_string(&file).expect("the component");
+            assert!(text.contains(from), "{component} has no {from}");
+            fs::write(file, text.replace(from, to)).expect("the component");
         }
         let settings = |name: &str, of: &[(String, String)]| {
             let env: Vec<Value> = of.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();

@@ -4,6 +4,7 @@
 //! - [`watch`]: what happens to pods and other objects, with the time at which it was heard of.
 //! - [`pods`]: what is asked about a pod; its process, where this machine is the node.
 //! - [`install`]: `up.sh` and `down.sh`; what a scenario wants changed about it; shared by scenarios that want the same.
+//! - [`prometheus`]: a real one, which asks our pods.
 //! - [`relay`]: what stands there, for one scenario.
 //! - [`door`]: one address on this machine for upstreams, since pods keep their push URL.
 //! - [`tell`]: all that one needs when a scenario fails.
@@ -16,6 +17,7 @@ pub mod api;
 pub mod door;
 pub mod install;
 pub mod pods;
+pub mod prometheus;
 pub mod relay;
 pub mod tell;
 pub mod watch;

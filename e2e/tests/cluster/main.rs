@@ -30,8 +30,10 @@ mod activators;
 mod addresses;
 mod edge;
 mod keda;
+mod manifests;
 mod scaling;
 mod scripts;
+mod triggers;
 mod wake;
 mod workers;
 

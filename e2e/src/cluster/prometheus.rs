@@ -1,0 +1,78 @@
+//! A real Prometheus that asks our pods. In: pods, by way of the cluster's API. Out: where pods can ask it, and what it knows.
+//!
+//! It runs on this machine, so that it works with any cluster; Debian has it as a package.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+use rustix::process::Signal;
+
+use crate::cluster::NAMESPACE;
+use crate::cluster::api::Api;
+use crate::cluster::pods::Pod;
+use crate::http;
+use crate::process::{Process, Program};
+use crate::wait::{until, until_some};
+
+const CONFIGURATION: &str = "prometheus.yml";
+
+/// A running Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    /// Listens at `host`, and asks nobody yet.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn start(host: IpAddr) -> Self {
+        let program = Program::new("Prometheus", "prometheus");
+        let directory = program.directory().display().to_string();
+        fs::write(program.directory().join(CONFIGURATION), "scrape_configs: []\n").expect("the configuration");
+        let program = program.words(&format!(
+            "--config.file={directory}/{CONFIGURATION} --storage.tsdb.path={directory}/data --web.listen-address={}",
+            SocketAddr::new(host, 0)
+        ));
+        let mut process = program.start();
+        let address = until_some("Prometheus to listen", || {
+            assert!(process.is_running(), "Prometheus has ended: {}", process.log());
+            process.log().split_once("msg=\"Listening on\" address=")?.1.split_whitespace().next()?.parse().ok()
+        });
+        until("Prometheus to be ready", || http::get(address, "/-/ready").is_some());
+        Self { process, address }
+    }
+
+    /// Asks each of `pods` every second, from now on.
+    ///
+    /// # Panics
+    /// The configuration cannot be written.
+    pub fn asks(&mut self, pods: &[Pod], api: &Api) {
+        let job = |pod: &Pod| {
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:8080/proxy/metrics", pod.name);
+            let target = api.address;
+            format!("{{job_name: {}, metrics_path: '{path}', static_configs: [{{targets: ['{target}']}}]}}", pod.name)
+        };
+        let jobs: Vec<String> = pods.iter().map(job).collect();
+        let jobs = jobs.join(", ");
+        let configuration = format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs: [{jobs}]\n");
+        fs::write(self.process.directory().join(CONFIGURATION), configuration).expect("the configuration");
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Where pods ask it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The answer to a query that has one.
+    #[must_use]
+    pub fn knows(&self, query: &str) -> Option<f64> {
+        let answer = http::json(self.address, &format!("/api/v1/query?query={query}"))?;
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+}

@@ -1,0 +1,18 @@
+//! What `deploy/` says, judged by the API server and by KEDA's webhook.
+
+use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::{said, script};
+
+use crate::Relays;
+
+on_a_cluster! {
+    the_cluster_takes_every_rendering
+}
+
+fn the_cluster_takes_every_rendering(relays: &Relays<'_>) {
+    // KEDA looks at what it would scale.
+    let _relay = relays.installed(&Wanted::default());
+    let output = script("check-manifests.sh", &["--cluster"], &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    println!("{}", said(&output));
+}
