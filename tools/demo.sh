@@ -22,7 +22,7 @@ seconds=${1:-10}
 tools/setup.sh run demo
 echo 'building (minutes the first time) ...'
 cargo build --release --locked --quiet -p liveedgecast-activator -p liveedgecast-worker --bins
-binaries=${CARGO_TARGET_DIR:-target}/release
+binaries=${CARGO_TARGET_DIR:-target}${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/release
 
 # Everything listens on loopback addresses of its own, so that the usual ports are free there.
 upstream=127.83.20.1 edge=127.83.20.2 cooldown=3

@@ -20,4 +20,4 @@ esac
 "$here/tools/setup.sh" run
 cargo build --release --locked --quiet --manifest-path "$here/Cargo.toml" \
   -p liveedgecast-activator -p liveedgecast-worker --bins
-exec "${CARGO_TARGET_DIR:-$here/target}/release/liveedgecast-activator" "$@"
+exec "${CARGO_TARGET_DIR:-$here/target}${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/release/liveedgecast-activator" "$@"
