@@ -54,3 +54,4 @@ mod ports;
 pub mod publisher;
 pub mod scaler;
 pub mod task;
+mod visit;

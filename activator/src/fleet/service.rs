@@ -1,18 +1,15 @@
 //! Where workers dial in: the control listener (gRPC). In: their calls, with a proof of the control secret. Out: what they say, to the
 //! lobby; offers, to them. Next: `lobby`.
 //!
-//! What surprised us: a gRPC server has no deadline for a connection that never sends a request, so connections without a proof are
-//! closed here by the socket itself, whichever way it is polled (a peer
-//! that sends pings and never reads has the server wait for writing alone); and one worker reaches one activator by several addresses (`localhost` is two), so a second call
-//! by a name that is joined is answered with Welcome and ended: the worker sees that it knows us and stops dialing that address.
+//! What surprised us: one worker reaches one activator by several addresses (`localhost` is two), so a second call by a name that is
+//! joined is answered with Welcome and ended: the worker sees that it knows us and stops dialing that address.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines, the time of proofs")]
 
 use std::collections::{HashSet, VecDeque};
-use std::future::{Future, ready};
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,15 +22,13 @@ use liveedgecast_common::crowd::{Crowd, Place};
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::proof::{self, Nonce};
 use liveedgecast_common::seldom::Seldom;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -44,6 +39,7 @@ use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
 use crate::peers::proto::peers_server::PeersServer;
 use crate::peers::service::{Gate, Host};
+use crate::visit::{self, Visit};
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -146,29 +142,15 @@ pub async fn serve(
 
 async fn accept(listener: TcpListener, strangers: Crowd, accepted: mpsc::Sender<io::Result<Guarded>>) {
     loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                let _ = socket.set_nodelay(true);
-                if accepted.send(Ok(Guarded::new(socket, peer, strangers.enter()))).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                warn!(%error, "control: cannot accept");
-                // Out of descriptors, most likely: accepting again at once would fail again at once.
-                sleep(Duration::from_millis(100)).await;
-            }
+        let (socket, peer) = visit::next(&listener, "control").await;
+        if accepted.send(Ok(guarded(socket, peer, strangers.enter()))).await.is_err() {
+            return;
         }
     }
 }
 
 /// A connection that is closed unless it has proved itself in time.
-struct Guarded {
-    socket: TcpStream,
-    peer: Peer,
-    /// Until it has: ready when it is to be closed.
-    patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-}
+type Guarded = Visit<TcpStream, Peer>;
 
 /// What a call knows of its connection.
 #[derive(Clone)]
@@ -176,72 +158,24 @@ struct Peer {
     address: IpAddr,
     /// Where it has reached us.
     ours: Option<SocketAddr>,
-    proved: Arc<AtomicBool>,
+    /// Cancelled: it has.
+    proved: CancellationToken,
 }
 
-impl Guarded {
-    fn new(socket: TcpStream, peer: SocketAddr, place: Place) -> Self {
-        let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
-        let peer = Peer { address: peer.ip().to_canonical(), ours, proved: Arc::default() };
-        let patience = Box::pin(async move {
-            let _ = timeout(PROOF_TIMEOUT, place.lost()).await;
-        });
-        Self { socket, peer, patience: Some(patience) }
-    }
-
-    /// An error when it has not proved itself and has to go. Asked in every direction.
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.peer.proved.load(Ordering::Relaxed) {
-            self.patience = None;
-        } else if self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready()) {
-            self.patience = Some(Box::pin(ready(())));
-            return Err(io::ErrorKind::TimedOut.into());
+fn guarded(socket: TcpStream, peer: SocketAddr, place: Place) -> Guarded {
+    let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
+    let peer = Peer { address: peer.ip().to_canonical(), ours, proved: CancellationToken::new() };
+    let proved = peer.proved.clone();
+    let over = async move {
+        tokio::select! {
+            biased;
+            () = proved.cancelled() => {}
+            _ = timeout(PROOF_TIMEOUT, place.lost()) => return,
         }
-        Ok(())
-    }
-}
-
-impl Connected for Guarded {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
-        Pin::new(&mut self.socket).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
+        drop(place);
+        pending().await
+    };
+    Visit::new(socket, peer, Box::pin(over))
 }
 
 struct Service {
@@ -265,7 +199,7 @@ impl Control for Service {
         self.check_proof(&request, peer.address)?;
         let full = |_| Status::resource_exhausted(format!("{MAX_WORKERS} workers are registered, as many as can be"));
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
-        peer.proved.store(true, Ordering::Relaxed);
+        peer.proved.cancel();
         let (outbox, from) = mpsc::channel(MAX_UNREAD);
         let refusal = Arc::default();
         let call = Conversation {
@@ -303,7 +237,7 @@ impl Service {
         let peer = request.extensions().get::<Peer>();
         let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
         self.check_proof(request, peer.address)?;
-        peer.proved.store(true, Ordering::Relaxed);
+        peer.proved.cancel();
         Ok(peer)
     }
 

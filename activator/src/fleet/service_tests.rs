@@ -254,6 +254,22 @@ async fn who_only_knocks_keeps_no_worker_out() {
     assert!(before.elapsed() < PROOF_TIMEOUT, "it did not wait for them to be closed");
 }
 
+#[tokio::test]
+async fn who_has_proved_itself_is_no_stranger_any_more() {
+    let server = server();
+    let line = joined(&server, "w-1").await;
+    tokio::time::pause();
+    tokio::time::advance(PROOF_TIMEOUT + Duration::from_millis(1)).await;
+    tokio::time::resume();
+    let mut knocking = Vec::new();
+    for _ in 0..2 * MAX_STRANGERS {
+        knocking.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let _other = joined(&server, "w-2").await;
+    line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;
+    until(|| server.lobby.workers().iter().any(|worker| worker.name == "w-1" && worker.streams == 3)).await;
+}
+
 #[test]
 fn proofs_are_forgotten_when_they_are_no_longer_good() {
     let mut nonces = Nonces::default();
