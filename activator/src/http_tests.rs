@@ -79,7 +79,7 @@ async fn what_is_shown_has_its_fixed_shape() {
         ("/api/v1/demand", "{\"waiting\":1,\"live\":0,\"demand\":1}\n"),
         (
             "/api/v1/streams",
-            "[{\"id\":\"aa\",\"app\":\"live\",\"state\":\"waiting\",\"worker\":null,\"upstreams\":[]}]\n",
+            "[{\"id\":\"aa\",\"app\":\"live\",\"state\":\"waiting\",\"worker\":null,\"handoff\":null,\"upstreams\":[]}]\n",
         ),
         ("/api/v1/workers", "[]\n"),
         ("/api/v1/scale", "{\"active\":true,\"workers\":1,\"target\":50.0,\"value\":50.0}\n"),
