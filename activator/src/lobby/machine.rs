@@ -1,6 +1,7 @@
 //! The rules of the lobby: who waits, in which order, and who is offered to which worker.
 //!
-//! In: publishers that come, go and answer, what workers say, time. Out: what to tell publishers' tasks and workers.
+//! In: publishers that come, go and answer, what workers say, time. Out: what to tell publishers' tasks and workers. Its words are in
+//! [`words`], who gets whom in [`placing`], what others are told and shown in [`told`] and [`view`].
 //!
 //! ```text
 //!            enter              matched               Accepted            started
@@ -23,10 +24,9 @@ use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::worker_says::Say;
 use liveedgecast_common::key::Identity;
 
-use super::elsewhere::{Elsewhere, Others, Ourselves, YIELD_AFTER};
+use super::elsewhere::{Others, Ourselves};
 use super::{Back, Entry, Reason};
-use crate::config::Handoff;
-use crate::fleet::workers::{Call, Introduction, Worker, Workers};
+use crate::fleet::workers::{Call, Introduction, Workers};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
 pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,110 +37,6 @@ const AVOID_FOR_STREAM: Duration = Duration::from_secs(1);
 /// A held publisher that has answered nothing for this long gives way to a second one: it is pinged every 5 s, so an answer may be
 /// that old by rights, and a slow network's two seconds more (DESIGN 4.7 has 5 s, for publishers that send media).
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(7);
-
-/// A place. Never used twice; of two the smaller one came first.
-pub type Key = u64;
-
-/// What the machine is told once.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Longest hold, also of a stream that lost its worker.
-    pub hold: Duration,
-    /// How streams may be handed over.
-    pub handoff: Handoff,
-    /// Workers do not end with us: what they have by descriptor goes on without us.
-    pub workers_stay: bool,
-}
-
-/// What the shell tells the machine.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// The publisher or its task has gone.
-    Left(Key),
-    /// The publisher has answered.
-    Heard(Key),
-    /// A worker has accepted.
-    Taken(Key, u64),
-    /// The publisher was told to start.
-    Started(Key),
-    /// The worker has not kept it.
-    Back(Key, u64, Back),
-    /// A worker has registered. Its name is not that of another, see [`Matching::is_joined`].
-    Joined(Call, Introduction),
-    /// A worker has said something else than Hello.
-    Said(Call, Say),
-    /// A worker's call has ended.
-    Lost(Call),
-    /// The process fleet stops this worker.
-    Retire(String),
-    /// Whether there are as many workers as may be.
-    FleetFull(bool),
-    /// Who we are among activators.
-    Ourselves(Ourselves),
-    /// Another activator's publisher, as it is now; or it is gone.
-    Elsewhere(String, u64, Option<Elsewhere>),
-    /// Nothing of this activator stands any more.
-    ForgetPeer(String),
-    /// A number that others look at has changed.
-    Changed,
-    /// Nobody is held any more.
-    Drain,
-    /// Nobody is served any more.
-    Close,
-}
-
-/// What the machine asks of the shell.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Output {
-    /// Tell both sides, the publisher's task first.
-    Offer {
-        /// Whose place.
-        key: Key,
-        /// Which worker.
-        call: Call,
-        /// Its name.
-        worker: String,
-        /// Its process, if known.
-        pid: u32,
-        /// The stream.
-        stream_id: String,
-        /// The claim.
-        epoch: u64,
-        /// By descriptor.
-        descriptor: bool,
-    },
-    /// The offer does not stand any more.
-    Withdrawn(Key, u64),
-    /// The place is gone.
-    Refused(Key, Reason),
-    /// End the stream, says who holds its publisher.
-    Kicked(Key, String),
-    /// End the stream of another activator's publisher, or of one that has gone.
-    KickOnWorker(Call, String, String),
-    /// A stream runs for the first time.
-    Started(Box<Started>),
-    /// What became of an offer, for metrics.
-    Outcome(&'static str),
-    /// A worker has been silent though it serves something.
-    Suspect(String),
-}
-
-/// How a stream came to run.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Started {
-    /// The stream.
-    pub(crate) stream_id: String,
-    /// The worker that has it.
-    pub(crate) worker: String,
-    /// When the publisher entered,
-    pub(crate) entered: Instant,
-    /// its worker registered (before, if it was there),
-    pub(crate) joined: Instant,
-    /// took the stream,
-    pub(crate) taken: Instant,
-    /// and started it.
-    pub(crate) started: Instant,
-}
 
 #[derive(Clone, Debug)]
 enum State {
@@ -187,15 +83,6 @@ struct Held {
     /// An earlier one waits at another activator: it goes then, if that one has not.
     yields_at: Option<Instant>,
     timer: Option<Instant>,
-}
-
-/// Who may take a waiting stream.
-enum Owner {
-    Nobody,
-    /// This worker has the identity and decides.
-    Worker(Call),
-    /// Somebody has it whom we can not ask now.
-    Wait,
 }
 
 /// See the picture above.
@@ -592,177 +479,6 @@ impl Matching {
         true
     }
 
-    /// Of two that wait with one identity one has to go. Whether `key` stays.
-    fn settle_twins(&mut self, now: Instant, key: Key) -> bool {
-        let Some(held) = self.places.get(&key) else { return false };
-        let twins: BTreeSet<Key> = held
-            .entry
-            .identities
-            .iter()
-            .filter_map(|identity| self.by_identity.get(identity))
-            .flatten()
-            .copied()
-            .collect();
-        for other in twins {
-            let Some((one, two)) = self.places.get(&key).zip(self.places.get(&other)) else { continue };
-            if other == key || two.state.is_taken() {
-                continue;
-            }
-            // Who was live is the stream; else who came first.
-            let (first, second) =
-                if (!one.was_live, key) < (!two.was_live, other) { (key, other) } else { (other, key) };
-            let silent = self.places.get(&first).is_some_and(|held| held.heard + SILENT_AFTER <= now);
-            let goes = if silent { first } else { second };
-            self.refuse(goes, Reason::Duplicate);
-            if goes == key {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The same with those that wait at other activators. Whether `key` stays.
-    fn settle_elsewhere(&mut self, now: Instant, key: Key) -> bool {
-        let Some((held, ourselves)) = self.places.get(&key).zip(self.ourselves.as_ref()) else { return true };
-        // Who was live is the stream.
-        if !held.state.is_waiting() || held.was_live {
-            return true;
-        }
-        let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
-        let waiting = self.others.twins(&held.entry.identities).filter(|(_, twin)| twin.waiting);
-        let (mut earlier, mut later) = (false, false);
-        for (peer, twin) in waiting {
-            let first = (twin.entered, peer) < ours;
-            (earlier, later) = (earlier || first, later || !first);
-        }
-        if later && held.heard + SILENT_AFTER <= now {
-            self.refuse(key, Reason::Duplicate);
-            return false;
-        }
-        if let Some(held) = self.places.get_mut(&key) {
-            held.yields_at = if earlier { held.yields_at.or(Some(now + YIELD_AFTER)) } else { None };
-        }
-        self.arm(key);
-        true
-    }
-
-    /// Something is different elsewhere for those of ours that wait with one of these identities.
-    fn look_again(&mut self, now: Instant, identities: &BTreeSet<Identity>) {
-        self.revision += 1;
-        let ours: BTreeSet<Key> =
-            identities.iter().filter_map(|identity| self.by_identity.get(identity)).flatten().copied().collect();
-        for key in ours {
-            if self.places.get(&key).is_some_and(|held| held.state.is_waiting()) && self.settle_elsewhere(now, key) {
-                self.match_one(now, key);
-            }
-        }
-    }
-
-    /// Offers what can be offered, in order.
-    fn fill(&mut self, now: Instant) {
-        for key in self.bound.clone() {
-            self.match_one(now, key);
-        }
-        let mut after = None;
-        while self.workers.busiest(now, |_, worker| self.fits(worker)).is_some() {
-            let next = match after {
-                None => self.queue.first(),
-                Some(last) => self.queue.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next(),
-            };
-            let Some(next) = next.copied() else { break };
-            after = Some(next);
-            self.match_one(now, next.1);
-        }
-    }
-
-    fn match_one(&mut self, now: Instant, key: Key) {
-        let Some(held) = self.places.get(&key).filter(|held| held.state.is_waiting()) else { return };
-        let rank = (!held.front, key);
-        let open = |call: Call| held.avoid.get(&call).is_none_or(|until| *until <= now);
-        let (bound, call) = match self.owner(key, held) {
-            Owner::Nobody => (false, self.workers.busiest(now, |call, worker| self.fits(worker) && open(call))),
-            Owner::Wait => (true, None),
-            Owner::Worker(call) => {
-                let can = |worker: &Worker| worker.can_be_offered(now) && self.fits(worker) && open(call);
-                (true, self.workers.get(call).is_some_and(can).then_some(call))
-            }
-        };
-        if bound {
-            self.queue.remove(&rank);
-            self.revision += u64::from(self.bound.insert(key));
-        } else {
-            self.revision += u64::from(self.bound.remove(&key));
-            self.queue.insert(rank);
-        }
-        if let Some(call) = call {
-            self.offer(now, key, call);
-        }
-    }
-
-    fn owner(&self, key: Key, held: &Held) -> Owner {
-        let id = held.entry.stream_id.as_str();
-        for identity in &held.entry.identities {
-            for other in self.by_identity.get(identity).into_iter().flatten().filter(|other| **other != key) {
-                let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
-                let there = twin.state.on().and_then(|(call, _)| Some((call, self.workers.get(call)?)));
-                return match there {
-                    Some((call, worker)) if !worker.is_draining() => Owner::Worker(call),
-                    // It moves, or its worker is lost: where it goes will be known in a moment.
-                    _ => Owner::Wait,
-                };
-            }
-            if let Some((call, session)) = self.workers.holder(std::slice::from_ref(identity), id) {
-                let draining = self.workers.get(call).is_none_or(Worker::is_draining);
-                match session.state() {
-                    // Nobody will continue it there, so somebody else may begin anew.
-                    SessionState::Grace if draining => {}
-                    _ if draining => return Owner::Wait,
-                    _ => return Owner::Worker(call),
-                }
-            }
-        }
-        let Some(ourselves) = &self.ourselves else { return Owner::Nobody };
-        let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
-        for (peer, twin) in self.others.twins(&held.entry.identities) {
-            let there = self.workers.named(&twin.worker).and_then(|call| Some((call, self.workers.get(call)?)));
-            match there {
-                Some((call, worker)) if !worker.is_draining() => return Owner::Worker(call),
-                // The later one waits for us.
-                None if twin.waiting && twin.worker.is_empty() && ours < (twin.entered, peer) => {}
-                _ => return Owner::Wait,
-            }
-        }
-        Owner::Nobody
-    }
-
-    fn offer(&mut self, now: Instant, key: Key, call: Call) {
-        self.epoch = self.epoch.max(self.workers.epoch()) + 1;
-        let epoch = self.epoch;
-        let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
-        held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
-        held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link;
-        self.revision += 1;
-        self.queue.remove(&(!held.front, key));
-        self.bound.remove(&key);
-        let stream_id = held.entry.stream_id.0.clone();
-        self.outputs.push_back(Output::Offer {
-            key,
-            call,
-            worker: worker.name.clone(),
-            pid: worker.pid,
-            stream_id: stream_id.clone(),
-            epoch,
-            descriptor: held.by_descriptor,
-        });
-        self.workers.reserve(call, &stream_id, key, true);
-        self.arm(key);
-    }
-
-    /// Whether streams can be handed over to it.
-    fn fits(&self, worker: &Worker) -> bool {
-        self.rules.handoff != Handoff::Descriptor || worker.same_host
-    }
-
     fn refuse(&mut self, key: Key, reason: Reason) {
         self.outputs.push_back(Output::Refused(key, reason));
         self.forget(key);
@@ -810,6 +526,15 @@ impl Matching {
         self.timers.extend(at.map(|at| (at, key)));
     }
 }
+
+#[path = "words.rs"]
+mod words;
+pub(crate) use words::{Input, Output, Started};
+pub use words::{Key, Rules};
+
+#[path = "placing.rs"]
+mod placing;
+use placing::Owner;
 
 #[path = "told.rs"]
 mod told;

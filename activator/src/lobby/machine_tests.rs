@@ -5,7 +5,9 @@ use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Sessi
 use liveedgecast_common::key::{AppName, StreamId};
 
 use super::*;
+use crate::config::Handoff;
 use crate::fleet::workers::Closed;
+use crate::lobby::elsewhere::{Elsewhere, YIELD_AFTER};
 
 const HOLD: Duration = Duration::from_secs(120);
 

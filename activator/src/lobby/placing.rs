@@ -1,0 +1,196 @@
+//! Who is offered to which worker, and which of several with one identity stays. In: the places and workers of [`Matching`]. Out: offers,
+//! refusals. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::key::Identity;
+
+use super::{Held, Key, Matching, OFFER_TIMEOUT, Output, SILENT_AFTER, State};
+use crate::config::Handoff;
+use crate::fleet::workers::{Call, Worker};
+use crate::lobby::Reason;
+use crate::lobby::elsewhere::YIELD_AFTER;
+
+/// Who may take a waiting stream.
+pub(super) enum Owner {
+    Nobody,
+    /// This worker has the identity and decides.
+    Worker(Call),
+    /// Somebody has it whom we can not ask now.
+    Wait,
+}
+
+impl Matching {
+    /// Of two that wait with one identity one has to go. Whether `key` stays.
+    pub(super) fn settle_twins(&mut self, now: Instant, key: Key) -> bool {
+        let Some(held) = self.places.get(&key) else { return false };
+        let twins: BTreeSet<Key> = held
+            .entry
+            .identities
+            .iter()
+            .filter_map(|identity| self.by_identity.get(identity))
+            .flatten()
+            .copied()
+            .collect();
+        for other in twins {
+            let Some((one, two)) = self.places.get(&key).zip(self.places.get(&other)) else { continue };
+            if other == key || two.state.is_taken() {
+                continue;
+            }
+            // Who was live is the stream; else who came first.
+            let (first, second) =
+                if (!one.was_live, key) < (!two.was_live, other) { (key, other) } else { (other, key) };
+            let silent = self.places.get(&first).is_some_and(|held| held.heard + SILENT_AFTER <= now);
+            let goes = if silent { first } else { second };
+            self.refuse(goes, Reason::Duplicate);
+            if goes == key {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The same with those that wait at other activators. Whether `key` stays.
+    pub(super) fn settle_elsewhere(&mut self, now: Instant, key: Key) -> bool {
+        let Some((held, ourselves)) = self.places.get(&key).zip(self.ourselves.as_ref()) else { return true };
+        // Who was live is the stream.
+        if !held.state.is_waiting() || held.was_live {
+            return true;
+        }
+        let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
+        let waiting = self.others.twins(&held.entry.identities).filter(|(_, twin)| twin.waiting);
+        let (mut earlier, mut later) = (false, false);
+        for (peer, twin) in waiting {
+            let first = (twin.entered, peer) < ours;
+            (earlier, later) = (earlier || first, later || !first);
+        }
+        if later && held.heard + SILENT_AFTER <= now {
+            self.refuse(key, Reason::Duplicate);
+            return false;
+        }
+        if let Some(held) = self.places.get_mut(&key) {
+            held.yields_at = if earlier { held.yields_at.or(Some(now + YIELD_AFTER)) } else { None };
+        }
+        self.arm(key);
+        true
+    }
+
+    /// Something is different elsewhere for those of ours that wait with one of these identities.
+    pub(super) fn look_again(&mut self, now: Instant, identities: &BTreeSet<Identity>) {
+        self.revision += 1;
+        let ours: BTreeSet<Key> =
+            identities.iter().filter_map(|identity| self.by_identity.get(identity)).flatten().copied().collect();
+        for key in ours {
+            if self.places.get(&key).is_some_and(|held| held.state.is_waiting()) && self.settle_elsewhere(now, key) {
+                self.match_one(now, key);
+            }
+        }
+    }
+
+    /// Offers what can be offered, in order.
+    pub(super) fn fill(&mut self, now: Instant) {
+        for key in self.bound.clone() {
+            self.match_one(now, key);
+        }
+        let mut after = None;
+        while self.workers.busiest(now, |_, worker| self.fits(worker)).is_some() {
+            let next = match after {
+                None => self.queue.first(),
+                Some(last) => self.queue.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next(),
+            };
+            let Some(next) = next.copied() else { break };
+            after = Some(next);
+            self.match_one(now, next.1);
+        }
+    }
+
+    pub(super) fn match_one(&mut self, now: Instant, key: Key) {
+        let Some(held) = self.places.get(&key).filter(|held| held.state.is_waiting()) else { return };
+        let rank = (!held.front, key);
+        let open = |call: Call| held.avoid.get(&call).is_none_or(|until| *until <= now);
+        let (bound, call) = match self.owner(key, held) {
+            Owner::Nobody => (false, self.workers.busiest(now, |call, worker| self.fits(worker) && open(call))),
+            Owner::Wait => (true, None),
+            Owner::Worker(call) => {
+                let can = |worker: &Worker| worker.can_be_offered(now) && self.fits(worker) && open(call);
+                (true, self.workers.get(call).is_some_and(can).then_some(call))
+            }
+        };
+        if bound {
+            self.queue.remove(&rank);
+            self.revision += u64::from(self.bound.insert(key));
+        } else {
+            self.revision += u64::from(self.bound.remove(&key));
+            self.queue.insert(rank);
+        }
+        if let Some(call) = call {
+            self.offer(now, key, call);
+        }
+    }
+
+    pub(super) fn owner(&self, key: Key, held: &Held) -> Owner {
+        let id = held.entry.stream_id.as_str();
+        for identity in &held.entry.identities {
+            for other in self.by_identity.get(identity).into_iter().flatten().filter(|other| **other != key) {
+                let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
+                let there = twin.state.on().and_then(|(call, _)| Some((call, self.workers.get(call)?)));
+                return match there {
+                    Some((call, worker)) if !worker.is_draining() => Owner::Worker(call),
+                    // It moves, or its worker is lost: where it goes will be known in a moment.
+                    _ => Owner::Wait,
+                };
+            }
+            if let Some((call, session)) = self.workers.holder(std::slice::from_ref(identity), id) {
+                let draining = self.workers.get(call).is_none_or(Worker::is_draining);
+                match session.state() {
+                    // Nobody will continue it there, so somebody else may begin anew.
+                    SessionState::Grace if draining => {}
+                    _ if draining => return Owner::Wait,
+                    _ => return Owner::Worker(call),
+                }
+            }
+        }
+        let Some(ourselves) = &self.ourselves else { return Owner::Nobody };
+        let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
+        for (peer, twin) in self.others.twins(&held.entry.identities) {
+            let there = self.workers.named(&twin.worker).and_then(|call| Some((call, self.workers.get(call)?)));
+            match there {
+                Some((call, worker)) if !worker.is_draining() => return Owner::Worker(call),
+                // The later one waits for us.
+                None if twin.waiting && twin.worker.is_empty() && ours < (twin.entered, peer) => {}
+                _ => return Owner::Wait,
+            }
+        }
+        Owner::Nobody
+    }
+
+    fn offer(&mut self, now: Instant, key: Key, call: Call) {
+        self.epoch = self.epoch.max(self.workers.epoch()) + 1;
+        let epoch = self.epoch;
+        let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
+        held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
+        held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link;
+        self.revision += 1;
+        self.queue.remove(&(!held.front, key));
+        self.bound.remove(&key);
+        let stream_id = held.entry.stream_id.0.clone();
+        self.outputs.push_back(Output::Offer {
+            key,
+            call,
+            worker: worker.name.clone(),
+            pid: worker.pid,
+            stream_id: stream_id.clone(),
+            epoch,
+            descriptor: held.by_descriptor,
+        });
+        self.workers.reserve(call, &stream_id, key, true);
+        self.arm(key);
+    }
+
+    /// Whether streams can be handed over to it.
+    pub(super) fn fits(&self, worker: &Worker) -> bool {
+        self.rules.handoff != Handoff::Descriptor || worker.same_host
+    }
+}
