@@ -359,8 +359,9 @@ fi
 
 # With a Service or, where publishers come to the node's own port, without.
 if ! exists service liveedgecast; then
-  address=$(k get pods -l app.kubernetes.io/name=liveedgecast-activator -o 'jsonpath={.items[0].status.hostIP}')
-  tries=0
+  # The pods of before may be elsewhere.
+  address=$(k get pods -l app.kubernetes.io/name=liveedgecast-activator -o 'jsonpath={.items[?(@.spec.hostNetwork==true)].status.hostIP}')
+  address=${address%% *} tries=0
 else
   address='' tries=40
 fi
