@@ -6,6 +6,7 @@
 //! - [`install`]: `up.sh` and `down.sh`; what a scenario wants changed about it; shared by scenarios that want the same.
 //! - [`prometheus`]: a real one, which asks our pods.
 //! - [`relay`]: what stands there, for one scenario.
+//! - [`names`]: a name server that remembers.
 //! - [`door`]: one address on this machine for upstreams, since pods keep their push URL.
 //! - [`tell`]: all that one needs when a scenario fails.
 //!
@@ -16,6 +17,7 @@
 pub mod api;
 pub mod door;
 pub mod install;
+pub mod names;
 pub mod pods;
 pub mod prometheus;
 pub mod relay;

@@ -232,6 +232,13 @@ impl<'a> Relay<'a> {
         self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({"gracePeriodSeconds": 0}));
     }
 
+    /// How many activators there should be.
+    #[track_caller]
+    pub fn scale_activators(&self, replicas: u32) {
+        let scale = format!("{}/liveedgecast-activator/scale", path("deployments"));
+        let _ = self.cluster.api.patch(&scale, &json!({"spec": {"replicas": replicas}}));
+    }
+
     /// Waits until a pod is gone.
     #[track_caller]
     pub fn is_gone(&self, pod: &Pod) {

@@ -28,9 +28,11 @@ macro_rules! on_a_cluster {
 
 mod activators;
 mod addresses;
+mod demand;
 mod edge;
 mod keda;
 mod manifests;
+mod more_workers;
 mod scaling;
 mod scripts;
 mod triggers;
