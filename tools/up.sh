@@ -116,7 +116,7 @@ if with scaler-tls; then
   # Certificates are made, unless somebody else keeps them there.
   brought=()
   for secret in liveedgecast-scaler-tls liveedgecast-keda-tls; do
-    if exists secret "$secret" && [[ -z $(k get secret "$secret" -l "app.kubernetes.io/managed-by=$manager" --ignore-not-found -o name 2> /dev/null) ]]; then
+    if exists secret "$secret" && [[ $(k get secret "$secret" -o 'jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}') != "$manager" ]]; then
       for key in tls.crt tls.key ca.crt; do
         [[ -n $(value "$secret" "$key") ]] || fail "the Secret $secret, which up.sh did not make, has no $key"
       done
@@ -146,6 +146,8 @@ if [[ $made_namespace == no && $wanted_level == privileged ]]; then
 fi
 
 tag=$(git -C "$here" describe --always --dirty 2> /dev/null || date -u +%Y%m%d%H%M%S)
+# Under a name that stays, the cluster would go on with the image that it has.
+[[ $tag != *-dirty ]] || tag+=-$(date -u +%Y%m%d%H%M%S)
 loader=''
 if [[ -z $image ]]; then
   if [[ -n $push ]]; then

@@ -1,13 +1,16 @@
-//! Triggers beside the push, each as its component has it and each alone, under the running KEDA; the watchdog is off.
+//! Triggers beside the push, each as its component has it and each alone, under the running KEDA, and the push with TLS; the watchdog
+//! is off.
 #![expect(clippy::disallowed_methods, reason = "the hours of cron are of the wall clock")]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use liveedgecast_e2e::cluster::api::path;
 use liveedgecast_e2e::cluster::install::Wanted;
 use liveedgecast_e2e::cluster::prometheus::Prometheus;
 use liveedgecast_e2e::cluster::relay::Relay;
-use liveedgecast_e2e::cluster::{NAMESPACE, not_run};
+use liveedgecast_e2e::cluster::{NAMESPACE, not_run, said};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::wait::{until, until_some};
@@ -19,6 +22,7 @@ on_a_cluster! {
     a_worker_is_warm_in_the_hours_of_cron
     metrics_api_alone_wakes_a_pod_by_poll
     prometheus_alone_wakes_a_pod_and_what_it_uses_is_measured
+    with_tls_keda_pushes_and_nobody_else_is_answered
 }
 
 /// Without the watchdog, it is KEDA that scales or nobody.
@@ -143,6 +147,27 @@ fn prometheus_alone_wakes_a_pod_and_what_it_uses_is_measured(relays: &Relays<'_>
     assert!(relay.sink.ended().said_goodbye());
     relay.is_back_to_zero();
     is_active(&relay, "s0-prometheus", false);
+}
+
+fn with_tls_keda_pushes_and_nobody_else_is_answered(relays: &Relays<'_>) {
+    let relay = relays.installed(&unwatched().with("--with scaler-tls"));
+    // A poll in five minutes: what wakes the worker is the push.
+    relay.change_keda(&json!({"pollingInterval": 300}));
+    let mut publisher = ffmpeg(Media::Both, &relay.url(&format!("live/{}", key("proven"))));
+    relay.sink.receives(100);
+    for activator in relay.activators() {
+        let way = activator.way(6000);
+        let mut stranger = TcpStream::connect(way.address).expect("the scaler");
+        stranger.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("a preface in the clear");
+        let mut answer = [0];
+        // An alert of TLS, or the end.
+        assert!(stranger.read(&mut answer).unwrap_or(0) == 0 || answer == [0x15], "{answer:?}");
+    }
+    publisher.interrupt();
+    assert!(relay.sink.ended().said_goodbye());
+    let again = relay.up_again(&["--with", "scaler-tls", "--take-over"]);
+    assert!(again.status.success(), "up.sh again: {}", said(&again));
+    assert!(!said(&again).contains("certificate"), "made anew: {}", said(&again));
 }
 
 fn a_worker_is_warm_in_the_hours_of_cron(relays: &Relays<'_>) {
