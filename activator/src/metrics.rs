@@ -8,11 +8,8 @@ mod process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
-};
+use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histogram, histograms, opts, register, text};
+use prometheus::{Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::accept::{Observe, TurnedAway};
 use crate::{admission, lobby};
@@ -235,13 +232,19 @@ impl Metrics {
                     "why",
                     &lobby::Back::ALL.map(lobby::Back::as_str),
                 )?,
-                start: histograms(r, "start_seconds", "From publish to Publish.Start", "start", &["cold", "warm"])?,
+                start: histograms(
+                    r,
+                    "start_seconds",
+                    "From publish to Publish.Start",
+                    ("start", &["cold", "warm"]),
+                    START_BUCKETS,
+                )?,
                 cold_start: histograms(
                     r,
                     "cold_start_seconds",
                     "Parts of a start for which a worker had to be started",
-                    "phase",
-                    &COLD_START_PHASES,
+                    ("phase", &COLD_START_PHASES),
+                    START_BUCKETS,
                 )?,
             },
             fleet: Fleet {
@@ -258,6 +261,7 @@ impl Metrics {
                     r,
                     "worker_registration_seconds",
                     "From a process's start to its registration",
+                    START_BUCKETS,
                 )?,
             },
             kubernetes: Kubernetes {
@@ -322,11 +326,7 @@ impl Metrics {
             risen(&self.used.ended_workers, usage.ended_children);
             self.used.resident.set(i64::try_from(usage.resident).unwrap_or(i64::MAX));
         }
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics cannot be written");
-        }
-        String::from_utf8(out).unwrap_or_default()
+        text(&self.registry)
     }
 }
 
@@ -340,70 +340,8 @@ impl Observe for Accept {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("liveedgecast_{name}"), help)
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    register(registry, IntCounter::with_opts(opts(name, help))?)
-}
-
 fn seconds(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Counter> {
     register(registry, Counter::with_opts(opts(name, help))?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    register(registry, IntGauge::with_opts(opts(name, help))?)
-}
-
-/// With a row for every known value, so that a rate is right from the first event on.
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let vec = IntCounterVec::new(opts(name, help), &[label])?;
-    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
-    register(registry, vec)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    let vec = IntGaugeVec::new(opts(name, help), &[label])?;
-    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
-    register(registry, vec)
-}
-
-fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::from(opts(name, help)).buckets(START_BUCKETS.to_vec())
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
-    register(registry, Histogram::with_opts(histogram_opts(name, help))?)
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> prometheus::Result<HistogramVec> {
-    let vec = HistogramVec::new(histogram_opts(name, help), &[label])?;
-    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
-    register(registry, vec)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may;
 //!   [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
-//! - [`config`], [`setting`], [`runtime`], [`listen`], [`http`], [`crowd`]: what a process is made of.
+//! - [`config`], [`setting`], [`runtime`], [`listen`], [`http`], [`metrics`], [`crowd`]: what a process is made of.
 //! - [`backoff`], [`random`], [`seldom`]: small values.
 //! - [`sys`]: the kernel's calls that no library has. Unsafe code is there and nowhere else.
 #![deny(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod http;
 pub mod introduce;
 pub mod key;
 pub mod listen;
+pub mod metrics;
 pub mod proof;
 pub mod random;
 pub mod rtmp;

@@ -6,11 +6,8 @@
 
 use std::collections::HashSet;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histograms, opts, register, text};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::drain::Phase;
 use crate::receive;
@@ -100,7 +97,13 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let r = &registry;
-        let start = histograms(r, "worker_start_seconds", "Parts of a stream's start", "phase", &START_PHASES)?;
+        let start = histograms(
+            r,
+            "worker_start_seconds",
+            "Parts of a stream's start",
+            ("phase", &START_PHASES),
+            START_BUCKETS,
+        )?;
         let phases = Phase::ALL.map(Phase::as_str);
         Ok(Self {
             register: Register {
@@ -147,11 +150,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics cannot be written");
-        }
-        String::from_utf8(out).unwrap_or_default()
+        text(&self.registry)
     }
 }
 
@@ -173,62 +172,8 @@ impl Hosts {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("liveedgecast_{name}"), help)
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    register(registry, IntCounter::with_opts(opts(name, help))?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    register(registry, IntGauge::with_opts(opts(name, help))?)
-}
-
 fn by_host(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
     register(registry, IntCounterVec::new(opts(name, help), &["host"])?)
-}
-
-/// With a row for every known value, so that a rate is right from the first event on.
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let vec = IntCounterVec::new(opts(name, help), &[label])?;
-    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
-    register(registry, vec)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    let vec = IntGaugeVec::new(opts(name, help), &[label])?;
-    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
-    register(registry, vec)
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> prometheus::Result<HistogramVec> {
-    let vec = HistogramVec::new(HistogramOpts::from(opts(name, help)).buckets(START_BUCKETS.to_vec()), &[label])?;
-    values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
-    register(registry, vec)
 }
 
 #[cfg(test)]
