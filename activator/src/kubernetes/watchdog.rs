@@ -68,7 +68,7 @@ pub(super) enum Output {
     Look,
     /// Make it this number, if it is still as it was.
     Patch { from: Scale, to: i32 },
-    /// For the log and metrics: how it went, how long the oldest change is ago, and what was wanted.
+    /// For the log and metrics: how it went, and what was wanted.
     Note(Outcome, Asked),
 }
 
