@@ -60,10 +60,11 @@ mod transaction {
 pub enum Class {
     /// The name is taken (`NetStream.Publish.BadName`): mostly our own stale session, so ask again soon.
     BadName,
-    /// Denied, unauthorized, wrong credentials, unknown app: somebody has to change something, so ask again slowly and say it loudly.
+    /// Denied, unauthorized, forbidden, wrong credentials, unknown app: somebody has to change something, so ask again slowly and say it
+    /// loudly.
     Denied,
-    /// It ended, restarts, or fails for another reason of its own.
-    Gone,
+    /// An error with another code, or none. That can be a stale session, too, or a server that restarts, so a few are needed to believe it.
+    Refused,
     /// It does not speak RTMP as we understand it.
     Protocol,
 }
@@ -75,20 +76,22 @@ impl Class {
         match self {
             Self::BadName => "bad_name",
             Self::Denied => "denied",
-            Self::Gone => "gone",
+            Self::Refused => "refused",
             Self::Protocol => "protocol",
         }
     }
 
     /// By the code of an `_error` or an `onStatus` of level error.
     fn of(code: &str) -> Self {
-        const DENIED: [&str; 5] = ["Denied", "Unauthorized", "Rejected", "InvalidApp", "Auth"];
+        // Vendors have their own: InvalidSign, InvalidKey, Forbidden, AuthFailed, …
+        const DENIED: [&str; 8] =
+            ["Denied", "Unauthorized", "Rejected", "Invalid", "Auth", "Forbidden", "NotAllowed", "Expired"];
         if code == "NetStream.Publish.BadName" {
             Self::BadName
         } else if DENIED.iter().any(|word| code.contains(word)) {
             Self::Denied
         } else {
-            Self::Gone
+            Self::Refused
         }
     }
 }
@@ -360,7 +363,7 @@ impl ClientSession {
         match header.type_id {
             type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
                 if let Ok(command) = Command::parse(header.type_id, payload) {
-                    self.answer(&command);
+                    self.answer(header.stream_id, &command);
                 }
             }
             other => match Control::parse(other, payload) {
@@ -403,11 +406,11 @@ impl ClientSession {
         }
     }
 
-    fn answer(&mut self, command: &Command) {
+    fn answer(&mut self, stream: u32, command: &Command) {
         match command.name.as_str() {
             "_result" => self.result(command),
             "_error" => self.error(command),
-            "onStatus" => self.status(&Status::of(command)),
+            "onStatus" => self.status(stream, &Status::of(command)),
             "onBWDone" if !self.bandwidth_checked => {
                 self.bandwidth_checked = true;
                 self.command("_checkbw", transaction::CHECK_BANDWIDTH, Value::Null, Vec::new());
@@ -450,9 +453,11 @@ impl ClientSession {
             Stage::Handshake | Stage::Ended => false,
             Stage::Connect => true,
             // `releaseStream` and `FCPublish` fail where there is nothing to release, or no such command.
-            Stage::CreateStream | Stage::Publish | Stage::Live => {
+            Stage::CreateStream | Stage::Publish => {
                 [transaction::CREATE_STREAM, transaction::PUBLISH].contains(&command.transaction)
             }
+            // `publish` has been answered.
+            Stage::Live => command.transaction == transaction::PUBLISH && status.ends_a_publish(),
         };
         if !concerns_us {
             return;
@@ -460,7 +465,11 @@ impl ClientSession {
         if self.stage == Stage::Connect {
             return self.refused_connect(&status);
         }
-        self.refused(Class::of(status.code), &status.text("_error"));
+        self.refused_in_words(&status, "_error");
+    }
+
+    fn refused_in_words(&mut self, status: &Status<'_>, otherwise: &str) {
+        self.refused(Class::of(status.code), &status.text(otherwise));
     }
 
     fn refused_connect(&mut self, status: &Status<'_>) {
@@ -478,15 +487,25 @@ impl ClientSession {
         }
     }
 
-    fn status(&mut self, status: &Status<'_>) {
+    fn status(&mut self, stream: u32, status: &Status<'_>) {
         const RECONNECT: &str = "NetConnection.Connect.ReconnectRequest";
+        // Before the start, some servers say it on message stream 0, 1 or whichever they like.
+        let ours = self.stage != Stage::Live || [0, self.message_stream].contains(&stream);
+        if !ours {
+            return;
+        }
         match (self.stage, status.level, status.code) {
             (Stage::Publish, level, "NetStream.Publish.Start") if level != "error" => {
                 self.stage = Stage::Live;
                 self.events.push_back(ClientEvent::Started);
             }
             (Stage::Connect, "error", _) => self.refused_connect(status),
-            (_, "error", code) => self.refused(Class::of(code), &status.text("onStatus")),
+            (Stage::CreateStream | Stage::Publish, "error", _) if !status.is_about_something_else() => {
+                self.refused_in_words(status, "onStatus");
+            }
+            // A clear no, whatever its level.
+            (Stage::Publish, _, _) if status.says_no_to_publish() => self.refused_in_words(status, "onStatus"),
+            (Stage::Live, "error", _) if status.ends_a_publish() => self.refused_in_words(status, "onStatus"),
             // Enhanced RTMP; we do not follow its new address: where a stream goes is not the upstream's to say.
             (Stage::Publish | Stage::Live, _, RECONNECT | "NetStream.Unpublish.Success") => {
                 self.ended(&status.text("onStatus"));
@@ -536,6 +555,24 @@ impl<'a> Status<'a> {
         let info = command.arguments.iter().chain([&command.object]).find(coded).or(command.argument(0));
         let text = |name| info.and_then(|info| info.property(name)).and_then(Value::as_str).unwrap_or_default();
         Self { level: text("level"), code: text("code"), description: text("description") }
+    }
+
+    /// A code that says how the publishing, or the connection as a whole, is. Recording, playing and calls go wrong on their own.
+    fn ends_a_publish(&self) -> bool {
+        ["NetStream.Publish.", "NetStream.Unpublish.", "NetStream.Failed", "NetConnection.Connect."]
+            .iter()
+            .any(|begin| self.code.starts_with(begin))
+    }
+
+    /// An error that answers neither `createStream` nor `publish`.
+    fn is_about_something_else(&self) -> bool {
+        ["NetStream.Record.", "NetStream.Play.", "NetStream.Seek.", "NetConnection.Call.", "SharedObject."]
+            .iter()
+            .any(|begin| self.code.starts_with(begin))
+    }
+
+    fn says_no_to_publish(&self) -> bool {
+        self.code.starts_with("NetStream.Publish.") && matches!(Class::of(self.code), Class::BadName | Class::Denied)
     }
 
     fn text(&self, otherwise: &str) -> String {

@@ -237,7 +237,38 @@ fn live() -> Vec<Row> {
         ),
         on_stream("message stream 5", 5),
         on_stream("highest message stream", u32::MAX),
+        live("recording that fails before the start", &[connected(), created(4.0, 1.0), no_record(), started()]),
+        live("recording that fails when it is live", &[connected(), created(4.0, 1.0), started(), no_record()]),
+        live("playing that fails when it is live", &{
+            let failed = status("onStatus", 0.0, "error", "NetStream.Play.StreamNotFound", "");
+            [connected(), created(4.0, 1.0), started(), failed]
+        }),
+        live("a call that fails when it is live", &{
+            let failed = status("onStatus", 0.0, "error", "NetConnection.Call.Failed", "");
+            [connected(), created(4.0, 1.0), started(), failed]
+        }),
+        live("an error without a code when it is live", &{
+            [connected(), created(4.0, 1.0), started(), status("onStatus", 0.0, "error", "", "oh")]
+        }),
+        live("createStream that fails when it is live", &{
+            let failed = status("_error", 4.0, "error", "NetConnection.Connect.Failed", "");
+            [connected(), created(4.0, 1.0), started(), failed]
+        }),
+        live("another message stream that is refused when it is live", &{
+            let info = object(&[("level", "error"), ("code", "NetStream.Publish.BadName")]);
+            let other = message(20, 9, &[string("onStatus"), number(0.0), null(), info].concat());
+            [connected(), created(4.0, 1.0), started(), other]
+        }),
+        live("another message stream that is unpublished when it is live", &{
+            let info = object(&[("level", "status"), ("code", "NetStream.Unpublish.Success")]);
+            let other = message(20, 9, &[string("onStatus"), number(0.0), null(), info].concat());
+            [connected(), created(4.0, 1.0), started(), other]
+        }),
     ]
+}
+
+fn no_record() -> Vec<u8> {
+    status("onStatus", 0.0, "error", "NetStream.Record.NoAccess", "disk full")
 }
 
 fn refusing() -> Vec<Row> {
@@ -254,11 +285,11 @@ fn refusing() -> Vec<Row> {
         refused("name taken", "bad_name", refused_publish("NetStream.Publish.BadName")),
         refused("denied", "denied", refused_publish("NetStream.Publish.Denied")),
         refused("unauthorized, by MediaMTX", "denied", refused_publish("NetStream.Publish.Unauthorized")),
-        refused("failed", "gone", refused_publish("NetStream.Publish.Failed")),
-        refused("an error without a code", "gone", refused_publish("")),
+        refused("failed", "refused", refused_publish("NetStream.Publish.Failed")),
+        refused("an error without a code", "refused", refused_publish("")),
         refused("rejected", "denied", refused_connect("NetConnection.Connect.Rejected", "no such app")),
         refused("no such app", "denied", refused_connect("NetConnection.Connect.InvalidApp", "")),
-        refused("shut down", "gone", refused_connect("NetConnection.Connect.AppShutdown", "")),
+        refused("shut down", "refused", refused_connect("NetConnection.Connect.AppShutdown", "")),
         refused("an error and nothing else", "denied", command("_error", 1.0, &[])),
         refused("wrong password", "denied", refused_connect("NetConnection.Connect.Rejected", wrong)),
         refused(
@@ -278,7 +309,7 @@ fn refusing() -> Vec<Row> {
         ),
         refused(
             "no stream to be had",
-            "gone",
+            "refused",
             [connected(), status("_error", 4.0, "error", "NetConnection.Call.Failed", "")].concat(),
         ),
         refused("stream id 0", "protocol", [connected(), created(4.0, 0.0)].concat()),
@@ -305,6 +336,24 @@ fn refusing() -> Vec<Row> {
         ),
         asked("credentials asked for", need),
         asked("proof asked for", proof),
+        refused("a wrong signature", "denied", refused_publish("NetStream.Publish.InvalidSign")),
+        refused("forbidden", "denied", refused_publish("NetStream.Publish.Forbidden")),
+        refused("a wrong key", "denied", refused_publish("NetStream.Publish.InvalidKey")),
+        refused("a code of nobody else", "refused", refused_publish("NetStream.Publish.WrongPlanet")),
+        refused("connect failed", "refused", refused_connect("NetConnection.Connect.Failed", "")),
+        refused("a no that is called a status", "bad_name", {
+            let taken = status("onStatus", 0.0, "status", "NetStream.Publish.BadName", "");
+            [connected(), created(4.0, 1.0), taken].concat()
+        }),
+        refused(
+            "failed as an answer to publish",
+            "refused",
+            [connected(), created(4.0, 1.0), status("_error", 5.0, "error", "NetConnection.Call.Failed", "")].concat(),
+        ),
+        refused("the application shut down when it was live", "refused", {
+            let shut_down = status("onStatus", 0.0, "error", "NetConnection.Connect.AppShutdown", "");
+            [connected(), created(4.0, 1.0), started(), shut_down].concat()
+        }),
     ]
 }
 

@@ -9,7 +9,7 @@ use liveedgecast_common::control;
 use super::cursor::{Bounds, Cursor, MAX_SLICES};
 use super::index::Index;
 use super::rings::Rings;
-use crate::upstream::{Class, Upstream, UpstreamEvent};
+use crate::upstream::{Upstream, UpstreamEvent};
 
 pub(super) struct Leg {
     upstream: Upstream,
@@ -43,29 +43,26 @@ impl Leg {
 
     /// The upstream's next event. After `Ready`, poll again.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, index: &Index) -> Poll<LegEvent> {
-        loop {
-            if self.phase == Phase::Closed {
-                return Poll::Pending;
-            }
-            let Poll::Ready(event) = self.upstream.poll(cx, now) else { return Poll::Pending };
-            return Poll::Ready(match event {
-                UpstreamEvent::Live => {
-                    self.cursor.start(now, self.upstream.message_stream(), self.upstream.chunk_size());
-                    LegEvent::Live
-                }
-                UpstreamEvent::Lost { unacknowledged, why } => {
-                    tracing::debug!(upstream = self.upstream.status().host, why, unacknowledged, "upstream lost");
-                    self.cursor.session_over(unacknowledged, index.front());
-                    LegEvent::Lost
-                }
-                UpstreamEvent::Refused { class: Class::BadName | Class::Denied } => LegEvent::Refused,
-                UpstreamEvent::Refused { .. } => continue,
-                UpstreamEvent::Closed => {
-                    self.phase = Phase::Closed;
-                    LegEvent::Closed
-                }
-            });
+        if self.phase == Phase::Closed {
+            return Poll::Pending;
         }
+        let Poll::Ready(event) = self.upstream.poll(cx, now) else { return Poll::Pending };
+        Poll::Ready(match event {
+            UpstreamEvent::Live => {
+                self.cursor.start(now, self.upstream.message_stream(), self.upstream.chunk_size());
+                LegEvent::Live
+            }
+            UpstreamEvent::Lost { unacknowledged, why } => {
+                tracing::debug!(upstream = self.upstream.status().host, why, unacknowledged, "upstream lost");
+                self.cursor.session_over(unacknowledged, index.front());
+                LegEvent::Lost
+            }
+            UpstreamEvent::Refused { .. } => LegEvent::Refused,
+            UpstreamEvent::Closed => {
+                self.phase = Phase::Closed;
+                LegEvent::Closed
+            }
+        })
     }
 
     /// Writes what there is until the upstream takes no more. `true`: the write failed, poll again.

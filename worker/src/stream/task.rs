@@ -124,15 +124,17 @@ impl Stream {
         let bounds = Bounds { time: policy.lag_time, bytes: policy.lag_bytes };
         let destinations = &prepared.assignment.destinations;
         let required = destinations.iter().map(|destination| destination.required).collect();
+        let started = prepared.session.is_started();
         let upstream = |url: &liveedgecast_common::url::PushUrl| {
-            Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now)
+            let upstream = Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now);
+            if started { upstream.resumed() } else { upstream }
         };
         let legs = destinations.iter().map(|destination| Leg::new(upstream(&destination.url), bounds)).collect();
         let mut index = Index::new(policy.replay_time);
         if let Some(state) = &prepared.stream {
             index.restore(now, state, &prepared.open);
         }
-        let machine = Machine::new(now, times, required, prepared.session.is_started());
+        let machine = Machine::new(now, times, required, started);
         let Prepared { assignment, publisher, ring, session, head, .. } = prepared;
         let mut stream = Self {
             assignment,

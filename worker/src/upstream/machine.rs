@@ -15,9 +15,11 @@
 //! ```
 //! Starting walks through the stages of the session (handshake, connect, create_stream, publish), each with its own deadline.
 //!
-//! What surprised us: an upstream that is away for some seconds must be asked several times a second to be back within one, and a SYN that
-//! was dropped is repeated by the kernel only after 1, 3 and 7 s, so that we dial again while it waits; MediaMTX says Publish.Start before
-//! it has looked whether it may, so that only a session that lasted a while proves anything; Twitch never refuses, it just closes.
+//! Note: an upstream that is away for some seconds must be asked several times a second to be back within one, and a SYN that was dropped
+//! is repeated by the kernel only after 1, 3 and 7 s, so that we dial again while it waits. MediaMTX, nginx-rtmp and others say
+//! Publish.Start before they have looked whether we may publish, so that only a session that lasted a while proves anything. Twitch, SRS
+//! and nginx-rtmp refuse by closing without a word: a few of those at the same stage are a refusal. A server whose hook asks somebody
+//! else may need many seconds for an answer; giving up and asking again makes that worse, so that limits grow with each time-out.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,10 +27,12 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::backoff::Backoff;
 use liveedgecast_common::rtmp::auth::{Answer, Challenge};
-use liveedgecast_common::rtmp::client::{Class, ClientEvent, Stage};
+use liveedgecast_common::rtmp::client::{ClientEvent, Stage};
 use liveedgecast_common::url::PushUrl;
 
-/// For the answer of the resolver; beyond that it asks other servers, which are no quicker.
+use super::fault::Fault;
+
+/// For the answer of the resolver at the first attempt; beyond that it asks other servers.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For TCP, all addresses together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,12 +42,16 @@ const STAGGER: Duration = Duration::from_millis(250);
 const REDIAL: Duration = Duration::from_secs(1);
 /// Sockets that dial at the same time. With more addresses, the oldest gives way: it has had two seconds.
 const MAX_DIALS: usize = 8;
-/// For TLS: two round trips and a certificate chain.
+/// For TLS at the first attempt: two round trips and a certificate chain.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-/// For each answer of the session. GStreamer gives a server as much.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For Publish.Start: some servers ask somebody else first, by HTTP.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the handshake at the first attempt: a server asks nobody for it. GStreamer gives a server as much.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the answers to `connect` and `createStream` at the first attempt: hooks of some servers ask somebody else first, by HTTP.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For Publish.Start at the first attempt: nginx-rtmp gives its hook 10 s, and there may be two.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
+/// Each time-out doubles the limits above for the attempts after it, so often: 80 s for Publish.Start, within the usual time of holding.
+const MOST_DOUBLINGS: u32 = 2;
 /// From the last word to the end of the connection (DESIGN 4.2).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -55,46 +63,31 @@ const FLAP: Duration = Duration::from_secs(15);
 const EAGER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
 /// Afterwards, where nobody answers.
 const UNREACHABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// Where the connection is closed without a reason given: it may be a refusal, so not as often as where nobody answers.
+/// Where the connection is closed without a reason given, or with one that we do not know, and the upstream has worked before.
 const GONE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// The same where it has never worked: it is probably a refusal. It can be a stale session too, so the third attempt comes after some
+/// seconds.
+const DOUBTFUL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+/// So many refusals without words, or with a code that we do not know, at the same stage are a refusal.
+const REFUSALS: u32 = 3;
+/// A session that ended within this time was never taken. SRS closes after 7 s without media, which is another matter.
+const NEVER_LASTED: Duration = Duration::from_secs(5);
 /// For a taken name: mostly a stale session of our own, which nginx-rtmp keeps for up to 90 s.
 const BAD_NAME: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// So long after the first time, a taken name is taken for a stale session and not for a refusal (DESIGN 4.6): a worker whose activator
+/// died keeps its sessions for the grace time, 10 s, and a server needs a moment to notice the end of one.
+const STALE_NAME: Duration = Duration::from_secs(15);
+/// At most between two attempts while that is so: a publisher is being held.
+const STALE_NAME_RETRY: Duration = Duration::from_secs(2);
 /// Where somebody has to change something first; asking often can lock an account.
 const DENIED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-/// Where somebody else than an RTMP server listens, or one with another idea of RTMP.
+/// Where another server than one of RTMP listens, or one with another idea of RTMP.
 const PROTOCOL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// Where the server does not answer in time: it is overloaded, and each attempt is more load.
+const SLOW: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// Connections refused with a question for credentials, in one attempt: one for the user, one for the proof.
 const MAX_CHALLENGES: u32 = 2;
-
-/// Why an attempt or a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// No address, nobody there, no answer in time.
-    Unreachable,
-    /// The certificate is not one that we trust for that name.
-    Untrusted,
-    /// The upstream said no, or broke the protocol, or closed.
-    Refused(Class),
-}
-
-impl Fault {
-    /// For logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Untrusted => "untrusted",
-            Self::Refused(class) => class.as_str(),
-        }
-    }
-
-    /// Nothing gets better by waiting: somebody has to read about it.
-    #[must_use]
-    pub const fn is_loud(self) -> bool {
-        matches!(self, Self::Untrusted | Self::Refused(Class::Denied | Class::Protocol))
-    }
-}
 
 /// One TCP connection that is being dialed. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +103,7 @@ pub enum Input {
     /// TCP is there.
     Connected(DialId),
     /// It is not.
-    NotConnected(DialId, String),
+    NotConnected(DialId, Fault, String),
     /// TLS is there.
     Secured,
     /// It is not.
@@ -148,7 +141,7 @@ pub enum Output {
     /// Say how much is not acknowledged, drop the connection, tell [`super::UpstreamEvent::Lost`].
     Lost(String),
     /// Tell [`super::UpstreamEvent::Refused`].
-    Refused(Class),
+    Refused(Fault),
     /// Write the end of the session (if it may speak) and FIN, then discard what comes.
     Farewell {
         /// See [`Input::Close`].
@@ -170,15 +163,28 @@ enum State {
     Closed,
 }
 
-/// How long to wait, by what went wrong.
+/// How long to wait, by the kind of trouble.
 #[derive(Debug)]
 struct Patience {
     eager: Backoff,
     unreachable: Backoff,
+    slow: Backoff,
     gone: Backoff,
+    doubtful: Backoff,
     bad_name: Backoff,
     denied: Backoff,
     protocol: Backoff,
+}
+
+/// How much of the upstream's history counts for the next wait.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    /// It broke a short while ago.
+    flap: bool,
+    /// A session has been live.
+    lived: bool,
+    /// Waiting alone makes nothing better.
+    failed: bool,
 }
 
 impl Patience {
@@ -187,29 +193,45 @@ impl Patience {
         Self {
             eager: backoff(EAGER),
             unreachable: backoff(UNREACHABLE),
+            slow: backoff(SLOW),
             gone: backoff(GONE),
+            doubtful: backoff(DOUBTFUL),
             bad_name: backoff(BAD_NAME),
             denied: backoff(DENIED),
             protocol: backoff(PROTOCOL),
         }
     }
 
-    fn all(&mut self) -> [&mut Backoff; 6] {
-        let Self { eager, unreachable, gone, bad_name, denied, protocol } = self;
-        [eager, unreachable, gone, bad_name, denied, protocol]
+    fn all(&mut self) -> [&mut Backoff; 8] {
+        let Self { eager, unreachable, slow, gone, doubtful, bad_name, denied, protocol } = self;
+        [eager, unreachable, slow, gone, doubtful, bad_name, denied, protocol]
     }
 
-    fn failed(&mut self, fault: Fault, flap: bool) -> Duration {
+    fn failed(&mut self, fault: Fault, history: History) -> Duration {
         let backoff = match fault {
-            Fault::Unreachable if flap => &mut self.eager,
-            Fault::Unreachable => &mut self.unreachable,
-            Fault::Refused(Class::Gone) => &mut self.gone,
-            Fault::Refused(Class::BadName) => &mut self.bad_name,
-            Fault::Untrusted | Fault::Refused(Class::Denied) => &mut self.denied,
-            Fault::Refused(Class::Protocol) => &mut self.protocol,
+            Fault::UnknownHost | Fault::ConnectionRefused | Fault::Unreachable | Fault::Lost if history.flap => {
+                &mut self.eager
+            }
+            Fault::UnknownHost | Fault::ConnectionRefused | Fault::Unreachable | Fault::Lost => &mut self.unreachable,
+            Fault::NoAnswer => &mut self.slow,
+            Fault::BadName => &mut self.bad_name,
+            Fault::Protocol => &mut self.protocol,
+            Fault::Closed | Fault::Refused if history.failed => &mut self.denied,
+            Fault::Closed | Fault::Refused if history.lived => &mut self.gone,
+            Fault::Closed | Fault::Refused => &mut self.doubtful,
+            Fault::Untrusted | Fault::Denied | Fault::NeverLasted | Fault::BadRedirect => &mut self.denied,
         };
         backoff.failed()
     }
+}
+
+/// The last failure.
+#[derive(Debug)]
+struct Failure {
+    fault: Fault,
+    why: String,
+    /// Waiting alone makes nothing better.
+    failed: bool,
 }
 
 /// See the picture above.
@@ -235,8 +257,18 @@ pub struct Machine {
     patience: Patience,
     /// Since when it has not worked.
     broken_since: Option<Instant>,
+    /// Attempts that were not answered in time.
+    timeouts: u32,
+    /// The stage at which the upstream refused last without clear words, and how often in a row.
+    refusals: (Stage, u32),
+    /// Since when the name has been taken.
+    taken_since: Option<Instant>,
+    /// A session has been live.
+    lived: bool,
+    /// A session has lasted.
+    lasted: bool,
     chance: u64,
-    fault: Option<(Fault, String)>,
+    failure: Option<Failure>,
     outputs: VecDeque<Output>,
 }
 
@@ -258,10 +290,20 @@ impl Machine {
             challenges: 0,
             patience: Patience::new(seed),
             broken_since: None,
+            timeouts: 0,
+            refusals: (Stage::Handshake, 0),
+            taken_since: None,
+            lived: false,
+            lasted: false,
             chance: seed,
-            fault: None,
+            failure: None,
             outputs: VecDeque::from([Output::Resolve]),
         }
+    }
+
+    /// A session was live before, with another machine.
+    pub fn has_lived(&mut self) {
+        self.lived = true;
     }
 
     /// Whether media may be written.
@@ -277,7 +319,7 @@ impl Machine {
             State::Resolving { .. } | State::Connecting { .. } | State::Securing { .. } => "dialing",
             State::Starting { .. } => "starting",
             State::Live { .. } => "live",
-            State::Backoff { .. } if self.fault.as_ref().is_some_and(|(fault, _)| fault.is_loud()) => "failed",
+            State::Backoff { .. } if self.failure.as_ref().is_some_and(|failure| failure.failed) => "failed",
             State::Backoff { .. } => "backoff",
             State::Closing { .. } | State::Closed => "closed",
         }
@@ -286,7 +328,7 @@ impl Machine {
     /// What went wrong last, until a session is live.
     #[must_use]
     pub fn fault(&self) -> Option<(Fault, &str)> {
-        self.fault.as_ref().map(|(fault, why)| (*fault, why.as_str()))
+        self.failure.as_ref().map(|failure| (failure.fault, failure.why.as_str()))
     }
 
     /// Takes one input; drain [`Self::poll_output`] afterwards. What does not fit the state is late news of something that was dropped.
@@ -297,10 +339,10 @@ impl Machine {
             (State::Closing { .. }, Input::Broken(..)) => self.closed(),
             (State::Closing { .. }, _) => {}
             (State::Resolving { .. }, Input::Resolved(addresses)) => self.resolved(now, addresses),
-            (State::Resolving { .. }, Input::Unresolved(why)) => self.failed(now, Fault::Unreachable, why),
+            (State::Resolving { .. }, Input::Unresolved(why)) => self.failed(now, Fault::UnknownHost, why),
             (State::Connecting { .. }, Input::Connected(dial)) => self.connected(now, dial),
-            (State::Connecting { until, .. }, Input::NotConnected(dial, why)) => {
-                self.not_connected(now, until, dial, why);
+            (State::Connecting { until, .. }, Input::NotConnected(dial, fault, why)) => {
+                self.not_connected(now, until, dial, fault, why);
             }
             (State::Securing { .. }, Input::Secured) => self.begin(now, None),
             (State::Securing { .. }, Input::NotSecured(fault, why)) => self.failed(now, fault, why),
@@ -308,8 +350,8 @@ impl Machine {
             (State::Starting { .. } | State::Live { .. }, Input::Session(event)) => self.session(now, event),
             (State::Starting { stage, .. }, Input::Broken(fault, why)) => {
                 // A proxy whose server is away closes before it has said anything; closed later, it is a no without words.
-                let wordless = fault == Fault::Unreachable && stage > Stage::Handshake;
-                let fault = if wordless { Fault::Refused(Class::Gone) } else { fault };
+                let fault =
+                    if fault == Fault::Closed && stage == Stage::Handshake { Fault::Unreachable } else { fault };
                 self.failed(now, fault, format!("{why} at {}", stage.as_str()));
             }
             (State::Live { since }, Input::Broken(fault, why)) => self.lost(now, since, fault, why),
@@ -323,14 +365,14 @@ impl Machine {
             return;
         }
         match self.state {
-            State::Resolving { .. } => self.failed(now, Fault::Unreachable, "no answer of the resolver".to_owned()),
+            State::Resolving { .. } => self.timed_out(now, Fault::UnknownHost, "no answer of the resolver".to_owned()),
             State::Connecting { until, .. } if until <= now => {
                 self.failed(now, Fault::Unreachable, "no answer to the connection".to_owned());
             }
             State::Connecting { until, .. } => self.dial(now, until),
-            State::Securing { .. } => self.failed(now, Fault::Unreachable, "no answer to TLS".to_owned()),
+            State::Securing { .. } => self.timed_out(now, Fault::NoAnswer, "no answer to TLS".to_owned()),
             State::Starting { stage, .. } => {
-                self.failed(now, Fault::Unreachable, format!("no answer at {}", stage.as_str()));
+                self.timed_out(now, Fault::NoAnswer, format!("no answer at {}", stage.as_str()));
             }
             State::Backoff { .. } => self.resolve(now),
             State::Closing { .. } => self.closed(),
@@ -360,13 +402,18 @@ impl Machine {
     fn resolve(&mut self, now: Instant) {
         self.challenges = 0;
         self.answer = None;
-        self.state = State::Resolving { until: now + RESOLVE_TIMEOUT };
+        self.state = State::Resolving { until: now + self.patient(RESOLVE_TIMEOUT) };
         self.outputs.push_back(Output::Resolve);
+    }
+
+    /// How long this attempt waits for an answer for which the first one waits so long.
+    fn patient(&self, limit: Duration) -> Duration {
+        limit.saturating_mul(1 << self.timeouts.min(MOST_DOUBLINGS))
     }
 
     fn resolved(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
-            return self.failed(now, Fault::Unreachable, "the name has no address".to_owned());
+            return self.failed(now, Fault::UnknownHost, "the name has no address".to_owned());
         }
         self.addresses = in_turns(addresses);
         if let Some(index) = self.addresses.iter().position(|address| Some(*address) == self.avoid) {
@@ -403,13 +450,13 @@ impl Machine {
         self.state = State::Connecting { until, next_at: now + if round_ends { REDIAL } else { STAGGER } };
     }
 
-    fn not_connected(&mut self, now: Instant, until: Instant, dial: DialId, why: String) {
+    fn not_connected(&mut self, now: Instant, until: Instant, dial: DialId, fault: Fault, why: String) {
         let Some(index) = self.dialing.iter().position(|(id, _)| *id == dial) else { return };
         self.dialing.remove(index);
         if self.dialed < self.addresses.len() {
             self.dial(now, until);
         } else if self.dialing.is_empty() {
-            self.failed(now, Fault::Unreachable, why);
+            self.failed(now, fault, why);
         }
     }
 
@@ -418,7 +465,7 @@ impl Machine {
         self.peer = Some(*address);
         self.dialing.clear();
         if self.url.tls {
-            self.state = State::Securing { until: now + TLS_TIMEOUT };
+            self.state = State::Securing { until: now + self.patient(TLS_TIMEOUT) };
             self.outputs.push_back(Output::Secure(dial));
         } else {
             self.begin(now, Some(dial));
@@ -426,13 +473,13 @@ impl Machine {
     }
 
     fn begin(&mut self, now: Instant, dial: Option<DialId>) {
-        self.state = State::Starting { stage: Stage::Handshake, until: now + ANSWER_TIMEOUT };
+        self.state = State::Starting { stage: Stage::Handshake, until: now + self.patient(HANDSHAKE_TIMEOUT) };
         self.outputs.push_back(Output::Begin(dial, self.answer.take()));
     }
 
     fn reached(&mut self, now: Instant, stage: Stage) {
         let timeout = if stage == Stage::Publish { PUBLISH_TIMEOUT } else { ANSWER_TIMEOUT };
-        self.state = State::Starting { stage, until: now + timeout };
+        self.state = State::Starting { stage, until: now + self.patient(timeout) };
     }
 
     fn session(&mut self, now: Instant, event: ClientEvent) {
@@ -440,33 +487,31 @@ impl Machine {
             (_, ClientEvent::Acknowledged(_)) => {}
             (State::Starting { .. }, ClientEvent::Started) => {
                 self.avoid = None;
-                self.fault = None;
+                self.failure = None;
+                self.taken_since = None;
+                self.lived = true;
                 self.state = State::Live { since: now };
                 self.outputs.push_back(Output::Live);
             }
             (State::Starting { .. }, ClientEvent::AuthAsked(challenge)) => self.asked(now, challenge),
             (State::Starting { .. }, ClientEvent::Refused(class, why)) => {
-                self.failed(now, Fault::Refused(class), why);
-                if matches!(class, Class::BadName | Class::Denied) {
-                    self.outputs.push_back(Output::Refused(class));
-                }
+                self.failed(now, Fault::of_answer(class), why)
             }
-            (State::Starting { .. }, ClientEvent::Ended(why)) => self.failed(now, Fault::Refused(Class::Gone), why),
+            (State::Starting { .. }, ClientEvent::Ended(why)) => self.failed(now, Fault::Closed, why),
             (State::Live { since }, ClientEvent::Refused(class, why)) => {
-                self.lost(now, since, Fault::Refused(class), why);
+                self.lost(now, since, Fault::of_answer(class), why);
             }
-            (State::Live { since }, ClientEvent::Ended(why)) => self.lost(now, since, Fault::Unreachable, why),
+            (State::Live { since }, ClientEvent::Ended(why)) => self.lost(now, since, Fault::Closed, why),
             _ => {}
         }
     }
 
     /// Answers a challenge on a new connection to the same address: another server may not know it.
     fn asked(&mut self, now: Instant, challenge: Challenge) {
-        let refused = |why: &str| (Fault::Refused(Class::Denied), why.to_owned());
-        let (fault, why) = if self.url.credentials.is_none() {
-            refused("it asks for credentials: rtmp://USER:PASSWORD@host/…")
+        let why = if self.url.credentials.is_none() {
+            "it asks for credentials: rtmp://USER:PASSWORD@host/…"
         } else if self.challenges == MAX_CHALLENGES {
-            refused("it asks for credentials again and again")
+            "it asks for credentials again and again"
         } else if let Some(peer) = self.peer {
             self.challenges += 1;
             self.answer(&challenge);
@@ -479,8 +524,7 @@ impl Machine {
         } else {
             return;
         };
-        self.failed(now, fault, why);
-        self.outputs.push_back(Output::Refused(Class::Denied));
+        self.failed(now, Fault::Denied, why.to_owned());
     }
 
     fn answer(&mut self, challenge: &Challenge) {
@@ -499,32 +543,78 @@ impl Machine {
     fn failed(&mut self, now: Instant, fault: Fault, why: String) {
         self.asks_for_the_user = None;
         // A taken name is taken at all addresses.
-        if self.peer.is_some() && fault != Fault::Refused(Class::BadName) {
+        if self.peer.is_some() && fault != Fault::BadName {
             self.avoid = self.peer;
         }
         self.outputs.push_back(Output::Drop);
-        self.back_off(now, fault, why);
+        let repeated = match (fault, self.state) {
+            (Fault::Closed | Fault::Refused, State::Starting { stage, .. }) => self.refused_again(stage),
+            _ => false,
+        };
+        let clearly = match fault {
+            Fault::BadName => {
+                let since = *self.taken_since.get_or_insert(now);
+                now.saturating_duration_since(since) >= STALE_NAME
+            }
+            Fault::Denied => true,
+            _ => repeated,
+        };
+        let failed = fault.is_loud() || (clearly && !self.lived);
+        self.back_off(now, Failure { fault, why, failed });
+        if clearly {
+            self.outputs.push_back(Output::Refused(fault));
+        }
+    }
+
+    /// An attempt has failed because something took too long: the next one waits for longer.
+    fn timed_out(&mut self, now: Instant, fault: Fault, why: String) {
+        self.timeouts = self.timeouts.saturating_add(1);
+        self.failed(now, fault, why);
+    }
+
+    /// Counts a refusal without clear words. `true`: it was not the first ones at that stage, so that it must be meant.
+    fn refused_again(&mut self, stage: Stage) -> bool {
+        let (last, times) = self.refusals;
+        let times = if stage == last { times.saturating_add(1) } else { 1 };
+        self.refusals = (stage, times);
+        times >= REFUSALS
     }
 
     fn lost(&mut self, now: Instant, since: Instant, fault: Fault, why: String) {
-        let stable = now.saturating_duration_since(since) >= STABLE;
-        if stable {
+        let lived_for = now.saturating_duration_since(since);
+        if lived_for >= STABLE {
             self.patience.all().into_iter().for_each(Backoff::reset);
             self.broken_since = None;
+            self.refusals = (Stage::Handshake, 0);
+            self.lasted = true;
         }
-        // A session that ends as soon as it is live is a refusal.
-        let fault = if stable || fault != Fault::Unreachable { fault } else { Fault::Refused(Class::Gone) };
+        let closed = matches!(fault, Fault::Closed | Fault::Refused);
+        // A session that ends as soon as it is live is a refusal, unless such sessions have lasted before.
+        let never_lasted = closed && lived_for < NEVER_LASTED && self.refused_again(Stage::Live) && !self.lasted;
+        let (fault, why) = match fault {
+            _ if never_lasted => {
+                let times = self.refusals.1;
+                (Fault::NeverLasted, format!("{why}, {times} times in a row right after Publish.Start"))
+            }
+            Fault::Closed | Fault::Unreachable if lived_for >= STABLE => (Fault::Lost, why),
+            fault => (fault, why),
+        };
         self.outputs.push_back(Output::Lost(why.clone()));
-        self.back_off(now, fault, why);
+        self.back_off(now, Failure { failed: fault.is_loud(), fault, why });
     }
 
-    fn back_off(&mut self, now: Instant, fault: Fault, why: String) {
+    fn back_off(&mut self, now: Instant, failure: Failure) {
         let since = *self.broken_since.get_or_insert(now);
         let flap = now.saturating_duration_since(since) < FLAP;
-        self.state = State::Backoff { until: now + self.patience.failed(fault, flap) };
+        let history = History { flap, lived: self.lived, failed: failure.failed };
+        let mut wait = self.patience.failed(failure.fault, history);
+        if failure.fault == Fault::BadName && !self.lived && !failure.failed {
+            wait = wait.min(STALE_NAME_RETRY);
+        }
+        self.state = State::Backoff { until: now + wait };
         self.dialing.clear();
         self.peer = None;
-        self.fault = Some((fault, why));
+        self.failure = Some(failure);
     }
 
     fn close(&mut self, now: Instant, between_messages: bool) {

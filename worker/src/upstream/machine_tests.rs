@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use liveedgecast_common::key::StreamKey;
 use liveedgecast_common::rtmp::auth::Rejection;
+use liveedgecast_common::rtmp::client::Class;
 use liveedgecast_common::url::PushTemplate;
 
 use super::*;
@@ -91,7 +92,7 @@ impl Sim {
 }
 
 fn broken() -> Input {
-    Input::Broken(Fault::Unreachable, "closed by the upstream".to_owned())
+    Input::Broken(Fault::Closed, "closed by the upstream".to_owned())
 }
 
 fn refused(class: Class) -> Input {
@@ -163,7 +164,7 @@ fn every_stage_has_a_deadline() {
             TLS_TIMEOUT,
             "no answer to TLS",
         ),
-        ("handshake", PLAIN, Box::new(to(&[])), ANSWER_TIMEOUT, "no answer at handshake"),
+        ("handshake", PLAIN, Box::new(to(&[])), HANDSHAKE_TIMEOUT, "no answer at handshake"),
         ("connect", PLAIN, Box::new(to(&[Stage::Connect])), ANSWER_TIMEOUT, "no answer at connect"),
         (
             "create stream",
@@ -185,10 +186,13 @@ fn every_stage_has_a_deadline() {
         sim.outputs();
         prepare(&mut sim);
         assert_eq!(sim.wait(), (timeout, vec![Output::Drop]), "{name}");
-        assert_eq!(sim.machine.fault(), Some((Fault::Unreachable, why)), "{name}");
+        let resolving = name == "resolving";
+        let fault = if resolving { Fault::UnknownHost } else { Fault::NoAnswer };
+        assert_eq!(sim.machine.fault(), Some((fault, why)), "{name}");
         assert_eq!(sim.word(), "backoff", "{name}");
         let (waited, outputs) = sim.wait();
-        assert!(waited <= EAGER.1, "{name}: {waited:?}");
+        let (least, most) = if resolving { (EAGER.0 / 2, EAGER.1) } else { (SLOW.0 / 2, SLOW.0) };
+        assert!(waited >= least && waited <= most, "{name}: {waited:?}");
         assert_eq!(outputs, [Output::Resolve], "{name}: by name again");
     }
 }
@@ -205,9 +209,9 @@ fn a_farewell_has_a_deadline() {
 fn closed_at_every_stage_it_comes_back() {
     for (stages, fault) in [
         (&[][..], Fault::Unreachable),
-        (&[Stage::Connect], Fault::Refused(Class::Gone)),
-        (&[Stage::Connect, Stage::CreateStream], Fault::Refused(Class::Gone)),
-        (&[Stage::Connect, Stage::CreateStream, Stage::Publish], Fault::Refused(Class::Gone)),
+        (&[Stage::Connect], Fault::Closed),
+        (&[Stage::Connect, Stage::CreateStream], Fault::Closed),
+        (&[Stage::Connect, Stage::CreateStream, Stage::Publish], Fault::Closed),
     ] {
         let mut sim = Sim::new(PLAIN);
         sim.outputs();
@@ -215,10 +219,10 @@ fn closed_at_every_stage_it_comes_back() {
         for stage in stages {
             sim.handle(Input::Reached(*stage));
         }
-        assert_eq!(sim.handle(broken()), [Output::Drop], "no refusal in words is told at {stages:?}");
-        assert_eq!(sim.machine.fault().unwrap().0, fault);
+        assert_eq!(sim.handle(broken()), [Output::Drop], "the first time is no refusal at {stages:?}");
+        assert_eq!((sim.machine.fault().unwrap().0, sim.word()), (fault, "backoff"));
         let (waited, outputs) = sim.wait();
-        assert!(waited <= Duration::from_millis(200), "{waited:?}");
+        assert!(waited <= DOUBTFUL.0, "{waited:?}");
         assert_eq!(outputs, [Output::Resolve]);
     }
 }
@@ -240,9 +244,9 @@ fn the_first_address_is_dead_and_says_so() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     sim.handle(Input::Resolved(vec![address(1), address(2)]));
-    let outputs = sim.handle(Input::NotConnected(DialId(0), "refused".to_owned()));
+    let outputs = sim.handle(Input::NotConnected(DialId(0), Fault::ConnectionRefused, "refused".to_owned()));
     assert_eq!(outputs, [Output::Dial(DialId(1), address(2))], "at once");
-    let outputs = sim.handle(Input::NotConnected(DialId(1), "refused".to_owned()));
+    let outputs = sim.handle(Input::NotConnected(DialId(1), Fault::ConnectionRefused, "refused".to_owned()));
     assert_eq!(outputs, [Output::Drop]);
     assert_eq!(sim.word(), "backoff");
 }
@@ -300,7 +304,7 @@ fn many_refusing_addresses_are_all_tried() {
     let mut tried = Vec::new();
     while let [Output::Dial(id, address)] = outputs[..] {
         tried.push(address);
-        outputs = sim.handle(Input::NotConnected(id, "refused".to_owned()));
+        outputs = sim.handle(Input::NotConnected(id, Fault::ConnectionRefused, "refused".to_owned()));
     }
     assert_eq!(tried, (1..=16).map(address).collect::<Vec<_>>());
     assert_eq!(outputs, [Output::Drop]);
@@ -375,10 +379,24 @@ fn waits_grow_by_class() {
     let unreachable = waits(PLAIN, |sim| {
         sim.handle(Input::Unresolved("no such host".to_owned()));
     });
+    let no_answer = waits(PLAIN, |sim| {
+        sim.start();
+        sim.now = sim.machine.poll_timeout().unwrap();
+        sim.machine.handle_timeout(sim.now);
+    });
+    let closed = waits(PLAIN, |sim| {
+        sim.machine.has_lived();
+        sim.start();
+        sim.handle(Input::Reached(Stage::Connect));
+        sim.handle(broken());
+    });
     let rows = [
         ("bad name", by_class(Class::BadName), BAD_NAME),
         ("denied", by_class(Class::Denied), DENIED),
-        ("gone", by_class(Class::Gone), GONE),
+        // They begin in doubt.
+        ("refused", by_class(Class::Refused), (DOUBTFUL.0, DENIED.1)),
+        ("no answer", no_answer, SLOW),
+        ("closed after it has worked", closed, GONE),
         ("protocol", by_class(Class::Protocol), PROTOCOL),
         ("untrusted", untrusted, DENIED),
         // It begins eagerly.
@@ -403,7 +421,7 @@ fn during_a_flap_it_is_asked_more_than_once_a_second() {
         let (waited, _) = sim.wait();
         asked.push(waited);
         let (id, _) = Sim::dial(&sim.handle(Input::Resolved(vec![address(1)])));
-        sim.handle(Input::NotConnected(id, "refused".to_owned()));
+        sim.handle(Input::NotConnected(id, Fault::ConnectionRefused, "refused".to_owned()));
     }
     assert!(asked[0] <= Duration::from_millis(100), "{asked:?}");
     assert!(asked.iter().all(|waited| *waited <= EAGER.1), "{asked:?}");
@@ -423,6 +441,7 @@ fn a_session_that_lasted_forgets_the_failures_before_it() {
     assert_eq!(sim.machine.fault(), None);
     sim.pass(STABLE);
     sim.handle(broken());
+    assert_eq!(sim.machine.fault().unwrap().0, Fault::Lost);
     assert!(sim.wait().0 <= EAGER.0);
     sim.start();
     sim.handle(refused(Class::BadName));
@@ -431,15 +450,233 @@ fn a_session_that_lasted_forgets_the_failures_before_it() {
 
 #[test]
 fn publish_start_alone_proves_nothing() {
-    let mut sim = Sim::new(PLAIN);
-    let mut waits = Vec::new();
-    for _ in 0..12 {
-        sim.go_live();
-        sim.pass(Duration::from_millis(5));
-        assert!(matches!(sim.handle(broken())[..], [Output::Lost(_)]));
-        waits.push(sim.wait().0);
+    // Sessions that never lasted, and those that did before.
+    for (lasted, (fault, word), most) in
+        [(false, (Fault::NeverLasted, "failed"), DENIED.1), (true, (Fault::Closed, "backoff"), GONE.1)]
+    {
+        let mut sim = Sim::new(PLAIN);
+        if lasted {
+            sim.go_live();
+            sim.pass(STABLE);
+            sim.handle(broken());
+            sim.wait();
+        }
+        let (mut waits, mut words) = (Vec::new(), Vec::new());
+        for _ in 0..12 {
+            sim.go_live();
+            sim.pass(Duration::from_millis(5));
+            assert!(matches!(sim.handle(broken())[..], [Output::Lost(_)]));
+            words.push((sim.machine.fault().unwrap().0, sim.word()));
+            waits.push(sim.wait().0);
+        }
+        assert_eq!(words[..2], [(Fault::Closed, "backoff"); 2], "lasted: {lasted}");
+        assert_eq!(words[2..], [(fault, word); 10], "lasted: {lasted}");
+        assert!(waits[11] >= most / 2, "lasted: {lasted}, {waits:?}");
     }
-    assert!(waits[11] >= GONE.1 / 2, "{waits:?}");
+}
+
+#[test]
+fn an_upstream_that_closes_for_want_of_media_is_not_taken_to_refuse() {
+    let mut sim = Sim::new(PLAIN);
+    for _ in 0..5 {
+        sim.go_live();
+        sim.pass(NEVER_LASTED);
+        sim.handle(broken());
+        assert_eq!((sim.machine.fault().unwrap().0, sim.word()), (Fault::Closed, "backoff"));
+        sim.wait();
+    }
+}
+
+/// One attempt that gets to a stage.
+fn reach(sim: &mut Sim, stage: Stage) {
+    sim.start();
+    for reached in [Stage::Connect, Stage::CreateStream, Stage::Publish] {
+        if reached <= stage {
+            sim.handle(Input::Reached(reached));
+        }
+    }
+}
+
+#[test]
+fn three_closes_at_the_same_stage_are_a_refusal() {
+    for stage in [Stage::Connect, Stage::CreateStream, Stage::Publish] {
+        let mut sim = Sim::new(PLAIN);
+        let began = sim.now;
+        sim.outputs();
+        for time in 1..6 {
+            reach(&mut sim, stage);
+            let outputs = sim.handle(broken());
+            if time < 3 {
+                assert_eq!((&outputs[..], sim.word()), (&[Output::Drop][..], "backoff"), "{stage:?}, {time}");
+            } else {
+                let refused = [Output::Drop, Output::Refused(Fault::Closed)];
+                assert_eq!((&outputs[..], sim.word()), (&refused[..], "failed"), "{stage:?}, {time}");
+            }
+            if time == 3 {
+                let took = sim.now - began;
+                assert!(took > Duration::from_secs(2) && took < Duration::from_secs(7), "{took:?}");
+            }
+            assert_eq!(sim.machine.fault().unwrap().0, Fault::Closed);
+            sim.wait();
+        }
+    }
+}
+
+#[test]
+fn closes_before_the_handshake_or_at_different_stages_are_no_refusal() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    for stage in [Stage::Handshake, Stage::Handshake, Stage::Handshake, Stage::Handshake] {
+        reach(&mut sim, stage);
+        assert_eq!(sim.handle(broken()), [Output::Drop]);
+        sim.wait();
+    }
+    for stage in [Stage::Connect, Stage::Publish, Stage::Connect, Stage::Publish, Stage::Publish] {
+        reach(&mut sim, stage);
+        assert_eq!((sim.handle(broken()), sim.word()), (vec![Output::Drop], "backoff"));
+        sim.wait();
+    }
+}
+
+#[test]
+fn an_upstream_that_has_worked_has_not_failed_by_closing() {
+    for resumed in [false, true] {
+        let mut sim = Sim::new(PLAIN);
+        if resumed {
+            sim.machine.has_lived();
+            sim.outputs();
+        } else {
+            sim.go_live();
+            sim.handle(broken());
+            sim.wait();
+        }
+        for time in 0..5 {
+            reach(&mut sim, Stage::Publish);
+            sim.handle(broken());
+            assert_eq!(sim.word(), "backoff");
+            let (waited, _) = sim.wait();
+            assert!(time > 0 || waited <= 2 * GONE.0, "{waited:?}");
+        }
+    }
+}
+
+#[test]
+fn an_error_with_another_code_is_a_refusal_at_the_third_time() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    for time in 1..6 {
+        reach(&mut sim, Stage::Publish);
+        let outputs = sim.handle(refused(Class::Refused));
+        let told = outputs.contains(&Output::Refused(Fault::Refused));
+        let word = if time < 3 { "backoff" } else { "failed" };
+        assert_eq!((told, sim.word()), (time >= 3, word), "{time}");
+        sim.wait();
+    }
+}
+
+#[test]
+fn a_taken_name_is_a_stale_session_for_a_while_and_then_a_refusal() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let began = sim.now;
+    let mut attempts = 0;
+    let told = loop {
+        reach(&mut sim, Stage::Publish);
+        attempts += 1;
+        let outputs = sim.handle(refused(Class::BadName));
+        if outputs.contains(&Output::Refused(Fault::BadName)) {
+            assert_eq!(sim.word(), "failed");
+            break sim.now - began;
+        }
+        assert_eq!((&outputs[..], sim.word()), (&[Output::Drop][..], "backoff"));
+        let (waited, _) = sim.wait();
+        assert!(waited <= STALE_NAME_RETRY, "{waited:?}");
+    };
+    assert!(told >= STALE_NAME && told <= STALE_NAME + STALE_NAME_RETRY, "{told:?}");
+    assert!(attempts >= 9, "{attempts}");
+}
+
+#[test]
+fn a_name_that_is_taken_anew_is_a_stale_session_again() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    reach(&mut sim, Stage::Publish);
+    assert_eq!(sim.handle(refused(Class::BadName)), [Output::Drop]);
+    sim.wait();
+    sim.go_live();
+    sim.pass(STALE_NAME);
+    sim.handle(broken());
+    sim.wait();
+    reach(&mut sim, Stage::Publish);
+    assert_eq!(sim.handle(refused(Class::BadName)), [Output::Drop]);
+}
+
+#[test]
+fn limits_grow_with_each_time_out() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    for (handshake, answer, publish) in [(5, 10, 20), (10, 20, 40), (20, 40, 80), (20, 40, 80)] {
+        let seconds = Duration::from_secs;
+        sim.start();
+        let mut limits = vec![sim.machine.poll_timeout().unwrap() - sim.now];
+        for stage in [Stage::Connect, Stage::CreateStream, Stage::Publish] {
+            sim.handle(Input::Reached(stage));
+            limits.push(sim.machine.poll_timeout().unwrap() - sim.now);
+        }
+        assert_eq!(limits, [seconds(handshake), seconds(answer), seconds(answer), seconds(publish)]);
+        sim.wait();
+        assert_eq!(sim.machine.fault().unwrap().0, Fault::NoAnswer);
+        sim.wait();
+    }
+    // A server that was slow once will be slow again.
+    sim.go_live();
+    sim.pass(STABLE);
+    sim.handle(broken());
+    sim.wait();
+    reach(&mut sim, Stage::Publish);
+    assert_eq!(sim.machine.poll_timeout().unwrap() - sim.now, Duration::from_secs(80));
+}
+
+#[test]
+fn an_upstream_that_answers_late_is_live_at_the_first_or_second_attempt() {
+    let seconds = Duration::from_secs;
+    for (late_at, late) in [
+        (Stage::Connect, seconds(7)),
+        (Stage::CreateStream, seconds(7)),
+        (Stage::Publish, seconds(12)),
+        (Stage::Publish, seconds(30)),
+    ] {
+        let mut sim = Sim::new(PLAIN);
+        sim.outputs();
+        let mut attempts = 0;
+        while !sim.machine.is_live() {
+            attempts += 1;
+            assert!(attempts <= 2, "{late_at:?} after {late:?}");
+            reach(&mut sim, late_at);
+            if sim.machine.poll_timeout().unwrap() <= sim.now + late {
+                sim.wait();
+                sim.wait();
+                continue;
+            }
+            sim.pass(late);
+            sim.handle(Input::Session(ClientEvent::Started));
+        }
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_is_not_hammered() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let (began, mut connections) = (sim.now, 0);
+    while sim.now - began < Duration::from_secs(30) {
+        reach(&mut sim, Stage::Connect);
+        connections += 1;
+        sim.wait();
+        assert_eq!(sim.word(), "backoff");
+        sim.wait();
+    }
+    assert!(connections <= 2, "{connections} connections in 30 s");
 }
 
 #[test]
@@ -448,7 +685,7 @@ fn a_live_session_is_lost_in_every_way() {
         broken(),
         refused(Class::Denied),
         Input::Session(ClientEvent::Ended("unpublished".to_owned())),
-        Input::Broken(Fault::Refused(Class::Protocol), "bad chunk".to_owned()),
+        Input::Broken(Fault::Protocol, "bad chunk".to_owned()),
     ] {
         let mut sim = Sim::new(PLAIN);
         sim.go_live();
@@ -462,13 +699,14 @@ fn a_live_session_is_lost_in_every_way() {
 
 #[test]
 fn clear_refusals_are_told() {
-    for (class, told) in [(Class::BadName, true), (Class::Denied, true), (Class::Gone, false), (Class::Protocol, false)]
+    for (class, told) in
+        [(Class::BadName, false), (Class::Denied, true), (Class::Refused, false), (Class::Protocol, false)]
     {
         let mut sim = Sim::new(PLAIN);
         sim.outputs();
         sim.start();
         let mut expected = vec![Output::Drop];
-        expected.extend(told.then_some(Output::Refused(class)));
+        expected.extend(told.then_some(Output::Refused(Fault::Denied)));
         assert_eq!(sim.handle(refused(class)), expected);
         assert_eq!(sim.word(), if matches!(class, Class::Denied | Class::Protocol) { "failed" } else { "backoff" });
     }
@@ -517,7 +755,7 @@ fn credentials_that_do_not_convince() {
         let (id, _) = Sim::dial(&sim.handle(asked(NEED_PROOF)));
         sim.handle(Input::Connected(id));
     }
-    assert_eq!(sim.handle(asked(NEED_PROOF)), [Output::Drop, Output::Refused(Class::Denied)]);
+    assert_eq!(sim.handle(asked(NEED_PROOF)), [Output::Drop, Output::Refused(Fault::Denied)]);
     assert_eq!(sim.word(), "failed");
     assert!(sim.wait().0 >= DENIED.0 / 2);
 }
@@ -527,7 +765,7 @@ fn credentials_asked_for_and_not_given() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     sim.start();
-    assert_eq!(sim.handle(asked(NEED_USER)), [Output::Drop, Output::Refused(Class::Denied)]);
+    assert_eq!(sim.handle(asked(NEED_USER)), [Output::Drop, Output::Refused(Fault::Denied)]);
     assert!(sim.machine.fault().unwrap().1.contains("USER:PASSWORD"));
 }
 
@@ -565,12 +803,12 @@ fn any_news_in_any_state() {
         0 => Input::Resolved((0..value % 20).map(address).collect()),
         1 => Input::Unresolved("no".to_owned()),
         2 | 3 => Input::Connected(DialId(u64::from(value % 12))),
-        4 => Input::NotConnected(DialId(u64::from(value % 12)), "no".to_owned()),
+        4 => Input::NotConnected(DialId(u64::from(value % 12)), Fault::Unreachable, "no".to_owned()),
         5 => Input::Secured,
         6 => Input::NotSecured(Fault::Untrusted, "no".to_owned()),
         7 => Input::Reached([Stage::Connect, Stage::CreateStream, Stage::Publish][usize::from(value % 3)]),
         8 => Input::Session(ClientEvent::Started),
-        9 => refused([Class::BadName, Class::Denied, Class::Gone, Class::Protocol][usize::from(value % 4)]),
+        9 => refused([Class::BadName, Class::Denied, Class::Refused, Class::Protocol][usize::from(value % 4)]),
         10 => asked(if value.is_multiple_of(2) { NEED_USER } else { NEED_PROOF }),
         11 => broken(),
         12 if value == 0 => Input::Close { between_messages: true },

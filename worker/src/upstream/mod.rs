@@ -4,7 +4,7 @@
 //! [`UpstreamEvent`]s for the stream's task, which owns and polls it: no task, no channel and no clock of its own. This is the last room
 //! of ours; the next is the upstream server.
 //!
-//! [`machine`] has the rules, `dial`, `tls` and `connection` the IO, the RTMP session is [`ClientSession`].
+//! [`machine`] has the rules, [`fault`] the classes of failures, `dial`, `tls` and `connection` the IO, the RTMP session is [`ClientSession`].
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -18,16 +18,16 @@ use tokio::net::TcpStream;
 
 use self::connection::Connection;
 use self::dial::{Dial, Lookup};
-use self::machine::{DialId, Fault, Input, Machine, Output};
+use self::machine::{DialId, Input, Machine, Output};
 use self::tls::Secure;
 
 mod connection;
 mod dial;
+pub mod fault;
 pub mod machine;
 mod tls;
 
-pub use liveedgecast_common::rtmp::client::Class;
-
+pub use self::fault::Fault;
 pub use self::tls::Shared;
 
 /// Bytes read from an upstream at once: its whole handshake.
@@ -47,10 +47,11 @@ pub enum UpstreamEvent {
         /// For the log; holds no secret.
         why: String,
     },
-    /// It clearly said no ([`Class::BadName`] or [`Class::Denied`]) before it was live; the next attempt follows by itself all the same.
+    /// It clearly said no before it was live: in words, or by closing again and again. A taken name counts only when it has been taken for
+    /// some time. The next attempt follows by itself all the same.
     Refused {
-        /// What kind of no.
-        class: Class,
+        /// The kind of no.
+        fault: Fault,
     },
     /// After [`Upstream::close`]: the upstream is done and can be dropped.
     Closed,
@@ -89,7 +90,7 @@ pub struct Upstream {
     /// [`Self::close`] was called, not yet told to the machine: whether between messages.
     closing: Option<bool>,
     /// A write has failed, not yet told to the machine.
-    broken: Option<String>,
+    broken: Option<(Fault, String)>,
     /// Bytes of this session taken from the owner.
     media: u64,
     counters: Counters,
@@ -141,6 +142,14 @@ impl Upstream {
             counters: Counters::default(),
             logged: "",
         }
+    }
+
+    /// The same for a stream that has been live with another worker: the upstream has worked, so that what looks like a refusal is rather a
+    /// stale session of that worker's.
+    #[must_use]
+    pub fn resumed(mut self) -> Self {
+        self.machine.has_lived();
+        self
     }
 
     /// Does what can be done now and returns the next event. After `Ready`, poll again until `Pending`; then write what
@@ -211,7 +220,7 @@ impl Upstream {
                 self.media += *taken as u64;
                 self.counters.bytes += *taken as u64;
             }
-            Err(error) => self.broken = Some(error.to_string()),
+            Err(error) => self.broken = Some((Fault::of_io(error), error.to_string())),
         }
         Poll::Ready(result)
     }
@@ -283,9 +292,9 @@ impl Upstream {
                 self.drop_all();
                 return Some(UpstreamEvent::Lost { unacknowledged, why });
             }
-            Output::Refused(class) => {
+            Output::Refused(fault) => {
                 self.counters.refusals += 1;
-                return Some(UpstreamEvent::Refused { class });
+                return Some(UpstreamEvent::Refused { fault });
             }
             Output::Farewell { speak } => {
                 if let Some(session) = self.session.as_mut().filter(|_| speak) {
@@ -339,7 +348,7 @@ impl Upstream {
                         self.dialed = Some((id, stream));
                         Input::Connected(id)
                     }
-                    Err(error) => Input::NotConnected(id, error.to_string()),
+                    Err(error) => Input::NotConnected(id, Fault::of_io(&error), error.to_string()),
                 });
             }
         }
@@ -359,13 +368,13 @@ impl Upstream {
             return Poll::Pending;
         }
         let result = if self.farewell.is_some() { self.poll_farewell(cx) } else { self.poll_session(cx) };
-        result.map(|result| result.unwrap_or_else(|error| Input::Broken(Fault::Unreachable, error.to_string())))
+        result.map(|result| result.unwrap_or_else(|error| Input::Broken(Fault::of_io(&error), error.to_string())))
     }
 
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Input>> {
         for _ in 0..READS_PER_POLL {
-            if let Some(why) = self.broken.take() {
-                return Poll::Ready(Ok(Input::Broken(Fault::Unreachable, why)));
+            if let Some((fault, why)) = self.broken.take() {
+                return Poll::Ready(Ok(Input::Broken(fault, why)));
             }
             let Some(session) = &mut self.session else { return Poll::Pending };
             let stage = session.stage();
@@ -403,14 +412,14 @@ impl Upstream {
         let mut buffer = [0; READ_BYTES];
         let length = ready!(connection.poll_read(cx, &mut buffer))?;
         if length == 0 {
-            return Poll::Ready(Ok(Some(Input::Broken(Fault::Unreachable, "closed by the upstream".to_owned()))));
+            return Poll::Ready(Ok(Some(Input::Broken(Fault::Closed, "closed by the upstream".to_owned()))));
         }
         if self.stage < Stage::Live {
             connection.quick_ack();
         }
         Poll::Ready(Ok(match session.handle(&buffer[..length]) {
             Ok(()) => None,
-            Err(error) => Some(Input::Broken(Fault::Refused(Class::Protocol), error.to_string())),
+            Err(error) => Some(Input::Broken(Fault::Protocol, error.to_string())),
         }))
     }
 
@@ -446,7 +455,7 @@ impl Upstream {
         let mut buffer = [0; READ_BYTES];
         for _ in 0..READS_PER_POLL {
             if ready!(connection.poll_read(cx, &mut buffer))? == 0 {
-                return Poll::Ready(Ok(Input::Broken(Fault::Unreachable, "closed by the upstream".to_owned())));
+                return Poll::Ready(Ok(Input::Broken(Fault::Closed, "closed by the upstream".to_owned())));
             }
         }
         cx.waker().wake_by_ref();
@@ -463,7 +472,8 @@ impl Upstream {
         let upstream = &self.url;
         match (word, self.machine.fault()) {
             ("failed", Some((fault, why))) => {
-                tracing::warn!(%upstream, fault = fault.as_str(), why, "upstream failed: it will be asked again, rarely");
+                let advice = fault.advice();
+                tracing::warn!(%upstream, fault = fault.as_str(), why, advice, "upstream failed: asked again, rarely");
             }
             (_, Some((fault, why))) => tracing::debug!(%upstream, fault = fault.as_str(), why, "upstream {word}"),
             (_, None) => tracing::debug!(%upstream, "upstream {word}"),

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::dial::Resolver;
-use super::machine::Fault;
+use super::fault::Fault;
 
 pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
 
@@ -87,7 +87,7 @@ impl NotSecured {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let fault = match tls {
             Some(rustls::Error::InvalidCertificate(_)) => Fault::Untrusted,
-            Some(_) => Fault::Refused(super::Class::Protocol),
+            Some(_) => Fault::Protocol,
             None => Fault::Unreachable,
         };
         Self { fault, why: format!("TLS: {error}") }

@@ -106,7 +106,7 @@ fn media_that_came_before_the_start_is_not_lost() {
 fn a_publisher_is_refused_when_all_upstreams_have_refused() {
     run(async {
         let sinks = [Sink::start().await, Sink::start().await];
-        sinks.iter().for_each(|sink| sink.refuse.set(Some(Refusal::BadName)));
+        sinks.iter().for_each(|sink| sink.refuse.set(Some(Refusal::Denied)));
         let Given { mut encoder, activator, incoming, .. } = give_descriptor("a", &[&sinks[0], &sinks[1]]).await;
         let mut engine = Engine::start(incoming);
         let event = encoder.event().await;
