@@ -279,6 +279,11 @@ impl PushUrl {
     pub fn tc_url(&self) -> String {
         format!("{}/{}", Origin { tls: self.tls, host: &self.host, port: self.port, always_port: false }, self.app)
     }
+
+    /// Whether both lead to one stream of one upstream, which takes one publisher at a time.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (&self.host, self.port, &self.app, &self.key) == (&other.host, other.port, &other.app, &other.key)
+    }
 }
 
 impl fmt::Display for PushUrl {

@@ -5,13 +5,15 @@
 //! ```text
 //!                 place           reported Live         gone
 //!  (identity free) ────▶ Starting ────────────▶ Live ─────────▶ (free)
-//!                          │  ▲ place, identity known: Attach     ▲
+//!                          │  ▲ place, own identity known: Attach ▲
 //!                          │  └──── attached: same place, the new publisher's name
 //!                          └──────────────────────────────────────┘
+//!  (an upstream's identity is another stream's) ── Contend: that stream gives the upstream up, or the claim is refused
 //! ```
 //!
-//! Surprises: a claim may match two streams, by its own identity and by that of an upstream; its own one wins, because that
-//! stream keeps the upstreams it has. A stream's goodbye and the end of its task are two messages: only the second frees the
+//! Note: only its own identity makes a claim a stream's. One that shares nothing but an upstream is another stream: its media must
+//! never leave in the session of the first one, under that one's key. A stream that is known goes on with the upstreams that it
+//! has, so a claim on it contends for none. A stream's goodbye and the end of its task are two messages: only the second frees the
 //! place, and where the first is missing the task died. And who looks at the list now and then would miss why a stream ended,
 //! so its last word stays on the list for a while.
 
@@ -58,8 +60,15 @@ pub enum Placing {
         /// Its thread.
         thread: usize,
     },
-    /// To the stream that has the identity; it decides.
+    /// To the stream that has the claim's own identity; it decides.
     Attach {
+        /// Its place.
+        slot: Slot,
+        /// Its thread.
+        thread: usize,
+    },
+    /// This stream has an upstream that the claim wants too. It is asked to give it up, and the claim is placed again, or refused.
+    Contend {
         /// Its place.
         slot: Slot,
         /// Its thread.
@@ -95,6 +104,8 @@ struct Place {
     session: Session,
     identities: Vec<Identity>,
     undecided: Vec<Claim>,
+    /// Streams that wait for one of its upstreams.
+    contenders: Vec<StreamId>,
     placed: Instant,
     started: bool,
     ended: bool,
@@ -170,6 +181,10 @@ impl Table {
         if let Some(slot) = self.known(&claim) {
             return self.attach(slot, claim);
         }
+        // Before the capacity: a publisher that is one too many at an upstream is to hear so.
+        if let Some(slot) = self.contended(&claim) {
+            return self.contend(slot, claim.stream_id);
+        }
         if self.places.len() >= self.capacity {
             return Placing::Decline(Decline::Full);
         }
@@ -190,18 +205,56 @@ impl Table {
             app: claim.app,
             ..Session::default()
         };
-        let (identities, undecided) = (claim.identities, Vec::new());
-        let place = Place { thread, session, identities, undecided, placed: now, started: false, ended: false };
+        let place = Place {
+            thread,
+            session,
+            identities: claim.identities,
+            undecided: Vec::new(),
+            contenders: Vec::new(),
+            placed: now,
+            started: false,
+            ended: false,
+        };
         self.places.insert(slot, place);
         Placing::Start { slot, thread }
     }
 
-    /// The stream that a claim belongs to: the one of this very stay, of its identity, of one of its upstreams.
+    /// The stream that a claim belongs to: the one of this very stay, or of its own identity.
     fn known(&self, claim: &Claim) -> Option<Slot> {
         let by_name = || self.names.get(&claim.stream_id).copied();
         let undecided = || self.undecided(&claim.stream_id).map(|(slot, _)| slot);
-        let by_identity = || claim.identities.iter().find_map(|identity| self.identities.get(identity)).copied();
+        let by_identity = || claim.identities.first().and_then(|own| self.identities.get(own)).copied();
         by_name().or_else(undecided).or_else(by_identity)
+    }
+
+    /// The stream that has an upstream which a new one wants. Of several, the one that is the least likely to give it up: were that one
+    /// asked last, the others would have given theirs up for nothing.
+    fn contended(&self, claim: &Claim) -> Option<Slot> {
+        let holders = claim.identities.iter().skip(1).filter_map(|identity| self.identities.get(identity)).copied();
+        let waits = |slot: &Slot| self.places.get(slot).is_some_and(|place| place.session.state() == State::Grace);
+        holders.min_by_key(waits)
+    }
+
+    fn contend(&mut self, slot: Slot, stream_id: StreamId) -> Placing {
+        let Some(place) = self.places.get_mut(&slot) else { return Placing::Decline(Decline::Other) };
+        if place.contenders.len() >= MAX_UNDECIDED {
+            return Placing::Decline(Decline::Other);
+        }
+        let thread = place.thread;
+        place.contenders.push(stream_id);
+        Placing::Contend { slot, thread }
+    }
+
+    /// A stream has answered a contender, and has nothing to do any more with the upstreams of these identities.
+    pub fn answered(&mut self, slot: Slot, contender: &StreamId, given_up: &[Identity]) {
+        let Some(place) = self.places.get_mut(&slot) else { return };
+        let waiting = place.contenders.iter().position(|waiting| waiting == contender);
+        waiting.into_iter().for_each(|at| drop(place.contenders.remove(at)));
+        if given_up.is_empty() {
+            return;
+        }
+        let kept = place.identities.iter().filter(|identity| !given_up.contains(identity)).copied().collect();
+        self.rename(slot, kept);
     }
 
     /// Which stream has not decided about this one yet, and its number there.
@@ -257,15 +310,10 @@ impl Table {
         }
         let before = std::mem::replace(&mut place.session.stream_id, claim.stream_id.0.clone());
         (place.session.epoch, place.session.app) = (claim.epoch, claim.app);
-        // The new publisher's own identity first; the upstreams stay what they are.
-        let mut identities = claim.identities;
-        let kept: Vec<Identity> = place.identities.iter().filter(|old| !identities.contains(old)).copied().collect();
-        identities.extend(kept);
-        place.session.identities = identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect();
+        // The identities stay what they are: it is the same stream, with the upstreams that it has.
         self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
         self.names.remove(&StreamId(before));
         self.names.insert(claim.stream_id, slot);
-        self.rename(slot, identities);
     }
 
     fn rename(&mut self, slot: Slot, identities: Vec<Identity>) {
@@ -274,6 +322,7 @@ impl Table {
             self.identities.entry(*identity).or_insert(slot);
         }
         if let Some(place) = self.places.get_mut(&slot) {
+            place.session.identities = identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect();
             place.identities = identities;
         }
     }

@@ -36,6 +36,13 @@ fn attached(placing: Placing) -> Slot {
     }
 }
 
+fn contends(placing: Placing) -> Slot {
+    match placing {
+        Placing::Contend { slot, .. } => slot,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn streams_go_to_the_thread_with_the_fewest() {
     let (mut table, now) = (Table::new(100, 3), origin());
@@ -93,14 +100,52 @@ fn full_is_full_but_a_known_identity_needs_no_place() {
 }
 
 #[test]
-fn the_own_identity_goes_before_that_of_an_upstream() {
+fn a_claim_attaches_only_to_a_stream_of_its_own_identity() {
     let (mut table, now) = (Table::new(9, 2), origin());
     let (first, _) = started(table.place(now, claim("a", &[1, 100])));
     let (second, _) = started(table.place(now, claim("b", &[2])));
-    assert_eq!(attached(table.place(now, claim("c", &[2, 100]))), second);
-    assert_eq!(attached(table.place(now, claim("d", &[3, 100]))), first);
+    assert_eq!(attached(table.place(now, claim("c", &[2, 100]))), second, "a stream goes on with the upstreams it has");
+    assert_eq!(contends(table.place(now, claim("d", &[3, 100]))), first);
     // The same stay again, after the activator lost its connection: whatever it claims.
     assert_eq!(attached(table.place(now, claim("b", &[1]))), second);
+}
+
+#[test]
+fn an_upstream_that_was_given_up_is_the_contenders() {
+    let (mut table, now) = (Table::new(9, 1), origin());
+    let (first, _) = started(table.place(now, claim("a", &[1, 100])));
+    assert_eq!(contends(table.place(now, claim("b", &[2, 100]))), first);
+    assert_eq!(table.streams(), 1, "a contender has no place");
+    table.answered(first, &StreamId("b".into()), &[who(100)]);
+    assert_eq!(table.sessions()[0].identities, [vec![1; 16]]);
+    let (second, _) = started(table.place(now, claim("b", &[2, 100])));
+    // The first one's publisher goes on with what is left of it; the upstream is the second one's.
+    assert_eq!(attached(table.place(now, claim("c", &[1, 100]))), first);
+    table.decided(&StreamId("c".into()), true);
+    assert_eq!(contends(table.place(now, claim("d", &[3, 100]))), second);
+    table.gone(now, first);
+    assert_eq!(contends(table.place(now, claim("c", &[1, 100]))), second);
+}
+
+#[test]
+fn a_contender_of_several_streams_asks_the_one_that_may_refuse_before_those_in_grace() {
+    let (mut table, now) = (Table::new(9, 1), origin());
+    started(table.place(now, claim("a", &[1, 100])));
+    table.reported(now, session("a", State::Grace));
+    let (live, _) = started(table.place(now, claim("b", &[2, 101])));
+    assert_eq!(contends(table.place(now, claim("c", &[3, 100, 101]))), live);
+}
+
+#[test]
+fn contenders_of_one_stream_are_bounded() {
+    let (mut table, now) = (Table::new(1, 1), origin());
+    let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
+    for number in 0..MAX_UNDECIDED {
+        contends(table.place(now, claim(&format!("b{number}"), &[2, 100])));
+    }
+    assert_eq!(table.place(now, claim("c", &[2, 100])), Placing::Decline(Decline::Other));
+    table.answered(slot, &StreamId("b0".into()), &[]);
+    assert_eq!(contends(table.place(now, claim("c", &[2, 100]))), slot, "it kept its upstream");
 }
 
 #[test]
@@ -108,19 +153,19 @@ fn an_attached_publisher_gives_the_stream_its_name() {
     let (mut table, now) = (Table::new(9, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
     table.reported(now, session("a", State::Live));
-    attached(table.place(now, Claim { epoch: 5, ..claim("b", &[2, 100]) }));
+    attached(table.place(now, Claim { epoch: 5, ..claim("b", &[1, 101]) }));
     table.decided(&StreamId("b".into()), true);
     let [only] = &table.sessions()[..] else { panic!() };
     assert_eq!((only.stream_id.as_str(), only.epoch, only.state()), ("b", 5, State::Live));
-    assert_eq!(only.identities, [vec![2; 16], vec![100; 16], vec![1; 16]]);
+    assert_eq!(only.identities, [vec![1; 16], vec![100; 16]], "the upstreams stay what they are");
     assert_eq!(table.find(&StreamId("b".into())), Some((slot, 0)));
     assert_eq!(table.find(&StreamId("a".into())), None);
     assert_eq!(table.reported(now, session("a", State::Live)), None, "it is another one now");
 
     // What it says of itself counts from then on.
-    let now_it_is = Session { identities: vec![vec![2; 16], vec![100; 16]], ..session("b", State::Live) };
+    let now_it_is = Session { identities: vec![vec![1; 16]], ..session("b", State::Live) };
     assert!(table.reported(now, now_it_is).is_some());
-    started(table.place(now, claim("c", &[1])));
+    started(table.place(now, claim("c", &[2, 100])));
 }
 
 #[test]
@@ -189,6 +234,7 @@ enum Action {
     Place(u8, Vec<u8>),
     Report(u8, bool),
     Decide(u8, bool),
+    Answer(usize, u8, Option<u8>),
     End(u8),
     Gone(usize),
 }
@@ -196,9 +242,10 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let few = || 0..6_u8;
     prop_oneof![
-        3 => (few(), prop::collection::vec(few(), 1..3)).prop_map(|(id, identities)| Action::Place(id, identities)),
+        3 => (few(), prop::collection::vec(few(), 1..4)).prop_map(|(id, identities)| Action::Place(id, identities)),
         1 => (few(), any::<bool>()).prop_map(|(id, named)| Action::Report(id, named)),
         2 => (few(), any::<bool>()).prop_map(|(id, accepted)| Action::Decide(id, accepted)),
+        2 => (0..8_usize, few(), prop::option::of(few())).prop_map(|(at, id, up)| Action::Answer(at, id, up)),
         1 => few().prop_map(Action::End),
         2 => (0..8_usize).prop_map(Action::Gone),
     ]
@@ -211,15 +258,27 @@ proptest! {
         for action in actions {
             match action {
                 Action::Place(id, identities) => {
+                    let identities: Vec<u8> =
+                        identities.iter().take(1).copied().chain(identities.iter().skip(1).map(|up| 100 + up)).collect();
                     let known = identities.iter().any(|identity| table.identities.contains_key(&who(*identity)));
+                    let own = table.identities.get(&who(identities[0])).copied();
+                    let same_stay = table.known(&Claim { identities: vec![], ..claim(&id.to_string(), &[]) });
                     let placed = table.place(now, claim(&id.to_string(), &identities));
                     prop_assert!(!(known && matches!(placed, Placing::Start { .. })), "one identity twice");
+                    if let Placing::Attach { slot, .. } = placed {
+                        prop_assert!(own == Some(slot) || same_stay == Some(slot), "attached to another stream");
+                    }
                 }
                 Action::Report(id, named) => {
                     let identities = if named { vec![vec![id; 16]] } else { Vec::new() };
                     table.reported(now, Session { identities, ..session(&id.to_string(), State::Live) });
                 }
                 Action::Decide(id, accepted) => table.decided(&StreamId(id.to_string()), accepted),
+                Action::Answer(at, id, given_up) => {
+                    let given_up: Vec<Identity> = given_up.into_iter().map(|up| who(100 + up)).collect();
+                    let slot = table.places.keys().nth(at).copied().unwrap_or(Slot(0));
+                    table.answered(slot, &StreamId(id.to_string()), &given_up);
+                }
                 Action::End(id) => table.ended(&StreamId(id.to_string())),
                 Action::Gone(at) => {
                     let slot = table.places.keys().nth(at).copied();
@@ -233,7 +292,7 @@ proptest! {
             prop_assert!(table.identities.values().chain(table.names.values()).all(|slot| table.places.contains_key(slot)));
             for (slot, place) in &table.places {
                 prop_assert_eq!(table.names.get(&StreamId(place.session.stream_id.clone())), Some(slot));
-                prop_assert!(place.undecided.len() <= MAX_UNDECIDED);
+                prop_assert!(place.undecided.len() <= MAX_UNDECIDED && place.contenders.len() <= MAX_UNDECIDED);
             }
             let mut names: Vec<String> = table.sessions().into_iter().map(|session| session.stream_id).collect();
             names.sort();

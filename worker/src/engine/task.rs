@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::Session;
 use liveedgecast_common::control::session::State;
-use liveedgecast_common::handoff::Decline;
-use liveedgecast_common::key::StreamId;
+use liveedgecast_common::handoff::{Decline, Frame};
+use liveedgecast_common::key::{Identity, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
@@ -17,7 +17,7 @@ use super::table::{Claim, Gone, Placing, Slot, Table};
 use super::thread::{self, Notice, Start};
 use crate::metrics::{Metrics, Streams};
 use crate::receive::{self, Parcel};
-use crate::stream::Report;
+use crate::stream::{Contest, Report};
 
 /// Orders to the engine that wait: one per offer being taken and a few kicks; the engine never waits for a peer.
 const ORDERS: usize = 64;
@@ -74,6 +74,8 @@ impl Engine {
         let (published, sessions) = watch::channel(Arc::from([]));
         let task = Task {
             table: Table::new(settings.capacity, settings.threads),
+            contenders: Vec::new(),
+            answers: Vec::new(),
             start,
             reports,
             notices,
@@ -128,8 +130,19 @@ fn is_served(session: &Session) -> bool {
     session.state() != State::Ended
 }
 
+/// A parcel that waits for an upstream of another stream.
+struct Contender {
+    slot: Slot,
+    parcel: Parcel,
+    verdict: Option<oneshot::Sender<Verdict>>,
+}
+
 struct Task {
     table: Table,
+    /// Bounded by the table: a few per stream.
+    contenders: Vec<Contender>,
+    /// Answers of streams to contenders, not acted upon yet.
+    answers: Vec<(StreamId, Option<Vec<Identity>>)>,
     start: Start,
     reports: mpsc::Sender<Report>,
     notices: mpsc::Sender<Notice>,
@@ -155,11 +168,13 @@ impl Task {
                 biased;
                 _ = reports.recv_many(&mut batch, BATCH) => {
                     batch.drain(..).for_each(|report| self.reported(report));
+                    self.act_on_answers().await;
                 }
                 Some(notice) = notices.recv() => {
                     while let Ok(report) = reports.try_recv() {
                         self.reported(report);
                     }
+                    self.act_on_answers().await;
                     self.noticed(notice).await;
                 }
                 order = orders.recv() => match order {
@@ -173,10 +188,7 @@ impl Task {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Take(parcel, verdict) => {
-                let taken = self.take(*parcel).await;
-                let _ = verdict.send(taken);
-            }
+            Order::Take(parcel, verdict) => self.take(*parcel, Some(verdict)).await,
             Order::Kick(stream_id, reason) => {
                 if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
                     self.tell(thread, thread::Order::Kick(slot, reason)).await;
@@ -192,7 +204,8 @@ impl Task {
         }
     }
 
-    async fn take(&mut self, parcel: Parcel) -> Verdict {
+    /// Finds a place for it. One that has to wait for a stream's answer is taken again with that.
+    async fn take(&mut self, parcel: Parcel, verdict: Option<oneshot::Sender<Verdict>>) {
         let assignment = &parcel.assignment;
         let claim = Claim {
             stream_id: assignment.stream_id.clone(),
@@ -200,24 +213,54 @@ impl Task {
             app: assignment.app.name().to_owned(),
             identities: assignment.identities.clone(),
         };
-        match self.table.place(now(), claim) {
+        let taken = match self.table.place(now(), claim) {
             Placing::Start { slot, thread } => {
                 self.publish();
-                if !self.open(thread) {
-                    self.lost(slot);
-                    tokio::spawn(receive::refuse(parcel.connection, Decline::Other));
-                    return Verdict::Declined(Decline::Other);
+                if self.open(thread) {
+                    self.tell(thread, thread::Order::Start(slot, parcel)).await;
+                    Verdict::Started
+                } else {
+                    self.forget(slot);
+                    decline(parcel, Decline::Other)
                 }
-                self.tell(thread, thread::Order::Start(slot, parcel)).await;
-                Verdict::Started
             }
             Placing::Attach { slot, thread } => {
                 self.tell(thread, thread::Order::Attach(slot, parcel)).await;
                 Verdict::Attached
             }
-            Placing::Decline(why) => {
-                tokio::spawn(receive::refuse(parcel.connection, why));
-                Verdict::Declined(why)
+            Placing::Contend { slot, thread } => {
+                let assignment = &parcel.assignment;
+                let contest = Contest {
+                    stream_id: assignment.stream_id.clone(),
+                    identities: assignment.identities.clone(),
+                    destinations: assignment.destinations.iter().map(|it| it.url.clone()).collect(),
+                };
+                self.contenders.push(Contender { slot, parcel, verdict });
+                return self.tell(thread, thread::Order::Contend(slot, contest)).await;
+            }
+            Placing::Decline(why) => decline(parcel, why),
+        };
+        if let Some(verdict) = verdict {
+            let _ = verdict.send(taken);
+        }
+    }
+
+    /// Contenders that were answered are placed again, or refused.
+    async fn act_on_answers(&mut self) {
+        for (stream_id, given_up) in std::mem::take(&mut self.answers) {
+            let waits = |contender: &Contender| contender.parcel.assignment.stream_id == stream_id;
+            let Some(at) = self.contenders.iter().position(waits) else { continue };
+            let Contender { slot, parcel, verdict } = self.contenders.remove(at);
+            self.table.answered(slot, &stream_id, given_up.as_deref().unwrap_or_default());
+            if given_up.is_some() {
+                self.publish();
+                self.take(parcel, verdict).await;
+                continue;
+            }
+            tracing::info!(event = "stream.refused", stream = %stream_id, reason = "upstream_in_use", "stream refused");
+            tokio::spawn(receive::refuse(parcel.connection, Frame::Duplicate));
+            if let Some(verdict) = verdict {
+                let _ = verdict.send(Verdict::Declined(Decline::Other));
             }
         }
     }
@@ -261,21 +304,31 @@ impl Task {
                 self.table.decided(&stream_id, accepted);
                 self.publish();
             }
+            Report::ContestDecided { stream_id, given_up } => self.answers.push((stream_id, given_up)),
         }
     }
 
     async fn noticed(&mut self, notice: Notice) {
         match notice {
-            Notice::Gone(slot) => self.lost(slot),
+            Notice::Gone(slot) => self.lost(slot).await,
             Notice::Missed(slot, parcel) => {
                 // Its own notice is on the way.
-                self.lost(slot);
-                self.take(*parcel).await;
+                self.lost(slot).await;
+                self.take(*parcel, None).await;
             }
         }
     }
 
-    fn lost(&mut self, slot: Slot) {
+    /// A stream is gone, and with it its answer to those who wait for its upstreams.
+    async fn lost(&mut self, slot: Slot) {
+        self.forget(slot);
+        while let Some(at) = self.contenders.iter().position(|contender| contender.slot == slot) {
+            let Contender { parcel, verdict, .. } = self.contenders.remove(at);
+            self.take(parcel, verdict).await;
+        }
+    }
+
+    fn forget(&mut self, slot: Slot) {
         let Some((stream, gone)) = self.table.gone(now(), slot) else { return };
         self.account.closed(slot);
         match gone {
@@ -299,6 +352,11 @@ impl Task {
         self.metrics.live.set(i64::try_from(self.table.streams()).unwrap_or(i64::MAX));
         self.published.send_replace(self.table.sessions().into());
     }
+}
+
+fn decline(parcel: Parcel, why: Decline) -> Verdict {
+    tokio::spawn(receive::refuse(parcel.connection, Frame::Returned { why }));
+    Verdict::Declined(why)
 }
 
 /// The runtime's clock, which tests can turn on.

@@ -32,6 +32,11 @@ fn tiny() -> Start {
                         let _ = reports.send(Report::AttachDecided { stream_id, accepted }).await;
                     }
                     Some(Command::Kick(_)) => panic!("as asked"),
+                    Some(Command::Contend(contest)) => {
+                        let gives_up = key == "gives up";
+                        let given_up = gives_up.then(|| contest.identities[1..].to_vec());
+                        let _ = reports.send(Report::ContestDecided { stream_id: contest.stream_id, given_up }).await;
+                    }
                     Some(Command::HandBack | Command::Close(_)) => break,
                 }
             }
@@ -123,6 +128,41 @@ async fn a_known_identity_is_attached_and_its_stream_decides() {
     assert_eq!(verdict, Verdict::Attached);
     served(&engine, &[("c", State::Live)]).await;
     assert!(matches!(frame(&mut a).await, Err(HandoffError::Ended)));
+}
+
+/// Takes a stream that shares an upstream with every other one of these.
+async fn take_sharing(engine: &Engine, id: &str, key: &str) -> (Verdict, HandoffStream) {
+    let mut assignment = assignment(id, key, Transport::Link);
+    assignment.identities.push(Identity([7; 16]));
+    let (parcel, activator) = parcel(assignment).await;
+    (soon(engine.take(parcel)).await, activator)
+}
+
+#[tokio::test]
+async fn a_stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_or_is_refused() {
+    let (engine, _) = engine(9, tiny());
+    let (_, _a) = take_sharing(&engine, "a", "gives up").await;
+    served(&engine, &[("a", State::Live)]).await;
+    let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
+    assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Started, Frame::Accepted));
+    served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+
+    let (verdict, mut c) = take_sharing(&engine, "c", "c").await;
+    assert_eq!((verdict, frame(&mut c).await.unwrap()), (Verdict::Declined(Decline::Other), Frame::Duplicate));
+    served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_upstream_of_a_stream_that_dies_is_placed() {
+    for _ in 0..50 {
+        let (engine, _) = engine(1, tiny());
+        let (_, _a) = take_sharing(&engine, "a", "gives up").await;
+        served(&engine, &[("a", State::Live)]).await;
+        soon(engine.kick("a".into(), "now".into())).await;
+        let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
+        assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Started, Frame::Accepted));
+        served(&engine, &[("b", State::Live)]).await;
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use liveedgecast_common::handoff::Decline;
+use liveedgecast_common::handoff::{Decline, Frame};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::table::Slot;
 use crate::receive::{self, Parcel};
-use crate::stream::{Command, Incoming, Publisher, Report};
+use crate::stream::{Command, Contest, Incoming, Publisher, Report};
 
 /// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
 const ORDERS: usize = 256;
@@ -34,6 +34,8 @@ pub(super) enum Order {
     Start(Slot, Parcel),
     /// Give it to a stream that is here.
     Attach(Slot, Parcel),
+    /// A stream is asked for upstreams.
+    Contend(Slot, Contest),
     /// End a stream.
     Kick(Slot, String),
     /// Every stream is to go back to its activator.
@@ -90,6 +92,7 @@ impl Desk {
         match order {
             Order::Start(slot, parcel) => self.begin(slot, parcel),
             Order::Attach(slot, parcel) => self.attach(slot, parcel),
+            Order::Contend(slot, contest) => self.contend(slot, contest),
             Order::Kick(slot, reason) => self.tell(slot, Command::Kick(reason)),
             Order::HandBack => {
                 let slots: Vec<Slot> = self.streams.borrow().keys().copied().collect();
@@ -132,12 +135,27 @@ impl Desk {
             },
             Some(Err(mpsc::error::TrySendError::Full(()))) => {
                 tracing::warn!(stream = %parcel.assignment.stream_id, "the stream that has this identity does not listen");
-                spawn_local(receive::refuse(parcel.connection, Decline::Other));
+                spawn_local(receive::refuse(parcel.connection, Frame::Returned { why: Decline::Other }));
             }
             Some(Err(mpsc::error::TrySendError::Closed(()))) | None => {
                 self.notice(Notice::Missed(slot, Box::new(parcel)));
             }
         }
+    }
+
+    /// A stream that is gone gives no answer: the notice of its end is one.
+    fn contend(&self, slot: Slot, contest: Contest) {
+        let commands = self.streams.borrow().get(&slot).cloned();
+        let Some(Err(mpsc::error::TrySendError::Full(Command::Contend(contest)))) =
+            commands.map(|commands| commands.try_send(Command::Contend(contest)))
+        else {
+            return;
+        };
+        tracing::warn!(stream = %contest.stream_id, "a stream that has an upstream of this one does not listen");
+        let reports = self.reports.clone();
+        spawn_local(async move {
+            let _ = reports.send(Report::ContestDecided { stream_id: contest.stream_id, given_up: None }).await;
+        });
     }
 
     fn tell(&self, slot: Slot, command: Command) {

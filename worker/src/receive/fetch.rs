@@ -122,14 +122,14 @@ pub async fn fetch(secret: &Secret, host: SocketAddr, welcome: &Welcome, offer: 
 }
 
 /// Gives a stream back that was fetched and is not wanted. Best effort: the end of the connection says the same, less clearly.
-pub(crate) async fn refuse(connection: Detached, why: Decline) {
-    let refusal = async {
+pub(crate) async fn refuse(connection: Detached, refusal: Frame) {
+    let refused = async {
         let mut connection = connection.attach()?;
-        connection.queue(&Frame::Returned { why })?;
+        connection.queue(&refusal)?;
         std::future::poll_fn(|cx| connection.poll_flush(cx)).await
     };
-    if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, refusal).await {
-        tracing::debug!(%error, ?why, "a stream could not be given back");
+    if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, refused).await {
+        tracing::debug!(%error, ?refusal, "a stream could not be given back");
     }
 }
 
@@ -265,7 +265,7 @@ async fn receive(mut dialed: Dialed, keys: &SessionKeys, rest: Vec<u8>, offer: &
     match belongings {
         Ok((publisher, ring)) => Ok(Parcel { assignment, connection, publisher, ring }),
         Err(error) => {
-            refuse(connection, Decline::Other).await;
+            refuse(connection, Frame::Returned { why: Decline::Other }).await;
             Err(error)
         }
     }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use liveedgecast_common::control;
+use liveedgecast_common::url::PushUrl;
 
 use super::cursor::{Bounds, Cursor, MAX_SLICES};
 use super::index::Index;
@@ -15,6 +16,8 @@ pub(super) struct Leg {
     upstream: Upstream,
     cursor: Cursor,
     phase: Phase,
+    /// Closed without waiting for what is not written yet.
+    cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub(super) enum LegEvent {
 
 impl Leg {
     pub(super) fn new(upstream: Upstream, bounds: Bounds) -> Self {
-        Self { upstream, cursor: Cursor::new(bounds), phase: Phase::Open }
+        Self { upstream, cursor: Cursor::new(bounds), phase: Phase::Open, cut: false }
     }
 
     /// The upstream's next event. After `Ready`, poll again.
@@ -123,15 +126,26 @@ impl Leg {
         }
     }
 
+    /// Closes it at once: another stream is to have its upstream.
+    pub(super) fn give_up(&mut self) {
+        self.drain();
+        self.cut = true;
+    }
+
     /// Closes it if it is to be closed and everything is written, or now. `true`: poll it.
     pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
-        let due = self.phase == Phase::Draining && (now || self.cursor.is_drained(index));
+        let due = self.phase == Phase::Draining && (now || self.cut || self.cursor.is_drained(index));
         if due {
             self.upstream.close(self.cursor.is_between_messages());
             self.cursor.finish(index);
             self.phase = Phase::Closing;
         }
         due
+    }
+
+    /// Where it leads.
+    pub(super) fn url(&self) -> &PushUrl {
+        self.upstream.url()
     }
 
     pub(super) fn is_closed(&self) -> bool {

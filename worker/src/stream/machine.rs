@@ -15,8 +15,10 @@
 //!                                                       upstreams and publisher are closed
 //! ```
 //!
-//! What surprised us: a stream that was handed over again after its worker's death is not a duplicate, though its identity is still here
-//! (in grace, if it came by link): it is known by its id and a higher epoch.
+//! Note: a stream that was handed over again after its worker's death is not a duplicate, though its identity is still here (in grace, if
+//! it came by link): it is known by its id and a higher epoch. And another stream may want one of the upstreams, one that leads to the
+//! same place for every publisher: the stream gives it up where it would give way to a publisher of its own name, and goes on with the
+//! others; without any, it ends.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -96,6 +98,8 @@ pub struct Arrival {
     pub started: bool,
     /// How long it may be held.
     pub hold_left: Duration,
+    /// If this stream is about to end, one of its own may follow: it wants no upstream that another stream may have by then.
+    pub may_follow: bool,
 }
 
 /// What the shell tells.
@@ -120,6 +124,10 @@ pub enum Input {
     },
     /// Another publisher; answered by [`Output::Decide`].
     Attach(Arrival),
+    /// Another stream wants upstreams of this one; answered by [`Output::GiveUp`].
+    Contend,
+    /// This upstream was given up.
+    GivenUp(usize),
     /// Somebody ends the stream.
     Kick(String),
     /// This worker goes down. `possible`: there is an activator to give the publisher to.
@@ -152,6 +160,8 @@ pub enum Output {
     /// The publisher that came is this stream's now (the one before was ended), or is refused. Accepted while [`State::Closing`]: a new
     /// stream begins with it when this one has ended.
     Decide(bool),
+    /// Close the upstreams that another stream wants, or keep them.
+    GiveUp(bool),
     /// Close each upstream when everything has been written to it.
     CloseUpstreams,
     /// Close them now.
@@ -169,6 +179,7 @@ pub struct Machine {
     required: Vec<bool>,
     live: Vec<bool>,
     refused: Vec<bool>,
+    given_up: Vec<bool>,
     /// Until when the publisher is held, the grace lasts, or closing may take.
     deadline: Option<Instant>,
     cut_at: Option<Instant>,
@@ -193,6 +204,7 @@ impl Machine {
             required,
             live: vec![false; count],
             refused: vec![false; count],
+            given_up: vec![false; count],
             deadline: Some(now + times.hold_left),
             cut_at: None,
             ping_at: now + PING_INTERVAL,
@@ -245,6 +257,8 @@ impl Machine {
             Input::Ended => self.close(now, Close::Graceful, "ended by the publisher"),
             Input::Lost { why, how } => self.lost(now, why, how),
             Input::Attach(arrival) => self.attach(now, arrival),
+            Input::Contend => self.contend(now),
+            Input::GivenUp(at) => self.given_up(now, at),
             Input::Kick(reason) => self.kick(now, &reason),
             Input::HandBack { possible } => self.hand_back(now, possible),
             Input::Close(reason) => self.come_back_later(now, &reason),
@@ -350,8 +364,50 @@ impl Machine {
         }
     }
 
+    fn is_silent(&self, now: Instant) -> bool {
+        self.heard + SILENT_AFTER <= now
+    }
+
+    /// The same rule as for a second publisher of the stream's own name.
+    fn contend(&mut self, now: Instant) {
+        let gives_up = match self.state {
+            State::Grace => true,
+            State::Starting | State::Live => self.is_silent(now),
+            State::Closing | State::Ended => !self.succeeded,
+        };
+        self.outputs.push_back(Output::GiveUp(gives_up));
+        if gives_up && self.state == State::Closing {
+            self.hurry(now);
+        }
+    }
+
+    fn given_up(&mut self, now: Instant, at: usize) {
+        if let Some(given_up) = self.given_up.get_mut(at) {
+            *given_up = true;
+        }
+        let needed = self.required.iter().zip(&self.given_up).any(|(required, given_up)| *required && *given_up);
+        if !needed && self.given_up.contains(&false) {
+            return self.upstream_refused(now, at);
+        }
+        let reason = "another stream took over its upstream";
+        if self.state == State::Starting {
+            self.outputs.push_back(Output::Refuse(reason.to_owned()));
+        }
+        self.close(now, Close::Abort, reason);
+        self.hurry(now);
+    }
+
+    /// Somebody waits for the end of it, within the 5 s that an activator waits for an answer: nothing more is drained.
+    fn hurry(&mut self, now: Instant) {
+        if self.state == State::Closing {
+            self.cut_at = None;
+            self.deadline = self.deadline.map(|at| at.min(now + HURRIED_CLOSE_TIME));
+            self.outputs.push_back(Output::CutUpstreams);
+        }
+    }
+
     fn attach(&mut self, now: Instant, arrival: Arrival) {
-        let silent = self.heard + SILENT_AFTER <= now;
+        let silent = self.is_silent(now);
         match self.state {
             State::Grace => self.adopt(now, arrival),
             State::Starting | State::Live if arrival.same || silent => {
@@ -362,13 +418,10 @@ impl Machine {
                 }
                 self.adopt(now, arrival);
             }
-            State::Closing if !self.succeeded => {
+            State::Closing if !self.succeeded && arrival.may_follow => {
                 self.succeeded = true;
                 self.outputs.push_back(Output::Decide(true));
-                // It is waiting, and so is its activator, for an answer within 5 s: nothing more is drained.
-                self.cut_at = None;
-                self.deadline = self.deadline.map(|at| at.min(now + HURRIED_CLOSE_TIME));
-                self.outputs.push_back(Output::CutUpstreams);
+                self.hurry(now);
             }
             State::Starting | State::Live | State::Closing | State::Ended => {
                 self.outputs.push_back(Output::Decide(false));

@@ -59,7 +59,7 @@ fn lost() -> Input {
 }
 
 fn arrival() -> Arrival {
-    Arrival { same: false, started: false, hold_left: HOLD }
+    Arrival { same: false, started: false, hold_left: HOLD, may_follow: true }
 }
 
 fn end(how: Close, reason: &str) -> Output {
@@ -79,6 +79,8 @@ fn the_transition_table() {
         (Input::Ended, [Closing, Closing, Closing, Closing, Ended]),
         (lost(), [Closing, Grace, Grace, Closing, Ended]),
         (Input::Attach(arrival()), [Starting, Live, Live, Closing, Ended]),
+        (Input::Contend, [Starting, Live, Grace, Closing, Ended]),
+        (Input::GivenUp(0), [Closing, Closing, Closing, Closing, Ended]),
         (Input::Kick("kicked".to_owned()), [Closing, Closing, Closing, Closing, Ended]),
         (Input::HandBack { possible: true }, [Closing, Closing, Closing, Closing, Ended]),
         (Input::HandBack { possible: false }, [Starting, Live, Closing, Closing, Ended]),
@@ -214,7 +216,7 @@ fn a_duplicate_is_refused_unless_the_publisher_is_silent() {
 
 #[test]
 fn the_same_publisher_handed_over_again_is_no_duplicate() {
-    let again = Arrival { same: true, started: true, hold_left: HOLD };
+    let again = Arrival { same: true, started: true, hold_left: HOLD, may_follow: true };
     for state in [State::Live, State::Grace] {
         let mut fixture = Fixture::in_state(state);
         fixture.handle(Input::Attach(again));
@@ -242,6 +244,48 @@ fn a_publisher_that_comes_while_the_stream_closes_is_next() {
     assert_eq!(fixture.machine.state(), State::Closing);
     fixture.pass(HURRIED_CLOSE_TIME);
     assert_eq!(fixture.outputs(), [Output::State(State::Ended)], "its activator does not wait for long");
+}
+
+#[test]
+fn an_upstream_is_given_up_in_grace_or_when_the_publisher_is_silent() {
+    for (state, gives_up) in [(State::Starting, false), (State::Live, false), (State::Grace, true)] {
+        let mut fixture = Fixture::in_state(state);
+        fixture.handle(Input::Contend);
+        assert_eq!(fixture.outputs(), [Output::GiveUp(gives_up)], "{state:?}");
+    }
+    for state in [State::Starting, State::Live] {
+        let mut fixture = Fixture::in_state(state);
+        fixture.pass(SILENT_AFTER);
+        fixture.outputs();
+        fixture.handle(Input::Contend);
+        assert_eq!(fixture.outputs(), [Output::GiveUp(true)], "{state:?}");
+    }
+}
+
+#[test]
+fn a_stream_goes_on_without_an_upstream_that_it_gave_up_and_ends_without_any() {
+    let mut fixture = Fixture::new(2, true);
+    fixture.handle(lost());
+    fixture.outputs();
+    fixture.handle(Input::GivenUp(1));
+    assert_eq!(fixture.outputs(), []);
+    fixture.handle(Input::Attach(arrival()));
+    assert_eq!(fixture.outputs(), [Output::Decide(true), Output::Start, Output::State(State::Live)]);
+    fixture.handle(Input::GivenUp(0));
+    let why = "another stream took over its upstream";
+    let closing = [Output::CloseUpstreams, Output::State(State::Closing), Output::CutUpstreams];
+    assert_eq!(fixture.outputs(), [&[end(Close::Abort, why)][..], &closing].concat());
+}
+
+#[test]
+fn a_publisher_that_needs_an_upstream_of_another_stream_does_not_follow_one_that_closes() {
+    let mut fixture = Fixture::in_state(State::Closing);
+    fixture.handle(Input::Attach(Arrival { may_follow: false, ..arrival() }));
+    assert_eq!(fixture.outputs(), [Output::Decide(false)]);
+    fixture.handle(Input::Attach(arrival()));
+    fixture.outputs();
+    fixture.handle(Input::Contend);
+    assert_eq!(fixture.outputs(), [Output::GiveUp(false)], "the one that follows has it");
 }
 
 #[test]

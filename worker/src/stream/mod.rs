@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use liveedgecast_common::control;
 use liveedgecast_common::handoff::Assignment;
-use liveedgecast_common::key::StreamId;
+use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::sys::RingMemory;
+use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -66,11 +67,24 @@ pub enum Publisher {
     },
 }
 
+/// Another stream wants upstreams that this one has: they lead to the same place for every publisher.
+#[derive(Clone, Debug)]
+pub struct Contest {
+    /// The other stream.
+    pub stream_id: StreamId,
+    /// Its identities, its own first.
+    pub identities: Vec<Identity>,
+    /// Its destinations.
+    pub destinations: Vec<PushUrl>,
+}
+
 /// What the engine wants of a stream.
 #[derive(Debug)]
 pub enum Command {
     /// The same identity has come again: decide (see [`Report::AttachDecided`]), and answer `Accepted` or `Duplicate`.
     Attach(Box<Incoming>),
+    /// Give upstreams up to another stream, or keep them; answered by [`Report::ContestDecided`].
+    Contend(Contest),
     /// End it; the reason is for the log and the activator.
     Kick(String),
     /// This worker goes down: give the stream back, state and all.
@@ -90,6 +104,13 @@ pub enum Report {
         stream_id: StreamId,
         /// Whether it is this stream now. Where not, the activator has been told already.
         accepted: bool,
+    },
+    /// A contest has been decided. Not said by a stream that ends with the upstreams that it gives up.
+    ContestDecided {
+        /// The other stream.
+        stream_id: StreamId,
+        /// The identities whose upstreams this stream has closed; `None`: it keeps them.
+        given_up: Option<Vec<Identity>>,
     },
     /// It is over; the task ends. Said once, after the last [`Report::Session`].
     Ended {

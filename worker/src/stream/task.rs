@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::control;
 use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame, Snapshot};
-use liveedgecast_common::key::StreamId;
+use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::random;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -30,7 +30,7 @@ use super::machine::{Arrival as Newcomer, Input, Machine, Output, State, Times};
 use super::resume::{Prepared, prepare};
 use super::rings::{MAX_RINGS, Rings};
 use super::source::{self, Arrival, Source};
-use super::{Command, Incoming, Publisher, Report};
+use super::{Command, Contest, Incoming, Publisher, Report};
 use crate::upstream::{Shared, Upstream};
 
 /// Arrivals handled before the other streams of the thread have their turn.
@@ -106,6 +106,13 @@ struct Stream {
     newcomer: Option<Box<Prepared>>,
     /// Begins when this stream has ended.
     successor: Option<Box<Prepared>>,
+    /// The identities of upstreams that this stream has and that others may want. Its publisher may come back with others: they do not
+    /// count, because the upstreams stay what they are.
+    shared: Vec<Identity>,
+    /// Being decided about, while the machine's outputs are performed.
+    contest: Option<Contest>,
+    /// Upstreams that are being closed for other streams.
+    giving_up: Vec<GivingUp>,
     cutting: bool,
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
@@ -115,6 +122,13 @@ struct Stream {
     /// When the timer will go off, if it is set.
     armed: Option<Instant>,
     engine_gone: bool,
+}
+
+/// Upstreams of a stream on their way to another one.
+struct GivingUp {
+    to: StreamId,
+    identities: Vec<Identity>,
+    legs: Vec<usize>,
 }
 
 impl Stream {
@@ -130,6 +144,7 @@ impl Stream {
             if started { upstream.resumed() } else { upstream }
         };
         let legs = destinations.iter().map(|destination| Leg::new(upstream(&destination.url), bounds)).collect();
+        let shared = prepared.assignment.identities.iter().skip(1).copied().collect();
         let mut index = Index::new(policy.replay_time);
         if let Some(state) = &prepared.stream {
             index.restore(now, state, &prepared.open);
@@ -149,6 +164,9 @@ impl Stream {
             endings: Vec::new(),
             newcomer: None,
             successor: None,
+            shared,
+            contest: None,
+            giving_up: Vec::new(),
             cutting: false,
             reports,
             outbox: VecDeque::new(),
@@ -192,6 +210,7 @@ impl Stream {
         self.endings.retain_mut(|ending| ending.poll(cx, now).is_pending());
         self.note_closed(now);
         self.perform(now);
+        self.note_given_up();
         self.report(now);
         if self.machine.state() == State::Ended && self.outbox.is_empty() {
             return Poll::Ready(self.successor.take());
@@ -203,6 +222,10 @@ impl Stream {
     fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Attach(incoming) => self.attach(now, *incoming),
+            Command::Contend(contest) => {
+                self.contest = Some(contest);
+                self.machine.handle(now, Input::Contend);
+            }
             Command::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
             Command::HandBack => {
                 let possible = self.source.as_ref().is_some_and(Source::has_activator);
@@ -222,6 +245,7 @@ impl Stream {
                     same: known.stream_id == stream_id && prepared.assignment.epoch > known.epoch,
                     started: prepared.session.is_started(),
                     hold_left: prepared.assignment.policy.hold_left,
+                    may_follow: self.may_follow(&prepared.assignment),
                 };
                 self.newcomer = Some(Box::new(prepared));
                 self.machine.handle(now, Input::Attach(newcomer));
@@ -231,6 +255,49 @@ impl Stream {
                 self.endings.push(unusable(now, *incoming, &error.to_string()));
                 self.outbox.push_back(Report::AttachDecided { stream_id, accepted: false });
             }
+        }
+    }
+
+    /// Whether a stream of this assignment could begin in the place of this one: it may only want upstreams that are this one's.
+    fn may_follow(&self, assignment: &Assignment) -> bool {
+        assignment.identities.iter().skip(1).all(|identity| self.shared.contains(identity))
+    }
+
+    fn give_up(&mut self, now: Instant, gives_up: bool) {
+        let Some(Contest { stream_id: to, mut identities, destinations }) = self.contest.take() else { return };
+        if !gives_up {
+            return self.outbox.push_back(Report::ContestDecided { stream_id: to, given_up: None });
+        }
+        identities.retain(|identity| self.shared.contains(identity));
+        self.shared.retain(|identity| !identities.contains(identity));
+        let places = self.legs.iter().map(Leg::url).enumerate();
+        let wanted = places.filter(|(_, url)| destinations.iter().any(|other| other.is_same_place(url)));
+        let legs: Vec<usize> = wanted.map(|(at, _)| at).collect();
+        tracing::info!(
+            event = "upstream.taken_over",
+            stream = %self.assignment.stream_id,
+            by = %to,
+            upstreams = legs.len(),
+            "another stream took over upstreams"
+        );
+        for at in &legs {
+            self.legs[*at].give_up();
+            self.machine.handle(now, Input::GivenUp(*at));
+        }
+        self.giving_up.push(GivingUp { to, identities, legs });
+        self.report_at = now;
+    }
+
+    /// Tells those who wait for upstreams that these are closed. If the stream ends with them, its end says so.
+    fn note_given_up(&mut self) {
+        let ends = matches!(self.machine.state(), State::Closing | State::Ended) && self.successor.is_none();
+        if ends {
+            return;
+        }
+        let legs = &self.legs;
+        let closed = |giving_up: &mut GivingUp| giving_up.legs.iter().all(|at| legs[*at].is_closed());
+        for GivingUp { to, identities, .. } in self.giving_up.extract_if(.., closed) {
+            self.outbox.push_back(Report::ContestDecided { stream_id: to, given_up: Some(identities) });
         }
     }
 
@@ -278,6 +345,7 @@ impl Stream {
                     }
                 }
                 Output::Decide(accepted) => self.decided(now, accepted),
+                Output::GiveUp(gives_up) => self.give_up(now, gives_up),
                 Output::CloseUpstreams => self.legs.iter_mut().for_each(Leg::drain),
                 Output::CutUpstreams => self.cutting = true,
                 Output::State(state) => {
@@ -306,11 +374,11 @@ impl Stream {
         self.outbox.push_back(Report::AttachDecided { stream_id, accepted });
         if !accepted {
             let Prepared { publisher, assignment, .. } = *newcomer;
-            let frame = if self.machine.state() == State::Ended {
-                Frame::Returned { why: Decline::Other }
-            } else {
-                Frame::Duplicate
+            let over = match self.machine.state() {
+                State::Closing => !self.may_follow(&assignment),
+                state => state == State::Ended,
             };
+            let frame = if over { Frame::Returned { why: Decline::Other } } else { Frame::Duplicate };
             self.endings.push(source::refused(now, publisher, &assignment, &frame));
         } else if self.machine.state() == State::Closing {
             self.successor = Some(newcomer);
@@ -377,9 +445,10 @@ impl Stream {
     fn report_session(&mut self, now: Instant) {
         self.report_at = now + REPORT_INTERVAL;
         let assignment = &self.assignment;
+        let own = assignment.identities.first().into_iter();
         let session = control::Session {
             stream_id: assignment.stream_id.to_string(),
-            identities: assignment.identities.iter().map(|identity| identity.0.to_vec()).collect(),
+            identities: own.chain(&self.shared).map(|identity| identity.0.to_vec()).collect(),
             state: self.machine.state().wire().into(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),

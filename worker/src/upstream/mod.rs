@@ -239,6 +239,12 @@ impl Upstream {
         self.closing = Some(between_messages);
     }
 
+    /// Where it leads.
+    #[must_use]
+    pub fn url(&self) -> &PushUrl {
+        &self.url
+    }
+
     /// What it has done.
     #[must_use]
     pub fn counters(&self) -> Counters {
