@@ -132,6 +132,12 @@ impl Worker {
         self.closed.leaving
     }
 
+    /// Whether it serves the stream, and not the upstream of this identity (any more).
+    pub(crate) fn has_without(&self, stream_id: &str, identity: &Identity) -> bool {
+        let lacks = |session: &Session| !session.identities.iter().any(|bytes| bytes.as_slice() == identity.0);
+        self.sessions.get(stream_id).is_some_and(lacks)
+    }
+
     fn is_open(&self) -> bool {
         !self.is_draining() && !self.is_cordoned() && !self.suspect
     }

@@ -296,6 +296,63 @@ fn a_second_publisher_goes_to_the_worker_that_has_the_stream() {
     }
 }
 
+/// A session in grace with these identities, its own first.
+fn in_grace(id: &str, identities: &[u8]) -> Session {
+    let identities = identities.iter().map(|number| vec![*number; 16]).collect();
+    Session { identities, ..session(id, 0, SessionState::Grace, 1) }
+}
+
+#[test]
+fn a_publisher_that_wants_an_upstream_goes_to_the_worker_that_has_it() {
+    let mut world = World::new();
+    world.worker(5, vec![session("other", 3, SessionState::Live, 1)]);
+    let (holder, _) = world.worker(5, vec![in_grace("old", &[1, 9])]);
+    assert_eq!(one_offer(&world.enter("new", &[2, 9]).1).call, holder);
+}
+
+#[test]
+fn a_publisher_goes_to_its_own_stream_whoever_has_its_upstreams() {
+    let mut world = World::new();
+    world.worker(5, vec![in_grace("other", &[2, 9])]);
+    let (own, _) = world.worker(5, vec![in_grace("old", &[1])]);
+    assert_eq!(one_offer(&world.enter("new", &[1, 9]).1).call, own);
+}
+
+#[test]
+fn a_publisher_that_wants_upstreams_of_two_workers_waits_until_one_is_free() {
+    let mut world = World::new();
+    let (first, _) = world.worker(5, vec![in_grace("a", &[1, 8])]);
+    let (second, _) = world.worker(5, vec![in_grace("b", &[2, 9])]);
+    let (key, outputs) = world.enter("new", &[3, 8, 9]);
+    assert_eq!(outputs, []);
+    assert_eq!(world.lobby.shortage(world.now), 0, "no new worker would help");
+    let ended = Session { state: SessionState::Ended.into(), ..in_grace("a", &[1, 8]) };
+    let offer = one_offer(&world.say(first, Say::Session(ended)));
+    assert_eq!((offer.key, offer.call), (key, second));
+}
+
+#[test]
+fn an_upstream_that_a_stream_has_lost_binds_nobody_to_its_worker() {
+    let mut world = World::new();
+    let (first, _) = world.worker(1, vec![]);
+    let live = world.live("a", &[1, 9]);
+    world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
+    let (second, _) = world.worker(1, vec![]);
+    assert_eq!(one_offer(&world.enter("b", &[2, 9]).1).call, second);
+}
+
+#[test]
+fn a_stream_that_lost_its_worker_does_not_give_way_to_another_one_that_wants_its_upstream() {
+    let mut world = World::new();
+    let (first, _) = world.worker(1, vec![]);
+    let live = world.live("a", &[1, 9]);
+    world.tell(Input::Lost(first));
+    world.tell(Input::Back(live.key, live.epoch, Back::Died));
+    world.pass(SILENT_AFTER);
+    let (other, outputs) = world.enter("b", &[2, 9]);
+    assert_eq!(refused(&outputs), [(other, Reason::Duplicate)]);
+}
+
 #[test]
 fn a_session_that_is_told_later_binds_who_waits() {
     let mut world = World::new();

@@ -1,7 +1,12 @@
 //! Who is offered to which worker, and which of several with one identity stays. In: the places and workers of [`Matching`]. Out: offers,
 //! refusals. Pure.
+//!
+//! Note: a stream's own identity, the first one, says whose stream it is; the others say which upstreams it wants that take one publisher
+//! at a time. A worker that has the stream goes on with it, with the upstreams that it has. A worker that has nothing but a wanted
+//! upstream is the only one that can take that over, so the stream goes there. No worker can take over an upstream of another worker's:
+//! a stream that wants upstreams of two of them waits until one is free.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use liveedgecast_common::control::session::State as SessionState;
@@ -16,14 +21,14 @@ use crate::lobby::elsewhere::YIELD_AFTER;
 /// Who may take a waiting stream.
 pub(super) enum Owner {
     Nobody,
-    /// This worker has the identity and decides.
+    /// This worker has the stream, or an upstream that it wants, and decides.
     Worker(Call),
     /// Somebody has it whom we can not ask now.
     Wait,
 }
 
 impl Matching {
-    /// Of two that wait with one identity one has to go. Whether `key` stays.
+    /// Of two that wait for one stream, or for one upstream, one has to go. Whether `key` stays.
     pub(super) fn settle_twins(&mut self, now: Instant, key: Key) -> bool {
         let Some(held) = self.places.get(&key) else { return false };
         let twins: BTreeSet<Key> = held
@@ -42,7 +47,11 @@ impl Matching {
             // Who was live is the stream; else who came first.
             let (first, second) =
                 if (!one.was_live, key) < (!two.was_live, other) { (key, other) } else { (other, key) };
-            let silent = self.places.get(&first).is_some_and(|held| held.heard + SILENT_AFTER <= now);
+            let silent = self.places.get(&first).is_some_and(|held| {
+                // One that was live is not heard while it waits; a publisher of another stream cannot end its stream by that.
+                let same = held.entry.identities.first() == second_own(&self.places, second);
+                held.heard + SILENT_AFTER <= now && (same || !held.was_live)
+            });
             let goes = if silent { first } else { second };
             self.refuse(goes, Reason::Duplicate);
             if goes == key {
@@ -131,30 +140,47 @@ impl Matching {
     }
 
     pub(super) fn owner(&self, key: Key, held: &Held) -> Owner {
-        let id = held.entry.stream_id.as_str();
-        for identity in &held.entry.identities {
-            for other in self.by_identity.get(identity).into_iter().flatten().filter(|other| **other != key) {
-                let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
-                let there = twin.state.on().and_then(|(call, _)| Some((call, self.workers.get(call)?)));
-                return match there {
-                    Some((call, worker)) if !worker.is_draining() => Owner::Worker(call),
-                    // It moves, or its worker is lost: where it goes will be known in a moment.
-                    _ => Owner::Wait,
-                };
+        let Some((own, upstreams)) = held.entry.identities.split_first() else { return Owner::Nobody };
+        let stream = self.owner_of(key, held, own);
+        if !matches!(stream, Owner::Nobody) {
+            return stream;
+        }
+        let mut holder = None;
+        for identity in upstreams {
+            match self.owner_of(key, held, identity) {
+                Owner::Nobody => {}
+                Owner::Worker(call) if holder.is_none_or(|other| other == call) => holder = Some(call),
+                Owner::Worker(_) | Owner::Wait => return Owner::Wait,
             }
-            if let Some((call, session)) = self.workers.holder(std::slice::from_ref(identity), id) {
-                let draining = self.workers.get(call).is_none_or(Worker::is_draining);
-                match session.state() {
-                    // Nobody will continue it there, so somebody else may begin anew.
-                    SessionState::Grace if draining => {}
-                    _ if draining => return Owner::Wait,
-                    _ => return Owner::Worker(call),
-                }
+        }
+        holder.map_or(Owner::Nobody, Owner::Worker)
+    }
+
+    fn owner_of(&self, key: Key, held: &Held, identity: &Identity) -> Owner {
+        let id = held.entry.stream_id.as_str();
+        for other in self.by_identity.get(identity).into_iter().flatten().filter(|other| **other != key) {
+            let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
+            let there = twin.state.on().and_then(|(call, _)| Some((call, self.workers.get(call)?)));
+            return match there {
+                // Its stream has lost this upstream to another one.
+                Some((_, worker)) if worker.has_without(twin.entry.stream_id.as_str(), identity) => continue,
+                Some((call, worker)) if !worker.is_draining() => Owner::Worker(call),
+                // It moves, or its worker is lost: where it goes will be known in a moment.
+                _ => Owner::Wait,
+            };
+        }
+        if let Some((call, session)) = self.workers.holder(std::slice::from_ref(identity), id) {
+            let draining = self.workers.get(call).is_none_or(Worker::is_draining);
+            match session.state() {
+                // Nobody will continue it there, so somebody else may begin anew.
+                SessionState::Grace if draining => {}
+                _ if draining => return Owner::Wait,
+                _ => return Owner::Worker(call),
             }
         }
         let Some(ourselves) = &self.ourselves else { return Owner::Nobody };
         let ours = (ourselves.wall(held.entered), ourselves.name.as_str());
-        for (peer, twin) in self.others.twins(&held.entry.identities) {
+        for (peer, twin) in self.others.twins(std::slice::from_ref(identity)) {
             let there = self.workers.named(&twin.worker).and_then(|call| Some((call, self.workers.get(call)?)));
             match there {
                 Some((call, worker)) if !worker.is_draining() => return Owner::Worker(call),
@@ -193,4 +219,8 @@ impl Matching {
     pub(super) fn fits(&self, worker: &Worker) -> bool {
         self.rules.handoff != Handoff::Descriptor || worker.same_host
     }
+}
+
+fn second_own(places: &BTreeMap<Key, Held>, second: Key) -> Option<&Identity> {
+    places.get(&second).and_then(|held| held.entry.identities.first())
 }

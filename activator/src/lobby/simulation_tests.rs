@@ -26,6 +26,9 @@ const HOLD: Duration = Duration::from_secs(20);
 const COOLDOWN: Duration = Duration::from_secs(5);
 /// Few, so that publishers of one stream meet.
 const IDENTITIES: u64 = 12;
+/// Upstreams that lead to one place for every publisher; numbered from [`UPSTREAMS_FROM`] on, apart from streams' own identities.
+const UPSTREAMS: u64 = 6;
+const UPSTREAMS_FROM: u64 = 100;
 
 /// splitmix64.
 struct Chance(u64);
@@ -63,9 +66,13 @@ enum Stay {
 #[derive(Debug)]
 struct Publisher {
     id: String,
-    identity: u64,
+    /// Its own, then those of upstreams that it wants.
+    identities: Vec<u64>,
     stay: Stay,
 }
+
+/// What a worker has of a stream: its own identity, those of the upstreams that it has, its epoch and state.
+type Served = (Vec<u64>, u64, SessionState);
 
 /// A worker process as it really is.
 #[derive(Debug, Default)]
@@ -74,8 +81,7 @@ struct Process {
     draining: bool,
     asked_to_go: bool,
     killed: bool,
-    /// What it serves: stream id, to identity, epoch and state.
-    serves: BTreeMap<String, (u64, u64, SessionState)>,
+    serves: BTreeMap<String, Served>,
 }
 
 struct World {
@@ -146,16 +152,23 @@ impl World {
 
     fn enter(&mut self) {
         self.entered += 1;
-        let (id, identity) = (format!("s{}", self.entered), self.chance.below(IDENTITIES));
+        let id = format!("s{}", self.entered);
+        let mut identities = vec![self.chance.below(IDENTITIES)];
+        for _ in 0..self.chance.below(3) {
+            let upstream = UPSTREAMS_FROM + self.chance.below(UPSTREAMS);
+            if self.chance.one_in(4) && !identities.contains(&upstream) {
+                identities.push(upstream);
+            }
+        }
         let entry = Entry {
             stream_id: StreamId(id.clone()),
-            identities: vec![name_of(identity)],
+            identities: identities.iter().copied().map(name_of).collect(),
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
         };
         let key = self.core.matching.enter(self.now, entry);
-        self.publishers.insert(key, Publisher { id, identity, stay: Stay::Waiting });
+        self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting });
         self.core.settle(self.now);
         self.outputs();
     }
@@ -173,7 +186,7 @@ impl World {
                     *state = SessionState::Grace;
                 }
             });
-            self.tell_session(call, &publisher.id, publisher.identity);
+            self.tell_session(call, &publisher.id, publisher.identities);
         }
     }
 
@@ -181,7 +194,7 @@ impl World {
         let Some(key) = self.some_publisher(|publisher| matches!(publisher.stay, Stay::Offered { .. })) else { return };
         let publisher = &self.publishers[&key];
         let Stay::Offered { call, epoch } = publisher.stay else { return };
-        let (id, identity) = (publisher.id.clone(), publisher.identity);
+        let (id, identities) = (publisher.id.clone(), publisher.identities.clone());
         match self.chance.below(if self.kind { 1 } else { 8 }) {
             5 => {
                 let reasons = [Declined::Other, Declined::Unreachable, Declined::Full];
@@ -197,7 +210,7 @@ impl World {
             _ if self.process_of(call).is_some_and(|process| process.draining) => {
                 self.decline(call, id, epoch, Declined::Draining);
             }
-            _ => self.accept(key, call, epoch, id, identity),
+            _ => self.accept(key, call, epoch, id, identities),
         }
     }
 
@@ -205,15 +218,39 @@ impl World {
         self.lobby(Input::Said(call, Say::Declined(DeclinedSay { stream_id, epoch, reason: reason.into() })));
     }
 
-    fn accept(&mut self, key: Key, call: Call, epoch: u64, id: String, identity: u64) {
+    fn accept(&mut self, key: Key, call: Call, epoch: u64, id: String, mut identities: Vec<u64>) {
         let Some(process) = self.process_of(call) else { return };
-        let same: Vec<(String, SessionState)> = process
-            .serves
-            .iter()
-            .filter(|(other, (known, _, _))| *known == identity && **other != id)
-            .map(|(other, (_, _, state))| (other.clone(), *state))
-            .collect();
-        for (other, state) in same {
+        let others = |has: &dyn Fn(&[u64]) -> bool| -> Vec<(String, Vec<u64>, SessionState)> {
+            let served = process.serves.iter().filter(|(other, (known, ..))| **other != id && has(known));
+            served.map(|(other, (known, _, state))| (other.clone(), known.clone(), *state)).collect()
+        };
+        let own = identities[0];
+        let same = others(&|known| known[0] == own);
+        let holders = others(&|known| known[1..].iter().any(|identity| identities.contains(identity)));
+        if let [(_, known, _)] = &same[..] {
+            // It goes on with the upstreams that it has.
+            identities.clone_from(known);
+        } else if let Some(old) = process.serves.get(&id) {
+            identities.clone_from(&old.0);
+        } else {
+            for (other, mut left, state) in holders {
+                let old = self.publishers.iter().find(|(_, publisher)| publisher.id == other).map(|(key, _)| *key);
+                if state != SessionState::Grace && old.is_some() && self.chance.one_in(2) {
+                    self.leave(key);
+                    return;
+                }
+                // It gives up what the new one wants, and goes on with the rest.
+                left.retain(|identity| !identities.contains(identity));
+                if let Some(publisher) = old.and_then(|old| self.publishers.get_mut(&old)) {
+                    publisher.identities.clone_from(&left);
+                }
+                self.serves(call, |process| {
+                    process.serves.get_mut(&other).into_iter().for_each(|served| served.0.clone_from(&left));
+                });
+                self.tell_session(call, &other, left);
+            }
+        }
+        for (other, known, state) in same {
             let old = self.publishers.iter().find(|(_, publisher)| publisher.id == other).map(|(key, _)| *key);
             if state != SessionState::Grace && old.is_some() && self.chance.one_in(2) {
                 // A duplicate: the worker refuses it.
@@ -226,15 +263,16 @@ impl World {
                 self.lobby(Input::Left(old));
             });
             self.serves(call, |process| process.serves.retain(|id, _| *id != other));
-            self.tell_session(call, &other, identity);
+            self.tell_session(call, &other, known);
         }
         self.served += 1;
         self.serves(call, |process| {
-            process.serves.insert(id.clone(), (identity, epoch, SessionState::Live));
+            process.serves.insert(id.clone(), (identities.clone(), epoch, SessionState::Live));
         });
-        self.publishers.get_mut(&key).unwrap().stay = Stay::Taken { call, epoch };
+        let publisher = self.publishers.get_mut(&key).unwrap();
+        (publisher.stay, publisher.identities) = (Stay::Taken { call, epoch }, identities.clone());
         self.lobby(Input::Taken(key, epoch));
-        self.tell_session(call, &id, identity);
+        self.tell_session(call, &id, identities);
         self.lobby(Input::Started(key));
     }
 
@@ -259,7 +297,7 @@ impl World {
         let call = Call(self.calls);
         let Some(process) = self.processes.get_mut(name) else { return };
         process.call = Some(call);
-        let sessions = process.serves.iter().map(|(id, (identity, epoch, state))| said(id, *identity, *epoch, *state));
+        let sessions = process.serves.iter().map(|(id, (known, epoch, state))| said(id, known, *epoch, *state));
         let introduction = Introduction {
             name: name.to_owned(),
             capacity: CAPACITY,
@@ -344,25 +382,25 @@ impl World {
             })
             .collect();
         told.into_iter().for_each(|(call, load)| self.lobby(Input::Said(call, Say::Load(load))));
-        let over: Vec<(Call, String, u64)> = self
+        let over: Vec<(Call, String, Vec<u64>)> = self
             .processes
             .values()
             .filter_map(|process| {
                 let grace = process.serves.iter().find(|(_, (_, _, state))| *state == SessionState::Grace);
-                grace.and_then(|(id, (identity, ..))| Some((process.call?, id.clone(), *identity)))
+                grace.and_then(|(id, (known, ..))| Some((process.call?, id.clone(), known.clone())))
             })
             .collect();
-        for (call, id, identity) in over {
+        for (call, id, known) in over {
             self.serves(call, |process| process.serves.retain(|one, _| *one != id));
-            self.tell_session(call, &id, identity);
+            self.tell_session(call, &id, known);
         }
     }
 
-    fn tell_session(&mut self, call: Call, id: &str, identity: u64) {
+    fn tell_session(&mut self, call: Call, id: &str, identities: Vec<u64>) {
         let Some(process) = self.process_of(call) else { return };
         let (epoch, state) =
             process.serves.get(id).map_or((0, SessionState::Ended), |(_, epoch, state)| (*epoch, *state));
-        self.lobby(Input::Said(call, Say::Session(said(id, identity, epoch, state))));
+        self.lobby(Input::Said(call, Say::Session(said(id, &identities, epoch, state))));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -420,16 +458,21 @@ impl World {
                 assert!(!process.asked_to_go, "an offer to a worker that is stopped");
                 let publisher = &self.publishers[&key];
                 assert_eq!(publisher.stay, Stay::Waiting, "one offer per publisher");
+                let wanted = &publisher.identities;
+                let own_is_here = process.serves.values().any(|(known, ..)| known[0] == wanted[0]);
+                // A stream goes to where it is; otherwise to where the upstreams are that it wants.
+                let wanted = if own_is_here { &wanted[..1] } else { &wanted[..] };
                 let has_it = |process: &Process| {
-                    let same = |(id, (identity, ..)): (&String, &(u64, u64, SessionState))| {
-                        *identity == publisher.identity && *id != publisher.id
+                    let meets = |(id, (known, ..)): (&String, &Served)| {
+                        *id != publisher.id && known.iter().any(|identity| wanted.contains(identity))
                     };
-                    process.call.is_some_and(|other| other != call) && process.serves.iter().any(same)
+                    process.call.is_some_and(|other| other != call) && process.serves.iter().any(meets)
                 };
                 let holder = self.processes.values().find(|process| !process.draining && has_it(process));
                 assert!(holder.is_none(), "{publisher:?} is offered to {call:?}, but {holder:?} has it");
-                let bound = process.serves.values().any(|(identity, ..)| *identity == publisher.identity);
-                let bound = bound || self.on(call).any(|other| other.identity == publisher.identity);
+                let meets = |known: &[u64]| known.iter().any(|identity| publisher.identities.contains(identity));
+                let bound = process.serves.values().any(|(known, ..)| meets(known));
+                let bound = bound || self.on(call).any(|other| meets(&other.identities));
                 let mut holds: BTreeSet<&str> = process.serves.keys().map(String::as_str).collect();
                 holds.extend(self.on(call).map(|other| other.id.as_str()));
                 let capacity = usize::try_from(CAPACITY).unwrap();
@@ -489,8 +532,15 @@ impl World {
         let mut claims: BTreeMap<u64, Call> = BTreeMap::new();
         for publisher in self.publishers.values() {
             let (Stay::Offered { call, .. } | Stay::Taken { call, .. }) = publisher.stay else { continue };
-            let first = *claims.entry(publisher.identity).or_insert(call);
+            let first = *claims.entry(publisher.identities[0]).or_insert(call);
             assert_eq!(first, call, "one stream on two workers: {publisher:?}");
+        }
+        let mut holders: BTreeMap<u64, &str> = BTreeMap::new();
+        for (id, (known, ..)) in self.processes.values().flat_map(|process| &process.serves) {
+            for upstream in known.iter().filter(|identity| **identity >= UPSTREAMS_FROM) {
+                let other = holders.insert(*upstream, id);
+                assert!(other.is_none(), "{id} and {other:?} publish to one upstream");
+            }
         }
     }
 
@@ -544,8 +594,8 @@ fn name_of(identity: u64) -> Identity {
     Identity(u128::from(identity + 1).to_be_bytes())
 }
 
-fn said(id: &str, identity: u64, epoch: u64, state: SessionState) -> Session {
-    let identities = vec![name_of(identity).0.to_vec()];
+fn said(id: &str, identities: &[u64], epoch: u64, state: SessionState) -> Session {
+    let identities = identities.iter().map(|identity| name_of(*identity).0.to_vec()).collect();
     Session { stream_id: id.to_owned(), identities, state: state.into(), epoch, ..Session::default() }
 }
 
