@@ -33,6 +33,8 @@ pub struct SinkSession {
     pub key: String,
     /// When it was told to start.
     pub started: Option<Instant>,
+    /// Its `publish` was refused.
+    pub refused: bool,
     /// When it ended.
     pub ended: Option<Instant>,
     /// Everything it said.
@@ -62,6 +64,8 @@ struct Manners {
     answers: bool,
     /// `publish` is refused with this code.
     refuses: Option<&'static str>,
+    /// A name that somebody publishes is refused to everybody else.
+    one_per_name: bool,
     /// Bytes are read.
     reads: bool,
 }
@@ -114,7 +118,7 @@ impl Sink {
     }
 
     fn new(address: SocketAddr, listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
-        let manners = Manners { listens: true, answers: true, refuses: None, reads: true };
+        let manners = Manners { listens: true, answers: true, refuses: None, one_per_name: false, reads: true };
         let state = Mutex::new(State { manners, sessions: Vec::new(), sockets: Vec::new() });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), tls });
         let for_thread = Arc::clone(&shared);
@@ -162,6 +166,17 @@ impl Sink {
     /// Takes every `publish` from now on.
     pub fn accept(&self) {
         self.behave(|manners| manners.refuses = None);
+    }
+
+    /// Refuses a `publish` with BadName from now on while another connection publishes that name.
+    pub fn take_one_publisher_per_name(&self) {
+        self.behave(|manners| manners.one_per_name = true);
+    }
+
+    /// How often a `publish` was refused.
+    #[must_use]
+    pub fn refusals(&self) -> usize {
+        self.state().sessions.iter().filter(|session| session.refused).count()
     }
 
     /// Reads nothing more from anybody.
@@ -317,7 +332,16 @@ fn session(socket: TcpStream, shared: &Shared) -> io::Result<()> {
         let number = state.sessions.len();
         let (app, tc_url, key) = Default::default();
         let recording = Recording::default();
-        state.sessions.push(SinkSession { connected, app, tc_url, key, started: None, ended: None, recording });
+        state.sessions.push(SinkSession {
+            connected,
+            app,
+            tc_url,
+            key,
+            started: None,
+            refused: false,
+            ended: None,
+            recording,
+        });
         number
     };
     let mut recorder = Recorder::default();
@@ -339,14 +363,20 @@ fn converse(
     loop {
         let answers = {
             let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let refuses = state.manners.refuses;
+            let manners = state.manners;
+            let taken: Vec<(String, String)> = if manners.one_per_name {
+                let publishes = |session: &&SinkSession| session.started.is_some() && session.ended.is_none();
+                state.sessions.iter().filter(publishes).map(|it| (it.app.clone(), it.key.clone())).collect()
+            } else {
+                Vec::new()
+            };
             let session = &mut state.sessions[number];
             let commands = session.recording.commands.len();
             recorder.read(now(), &bytes, &mut session.recording);
             let mut answers = Vec::new();
             for index in commands..session.recording.commands.len() {
                 let command = session.recording.commands[index].1.clone();
-                answer(&command, session, refuses, &mut answers);
+                answer(&command, session, manners.refuses, &taken, &mut answers);
             }
             if session.recording.bytes - acknowledged > u64::from(WINDOW / 2) {
                 acknowledged = session.recording.bytes;
@@ -373,7 +403,13 @@ const OUR_CHUNKS: u32 = 128;
 /// What `createStream` returns: not 1, which some pushers take for granted.
 const STREAM_ID: u32 = 5;
 
-fn answer(command: &Command, session: &mut SinkSession, refuses: Option<&'static str>, out: &mut Vec<u8>) {
+fn answer(
+    command: &Command,
+    session: &mut SinkSession,
+    refuses: Option<&'static str>,
+    taken: &[(String, String)],
+    out: &mut Vec<u8>,
+) {
     let object = |pairs: &[(&str, &str)]| {
         Value::Object(pairs.iter().map(|(name, value)| ((*name).to_owned(), Value::string(*value))).collect())
     };
@@ -398,6 +434,9 @@ fn answer(command: &Command, session: &mut SinkSession, refuses: Option<&'static
         }
         "publish" => {
             session.key = command.argument(0).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let is_taken = taken.iter().any(|(app, key)| (app, key) == (&session.app, &session.key));
+            let refuses = refuses.or(is_taken.then_some("NetStream.Publish.BadName"));
+            session.refused = refuses.is_some();
             let (level, code) = refuses.map_or(("status", "NetStream.Publish.Start"), |code| ("error", code));
             if refuses.is_none() {
                 session.started = Some(now());
