@@ -48,8 +48,13 @@ pub const MAX_COMMANDS_BEFORE_PUBLISH: u32 = 64;
 /// Bytes of media before `publish`, which are read and dropped. No client measured sends any; a confused one may send a frame.
 pub const MAX_MEDIA_BEFORE_PUBLISH: u64 = 1 << 20;
 
-/// Bytes that a session holds for its peer. The owner takes them after each input; a peer that reads nothing must not make it more.
+/// Bytes that a session holds for its peer. The owner takes them after each input, unless the peer reads nothing: it must not make it more,
+/// so no further pings and commands are answered, and acknowledgements are put off.
 pub const MAX_OUTPUT: usize = 64 << 10;
+
+/// With so many bytes waiting for its peer, a session's output is full: the next acknowledgement takes the place of the one before it. A peer
+/// that reads has never so many before it: they are 256 acknowledgements.
+pub const FULL_OUTPUT: usize = 4 << 10;
 
 /// Bytes of answers (to pings, commands) that a peer may have beyond what it has sent: the answers of a whole session start are 1.2 KiB.
 /// After that an answer must be paid for, byte by byte, so that nobody can make us send more than he sends.

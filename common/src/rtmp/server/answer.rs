@@ -2,7 +2,8 @@
 //!
 //! What surprised us: OBS and librtmp understand a refused publish only as `onStatus` with the codes `BadName` or `Denied`, any other one
 //! hangs them for 30 s; ffmpeg publishes in chunks of 128 bytes unless Set Chunk Size comes before the answer to `connect`; nobody
-//! agrees on which of the two objects of that answer tells Enhanced RTMP's capabilities, so both do.
+//! agrees on which of the two objects of that answer tells Enhanced RTMP's capabilities, so both do; xiu's push knows no AMF0 undefined and
+//! stops there, and takes any answer with the number of `connect` for the answer to `connect`.
 
 use super::super::amf0::Value;
 use super::super::limits::{DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW};
@@ -16,6 +17,9 @@ pub(super) const CHUNK_SIZE: u32 = 65_536;
 const CONNECTION_CSID: u32 = 3;
 /// Chunk stream of answers that belong to a stream.
 const STREAM_CSID: u32 = 5;
+
+/// Transaction of every client's `connect` (RTMP 1.0, 7.2.1.1).
+const CONNECT_TRANSACTION: f64 = 1.0;
 
 /// Enhanced RTMP: this server forwards what it may not understand.
 const CAN_FORWARD: f64 = 4.0;
@@ -69,11 +73,12 @@ pub(super) fn connected(transaction: f64, info: &ConnectInfo) -> Vec<u8> {
     out
 }
 
-/// `_result` of anything else. Transaction 0 asks for none (GStreamer's `releaseStream`).
-pub(super) fn result(transaction: f64, value: Value) -> Vec<u8> {
+/// `_result` of a command that has none but that it was heard. Transaction 0 asks for none (GStreamer's `releaseStream`), and
+/// [`CONNECT_TRANSACTION`] would be understood as a second answer to `connect`.
+pub(super) fn result(transaction: f64) -> Vec<u8> {
     let mut out = Vec::new();
-    if transaction != 0.0 {
-        command("_result", transaction, Value::Null, vec![value]).write(&mut out, CONNECTION_CSID, 0, CHUNK_SIZE);
+    if transaction != 0.0 && transaction != CONNECT_TRANSACTION {
+        command("_result", transaction, Value::Null, vec![Value::Null]).write(&mut out, CONNECTION_CSID, 0, CHUNK_SIZE);
     }
     out
 }
@@ -91,7 +96,7 @@ pub(super) fn flash_media(name: &str, transaction: f64, code: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let information = object(vec![("level", Value::string("status")), ("code", Value::string(code))]);
     command(name, 0.0, Value::Null, vec![information]).write(&mut out, CONNECTION_CSID, 0, CHUNK_SIZE);
-    out.extend(result(transaction, Value::Undefined));
+    out.extend(result(transaction));
     out
 }
 

@@ -19,6 +19,7 @@
 //! - Pings and commands can be smaller than what answers them. Answers draw on a credit that the peer's own bytes fill.
 //! - The point in the byte stream where an acknowledgement is due is not the end of a read: it is looked at when a message is complete, so
 //!   that a session gives the same bytes however its input was cut; in between only when a whole window has come, lest the peer waits.
+//! - Some encoders never read. They are live for weeks, so their acknowledgements must not pile up: each says all that the one before said.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ use super::amf0::{self, Value};
 use super::chunk::{ChunkError, Scanned};
 use super::ingest::{Ingest, Ingested};
 use super::limits::{
-    ANSWER_CREDIT, DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW, MAX_COMMANDS_BEFORE_PUBLISH, MAX_MEDIA_BEFORE_PUBLISH,
-    MAX_MESSAGE_STREAMS, MAX_OUTPUT, MAX_STATUS_TEXT, MIN_WINDOW,
+    ANSWER_CREDIT, DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW, FULL_OUTPUT, MAX_COMMANDS_BEFORE_PUBLISH,
+    MAX_MEDIA_BEFORE_PUBLISH, MAX_MESSAGE_STREAMS, MAX_OUTPUT, MAX_STATUS_TEXT, MIN_WINDOW,
 };
 use super::message::{Command, Control, MessageError, UserControl};
 use super::{MessageHeader, type_id};
@@ -86,9 +87,6 @@ pub enum SessionError {
     /// It wants to play; the publisher has been told that there is nothing.
     #[error("it wants to play, and this is a relay for publishers")]
     Play,
-    /// More than [`MAX_OUTPUT`] bytes wait for it.
-    #[error("more than {MAX_OUTPUT} bytes of answers wait for it")]
-    OutputFull,
     /// A state that no session can have been in.
     #[error("session state is not valid: {0}")]
     State(&'static str),
@@ -113,6 +111,8 @@ pub struct ServerSession {
     /// `now` may differ from what it was at that chunk.
     changed: bool,
     output: Vec<u8>,
+    /// Where in the output the last acknowledgement begins, unless it has been taken.
+    acknowledgement: Option<usize>,
 }
 
 impl fmt::Debug for ServerSession {
@@ -138,7 +138,14 @@ impl ServerSession {
             dropped: Dropped::default(),
             dropping: Vec::new(),
         };
-        Self { ingest: Ingest::new(position), before: facts.clone(), now: facts, changed: false, output: Vec::new() }
+        Self {
+            ingest: Ingest::new(position),
+            before: facts.clone(),
+            now: facts,
+            changed: false,
+            output: Vec::new(),
+            acknowledgement: None,
+        }
     }
 
     /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
@@ -154,6 +161,7 @@ impl ServerSession {
             before: state.facts.clone(),
             changed: false,
             output: state.output.clone(),
+            acknowledgement: None,
         })
     }
 
@@ -184,9 +192,6 @@ impl ServerSession {
     pub fn next(&mut self, input: &[u8]) -> Result<Option<Event>, SessionError> {
         let start = self.ingest.position();
         loop {
-            if self.output.len() > MAX_OUTPUT {
-                return Err(SessionError::OutputFull);
-            }
             let used = (self.ingest.position() - start) as usize;
             let begun = self.ingest.begun();
             let found = self.ingest.next(&input[used..])?;
@@ -213,7 +218,14 @@ impl ServerSession {
 
     /// Bytes for the publisher, in order.
     pub fn take_output(&mut self) -> Vec<u8> {
+        self.acknowledgement = None;
         std::mem::take(&mut self.output)
+    }
+
+    /// What [`Self::take_output`] would give.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.output
     }
 
     /// Whether [`Self::take_output`] has something.
@@ -304,11 +316,11 @@ impl ServerSession {
         control.write(&mut self.output, DEFAULT_CHUNK_SIZE);
     }
 
-    /// Queues an answer that the peer has paid for.
+    /// Queues an answer that the peer has paid for, if it reads answers at all.
     fn answer(&mut self, bytes: &[u8]) {
         let position = self.ingest.position();
         let answered = self.now.answered.max(position) + bytes.len() as u64;
-        if answered <= position + ANSWER_CREDIT {
+        if answered <= position + ANSWER_CREDIT && self.output.len() < MAX_OUTPUT {
             self.change().answered = answered;
             self.output.extend_from_slice(bytes);
         }
@@ -322,11 +334,22 @@ impl ServerSession {
     /// Acknowledges everything so far if that is at least `due` bytes more than the last time.
     fn acknowledge(&mut self, due: u64) {
         let position = self.ingest.position();
-        if position - self.now.acknowledged >= due {
-            self.change().acknowledged = position;
-            // The count wraps at 2^32 (RTMP 1.0, 5.4.3).
-            self.control(&Control::Acknowledgement(position as u32));
+        if position - self.now.acknowledged < due {
+            return;
         }
+        // The count wraps at 2^32 (RTMP 1.0, 5.4.3).
+        let mut bytes = Vec::new();
+        Control::Acknowledgement(position as u32).write(&mut bytes, DEFAULT_CHUNK_SIZE);
+        if self.output.len() >= FULL_OUTPUT {
+            match self.acknowledgement.filter(|at| at + bytes.len() == self.output.len()) {
+                Some(at) => self.output.truncate(at),
+                None if self.output.len() >= MAX_OUTPUT => return,
+                None => {}
+            }
+        }
+        self.change().acknowledged = position;
+        self.acknowledgement = Some(self.output.len());
+        self.output.extend(bytes);
     }
 
     /// Whether it belongs to the published stream; counts what does not.
@@ -416,7 +439,7 @@ impl ServerSession {
                 return Err(SessionError::Order("a command before connect"));
             }
             ("releaseStream" | "_checkbw", _) => {
-                self.answer(&answer::result(transaction, Value::Undefined));
+                self.answer(&answer::result(transaction));
             }
             ("FCPublish", _) => {
                 self.answer(&answer::flash_media("onFCPublish", transaction, "NetStream.Publish.Start"));

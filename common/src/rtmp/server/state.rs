@@ -84,6 +84,11 @@ impl SessionState {
         self.ingest.position()
     }
 
+    /// Has this as its output: what the publisher has not been sent when the state is handed on.
+    pub fn set_output(&mut self, output: Vec<u8>) {
+        self.output = output;
+    }
+
     /// Headers of the media messages of the published stream that are not complete, and how many bytes of each have come.
     pub fn open_media(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
         let media = self.ingest.open().filter(|(header, _)| is_media(header.type_id));
