@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// Bytes kept since the last checkpoint: a GOP of 10 s at 3 Mbps, or of 2 s at 16 Mbps. Reached, nothing more is read from the publisher,
-/// and the worker has [`DEAD_AFTER`] to say a checkpoint.
-pub(crate) const MAX_KEPT: usize = 4 << 20;
+/// Bytes kept since the last checkpoint. Reached, nothing more is read from the publisher, and the worker has [`DEAD_AFTER`] to say a
+/// checkpoint.
+pub(crate) const MAX_KEPT: usize = liveedgecast_common::handoff::limits::MAX_KEPT_BYTES;
 
 /// Without a sign of the worker for this long, or at the bound for this long, it is dead.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
@@ -12,7 +12,8 @@ pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// Signs of ours, at least, and looks at the worker's: a worker that hears nothing for 2 s has lost us.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 
-/// Bytes for the publisher that its socket has not taken. It is sent a hundred bytes now and then; one that takes nothing is gone.
+/// Bytes for the publisher that its socket has not taken. It is sent a hundred bytes now and then; for one that reads nothing, the newest
+/// answer takes the place of the one before.
 pub(crate) const MAX_REPLIES: usize = 64 << 10;
 
 /// From the publisher's end to the worker's `Done`: it puts the last bytes where they belong and says so.

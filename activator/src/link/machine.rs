@@ -10,6 +10,8 @@
 //!   over                  over: for the next worker        over: the publisher is gone
 //! ```
 //!
+//! A publisher that reads nothing is no less live: its answers are whole messages, frame by frame, and of those that wait the last is enough.
+//!
 //! The publisher is read from `Accepted` on: what is given back before then must be where it was.
 //!
 //! What surprised us: a publisher that sends faster than real time, a file over a fast network, reaches the bound between two
@@ -36,6 +38,8 @@ pub(crate) struct Carried {
     pub(crate) checkpoint: Snapshot,
     /// The bytes since.
     pub(crate) kept: Kept,
+    /// What the worker has said to the publisher, and its socket has not taken: the checkpoint takes it for said.
+    replies: VecDeque<Bytes>,
 }
 
 impl Carried {
@@ -43,7 +47,21 @@ impl Carried {
     pub(crate) fn new(mut snapshot: Snapshot) -> Self {
         let mut kept = Kept::new(snapshot.session.position());
         kept.push(std::mem::take(&mut snapshot.unread).into());
-        Self { checkpoint: snapshot, kept }
+        Self { checkpoint: snapshot, kept, replies: VecDeque::new() }
+    }
+}
+
+impl Carried {
+    /// Takes an answer to the publisher. Where too many wait, it takes the place of the last one; the first may be half written.
+    fn answered(&mut self, reply: Bytes) {
+        let waiting = |replies: &VecDeque<Bytes>| replies.iter().map(Bytes::len).sum::<usize>();
+        while waiting(&self.replies) + reply.len() > MAX_REPLIES {
+            if self.replies.len() < 2 {
+                return;
+            }
+            self.replies.pop_back();
+        }
+        self.replies.push_back(reply);
     }
 }
 
@@ -78,8 +96,6 @@ pub(crate) struct Link<'a> {
     body: usize,
     /// Frames that go before the next data.
     control: Vec<u8>,
-    replies: VecDeque<Bytes>,
-    replies_len: usize,
     ending: Option<Ending>,
     heard_at: Instant,
     /// Since when the bound has been reached.
@@ -106,8 +122,6 @@ impl<'a> Link<'a> {
             head_sent: 0,
             body: 0,
             control: Vec::new(),
-            replies: VecDeque::new(),
-            replies_len: 0,
             ending: None,
             heard_at: now,
             full_since,
@@ -164,15 +178,7 @@ impl<'a> Link<'a> {
         let heard = self.progress.handle(&frame);
         self.heard(now, heard);
         match frame {
-            Frame::Reply(bytes) if !self.over => {
-                self.replies_len += bytes.len();
-                self.replies.push_back(bytes);
-                if self.replies_len > MAX_REPLIES {
-                    self.replies.clear();
-                    self.replies_len = 0;
-                    self.handle_publisher_end(now, PublisherEnd::Silent);
-                }
-            }
+            Frame::Reply(bytes) if !self.over => self.carried.answered(bytes),
             Frame::Checkpoint(snapshot) if !self.over => self.checkpoint(now, *snapshot),
             _ => {}
         }
@@ -266,16 +272,16 @@ impl<'a> Link<'a> {
 
     /// What is to be written to the publisher next.
     pub(crate) fn reply(&self) -> Option<&[u8]> {
-        self.replies.front().map(AsRef::as_ref)
+        self.carried.replies.front().map(AsRef::as_ref)
     }
 
     /// So much of it was written.
     pub(crate) fn replied(&mut self, written: usize) {
-        self.replies_len -= written;
-        if let Some(first) = self.replies.front_mut() {
+        let replies = &mut self.carried.replies;
+        if let Some(first) = replies.front_mut() {
             first.advance(written);
             if first.is_empty() {
-                self.replies.pop_front();
+                replies.pop_front();
             }
         }
     }
@@ -326,8 +332,9 @@ impl<'a> Link<'a> {
         let outcome = match heard {
             Heard::Nothing => return,
             Heard::Taken => {
-                // From here on its silence counts.
+                // From here on its silence counts, and so does the time that it makes no checkpoint: it was given nothing before.
                 self.heard_at = now;
+                self.full_since = self.full_since.map(|_| now);
                 self.outputs.push_back(Output::Taken);
                 return;
             }

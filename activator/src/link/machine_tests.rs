@@ -241,7 +241,22 @@ fn a_publisher_that_ends_is_told_after_its_last_byte() {
 }
 
 #[test]
-fn replies_reach_the_publisher_or_it_is_gone() {
+fn a_full_stream_has_its_time_from_the_acceptance_on() {
+    let mut carried = carried(b"");
+    carried.kept.push(vec![7; MAX_KEPT].into());
+    let mut bench = Bench::new(&mut carried);
+    // The worker is busy, and has longer than that to accept.
+    bench.pass(DEAD_AFTER * 2, false);
+    assert!(DEAD_AFTER * 2 < ACCEPT_TIME);
+    bench.says(Frame::Accepted);
+    bench.pass(DEAD_AFTER - TICK, true);
+    assert_eq!(bench.over(), None);
+    bench.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + MAX_KEPT as u64))));
+    assert!(bench.link.reads());
+}
+
+#[test]
+fn replies_reach_a_publisher_that_reads_and_do_not_end_one_that_does_not() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
@@ -253,11 +268,22 @@ fn replies_reach_the_publisher_or_it_is_gone() {
     bench.link.replied(1);
     bench.link.replied(2);
     assert_eq!(bench.link.reply(), None);
-    for _ in 0..=MAX_REPLIES / 1024 {
-        bench.says(Frame::Reply(Bytes::from_static(&[0; 1024])));
+    let replies = 3 * MAX_REPLIES / 1024;
+    for number in 0..replies {
+        bench.says(Frame::Reply(Bytes::from(vec![number as u8; 1024])));
     }
-    assert_eq!(bench.link.reply(), None);
-    assert_eq!(bench.frames.last(), Some(&Frame::End(PublisherEnd::Silent)));
+    bench.link.replied(1);
+    assert_eq!((bench.over(), bench.link.reads()), (None, true));
+    // The next worker goes on where this one was in a reply, and the last reply is there.
+    bench.link.handle_lost(bench.now, Loss::Ended);
+    let mut next = Bench::new(&mut carried);
+    let mut heard = Vec::new();
+    while let Some(reply) = next.link.reply().map(<[u8]>::to_vec) {
+        next.link.replied(reply.len());
+        heard.extend(reply);
+    }
+    assert_eq!(heard.len(), MAX_REPLIES - 1);
+    assert_eq!((heard[..1023].to_vec(), heard.last()), (vec![0; 1023], Some(&((replies - 1) as u8))));
 }
 
 #[test]

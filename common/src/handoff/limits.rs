@@ -41,5 +41,13 @@ pub const MAX_ASSIGNMENT_BYTES: usize =
 /// its way whole before much of the next one has come.
 pub const MAX_DATA_BYTES: usize = 64 << 10;
 
+/// Bytes of a publisher by link that the activator keeps since the worker's last checkpoint: a GOP of 10 s at 3 Mbps, or of 2 s at 16 Mbps.
+pub const MAX_KEPT_BYTES: usize = 4 << 20;
+
+/// Bytes behind its last checkpoint at which a worker makes one, wherever it is in a message: what follows while the checkpoint is on its
+/// way has room in the rest of [`MAX_KEPT_BYTES`], so that nothing a publisher sends can fill that for good.
+pub const MAX_UNCHECKED_BYTES: u64 = 3 << 20;
+const _: () = assert!(MAX_UNCHECKED_BYTES as usize + 8 * MAX_DATA_BYTES <= MAX_KEPT_BYTES);
+
 /// Text for people in a frame: the reason of a kick or of an end.
 pub const MAX_TEXT_BYTES: usize = 1 << 10;

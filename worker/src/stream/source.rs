@@ -2,13 +2,19 @@
 //!
 //! What surprised us: after a read that did not fill its room the socket is empty, and asking it again would cost as much as the read. So
 //! the readiness is given back at once, which the runtime only lets us do by claiming that the read would have blocked.
+//!
+//! A snapshot takes what was said before it for said. So the answers go first: by link they are in front of the checkpoint on the same
+//! connection, by descriptor they are written, and what the publisher's socket does not take goes into the snapshot. A publisher with a small
+//! window is answered at every message, and would never be without an answer under way.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use liveedgecast_common::handoff::limits::MAX_UNCHECKED_BYTES;
 use liveedgecast_common::handoff::{Assignment, Close, Frame, PublisherEnd, Snapshot, page};
+use liveedgecast_common::rtmp::limits::FULL_OUTPUT;
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
 use liveedgecast_common::sys::RingMemory;
 use rustix::net::RecvFlags;
@@ -17,6 +23,7 @@ use tokio::net::TcpStream;
 
 use super::Publisher;
 use super::ending::Ending;
+use super::resume::read_room;
 use crate::receive::HandoffStream;
 
 /// A link's sign of life, when nothing else is to be said: the activator gives a worker up after 2 s.
@@ -24,15 +31,12 @@ const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// A link on which nothing has come for this long is lost, though nobody said so. The activator speaks every 500 ms; one that was
 /// stopped for a moment must not cost a publisher.
 const LINK_SILENT_AFTER: Duration = Duration::from_secs(10);
-/// By link, a snapshot at least this often: the activator keeps 4 MiB, and the longest message is 3 MiB.
+/// By link, a snapshot at the next message after so many bytes: a successor has that much less to read again.
 const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
 /// Without a keyframe, a snapshot this often: what a successor would repeat of a stream that is audio alone.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in which every frame is a keyframe need no snapshot of each.
 const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
-/// Answers that wait for the publisher to read, in bytes: it is sent a few dozen per second. One that reads nothing is gone.
-const MAX_OUTPUT: usize = 64 << 10;
-
 /// What has come.
 #[derive(Debug)]
 pub(super) enum Arrival {
@@ -159,31 +163,21 @@ impl Source {
         }
     }
 
-    /// Takes the session's answers over and writes what can be written. `Err`: the publisher does not read.
+    /// Takes the session's answers over and writes what can be written. `Err`: the connection broke.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Arrival> {
-        if self.session.has_output() {
-            self.output.extend(self.session.take_output());
-        }
-        match &self.socket {
-            Some(socket) => {
-                while !self.output.is_empty() {
-                    match socket.poll_write_ready(cx) {
-                        Poll::Pending => break,
-                        Poll::Ready(Err(_)) => return Err(Arrival::Lost("connection broken", Close::Abort)),
-                        Poll::Ready(Ok(())) => {}
-                    }
-                    match socket.try_write(&self.output) {
-                        Ok(written) => drop(self.output.drain(..written)),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(_) => return Err(Arrival::Lost("connection broken", Close::Abort)),
-                    }
-                }
+        let broken = Arrival::Lost("connection broken", Close::Abort);
+        loop {
+            if self.answer().is_err() {
+                return Err(broken);
             }
-            None if !self.output.is_empty() => {
-                let bytes = Bytes::from(std::mem::take(&mut self.output));
-                self.say(&Frame::Reply(bytes));
+            match &self.socket {
+                Some(socket) if !self.output.is_empty() => match socket.poll_write_ready(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Err(_)) => return Err(broken),
+                    Poll::Ready(Ok(())) => {}
+                },
+                _ => break,
             }
-            None => {}
         }
         if self.is_link() && self.alive_at <= now {
             self.alive_at = now + ALIVE_INTERVAL;
@@ -195,11 +189,36 @@ impl Source {
             tracing::debug!(%error, "connection to the activator lost");
             self.control = None;
         }
-        if self.output.len() > MAX_OUTPUT {
-            Err(Arrival::Lost("the publisher reads nothing", Close::Abort))
-        } else {
-            Ok(())
+        Ok(())
+    }
+
+    /// Sends the session's answers on: by link all of them, by descriptor what the socket takes. A full one leaves them with the session, which
+    /// keeps them few.
+    fn answer(&mut self) -> io::Result<()> {
+        if self.session.has_output() && self.output.len() < FULL_OUTPUT {
+            self.output.extend(self.session.take_output());
         }
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let Some(socket) = &self.socket else {
+            let bytes = Bytes::from(std::mem::take(&mut self.output));
+            self.say(&Frame::Reply(bytes));
+            return Ok(());
+        };
+        while !self.output.is_empty() {
+            match socket.try_write(&self.output) {
+                Ok(written) => drop(self.output.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the publisher has not been sent.
+    fn unsent(&self) -> Vec<u8> {
+        [&self.output, self.session.output()].concat()
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -237,21 +256,42 @@ impl Source {
         self.made = Some(now);
     }
 
-    /// Whether a successor would have to go back further than it can.
-    pub(super) fn needs_snapshot(&self, ring: &RingMemory) -> bool {
-        let half = ring.most() as u64 / 2;
-        let most = if self.is_link() { LINK_SNAPSHOT_BYTES.min(half) } else { half };
-        self.session.position().saturating_sub(self.snapshot) >= most
+    /// Whether a successor would have to go back rather far, now that a message of this length begins.
+    pub(super) fn needs_snapshot(&self, ring: &RingMemory, coming: u32) -> bool {
+        self.goes_far(ring, self.snapshot) || !self.reaches(ring, self.snapshot, coming)
     }
 
-    /// Whether a snapshot can be published: a successor takes what the session has said for written, so not before it is.
-    pub(super) fn can_publish(&self) -> bool {
-        self.output.is_empty() && !self.session.has_output()
+    /// Whether from that position on there is enough for another snapshot.
+    pub(super) fn goes_far(&self, ring: &RingMemory, from: u64) -> bool {
+        let half = ring.most() as u64 / 2;
+        let most = if self.is_link() { LINK_SNAPSHOT_BYTES.min(half) } else { half };
+        self.session.position().saturating_sub(from) >= most
+    }
+
+    /// Whether a successor that begins at that position finds everything, also when a message of this length has come.
+    pub(super) fn reaches(&self, ring: &RingMemory, from: u64, coming: u32) -> bool {
+        let most = if self.is_link() {
+            MAX_UNCHECKED_BYTES
+        } else {
+            // It does not look into what the last read may have been receiving into; and this is asked after a read.
+            (ring.most() - 2 * read_room(ring.most())) as u64
+        };
+        // Chunk headers at the smallest chunk size in use (128), of up to eight bytes.
+        let coming = u64::from(coming) + u64::from(coming / 16);
+        self.session.position().saturating_sub(from) + coming < most
+    }
+
+    /// Position of the last snapshot that was published.
+    pub(super) fn snapshot_position(&self) -> u64 {
+        self.snapshot
     }
 
     /// Hands a snapshot to whom it may concern.
-    pub(super) fn publish(&mut self, now: Instant, snapshot: Snapshot, ring: &mut RingMemory) {
+    pub(super) fn publish(&mut self, now: Instant, mut snapshot: Snapshot, ring: &mut RingMemory) {
         let position = snapshot.session.position();
+        // Whoever flushes next finds out that the connection broke.
+        let _ = self.answer();
+        snapshot.session.set_output(self.unsent());
         if self.is_link() {
             self.alive_at = now + ALIVE_INTERVAL;
             self.say(&Frame::Checkpoint(Box::new(snapshot)));
@@ -268,9 +308,9 @@ impl Source {
         needed.unwrap_or(self.head).min(self.snapshot).min(self.session.position())
     }
 
-    /// The start has been written and no snapshot tells of it yet.
+    /// The publisher was told to start, and no snapshot tells of it yet.
     pub(super) fn owes_snapshot(&self) -> bool {
-        self.snapshot_due && self.can_publish()
+        self.snapshot_due
     }
 
     /// Ends the publisher's connection.

@@ -89,6 +89,17 @@ impl Index {
     /// What a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
     #[must_use]
     pub fn state(&self, keyframe: bool, memory: &impl Memory) -> StreamState {
+        self.state_but(self.last_begun, keyframe, memory)
+    }
+
+    /// What a snapshot as of now tells of the stream.
+    #[must_use]
+    pub fn state_now(&self, memory: &impl Memory) -> StreamState {
+        self.state_but(None, false, memory)
+    }
+
+    /// All that is known, but for the open message of this chunk stream.
+    fn state_but(&self, csid: Option<u32>, keyframe: bool, memory: &impl Memory) -> StreamState {
         let mut headers: Vec<StoredHeader> = Vec::new();
         let mut bytes = 0;
         for header in self.headers_before(self.end(), memory) {
@@ -101,11 +112,12 @@ impl Index {
         }
         let mut open = Vec::new();
         let mut bytes = 0;
-        for message in self.open.iter().filter(|message| Some(message.header.csid) != self.last_begun) {
-            bytes += message.received();
-            if bytes > MAX_OPEN_BYTES || message.given_up || !message.reaches(self.floor) {
-                break;
+        for message in self.open.iter().filter(|message| Some(message.header.csid) != csid) {
+            let more = message.received();
+            if bytes + more > MAX_OPEN_BYTES || message.given_up || !message.reaches(self.floor) {
+                continue;
             }
+            bytes += more;
             let mut received = Vec::with_capacity(message.received());
             for segment in &message.segments {
                 received.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));

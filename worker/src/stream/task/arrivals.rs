@@ -12,7 +12,7 @@ use crate::stream::index::Noted;
 use crate::stream::leg::Leg;
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
-use crate::stream::source::{Arrival, Source};
+use crate::stream::source::Arrival;
 
 /// Snapshots that wait for an upstream: what it lags is bounded by time, and a keyframe comes every second or two.
 const MAX_SNAPSHOTS: usize = 4;
@@ -87,7 +87,7 @@ impl Stream {
             let position = source.session.position();
             let input = ring.bytes(position, (source.head - position) as usize);
             match source.session.next(input) {
-                Ok(None) => return,
+                Ok(None) => return self.snapshot_if_far(now),
                 Ok(Some(Event::Media(scanned))) => self.media(now, scanned),
                 Ok(Some(Event::Ended(_))) => {
                     self.machine.handle(now, Input::Ended);
@@ -112,15 +112,16 @@ impl Stream {
             }
             scanned => scanned,
         };
+        let coming = if let Scanned::Begin { header, .. } = scanned { header.length } else { 0 };
         let noted = self.index.media(now, scanned, &self.rings);
         if noted.begins || noted.keyframe {
-            self.snapshot_if_due(now, noted);
+            self.snapshot_if_due(now, noted, coming);
         }
     }
 
     /// A successor is to begin where the slowest upstream needs it: what this one has written can be lost with its sockets, and what it has
     /// not written is. So a snapshot is published only when every upstream that is there has acknowledged what came before it.
-    fn snapshot_if_due(&mut self, now: Instant, noted: Noted) {
+    fn snapshot_if_due(&mut self, now: Instant, noted: Noted, coming: u32) {
         if noted.begins {
             self.begun_at = self.index.end();
         }
@@ -133,12 +134,43 @@ impl Stream {
             self.publish_acknowledged(now);
         }
         let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
-        if source.needs_snapshot(ring) && source.can_publish() {
-            let oldest = self.snapshots.pop_front().map(|(_, snapshot)| snapshot);
-            if let Some(snapshot) = oldest.or_else(|| self.snapshot(noted.keyframe)) {
-                self.publish(now, snapshot);
+        if source.needs_snapshot(ring, coming)
+            && let Some(snapshot) = self.waiting_snapshot(coming).or_else(|| self.snapshot(noted.keyframe))
+        {
+            self.publish(now, snapshot);
+        }
+    }
+
+    /// Wherever the publisher is in a message, or in none that is media: a successor finds no more than so much. What has come of a long message
+    /// is not in the snapshot, so that one is lost should a successor come before its end.
+    fn snapshot_if_far(&mut self, now: Instant) {
+        let (Some(source), Some(ring)) = (&self.source, self.rings.current()) else { return };
+        if source.reaches(ring, source.snapshot_position(), 0) {
+            return;
+        }
+        let snapshot = self.waiting_snapshot(0).or_else(|| {
+            let session = self.source.as_ref()?.session.state();
+            let stream = Some(self.index.state_now(&self.rings));
+            Some(Snapshot { session, stream, unread: Vec::new() })
+        });
+        if let Some(snapshot) = snapshot {
+            self.publish(now, snapshot);
+        }
+    }
+
+    /// Of the snapshots that wait for an upstream the oldest that is not far back, or else the newest if a successor can begin there. Those
+    /// before it will not be wanted.
+    fn waiting_snapshot(&mut self, coming: u32) -> Option<Snapshot> {
+        let (source, ring) = (self.source.as_ref()?, self.rings.current()?);
+        let mut last = None;
+        while let Some((_, snapshot)) = self.snapshots.pop_front() {
+            let far = source.goes_far(ring, snapshot.session.position());
+            last = Some(snapshot);
+            if !far {
+                break;
             }
         }
+        last.filter(|snapshot| source.reaches(ring, snapshot.session.position(), coming))
     }
 
     /// As of the chunk that began the last message.
@@ -149,7 +181,7 @@ impl Stream {
     }
 
     fn publish_acknowledged(&mut self, now: Instant) {
-        if self.snapshots.is_empty() || !self.source.as_ref().is_some_and(Source::can_publish) {
+        if self.snapshots.is_empty() {
             return;
         }
         let owed = self.legs.iter_mut().filter_map(Leg::owes_from).min().unwrap_or(u64::MAX);

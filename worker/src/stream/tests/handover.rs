@@ -7,17 +7,6 @@ use liveedgecast_common::sys;
 use super::kit::*;
 use crate::stream::*;
 
-/// Runs a stream in a set of its own until the condition holds, then kills it as a SIGKILL would: sockets are closed, nothing is said.
-async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
-    let worker = tokio::task::LocalSet::new();
-    worker
-        .run_until(async {
-            let _engine = Engine::start(incoming);
-            condition().await;
-        })
-        .await;
-}
-
 #[test]
 fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
     run(async {

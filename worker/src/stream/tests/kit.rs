@@ -443,6 +443,11 @@ impl Activator {
         self.say.try_send(frame).expect("the activator is there and has not said too much at once");
     }
 
+    /// The same when there is room for it.
+    pub(super) async fn tell(&self, frame: Frame) {
+        self.say.send(frame).await.expect("the activator is there");
+    }
+
     pub(super) fn has(&self, wanted: impl Fn(&Frame) -> bool) -> bool {
         self.frames.borrow().iter().any(wanted)
     }
@@ -535,6 +540,17 @@ impl Engine {
     pub(super) async fn ended(&mut self) {
         self.report("the end", |report| matches!(report, Report::Ended { .. }).then_some(())).await;
     }
+}
+
+/// Runs a stream in a set of its own until the condition holds, then kills it as a SIGKILL would: sockets are closed, nothing is said.
+pub(super) async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
+    let worker = LocalSet::new();
+    worker
+        .run_until(async {
+            let _engine = Engine::start(incoming);
+            condition().await;
+        })
+        .await;
 }
 
 /// A publisher that is given to a worker by descriptor: what stays with the publisher, the activator and for a successor.

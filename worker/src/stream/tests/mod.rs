@@ -1,6 +1,7 @@
 //! Tests of the task, over real sockets.
 #![expect(clippy::disallowed_methods, reason = "tests of a shell: sockets, tasks, and waiting for conditions")]
 
+mod answers;
 mod handover;
 mod kit;
 

@@ -1,0 +1,139 @@
+//! Publishers that are answered all the time, or read no answer: a successor must find a snapshot all the same.
+
+use bytes::Bytes;
+use liveedgecast_common::handoff::limits::{MAX_KEPT_BYTES, MAX_UNCHECKED_BYTES};
+use liveedgecast_common::handoff::{Frame, Snapshot, page};
+use liveedgecast_common::rtmp::amf0::Value;
+use liveedgecast_common::rtmp::message::{Command, Control, UserControl};
+use liveedgecast_common::sys;
+use liveedgecast_common::sys::RingMemory;
+
+use super::kit::*;
+
+/// A window that common phone libraries announce: half of it is less than one frame of [`frames`].
+const WINDOW: u32 = 100_000;
+
+fn control(control: &Control) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    control.write(&mut bytes, 128);
+    bytes
+}
+
+fn ping() -> Vec<u8> {
+    control(&Control::UserControl(UserControl::PingRequest(7)))
+}
+
+/// Large frames, a keyframe every two seconds.
+fn frames(count: u32) -> Vec<Message> {
+    let frame = |at: u32| video(at * 33, at.is_multiple_of(60), 65_000);
+    [metadata(), video_header()].into_iter().chain((0..count).map(frame)).collect()
+}
+
+/// Gives bytes by link as an activator does: it reads no further than it may keep. Each piece ends in the middle of a message.
+async fn carry(activator: &Activator, bytes: &[u8]) {
+    for (piece, at) in bytes.chunks(50_000).zip((0..).step_by(50_000)) {
+        let checkpoint = || activator.checkpoint().map_or(0, |snapshot| snapshot.session.position());
+        until("a checkpoint", || at as u64 <= checkpoint() + (MAX_KEPT_BYTES - 50_000) as u64).await;
+        activator.tell(Frame::Data(Bytes::copy_from_slice(piece))).await;
+    }
+}
+
+#[test]
+fn a_publisher_with_a_small_window_by_link_never_fills_what_the_activator_keeps() {
+    run(async {
+        let sink = Sink::start().await;
+        let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
+        let _engine = Engine::start(incoming);
+        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let sent = frames(150);
+        let window = control(&Control::WindowAckSize(WINDOW));
+        carry(&activator, &[window, encoder.encode(&sent)].concat()).await;
+        until("all messages", || sink.count(0) == sent.len()).await;
+        assert_eq!(sink.messages(0), sent);
+    });
+}
+
+#[test]
+fn a_publisher_that_pings_at_every_message_by_link_never_fills_what_the_activator_keeps() {
+    run(async {
+        let sink = Sink::start().await;
+        let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
+        let _engine = Engine::start(incoming);
+        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let sent = frames(100);
+        let each = |message: &Message| [encoder.encode(std::slice::from_ref(message)), ping()].concat();
+        carry(&activator, &sent.iter().flat_map(each).collect::<Vec<u8>>()).await;
+        until("all messages", || sink.count(0) == sent.len()).await;
+    });
+}
+
+#[test]
+fn a_publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps() {
+    run(async {
+        let sink = Sink::start().await;
+        let Linked { activator, incoming, .. } = give_link("a", &[&sink]).await;
+        let _engine = Engine::start(incoming);
+        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        carry(&activator, &ping().repeat((MAX_KEPT_BYTES + MAX_KEPT_BYTES / 2) / ping().len())).await;
+        let far = |snapshot: Snapshot| snapshot.session.position() >= MAX_UNCHECKED_BYTES;
+        until("a checkpoint", || activator.checkpoint().is_some_and(far)).await;
+    });
+}
+
+/// A command with a long answer.
+fn announce() -> Vec<u8> {
+    let (name, arguments) = ("FCPublish".to_owned(), vec![Value::string("key")]);
+    let mut bytes = Vec::new();
+    Command { name, transaction: 9.0, object: Value::Null, arguments }.write(&mut bytes, 3, 0, 128);
+    bytes
+}
+
+/// The last snapshot in a stream's memory.
+fn published(memory: &std::os::fd::OwnedFd) -> u64 {
+    let ring = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+    page::read(ring.page()).map_or(0, |snapshot| snapshot.session.position())
+}
+
+#[test]
+fn a_publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, memory, socket, .. } = give_descriptor("a", &[&sink]).await;
+        let _engine = Engine::start(incoming);
+        encoder.started().await;
+        let window = control(&Control::WindowAckSize(WINDOW));
+        let sent = frames(20);
+        let bytes = [window, encoder.encode(&sent)].concat();
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes).await.unwrap();
+        until("all messages", || sink.count(0) == sent.len()).await;
+        let head = sys::bytes_received(&socket).unwrap();
+        assert!(published(&memory) + RING as u64 > head, "{} of {head}", published(&memory));
+    });
+}
+
+#[test]
+fn a_publisher_that_reads_nothing_stays_and_has_a_successor() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, memory, socket, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        socket2::SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
+        let sent: Vec<Message> = (0..4_000).map(|at| video(at * 33, at % 60 == 0, 2_048)).collect();
+        let (first, rest) = sent.split_at(3_900);
+        killed(incoming, async || {
+            encoder.started().await;
+            for part in first.chunks(100) {
+                let before = sink.count(0);
+                let answered = |message: &Message| [encoder.encode(std::slice::from_ref(message)), announce()].concat();
+                let bytes: Vec<u8> = part.iter().flat_map(answered).collect();
+                tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes).await.unwrap();
+                until("the part", || sink.count(0) >= before + part.len()).await;
+            }
+        })
+        .await;
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let _engine = Engine::start(incoming);
+        encoder.send(rest).await;
+        until("the rest", || ends_like(&sink.messages(1), &sent)).await;
+    });
+}
