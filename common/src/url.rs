@@ -69,6 +69,17 @@ pub enum UrlError {
     None,
 }
 
+/// Why an upstream's redirect is not followed. Shows nothing of its text, which may hold the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectError {
+    /// Not `rtmp[s]://host[:port][/app]`.
+    #[error("it redirects to an address that is no RTMP URL")]
+    Malformed,
+    /// From RTMPS to RTMP.
+    #[error("it redirects from rtmps:// to rtmp://, where everybody on the way can read the stream key")]
+    Downgrade,
+}
+
 /// User and password for an upstream that asks (Adobe `authmod`, Limelight).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
@@ -283,6 +294,50 @@ impl PushUrl {
     /// Whether both lead to one stream of one upstream, which takes one publisher at a time.
     pub fn is_same_place(&self, other: &Self) -> bool {
         (&self.host, self.port, &self.app, &self.key) == (&other.host, other.port, &other.app, &other.key)
+    }
+}
+
+impl PushUrl {
+    /// Where an upstream sends this stream that answers `connect` with a redirect: scheme, host, port and app of `target`, the `tcUrl` of
+    /// the other server, and our key. `target` is untrusted. An app that ends with the key (some give the whole URL) loses it; without an
+    /// app ours stays. User and password go to no other host.
+    ///
+    /// # Errors
+    /// The target is no RTMP URL, or gives up TLS.
+    pub fn redirected(&self, target: &str) -> Result<Self, RedirectError> {
+        let malformed = target.len() > MAX_URL_BYTES || target.chars().any(|c| c.is_whitespace() || c.is_control());
+        let (scheme, rest) = target.split_once("://").filter(|_| !malformed).ok_or(RedirectError::Malformed)?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "rtmp" => false,
+            "rtmps" => true,
+            _ => return Err(RedirectError::Malformed),
+        };
+        if self.tls && !tls {
+            return Err(RedirectError::Downgrade);
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (host, port) = split_address(authority).map_err(|_| RedirectError::Malformed)?;
+        let port = match port {
+            None if tls => RTMPS_PORT,
+            None => RTMP_PORT,
+            Some(text) => text.parse().ok().filter(|port| *port != 0).ok_or(RedirectError::Malformed)?,
+        };
+        let path = path.strip_prefix('/').unwrap_or(path).trim_end_matches('/');
+        let with_key = [self.key.expose(), self.key.name()].into_iter().filter(|key| !key.is_empty());
+        let without_key = with_key.filter_map(|key| path.strip_suffix(key)?.strip_suffix('/')).next();
+        let app = without_key.unwrap_or(path);
+        let app = if app.is_empty() { self.app.clone() } else { app.to_owned() };
+        let holds_key = !self.key.name().is_empty() && app.contains(self.key.name());
+        let same_host = host.eq_ignore_ascii_case(&self.host);
+        Ok(Self {
+            tls,
+            host,
+            port,
+            app_holds_key: self.app_holds_key || holds_key,
+            app,
+            key: self.key.clone(),
+            credentials: self.credentials.clone().filter(|_| same_host),
+        })
     }
 }
 
@@ -590,5 +645,54 @@ mod tests {
         let url = resolved("rtmps://u:p@h/live/{key}", "a", "k?x");
         let bytes = postcard::to_stdvec(&url).unwrap();
         assert_eq!(postcard::from_bytes::<PushUrl>(&bytes).unwrap(), url);
+    }
+
+    #[test]
+    fn redirects_keep_the_key_and_never_give_up_tls() {
+        use RedirectError::{Downgrade, Malformed};
+        let from = |text: &str| {
+            let key = StreamKey::parse("unused").unwrap();
+            PushTemplate::parse(text).unwrap().resolve("unused", &key).unwrap()
+        };
+        type Row = (&'static str, &'static str, Result<(bool, &'static str, u16, &'static str), RedirectError>);
+        const PLAIN: &str = "rtmp://user:pass@h/live/KEY?t=1";
+        const TLS: &str = "rtmps://h/live/KEY";
+        let rows: [Row; 20] = [
+            (PLAIN, "rtmp://other:1936/app", Ok((false, "other", 1936, "app"))),
+            (PLAIN, "RTMP://192.0.2.1/a/b?x=1", Ok((false, "192.0.2.1", 1935, "a/b?x=1"))),
+            (PLAIN, "rtmp://[2001:db8::1]:1936/app/", Ok((false, "2001:db8::1", 1936, "app"))),
+            (PLAIN, "rtmp://other", Ok((false, "other", 1935, "live"))),
+            (PLAIN, "rtmp://other/", Ok((false, "other", 1935, "live"))),
+            // SRS once gave the whole URL.
+            (PLAIN, "rtmp://other/app/KEY", Ok((false, "other", 1935, "app"))),
+            (PLAIN, "rtmp://other/app/KEY?t=1", Ok((false, "other", 1935, "app"))),
+            (PLAIN, "rtmps://other/app", Ok((true, "other", 443, "app"))),
+            (TLS, "rtmps://other:8443/app", Ok((true, "other", 8443, "app"))),
+            (TLS, "rtmp://other/app", Err(Downgrade)),
+            (PLAIN, "", Err(Malformed)),
+            (PLAIN, "other/app", Err(Malformed)),
+            (PLAIN, "http://other/app", Err(Malformed)),
+            (PLAIN, "rtmp://", Err(Malformed)),
+            (PLAIN, "rtmp:///app", Err(Malformed)),
+            (PLAIN, "rtmp://other:0/app", Err(Malformed)),
+            (PLAIN, "rtmp://other:99999/app", Err(Malformed)),
+            (PLAIN, "rtmp://me:secret@other/app", Err(Malformed)),
+            (PLAIN, "rtmp://other/app\r\nx", Err(Malformed)),
+            (PLAIN, "rtmp://a b/app", Err(Malformed)),
+        ];
+        for (url, target, expected) in rows {
+            let from = from(url);
+            let got = from.redirected(target);
+            let parts = got.as_ref().map(|url| (url.tls, url.host.as_str(), url.port, url.app.as_str()));
+            assert_eq!(parts, expected.as_ref().map(|parts| *parts), "{target}");
+            if let Ok(got) = got {
+                assert_eq!((got.key, got.credentials), (from.key, None), "{target}");
+            }
+        }
+        let from = from(PLAIN);
+        assert!(from.redirected(&format!("rtmp://other/{}", "x".repeat(MAX_URL_BYTES))).is_err());
+        assert_eq!(from.redirected("rtmp://h:1936/app").unwrap().credentials, from.credentials);
+        let shown = from.redirected("rtmp://other/KEY/app").unwrap().to_string();
+        assert!(!shown.contains("KEY"), "{shown}");
     }
 }

@@ -25,7 +25,7 @@ use super::handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError};
 use super::limits::DEFAULT_CHUNK_SIZE;
 use super::message::{Command, Control, UserControl};
 use super::{ChunkError, Ingest, Ingested, MessageHeader, type_id};
-use crate::key::{LogSafe, StreamKey};
+use crate::key::{LogSafe, Secret, StreamKey};
 use crate::url::PushUrl;
 
 /// Bytes of payload in our chunks. Every command and nearly every audio message fits into one; nginx-rtmp takes up to 10 MiB, SRS up to
@@ -137,6 +137,8 @@ pub enum ClientEvent {
     Refused(Class, String),
     /// It wants credentials on a new connection.
     AuthAsked(auth::Challenge),
+    /// It sends us to another server before the start: untrusted text, see [`PushUrl::redirected`]. Redacted, as it may hold the key.
+    Redirected(Secret),
     /// It ended the publishing, or asks us to come again; the text is for the log and holds no secret.
     Ended(String),
     /// Bytes it says it has received, wrapping at 2^32.
@@ -469,6 +471,11 @@ impl ClientSession {
     }
 
     fn refused_in_words(&mut self, status: &Status<'_>, otherwise: &str) {
+        if let Some(target) = status.redirect.filter(|_| self.stage < Stage::Live) {
+            self.stage = Stage::Ended;
+            self.events.push_back(ClientEvent::Redirected(Secret::new(target)));
+            return;
+        }
         self.refused(Class::of(status.code), &status.text(otherwise));
     }
 
@@ -480,6 +487,7 @@ impl ClientSession {
             }
             Rejection::Wrong(wrong) => self.refused(Class::Denied, &wrong.to_string()),
             Rejection::Unknown => self.refused(Class::Denied, "it asks for credentials in a way that is not known"),
+            Rejection::Unrelated if status.redirect.is_some() => self.refused_in_words(status, "connect refused"),
             Rejection::Unrelated => {
                 let class = if status.code.is_empty() { Class::Denied } else { Class::of(status.code) };
                 self.refused(class, &status.text("connect refused"));
@@ -546,6 +554,8 @@ struct Status<'a> {
     level: &'a str,
     code: &'a str,
     description: &'a str,
+    /// The other server that it names, by the convention of Flash Media Server, which SRS and others have: `ex.code` 302, `ex.redirect`.
+    redirect: Option<&'a str>,
 }
 
 impl<'a> Status<'a> {
@@ -554,7 +564,10 @@ impl<'a> Status<'a> {
         let coded = |value: &&Value| value.property("code").is_some();
         let info = command.arguments.iter().chain([&command.object]).find(coded).or(command.argument(0));
         let text = |name| info.and_then(|info| info.property(name)).and_then(Value::as_str).unwrap_or_default();
-        Self { level: text("level"), code: text("code"), description: text("description") }
+        let ex = info.and_then(|info| info.property("ex"));
+        let is_redirect = |ex: &&Value| ex.property("code").is_some_and(is_302);
+        let redirect = ex.filter(is_redirect).and_then(|ex| ex.property("redirect")).and_then(Value::as_str);
+        Self { level: text("level"), code: text("code"), description: text("description"), redirect }
     }
 
     /// A code that says how the publishing, or the connection as a whole, is. Recording, playing and calls go wrong on their own.
@@ -583,6 +596,11 @@ impl<'a> Status<'a> {
             (code, description) => format!("{code}: {description}"),
         }
     }
+}
+
+/// Some write it as a text.
+fn is_302(code: &Value) -> bool {
+    code.as_f64() == Some(302.0) || code.as_str() == Some("302")
 }
 
 impl fmt::Debug for ClientSession {

@@ -8,7 +8,7 @@ use rml_rtmp::sessions::{
 use super::*;
 use crate::key::Secret;
 use crate::rtmp::server::{EndedBy, Event, ServerSession};
-use crate::rtmp::tables::client::{End, Row, command, connected, created, message, rows, started, status};
+use crate::rtmp::tables::client::{End, REDIRECT, Row, command, connected, created, message, rows, started, status};
 use crate::rtmp::{Scanned, limits};
 use crate::url::{Credentials, PushTemplate};
 
@@ -97,6 +97,10 @@ fn end_of(session: &ClientSession, events: &[ClientEvent]) -> End {
     match (events.last(), session.stage()) {
         (Some(ClientEvent::Refused(class, _)), Stage::Ended) => End::Refused(class.as_str()),
         (Some(ClientEvent::AuthAsked(_)), Stage::Ended) => End::Asked,
+        (Some(ClientEvent::Redirected(target)), Stage::Ended) => {
+            assert_eq!(target.expose(), REDIRECT);
+            End::Redirected
+        }
         (Some(ClientEvent::Ended(_)), Stage::Ended) => End::Ended,
         (Some(ClientEvent::Started), Stage::Live) => End::Live(session.message_stream()),
         (None, stage) => End::Waiting(stage.as_str()),

@@ -11,6 +11,8 @@ pub enum End {
     Refused(&'static str),
     /// Credentials are asked for.
     Asked,
+    /// Sent to [`REDIRECT`].
+    Redirected,
     /// Ended by the upstream once it was live, or about to be.
     Ended,
     /// Waiting, with the name of the stage.
@@ -74,6 +76,28 @@ pub fn command(name: &str, transaction: f64, values: &[Vec<u8>]) -> Vec<u8> {
 /// `onStatus`, or an answer with an information object.
 pub fn status(name: &str, transaction: f64, level: &str, code: &str, description: &str) -> Vec<u8> {
     let info = object(&[("level", level), ("code", code), ("description", description)]);
+    command(name, transaction, &[null(), info])
+}
+
+/// Where the rows redirect to.
+pub const REDIRECT: &str = "rtmp://other.example/live";
+
+/// A refusal that names another server, as Flash Media Server and SRS say it; the code of the redirect as given.
+fn redirected(name: &str, transaction: f64, code: Vec<u8>) -> Vec<u8> {
+    let mut info =
+        object(&[("level", "error"), ("code", "NetConnection.Connect.Rejected"), ("description", "RTMP 302")]);
+    let mut ex = vec![3, 0, 4];
+    ex.extend(b"code");
+    ex.extend(code);
+    ex.extend([0, 8]);
+    ex.extend(b"redirect");
+    ex.extend(string(REDIRECT));
+    ex.extend([0, 0, 9]);
+    info.truncate(info.len() - 3);
+    info.extend([0, 2]);
+    info.extend(b"ex");
+    info.extend(ex);
+    info.extend([0, 0, 9]);
     command(name, transaction, &[null(), info])
 }
 
@@ -336,6 +360,23 @@ fn refusing() -> Vec<Row> {
         ),
         asked("credentials asked for", need),
         asked("proof asked for", proof),
+        Row { name: "redirected at connect", bytes: redirected("_error", 1.0, number(302.0)), end: End::Redirected },
+        Row {
+            name: "redirected by a status, with the code as a text",
+            bytes: redirected("onStatus", 0.0, string("302")),
+            end: End::Redirected,
+        },
+        Row {
+            name: "redirected at publish",
+            bytes: [connected(), created(4.0, 1.0), redirected("onStatus", 0.0, number(302.0))].concat(),
+            end: End::Redirected,
+        },
+        refused("a redirect of another code", "denied", redirected("_error", 1.0, number(301.0))),
+        refused(
+            "redirected when it is live",
+            "denied",
+            [connected(), created(4.0, 1.0), started(), redirected("onStatus", 0.0, number(302.0))].concat(),
+        ),
         refused("a wrong signature", "denied", refused_publish("NetStream.Publish.InvalidSign")),
         refused("forbidden", "denied", refused_publish("NetStream.Publish.Forbidden")),
         refused("a wrong key", "denied", refused_publish("NetStream.Publish.InvalidKey")),

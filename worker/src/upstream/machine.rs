@@ -13,7 +13,8 @@
 //!     └─ Backoff ◀─────────────────────────────────────────────────┴──────────────── Live, lost       ▼
 //!                    every state but Live, when closed ───────────────────────────────────────▶ Closed
 //! ```
-//! Starting walks through the stages of the session (handshake, connect, create_stream, publish), each with its own deadline.
+//! Starting walks through the stages of the session (handshake, connect, create_stream, publish), each with its own deadline. A server that
+//! redirects us leads from there to Resolving, once in an attempt.
 //!
 //! Note: an upstream that is away for some seconds must be asked several times a second to be back within one, and a SYN that was dropped
 //! is repeated by the kernel only after 1, 3 and 7 s, so that we dial again while it waits. MediaMTX, nginx-rtmp and others say
@@ -22,7 +23,7 @@
 //! else may need many seconds for an answer; giving up and asking again makes that worse, so that limits grow with each time-out.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::backoff::Backoff;
@@ -132,6 +133,8 @@ pub enum Output {
     Undial(DialId),
     /// Go on with this connection, drop the others that are being dialed, and do TLS on it.
     Secure(DialId),
+    /// The upstream has sent us to another server, whose name is resolved next. For the log.
+    Redirected(String),
     /// Begin a session: on this connection, dropping the others, or on the one that is secured.
     Begin(Option<DialId>, Option<Answer>),
     /// Drop whatever there is: lookups, dials, the connection.
@@ -238,6 +241,10 @@ struct Failure {
 #[derive(Debug)]
 pub struct Machine {
     url: PushUrl,
+    /// Where the upstream has sent this attempt.
+    redirected: Option<PushUrl>,
+    /// The redirecting server is on this machine, so that it may send us to this machine.
+    redirected_from_here: bool,
     state: State,
     /// Of this attempt, in the order in which they are dialed.
     addresses: Vec<SocketAddr>,
@@ -278,6 +285,8 @@ impl Machine {
     pub fn new(now: Instant, url: PushUrl, seed: u64) -> Self {
         Self {
             url,
+            redirected: None,
+            redirected_from_here: false,
             state: State::Resolving { until: now + RESOLVE_TIMEOUT },
             addresses: Vec::new(),
             dialed: 0,
@@ -299,6 +308,12 @@ impl Machine {
             failure: None,
             outputs: VecDeque::from([Output::Resolve]),
         }
+    }
+
+    /// The server of this attempt: the configured one, or where that has sent us.
+    #[must_use]
+    pub fn url(&self) -> &PushUrl {
+        self.redirected.as_ref().unwrap_or(&self.url)
     }
 
     /// A session was live before, with another machine.
@@ -400,6 +415,11 @@ impl Machine {
     }
 
     fn resolve(&mut self, now: Instant) {
+        self.redirected = None;
+        self.ask_for_addresses(now);
+    }
+
+    fn ask_for_addresses(&mut self, now: Instant) {
         self.challenges = 0;
         self.answer = None;
         self.state = State::Resolving { until: now + self.patient(RESOLVE_TIMEOUT) };
@@ -411,7 +431,14 @@ impl Machine {
         limit.saturating_mul(1 << self.timeouts.min(MOST_DOUBLINGS))
     }
 
-    fn resolved(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+    fn resolved(&mut self, now: Instant, mut addresses: Vec<SocketAddr>) {
+        if self.redirected.is_some() && !self.redirected_from_here && !addresses.is_empty() {
+            addresses.retain(|address| !is_near(address.ip()));
+            if addresses.is_empty() {
+                let why = "an address of this machine or its link is for no other server to choose".to_owned();
+                return self.failed(now, Fault::BadRedirect, why);
+            }
+        }
         if addresses.is_empty() {
             return self.failed(now, Fault::UnknownHost, "the name has no address".to_owned());
         }
@@ -420,7 +447,9 @@ impl Machine {
             let address = self.addresses.remove(index);
             self.addresses.push(address);
         }
-        if let Some(challenge) = self.asks_for_the_user.clone() {
+        if self.redirected.is_none()
+            && let Some(challenge) = self.asks_for_the_user.clone()
+        {
             self.answer(&challenge);
             self.challenges = 1;
         }
@@ -464,7 +493,7 @@ impl Machine {
         let Some((_, address)) = self.dialing.iter().find(|(id, _)| *id == dial) else { return };
         self.peer = Some(*address);
         self.dialing.clear();
-        if self.url.tls {
+        if self.url().tls {
             self.state = State::Securing { until: now + self.patient(TLS_TIMEOUT) };
             self.outputs.push_back(Output::Secure(dial));
         } else {
@@ -494,6 +523,7 @@ impl Machine {
                 self.outputs.push_back(Output::Live);
             }
             (State::Starting { .. }, ClientEvent::AuthAsked(challenge)) => self.asked(now, challenge),
+            (State::Starting { .. }, ClientEvent::Redirected(target)) => self.redirect(now, target.expose()),
             (State::Starting { .. }, ClientEvent::Refused(class, why)) => {
                 self.failed(now, Fault::of_answer(class), why)
             }
@@ -508,14 +538,16 @@ impl Machine {
 
     /// Answers a challenge on a new connection to the same address: another server may not know it.
     fn asked(&mut self, now: Instant, challenge: Challenge) {
-        let why = if self.url.credentials.is_none() {
+        let why = if self.url.credentials.is_some() && self.url().credentials.is_none() {
+            "it asks for credentials, which are given to no other host than that of the push URL"
+        } else if self.url().credentials.is_none() {
             "it asks for credentials: rtmp://USER:PASSWORD@host/…"
         } else if self.challenges == MAX_CHALLENGES {
             "it asks for credentials again and again"
         } else if let Some(peer) = self.peer {
             self.challenges += 1;
             self.answer(&challenge);
-            if challenge.asks_for_the_user() {
+            if challenge.asks_for_the_user() && self.redirected.is_none() {
                 self.asks_for_the_user = Some(challenge);
             }
             self.outputs.push_back(Output::Drop);
@@ -529,8 +561,27 @@ impl Machine {
 
     fn answer(&mut self, challenge: &Challenge) {
         let nonce = self.nonce();
-        let credentials = self.url.credentials.as_ref();
-        self.answer = credentials.map(|credentials| Answer::new(challenge, credentials, &self.url.app, nonce));
+        let url = self.url();
+        let answer = url.credentials.as_ref().map(|known| Answer::new(challenge, known, &url.app, nonce));
+        self.answer = answer;
+    }
+
+    /// Follows the upstream to another server, once in an attempt: where that sends us on, they may point at each other. The next attempt
+    /// begins at the configured server again.
+    fn redirect(&mut self, now: Instant, target: &str) {
+        if self.redirected.is_some() {
+            return self.failed(now, Fault::BadRedirect, "it redirects once more".to_owned());
+        }
+        match self.url.redirected(target) {
+            Err(error) => self.failed(now, Fault::BadRedirect, error.to_string()),
+            Ok(url) => {
+                self.outputs.push_back(Output::Drop);
+                self.outputs.push_back(Output::Redirected(url.to_string()));
+                self.redirected = Some(url);
+                self.redirected_from_here = self.peer.take().is_some_and(|peer| is_near(peer.ip()));
+                self.ask_for_addresses(now);
+            }
+        }
     }
 
     /// Knuth's 64-bit linear congruential step; its high half is the good one.
@@ -541,6 +592,10 @@ impl Machine {
 
     /// An attempt has failed before it was live.
     fn failed(&mut self, now: Instant, fault: Fault, why: String) {
+        let why = match &self.redirected {
+            Some(url) => format!("redirected to {url}: {why}"),
+            None => why,
+        };
         self.asks_for_the_user = None;
         // A taken name is taken at all addresses.
         if self.peer.is_some() && fault != Fault::BadName {
@@ -637,6 +692,14 @@ impl Machine {
         self.state = State::Closed;
         self.outputs.push_back(Output::Drop);
         self.outputs.push_back(Output::Closed);
+    }
+}
+
+/// This machine itself, or what only its link can reach: services there trust those who can connect.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_unspecified() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local(),
     }
 }
 

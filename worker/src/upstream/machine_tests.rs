@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use liveedgecast_common::key::StreamKey;
+use liveedgecast_common::key::{Secret, StreamKey};
 use liveedgecast_common::rtmp::auth::Rejection;
 use liveedgecast_common::rtmp::client::Class;
 use liveedgecast_common::url::PushTemplate;
@@ -104,6 +104,10 @@ fn asked(description: &str) -> Input {
         Rejection::Asks(challenge) => Input::Session(ClientEvent::AuthAsked(challenge)),
         other => panic!("{other:?}"),
     }
+}
+
+fn redirected(to: &str) -> Input {
+    Input::Session(ClientEvent::Redirected(Secret::new(to)))
 }
 
 const NEED_USER: &str = "[ code=403 need auth; authmod=adobe ]";
@@ -761,6 +765,93 @@ fn credentials_that_do_not_convince() {
 }
 
 #[test]
+fn one_redirect_is_followed_in_an_attempt() {
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    reach(&mut sim, Stage::Connect);
+    let to = "rtmps://other.example:443/app/…".to_owned();
+    let outputs = sim.handle(redirected("rtmps://other.example/app"));
+    assert_eq!(outputs, [Output::Drop, Output::Redirected(to.clone()), Output::Resolve]);
+    assert_eq!((sim.machine.url().host.as_str(), sim.machine.url().key.expose()), ("other.example", "KEY"));
+    assert_eq!(sim.word(), "dialing");
+    let (id, _) = Sim::dial(&sim.handle(Input::Resolved(vec![address(2)])));
+    assert_eq!(sim.handle(Input::Connected(id)), [Output::Secure(id)], "the other server has TLS");
+    sim.handle(Input::Secured);
+
+    // It sends us on: that is no way to publish.
+    assert_eq!(sim.handle(redirected("rtmps://third.example/app")), [Output::Drop]);
+    assert_eq!(
+        sim.machine.fault(),
+        Some((Fault::BadRedirect, &*format!("redirected to {to}: it redirects once more")))
+    );
+    assert_eq!(sim.word(), "failed");
+    // The next attempt begins where the operator wants it to.
+    let (waited, outputs) = sim.wait();
+    assert!(waited >= DENIED.0 / 2, "{waited:?}");
+    assert_eq!((outputs, sim.machine.url().host.as_str()), (vec![Output::Resolve], "ingest.example"));
+}
+
+#[test]
+fn a_redirect_that_gives_up_tls_or_is_malformed_is_a_failure() {
+    for (url, to, why) in [(TLS, "rtmp://other.example/app", "everybody on the way"), (PLAIN, "KEY://x", "no RTMP URL")]
+    {
+        let mut sim = Sim::new(url);
+        sim.outputs();
+        sim.start();
+        assert_eq!(sim.handle(redirected(to)), [Output::Drop]);
+        let (fault, text) = sim.machine.fault().unwrap();
+        assert!(fault == Fault::BadRedirect && text.contains(why) && !text.contains("KEY"), "{text}");
+        assert_eq!(sim.word(), "failed");
+    }
+}
+
+#[test]
+fn a_redirect_from_elsewhere_does_not_lead_to_this_machine() {
+    let near = [
+        "127.0.0.1:1935",
+        "0.0.0.0:1935",
+        "169.254.169.254:80",
+        "[::1]:1935",
+        "[::ffff:127.0.0.1]:1935",
+        "[fe80::1]:1935",
+    ];
+    let near: Vec<SocketAddr> = near.iter().map(|text| text.parse().unwrap()).collect();
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    sim.start();
+    sim.handle(redirected("rtmp://other.example/app"));
+    let mut all = near.clone();
+    all.push(address(2));
+    assert_eq!(Sim::dial(&sim.handle(Input::Resolved(all))).1, address(2));
+
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    sim.start();
+    sim.handle(redirected("rtmp://other.example/app"));
+    assert_eq!(sim.handle(Input::Resolved(near.clone())), [Output::Drop]);
+    assert_eq!(sim.machine.fault().unwrap().0, Fault::BadRedirect);
+
+    // From this machine to this machine.
+    let mut sim = Sim::new(PLAIN);
+    sim.outputs();
+    let (id, _) = Sim::dial(&sim.handle(Input::Resolved(vec![near[0]])));
+    sim.handle(Input::Connected(id));
+    sim.handle(redirected("rtmp://other.example/app"));
+    assert_eq!(Sim::dial(&sim.handle(Input::Resolved(vec![near[3]]))).1, near[3]);
+}
+
+#[test]
+fn credentials_are_not_given_to_a_server_that_we_were_redirected_to() {
+    let mut sim = Sim::new(WITH_CREDENTIALS);
+    sim.outputs();
+    sim.start();
+    sim.handle(redirected("rtmp://other.example/app"));
+    sim.start();
+    assert_eq!(sim.handle(asked(NEED_USER)), [Output::Drop, Output::Refused(Fault::Denied)]);
+    assert!(sim.machine.fault().unwrap().1.contains("no other host"));
+}
+
+#[test]
 fn credentials_asked_for_and_not_given() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
@@ -812,6 +903,8 @@ fn any_news_in_any_state() {
         10 => asked(if value.is_multiple_of(2) { NEED_USER } else { NEED_PROOF }),
         11 => broken(),
         12 if value == 0 => Input::Close { between_messages: true },
+        13 if value < 64 => redirected("rtmps://other.example/app"),
+        13 if value < 128 => redirected("nonsense"),
         _ => Input::Session(ClientEvent::Acknowledged(1)),
     };
     proptest!(|(steps in proptest::collection::vec((any::<u8>(), any::<u8>(), any::<bool>()), 0..300), text in 0..3_usize)| {
@@ -831,13 +924,13 @@ fn any_news_in_any_state() {
                     Output::Dial(id, _) => prop_assert!(dials.insert(id.0)),
                     Output::Secure(id) | Output::Begin(Some(id), _) => {
                         prop_assert!(dials.contains(&id.0));
-                        prop_assert_eq!(matches!(output, Output::Secure(_)), sim.machine.url.tls);
+                        prop_assert_eq!(matches!(output, Output::Secure(_)), sim.machine.url().tls);
                     }
-                    Output::Begin(None, _) => prop_assert!(sim.machine.url.tls),
+                    Output::Begin(None, _) => prop_assert!(sim.machine.url().tls),
                     Output::Drop | Output::Lost(_) => dials.clear(),
                     Output::Closed => closed = true,
                     Output::Live => prop_assert!(sim.machine.is_live()),
-                    Output::Resolve | Output::Refused(_) | Output::Farewell { .. } => {}
+                    Output::Resolve | Output::Redirected(_) | Output::Refused(_) | Output::Farewell { .. } => {}
                 }
             }
             let waiting = sim.machine.poll_timeout().is_some();

@@ -95,6 +95,8 @@ pub struct Upstream {
     media: u64,
     counters: Counters,
     logged: &'static str,
+    /// As logged last: an upstream that spreads its load redirects each attempt.
+    redirected_to: String,
 }
 
 /// How far the end of the connection is.
@@ -141,6 +143,7 @@ impl Upstream {
             media: 0,
             counters: Counters::default(),
             logged: "",
+            redirected_to: String::new(),
         }
     }
 
@@ -270,22 +273,29 @@ impl Upstream {
         match output {
             Output::Resolve => {
                 self.counters.attempts += 1;
-                self.lookup = Some(self.shared.resolver.lookup(&self.url.host, self.url.port));
+                let url = self.machine.url();
+                self.lookup = Some(self.shared.resolver.lookup(&url.host, url.port));
             }
             Output::Dial(id, address) => self.dials.push((id, dial::dial(address))),
             Output::Undial(id) => self.dials.retain(|(dialing, _)| *dialing != id),
             Output::Secure(id) => {
                 let stream = self.take_dialed(id)?;
-                self.securing = Some(tls::secure(&self.shared, &self.url.host, stream));
+                self.securing = Some(tls::secure(&self.shared, &self.machine.url().host, stream));
             }
             Output::Begin(id, answer) => {
                 if let Some(id) = id {
                     self.connection = Some(Connection::plain(self.take_dialed(id)?));
                 }
-                let mut session = ClientSession::new(&self.url, answer);
+                let mut session = ClientSession::new(self.machine.url(), answer);
                 session.start();
                 self.session = Some(session);
                 self.stage = Stage::Handshake;
+            }
+            Output::Redirected(to) => {
+                if self.redirected_to != to {
+                    tracing::info!(event = "upstream.redirected", upstream = %self.url, to, "upstream redirected");
+                    self.redirected_to = to;
+                }
             }
             Output::Drop => self.drop_all(),
             Output::Live => {

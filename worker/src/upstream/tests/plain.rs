@@ -350,6 +350,44 @@ async fn credentials_take_three_connections() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_followed_with_the_same_key() {
+    let (listener, address) = listen().await;
+    let (other, other_address) = listen().await;
+    let mut driver = plain(address);
+    driver
+        .while_peer(async {
+            let mut peer = Peer::accept(&listener).await;
+            peer.handshake().await;
+            peer.command("connect").await;
+            let text = |name: &str, value: &str| (name.to_owned(), Value::string(value));
+            let redirect = text("redirect", &format!("rtmp://{other_address}/there"));
+            let ex = Value::Object(vec![("code".to_owned(), Value::Number(302.0)), redirect]);
+            let code = text("code", "NetConnection.Connect.Rejected");
+            let info = Value::Object(vec![text("level", "error"), code, ("ex".to_owned(), ex)]);
+            peer.say("_error", 1.0, vec![info]).await;
+            assert!(matches!(peer.said().await, Said::Fin));
+        })
+        .await;
+    let _peer = driver
+        .while_peer(async {
+            let mut peer = Peer::accept(&other).await;
+            peer.handshake().await;
+            let connect = peer.command("connect").await;
+            let text = |name| connect.object.property(name).and_then(Value::as_str).unwrap().to_owned();
+            assert_eq!((text("app"), text("tcUrl")), ("there".to_owned(), format!("rtmp://{other_address}/there")));
+            peer.say_status("_result", 1.0, "status", "NetConnection.Connect.Success", "").await;
+            peer.command("createStream").await;
+            peer.say("_result", 4.0, vec![Value::Number(3.0)]).await;
+            assert_eq!(peer.command("publish").await.argument(0).and_then(Value::as_str), Some("KEY"));
+            peer.say_status("onStatus", 0.0, "status", "NetStream.Publish.Start", "").await;
+            peer
+        })
+        .await;
+    driver.until_word("live").await;
+    assert_eq!(driver.upstream.status().host, address.to_string(), "the upstream keeps its name");
+}
+
+#[tokio::test]
 async fn wrong_credentials_are_told() {
     let (listener, address) = listen().await;
     let mut driver = Driver::new(&format!("rtmp://foo:bar@{address}/live/KEY"));
