@@ -4,7 +4,7 @@
 //! [`UpstreamEvent`]s for the stream's task, which owns and polls it: no task, no channel and no clock of its own. This is the last room
 //! of ours; the next is the upstream server.
 //!
-//! [`machine`] has the rules, [`fault`] the classes of failures, `dial`, `tls` and `connection` the IO, the RTMP session is [`ClientSession`].
+//! [`machine`] has the rules, [`fault`] the classes of failures, `dial`, `tls` (with `trust`) and `connection` the IO, the RTMP session is [`ClientSession`].
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -26,6 +26,7 @@ mod dial;
 pub mod fault;
 pub mod machine;
 mod tls;
+mod trust;
 
 pub use self::fault::Fault;
 pub use self::tls::Shared;

@@ -1,7 +1,7 @@
 //! RTMPS: the certificates that we trust, and TLS on a new connection. Next room: [`super::connection`].
 //!
 //! The name in the push URL is what is sent (SNI) and verified, also when it is an address; there is no way to turn that off, but
-//! `SSL_CERT_FILE` adds a private authority. No ALPN: there is no name for RTMP.
+//! `SSL_CERT_FILE` adds a private authority, or a server's own certificate (see `trust`). No ALPN: there is no name for RTMP.
 
 use std::future::Future;
 use std::io;
@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::dial::Resolver;
 use super::fault::Fault;
+use super::trust::{self, Verifier};
 
 pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
 
@@ -68,7 +69,14 @@ fn load() -> Result<Arc<ClientConfig>, String> {
 
 fn configure(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_safe_default_protocol_versions()?;
+    // A verifier of our own needs something to trust.
+    let builder = if roots.is_empty() {
+        builder.with_root_certificates(roots)
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(roots)?))
+    };
+    Ok(builder.with_no_client_auth())
 }
 
 /// Why there is no TLS.
@@ -83,14 +91,15 @@ impl NotSecured {
         Self { fault: Fault::Untrusted, why }
     }
 
-    fn of(error: &io::Error) -> Self {
+    fn of(error: &io::Error, host: &str) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let fault = match tls {
             Some(rustls::Error::InvalidCertificate(_)) => Fault::Untrusted,
             Some(_) => Fault::Protocol,
             None => Fault::Unreachable,
         };
-        Self { fault, why: format!("TLS: {error}") }
+        let why = tls.map_or_else(|| error.to_string(), |error| trust::explain(error, host));
+        Self { fault, why: format!("TLS: {why}") }
     }
 }
 
@@ -100,8 +109,8 @@ pub(super) fn secure(shared: &Shared, host: &str, stream: TcpStream) -> Secure {
     let host = host.to_owned();
     Box::pin(async move {
         let config = shared.config().await.map_err(NotSecured::untrusted)?;
-        let name = ServerName::try_from(host)
+        let name = ServerName::try_from(host.clone())
             .map_err(|_| NotSecured::untrusted("the host is no name that a certificate can have".to_owned()))?;
-        TlsConnector::from(config).connect(name, stream).await.map_err(|error| NotSecured::of(&error))
+        TlsConnector::from(config).connect(name, stream).await.map_err(|error| NotSecured::of(&error, &host))
     })
 }

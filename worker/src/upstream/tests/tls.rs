@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -34,18 +34,78 @@ impl Authority {
     }
 
     fn certify(&self, name: SanType, expired: bool) -> TlsAcceptor {
+        self.certify_names(vec![name], expired)
+    }
+
+    fn certify_names(&self, names: Vec<SanType>, expired: bool) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![name];
+        params.subject_alt_names = names;
         if expired {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2020, 2, 1);
         }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        TlsAcceptor::from(Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap()))
+        acceptor(certificate.der(), &key)
+    }
+}
+
+fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    TlsAcceptor::from(Arc::new(config.with_single_cert(vec![certificate.clone()], key).unwrap()))
+}
+
+/// A server's certificate that has no authority over it, or none that we know.
+struct SelfSigned {
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Signed {
+    /// `CA:TRUE`, as `openssl req -x509` makes them.
+    AsAuthority,
+    /// The same, and expired.
+    Expired,
+    /// The same, for another name.
+    OtherName,
+    /// Not an authority's, and by itself.
+    AsServer,
+    /// By an authority that is not listed.
+    ByAnother,
+}
+
+impl SelfSigned {
+    fn new(signed: Signed) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "self-signed");
+        params.subject_alt_names = vec![dns(if signed == Signed::OtherName { "other.example" } else { "localhost" })];
+        if !matches!(signed, Signed::AsServer | Signed::ByAnother) {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        if signed == Signed::Expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2020, 2, 1);
+        }
+        let certificate = match signed {
+            Signed::ByAnother => params.signed_by(&key, &Authority::new("unknown").issuer),
+            _ => params.self_signed(&key),
+        };
+        Self { certificate: certificate.unwrap().der().clone(), key }
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        acceptor(&self.certificate, &self.key)
+    }
+
+    /// Trusts it, as if it were in `SSL_CERT_FILE`.
+    fn shared(&self) -> Shared {
+        let mut roots = Authority::new("ours").roots();
+        roots.add(self.certificate.clone()).unwrap();
+        Shared::with_roots(roots).unwrap()
     }
 }
 
@@ -134,14 +194,16 @@ async fn certificates_that_are_not_trusted() {
     let ours = Authority::new("ours");
     let theirs = Authority::new("theirs");
     let rows = [
-        ("another authority", theirs.certify(dns("localhost"), false), "UnknownIssuer"),
-        ("another name", ours.certify(dns("other.example"), false), "not valid for name"),
+        ("another authority", theirs.certify(dns("localhost"), false), "put the authority's certificate"),
+        ("another name", ours.certify(dns("other.example"), false), "is for other.example, not for localhost:"),
         (
             "an address instead of the name",
             ours.certify(SanType::IpAddress([127, 0, 0, 1].into()), false),
-            "not valid for",
+            "is for 127.0.0.1, not for localhost:",
         ),
-        ("expired", ours.certify(dns("localhost"), true), "expired"),
+        ("no name", ours.certify_names(vec![], false), "subjectAltName=DNS:localhost"),
+        ("expired", ours.certify(dns("localhost"), true), "days ago: renew it"),
+        ("self-signed and not listed", SelfSigned::new(Signed::AsAuthority).acceptor(), "put it into SSL_CERT_FILE"),
     ];
     for (name, acceptor, expected) in rows {
         let (listener, address) = listen().await;
@@ -158,6 +220,40 @@ async fn certificates_that_are_not_trusted() {
         // Fixed, it works at the next attempt.
         driver.pass();
         go_live(&mut driver, &listener, &ours.certify(dns("localhost"), false)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_certificate_that_is_itself_listed_is_trusted() {
+    for signed in [Signed::AsAuthority, Signed::AsServer, Signed::ByAnother] {
+        let server = SelfSigned::new(signed);
+        let (listener, address) = listen().await;
+        let mut driver = rtmps(address, &server.shared());
+        go_live(&mut driver, &listener, &server.acceptor()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_certificate_that_is_listed_needs_its_name_its_time_and_its_key() {
+    let other = SelfSigned::new(Signed::AsAuthority);
+    let rows = [
+        (SelfSigned::new(Signed::OtherName), None, "is for other.example, not for localhost:"),
+        (SelfSigned::new(Signed::Expired), None, "days ago: renew it"),
+        // Another certificate under the same name.
+        (SelfSigned::new(Signed::AsAuthority), Some(other.acceptor()), "put it into SSL_CERT_FILE"),
+    ];
+    for (server, acceptor, expected) in rows {
+        let (listener, address) = listen().await;
+        let mut driver = rtmps(address, &server.shared());
+        let acceptor = acceptor.unwrap_or_else(|| server.acceptor());
+        driver
+            .while_peer(async {
+                let (stream, _) = listener.accept().await.unwrap();
+                assert!(acceptor.accept(stream).await.is_err(), "{expected}");
+            })
+            .await;
+        driver.until_word("failed").await;
+        assert!(driver.error().contains(expected), "{}", driver.error());
     }
 }
 
