@@ -12,9 +12,12 @@ pub(super) const RARELY: Duration = Duration::from_secs(30);
 pub(super) const MAX_AGE: Duration = Duration::from_secs(300);
 /// KEDA comes back after two seconds without push, so a stream is not ended while somebody waits; but after this all the same.
 pub(super) const UTMOST_AGE: Duration = Duration::from_secs(600);
-/// Connections at once: one for each operator of KEDA and each trigger with its own TLS; probes; a person or two.
+/// Connections of callers at once: one for each operator of KEDA and each trigger with its own TLS; a person or two.
 /// One more, and the oldest goes.
-pub(super) const MAX_CONNECTIONS: usize = 64;
+pub(super) const MAX_CALLERS: usize = 64;
+/// Connections at once that have neither shown a certificate that is asked for nor made a call: probes, and strangers. One more, and the
+/// oldest goes; KEDA is one of them for a few milliseconds.
+pub(super) const MAX_STRANGERS: usize = 128;
 /// Calls at once on one connection: KEDA shares one among all triggers with one address.
 pub(super) const MAX_CALLS: u32 = 256;
 /// Push streams at once, of all connections: as many triggers.

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::crowd::Crowd;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -23,9 +22,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tracing::{debug, warn};
 
-use super::limits::{
-    END_TIMEOUT, MAX_AGE, MAX_CALLS, MAX_CONNECTIONS, MAX_HEADERS, MAX_MESSAGE, MAX_STREAMS, PING_EVERY, PING_TIMEOUT,
-};
+use super::limits::{END_TIMEOUT, MAX_AGE, MAX_CALLS, MAX_HEADERS, MAX_MESSAGE, MAX_STREAMS, PING_EVERY, PING_TIMEOUT};
 use super::machine::{Asked, Output, Push};
 use super::metric::Trigger;
 use super::proto::external_scaler_server::{ExternalScaler, ExternalScalerServer};
@@ -33,7 +30,7 @@ use super::proto::{
     DESCRIBED, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef,
 };
-use super::socket::accept;
+use super::socket::{Caller, Places, accept};
 use super::tls::Current;
 use crate::drain::Phase;
 use crate::metrics;
@@ -63,7 +60,7 @@ pub struct Desk {
 /// The server cannot run.
 pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
     let listener = Arc::new(listener);
-    let places = Crowd::new(MAX_CONNECTIONS);
+    let places = Places::new();
     let leaving = CancellationToken::new();
     let watching = {
         let (mut phase, leaving, stop) = (desk.phase.clone(), leaving.clone(), stop.clone());
@@ -98,7 +95,7 @@ pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -
 async fn until(
     desk: &Desk,
     listener: &Arc<TcpListener>,
-    places: &Crowd,
+    places: &Places,
     end: CancellationToken,
     healthy: bool,
 ) -> Result<(), tonic::transport::Error> {
@@ -156,6 +153,14 @@ impl Service {
         need.map_err(|unsure| Status::unavailable(unsure.to_string()))
     }
 
+    /// Takes a call; its connection is no stranger's any more.
+    fn taken<T>(request: Request<T>) -> T {
+        if let Some(caller) = request.extensions().get::<Caller>() {
+            caller.known();
+        }
+        request.into_inner()
+    }
+
     /// Counts a call and its end.
     fn counted<T>(
         &self,
@@ -176,14 +181,14 @@ impl ExternalScaler for Service {
     type StreamIsActiveStream = Pushed;
 
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
-        let object = request.into_inner();
+        let object = Self::taken(request);
         let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| self.need(&trigger));
         let answer = answer.map(|need| IsActiveResponse { result: need.demand() > 0 });
         self.counted("IsActive", &object, answer)
     }
 
     async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Pushed>, Status> {
-        let object = request.into_inner();
+        let object = Self::taken(request);
         let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| {
             let place = Arc::clone(&self.streams).try_acquire_owned();
             let place = place.map_err(|_| Status::resource_exhausted("too many push streams"))?;
@@ -207,7 +212,7 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let object = request.into_inner();
+        let object = Self::taken(request);
         let answer = self.trigger(&object.scaler_metadata).map(|trigger| GetMetricSpecResponse {
             metric_specs: vec![MetricSpec {
                 metric_name: trigger.metric_name(),
@@ -219,7 +224,7 @@ impl ExternalScaler for Service {
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
-        let object = request.into_inner().scaled_object_ref.unwrap_or_default();
+        let object = Self::taken(request).scaled_object_ref.unwrap_or_default();
         let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| {
             let need = self.need(&trigger)?;
             Ok(GetMetricsResponse {

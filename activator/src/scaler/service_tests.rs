@@ -12,6 +12,7 @@ use tokio_util::sync::DropGuard;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
+use super::super::limits::MAX_STRANGERS;
 use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
@@ -91,6 +92,18 @@ impl House {
     async fn keda(&self, metadata: &[(&str, &str)]) -> Keda {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         Keda::new(endpoint.connect().await.unwrap(), metadata)
+    }
+
+    /// Opens more connections than strangers may have, and waits until some have been sent away.
+    async fn knock(&self) -> Vec<tokio::net::TcpStream> {
+        use tokio::io::AsyncReadExt;
+        let mut knocking = Vec::new();
+        for _ in 0..2 * MAX_STRANGERS {
+            knocking.push(tokio::net::TcpStream::connect(self.address).await.unwrap());
+        }
+        let mut rest = Vec::new();
+        let _ = timeout(Duration::from_secs(10), knocking[MAX_STRANGERS - 1].read_to_end(&mut rest)).await.unwrap();
+        knocking
     }
 
     fn metric(&self, row: &str) -> bool {
@@ -456,11 +469,22 @@ async fn a_worker_that_leaves_makes_the_push_urgent_again() {
 }
 
 #[tokio::test]
+async fn keda_keeps_its_push_stream_while_strangers_hold_idle_connections() {
+    let house = house();
+    let mut keda = house.keda(&[]).await;
+    let mut stream = keda.stream().await.unwrap();
+    let _knocking = house.knock().await;
+    let _place = house.publisher("a", "live");
+    assert_eq!(keda.pushed(&mut stream).await, Some(true));
+    assert!(keda.poll().await.is_ok());
+}
+
+#[tokio::test]
 async fn who_only_knocks_does_not_keep_keda_out() {
     use tokio::io::AsyncReadExt;
     let house = house();
     let mut knocking = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..MAX_STRANGERS {
         knocking.push(tokio::net::TcpStream::connect(house.address).await.unwrap());
     }
     let mut keda = timeout(Duration::from_secs(10), house.keda(&[])).await.unwrap();

@@ -1,8 +1,10 @@
 //! A connection that holds its place among those that there may be. In: a listener. Out: connections for tonic, with TLS around
 //! them if it is asked for.
 //!
-//! Surprise: anybody may knock here, so whoever holds 64 idle connections could keep KEDA out. The oldest makes room instead; KEDA, which
-//! can be that one, comes again at once.
+//! Anybody may knock here. A connection is a stranger's until its certificate has been verified (where one is asked for) or it has made
+//! one of KEDA's calls; from then on its place is among the callers', which strangers cannot take. In both crowds the oldest makes room.
+//!
+//! Note: in the clear, a stranger who makes calls is a caller like KEDA. `SCALER_TLS_CLIENT_CA_FILE` keeps him out.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
 
 use std::io;
@@ -16,19 +18,61 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::limits::HANDSHAKE_TIMEOUT;
+use super::limits::{HANDSHAKE_TIMEOUT, MAX_CALLERS, MAX_STRANGERS};
 use super::tls::Current;
 use crate::visit::{self, Over, Visit};
 
 /// A connection as long as it has its place.
-pub(super) type Placed = Visit<Either<TcpStream, Box<TlsStream<TcpStream>>>, ()>;
+pub(super) type Placed = Visit<Either<TcpStream, Box<TlsStream<TcpStream>>>, Caller>;
+
+/// The places that there are.
+#[derive(Clone)]
+pub(super) struct Places {
+    strangers: Crowd,
+    callers: Crowd,
+}
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self { strangers: Crowd::new(MAX_STRANGERS), callers: Crowd::new(MAX_CALLERS) }
+    }
+
+    /// A place for a connection, and when it is lost: a stranger's until `caller` is known.
+    fn enter(&self, caller: &Caller) -> Over {
+        let (place, callers, known) = (self.strangers.enter(), self.callers.clone(), caller.known.clone());
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = known.cancelled() => {}
+                () = place.lost() => return,
+            }
+            drop(place);
+            callers.enter().lost().await;
+        })
+    }
+}
+
+/// What calls know of their connection.
+#[derive(Clone, Default)]
+pub(super) struct Caller {
+    /// Cancelled: it is no stranger's.
+    known: CancellationToken,
+}
+
+impl Caller {
+    /// It has made a call, or shown a certificate that we trust.
+    pub(super) fn known(&self) {
+        self.known.cancel();
+    }
+}
 
 /// Accepts until nobody wants connections any more.
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
-    places: Crowd,
+    places: Places,
     tls: Option<Arc<Mutex<Current>>>,
     accepted: mpsc::Sender<io::Result<Placed>>,
 ) {
@@ -37,12 +81,12 @@ pub(super) async fn accept(
             next = visit::next(&listener, "scaler") => next,
             () = accepted.closed() => return,
         };
-        let place = places.enter();
-        let lost: Over = Box::pin(async move { place.lost().await });
+        let caller = Caller::default();
+        let lost = places.enter(&caller);
         if let Some(tls) = &tls {
             let config = tls.lock().unwrap_or_else(PoisonError::into_inner).config();
-            tokio::spawn(handshake(socket, config, lost, accepted.clone()));
-        } else if accepted.send(Ok(Visit::new(Either::Left(socket), (), lost))).await.is_err() {
+            tokio::spawn(handshake(socket, config, caller, lost, accepted.clone()));
+        } else if accepted.send(Ok(Visit::new(Either::Left(socket), caller, lost))).await.is_err() {
             return;
         }
     }
@@ -52,6 +96,7 @@ pub(super) async fn accept(
 async fn handshake(
     socket: TcpStream,
     config: Arc<ServerConfig>,
+    caller: Caller,
     mut lost: Over,
     accepted: mpsc::Sender<io::Result<Placed>>,
 ) {
@@ -61,7 +106,11 @@ async fn handshake(
     };
     match shaken {
         Ok(Ok(socket)) => {
-            let _ = accepted.send(Ok(Visit::new(Either::Right(Box::new(socket)), (), lost))).await;
+            // Of this one we have asked for a certificate, and verified it.
+            if socket.get_ref().1.peer_certificates().is_some() {
+                caller.known();
+            }
+            let _ = accepted.send(Ok(Visit::new(Either::Right(Box::new(socket)), caller, lost))).await;
         }
         Ok(Err(error)) => debug!(%error, "scaler: no TLS handshake"),
         Err(_) => debug!("scaler: no TLS handshake in time"),

@@ -43,6 +43,10 @@ fn paths(folder: &TempDir) -> Paths {
 
 /// What a poll says to somebody who trusts `trusted` and is who `identity` says.
 async fn poll(house: &House, trusted: &Signed, identity: Option<&Signed>) -> Result<(f64, bool), String> {
+    keda(house, trusted, identity).await?.poll().await.map_err(|status| status.to_string())
+}
+
+async fn keda(house: &House, trusted: &Signed, identity: Option<&Signed>) -> Result<Keda, String> {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&trusted.authority)).domain_name("localhost");
     let tls = match identity {
         Some(own) => tls.identity(Identity::from_pem(&own.certificate, &own.key)),
@@ -51,7 +55,19 @@ async fn poll(house: &House, trusted: &Signed, identity: Option<&Signed>) -> Res
     let endpoint = Endpoint::from_shared(format!("https://{}", house.address)).unwrap().tls_config(tls).unwrap();
     // With TLS 1.3 a client learns only by its first call that it was turned away.
     let channel = endpoint.connect().await.map_err(|error| format!("{error:?}"))?;
-    Keda::new(channel, &[]).poll().await.map_err(|status| status.to_string())
+    Ok(Keda::new(channel, &[]))
+}
+
+#[tokio::test]
+async fn with_tls_keda_keeps_its_push_stream_while_strangers_hold_idle_connections() {
+    let (folder, one) = (tempfile::tempdir().unwrap(), signed());
+    lay(folder.path(), &one);
+    let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
+    let mut keda = keda(&house, &one, Some(&one)).await.unwrap();
+    let mut stream = keda.stream().await.unwrap();
+    let _knocking = house.knock().await;
+    let _place = house.publisher("a", "live");
+    assert_eq!(keda.pushed(&mut stream).await, Some(true));
 }
 
 #[tokio::test]
@@ -92,7 +108,7 @@ async fn who_does_not_finish_a_handshake_holds_up_nobody() {
     lay(folder.path(), &one);
     let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
     let mut silent = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..MAX_STRANGERS {
         silent.push(tokio::net::TcpStream::connect(house.address).await.unwrap());
     }
     assert_eq!(timeout(Duration::from_secs(10), poll(&house, &one, Some(&one))).await, Ok(Ok((0.0, false))));
