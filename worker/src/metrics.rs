@@ -21,7 +21,7 @@ const MOST_HOSTS: usize = 256;
 const OTHER_HOSTS: &str = "other";
 
 /// States of an upstream, as its session says them.
-pub const UPSTREAM_STATES: [&str; 5] = ["dialing", "starting", "live", "backoff", "failed"];
+pub const UPSTREAM_STATES: [&str; 6] = ["dialing", "starting", "live", "backoff", "failed", "closed"];
 /// What becomes of an offer that was taken.
 pub const OFFER_OUTCOMES: [&str; 4] = ["started", "attached", "declined", "failed"];
 /// Parts of a start that a worker sees: from the offer to the stream's task, and from there to `Publish.Start` upstream.

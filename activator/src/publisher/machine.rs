@@ -116,6 +116,8 @@ pub(crate) enum Closing {
 pub(crate) enum Input {
     /// The publisher closed its side, or its network did.
     Ended,
+    /// Its place was given to somebody else.
+    Evicted,
     /// What `admission` thinks of it.
     Verdict(Verdict),
     /// The lobby has a worker.
@@ -168,6 +170,8 @@ pub(crate) enum Why {
     Left,
     /// It left while it was held.
     LeftHeld,
+    /// It had not published yet when its place was given to somebody else.
+    Evicted,
     /// It broke RTMP or a limit of ours.
     Protocol,
     /// It was too slow.
@@ -190,6 +194,7 @@ impl Why {
         match self {
             Self::Left => "left",
             Self::LeftHeld => "left_held",
+            Self::Evicted => "evicted",
             Self::Protocol => "protocol",
             Self::Slow => "slow",
             Self::Refused(reason) => reason.as_str(),
@@ -310,6 +315,7 @@ impl Publisher {
         match (self.state, input) {
             (State::Closing, _) => {}
             (_, Input::Ended) => self.ended(),
+            (_, Input::Evicted) => self.close(Closing::Gone, Why::Evicted),
             (State::Judged, Input::Verdict(verdict)) => self.judged(now, verdict),
             (State::Held | State::Orphaned | State::Offered, Input::Offered { epoch, fits }) => {
                 self.offered(now, epoch, fits);

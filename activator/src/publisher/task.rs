@@ -110,6 +110,7 @@ struct Stay {
 
 enum Next {
     Happened(io::Result<Happened>),
+    Evicted,
     Place(PlaceEvent),
     /// Boxed: its keys take a kilobyte, and who waits has none.
     Came(Box<HandoffConnection>),
@@ -126,6 +127,7 @@ impl Stay {
                 Next::Happened(Ok(Happened::Bytes)) => self.read(),
                 Next::Happened(Ok(Happened::Nothing)) => {}
                 Next::Happened(Ok(Happened::End) | Err(_)) => self.machine.handle(now(), Input::Ended),
+                Next::Evicted => self.machine.handle(now(), Input::Evicted),
                 Next::Place(event) => self.lobby_says(event),
                 Next::Came(connection) => {
                     self.machine.handle(now(), Input::Came);
@@ -203,7 +205,7 @@ impl Stay {
                     None => pending().await,
                 }
             } => Next::Came(Box::new(connection)),
-            () = self.permit.lost() => Next::Happened(Err(io::ErrorKind::QuotaExceeded.into())),
+            () = self.permit.lost() => Next::Evicted,
             () = later(timeout) => Next::Timeout,
         }
     }
@@ -310,7 +312,9 @@ impl Stay {
         let metrics = &self.context.metrics;
         match why {
             Why::Refused(_) | Why::Lobby(_) => metrics.refused.with_label_values(&[why.as_str()]).inc(),
-            Why::Protocol | Why::Slow | Why::Stranded => metrics.errors.with_label_values(&[why.as_str()]).inc(),
+            Why::Protocol | Why::Slow | Why::Stranded | Why::Evicted => {
+                metrics.errors.with_label_values(&[why.as_str()]).inc()
+            }
             Why::Left | Why::LeftHeld | Why::Kicked | Why::Done => {}
         }
         let Some(socket) = self.socket.take() else { return };

@@ -709,4 +709,6 @@ async fn who_only_knocks_keeps_no_publisher_out() {
     let _held = Encoder::publish(&house, "alpha").await;
     house.until(1, 0).await;
     assert!(!matches!(soon(knocking[0].read(&mut [0; 1])).await, Ok(1..)), "who has knocked longest has made room");
+    let errors = &house.metrics.publisher.errors;
+    when(|| errors.with_label_values(&["evicted"]).get() == 1).await;
 }

@@ -115,6 +115,9 @@ mod tests {
         assert_eq!((now("dialing"), now("live")), (0, 2));
         account.reported(Slot(1), &session(30, "live"));
         assert_eq!(count(&metrics.upstreams.bytes), 190, "it began anew");
+        account.reported(Slot(2), &session(10, "closed"));
+        assert_eq!((now("live"), now("closed"), now("unknown")), (1, 1, 0));
+        account.reported(Slot(2), &session(10, "live"));
         account.closed(Slot(1));
         account.closed(Slot(1));
         assert_eq!((now("live"), count(&metrics.upstreams.bytes)), (1, 190));

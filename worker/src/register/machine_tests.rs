@@ -370,6 +370,7 @@ fn states_are_told_at_once_and_counters_now_and_then() {
     assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Live)]);
     let mut counted = session("1", SessionState::Live);
     counted.upstreams[0].bytes = 1000;
+    counted.messages = 10;
     let outputs = desk.tell(Input::Sessions(vec![counted.clone()]));
     assert_eq!(told_sessions(&outputs), []);
     let outputs: Vec<Output> = desk.pass(COUNTERS_INTERVAL).into_iter().map(|(_, output)| output).collect();
