@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail};
 use liveedgecast_common::control::Welcome;
 use liveedgecast_common::http::serve;
+use liveedgecast_common::key::instance_name;
 use liveedgecast_common::runtime::{Signals, host_name};
 use liveedgecast_common::sys::network_namespace;
 use liveedgecast_common::{health, random};
@@ -127,7 +128,8 @@ fn open(start: Start) -> anyhow::Result<Open> {
     say_hello(&settings, &bound)?;
 
     // Two containers on one host network have the same host name, and process 1 both of them.
-    let name = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
+    let unique = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
+    let name = instance_name(&unique);
     let metrics = Metrics::new().context("metrics")?;
     let admission = Arc::new(Admission::new(&settings));
     let rules = lobby::Rules {

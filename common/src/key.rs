@@ -15,6 +15,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub const MAX_NAME_BYTES: usize = 255;
 /// Longest app or key with its query, in bytes: a token of 1.5 KiB (JWT) fits, and a held publisher stays within a few KiB.
 pub const MAX_QUALIFIED_BYTES: usize = 2048;
+/// Longest name of a worker or an activator, in bytes: it is a metric label and stands in every line about the process. A worker is called
+/// like its pod, whose name may have 253 characters (RFC 1123). Every side takes this from here.
+pub const MAX_INSTANCE_NAME: usize = 253;
 /// Longest text from a stranger that goes into one log field, in bytes.
 const MAX_LOGGED_BYTES: usize = 128;
 
@@ -308,6 +311,23 @@ impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a worker or an activator may be called this: see [`MAX_INSTANCE_NAME`], and no character that a log line, a metric label or a
+/// URL would have to escape.
+#[must_use]
+pub fn is_instance_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_INSTANCE_NAME && text.chars().all(is_plain)
+}
+
+/// The name that comes closest: a kernel takes any bytes for the host name that ours are made of.
+#[must_use]
+pub fn instance_name(text: &str) -> String {
+    text.chars().map(|c| if is_plain(c) { c } else { '-' }).take(MAX_INSTANCE_NAME).collect()
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '~')
 }
 
 /// Shows text from a stranger on one line, printable, at most 128 bytes of it.

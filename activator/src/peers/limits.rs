@@ -46,8 +46,6 @@ pub(super) const MAX_WORKERS: usize = 4096;
 pub(super) const MAX_IDENTITIES: usize = 33;
 /// Bytes of a message: a worker with its streams by app is the largest.
 pub(super) const MAX_MESSAGE: usize = 1 << 20;
-/// Characters of a name.
-pub(super) const MAX_NAME: usize = 96;
 /// A crowd of changes is told as one: after a look this long passes before the next.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
 /// Messages that wait to be sent to one follower. Who tells waits for room, and looks again only then, so any number would do.

@@ -19,12 +19,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::key::Identity;
+use liveedgecast_common::key::{Identity, is_instance_name};
 
 use super::limits::{
-    ASK_EAGERLY, FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_NAME,
-    MAX_WORKERS, MOST_DELAY, MOST_LAG, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY, SELF_MEETINGS, SYNC_TIME,
-    SYNC_TIMEOUT,
+    ASK_EAGERLY, FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_WORKERS,
+    MOST_DELAY, MOST_LAG, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY, SELF_MEETINGS, SYNC_TIME, SYNC_TIMEOUT,
 };
 use super::proto::says::Say;
 use super::proto::{Held as HeldSaid, Welcome, Worker as WorkerSaid};
@@ -370,7 +369,7 @@ impl Peers {
         let Some((address, link)) = self.find(id) else { return };
         match (&mut link.state, say) {
             (State::Following { welcome: told, .. }, Say::Welcome(welcome)) => {
-                if welcome.activator.is_empty() || welcome.activator.len() > MAX_NAME {
+                if !is_instance_name(&welcome.activator) {
                     self.outputs.push_back(Output::Hangup(id));
                     self.ended(now, id);
                     return;
@@ -503,7 +502,7 @@ impl Facts {
                 Some((number, None))
             }
             Say::Worker(worker) => {
-                let fits = worker.name.len() <= MAX_NAME
+                let fits = is_instance_name(&worker.name)
                     && (self.workers.len() < MAX_WORKERS || self.workers.contains_key(&worker.name));
                 if fits {
                     let (name, tally) = told(worker);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use liveedgecast_common::config::{Problems, value_or_file};
-use liveedgecast_common::key::Secret;
+use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
 use liveedgecast_common::setting::{address, choice, number, set, shown, time};
 
 use super::typed::Typed;
@@ -15,8 +15,6 @@ use crate::register::machine::Handoff;
 /// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
 /// leisure by who listens. The activator asks for the same.
 const LEAST_SECRET: usize = 16;
-/// Longest name, in bytes: it is a metric label and stands in every line about a worker. A Kubernetes pod's has 253.
-const MOST_NAME: usize = 253;
 /// Longest host name (RFC 1035, 2.3.4).
 const MOST_HOST: usize = 253;
 /// Threads for streams at most: more than cores of any machine that this runs on, each of them with a stack.
@@ -140,10 +138,9 @@ impl Settings {
 }
 
 fn name(typed: &Typed, here: &Here, problems: &mut Problems) -> String {
-    let Some(name) = set(&typed.name) else { return format!("{}-{}", here.host, here.pid) };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    if name.len() > MOST_NAME || !name.chars().all(plain) {
-        let text = format_args!("{name:?} is no name: write up to {MOST_NAME} letters, digits, - _ . or :");
+    let Some(name) = set(&typed.name) else { return instance_name(&format!("{}-{}", here.host, here.pid)) };
+    if !is_instance_name(name) {
+        let text = format_args!("{name:?} is no name: write up to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~");
         problems.add("WORKER_NAME", text);
     }
     name.to_owned()
