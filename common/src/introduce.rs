@@ -4,20 +4,20 @@
 //! A name with an address for each activator would do, but for name servers that remember: where answers are good for half a minute
 //! (CoreDNS in most clusters), an activator that has just begun cannot be found for that long, and "no such name" is remembered as well.
 //! A Service's own address leads to whoever runs now, and its name never changes what it says.
-#![expect(clippy::disallowed_methods, reason = "shell: sockets, deadlines, the time of a proof")]
+#![expect(clippy::disallowed_methods, reason = "shell: sockets, deadlines")]
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::time::timeout;
-use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::control::Stranger;
 use crate::control::control_client::ControlClient;
+use crate::greet::greet;
 use crate::key::Secret;
-use crate::{proof, random};
+use crate::proof::Purpose;
 
 /// For the name. The C library's resolver has limits of its own, and cannot be interrupted.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,12 +55,11 @@ pub async fn ask(host: &str, port: u16, secret: &Secret) -> Vec<SocketAddr> {
 async fn ask_at(address: SocketAddr, secret: &Secret) -> Result<Vec<SocketAddr>, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
     let channel = endpoint.tcp_nodelay(true).connect().await.map_err(|error| error.to_string())?;
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let proof = proof::make(secret.expose().as_bytes(), unix, random::bytes());
-    let mut request = Request::new(Stranger {});
-    request.metadata_mut().insert(proof::METADATA, proof.parse().map_err(|_| "the proof is no metadata".to_owned())?);
-    let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let answer = client.introduce(request).await.map_err(|status| status.to_string())?;
-    let addresses = answer.into_inner().addresses;
+    let told = async {
+        let greeted = greet(channel.clone(), secret, Purpose::Introduce).await?;
+        let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        greeted.proved(client.introduce(greeted.request(Stranger {})?).await?)
+    };
+    let addresses = told.await.map_err(|status| status.to_string())?.addresses;
     Ok(addresses.iter().filter_map(|text| text.parse().ok()).take(MAX_ADDRESSES).collect())
 }

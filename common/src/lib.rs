@@ -1,8 +1,8 @@
 //! What both processes, or the wire between them, need. Without IO where that is possible.
 //!
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
-//! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may;
-//!   [`introduce`]: where activators are.
+//! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
+//!   [`greet`], its caller's side; [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
 //! - [`config`], [`setting`], [`runtime`], [`listen`], [`http`], [`metrics`], [`crowd`]: what a process is made of.
 //! - [`backoff`], [`random`], [`seldom`]: small values.
@@ -22,6 +22,7 @@ pub mod control {
 pub mod backoff;
 pub mod config;
 pub mod crowd;
+pub mod greet;
 pub mod handoff;
 pub mod health;
 pub mod http;

@@ -1,79 +1,132 @@
-//! Proof that who dials the control listener knows the control secret, without sending it.
+//! How the two ends of a control call prove to each other that they know the control secret, without sending it.
 //!
-//! In: the secret, the time, a nonce. Out: the value of the call's metadata `liveedgecast-proof`, made by the worker and
-//! verified by the activator before anything else of the call is looked at. The value is
-//! `<unix seconds>.<nonce, 16 bytes in hex>.<HMAC-SHA256(secret, "control" | seconds as 8 bytes, big endian | nonce) in hex>`.
-//! Surprise: clocks of edge machines are wrong until NTP has answered, so the error for a stale proof says by how much.
+//! In: a nonce of each side, the activator's name, the purpose of the call. Out: one proof for each side, 64 hex digits, which travels as
+//! the metadata `liveedgecast-proof`. [`crate::greet`] is the caller's shell; the activator's is its control service.
+//!
+//! ```text
+//!  caller                                                                activator
+//!    │ Greet: nonce 32 ───────────────────────────────────────────────────▶ │
+//!    │ ◀─────────────────────────────────────────── Challenge: nonce 32, name │
+//!    │ call, its metadata: HMAC(secret, "control caller" | transcript) ─────▶ │   the caller is proved
+//!    │ ◀── answer, its metadata: HMAC(secret, "control activator" | the same) │
+//!    │ the activator is proved: from here on its words are obeyed            │
+//! ```
+//! The transcript is `0 | purpose | 0 | caller's nonce | activator's nonce | activator's name`. An activator keeps its nonce with the
+//! connection and takes one proof for it, so a proof that was captured is of no use on another connection or at another activator; no
+//! clock is involved. The caller proves itself first, as in [`crate::handoff`]: a stranger who dials an activator gets nothing to try
+//! weak secrets on.
+//!
+//! Note: a stranger in the path that passes the bytes on, and then speaks for one side, is not found out. That takes encryption.
 
-use std::time::Duration;
-
-use ring::hmac;
+use crate::key::Secret;
 
 /// The metadata key of a proof.
 pub const METADATA: &str = "liveedgecast-proof";
-/// A proof is good this long before and after the time in it: more than honest clocks differ, less than a stolen one
-/// stays useful.
-pub const VALIDITY: Duration = Duration::from_secs(60);
-/// Bytes of a proof's nonce.
-pub const NONCE_BYTES: usize = 16;
-/// What the secret signs, so that a proof for control is none for the handoff.
-const PURPOSE: &[u8] = b"control";
+/// Bytes of each side's nonce.
+pub const NONCE_BYTES: usize = 32;
+/// Bytes of a proof: HMAC-SHA256.
+const PROOF_BYTES: usize = 32;
+// The roles have proofs of their own: what one side sends cannot be sent back to it.
+const CALLER: &[u8] = b"control caller";
+const ACTIVATOR: &[u8] = b"control activator";
 
-/// What keeps two proofs of one second apart. A verifier that remembers the last ones can refuse repeats.
+/// A random number that its side uses once.
 pub type Nonce = [u8; NONCE_BYTES];
+
+/// The call that is proved, so that a proof for one is none for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A worker registers.
+    Join,
+    /// Somebody asks where activators are.
+    Introduce,
+    /// Another activator follows.
+    Follow,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Introduce => "introduce",
+            Self::Follow => "follow",
+        }
+    }
+}
 
 /// Why a proof is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// It does not look like a proof.
-    #[error("the proof cannot be read")]
+    #[error("the proof cannot be read; if the other side is of another version, run one version of both")]
     Malformed,
-    /// Its time is too far from ours.
-    #[error("the proof is {seconds} s {direction} our clock; at most {} s are allowed: set the clocks", VALIDITY.as_secs())]
-    Stale {
-        /// How far away.
-        seconds: u64,
-        /// `behind` or `ahead of`.
-        direction: &'static str,
-    },
-    /// It was made with another secret.
+    /// It was made with another secret, or for another connection.
     #[error("the proof was made with another secret: give both sides the same CONTROL_SECRET")]
     Wrong,
 }
 
-/// Makes the metadata value. `unix` is seconds since 1970.
-#[must_use]
-pub fn make(secret: &[u8], unix: u64, nonce: Nonce) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let tag = hmac::sign(&key, &signed(unix, nonce));
-    format!("{unix}.{}.{}", hex(&nonce), hex(tag.as_ref()))
+/// What both proofs of one call are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The call.
+    pub purpose: Purpose,
+    /// The caller's nonce.
+    pub caller: Nonce,
+    /// The activator's nonce.
+    pub challenge: Nonce,
+    /// The activator's name.
+    pub activator: String,
 }
 
-/// Verifies a metadata value and gives its nonce. Takes the same time for every wrong tag.
-///
-/// # Errors
-/// It cannot be read, is stale, or was made with another secret.
-pub fn verify(secret: &[u8], value: &str, unix: u64) -> Result<Nonce, ProofError> {
-    let mut parts = value.split('.');
-    let (Some(seconds), Some(nonce), Some(tag), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Err(ProofError::Malformed);
-    };
-    let seconds: u64 = seconds.parse().map_err(|_| ProofError::Malformed)?;
-    let nonce: Nonce = unhex(nonce).ok_or(ProofError::Malformed)?;
-    let tag: [u8; 32] = unhex(tag).ok_or(ProofError::Malformed)?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    // The tag first: what a stranger says about time is not worth an answer of its own.
-    hmac::verify(&key, &signed(seconds, nonce), &tag).map_err(|_| ProofError::Wrong)?;
-    let away = seconds.abs_diff(unix);
-    if away > VALIDITY.as_secs() {
-        let direction = if seconds < unix { "behind" } else { "ahead of" };
-        return Err(ProofError::Stale { seconds: away, direction });
+impl Exchange {
+    /// The proof that the caller sends.
+    #[must_use]
+    pub fn caller_proof(&self, secret: &Secret) -> String {
+        hex(&self.sign(secret, CALLER))
     }
-    Ok(nonce)
+
+    /// The proof that the activator answers with.
+    #[must_use]
+    pub fn activator_proof(&self, secret: &Secret) -> String {
+        hex(&self.sign(secret, ACTIVATOR))
+    }
+
+    /// Judges what a caller has sent. Takes the same time for every wrong proof.
+    ///
+    /// # Errors
+    /// It cannot be read, or was made with another secret.
+    pub fn judge_caller(&self, secret: &Secret, proof: &str) -> Result<(), ProofError> {
+        self.judge(secret, CALLER, proof)
+    }
+
+    /// Judges what an activator has answered, as [`Self::judge_caller`].
+    ///
+    /// # Errors
+    /// It cannot be read, or was made with another secret.
+    pub fn judge_activator(&self, secret: &Secret, proof: &str) -> Result<(), ProofError> {
+        self.judge(secret, ACTIVATOR, proof)
+    }
+
+    fn judge(&self, secret: &Secret, role: &[u8], proof: &str) -> Result<(), ProofError> {
+        let proof = unhex::<PROOF_BYTES>(proof).ok_or(ProofError::Malformed)?;
+        if secret.verify(&self.signed(role), &proof) { Ok(()) } else { Err(ProofError::Wrong) }
+    }
+
+    fn sign(&self, secret: &Secret, role: &[u8]) -> [u8; PROOF_BYTES] {
+        secret.sign(&self.signed(role))
+    }
+
+    /// The name comes last, because it alone has no fixed length.
+    fn signed<'a>(&'a self, role: &'a [u8]) -> [&'a [u8]; 7] {
+        let purpose = self.purpose.as_str().as_bytes();
+        [role, b"\0", purpose, b"\0", &self.caller, &self.challenge, self.activator.as_bytes()]
+    }
 }
 
-fn signed(unix: u64, nonce: Nonce) -> Vec<u8> {
-    [PURPOSE, &unix.to_be_bytes(), &nonce].concat()
+/// Whether a text can be a proof at all; what earlier versions sent cannot.
+#[must_use]
+pub fn is_readable(text: &str) -> bool {
+    unhex::<PROOF_BYTES>(text).is_some()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -98,39 +151,57 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
-    const NONCE: Nonce = *b"0123456789abcdef";
-    const NOW: u64 = 1_800_000_000;
+    fn exchange() -> Exchange {
+        Exchange {
+            purpose: Purpose::Join,
+            caller: *b"0123456789abcdef0123456789abcdef",
+            challenge: *b"fedcba9876543210fedcba9876543210",
+            activator: "a-1".into(),
+        }
+    }
+
+    fn secret() -> Secret {
+        Secret::new("secret")
+    }
 
     #[test]
-    fn golden() {
-        // As Python's hmac module computes it.
+    fn proofs_are_as_pythons_hmac_module_computes_them() {
         assert_eq!(
-            make(b"secret", NOW, NONCE),
-            "1800000000.30313233343536373839616263646566.658ec194065c23d160b8adc85d77c599537aa6dac6dcc31101e8e4d7a6071e20"
+            exchange().caller_proof(&secret()),
+            "e649e2b2584b94691a5d379d40adf844173a091348e602dafb39df01b371335c"
+        );
+        assert_eq!(
+            exchange().activator_proof(&secret()),
+            "71a886b5504f252320a4543fd7e91e952861b8b20c6b39c0872fa0b5ec25eff4"
         );
     }
 
     #[test]
-    fn a_proof_is_good_for_a_minute_either_way() {
-        let proof = make(b"secret", NOW, NONCE);
-        for now in [NOW, NOW - 60, NOW + 60] {
-            assert_eq!(verify(b"secret", &proof, now), Ok(NONCE));
+    fn a_proof_is_good_for_its_own_role_call_connection_and_activator_alone() {
+        let (one, secret) = (exchange(), secret());
+        let proof = one.caller_proof(&secret);
+        assert_eq!(one.judge_caller(&secret, &proof), Ok(()));
+        assert_eq!(one.judge_activator(&secret, &one.activator_proof(&secret)), Ok(()));
+        assert_eq!(one.judge_activator(&secret, &proof), Err(ProofError::Wrong), "sent back to its sender");
+        let others = [
+            Exchange { purpose: Purpose::Follow, ..one.clone() },
+            Exchange { caller: [1; NONCE_BYTES], ..one.clone() },
+            Exchange { challenge: [1; NONCE_BYTES], ..one.clone() },
+            Exchange { activator: "a-2".into(), ..one.clone() },
+        ];
+        for other in others {
+            assert_eq!(other.judge_caller(&secret, &proof), Err(ProofError::Wrong), "{other:?}");
         }
-        for (now, direction) in [(NOW - 61, "ahead of"), (NOW + 61, "behind")] {
-            assert_eq!(verify(b"secret", &proof, now), Err(ProofError::Stale { seconds: 61, direction }));
-        }
+        assert_eq!(one.judge_caller(&Secret::new("Secret"), &proof), Err(ProofError::Wrong));
     }
 
     #[test]
-    fn another_secret_is_told_apart_from_rubbish() {
-        let proof = make(b"secret", NOW, NONCE);
-        assert_eq!(verify(b"Secret", &proof, NOW), Err(ProofError::Wrong));
-        let moved = proof.replace("1800000000", "1800000001");
-        assert_eq!(verify(b"secret", &moved, NOW), Err(ProofError::Wrong));
-        for rubbish in
-            ["", "1.2", "1.2.3", "1.2.3.4", "x.y.z", &proof[..proof.len() - 1], &format!("{proof}0"), "-1.é.ü"]
-        {
-            assert_eq!(verify(b"secret", rubbish, NOW), Err(ProofError::Malformed), "{rubbish:?}");
+    fn what_earlier_versions_sent_cannot_be_read() {
+        let old = "1800000000.30313233343536373839616263646566.658ec194065c23d160b8adc85d77c599537aa6dac6dcc31101e8e4d7a6071e20";
+        let good = exchange().caller_proof(&secret());
+        for rubbish in ["", old, "é", &good[..good.len() - 1], &format!("{good}0")] {
+            assert_eq!(exchange().judge_caller(&secret(), rubbish), Err(ProofError::Malformed), "{rubbish:?}");
+            assert!(!is_readable(rubbish));
         }
     }
 }

@@ -1,26 +1,28 @@
-//! Where workers dial in: the control listener (gRPC). In: their calls, with a proof of the control secret. Out: what they say, to the
-//! lobby; offers, to them. Next: `lobby`.
+//! Where workers dial in: the control listener (gRPC). In: their calls, with a proof of the control secret; our own goes out with the head
+//! of each answer. Out: what they say, to the lobby; offers, to them. Next: `lobby`.
 //!
 //! What surprised us: one worker reaches one activator by several addresses (`localhost` is two), so a second call by a name that is
 //! joined is answered with Welcome and ended: the worker sees that it knows us and stops dialing that address.
-#![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines, the time of proofs")]
+#![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
 
-use std::collections::{HashSet, VecDeque};
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{ActivatorSays, Activators, Hello, Session, Stranger, Welcome, WorkerSays};
+use liveedgecast_common::control::{
+    ActivatorSays, Activators, Challenge, Greeting, Hello, Session, Stranger, Welcome, WorkerSays,
+};
 use liveedgecast_common::crowd::{Crowd, Place};
-use liveedgecast_common::key::{LogSafe, Secret};
-use liveedgecast_common::proof::{self, Nonce};
+use liveedgecast_common::key::{LogSafe, MAX_INSTANCE_NAME, Secret, is_instance_name};
+use liveedgecast_common::proof::{self, Exchange, Nonce, Purpose};
+use liveedgecast_common::random;
 use liveedgecast_common::seldom::Seldom;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -28,6 +30,7 @@ use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -38,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
 use crate::peers::proto::peers_server::PeersServer;
-use crate::peers::service::{Gate, Host};
+use crate::peers::service::{Admitted, Gate, Host};
 use crate::visit::{self, Visit};
 
 /// Workers at once: a large site's.
@@ -60,10 +63,8 @@ const MAX_CALLS: u32 = 4;
 const MAX_MESSAGE: usize = 4 << 20;
 /// Bytes of a call's headers; ours are some 300.
 const MAX_HEADERS: u32 = 8 << 10;
-/// Proofs remembered so that none is good twice. A worker dials ten times a second at most, and a proof is good for two minutes.
-const MAX_NONCES: usize = 16 << 10;
-/// Characters of a worker's name.
-const MAX_NAME: usize = 64;
+/// Characters of a stream's id; ours have 16.
+const MAX_STREAM_ID: usize = 64;
 /// Streams a worker may take at most, as CAPACITY allows.
 const MAX_CAPACITY: u32 = 10_000;
 /// Upstreams of a session that are shown, as many as a stream may have.
@@ -110,14 +111,25 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let places = Arc::new(Semaphore::new(MAX_WORKERS));
+    serve_up_to(MAX_WORKERS, doors.into(), terms, cluster, metrics, stop).await
+}
+
+async fn serve_up_to(
+    workers: usize,
+    doors: Doors,
+    terms: Terms,
+    cluster: Cluster,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let places = Arc::new(Semaphore::new(workers));
     let (lobby, found_at) = (cluster.lobby().clone(), cluster.found_at());
-    let service = Arc::new(Service { terms, lobby, found_at, metrics, nonces: Mutex::default(), places });
+    let service = Arc::new(Service { terms, lobby, found_at, metrics, places });
     let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    let (doors, strangers) = (doors.into(), Crowd::new(MAX_STRANGERS));
+    let strangers = Crowd::new(MAX_STRANGERS);
     let ours = doors.ours.map(|listener| tokio::spawn(accept(listener, strangers.clone(), accepted.clone())));
     let (released, kept) = (doors.release, accepted.clone());
     let all = tokio::spawn(async move {
@@ -158,13 +170,17 @@ struct Peer {
     address: IpAddr,
     /// Where it has reached us.
     ours: Option<SocketAddr>,
-    /// Cancelled: it has.
+    /// Cancelled: it has proved itself.
     proved: CancellationToken,
+    /// The nonces that its next call has to be proved with: the caller's, and ours. A lock, because connections serve calls from several
+    /// tasks; held for one store or take.
+    greeted: Arc<Mutex<Option<(Nonce, Nonce)>>>,
 }
 
 fn guarded(socket: TcpStream, peer: SocketAddr, place: Place) -> Guarded {
     let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
-    let peer = Peer { address: peer.ip().to_canonical(), ours, proved: CancellationToken::new() };
+    let peer =
+        Peer { address: peer.ip().to_canonical(), ours, proved: CancellationToken::new(), greeted: Arc::default() };
     let proved = peer.proved.clone();
     let over = async move {
         tokio::select! {
@@ -184,8 +200,6 @@ struct Service {
     /// Where we are, if the address by which one has come leads to others too.
     found_at: Option<SocketAddr>,
     metrics: Metrics,
-    // A lock, because calls come on any connection; held for a look-up, never across an await.
-    nonces: Mutex<Nonces>,
     places: Arc<Semaphore>,
 }
 
@@ -194,97 +208,100 @@ impl Control for Service {
     type JoinStream = Outgoing;
 
     async fn join(&self, request: Request<Streaming<WorkerSays>>) -> Result<Response<Outgoing>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
-        self.check_proof(&request, peer.address)?;
-        let full = |_| Status::resource_exhausted(format!("{MAX_WORKERS} workers are registered, as many as can be"));
+        let (peer, proof) = self.admitted(&request, Purpose::Join)?;
+        let full = |_| self.full(peer.address, "as many workers are registered as can be".to_owned());
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
-        peer.proved.cancel();
         let (outbox, from) = mpsc::channel(MAX_UNREAD);
         let refusal = Arc::default();
+        let address = peer.address;
         let call = Conversation {
             terms: self.terms.clone(),
             lobby: self.lobby.clone(),
             metrics: self.metrics.clone(),
-            peer: peer.address,
+            peer: address,
             refusal: Arc::clone(&refusal),
             _place: place,
         };
         // Of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
-        Ok(Response::new(Outgoing { from, refusal }))
+        Ok(Admitted { address, proof }.answer(Outgoing { from, refusal }))
+    }
+
+    async fn greet(&self, request: Request<Greeting>) -> Result<Response<Challenge>, Status> {
+        let peer = peer_of(&request)?;
+        let caller = request.get_ref().nonce.as_slice().try_into();
+        let caller: Nonce = caller.map_err(|_| Status::invalid_argument("a nonce has 32 bytes"))?;
+        let ours: Nonce = random::bytes();
+        *peer.greeted.lock().unwrap_or_else(PoisonError::into_inner) = Some((caller, ours));
+        Ok(Response::new(Challenge { nonce: ours.to_vec(), activator: self.terms.welcome.activator.clone() }))
     }
 
     async fn introduce(&self, request: Request<Stranger>) -> Result<Response<Activators>, Status> {
-        let peer = self.admitted(&request)?;
+        let (peer, proof) = self.admitted(&request, Purpose::Introduce)?;
         let others = self.lobby.activators();
         // Behind a Service's address the connection still ends at our own.
         let addresses =
             self.found_at.or(peer.ours).into_iter().chain(others).map(|address| address.to_string()).collect();
-        Ok(Response::new(Activators { addresses }))
+        Ok(Admitted { address: peer.address, proof }.answer(Activators { addresses }))
     }
 }
 
 impl Gate for Service {
-    fn admit(&self, request: &Request<PeerHello>) -> Result<IpAddr, Status> {
-        self.admitted(request).map(|peer| peer.address)
+    fn admit(&self, request: &Request<PeerHello>) -> Result<Admitted, Status> {
+        self.admitted(request, Purpose::Follow).map(|(peer, proof)| Admitted { address: peer.address, proof })
     }
+
+    fn full(&self, peer: IpAddr, text: String) -> Status {
+        self.refused(peer, "full", Status::resource_exhausted(text))
+    }
+}
+
+fn peer_of<T>(request: &Request<T>) -> Result<&Peer, Status> {
+    request.extensions().get::<Peer>().ok_or_else(|| Status::internal("the connection is not known"))
 }
 
 impl Service {
-    /// Who calls, if it has proved that it knows the secret.
-    fn admitted<'a, T>(&self, request: &'a Request<T>) -> Result<&'a Peer, Status> {
-        let peer = request.extensions().get::<Peer>();
-        let peer = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
-        self.check_proof(request, peer.address)?;
-        peer.proved.cancel();
-        Ok(peer)
-    }
-
-    fn check_proof<T>(&self, request: &Request<T>, peer: IpAddr) -> Result<(), Status> {
-        let refused = |why: &str, text: String| {
-            self.metrics.fleet.refused.with_label_values(&[why]).inc();
-            if REFUSALS.is_due(tokio::time::Instant::now().into_std()) {
-                warn!(%peer, why, text, "control: refused");
-            } else {
-                debug!(%peer, why, text, "control: refused");
-            }
-            Status::unauthenticated(text)
+    /// The caller, if it has proved that it knows the secret, and our own proof for it.
+    fn admitted<'a, T>(
+        &self,
+        request: &'a Request<T>,
+        purpose: Purpose,
+    ) -> Result<(&'a Peer, MetadataValue<Ascii>), Status> {
+        let peer = peer_of(request)?;
+        let refused = |why, status| Err(self.refused(peer.address, why, status));
+        let told = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !proof::is_readable(told) {
+            return refused("proof", Status::unauthenticated(proof::ProofError::Malformed.to_string()));
+        }
+        // Taken: a second call with it is none.
+        let Some((caller, challenge)) = peer.greeted.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            let text = "this connection has no challenge that was not answered yet: dial again";
+            return refused("replay", Status::aborted(text));
         };
-        let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let nonce = proof::verify(self.terms.secret.expose().as_bytes(), value, unix)
-            .map_err(|error| refused("proof", error.to_string()))?;
-        if !self.nonces.lock().unwrap_or_else(PoisonError::into_inner).is_new(unix, nonce) {
-            return Err(refused("replay", "this proof was used before".to_owned()));
+        let activator = self.terms.welcome.activator.clone();
+        let exchange = Exchange { purpose, caller, challenge, activator };
+        if let Err(error) = exchange.judge_caller(&self.terms.secret, told) {
+            return refused("proof", Status::unauthenticated(error.to_string()));
         }
-        Ok(())
+        peer.proved.cancel();
+        let proof = MetadataValue::try_from(exchange.activator_proof(&self.terms.secret));
+        Ok((peer, proof.map_err(|_| Status::internal("the proof is no metadata"))?))
+    }
+
+    /// Counts and logs a refusal.
+    fn refused(&self, peer: IpAddr, why: &str, status: Status) -> Status {
+        refused(&self.metrics, peer, why, status.message());
+        status
     }
 }
 
-/// Proofs that were used and would still be good.
-#[derive(Default)]
-struct Nonces {
-    order: VecDeque<(u64, Nonce)>,
-    known: HashSet<Nonce>,
-}
-
-impl Nonces {
-    /// Remembers it; false when it was there. Only who knows the secret gets here, so nobody else can push one out.
-    fn is_new(&mut self, unix: u64, nonce: Nonce) -> bool {
-        let good_for = 2 * proof::VALIDITY.as_secs();
-        while let Some((at, oldest)) = self.order.front().copied() {
-            if at + good_for >= unix && self.order.len() < MAX_NONCES {
-                break;
-            }
-            self.known.remove(&oldest);
-            self.order.pop_front();
-        }
-        let new = self.known.insert(nonce);
-        if new {
-            self.order.push_back((unix, nonce));
-        }
-        new
+/// Counts a refusal, and logs one each second at most. A second call of a joined worker is as it should be.
+fn refused(metrics: &Metrics, peer: IpAddr, why: &str, text: &str) {
+    metrics.fleet.refused.with_label_values(&[why]).inc();
+    if why != "joined" && REFUSALS.is_due(tokio::time::Instant::now().into_std()) {
+        warn!(%peer, why, text, "control: refused");
+    } else {
+        debug!(%peer, why, text, "control: refused");
     }
 }
 
@@ -361,17 +378,15 @@ impl Conversation {
 
     /// The call ends with this status as soon as the caller drops the outbox.
     fn refuse(self, why: &str, status: Status) {
-        self.metrics.fleet.refused.with_label_values(&[why]).inc();
-        debug!(peer = %self.peer, why, text = status.message(), "control: refused");
+        refused(&self.metrics, self.peer, why, status.message());
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     }
 }
 
 /// What the lobby may know of a Hello; or why not.
 fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introduction, String> {
-    let plain = hello.name.chars().all(|c| c.is_ascii_graphic());
-    if hello.name.is_empty() || hello.name.len() > MAX_NAME || !plain {
-        return Err(format!("a worker's name has 1 to {MAX_NAME} printable ASCII characters and no spaces"));
+    if !is_instance_name(&hello.name) {
+        return Err(format!("a worker's name has 1 to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~"));
     }
     if !(1..=MAX_CAPACITY).contains(&hello.capacity) {
         return Err(format!("a worker's capacity is from 1 to {MAX_CAPACITY}"));
@@ -391,7 +406,7 @@ fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introductio
 /// Bounded and fit to be shown; `None` when it cannot be a session.
 fn tidy(mut session: Session) -> Option<Session> {
     let plain = session.stream_id.chars().all(|c| c.is_ascii_graphic());
-    if session.stream_id.is_empty() || session.stream_id.len() > MAX_NAME || !plain {
+    if session.stream_id.is_empty() || session.stream_id.len() > MAX_STREAM_ID || !plain {
         return None;
     }
     let shown = |text: &mut String| *text = LogSafe(text).to_string();

@@ -4,11 +4,10 @@ use clap::Parser;
 use liveedgecast_common::control::control_client::ControlClient;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Load, Upstream};
+use liveedgecast_common::greet::{Greeted, greet};
 use liveedgecast_common::introduce;
 use liveedgecast_common::listen::listen;
-use liveedgecast_common::random;
 use tokio_util::sync::DropGuard;
-use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
@@ -27,6 +26,10 @@ struct Server {
 }
 
 fn server() -> Server {
+    server_for(MAX_WORKERS)
+}
+
+fn server_for(workers: usize) -> Server {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
@@ -42,21 +45,14 @@ fn server() -> Server {
     let stop = CancellationToken::new();
     let (serving, counted) = (Cluster::alone(lobby.clone(), settings.fleet), metrics.clone());
     let stopped = stop.clone();
-    tokio::spawn(async move { serve(listener, terms, serving, counted, stopped).await.unwrap() });
+    tokio::spawn(async move {
+        serve_up_to(workers, listener.into(), terms, serving, counted, stopped).await.unwrap();
+    });
     Server { address, lobby, metrics, _stop: stop.drop_guard() }
 }
 
-fn unix() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn fresh() -> String {
-    proof::make(SECRET.as_bytes(), unix(), random::bytes())
-}
-
-async fn client(server: &Server) -> ControlClient<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
-    ControlClient::new(endpoint.connect().await.unwrap())
+async fn connect(server: &Server) -> Channel {
+    Endpoint::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap()
 }
 
 /// A call: the way to speak, and what is said.
@@ -65,12 +61,25 @@ struct Line {
     heard: Streaming<ActivatorSays>,
 }
 
-async fn call(server: &Server, proof: &str) -> Result<Line, Status> {
+async fn call(server: &Server) -> Result<Line, Status> {
+    let channel = connect(server).await;
+    let greeted = greet(channel.clone(), &Secret::new(SECRET), Purpose::Join).await?;
     let (words, spoken) = mpsc::channel(16);
-    let mut request = Request::new(ReceiverStream::new(spoken));
-    request.metadata_mut().insert(proof::METADATA, MetadataValue::try_from(proof).unwrap());
-    let heard = client(server).await.join(request).await?.into_inner();
-    Ok(Line { words, heard })
+    let answer = ControlClient::new(channel).join(greeted.request(ReceiverStream::new(spoken))?).await?;
+    Ok(Line { words, heard: greeted.proved(answer)? })
+}
+
+/// A call with this proof, on a connection of its own or on this one.
+async fn call_with(channel: Channel, proof: &str) -> Result<Response<Streaming<ActivatorSays>>, Status> {
+    let mut request = Request::new(tokio_stream::pending());
+    request.metadata_mut().insert(proof::METADATA, proof.parse().unwrap());
+    ControlClient::new(channel).join(request).await
+}
+
+/// The proof that a request carries.
+fn proof_of(greeted: &Greeted) -> String {
+    let request = greeted.request(()).unwrap();
+    request.metadata().get(proof::METADATA).unwrap().to_str().unwrap().to_owned()
 }
 
 impl Line {
@@ -88,7 +97,7 @@ fn hello(name: &str) -> Hello {
 }
 
 async fn joined(server: &Server, name: &str) -> Line {
-    let mut line = call(server, &fresh()).await.unwrap();
+    let mut line = call(server).await.unwrap();
     line.say(WorkerSay::Hello(hello(name))).await;
     let said = line.hear().await.unwrap();
     assert!(matches!(&said, Some(ActivatorSay::Welcome(welcome)) if welcome.activator == "a-1"), "{said:?}");
@@ -143,30 +152,69 @@ async fn who_is_new_is_told_where_activators_are() {
 }
 
 #[tokio::test]
-async fn only_who_knows_the_secret_is_heard_and_no_proof_is_good_twice() {
+async fn a_proof_is_good_once_on_the_connection_and_at_the_activator_that_it_was_made_for() {
+    let (server, other) = (server(), server());
+    let secret = Secret::new(SECRET);
+    let channel = connect(&server).await;
+    let greeted = greet(channel.clone(), &secret, Purpose::Join).await.unwrap();
+    let captured = proof_of(&greeted);
+
+    // On another connection, at another activator, for another call: made for another challenge.
+    for there in [&server, &other] {
+        let elsewhere = connect(there).await;
+        greet(elsewhere.clone(), &secret, Purpose::Join).await.unwrap();
+        let status = call_with(elsewhere, &captured).await.unwrap_err();
+        assert!(status.code() == Code::Unauthenticated && status.message().contains("another secret"), "{status:?}");
+        // And without a challenge.
+        let elsewhere = connect(there).await;
+        assert_eq!(call_with(elsewhere, &captured).await.unwrap_err().code(), Code::Aborted);
+    }
+    let introduce = greet(connect(&server).await, &secret, Purpose::Introduce).await.unwrap();
+    assert_ne!(proof_of(&introduce), captured);
+
+    let answer = call_with(channel.clone(), &captured).await.unwrap();
+    assert!(greeted.proved(answer).is_ok(), "the activator proves itself, too");
+    assert_eq!(call_with(channel, &captured).await.unwrap_err().code(), Code::Aborted, "it is good once");
+}
+
+#[tokio::test]
+async fn a_caller_without_the_secret_or_of_another_version_is_refused_and_counted() {
     let server = server();
-    let used = fresh();
-    let _line = call(&server, &used).await.unwrap();
-    let rows = [
-        ("nonsense".to_owned(), "cannot be read"),
-        (proof::make(b"another secret", unix(), random::bytes()), "another secret"),
-        (proof::make(SECRET.as_bytes(), unix() - 3600, random::bytes()), "behind our clock"),
-        (used, "used before"),
-    ];
-    for (proof, text) in rows {
-        let status = call(&server, &proof).await.err().unwrap();
-        assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
-        assert!(status.message().contains(text), "{status:?}");
+    let old =
+        "1800000000.30313233343536373839616263646566.658ec194065c23d160b8adc85d77c599537aa6dac6dcc31101e8e4d7a6071e20";
+    for (proof, text) in [("nonsense", "cannot be read"), (old, "run one version of both")] {
+        let status = call_with(connect(&server).await, proof).await.unwrap_err();
+        assert!(status.code() == Code::Unauthenticated && status.message().contains(text), "{status:?}");
     }
     let refused = |why: &str| server.metrics.fleet.refused.with_label_values(&[why]).get();
-    assert_eq!((refused("proof"), refused("replay")), (3, 1));
+    assert_eq!((refused("proof"), refused("replay")), (2, 0));
+    let channel = connect(&server).await;
+    let other = greet(channel.clone(), &Secret::new("another secret"), Purpose::Join).await.unwrap();
+    let status = call_with(channel, &proof_of(&other)).await.unwrap_err();
+    assert!(status.message().contains("another secret"), "{status:?}");
+    assert_eq!(refused("proof"), 3);
+}
+
+#[tokio::test]
+async fn a_worker_beyond_as_many_as_may_register_is_refused_and_counted() {
+    let server = server_for(1);
+    let _first = joined(&server, "w-1").await;
+    let status = call(&server).await.err().unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(server.metrics.fleet.refused.with_label_values(&["full"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_may_be_called_like_the_pod_with_the_longest_name() {
+    let server = server();
+    let _line = joined(&server, &"x".repeat(253)).await;
 }
 
 #[tokio::test]
 async fn a_second_call_by_a_name_that_is_joined_hears_who_we_are_and_ends() {
     let server = server();
     let first = joined(&server, "w").await;
-    let mut second = call(&server, &fresh()).await.unwrap();
+    let mut second = call(&server).await.unwrap();
     second.say(WorkerSay::Hello(hello("w"))).await;
     assert!(matches!(second.hear().await, Ok(Some(ActivatorSay::Welcome(_)))));
     let status = second.hear().await.unwrap_err();
@@ -184,13 +232,13 @@ async fn a_hello_that_cannot_be_is_refused_with_the_reason() {
         (WorkerSay::Load(Load::default()), "first message"),
         (WorkerSay::Hello(Hello { name: "a b".into(), ..hello("w") }), "name"),
         (WorkerSay::Hello(Hello { name: String::new(), ..hello("w") }), "name"),
-        (WorkerSay::Hello(Hello { name: "x".repeat(65), ..hello("w") }), "name"),
+        (WorkerSay::Hello(Hello { name: "x".repeat(MAX_INSTANCE_NAME + 1), ..hello("w") }), "name"),
         (WorkerSay::Hello(Hello { capacity: 0, ..hello("w") }), "capacity"),
         (WorkerSay::Hello(Hello { capacity: 10_001, ..hello("w") }), "capacity"),
         (WorkerSay::Hello(Hello { http_port: 65_536, ..hello("w") }), "port"),
     ];
     for (say, text) in rows {
-        let mut line = call(&server, &fresh()).await.unwrap();
+        let mut line = call(&server).await.unwrap();
         line.say(say).await;
         let status = line.hear().await.unwrap_err();
         assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
@@ -268,14 +316,4 @@ async fn who_has_proved_itself_is_no_stranger_any_more() {
     let _other = joined(&server, "w-2").await;
     line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;
     until(|| server.lobby.workers().iter().any(|worker| worker.name == "w-1" && worker.streams == 3)).await;
-}
-
-#[test]
-fn proofs_are_forgotten_when_they_are_no_longer_good() {
-    let mut nonces = Nonces::default();
-    assert!(nonces.is_new(1000, [1; 16]) && !nonces.is_new(1060, [1; 16]) && nonces.is_new(1121, [1; 16]));
-    for n in 0..2 * MAX_NONCES {
-        assert!(nonces.is_new(1121, u128::try_from(n + 100).unwrap().to_be_bytes()));
-    }
-    assert!(nonces.known.len() <= MAX_NONCES && nonces.order.len() == nonces.known.len());
 }

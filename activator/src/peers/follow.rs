@@ -1,14 +1,13 @@
 //! One call to one peer, from its first SYN to its end. In: an address. Out: what it says, its end last.
-#![expect(clippy::disallowed_methods, reason = "shell: the time of a proof")]
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
 
+use liveedgecast_common::greet::greet;
 use liveedgecast_common::key::{LogSafe, Secret};
-use liveedgecast_common::{proof, random};
+use liveedgecast_common::proof::Purpose;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tracing::{debug, warn};
 
 use super::limits::{CONNECT_TIMEOUT, MAX_MESSAGE, PING_EVERY, PING_TIMEOUT};
@@ -52,13 +51,9 @@ async fn listen(
         .connect()
         .await
         .map_err(unreachable)?;
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let proof = proof::make(secret.expose().as_bytes(), unix, random::bytes());
-    let mut request = Request::new(hello);
-    let value = proof.parse().map_err(|_| Status::internal("the proof is no metadata"))?;
-    request.metadata_mut().insert(proof::METADATA, value);
+    let greeted = greet(channel.clone(), secret, Purpose::Follow).await?;
     let mut client = PeersClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let mut says = client.follow(request).await?.into_inner();
+    let mut says = greeted.proved(client.follow(greeted.request(hello)?).await?)?;
     while let Some(said) = says.message().await? {
         // Nothing in it: a newer activator says something that we do not know.
         if let Some(say) = said.say {

@@ -5,10 +5,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use liveedgecast_common::proof;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::cluster::Cluster;
@@ -20,11 +22,31 @@ use crate::lobby::Told;
 
 /// Who may come in.
 pub(crate) trait Gate: Send + Sync + 'static {
-    /// Where the caller is, if it has proved that it knows the secret.
+    /// The caller, if it has proved that it knows the secret.
     ///
     /// # Errors
     /// It has not.
-    fn admit(&self, request: &Request<Hello>) -> Result<IpAddr, Status>;
+    fn admit(&self, request: &Request<Hello>) -> Result<Admitted, Status>;
+
+    /// Notes that there is no place for a caller that may come in; gives what it is told.
+    fn full(&self, peer: IpAddr, text: String) -> Status;
+}
+
+/// A caller that has proved itself.
+pub(crate) struct Admitted {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// Our own proof for it.
+    pub(crate) proof: MetadataValue<Ascii>,
+}
+
+impl Admitted {
+    /// The answer, with our proof in its head.
+    pub(crate) fn answer<T>(self, body: T) -> Response<T> {
+        let mut response = Response::new(body);
+        response.metadata_mut().insert(proof::METADATA, self.proof);
+        response
+    }
 }
 
 /// The service.
@@ -47,11 +69,12 @@ impl<G: Gate> Peers for Host<G> {
     type FollowStream = ReceiverStream<Result<Says, Status>>;
 
     async fn follow(&self, request: Request<Hello>) -> Result<Response<Self::FollowStream>, Status> {
-        let address = self.gate.admit(&request)?;
+        let admitted = self.gate.admit(&request)?;
+        let address = admitted.address;
         let Some(me) = self.cluster.peers().map(|peers| peers.me().clone()) else {
             return Err(Status::unimplemented("this activator is alone: set ACTIVATOR_PEERS"));
         };
-        let full = |_| Status::resource_exhausted(format!("{MAX_FOLLOWERS} activators follow us, as many as can"));
+        let full = |_| self.gate.full(address, format!("{MAX_FOLLOWERS} activators follow us, as many as can"));
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
         let hello = request.into_inner();
         if let Some(at) = me.find(address, hello.control_port).filter(|_| hello.activator != me.name) {
@@ -71,7 +94,7 @@ impl<G: Gate> Peers for Host<G> {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(from)))
+        Ok(admitted.answer(ReceiverStream::new(from)))
     }
 }
 

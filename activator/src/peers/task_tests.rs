@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
-use liveedgecast_common::control::Welcome as ControlWelcome;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::control_server::{Control, ControlServer};
+use liveedgecast_common::control::{
+    ActivatorSays, Activators, Challenge, Greeting, Stranger, Welcome as ControlWelcome, WorkerSays,
+};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::listen::{listen, listen_shared};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +22,9 @@ use crate::drain::Phase;
 use crate::fleet::{Closed, Introduction, service};
 use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
 use crate::metrics::Metrics;
+use crate::peers::proto::peers_server::PeersServer;
 use crate::peers::proto::says::Say;
+use crate::peers::service as service_of_peers;
 use crate::peers::{Me, Need};
 use crate::scaler;
 use crate::scaler::proto::ScaledObjectRef;
@@ -228,6 +233,57 @@ async fn a_wrong_secret_learns_nothing() {
     follow(LinkId(1), at_one, Secret::new("another secret, not ours"), hello, events).await;
     assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
     assert!(happened.recv().await.is_none());
+}
+
+/// Somebody who does not know the secret: lets everybody in, and shows a proof made with another one.
+struct Impostor;
+
+impl service_of_peers::Gate for Impostor {
+    fn admit(&self, _: &tonic::Request<Hello>) -> Result<service_of_peers::Admitted, tonic::Status> {
+        Ok(service_of_peers::Admitted { address: [127, 0, 0, 1].into(), proof: "0".repeat(64).parse().unwrap() })
+    }
+
+    fn full(&self, _: std::net::IpAddr, text: String) -> tonic::Status {
+        tonic::Status::resource_exhausted(text)
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Impostor {
+    type JoinStream = tokio_stream::Empty<Result<ActivatorSays, tonic::Status>>;
+
+    async fn greet(&self, _: tonic::Request<Greeting>) -> Result<tonic::Response<Challenge>, tonic::Status> {
+        Ok(tonic::Response::new(Challenge { nonce: vec![0; 32], activator: "a".into() }))
+    }
+
+    async fn join(
+        &self,
+        _: tonic::Request<tonic::Streaming<WorkerSays>>,
+    ) -> Result<tonic::Response<Self::JoinStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("join"))
+    }
+
+    async fn introduce(&self, _: tonic::Request<Stranger>) -> Result<tonic::Response<Activators>, tonic::Status> {
+        Err(tonic::Status::unimplemented("introduce"))
+    }
+}
+
+#[tokio::test]
+async fn an_activator_that_does_not_prove_itself_is_not_listened_to() {
+    let (own, Door(listener, address)) = (door(), door());
+    let at_own = own.1;
+    let rumours = house("rumours", own, &[at_own]);
+    let _place = rumours.publisher("x", 1);
+    let host = service_of_peers::Host::new(Arc::new(Impostor), rumours.cluster.clone(), CancellationToken::new());
+    let server = tonic::transport::Server::builder()
+        .add_service(ControlServer::new(Impostor))
+        .add_service(PeersServer::new(host));
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(async move { server.serve_with_incoming(incoming).await });
+    let hello = Hello { activator: "b".into(), control_port: 0 };
+    let (events, mut happened) = mpsc::channel(EVENTS);
+    tokio::spawn(follow(LinkId(1), address, Secret::new(SECRET), hello, events));
+    assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
 }
 
 /// What becomes of the bytes between two.

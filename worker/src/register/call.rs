@@ -1,22 +1,25 @@
 //! One call to one activator, from its first SYN to its end. In: an address, what is to be said. Out: events for the machine.
 //!
-//! What surprised us: tonic gives the answer to a call only when its server has sent headers, which may be after it has read
-//! our first words. So words are put into the call before it is made.
+//! Nothing is said before the activator has proved that it knows the secret, and nothing that it says is passed on.
+//!
+//! Note: tonic gives the answer to a call only when its server has sent headers. An activator sends them, with its proof in them, before
+//! it reads our first words.
 #![expect(clippy::disallowed_methods, reason = "shell: a socket and deadlines")]
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use liveedgecast_common::control::control_client::ControlClient;
 use liveedgecast_common::control::{ActivatorSays, WorkerSays};
+use liveedgecast_common::greet::greet;
 use liveedgecast_common::key::{LogSafe, Secret};
-use liveedgecast_common::{proof, random};
+use liveedgecast_common::proof::Purpose;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::machine::{Input, LinkEnd, LinkId};
 
@@ -29,6 +32,8 @@ const MOST_WORD: usize = 64 << 10;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the answer to a ping may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the connection to the activator's proof: as long as Welcome may take after it.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 /// After hanging up: how long the last words may take to be sent.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -49,8 +54,12 @@ impl Call {
         let Self { link, address, patience, words, events, hung_up } = self;
         let conversation = async {
             let channel = connect(address, patience).await?;
+            let says = match timeout(PROOF_TIMEOUT, join(channel, words, &secret)).await {
+                Ok(says) => says.map_err(Failure::Call)?,
+                Err(_) => return Err(Failure::Connect("no proof in time".to_owned())),
+            };
             let _ = events.send(Input::Connected(link)).await;
-            converse(link, channel, words, &secret, &events).await
+            converse(link, says, &events).await.map_err(Failure::Call)
         };
         tokio::select! {
             end = conversation => {
@@ -86,7 +95,7 @@ impl Failure {
         match self {
             Self::Connect(error) => tracing::debug!(%activator, error, "no activator there"),
             Self::Call(status) if self.end() == LinkEnd::Refused => {
-                tracing::error!(%activator, answer = %LogSafe(status.message()), "the activator does not let us in");
+                tracing::error!(%activator, answer = %LogSafe(status.message()), "registration refused, by the activator or by us");
             }
             Self::Call(status) => {
                 tracing::info!(%activator, code = ?status.code(), answer = %LogSafe(status.message()), "the call broke");
@@ -109,21 +118,23 @@ async fn connect(address: SocketAddr, patience: Duration) -> Result<Channel, Fai
     }
 }
 
-async fn converse(
-    link: LinkId,
+/// Both sides prove themselves; then the call is open.
+async fn join(
     channel: Channel,
     words: mpsc::Receiver<WorkerSays>,
     secret: &Secret,
-    events: &mpsc::Sender<Input>,
-) -> Result<(), Failure> {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let proof = proof::make(secret.expose().as_bytes(), unix, random::bytes());
-    let mut request = Request::new(ReceiverStream::new(words));
-    let value = proof.parse().map_err(|_| Failure::Connect("the proof is no metadata".to_owned()))?;
-    request.metadata_mut().insert(proof::METADATA, value);
+) -> Result<Streaming<ActivatorSays>, Status> {
+    let greeted = greet(channel.clone(), secret, Purpose::Join).await?;
     let mut client = ControlClient::new(channel).max_decoding_message_size(MOST_WORD);
-    let mut says = client.join(request).await.map_err(Failure::Call)?.into_inner();
-    while let Some(ActivatorSays { say }) = says.message().await.map_err(Failure::Call)? {
+    greeted.proved(client.join(greeted.request(ReceiverStream::new(words))?).await?)
+}
+
+async fn converse(
+    link: LinkId,
+    mut says: Streaming<ActivatorSays>,
+    events: &mpsc::Sender<Input>,
+) -> Result<(), Status> {
+    while let Some(ActivatorSays { say }) = says.message().await? {
         // Nothing in it: a newer activator said something that we do not know.
         if let Some(say) = say {
             let _ = events.send(Input::Said(link, say)).await;

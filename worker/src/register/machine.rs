@@ -4,7 +4,7 @@
 //! `receive`, with an offer that was taken.
 //!
 //! ```text
-//!             Resolved, Meet, Introduced    connected           Welcome
+//!             Resolved, Meet, Introduced  both proved         Welcome
 //!  (unknown) ─────────▶ Dialing ───────────────────▶ Greeted ─────────────▶ Joined
 //!                        ▲  │ lost                     │ lost, no Welcome     │ lost, hung up
 //!                        │  ▼                          │ within 5 s           │
@@ -36,7 +36,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MOST_DELAY: Duration = Duration::from_secs(2);
 /// After a refused proof: the secret will not become right by asking often.
 const REFUSED_DELAY: Duration = Duration::from_secs(10);
-/// From the connection to Welcome. A call that hangs longer is given up.
+/// From the activator's proof to Welcome. A call that hangs longer is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The load is repeated this often while anything is served (DESIGN 4.3): the activator tells a hung worker by its silence.
 const LOAD_INTERVAL: Duration = Duration::from_millis(500);
@@ -104,7 +104,7 @@ pub struct LinkId(pub u64);
 pub enum LinkEnd {
     /// Nobody there, or the connection broke.
     Broken,
-    /// The activator did not accept the proof.
+    /// The activator did not accept our proof, or has not proved itself.
     Refused,
 }
 
@@ -117,7 +117,7 @@ pub enum Input {
     Unresolved,
     /// The introducer has told of these; of none if it had no answer.
     Introduced(Vec<SocketAddr>),
-    /// The call is open: it can be spoken into.
+    /// The call is open and the activator has proved that it knows the secret: it can be spoken into.
     Connected(LinkId),
     /// The activator spoke.
     Said(LinkId, ActivatorSay),
@@ -690,6 +690,7 @@ fn delay(failures: u32) -> Duration {
 fn differs(last: &Session, next: &Session) -> bool {
     let quiet = |session: &Session| {
         let mut session = session.clone();
+        session.messages = 0;
         for upstream in &mut session.upstreams {
             (upstream.bytes, upstream.messages, upstream.lost, upstream.replayed) = (0, 0, 0, 0);
         }

@@ -1,9 +1,9 @@
 //! The registration against a real gRPC server in process, with tiny streams.
 
-use liveedgecast_common::control::Kick;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::declined::Reason;
 use liveedgecast_common::control::session::State;
+use liveedgecast_common::control::{Cordon, Kick, Meet};
 use liveedgecast_common::handoff::{Frame, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Sender;
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::register::machine::Handoff;
-use crate::testkit::control::{Activator, tiny};
+use crate::testkit::control::{Activator, Kind, Shown, tiny};
 use crate::testkit::{Desk as HandoffDesk, assignment, frame, offer, secret, soon};
 use crate::{config, engine};
 
@@ -107,6 +107,45 @@ async fn another_secret_is_refused_and_told_apart() {
     })
     .await;
     assert_eq!((*worker.joined.borrow(), worker.calls_ended("broken")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_server_without_the_secret_is_told_nothing_and_not_obeyed() {
+    for shown in [Shown::Nothing, Shown::AnotherSecrets, Shown::Callers] {
+        let mut impostor = Activator::impostor(shown);
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let worker = Worker::start(impostor.address, secret(), |_| {});
+        let mut call = impostor.call().await;
+        let meet = Meet { address: elsewhere.local_addr().unwrap().to_string() };
+        for say in [
+            ActivatorSay::Welcome(Welcome { activator: "a".into(), ..Welcome::default() }),
+            ActivatorSay::Meet(meet),
+            ActivatorSay::Cordon(Cordon { on: true, leaving: true }),
+        ] {
+            call.try_say(say).await;
+        }
+        soon(async {
+            while worker.calls_ended("refused") == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(call.next().await, None, "not even Hello");
+        assert_eq!(*worker.joined.borrow(), 0);
+        let met = std::future::poll_fn(|cx| std::task::Poll::Ready(elsewhere.poll_accept(cx).is_ready()));
+        assert!(!met.await, "dialed where it was told to");
+    }
+}
+
+#[tokio::test]
+async fn an_introducer_without_the_secret_is_not_believed() {
+    let ours = Activator::start().await;
+    for shown in [Shown::Nothing, Shown::AnotherSecrets, Shown::Callers] {
+        let impostor = Activator::introducing_as(ours.address, Kind::Impostor(shown));
+        assert_eq!(introduce::ask("127.0.0.1", impostor.address.port(), &secret()).await, []);
+    }
+    let honest = Activator::introducing(ours.address);
+    assert_eq!(introduce::ask("127.0.0.1", honest.address.port(), &secret()).await, [ours.address]);
 }
 
 #[tokio::test]

@@ -1,19 +1,21 @@
 //! An activator's control listener: a real gRPC server that checks proofs.
 #![expect(clippy::disallowed_methods, reason = "tests: tasks and a clock")]
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex};
 
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::session::State;
 use liveedgecast_common::control::worker_says::Say;
-use liveedgecast_common::control::{ActivatorSays, Activators, Hello, Session, Stranger, Welcome, WorkerSays};
+use liveedgecast_common::control::{
+    ActivatorSays, Activators, Challenge, Greeting, Hello, Session, Stranger, Welcome, WorkerSays,
+};
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::Secret;
-use liveedgecast_common::proof;
+use liveedgecast_common::proof::{self, Exchange, Purpose};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{JoinHandle, spawn_local};
@@ -47,6 +49,11 @@ impl Incall {
         soon(self.answers.send(Ok(ActivatorSays { say: Some(say) }))).await.unwrap();
     }
 
+    /// The same to somebody who may have hung up.
+    pub(crate) async fn try_say(&self, say: ActivatorSay) {
+        let _ = self.answers.send(Ok(ActivatorSays { say: Some(say) })).await;
+    }
+
     /// Reads on until it says something like this.
     pub(crate) async fn until<T>(&mut self, mut find: impl FnMut(Say) -> Option<T>) -> T {
         loop {
@@ -66,8 +73,28 @@ impl Incall {
     }
 }
 
+/// Whether an activator is one.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Honest,
+    /// It does not know the secret: it takes every proof, and shows this.
+    Impostor(Shown),
+}
+
+/// What an impostor shows for a proof.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Shown {
+    Nothing,
+    AnotherSecrets,
+    /// The one that it was sent.
+    Callers,
+}
+
 pub(crate) struct Service {
     secret: Secret,
+    kind: Kind,
+    /// The exchanges of connections, by the caller's address.
+    greeted: Mutex<HashMap<SocketAddr, Exchange>>,
     calls: Sender<Incall>,
     /// The one activator that it tells of.
     tells_of: SocketAddr,
@@ -78,19 +105,51 @@ impl Control for Service {
     type JoinStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<ActivatorSays, Status>> + Send>>;
 
     async fn join(&self, request: tonic::Request<Streaming<WorkerSays>>) -> Result<Response<Self::JoinStream>, Status> {
-        let value = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        proof::verify(self.secret.expose().as_bytes(), value, unix)
-            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let proof = self.prove(&request, Purpose::Join)?;
         let (answers, out) = mpsc::channel(16);
         let call = Incall { says: request.into_inner(), answers };
         self.calls.send(call).await.map_err(|_| Status::unavailable("going down"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(out))))
+        let says: Self::JoinStream = Box::pin(ReceiverStream::new(out));
+        Ok(answer(says, &proof))
     }
 
-    async fn introduce(&self, _: tonic::Request<Stranger>) -> Result<Response<Activators>, Status> {
-        Ok(Response::new(Activators { addresses: vec![self.tells_of.to_string()] }))
+    async fn greet(&self, request: tonic::Request<Greeting>) -> Result<Response<Challenge>, Status> {
+        let caller = request.get_ref().nonce.as_slice().try_into().unwrap();
+        let challenge = liveedgecast_common::random::bytes();
+        let exchange = Exchange { purpose: Purpose::Join, caller, challenge, activator: "a".into() };
+        self.greeted.lock().unwrap().insert(request.remote_addr().unwrap(), exchange);
+        Ok(Response::new(Challenge { nonce: challenge.to_vec(), activator: "a".into() }))
     }
+
+    async fn introduce(&self, request: tonic::Request<Stranger>) -> Result<Response<Activators>, Status> {
+        let proof = self.prove(&request, Purpose::Introduce)?;
+        Ok(answer(Activators { addresses: vec![self.tells_of.to_string()] }, &proof))
+    }
+}
+
+impl Service {
+    /// Judges the caller's proof, if we can; gives what we show for ours.
+    fn prove<T>(&self, request: &tonic::Request<T>, purpose: Purpose) -> Result<String, Status> {
+        let shown = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let exchange = self.greeted.lock().unwrap().remove(&request.remote_addr().unwrap());
+        let exchange = Exchange { purpose, ..exchange.ok_or_else(|| Status::aborted("not greeted"))? };
+        match self.kind {
+            Kind::Honest => {
+                let judged = exchange.judge_caller(&self.secret, shown);
+                judged.map_err(|error| Status::unauthenticated(error.to_string()))?;
+                Ok(exchange.activator_proof(&self.secret))
+            }
+            Kind::Impostor(Shown::Nothing) => Ok(String::new()),
+            Kind::Impostor(Shown::AnotherSecrets) => Ok(exchange.activator_proof(&Secret::new("another"))),
+            Kind::Impostor(Shown::Callers) => Ok(shown.to_owned()),
+        }
+    }
+}
+
+fn answer<T>(body: T, proof: &str) -> Response<T> {
+    let mut response = Response::new(body);
+    response.metadata_mut().insert(proof::METADATA, proof.parse().unwrap());
+    response
 }
 
 /// An activator that can die.
@@ -108,18 +167,31 @@ impl Activator {
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
         let listener = liveedgecast_common::listen::listen(address).unwrap();
         let address = listener.local_addr().unwrap();
-        Self::serve(listener, address)
+        Self::serve(listener, address, Kind::Honest)
+    }
+
+    /// One that does not know the secret.
+    pub(crate) fn impostor(shown: Shown) -> Self {
+        let listener = liveedgecast_common::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::serve(listener, address, Kind::Impostor(shown))
     }
 
     /// One that is only asked where this one is.
     pub(crate) fn introducing(other: SocketAddr) -> Self {
-        Self::serve(liveedgecast_common::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap(), other)
+        Self::introducing_as(other, Kind::Honest)
     }
 
-    fn serve(listener: TcpListener, tells_of: SocketAddr) -> Self {
+    /// The same by one that may be none of ours.
+    pub(crate) fn introducing_as(other: SocketAddr, kind: Kind) -> Self {
+        Self::serve(liveedgecast_common::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap(), other, kind)
+    }
+
+    fn serve(listener: TcpListener, tells_of: SocketAddr, kind: Kind) -> Self {
         let address = listener.local_addr().unwrap();
         let (calls, incoming) = mpsc::channel(4);
-        let service = ControlServer::new(Service { secret: secret(), calls, tells_of });
+        let service =
+            ControlServer::new(Service { secret: secret(), kind, greeted: Mutex::default(), calls, tells_of });
         let server = tonic::transport::Server::builder().add_service(service);
         let server = tokio::spawn(async move {
             let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;

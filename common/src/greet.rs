@@ -1,0 +1,72 @@
+//! The caller's side of the proofs of a control call. In: a connection, the secret. Out: a request with our proof, and the answer once its
+//! sender has proved itself. Next: whoever makes the call (a worker's registration, a follower of activators, [`crate::introduce`]).
+//!
+//! Note: the address may lead to anybody (stale DNS, a pod's address that was given away), so an answer is looked at in one way alone,
+//! [`Greeted::proved`]. The connection is a channel that dials again by itself; a challenge of the old connection is refused then.
+
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::control::Greeting;
+use crate::control::control_client::ControlClient;
+use crate::key::{MAX_INSTANCE_NAME, Secret};
+use crate::proof::{Exchange, METADATA, Purpose};
+use crate::random;
+
+/// Bytes of a challenge: a nonce and a name.
+const MAX_MESSAGE: usize = 1 << 10;
+
+/// A connection whose other end has told its nonce.
+#[derive(Debug)]
+pub struct Greeted {
+    secret: Secret,
+    exchange: Exchange,
+}
+
+/// Exchanges nonces for a call of this purpose. The caller has to limit the time.
+///
+/// # Errors
+/// Nobody answers, or not as an activator of this version does.
+pub async fn greet(channel: Channel, secret: &Secret, purpose: Purpose) -> Result<Greeted, Status> {
+    let caller = random::bytes();
+    let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let answer = client.greet(Greeting { nonce: caller.to_vec() }).await.map_err(|status| match status.code() {
+        Code::Unimplemented => Status::unauthenticated(
+            "whatever answers there does not know this version of control: run one version of both sides",
+        ),
+        _ => status,
+    })?;
+    let challenge = answer.into_inner();
+    let nonce = challenge.nonce.as_slice().try_into().ok().filter(|_| challenge.activator.len() <= MAX_INSTANCE_NAME);
+    let nonce = nonce.ok_or_else(|| Status::unauthenticated("the challenge cannot be read"))?;
+    let exchange = Exchange { purpose, caller, challenge: nonce, activator: challenge.activator };
+    Ok(Greeted { secret: secret.clone(), exchange })
+}
+
+impl Greeted {
+    /// The call, with our proof.
+    ///
+    /// # Errors
+    /// Never, as a proof is hex digits.
+    pub fn request<T>(&self, message: T) -> Result<Request<T>, Status> {
+        let proof = MetadataValue::try_from(self.exchange.caller_proof(&self.secret));
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(METADATA, proof.map_err(|_| Status::internal("the proof is no metadata"))?);
+        Ok(request)
+    }
+
+    /// The answer, if its sender has proved that it knows the secret, too.
+    ///
+    /// # Errors
+    /// It has not: nothing of the answer may be used.
+    pub fn proved<T>(&self, answer: Response<T>) -> Result<T, Status> {
+        let proof = answer.metadata().get(METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match self.exchange.judge_activator(&self.secret, proof) {
+            Ok(()) => Ok(answer.into_inner()),
+            Err(_) => Err(Status::unauthenticated(
+                "whoever answers there has not proved that it knows our CONTROL_SECRET: it is no activator of ours",
+            )),
+        }
+    }
+}
