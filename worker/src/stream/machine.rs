@@ -34,7 +34,7 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// A publisher that has been silent for this long is gone, whatever its connection says: encoders send audio all the time.
 pub const SILENCE_ENDS_AFTER: Duration = Duration::from_secs(60);
 /// What upstreams have not taken this long after the end is not waited for.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+pub const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// After this the stream is over, even if a connection cannot be closed in order: each is given 2 s, and upstreams the time above.
 const CLOSE_TIME: Duration = Duration::from_secs(6);
 /// The same when the next publisher of the name is there: what an upstream is given to say goodbye, and a little more.

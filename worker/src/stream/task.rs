@@ -197,8 +197,8 @@ impl Stream {
         for arrivals in 0.. {
             let arrived = self.poll_source(cx, now);
             self.poll_legs(cx, now);
-            self.perform(now);
-            if !arrived {
+            // The upstreams are polled after everything that they are told: otherwise nothing wakes this task before its next deadline.
+            if !self.perform(now) && !arrived {
                 break;
             }
             if arrivals == ARRIVALS_PER_POLL {
@@ -209,7 +209,9 @@ impl Stream {
         self.flush(cx, now);
         self.endings.retain_mut(|ending| ending.poll(cx, now).is_pending());
         self.note_closed(now);
-        self.perform(now);
+        if self.perform(now) {
+            cx.waker().wake_by_ref();
+        }
         self.note_given_up();
         self.report(now);
         if self.machine.state() == State::Ended && self.outbox.is_empty() {
@@ -322,9 +324,11 @@ impl Stream {
         }
     }
 
-    /// Does what the machine says.
-    fn perform(&mut self, now: Instant) {
+    /// Does what the machine says, and returns whether it said anything.
+    fn perform(&mut self, now: Instant) -> bool {
+        let mut said = false;
         while let Some(output) = self.machine.poll_output() {
+            said = true;
             match output {
                 Output::Start => self.source.iter_mut().for_each(Source::start),
                 Output::Refuse(text) => self.source.iter_mut().for_each(|source| source.refuse(&text)),
@@ -366,6 +370,7 @@ impl Stream {
                 }
             }
         }
+        said
     }
 
     fn decided(&mut self, now: Instant, accepted: bool) {
@@ -419,8 +424,7 @@ impl Stream {
     fn flush(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(source) = &mut self.source else { return };
         if let Err(Arrival::Lost(why, how)) = source.flush(cx, now) {
-            self.machine.handle(now, Input::Lost { why, how });
-            return self.perform(now);
+            return self.machine.handle(now, Input::Lost { why, how });
         }
         self.snapshot_of_start(now);
         if let Some(source) = self.source.as_mut().filter(|source| source.is_link())

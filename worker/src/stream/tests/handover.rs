@@ -241,6 +241,26 @@ fn a_publisher_that_comes_back_continues_the_upstreams_session() {
     });
 }
 
+#[test]
+fn upstreams_are_told_goodbye_as_soon_as_the_grace_time_is_over() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, mut incoming, .. } = give_descriptor("a", &[&sink]).await;
+        incoming.assignment.policy.grace = std::time::Duration::from_millis(50);
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        until("all messages", || sink.count(0) == stream(1).len()).await;
+        let lost = std::time::Instant::now();
+        drop(encoder);
+        engine.ended().await;
+        let took = lost.elapsed();
+        assert_eq!(sink.with(0, |got| (got.ended.is_some(), got.closed)), Some((true, true)));
+        // Later than that, what is not written is cut off.
+        assert!(took < crate::stream::machine::DRAIN_TIME, "the end came {took:?} after the publisher was lost");
+    });
+}
+
 fn in_state(report: &Report, state: control::session::State) -> Option<()> {
     matches!(report, Report::Session(session) if session.state == state as i32).then_some(())
 }
