@@ -59,8 +59,9 @@ fn a_relay_that_begins_between_keyframes_gives_audio_until_there_is_one() {
 
 #[test]
 fn a_late_upstream_gets_headers_and_then_the_first_keyframe_that_is_left() {
-    let mut world = World::after(&[arrive(&[Metadata, AudioHeader, VideoHeader, Keyframe]), Action::Pass(3_950)]);
-    world.act(&arrive(&[Inter, Audio, Keyframe, Inter, Keyframe]));
+    let mut world = World::after(&[arrive(&[Metadata, AudioHeader, VideoHeader, Keyframe, Inter, Audio, Keyframe])]);
+    world.act(&Action::Pass(4_000));
+    world.act(&arrive(&[Inter, Keyframe]));
     world.act(&Action::Start(128));
     world.act(&EVERYTHING);
     assert_eq!(world.got(0), [0, 1, 2, 6, 7, 8]);
@@ -87,8 +88,8 @@ fn what_has_left_the_ring_is_lost_and_the_next_keyframe_is_waited_for() {
     let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter, Audio]), EVERYTHING]);
     world.act(&Action::Lose(60));
     world.act(&arrive(&[Inter]));
-    world.act(&Action::Pass(4_100));
-    // All that was there is too old now.
+    world.act(&Action::Pass(34_100));
+    // All that was there is too old now, for a group of pictures too.
     world.act(&arrive_every(0, &[Audio]));
     world.act(&Action::Start(128));
     world.act(&arrive(&[Keyframe, Inter]));
@@ -115,6 +116,31 @@ fn without_a_keyframe_for_two_seconds_audio_goes_alone() {
     world.act(&arrive(&[Inter, Audio, Keyframe, Inter]));
     world.act(&EVERYTHING);
     assert_eq!(world.got(0), [0, 1, 3, 5, 7, 8, 9]);
+    world.finish();
+}
+
+#[test]
+fn an_outage_shorter_than_the_window_loses_nothing() {
+    // A keyframe every two seconds.
+    let seconds = |count: u64| {
+        (0..count * 10).map(|at| Action::Arrive {
+            messages: vec![(if at % 20 == 0 { Keyframe } else { Inter }, 100, 20)],
+            interleaved: false,
+        })
+    };
+    let mut world = World::after(&[Action::Start(128), arrive(&[VideoHeader]), EVERYTHING]);
+    for message in seconds(6) {
+        world.act(&message);
+        world.act(&EVERYTHING);
+    }
+    // The last message of a group is lost. When the upstream is back, the group's keyframe is older than the window.
+    world.act(&Action::Lose(10));
+    seconds(3).for_each(|message| world.act(&message));
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    let expected: Vec<usize> = std::iter::once(0).chain(41..91).collect();
+    assert_eq!(world.got(1), expected, "the header, and the group from its keyframe on");
+    assert_eq!(world.lost_and_replayed(), (0, 20));
     world.finish();
 }
 

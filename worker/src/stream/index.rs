@@ -29,6 +29,10 @@ pub use self::headers::Header;
 pub const MAX_ENTRIES: usize = 16 << 10;
 /// Segments at most: 8 MiB in chunks of 128 bytes (the smallest that real clients send) are 65,536.
 pub const MAX_SEGMENTS: usize = 128 << 10;
+/// A group of pictures that reaches back further than this beyond the window is not kept whole: nobody wants so much again, and a publisher
+/// that has switched its video off never begins another one.
+const LONGEST_GROUP: Duration = Duration::from_secs(30);
+
 /// Where payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
 pub trait Memory {
     /// `len` bytes from that position of the connection whose ring has this number.
@@ -341,15 +345,36 @@ impl Index {
             }
             _ => 0,
         };
-        let mut segments = self.segments.len();
-        for (at, entry) in self.entries.iter().enumerate() {
-            let old = now.saturating_duration_since(entry.arrived) > self.replay_time;
-            if !old && at >= crowd.max(overwritten) && segments <= MAX_SEGMENTS {
-                return entry.number;
-            }
-            segments -= entry.segments as usize;
+        let forced = crowd.max(overwritten);
+        let old = self.old_until(now, forced);
+        if self.segments.len() <= MAX_SEGMENTS {
+            return self.front + old as u64;
         }
-        self.end()
+        let mut segments = self.segments.len();
+        let kept = self.entries.iter().position(|entry| {
+            let stays = segments <= MAX_SEGMENTS;
+            segments -= entry.segments as usize;
+            stays
+        });
+        self.front + kept.map_or(self.entries.len(), |kept| self.old_until(now, forced.max(kept))) as u64
+    }
+
+    /// How many of the first entries can be forgotten for their age, if so many are gone anyway.
+    fn old_until(&self, now: Instant, gone: usize) -> usize {
+        let age = |entry: &Entry| now.saturating_duration_since(entry.arrived);
+        // The last keyframe before the edge of the window. Most of the time there is one in front, and the next one is not old.
+        let first = self.joins.partition_point(|join| *join < self.front + gone as u64);
+        let joins = self.joins.range(first..).filter_map(|join| self.entry(*join));
+        let group = joins.take_while(|join| age(join) > self.replay_time).last();
+        let whole =
+            |join: &&Entry| age(join) <= self.replay_time + LONGEST_GROUP && join.place.clock == self.place.clock;
+        match group.filter(whole) {
+            Some(join) => (join.number - self.front) as usize,
+            None => {
+                let old = self.entries.range(gone..).take_while(|entry| age(entry) > self.replay_time);
+                gone + old.count()
+            }
+        }
     }
 
     /// Forgets the entries before `until`; `floor` as in [`Self::keeps_from`]. Their bytes must still be there: headers are copied.

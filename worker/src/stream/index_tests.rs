@@ -232,6 +232,44 @@ fn messages_are_forgotten_by_age_and_by_number() {
 }
 
 #[test]
+fn a_group_that_the_edge_of_the_window_falls_into_is_kept_whole() {
+    let mut fixture = Fixture::new();
+    let second = Duration::from_secs(1);
+    // A keyframe every three seconds: messages 0, 3, 6 and 9.
+    for at in 0..10 {
+        fixture.message(type_id::VIDEO, if at % 3 == 0 { KEYFRAME } else { INTER });
+        fixture.now += second;
+    }
+    // The window reaches back to message 6 and a moment before; then to a moment after it.
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 3);
+    fixture.now += Duration::from_millis(1);
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 6);
+    fixture.evict(6);
+    fixture.now += second * 2;
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 6);
+    let floor = fixture.index.entry(7).unwrap().start;
+    assert_eq!(
+        fixture.index.keeps_from(fixture.now, floor),
+        9,
+        "without its keyframe, the rest of a group is of no use"
+    );
+    fixture.now += second;
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 9);
+    // A publisher that sends no video any more.
+    for _ in 0..40 {
+        fixture.message(type_id::AUDIO, AUDIO);
+        fixture.now += second;
+    }
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), fixture.index.end() - 4);
+    // Another publisher: nothing begins at the keyframe of the one before it.
+    let mut fixture = Fixture::new();
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    fixture.index.begin(Continue::OtherPublisher);
+    fixture.now += REPLAY + second;
+    assert_eq!(fixture.index.keeps_from(fixture.now, 0), 1);
+}
+
+#[test]
 fn aborted_and_replaced_messages_are_none() {
     let mut fixture = Fixture::new();
     let video = [KEYFRAME, &[7; 300]].concat();
