@@ -62,6 +62,8 @@ pub struct Streams {
     pub failures: IntCounterVec,
     /// Messages that publishers sent.
     pub received: IntCounter,
+    /// Frames at which the clock of a publisher jumped.
+    pub clock_jumps: IntCounter,
     /// Streams that are over.
     pub ended: IntCounter,
     /// Streams whose task panicked.
@@ -122,6 +124,7 @@ impl Metrics {
                     &receive::FAILURES,
                 )?,
                 received: counter(r, "received_messages_total", "Audio, video and data messages from publishers")?,
+                clock_jumps: counter(r, "publisher_clock_jumps_total", "Frames at which a publisher's clock jumped")?,
                 ended: counter(r, "worker_streams_ended_total", "Streams that are over")?,
                 died: counter(r, "worker_streams_died_total", "Streams whose task panicked")?,
                 start_handoff: start.with_label_values(&["handoff"]),

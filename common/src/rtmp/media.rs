@@ -75,6 +75,12 @@ impl Inspection {
     const fn plain(kind: Kind) -> Self {
         Self { kind, track: 0, keyframe: false, header: None, end_of_sequence: false }
     }
+
+    /// Audio or video proper: no header and no data.
+    #[must_use]
+    pub const fn is_frame(&self) -> bool {
+        !matches!(self.kind, Kind::Data) && self.header.is_none()
+    }
 }
 
 /// Looks at the first [`INSPECT_BYTES`] of a payload, or at all of it. What cannot be told from them is taken for ordinary media.

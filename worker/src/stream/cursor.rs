@@ -181,7 +181,7 @@ impl Cursor {
             let Some(entry) = index.entry(session.next) else { break };
             session.next += 1;
             if session.lets_pass(entry) {
-                session.push(entry);
+                session.push(entry, index);
             }
         }
         session.queue.parts(index, &mut self.parts, &mut self.heads, MAX_SLICES);
@@ -377,7 +377,8 @@ impl Session {
         self.next = target;
         self.enter(entry);
         let before = self.timeline;
-        let timestamp = self.timeline.map(entry.place.clock, entry.header.timestamp, is_frame(entry), entry.arrived);
+        // The receiver takes headers at 0 for headers; within a session, time goes on.
+        let timestamp = if self.timeline.is_fresh() { 0 } else { self.timestamp(entry, index) };
         for header in headers {
             self.queue.push(Item::injected(header, timestamp, self.message_stream, before));
         }
@@ -407,21 +408,25 @@ impl Session {
         self.video
     }
 
-    fn push(&mut self, entry: &Entry) {
+    fn push(&mut self, entry: &Entry, index: &Index) {
         let before = self.timeline;
-        let timestamp = self.timeline.map(entry.place.clock, entry.header.timestamp, is_frame(entry), entry.arrived);
+        let timestamp = self.timestamp(entry, index);
         self.queue.push(Item::entry(entry, timestamp, self.message_stream, before));
+    }
+
+    /// The first frame of a publisher decides where all of it lies in the session.
+    fn timestamp(&mut self, entry: &Entry, index: &Index) -> u32 {
+        let clock = entry.place.clock;
+        if !self.timeline.has_begun(clock) && entry.inspection.is_frame() {
+            self.timeline.begin(clock, entry.time, index.lowest_time_from(entry), entry.arrived);
+        }
+        self.timeline.map(clock, entry.time, entry.arrived)
     }
 }
 
 /// Whose message it is, or will be.
 fn clock(index: &Index, number: u64) -> u32 {
     index.entry(number).map_or(index.place().clock, |entry| entry.place.clock)
-}
-
-/// Audio or video proper, by which a session's time is set.
-fn is_frame(entry: &Entry) -> bool {
-    entry.inspection.kind != Kind::Data && entry.inspection.header.is_none()
 }
 
 #[cfg(test)]

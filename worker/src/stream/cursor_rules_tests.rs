@@ -20,6 +20,16 @@ impl World {
         world
     }
 
+    /// Messages with these timestamps arrive 40 ms apart.
+    fn send(&mut self, messages: &[(Sort, u32)]) {
+        for (sort, timestamp) in messages {
+            self.now += Duration::from_millis(40);
+            self.timestamp = *timestamp;
+            let message = self.message(*sort, 20);
+            chunks(&message, 4).iter().for_each(|chunk| self.receive(chunk));
+        }
+    }
+
     /// Numbers of what a session got.
     fn got(&self, session: usize) -> Vec<usize> {
         let (bytes, chunk_size, _) = &self.sessions[session];
@@ -100,26 +110,6 @@ fn what_has_left_the_ring_is_lost_and_the_next_keyframe_is_waited_for() {
 }
 
 #[test]
-fn without_a_keyframe_for_two_seconds_audio_goes_alone() {
-    let mut world = World::after(&[arrive(&[AudioHeader, VideoHeader, Keyframe]), Action::Pass(1_500)]);
-    world.index.evict(3, 0, &world.memory);
-    world.cursor.before_eviction(3, &world.index, &world.memory);
-    world.act(&Action::Start(128));
-    world.act(&arrive_every(0, &[Audio, Inter, Audio]));
-    world.act(&EVERYTHING);
-    assert!(world.got(0).is_empty());
-    let due = world.cursor.poll_timeout(&world.index).unwrap();
-    assert_eq!(due - world.now, Duration::from_millis(500));
-    world.act(&Action::Pass(500));
-    world.act(&EVERYTHING);
-    assert_eq!(world.got(0), [0, 1, 3, 5]);
-    world.act(&arrive(&[Inter, Audio, Keyframe, Inter]));
-    world.act(&EVERYTHING);
-    assert_eq!(world.got(0), [0, 1, 3, 5, 7, 8, 9]);
-    world.finish();
-}
-
-#[test]
 fn an_outage_shorter_than_the_window_loses_nothing() {
     // A keyframe every two seconds.
     let seconds = |count: u64| {
@@ -141,6 +131,26 @@ fn an_outage_shorter_than_the_window_loses_nothing() {
     let expected: Vec<usize> = std::iter::once(0).chain(41..91).collect();
     assert_eq!(world.got(1), expected, "the header, and the group from its keyframe on");
     assert_eq!(world.lost_and_replayed(), (0, 20));
+    world.finish();
+}
+
+#[test]
+fn without_a_keyframe_for_two_seconds_audio_goes_alone() {
+    let mut world = World::after(&[arrive(&[AudioHeader, VideoHeader, Keyframe]), Action::Pass(1_500)]);
+    world.index.evict(3, 0, &world.memory);
+    world.cursor.before_eviction(3, &world.index, &world.memory);
+    world.act(&Action::Start(128));
+    world.act(&arrive_every(0, &[Audio, Inter, Audio]));
+    world.act(&EVERYTHING);
+    assert!(world.got(0).is_empty());
+    let due = world.cursor.poll_timeout(&world.index).unwrap();
+    assert_eq!(due - world.now, Duration::from_millis(500));
+    world.act(&Action::Pass(500));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 3, 5]);
+    world.act(&arrive(&[Inter, Audio, Keyframe, Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 3, 5, 7, 8, 9]);
     world.finish();
 }
 
@@ -249,7 +259,7 @@ fn a_new_session_begins_near_0() {
     assert!(world.messages[0].timestamp > 1_000_000);
     world.act(&Action::Start(128));
     world.act(&EVERYTHING);
-    assert_eq!(world.times(0), [250, 250, 290]);
+    assert_eq!(world.times(0), [0, 250, 290]);
     world.finish();
 }
 
@@ -269,4 +279,86 @@ fn what_the_connection_says_goes_between_two_messages() {
     let first = 12 + world.messages[0].payload.len();
     assert_eq!(&bytes[first..first + 2 * control.len()], [&control[..], &control].concat());
     world.finish();
+}
+
+/// A step of the timestamps between two messages that no receiver can make sense of.
+fn has_wild_steps(times: &[u32]) -> bool {
+    let wild = |pair: &[u32]| pair[0].abs_diff(pair[1]) > 15_000;
+    times.windows(2).any(wild) || times.first().is_some_and(|first| *first > 1_000)
+}
+
+#[test]
+fn a_session_that_joins_in_mid_stream_has_room_for_audio_that_comes_late() {
+    let mut world = World::new();
+    world.act(&Action::Start(128));
+    // Audio is interleaved 800 ms late, and the clock is that of a machine that has run for 40 days.
+    let from = 3_456_000_000;
+    let at = |index: u32| {
+        [(if index.is_multiple_of(10) { Keyframe } else { Inter }, from + index * 40), (Audio, from + index * 40 - 800)]
+    };
+    let before: Vec<(Sort, u32)> = (0..25).flat_map(at).collect();
+    world.send(&[(AudioHeader, 0), (VideoHeader, 0)]);
+    world.send(&before);
+    world.act(&EVERYTHING);
+    for late in [false, true] {
+        world.act(&Action::Lose(0));
+        world.act(&Action::Start(128));
+        if late {
+            // The keyframe is the last that has come: audio that will follow is known only by what was there before.
+            world.send(&[(Keyframe, from + 1_300)]);
+            world.act(&EVERYTHING);
+        }
+        let index = if late { 33 } else { 25 };
+        world.send(&(index..index + 5).flat_map(at).collect::<Vec<_>>());
+        world.act(&EVERYTHING);
+    }
+    assert!(!has_wild_steps(&world.times(0)), "the beginning: {:?}", world.times(0));
+    for session in [1, 2] {
+        let times = world.times(session);
+        assert!(!has_wild_steps(&times), "session {session}: {times:?}");
+        assert_eq!(times[..2], [0, 0], "headers");
+        let (bytes, chunk_size, _) = &world.sessions[session];
+        world.check_session(&read(bytes, *chunk_size));
+    }
+}
+
+#[test]
+fn audio_that_is_unexpectedly_early_is_sent_at_the_beginning() {
+    let mut world = World::new();
+    world.act(&Action::Start(128));
+    world.send(&[(VideoHeader, 0), (Keyframe, 900_000)]);
+    world.act(&EVERYTHING);
+    world.send(&[(Audio, 899_200), (Inter, 900_040), (VideoHeader, 0), (Audio, 899_990)]);
+    world.act(&EVERYTHING);
+    assert_eq!(world.times(0), [0, 250, 0, 290, 0, 240]);
+}
+
+#[test]
+fn a_clock_that_jumps_is_counted_and_no_upstream_notices() {
+    let mut world = World::new();
+    world.act(&Action::Start(128));
+    world.send(&[(VideoHeader, 0), (Keyframe, 900_000), (Audio, 900_010), (Inter, 900_040)]);
+    world.act(&EVERYTHING);
+    world.send(&[(Keyframe, 0), (Audio, 10), (Inter, 40), (VideoHeader, 0), (Inter, 80)]);
+    world.act(&EVERYTHING);
+    assert_eq!(world.times(0), [0, 250, 260, 290, 330, 340, 370, 330, 410]);
+    assert_eq!(world.index.jumps(), 1);
+    // And a session that begins afterwards.
+    world.act(&Action::Lose(0));
+    world.send(&[(Keyframe, 120), (Audio, 110)]);
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    assert!(!has_wild_steps(&world.times(1)), "{:?}", world.times(1));
+}
+
+#[test]
+fn clocks_of_different_origins_reach_an_upstream_as_one() {
+    let mut world = World::new();
+    world.act(&Action::Start(128));
+    let at =
+        |index: u32| [(if index == 0 { Keyframe } else { Inter }, 3_000_000_000 + index * 40), (Audio, index * 40)];
+    world.send(&(0..20).flat_map(at).collect::<Vec<_>>());
+    world.act(&EVERYTHING);
+    assert!(!has_wild_steps(&world.times(0)), "{:?}", world.times(0));
+    assert_eq!(world.index.jumps(), 1);
 }

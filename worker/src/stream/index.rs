@@ -19,6 +19,7 @@ use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
 use self::headers::put;
 use self::open::{Open, gather, part};
+use super::clock::{Clock, Jump, belong_together};
 
 mod headers;
 mod open;
@@ -44,7 +45,7 @@ pub trait Memory {
 pub struct Place {
     /// Number of the ring.
     pub ring: u32,
-    /// Number of the publisher: timestamps of different ones have nothing to do with each other.
+    /// Number of the publisher: times of different ones have nothing to do with each other.
     pub clock: u32,
 }
 
@@ -64,6 +65,8 @@ pub struct Entry {
     pub number: u64,
     /// As the publisher sent it; the timestamp is the publisher's.
     pub header: MessageHeader,
+    /// The time of that timestamp: milliseconds that neither wrap nor jump (see [`super::clock`]).
+    pub time: i64,
     /// What it is.
     pub inspection: Inspection,
     /// A keyframe that a session can begin at.
@@ -130,6 +133,9 @@ pub struct Index {
     last_begun: Option<u32>,
     lowest_track: Option<u8>,
     last: LastTimestamps,
+    clock: Clock,
+    jumps: u64,
+    last_jump: Option<Jump>,
     has_video: bool,
     /// Since when there has been video without a keyframe.
     without_keyframe_since: Option<Instant>,
@@ -158,6 +164,9 @@ impl Index {
             last_begun: None,
             lowest_track: None,
             last: LastTimestamps::default(),
+            clock: Clock::default(),
+            jumps: 0,
+            last_jump: None,
             has_video: false,
             without_keyframe_since: None,
             steps_back: 0,
@@ -176,6 +185,7 @@ impl Index {
             self.place.clock += 1;
             self.lowest_track = None;
             self.last = LastTimestamps::default();
+            self.clock = Clock::default();
             self.has_video = false;
             self.without_keyframe_since = None;
         }
@@ -274,7 +284,7 @@ impl Index {
         let mut prefix = [0; INSPECT_BYTES];
         let length = if whole { gather(&mut prefix, segments, self.place.ring, memory) } else { 0 };
         let inspection = inspect(header.type_id, &prefix[..length]);
-        self.note_time(header.timestamp, inspection.kind);
+        let time = self.note_time(now, header.timestamp, &inspection);
         let join = whole && inspection.keyframe && self.is_lowest(inspection.track);
         if inspection.kind == Kind::Video && inspection.header.is_none() {
             self.has_video = true;
@@ -303,6 +313,7 @@ impl Index {
         self.entries.push_back(Entry {
             number,
             header: *header,
+            time,
             inspection,
             join,
             whole,
@@ -321,7 +332,8 @@ impl Index {
         *lowest == track
     }
 
-    fn note_time(&mut self, timestamp: u32, kind: Kind) {
+    fn note_time(&mut self, now: Instant, timestamp: u32, inspection: &Inspection) -> i64 {
+        let kind = inspection.kind;
         let last = match kind {
             Kind::Audio => &mut self.last.audio,
             Kind::Video => &mut self.last.video,
@@ -331,9 +343,19 @@ impl Index {
             self.steps_back += 1;
         }
         *last = Some(timestamp);
+        if !inspection.is_frame() {
+            return self.clock.other(now, timestamp);
+        }
+        let (time, jump) = self.clock.frame(now, kind, timestamp);
+        if jump.is_some() {
+            self.jumps += 1;
+            self.last_jump = jump;
+        }
+        time
     }
 
-    /// The first number that stays when everything before `floor` in the ring in use is overwritten, and what is too old is forgotten.
+    /// The first number that stays when everything before `floor` in the ring in use is overwritten, and what is too old is forgotten. A
+    /// group of pictures that is old in part stays whole: an upstream that needs its end can only begin at its keyframe.
     #[must_use]
     pub fn keeps_from(&self, now: Instant, floor: u64) -> u64 {
         let crowd = self.entries.len().saturating_sub(MAX_ENTRIES);
@@ -464,6 +486,40 @@ impl Index {
     #[must_use]
     pub fn steps_back(&self) -> u64 {
         self.steps_back
+    }
+
+    /// Frames at which the publisher's clock jumped.
+    #[must_use]
+    pub fn jumps(&self) -> u64 {
+        self.jumps
+    }
+
+    /// The last of them.
+    #[must_use]
+    pub fn last_jump(&self) -> Option<Jump> {
+        self.last_jump
+    }
+
+    /// The earliest time of this frame and of all that follow, as far as can be known: within each kind, time goes forward.
+    #[must_use]
+    pub fn lowest_time_from(&self, frame: &Entry) -> i64 {
+        let same_clock = frame.place.clock == self.place.clock;
+        let first = |kind: Kind| {
+            // Nothing to be found where the publisher has never sent this kind.
+            let last = self.clock.last(kind).filter(|_| same_clock);
+            if same_clock && last.is_none() {
+                return None;
+            }
+            let from = usize::try_from(frame.number.checked_sub(self.front)?).ok()?;
+            let mut behind = self.entries.range(from.min(self.entries.len())..);
+            let found = behind.find(|entry| {
+                let inspection = &entry.inspection;
+                entry.place.clock == frame.place.clock && inspection.kind == kind && inspection.is_frame()
+            });
+            found.map(|entry| entry.time).or(last)
+        };
+        let others = [Kind::Audio, Kind::Video].into_iter().filter_map(first);
+        others.filter(|time| belong_together(*time, frame.time)).fold(frame.time, i64::min)
     }
 
     /// Lowest position in the ring in use that an entry or an open message needs, if any does.

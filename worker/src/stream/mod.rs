@@ -3,7 +3,7 @@
 //! In: a stream that was fetched ([`Incoming`]), and [`Command`]s of the engine. Out: media to each [`crate::upstream`], answers to the
 //! publisher, snapshots for a successor, and [`Report`]s. In the order of the bytes:
 //! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer.
-//! - [`index`]: what lies where in the ring.
+//! - [`index`]: what lies where in the ring, and at which time by the publisher's [`clock`].
 //! - [`cursor`]: where an upstream is in it, and what is to be written next; with [`timeline`] and `ledger`.
 //! - [`machine`]: starting, live, grace, ended.
 //!
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::receive::HandoffStream;
 use crate::upstream::Shared;
 
+pub mod clock;
 pub mod cursor;
 mod ending;
 pub mod index;
@@ -111,6 +112,11 @@ pub enum Report {
         stream_id: StreamId,
         /// The identities whose upstreams this stream has closed; `None`: it keeps them.
         given_up: Option<Vec<Identity>>,
+    },
+    /// The publisher's clock has jumped; see [`clock`].
+    ClockJumps {
+        /// Frames at which it did, since the last report of this kind.
+        count: u64,
     },
     /// It is over; the task ends. Said once, after the last [`Report::Session`].
     Ended {

@@ -114,6 +114,8 @@ struct Stream {
     /// Upstreams that are being closed for other streams.
     giving_up: Vec<GivingUp>,
     cutting: bool,
+    /// Jumps of the publisher's clock that have been reported, and when.
+    jumps_told: (u64, Option<Instant>),
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
     report_at: Instant,
@@ -168,6 +170,7 @@ impl Stream {
             contest: None,
             giving_up: Vec::new(),
             cutting: false,
+            jumps_told: (0, None),
             reports,
             outbox: VecDeque::new(),
             report_at: now,
@@ -364,6 +367,7 @@ impl Stream {
                     self.report_at = now;
                     self.report_session(now);
                     if state == State::Ended {
+                        self.tell_of_jumps(now, true);
                         let stream_id = self.assignment.stream_id.clone();
                         self.outbox.push_back(Report::Ended { stream_id });
                     }

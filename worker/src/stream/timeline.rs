@@ -1,59 +1,85 @@
-//! From the publisher's time to an upstream session's (DESIGN 4.6). Timestamps come in, timestamps go out; all of it wraps at 2^32.
+//! From the publisher's time to an upstream session's (DESIGN 4.6). Times of a [`super::clock`] come in, timestamps go out, which wrap at
+//! 2^32.
 //!
-//! Within one publisher and one upstream session the offset is constant, whatever the publisher does. It changes where another publisher
-//! takes over: the next timestamp is then the last one sent plus the wall time since.
+//! Within one publisher and one upstream session the offset is constant, as long as the publisher's clock does not jump. It changes where
+//! another publisher takes over: the next timestamp is then the last one sent plus the wall time since.
 //!
-//! What surprised us: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine. So headers
-//! and data do not decide the offset, the first frame does.
+//! Nothing that is sent lies before where its publisher's part of the session begins: a timestamp below 0 would be one of 49 days, which
+//! nginx-rtmp's HLS answers with empty fragments. So the first frame is placed such that the frames that will come after it and are earlier
+//! than it (audio that was interleaved late) fit in front of it, and whatever does not is sent at the beginning.
+//!
+//! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine. So headers and data do not
+//! decide the offset, the first frame does; and ffmpeg takes metadata for a track of subtitles unless it comes at 0.
 
 use std::time::{Duration, Instant};
 
-/// A new session begins at most here, in milliseconds: not at 0, because what follows a keyframe may be a little earlier than it (audio
-/// that was interleaved late), and must not wrap to 49 days. A publisher that begins below it keeps its timestamps.
-const START: u32 = 250;
+/// A new session's frames begin at most here, in milliseconds: room for a publisher whose audio is a little early. A publisher that begins
+/// below it keeps its timestamps.
+const START: i64 = 250;
 
 /// The timestamps of one upstream session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timeline {
-    /// Publisher, and what is added to its timestamps.
-    offset: Option<(u32, u32)>,
-    /// The highest timestamp sent, and when its message came.
-    last: Option<(u32, Instant)>,
+    origin: Option<Origin>,
+    /// The highest time sent, and when its message came.
+    last: Option<(i64, Instant)>,
+}
+
+/// Where a publisher's part of the session begins.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    /// The publisher.
+    clock: u32,
+    /// What is added to its times.
+    offset: i64,
+    /// The lowest time that is sent of it.
+    floor: i64,
 }
 
 impl Timeline {
-    /// The timestamp to send. `clock`: the publisher; `frame`: audio or video proper, which decides the offset; `arrived`: when it came.
-    pub fn map(&mut self, clock: u32, timestamp: u32, frame: bool, arrived: Instant) -> u32 {
-        let out = match self.offset {
-            Some((known, offset)) if known == clock => timestamp.wrapping_add(offset),
-            _ => {
-                let out = self.join(timestamp, arrived);
-                if frame {
-                    self.offset = Some((clock, out.wrapping_sub(timestamp)));
-                }
-                out
-            }
-        };
-        match &mut self.last {
-            Some((last, _)) if (out.wrapping_sub(*last) as i32) < 0 => {}
-            last => *last = Some((out, arrived)),
-        }
-        out
+    /// Whether no frame has been sent, or is about to be.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.origin.is_none()
     }
 
-    fn join(&self, timestamp: u32, arrived: Instant) -> u32 {
-        match self.last {
-            // Nothing but headers so far: they were sent at 0 and the session has not really begun.
-            None => timestamp.min(START),
-            Some((last, _)) if self.offset.is_none() => timestamp.min(START).max(last),
-            Some((last, at)) => last.wrapping_add(milliseconds(arrived.saturating_duration_since(at)).max(1)),
+    /// Whether this publisher's first frame has been placed.
+    #[must_use]
+    pub fn has_begun(&self, clock: u32) -> bool {
+        self.origin.is_some_and(|origin| origin.clock == clock)
+    }
+
+    /// Places a publisher's first frame, whose time is `first` and which came at `arrived`. `lowest`: the earliest time of this frame and all
+    /// that follow.
+    pub fn begin(&mut self, clock: u32, first: i64, lowest: i64, arrived: Instant) {
+        let room = (first - lowest).max(0);
+        let (out, floor) = match (self.origin, self.last) {
+            (Some(_), Some((last, at))) => (last + since(at, arrived).max(room), last),
+            _ => (first.clamp(0, START).max(room), 0),
+        };
+        self.origin = Some(Origin { clock, offset: out - first, floor });
+    }
+
+    /// The timestamp to send. `clock`: the publisher; `time`: that of its message, which came at `arrived`.
+    pub fn map(&mut self, clock: u32, time: i64, arrived: Instant) -> u32 {
+        let out = match (self.origin, self.last) {
+            (Some(origin), _) if origin.clock == clock => (time + origin.offset).max(origin.floor),
+            // Headers of a publisher whose first frame has not come yet.
+            (Some(_), Some((last, at))) => last + since(at, arrived),
+            _ if (0..=START).contains(&time) => time,
+            _ => 0,
+        };
+        if self.last.is_none_or(|(last, _)| out >= last) {
+            self.last = Some((out, arrived));
         }
+        out as u32
     }
 }
 
-fn milliseconds(duration: Duration) -> u32 {
-    // Wraps, as timestamps do.
-    duration.as_millis() as u32
+/// Milliseconds, at least one.
+fn since(at: Instant, arrived: Instant) -> i64 {
+    let elapsed: Duration = arrived.saturating_duration_since(at);
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX / 2).max(1)
 }
 
 #[cfg(test)]
@@ -68,49 +94,63 @@ mod tests {
         origin + Duration::from_millis(milliseconds)
     }
 
+    /// A session that begins with a frame of this time.
+    fn begun(first: i64, lowest: i64) -> Timeline {
+        let mut timeline = Timeline::default();
+        timeline.begin(0, first, lowest, at(0));
+        timeline
+    }
+
     #[test]
     fn a_publisher_that_begins_near_0_keeps_its_timestamps() {
         let mut timeline = Timeline::default();
-        assert_eq!(timeline.map(0, 0, false, at(0)), 0);
-        assert_eq!(timeline.map(0, 23, true, at(0)), 23);
-        assert_eq!(timeline.map(0, 0, true, at(0)), 0);
-        assert_eq!(timeline.map(0, 5_000, true, at(40)), 5_000);
+        assert_eq!([timeline.map(0, 0, at(0)), timeline.map(0, 20, at(0))], [0, 20], "headers");
+        timeline.begin(0, 23, 0, at(0));
+        assert_eq!([23, 0, 5_000].map(|time| timeline.map(0, time, at(0))), [23, 0, 5_000]);
     }
 
     #[test]
-    fn headers_at_0_do_not_decide_where_a_session_begins() {
+    fn headers_of_a_publisher_that_begins_at_its_uptime_are_sent_at_0() {
         let mut timeline = Timeline::default();
-        assert_eq!(timeline.map(0, 0, false, at(0)), 0);
-        assert_eq!(timeline.map(0, 9_000_000, true, at(0)), START);
-        assert_eq!(timeline.map(0, 8_999_990, true, at(0)), START - 10);
-        assert_eq!(timeline.map(0, 9_000_040, true, at(40)), START + 40);
+        assert_eq!([timeline.map(0, 9_000_000, at(0)), timeline.map(0, 0, at(0))], [0, 0]);
+        timeline.begin(0, 9_000_000, 8_999_990, at(0));
+        assert_eq!([9_000_000, 8_999_990, 9_000_040].map(|time| timeline.map(0, time, at(0))), [250, 240, 290]);
     }
 
     #[test]
-    fn a_publisher_that_steps_back_keeps_its_offset() {
-        let mut timeline = Timeline::default();
-        assert_eq!(timeline.map(0, 100_000, true, at(0)), START);
-        assert_eq!(timeline.map(0, 0, true, at(10)), START.wrapping_sub(100_000));
-        assert_eq!(timeline.map(0, 100_040, true, at(40)), START + 40);
+    fn frames_that_come_late_fit_before_the_first_one() {
+        let mut timeline = begun(9_000_000, 8_999_200);
+        assert_eq!([9_000_000, 8_999_200, 9_000_040].map(|time| timeline.map(0, time, at(0))), [800, 0, 840]);
     }
 
     #[test]
-    fn it_wraps() {
-        let mut timeline = Timeline::default();
-        assert_eq!(timeline.map(0, u32::MAX - 9, true, at(0)), START);
-        assert_eq!(timeline.map(0, 10, true, at(20)), START + 20);
+    fn nothing_is_sent_below_0() {
+        let mut timeline = begun(100_000, 100_000);
+        // A header with timestamp 0, and audio that nobody knew of.
+        assert_eq!([0, 99_200, 99_760].map(|time| timeline.map(0, time, at(0))), [0, 0, 10]);
+    }
+
+    #[test]
+    fn a_session_that_runs_for_50_days_wraps() {
+        let mut timeline = begun(0, 0);
+        assert_eq!(timeline.map(0, (1 << 32) - 10, at(0)), u32::MAX - 9);
+        assert_eq!(timeline.map(0, (1 << 32) + 10, at(0)), 10);
     }
 
     #[test]
     fn another_publisher_goes_on_after_the_wall_time_that_has_passed() {
-        let mut timeline = Timeline::default();
-        timeline.map(0, 0, true, at(0));
-        assert_eq!(timeline.map(0, 1_000, true, at(1_000)), 1_000);
+        let mut timeline = begun(0, 0);
+        assert_eq!(timeline.map(0, 1_000, at(1_000)), 1_000);
         // Its header, then its first frame.
-        assert_eq!(timeline.map(1, 0, false, at(4_000)), 4_000);
-        assert_eq!(timeline.map(1, 70_000, true, at(4_010)), 4_010);
-        assert_eq!(timeline.map(1, 70_040, true, at(4_050)), 4_050);
+        assert_eq!(timeline.map(1, 0, at(4_000)), 4_000);
+        timeline.begin(1, 70_000, 69_990, at(4_010));
+        assert_eq!(timeline.map(1, 70_000, at(4_010)), 4_010);
+        assert_eq!(timeline.map(1, 70_040, at(4_050)), 4_050);
         // At once is one millisecond more.
-        assert_eq!(timeline.map(2, 5, true, at(4_050)), 4_051);
+        timeline.begin(2, 5, 5, at(4_050));
+        assert_eq!(timeline.map(2, 5, at(4_050)), 4_051);
+        assert_eq!(timeline.map(2, -900, at(4_050)), 4_050, "not before the end of the publisher before it");
+        timeline.begin(3, 5, -900, at(4_060));
+        assert_eq!([5, -900].map(|time| timeline.map(3, time, at(4_060))), [4_956, 4_051]);
     }
 }

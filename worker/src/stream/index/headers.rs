@@ -12,6 +12,7 @@ use liveedgecast_common::rtmp::media::HeaderSlot;
 
 use super::open::Open;
 use super::{Entry, Index, Memory, Segment};
+use crate::stream::clock::Clock;
 
 /// A header in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ impl Index {
     /// their bytes are given as segments of the ring.
     pub fn restore(&mut self, now: Instant, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
         self.last = state.last_timestamp;
+        if self.clock.is_unset() {
+            self.clock = Clock::restored(now, &state.last_timestamp);
+        }
         self.has_video = state.headers.iter().any(|header| matches!(header.slot, HeaderSlot::Video { .. }))
             || state.last_timestamp.video.is_some();
         self.without_keyframe_since = self.has_video.then_some(now);

@@ -1,13 +1,14 @@
 //! What the task of a stream does with the bytes of its publisher: receive, make room, find messages, keep a snapshot for a successor.
 
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Close, Snapshot};
 use liveedgecast_common::rtmp::Scanned;
 use liveedgecast_common::rtmp::server::Event;
 
 use super::Stream;
+use crate::stream::Report;
 use crate::stream::index::Noted;
 use crate::stream::leg::Leg;
 use crate::stream::machine::Input;
@@ -16,6 +17,8 @@ use crate::stream::source::Arrival;
 
 /// Snapshots that wait for an upstream: what it lags is bounded by time, and a keyframe comes every second or two.
 const MAX_SNAPSHOTS: usize = 4;
+/// Between two log lines about the clock of one publisher: a broken one jumps at every frame.
+const JUMPS_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Stream {
     /// Takes one arrival of the publisher; `false`: there is none.
@@ -114,9 +117,32 @@ impl Stream {
         };
         let coming = if let Scanned::Begin { header, .. } = scanned { header.length } else { 0 };
         let noted = self.index.media(now, scanned, &self.rings);
+        if self.index.jumps() > self.jumps_told.0 {
+            self.tell_of_jumps(now, false);
+        }
         if noted.begins || noted.keyframe {
             self.snapshot_if_due(now, noted, coming);
         }
+    }
+
+    /// Logs and reports that the publisher's clock has jumped; `now_or_never`: the stream ends.
+    pub(super) fn tell_of_jumps(&mut self, now: Instant, now_or_never: bool) {
+        let (told, at) = self.jumps_told;
+        let early = at.is_some_and(|at| now.saturating_duration_since(at) < JUMPS_INTERVAL);
+        let count = self.index.jumps() - told;
+        let Some(last) = self.index.last_jump().filter(|_| count > 0 && (now_or_never || !early)) else { return };
+        self.jumps_told = (self.index.jumps(), Some(now));
+        tracing::info!(
+            event = "publisher.clock_jumped",
+            stream = %self.assignment.stream_id,
+            app = %self.assignment.app,
+            kind = ?last.kind,
+            expected_ms = last.expected,
+            got_ms = last.timestamp,
+            jumps = count,
+            "the publisher's clock jumped: upstreams get timestamps without the jump"
+        );
+        self.outbox.push_back(Report::ClockJumps { count });
     }
 
     /// A successor is to begin where the slowest upstream needs it: what this one has written can be lost with its sockets, and what it has

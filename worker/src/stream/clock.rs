@@ -1,0 +1,149 @@
+//! The clock of one publisher: timestamps of 32 bits come in, a time in milliseconds that neither wraps nor jumps goes out. Next room:
+//! [`super::timeline`], which moves that time to where a session of an upstream is.
+//!
+//! Every frame (audio or video proper) moves the clock. Audio and video share one offset between timestamp and time unless the publisher
+//! gives them clocks of their own. A frame that is [`FAR`] from the newest time, or a [`STEP_BACK`] before the last frame of its own
+//! kind, comes from another clock: if the other kind has gone there already, its offset is taken over, so that both stay together;
+//! otherwise the frame goes on where the wall clock says, and a jump is counted.
+//!
+//! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine, some of them with every
+//! keyframe. Headers and data therefore never move the clock.
+
+use std::time::Instant;
+
+use liveedgecast_common::handoff::LastTimestamps;
+use liveedgecast_common::rtmp::media::Kind;
+
+/// A frame this far, in milliseconds, from the newest time comes from another clock. ffmpeg's muxer lets audio and video drift up to 10 s
+/// apart before it writes one without the other (`max_interleave_delta`); what live encoders do is below 2 s.
+const FAR: i64 = 10_000;
+/// The same for a frame that lies before the last one of its own kind: a track of several may be a second behind the others, and a clip
+/// that is played in a loop is longer.
+const STEP_BACK: i64 = 3_000;
+
+/// A frame that did not fit to the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// Audio or video.
+    pub kind: Kind,
+    /// The publisher's timestamp that this kind would have had.
+    pub expected: u32,
+    /// The publisher's timestamp that it has.
+    pub timestamp: u32,
+}
+
+/// See the file's header.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    audio: Option<Track>,
+    video: Option<Track>,
+    /// The highest time, and when its frame came.
+    newest: Option<(i64, Instant)>,
+    /// The offset of the frame that came last.
+    offset: u32,
+}
+
+/// Audio, or video.
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    /// What is added to a timestamp, modulo 2^32.
+    offset: u32,
+    /// The time of the last frame.
+    last: i64,
+}
+
+impl Clock {
+    /// The clock of a publisher that another worker had: `last` is what its last frames said.
+    #[must_use]
+    pub fn restored(now: Instant, last: &LastTimestamps) -> Self {
+        let mut clock = Self::default();
+        for (kind, timestamp) in [(Kind::Video, last.video), (Kind::Audio, last.audio)] {
+            if let Some(timestamp) = timestamp {
+                clock.frame(now, kind, timestamp);
+            }
+        }
+        clock
+    }
+
+    /// Whether there has been no frame.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        self.newest.is_none()
+    }
+
+    /// The time of a frame, and the jump that it is, if it is one.
+    pub fn frame(&mut self, now: Instant, kind: Kind, timestamp: u32) -> (i64, Option<Jump>) {
+        let Some((newest, at)) = self.newest else {
+            let time = i64::from(timestamp);
+            self.newest = Some((time, now));
+            *self.track(kind) = Some(Track { offset: 0, last: time });
+            return (time, None);
+        };
+        let elapsed = milliseconds(now, at);
+        let own = *self.track(kind);
+        let fits = |offset: u32| {
+            let time = near(newest, timestamp, offset);
+            let forward = own.is_none_or(|own| time > own.last - STEP_BACK);
+            (forward && time > newest - FAR && time < newest + elapsed + FAR).then_some((time, offset))
+        };
+        let other = [self.audio, self.video].into_iter().flatten().map(|track| track.offset);
+        let found = own.and_then(|own| fits(own.offset)).or_else(|| other.filter_map(fits).next());
+        let (time, offset) = found.unwrap_or_else(|| {
+            let time = newest + elapsed.max(1);
+            (time, (time as u32).wrapping_sub(timestamp))
+        });
+        let jump = found.is_none().then(|| {
+            let expected = ((newest + elapsed) as u32).wrapping_sub(own.map_or(self.offset, |own| own.offset));
+            Jump { kind, expected, timestamp }
+        });
+        if time > newest {
+            self.newest = Some((time, now));
+        }
+        self.offset = offset;
+        *self.track(kind) = Some(Track { offset, last: time });
+        (time, jump)
+    }
+
+    /// The time of a header or of data: what its timestamp says, but never ahead of the frames.
+    #[must_use]
+    pub fn other(&self, now: Instant, timestamp: u32) -> i64 {
+        let Some((newest, at)) = self.newest else { return i64::from(timestamp) };
+        let time = near(newest, timestamp, self.offset);
+        if time < newest + milliseconds(now, at) + FAR { time } else { newest }
+    }
+
+    /// The time of the last frame of a kind.
+    #[must_use]
+    pub fn last(&self, kind: Kind) -> Option<i64> {
+        match kind {
+            Kind::Audio => self.audio,
+            Kind::Video => self.video,
+            Kind::Data => None,
+        }
+        .map(|track| track.last)
+    }
+
+    fn track(&mut self, kind: Kind) -> &mut Option<Track> {
+        if kind == Kind::Video { &mut self.video } else { &mut self.audio }
+    }
+}
+
+/// The time next to `newest` that the timestamp can mean.
+fn near(newest: i64, timestamp: u32, offset: u32) -> i64 {
+    let difference = timestamp.wrapping_add(offset).wrapping_sub(newest as u32) as i32;
+    newest + i64::from(difference)
+}
+
+fn milliseconds(now: Instant, since: Instant) -> i64 {
+    i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX / 2)
+}
+
+/// Whether a session that begins with a frame of this time has to leave room for a kind whose frames are at that time.
+#[must_use]
+pub fn belong_together(one: i64, other: i64) -> bool {
+    one.abs_diff(other) <= FAR.unsigned_abs()
+}
+
+#[cfg(test)]
+#[path = "clock_tests.rs"]
+mod tests;
