@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use liveedgecast_common::handoff::frame::{Reader, data_header};
 use liveedgecast_common::handoff::limits::{
-    MAX_DATA_BYTES, MAX_DESTINATIONS, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES, MAX_TEXT_BYTES, MAX_UNREAD_BYTES,
+    MAX_ASSIGNMENT_BYTES, MAX_DATA_BYTES, MAX_DESTINATIONS, MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_SNAPSHOT_BYTES,
+    MAX_TEXT_BYTES, MAX_UNREAD_BYTES,
 };
 use liveedgecast_common::handoff::page::{self, SLOT_BYTES};
 use liveedgecast_common::handoff::preface::{Progress, Step};
@@ -275,7 +276,7 @@ fn text_is_cut_between_characters() {
 
 /// `{type, to worker, longest payload}`
 const LIMITS: &[(u8, bool, usize)] = &[
-    (1, true, 1 << 20),
+    (1, true, MAX_ASSIGNMENT_BYTES + 16),
     (2, true, MAX_DATA_BYTES),
     (3, true, 1),
     (4, true, MAX_TEXT_BYTES),
@@ -423,12 +424,14 @@ fn too_large() -> Vec<Snapshot> {
         timestamp: 0,
         payload: vec![0; MAX_HEADER_BYTES],
     });
+    let mut metadata = samples::mid_message();
+    metadata.stream.as_mut().unwrap().headers[0].payload = vec![0; MAX_HEADER_BYTES + MAX_METADATA_BYTES];
     let mut many = samples::mid_message();
     let stream = many.stream.as_mut().unwrap();
     stream.headers = vec![StoredHeader { payload: vec![], ..stream.headers[0].clone() }; 66];
     let mut open = samples::mid_message();
     open.stream.as_mut().unwrap().open[0].received = vec![0; 40_000];
-    vec![unread, headers, many, open]
+    vec![unread, headers, metadata, many, open]
 }
 
 #[test]
@@ -440,6 +443,20 @@ fn snapshots_and_assignments_come_back_as_they_were() {
         let assignment = samples::assignment(transport, resumed);
         assert_eq!(Assignment::decode(&assignment.encode()).unwrap(), assignment);
     }
+}
+
+#[test]
+fn a_snapshot_holds_the_longest_headers_and_the_longest_metadata() {
+    let mut snapshot = samples::mid_message();
+    let headers = &mut snapshot.stream.as_mut().unwrap().headers;
+    assert_eq!(headers[0].slot, HeaderSlot::Metadata);
+    headers[0].payload = vec![1; MAX_METADATA_BYTES];
+    headers[1].payload = vec![2; MAX_HEADER_BYTES / 2];
+    headers[2].payload = vec![3; MAX_HEADER_BYTES / 2];
+    assert!(Snapshot::decode(&snapshot.encode()).unwrap() == snapshot);
+    let mut page = vec![0; STATE_BYTES];
+    assert!(page::publish(&mut page, &snapshot));
+    assert!(page::read(&page).unwrap() == snapshot);
 }
 
 #[test]

@@ -2,9 +2,13 @@
 
 use crate::rtmp::limits::{MAX_ASSEMBLY, MAX_OUTPUT};
 
-/// Headers of one stream together (metadata and every sequence header, payloads alone). Eight video tracks with parameter sets of 1 KiB
-/// and generous metadata take a quarter.
+/// Sequence headers of one stream together, payloads alone. Eight video tracks with parameter sets of 1 KiB take an eighth.
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// Metadata of one stream, payload alone: apart from the sequence headers, so that neither crowds the other out. Encoders send less than
+/// 1 KiB; that of a recorded file lists its keyframes, in 18 bytes each. What is longer is not sent to sessions that begin later. With this
+/// bound, the state page keeps its size.
+pub const MAX_METADATA_BYTES: usize = 48 << 10;
 
 /// Headers of one stream: a metadata message and, for each of 16 audio and 16 video tracks, two of them.
 pub const MAX_HEADERS: usize = 65;
@@ -21,8 +25,13 @@ pub const MAX_OPEN_MESSAGES: usize = crate::rtmp::limits::MAX_CHUNK_STREAMS;
 
 /// A whole snapshot: the parts above, commands being assembled, answers not sent (a session takes up to twice its limit back), and 32 KiB
 /// for the rest of a session. The state page has room for two of it: a change here is another version of the preface.
-pub const MAX_SNAPSHOT_BYTES: usize =
-    MAX_HEADER_BYTES + MAX_UNREAD_BYTES + MAX_OPEN_BYTES + MAX_ASSEMBLY + 2 * MAX_OUTPUT + (32 << 10);
+pub const MAX_SNAPSHOT_BYTES: usize = MAX_HEADER_BYTES
+    + MAX_METADATA_BYTES
+    + MAX_UNREAD_BYTES
+    + MAX_OPEN_BYTES
+    + MAX_ASSEMBLY
+    + 2 * MAX_OUTPUT
+    + (32 << 10);
 
 /// Destinations of one stream: as many as there can be URLs.
 pub const MAX_DESTINATIONS: usize = crate::url::MAX_URLS;

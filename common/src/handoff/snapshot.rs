@@ -13,7 +13,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{
-    MAX_HEADER_BYTES, MAX_HEADERS, MAX_OPEN_BYTES, MAX_OPEN_MESSAGES, MAX_SNAPSHOT_BYTES, MAX_UNREAD_BYTES,
+    MAX_HEADER_BYTES, MAX_HEADERS, MAX_METADATA_BYTES, MAX_OPEN_BYTES, MAX_OPEN_MESSAGES, MAX_SNAPSHOT_BYTES,
+    MAX_UNREAD_BYTES,
 };
 use super::wire::{self, WireError, within};
 use crate::rtmp::media::HeaderSlot;
@@ -36,7 +37,8 @@ pub struct Snapshot {
 /// What a stream has learned from its media.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamState {
-    /// The headers in force, in the order to send them in; together at most [`MAX_HEADER_BYTES`].
+    /// The headers in force, in the order to send them in: sequence headers of [`MAX_HEADER_BYTES`] together at most, and metadata of
+    /// [`MAX_METADATA_BYTES`].
     pub headers: Vec<StoredHeader>,
     /// Timestamps of the last messages before the position.
     pub last_timestamp: LastTimestamps,
@@ -107,7 +109,12 @@ impl Snapshot {
         within(self.unread.len(), MAX_UNREAD_BYTES, "unread bytes")?;
         let Some(stream) = &self.stream else { return Ok(()) };
         within(stream.headers.len(), MAX_HEADERS, "headers")?;
-        within(stream.headers.iter().map(|header| header.payload.len()).sum(), MAX_HEADER_BYTES, "bytes of headers")?;
+        let bytes = |of: fn(&StoredHeader) -> bool| -> usize {
+            stream.headers.iter().filter(|header| of(header)).map(|header| header.payload.len()).sum()
+        };
+        within(bytes(|header| header.slot != HeaderSlot::Metadata), MAX_HEADER_BYTES, "bytes of sequence headers")?;
+        // Together: an earlier release allowed metadata to take what the sequence headers left.
+        within(bytes(|_| true), MAX_HEADER_BYTES + MAX_METADATA_BYTES, "bytes of headers")?;
         within(stream.open.len(), MAX_OPEN_MESSAGES, "open messages")?;
         within(stream.open.iter().map(|open| open.received.len()).sum(), MAX_OPEN_BYTES, "bytes of open messages")
     }

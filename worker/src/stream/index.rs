@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::LastTimestamps;
-use liveedgecast_common::rtmp::media::{INSPECT_BYTES, Inspection, Kind, inspect};
+use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
-use self::headers::put;
+use self::headers::{Kept, put};
 use self::open::{Open, gather, part};
 use super::clock::{Clock, Jump, belong_together};
 
@@ -96,6 +96,15 @@ pub enum Continue {
     SameRing,
 }
 
+/// A header that is too long to be kept: sessions that begin later will lack it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which header it is.
+    pub slot: HeaderSlot,
+    /// Length of its payload.
+    pub bytes: u32,
+}
+
 /// What a call of [`Index::media`] has brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noted {
@@ -123,6 +132,9 @@ pub struct Index {
     spare: Vec<Vec<Segment>>,
     /// Headers in force before the first entry.
     base: Vec<Header>,
+    kept: Kept,
+    /// See [`Index::take_left_out`].
+    left_out: Option<LeftOut>,
     /// Numbers of the entries that are headers, and of those to join at.
     headers: VecDeque<u64>,
     joins: VecDeque<u64>,
@@ -157,6 +169,8 @@ impl Index {
             open: Vec::new(),
             spare: Vec::new(),
             base: Vec::new(),
+            kept: Kept::default(),
+            left_out: None,
             headers: VecDeque::new(),
             joins: VecDeque::new(),
             floor: 0,
@@ -186,6 +200,7 @@ impl Index {
             self.lowest_track = None;
             self.last = LastTimestamps::default();
             self.clock = Clock::default();
+            self.kept = Kept::default();
             self.has_video = false;
             self.without_keyframe_since = None;
         }
@@ -294,8 +309,11 @@ impl Index {
             self.without_keyframe_since = Some(now);
         }
         let number = self.end();
-        if whole && inspection.header.is_some() {
+        if let Some(slot) = inspection.header.filter(|_| whole) {
             self.headers.push_back(number);
+            if !self.kept.put(slot, header.length as usize) {
+                self.left_out = Some(LeftOut { slot, bytes: header.length });
+            }
         }
         if join {
             self.joins.push_back(number);
@@ -418,6 +436,11 @@ impl Index {
             self.entries.pop_front();
             self.front += 1;
         }
+        // Of a publisher of whom there is no message left, no header is needed.
+        let oldest = self.entries.front().map_or(self.place.clock, |entry| entry.place.clock);
+        if self.base.iter().any(|header| header.clock < oldest) {
+            self.base.retain(|header| header.clock >= oldest);
+        }
     }
 
     /// Number of the first entry that is still there.
@@ -486,6 +509,11 @@ impl Index {
     #[must_use]
     pub fn steps_back(&self) -> u64 {
         self.steps_back
+    }
+
+    /// The last header that is too long to be kept; said once per kind of header and publisher.
+    pub fn take_left_out(&mut self) -> Option<LeftOut> {
+        self.left_out.take()
     }
 
     /// Frames at which the publisher's clock jumped.

@@ -1,7 +1,7 @@
 //! The index on messages that were made to be difficult.
 #![expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
 
-use liveedgecast_common::handoff::limits::MAX_HEADER_BYTES;
+use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_METADATA_BYTES};
 use liveedgecast_common::rtmp::media::HeaderSlot;
 use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
@@ -183,6 +183,71 @@ fn headers_are_kept_within_their_limit() {
     assert_eq!(fixture.index.headers_before(fixture.index.end(), &fixture.bytes), before);
     let state = fixture.index.state(true, &fixture.bytes);
     assert!(state.headers.iter().map(|header| header.payload.len()).sum::<usize>() <= MAX_HEADER_BYTES);
+}
+
+/// Metadata of so many bytes.
+fn metadata(length: usize) -> Vec<u8> {
+    let mut payload = [&[2, 0, 10][..], b"onMetaData"].concat();
+    payload.resize(length, 0);
+    payload
+}
+
+#[test]
+fn metadata_and_sequence_headers_do_not_crowd_each_other_out() {
+    for metadata_first in [true, false] {
+        let mut fixture = Fixture::new();
+        let metadata = metadata(MAX_METADATA_BYTES);
+        let mut video = VIDEO_HEADER.to_vec();
+        video.resize(MAX_HEADER_BYTES, 0);
+        let mut sent = [(type_id::DATA_AMF0, &metadata), (type_id::VIDEO, &video)];
+        if !metadata_first {
+            sent.reverse();
+        }
+        sent.iter().for_each(|(type_id, payload)| {
+            fixture.message(*type_id, payload);
+        });
+        assert!(fixture.headers_before(2) == [metadata.clone(), video.clone()], "metadata first: {metadata_first}");
+        fixture.evict(2);
+        let state = fixture.index.state(true, &fixture.bytes);
+        assert!(state.headers.iter().map(|header| &header.payload).eq([&metadata, &video]));
+        assert_eq!(fixture.index.take_left_out(), None);
+    }
+}
+
+#[test]
+fn a_header_that_is_too_long_to_be_kept_is_told_once() {
+    let mut fixture = Fixture::new();
+    fixture.message(type_id::VIDEO, VIDEO_HEADER);
+    for expected in [Some(()), None] {
+        fixture.message(type_id::DATA_AMF0, &metadata(MAX_METADATA_BYTES + 1));
+        let left_out = LeftOut { slot: HeaderSlot::Metadata, bytes: MAX_METADATA_BYTES as u32 + 1 };
+        assert_eq!(fixture.index.take_left_out(), expected.map(|()| left_out));
+        assert_eq!(fixture.headers_before(fixture.index.end()), [VIDEO_HEADER]);
+    }
+    fixture.message(type_id::DATA_AMF0, &metadata(20));
+    assert_eq!(fixture.headers_before(fixture.index.end()), [metadata(20), VIDEO_HEADER.to_vec()]);
+    fixture.message(type_id::DATA_AMF0, &metadata(MAX_METADATA_BYTES + 2));
+    assert!(fixture.index.take_left_out().is_some(), "again, after there was one that could be kept");
+}
+
+#[test]
+fn headers_of_a_publisher_that_has_gone_take_no_room_from_the_next_one() {
+    let mut fixture = Fixture::new();
+    let mut long = VIDEO_HEADER.to_vec();
+    long.resize(MAX_HEADER_BYTES, 0);
+    fixture.message(type_id::VIDEO, &long);
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    fixture.evict(1);
+    // The bytes of the tests' memory are those of one ring.
+    fixture.index.begin(Continue::OtherPublisher);
+    let audio = [&[0xAF, 0][..], &[0x12, 0x10]].concat();
+    fixture.message(type_id::AUDIO, &audio);
+    fixture.message(type_id::AUDIO, AUDIO);
+    assert_eq!(fixture.headers_before(3), std::slice::from_ref(&audio));
+    assert!(fixture.headers_before(1) == [long], "those of the one before are still there for its keyframe");
+    fixture.evict(3);
+    assert_eq!(fixture.headers_before(3), [audio]);
+    assert_eq!(fixture.index.base.len(), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_OPEN_BYTES};
+use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_METADATA_BYTES, MAX_OPEN_BYTES};
 use liveedgecast_common::handoff::{OpenMessage, StoredHeader, StreamState};
 use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::media::HeaderSlot;
@@ -50,6 +50,7 @@ impl Index {
                 payload: stored.payload.clone(),
                 clock: self.place.clock,
             };
+            self.kept.put(header.slot, header.payload.len());
             put(&mut self.base, header);
         }
         for (header, segment) in open {
@@ -104,16 +105,9 @@ impl Index {
 
     /// All that is known, but for the open message of this chunk stream.
     fn state_but(&self, csid: Option<u32>, keyframe: bool, memory: &impl Memory) -> StreamState {
-        let mut headers: Vec<StoredHeader> = Vec::new();
-        let mut bytes = 0;
-        for header in self.headers_before(self.end(), memory) {
-            bytes += header.payload.len();
-            if bytes > MAX_HEADER_BYTES || headers.len() == MAX_HEADERS {
-                break;
-            }
-            let Header { slot, type_id, timestamp, payload, .. } = header;
-            headers.push(StoredHeader { slot, type_id, timestamp, payload });
-        }
+        let stored =
+            |Header { slot, type_id, timestamp, payload, .. }| StoredHeader { slot, type_id, timestamp, payload };
+        let headers = self.headers_before(self.end(), memory).into_iter().map(stored).collect();
         let mut open = Vec::new();
         let mut bytes = 0;
         for message in self.open.iter().filter(|message| Some(message.header.csid) != csid) {
@@ -132,11 +126,47 @@ impl Index {
     }
 }
 
-/// Replaces the header of the slot, unless that would make all of them too long together.
+/// Replaces the header of its slot and publisher, unless what is kept of that publisher would become too long.
 pub(super) fn put(headers: &mut Vec<Header>, header: Header) {
-    headers.retain(|known| known.slot != header.slot);
-    let bytes: usize = headers.iter().map(|known| known.payload.len()).sum();
-    if headers.len() < MAX_HEADERS && bytes + header.payload.len() <= MAX_HEADER_BYTES {
+    headers.retain(|known| (known.clock, known.slot) != (header.clock, header.slot));
+    let same_clock = headers.iter().filter(|known| known.clock == header.clock);
+    if fits(same_clock.map(|known| (known.slot, known.payload.len())), header.slot, header.payload.len()) {
         headers.push(header);
+    }
+}
+
+/// Whether one more header may be kept. Metadata has its own bound: it neither takes room from sequence headers nor waits for what they leave.
+fn fits(kept: impl Iterator<Item = (HeaderSlot, usize)>, slot: HeaderSlot, bytes: usize) -> bool {
+    if slot == HeaderSlot::Metadata {
+        return bytes <= MAX_METADATA_BYTES;
+    }
+    let sequence = kept.filter(|(slot, _)| *slot != HeaderSlot::Metadata);
+    let (count, together) = sequence.fold((0, bytes), |(count, together), (_, bytes)| (count + 1, together + bytes));
+    count < MAX_HEADERS - 1 && together <= MAX_HEADER_BYTES
+}
+
+/// The lengths of the headers that the newest publisher has sent, and the slots whose header is too long to be kept.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    lengths: Vec<(HeaderSlot, usize)>,
+    left_out: Vec<HeaderSlot>,
+}
+
+impl Kept {
+    /// Takes note of a header, by the same rule as [`put`]; `false`: it cannot be kept, and this was not so before.
+    pub(super) fn put(&mut self, slot: HeaderSlot, bytes: usize) -> bool {
+        self.lengths.retain(|(known, _)| *known != slot);
+        if fits(self.lengths.iter().copied(), slot, bytes) {
+            self.lengths.push((slot, bytes));
+            self.left_out.retain(|known| *known != slot);
+            return true;
+        }
+        let known = self.left_out.contains(&slot);
+        // A publisher with more slots than that has been told often enough.
+        if !known && self.left_out.len() < MAX_HEADERS {
+            self.left_out.push(slot);
+            return false;
+        }
+        true
     }
 }

@@ -9,7 +9,7 @@ use liveedgecast_common::rtmp::server::Event;
 
 use super::Stream;
 use crate::stream::Report;
-use crate::stream::index::Noted;
+use crate::stream::index::{LeftOut, Noted};
 use crate::stream::leg::Leg;
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
@@ -119,6 +119,16 @@ impl Stream {
         let noted = self.index.media(now, scanned, &self.rings);
         if self.index.jumps() > self.jumps_told.0 {
             self.tell_of_jumps(now, false);
+        }
+        if let Some(LeftOut { slot, bytes }) = self.index.take_left_out() {
+            tracing::warn!(
+                event = "publisher.header_left_out",
+                stream = %self.assignment.stream_id,
+                app = %self.assignment.app,
+                header = ?slot,
+                bytes,
+                "a header of the publisher is too long to be kept: upstream sessions that begin later will lack it"
+            );
         }
         if noted.begins || noted.keyframe {
             self.snapshot_if_due(now, noted, coming);

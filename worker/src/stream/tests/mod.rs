@@ -170,6 +170,32 @@ fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
 }
 
 #[test]
+fn a_session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        let long = |mut message: Message| {
+            message.payload.resize(40 << 10, 7);
+            message
+        };
+        let headers = [long(metadata()), audio_header(), long(video_header())];
+        let before = [&headers[..], &group_of_frames(0)].concat();
+        encoder.send(&before).await;
+        until("the first part", || sink.count(0) == before.len()).await;
+        sink.cut();
+        until("the cut", || sink.with(0, |got| got.closed) == Some(true)).await;
+        let after = group_of_frames(200);
+        encoder.send(&after).await;
+        until("the rest", || ends_like(&sink.messages(1), &after)).await;
+        assert!(untimed(&sink.messages(1)[..3]) == untimed(&headers), "{:?}", sink.messages(1));
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
 fn a_ring_takes_no_more_memory_than_its_window() {
     run(async {
         let sink = Sink::start().await;
