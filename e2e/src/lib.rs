@@ -5,6 +5,7 @@
 //! - [`process`]: guards around programs, and what `/proc` says about them.
 //! - [`orphans`]: what becomes of programs whose runner was killed.
 //! - [`publish`]: ffmpeg, GStreamer, OBS Studio, and nginx-rtmp's `push`.
+//! - [`replay`]: a publisher of given messages, for what no program can be made to send.
 //! - [`tap`]: records what a publisher says and hears.
 //! - [`relay`]: the activator, as people start it; workers that the test starts itself.
 //! - [`sink`], [`nginx`]: upstreams.
@@ -28,6 +29,7 @@ pub mod process;
 pub mod publish;
 pub mod record;
 pub mod relay;
+pub mod replay;
 pub mod sink;
 pub mod takeover;
 pub mod tap;

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::process::{Process, Program};
 use crate::wait::until_some;
@@ -30,6 +30,18 @@ impl Nginx {
     #[must_use]
     pub fn recording() -> Self {
         Self::start("record all; record_path DIRECTORY;", "")
+    }
+
+    /// An upstream that makes HLS of every stream of `live`, in fragments of a second: see [`Self::hls`].
+    #[must_use]
+    pub fn with_hls() -> Self {
+        Self::start("hls on; hls_path DIRECTORY; hls_fragment 1s; hls_playlist_length 10m; hls_continuous off;", "")
+    }
+
+    /// Where the playlists and the fragments are.
+    #[must_use]
+    pub fn hls(&self) -> &Path {
+        self.process.directory()
     }
 
     /// What was recorded under a key: an FLV file.

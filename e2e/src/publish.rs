@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use crate::process::{Process, Program, descendants, program, signal};
-use crate::wait::{SOON, try_until};
+use crate::record::{Message, read_flv};
+use crate::wait::{LONG, SOON, now, try_until};
 
 /// What is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,21 @@ pub fn ffmpeg(media: Media, url: &str) -> Process {
     };
     let started = Program::new("ffmpeg", program).words("-hide_banner -nostdin -v info -nostats").words(&input);
     started.args(["-f", "flv", url]).start()
+}
+
+/// H.264 and AAC of so many seconds, as ffmpeg interleaves them.
+///
+/// # Panics
+/// ffmpeg cannot make it.
+#[must_use]
+pub fn clip(seconds: u32) -> Vec<Message> {
+    let program = Program::new("clip", "ffmpeg").words("-hide_banner -nostdin -v error");
+    let file = program.directory().join("clip.flv");
+    let input = format!("{PICTURE} {SOUND}").replace("-re ", "");
+    let program = program.words(&format!("{input} -t {seconds} {H264} {AAC} -f flv")).arg(&file);
+    let mut ffmpeg = program.start();
+    assert!(ffmpeg.wait(LONG).success(), "{}", ffmpeg.log());
+    read_flv(&fs::read(file).expect("the clip"), now())
 }
 
 /// An ffmpeg that knows Enhanced RTMP: `tools/setup.sh` takes it from the PyPI package `imageio-ffmpeg`.

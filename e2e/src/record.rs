@@ -12,6 +12,9 @@ use liveedgecast_common::rtmp::{ChunkError, Ingest, Ingested, MessageHeader, Sca
 /// C0, C1 and C2, or S0, S1 and S2.
 pub const HANDSHAKE: usize = 1 + 1536 + 1536;
 
+/// What publishers put in front of metadata, in AMF0.
+const SET_DATA_FRAME: &[u8] = b"\x02\0\x0d@setDataFrame";
+
 /// One audio, video or data message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
@@ -190,12 +193,28 @@ impl Recorder {
     }
 }
 
-/// The messages as an FLV file, for a decoder. Data messages are left out: ffmpeg does not need them.
+/// The messages as an FLV file that begins at 0, for a decoder. Data messages are left out: ffmpeg does not need them.
 #[must_use]
 pub fn flv(media: &[Message]) -> Vec<u8> {
-    let mut file = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
     let first = media.first().map_or(0, |message| message.timestamp);
-    for message in media.iter().filter(|message| matches!(message.type_id, type_id::AUDIO | type_id::VIDEO)) {
+    let needed = media.iter().filter(|message| matches!(message.type_id, type_id::AUDIO | type_id::VIDEO));
+    file(needed, first)
+}
+
+/// All messages at their own times as an FLV file, as a server writes it: without the command in front of metadata.
+#[must_use]
+pub fn flv_of_session(session: &[Message]) -> Vec<u8> {
+    let plain = |message: &Message| match message.payload.strip_prefix(SET_DATA_FRAME) {
+        Some(metadata) => Message { payload: message.payload.slice_ref(metadata), ..message.clone() },
+        None => message.clone(),
+    };
+    let session: Vec<Message> = session.iter().map(plain).collect();
+    file(session.iter(), 0)
+}
+
+fn file<'a>(media: impl Iterator<Item = &'a Message>, first: u32) -> Vec<u8> {
+    let mut file = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+    for message in media {
         let length = (message.payload.len() as u32).to_be_bytes();
         let time = message.timestamp.wrapping_sub(first).to_be_bytes();
         file.push(message.type_id);

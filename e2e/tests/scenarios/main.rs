@@ -28,6 +28,7 @@ mod hold;
 mod publishers;
 mod settings;
 mod successors;
+mod times;
 mod upstreams;
 mod wake;
 mod workers;
