@@ -43,7 +43,13 @@ fn main() -> ExitCode {
         },
     };
     let start = Start { settings, program, log: (log.format().as_str(), typed.log.log_filter.clone()) };
-    log.start();
+    let _writing = match log.start() {
+        Ok(writing) => writing,
+        Err(error) => {
+            eprintln!("the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

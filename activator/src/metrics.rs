@@ -8,7 +8,9 @@ mod process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histogram, histograms, opts, register, text};
+use liveedgecast_common::metrics::{
+    counter, counters, dropped_log_lines, gauge, gauges, histogram, histograms, measure_log, opts, register, text,
+};
 use prometheus::{Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::accept::{Observe, TurnedAway};
@@ -37,6 +39,7 @@ pub struct Metrics {
     /// Other activators, by whether they can be heard.
     pub peers: IntGaugeVec,
     used: Used,
+    log_lines_dropped: IntCounter,
 }
 
 /// By this process and its children.
@@ -312,6 +315,7 @@ impl Metrics {
                 )?,
                 resident: gauge(r, "activator_resident_bytes", "Resident memory of the activator")?,
             },
+            log_lines_dropped: dropped_log_lines(r, "activator_log_lines_dropped_total")?,
             registry,
         })
     }
@@ -326,6 +330,7 @@ impl Metrics {
             risen(&self.used.ended_workers, usage.ended_children);
             self.used.resident.set(i64::try_from(usage.resident).unwrap_or(i64::MAX));
         }
+        measure_log(&self.log_lines_dropped);
         text(&self.registry)
     }
 }

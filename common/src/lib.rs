@@ -4,7 +4,7 @@
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
 //!   [`greet`], its caller's side; [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
-//! - [`config`], [`setting`], [`runtime`], [`listen`], [`http`], [`metrics`], [`crowd`]: what a process is made of.
+//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`http`], [`metrics`], [`crowd`]: what a process is made of.
 //! - [`backoff`], [`random`], [`seldom`]: small values.
 //! - [`sys`]: the kernel's calls that no library has. Unsafe code is there and nowhere else.
 #![deny(unsafe_code)]
@@ -36,5 +36,6 @@ pub mod rtmp;
 pub mod runtime;
 pub mod seldom;
 pub mod setting;
+pub mod stderr;
 pub mod sys;
 pub mod url;

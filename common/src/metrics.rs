@@ -7,6 +7,8 @@ use prometheus::{
     Result, TextEncoder,
 };
 
+use crate::stderr;
+
 /// Name, with the prefix, and what it means.
 #[must_use]
 pub fn opts(name: &str, help: &str) -> Opts {
@@ -80,6 +82,19 @@ pub fn histograms(
     let vec = HistogramVec::new(HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()), &[label])?;
     values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
     register(registry, vec)
+}
+
+/// Lines of this process's log that were dropped; call [`measure_log`] before it is read.
+///
+/// # Errors
+/// As [`register`].
+pub fn dropped_log_lines(registry: &Registry, name: &str) -> Result<IntCounter> {
+    counter(registry, name, "Lines of the log that were dropped because the reader of standard error was too slow")
+}
+
+/// Brings the counter of dropped log lines up to date.
+pub fn measure_log(dropped: &IntCounter) {
+    dropped.inc_by(stderr::dropped_lines().saturating_sub(dropped.get()));
 }
 
 /// Everything in the Prometheus text format.

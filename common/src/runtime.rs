@@ -1,11 +1,13 @@
 //! What a process needs before its first room opens: its log, its limit of open files, its signals.
 //!
 //! In: flags, environment, the kernel. Out: a tracing subscriber, a raised limit, a stream of stop requests.
-//! Next room: each binary's `main`. Surprise: a process started by another inherits the soft limit of open files, often
+//! Next room: `stderr` for the log's lines, each binary's `main` for the rest. Surprise: a process started by another inherits the soft limit of open files, often
 //! 1024, which is 500 streams; the hard limit is usually a thousand times higher and nobody minds its being taken.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Problems;
 use crate::setting::{choice, set};
+use crate::stderr::{self, LineWriter, Writing};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,21 +87,38 @@ impl Log {
         self.format
     }
 
-    /// Starts logging to standard error. A second call in one process does nothing.
-    pub fn start(self) {
-        // A line that cannot be written is lost: the reader of our standard error may be gone or stuck, which is no reason to panic.
+    /// Starts logging to standard error, panics included. A second call in one process does nothing. Keep what is returned until the
+    /// process ends.
+    ///
+    /// # Errors
+    /// The thread that writes cannot be started.
+    pub fn start(self) -> io::Result<Writing> {
+        let writing = stderr::start()?;
         let builder = tracing_subscriber::fmt().with_env_filter(self.filter).log_internal_errors(false);
-        let builder = builder.with_writer(io::stderr);
+        let builder = builder.with_writer(LineWriter::default);
         let started = match self.format {
             LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
             LogFormat::Json => {
                 builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
             }
         };
-        if let Err(error) = started {
-            tracing::debug!(%error, "a log was running already");
+        match started {
+            // The standard library's own hook writes to standard error by itself, and waits for its reader.
+            Ok(()) => panic::set_hook(Box::new(log_panic)),
+            Err(error) => tracing::debug!(%error, "a log was running already"),
         }
+        Ok(writing)
     }
+}
+
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    // As RUST_BACKTRACE says.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(backtrace));
+    let place = info.location().map(tracing::field::display);
+    tracing::error!(event = "panicked", panic = text, place, backtrace, "a task panicked");
 }
 
 /// The limit of open files, as found and as it is now.

@@ -5,11 +5,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
@@ -28,6 +30,8 @@ pub struct Process {
     child: Child,
     status: Option<ExitStatus>,
     directory: TempDir,
+    /// The end of a pipe that nobody reads.
+    _unread: Option<OwnedFd>,
     /// The last to be dropped, when there is nothing left to be killed.
     _ward: Ward,
 }
@@ -38,6 +42,7 @@ pub struct Program {
     name: String,
     command: Command,
     directory: TempDir,
+    unread: bool,
 }
 
 impl Program {
@@ -48,7 +53,7 @@ impl Program {
     #[must_use]
     pub fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
         let directory = tempfile::Builder::new().prefix("liveedgecast-").tempdir().expect("a temporary directory");
-        Self { name: name.to_owned(), command: Command::new(program), directory }
+        Self { name: name.to_owned(), command: Command::new(program), directory, unread: false }
     }
 
     /// One argument.
@@ -110,6 +115,13 @@ impl Program {
         self.directory.path()
     }
 
+    /// Its standard error is a pipe that is full and that nobody reads.
+    #[must_use]
+    pub fn with_unread_errors(mut self) -> Self {
+        self.unread = true;
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -117,18 +129,32 @@ impl Program {
     #[must_use]
     pub fn start(mut self) -> Process {
         let log = File::create(self.directory.path().join(LOG)).expect("a log file");
-        let errors = log.try_clone().expect("a log file");
+        let (errors, unread) = if self.unread {
+            let (reader, writer) = full_pipe();
+            (Stdio::from(writer), Some(reader))
+        } else {
+            (Stdio::from(log.try_clone().expect("a log file")), None)
+        };
         self.command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         let child = self.command.spawn().unwrap_or_else(|error| {
             let program = self.command.get_program();
             panic!("{program:?} cannot be started ({error}); ./tools/test.sh installs what the tests need")
         });
         let ward = Ward::new(child.id());
-        Process { name: self.name, child, status: None, directory: self.directory, _ward: ward }
+        Process { name: self.name, child, status: None, directory: self.directory, _unread: unread, _ward: ward }
     }
 }
 
 const LOG: &str = "log";
+
+/// A pipe without room for another byte, whose writer waits for its reader.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe that does not wait");
+    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("a pipe that waits");
+    (reader, writer)
+}
 
 impl Process {
     /// Its process id.

@@ -228,6 +228,13 @@ impl Settings {
         Self { program: self.program.instead(&copy), address: self.address }
     }
 
+    /// Its standard error is a pipe that is full and that nobody reads.
+    #[must_use]
+    pub fn with_unread_errors(mut self) -> Self {
+        self.program = self.program.with_unread_errors();
+        self
+    }
+
     /// Starts it and waits until it serves.
     #[must_use]
     #[track_caller]

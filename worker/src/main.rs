@@ -30,7 +30,13 @@ fn main() -> ExitCode {
         eprintln!("{problems}");
         return ExitCode::from(BAD_CONFIGURATION);
     }
-    log.start();
+    let _writing = match log.start() {
+        Ok(writing) => writing,
+        Err(error) => {
+            eprintln!("the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,7 +6,9 @@
 
 use std::collections::HashSet;
 
-use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histograms, opts, register, text};
+use liveedgecast_common::metrics::{
+    counter, counters, dropped_log_lines, gauge, gauges, histograms, measure_log, opts, register, text,
+};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::drain::Phase;
@@ -38,6 +40,7 @@ pub struct Metrics {
     /// Room 11, by host.
     pub upstreams: Upstreams,
     phase: IntGaugeVec,
+    log_lines_dropped: IntCounter,
 }
 
 /// Of `register`.
@@ -139,6 +142,7 @@ impl Metrics {
                 now: register(r, IntGaugeVec::new(opts("upstreams", "Upstreams by state"), &["host", "state"])?)?,
             },
             phase: gauges(r, "worker_phase", "1 for the phase of going down that the worker is in", "phase", &phases)?,
+            log_lines_dropped: dropped_log_lines(r, "worker_log_lines_dropped_total")?,
             registry,
         })
     }
@@ -153,6 +157,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
+        measure_log(&self.log_lines_dropped);
         text(&self.registry)
     }
 }

@@ -25,6 +25,7 @@ mod claims;
 mod crash;
 mod ends;
 mod hold;
+mod operators;
 mod publishers;
 mod settings;
 mod successors;

@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: processes and the tasks that watch them")]
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use liveedgecast_common::config::show_duration;
 use liveedgecast_common::key::{LogSafe, Secret};
+use liveedgecast_common::stderr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
@@ -201,8 +202,8 @@ async fn pass_on(mut from: pipe::Receiver, name: String) -> Vec<String> {
         };
         let rest = buffer.split_off(if ended { buffer.len() } else { whole });
         for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            // As a whole: lines of several workers must not mix. Nowhere to write to is no reason to stop reading.
-            let _ = io::stderr().lock().write_all(&marked(line, &name));
+            // As a whole: lines of several workers must not mix. What our own reader does not take is dropped there and counted.
+            stderr::write_line(&marked(line, &name));
             last.push_back(shortened(line));
             if last.len() > LAST_LINES {
                 last.pop_front();
