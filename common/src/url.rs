@@ -32,6 +32,12 @@ pub enum UrlError {
     /// Neither `rtmp://` nor `rtmps://`.
     #[error("a push URL begins with rtmp:// or rtmps://")]
     Scheme,
+    /// A quotation mark at the beginning: env files that are read without a shell keep theirs.
+    #[error("a quotation mark stands before the scheme and is part of the value: remove the quotation marks")]
+    Quoted,
+    /// A second URL within the first: separated by a comma or a semicolon, or not at all.
+    #[error("another :// stands inside the URL: separate several URLs by white space, not by commas or semicolons")]
+    Joined,
     /// Longer than [`MAX_URL_BYTES`].
     #[error("the URL is longer than {MAX_URL_BYTES} bytes")]
     TooLong,
@@ -53,10 +59,14 @@ pub enum UrlError {
     #[error("{{{0}}} is not known: only {{app}} and {{key}} are replaced")]
     Placeholder(String),
     /// No path, or one segment alone.
-    #[error("{0}/… has an app but no stream key: append /{{key}} to pass on the publisher's key, or /YOUR-KEY")]
+    #[error(
+        "{0}/… has an app but no stream key: append /{{key}} to pass on the publisher's key, or /YOUR-KEY; if the key is there, put the app before it: {0}/APP/YOUR-KEY"
+    )]
     NoKey(String),
     /// The part before the key is empty.
-    #[error("{0}/… has no app: write {0}/APP/KEY, or APP#KEY where the key holds a slash")]
+    #[error(
+        "{0}/… has a stream key but no app: write {0}/APP/KEY (KEY may be {{key}}), or APP#KEY where the key holds a slash"
+    )]
     NoApp(String),
     /// The same URL twice in one list: the second would be refused by the upstream as a duplicate.
     #[error("the URL is the same as number {0}: remove one of them")]
@@ -156,12 +166,18 @@ impl PushTemplate {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(UrlError::Character);
         }
+        if text.starts_with(['"', '\'']) {
+            return Err(UrlError::Quoted);
+        }
         let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "rtmp" => false,
             "rtmps" => true,
             _ => return Err(UrlError::Scheme),
         };
+        if holds_another_url(rest) {
+            return Err(UrlError::Joined);
+        }
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(authority_end);
         if authority.contains("{app}") || authority.contains("{key}") {
@@ -353,9 +369,11 @@ impl fmt::Debug for PushUrl {
     }
 }
 
-/// `scheme://host:port/app/…`: what logs and metrics may show. The app's query can be a token and an app that is the key is one.
+/// `scheme://host:port/app/…`: what logs and metrics may show. The app's query can be a token, an app that is the key is one, and what
+/// follows the app's first segment is one if somebody put a slash too many into or behind the key.
 fn show(f: &mut fmt::Formatter<'_>, tls: bool, host: &str, port: u16, app: &str) -> fmt::Result {
-    let app = app.split_once('?').map_or(app, |(name, _)| name);
+    let app = app.split_once('?').map_or(app, |(name, _)| name).trim_start_matches('/');
+    let app = app.split_once('/').map_or(app, |(first, _)| first);
     let origin = Origin { tls, host, port, always_port: true };
     if app == "…" { write!(f, "{origin}/…") } else { write!(f, "{origin}/{}/…", crate::key::LogSafe(app)) }
 }
@@ -377,6 +395,13 @@ impl fmt::Display for Origin<'_> {
         }
         if self.always_port || self.port != default { write!(f, ":{}", self.port) } else { Ok(()) }
     }
+}
+
+/// Whether what follows the scheme holds a scheme of its own. A query may hold any but ours: `?auth=1&back=http://…` is a key that exists.
+fn holds_another_url(rest: &str) -> bool {
+    let path = &rest[..rest.find('?').unwrap_or(rest.len())];
+    let lower = rest.to_ascii_lowercase();
+    path.contains("://") || lower.contains("rtmp://") || lower.contains("rtmps://")
 }
 
 /// Splits `host[:port]`; an IPv6 address stands in brackets and loses them.
@@ -409,7 +434,8 @@ fn split_path<'a>(path: &'a str, shown: &str) -> Result<(&'a str, &'a str), UrlE
         let before_query = path.find('?').unwrap_or(path.len());
         // A slash before the query makes two segments, even if the second is empty: `live-bvc/?streamname=…` (Bilibili).
         let slash = path[..before_query].rfind('/').or_else(|| path.rfind('/'));
-        let at = slash.ok_or_else(|| UrlError::NoKey(shown.to_owned()))?;
+        let missing = if path.contains("{key}") { UrlError::NoApp } else { UrlError::NoKey };
+        let at = slash.ok_or_else(|| missing(shown.to_owned()))?;
         (&path[..at], &path[at + 1..])
     };
     if key.is_empty() {
@@ -493,6 +519,7 @@ mod tests {
         ("rtmp://h/app/K%2FY+%20&=;", false, "h", 1935, "app", "K%2FY+%20&=;"),
         ("rtmp://h/a//b", false, "h", 1935, "a/", "b"),
         ("rtmp://h/app/k{1}", false, "h", 1935, "app", "k{1}"),
+        ("rtmp://h/app/KEY?back=http://i/j", false, "h", 1935, "app", "KEY?back=http://i/j"),
         // Placeholders are split like text.
         ("rtmp://h/{app}/{key}", false, "h", 1935, "{app}", "{key}"),
         ("rtmp://h/live/{app}-{key}", false, "h", 1935, "live", "{app}-{key}"),
@@ -512,6 +539,7 @@ mod tests {
     #[test]
     fn mistakes() {
         let no_key = || UrlError::NoKey("rtmp://h".to_owned());
+        let no_app = || UrlError::NoApp("rtmp://h".to_owned());
         let long = format!("rtmp://h/a/{}", "k".repeat(MAX_URL_BYTES));
         let table = [
             ("", UrlError::Scheme),
@@ -542,9 +570,19 @@ mod tests {
             ("rtmp://h/live/", no_key()),
             ("rtmp://h/live?x=1", no_key()),
             ("rtmp://h/live#", no_key()),
-            ("rtmp://h/{key}", no_key()),
-            ("rtmp://h//KEY", UrlError::NoApp("rtmp://h".to_owned())),
-            ("rtmp://h/#KEY", UrlError::NoApp("rtmp://h".to_owned())),
+            ("rtmp://h/{key}", no_app()),
+            ("rtmp://h/{key}?x=1", no_app()),
+            ("rtmp://h//KEY", no_app()),
+            ("\"rtmp://h/live/KEY\"", UrlError::Quoted),
+            ("'rtmp://h/live/KEY'", UrlError::Quoted),
+            ("rtmp://h/live/K1,rtmp://i/live/K2", UrlError::Joined),
+            ("rtmp://h/live/K1;RTMPS://i/live/K2", UrlError::Joined),
+            ("rtmp://h/live/K1,http://i/live/K2", UrlError::Joined),
+            ("rtmp://h/live/K1?x=1,rtmp://i/live/K2", UrlError::Joined),
+            ("rtmp://h/live#K1,rtmp://i/live#K2", UrlError::Joined),
+            ("rtmp://h,rtmp://i/live/K2", UrlError::Joined),
+            ("rtmp://rtmp://h/live/K1", UrlError::Joined),
+            ("rtmp://h/#KEY", no_app()),
         ];
         for (url, error) in table {
             assert_eq!(PushTemplate::parse(url).err(), Some(error), "{url:?}");
@@ -607,6 +645,23 @@ mod tests {
         assert_eq!(url.to_string(), "rtmp://h:99/live/…");
         assert_eq!(resolved("rtmp://h/{key}/fixed", "a", "S3CRET").to_string(), "rtmp://h:1935/…");
         assert_eq!(resolved("rtmp://user@h/live/x", "a", "k").credentials.unwrap().password.expose(), "");
+    }
+
+    #[test]
+    fn nothing_after_the_application_is_shown() {
+        for url in
+            ["rtmp://h/live/S3CRET/", "rtmp://h/live/S3CRET/x", "rtmp://h//live/S3CRET/x?y", "rtmp://h/live/S3CRET#x"]
+        {
+            let shown = match PushTemplate::parse(url) {
+                Ok(template) => {
+                    let resolved = template.resolve("a", &StreamKey::parse("k").unwrap()).unwrap();
+                    assert_eq!(template.to_string(), "rtmp://h:1935/live/…");
+                    format!("{template:?} {resolved} {resolved:?}")
+                }
+                Err(error) => error.to_string(),
+            };
+            assert!(!shown.contains("S3CRET"), "{shown}");
+        }
     }
 
     #[test]
