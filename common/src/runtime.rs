@@ -56,13 +56,30 @@ impl LogArgs {
         let formats = [("auto", None), ("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))];
         let format = choice("LOG_FORMAT", &self.log_format, &formats, problems);
         let text = set(&self.log_filter).unwrap_or("info");
-        let filter = EnvFilter::try_new(text).unwrap_or_else(|error| {
+        let filter = EnvFilter::try_new(with_quiet_libraries(text)).unwrap_or_else(|error| {
             let fix = "write it like info,liveedgecast_worker=debug";
             problems.add("RUST_LOG", format_args!("{text:?} is not a log filter ({error}): {fix}"));
             EnvFilter::default()
         });
         Log { format: format.unwrap_or_else(LogFormat::of_stderr), filter }
     }
+}
+
+/// Libraries that log what strangers send, frame by frame: 30 MB/s with one that sends HTTP/2 frames. A level for everything does not count
+/// for them beyond this; one of their own does.
+const LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"];
+/// What they log then.
+const LIBRARIES_LEVEL: &str = "info";
+
+/// The filter, with levels of their own for libraries that it does not name.
+fn with_quiet_libraries(filter: &str) -> String {
+    let talkative =
+        |directive: &str| ["debug", "trace", "4", "5"].iter().any(|level| directive.eq_ignore_ascii_case(level));
+    if !filter.split(',').any(|directive| talkative(directive)) {
+        return filter.to_owned();
+    }
+    // Of two directives for one target the last counts.
+    LIBRARIES.iter().map(|library| format!("{library}={LIBRARIES_LEVEL},")).chain([filter.to_owned()]).collect()
 }
 
 impl LogFormat {
@@ -221,6 +238,30 @@ mod tests {
         let mut problems = Problems::new();
         LogArgs { log_format: Some("json".into()), log_filter: Some("  ".into()) }.meant(&mut problems);
         assert!(problems.is_empty());
+    }
+
+    #[test]
+    fn a_level_for_everything_does_not_count_for_libraries_that_log_what_strangers_send() {
+        use tracing_subscriber::layer::SubscriberExt;
+
+        for (text, ours, h2) in [
+            ("debug", true, false),
+            ("TRACE", true, false),
+            ("debug,h2=trace", true, true),
+            ("debug,h2", true, true),
+            ("info", false, false),
+            ("info,h2=debug", false, true),
+        ] {
+            let log = LogArgs { log_format: None, log_filter: Some(text.into()) }.meant(&mut Problems::new());
+            let subscriber = tracing_subscriber::registry().with(log.filter);
+            tracing::subscriber::with_default(subscriber, || {
+                let enabled = (
+                    tracing::enabled!(target: "liveedgecast_activator::http", tracing::Level::DEBUG),
+                    tracing::enabled!(target: "h2::codec::framed_read", tracing::Level::DEBUG),
+                );
+                assert_eq!(enabled, (ours, h2), "{text}");
+            });
+        }
     }
 
     #[test]
