@@ -186,7 +186,7 @@ pub const OFFER_OUTCOMES: [&str; 5] = ["accepted", "declined", "unreachable", "e
 pub const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handoff", "upstream"];
 
 /// How a worker process ends.
-pub const ENDED: [&str; 5] = ["asked", "crashed", "at_start", "never_registered", "silent"];
+pub const ENDED: [&str; 6] = ["asked", "terminated", "crashed", "at_start", "never_registered", "silent"];
 
 /// Why a call on the control listener is refused.
 pub const CONTROL_REFUSED: [&str; 5] = ["proof", "replay", "hello", "joined", "full"];

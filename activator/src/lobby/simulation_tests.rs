@@ -326,7 +326,7 @@ impl World {
             self.give_back(process.call, Back::Died);
         }
         process.call.into_iter().for_each(|call| self.lobby(Input::Lost(call)));
-        let end = processes::End { status: "gone".into(), last_words: vec![] };
+        let end = processes::End { status: "gone".into(), in_order: false, last_words: vec![] };
         self.core.process(self.now, processes::Input::Ended(name.to_owned(), end));
         self.outputs();
         if !streams_first {
@@ -444,7 +444,9 @@ impl World {
                 Output::Fleet(processes::Output::Kill(name)) => {
                     self.processes.get_mut(&name).expect("only what runs is killed").killed = true;
                 }
-                Output::Fleet(processes::Output::Failed { .. } | processes::Output::Gone(_)) => {}
+                Output::Fleet(
+                    processes::Output::Failed { .. } | processes::Output::Gone(_) | processes::Output::Terminated(_),
+                ) => {}
             }
         }
     }

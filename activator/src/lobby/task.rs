@@ -415,6 +415,15 @@ impl Shared {
                 info!(worker = name, "the worker process has gone");
                 return;
             }
+            processes::Output::Terminated(name) => {
+                self.metrics.fleet.ended.with_label_values(&["terminated"]).inc();
+                info!(
+                    event = "worker.terminated",
+                    worker = name,
+                    "worker process terminated by somebody else, in order"
+                );
+                return;
+            }
         };
         state.orders.push_back(order);
         self.orders.notify_one();

@@ -55,6 +55,8 @@ pub struct Rules {
 pub struct End {
     /// Its status in words.
     pub status: String,
+    /// Its status is that of a worker which was told to go and has done all that it had to.
+    pub in_order: bool,
     /// The last lines it wrote to standard error.
     pub last_words: Vec<String>,
 }
@@ -98,6 +100,8 @@ pub enum Output {
     },
     /// A worker ended as asked.
     Gone(String),
+    /// A worker was told to go by somebody else: an operator's SIGTERM. It has ended in order.
+    Terminated(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,7 +315,7 @@ impl Processes {
 
     fn ended(&mut self, now: Instant, name: String, end: End) {
         let Some(process) = self.all.remove(&name) else { return };
-        let End { status, last_words } = end;
+        let End { status, in_order, last_words } = end;
         match process.state {
             State::Asked | State::Starting { .. } => {
                 self.failed(now, name, "at_start", format!("it ended before it had registered: {status}"), last_words);
@@ -326,6 +330,15 @@ impl Processes {
                     SILENT_TIMEOUT.as_secs()
                 );
                 self.failed(now, name, "silent", why, last_words);
+            }
+            State::Ready { since, .. } if in_order => {
+                if now.saturating_duration_since(since) >= SOUND_AFTER {
+                    self.backoff.reset();
+                } else {
+                    // One that takes its leave as soon as it has come, again and again, must not be a hot loop either.
+                    self.pause_until = Some(now + self.backoff.failed());
+                }
+                self.outputs.push_back(Output::Terminated(name));
             }
             State::Ready { since, .. } => {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
@@ -437,7 +450,7 @@ mod tests {
 
         fn end(&mut self, name: &str) -> Vec<Output> {
             self.registered.remove(name);
-            let end = End { status: "signal 9".into(), last_words: vec!["oh".into()] };
+            let end = End { status: "signal 9".into(), in_order: false, last_words: vec!["oh".into()] };
             self.tell(Input::Ended(name.into(), end))
         }
 
@@ -581,6 +594,28 @@ mod tests {
         assert_eq!(world.processes.backoff.failures(), 0, "it has lived long enough");
         let outputs = world.end("worker-6");
         assert!(matches!(outputs[..], [Output::Failed { pause, .. }] if pause <= FIRST_PAUSE), "{outputs:?}");
+    }
+
+    #[test]
+    fn a_worker_that_somebody_else_terminates_is_no_failure() {
+        let mut world = World::new(1);
+        let end = |name: &str| {
+            let end = End { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
+            Input::Ended(name.to_owned(), end)
+        };
+        world.look(1);
+        world.run("worker-1", true, 0);
+        world.now += SOUND_AFTER;
+        world.registered.clear();
+        assert_eq!(world.tell(end("worker-1")), [Output::Terminated("worker-1".into())]);
+        assert_eq!(world.look(1), spawns(&["worker-2"]), "its streams wait for another one");
+        world.run("worker-2", true, 0);
+        world.registered.clear();
+        assert_eq!(world.tell(end("worker-2")), [Output::Terminated("worker-2".into())]);
+        assert_eq!(world.look(1), [], "not in a hot loop");
+        assert_eq!(world.wait(), spawns(&["worker-3"]));
+        let outputs = world.tell(end("worker-3"));
+        assert!(matches!(&outputs[..], [Output::Failed { how: "at_start", .. }]), "it was never ready: {outputs:?}");
     }
 
     #[test]

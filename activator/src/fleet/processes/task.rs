@@ -180,8 +180,9 @@ async fn watch(
     let last_words = tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await;
     stop.abort();
     let last_words = last_words.ok().and_then(Result::ok).unwrap_or_default();
+    let in_order = status.as_ref().is_ok_and(ExitStatus::success);
     let status = status.map_or_else(|error| error.to_string(), in_words);
-    lobby.process(Input::Ended(name, End { status, last_words }), None);
+    lobby.process(Input::Ended(name, End { status, in_order, last_words }), None);
 }
 
 fn in_words(status: ExitStatus) -> String {
