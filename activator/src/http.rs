@@ -1,7 +1,8 @@
 //! What is seen over HTTP: metrics, health, readiness, demand, streams, workers; and a kick. In: requests. Out: answers (DESIGN 4.11).
 //!
-//! A kick ends somebody's stream, so it is for this machine, or for who knows the control secret. Surprise: behind a reverse proxy on
-//! the same machine everybody comes from this machine, and so does every web page that its users look at.
+//! A kick ends somebody's stream, so it is for those who know the control secret. Note: an address says nothing about who asks. Behind a
+//! reverse proxy on the same machine everybody comes from this machine, and so does every web page that its users look at; nginx adds no
+//! header that tells and puts our own address into `Host`.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub struct Shown {
     pub admission: Arc<Admission>,
     /// Whether publishers can only come from this machine.
     pub is_local: bool,
-    /// For kicks from elsewhere.
+    /// For kicks.
     pub secret: Secret,
     /// Ours.
     pub metrics: Metrics,
@@ -40,6 +41,10 @@ pub struct Shown {
 
 /// What to say of a server that takes streams from anyone.
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
+
+/// What somebody is told who kicks without the secret.
+const SECRET_NEEDED: &str = "this needs the control secret: send Authorization: Bearer and what CONTROL_SECRET is set to; \
+    if it is not set, it is random and nobody knows it: set it\n";
 
 /// The table of routes.
 pub fn routes(shown: Shown) -> Routes {
@@ -132,9 +137,8 @@ fn ready(shown: &Shown) -> Answer {
 
 fn kick(shown: &Shown, request: &Request) -> Answer {
     let known = request.bearer.as_ref().is_some_and(|bearer| *bearer == shown.secret);
-    if !known && (request.on_behalf || !request.peer.is_loopback()) {
-        let text = "from this machine and directly, or with Authorization: Bearer CONTROL_SECRET\n";
-        return Answer::text(text).with(StatusCode::FORBIDDEN);
+    if !known {
+        return Answer::text(SECRET_NEEDED).with(StatusCode::FORBIDDEN);
     }
     let id = request.captures.first().map(String::as_str).unwrap_or_default();
     let reason = String::from_utf8_lossy(&request.body);

@@ -43,8 +43,6 @@ pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 pub const MAX_HEAD: usize = 16 << 10;
 /// Bytes of a request's body: a kick's reason fits, a flood does not.
 pub const MAX_BODY: usize = 64 << 10;
-/// Headers of requests that are sent for somebody else.
-const ON_BEHALF: [&str; 5] = ["forwarded", "x-forwarded-for", "x-real-ip", "via", "origin"];
 /// How long answers that are on their way may take when the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -63,9 +61,6 @@ pub struct Request {
     pub body: Bytes,
     /// Who asks, `::ffff:` taken off.
     pub peer: IpAddr,
-    /// Whether a header says that it was sent for somebody else: by a proxy, or by a web page in somebody's browser. The peer's address
-    /// says nothing about him then.
-    pub on_behalf: bool,
     /// What follows `Bearer ` in its `Authorization`.
     pub bearer: Option<Secret>,
 }
@@ -317,8 +312,7 @@ async fn answer(routes: &Routes, request: hyper::Request<Incoming>, peer: IpAddr
     let query = head.uri.query().unwrap_or_default().to_owned();
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
-    let on_behalf = ON_BEHALF.iter().any(|name| head.headers.contains_key(*name));
-    response(handler(Request { method, path, query, captures, body, peer, on_behalf, bearer }).await)
+    response(handler(Request { method, path, query, captures, body, peer, bearer }).await)
 }
 
 impl Refused {
