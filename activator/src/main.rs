@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use liveedgecast_activator::config::{Fleet, Settings, Typed, http_address};
+use liveedgecast_activator::config::{Fleet, Handoff, Settings, Typed, http_address};
 use liveedgecast_activator::fleet::processes::program_beside;
 use liveedgecast_activator::task::{self, Start};
 use liveedgecast_common::config::Problems;
@@ -78,17 +78,28 @@ fn health(typed: &Typed, path: &str) -> ExitCode {
     }
 }
 
-/// Publishers' connections that may be open at once for so many open files: what strangers can take must not be what starting a worker,
-/// handing over to it (three more for each stream) and answering probes need.
-fn most_connections(files: Option<u64>) -> usize {
+/// Publishers' connections that may be open at once for so many open files: what strangers and live streams can take must not be what
+/// starting a worker and answering probes need.
+fn most_connections(files: Option<u64>, handoff: Handoff) -> usize {
+    /// Listeners, HTTP, KEDA, workers' calls and pipes, peers, libraries.
     const RESERVED: usize = 4096;
+    let each = match handoff {
+        // The publisher, the connection to its worker.
+        Handoff::Link => 2,
+        // Those, the ring, and the worker as a process that may have to be killed.
+        Handoff::Auto | Handoff::Descriptor => 4,
+    };
     let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
-    files - (files / 2).min(RESERVED)
+    ((files - (files / 2).min(RESERVED)) / each).max(1)
 }
 
 fn run(mut start: Start) -> anyhow::Result<()> {
     let files = raise_open_files();
-    start.settings.limits.total = start.settings.limits.total.min(most_connections(files.now));
+    let (asked, most) = (start.settings.limits.total, most_connections(files.now, start.settings.handoff));
+    if most < asked {
+        tracing::info!(asked, connections = most, "RLIMIT_NOFILE has room for fewer connections than MAX_CONNECTIONS");
+        start.settings.limits.total = most;
+    }
     // One thread: what it does is wait, and hand over. Streams run in workers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let served = runtime.block_on(async {
@@ -106,14 +117,16 @@ mod tests {
     #[test]
     fn strangers_do_not_get_the_last_open_file() {
         let rows = [
-            (None, usize::MAX - 4096),
-            (Some(1 << 20), (1 << 20) - 4096),
-            (Some(20_000), 15_904),
-            (Some(1024), 512),
-            (Some(64), 32),
+            (Some(1 << 20), 261_120, 522_240),
+            (Some(20_000), 3_976, 7_952),
+            (Some(1024), 128, 256),
+            (Some(256), 32, 64),
+            (Some(1), 1, 1),
         ];
-        for (files, most) in rows {
-            assert_eq!(most_connections(files), most, "{files:?}");
+        for (files, by_descriptor, by_link) in rows {
+            assert_eq!(most_connections(files, Handoff::Auto), by_descriptor, "{files:?}");
+            assert_eq!(most_connections(files, Handoff::Link), by_link, "{files:?}");
         }
+        assert!(most_connections(None, Handoff::Descriptor) > 1 << 30);
     }
 }

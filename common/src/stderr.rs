@@ -38,8 +38,9 @@ pub fn start() -> io::Result<Writing> {
     if lines.begin() {
         let ours = lines.clone();
         thread::Builder::new().name("log".to_owned()).stack_size(STACK).spawn(move || {
-            let reader_is_back =
-                |dropped| tracing::warn!(event = "log.dropped", dropped, "log lines dropped: their reader was too slow");
+            let reader_is_back = |dropped| {
+                tracing::warn!(event = "log.dropped", dropped, "log lines dropped: their reader was too slow")
+            };
             ours.write_to(&mut Descriptor, reader_is_back);
         })?;
     }

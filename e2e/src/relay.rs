@@ -228,6 +228,14 @@ impl Settings {
         Self { program: self.program.instead(&copy), address: self.address }
     }
 
+    /// It may have so many files open and no more.
+    #[must_use]
+    pub fn with_open_files(self, most: u32) -> Self {
+        let shell = self.program.instead(std::path::Path::new("/bin/sh"));
+        let script = format!("ulimit -n {most} && exec \"$0\"");
+        Self { program: shell.arg("-c").arg(script).arg(binary("liveedgecast-activator")), address: self.address }
+    }
+
     /// Its standard error is a pipe that is full and that nobody reads.
     #[must_use]
     pub fn with_unread_errors(mut self) -> Self {
