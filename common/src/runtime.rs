@@ -75,7 +75,7 @@ const LIBRARIES_LEVEL: &str = "info";
 fn with_quiet_libraries(filter: &str) -> String {
     let talkative =
         |directive: &str| ["debug", "trace", "4", "5"].iter().any(|level| directive.eq_ignore_ascii_case(level));
-    if !filter.split(',').any(|directive| talkative(directive)) {
+    if !filter.split(',').any(talkative) {
         return filter.to_owned();
     }
     // Of two directives for one target the last counts.
