@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::NamedTempFile;
 
 /// A certificate authority that only the scenario knows.
@@ -47,15 +47,55 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("protocol versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a key that fits");
-        Arc::new(config)
+        configuration(certificate.der().clone(), &key)
     }
+}
+
+/// A server's certificate that nobody has signed, as `openssl req -x509` makes them: an authority's.
+#[derive(Debug)]
+pub struct SelfSigned {
+    file: NamedTempFile,
+    server: Arc<ServerConfig>,
+}
+
+impl SelfSigned {
+    /// One for `name`, a host name or an address.
+    ///
+    /// # Panics
+    /// `name` is neither, or there is no temporary directory.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let file = NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), certificate.pem()).expect("the certificate");
+        Self { file, server: configuration(certificate.der().clone(), &key) }
+    }
+
+    /// The certificate, as PEM.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The configuration of its server.
+    #[must_use]
+    pub fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+}
+
+fn configuration(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a key that fits");
+    Arc::new(config)
 }
 
 impl Default for Authority {

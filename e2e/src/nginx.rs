@@ -44,6 +44,18 @@ impl Nginx {
         self.process.directory()
     }
 
+    /// An upstream that refuses every stream of `live`: it says `Publish.Start` and closes the connection.
+    #[must_use]
+    pub fn denying() -> Self {
+        Self::start("deny publish all;", "")
+    }
+
+    /// An upstream whose hook refuses every stream of `live`: it closes the connection without an answer to `publish`.
+    #[must_use]
+    pub fn refusing_by_hook() -> Self {
+        Self::start("on_publish http://STATUS/refused;", "")
+    }
+
     /// What was recorded under a key: an FLV file.
     #[must_use]
     pub fn recorded(&self, key: &str) -> PathBuf {
@@ -61,7 +73,7 @@ impl Nginx {
         let (address, status) = (SocketAddr::from((ip, 1935)), SocketAddr::from((ip, 8080)));
         let program = Program::new("nginx", "nginx");
         let directory = program.directory().display().to_string();
-        let in_live = in_live.replace("DIRECTORY", &directory);
+        let in_live = in_live.replace("DIRECTORY", &directory).replace("STATUS", &status.to_string());
         let module = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
         let configuration = format!(
             "load_module {module};
@@ -76,7 +88,7 @@ http {{
   access_log off;
   client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
   uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
-  server {{ listen {status}; location / {{ rtmp_stat all; }} }}
+  server {{ listen {status}; location / {{ rtmp_stat all; }} location /refused {{ return 403; }} }}
 }}
 "
         );

@@ -66,6 +66,8 @@ struct Manners {
     refuses: Option<&'static str>,
     /// A name that somebody publishes is refused to everybody else.
     one_per_name: bool,
+    /// This command is answered so late, as by a server that asks somebody else first.
+    late: Option<(&'static str, Duration)>,
     /// Bytes are read.
     reads: bool,
 }
@@ -118,7 +120,8 @@ impl Sink {
     }
 
     fn new(address: SocketAddr, listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
-        let manners = Manners { listens: true, answers: true, refuses: None, one_per_name: false, reads: true };
+        let manners =
+            Manners { listens: true, answers: true, refuses: None, one_per_name: false, late: None, reads: true };
         let state = Mutex::new(State { manners, sessions: Vec::new(), sockets: Vec::new() });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), tls });
         let for_thread = Arc::clone(&shared);
@@ -171,6 +174,11 @@ impl Sink {
     /// Refuses a `publish` with BadName from now on while another connection publishes that name.
     pub fn take_one_publisher_per_name(&self) {
         self.behave(|manners| manners.one_per_name = true);
+    }
+
+    /// Answers this command so late from now on.
+    pub fn answer_late(&self, command: &'static str, by: Duration) {
+        self.behave(|manners| manners.late = Some((command, by)));
     }
 
     /// How often a `publish` was refused.
@@ -361,6 +369,7 @@ fn converse(
     let mut bytes = hello.to_vec();
     let mut acknowledged = 0;
     loop {
+        let mut late = Duration::ZERO;
         let answers = {
             let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
             let manners = state.manners;
@@ -377,6 +386,9 @@ fn converse(
             for index in commands..session.recording.commands.len() {
                 let command = session.recording.commands[index].1.clone();
                 answer(&command, session, manners.refuses, &taken, &mut answers);
+                if let Some((_, by)) = manners.late.filter(|(name, _)| *name == command.name) {
+                    late = by;
+                }
             }
             if session.recording.bytes - acknowledged > u64::from(WINDOW / 2) {
                 acknowledged = session.recording.bytes;
@@ -384,6 +396,9 @@ fn converse(
             }
             answers
         };
+        if !late.is_zero() {
+            thread::sleep(late);
+        }
         stream.write_all(&answers)?;
         stream.flush()?;
         wait(shared, |manners| manners.reads);

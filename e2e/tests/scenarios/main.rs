@@ -27,6 +27,7 @@ mod ends;
 mod hold;
 mod operators;
 mod publishers;
+mod refusals;
 mod settings;
 mod successors;
 mod times;
