@@ -67,6 +67,8 @@ pub struct Streams {
     pub received: IntCounter,
     /// Frames at which the clock of a publisher jumped.
     pub clock_jumps: IntCounter,
+    /// Messages that no upstream gets: too long for the ring, or long and of an unknown type.
+    pub skipped: IntCounter,
     /// Streams that are over.
     pub ended: IntCounter,
     /// Streams whose task panicked.
@@ -128,6 +130,11 @@ impl Metrics {
                 )?,
                 received: counter(r, "received_messages_total", "Audio, video and data messages from publishers")?,
                 clock_jumps: counter(r, "publisher_clock_jumps_total", "Frames at which a publisher's clock jumped")?,
+                skipped: counter(
+                    r,
+                    "worker_skipped_messages_total",
+                    "Messages of publishers that are too long for the replay window, or long and of an unknown type",
+                )?,
                 ended: counter(r, "worker_streams_ended_total", "Streams that are over")?,
                 died: counter(r, "worker_streams_died_total", "Streams whose task panicked")?,
                 start_handoff: start.with_label_values(&["handoff"]),

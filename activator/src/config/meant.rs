@@ -19,8 +19,7 @@ use crate::{peers, scaler};
 /// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
 /// leisure by who listens.
 const LEAST_SECRET: usize = 16;
-/// Smallest replay window, in bytes: two of the largest media messages (3 MiB each) must fit, or one could never be kept
-/// while the next one comes.
+/// Smallest replay window, in bytes: a keyframe of 5 MB must fit with what follows it. A message that does not is skipped.
 const LEAST_REPLAY: u64 = 8 << 20;
 /// Largest replay window: it is memory per stream.
 const MOST_REPLAY: u64 = 1 << 30;

@@ -100,7 +100,8 @@ pub struct Typed {
     /// Upstream sessions are kept for this long when a publisher is lost [default: 10s]
     #[arg(long, env = "GRACE", value_name = "TIME")]
     pub grace: Option<String>,
-    /// What an upstream that was away gets again: a time, a size (rounded up to a power of two), or both
+    /// What an upstream that was away gets again: a time, a size (rounded up to a power of two), or both. A single message longer than the
+    /// size is skipped
     /// [default: 4s,8MiB]
     #[arg(long, env = "REPLAY_WINDOW", value_name = "TIME,SIZE")]
     pub replay_window: Option<String>,

@@ -188,7 +188,7 @@ fn an_error_is_said_again() {
 
 #[test]
 fn a_scanner_takes_no_memory_by_claimed_lengths() {
-    let many: Vec<u8> = (2..66).flat_map(|csid| [fmt0(csid, 0, 3 << 20, 9, 1), bytes(128)].concat()).collect();
+    let many: Vec<u8> = (2..66).flat_map(|csid| [fmt0(csid, 0, 0xFF_FFFF, 9, 1), bytes(128)].concat()).collect();
     let (heard, scanner) = hear(&many, [many.len()]);
     assert_eq!(heard.open.len(), 64);
     assert!(scanner.state.streams.capacity() * size_of::<ChunkStream>() < 8 << 10);
@@ -209,7 +209,7 @@ fn states_that_no_scanner_was_in_are_refused() {
         ("chunk stream id", |state| state.streams[0].csid = 1),
         ("chunk stream id", |state| state.streams[0].csid = 65_600),
         ("chunk stream twice", |state| state.streams[1].csid = 2),
-        ("message length", |state| state.streams[1].length = 0x30_0001),
+        ("message length", |state| state.streams[1].length = 0x0100_0000),
         ("message length", |state| state.streams[1].type_id = 20),
         ("received bytes", |state| state.streams[1].received = 101),
         ("open message without rest", |state| state.streams[1].received = 100),

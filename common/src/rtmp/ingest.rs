@@ -9,8 +9,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
-use super::limits::MAX_ASSEMBLY;
+use super::limits::{MAX_ASSEMBLY, MAX_CONTROL_MESSAGE};
 use super::{MessageHeader, is_media};
+
+/// Whether a message is neither media nor assembled: of a type that nobody here needs, and long.
+fn is_passed_over(header: &MessageHeader) -> bool {
+    !is_media(header.type_id) && header.length > MAX_CONTROL_MESSAGE
+}
 
 /// What has been found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +74,10 @@ pub struct Ingest {
     assembling: usize,
     /// Partials that were there at the last `Begin` and have been completed or aborted since.
     gone: Vec<Partial>,
+    /// Chunk streams whose open message is passed over. Empty nearly always.
+    passing: Vec<u32>,
+    /// Messages passed over.
+    passed: u64,
     /// Messages begun, wrapping.
     begun: u64,
 }
@@ -77,7 +86,15 @@ impl Ingest {
     /// An ingest whose first byte has this position in the connection.
     #[must_use]
     pub fn new(position: u64) -> Self {
-        Self { scanner: ChunkScanner::new(position), partials: Vec::new(), assembling: 0, gone: Vec::new(), begun: 0 }
+        Self {
+            scanner: ChunkScanner::new(position),
+            partials: Vec::new(),
+            assembling: 0,
+            gone: Vec::new(),
+            passing: Vec::new(),
+            passed: 0,
+            begun: 0,
+        }
     }
 
     /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
@@ -86,7 +103,8 @@ impl Ingest {
     /// [`ChunkError::State`] says what is wrong with it.
     pub fn restore(state: &IngestState) -> Result<Self, ChunkError> {
         let scanner = ChunkScanner::restore(&state.scanner)?;
-        let assembled: Vec<_> = state.scanner.open().filter(|(header, _)| !is_media(header.type_id)).collect();
+        let (passed, others): (Vec<_>, Vec<_>) = state.scanner.open().partition(|(header, _)| is_passed_over(header));
+        let assembled: Vec<_> = others.into_iter().filter(|(header, _)| !is_media(header.type_id)).collect();
         for (header, received) in &assembled {
             let fits = |partial: &&Partial| partial.header == *header && partial.payload.len() == *received as usize;
             if state.partials.iter().filter(fits).count() != 1 {
@@ -100,7 +118,15 @@ impl Ingest {
         if assembling > MAX_ASSEMBLY {
             return Err(ChunkError::TooMuchAssembly);
         }
-        Ok(Self { scanner, partials: state.partials.clone(), assembling, gone: Vec::new(), begun: 0 })
+        Ok(Self {
+            scanner,
+            partials: state.partials.clone(),
+            assembling,
+            gone: Vec::new(),
+            passing: passed.into_iter().map(|(header, _)| header.csid).collect(),
+            passed: 0,
+            begun: 0,
+        })
     }
 
     /// Position of the next byte to be given.
@@ -147,6 +173,11 @@ impl Ingest {
         self.begun
     }
 
+    /// Messages passed over since this ingest was made: long, and of no type that is known here.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// Finds the next thing in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
     /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
     ///
@@ -164,7 +195,17 @@ impl Ingest {
                     if is_media(header.type_id) {
                         return Ok(Some(Ingested::Media(scanned)));
                     }
+                    if is_passed_over(&header) {
+                        self.passing.push(header.csid);
+                        self.passed += 1;
+                        continue;
+                    }
                     self.partials.push(Partial { header, payload: Vec::new() });
+                }
+                Scanned::Payload { csid, last, .. } if self.is_passing(csid) => {
+                    if last {
+                        self.passing.retain(|passing| *passing != csid);
+                    }
                 }
                 Scanned::Payload { csid, at, len, last } => {
                     let Some(index) = self.partial(csid) else { return Ok(Some(Ingested::Media(scanned))) };
@@ -179,6 +220,9 @@ impl Ingest {
                         self.settle_abort();
                         return Ok(Some(Ingested::Message { header, payload }));
                     }
+                }
+                Scanned::Aborted { csid, .. } if self.is_passing(csid) => {
+                    self.passing.retain(|passing| *passing != csid);
                 }
                 Scanned::Aborted { csid, .. } => match self.partial(csid) {
                     Some(index) => drop(self.remove(index)),
@@ -195,6 +239,10 @@ impl Ingest {
             *self.scanner.aborted() = None;
             self.remove(index);
         }
+    }
+
+    fn is_passing(&self, csid: u32) -> bool {
+        !self.passing.is_empty() && self.passing.contains(&csid)
     }
 
     fn partial(&self, csid: u32) -> Option<usize> {

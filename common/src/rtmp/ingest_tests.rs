@@ -137,6 +137,31 @@ fn the_state_before_a_chunk_is_what_the_state_was_there() {
 }
 
 #[test]
+fn a_long_message_of_an_unknown_type_is_passed_over_wherever_it_is_cut() {
+    // A shared object (type 19) of 70,000 bytes, with a frame and a command between its chunks; then one that is aborted.
+    let part = |from: usize, to: usize| bytes(70_000)[from..to].to_vec();
+    let stream = [
+        crate::rtmp::tables::chunk::set_chunk_size(35_000),
+        fmt0(5, 0, 70_000, 19, 0),
+        part(0, 35_000),
+        [fmt0(6, 40, 300, 9, 1), bytes(300), fmt0(3, 0, 40, 20, 0), bytes(40)].concat(),
+        [fmt3(5), part(35_000, 70_000)].concat(),
+        [fmt0(5, 0, 80_000, 16, 0), bytes(35_000), fmt0(5, 0, 10, 8, 1), bytes(10)].concat(),
+    ]
+    .concat();
+    let (whole, ingest) = hear(&stream, [stream.len()]);
+    assert_eq!((whole.error, ingest.open_messages(), ingest.passed()), (None, 0, 2));
+    assert_eq!(whole.small.iter().map(|small| small.2).collect::<Vec<_>>(), [1, 20]);
+    assert_eq!(whole.media.iter().map(|media| (media.2, media.4.len())).collect::<Vec<_>>(), [(9, 300), (8, 10)]);
+    for split in (0..stream.len()).step_by(997) {
+        let (mut heard, ingest) = hear(&stream, [split]);
+        let mut restored = Ingest::restore(&ingest.state()).unwrap();
+        heard.feed(&mut restored, &stream, stream.len());
+        assert_eq!(heard, whole, "cut at {split}");
+    }
+}
+
+#[test]
 fn a_command_completed_within_a_keyframe_is_still_open_in_the_state_before_it() {
     let stream = [
         &fmt0(3, 0, 130, 20, 0)[..],

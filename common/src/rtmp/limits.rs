@@ -1,11 +1,13 @@
 //! Every bound on what an RTMP peer may make us hold or do: a name, a value, a reason.
 
-use super::is_media;
+use super::is_heeded;
 
-/// Longest audio, video, data or aggregate message. The stream ring must hold two of them; a 4K keyframe at 100 Mbps is below 2 MiB.
-pub const MAX_MEDIA_MESSAGE: u32 = 3 << 20;
+/// Longest message that is not assembled: all that RTMP can say (three bytes of length). Keyframes of 5 MB are real. What a stream can hold is
+/// for its ring to say; a longer one is passed over as its chunks come.
+pub const MAX_PASSED_MESSAGE: u32 = 0xFF_FFFF;
 
-/// Longest other message. These are assembled in memory, also for strangers; a `connect` of 8 KiB is already unheard of.
+/// Longest message that is assembled: protocol control and commands. These are held in memory, also for strangers; a `connect` of 8 KiB is
+/// already unheard of. A longer one of another type (a shared object) is passed over.
 pub const MAX_CONTROL_MESSAGE: u32 = 64 << 10;
 
 /// Bytes of incomplete assembled messages on one connection, all chunk streams together. Sixty-four chunk streams could otherwise
@@ -78,5 +80,5 @@ pub const MAX_STATUS_TEXT: usize = 256;
 /// Longest message of a type.
 #[must_use]
 pub const fn max_message(type_id: u8) -> u32 {
-    if is_media(type_id) { MAX_MEDIA_MESSAGE } else { MAX_CONTROL_MESSAGE }
+    if is_heeded(type_id) { MAX_CONTROL_MESSAGE } else { MAX_PASSED_MESSAGE }
 }

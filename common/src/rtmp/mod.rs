@@ -71,6 +71,15 @@ pub const fn is_media(type_id: u8) -> bool {
     matches!(type_id, type_id::AUDIO | type_id::VIDEO | type_id::DATA_AMF3 | type_id::DATA_AMF0 | type_id::AGGREGATE)
 }
 
+/// Whether a session must read messages of that type: protocol control and commands.
+#[must_use]
+pub const fn is_heeded(type_id: u8) -> bool {
+    matches!(
+        type_id,
+        type_id::SET_CHUNK_SIZE..=type_id::SET_PEER_BANDWIDTH | type_id::COMMAND_AMF3 | type_id::COMMAND_AMF0
+    )
+}
+
 /// What a chunk stream says about one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageHeader {

@@ -300,6 +300,7 @@ impl Task {
                 if noted.loud { self.publish() } else { self.publish_soon() }
             }
             Report::ClockJumps { count } => self.metrics.clock_jumps.inc_by(count),
+            Report::Skipped(messages) => self.metrics.skipped.inc_by(messages),
             Report::Ended { stream_id } => self.table.ended(&stream_id),
             Report::AttachDecided { stream_id, accepted } => {
                 self.table.decided(&stream_id, accepted);

@@ -33,6 +33,10 @@ pub const MAX_SEGMENTS: usize = 128 << 10;
 /// A group of pictures that reaches back further than this beyond the window is not kept whole: nobody wants so much again, and a publisher
 /// that has switched its video off never begins another one.
 const LONGEST_GROUP: Duration = Duration::from_secs(30);
+/// Segments of all open messages at most: the longest message in such chunks. What comes in smaller ones yet is not relayed.
+const MAX_OPEN_SEGMENTS: usize = 128 << 10;
+/// Room of a list that is kept for another message: 256 KiB in chunks of 128 bytes.
+const MAX_SPARE_SEGMENTS: usize = 2 << 10;
 
 /// Where payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
 pub trait Memory {
@@ -152,6 +156,7 @@ pub struct Index {
     /// Since when there has been video without a keyframe.
     without_keyframe_since: Option<Instant>,
     steps_back: u64,
+    unfit: u64,
     scratch: Vec<u8>,
 }
 
@@ -184,6 +189,7 @@ impl Index {
             has_video: false,
             without_keyframe_since: None,
             steps_back: 0,
+            unfit: 0,
             scratch: Vec::new(),
         }
     }
@@ -231,16 +237,16 @@ impl Index {
     fn payload(&mut self, now: Instant, csid: u32, segment: Segment, last: bool, memory: &impl Memory) -> Noted {
         // A message that began before this index did: its first bytes are unknown.
         let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else { return Noted::default() };
-        self.open[at].add(segment);
+        let room = self.open.iter().map(|open| open.segments.len()).sum::<usize>() < MAX_OPEN_SEGMENTS;
+        self.open[at].add(segment, room);
         let keyframe = self.undecided == Some(csid) && self.begins_keyframe(at, memory);
         if last || keyframe {
             self.undecided = None;
         }
         if last {
-            let mut open = self.open.swap_remove(at);
+            let open = self.open.swap_remove(at);
             self.complete(now, &open, memory);
-            open.segments.clear();
-            self.spare.push(open.segments);
+            self.spare(open.segments);
         }
         Noted { begins: false, keyframe, complete: last }
     }
@@ -256,7 +262,14 @@ impl Index {
 
     fn drop_open(&mut self, csid: u32) {
         if let Some(at) = self.open.iter().position(|open| open.header.csid == csid) {
-            let mut segments = self.open.swap_remove(at).segments;
+            let segments = self.open.swap_remove(at).segments;
+            self.spare(segments);
+        }
+    }
+
+    /// Keeps an emptied list for another message, unless it is that of a very long one.
+    fn spare(&mut self, mut segments: Vec<Segment>) {
+        if segments.capacity() <= MAX_SPARE_SEGMENTS {
             segments.clear();
             self.spare.push(segments);
         }
@@ -271,6 +284,7 @@ impl Index {
 
     fn complete(&mut self, now: Instant, open: &Open, memory: &impl Memory) {
         let whole = !open.given_up && open.segments.iter().all(|segment| segment.position >= self.floor);
+        self.unfit += u64::from(!whole);
         if whole && open.header.type_id == type_id::AGGREGATE {
             return self.complete_aggregate(now, open, memory);
         }
@@ -548,6 +562,12 @@ impl Index {
         };
         let others = [Kind::Audio, Kind::Video].into_iter().filter_map(first);
         others.filter(|time| belong_together(*time, frame.time)).fold(frame.time, i64::min)
+    }
+
+    /// Messages that did not fit into the ring, or came in too many pieces: no upstream gets them.
+    #[must_use]
+    pub fn unfit(&self) -> u64 {
+        self.unfit
     }
 
     /// Lowest position in the ring in use that an entry or an open message needs, if any does.

@@ -273,7 +273,7 @@ fn a_message_in_too_many_chunks_is_only_counted() {
     let mut wire = Vec::new();
     Control::SetChunkSize(1).write(&mut wire, 128);
     fixture.receive(&wire);
-    let long = [INTER, &[7; 33 << 10]].concat();
+    let long = [INTER, &[7; MAX_OPEN_SEGMENTS]].concat();
     fixture.message(type_id::VIDEO, &long);
     assert!(!fixture.index.entry(0).unwrap().whole);
     fixture.message(type_id::VIDEO, KEYFRAME);

@@ -118,6 +118,8 @@ pub enum Report {
         /// Frames at which it did, since the last report of this kind.
         count: u64,
     },
+    /// So many more of the publisher's messages were skipped: too long for the ring, or long and of an unknown type.
+    Skipped(u64),
     /// It is over; the task ends. Said once, after the last [`Report::Session`].
     Ended {
         /// Which.

@@ -116,6 +116,9 @@ struct Stream {
     cutting: bool,
     /// Jumps of the publisher's clock that have been reported, and when.
     jumps_told: (u64, Option<Instant>),
+    /// Messages of the publisher's that were passed over.
+    passed: u64,
+    told_of_passed: bool,
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
     report_at: Instant,
@@ -171,6 +174,8 @@ impl Stream {
             giving_up: Vec::new(),
             cutting: false,
             jumps_told: (0, None),
+            passed: 0,
+            told_of_passed: false,
             reports,
             outbox: VecDeque::new(),
             report_at: now,
@@ -421,6 +426,7 @@ impl Stream {
         self.assignment = prepared.assignment;
         let mut source = Source::new(now, prepared.publisher, prepared.session, prepared.head);
         source.known_before = known_before;
+        self.passed = self.index.unfit();
         self.source = Some(source);
         self.scan(now);
     }

@@ -297,6 +297,12 @@ impl ServerSession {
         self.now.dropped
     }
 
+    /// Messages passed over since this session was made or restored: longer than those that are read, and of no type that is known here.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.ingest.passed()
+    }
+
     fn change(&mut self) -> &mut Facts {
         self.changed = true;
         &mut self.now

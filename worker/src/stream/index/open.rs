@@ -4,20 +4,18 @@ use liveedgecast_common::rtmp::MessageHeader;
 
 use super::{Memory, Segment};
 
-/// Segments of one message at most: 3 MiB in chunks of 128 bytes are 24,576. What comes in smaller chunks yet is not relayed.
-const MAX_MESSAGE_SEGMENTS: usize = 32 << 10;
-
 /// A message whose last byte has not come.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) header: MessageHeader,
     pub(super) segments: Vec<Segment>,
-    /// Too many segments: its bytes are no longer noted.
+    /// Too many segments: its bytes are not noted any more.
     pub(super) given_up: bool,
 }
 
 impl Open {
-    pub(super) fn add(&mut self, segment: Segment) {
+    /// Takes what has come of it. `room`: there may be another segment.
+    pub(super) fn add(&mut self, segment: Segment, room: bool) {
         if segment.len == 0 || self.given_up {
             return;
         }
@@ -25,7 +23,7 @@ impl Open {
             self.segments.last_mut().filter(|last| last.position + u64::from(last.len) == segment.position)
         {
             last.len += segment.len;
-        } else if self.segments.len() == MAX_MESSAGE_SEGMENTS {
+        } else if !room {
             self.given_up = true;
             self.segments = Vec::new();
         } else {

@@ -90,7 +90,13 @@ impl Stream {
             let position = source.session.position();
             let input = ring.bytes(position, (source.head - position) as usize);
             match source.session.next(input) {
-                Ok(None) => return self.snapshot_if_far(now),
+                Ok(None) => {
+                    let passed = source.session.passed_over() + self.index.unfit();
+                    if passed != self.passed {
+                        self.note_passed(passed);
+                    }
+                    return self.snapshot_if_far(now);
+                }
                 Ok(Some(Event::Media(scanned))) => self.media(now, scanned),
                 Ok(Some(Event::Ended(_))) => {
                     self.machine.handle(now, Input::Ended);
@@ -103,6 +109,29 @@ impl Stream {
                     return;
                 }
             }
+        }
+    }
+
+    /// Messages have been passed over: so many by now, of this session and this index.
+    fn note_passed(&mut self, passed: u64) {
+        if !self.told_of_passed {
+            self.told_of_passed = true;
+            let stream = &self.assignment.stream_id;
+            let ring = self.assignment.policy.replay_bytes;
+            tracing::warn!(
+                event = "stream.message_skipped", %stream, app = %self.assignment.app, ring,
+                "the publisher sent a message that is too long for the replay window or of an unknown type, and it was skipped; said once"
+            );
+        }
+        let more = passed.saturating_sub(self.passed);
+        self.passed = passed;
+        let waiting = self.outbox.iter_mut().find_map(|report| match report {
+            Report::Skipped(messages) => Some(messages),
+            _ => None,
+        });
+        match waiting {
+            Some(messages) => *messages += more,
+            None => self.outbox.push_back(Report::Skipped(more)),
         }
     }
 

@@ -30,7 +30,7 @@ fn frames(count: u32) -> Vec<Message> {
 }
 
 /// Gives bytes by link as an activator does: it reads no further than it may keep. Each piece ends in the middle of a message.
-async fn carry(activator: &Activator, bytes: &[u8]) {
+pub(super) async fn carry(activator: &Activator, bytes: &[u8]) {
     for (piece, at) in bytes.chunks(50_000).zip((0..).step_by(50_000)) {
         let checkpoint = || activator.checkpoint().map_or(0, |snapshot| snapshot.session.position());
         until("a checkpoint", || at as u64 <= checkpoint() + (MAX_KEPT_BYTES - 50_000) as u64).await;

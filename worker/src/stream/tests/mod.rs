@@ -4,6 +4,7 @@
 mod answers;
 mod handover;
 mod kit;
+mod large;
 
 use bytes::Bytes;
 use liveedgecast_common::handoff::Frame;
