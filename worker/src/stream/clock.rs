@@ -2,9 +2,10 @@
 //! [`super::timeline`], which moves that time to where a session of an upstream is.
 //!
 //! Every frame (audio or video proper) moves the clock. Audio and video share one offset between timestamp and time unless the publisher
-//! gives them clocks of their own. A frame that is [`FAR`] from the newest time, or a [`STEP_BACK`] before the last frame of its own
-//! kind, comes from another clock: if the other kind has gone there already, its offset is taken over, so that both stay together;
-//! otherwise the frame goes on where the wall clock says, and a jump is counted.
+//! gives them clocks of their own. A frame that follows the last one of its kind keeps that one's offset. One that does not, and that is
+//! [`FAR`] from the newest time or a [`STEP_BACK`] before both kinds, comes from another clock. If that is the clock to which the other kind
+//! has gone, or on which this kind was before, its offset is taken, so that both kinds stay together and one wrong timestamp has no
+//! consequences; otherwise the frame goes on where the wall clock says, and a jump is counted.
 //!
 //! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine, some of them with every
 //! keyframe. Headers and data therefore never move the clock.
@@ -14,11 +15,16 @@ use std::time::Instant;
 use liveedgecast_common::handoff::LastTimestamps;
 use liveedgecast_common::rtmp::media::Kind;
 
+/// A frame within so many milliseconds of where its kind was is the next one of it.
+const SMOOTH: i64 = 1_000;
+/// A kind that has been away for this long does not simply go on.
+const AWAY: i64 = 10_000;
 /// A frame this far, in milliseconds, from the newest time comes from another clock. ffmpeg's muxer lets audio and video drift up to 10 s
-/// apart before it writes one without the other (`max_interleave_delta`); what live encoders do is below 2 s.
+/// apart before it writes one without the other (`max_interleave_delta`); what live encoders do is below 2 s. And what an encoder leaves out
+/// on a congested network is less.
 const FAR: i64 = 10_000;
-/// The same for a frame that lies before the last one of its own kind: a track of several may be a second behind the others, and a clip
-/// that is played in a loop is longer.
+/// The same for a frame that lies before the last one of its own kind and far from the other kind: a track of several may be a second behind
+/// the others, and a clip that is played in a loop is longer.
 const STEP_BACK: i64 = 3_000;
 
 /// A frame that did not fit to the clock.
@@ -48,8 +54,11 @@ pub struct Clock {
 struct Track {
     /// What is added to a timestamp, modulo 2^32.
     offset: u32,
-    /// The time of the last frame.
+    /// The offset before that one.
+    previous: u32,
+    /// The time of the last frame, and when it came.
     last: i64,
+    at: Instant,
 }
 
 impl Clock {
@@ -73,35 +82,53 @@ impl Clock {
 
     /// The time of a frame, and the jump that it is, if it is one.
     pub fn frame(&mut self, now: Instant, kind: Kind, timestamp: u32) -> (i64, Option<Jump>) {
-        let Some((newest, at)) = self.newest else {
-            let time = i64::from(timestamp);
-            self.newest = Some((time, now));
-            *self.track(kind) = Some(Track { offset: 0, last: time });
-            return (time, None);
-        };
-        let elapsed = milliseconds(now, at);
         let own = *self.track(kind);
-        let fits = |offset: u32| {
-            let time = near(newest, timestamp, offset);
-            let forward = own.is_none_or(|own| time > own.last - STEP_BACK);
-            (forward && time > newest - FAR && time < newest + elapsed + FAR).then_some((time, offset))
-        };
-        let other = [self.audio, self.video].into_iter().flatten().map(|track| track.offset);
-        let found = own.and_then(|own| fits(own.offset)).or_else(|| other.filter_map(fits).next());
-        let (time, offset) = found.unwrap_or_else(|| {
-            let time = newest + elapsed.max(1);
-            (time, (time as u32).wrapping_sub(timestamp))
+        let (time, offset, jumped) = self.place(now, own, kind, timestamp);
+        let jump = jumped.then(|| {
+            let expected = time.wrapping_sub(i64::from(own.map_or(self.offset, |own| own.offset)));
+            Jump { kind, expected: expected as u32, timestamp }
         });
-        let jump = found.is_none().then(|| {
-            let expected = ((newest + elapsed) as u32).wrapping_sub(own.map_or(self.offset, |own| own.offset));
-            Jump { kind, expected, timestamp }
-        });
-        if time > newest {
+        if self.newest.is_none_or(|(newest, _)| time > newest) {
             self.newest = Some((time, now));
         }
         self.offset = offset;
-        *self.track(kind) = Some(Track { offset, last: time });
+        let previous = match own {
+            Some(own) if own.offset == offset => own.previous,
+            Some(own) => own.offset,
+            None => offset,
+        };
+        *self.track(kind) = Some(Track { offset, previous, last: time, at: now });
         (time, jump)
+    }
+
+    /// Time and offset of a frame, and whether it jumps.
+    fn place(&self, now: Instant, own: Option<Track>, kind: Kind, timestamp: u32) -> (i64, u32, bool) {
+        let Some((newest, at)) = self.newest else { return (i64::from(timestamp), 0, false) };
+        if let Some(own) = own {
+            let (time, away) = (near(own.last, timestamp, own.offset), milliseconds(now, own.at));
+            if away < AWAY && time >= own.last - SMOOTH && time <= own.last + SMOOTH + away {
+                return (time, own.offset, false);
+            }
+        }
+        let elapsed = milliseconds(now, at);
+        let other = if kind == Kind::Video { self.audio } else { self.video };
+        let fits = |offset: u32| {
+            let time = near(newest, timestamp, offset);
+            let with_own = own.is_none_or(|own| time > own.last - STEP_BACK);
+            let with_other = other.is_some_and(|other| belong_together(time, other.last, STEP_BACK));
+            let fits = with_other || (with_own && time > newest - FAR);
+            (fits && time < newest + elapsed + FAR).then_some((time, offset))
+        };
+        let mine = own.into_iter().flat_map(|own| [own.offset, own.previous]);
+        let found = mine.chain(other.map(|other| other.offset)).filter_map(fits);
+        let reference = own.map_or(newest, |own| own.last);
+        match found.min_by_key(|(time, _)| time.abs_diff(reference)) {
+            Some((time, offset)) => (time, offset, false),
+            None => {
+                let time = newest + elapsed.max(1);
+                (time, (time as u32).wrapping_sub(timestamp), true)
+            }
+        }
     }
 
     /// The time of a header or of data: what its timestamp says, but never ahead of the frames.
@@ -138,10 +165,14 @@ fn milliseconds(now: Instant, since: Instant) -> i64 {
     i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX / 2)
 }
 
-/// Whether a session that begins with a frame of this time has to leave room for a kind whose frames are at that time.
+/// Whether a session that begins with a frame of this time leaves room for the other kind, whose frames are at that time.
 #[must_use]
-pub fn belong_together(one: i64, other: i64) -> bool {
-    one.abs_diff(other) <= FAR.unsigned_abs()
+pub fn leaves_room(one: i64, other: i64) -> bool {
+    belong_together(one, other, FAR)
+}
+
+fn belong_together(one: i64, other: i64, most: i64) -> bool {
+    one.abs_diff(other) <= most.unsigned_abs()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
 use self::headers::{Kept, put};
 use self::open::{Open, gather, part};
-use super::clock::{Clock, Jump, belong_together};
+use super::clock::{Clock, Jump, leaves_room};
 
 mod headers;
 mod open;
@@ -561,7 +561,7 @@ impl Index {
             found.map(|entry| entry.time).or(last)
         };
         let others = [Kind::Audio, Kind::Video].into_iter().filter_map(first);
-        others.filter(|time| belong_together(*time, frame.time)).fold(frame.time, i64::min)
+        others.filter(|time| leaves_room(*time, frame.time)).fold(frame.time, i64::min)
     }
 
     /// Messages that did not fit into the ring, or came in too many pieces: no upstream gets them.

@@ -13,8 +13,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A new session's frames begin at most here, in milliseconds: room for a publisher whose audio is a little early. A publisher that begins
-/// below it keeps its timestamps.
+/// A new session's frames begin at most here, in milliseconds: room for a publisher whose audio is a little early, and for messages that
+/// overtake each other. A publisher that begins below it keeps its timestamps. A publisher that takes over goes no further back than that.
 const START: i64 = 250;
 
 /// The timestamps of one upstream session.
@@ -54,7 +54,7 @@ impl Timeline {
     pub fn begin(&mut self, clock: u32, first: i64, lowest: i64, arrived: Instant) {
         let room = (first - lowest).max(0);
         let (out, floor) = match (self.origin, self.last) {
-            (Some(_), Some((last, at))) => (last + since(at, arrived).max(room), last),
+            (Some(_), Some((last, at))) => (last + since(at, arrived).max(room), (last - START).max(0)),
             _ => (first.clamp(0, START).max(room), 0),
         };
         self.origin = Some(Origin { clock, offset: out - first, floor });
@@ -149,7 +149,7 @@ mod tests {
         // At once is one millisecond more.
         timeline.begin(2, 5, 5, at(4_050));
         assert_eq!(timeline.map(2, 5, at(4_050)), 4_051);
-        assert_eq!(timeline.map(2, -900, at(4_050)), 4_050, "not before the end of the publisher before it");
+        assert_eq!([0, -900].map(|time| timeline.map(2, time, at(4_050))), [4_046, 3_800]);
         timeline.begin(3, 5, -900, at(4_060));
         assert_eq!([5, -900].map(|time| timeline.map(3, time, at(4_060))), [4_956, 4_051]);
     }

@@ -197,6 +197,25 @@ fn a_session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
 }
 
 #[test]
+fn a_jump_of_the_publishers_clock_is_reported_and_reaches_no_upstream() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        let sent = [vec![audio_header(), video_header()], group_of_frames(900_000), group_of_frames(0)].concat();
+        encoder.send(&sent).await;
+        until("all messages", || sink.count(0) == sent.len()).await;
+        encoder.goodbye().await;
+        let jumps = |report: &Report| if let Report::ClockJumps { count } = report { Some(*count) } else { None };
+        assert_eq!(engine.report("the jump", jumps).await, 1);
+        engine.ended().await;
+        let times: Vec<u32> = sink.messages(0).iter().map(|message| message.timestamp).collect();
+        assert!(times.iter().all(|time| *time < 20_000), "{times:?}");
+    });
+}
+
+#[test]
 fn a_ring_takes_no_more_memory_than_its_window() {
     run(async {
         let sink = Sink::start().await;
