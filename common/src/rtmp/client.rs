@@ -12,6 +12,9 @@
 //! What is sent at each edge: C2, Set Chunk Size and `connect` in one piece; `releaseStream`, `FCPublish`, `createStream` in one piece;
 //! `publish`. That is the order of FMLE, OBS and ffmpeg, which every ingest was built for.
 //!
+//! While live, only an error about this publishing or the whole connection ends the session: servers also report recordings, players and
+//! calls that failed, and other message streams of the connection.
+//!
 //! What surprised us: nginx-rtmp never answers `releaseStream` and `FCPublish`, others answer them with an error that means nothing;
 //! answers come with transaction 0; the stream id is not always 1; a refused name does not mean that the connection is closed; and
 //! descriptions may repeat the stream key, so that what is shown of them is looked through first.
@@ -514,7 +517,7 @@ impl ClientSession {
             // A clear no, whatever its level.
             (Stage::Publish, _, _) if status.says_no_to_publish() => self.refused_in_words(status, "onStatus"),
             (Stage::Live, "error", _) if status.ends_a_publish() => self.refused_in_words(status, "onStatus"),
-            // Enhanced RTMP; we do not follow its new address: where a stream goes is not the upstream's to say.
+            // Enhanced RTMP. Its new address is not followed: the configured server is asked again, and may redirect us.
             (Stage::Publish | Stage::Live, _, RECONNECT | "NetStream.Unpublish.Success") => {
                 self.ended(&status.text("onStatus"));
             }

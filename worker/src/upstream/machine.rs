@@ -316,9 +316,9 @@ impl Machine {
         self.redirected.as_ref().unwrap_or(&self.url)
     }
 
-    /// A session was live before, with another machine.
-    pub fn has_lived(&mut self) {
-        self.lived = true;
+    /// Sessions have lived and lasted before, with another machine.
+    pub fn has_worked(&mut self) {
+        (self.lived, self.lasted) = (true, true);
     }
 
     /// Whether media may be written.

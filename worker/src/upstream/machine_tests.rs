@@ -389,7 +389,7 @@ fn waits_grow_by_class() {
         sim.machine.handle_timeout(sim.now);
     });
     let closed = waits(PLAIN, |sim| {
-        sim.machine.has_lived();
+        sim.machine.has_worked();
         sim.start();
         sim.handle(Input::Reached(Stage::Connect));
         sim.handle(broken());
@@ -547,7 +547,7 @@ fn an_upstream_that_has_worked_has_not_failed_by_closing() {
     for resumed in [false, true] {
         let mut sim = Sim::new(PLAIN);
         if resumed {
-            sim.machine.has_lived();
+            sim.machine.has_worked();
             sim.outputs();
         } else {
             sim.go_live();

@@ -152,7 +152,7 @@ impl Upstream {
     /// stale session of that worker's.
     #[must_use]
     pub fn resumed(mut self) -> Self {
-        self.machine.has_lived();
+        self.machine.has_worked();
         self
     }
 

@@ -38,6 +38,39 @@ fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
     });
 }
 
+#[test]
+fn a_successor_takes_closing_for_a_stale_session_and_not_for_a_refusal() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let sent = stream(2);
+        killed(incoming, async || {
+            encoder.started().await;
+            encoder.send(&sent).await;
+            until("the first worker's part", || sink.count(0) == sent.len()).await;
+        })
+        .await;
+        // As SRS does while it has not noticed that the first worker's session is over.
+        sink.hangs_up.set(4);
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        let seen = std::cell::RefCell::new(Vec::new());
+        engine
+            .report("a live upstream", |report| {
+                let Report::Session(session) = report else { return None };
+                let upstream = session.upstreams.first()?;
+                seen.borrow_mut().push(upstream.state.clone());
+                (upstream.state == "live").then_some(())
+            })
+            .await;
+        assert!(seen.borrow().iter().all(|state| state != "failed"), "{seen:?}");
+        assert_eq!(sink.sessions.borrow().len(), 5);
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
 /// Two groups of large frames, a moment apart.
 async fn two_groups(slow: bool) -> (Vec<Message>, Vec<Message>) {
     let sink = Sink::narrow().await;

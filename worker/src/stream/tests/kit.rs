@@ -134,6 +134,8 @@ pub(super) struct Sink {
     pub(super) sessions: Rc<RefCell<Vec<Got>>>,
     /// What it says to `publish`: `None` for start.
     pub(super) refuse: Rc<Cell<Option<Refusal>>>,
+    /// Connections numbered below this are closed instead of an answer to `publish`.
+    pub(super) hangs_up: Rc<Cell<usize>>,
     /// It answers nothing any more.
     pub(super) mute: Rc<Cell<bool>>,
     /// It reads nothing any more.
@@ -159,6 +161,7 @@ impl Sink {
             address: listener.local_addr().unwrap(),
             sessions: Rc::default(),
             refuse: Rc::default(),
+            hangs_up: Rc::default(),
             mute: Rc::default(),
             deaf: Rc::default(),
             cut: Rc::default(),
@@ -218,6 +221,7 @@ impl Sink {
             }
             received.extend_from_slice(&buffer[..read]);
             let mut answer = Vec::new();
+            let mut hung_up = false;
             if session.is_none() {
                 let progress = handshake.handle(&received).unwrap();
                 answer.extend(progress.output);
@@ -228,9 +232,13 @@ impl Sink {
             }
             if let Some(session) = &mut session {
                 while let Some(event) = session.next(&received[session.position() as usize..]).expect("sane chunks") {
+                    hung_up |= event == Event::Publish && self.hangs_up.get() > number;
                     self.event(event, session, &received, &mut open, number);
                 }
                 answer.extend(session.take_output());
+            }
+            if hung_up {
+                break;
             }
             if !self.mute.get() && socket.write_all(&answer).await.is_err() {
                 break;
