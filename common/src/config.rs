@@ -206,6 +206,14 @@ pub enum FileError {
     Empty(String),
 }
 
+/// What is wrong with a value that begins and ends with a quotation mark: env files that no shell reads keep theirs.
+pub(crate) const QUOTED: &str = "in quotation marks, which are part of the value: remove them";
+
+/// Whether a value stands in quotation marks.
+pub(crate) fn is_quoted(text: &str) -> bool {
+    text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
+}
+
 /// The value of a setting that can also come from a file (`NAME` or `NAME_FILE`). Both at once is a mistake; an empty variable
 /// counts as not set, because that is how compose files and shells pass "nothing".
 pub fn value_or_file(
@@ -219,6 +227,10 @@ pub fn value_or_file(
     match (value, file) {
         (Some(_), Some(_)) => {
             problems.add(setting, format_args!("given both directly and as {setting}_FILE: remove one of them"));
+            None
+        }
+        (Some(value), None) if is_quoted(value) => {
+            problems.add(setting, format_args!("stands {QUOTED}"));
             None
         }
         (Some(value), None) => Some(value.to_owned()),
@@ -242,7 +254,11 @@ impl PublishKeys {
             .flat_map(|line| line.split(|c: char| c == ',' || c.is_whitespace()))
             .filter(|entry| !entry.is_empty());
         for (index, entry) in entries.enumerate() {
-            keys.push(StreamKey::parse(entry).map_err(|error| PublishKeysError::Entry(index + 1, error))?);
+            let key = StreamKey::parse(entry).map_err(|error| PublishKeysError::Entry(index + 1, error))?;
+            if key.slip().is_some() {
+                return Err(PublishKeysError::Quoted(index + 1));
+            }
+            keys.push(key);
         }
         if keys.is_empty() { Err(PublishKeysError::Empty) } else { Ok(Self(keys)) }
     }
@@ -282,6 +298,9 @@ pub enum PublishKeysError {
         "the list is empty, so nobody could publish: list keys as `key` or `app/key`, or leave the setting out to let anyone publish"
     )]
     Empty,
+    /// An entry that begins or ends with a quotation mark.
+    #[error("entry {0} begins or ends with a quotation mark, which would be part of the key: remove it")]
+    Quoted(usize),
     /// An entry that no publisher could use.
     #[error("entry {0}: {1}; write `key` or `app/key`, separated by commas or white space")]
     Entry(usize, NameError),
@@ -322,6 +341,19 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Err(DurationError), "{text}");
         }
+    }
+
+    #[test]
+    fn quotation_marks_around_a_value_are_named() {
+        for value in ["\"alpha beta\"", "'alpha'"] {
+            let mut problems = Problems::new();
+            assert_eq!(value_or_file("PUBLISH_KEYS", Some(value), None, &mut problems), None);
+            let text = problems.to_string();
+            assert!(text.contains("quotation marks") && !text.contains("alpha"), "{text}");
+        }
+        assert_eq!(PublishKeys::parse("alpha \"beta\""), Err(PublishKeysError::Quoted(2)));
+        let slash = PublishKeys::parse("alpha /beta").unwrap_err().to_string();
+        assert!(slash.contains("entry 2") && slash.contains("slash") && !slash.contains("beta"), "{slash}");
     }
 
     #[test]

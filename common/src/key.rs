@@ -34,7 +34,7 @@ pub enum NameError {
     #[error("the name holds a control character")]
     Control,
     /// `.` or `..` as a path segment, an empty segment or a leading `/`: servers that record build paths from names.
-    #[error("the name is not a plain path")]
+    #[error("the name begins or ends with a slash, or has an empty part, `.` or `..`: write it without")]
     Path,
     /// Bytes that are not UTF-8: they could not be passed on byte for byte.
     #[error("the name is not UTF-8")]
@@ -157,6 +157,19 @@ impl StreamKey {
     /// What follows the first `?`.
     pub fn query(&self) -> Option<&str> {
         self.0.split_once('?').map(|(_, query)| query)
+    }
+
+    /// What looks like a slip of whoever typed it. Kept all the same: keys are passed on byte for byte.
+    #[must_use]
+    pub fn slip(&self) -> Option<&'static str> {
+        let quotes: &[char] = &['"', '\''];
+        if self.0.trim() != self.0 {
+            Some("the stream key begins or ends with a blank")
+        } else if self.0.starts_with(quotes) || self.0.ends_with(quotes) {
+            Some("the stream key begins or ends with a quotation mark")
+        } else {
+            None
+        }
     }
 
     /// What tells streams of one app apart: the name, or the whole key where the name is empty.

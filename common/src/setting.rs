@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::{Problems, parse_duration, show_duration};
+use crate::config::{Problems, QUOTED, is_quoted, parse_duration, show_duration};
 
 /// Longest time any setting may name: a day; more is a slip of the unit.
 pub const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,6 +35,11 @@ pub fn set(value: &Option<String>) -> Option<&str> {
     value.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
+/// A hint for a value that cannot be read and stands in quotation marks.
+fn quotes(text: &str) -> String {
+    if is_quoted(text) { format!(" (it stands {QUOTED})") } else { String::new() }
+}
+
 /// The text of a setting that may hold a secret.
 pub fn shown(value: &Option<Hidden>) -> Option<&str> {
     value.as_ref().map(|Hidden(text)| text.as_str())
@@ -52,7 +57,8 @@ pub fn address(setting: &str, typed: &Option<String>, default: &str, problems: &
     // `:1935` is how Go programs write it; it means every address.
     let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
     SocketAddr::from_str(&whole).unwrap_or_else(|_| {
-        problems.add(setting, format_args!("{text:?} is not an address: write IP:PORT, such as {default}"));
+        let quotes = quotes(&text);
+        problems.add(setting, format_args!("{text:?} is not an address: write IP:PORT, such as {default}{quotes}"));
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
 }
@@ -65,7 +71,7 @@ pub fn choice<T: Copy>(setting: &str, typed: &Option<String>, choices: &[(&str, 
         return *value;
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    problems.add(setting, format_args!("{text:?} is not known: write one of {}", names.join(", ")));
+    problems.add(setting, format_args!("{text:?} is not known{}: write one of {}", quotes(text), names.join(", ")));
     default
 }
 
@@ -82,7 +88,8 @@ pub fn number(
     match text.parse() {
         Ok(number) if (least..=most).contains(&number) => number,
         _ => {
-            problems.add(setting, format_args!("{text:?} is not a whole number from {least} to {most}"));
+            let quotes = quotes(text);
+            problems.add(setting, format_args!("{text:?} is not a whole number from {least} to {most}{quotes}"));
             default
         }
     }
@@ -105,7 +112,7 @@ pub fn time(
             parsed(default)
         }
         Err(error) => {
-            problems.add(setting, format_args!("{text:?} is {error}"));
+            problems.add(setting, format_args!("{text:?} is {error}{}", quotes(text)));
             parsed(default)
         }
     }

@@ -58,6 +58,7 @@ pub enum HandshakeError {
 fn guess(version: u8) -> &'static str {
     match version {
         0x06 | 0x08 | 0x09 => " (RTMPE, which is not spoken here)",
+        0x15 => " (a TLS alert: the port speaks TLS, its URL begins with rtmps://)",
         0x16 => " (TLS on a port for plain RTMP)",
         0x0D | b'P' => " (a PROXY protocol header, or HTTP)",
         b'G' | b'H' | b'O' | b'C' | b'D' => " (HTTP)",
