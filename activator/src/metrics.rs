@@ -68,8 +68,12 @@ pub struct Publisher {
     pub connections: IntGauge,
     /// Publishers admitted.
     pub admitted: IntCounter,
+    /// Publishers that waited for their turn.
+    pub delayed: IntCounter,
     /// Publishers told no, by why (admission's and the lobby's reasons).
     pub refused: IntCounterVec,
+    /// Admitted publishers whose stay is over, by how it ended.
+    pub ended: IntCounterVec,
     /// Connections that ended before `publish`, by the error's word.
     pub errors: IntCounterVec,
 }
@@ -87,6 +91,8 @@ pub struct Lobby {
     pub offers: IntCounterVec,
     /// Streams that came back, by why.
     pub back: IntCounterVec,
+    /// Streams that a worker took and that ended before they ran.
+    pub never_started: IntCounter,
     /// From `publish` to `Publish.Start`, by whether a worker had to be started.
     pub start: HistogramVec,
     /// The parts of a start without a worker.
@@ -173,6 +179,9 @@ pub const KUBERNETES_ERRORS: [&str; 7] =
 /// What happens to workers that are not needed.
 pub const SCALE_IN_STEPS: [&str; 3] = ["cordoned", "leaving", "returned"];
 
+/// How an admitted publisher's stay ends.
+pub const PUBLISHER_ENDS: [&str; 6] = ["left_held", "kicked", "done", "disconnected", "gone", "stranded"];
+
 /// States of workers.
 pub const WORKER_STATES: [&str; 5] = ["starting", "ready", "cordoned", "leaving", "draining"];
 
@@ -216,7 +225,19 @@ impl Metrics {
             publisher: Publisher {
                 connections: gauge(r, "connections", "Publishers' connections open now")?,
                 admitted: counter(r, "publishers_admitted_total", "Publishers that may publish")?,
+                delayed: counter(
+                    r,
+                    "publishers_delayed_total",
+                    "Publishers that waited for their turn because their address brings many",
+                )?,
                 refused: counters(r, "publishers_refused_total", "Publishers told no", "why", &refusals)?,
+                ended: counters(
+                    r,
+                    "publishers_ended_total",
+                    "Admitted publishers whose stay is over",
+                    "how",
+                    &PUBLISHER_ENDS,
+                )?,
                 errors: counters(r, "publisher_errors_total", "Connections that ended by an error", "error", &[])?,
             },
             lobby: Lobby {
@@ -234,6 +255,11 @@ impl Metrics {
                     "Streams that a worker did not keep",
                     "why",
                     &lobby::Back::ALL.map(lobby::Back::as_str),
+                )?,
+                never_started: counter(
+                    r,
+                    "starts_failed_total",
+                    "Streams that a worker took and that ended before they ran",
                 )?,
                 start: histograms(
                     r,

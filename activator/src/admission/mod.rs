@@ -2,6 +2,10 @@
 //! stream, or one of the kinds of "no" (DESIGN 4.2). Next: `lobby`, which wakes workers; so everything that a stranger
 //! can be refused for is decided here, before.
 //!
+//! Without `PUBLISH_KEYS` an address has a rate and a share: one that brings more than the rate waits for its turn, which costs nobody a
+//! worker, and is told to come again only when that would take longer than a hold. Note: with a start and a close, which makes OBS come again,
+//! 1360 of 2000 encoders behind one address looked live for a moment and were back within seconds.
+//!
 //! What surprised us: locking an address out after wrong keys locks out everybody behind the same load balancer, and
 //! lets a neighbour do that on purpose. So who guesses waits longer for each "no", and who has a key never does.
 
@@ -14,19 +18,17 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamKey};
 use liveedgecast_common::url::PushUrl;
 
-use crate::config::{Reloaded, Settings};
+use crate::config::{Reloaded, Settings, Share};
 pub use rate::Rate;
 
-/// Publishers that one address may bring at once …
-const PUBLISH_BURST: u32 = 600;
-/// … and one more after each of these: a venue's encoders fit, a loop that wakes the fleet does not.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// Wrong keys of one address that are answered at once …
 const MISS_BURST: u32 = 20;
 /// … and one more after each of these. An encoder with a wrong key tries every few seconds.
 const MISS_EVERY: Duration = Duration::from_secs(3);
 /// How long the others wait for their "no". With the bound on strangers' connections that makes guessing slow.
 const MISS_PENALTY: Duration = Duration::from_secs(4);
+/// How long a publisher waits before it is told to come again, if its address brings too many: it comes again within seconds.
+const LATER_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +41,13 @@ pub enum Reason {
     Destination,
     /// Too many publishers of one address in a short time.
     Rate,
+    /// Its address has as many streams as one may have.
+    Share,
 }
 
 impl Reason {
     /// Every reason, for metrics that exist before the first event.
-    pub const ALL: [Self; 4] = [Self::Name, Self::Key, Self::Destination, Self::Rate];
+    pub const ALL: [Self; 5] = [Self::Name, Self::Key, Self::Destination, Self::Rate, Self::Share];
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -52,6 +56,23 @@ impl Reason {
             Self::Key => "key",
             Self::Destination => "destination",
             Self::Rate => "rate",
+            Self::Share => "share",
+        }
+    }
+
+    /// Whether the same publisher may be admitted later.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Rate | Self::Share)
+    }
+
+    /// What the operator can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Name => "let the encoder use a plain app and stream key, without slashes or blanks at their ends",
+            Self::Key => "correct the stream key in the encoder, or add it to PUBLISH_KEYS",
+            Self::Destination => "a push URL with this app and key in it is none: look at both",
+            Self::Rate => "raise PUBLISH_BURST or PUBLISH_RATE, or list keys in PUBLISH_KEYS, which are not counted",
+            Self::Share => "raise MAX_STREAMS_PER_ADDRESS, or list keys in PUBLISH_KEYS, which are not counted",
         }
     }
 
@@ -62,6 +83,7 @@ impl Reason {
             Self::Key => "this stream key may not publish here",
             Self::Destination => "this stream key does not fit the upstream's address",
             Self::Rate => "too many publishers from this address, try again later",
+            Self::Share => "too many streams from this address, try again later",
         }
     }
 }
@@ -83,21 +105,28 @@ pub struct Admitted {
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// It is held until a worker takes it.
-    Admit(Box<Admitted>),
-    /// For good: it is told so, after a pause if it guesses, and closed.
+    Admit {
+        /// The stream.
+        admitted: Box<Admitted>,
+        /// How long it waits before it enters the lobby, because its address brings many.
+        after: Duration,
+    },
+    /// It is told so, after a pause if it guesses or is one of too many, and closed.
     Refuse {
         /// Why.
         why: Reason,
         /// How long it waits for the answer.
         after: Duration,
     },
-    /// For now: it is closed so that its client tries again.
-    Later(Reason),
 }
 
 /// Decides. One per process, asked by every publisher's task.
 pub struct Admission {
     secret: Secret,
+    /// Streams of one address at most.
+    share: Share,
+    /// Longest wait for one's turn: a publisher is held no longer.
+    patience: Duration,
     // A lock, because publishers' tasks ask from wherever they run; held for one decision, never across an await.
     state: Mutex<State>,
 }
@@ -113,10 +142,11 @@ impl Admission {
     pub fn new(settings: &Settings) -> Self {
         let state = State {
             reloaded: Reloaded::new(settings),
-            publishes: Rate::new(PUBLISH_BURST, PUBLISH_EVERY),
+            publishes: Rate::new(settings.publish.burst, settings.publish.every),
             misses: Rate::new(MISS_BURST, MISS_EVERY),
         };
-        Self { secret: settings.secret.clone(), state: Mutex::new(state) }
+        let (share, patience) = (settings.share, settings.hold);
+        Self { secret: settings.secret.clone(), share, patience, state: Mutex::new(state) }
     }
 
     /// Whether anyone may publish, now.
@@ -124,19 +154,22 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).reloaded.keys().is_none()
     }
 
-    /// Judges one `publish`.
-    pub fn judge(&self, now: Instant, client: IpAddr, app: &str, key: &StreamKey) -> Verdict {
+    /// Judges one `publish`. `admitted`: publishers of its address that were admitted and are still connected.
+    pub fn judge(&self, now: Instant, (client, admitted): (IpAddr, usize), app: &str, key: &StreamKey) -> Verdict {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.reloaded.refresh();
         let Ok(app) = AppName::parse(app) else {
             return Verdict::Refuse { why: Reason::Name, after: Duration::ZERO };
         };
-        if state.reloaded.keys().is_some_and(|keys| !keys.allows(app.expose(), key)) {
-            let after = if state.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
-            return Verdict::Refuse { why: Reason::Key, after };
-        }
-        if !state.publishes.take(now, client) {
-            return Verdict::Later(Reason::Rate);
+        let listed = match state.reloaded.keys() {
+            Some(keys) if !keys.allows(app.expose(), key) => {
+                let after = if state.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
+                return Verdict::Refuse { why: Reason::Key, after };
+            }
+            keys => keys.is_some(),
+        };
+        if !listed && !self.share.has_room(client, admitted) {
+            return Verdict::Refuse { why: Reason::Share, after: LATER_PAUSE };
         }
         let mut identities = vec![Identity::of_stream(&self.secret, &app, key)];
         let mut destinations: Vec<PushUrl> = Vec::new();
@@ -153,7 +186,15 @@ impl Admission {
             }
         }
         identities.dedup();
-        Verdict::Admit(Box::new(Admitted { app, key: key.clone(), identities, destinations }))
+        // Last, so that only those who may enter take a turn.
+        let turn = if listed { Some(Duration::ZERO) } else { state.publishes.reserve(now, client, self.patience) };
+        match turn {
+            Some(after) => {
+                let admitted = Box::new(Admitted { app, key: key.clone(), identities, destinations });
+                Verdict::Admit { admitted, after }
+            }
+            None => Verdict::Refuse { why: Reason::Rate, after: LATER_PAUSE },
+        }
     }
 }
 
@@ -175,12 +216,30 @@ mod tests {
     }
 
     fn judge(admission: &Admission, now: Instant, app: &str, key: &str) -> Verdict {
-        admission.judge(now, "10.0.0.1".parse().unwrap(), app, &StreamKey::parse(key).unwrap())
+        judge_beside(admission, now, ("10.0.0.1", 0), app, key)
+    }
+
+    fn judge_beside(
+        admission: &Admission,
+        now: Instant,
+        (from, others): (&str, usize),
+        app: &str,
+        key: &str,
+    ) -> Verdict {
+        admission.judge(now, (from.parse().unwrap(), others), app, &StreamKey::parse(key).unwrap())
     }
 
     fn admitted(verdict: Verdict) -> Admitted {
         match verdict {
-            Verdict::Admit(admitted) => *admitted,
+            Verdict::Admit { admitted, after: Duration::ZERO } => *admitted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many seconds it waits for its turn.
+    fn turn(verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Admit { after, .. } => after.as_secs(),
             other => panic!("{other:?}"),
         }
     }
@@ -218,16 +277,59 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_none_and_floods() {
+    fn names_that_are_none_are_refused() {
         let open = admission(&["--push-url", "rtmp://a/live/{key}"]);
         let now = origin();
         for app in ["", "/", "a/../b", "a\nb", "\u{fffd}"] {
             assert!(matches!(judge(&open, now, app, "k"), Verdict::Refuse { why: Reason::Name, .. }), "{app:?}");
         }
-        for _ in 0..PUBLISH_BURST {
-            admitted(judge(&open, now, "live", "k"));
+    }
+
+    #[test]
+    fn publishers_above_the_rate_of_their_address_wait_for_their_turn() {
+        let limits = ["--publish-burst", "3", "--publish-rate", "1", "--hold-timeout", "2s"];
+        let open = admission(&[&["--push-url", "rtmp://a/live/{key}"][..], &limits].concat());
+        let now = origin();
+        let turns = [0; 5].map(|_| turn(judge(&open, now, "live", "k")));
+        assert_eq!(turns, [0, 0, 0, 1, 2]);
+        match judge(&open, now, "live", "k") {
+            Verdict::Refuse { why: Reason::Rate, after } => assert_eq!(after, LATER_PAUSE),
+            other => panic!("a turn that comes after the hold: {other:?}"),
         }
-        assert!(matches!(judge(&open, now, "live", "k"), Verdict::Later(Reason::Rate)));
-        admitted(judge(&open, now + PUBLISH_EVERY, "live", "k"));
+        assert_eq!(turn(judge(&open, now + Duration::from_secs(1), "live", "k")), 2);
+        assert_eq!(turn(judge_beside(&open, now, ("10.0.0.2", 0), "live", "k")), 0);
+    }
+
+    #[test]
+    fn listed_keys_are_not_charged_to_their_address() {
+        let limits = ["--publish-burst", "1", "--publish-rate", "1", "--max-streams-per-address", "1"];
+        let keys = ["--push-url", "rtmp://a/live/{key}", "--publish-keys", "alpha"];
+        let closed = admission(&[&keys[..], &limits].concat());
+        for others in 0..100 {
+            admitted(judge_beside(&closed, origin(), ("10.0.0.1", others), "live", "alpha"));
+        }
+    }
+
+    #[test]
+    fn one_address_gets_half_of_an_open_fleet_unless_it_is_our_own() {
+        let open = admission(&["--push-url", "rtmp://a/live/{key}", "--capacity", "10", "--max-workers", "2"]);
+        let has_room = |open: &Admission, from: &str, others: usize| match judge_beside(
+            open,
+            origin(),
+            (from, others),
+            "live",
+            "k",
+        ) {
+            Verdict::Admit { .. } => true,
+            Verdict::Refuse { why: Reason::Share, after } => {
+                assert_eq!(after, LATER_PAUSE);
+                false
+            }
+            other => panic!("{other:?}"),
+        };
+        assert!(has_room(&open, "10.0.0.1", 9) && !has_room(&open, "10.0.0.1", 10));
+        assert!(has_room(&open, "127.0.0.1", 10) && has_room(&open, "::1", 10));
+        let told = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
+        assert!(has_room(&told, "127.0.0.1", 2) && !has_room(&told, "127.0.0.1", 3), "as set, for everybody");
     }
 }

@@ -28,6 +28,12 @@ impl Rate {
 
     /// Takes a token of this address; false when there is none.
     pub fn take(&mut self, now: Instant, address: IpAddr) -> bool {
+        self.reserve(now, address, Duration::ZERO).is_some()
+    }
+
+    /// Takes a token of this address, also one that it will not have before some time has passed: returns that time. `None` when it is more
+    /// than `patience`; nothing is taken then.
+    pub fn reserve(&mut self, now: Instant, address: IpAddr, patience: Duration) -> Option<Duration> {
         let key = bucket(address);
         if self.full_at.len() >= MAX_ADDRESSES && !self.full_at.contains_key(&key) {
             self.full_at.retain(|_, full_at| *full_at > now);
@@ -35,15 +41,16 @@ impl Rate {
         let room = self.full_at.len() < MAX_ADDRESSES || self.full_at.contains_key(&key);
         let known = if room { self.full_at.get(&key).copied() } else { self.everyone_else };
         let full_at = known.map_or(now, |at| at.max(now)) + self.every;
-        if full_at - now > self.every * self.burst {
-            return false;
+        let wait = (full_at - now).saturating_sub(self.every * self.burst);
+        if wait > patience {
+            return None;
         }
         if room {
             self.full_at.insert(key, full_at);
         } else {
             self.everyone_else = Some(full_at);
         }
-        true
+        Some(wait)
     }
 }
 
@@ -69,6 +76,21 @@ mod tests {
         assert!(rate.take(at(20), v4(2)));
         // After a long silence the burst is back and no more than the burst.
         assert_eq!([0; 4].map(|_| rate.take(at(1000), v4(1))), [true, true, true, false]);
+    }
+
+    #[test]
+    fn tokens_to_come_are_reserved_in_turn_as_far_as_patience_goes() {
+        let (mut rate, now) = (Rate::new(2, Duration::from_secs(10)), origin());
+        let patience = Duration::from_secs(25);
+        let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
+        let reserved = [0; 6].map(|_| seconds(rate.reserve(now, v4(1), patience)));
+        assert_eq!(reserved, [Some(0), Some(0), Some(10), Some(20), None, None]);
+        assert_eq!(
+            seconds(rate.reserve(now + Duration::from_secs(5), v4(1), patience)),
+            Some(25),
+            "refusals took nothing"
+        );
+        assert_eq!(seconds(rate.reserve(now, v4(2), patience)), Some(0));
     }
 
     #[test]

@@ -24,6 +24,8 @@ const LEAST_REPLAY: u64 = 8 << 20;
 /// Largest replay window: it is memory per stream.
 const MOST_REPLAY: u64 = 1 << 30;
 
+/// Workers at most, unless told, where somebody else starts them.
+const EXTERNAL_WORKERS: u32 = 20;
 /// Where HTTP is served unless told.
 const HTTP_LISTEN: &str = "[::]:8080";
 /// Characters of a host's name, as DNS has it.
@@ -75,6 +77,31 @@ pub struct ReplayWindow {
     pub bytes: u64,
 }
 
+/// How often one address may publish where anyone may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishRate {
+    /// Publishers at once …
+    pub burst: u32,
+    /// … and one more after each of these.
+    pub every: Duration,
+}
+
+/// How many streams one address may have where anyone may publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// At most.
+    pub most: usize,
+    /// Whether that counts for this machine's own addresses, which others may come through.
+    pub here_too: bool,
+}
+
+impl Share {
+    /// Whether an address that has so many may have one more.
+    pub fn has_room(&self, address: IpAddr, streams: usize) -> bool {
+        streams < self.most || (!self.here_too && address.to_canonical().is_loopback())
+    }
+}
+
 /// The configuration, good.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -120,6 +147,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Bounds on connections.
     pub limits: Limits,
+    /// Bound on publishers of one address in a time.
+    pub publish: PublishRate,
+    /// Bound on streams of one address.
+    pub share: Share,
 }
 
 impl Settings {
@@ -142,6 +173,9 @@ impl Settings {
 
         let kubernetes = kubernetes::meant(typed, fleet, p);
         let second = Duration::from_secs(1);
+        let most_workers = if fleet == Fleet::External { EXTERNAL_WORKERS } else { 4 };
+        let max_workers = number("MAX_WORKERS", &typed.max_workers, most_workers, 1, 256, p);
+        let capacity = number("CAPACITY", &typed.capacity, 50, 1, 10_000, p);
         let settings = Self {
             push,
             push_file: file(&typed.push_url_file),
@@ -154,16 +188,9 @@ impl Settings {
             secret,
             fleet,
             handoff,
-            max_workers: number(
-                "MAX_WORKERS",
-                &typed.max_workers,
-                if kubernetes.is_some() { 20 } else { 4 },
-                1,
-                256,
-                p,
-            ),
+            max_workers,
             kubernetes,
-            capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
+            capacity,
             cooldown: time("COOLDOWN", &typed.cooldown, "30s", Duration::ZERO, p),
             hold: time("HOLD_TIMEOUT", &typed.hold_timeout, "120s", second, p),
             grace: time("GRACE", &typed.grace, "10s", Duration::ZERO, p),
@@ -171,6 +198,11 @@ impl Settings {
             upstream_lag: time("UPSTREAM_LAG", &typed.upstream_lag, "2s", Duration::from_millis(100), p),
             drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),
             limits: limits(typed, p),
+            publish: PublishRate {
+                burst: number("PUBLISH_BURST", &typed.publish_burst, 600, 1, 1_000_000, p),
+                every: second / number("PUBLISH_RATE", &typed.publish_rate, 4, 1, 100_000, p),
+            },
+            share: share(typed, capacity * max_workers, p),
         };
         problems.into_result().map(|()| settings)
     }
@@ -384,6 +416,14 @@ fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option
         problems.add(flaw.setting, flaw.sentence);
     }
     Some(files)
+}
+
+/// `fleet`: streams that all workers take.
+fn share(typed: &Typed, fleet: u32, problems: &mut Problems) -> Share {
+    let most =
+        number("MAX_STREAMS_PER_ADDRESS", &typed.max_streams_per_address, (fleet / 2).max(1), 1, 1_000_000, problems);
+    let here_too = set(&typed.max_streams_per_address).is_some();
+    Share { most: usize::try_from(most).unwrap_or(usize::MAX), here_too }
 }
 
 fn limits(typed: &Typed, problems: &mut Problems) -> Limits {

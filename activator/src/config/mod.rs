@@ -10,7 +10,7 @@ mod reload;
 mod typed;
 
 pub use kubernetes::Kubernetes;
-pub use meant::{Fleet, Handoff, Listen, ReplayWindow, Settings, dialed, http_address};
+pub use meant::{Fleet, Handoff, Listen, PublishRate, ReplayWindow, Settings, Share, dialed, http_address};
 pub use reload::Reloaded;
 pub(crate) use reload::Watched;
 pub use typed::{Hidden, Typed};

@@ -122,6 +122,17 @@ pub struct Typed {
     #[arg(long, env = "MAX_STRANGERS_PER_ADDRESS", value_name = "COUNT")]
     pub max_strangers_per_address: Option<String>,
 
+    /// Publishers that one address may bring at once, where there are no PUBLISH_KEYS; further ones wait for their turn [default: 600]
+    #[arg(long, env = "PUBLISH_BURST", value_name = "COUNT")]
+    pub publish_burst: Option<String>,
+    /// Turns of one address in a second, after that [default: 4]
+    #[arg(long, env = "PUBLISH_RATE", value_name = "COUNT")]
+    pub publish_rate: Option<String>,
+    /// Streams of one address at most, where there are no PUBLISH_KEYS [default: half of what MAX_WORKERS take, of 20 workers where
+    /// somebody else starts them; any number of this machine's own]
+    #[arg(long, env = "MAX_STREAMS_PER_ADDRESS", value_name = "COUNT")]
+    pub max_streams_per_address: Option<String>,
+
     /// Ask the activator that runs here with the same settings whether it is alive; the answer is the exit code
     #[arg(long, hide = true)]
     pub health: bool,

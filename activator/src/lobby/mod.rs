@@ -87,6 +87,18 @@ impl Reason {
             Self::Draining => "draining",
         }
     }
+
+    /// What the operator can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Duplicate => "let one encoder publish with a stream key; the other one publishes it still",
+            Self::HoldSpent => {
+                "look why no worker came: their log, KEDA, the cluster's capacity; or raise HOLD_TIMEOUT"
+            }
+            Self::FleetFull => "raise MAX_WORKERS or CAPACITY: all workers are full",
+            Self::Draining => "nothing: it comes again, to the activator that follows",
+        }
+    }
 }
 
 /// Why a publisher is back in the lobby.

@@ -25,10 +25,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Close, Decline, Snapshot};
-use liveedgecast_common::key::StreamKey;
+use liveedgecast_common::key::{NameError, StreamKey};
 use liveedgecast_common::rtmp::Scanned;
 use liveedgecast_common::rtmp::handshake::Handshake;
-use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
+use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession, SessionError};
 
 use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PING_EVERY, PUBLISH_TIME};
 use crate::admission::{self, Admitted, Verdict};
@@ -44,9 +44,9 @@ pub(crate) enum State {
     Connecting,
     /// `admission` is asked.
     Judged,
-    /// Refused, and waiting for the answer because it guesses.
+    /// Refused, and waiting for the answer because it guesses, or its address brings too many.
     Penalty,
-    /// In the lobby.
+    /// In the lobby, or waiting for its turn to enter.
     Held,
     /// In the lobby, after a worker has read from it.
     Orphaned,
@@ -182,8 +182,12 @@ pub(crate) enum Why {
     Lobby(lobby::Reason),
     /// Somebody wanted it gone.
     Kicked,
-    /// Its stay ended well.
+    /// A worker has closed its connection in order: its stream is over.
     Done,
+    /// A worker has broken its connection off: it was silent, sent something wrong, or was replaced.
+    Disconnected,
+    /// Its connection has ended while a worker had it.
+    Gone,
     /// No worker can take it over.
     Stranded,
 }
@@ -204,6 +208,8 @@ impl Why {
             Self::Lobby(lobby::Reason::Draining) => "draining",
             Self::Kicked => "kicked",
             Self::Done => "done",
+            Self::Disconnected => "disconnected",
+            Self::Gone => "gone",
             Self::Stranded => "stranded",
         }
     }
@@ -228,6 +234,10 @@ pub(crate) struct Publisher {
     epoch: u64,
     misfits: u32,
     refusal: Option<admission::Reason>,
+    /// Its stream key was none.
+    unnamed: Option<NameError>,
+    /// It is held, and enters the lobby then, because its address brings many.
+    turn: Option<(Instant, Box<Admitted>)>,
     /// End of this state, for those that have one.
     until: Option<Instant>,
     ping_at: Option<Instant>,
@@ -250,6 +260,8 @@ impl Publisher {
             epoch: 0,
             misfits: 0,
             refusal: None,
+            unnamed: None,
+            turn: None,
             until: Some(now + HANDSHAKE_TIME),
             ping_at: None,
             outputs: VecDeque::new(),
@@ -276,6 +288,16 @@ impl Publisher {
     pub(crate) fn asks(&self) -> Option<(&str, &StreamKey)> {
         let session = self.session.as_deref()?;
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
+    }
+
+    /// What looks like a slip in what it wants to publish.
+    pub(crate) fn slip(&self) -> Option<&'static str> {
+        match self.unnamed {
+            Some(NameError::Path) => Some("the stream key begins or ends with a slash, or has an empty part"),
+            Some(NameError::Empty) => Some("there is no stream key"),
+            Some(_) => Some("the stream key is no name"),
+            None => self.asks().and_then(|(_, key)| key.slip()),
+        }
     }
 
     /// Everything a worker needs to go on, as long as none has read from the connection.
@@ -344,7 +366,8 @@ impl Publisher {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.until.into_iter().chain(self.ping_at).min()
+        let turn = self.turn.as_ref().map(|(at, _)| *at);
+        self.until.into_iter().chain(self.ping_at).chain(turn).min()
     }
 
     /// The time has come.
@@ -353,8 +376,7 @@ impl Publisher {
             match self.state {
                 State::Handshake | State::Connecting => self.close(Closing::Gone, Why::Slow),
                 State::Penalty => {
-                    let reason = self.refusal.unwrap_or(admission::Reason::Key);
-                    self.refuse(refusal_of(reason), reason.description(), Why::Refused(reason));
+                    self.refuse_by(self.refusal.unwrap_or(admission::Reason::Key));
                 }
                 State::Offered => {
                     self.outputs.push_back(Output::Forget);
@@ -362,6 +384,9 @@ impl Publisher {
                 }
                 State::Judged | State::Held | State::Orphaned | State::Handed | State::Closing => self.until = None,
             }
+        }
+        if let Some((_, admitted)) = self.turn.take_if(|(at, _)| *at <= now) {
+            self.outputs.push_back(Output::Enter(admitted));
         }
         if self.ping_at.is_some_and(|at| at <= now) && self.state != State::Closing {
             let stamp = now.saturating_duration_since(self.born).as_millis();
@@ -393,7 +418,7 @@ impl Publisher {
 
     fn close(&mut self, how: Closing, why: Why) {
         self.enter(State::Closing, None);
-        self.ping_at = None;
+        (self.ping_at, self.turn) = (None, None);
         self.outputs.push_back(Output::Close(how, why));
     }
 
@@ -446,10 +471,19 @@ impl Publisher {
         let position = session.position();
         let told = !output.is_empty();
         self.write(output);
-        let Ok(event) = event else {
-            // It may have been told what is wrong.
-            self.close(if told { Closing::Graceful } else { Closing::Abort }, Why::Protocol);
-            return false;
+        let event = match event {
+            Ok(event) => event,
+            Err(SessionError::Name(error)) => {
+                // It was told what is wrong.
+                self.unnamed = Some(error);
+                self.close(Closing::Graceful, Why::Refused(admission::Reason::Name));
+                return false;
+            }
+            Err(_) => {
+                // It may have been told what is wrong.
+                self.close(if told { Closing::Graceful } else { Closing::Abort }, Why::Protocol);
+                return false;
+            }
         };
         let holding = self.state != State::Connecting;
         if let Some(Event::Media(Scanned::Begin { .. })) = event
@@ -491,10 +525,14 @@ impl Publisher {
 
     fn judged(&mut self, now: Instant, verdict: Verdict) {
         match verdict {
-            Verdict::Admit(admitted) => {
+            Verdict::Admit { admitted, after } => {
                 self.enter(State::Held, None);
                 self.ping_at = Some(now + PING_EVERY);
-                self.outputs.push_back(Output::Enter(admitted));
+                if after > Duration::ZERO {
+                    self.turn = Some((now + after, admitted));
+                } else {
+                    self.outputs.push_back(Output::Enter(admitted));
+                }
                 // What came behind `publish` in the same read.
                 self.read();
             }
@@ -504,8 +542,19 @@ impl Publisher {
                 self.unread = Vec::new();
                 self.enter(State::Penalty, Some(now + after));
             }
-            Verdict::Refuse { why, .. } => self.refuse(refusal_of(why), why.description(), Why::Refused(why)),
-            Verdict::Later(why) => self.come_again(Why::Refused(why)),
+            Verdict::Refuse { why, .. } => self.refuse_by(why),
+        }
+    }
+
+    fn refuse_by(&mut self, why: admission::Reason) {
+        if why.is_temporary() {
+            self.come_again(Why::Refused(why));
+        } else {
+            let description = match self.slip() {
+                Some(slip) => format!("{} ({slip})", why.description()),
+                None => why.description().to_owned(),
+            };
+            self.refuse(refusal_of(why), &description, Why::Refused(why));
         }
     }
 
@@ -551,8 +600,8 @@ impl Publisher {
             Outcome::Duplicate => self.given_up(lobby::Reason::Duplicate),
             Outcome::NotReleased => self.close(Closing::Gone, Why::Stranded),
             Outcome::Done(Close::Graceful) => self.close(Closing::Graceful, Why::Done),
-            Outcome::Done(Close::Abort) => self.close(Closing::Abort, Why::Done),
-            Outcome::PublisherGone => self.close(Closing::Gone, Why::Done),
+            Outcome::Done(Close::Abort) => self.close(Closing::Abort, Why::Disconnected),
+            Outcome::PublisherGone => self.close(Closing::Gone, Why::Gone),
         }
     }
 
@@ -607,7 +656,10 @@ impl Publisher {
 fn refusal_of(reason: admission::Reason) -> Refusal {
     match reason {
         admission::Reason::Key => Refusal::Denied,
-        admission::Reason::Name | admission::Reason::Destination | admission::Reason::Rate => Refusal::BadName,
+        admission::Reason::Name
+        | admission::Reason::Destination
+        | admission::Reason::Rate
+        | admission::Reason::Share => Refusal::BadName,
     }
 }
 

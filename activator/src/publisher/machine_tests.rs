@@ -115,7 +115,7 @@ impl Pair {
 
     fn held() -> Self {
         let mut pair = Self::judged();
-        pair.handle(Input::Verdict(Verdict::Admit(admitted())));
+        pair.handle(Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO }));
         assert!(matches!(pair.outputs()[..], [Output::Enter(_)]));
         pair
     }
@@ -187,7 +187,11 @@ fn the_table() {
     // An input, and the state it leads to from each state of `State::ALL` ("" is an answer that nobody asked for).
     let table: &[(&str, Make, [&str; 9])] = &[
         ("the publisher ends", || Input::Ended, ["closing"; 9]),
-        ("admitted", || Input::Verdict(Verdict::Admit(admitted())), ["", "", "held", "", "", "", "", "", "closing"]),
+        (
+            "admitted",
+            || Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO }),
+            ["", "", "held", "", "", "", "", "", "closing"],
+        ),
         (
             "refused at once",
             || Input::Verdict(Verdict::Refuse { why: admission::Reason::Name, after: Duration::ZERO }),
@@ -200,8 +204,8 @@ fn the_table() {
         ),
         (
             "not now",
-            || Input::Verdict(Verdict::Later(admission::Reason::Rate)),
-            ["", "", "closing", "", "", "", "", "", "closing"],
+            || Input::Verdict(Verdict::Refuse { why: admission::Reason::Rate, after: Duration::from_secs(10) }),
+            ["", "", "penalty", "", "", "", "", "", "closing"],
         ),
         (
             "offered",
@@ -369,9 +373,31 @@ fn refusals_for_now_are_a_start_and_a_close() {
         assert_eq!(started.events(), [], "it has been told already");
         assert_eq!(started.closed(), (Closing::Graceful, Why::Lobby(reason)));
     }
-    let mut flood = Pair::judged();
-    flood.handle(Input::Verdict(Verdict::Later(admission::Reason::Rate)));
-    assert_eq!(flood.events(), [ClientEvent::Started]);
+    for why in [admission::Reason::Rate, admission::Reason::Share] {
+        let mut flood = Pair::judged();
+        flood.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::from_secs(10) }));
+        assert_eq!(flood.events(), [], "it does not come again at once");
+        flood.pass(Duration::from_secs(10));
+        assert_eq!(flood.events(), [ClientEvent::Started]);
+        assert_eq!(flood.closed(), (Closing::Graceful, Why::Refused(why)));
+    }
+}
+
+#[test]
+fn a_publisher_that_waits_for_its_turn_is_held_and_then_enters() {
+    let mut pair = Pair::judged();
+    let after = 2 * PING_EVERY + PING_EVERY / 2;
+    pair.handle(Input::Verdict(Verdict::Admit { admitted: admitted(), after }));
+    assert_eq!(pair.machine.state(), State::Held);
+    assert!(pair.outputs().is_empty(), "it is in nobody's demand");
+    pair.pass(PING_EVERY);
+    assert!(pair.outputs().is_empty() && pair.machine.ping_at > Some(pair.now), "it is kept patient");
+    pair.pass(after);
+    assert!(pair.outputs().iter().any(|output| matches!(output, Output::Enter(_))));
+    let mut gone = Pair::judged();
+    gone.handle(Input::Verdict(Verdict::Admit { admitted: admitted(), after }));
+    gone.handle(Input::Ended);
+    assert!(gone.machine.poll_timeout().is_none(), "its turn is nobody's");
 }
 
 #[test]
@@ -415,7 +441,7 @@ fn a_key_that_is_none_is_told_so() {
     let mut pair = Pair { client: ClientSession::new(&url, None), ..Pair::new() };
     pair.client.start();
     pair.speak();
-    assert_eq!(pair.closed(), (Closing::Graceful, Why::Protocol));
+    assert_eq!(pair.closed(), (Closing::Graceful, Why::Refused(admission::Reason::Name)));
     assert!(matches!(pair.events()[..], [ClientEvent::Refused(..)]));
 }
 
@@ -450,7 +476,9 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Publisher, usize) {
         read += piece.len();
         while let Some(output) = machine.poll_output() {
             match output {
-                Output::Judge => machine.handle(now, Input::Verdict(Verdict::Admit(admitted()))),
+                Output::Judge => {
+                    machine.handle(now, Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO }))
+                }
                 Output::Close(_, why) => panic!("{why:?}"),
                 _ => {}
             }
@@ -566,7 +594,7 @@ proptest! {
             while let Some(output) = machine.poll_output() {
                 prop_assert!(!closed, "{:?} after the end", output);
                 match output {
-                    Output::Judge => machine.handle(now, Input::Verdict(Verdict::Admit(admitted()))),
+                    Output::Judge => machine.handle(now, Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO })),
                     Output::Enter(_) => {
                         prop_assert!(!entered);
                         entered = true;

@@ -5,27 +5,42 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Assignment, Close, Destination, Policy, Snapshot, Transport};
-use liveedgecast_common::key::StreamId;
+use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::random;
+use liveedgecast_common::seldom::Seldom;
 use liveedgecast_common::sys::RingMemory;
 use tokio::net::TcpStream;
-use tracing::{Instrument, debug, debug_span, trace, warn};
+use tracing::{Instrument, debug, debug_span, info, trace, warn};
 
 use super::limits::READ_BYTES;
 use super::machine::{Closing, Input, Output, Publisher, Why};
 use super::socket::{Happened, Socket};
 use crate::accept::{Accepted, Permit};
-use crate::admission::{Admission, Admitted};
+use crate::admission::{self, Admission, Admitted, Verdict};
 use crate::config::Settings;
 use crate::handoff::claim::{self, Claim, Offer};
 use crate::handoff::keeper::{self, Duplicates};
 use crate::handoff::{Desk, HandoffConnection, Outcome, later, now};
 use crate::link::{self, Carried};
 use crate::lobby::{Entry, Lobby, Place, PlaceEvent};
-use crate::metrics;
+use crate::{lobby, metrics};
+
+/// Publishers that wait for their turn are counted; a line for one of them in a while is enough.
+static DELAYED: Seldom = Seldom::new(Duration::from_secs(10));
+
+/// Between two lines about refusals of one kind.
+const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
+/// One for each kind.
+static REFUSED: [Seldom; admission::Reason::ALL.len()] =
+    [const { Seldom::new(REFUSALS_LOGGED_EVERY) }; admission::Reason::ALL.len()];
+/// The same for what the lobby says.
+static SENT_AWAY: [Seldom; lobby::Reason::ALL.len()] =
+    [const { Seldom::new(REFUSALS_LOGGED_EVERY) }; lobby::Reason::ALL.len()];
+/// The same for those that leave by themselves.
+static LEFT_HELD: Seldom = Seldom::new(REFUSALS_LOGGED_EVERY);
 
 /// What every publisher's task uses.
 pub struct Context {
@@ -222,15 +237,26 @@ impl Stay {
     fn judge(&mut self) {
         self.permit.judged();
         let now = now();
+        let client = (self.client.ip(), self.permit.admitted_beside());
         let verdict = match self.machine.asks() {
-            Some((app, key)) => self.context.admission.judge(now, self.client.ip(), app, key),
+            Some((app, key)) => self.context.admission.judge(now, client, app, key),
             None => return,
         };
+        if let Verdict::Admit { after, .. } = &verdict {
+            self.permit.admitted();
+            if *after > Duration::ZERO {
+                self.context.metrics.delayed.inc();
+                if DELAYED.is_due(now) {
+                    let advice = admission::Reason::Rate.advice();
+                    let after_ms = after.as_millis();
+                    info!(event = "publisher.delayed", stream = %self.stream_id, client = %self.client, after_ms, advice, "publisher waits for its turn: its address brings many");
+                }
+            }
+        }
         self.machine.handle(now, Input::Verdict(verdict));
     }
 
     fn enter(&mut self, admitted: Box<Admitted>) {
-        self.permit.admitted();
         self.context.metrics.admitted.inc();
         debug!(app = %admitted.app, "publisher: held");
         let deadline = now() + self.context.settings.hold;
@@ -303,6 +329,29 @@ impl Stay {
         (outcome, next)
     }
 
+    /// What nobody else tells of. The ends of streams that a worker had are in its own lines; those that strangers can cause as often as
+    /// they like are counted, and one in a while is logged.
+    fn log(&self, why: Why) {
+        let (stream, client) = (&self.stream_id, self.client);
+        let app = self.machine.asks().and_then(|(app, _)| AppName::parse(app).ok()).map(tracing::field::display);
+        match why {
+            Why::Refused(reason) if REFUSED[reason as usize].is_due(now()) => {
+                let slip = self.machine.slip();
+                info!(event = "publisher.refused", %stream, %client, app, class = why.as_str(), slip, advice = reason.advice(), "publisher refused");
+            }
+            Why::Lobby(reason) if SENT_AWAY[reason as usize].is_due(now()) => {
+                info!(event = "publisher.sent_away", %stream, %client, app, class = why.as_str(), advice = reason.advice(), "publisher sent away");
+            }
+            Why::LeftHeld if LEFT_HELD.is_due(now()) => {
+                info!(event = "publisher.left", %stream, %client, app, class = why.as_str(), "publisher left before a worker had its stream");
+            }
+            Why::Stranded => {
+                info!(event = "publisher.stranded", %stream, %client, app, class = why.as_str(), "publisher closed: no worker can go on with its stream");
+            }
+            _ => {}
+        }
+    }
+
     async fn close(mut self, how: Closing, why: Why) {
         // The lobby and the desk have nothing to wait for; the peer may take its time.
         self.held = None;
@@ -312,11 +361,17 @@ impl Stay {
         let metrics = &self.context.metrics;
         match why {
             Why::Refused(_) | Why::Lobby(_) => metrics.refused.with_label_values(&[why.as_str()]).inc(),
-            Why::Protocol | Why::Slow | Why::Stranded | Why::Evicted => {
-                metrics.errors.with_label_values(&[why.as_str()]).inc()
+            Why::Protocol | Why::Slow | Why::Evicted => metrics.errors.with_label_values(&[why.as_str()]).inc(),
+            Why::Stranded => {
+                metrics.errors.with_label_values(&[why.as_str()]).inc();
+                metrics.ended.with_label_values(&[why.as_str()]).inc();
             }
-            Why::Left | Why::LeftHeld | Why::Kicked | Why::Done => {}
+            Why::LeftHeld | Why::Kicked | Why::Done | Why::Disconnected | Why::Gone => {
+                metrics.ended.with_label_values(&[why.as_str()]).inc();
+            }
+            Why::Left => {}
         }
+        self.log(why);
         let Some(socket) = self.socket.take() else { return };
         match how {
             Closing::Graceful => socket.close_gracefully().await,
@@ -395,7 +450,7 @@ async fn by_descriptor(
     let socket = TcpStream::from_std(socket).ok().map(Socket::new);
     match outcome {
         // The worker has said its last words and closed; ours is a duplicate.
-        Outcome::Done(Close::Graceful) => (Outcome::PublisherGone, None, None),
+        Outcome::Done(Close::Graceful) => (outcome, None, None),
         Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
             (outcome, socket, Some(Resume::Descriptor(memory, snapshot)))
         }
