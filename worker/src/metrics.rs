@@ -13,6 +13,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Re
 
 use crate::drain::Phase;
 use crate::receive;
+use crate::upstream::Fault;
 
 /// From a handoff on one host to an upstream that had to be dialed several times.
 const START_BUCKETS: &[f64] =
@@ -92,6 +93,8 @@ pub struct Upstreams {
     pub replayed: IntCounterVec,
     /// Sessions after the first.
     pub reconnects: IntCounterVec,
+    /// Attempts and sessions that failed, by class.
+    pub failures: IntCounterVec,
     /// Upstreams now, by state.
     pub now: IntGaugeVec,
 }
@@ -146,6 +149,13 @@ impl Metrics {
                 lost: by_host(r, "upstream_lost_messages_total", "Messages that an upstream did not get")?,
                 replayed: by_host(r, "upstream_replayed_messages_total", "Messages written again after a flap")?,
                 reconnects: by_host(r, "upstream_reconnects_total", "Upstream sessions after the first of a stream")?,
+                failures: counters(
+                    r,
+                    "upstream_failures_total",
+                    "Attempts and sessions of upstreams that failed",
+                    "fault",
+                    &Fault::ALL.map(Fault::as_str),
+                )?,
                 now: register(r, IntGaugeVec::new(opts("upstreams", "Upstreams by state"), &["host", "state"])?)?,
             },
             phase: gauges(r, "worker_phase", "1 for the phase of going down that the worker is in", "phase", &phases)?,

@@ -168,6 +168,7 @@ impl Matching {
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Left(key) => {
+                self.note_failed_start(key);
                 self.forget(key);
                 self.fill(now);
             }
@@ -286,6 +287,15 @@ impl Matching {
                 started: now,
             })));
         }
+    }
+
+    /// A publisher leaves: if a worker has its stream and has not told it to start, that start has failed.
+    fn note_failed_start(&mut self, key: Key) {
+        let Some(held) = self.places.get(&key).filter(|held| !held.was_live) else { return };
+        let State::Starting { call, .. } = held.state else { return };
+        let worker = self.workers.get(call).map(|worker| worker.name.clone()).unwrap_or_default();
+        let (stream_id, entered) = (held.entry.stream_id.0.clone(), held.entered);
+        self.outputs.push_back(Output::NeverStarted { stream_id, worker, entered });
     }
 
     fn back(&mut self, now: Instant, key: Key, epoch: u64, why: Back) {

@@ -498,6 +498,7 @@ impl World {
             machine::Output::Kicked(..)
             | machine::Output::KickOnWorker(..)
             | machine::Output::Started(_)
+            | machine::Output::NeverStarted { .. }
             | machine::Output::Outcome(_)
             | machine::Output::Suspect(_) => {}
         }

@@ -448,6 +448,12 @@ impl Shared {
                 state.say(now, call, ActivatorSay::Kick(Kick { stream_id, reason }));
             }
             Output::Started(started) => self.started(state, &started),
+            Output::NeverStarted { stream_id, worker, entered } => {
+                self.metrics.lobby.never_started.inc();
+                let whole_ms = now.saturating_duration_since(entered).as_millis();
+                // Why, the worker says.
+                info!(event = "start.failed", stream = stream_id, worker, whole_ms, "start failed");
+            }
             Output::Outcome(outcome) => self.metrics.lobby.offers.with_label_values(&[outcome]).inc(),
             Output::Suspect(worker) => warn!(worker, "a worker that serves streams is silent; it is offered nothing"),
         }

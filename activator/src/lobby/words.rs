@@ -90,6 +90,15 @@ pub(crate) enum Output {
     KickOnWorker(Call, String, String),
     /// A stream runs for the first time.
     Started(Box<Started>),
+    /// A stream that a worker had taken has ended before it ran.
+    NeverStarted {
+        /// The stream.
+        stream_id: String,
+        /// The worker that had it.
+        worker: String,
+        /// When its publisher entered.
+        entered: Instant,
+    },
     /// What became of an offer, for metrics.
     Outcome(&'static str),
     /// A worker has been silent though it serves something.

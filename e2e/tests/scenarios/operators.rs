@@ -10,6 +10,7 @@ use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until};
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 /// A level at which a stream writes more lines than the queue holds.
@@ -69,4 +70,80 @@ fn a_worker_that_an_operator_terminates_has_not_crashed() {
     assert_eq!(ended("crashed"), Some(0.0));
     sink.receives_in_session(2, 50);
     assert!(publisher.is_running() && tap.sessions().len() == 1, "the publisher was dropped");
+}
+
+/// Lines of the log, the workers' included, that tell of this event.
+fn events(activator: &Activator, event: &str) -> Vec<Value> {
+    let log = activator.process.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["event"] == event).collect()
+}
+
+#[test]
+fn an_upstream_that_goes_and_comes_back_is_told_once_for_each_change() {
+    let sink = Sink::start();
+    let activator = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("away"))));
+    sink.receives(50);
+    sink.go_away();
+    let failures = |class: &str| {
+        let label = format!("fault=\"{class}\"");
+        activator.metric("liveedgecast_upstream_failures_total", &[&label]).unwrap_or_default()
+    };
+    until("several attempts to fail", || failures("connection_refused") >= 3.0);
+    sink.come_back();
+    sink.receives_in_session(2, 50);
+    until("its return to be told", || events(&activator, "upstream.live_again").len() == 1);
+    let refused = events(&activator, "upstream.away").into_iter().filter(|line| line["fault"] == "connection_refused");
+    let refused: Vec<Value> = refused.collect();
+    assert_eq!(refused.len(), 1, "one line for many attempts: {refused:?}");
+    let stream = activator.has_a_stream_that_is("live");
+    assert_eq!(refused[0]["stream"], stream["id"]);
+    assert!(refused[0]["upstream"].as_str().is_some_and(|shown| shown.ends_with("/live/…")), "{refused:?}");
+    assert!(refused[0]["advice"].is_string(), "{refused:?}");
+}
+
+#[test]
+fn a_start_that_failed_is_not_told_as_one_that_worked() {
+    let sink = Sink::start();
+    sink.go_away();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
+    let activator = settings.with("HOLD_TIMEOUT", "2s").start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("failed"))));
+    until("the failed start to be told", || !events(&activator, "start.failed").is_empty());
+    assert!(!activator.process.log().contains("\"cold start\""), "it is told as a cold start");
+    assert!(activator.metric("liveedgecast_starts_failed_total", &[]) >= Some(1.0));
+    let ended = events(&activator, "stream.ended");
+    assert_eq!(ended[0]["reason"], "hold time spent");
+}
+
+#[test]
+fn a_refused_publisher_is_told_to_the_operator() {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
+    let activator = settings.with("PUBLISH_KEYS", &key("listed")).start();
+    let mut wrong = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("wrong"))));
+    assert!(!wrong.wait(SOON).success());
+    until("the refusal to be told", || !events(&activator, "publisher.refused").is_empty());
+    let refused = &events(&activator, "publisher.refused")[0];
+    assert!(refused["class"] == "key" && refused["app"] == "live" && refused["advice"].is_string(), "{refused}");
+}
+
+#[test]
+fn publishers_above_the_rate_of_their_address_are_started_in_their_turn() {
+    let sink = Sink::start();
+    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("PUBLISH_BURST", "2");
+    let activator = settings.with("PUBLISH_RATE", "2").start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let publishers = runtime.block_on(async {
+        let (mut starting, clock) = (JoinSet::new(), Clock::new());
+        for stream in 0..6 {
+            starting.spawn(Publisher::start(activator.rtmp(), "live", stream, clock));
+        }
+        starting.join_all().await
+    });
+    assert!(publishers.iter().all(Result::is_ok), "{publishers:?}");
+    until("all to be live", || activator.demand() == Some((0, 6, 6)));
+    assert!(activator.metric("liveedgecast_publishers_delayed_total", &[]) >= Some(1.0));
+    assert_eq!(activator.metric("liveedgecast_publishers_refused_total", &["why=\"rate\""]), Some(0.0));
 }

@@ -144,6 +144,8 @@ pub enum Input {
 pub enum Output {
     /// Tell the publisher `Publish.Start`, and the activator.
     Start,
+    /// Tell the publisher `Publish.Start` and not the activator: it is closed next, and comes again.
+    SendAway,
     /// Tell the publisher no.
     Refuse(String),
     /// Ping the publisher.
@@ -356,6 +358,7 @@ impl Machine {
             State::Starting => self.close(now, how, why),
             State::Live if self.times.grace.is_zero() => self.close(now, how, why),
             State::Live => {
+                self.reason = why.to_owned();
                 self.outputs.push_back(Output::EndPublisher { how, reason: why.to_owned() });
                 self.deadline = Some(now + self.times.grace);
                 self.enter(State::Grace);
@@ -454,10 +457,10 @@ impl Machine {
         self.close(now, Close::Graceful, reason);
     }
 
-    /// `Publish.Start` and then the end is what makes encoders try again by themselves (DESIGN 4.2).
+    /// For now: `Publish.Start` and then the end is what makes encoders try again by themselves (DESIGN 4.2).
     fn come_back_later(&mut self, now: Instant, reason: &str) {
         if self.state == State::Starting {
-            self.outputs.push_back(Output::Start);
+            self.outputs.push_back(Output::SendAway);
         }
         self.close(now, Close::Graceful, reason);
     }

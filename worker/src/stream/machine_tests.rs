@@ -158,7 +158,12 @@ fn a_held_publisher_is_pinged_and_sent_away_when_its_time_is_spent() {
     fixture.pass(SECOND);
     assert_eq!(
         fixture.outputs(),
-        [Output::Start, end(Close::Graceful, "hold time spent"), Output::CloseUpstreams, Output::State(State::Closing)],
+        [
+            Output::SendAway,
+            end(Close::Graceful, "hold time spent"),
+            Output::CloseUpstreams,
+            Output::State(State::Closing)
+        ],
         "that makes encoders come back by themselves"
     );
 }

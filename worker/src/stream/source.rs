@@ -241,6 +241,11 @@ impl Source {
         self.snapshot_due = true;
     }
 
+    /// The publisher is told to start, which makes it come again when it is closed, and the activator is not: nothing has started.
+    pub(super) fn send_away(&mut self) {
+        self.session.accept_publish();
+    }
+
     pub(super) fn refuse(&mut self, text: &str) {
         self.session.refuse_publish(Refusal::BadName, text);
     }

@@ -119,6 +119,8 @@ struct Stream {
     /// Messages of the publisher's that were passed over.
     passed: u64,
     told_of_passed: bool,
+    /// As logged last.
+    logged: State,
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
     report_at: Instant,
@@ -145,7 +147,8 @@ impl Stream {
         let required = destinations.iter().map(|destination| destination.required).collect();
         let started = prepared.session.is_started();
         let upstream = |url: &liveedgecast_common::url::PushUrl| {
-            let upstream = Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now);
+            let upstream = Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now)
+                .of_stream(&prepared.assignment.stream_id);
             if started { upstream.resumed() } else { upstream }
         };
         let legs = destinations.iter().map(|destination| Leg::new(upstream(&destination.url), bounds)).collect();
@@ -176,6 +179,7 @@ impl Stream {
             jumps_told: (0, None),
             passed: 0,
             told_of_passed: false,
+            logged: State::Starting,
             reports,
             outbox: VecDeque::new(),
             report_at: now,
@@ -339,6 +343,7 @@ impl Stream {
             said = true;
             match output {
                 Output::Start => self.source.iter_mut().for_each(Source::start),
+                Output::SendAway => self.source.iter_mut().for_each(Source::send_away),
                 Output::Refuse(text) => self.source.iter_mut().for_each(|source| source.refuse(&text)),
                 Output::Ping => {
                     if let Some(source) = &mut self.source {
@@ -361,14 +366,7 @@ impl Stream {
                 Output::CloseUpstreams => self.legs.iter_mut().for_each(Leg::drain),
                 Output::CutUpstreams => self.cutting = true,
                 Output::State(state) => {
-                    tracing::debug!(
-                        stream = %self.assignment.stream_id,
-                        app = %self.assignment.app,
-                        state = state.as_str(),
-                        reason = self.machine.reason(),
-                        steps_back = self.index.steps_back(),
-                        "stream"
-                    );
+                    self.log(state);
                     self.report_at = now;
                     self.report_session(now);
                     if state == State::Ended {
@@ -380,6 +378,29 @@ impl Stream {
             }
         }
         said
+    }
+
+    /// Every new state once; for everybody to see that the publisher was lost or has come back, and why the stream is over.
+    fn log(&mut self, state: State) {
+        let before = std::mem::replace(&mut self.logged, state);
+        let (stream, app, reason) = (&self.assignment.stream_id, &self.assignment.app, self.machine.reason());
+        let client = self.assignment.client;
+        match (before, state) {
+            (_, State::Grace) => {
+                tracing::info!(event = "publisher.lost", %stream, %app, %client, reason, "publisher lost: its upstreams are kept for the grace time");
+            }
+            (State::Grace, State::Live) => {
+                tracing::info!(event = "publisher.returned", %stream, %app, %client, "publisher returned")
+            }
+            (_, State::Closing) => {
+                let state = before.as_str();
+                tracing::info!(event = "stream.ended", %stream, %app, %client, state, reason, "stream ended");
+            }
+            (_, state) => {
+                let (state, steps_back) = (state.as_str(), self.index.steps_back());
+                tracing::debug!(%stream, %app, state, reason, steps_back, "stream");
+            }
+        }
     }
 
     fn decided(&mut self, now: Instant, accepted: bool) {

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use liveedgecast_common::control;
+use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
@@ -96,6 +97,10 @@ pub struct Upstream {
     media: u64,
     counters: Counters,
     logged: &'static str,
+    /// The class of failure that was logged last and is not over, and whether it is asked again rarely.
+    trouble: Option<(Fault, bool)>,
+    /// The stream, for the log.
+    stream: String,
     /// As logged last: an upstream that spreads its load redirects each attempt.
     redirected_to: String,
 }
@@ -144,6 +149,8 @@ impl Upstream {
             media: 0,
             counters: Counters::default(),
             logged: "",
+            trouble: None,
+            stream: String::new(),
             redirected_to: String::new(),
         }
     }
@@ -153,6 +160,13 @@ impl Upstream {
     #[must_use]
     pub fn resumed(mut self) -> Self {
         self.machine.has_worked();
+        self
+    }
+
+    /// The same with the stream's id in its log lines.
+    #[must_use]
+    pub fn of_stream(mut self, id: &StreamId) -> Self {
+        self.stream.clone_from(&id.0);
         self
     }
 
@@ -479,21 +493,40 @@ impl Upstream {
         Poll::Pending
     }
 
-    /// Every new state once, in the words of the machine's picture.
+    /// Every new state once, in the words of the machine's picture; for everybody to see what has changed: a failure of another class than
+    /// the last one, and its end.
     fn log(&mut self) {
         let word = self.machine.word();
         if word == self.logged {
             return;
         }
         self.logged = word;
-        let upstream = &self.url;
+        let (stream, upstream) = (self.stream.as_str(), &self.url);
         match (word, self.machine.fault()) {
-            ("failed", Some((fault, why))) => {
-                let advice = fault.advice();
-                tracing::warn!(%upstream, fault = fault.as_str(), why, advice, "upstream failed: asked again, rarely");
+            ("backoff" | "failed", Some((fault, why))) => {
+                self.shared.failed(fault);
+                let (class, advice) = (fault.as_str(), fault.advice());
+                let trouble = Some((fault, word == "failed"));
+                let changed = std::mem::replace(&mut self.trouble, trouble) != trouble;
+                if changed && word == "failed" {
+                    tracing::warn!(event = "upstream.failed", stream, %upstream, fault = class, why, advice, "upstream failed: asked again, rarely");
+                } else if changed {
+                    tracing::info!(event = "upstream.away", stream, %upstream, fault = class, why, advice, "upstream away: asked again");
+                } else {
+                    tracing::debug!(stream, %upstream, fault = class, why, "upstream {word}");
+                }
             }
-            (_, Some((fault, why))) => tracing::debug!(%upstream, fault = fault.as_str(), why, "upstream {word}"),
-            (_, None) => tracing::debug!(%upstream, "upstream {word}"),
+            ("live", _) => match self.trouble.take() {
+                Some((fault, _)) => {
+                    let attempts = self.counters.attempts;
+                    tracing::info!(event = "upstream.live_again", stream, %upstream, fault = fault.as_str(), attempts, "upstream live after a failure");
+                }
+                None => tracing::debug!(stream, %upstream, "upstream live"),
+            },
+            (_, Some((fault, why))) => {
+                tracing::debug!(stream, %upstream, fault = fault.as_str(), why, "upstream {word}")
+            }
+            (_, None) => tracing::debug!(stream, %upstream, "upstream {word}"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use prometheus::IntCounterVec;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -28,6 +29,8 @@ pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>
 pub struct Shared {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
     pub(super) resolver: Resolver,
+    /// Failures by class, if somebody counts them.
+    failures: Option<IntCounterVec>,
 }
 
 impl Shared {
@@ -37,13 +40,23 @@ impl Shared {
         Self::default()
     }
 
+    /// The same with a counter of failures, by class.
+    #[must_use]
+    pub fn counting(self, failures: IntCounterVec) -> Self {
+        Self { failures: Some(failures), ..self }
+    }
+
+    pub(super) fn failed(&self, fault: Fault) {
+        self.failures.iter().for_each(|failures| failures.with_label_values(&[fault.as_str()]).inc());
+    }
+
     /// With these root certificates only.
     ///
     /// # Errors
     /// TLS cannot be set up at all.
     pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
         let config = Arc::new(OnceCell::new_with(Some(Arc::new(configure(roots)?))));
-        Ok(Self { config, resolver: Resolver::default() })
+        Ok(Self { config, ..Self::default() })
     }
 
     /// Without any, the next attempt looks again.
