@@ -164,6 +164,10 @@ async fn watch(
                 Told::Withdrawn => return End::Lost(Loss::Withdrawn),
             },
             () = later(progress.poll_timeout()) => {
+                // What it has said may wait unread: this process was stopped, or is busy. Then its time is judged with that.
+                if let Ok(1..) = sys::read_now(&worker.stream, reader.buffer()) {
+                    continue;
+                }
                 if let Heard::Over(end) = progress.handle_timeout(now()) {
                     if progress.stage() >= Stage::Accepted {
                         // It was told to end the stream: the publisher's end will tell it again.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BufMut;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::{Frame, FrameError};
+use liveedgecast_common::sys;
 use tokio::net::{TcpStream, UnixStream};
 
 /// What may wait to be written, in bytes. A checkpoint is a quarter of it at most, and the activator reads all the time: one
@@ -103,6 +104,16 @@ impl HandoffStream {
                 return Poll::Ready(Err(HandoffError::Ended));
             }
         }
+    }
+
+    /// Whether the connection has something that the runtime has not told of: then the next [`Self::poll_frame`] finds it. To be asked
+    /// before the other side's silence is judged.
+    pub fn has_more(&mut self) -> bool {
+        let read = match &self.socket {
+            Socket::Unix(socket) => sys::read_now(socket, self.reader.buffer()),
+            Socket::Tcp(socket) => sys::read_now(socket, self.reader.buffer()),
+        };
+        matches!(read, Ok(1..))
     }
 
     /// Reads once, straight into the reader's buffer.

@@ -114,6 +114,10 @@ impl Source {
         while let Some(control) = &mut self.control {
             let frame = match control.poll_frame(cx) {
                 Poll::Pending if self.socket.is_none() && self.heard + LINK_SILENT_AFTER <= now => {
+                    if control.has_more() {
+                        self.heard = now;
+                        continue;
+                    }
                     return Poll::Ready(Arrival::Lost("link silent", Close::Abort));
                 }
                 Poll::Pending => break,
