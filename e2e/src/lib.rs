@@ -8,6 +8,7 @@
 //! - [`replay`]: a publisher of given messages, for what no program can be made to send.
 //! - [`tap`]: records what a publisher says and hears.
 //! - [`relay`]: the activator, as people start it; workers that the test starts itself.
+//! - [`wire`]: what is between a worker and its activator, to be cut.
 //! - [`sink`], [`nginx`]: upstreams.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
 //! - [`record`], [`compare`]: what was said, and whether it is the same.
@@ -34,3 +35,4 @@ pub mod sink;
 pub mod takeover;
 pub mod tap;
 pub mod wait;
+pub mod wire;

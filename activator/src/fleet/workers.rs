@@ -17,6 +17,9 @@ use crate::lobby::Key;
 
 /// A worker that serves something says so twice a second (DESIGN 4.3); after this silence it is offered nothing.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+/// A look at a worker's silence that comes later than this after it was due: this process was stopped or starved, and what the worker has
+/// said meanwhile may wait unread. It has so long again to be read.
+const LATE: Duration = Duration::from_millis(500);
 /// Offers to one worker that were not fetched yet. Fetching takes about a millisecond, so this does not slow a crowd down, and it
 /// bounds what is in the channel to the worker.
 pub(crate) const MAX_OFFERS: usize = 64;
@@ -81,6 +84,8 @@ pub(crate) struct Worker {
     retired: bool,
     heard: Instant,
     suspect: bool,
+    /// Its silence was noticed too late to mean anything.
+    excused: bool,
     /// Nothing is offered before.
     avoid_until: Option<Instant>,
     pub(crate) sessions: BTreeMap<String, Session>,
@@ -113,6 +118,11 @@ impl Worker {
     /// Whether an offer can be made at all, whatever the load.
     pub(crate) fn can_be_offered(&self, now: Instant) -> bool {
         self.is_open() && !self.is_avoided(now) && self.offers.len() < MAX_OFFERS
+    }
+
+    /// Whether a stream that it has can be offered to it again: it takes that while it is cordoned.
+    pub(crate) fn can_be_given_back(&self, now: Instant) -> bool {
+        !self.is_draining() && !self.suspect && !self.is_avoided(now) && self.offers.len() < MAX_OFFERS
     }
 
     /// Whether it serves something and is silent.
@@ -206,6 +216,7 @@ impl Workers {
             retired: false,
             heard: now,
             suspect: false,
+            excused: false,
             avoid_until: None,
             sessions: BTreeMap::new(),
             ours: BTreeMap::new(),
@@ -229,7 +240,7 @@ impl Workers {
     pub(crate) fn heard(&mut self, now: Instant, call: Call) {
         if let Some(worker) = self.all.get_mut(&call) {
             self.revision += u64::from(worker.suspect);
-            (worker.heard, worker.suspect) = (now, false);
+            (worker.heard, worker.suspect, worker.excused) = (now, false, false);
         }
     }
 
@@ -301,6 +312,11 @@ impl Workers {
         Some((*call, self.all.get(call)?.sessions.get(id)?))
     }
 
+    /// The workers that have a session of this stream.
+    pub(crate) fn serving(&self, stream_id: &str) -> impl Iterator<Item = (Call, &Worker, &Session)> {
+        self.iter().filter_map(move |(call, worker)| Some((call, worker, worker.sessions.get(stream_id)?)))
+    }
+
     /// Gives a place to a stream of ours.
     pub(crate) fn reserve(&mut self, call: Call, id: &str, key: Key, offered: bool) {
         let Some(worker) = self.all.get_mut(&call) else { return };
@@ -348,6 +364,10 @@ impl Workers {
             if worker.avoid_until.is_some_and(|until| until <= now) {
                 worker.avoid_until = None;
                 self.revision += 1;
+            }
+            if worker.is_busy() && !worker.suspect && worker.heard + SUSPECT_AFTER + LATE <= now && !worker.excused {
+                // Not what it would be without our own absence, but the same time from now on.
+                (worker.heard, worker.excused) = (now + LATE - SUSPECT_AFTER, true);
             }
             if worker.is_busy() && !worker.suspect && worker.heard + SUSPECT_AFTER <= now {
                 worker.suspect = true;
@@ -447,6 +467,19 @@ mod tests {
         assert_eq!(workers.busiest(now, |_, _| true), None);
         workers.heard(now, Call(1));
         assert_eq!(workers.busiest(now, |_, _| true), Some(Call(1)));
+    }
+
+    #[test]
+    fn a_late_look_at_silence_leaves_time_to_read_what_was_said_meanwhile() {
+        let (mut workers, now) = (Workers::default(), origin());
+        workers.join(now, Call(1), introduction("a", 2));
+        workers.load(Call(1), &Load { streams: 1, capacity: 2, draining: false, ..Load::default() });
+        let late = now + Duration::from_secs(6);
+        assert_eq!(workers.handle_timeout(late), []);
+        assert_eq!(workers.poll_timeout(), Some(late + LATE));
+        assert_eq!(workers.handle_timeout(late + LATE), [Call(1)], "nothing was");
+        workers.heard(late + LATE, Call(1));
+        assert_eq!(workers.handle_timeout(late + LATE + SUSPECT_AFTER), [Call(1)]);
     }
 
     #[test]

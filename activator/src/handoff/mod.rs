@@ -41,6 +41,12 @@ pub(crate) enum Outcome {
         /// Whether the publisher was told to start.
         started: bool,
     },
+    /// By link: the connection to a worker that had accepted the stream ended without a word. It may be alive, and then it keeps the
+    /// upstream sessions for a while.
+    Broken {
+        /// Whether the publisher was told to start.
+        started: bool,
+    },
     /// The connection to the worker ended, and the worker may have the socket still.
     NotReleased,
     /// The publisher's stay is over.

@@ -9,6 +9,9 @@ pub(crate) const MAX_KEPT: usize = liveedgecast_common::handoff::limits::MAX_KEP
 /// Without a sign of the worker for this long, or at the bound for this long, it is dead.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
 
+/// Reads of a worker that is about to be given up, of 16 KiB: what its socket keeps, which is bounded, and what it goes on to say.
+pub(crate) const ARRIVED_READS: usize = 256;
+
 /// Signs of ours, at least, and looks at the worker's: a worker that hears nothing for 2 s has lost us.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 

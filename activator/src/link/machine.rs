@@ -203,6 +203,20 @@ impl<'a> Link<'a> {
         times.into_iter().flatten().min().filter(|_| !self.over)
     }
 
+    /// Whether [`Self::handle_timeout`] would give the worker up: first everything that it has said is to be read. This process may have
+    /// been stopped, or too busy to read it.
+    pub(crate) fn gives_up(&self, now: Instant) -> bool {
+        let late = |until: Option<Instant>| until.is_some_and(|until| until <= now);
+        let over = late(self.progress.poll_timeout()) || late(self.ending.map(|ending| ending.until));
+        !self.over && (over || (self.is_accepted() && self.silent_or_full(now).is_some()))
+    }
+
+    fn silent_or_full(&self, now: Instant) -> Option<Loss> {
+        let silent = now >= self.heard_at + DEAD_AFTER;
+        let full = self.full_since.is_some_and(|since| now >= since + DEAD_AFTER);
+        if silent { Some(Loss::Silent) } else { full.then_some(Loss::Behind) }
+    }
+
     /// The time has come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.over {
@@ -229,11 +243,8 @@ impl<'a> Link<'a> {
         if !std::mem::take(&mut self.said) {
             self.say(&Frame::Alive);
         }
-        let silent = now >= self.heard_at + DEAD_AFTER;
-        let full = self.full_since.is_some_and(|since| now >= since + DEAD_AFTER);
         // Before it accepts it has its own, longer time.
-        if self.is_accepted() && (silent || full) {
-            let how = if silent { Loss::Silent } else { Loss::Behind };
+        if let Some(how) = self.silent_or_full(now).filter(|_| self.is_accepted()) {
             self.heard(now, Heard::Over(End::Lost(how)));
         }
     }
@@ -349,6 +360,9 @@ impl<'a> Link<'a> {
             Heard::Over(End::Returned(why)) => Outcome::Returned { why, touched: accepted, started },
             Heard::Over(End::Lost(how)) => {
                 self.lost = Some(how);
+                if accepted && how == Loss::Ended {
+                    return self.finish(Outcome::Broken { started });
+                }
                 Outcome::Lost { accepted, touched: accepted, started }
             }
         };

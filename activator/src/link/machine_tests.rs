@@ -144,7 +144,7 @@ fn a_checkpoint_is_where_the_next_worker_begins() {
     bench.publishes(b"abc");
     bench.link.handle_lost(bench.now, Loss::Ended);
     bench.pump(usize::MAX);
-    assert_eq!(bench.over(), Some(&lost(true, false)));
+    assert_eq!(bench.over(), Some(&Outcome::Broken { started: false }));
     assert_eq!(carried.checkpoint.session.position(), ORIGIN + 7);
     let mut next = Bench::new(&mut carried);
     next.says(Frame::Accepted);
@@ -170,6 +170,34 @@ fn both_give_signs_and_two_seconds_without_one_are_death() {
     assert_eq!(bench.over(), None);
     bench.pass(TICK * 2, false);
     assert_eq!(bench.over(), Some(&lost(true, false)));
+}
+
+#[test]
+fn a_connection_that_ends_tells_of_a_break_and_not_of_a_death() {
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.pump(usize::MAX);
+    assert_eq!(bench.over(), Some(&lost(false, false)), "it had nothing");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.says(Frame::Started);
+    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.pump(usize::MAX);
+    assert_eq!(bench.over(), Some(&Outcome::Broken { started: true }));
+}
+
+#[test]
+fn a_worker_is_asked_for_news_before_it_is_given_up() {
+    let mut carried = carried(b"");
+    let mut bench = Bench::new(&mut carried);
+    assert!(!bench.link.gives_up(bench.now) && bench.link.gives_up(bench.now + ACCEPT_TIME));
+    bench.says(Frame::Accepted);
+    let silent = bench.now + DEAD_AFTER;
+    assert!(!bench.link.gives_up(silent - Duration::from_millis(1)) && bench.link.gives_up(silent));
+    bench.now = silent;
+    bench.says(Frame::Alive);
+    assert!(!bench.link.gives_up(silent));
 }
 
 #[test]

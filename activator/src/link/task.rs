@@ -6,12 +6,13 @@ use std::io;
 use bytes::BytesMut;
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
+use liveedgecast_common::sys;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tracing::{debug, warn};
 
-use super::limits::{LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
+use super::limits::{ARRIVED_READS, LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
 use super::machine::{Carried, Link, Output};
 use crate::handoff::claim::{Claim, Told};
 use crate::handoff::progress::Loss;
@@ -80,7 +81,12 @@ pub(crate) async fn carry(
                 Told::Kicked(reason) => link.kick(now(), reason),
                 Told::Withdrawn => link.handle_lost(now(), Loss::Withdrawn),
             },
-            () = later(next) => link.handle_timeout(now()),
+            () = later(next) => {
+                if link.gives_up(now()) {
+                    arrived(&mut link, &mut reader, from_worker.as_ref());
+                }
+                link.handle_timeout(now());
+            }
         }
     }
 }
@@ -137,6 +143,18 @@ fn frames(link: &mut Link<'_>, reader: &mut Reader) {
                 link.handle_lost(now, Loss::Unreadable);
                 return;
             }
+        }
+    }
+}
+
+/// Takes what the worker has said and the kernel has kept.
+fn arrived(link: &mut Link<'_>, reader: &mut Reader, worker: &TcpStream) {
+    for _ in 0..ARRIVED_READS {
+        match sys::read_now(worker, reader.buffer()) {
+            Ok(0) => return link.handle_lost(now(), Loss::Ended),
+            Ok(_) => frames(link, reader),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return link.handle_lost(now(), Loss::Ended),
         }
     }
 }

@@ -12,7 +12,8 @@
 //!                    └────── died, moving, declined ─────────────────┴───────────────┘
 //!  any ─▶ gone   left, refused
 //! ```
-//! A stream that a worker loses waits at the front. Surprises: of two publishers with one identity the worker that has one decides
+//! A stream that a worker loses waits at the front. If nothing but the connection to the worker broke, the stream goes back to that
+//! worker, which keeps the upstream sessions for a while; where it has to go to another one, the first is told to end them. Surprises: of two publishers with one identity the worker that has one decides
 //! (it knows whether the old one is silent), so the second is offered to it whatever its load; and a worker that declines everything
 //! must not be asked again at once, or two of them keep a publisher flying between them.
 
@@ -309,7 +310,7 @@ impl Matching {
         } else {
             self.outputs.push_back(Output::Outcome(match why {
                 Back::Declined => "declined",
-                Back::Unreachable | Back::Died => "unreachable",
+                Back::Unreachable | Back::Died | Back::Broken => "unreachable",
                 Back::Moving => "withdrawn",
             }));
         }
@@ -319,7 +320,9 @@ impl Matching {
         if why == Back::Moving {
             self.workers.drain(call);
         }
-        self.avoid_for_stream(now, key, call);
+        if why != Back::Broken {
+            self.avoid_for_stream(now, key, call);
+        }
         self.wait(now, key);
         self.fill(now);
     }
@@ -365,6 +368,11 @@ impl Matching {
             *on = call;
             self.revision += 1;
             self.workers.reserve(call, &session.stream_id, key, false);
+        }
+        let newer = |held: &Held| held.state.on().filter(|(on, epoch)| *on != call && session.epoch < *epoch);
+        let held = self.by_id.get(&session.stream_id).and_then(|key| self.places.get(key)).filter(|_| !ended);
+        if let Some((_, epoch)) = held.and_then(newer) {
+            self.outputs.push_back(Output::Fence(call, session.stream_id.clone(), epoch));
         }
         let same = session.identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity));
         let waiting: BTreeSet<Key> =
@@ -479,7 +487,7 @@ impl Matching {
         if !self.settle_twins(now, key) || !self.settle_elsewhere(now, key) {
             return false;
         }
-        let owned = self.places.get(&key).is_some_and(|held| !matches!(self.owner(key, held), Owner::Nobody));
+        let owned = self.places.get(&key).is_some_and(|held| !matches!(self.owner(now, key, held), Owner::Nobody));
         if owned {
             self.bound.insert(key);
         } else {

@@ -6,7 +6,7 @@ use liveedgecast_common::key::{AppName, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::fleet::workers::Closed;
+use crate::fleet::workers::{Closed, SUSPECT_AFTER};
 use crate::lobby::elsewhere::{Elsewhere, YIELD_AFTER};
 
 const HOLD: Duration = Duration::from_secs(120);
@@ -351,6 +351,81 @@ fn a_stream_that_lost_its_worker_does_not_give_way_to_another_one_that_wants_its
     world.pass(SILENT_AFTER);
     let (other, outputs) = world.enter("b", &[2, 9]);
     assert_eq!(refused(&outputs), [(other, Reason::Duplicate)]);
+}
+
+fn fences(outputs: &[Output]) -> Vec<(Call, u64)> {
+    let fence = |output: &Output| if let Output::Fence(call, _, epoch) = output { Some((*call, *epoch)) } else { None };
+    outputs.iter().filter_map(fence).collect()
+}
+
+/// A stream that is live on the first of two workers, the second of which has more to do.
+fn live_on_one_of_two() -> (World, Offered, Call) {
+    let mut world = World::new();
+    let (first, _) = world.worker(9, vec![]);
+    let live = world.live("a", &[1]);
+    world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
+    let (second, _) = world.worker(9, vec![in_grace("b", &[2]), in_grace("c", &[3])]);
+    (world, live, second)
+}
+
+#[test]
+fn a_stream_whose_connection_to_its_worker_broke_goes_back_to_it() {
+    let (mut world, live, _) = live_on_one_of_two();
+    let outputs = world.tell(Input::Back(live.key, live.epoch, Back::Broken));
+    let again = one_offer(&outputs);
+    assert_eq!((again.call, fences(&outputs)), (live.call, vec![]));
+    assert!(again.epoch > live.epoch);
+    world.take(&again);
+    // Cordoned, it keeps what it has.
+    let load = Load { streams: 1, capacity: 9, draining: true, cordoned: true, ..Load::default() };
+    world.say(live.call, Say::Load(load));
+    let outputs = world.tell(Input::Back(live.key, again.epoch, Back::Broken));
+    assert_eq!(one_offer(&outputs).call, live.call);
+}
+
+#[test]
+fn a_stream_that_has_to_move_is_ended_first_where_it_was() {
+    for why in [Back::Died, Back::Broken] {
+        let (mut world, live, second) = live_on_one_of_two();
+        let mut outputs = world.tell(Input::Back(live.key, live.epoch, why));
+        if why == Back::Broken {
+            let again = one_offer(&outputs);
+            outputs = world.say(live.call, declined("a", again.epoch, Declined::Other));
+        }
+        let moved = one_offer(&outputs);
+        assert_eq!((moved.call, fences(&outputs)), (second, vec![(live.call, moved.epoch)]), "{why:?}");
+        let fence = outputs.iter().position(|output| matches!(output, Output::Fence(..)));
+        let offer = outputs.iter().position(|output| matches!(output, Output::Offer { .. }));
+        assert!(fence < offer, "the old one is told first: {outputs:?}");
+    }
+}
+
+#[test]
+fn a_stream_does_not_wait_for_a_worker_that_is_silent_or_goes_down() {
+    for drains in [false, true] {
+        let (mut world, live, second) = live_on_one_of_two();
+        if drains {
+            world.say(live.call, Say::Goodbye(Goodbye {}));
+        } else {
+            world.pass(SUSPECT_AFTER - Duration::from_millis(1));
+            world.say(second, Say::Load(Load { streams: 2, capacity: 9, ..Load::default() }));
+            world.pass(Duration::from_millis(1));
+        }
+        let outputs = world.tell(Input::Back(live.key, live.epoch, Back::Broken));
+        assert_eq!(one_offer(&outputs).call, second, "drains: {drains}");
+        assert_eq!(fences(&outputs).len(), 1, "drains: {drains}");
+    }
+}
+
+#[test]
+fn a_worker_that_joins_again_is_told_to_end_what_another_one_has() {
+    let (mut world, live, second) = live_on_one_of_two();
+    world.tell(Input::Lost(live.call));
+    let moved = one_offer(&world.tell(Input::Back(live.key, live.epoch, Back::Broken)));
+    assert_eq!(moved.call, second);
+    world.take(&moved);
+    let (again, outputs) = world.worker(9, vec![session("a", 1, SessionState::Grace, live.epoch)]);
+    assert_eq!(fences(&outputs), [(again, moved.epoch)]);
 }
 
 #[test]

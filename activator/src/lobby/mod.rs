@@ -110,13 +110,15 @@ pub enum Back {
     Unreachable,
     /// The worker is dead.
     Died,
+    /// The connection to the worker broke; it may be alive.
+    Broken,
     /// The worker goes down and has given it back.
     Moving,
 }
 
 impl Back {
     /// Every reason, for metrics that exist before the first event.
-    pub const ALL: [Self; 4] = [Self::Declined, Self::Unreachable, Self::Died, Self::Moving];
+    pub const ALL: [Self; 5] = [Self::Declined, Self::Unreachable, Self::Died, Self::Broken, Self::Moving];
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -124,6 +126,7 @@ impl Back {
             Self::Declined => "declined",
             Self::Unreachable => "unreachable",
             Self::Died => "died",
+            Self::Broken => "broken",
             Self::Moving => "moving",
         }
     }

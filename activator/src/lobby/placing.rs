@@ -23,6 +23,8 @@ pub(super) enum Owner {
     Nobody,
     /// This worker has the stream, or an upstream that it wants, and decides.
     Worker(Call),
+    /// This worker has lost nothing but the connection to the publisher's activator.
+    Keeper(Call),
     /// Somebody has it whom we can not ask now.
     Wait,
 }
@@ -119,11 +121,15 @@ impl Matching {
         let Some(held) = self.places.get(&key).filter(|held| held.state.is_waiting()) else { return };
         let rank = (!held.front, key);
         let open = |call: Call| held.avoid.get(&call).is_none_or(|until| *until <= now);
-        let (bound, call) = match self.owner(key, held) {
+        let (bound, call) = match self.owner(now, key, held) {
             Owner::Nobody => (false, self.workers.busiest(now, |call, worker| self.fits(worker) && open(call))),
             Owner::Wait => (true, None),
             Owner::Worker(call) => {
                 let can = |worker: &Worker| worker.can_be_offered(now) && self.fits(worker) && open(call);
+                (true, self.workers.get(call).is_some_and(can).then_some(call))
+            }
+            Owner::Keeper(call) => {
+                let can = |worker: &Worker| worker.can_be_given_back(now) && self.fits(worker);
                 (true, self.workers.get(call).is_some_and(can).then_some(call))
             }
         };
@@ -139,7 +145,10 @@ impl Matching {
         }
     }
 
-    pub(super) fn owner(&self, key: Key, held: &Held) -> Owner {
+    pub(super) fn owner(&self, now: Instant, key: Key, held: &Held) -> Owner {
+        if let Some(call) = self.keeper(now, held) {
+            return Owner::Keeper(call);
+        }
         let Some((own, upstreams)) = held.entry.identities.split_first() else { return Owner::Nobody };
         let stream = self.owner_of(key, held, own);
         if !matches!(stream, Owner::Nobody) {
@@ -150,10 +159,24 @@ impl Matching {
             match self.owner_of(key, held, identity) {
                 Owner::Nobody => {}
                 Owner::Worker(call) if holder.is_none_or(|other| other == call) => holder = Some(call),
-                Owner::Worker(_) | Owner::Wait => return Owner::Wait,
+                Owner::Worker(_) | Owner::Keeper(_) | Owner::Wait => return Owner::Wait,
             }
         }
         holder.map_or(Owner::Nobody, Owner::Worker)
+    }
+
+    /// The worker that has the session of a stream which came back here, if it is alive and has not failed to take it.
+    fn keeper(&self, now: Instant, held: &Held) -> Option<Call> {
+        if !held.front {
+            return None;
+        }
+        let alive = |call: Call, worker: &Worker| {
+            let avoided = held.avoid.get(&call).is_some_and(|until| now < *until);
+            !worker.is_draining() && !worker.is_suspect() && !avoided
+        };
+        let all = self.workers.serving(held.entry.stream_id.as_str());
+        let alive = all.filter(|(call, worker, _)| alive(*call, worker));
+        alive.max_by_key(|(_, _, session)| session.epoch).map(|(call, ..)| call)
     }
 
     fn owner_of(&self, key: Key, held: &Held, identity: &Identity) -> Owner {
@@ -202,6 +225,11 @@ impl Matching {
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);
         let stream_id = held.entry.stream_id.0.clone();
+        // Before the offer: an upstream that takes one publisher per name is to be free by the time that the next worker asks.
+        if held.front {
+            let others = self.workers.serving(&stream_id).map(|(other, ..)| other).filter(|other| *other != call);
+            self.outputs.extend(others.map(|other| Output::Fence(other, stream_id.clone(), epoch)));
+        }
         self.outputs.push_back(Output::Offer {
             key,
             call,

@@ -17,7 +17,7 @@ use crate::fleet::processes;
 use crate::fleet::workers::{Call, Closed, Introduction};
 use crate::lobby::{Back, Entry, Reason};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 const STEPS: u32 = 400;
 const SEED: &str = "LIVEEDGECAST_SIMULATION_SEED";
 const MOST_PROCESSES: usize = 3;
@@ -90,6 +90,8 @@ struct World {
     core: Core,
     publishers: BTreeMap<Key, Publisher>,
     processes: BTreeMap<String, Process>,
+    /// The call of a process that is gone, until that is told.
+    dying: Option<Call>,
     /// Whether workers do what they should.
     kind: bool,
     entered: u64,
@@ -116,6 +118,7 @@ impl World {
             core: Core::new(Rules { hold: HOLD, handoff: Handoff::Auto, workers_stay: false }, Some(rules)),
             publishers: BTreeMap::new(),
             processes: BTreeMap::new(),
+            dying: None,
             kind: false,
             entered: 0,
             calls: 0,
@@ -126,7 +129,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.chance.below(12) {
+        match self.chance.below(13) {
             0 | 1 => self.enter(),
             2 => {
                 let key = self.some_publisher(|_| true);
@@ -141,6 +144,7 @@ impl World {
                 key.into_iter().for_each(|key| self.lobby(Input::Heard(key)));
             }
             10 => self.loads(),
+            11 => self.link_breaks(),
             _ => {
                 let milliseconds = if self.chance.one_in(4) { 3000 } else { 50 };
                 let time = Duration::from_millis(self.chance.below(milliseconds));
@@ -322,15 +326,37 @@ impl World {
     fn end(&mut self, name: &str) {
         let Some(process) = self.processes.remove(name) else { return };
         let streams_first = self.chance.one_in(2);
+        self.dying = process.call;
         if streams_first {
             self.give_back(process.call, Back::Died);
         }
         process.call.into_iter().for_each(|call| self.lobby(Input::Lost(call)));
+        self.dying = None;
         let end = processes::End { status: "gone".into(), in_order: false, last_words: vec![] };
         self.core.process(self.now, processes::Input::Ended(name.to_owned(), end));
         self.outputs();
         if !streams_first {
             self.give_back(process.call, Back::Died);
+        }
+    }
+
+    /// Worker and publisher live; the connection between them does not. The worker waits for the publisher.
+    fn link_breaks(&mut self) {
+        let taken = |publisher: &Publisher| matches!(publisher.stay, Stay::Taken { .. });
+        let Some(key) = self.some_publisher(taken) else { return };
+        let publisher = self.publishers.get_mut(&key).unwrap();
+        let Stay::Taken { call, epoch } = std::mem::replace(&mut publisher.stay, Stay::Waiting) else { return };
+        let (id, identities) = (publisher.id.clone(), publisher.identities.clone());
+        self.serves(call, |process| {
+            process.serves.get_mut(&id).into_iter().for_each(|served| served.2 = SessionState::Grace);
+        });
+        let told_first = self.chance.one_in(2);
+        if told_first {
+            self.tell_session(call, &id, identities.clone());
+        }
+        self.lobby(Input::Back(key, epoch, Back::Broken));
+        if !told_first {
+            self.tell_session(call, &id, identities);
         }
     }
 
@@ -456,6 +482,10 @@ impl World {
             machine::Output::Offer { key, call, epoch, .. } => {
                 assert!(epoch > self.epoch, "epochs increase");
                 self.epoch = epoch;
+                if self.dying == Some(call) {
+                    self.publishers.get_mut(&key).unwrap().stay = Stay::Offered { call, epoch };
+                    return;
+                }
                 let process = self.process_of(call).expect("an offer to a worker that is there");
                 assert!(!process.asked_to_go, "an offer to a worker that is stopped");
                 let publisher = &self.publishers[&key];
@@ -472,6 +502,10 @@ impl World {
                 };
                 let holder = self.processes.values().find(|process| !process.draining && has_it(process));
                 assert!(holder.is_none(), "{publisher:?} is offered to {call:?}, but {holder:?} has it");
+                let elsewhere = self.processes.values().find(|process| {
+                    process.call.is_some_and(|other| other != call) && process.serves.contains_key(&publisher.id)
+                });
+                assert!(elsewhere.is_none(), "{publisher:?} is offered to {call:?} and not ended at {elsewhere:?}");
                 let meets = |known: &[u64]| known.iter().any(|identity| publisher.identities.contains(identity));
                 let bound = process.serves.values().any(|(known, ..)| meets(known));
                 let bound = bound || self.on(call).any(|other| meets(&other.identities));
@@ -493,6 +527,13 @@ impl World {
                 self.refused.insert(reason.as_str());
                 if reason == Reason::FleetFull {
                     assert_eq!(self.processes.len(), MOST_PROCESSES);
+                }
+            }
+            machine::Output::Fence(call, id, epoch) => {
+                let old = self.process_of(call).and_then(|process| process.serves.get(&id));
+                if let Some((identities, ..)) = old.filter(|(_, known, _)| *known < epoch).cloned() {
+                    self.serves(call, |process| drop(process.serves.remove(&id)));
+                    self.tell_session(call, &id, identities);
                 }
             }
             machine::Output::Kicked(..)

@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Kick, Meet, Offer};
+use liveedgecast_common::control::{Fence, Kick, Meet, Offer};
 use liveedgecast_common::random;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -446,6 +446,15 @@ impl Shared {
             Output::Kicked(key, reason) => state.post(key, |mail| mail.kicked = Some(reason)),
             Output::KickOnWorker(call, stream_id, reason) => {
                 state.say(now, call, ActivatorSay::Kick(Kick { stream_id, reason }));
+            }
+            Output::Fence(call, stream_id, epoch) => {
+                info!(
+                    event = "stream.fenced",
+                    stream = stream_id,
+                    epoch,
+                    "old worker told to end its part of a stream"
+                );
+                state.say(now, call, ActivatorSay::Fence(Fence { stream_id, epoch }));
             }
             Output::Started(started) => self.started(state, &started),
             Output::NeverStarted { stream_id, worker, entered } => {

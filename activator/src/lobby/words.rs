@@ -88,6 +88,8 @@ pub(crate) enum Output {
     Kicked(Key, String),
     /// End the stream of another activator's publisher, or of one that has gone.
     KickOnWorker(Call, String, String),
+    /// End what this worker has of the stream under an epoch lower than this: another worker gets it.
+    Fence(Call, String, u64),
     /// A stream runs for the first time.
     Started(Box<Started>),
     /// A stream that a worker had taken has ended before it ran.

@@ -596,6 +596,10 @@ impl Publisher {
                 self.taken_back(now, touched, started);
                 self.back(if accepted { lobby::Back::Died } else { lobby::Back::Unreachable });
             }
+            Outcome::Broken { started } => {
+                self.taken_back(now, true, started);
+                self.back(lobby::Back::Broken);
+            }
             Outcome::Duplicate if self.started || self.touched => self.close(Closing::Graceful, Why::Stranded),
             Outcome::Duplicate => self.given_up(lobby::Reason::Duplicate),
             Outcome::NotReleased => self.close(Closing::Gone, Why::Stranded),

@@ -259,6 +259,11 @@ fn the_table() {
             || Input::Over(Outcome::Lost { accepted: true, touched: true, started: true }),
             ["", "", "", "", "", "", "", "orphaned", "closing"],
         ),
+        (
+            "broken",
+            || Input::Over(Outcome::Broken { started: true }),
+            ["", "", "", "", "", "", "", "orphaned", "closing"],
+        ),
         ("not released", || Input::Over(Outcome::NotReleased), ["", "", "", "", "", "", "", "closing", "closing"]),
         ("done", || Input::Over(Outcome::Done(Close::Graceful)), ["", "", "", "", "", "", "", "closing", "closing"]),
         ("gone", || Input::Over(Outcome::PublisherGone), ["", "", "", "", "", "", "", "closing", "closing"]),
@@ -581,7 +586,8 @@ proptest! {
                 8 => machine.handle(now, Input::Withdrawn { epoch }),
                 9 if machine.state() == State::Handed => {
                     touched |= amount % 2 == 0;
-                    machine.handle(now, Input::Over(match amount % 3 {
+                    machine.handle(now, Input::Over(match amount % 4 {
+                        3 if touched => Outcome::Broken { started: true },
                         0 => Outcome::Lost { accepted: touched, touched, started: touched },
                         1 => Outcome::Returned { why: Decline::Full, touched, started: touched },
                         _ => Outcome::untouched(),

@@ -473,6 +473,7 @@ async fn by_link(
     let assignment = begin.assignment(Transport::Link, resumed, carried.checkpoint.clone());
     let outcome = link::carry(connection, assignment, &mut socket.stream, &mut carried, claim).await;
     match outcome {
+        Outcome::Broken { .. } => (outcome, Some(socket), Some(Resume::Link(carried))),
         Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
             (outcome, Some(socket), Some(Resume::Link(carried)))
         }

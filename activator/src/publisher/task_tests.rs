@@ -689,6 +689,52 @@ async fn silence_of_a_link_worker_is_its_death() {
     drop(hands);
 }
 
+/// As after a stop of this process: its timers are due, and what the worker has said meanwhile waits in the kernel.
+#[tokio::test]
+async fn a_link_worker_is_heard_before_its_silence_is_judged() {
+    let mut house = House::new(&[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let mut hands = house.worker(false).fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    for round in 1..=20 {
+        encoder.media(2).await;
+        hands.read_media(2 * round).await;
+        // In one go, so that the activator reads nothing of it before its clock is late.
+        tokio::task::unconstrained(hands.end.say(Frame::Alive)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        tokio::time::resume();
+    }
+    house.until(0, 1).await;
+}
+
+/// The worker lives and has kept its upstream sessions: with another one they would begin anew, where they may.
+#[tokio::test]
+async fn a_stream_whose_link_broke_goes_back_to_its_worker() {
+    let mut house = House::new(&[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let (mut first, mut second) = (house.worker(false), house.worker(false));
+    let mut hands = first.fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    let Assignment { stream_id, epoch, .. } = hands.assignment.clone();
+    let session = |epoch| liveedgecast_common::control::Session {
+        stream_id: stream_id.0.clone(),
+        state: liveedgecast_common::control::session::State::Grace.into(),
+        epoch,
+        ..Default::default()
+    };
+    first.lobby.said(first.call, liveedgecast_common::control::worker_says::Say::Session(session(epoch)));
+    drop(hands);
+    let mut again = first.fetch().await;
+    assert!(again.assignment.resumed && again.assignment.epoch > epoch);
+    again.take().await;
+    encoder.media(2).await;
+    again.read_media(2).await;
+    assert!(second.offers.try_recv().is_err(), "the other one was offered it");
+}
+
 #[test]
 fn the_task_of_a_publisher_is_small() {
     fn size<F>(_: impl FnOnce(Stay) -> F) -> usize {

@@ -1,14 +1,18 @@
-//! Streams that meet: two keys that share an upstream, and a stream whose way to its worker breaks.
+//! Who has a stream and its upstreams: two keys that share one, a worker whose connection breaks, a worker without an activator.
 
-use liveedgecast_e2e::compare::{assert_decodes, assert_time_goes_forward};
+use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed, assert_time_goes_forward};
+use liveedgecast_e2e::process::{Process, signal};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::record::Message;
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{Activator, Worker, key};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
+use liveedgecast_e2e::wire::Wire;
+use rustix::process::Signal;
 
 by_descriptor_and_by_link! {
+    a_publisher_that_returns_after_its_activator_died_is_not_refused
     a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own
     a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive
 }
@@ -101,4 +105,142 @@ fn a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive(handof
     first.interrupt();
     assert!(relay.shared.ended().said_goodbye());
     assert_eq!((relay.own.sessions().len(), relay.shared.sessions().len()), (1, 1));
+}
+
+/// An activator with two workers by link, and an upstream that takes one publisher per name. A lost publisher is waited for longer than
+/// any scenario lasts: what is left of a session does not go away by itself.
+struct Linked {
+    sink: Sink,
+    activator: Activator,
+    tap: Tap,
+    wires: [Wire; 2],
+    workers: [Worker; 2],
+    publisher: Process,
+}
+
+impl Linked {
+    fn live() -> Self {
+        let sink = Sink::start();
+        sink.take_one_publisher_per_name();
+        let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+        let activator = settings.with("HANDOFF", "link").with("GRACE", "600s").start();
+        let wires = [(); 2].map(|()| Wire::to(&activator));
+        let workers = [0, 1].map(|number| {
+            let name = number.to_string();
+            Worker::with(&activator, &[("ACTIVATOR", &wires[number].control()), ("WORKER_NAME", &name)])
+        });
+        until("two workers", || activator.workers().len() == 2);
+        let tap = Tap::before(activator.rtmp());
+        let publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("linked"))));
+        sink.receives(100);
+        Self { sink, activator, tap, wires, workers, publisher }
+    }
+
+    /// The number of the worker that has the stream.
+    fn holder(&self) -> usize {
+        let stream = self.activator.has_a_stream_that_is("live");
+        stream["worker"].as_str().and_then(|name| name.parse().ok()).expect("a worker of ours")
+    }
+
+    /// Waits until so many more messages were published.
+    fn published_more(&self, messages: usize) {
+        let at = self.tap.only().publisher.media.len();
+        until("more of the publisher", || self.tap.only().publisher.media.len() > at + messages);
+    }
+
+    /// Ends the publisher, which has noticed nothing and whose stream was one session at the upstream.
+    fn ends_in_one_session(mut self) {
+        let arrived = self.sink.only().recording.frames();
+        self.sink.receives(arrived + 100);
+        assert!(self.tap.only().left.is_none() && self.tap.only().closed.is_none(), "the publisher noticed");
+        self.publisher.interrupt();
+        let session = self.sink.ended();
+        assert!(session.said_goodbye());
+        assert_eq!(
+            (self.sink.sessions().len(), self.sink.refusals()),
+            (1, 0),
+            "sessions at the upstream, and refusals"
+        );
+        assert_arrived_whole(&self.tap.only().publisher.media, session.media());
+        assert_time_goes_forward(session.media());
+        assert_decodes(session.media());
+    }
+}
+
+#[test]
+fn a_stream_whose_link_is_cut_goes_on_in_the_same_session() {
+    let relay = Linked::live();
+    let holder = relay.holder();
+    for breaks in 1..=3 {
+        relay.wires.iter().for_each(Wire::cut_links);
+        until("the break to be noticed", || {
+            relay.activator.metric("liveedgecast_streams_back_total", &["why=\"broken\""]) >= Some(f64::from(breaks))
+        });
+        let arrived = relay.sink.only().recording.frames();
+        relay.sink.receives(arrived + 50);
+        assert_eq!(relay.holder(), holder, "another worker has it");
+    }
+    relay.ends_in_one_session();
+}
+
+#[test]
+fn an_activator_that_was_stopped_for_six_seconds_gives_up_no_worker() {
+    let relay = Linked::live();
+    signal(relay.activator.id(), Signal::STOP);
+    // 25 pictures and 43 pieces of sound a second.
+    relay.published_more(6 * 68);
+    signal(relay.activator.id(), Signal::CONT);
+    relay.ends_in_one_session();
+}
+
+#[test]
+fn a_worker_that_was_stopped_leaves_its_upstream_to_the_next_one() {
+    let mut relay = Linked::live();
+    let stopped = relay.workers[relay.holder()].process.id();
+    signal(stopped, Signal::STOP);
+    until("the next worker to be refused", || relay.sink.refusals() > 0);
+    signal(stopped, Signal::CONT);
+    let resumed = until_some("the session of the next worker", || {
+        relay
+            .sink
+            .sessions()
+            .into_iter()
+            .find(|it| it.connected > relay.sink.sessions()[0].connected && it.recording.frames() > 50)
+    });
+    relay.publisher.interrupt();
+    let session = until_some("its end", || {
+        relay.sink.sessions().into_iter().find(|it| it.connected == resumed.connected && it.ended.is_some())
+    });
+    assert!(relay.sink.sessions()[0].ended < session.started, "two sessions at a time");
+    assert_resumed(&relay.tap.only().publisher.media, session.media());
+    assert_decodes(session.media());
+}
+
+fn a_publisher_that_returns_after_its_activator_died_is_not_refused(handoff: &str) {
+    let sink = Sink::start();
+    sink.take_one_publisher_per_name();
+    let url = sink.url("live/{key}");
+    let settings = Activator::pushing_to(&url).with("HANDOFF", handoff).with("GRACE", "600s");
+    let mut activator = settings.with("COOLDOWN", "1s").start();
+    let taps = [(); 2].map(|()| Tap::before(activator.rtmp()));
+    let mut first = ffmpeg(Media::Both, &taps[0].url(&format!("live/{}", key("returns"))));
+    sink.receives(50);
+    let orphan = activator.worker_processes()[0];
+    activator.process.kill();
+    // By descriptor the publisher stays with the worker, until it is lost itself.
+    if handoff == "link" {
+        assert!(!first.wait(SOON).success());
+    } else {
+        first.kill();
+    }
+    let next = activator.beside(&url).with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
+    let mut second = ffmpeg(Media::Both, &taps[1].url(&format!("live/{}", key("returns"))));
+    let started = |session: &SinkSession| session.started.is_some() && session.recording.frames() > 50;
+    until("the publisher to be back at the upstream", || {
+        assert!(second.is_running(), "the publisher was refused: {:?}", taps[1].last().map(|it| it.server.statuses()));
+        sink.sessions().iter().filter(|session| started(session)).count() == 2
+    });
+    second.interrupt();
+    until("the orphaned worker to go", || !liveedgecast_e2e::process::is_alive(orphan));
+    next.is_back_to_zero();
 }

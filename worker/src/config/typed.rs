@@ -46,7 +46,7 @@ pub struct Typed {
     /// Our name in logs, the API and metrics; unique among workers [default: host name and process id]
     #[arg(long, env = "WORKER_NAME", value_name = "NAME")]
     pub name: Option<String>,
-    /// End by itself when there has been no activator and no stream for 5 s; the process fleet sets it
+    /// End by itself when there has been no activator and no stream for 5 s, and wait for no lost publisher while there is no activator; the process fleet sets it
     #[arg(long)]
     pub exit_when_orphaned: bool,
 

@@ -54,6 +54,8 @@ pub enum Verdict {
 enum Order {
     Take(Box<Parcel>, oneshot::Sender<Verdict>),
     Kick(String, String),
+    Fence(String, u64),
+    Alone(bool),
     HandBack(oneshot::Sender<()>),
 }
 
@@ -99,6 +101,16 @@ impl Engine {
     /// Ends a stream.
     pub async fn kick(&self, stream_id: String, reason: String) {
         let _ = self.orders.send(Order::Kick(stream_id, reason)).await;
+    }
+
+    /// Ends what there is of a stream under a lower epoch than this.
+    pub async fn fence(&self, stream_id: String, epoch: u64) {
+        let _ = self.orders.send(Order::Fence(stream_id, epoch)).await;
+    }
+
+    /// Tells every stream whether there is no activator through which its publisher could return.
+    pub async fn alone(&self, alone: bool) {
+        let _ = self.orders.send(Order::Alone(alone)).await;
     }
 
     /// Takes nothing more and asks every stream to go back to its activator; returns when all have been asked.
@@ -192,6 +204,16 @@ impl Task {
             Order::Kick(stream_id, reason) => {
                 if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
                     self.tell(thread, thread::Order::Kick(slot, reason)).await;
+                }
+            }
+            Order::Fence(stream_id, epoch) => {
+                if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
+                    self.tell(thread, thread::Order::Fence(slot, epoch)).await;
+                }
+            }
+            Order::Alone(alone) => {
+                for thread in self.threads.values() {
+                    let _ = thread.send(thread::Order::Alone(alone)).await;
                 }
             }
             Order::HandBack(asked) => {

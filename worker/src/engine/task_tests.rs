@@ -37,7 +37,8 @@ fn tiny() -> Start {
                         let given_up = gives_up.then(|| contest.identities[1..].to_vec());
                         let _ = reports.send(Report::ContestDecided { stream_id: contest.stream_id, given_up }).await;
                     }
-                    Some(Command::HandBack | Command::Close(_)) => break,
+                    Some(Command::HandBack | Command::Close(_) | Command::Fence(_)) => break,
+                    Some(Command::Alone(_)) => {}
                 }
             }
             let _ = reports.send(Report::Ended { stream_id: stream.assignment.stream_id }).await;

@@ -38,6 +38,10 @@ pub(super) enum Order {
     Contend(Slot, Contest),
     /// End a stream.
     Kick(Slot, String),
+    /// End what a stream has under a lower epoch.
+    Fence(Slot, u64),
+    /// Every stream: whether no activator is there.
+    Alone(bool),
     /// Every stream is to go back to its activator.
     HandBack,
 }
@@ -94,11 +98,14 @@ impl Desk {
             Order::Attach(slot, parcel) => self.attach(slot, parcel),
             Order::Contend(slot, contest) => self.contend(slot, contest),
             Order::Kick(slot, reason) => self.tell(slot, Command::Kick(reason)),
-            Order::HandBack => {
-                let slots: Vec<Slot> = self.streams.borrow().keys().copied().collect();
-                slots.into_iter().for_each(|slot| self.tell(slot, Command::HandBack));
-            }
+            Order::Fence(slot, epoch) => self.tell(slot, Command::Fence(epoch)),
+            Order::Alone(alone) => self.slots().into_iter().for_each(|slot| self.tell(slot, Command::Alone(alone))),
+            Order::HandBack => self.slots().into_iter().for_each(|slot| self.tell(slot, Command::HandBack)),
         }
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        self.streams.borrow().keys().copied().collect()
     }
 
     fn begin(&self, slot: Slot, parcel: Parcel) {

@@ -25,7 +25,7 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::declined::Reason;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Cordon, Declined, Goodbye, Hello, Load, Offer, Session, Welcome};
+use liveedgecast_common::control::{Cordon, Declined, Fence, Goodbye, Hello, Load, Offer, Session, Welcome};
 
 /// Attempts that follow each other in [`FIRST_DELAY`]: one second in which an activator that starts together with us is
 /// found at once. A SYN that got lost would be repeated only after that second.
@@ -54,6 +54,9 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 64;
 /// A worker that was started by an activator and has had none for this long has no reason to be.
 const ORPHANED_AFTER: Duration = Duration::from_secs(5);
+/// After so long without an activator, a worker that was started by one stops waiting for lost publishers: they return through an
+/// activator, and a new one may have another secret. The first attempts are over by then, so a call that only broke is there again.
+const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// After this many failures in a row of an address, its aliases are tried.
 const ALIAS_PATIENCE: u32 = 5;
 /// A worker whose pod might have gone takes nothing for this long after that was taken back: whoever heard the lower number just before
@@ -173,6 +176,15 @@ pub enum Output {
         /// For the log and the publisher.
         reason: String,
     },
+    /// End what there is of a stream under a lower epoch than this: another worker has it.
+    Fence {
+        /// Which.
+        stream_id: String,
+        /// The other worker's claim.
+        epoch: u64,
+    },
+    /// Whether no activator is there through which a lost publisher could return.
+    Alone(bool),
     /// There is no activator any more and nothing to do.
     Orphaned,
 }
@@ -218,8 +230,12 @@ pub struct Register {
     /// That was taken back; until then we are cordoned all the same.
     returns_at: Option<Instant>,
     left: bool,
-    /// Since when no activator is joined.
+    /// Since when no activator is joined and nothing is served.
     alone_since: Option<Instant>,
+    /// When that is told to streams that are served without an activator.
+    alone_at: Option<Instant>,
+    /// It was told.
+    alone: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -246,6 +262,8 @@ impl Register {
             returns_at: None,
             left: false,
             alone_since: Some(now),
+            alone_at: None,
+            alone: false,
             outputs: VecDeque::from([Output::Resolve]),
         }
     }
@@ -321,6 +339,11 @@ impl Register {
             let all: Vec<Session> = self.sessions.values().cloned().collect();
             all.into_iter().for_each(|session| self.say_to_all(&WorkerSay::Session(session)));
         }
+        if self.alone_at.is_some_and(|at| at <= now) {
+            self.alone_at = None;
+            self.alone = true;
+            self.outputs.push_back(Output::Alone(true));
+        }
         if self.orphaned_at().is_some_and(|at| at <= now) {
             // Said once: the shell ends the process.
             self.left = true;
@@ -336,7 +359,7 @@ impl Register {
         }
         let links = self.links.values().filter_map(Link::due);
         let serving = (self.streams() > 0).then_some([self.load_at, self.counters_at]).into_iter().flatten();
-        let rest = self.asks_at().into_iter().chain(self.returns_at).chain(self.orphaned_at());
+        let rest = self.asks_at().into_iter().chain(self.returns_at).chain(self.orphaned_at()).chain(self.alone_at);
         links.chain(serving).chain(self.resolve_at).chain(rest).min()
     }
 
@@ -450,6 +473,9 @@ impl Register {
             ActivatorSay::Kick(kick) => {
                 self.outputs.push_back(Output::Kick { stream_id: kick.stream_id, reason: kick.reason });
             }
+            ActivatorSay::Fence(Fence { stream_id, epoch }) => {
+                self.outputs.push_back(Output::Fence { stream_id, epoch });
+            }
         }
     }
 
@@ -536,7 +562,8 @@ impl Register {
             Handoff::Descriptor => !offer.descriptor,
             Handoff::Link => offer.descriptor,
         };
-        if self.unavailable() {
+        // A stream that it has comes back to a cordoned worker: its connection broke, or its activator lost the place.
+        if self.draining || (self.cordoned() && newest.is_none()) {
             Err(Reason::Draining)
         } else if offer.token.len() != TOKEN_BYTES || newest.is_some_and(|newest| newest >= offer.epoch) {
             Err(Reason::Other)
@@ -649,6 +676,14 @@ impl Register {
     }
 
     fn note_company(&mut self, now: Instant) {
+        if self.joined() > 0 {
+            self.alone_at = None;
+            if std::mem::take(&mut self.alone) {
+                self.outputs.push_back(Output::Alone(false));
+            }
+        } else if self.settings.exit_when_orphaned && !self.alone && !self.left {
+            self.alone_at.get_or_insert(now + ALONE_AFTER);
+        }
         if self.joined() > 0 || self.streams() > 0 {
             self.alone_since = None;
         } else if self.alone_since.is_none() {

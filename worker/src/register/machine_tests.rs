@@ -1,7 +1,7 @@
 //! Registration on virtual time.
 
 use super::*;
-use liveedgecast_common::control::{Cordon, Kick, Meet, Upstream};
+use liveedgecast_common::control::{Cordon, Fence, Kick, Meet, Upstream};
 use proptest::prelude::*;
 
 const ONE: &str = "10.0.0.1:6001";
@@ -433,6 +433,39 @@ fn goodbye_is_the_last_word_to_everybody() {
     assert_eq!(desk.tell(Input::Leave), [goodbye, Output::Hangup(links[0]), Output::Hangup(links[1])]);
     assert_eq!(desk.pass(Duration::from_secs(60)), []);
     assert_eq!(desk.tell(Input::Resolved(vec![ONE.parse().unwrap()])), []);
+}
+
+#[test]
+fn a_worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
+    let alone = |outputs: Vec<(Duration, Output)>| -> Vec<(Duration, bool)> {
+        let told = |(at, output)| if let Output::Alone(alone) = output { Some((at, alone)) } else { None };
+        outputs.into_iter().filter_map(told).collect()
+    };
+    let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = true);
+    desk.tell(Input::Sessions(vec![session("a", SessionState::Live)]));
+    assert_eq!(alone(desk.pass(Duration::from_secs(60))), [], "not while one is there");
+    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    assert_eq!(alone(desk.pass(Duration::from_secs(60))), [(ALONE_AFTER, true)]);
+    let (mut desk, link) = Desk::joined(|_| {});
+    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    assert_eq!(alone(desk.pass(Duration::from_secs(60))), [], "one that nobody started waits for its publishers");
+}
+
+#[test]
+fn a_cordoned_worker_takes_back_a_stream_that_it_has() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    desk.tell(Input::Sessions(vec![session("a", SessionState::Grace)]));
+    desk.tell(Input::Said(link, ActivatorSay::Cordon(Cordon { on: true, leaving: false })));
+    assert!(took(&desk.offer(link, "a", 2)));
+    assert!(!took(&desk.offer(link, "b", 2)));
+}
+
+#[test]
+fn a_fence_is_passed_on() {
+    let (mut desk, link) = Desk::joined(|_| {});
+    let fence = Fence { stream_id: "1".into(), epoch: 7 };
+    let outputs = desk.tell(Input::Said(link, ActivatorSay::Fence(fence)));
+    assert_eq!(outputs, [Output::Fence { stream_id: "1".into(), epoch: 7 }]);
 }
 
 #[test]

@@ -184,6 +184,13 @@ impl Desk {
                     tracing::info!(stream = %LogSafe(&stream_id), reason = %LogSafe(&reason), "told to end a stream");
                     self.shell.engine.kick(stream_id, reason).await;
                 }
+                Output::Fence { stream_id, epoch } => self.shell.engine.fence(stream_id, epoch).await,
+                Output::Alone(alone) => {
+                    if alone && self.shell.engine.streams() > 0 {
+                        tracing::info!(event = "activator.none", "no activator: lost publishers are not waited for");
+                    }
+                    self.shell.engine.alone(alone).await;
+                }
                 Output::Orphaned => orphaned = Some(Orphaned),
             }
         }

@@ -128,6 +128,10 @@ pub enum Input {
     Contend,
     /// This upstream was given up.
     GivenUp(usize),
+    /// Another worker has the stream, and its publisher.
+    Fence,
+    /// Whether no activator is there through which a lost publisher could return: then it is not waited for.
+    Alone(bool),
     /// Somebody ends the stream.
     Kick(String),
     /// This worker goes down. `possible`: there is an activator to give the publisher to.
@@ -191,6 +195,8 @@ pub struct Machine {
     upstreams_open: bool,
     /// The next stream is waiting for the end of this one.
     succeeded: bool,
+    /// No activator is there.
+    alone: bool,
     reason: String,
     outputs: VecDeque<Output>,
 }
@@ -214,6 +220,7 @@ impl Machine {
             publisher_open: true,
             upstreams_open: true,
             succeeded: false,
+            alone: false,
             reason: String::new(),
             outputs: VecDeque::new(),
         };
@@ -261,6 +268,13 @@ impl Machine {
             Input::Attach(arrival) => self.attach(now, arrival),
             Input::Contend => self.contend(now),
             Input::GivenUp(at) => self.given_up(now, at),
+            Input::Fence => self.fence(now),
+            Input::Alone(alone) => {
+                self.alone = alone;
+                if alone && self.state == State::Grace {
+                    self.close(now, Close::Abort, "no activator is there for the publisher to come back through");
+                }
+            }
             Input::Kick(reason) => self.kick(now, &reason),
             Input::HandBack { possible } => self.hand_back(now, possible),
             Input::Close(reason) => self.come_back_later(now, &reason),
@@ -356,7 +370,7 @@ impl Machine {
     fn lost(&mut self, now: Instant, why: &str, how: Close) {
         match self.state {
             State::Starting => self.close(now, how, why),
-            State::Live if self.times.grace.is_zero() => self.close(now, how, why),
+            State::Live if self.times.grace.is_zero() || self.alone => self.close(now, how, why),
             State::Live => {
                 self.reason = why.to_owned();
                 self.outputs.push_back(Output::EndPublisher { how, reason: why.to_owned() });
@@ -447,6 +461,25 @@ impl Machine {
             self.deadline = Some(now + arrival.hold_left);
             self.ping_at = now + PING_INTERVAL;
             self.enter(State::Starting);
+        }
+    }
+
+    /// The other worker's session is to find the name free: nothing is waited for.
+    fn fence(&mut self, now: Instant) {
+        match self.state {
+            State::Starting | State::Live => {
+                self.outputs.push_back(Output::GiveBack);
+                self.publisher_open = false;
+                self.reason = "another worker has it".to_owned();
+                self.begin_closing(now, now);
+            }
+            State::Grace => {
+                self.publisher_open = false;
+                self.reason = "another worker has it".to_owned();
+                self.begin_closing(now, now);
+            }
+            State::Closing if !self.succeeded => self.hurry(now),
+            State::Closing | State::Ended => {}
         }
     }
 

@@ -79,6 +79,9 @@ fn the_transition_table() {
         (Input::Ended, [Closing, Closing, Closing, Closing, Ended]),
         (lost(), [Closing, Grace, Grace, Closing, Ended]),
         (Input::Attach(arrival()), [Starting, Live, Live, Closing, Ended]),
+        (Input::Fence, [Closing, Closing, Closing, Closing, Ended]),
+        (Input::Alone(true), [Starting, Live, Closing, Closing, Ended]),
+        (Input::Alone(false), [Starting, Live, Grace, Closing, Ended]),
         (Input::Contend, [Starting, Live, Grace, Closing, Ended]),
         (Input::GivenUp(0), [Closing, Closing, Closing, Closing, Ended]),
         (Input::Kick("kicked".to_owned()), [Closing, Closing, Closing, Closing, Ended]),
@@ -249,6 +252,32 @@ fn a_publisher_that_comes_while_the_stream_closes_is_next() {
     assert_eq!(fixture.machine.state(), State::Closing);
     fixture.pass(HURRIED_CLOSE_TIME);
     assert_eq!(fixture.outputs(), [Output::State(State::Ended)], "its activator does not wait for long");
+}
+
+#[test]
+fn a_stream_that_another_worker_has_closes_its_upstreams_at_once_and_leaves_the_publisher_alone() {
+    let closing = [Output::CloseUpstreams, Output::CutUpstreams, Output::State(State::Closing)];
+    for (state, first) in
+        [(State::Starting, Some(Output::GiveBack)), (State::Live, Some(Output::GiveBack)), (State::Grace, None)]
+    {
+        let mut fixture = Fixture::in_state(state);
+        fixture.handle(Input::Fence);
+        let expected: Vec<Output> = first.into_iter().chain(closing.clone()).collect();
+        assert_eq!(fixture.outputs(), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn a_publisher_is_not_waited_for_while_there_is_no_activator() {
+    let mut fixture = Fixture::in_state(State::Live);
+    fixture.handle(Input::Alone(true));
+    fixture.handle(lost());
+    assert_eq!(fixture.machine.state(), State::Closing);
+    let mut fixture = Fixture::in_state(State::Live);
+    fixture.handle(Input::Alone(true));
+    fixture.handle(Input::Alone(false));
+    fixture.handle(lost());
+    assert_eq!(fixture.machine.state(), State::Grace, "it is there again");
 }
 
 #[test]

@@ -88,6 +88,10 @@ pub enum Command {
     Contend(Contest),
     /// End it; the reason is for the log and the activator.
     Kick(String),
+    /// Another worker has the stream under this epoch: end what is older, close the upstreams at once, and leave the publisher alone.
+    Fence(u64),
+    /// Whether no activator is there through which a lost publisher could return.
+    Alone(bool),
     /// This worker goes down: give the stream back, state and all.
     HandBack,
     /// End it because nobody else can take it: the publisher is closed so that it comes back by itself.

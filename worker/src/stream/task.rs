@@ -240,6 +240,9 @@ impl Stream {
                 self.contest = Some(contest);
                 self.machine.handle(now, Input::Contend);
             }
+            Command::Fence(epoch) if self.assignment.epoch < epoch => self.machine.handle(now, Input::Fence),
+            Command::Fence(_) => {}
+            Command::Alone(alone) => self.machine.handle(now, Input::Alone(alone)),
             Command::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
             Command::HandBack => {
                 let possible = self.source.as_ref().is_some_and(Source::has_activator);
