@@ -81,6 +81,8 @@ struct Held {
     avoid: BTreeMap<Call, Instant>,
     entered: Instant,
     taken: Option<Instant>,
+    /// When the worker that has it, or had it last, took it.
+    taken_last: Instant,
     /// An earlier one waits at another activator: it goes then, if that one has not.
     yields_at: Option<Instant>,
     timer: Option<Instant>,
@@ -152,6 +154,7 @@ impl Matching {
             avoid: BTreeMap::new(),
             entered: now,
             taken: None,
+            taken_last: now,
             yields_at: None,
             timer: None,
         };
@@ -267,6 +270,7 @@ impl Matching {
         held.state = State::Starting { call, epoch };
         self.revision += 1;
         held.taken.get_or_insert(now);
+        held.taken_last = now;
         self.workers.taken(call, key);
         self.outputs.push_back(Output::Outcome("accepted"));
         self.arm(key);
@@ -303,6 +307,7 @@ impl Matching {
         let Some(held) = self.places.get_mut(&key) else { return };
         let Some((call, _)) = held.state.on().filter(|(_, current)| *current == epoch) else { return };
         let taken = held.state.is_taken();
+        let brief = now < held.taken_last + AVOID_FOR_STREAM;
         if taken {
             held.front = true;
             // It was alive a moment ago: its worker read it.
@@ -320,7 +325,8 @@ impl Matching {
         if why == Back::Moving {
             self.workers.drain(call);
         }
-        if why != Back::Broken {
+        // A connection that breaks at once every time is as good as a worker that does not take the stream.
+        if why != Back::Broken || brief {
             self.avoid_for_stream(now, key, call);
         }
         self.wait(now, key);

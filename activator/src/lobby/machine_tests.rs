@@ -365,6 +365,7 @@ fn live_on_one_of_two() -> (World, Offered, Call) {
     let live = world.live("a", &[1]);
     world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
     let (second, _) = world.worker(9, vec![in_grace("b", &[2]), in_grace("c", &[3])]);
+    world.pass(AVOID_FOR_STREAM);
     (world, live, second)
 }
 
@@ -376,11 +377,21 @@ fn a_stream_whose_connection_to_its_worker_broke_goes_back_to_it() {
     assert_eq!((again.call, fences(&outputs)), (live.call, vec![]));
     assert!(again.epoch > live.epoch);
     world.take(&again);
+    world.pass(AVOID_FOR_STREAM);
     // Cordoned, it keeps what it has.
     let load = Load { streams: 1, capacity: 9, draining: true, cordoned: true, ..Load::default() };
     world.say(live.call, Say::Load(load));
     let outputs = world.tell(Input::Back(live.key, again.epoch, Back::Broken));
     assert_eq!(one_offer(&outputs).call, live.call);
+}
+
+#[test]
+fn a_connection_that_breaks_at_once_every_time_is_no_hot_loop() {
+    let (mut world, live, second) = live_on_one_of_two();
+    let again = one_offer(&world.tell(Input::Back(live.key, live.epoch, Back::Broken)));
+    world.take(&again);
+    let outputs = world.tell(Input::Back(live.key, again.epoch, Back::Broken));
+    assert_eq!(one_offer(&outputs).call, second);
 }
 
 #[test]
@@ -407,7 +418,7 @@ fn a_stream_does_not_wait_for_a_worker_that_is_silent_or_goes_down() {
         if drains {
             world.say(live.call, Say::Goodbye(Goodbye {}));
         } else {
-            world.pass(SUSPECT_AFTER - Duration::from_millis(1));
+            world.pass(SUSPECT_AFTER - AVOID_FOR_STREAM - Duration::from_millis(1));
             world.say(second, Say::Load(Load { streams: 2, capacity: 9, ..Load::default() }));
             world.pass(Duration::from_millis(1));
         }
