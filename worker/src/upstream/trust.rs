@@ -88,7 +88,11 @@ impl ServerCertVerifier for Verifier {
 
 /// webpki's error, which rustls has no name for.
 fn is_of_an_authority(why: &CertificateError) -> bool {
-    matches!(why, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
+    is_other(why, "CaUsedAsEndEntity")
+}
+
+fn is_other(why: &CertificateError, name: &str) -> bool {
+    matches!(why, CertificateError::Other(other) if other.to_string() == name)
 }
 
 /// What is wrong, and what to do about it.
@@ -109,7 +113,8 @@ pub(super) fn explain(error: &Error, host: &str) -> String {
 fn explain_certificate(why: &CertificateError, host: &str) -> String {
     use CertificateError::{
         BadEncoding, BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
-        NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+        NotValidForNameContext, NotValidYet, NotValidYetContext, Other, UnknownIssuer,
+        UnsupportedSignatureAlgorithmContext, UnsupportedSignatureAlgorithmForPublicKeyContext,
     };
     let text = match why {
         UnknownIssuer => {
@@ -149,6 +154,15 @@ fn explain_certificate(why: &CertificateError, host: &str) -> String {
         BadSignature => {
             "the server does not have the key of its certificate, or an authority of that name has another key"
         }
+        UnsupportedSignatureAlgorithmContext { .. } | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the certificate, or its authority's, is signed in a way that is no longer trusted, such as SHA-1: make one that \
+             is signed with SHA-256"
+        }
+        // `openssl x509 -req` makes them where no extensions are given.
+        why if is_other(why, "UnsupportedCertVersion") => {
+            "the certificate is of X.509 version 1, which has no names: make one of version 3 with subjectAltName"
+        }
+        Other(other) => return format!("the certificate is rejected: {other}"),
         other => return other.to_string(),
     };
     text.to_owned()
@@ -166,4 +180,50 @@ fn nameless(host: &str) -> String {
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, rest)| rest.trim_end_matches(')'));
     inner.trim_matches('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription, InvalidMessage, OtherError};
+
+    use super::*;
+
+    fn other(name: &'static str) -> CertificateError {
+        let inner = std::io::Error::other(name);
+        CertificateError::Other(OtherError(Arc::new(inner)))
+    }
+
+    fn names(presented: &[&str]) -> CertificateError {
+        let expected = ServerName::try_from("h").unwrap();
+        let presented = presented.iter().map(|name| (*name).to_owned()).collect();
+        CertificateError::NotValidForNameContext { expected, presented }
+    }
+
+    #[test]
+    fn rejections_are_explained_with_their_fix_and_not_in_rusts_words() {
+        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let rows = [
+            (CertificateError::UnknownIssuer, "SSL_CERT_FILE"),
+            (other("CaUsedAsEndEntity"), "(CA:TRUE)"),
+            (other("UnsupportedCertVersion"), "version 3 with subjectAltName"),
+            (other("SomethingNew"), "rejected: SomethingNew"),
+            (CertificateError::ExpiredContext { time: at(864_000), not_after: at(0) }, "expired 10 days ago: renew it"),
+            (CertificateError::NotValidYetContext { time: at(0), not_before: at(9) }, "clock"),
+            (names(&[]), "subjectAltName=DNS:h"),
+            (names(&["DnsName(\"a.example\")", "IpAddress(192.0.2.1)"]), "for a.example, 192.0.2.1, not for h"),
+            (names(&["a", "b", "c", "d"]), "for a, b, c and others, not for h"),
+            (CertificateError::InvalidPurpose, "serverAuth"),
+            (CertificateError::BadEncoding, "make a new one"),
+            (CertificateError::BadSignature, "key"),
+        ];
+        for (why, expected) in rows {
+            let text = explain(&Error::InvalidCertificate(why), "h");
+            assert!(text.contains(expected), "{expected}: {text}");
+            assert!(!["Context", "OtherError", "Name(", "{"].iter().any(|word| text.contains(word)), "{text}");
+        }
+        assert!(explain(&Error::InvalidMessage(InvalidMessage::InvalidContentType), "h").contains("rtmp://"));
+        let refused = explain(&Error::AlertReceived(AlertDescription::HandshakeFailure), "h");
+        assert!(refused.contains("HandshakeFailure"), "{refused}");
+        assert!(explain(&Error::InvalidCertificate(names(&[])), "192.0.2.1").contains("subjectAltName=IP:192.0.2.1"));
+    }
 }
