@@ -17,7 +17,7 @@ use liveedgecast_common::handoff::LastTimestamps;
 use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
-use self::headers::{Kept, put};
+use self::headers::Kept;
 use self::open::{Open, gather, part};
 use super::clock::{Clock, Jump, leaves_room};
 
@@ -438,9 +438,9 @@ impl Index {
             let Some(entry) = self.entries.front().copied() else { return };
             if self.headers.front() == Some(&entry.number) {
                 self.headers.pop_front();
-                if let Some(header) = self.header_of(&entry, memory) {
-                    put(&mut self.base, header);
-                }
+                let mut base = std::mem::take(&mut self.base);
+                self.put_entry(&mut base, &entry, memory);
+                self.base = base;
             }
             if self.joins.front() == Some(&entry.number) {
                 self.joins.pop_front();

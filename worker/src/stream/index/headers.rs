@@ -66,17 +66,23 @@ impl Index {
         let clock = self.entry(number).map_or(self.place.clock, |entry| entry.place.clock);
         let mut headers: Vec<Header> = self.base.iter().filter(|header| header.clock == clock).cloned().collect();
         for entry in self.headers.iter().take_while(|at| **at < number).filter_map(|at| self.entry(*at)) {
-            if entry.place.clock == clock
-                && let Some(header) = self.header_of(entry, memory)
-            {
-                put(&mut headers, header);
+            if entry.place.clock == clock {
+                self.put_entry(&mut headers, entry, memory);
             }
         }
         headers.sort_by_key(|header| header.slot);
         headers
     }
 
-    pub(super) fn header_of(&self, entry: &Entry, memory: &impl Memory) -> Option<Header> {
+    /// As [`put`]; a payload is only copied to be kept.
+    pub(super) fn put_entry(&self, headers: &mut Vec<Header>, entry: &Entry, memory: &impl Memory) {
+        let Some(slot) = entry.inspection.header else { return };
+        if make_room(headers, entry.place.clock, slot, entry.header.length as usize) {
+            headers.extend(self.header_of(entry, memory));
+        }
+    }
+
+    fn header_of(&self, entry: &Entry, memory: &impl Memory) -> Option<Header> {
         let mut payload = Vec::with_capacity(entry.header.length as usize);
         for segment in self.segments(entry) {
             payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
@@ -128,11 +134,16 @@ impl Index {
 
 /// Replaces the header of its slot and publisher, unless what is kept of that publisher would become too long.
 pub(super) fn put(headers: &mut Vec<Header>, header: Header) {
-    headers.retain(|known| (known.clock, known.slot) != (header.clock, header.slot));
-    let same_clock = headers.iter().filter(|known| known.clock == header.clock);
-    if fits(same_clock.map(|known| (known.slot, known.payload.len())), header.slot, header.payload.len()) {
+    if make_room(headers, header.clock, header.slot, header.payload.len()) {
         headers.push(header);
     }
+}
+
+/// Removes the header of this slot and publisher; returns whether one of so many bytes may take its place.
+fn make_room(headers: &mut Vec<Header>, clock: u32, slot: HeaderSlot, bytes: usize) -> bool {
+    headers.retain(|known| (known.clock, known.slot) != (clock, slot));
+    let same_clock = headers.iter().filter(|known| known.clock == clock);
+    fits(same_clock.map(|known| (known.slot, known.payload.len())), slot, bytes)
 }
 
 /// Whether one more header may be kept. Metadata has its own bound: it neither takes room from sequence headers nor waits for what they leave.
