@@ -71,6 +71,39 @@ fn a_successor_takes_closing_for_a_stale_session_and_not_for_a_refusal() {
     });
 }
 
+#[test]
+fn a_successors_session_has_room_for_audio_that_comes_late() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let at = |index: u32| {
+            let time = 3_456_000_000 + index * 40;
+            [video(time, index.is_multiple_of(10), 90), audio(time - 800, 40)]
+        };
+        let headers = [metadata(), audio_header(), video_header()];
+        let first: Vec<Message> = headers.iter().cloned().chain((0..25).flat_map(at)).collect();
+        let second: Vec<Message> = (25..40).flat_map(at).collect();
+        killed(incoming, async || {
+            encoder.started().await;
+            encoder.send(&first).await;
+            until("the first part", || sink.count(0) == first.len()).await;
+        })
+        .await;
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        encoder.send(&second).await;
+        until("the rest", || ends_like(&sink.messages(1), &second)).await;
+        let times = |session: usize| -> Vec<u32> { sink.messages(session).iter().map(|got| got.timestamp).collect() };
+        assert_eq!(times(1)[..3], [0, 0, 0], "headers");
+        for times in [times(0), times(1)] {
+            assert!(times.iter().all(|time| *time < 20_000), "{times:?}");
+        }
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
 /// Two groups of large frames, a moment apart.
 async fn two_groups(slow: bool) -> (Vec<Message>, Vec<Message>) {
     let sink = Sink::narrow().await;
