@@ -362,3 +362,7 @@ fn lost(end: PublisherEnd) -> Arrival {
         PublisherEnd::Silent => Arrival::Lost("silent", Close::Abort),
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;
