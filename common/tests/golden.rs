@@ -49,6 +49,11 @@ fn to_activator() -> [Frame; 9] {
     ]
 }
 
+/// One that came later than the others.
+fn parted() -> Frame {
+    Frame::Parted(Box::new(Snapshot { unread: b"unread".to_vec(), ..samples::fresh() }))
+}
+
 /// Name and bytes of every file of the newest version.
 fn newest() -> Vec<(&'static str, Vec<u8>)> {
     let (worker, activator, keys) = samples::preface();
@@ -57,6 +62,8 @@ fn newest() -> Vec<(&'static str, Vec<u8>)> {
     to_worker().iter().for_each(|frame| writer.write(&mut frames_to_worker, frame).unwrap());
     let mut writer = keys.worker_end().1;
     to_activator().iter().for_each(|frame| writer.write(&mut frames_to_activator, frame).unwrap());
+    let mut frame_parted = Vec::new();
+    keys.worker_end().1.write(&mut frame_parted, &parted()).unwrap();
     let mut page = vec![0; STATE_BYTES];
     assert!(page::publish(&mut page, &samples::mid_message()));
     page.truncate(page.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -69,6 +76,7 @@ fn newest() -> Vec<(&'static str, Vec<u8>)> {
         ("preface-1-activator", activator),
         ("frames-1-to-worker", frames_to_worker),
         ("frames-1-to-activator", frames_to_activator),
+        ("frames-1-parted", frame_parted),
         ("page-1", page),
     ]
 }
@@ -117,6 +125,7 @@ fn a_recorded_connection_is_read_by_both_ends() {
     };
     assert_eq!(read(keys.worker_end().0, "frames-1-to-worker"), to_worker());
     assert_eq!(read(keys.activator_end().0, "frames-1-to-activator"), to_activator());
+    assert_eq!(read(keys.activator_end().0, "frames-1-parted"), [parted()]);
 }
 
 /// Messages that are complete, of a session that is fed `bytes` and already has `open`.

@@ -203,6 +203,7 @@ fn to_activator() -> Vec<Frame> {
         Frame::Duplicate,
         Frame::Done { how: Close::Graceful, reason: "deleteStream".to_owned() },
         Frame::Done { how: Close::Abort, reason: String::new() },
+        Frame::Parted(Box::new(Snapshot { unread: b"what came behind".to_vec(), ..samples::fresh() })),
     ]
 }
 
@@ -289,6 +290,7 @@ const LIMITS: &[(u8, bool, usize)] = &[
     (36, false, MAX_DATA_BYTES),
     (37, false, MAX_SNAPSHOT_BYTES + 16),
     (38, false, 1 + MAX_TEXT_BYTES),
+    (39, false, MAX_SNAPSHOT_BYTES + 16),
 ];
 
 #[test]

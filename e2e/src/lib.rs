@@ -22,6 +22,7 @@ pub mod bench;
 pub mod certificate;
 pub mod cluster;
 pub mod compare;
+pub mod encoder;
 pub mod http;
 pub mod loopback;
 pub mod nginx;

@@ -16,7 +16,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
 use liveedgecast_common::handoff::frame::{Reader, Writer};
-use liveedgecast_common::handoff::{Assignment, Frame};
+use liveedgecast_common::handoff::{Assignment, Frame, Snapshot};
 use liveedgecast_common::sys::{self, ProcessHandle};
 use tokio::net::UnixStream;
 use tracing::{debug, warn};
@@ -51,12 +51,13 @@ impl Worker {
     }
 }
 
-/// Hands over and waits for the end.
+/// Hands over and waits for the end. `parted` gets the state of the connection when it is ours again.
 pub(crate) async fn keep(
     connection: HandoffConnection,
     assignment: Assignment,
     duplicates: &Duplicates,
     claim: &mut Claim<'_>,
+    parted: &mut Option<Box<Snapshot>>,
 ) -> Outcome {
     let HandoffConnection { wire, mut reader, mut writer, process } = connection;
     let Wire::Unix(stream) = wire else {
@@ -67,7 +68,7 @@ pub(crate) async fn keep(
     let worker = Worker { process: ProcessHandle::of_peer(&stream).ok().or(process), stream, pid };
     let mut progress = Progress::new(now());
     let end = match hand_over(&worker, &mut writer, assignment, duplicates, &progress).await {
-        Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, claim, &mut progress).await,
+        Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, claim, &mut progress, parted).await,
         Err(error) => {
             debug!(%error, "handoff: the worker was gone before it had the stream");
             End::Lost(Loss::Ended)
@@ -81,6 +82,7 @@ pub(crate) async fn keep(
             debug!(reason, "handoff: the stream is done");
             Outcome::Done(how)
         }
+        End::Parted if worker.is_elsewhere() || released(&worker, duplicates).await => Outcome::Parted,
         End::Returned(why) if worker.is_elsewhere() || released(&worker, duplicates).await => {
             // It may have read before it thought better of it; the kernel knows.
             Outcome::Returned { why, touched: accepted || position(duplicates) != before, started }
@@ -98,7 +100,7 @@ pub(crate) async fn keep(
                 Outcome::NotReleased
             }
         }
-        End::Returned(_) => Outcome::NotReleased,
+        End::Returned(_) | End::Parted => Outcome::NotReleased,
     }
 }
 
@@ -130,13 +132,20 @@ async fn watch(
     duplicates: &Duplicates,
     claim: &mut Claim<'_>,
     progress: &mut Progress,
+    parted: &mut Option<Box<Snapshot>>,
 ) -> End {
     loop {
         // Whole frames first: those of the preface's last read are here already.
         loop {
             let heard = match reader.next() {
                 Ok(Some(Frame::Reply(_) | Frame::Checkpoint(_))) => return End::Lost(Loss::Unfit),
-                Ok(Some(frame)) => progress.handle(&frame),
+                Ok(Some(frame)) => {
+                    let heard = progress.handle(&frame);
+                    if let Frame::Parted(snapshot) = frame {
+                        *parted = Some(snapshot);
+                    }
+                    heard
+                }
                 Ok(None) => break,
                 Err(error) => {
                     warn!(%error, "handoff: the worker cannot be understood");

@@ -49,6 +49,8 @@ pub(crate) enum Outcome {
     },
     /// The connection to the worker ended, and the worker may have the socket still.
     NotReleased,
+    /// The publisher has said goodbye, its stream has ended, and its connection is ours: in the state that the worker has left behind.
+    Parted,
     /// The publisher's stay is over.
     Done(Close),
     /// The publisher is gone and the worker knows.

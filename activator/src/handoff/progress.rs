@@ -47,6 +47,8 @@ pub(crate) enum End {
     Returned(Decline),
     /// The stream lives elsewhere.
     Duplicate,
+    /// The stream has ended, and the publisher's connection is ours again.
+    Parted,
     /// The stream has ended.
     Done(Close, String),
     /// The worker is dead, or as good as that.
@@ -127,6 +129,7 @@ impl Progress {
             }
             (Stage::Assigned, Frame::Duplicate) => Heard::Over(End::Duplicate),
             (_, Frame::Returned { why }) => Heard::Over(End::Returned(*why)),
+            (Stage::Accepted | Stage::Started, Frame::Parted(_)) => Heard::Over(End::Parted),
             (_, Frame::Done { how, reason }) => Heard::Over(End::Done(*how, reason.clone())),
             (_, Frame::Alive) | (Stage::Accepted | Stage::Started, Frame::Reply(_) | Frame::Checkpoint(_)) => {
                 Heard::Nothing
@@ -188,6 +191,7 @@ mod tests {
         let over = |heard: &Heard| match heard {
             Heard::Over(End::Returned(_)) => "returned",
             Heard::Over(End::Duplicate) => "duplicate",
+            Heard::Over(End::Parted) => "parted",
             Heard::Over(End::Done(..)) => "done",
             Heard::Over(End::Lost(_)) => "lost",
             Heard::Taken => "taken",
@@ -203,6 +207,7 @@ mod tests {
             (done, ["done"; 3]),
             (Frame::Alive, ["nothing"; 3]),
             (reply, ["lost", "nothing", "nothing"]),
+            (Frame::Parted(Box::new(super::super::testing::snapshot(3073))), ["lost", "parted", "parted"]),
             (Frame::Kick("ours to say".to_owned()), ["lost"; 3]),
         ];
         for (frame, meanings) in &table {

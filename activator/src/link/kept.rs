@@ -99,6 +99,11 @@ impl Kept {
         true
     }
 
+    /// Everything that is kept, for whoever reads on here.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.blocks.into_iter().flatten().collect()
+    }
+
     /// Another worker gets everything that is kept.
     pub(crate) fn rewind(&mut self) {
         self.given = self.start;

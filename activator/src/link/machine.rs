@@ -52,6 +52,14 @@ impl Carried {
 }
 
 impl Carried {
+    /// What the worker has left behind at the publisher's goodbye: its state, the bytes since, and what it has not been sent.
+    pub(crate) fn parted(self) -> Snapshot {
+        let mut snapshot = self.checkpoint;
+        snapshot.unread = self.kept.into_bytes();
+        snapshot.session.set_output(self.replies.into_iter().flatten().collect());
+        snapshot
+    }
+
     /// Takes an answer to the publisher. Where too many wait, it takes the place of the last one; the first may be half written.
     fn answered(&mut self, reply: Bytes) {
         let waiting = |replies: &VecDeque<Bytes>| replies.iter().map(Bytes::len).sum::<usize>();
@@ -176,6 +184,10 @@ impl<'a> Link<'a> {
         }
         self.heard_at = now;
         let heard = self.progress.handle(&frame);
+        let frame = match (&heard, frame) {
+            (Heard::Over(End::Parted), Frame::Parted(snapshot)) => return self.parted(now, *snapshot),
+            (_, frame) => frame,
+        };
         self.heard(now, heard);
         match frame {
             Frame::Reply(bytes) if !self.over => self.carried.answered(bytes),
@@ -337,6 +349,20 @@ impl<'a> Link<'a> {
         }
     }
 
+    /// The publisher has said goodbye: what came behind that is ours to read.
+    fn parted(&mut self, now: Instant, snapshot: Snapshot) {
+        self.checkpoint(now, snapshot);
+        if !self.over {
+            // One that has closed its side already reads the last words, and says no more.
+            let ended = self.ending.is_some();
+            self.finish(if ended {
+                Outcome::Done(liveedgecast_common::handoff::Close::Graceful)
+            } else {
+                Outcome::Parted
+            });
+        }
+    }
+
     fn heard(&mut self, now: Instant, heard: Heard) {
         let stage = self.progress.stage();
         let (accepted, started) = (stage >= Stage::Accepted, stage >= Stage::Started);
@@ -354,6 +380,7 @@ impl<'a> Link<'a> {
                 return;
             }
             Heard::Over(End::Done(how, _)) => Outcome::Done(how),
+            Heard::Over(End::Parted) => Outcome::Parted,
             Heard::Over(End::Duplicate) => Outcome::Duplicate,
             // There is nothing to move when the publisher is gone.
             Heard::Over(End::Returned(_) | End::Lost(_)) if self.ending.is_some() => Outcome::PublisherGone,

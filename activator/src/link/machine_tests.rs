@@ -243,6 +243,21 @@ fn the_bound_stops_the_reading_and_then_the_worker() {
 }
 
 #[test]
+fn after_a_goodbye_what_came_behind_it_is_here() {
+    let mut carried = carried(b"0123");
+    let mut bench = Bench::new(&mut carried);
+    bench.says(Frame::Accepted);
+    bench.publishes(b"goodbye and more");
+    bench.says(Frame::Reply(Bytes::from_static(b"well")));
+    bench.says(Frame::Parted(Box::new(snapshot(ORIGIN + 11))));
+    assert_eq!(bench.over(), Some(&Outcome::Parted));
+    let parted = carried.parted();
+    assert_eq!((parted.session.position(), &parted.unread[..]), (ORIGIN + 11, &b" and more"[..]));
+    let session = liveedgecast_common::rtmp::server::ServerSession::restore(&parted.session).unwrap();
+    assert_eq!(session.output(), b"well");
+}
+
+#[test]
 fn a_publisher_that_ends_is_told_after_its_last_byte() {
     for end in [PublisherEnd::Fin, PublisherEnd::Reset, PublisherEnd::Silent] {
         let mut carried = carried(b"");

@@ -27,6 +27,10 @@ pub(crate) const READ_BYTES: usize = 4 << 10;
 /// From our last byte to the end of the connection: so long a publisher may take to read a refusal (DESIGN 4.2).
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// From a publisher's goodbye to the end of its connection, unless it publishes again: its last commands are on their way, and GStreamer's
+/// rtmp2sink exits with status 1 when it finds our end before it has sent them.
+pub(crate) const PARTED_TIME: Duration = Duration::from_secs(2);
+
 /// Bytes that are read and thrown away in that time, at most: a publisher of 50 Mbps in full swing, and no free sink for a flood.
 pub(crate) const LINGER_BYTES: usize = 16 << 20;
 

@@ -14,6 +14,9 @@
 //!  any ── its end, an error, a deadline, a refusal ──▶ Closing
 //! ```
 //!
+//! A publisher that says goodbye, held or handed, is `Connecting` again for two seconds: it ends its connection, or publishes once more. Until
+//! then its stream has ended everywhere else.
+//!
 //! `Orphaned` is held, too, but a worker has read from the connection: only a worker can go on reading (the state is in the page or in
 //! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either.
 //!
@@ -30,7 +33,7 @@ use liveedgecast_common::rtmp::Scanned;
 use liveedgecast_common::rtmp::handshake::Handshake;
 use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession, SessionError};
 
-use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PING_EVERY, PUBLISH_TIME};
+use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PARTED_TIME, PING_EVERY, PUBLISH_TIME};
 use crate::admission::{self, Admitted, Verdict};
 use crate::handoff::Outcome;
 use crate::lobby;
@@ -159,6 +162,8 @@ pub(crate) enum Output {
     Forget,
     /// Tell the lobby that the stream waits again.
     Back(u64, lobby::Back),
+    /// Its stream has ended, for this reason: leave the lobby, and be another stream from now on.
+    Part(Why),
     /// Close the connection and leave. The last output.
     Close(Closing, Why),
 }
@@ -231,6 +236,8 @@ pub(crate) struct Publisher {
     touched: bool,
     /// It was told to start.
     started: bool,
+    /// It has said goodbye, and has not published again.
+    parted: bool,
     epoch: u64,
     misfits: u32,
     refusal: Option<admission::Reason>,
@@ -257,6 +264,7 @@ impl Publisher {
             media: false,
             touched: false,
             started: false,
+            parted: false,
             epoch: 0,
             misfits: 0,
             refusal: None,
@@ -313,7 +321,7 @@ impl Publisher {
     }
 
     /// Takes bytes of the publisher.
-    pub(crate) fn handle_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         if self.watch() != Watch::Bytes {
             debug_assert!(false, "bytes in state {}", self.state.as_str());
             return;
@@ -322,7 +330,7 @@ impl Publisher {
         if matches!(self.state, State::Held | State::Offered) {
             self.outputs.push_back(Output::Heard);
         }
-        self.read();
+        self.read(now);
         if self.state != State::Closing && self.unread.len() > MAX_UNREAD {
             self.close(Closing::Abort, Why::Protocol);
         }
@@ -374,6 +382,7 @@ impl Publisher {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.until.is_some_and(|until| until <= now) {
             match self.state {
+                State::Connecting if self.parted => self.close(Closing::Graceful, Why::Left),
                 State::Handshake | State::Connecting => self.close(Closing::Gone, Why::Slow),
                 State::Penalty => {
                     self.refuse_by(self.refusal.unwrap_or(admission::Reason::Key));
@@ -431,11 +440,11 @@ impl Publisher {
     }
 
     /// Reads on in what has come, as far as this state reads.
-    fn read(&mut self) {
+    fn read(&mut self, now: Instant) {
         while self.watch() == Watch::Bytes {
             let more = match self.state {
                 State::Handshake => self.read_handshake(),
-                State::Connecting | State::Held | State::Offered => self.read_session(),
+                State::Connecting | State::Held | State::Offered => self.read_session(now),
                 _ => false,
             };
             if !more {
@@ -464,7 +473,7 @@ impl Publisher {
     }
 
     /// False: it wants more bytes, or it is over.
-    fn read_session(&mut self) -> bool {
+    fn read_session(&mut self, now: Instant) -> bool {
         let Some(session) = &mut self.session else { return false };
         let event = session.next(&self.unread);
         let output = session.take_output();
@@ -477,6 +486,10 @@ impl Publisher {
                 // It was told what is wrong.
                 self.unnamed = Some(error);
                 self.close(Closing::Graceful, Why::Refused(admission::Reason::Name));
+                return false;
+            }
+            Err(_) if self.parted => {
+                self.close(Closing::Graceful, Why::Left);
                 return false;
             }
             Err(_) => {
@@ -497,13 +510,44 @@ impl Publisher {
         match event {
             None => return false,
             Some(Event::Publish) if !holding => {
+                self.parted = false;
                 self.enter(State::Judged, None);
                 self.outputs.push_back(Output::Judge);
             }
-            Some(Event::Ended(_)) if holding => self.close(Closing::Graceful, Why::LeftHeld),
+            Some(Event::Ended(_)) if holding => {
+                if let Some(snapshot) = self.snapshot() {
+                    self.part(now, snapshot);
+                }
+                return false;
+            }
             Some(Event::Connected | Event::Publish | Event::Media(_) | Event::Ended(_) | Event::Pong(_)) => {}
         }
         true
+    }
+
+    /// The publisher has said goodbye: to us while it was held, or to its worker, which has left the connection in this state.
+    pub(crate) fn part(&mut self, now: Instant, snapshot: Snapshot) {
+        let Snapshot { session, unread, .. } = snapshot;
+        let ours = self.session.as_deref().and_then(ServerSession::connect);
+        let mut reopened = match ServerSession::reopen(&session) {
+            // A worker has no say in who the publisher is.
+            Ok(reopened) if reopened.connect() == ours => reopened,
+            _ => return self.close(Closing::Graceful, Why::Done),
+        };
+        let unsent = reopened.take_output();
+        self.base = reopened.position();
+        self.session = Some(Box::new(reopened));
+        self.unread = unread;
+        (self.media, self.touched, self.started, self.parted) = (false, false, false, true);
+        (self.misfits, self.ping_at, self.turn) = (0, None, None);
+        if self.state == State::Offered {
+            self.outputs.push_back(Output::Forget);
+        }
+        let was_handed = self.state == State::Handed;
+        self.outputs.push_back(Output::Part(if was_handed { Why::Done } else { Why::LeftHeld }));
+        self.write(unsent);
+        self.enter(State::Connecting, Some(now + PARTED_TIME));
+        self.read(now);
     }
 
     /// The session goes back to where the media begins, so that the worker reads it from its first chunk on.
@@ -534,7 +578,7 @@ impl Publisher {
                     self.outputs.push_back(Output::Enter(admitted));
                 }
                 // What came behind `publish` in the same read.
-                self.read();
+                self.read(now);
             }
             Verdict::Refuse { why, after } if after > Duration::ZERO => {
                 self.refusal = Some(why);
@@ -606,6 +650,8 @@ impl Publisher {
             Outcome::Done(Close::Graceful) => self.close(Closing::Graceful, Why::Done),
             Outcome::Done(Close::Abort) => self.close(Closing::Abort, Why::Disconnected),
             Outcome::PublisherGone => self.close(Closing::Gone, Why::Gone),
+            // Its state has been lost on the way.
+            Outcome::Parted => self.close(Closing::Graceful, Why::Done),
         }
     }
 

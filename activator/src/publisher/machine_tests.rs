@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use liveedgecast_common::key::{AppName, Identity, Secret};
+use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession, Stage};
+use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::server::Event as Found;
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, type_id};
@@ -50,7 +52,7 @@ impl Pair {
             let said = self.client.take_output();
             if !said.is_empty() && self.machine.watch() == Watch::Bytes {
                 self.sent.extend_from_slice(&said);
-                self.machine.handle_bytes(&said);
+                self.machine.handle_bytes(self.now, &said);
             }
             let mut quiet = said.is_empty();
             while let Some(output) = self.machine.poll_output() {
@@ -148,10 +150,10 @@ impl Pair {
             State::Connecting => {
                 let mut pair = Self::new();
                 let hello = pair.client.take_output();
-                pair.machine.handle_bytes(&hello);
+                pair.machine.handle_bytes(pair.now, &hello);
                 pair.hush();
                 let second = pair.client.take_output();
-                pair.machine.handle_bytes(&second[..1536]);
+                pair.machine.handle_bytes(pair.now, &second[..1536]);
                 pair
             }
             State::Judged => Self::judged(),
@@ -419,23 +421,87 @@ fn offers_that_cannot_be_taken_do_not_go_on_for_ever() {
 }
 
 #[test]
-fn who_says_goodbye_while_held_leaves() {
-    let mut pair = Pair::held();
-    pair.client.end();
+fn a_publisher_that_says_goodbye_while_held_leaves_the_lobby_and_has_a_moment_to_close() {
+    for mut pair in [Pair::held(), Pair::offered()] {
+        let offered = pair.machine.state() == State::Offered;
+        pair.client.end();
+        pair.speak();
+        let outputs = pair.outputs();
+        let forgotten = matches!(outputs[..], [Output::Heard, Output::Forget, Output::Part(Why::LeftHeld)]);
+        assert!(
+            if offered { forgotten } else { matches!(outputs[..], [Output::Heard, Output::Part(Why::LeftHeld)]) },
+            "{outputs:?}"
+        );
+        assert_eq!((pair.machine.state(), pair.machine.watch()), (State::Connecting, Watch::Bytes));
+        pair.pass(PARTED_TIME - Duration::from_millis(1));
+        assert!(pair.outputs().is_empty());
+        pair.pass(Duration::from_millis(1));
+        assert_eq!(pair.closed(), (Closing::Graceful, Why::Left));
+    }
+}
+
+/// What a worker leaves behind that has read a goodbye, and these bytes behind it.
+fn left_behind(pair: &Pair, unread: &[u8]) -> Snapshot {
+    let mut session = ServerSession::restore(&pair.machine.snapshot().unwrap().session).unwrap();
+    session.accept_publish();
+    let bytes = command("FCUnpublish", 6.0, 0, &[Value::string("alpha")]);
+    while session.next(&bytes[(session.position() - pair.machine.position()) as usize..]).unwrap().is_some() {}
+    session.take_output();
+    assert!(session.is_ended());
+    Snapshot { session: session.state(), stream: None, unread: unread.to_vec() }
+}
+
+fn command(name: &str, transaction: f64, stream: u32, arguments: &[Value]) -> Vec<u8> {
+    let (name, arguments) = (name.to_owned(), arguments.to_vec());
+    let mut bytes = Vec::new();
+    Command { name, transaction, object: Value::Null, arguments }.write(&mut bytes, 3, stream, 65_536);
+    bytes
+}
+
+#[test]
+fn a_publisher_that_said_goodbye_to_a_worker_may_publish_again_wherever_its_bytes_are_cut() {
+    let bytes = [
+        command("deleteStream", 7.0, 0, &[Value::Number(1.0)]),
+        command("createStream", 8.0, 0, &[]),
+        command("publish", 9.0, 1, &[Value::string("beta")]),
+    ]
+    .concat();
+    for cut in 0..=bytes.len() {
+        let mut pair = Pair::handed();
+        let (unread, later) = bytes.split_at(cut);
+        let snapshot = left_behind(&pair, unread);
+        pair.machine.part(pair.now, snapshot);
+        if !later.is_empty() {
+            pair.machine.handle_bytes(pair.now, later);
+        }
+        let outputs: Vec<Output> = std::iter::from_fn(|| pair.machine.poll_output()).collect();
+        assert!(matches!(outputs.first(), Some(Output::Part(Why::Done))), "{outputs:?}");
+        assert!(matches!(outputs.last(), Some(Output::Judge)), "{outputs:?}");
+        assert_eq!(pair.machine.asks().map(|(app, key)| (app, key.expose())), Some(("live", "beta")));
+        pair.machine.handle(pair.now, Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO }));
+        assert_eq!((pair.machine.state(), pair.machine.poll_timeout().is_some()), (State::Held, true));
+    }
+}
+
+#[test]
+fn a_worker_that_leaves_another_publishers_state_behind_is_not_believed() {
+    let mut pair = Pair::handed();
+    pair.machine
+        .part(pair.now, Snapshot { session: ServerSession::new(3073).state(), stream: None, unread: Vec::new() });
     pair.speak();
-    assert_eq!(pair.closed(), (Closing::Graceful, Why::LeftHeld));
+    assert_eq!(pair.closed(), (Closing::Graceful, Why::Done));
 }
 
 #[test]
 fn rubbish_is_reset() {
     for rubbish in [&b"GET / HTTP/1.1\r\n"[..], &[0xFF; 64]] {
         let mut machine = Publisher::new(origin());
-        machine.handle_bytes(rubbish);
+        machine.handle_bytes(origin(), rubbish);
         assert!(matches!(machine.poll_output(), Some(Output::Close(Closing::Abort, Why::Protocol))));
     }
     // And after the handshake: a chunk stream that was never begun, with an impossible length.
     let mut pair = Pair::at(State::Connecting);
-    pair.machine.handle_bytes(&[3, 0, 0, 0, 0xFF, 0xFF, 0xFF, 20, 0, 0, 0, 0]);
+    pair.machine.handle_bytes(pair.now, &[3, 0, 0, 0, 0xFF, 0xFF, 0xFF, 20, 0, 0, 0, 0]);
     pair.speak();
     assert_eq!(pair.closed().1, Why::Protocol);
 }
@@ -478,7 +544,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Publisher, usize) {
         if machine.watch() != Watch::Bytes {
             break;
         }
-        machine.handle_bytes(piece);
+        machine.handle_bytes(origin(), piece);
         read += piece.len();
         while let Some(output) = machine.poll_output() {
             match output {
@@ -572,7 +638,7 @@ proptest! {
                     prop_assert!(!touched);
                     let piece = &stream[fed.min(stream.len())..(fed + amount).min(stream.len())];
                     fed += piece.len();
-                    machine.handle_bytes(piece);
+                    machine.handle_bytes(origin(), piece);
                 }
                 4 => {
                     now += Duration::from_millis(amount as u64 * 5);
@@ -606,6 +672,7 @@ proptest! {
                         prop_assert!(!entered);
                         entered = true;
                     }
+                    Output::Part(_) => entered = false,
                     Output::Expect | Output::Forget | Output::Back(..) | Output::Heard => prop_assert!(entered),
                     Output::Close(..) => closed = true,
                     Output::Write(bytes) => prop_assert!(!bytes.is_empty()),

@@ -108,6 +108,8 @@ enum Resume {
     Descriptor(OwnedFd, Box<Snapshot>),
     /// By link: the last checkpoint and the bytes since.
     Link(Box<Carried>),
+    /// By either, after the publisher's goodbye: nothing but the connection, for us to read on.
+    Parted(Box<Snapshot>),
 }
 
 struct Stay {
@@ -149,7 +151,13 @@ impl Stay {
                     // Boxed, like the closing: ten thousand held publishers have no use for the room.
                     let (outcome, next) = Box::pin(self.hand_over(*connection)).await;
                     debug!(?outcome, "publisher: the handoff is over");
-                    self.machine.handle(now(), Input::Over(outcome));
+                    match self.resume.take() {
+                        Some(Resume::Parted(snapshot)) => self.machine.part(now(), *snapshot),
+                        resume => {
+                            self.resume = resume;
+                            self.machine.handle(now(), Input::Over(outcome));
+                        }
+                    }
                     match next {
                         Some(claim::Next::Offer(offer)) => self.offered(offer),
                         Some(claim::Next::Refused(reason)) => self.lobby_says(PlaceEvent::Refused(reason)),
@@ -193,6 +201,14 @@ impl Stay {
                         held.place.back(epoch, why);
                     }
                 }
+                Output::Part(why) => {
+                    self.context.metrics.ended.with_label_values(&[why.as_str()]).inc();
+                    self.log(why);
+                    // Whoever publishes the same again finds the name free.
+                    (self.held, self.offer, self.resume) = (None, None, None);
+                    self.stream_id = StreamId::from_bytes(random::bytes());
+                    debug!(next = %self.stream_id, "publisher: its stream has ended, and it may publish again");
+                }
                 Output::Close(how, why) => return Some((how, why)),
             }
         }
@@ -229,7 +245,7 @@ impl Stay {
         let Some(socket) = &self.socket else { return };
         match socket.read(&mut [0; READ_BYTES]) {
             Ok(Some([])) | Err(_) => self.machine.handle(now(), Input::Ended),
-            Ok(Some(bytes)) => self.machine.handle_bytes(bytes),
+            Ok(Some(bytes)) => self.machine.handle_bytes(now(), bytes),
             Ok(None) => {}
         }
     }
@@ -291,6 +307,7 @@ impl Stay {
             None => true,
             Some(Resume::Descriptor(..)) => offer.descriptor,
             Some(Resume::Link(_)) => !offer.descriptor,
+            Some(Resume::Parted(_)) => false,
         };
         let epoch = offer.epoch;
         self.offer = Some(offer);
@@ -445,12 +462,14 @@ async fn by_descriptor(
     let Ok(socket) = socket.stream.into_std() else { return (Outcome::PublisherGone, None, None) };
     let duplicates = Duplicates { socket, memory };
     let assignment = begin.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
-    let outcome = keeper::keep(connection, assignment, &duplicates, claim).await;
+    let mut parted = None;
+    let outcome = keeper::keep(connection, assignment, &duplicates, claim, &mut parted).await;
     let Duplicates { socket, memory } = duplicates;
     let socket = TcpStream::from_std(socket).ok().map(Socket::new);
     match outcome {
         // The worker has said its last words and closed; ours is a duplicate.
         Outcome::Done(Close::Graceful) => (outcome, None, None),
+        Outcome::Parted => (outcome, socket, parted.map(Resume::Parted)),
         Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
             (outcome, socket, Some(Resume::Descriptor(memory, snapshot)))
         }
@@ -477,6 +496,7 @@ async fn by_link(
         Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
             (outcome, Some(socket), Some(Resume::Link(carried)))
         }
+        Outcome::Parted => (outcome, Some(socket), Some(Resume::Parted(Box::new(carried.parted())))),
         _ => (outcome, Some(socket), None),
     }
 }

@@ -10,7 +10,9 @@ use liveedgecast_common::control::activator_says::Say;
 use liveedgecast_common::handoff::{Decline, Frame, page};
 use liveedgecast_common::key::StreamKey;
 use liveedgecast_common::listen;
+use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession, Stage};
+use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id};
@@ -254,6 +256,24 @@ impl Hands {
         }
     }
 
+    /// Reads to the publisher's goodbye, and leaves the connection to the activator.
+    async fn part(mut self) {
+        self.scan();
+        while !self.session.is_ended() {
+            assert!(soon(self.more()).await, "the publisher has ended");
+            self.scan();
+        }
+        self.answer().await;
+        // By link the activator has what is unread.
+        let unread = if self.publisher.is_some() { self.unread } else { Vec::new() };
+        self.publisher = None;
+        let snapshot = Snapshot { session: self.session.state(), stream: None, unread };
+        self.end.say(Frame::Parted(Box::new(snapshot))).await;
+        while let Some(frame) = soon(self.end.hear_news()).await {
+            assert!(matches!(frame, Frame::Data(_)), "{frame:?}");
+        }
+    }
+
     async fn done(mut self, how: Close) {
         if let (Some(publisher), Close::Graceful) = (&mut self.publisher, how) {
             publisher.shutdown().await.unwrap();
@@ -311,6 +331,22 @@ impl Encoder {
         self.stream.write_all(&media(messages)).await.unwrap();
     }
 
+    /// Says a command.
+    async fn command(&mut self, name: &str, transaction: f64, stream: u32, arguments: &[Value]) {
+        let (name, arguments) = (name.to_owned(), arguments.to_vec());
+        let mut bytes = Vec::new();
+        Command { name, transaction, object: Value::Null, arguments }.write(&mut bytes, 3, stream, 65_536);
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// Reads until it has been told this.
+    async fn is_told(&mut self, what: &str) {
+        let mut told = Vec::new();
+        while !told.windows(what.len()).any(|window| window == what.as_bytes()) {
+            assert!(soon(self.stream.read_buf(&mut told)).await.unwrap() > 0, "ended before {what}");
+        }
+    }
+
     /// Everything it is told until the end of the connection.
     async fn last_words(&mut self) -> Vec<ClientEvent> {
         soon(async { while self.step().await {} }).await;
@@ -354,6 +390,41 @@ async fn the_whole_path() {
         hands.done(Close::Graceful).await;
         encoder.last_words().await;
         drop(encoder);
+        house.until_empty().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_says_goodbye_may_publish_again_on_its_connection() {
+    both(|descriptor| async move {
+        let mut house = House::new(&[]);
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.take().await;
+        encoder.until(Stage::Live).await;
+        encoder.media(3).await;
+        hands.read_media(3).await;
+        let first = hands.assignment.stream_id.clone();
+        encoder.command("FCUnpublish", 6.0, 0, &[Value::string("alpha")]).await;
+        hands.part().await;
+        encoder.is_told("NetStream.Unpublish.Success").await;
+        house.until(0, 0).await;
+        assert_eq!(house.metrics.publisher.connections.get(), 1, "its connection is there");
+
+        encoder.command("deleteStream", 7.0, 0, &[Value::Number(1.0)]).await;
+        encoder.command("createStream", 8.0, 0, &[]).await;
+        encoder.command("publish", 9.0, 1, &[Value::string("beta")]).await;
+        house.until(1, 0).await;
+        let mut hands = house.worker(descriptor).fetch().await;
+        assert_eq!(hands.assignment.key.expose(), "beta");
+        assert!(!hands.assignment.resumed && hands.assignment.stream_id != first);
+        hands.take().await;
+        encoder.is_told("NetStream.Publish.Start").await;
+        encoder.media(5).await;
+        hands.read_media(5).await;
+        drop(encoder);
+        hands.done(Close::Graceful).await;
         house.until_empty().await;
     })
     .await;

@@ -39,6 +39,7 @@ mod type_id {
     pub(super) const REPLY: u8 = 36;
     pub(super) const CHECKPOINT: u8 = 37;
     pub(super) const DONE: u8 = 38;
+    pub(super) const PARTED: u8 = 39;
 }
 
 /// Which way frames go.
@@ -60,7 +61,7 @@ impl Direction {
             (Self::ToActivator, type_id::ACCEPTED | type_id::DUPLICATE | type_id::STARTED) => 0,
             (Self::ToActivator, type_id::RETURNED) => 1,
             (Self::ToActivator, type_id::REPLY) => MAX_DATA_BYTES,
-            (Self::ToActivator, type_id::CHECKPOINT) => MAX_SNAPSHOT_BYTES + TAG_BYTES,
+            (Self::ToActivator, type_id::CHECKPOINT | type_id::PARTED) => MAX_SNAPSHOT_BYTES + TAG_BYTES,
             (Self::ToActivator, type_id::DONE) => 1 + MAX_TEXT_BYTES,
             _ => return None,
         };
@@ -100,6 +101,9 @@ pub enum Frame {
     Reply(Bytes),
     /// All bytes of the publisher before the snapshot's position are mine (by link).
     Checkpoint(Box<Snapshot>),
+    /// The publisher has said goodbye: the stream has ended, and the connection is the activator's again, from this state on. By descriptor, what
+    /// the worker had read beyond it comes along as unread; the worker lets go of the socket first.
+    Parted(Box<Snapshot>),
     /// The stream has ended. The publisher's connection is to be ended like this (by link; by descriptor the worker did it).
     Done {
         /// How.
@@ -271,6 +275,7 @@ impl Reader {
             type_id::CHECKPOINT => {
                 Frame::Checkpoint(Box::new(Snapshot::decode(self.seal.open(type_id, &mut payload)?)?))
             }
+            type_id::PARTED => Frame::Parted(Box::new(Snapshot::decode(self.seal.open(type_id, &mut payload)?)?)),
             type_id::DONE => {
                 let (how, reason) = payload.split_at_checked(1).ok_or(malformed)?;
                 let how = one(how, &CLOSE_CODES).ok_or(malformed)?;
@@ -321,6 +326,11 @@ impl Writer {
                 snapshot.check()?;
                 let sealed = self.seal.close(type_id::CHECKPOINT, snapshot.encode())?;
                 put(out, type_id::CHECKPOINT, &[&sealed]);
+            }
+            Frame::Parted(snapshot) => {
+                snapshot.check()?;
+                let sealed = self.seal.close(type_id::PARTED, snapshot.encode())?;
+                put(out, type_id::PARTED, &[&sealed]);
             }
             Frame::Done { how, reason } => {
                 put(out, type_id::DONE, &[&[code(*how, &CLOSE_CODES)], cut(reason).as_bytes()]);
@@ -409,6 +419,7 @@ impl fmt::Debug for Frame {
             Self::Started => f.write_str("Started"),
             Self::Reply(bytes) => write!(f, "Reply({} bytes)", bytes.len()),
             Self::Checkpoint(snapshot) => f.debug_tuple("Checkpoint").field(snapshot).finish(),
+            Self::Parted(snapshot) => f.debug_tuple("Parted").field(snapshot).finish(),
             Self::Done { how, reason } => f.debug_struct("Done").field("how", how).field("reason", reason).finish(),
         }
     }

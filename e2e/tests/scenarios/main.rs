@@ -23,6 +23,7 @@ macro_rules! by_descriptor_and_by_link {
 mod activators;
 mod claims;
 mod crash;
+mod encoders;
 mod ends;
 mod hold;
 mod operators;

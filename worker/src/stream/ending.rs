@@ -57,6 +57,12 @@ impl Ending {
         ending
     }
 
+    /// The publisher has ended its stream and will end its connection; there is nobody else to wait for that.
+    pub(super) fn awaited(now: Instant, socket: Option<TcpStream>, output: Vec<u8>) -> Self {
+        // No FIN before the publisher's own: one that finds it in front of its last command takes it for an error.
+        Self { shut: true, ..Self::new(now, socket, None, output, Close::Graceful, String::new()) }
+    }
+
     /// Says that the publisher is to be given to somebody else; its socket is let go of.
     pub(super) fn given_back(now: Instant, control: Option<HandoffStream>) -> Self {
         let why = liveedgecast_common::handoff::Decline::Moving;

@@ -161,6 +161,8 @@ pub enum Output {
         /// For the log.
         reason: String,
     },
+    /// Leave the publisher's connection to the activator: it has said goodbye, and may publish again. [`Input::PublisherClosed`] follows.
+    PartPublisher,
     /// Give the publisher back to the activator as it is.
     GiveBack,
     /// The publisher that came is this stream's now (the one before was ended), or is refused. Accepted while [`State::Closing`]: a new
@@ -263,7 +265,7 @@ impl Machine {
                 self.publisher_open = false;
                 self.end_if_closed();
             }
-            Input::Ended => self.close(now, Close::Graceful, "ended by the publisher"),
+            Input::Ended => self.part(now),
             Input::Lost { why, how } => self.lost(now, why, how),
             Input::Attach(arrival) => self.attach(now, arrival),
             Input::Contend => self.contend(now),
@@ -509,6 +511,17 @@ impl Machine {
             }
             State::Grace => self.close(now, Close::Graceful, "this worker goes down"),
             State::Starting | State::Live | State::Closing | State::Ended => {}
+        }
+    }
+
+    /// The publisher has ended the stream. Its upstreams end at once; its connection is its own to end.
+    fn part(&mut self, now: Instant) {
+        if matches!(self.state, State::Starting | State::Live) {
+            self.reason = "ended by the publisher".to_owned();
+            self.outputs.push_back(Output::PartPublisher);
+            self.begin_closing(now, now + DRAIN_TIME);
+        } else {
+            self.close(now, Close::Graceful, "ended by the publisher");
         }
     }
 

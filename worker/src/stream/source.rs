@@ -334,6 +334,25 @@ impl Source {
         Ending::new(now, self.socket, self.control, self.output, how, reason)
     }
 
+    /// Leaves the connection to the activator, in the state that it is in after the publisher's goodbye. Without an activator, it is ended when the
+    /// publisher does, or after a moment.
+    pub(super) fn part(mut self, now: Instant, ring: &RingMemory) -> Ending {
+        // The activator finds out if the connection broke.
+        let _ = self.answer();
+        let mut session = self.session.state();
+        session.set_output(self.unsent());
+        let position = session.position();
+        // By link the activator has these bytes.
+        let unread = if self.is_link() { &[] } else { ring.bytes(position, (self.head - position) as usize) };
+        let snapshot = Snapshot { session, stream: None, unread: unread.to_vec() };
+        self.say(&Frame::Parted(Box::new(snapshot)));
+        match (self.socket, self.control) {
+            (socket, None) => Ending::awaited(now, socket, self.output),
+            // Its socket is closed here, before the frame is written.
+            (_, Some(control)) => Ending::said(now, control),
+        }
+    }
+
     /// Gives the publisher back as it is.
     pub(super) fn give_back(self, now: Instant) -> Ending {
         // Nearly always nothing: what the publisher was sent is whole already.

@@ -359,6 +359,12 @@ impl Stream {
                         self.endings.push(source.end(now, how, reason));
                     }
                 }
+                Output::PartPublisher => {
+                    if let (Some(source), Some(ring)) = (self.source.take(), self.rings.current()) {
+                        self.left_at = source.head;
+                        self.endings.push(source.part(now, ring));
+                    }
+                }
                 Output::GiveBack => {
                     if let Some(source) = self.source.take() {
                         self.endings.push(source.give_back(now));

@@ -8,8 +8,9 @@
 //!                                         Ended ◀──────────────────────┘
 //! ```
 //!
-//! One connection has one publish: a second one beside it or after its end is answered with `BadName` and is no event, because the
-//! stream's end is the connection's end to everybody behind this room. The same `publish` again (name and message stream) is ignored, which
+//! One connection has one publish at a time: a second one beside it or after its end is answered with `BadName` and is no event, because the
+//! stream's end is the session's end to everybody behind this room. After its end the connection can be gone on with by
+//! [`ServerSession::reopen`], which is `Connected` again. The same `publish` again (name and message stream) is ignored, which
 //! also makes it harmless to read it twice after a crash.
 //!
 //! What surprised us:
@@ -34,7 +35,7 @@ use super::limits::{
     MAX_MEDIA_BEFORE_PUBLISH, MAX_MESSAGE_STREAMS, MAX_OUTPUT, MAX_STATUS_TEXT, MIN_WINDOW,
 };
 use super::message::{Command, Control, MessageError, UserControl};
-use super::{MessageHeader, type_id};
+use super::{MessageHeader, is_media, type_id};
 use crate::key::{NameError, StreamKey};
 
 mod answer;
@@ -163,6 +164,25 @@ impl ServerSession {
             output: state.output.clone(),
             acknowledgement: None,
         })
+    }
+
+    /// Continues a connection whose publish has ended, from its state on: it may publish again, and what is still to come of the media of the
+    /// publish before belongs to nobody.
+    ///
+    /// # Errors
+    /// What is wrong with the state.
+    pub fn reopen(state: &SessionState) -> Result<Self, SessionError> {
+        if state.facts.phase != Phase::Ended {
+            return Err(SessionError::State("a publish that has not ended"));
+        }
+        let mut state = state.clone();
+        let media = state.ingest.open().filter(|(header, _)| is_media(header.type_id));
+        let dropping = media.map(|(header, _)| header.csid).collect();
+        let facts = &mut state.facts;
+        (facts.phase, facts.started, facts.publish) = (Phase::Connected, false, None);
+        (facts.commands, facts.streams) = (0, 0);
+        (facts.dropped, facts.dropping) = (Dropped::default(), dropping);
+        Self::restore(&state)
     }
 
     /// The state between any two calls.

@@ -3,7 +3,7 @@
 use super::*;
 
 use crate::rtmp::limits;
-use crate::rtmp::tables::amf0::text;
+use crate::rtmp::tables::amf0::{number, text};
 use crate::rtmp::tables::chunk::{bytes, ext, fmt0, fmt1, fmt3};
 use crate::rtmp::tables::client::null;
 use crate::rtmp::tables::session::{
@@ -351,6 +351,37 @@ fn nobody_makes_us_send_more_than_he_sends() {
     let own = answer::started(1).len() as u64;
     assert!(sent <= session.position() + limits::ANSWER_CREDIT + own, "{sent} for {}", session.position());
     assert!(sent > session.position() / 2, "honest pings are answered");
+}
+
+#[test]
+fn a_connection_whose_publish_has_ended_can_publish_again() {
+    // The rest of an audio message comes behind the goodbye, as does what belongs to the publish before; then all of it once more.
+    let goodbye = message(128, 3, 20, 0, &[text("FCUnpublish"), number(6.0), null(), text("key")].concat());
+    let again = up_to_publish()[plain_connect().len()..].to_vec();
+    let first = [up_to_publish(), [fmt0(6, 0, 200, 8, 1), bytes(128)].concat(), goodbye.clone()].concat();
+    let second = [
+        [fmt3(6), bytes(72)].concat(),
+        command(3, 0, "deleteStream", 7.0, &[null(), number(1.0)]),
+        again,
+        audio(9, 10),
+        goodbye,
+    ]
+    .concat();
+    let (heard, session) = hear(&first, [first.len()]);
+    assert_eq!(heard.events, ["connected", "publish key on 1", "ended by FcUnpublish"]);
+    for cut in 0..=second.len() {
+        let mut again = ServerSession::reopen(&session.state()).unwrap();
+        assert_eq!((again.connect(), again.publish(), again.is_ended()), (session.connect(), None, false));
+        let stream = [&first[..], &second].concat();
+        let mut heard = Heard::default();
+        heard.feed(&mut again, &stream, first.len() + cut, accept);
+        heard.feed(&mut again, &stream, stream.len(), accept);
+        assert_eq!(heard.events, ["publish key on 1", "media 8 9 10", "ended by FcUnpublish"], "cut at {cut}");
+        assert!(told(&heard.output).contains(&"onStatus 1 status NetStream.Publish.Start".to_owned()));
+        assert!(ServerSession::reopen(&again.state()).is_ok());
+    }
+    let live = hear(&up_to_publish(), [up_to_publish().len()]).1;
+    assert!(ServerSession::reopen(&live.state()).is_err(), "it has not ended");
 }
 
 #[test]

@@ -87,6 +87,10 @@ impl Stream {
         self.machine.heard(now);
         loop {
             let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
+            if source.session.is_ended() {
+                // What follows a goodbye is for the activator to read.
+                return;
+            }
             let position = source.session.position();
             let input = ring.bytes(position, (source.head - position) as usize);
             match source.session.next(input) {

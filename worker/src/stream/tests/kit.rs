@@ -422,7 +422,10 @@ impl Activator {
                             break;
                         }
                         while let Some(frame) = reader.next().unwrap() {
-                            let over = matches!(frame, Frame::Done { .. } | Frame::Returned { .. } | Frame::Duplicate);
+                            let over = matches!(
+                                frame,
+                                Frame::Done { .. } | Frame::Parted(_) | Frame::Returned { .. } | Frame::Duplicate
+                            );
                             frames.borrow_mut().push(frame);
                             if over {
                                 closed.set(true);
@@ -462,6 +465,14 @@ impl Activator {
 
     pub(super) fn is_done(&self) -> bool {
         self.has(|frame| matches!(frame, Frame::Done { .. }))
+    }
+
+    /// The connection, if it is the activator's again.
+    pub(super) fn parted(&self) -> Option<Snapshot> {
+        self.frames.borrow().iter().find_map(|frame| match frame {
+            Frame::Parted(snapshot) => Some((**snapshot).clone()),
+            _ => None,
+        })
     }
 
     /// The last checkpoint.

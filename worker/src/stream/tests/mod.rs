@@ -9,7 +9,9 @@ mod large;
 use bytes::Bytes;
 use liveedgecast_common::handoff::Frame;
 use liveedgecast_common::rtmp::client::{Class, ClientEvent};
-use liveedgecast_common::rtmp::server::Refusal;
+use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
+
+use liveedgecast_common::sys;
 
 use self::kit::*;
 use super::*;
@@ -18,7 +20,7 @@ use super::*;
 fn a_stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
     run(async {
         let sink = Sink::start().await;
-        let Given { mut encoder, activator, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let Given { mut encoder, activator, incoming, socket, .. } = give_descriptor("a", &[&sink]).await;
         let mut engine = Engine::start(incoming);
         encoder.started().await;
         let sent = stream(3);
@@ -29,8 +31,10 @@ fn a_stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
         encoder.goodbye().await;
         engine.ended().await;
         assert_eq!(sink.with(0, |got| (got.ended.is_some(), got.closed)), Some((true, true)));
-        assert_eq!(encoder.event().await, None);
-        assert!(activator.is_done());
+        // The connection is the activator's again, to the byte.
+        let parted = activator.parted().expect("what is left behind");
+        assert!(parted.session.position() + parted.unread.len() as u64 == sys::bytes_received(&socket).unwrap());
+        assert!(ServerSession::reopen(&parted.session).is_ok() && !activator.is_done());
     });
 }
 

@@ -1,0 +1,166 @@
+//! A publisher by hand, for what no program at hand does: windows, frame sizes and commands of the scenario's choice. In: what to send. Out:
+//! what it is told.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use liveedgecast_common::rtmp::amf0::Value;
+use liveedgecast_common::rtmp::message::{Command, Control};
+use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, type_id, writer};
+
+use crate::wait::{SOON, until};
+
+/// Its chunks: what OBS uses.
+const CHUNK_SIZE: u32 = 4096;
+
+/// A publisher that is connected.
+#[derive(Debug)]
+pub struct Encoder {
+    socket: TcpStream,
+    chunk: u32,
+    ingest: Ingest,
+    unread: Vec<u8>,
+    transaction: f64,
+    told: Vec<String>,
+    closed: bool,
+}
+
+impl Encoder {
+    /// Connects to an application and shakes hands.
+    ///
+    /// # Panics
+    /// There is nobody, or not RTMP.
+    #[must_use]
+    pub fn connect(address: SocketAddr, app: &str) -> Self {
+        let mut socket = TcpStream::connect(address).expect("somebody listens");
+        socket.set_nodelay(true).expect("a socket");
+        socket.set_read_timeout(Some(SOON)).expect("a socket");
+        let hello: Vec<u8> = [3, 0, 0, 0, 0, 0, 0, 0, 0].into_iter().chain(std::iter::repeat_n(5, 1528)).collect();
+        socket.write_all(&hello).expect("the handshake");
+        let mut answer = vec![0; 1 + 1536 + 1536];
+        socket.read_exact(&mut answer).expect("the handshake");
+        socket.write_all(&answer[1..1537]).expect("the handshake");
+        socket.set_nonblocking(true).expect("a socket");
+        let mut this = Self {
+            socket,
+            chunk: 128,
+            ingest: Ingest::new(0),
+            unread: Vec::new(),
+            transaction: 0.0,
+            told: Vec::new(),
+            closed: false,
+        };
+        let text = |name: &str, value: &str| (name.to_owned(), Value::string(value));
+        let url = format!("rtmp://{address}/{app}");
+        let object = vec![text("app", app), text("flashVer", "FMLE/3.0"), text("tcUrl", &url)];
+        this.command("connect", 0, Value::Object(object), Vec::new());
+        this.is_told("_result");
+        this.control(&Control::SetChunkSize(CHUNK_SIZE));
+        this.chunk = CHUNK_SIZE;
+        this
+    }
+
+    /// Publishes, and waits until it is told to start. The second time on a connection, too.
+    pub fn publish(&mut self, key: &str) {
+        self.told.clear();
+        self.command("createStream", 0, Value::Null, Vec::new());
+        self.is_told("_result");
+        self.command("publish", 1, Value::Null, vec![Value::string(key), Value::string("live")]);
+        self.is_told("NetStream.Publish.Start");
+        self.told.clear();
+        self.message(type_id::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 66, 0, 30, 255, 225, 0, 0, 1, 0, 0]);
+    }
+
+    /// Says goodbye, and waits for the answer. The connection stays.
+    pub fn goodbye(&mut self, key: &str) {
+        self.command("FCUnpublish", 0, Value::Null, vec![Value::string(key)]);
+        self.is_told("NetStream.Unpublish.Success");
+        self.command("deleteStream", 0, Value::Null, vec![Value::Number(1.0)]);
+    }
+
+    /// A frame of so many bytes, none like the other.
+    pub fn frame(&mut self, timestamp: u32, keyframe: bool, length: usize) {
+        let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+        payload.extend(timestamp.to_be_bytes());
+        payload.extend((payload.len()..length).map(|at| (at ^ (at >> 8)) as u8));
+        self.message(type_id::VIDEO, timestamp, &payload);
+    }
+
+    /// A protocol control message.
+    pub fn control(&mut self, control: &Control) {
+        let mut bytes = Vec::new();
+        control.write(&mut bytes, self.chunk);
+        self.write(&bytes);
+    }
+
+    fn message(&mut self, type_id: u8, timestamp: u32, payload: &[u8]) {
+        let header = MessageHeader { csid: 6, timestamp, length: 0, type_id, stream_id: 1 };
+        let mut bytes = Vec::new();
+        writer::write_message(&mut bytes, &header, payload, self.chunk);
+        self.write(&bytes);
+    }
+
+    fn command(&mut self, name: &str, stream: u32, object: Value, arguments: Vec<Value>) {
+        self.transaction += 1.0;
+        let mut bytes = Vec::new();
+        let command = Command { name: name.to_owned(), transaction: self.transaction, object, arguments };
+        command.write(&mut bytes, 3, stream, self.chunk);
+        self.write(&bytes);
+    }
+
+    /// Writes all of it, and reads meanwhile.
+    fn write(&mut self, mut bytes: &[u8]) {
+        until("the server to read", || {
+            self.read();
+            match self.socket.write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+            }
+            while let (false, Ok(written @ 1..)) = (bytes.is_empty(), self.socket.write(bytes)) {
+                bytes = &bytes[written..];
+            }
+            bytes.is_empty()
+        });
+    }
+
+    fn is_told(&mut self, what: &str) {
+        until(format!("the publisher to be told {what}"), || {
+            self.read();
+            assert!(!self.closed, "closed before {what}");
+            self.told.iter().any(|told| told == what)
+        });
+    }
+
+    /// The server has closed the connection.
+    pub fn is_closed(&mut self) -> bool {
+        self.read();
+        self.closed
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        while !self.closed {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => self.closed = true,
+                Ok(read) => self.unread.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.closed = true,
+            }
+        }
+        loop {
+            let before = self.ingest.position();
+            let found = self.ingest.next(&self.unread).expect("a server that speaks RTMP");
+            self.unread.drain(..(self.ingest.position() - before) as usize);
+            match found {
+                None => return,
+                Some(Ingested::Message { header, payload }) if header.type_id == type_id::COMMAND_AMF0 => {
+                    let command = Command::parse(header.type_id, &payload).expect("a command");
+                    let status = command.argument(0).and_then(|status| status.property("code")).and_then(Value::as_str);
+                    self.told.extend(status.map(str::to_owned));
+                    self.told.push(command.name);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
