@@ -81,7 +81,10 @@ async fn all_metrics(shown: &Shown) -> Answer {
     shown.metrics.fleet.scrape_failures.inc_by(failures);
     shown.lobby.measure();
     shown.cluster.measure(&shown.metrics);
-    Answer::metrics(merge::merge(&shown.metrics.text(), &pages))
+    let (page, left_out) = merge::merge(&shown.metrics.text(), &pages);
+    // On the next page: this one is written.
+    shown.metrics.fleet.lines_left_out.inc_by(left_out);
+    Answer::metrics(page)
 }
 
 /// What KEDA's `metrics-api` trigger reads where the plain demand is enough.

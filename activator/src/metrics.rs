@@ -112,6 +112,8 @@ pub struct Fleet {
     pub refused: IntCounterVec,
     /// Workers' metrics that could not be fetched.
     pub scrape_failures: IntCounter,
+    /// Lines of workers' metrics that were not passed on.
+    pub lines_left_out: IntCounter,
     /// From its start to its registration, of a worker process.
     pub registration: Histogram,
 }
@@ -285,6 +287,11 @@ impl Metrics {
                     r,
                     "worker_scrape_failures_total",
                     "Workers' metrics that were not to be had",
+                )?,
+                lines_left_out: counter(
+                    r,
+                    "worker_metric_lines_left_out_total",
+                    "Lines of workers' metrics that were not passed on, because a scraper would reject them or they are not a worker's to say",
                 )?,
                 registration: histogram(
                     r,

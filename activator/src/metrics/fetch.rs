@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,14 +18,20 @@ use tracing::debug;
 /// All of one page. Scrapers wait for 10 s; a worker answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of one page: some 100 bytes a sample, some samples an upstream host.
-const MAX_PAGE: u64 = 1 << 20;
+const MAX_PAGE: usize = 1 << 20;
+/// Bytes of all pages together: they are held until they are merged. A thousand workers have some 10 KiB each.
+const MAX_PAGES: usize = 64 << 20;
+/// Bytes that are read at once.
+const PIECE: usize = 4 << 10;
 
 /// Fetches all pages at the same time; those that fail are left out and counted.
 pub(crate) async fn all(workers: Vec<(String, SocketAddr)>) -> (Vec<(String, String)>, u64) {
     let mut fetches = JoinSet::new();
+    let left = Arc::new(AtomicUsize::new(MAX_PAGES));
     for (name, address) in workers {
+        let left = Arc::clone(&left);
         fetches.spawn(async move {
-            let page = timeout(TIMEOUT, page(address)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let page = timeout(TIMEOUT, page(address, &left)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             (name, page)
         });
     }
@@ -41,14 +49,24 @@ pub(crate) async fn all(workers: Vec<(String, SocketAddr)>) -> (Vec<(String, Str
     (pages, failures)
 }
 
-async fn page(address: SocketAddr) -> io::Result<String> {
+/// `left`: the bytes that all pages together may still have.
+async fn page(address: SocketAddr, left: &AtomicUsize) -> io::Result<String> {
     let mut socket = TcpStream::connect(address).await?;
     socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    socket.take(MAX_PAGE + 1).read_to_end(&mut answer).await?;
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
-    if u64::try_from(answer.len()).is_ok_and(|len| len > MAX_PAGE) {
-        return Err(invalid("its page is too long"));
+    let (mut answer, mut piece) = (Vec::new(), vec![0; PIECE]);
+    loop {
+        let read = socket.read(&mut piece).await?;
+        if read == 0 {
+            break;
+        }
+        answer.extend_from_slice(&piece[..read]);
+        if answer.len() > MAX_PAGE {
+            return Err(invalid("its page is too long"));
+        }
+        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(read)).is_err() {
+            return Err(invalid("all pages together are too long"));
+        }
     }
     let answer = String::from_utf8(answer).map_err(|_| invalid("its page is no text"))?;
     let (head, page) = answer.split_once("\r\n\r\n").ok_or_else(|| invalid("its answer is cut short"))?;
