@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use liveedgecast_common::http::{Answer, Method, Request, Routes, StatusCode};
 use liveedgecast_common::key::{LogSafe, Secret};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::admission::Admission;
 use crate::drain::Phase;
@@ -38,6 +39,11 @@ pub struct Shown {
     /// Where we are on the way down.
     pub phase: watch::Receiver<Phase>,
 }
+
+/// Bytes of one list of streams: 10,000 of one worker, at some 400 each. The rest is on further pages.
+const MAX_LIST: usize = 4 << 20;
+/// Lists that are being read at once, so that slow readers hold 32 MiB at most.
+const MAX_LISTS: usize = 8;
 
 /// What to say of a server that takes streams from anyone.
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
@@ -70,10 +76,54 @@ pub fn routes(shown: Shown) -> Routes {
         .get("/readyz", with(|shown, _| ready(shown)))
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
         .get("/api/v1/scale", with(scale))
-        .get("/api/v1/streams", with(|shown, _| Answer::json(&shown.lobby.streams())))
+        .get("/api/v1/streams", {
+            let (shown, lists) = (shown.clone(), Arc::new(Semaphore::new(MAX_LISTS)));
+            move |request| {
+                let answer = streams(&shown, &lists, &request);
+                async move { answer }
+            }
+        })
         .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.lobby.workers())))
         .on(Method::DELETE, "/api/v1/streams/{}", with(kick))
         .on(Method::POST, "/api/v1/streams/{}/kick", with(kick))
+}
+
+/// A list of streams that somebody reads.
+struct List {
+    json: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for List {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
+}
+
+/// Every stream, or as many as [`MAX_LIST`] allows, from `?from=` on; where the rest is, says the header `Link`.
+fn streams(shown: &Shown, lists: &Arc<Semaphore>, request: &Request) -> Answer {
+    let from = request.query.split('&').find_map(|pair| pair.strip_prefix("from="));
+    let Ok(from) = from.unwrap_or("0").parse::<usize>() else {
+        return Answer::text("from is a number of streams to leave out\n").with(StatusCode::BAD_REQUEST);
+    };
+    let Ok(place) = Arc::clone(lists).try_acquire_owned() else {
+        return Answer::text("too many lists are being read\n").with(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let mut json = b"[".to_vec();
+    let next = shown.lobby.each_stream(from, |stream| {
+        let before = json.len();
+        if before > 1 {
+            json.push(b',');
+        }
+        let fits = serde_json::to_writer(&mut json, &stream).is_ok() && json.len() < MAX_LIST;
+        if !fits {
+            json.truncate(before);
+        }
+        fits
+    });
+    json.extend_from_slice(b"]\n");
+    let next = next.map(|next| format!("{}?from={next}", request.path));
+    Answer::typed("application/json", Bytes::from_owner(List { json, _place: place })).and_next(next)
 }
 
 async fn all_metrics(shown: &Shown) -> Answer {

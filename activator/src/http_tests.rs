@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
+use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::{Session, Upstream};
 use liveedgecast_common::http::serve;
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
@@ -15,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Settings, Typed};
-use crate::lobby::{Entry, PlaceEvent, Rules};
+use crate::fleet::{Closed, Introduction};
+use crate::lobby::{Entry, MAX_UNREAD, PlaceEvent, Rules};
 
 struct Server {
     address: SocketAddr,
     lobby: Lobby,
     phase: watch::Sender<Phase>,
+    shown: Shown,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -47,8 +51,8 @@ fn server(args: &[&str]) -> Server {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, routes(shown), stop.clone()));
-    Server { address, lobby, phase, _stop: stop.drop_guard() }
+    tokio::spawn(serve(listener, routes(shown.clone()), stop.clone()));
+    Server { address, lobby, phase, shown, _stop: stop.drop_guard() }
 }
 
 async fn ask(server: &Server, method: &str, path: &str) -> String {
@@ -198,4 +202,60 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
         assert_eq!(kick(&shown, &place(peer, bearer)).status.as_u16(), status, "{peer} {bearer:?}");
     }
     drop(phase);
+}
+
+#[tokio::test]
+async fn a_long_list_of_streams_comes_in_bounded_parts() {
+    const STREAMS: usize = 10_000;
+    let server = server(&[]);
+    let upstream = Upstream { host: "h".repeat(100), error: "e".repeat(100), ..Upstream::default() };
+    let session = |number: usize| Session {
+        stream_id: format!("s{number}"),
+        state: SessionState::Live.into(),
+        upstreams: vec![upstream.clone(); 3],
+        ..Session::default()
+    };
+    let introduction = Introduction {
+        name: "w".into(),
+        capacity: u32::try_from(STREAMS).unwrap(),
+        closed: Closed::default(),
+        same_host: true,
+        http: None,
+        pid: 0,
+        sessions: (0..STREAMS).map(session).collect(),
+    };
+    let (outbox, _inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
+    server.lobby.join(introduction, outbox).unwrap();
+    let (mut next, mut parts, mut ids) = (Some("/api/v1/streams".to_owned()), 0, std::collections::BTreeSet::new());
+    while let Some(path) = next {
+        let answer = ask(&server, "GET", &path).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200") && body.len() <= MAX_LIST + 2, "{head}");
+        let part: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+        ids.extend(part.iter().map(|stream| stream["id"].as_str().unwrap().to_owned()));
+        parts += 1;
+        let link = head.lines().find_map(|line| line.strip_prefix("link: <"));
+        next = link.map(|link| link.strip_suffix(">; rel=\"next\"").unwrap().to_owned());
+    }
+    assert_eq!((parts, ids.len()), (3, STREAMS));
+    assert!(ask(&server, "GET", "/api/v1/streams?from=x").await.starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn a_list_too_many_is_refused_until_one_has_been_read() {
+    let (server, lists) = (server(&[]), Arc::new(Semaphore::new(MAX_LISTS)));
+    let shown = server.shown.clone();
+    let request = Request {
+        method: Method::GET,
+        path: "/api/v1/streams".into(),
+        query: String::new(),
+        captures: vec![],
+        body: Bytes::new(),
+        peer: [127, 0, 0, 1].into(),
+        bearer: None,
+    };
+    let mut held: Vec<Answer> = (0..MAX_LISTS).map(|_| streams(&shown, &lists, &request)).collect();
+    assert_eq!(streams(&shown, &lists, &request).status, StatusCode::SERVICE_UNAVAILABLE);
+    held.pop();
+    assert_eq!(streams(&shown, &lists, &request).status, StatusCode::OK);
 }

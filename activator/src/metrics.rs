@@ -199,8 +199,8 @@ pub const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handof
 /// How a worker process ends.
 pub const ENDED: [&str; 6] = ["asked", "terminated", "crashed", "at_start", "never_registered", "silent"];
 
-/// Why a call on the control listener is refused.
-pub const CONTROL_REFUSED: [&str; 5] = ["proof", "replay", "hello", "joined", "full"];
+/// Why a call on the control listener is refused; `session` and `excess`: what a worker said is left out, and its call goes on.
+pub const CONTROL_REFUSED: [&str; 8] = ["proof", "replay", "hello", "joined", "full", "load", "session", "excess"];
 
 impl Metrics {
     /// All of them, at zero.

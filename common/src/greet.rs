@@ -1,5 +1,5 @@
 //! The caller's side of the proofs of a control call. In: a connection, the secret. Out: a request with our proof, and the answer once its
-//! sender has proved itself. Next: whoever makes the call (a worker's registration, a follower of activators, [`crate::introduce`]).
+//! sender has proved itself. Next: the call's maker (a worker's registration, the following of activators, [`crate::introduce`]).
 //!
 //! Note: the address may lead to anybody (stale DNS, a pod's address that was given away), so an answer is looked at in one way alone,
 //! [`Greeted::proved`]. The connection is a channel that dials again by itself; a challenge of the old connection is refused then.
@@ -33,7 +33,7 @@ pub async fn greet(channel: Channel, secret: &Secret, purpose: Purpose) -> Resul
     let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let answer = client.greet(Greeting { nonce: caller.to_vec() }).await.map_err(|status| match status.code() {
         Code::Unimplemented => Status::unauthenticated(
-            "whatever answers there does not know this version of control: run one version of both sides",
+            "the server at this address does not know this version of control: run one version of both sides",
         ),
         _ => status,
     })?;
@@ -65,7 +65,7 @@ impl Greeted {
         match self.exchange.judge_activator(&self.secret, proof) {
             Ok(()) => Ok(answer.into_inner()),
             Err(_) => Err(Status::unauthenticated(
-                "whoever answers there has not proved that it knows our CONTROL_SECRET: it is no activator of ours",
+                "the server at this address has not proved that it knows our CONTROL_SECRET: it is no activator of ours",
             )),
         }
     }

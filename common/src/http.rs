@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK};
 use hyper::service::service_fn;
 pub use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -74,22 +74,29 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
+    /// Where the rest is, if this is not all.
+    pub next: Option<String>,
 }
 
 impl Answer {
     /// Text with 200; end it with a line feed.
     pub fn text(body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", body: body.into() }
+        Self { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", body: body.into(), next: None }
     }
 
     /// Metrics in the Prometheus text format.
     pub fn metrics(body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type: "text/plain; version=0.0.4; charset=utf-8", body: body.into() }
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            body: body.into(),
+            next: None,
+        }
     }
 
     /// Any other type with 200, e.g. XML or HTML.
     pub fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type, body: body.into() }
+        Self { status: StatusCode::OK, content_type, body: body.into(), next: None }
     }
 
     /// JSON with 200.
@@ -97,13 +104,20 @@ impl Answer {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
                 body.push(b'\n');
-                Self { status: StatusCode::OK, content_type: "application/json", body: body.into() }
+                Self::typed("application/json", body)
             }
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON");
                 Self::text("this cannot be shown as JSON; the log says why\n").with(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
+    }
+
+    /// The same, as a part: the rest is at this path.
+    #[must_use]
+    pub fn and_next(mut self, path: Option<String>) -> Self {
+        self.next = path;
+        self
     }
 
     /// The same with another status.
@@ -345,6 +359,8 @@ fn response(answer: Answer) -> hyper::Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let next = answer.next.and_then(|path| HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")).ok());
+    headers.extend(next.map(|next| (LINK, next)));
     response
 }
 

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_earlier_versions_sent_cannot_be_read() {
+    fn a_proof_of_an_earlier_version_cannot_be_read() {
         let old = "1800000000.30313233343536373839616263646566.658ec194065c23d160b8adc85d77c599537aa6dac6dcc31101e8e4d7a6071e20";
         let good = exchange().caller_proof(&secret());
         for rubbish in ["", old, "é", &good[..good.len() - 1], &format!("{good}0")] {

@@ -14,6 +14,9 @@ use crate::config::{Problems, QUOTED, is_quoted, parse_duration, show_duration};
 /// Longest time any setting may name: a day; more is a slip of the unit.
 pub const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Streams that one worker may take at most, wherever that is set or told.
+pub const MAX_CAPACITY: u32 = 10_000;
+
 /// Text that may hold a key: not shown by `Debug`.
 #[derive(Clone, Default)]
 pub struct Hidden(pub String);

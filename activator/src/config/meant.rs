@@ -9,7 +9,7 @@ use liveedgecast_common::config::{ByteSize, Problems, PublishKeys, parse_duratio
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
-use liveedgecast_common::setting::{Hidden, MOST_TIME, address, choice, file, number, set, shown, time};
+use liveedgecast_common::setting::{Hidden, MAX_CAPACITY, MOST_TIME, address, choice, file, number, set, shown, time};
 
 use super::kubernetes::{self, Kubernetes};
 use super::typed::Typed;
@@ -175,7 +175,7 @@ impl Settings {
         let second = Duration::from_secs(1);
         let most_workers = if fleet == Fleet::External { EXTERNAL_WORKERS } else { 4 };
         let max_workers = number("MAX_WORKERS", &typed.max_workers, most_workers, 1, 256, p);
-        let capacity = number("CAPACITY", &typed.capacity, 50, 1, 10_000, p);
+        let capacity = number("CAPACITY", &typed.capacity, 50, 1, MAX_CAPACITY, p);
         let settings = Self {
             push,
             push_file: file(&typed.push_url_file),

@@ -17,13 +17,14 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{
-    ActivatorSays, Activators, Challenge, Greeting, Hello, Session, Stranger, Welcome, WorkerSays,
+    ActivatorSays, Activators, Challenge, Greeting, Hello, Load, Session, Stranger, Welcome, WorkerSays,
 };
 use liveedgecast_common::crowd::{Crowd, Place};
-use liveedgecast_common::key::{LogSafe, MAX_INSTANCE_NAME, Secret, is_instance_name};
+use liveedgecast_common::key::{LogSafe, MAX_INSTANCE_NAME, MAX_NAME_BYTES, Secret, is_instance_name};
 use liveedgecast_common::proof::{self, Exchange, Nonce, Purpose};
 use liveedgecast_common::random;
 use liveedgecast_common::seldom::Seldom;
+use liveedgecast_common::setting::MAX_CAPACITY;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -35,7 +36,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::workers::{Closed, Introduction};
+use super::workers::{Closed, Introduction, MAX_EPOCH};
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::metrics::Metrics;
 use crate::peers::Cluster;
@@ -65,10 +66,14 @@ const MAX_MESSAGE: usize = 4 << 20;
 const MAX_HEADERS: u32 = 8 << 10;
 /// Characters of a stream's id; ours have 16.
 const MAX_STREAM_ID: usize = 64;
-/// Streams a worker may take at most, as CAPACITY allows.
-const MAX_CAPACITY: u32 = 10_000;
 /// Upstreams of a session that are shown, as many as a stream may have.
 const MAX_UPSTREAMS: usize = 32;
+/// Bytes of one text of a session. An app's name has 255 at most.
+const MAX_TEXT: usize = 256;
+/// Bytes of the hosts and errors of a session's upstreams: 32 hosts of 60 bytes, and an error each for the first dozen.
+const MAX_TEXTS: usize = 4 << 10;
+/// Words for an upstream's state.
+const UPSTREAM_STATES: [&str; 6] = ["dialing", "starting", "live", "backoff", "failed", "closed"];
 
 /// Anybody who can connect can have a proof refused; `control_refused_total` counts them all.
 static REFUSALS: Seldom = Seldom::new(Duration::from_secs(1));
@@ -361,9 +366,22 @@ impl Conversation {
         debug!(worker = name, theirs = network, ours = self.terms.network, "network namespaces");
         let end = loop {
             match incoming.message().await {
-                Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => {
-                    let tidy = tidy(session);
-                    tidy.into_iter().for_each(|session| self.lobby.said(call, WorkerSay::Session(session)));
+                Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => match tidy(session) {
+                    Some(session) => self.lobby.said(call, WorkerSay::Session(session)),
+                    None => self.metrics.fleet.refused.with_label_values(&["session"]).inc(),
+                },
+                Ok(Some(WorkerSays { say: Some(WorkerSay::Load(load)) })) => match check(&load) {
+                    Ok(()) => self.lobby.said(call, WorkerSay::Load(load)),
+                    Err(text) => {
+                        self.lobby.lost(call);
+                        info!(worker = name, end = text, "worker left");
+                        return self.refuse("load", Status::invalid_argument(text));
+                    }
+                },
+                Ok(Some(WorkerSays { say: Some(WorkerSay::Declined(declined)) })) => {
+                    if is_stream_id(&declined.stream_id) {
+                        self.lobby.said(call, WorkerSay::Declined(declined));
+                    }
                 }
                 Ok(Some(WorkerSays { say: Some(say) })) => self.lobby.said(call, say),
                 // A kind of message that this version does not know.
@@ -383,14 +401,29 @@ impl Conversation {
     }
 }
 
+/// Whether a capacity may be; what is said of it later has to be as good as in Hello.
+fn check_capacity(capacity: u32) -> Result<(), String> {
+    if (1..=MAX_CAPACITY).contains(&capacity) {
+        return Ok(());
+    }
+    Err(format!("a worker's capacity is from 1 to {MAX_CAPACITY}"))
+}
+
+/// Whether a load may be. Streams in grace give their places to those that come back for them, so there may be twice the capacity.
+fn check(load: &Load) -> Result<(), String> {
+    check_capacity(load.capacity)?;
+    if load.streams > 2 * load.capacity {
+        return Err(format!("{} streams are more than a capacity of {} allows", load.streams, load.capacity));
+    }
+    Ok(())
+}
+
 /// What the lobby may know of a Hello; or why not.
 fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introduction, String> {
     if !is_instance_name(&hello.name) {
         return Err(format!("a worker's name has 1 to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~"));
     }
-    if !(1..=MAX_CAPACITY).contains(&hello.capacity) {
-        return Err(format!("a worker's capacity is from 1 to {MAX_CAPACITY}"));
-    }
+    check_capacity(hello.capacity)?;
     let port = u16::try_from(hello.http_port).map_err(|_| "a port is below 65536".to_owned())?;
     Ok(Introduction {
         name: hello.name,
@@ -403,22 +436,45 @@ fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introductio
     })
 }
 
-/// Bounded and fit to be shown; `None` when it cannot be a session.
+fn is_stream_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_STREAM_ID && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+/// Bounded and fit to be shown; `None` when it cannot be a session. The result takes 10 KiB at most: [`MAX_UPSTREAMS`] with their counters,
+/// [`MAX_TEXTS`] of hosts and errors, as many identities, an id, an app and a reason.
 fn tidy(mut session: Session) -> Option<Session> {
-    let plain = session.stream_id.chars().all(|c| c.is_ascii_graphic());
-    if session.stream_id.is_empty() || session.stream_id.len() > MAX_STREAM_ID || !plain {
+    if !is_stream_id(&session.stream_id) || session.epoch > MAX_EPOCH {
         return None;
     }
-    let shown = |text: &mut String| *text = LogSafe(text).to_string();
-    session.identities.truncate(1 + MAX_UPSTREAMS);
     session.identities.retain(|identity| identity.len() == 16);
+    session.identities.truncate(1 + MAX_UPSTREAMS);
+    session.identities.shrink_to_fit();
     session.upstreams.truncate(MAX_UPSTREAMS);
-    shown(&mut session.app);
-    shown(&mut session.reason);
+    session.upstreams.shrink_to_fit();
+    let mut left = 2 * MAX_TEXT;
+    // Streams are counted by app, so a good name stays what it is.
+    if session.app.len() > MAX_NAME_BYTES || session.app.chars().any(char::is_control) {
+        shown(&mut session.app, &mut left);
+    }
+    shown(&mut session.reason, &mut left);
+    let mut left = MAX_TEXTS;
+    session.upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
     for upstream in &mut session.upstreams {
-        [&mut upstream.host, &mut upstream.state, &mut upstream.error].into_iter().for_each(shown);
+        shown(&mut upstream.error, &mut left);
+        let known = UPSTREAM_STATES.into_iter().find(|state| *state == upstream.state);
+        upstream.state = known.unwrap_or("unknown").to_owned();
     }
     Some(session)
+}
+
+/// Makes a text fit for a log line and for the bytes that are `left` for texts.
+fn shown(text: &mut String, left: &mut usize) {
+    let mut fit = LogSafe(text).to_string();
+    let most = fit.len().min(MAX_TEXT).min(*left);
+    fit.truncate((0..=most).rev().find(|at| fit.is_char_boundary(*at)).unwrap_or_default());
+    fit.shrink_to_fit();
+    *left -= fit.len();
+    *text = fit;
 }
 
 #[cfg(test)]

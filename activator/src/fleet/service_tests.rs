@@ -247,6 +247,43 @@ async fn a_hello_that_cannot_be_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_load_that_cannot_be_ends_the_call() {
+    let server = server();
+    let rows = [(0, 0, "capacity"), (0, u32::MAX, "capacity"), (0, 10_001, "capacity"), (11, 5, "streams")];
+    for (streams, capacity, text) in rows {
+        let mut line = joined(&server, "w").await;
+        line.say(WorkerSay::Load(Load { streams, capacity, ..Load::default() })).await;
+        let status = line.hear().await.unwrap_err();
+        assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
+        assert!(server.lobby.workers().is_empty());
+    }
+    assert_eq!(server.metrics.fleet.refused.with_label_values(&["load"]).get(), 4);
+}
+
+#[tokio::test]
+async fn sessions_beyond_the_capacity_are_left_out_and_counted() {
+    let server = server();
+    let session = |number: u32| Session {
+        stream_id: number.to_string(),
+        app: "live".into(),
+        state: SessionState::Live.into(),
+        ..Session::default()
+    };
+    let mut line = call(&server).await.unwrap();
+    let told = 5 + 64 + 900;
+    line.say(WorkerSay::Hello(Hello { sessions: (0..told).map(session).collect(), ..hello("w") })).await;
+    assert!(matches!(line.hear().await, Ok(Some(ActivatorSay::Welcome(_)))));
+    line.say(WorkerSay::Session(session(told))).await;
+    let refused = |why: &str| server.metrics.fleet.refused.with_label_values(&[why]).get();
+    until(|| refused("excess") == 901).await;
+    assert_eq!(server.lobby.streams().len(), 5 + 64);
+    line.say(WorkerSay::Session(Session { epoch: u64::MAX, ..session(0) })).await;
+    until(|| refused("session") == 1).await;
+    // What it invents counts as one worker's.
+    assert_eq!(Cluster::alone(server.lobby.clone(), crate::config::Fleet::Process).known(None).live, 50);
+}
+
+#[tokio::test]
 async fn what_a_session_says_of_itself_is_bounded_and_printable() {
     let session = Session {
         stream_id: "s".into(),
@@ -259,6 +296,20 @@ async fn what_a_session_says_of_itself_is_bounded_and_printable() {
     let told = tidy(session.clone()).unwrap();
     assert_eq!((told.identities.len(), told.upstreams.len()), (1, MAX_UPSTREAMS));
     assert!(!told.app.contains('\n') && told.upstreams[0].error.len() < 200);
+    assert_eq!(told.upstreams[0].state, "unknown");
+    // Every character takes ten as it is shown.
+    let long = "\u{10ffff}".repeat(1000);
+    let upstream = Upstream { host: long.clone(), state: long.clone(), error: long.clone(), ..Upstream::default() };
+    let (app, reason, upstreams) = (long.clone(), long, vec![upstream; 100]);
+    let told = tidy(Session { app, reason, upstreams, ..session.clone() }).unwrap();
+    let texts = |up: &Upstream| up.host.len() + up.state.len() + up.error.len();
+    let bytes = told.app.len() + told.reason.len() + told.upstreams.iter().map(texts).sum::<usize>();
+    assert!(bytes <= 2 * MAX_TEXT + MAX_TEXTS + MAX_UPSTREAMS * "starting".len(), "{bytes}");
+    for epoch in [MAX_EPOCH + 1, u64::MAX] {
+        assert_eq!(tidy(Session { epoch, ..session.clone() }), None, "{epoch}");
+    }
+    let app = "x".repeat(MAX_NAME_BYTES);
+    assert_eq!(tidy(Session { app: app.clone(), ..session.clone() }).unwrap().app, app, "it is counted by its name");
     for id in ["", "a b", "\u{202e}", &"x".repeat(65)] {
         assert_eq!(tidy(Session { stream_id: id.into(), ..session.clone() }), None, "{id:?}");
     }

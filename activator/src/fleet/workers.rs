@@ -4,13 +4,15 @@
 //! A worker is the authority on its load; what it was offered and does not count yet holds a place all the same. What surprised us:
 //! its word and our own count overlap in an unknown part (streams that come through other activators are in its word alone), so the
 //! larger of the two counts is right, and their sum never is.
+//!
+//! What workers say costs memory, and is shown to everybody: see [`KEPT_BYTES`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::{Load, Session};
+use liveedgecast_common::control::{Load, Session, Upstream};
 use liveedgecast_common::key::Identity;
 
 use crate::lobby::Key;
@@ -24,8 +26,22 @@ const LATE: Duration = Duration::from_millis(500);
 /// bounds what is in the channel to the worker.
 pub(crate) const MAX_OFFERS: usize = 64;
 
-/// Sessions of one worker: twice the largest capacity, because sessions in grace come on top.
-const MAX_SESSIONS: usize = 20_000;
+/// Sessions that a worker may have beyond its capacity: a stream whose publisher has come back is told under its new id before the old one
+/// is told to have ended, and as many may come back at once as may be offered at once.
+const TAKEOVERS: usize = MAX_OFFERS;
+/// Bytes of all workers' sessions together, upstreams included, as long as upstreams are kept. A session with two upstreams takes some
+/// 900 bytes, so this is 70,000 streams'. Beyond it, sessions are kept without upstreams, which are only shown.
+const DETAILED_BYTES: usize = 64 << 20;
+/// Bytes of all workers' sessions together. One without upstreams takes some 500 bytes, so this is half a million streams'. Beyond it,
+/// sessions are not taken note of.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// The greatest epoch that a worker or another activator may tell. Nobody counts that far: each offer is one, and at a thousand offers a
+/// second it takes a hundred million years.
+pub(crate) const MAX_EPOCH: u64 = 1 << 62;
+/// The greatest epoch that our own counting goes on from. One that is told and is greater counts for its own stream alone, so that nobody
+/// can use our numbers up: from here there are as many left as above.
+const LEARNED_EPOCH: u64 = 1 << 48;
 
 /// One call of a worker on the control listener, from its Hello to its end. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,8 +189,10 @@ pub(crate) struct Workers {
     all: BTreeMap<Call, Worker>,
     /// Who has what, by what the workers say.
     identities: HashMap<Identity, BTreeSet<(Call, String)>>,
-    /// The greatest epoch any of them has told.
+    /// The greatest epoch any of them has told, up to [`LEARNED_EPOCH`].
     epoch: u64,
+    /// Bytes that all sessions take.
+    kept: usize,
     /// Counts what may have changed who has a place and who serves what.
     revision: u64,
 }
@@ -192,7 +210,7 @@ impl Workers {
         self.all.iter().find(|(_, worker)| worker.name == name).map(|(call, _)| *call)
     }
 
-    /// The greatest epoch told so far.
+    /// The greatest epoch told so far that counts for all streams.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -202,7 +220,15 @@ impl Workers {
         self.revision
     }
 
-    pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) {
+    /// The greatest epoch told of a session with one of these identities.
+    pub(crate) fn claimed(&self, identities: &[Identity]) -> u64 {
+        let holders = identities.iter().filter_map(|identity| self.identities.get(identity)).flatten();
+        let sessions = holders.filter_map(|(call, id)| self.all.get(call)?.sessions.get(id));
+        sessions.map(|session| session.epoch).max().unwrap_or_default()
+    }
+
+    /// Gives the number of sessions that were not taken note of.
+    pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) -> usize {
         let Introduction { name, capacity, closed, same_host, http, pid, sessions } = introduction;
         let worker = Worker {
             name,
@@ -225,14 +251,17 @@ impl Workers {
         };
         self.all.insert(call, worker);
         self.revision += 1;
-        sessions.into_iter().for_each(|session| self.session(call, session));
+        sessions.into_iter().filter(|session| !self.session(call, session.clone())).count()
     }
 
     /// Forgets a worker and gives the streams that were offered to it and not taken.
     pub(crate) fn leave(&mut self, call: Call) -> BTreeSet<Key> {
         let Some(worker) = self.all.remove(&call) else { return BTreeSet::new() };
         self.revision += 1;
-        worker.sessions.values().for_each(|session| self.forget_identities(call, session));
+        for session in worker.sessions.values() {
+            self.forget_identities(call, session);
+            self.kept = self.kept.saturating_sub(weight(session));
+        }
         worker.offers
     }
 
@@ -268,14 +297,22 @@ impl Workers {
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.avoid_until = Some(until));
     }
 
-    /// One of its sessions, as it is now.
-    pub(crate) fn session(&mut self, call: Call, session: Session) {
-        let Some(worker) = self.all.get_mut(&call) else { return };
-        self.epoch = self.epoch.max(session.epoch);
+    /// One of its sessions, as it is now. False when it is not taken note of, because there are too many.
+    pub(crate) fn session(&mut self, call: Call, mut session: Session) -> bool {
+        let Some(worker) = self.all.get_mut(&call) else { return true };
+        self.epoch = self.epoch.max(learned(session.epoch));
         let ended = session.state == SessionState::Ended as i32;
-        if worker.sessions.len() >= MAX_SESSIONS && !worker.sessions.contains_key(&session.stream_id) {
-            return;
+        let known = worker.sessions.get(&session.stream_id);
+        let most = usize::try_from(worker.capacity).unwrap_or(usize::MAX).saturating_add(TAKEOVERS);
+        let others = self.kept.saturating_sub(known.map_or(0, weight));
+        if !ended && others + weight(&session) > DETAILED_BYTES {
+            session.upstreams = Vec::new();
         }
+        let fits = worker.sessions.len() < most && others + weight(&session) <= KEPT_BYTES;
+        if !ended && known.is_none() && !fits {
+            return false;
+        }
+        self.kept = others + if ended { 0 } else { weight(&session) };
         let ours = worker.ours.contains_key(&session.stream_id);
         let id = session.stream_id.clone();
         let identities = identities(&session);
@@ -292,6 +329,7 @@ impl Workers {
                 self.identities.entry(identity).or_default().insert((call, id.clone()));
             }
         }
+        true
     }
 
     fn forget_identities(&mut self, call: Call, session: &Session) {
@@ -383,6 +421,21 @@ impl Workers {
     }
 }
 
+/// A told epoch, as far as our own counting goes on from it.
+pub(crate) fn learned(told: u64) -> u64 {
+    if told <= LEARNED_EPOCH { told } else { 0 }
+}
+
+/// Bytes that a session takes, about: its own, its texts, and its places in maps.
+fn weight(session: &Session) -> usize {
+    // An entry's share of a tree's node, and what the allocator adds.
+    const ENTRY: usize = 64;
+    let upstream = |up: &Upstream| size_of::<Upstream>() + ENTRY + up.host.len() + up.state.len() + up.error.len();
+    let identity = |bytes: &Vec<u8>| size_of::<Vec<u8>>() + 2 * bytes.len() + ENTRY + session.stream_id.len();
+    let own = size_of::<Session>() + 2 * ENTRY + 2 * session.stream_id.len() + session.app.len() + session.reason.len();
+    own + session.identities.iter().map(identity).sum::<usize>() + session.upstreams.iter().map(upstream).sum::<usize>()
+}
+
 /// Those of a session that can be read.
 fn identities(session: &Session) -> impl Iterator<Item = Identity> + use<> {
     let read: Vec<Identity> =
@@ -454,6 +507,31 @@ mod tests {
         assert_eq!(workers.busiest(now, |_, _| true), Some(Call(1)));
         workers.handle_timeout(now + Duration::from_secs(1));
         assert_eq!(workers.busiest(now + Duration::from_secs(1), |_, _| true), Some(Call(2)));
+    }
+
+    #[test]
+    fn sessions_are_bounded_in_bytes_and_give_them_back_when_they_end() {
+        let (mut workers, now) = (Workers::default(), origin());
+        let upstream = Upstream { host: "x".repeat(128), error: "x".repeat(128), ..Upstream::default() };
+        let heavy = |id: u64| Session {
+            upstreams: vec![upstream.clone(); 32],
+            identities: vec![id.to_be_bytes().repeat(2)],
+            ..session(&id.to_string(), SessionState::Live)
+        };
+        workers.join(now, Call(1), introduction("a", 10_000));
+        (0..10_000).for_each(|id| assert!(workers.session(Call(1), heavy(id))));
+        assert!(workers.kept <= DETAILED_BYTES + 10_000 * 1000, "{}", workers.kept);
+        let sessions = &workers.get(Call(1)).unwrap().sessions;
+        let detailed = sessions.values().filter(|session| !session.upstreams.is_empty()).count();
+        assert!(detailed > 1000 && detailed < 10_000 && sessions.len() == 10_000, "{detailed}");
+        // The same again takes no more; an end gives back.
+        let before = workers.kept;
+        workers.session(Call(1), heavy(0));
+        assert!(workers.kept <= before);
+        workers.session(Call(1), session("0", SessionState::Ended));
+        assert!(workers.kept < before);
+        workers.leave(Call(1));
+        assert_eq!((workers.kept, workers.identities.len()), (0, 0));
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub struct Elsewhere {
     pub epoch: u64,
 }
 
+impl Elsewhere {
+    /// About as many as it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        // An entry's share of a tree's node, and what the allocator adds.
+        const ENTRY: usize = 64;
+        size_of::<Self>() + ENTRY + self.identities.len() * size_of::<Identity>() + self.app.len() + self.worker.len()
+    }
+}
+
 /// Who we are among activators.
 #[derive(Clone, Debug)]
 pub(super) struct Ourselves {

@@ -27,7 +27,7 @@ use liveedgecast_common::key::Identity;
 
 use super::elsewhere::{Others, Ourselves};
 use super::{Back, Entry, Reason};
-use crate::fleet::workers::{Call, Introduction, Workers};
+use crate::fleet::workers::{Call, Introduction, Workers, learned};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
 pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -191,7 +191,7 @@ impl Matching {
             Input::FleetFull(full) => self.fleet_full = full,
             Input::Ourselves(ourselves) => self.ourselves = Some(ourselves),
             Input::Elsewhere(peer, number, held) => {
-                self.epoch = self.epoch.max(held.as_ref().map_or(0, |held| held.epoch));
+                self.epoch = self.epoch.max(held.as_ref().map_or(0, |held| learned(held.epoch)));
                 let affected = self.others.set(&peer, number, held);
                 self.look_again(now, &affected);
             }
@@ -335,7 +335,9 @@ impl Matching {
 
     fn joined(&mut self, now: Instant, call: Call, introduction: Introduction) {
         let told: Vec<_> = introduction.sessions.clone();
-        self.workers.join(now, call, introduction);
+        let name = introduction.name.clone();
+        let excess = self.workers.join(now, call, introduction);
+        self.outputs.extend((excess > 0).then_some(Output::Excess(name, excess)));
         told.iter().for_each(|session| self.adopt(now, call, session));
         self.fill(now);
     }
@@ -351,8 +353,11 @@ impl Matching {
             Say::Load(load) => self.workers.load(call, &load),
             Say::Goodbye(_) => self.workers.drain(call),
             Say::Session(session) => {
-                self.workers.session(call, session.clone());
-                self.adopt(now, call, &session);
+                if self.workers.session(call, session.clone()) {
+                    self.adopt(now, call, &session);
+                } else if let Some(worker) = self.workers.get(call) {
+                    self.outputs.push_back(Output::Excess(worker.name.clone(), 1));
+                }
             }
             Say::Declined(declined) => {
                 self.declined(now, call, &declined.stream_id, declined.epoch, declined.reason());

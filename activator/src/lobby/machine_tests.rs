@@ -6,7 +6,7 @@ use liveedgecast_common::key::{AppName, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::fleet::workers::{Closed, SUSPECT_AFTER};
+use crate::fleet::workers::{Closed, MAX_EPOCH, SUSPECT_AFTER};
 use crate::lobby::elsewhere::{Elsewhere, YIELD_AFTER};
 
 const HOLD: Duration = Duration::from_secs(120);
@@ -493,7 +493,7 @@ fn a_worker_that_joins_again_has_its_streams() {
     let live = world.live("a", &[1]);
     world.tell(Input::Lost(call));
     let (again, _) = world.worker(1, vec![session("a", 1, SessionState::Live, live.epoch)]);
-    assert_eq!(world.lobby.streams()[0].worker.as_deref(), Some("w2"));
+    assert_eq!(world.lobby.streams().next().unwrap().worker.as_deref(), Some("w2"));
     assert_eq!(world.lobby.demand().live, 1);
     let (_, outputs) = world.enter("b", &[2]);
     assert_eq!(offers(&outputs), [], "it is full");
@@ -596,7 +596,7 @@ fn the_views_have_the_words_of_the_interface() {
     world.say(call, Say::Goodbye(Goodbye {}));
     world.enter("c", &[3]);
     let states: Vec<(String, &str, Option<String>)> =
-        world.lobby.streams().into_iter().map(|stream| (stream.id, stream.state, stream.worker)).collect();
+        world.lobby.streams().map(|stream| (stream.id, stream.state, stream.worker)).collect();
     let w1 = || Some("w1".to_owned());
     assert_eq!(
         states,
@@ -770,4 +770,30 @@ fn at_the_end_what_workers_have_by_descriptor_goes_on_where_they_stay() {
             |wanted: Key| outputs.iter().any(|output| matches!(output, Output::Kicked(key, _) if *key == wanted));
         assert_eq!(told(live.key), kicked, "{workers_stay} {handoff:?}: {outputs:?}");
     }
+}
+
+#[test]
+fn an_epoch_that_somebody_invents_stops_no_offer() {
+    for invented in [u64::MAX, MAX_EPOCH, 1 << 48] {
+        let mut world = World::new();
+        let rogue = session("rogue", 9, SessionState::Live, invented);
+        world.worker(5, vec![rogue]);
+        let twin = Elsewhere { epoch: invented, identities: vec![Identity([8; 16])], ..Elsewhere::default() };
+        world.tell(Input::Elsewhere("peer".into(), 1, Some(twin)));
+        let (_, outputs) = world.enter("a", &[1]);
+        let first = offers(&outputs)[0].epoch;
+        let (_, outputs) = world.enter("b", &[2]);
+        let second = offers(&outputs)[0].epoch;
+        assert!(0 < first && first < second && second < 1 << 49, "{invented}: {first}, {second}");
+    }
+}
+
+#[test]
+fn an_offer_is_greater_than_what_others_claim_of_the_same_stream() {
+    let mut world = World::new();
+    world.worker(5, vec![session("old", 1, SessionState::Grace, MAX_EPOCH)]);
+    let (_, outputs) = world.enter("a", &[1]);
+    assert_eq!(offers(&outputs)[0].epoch, MAX_EPOCH + 1);
+    let (_, outputs) = world.enter("b", &[2]);
+    assert_eq!(offers(&outputs)[0].epoch, 2, "but not for others");
 }

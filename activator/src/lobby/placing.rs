@@ -216,8 +216,12 @@ impl Matching {
     }
 
     fn offer(&mut self, now: Instant, key: Key, call: Call) {
-        self.epoch = self.epoch.max(self.workers.epoch()) + 1;
-        let epoch = self.epoch;
+        self.epoch = self.epoch.max(self.workers.epoch()).saturating_add(1);
+        // Greater than what others have claimed of the same stream, also where that is too great to count on from.
+        let identities = self.places.get(&key).map_or(&[][..], |held| &held.entry.identities);
+        let elsewhere = self.others.twins(identities).map(|(_, twin)| twin.epoch).max().unwrap_or_default();
+        let claimed = elsewhere.max(self.workers.claimed(identities));
+        let epoch = self.epoch.max(claimed.saturating_add(1));
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
         held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link;

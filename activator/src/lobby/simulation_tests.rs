@@ -541,7 +541,8 @@ impl World {
             | machine::Output::Started(_)
             | machine::Output::NeverStarted { .. }
             | machine::Output::Outcome(_)
-            | machine::Output::Suspect(_) => {}
+            | machine::Output::Suspect(_)
+            | machine::Output::Excess(..) => {}
         }
     }
 
@@ -558,7 +559,6 @@ impl World {
             .core
             .matching
             .streams()
-            .into_iter()
             .map(|stream| (stream.id, stream.state != "waiting"))
             .filter(|(id, _)| self.publishers.values().any(|publisher| publisher.id == *id))
             .collect();

@@ -10,12 +10,13 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Fence, Kick, Meet, Offer};
 use liveedgecast_common::random;
+use liveedgecast_common::seldom::Seldom;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
@@ -33,6 +34,9 @@ use crate::peers::proto::says::Say;
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
 pub(crate) const MAX_UNREAD: usize = 256;
+
+/// A worker may tell of too many sessions as often as it likes; they are counted.
+static EXCESSES: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// The lobby. Clones are the same one.
 #[derive(Clone)]
@@ -231,7 +235,14 @@ impl Lobby {
     /// Every stream.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
-        self.shared.lock().core.matching.streams()
+        self.shared.lock().core.matching.streams().collect()
+    }
+
+    /// Gives streams to `take`, from the one with this number on, until it wants no more; then the number of the one that it did not want.
+    pub(crate) fn each_stream(&self, from: usize, mut take: impl FnMut(StreamView) -> bool) -> Option<usize> {
+        let state = self.shared.lock();
+        let mut streams = state.core.matching.streams().enumerate().skip(from);
+        streams.find_map(|(number, stream)| (!take(stream)).then_some(number))
     }
 
     /// Every worker: those that are starting first.
@@ -464,6 +475,16 @@ impl Shared {
                 info!(event = "start.failed", stream = stream_id, worker, whole_ms, "start failed");
             }
             Output::Outcome(outcome) => self.metrics.lobby.offers.with_label_values(&[outcome]).inc(),
+            Output::Excess(worker, sessions) => {
+                let excess = self.metrics.fleet.refused.with_label_values(&["excess"]);
+                excess.inc_by(u64::try_from(sessions).unwrap_or(u64::MAX));
+                if EXCESSES.is_due(now) {
+                    warn!(
+                        worker,
+                        sessions, "a worker tells of more sessions than it has capacity for; they do not count"
+                    );
+                }
+            }
             Output::Suspect(worker) => warn!(worker, "a worker that serves streams is silent; it is offered nothing"),
         }
     }

@@ -116,6 +116,9 @@ impl Matching {
                 continue;
             }
             let worker = held.state.on().and_then(|(call, _)| self.workers.get(call));
+            if let Some(worker) = worker {
+                one(tally.placed.entry(worker.name.clone()).or_default(), app);
+            }
             match worker.map(|worker| (worker, tally.workers.get_mut(&worker.name))) {
                 Some((worker, Some(told))) if !worker.sessions.contains_key(held.entry.stream_id.as_str()) => {
                     one(&mut told.streams, app);
@@ -143,7 +146,7 @@ impl Matching {
     }
 
     /// Every stream: those that are held here in the order of their arrival, then those that are known from workers alone.
-    pub(crate) fn streams(&self) -> Vec<StreamView> {
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamView> {
         let ours = self.places.values().map(|held| self.view_of(held));
         let others = self.sessions().filter(|(id, _, _)| !self.by_id.contains_key(*id));
         let others = others.map(|(id, worker, session)| StreamView {
@@ -154,7 +157,7 @@ impl Matching {
             handoff: None,
             upstreams: session.upstreams.iter().map(upstream).collect(),
         });
-        ours.chain(others).collect()
+        ours.chain(others)
     }
 
     /// Every registered worker.

@@ -105,6 +105,8 @@ pub(crate) enum Output {
     Outcome(&'static str),
     /// A worker has been silent though it serves something.
     Suspect(String),
+    /// A worker tells of so many sessions more than there is room for; they are not taken note of.
+    Excess(String, usize),
 }
 
 /// How a stream came to run.

@@ -31,7 +31,8 @@ pub(crate) async fn all(workers: Vec<(String, SocketAddr)>) -> (Vec<(String, Str
     for (name, address) in workers {
         let left = Arc::clone(&left);
         fetches.spawn(async move {
-            let page = timeout(TIMEOUT, page(address, &left)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let page =
+                timeout(TIMEOUT, page(address, &left)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             (name, page)
         });
     }

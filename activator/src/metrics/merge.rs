@@ -60,7 +60,8 @@ impl<'a> Page<'a> {
         // The family that TYPE has announced, and whether it is of the kind that the others with its name are.
         let mut announced: Option<(&str, bool)> = None;
         for line in text.lines().filter(|line| !line.is_empty()) {
-            let words = ["# TYPE ", "# HELP "].map(|word| line.strip_prefix(word).and_then(|rest| rest.split_once(' ')));
+            let words =
+                ["# TYPE ", "# HELP "].map(|word| line.strip_prefix(word).and_then(|rest| rest.split_once(' ')));
             let read = match words {
                 // A comment.
                 [None, None] if line.starts_with('#') => true,
@@ -87,7 +88,8 @@ impl<'a> Page<'a> {
             Some((name, fits)) if belongs(sample.name, name) => Some(name).filter(|_| fits),
             _ => Some(sample.name),
         };
-        let Some(family) = family.filter(|family| self.may_have(family, line) && self.may_have(sample.name, line)) else {
+        let Some(family) = family.filter(|family| self.may_have(family, line) && self.may_have(sample.name, line))
+        else {
             return false;
         };
         let samples = &mut self.families.entry(family).or_default().samples;
@@ -172,8 +174,8 @@ fn labels(text: &str, of_a_worker: bool) -> Option<(&str, &str)> {
     let mut at = 0;
     loop {
         let rest = &text[at..];
-        if rest.starts_with('}') {
-            return Some((text[..at].trim_end_matches(','), &rest[1..]));
+        if let Some(rest) = rest.strip_prefix('}') {
+            return Some((text[..at].trim_end_matches(','), rest));
         }
         let (name, rest) = rest.split_once("=\"")?;
         let value = &rest[..end_of_value(rest)?];

@@ -40,8 +40,14 @@ pub(super) const MAX_FOLLOWERS: usize = 2 * MAX_ADDRESSES;
 pub(super) const MAX_FAILURES: u32 = 5;
 /// Publishers of one peer that are listened to: as many as it may have connections by default, and more.
 pub(super) const MAX_HELD: usize = 64 << 10;
-/// Workers of one peer that are listened to.
-pub(super) const MAX_WORKERS: usize = 4096;
+/// Workers of one peer that are listened to: as many as may register with it.
+pub(super) const MAX_WORKERS: usize = 1024;
+/// Bytes of what one peer tells. A publisher takes some 250: ten thousand held ones, and their workers, fit five times.
+pub(super) const MAX_FACTS: usize = 16 << 20;
+/// Bytes of what all peers tell, those that have vanished included. The lobby has a copy of the publishers, so this is held twice.
+pub(super) const MAX_ALL_FACTS: usize = 64 << 20;
+/// Peers at once, those that have vanished included: as many as there are addresses, and as many before them.
+pub(super) const MAX_PEERS: usize = 2 * MAX_ADDRESSES;
 /// Identities of one stream: its own, and one for each upstream that it may have.
 pub(super) const MAX_IDENTITIES: usize = 33;
 /// Bytes of a message: a worker with its streams by app is the largest.

@@ -19,15 +19,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::key::{Identity, is_instance_name};
+use liveedgecast_common::key::{Identity, MAX_NAME_BYTES, is_instance_name};
+use liveedgecast_common::setting::MAX_CAPACITY;
 
 use super::limits::{
-    ASK_EAGERLY, FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_FAILURES, MAX_HELD, MAX_IDENTITIES, MAX_WORKERS,
-    MOST_DELAY, MOST_LAG, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY, SELF_MEETINGS, SYNC_TIME, SYNC_TIMEOUT,
+    ASK_EAGERLY, FIRST_DELAY, KEEP_VANISHED, MAX_ADDRESSES, MAX_ALL_FACTS, MAX_FACTS, MAX_FAILURES, MAX_HELD,
+    MAX_IDENTITIES, MAX_PEERS, MAX_WORKERS, MOST_DELAY, MOST_LAG, RESOLVE_EAGERLY, RESOLVE_EVERY, SELF_DELAY,
+    SELF_MEETINGS, SYNC_TIME, SYNC_TIMEOUT,
 };
 use super::proto::says::Say;
 use super::proto::{Held as HeldSaid, Welcome, Worker as WorkerSaid};
 use super::tally::{Tally, WorkerTally};
+use crate::fleet::workers::MAX_EPOCH;
 use crate::lobby::Elsewhere;
 
 /// One attempt to follow, from its first SYN to its end. Never used twice.
@@ -131,6 +134,8 @@ struct Facts {
     held: BTreeMap<u64, Elsewhere>,
     workers: BTreeMap<String, WorkerTally>,
     acts: bool,
+    /// About as many as they take.
+    bytes: usize,
 }
 
 /// A peer that has told everything at least once.
@@ -365,7 +370,26 @@ impl Peers {
         self.links.iter_mut().find(|(_, link)| link.id == id).map(|(address, link)| (*address, link))
     }
 
+    /// Bytes that the facts of all peers take.
+    fn bytes(&self) -> usize {
+        let half_told = self.links.values().map(|link| match &link.state {
+            State::Following { facts, .. } => facts.bytes,
+            State::Waiting { .. } | State::Synced { .. } | State::Known => 0,
+        });
+        half_told.chain(self.peers.values().map(|peer| peer.facts.bytes)).sum()
+    }
+
+    /// Makes room for one more peer, at the cost of the one that has been away for longest. False when all are there.
+    fn has_room(&mut self, name: &str) -> bool {
+        if self.peers.len() < MAX_PEERS || self.peers.contains_key(name) {
+            return true;
+        }
+        let away = self.peers.iter().filter_map(|(name, peer)| Some((peer.vanished?, name.clone()))).min();
+        away.is_some_and(|(_, name)| self.peers.remove(&name).is_some())
+    }
+
     fn said(&mut self, now: Instant, id: LinkId, say: Say) {
+        let room = MAX_ALL_FACTS.saturating_sub(self.bytes());
         let Some((address, link)) = self.find(id) else { return };
         match (&mut link.state, say) {
             (State::Following { welcome: told, .. }, Say::Welcome(welcome)) => {
@@ -388,7 +412,7 @@ impl Peers {
                 link.state = State::Known;
                 let at = self.me.find(address.ip(), welcome.control_port).unwrap_or(address);
                 // Two ways to it at once, and the other one was faster.
-                if self.is_synced(&name) {
+                if self.is_synced(&name) || !self.has_room(&name) {
                     self.outputs.push_back(Output::Hangup(id));
                     return;
                 }
@@ -403,7 +427,7 @@ impl Peers {
                 self.outputs.push_back(Output::Changed);
                 self.outputs.push_back(Output::Met(at, true));
             }
-            (State::Following { facts, .. }, say) => drop(facts.take(say)),
+            (State::Following { facts, .. }, say) => drop(facts.take(say, room)),
             (State::Synced { name, .. }, Say::Goodbye(_)) => {
                 let name = name.clone();
                 self.peers.remove(&name);
@@ -414,7 +438,7 @@ impl Peers {
             (State::Synced { name, .. }, say) => {
                 let name = name.clone();
                 let Some(peer) = self.peers.get_mut(&name) else { return };
-                if let Some((number, held)) = peer.facts.take(say) {
+                if let Some((number, held)) = peer.facts.take(say, room) {
                     self.outputs.push_back(Output::Held(name, number, held));
                 }
                 self.outputs.push_back(Output::Changed);
@@ -485,33 +509,35 @@ impl Link {
 }
 
 impl Facts {
-    /// Notes what was said; gives what the lobby wants to know. Untrusted as far as size goes: who knows the secret may be broken.
-    fn take(&mut self, say: Say) -> Option<(u64, Option<Elsewhere>)> {
+    /// Notes what was said; gives what the lobby wants to know. Facts that cannot be are left out, and so are
+    /// those beyond a bound or the `room` that is left: a peer that knows the secret may be broken all the same.
+    fn take(&mut self, say: Say, room: usize) -> Option<(u64, Option<Elsewhere>)> {
         match say {
             Say::Held(said) => {
                 let number = said.number;
-                if self.held.len() >= MAX_HELD && !self.held.contains_key(&number) {
-                    return None;
-                }
-                let held = elsewhere(said);
+                let held = elsewhere(said)?;
+                let last = self.held.get(&number);
+                let fits = last.is_some() || self.held.len() < MAX_HELD;
+                let (less, more) = (last.map_or(0, Elsewhere::bytes), held.bytes());
+                self.grow(less, more, room).filter(|()| fits)?;
                 self.held.insert(number, held.clone());
                 Some((number, Some(held)))
             }
             Say::Gone(number) => {
-                self.held.remove(&number)?;
+                self.bytes = self.bytes.saturating_sub(self.held.remove(&number)?.bytes());
                 Some((number, None))
             }
             Say::Worker(worker) => {
-                let fits = is_instance_name(&worker.name)
-                    && (self.workers.len() < MAX_WORKERS || self.workers.contains_key(&worker.name));
-                if fits {
-                    let (name, tally) = told(worker);
-                    self.workers.insert(name, tally);
-                }
+                let (name, tally) = told(worker)?;
+                let last = self.workers.get(&name);
+                let fits = last.is_some() || self.workers.len() < MAX_WORKERS;
+                let (less, more) = (last.map_or(0, WorkerTally::bytes), tally.bytes());
+                self.grow(less, more, room).filter(|()| fits)?;
+                self.workers.insert(name, tally);
                 None
             }
             Say::WorkerGone(name) => {
-                self.workers.remove(&name);
+                self.bytes = self.bytes.saturating_sub(self.workers.remove(&name)?.bytes());
                 None
             }
             Say::Acts(acts) => {
@@ -522,6 +548,16 @@ impl Facts {
         }
     }
 
+    /// Notes that something takes more or less than before; `None` when there is no room for it.
+    fn grow(&mut self, less: usize, more: usize, room: usize) -> Option<()> {
+        let others = self.bytes.saturating_sub(less);
+        if more > less && (others + more > MAX_FACTS || more - less > room) {
+            return None;
+        }
+        self.bytes = others + more;
+        Some(())
+    }
+
     fn tally(&self) -> Tally {
         let mut tally = Tally { workers: self.workers.clone(), ..Tally::default() };
         for held in self.held.values() {
@@ -530,15 +566,22 @@ impl Facts {
                 tally.provided += usize::from(held.provided);
             } else if held.worker.is_empty() {
                 *tally.loose.entry(held.app.clone()).or_default() += 1;
+            } else {
+                *tally.placed.entry(held.worker.clone()).or_default().entry(held.app.clone()).or_default() += 1;
             }
         }
         tally
     }
 }
 
-fn elsewhere(said: HeldSaid) -> Elsewhere {
-    let identities = said.identities.iter().take(MAX_IDENTITIES);
-    Elsewhere {
+/// A publisher as it was told; `None` when it cannot be one.
+fn elsewhere(said: HeldSaid) -> Option<Elsewhere> {
+    let good = is_app(&said.app)
+        && (said.worker.is_empty() || is_instance_name(&said.worker))
+        && said.identities.len() <= MAX_IDENTITIES
+        && said.epoch <= MAX_EPOCH;
+    let identities = said.identities.iter();
+    good.then(|| Elsewhere {
         identities: identities.filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect(),
         app: said.app,
         entered: said.entered,
@@ -546,14 +589,28 @@ fn elsewhere(said: HeldSaid) -> Elsewhere {
         provided: said.provided,
         worker: said.worker,
         epoch: said.epoch,
-    }
+    })
 }
 
-fn told(said: WorkerSaid) -> (String, WorkerTally) {
+/// A worker as it was told; `None` when it cannot be one.
+fn told(said: WorkerSaid) -> Option<(String, WorkerTally)> {
+    let streams: u64 = said.streams.values().copied().map(u64::from).sum();
+    let good = is_instance_name(&said.name)
+        && said.room <= MAX_CAPACITY
+        // Those in grace come on top for a moment.
+        && streams <= 2 * u64::from(MAX_CAPACITY)
+        && said.streams.keys().all(|app| is_app(app));
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let streams = said.streams.into_iter().map(|(app, streams)| (app, count(streams))).collect();
     let WorkerSaid { draining, cordoned, leaving, .. } = said;
-    (said.name, WorkerTally { draining, cordoned, leaving, room: count(said.room), streams })
+    good.then(|| {
+        let streams = said.streams.into_iter().map(|(app, streams)| (app, count(streams))).collect();
+        (said.name, WorkerTally { draining, cordoned, leaving, room: count(said.room), streams })
+    })
+}
+
+/// Whether an app may be called this, as a worker's session has it: nothing if it was told by none.
+fn is_app(text: &str) -> bool {
+    text.len() <= MAX_NAME_BYTES + '…'.len_utf8() && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

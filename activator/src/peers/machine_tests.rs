@@ -344,3 +344,67 @@ fn the_other_one_on_a_shared_port_is_known_by_its_own_and_the_younger_one_is_the
         assert!(!world.peers.has_heir(), "it has vanished");
     }
 }
+
+#[test]
+fn a_fact_that_cannot_be_is_left_out() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.sync(1, "a");
+    let before = world.peers.fresh();
+    let worker = || WorkerSaid { name: "rogue".into(), ..WorkerSaid::default() };
+    let streams = |count| [("live".to_owned(), count)].into();
+    for say in [
+        Say::Held(HeldSaid { app: "x".repeat(1000), ..waiting(2) }),
+        Say::Held(HeldSaid { app: "a\nb".into(), ..waiting(2) }),
+        Say::Held(HeldSaid { worker: "x".repeat(1000), ..waiting(2) }),
+        Say::Held(HeldSaid { epoch: u64::MAX, ..waiting(2) }),
+        Say::Held(HeldSaid { identities: vec![vec![1; 16]; MAX_IDENTITIES + 1], ..waiting(2) }),
+        Say::Worker(WorkerSaid { name: "x".repeat(1000), ..worker() }),
+        Say::Worker(WorkerSaid { name: "a b".into(), ..worker() }),
+        Say::Worker(WorkerSaid { room: u32::MAX, ..worker() }),
+        Say::Worker(WorkerSaid { streams: streams(u32::MAX), ..worker() }),
+        Say::Worker(WorkerSaid { streams: [("x".repeat(1000), 1)].into(), ..worker() }),
+    ] {
+        let outputs = world.say(1, say.clone());
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Held(..))), "{say:?}");
+        assert_eq!(world.peers.fresh(), before, "{say:?}");
+    }
+}
+
+#[test]
+fn facts_are_bounded_in_bytes_and_give_them_back_when_they_are_gone() {
+    let mut world = World::new();
+    world.resolved(&[1]);
+    world.sync(1, "a");
+    let own = world.peers.bytes();
+    let heavy = |number| HeldSaid {
+        identities: vec![vec![7; 16]; MAX_IDENTITIES],
+        app: "x".repeat(255),
+        worker: "w".repeat(253),
+        ..waiting(number)
+    };
+    let mut number = 2;
+    while !world.say(1, Say::Held(heavy(number))).iter().all(|output| *output == Output::Changed) {
+        number += 1;
+    }
+    assert!(number > 10_000 && world.peers.bytes() <= MAX_FACTS, "{number}");
+    world.say(1, Say::Held(heavy(2)));
+    for gone in 2..number {
+        world.say(1, Say::Gone(gone));
+    }
+    assert_eq!(world.peers.bytes(), own);
+}
+
+#[test]
+fn peers_that_come_and_go_under_new_names_are_bounded() {
+    let mut world = World::new();
+    let mut link = 0;
+    for number in 0..2 * MAX_PEERS {
+        world.resolved(&[1]);
+        link += 1;
+        world.sync(link, &format!("a{number}"));
+        world.tell(Input::Ended(LinkId(link)));
+        world.pass(100);
+    }
+    assert!(world.peers.peers.len() <= MAX_PEERS, "{}", world.peers.peers.len());
+}

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 
 use crate::lobby::Demand;
 
+/// Streams of one worker that count in a sum although no activator holds their publishers: in grace, or left over by an activator that has
+/// gone. Workers can tell of any number, and a worker that is there needs no second one for streams that it has; so this many are
+/// taken on its word, as many as a worker takes by default.
+const UNVOUCHED: usize = 50;
+
 /// Streams by app.
 pub type ByApp = BTreeMap<String, usize>;
 
@@ -19,6 +24,8 @@ pub struct Tally {
     pub provided: usize,
     /// Its live streams whose worker is not registered just now.
     pub loose: ByApp,
+    /// Its live streams by the worker that has them.
+    pub placed: BTreeMap<String, ByApp>,
     /// The workers that are registered with it, by name.
     pub workers: BTreeMap<String, WorkerTally>,
 }
@@ -68,19 +75,28 @@ impl Need {
         let (fresh, last): (Vec<&Tally>, Vec<&Tally>) = (fresh.into_iter().collect(), last.into_iter().collect());
         let workers = workers(fresh.iter().copied(), last.iter().copied());
         let (mut waiting, mut all, mut provided, mut loose) = (0, 0, 0, 0);
+        // By worker: publishers that activators hold, and that it has.
+        let mut vouched: BTreeMap<&str, usize> = BTreeMap::new();
         for tally in fresh.into_iter().chain(last) {
+            for (worker, by_app) in &tally.placed {
+                *vouched.entry(worker).or_default() += select(by_app, app);
+            }
             waiting += select(&tally.waiting, app);
             all += select(&tally.waiting, None);
             provided += tally.provided;
             loose += select(&tally.loose, app);
         }
         let staying = || workers.values().filter(|worker| !worker.draining);
+        let live = workers.iter().filter(|(_, worker)| !worker.draining).map(|(name, worker)| {
+            let vouched = vouched.get(name).copied().unwrap_or_default();
+            select(&worker.streams, app).min(vouched + UNVOUCHED)
+        });
         let cordoned: usize = staying().filter(|worker| worker.cordoned).map(|worker| worker.room).sum();
         let room = cordoned + staying().filter(|worker| !worker.cordoned).map(|worker| worker.room).sum::<usize>();
         let without = |room: usize| all.saturating_sub(provided).saturating_sub(room);
         Self {
             waiting,
-            live: loose + staying().map(|worker| select(&worker.streams, app)).sum::<usize>(),
+            live: loose + live.sum::<usize>(),
             unplaced: without(room).min(waiting),
             cut_off: (without(room - cordoned) - without(room)).min(waiting),
             workers: staying().count(),
@@ -124,6 +140,13 @@ impl WorkerTally {
         select(&self.streams, None)
     }
 
+    /// About as many as it takes, its name included.
+    pub(super) fn bytes(&self) -> usize {
+        // A name, an entry's share of a tree's node, and what the allocator adds.
+        const ENTRY: usize = 256;
+        size_of::<Self>() + ENTRY + self.streams.keys().map(|app| app.len() + 64).sum::<usize>()
+    }
+
     /// Two views of one worker.
     fn join(&mut self, other: &Self) {
         self.draining |= other.draining;
@@ -159,7 +182,7 @@ mod tests {
 
     fn tally(waiting: &[(&str, usize)], provided: usize, workers: &[(&str, WorkerTally)]) -> Tally {
         let workers = workers.iter().map(|(name, worker)| ((*name).to_owned(), worker.clone())).collect();
-        Tally { waiting: by_app(waiting), provided, loose: ByApp::new(), workers }
+        Tally { waiting: by_app(waiting), provided, workers, ..Tally::default() }
     }
 
     #[test]
@@ -170,6 +193,20 @@ mod tests {
         assert_eq!(need(None), Need { waiting: 7, live: 4, unplaced: 5, workers: 2, busy: 1, ..Need::default() });
         assert_eq!(need(Some("b")), Need { waiting: 1, live: 1, unplaced: 1, workers: 2, busy: 1, ..Need::default() });
         assert_eq!(need(Some("c")), Need { workers: 2, ..Need::default() });
+    }
+
+    #[test]
+    fn streams_that_a_worker_invents_count_as_one_workers_at_most() {
+        let mut rogue = tally(&[], 0, &[("w", worker(0, &[("a", 10_000)]))]);
+        let live = |tallies: &[&Tally]| Need::of(tallies.iter().copied(), [], None).live;
+        assert_eq!(live(&[&rogue]), UNVOUCHED);
+        // Publishers of this activator and of another one.
+        rogue.placed.insert("w".into(), by_app(&[("a", 200)]));
+        let mut other = tally(&[], 0, &[]);
+        other.placed.insert("w".into(), by_app(&[("a", 100), ("b", 7)]));
+        assert_eq!(live(&[&rogue, &other]), 307 + UNVOUCHED);
+        let of_an_app = Need::of([&rogue, &other], [], Some("a"));
+        assert_eq!((of_an_app.live, of_an_app.busy), (300 + UNVOUCHED, 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use liveedgecast_common::config::{Problems, value_or_file};
 use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
-use liveedgecast_common::setting::{address, choice, number, set, shown, time};
+use liveedgecast_common::setting::{MAX_CAPACITY, address, choice, number, set, shown, time};
 
 use super::typed::Typed;
 use crate::register::machine::Handoff;
@@ -128,7 +128,7 @@ impl Settings {
             activator,
             introducer,
             http: address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, p),
-            capacity: number("CAPACITY", &typed.capacity, 50, 1, 10_000, p),
+            capacity: number("CAPACITY", &typed.capacity, 50, 1, MAX_CAPACITY, p),
             handoff,
             drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),
             threads: usize::try_from(threads).unwrap_or(1),
