@@ -3,6 +3,7 @@
 use liveedgecast_e2e::bench::Clock;
 use liveedgecast_e2e::bench::publisher::Publisher;
 use liveedgecast_e2e::http;
+use liveedgecast_e2e::nginx::Nginx;
 use liveedgecast_e2e::process::signal;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{Activator, key};
@@ -101,6 +102,19 @@ fn an_upstream_that_goes_and_comes_back_is_told_once_for_each_change() {
     assert_eq!(refused[0]["stream"], stream["id"]);
     assert!(refused[0]["upstream"].as_str().is_some_and(|shown| shown.ends_with("/live/…")), "{refused:?}");
     assert!(refused[0]["advice"].is_string(), "{refused:?}");
+}
+
+#[test]
+fn an_upstream_that_closes_after_each_start_is_told_once() {
+    let nginx = Nginx::denying();
+    let activator = Activator::pushing_to(&nginx.url("live/{key}")).with("RUST_LOG", "info").start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("rule"))));
+    let label = r#"fault="never_lasted""#;
+    let times = || activator.metric("liveedgecast_upstream_failures_total", &[label]).unwrap_or_default();
+    until("it to have closed after several starts", || times() >= 3.0);
+    let failed = events(&activator, "upstream.failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["fault"], "never_lasted");
 }
 
 #[test]

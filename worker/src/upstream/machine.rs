@@ -340,6 +340,12 @@ impl Machine {
         }
     }
 
+    /// Whether the session that is live has lasted long enough to prove that the upstream works.
+    #[must_use]
+    pub fn has_lasted(&self, now: Instant) -> bool {
+        matches!(self.state, State::Live { since, .. } if now.saturating_duration_since(since) >= STABLE)
+    }
+
     /// What went wrong last, until a session is live.
     #[must_use]
     pub fn fault(&self) -> Option<(Fault, &str)> {

@@ -178,7 +178,7 @@ impl Upstream {
         }
         self.machine.handle_timeout(now);
         loop {
-            self.log();
+            self.log(now);
             while let Some(output) = self.machine.poll_output() {
                 if let Some(event) = self.perform(output) {
                     return Poll::Ready(event);
@@ -495,9 +495,10 @@ impl Upstream {
 
     /// Every new state once, in the words of the machine's picture; for everybody to see what has changed: a failure of another class than
     /// the last one, and its end.
-    fn log(&mut self) {
+    fn log(&mut self, now: Instant) {
         let word = self.machine.word();
-        if word == self.logged {
+        let proven = self.trouble.is_some() && self.machine.has_lasted(now);
+        if word == self.logged && !proven {
             return;
         }
         self.logged = word;
@@ -516,7 +517,8 @@ impl Upstream {
                     tracing::debug!(stream, %upstream, fault = class, why, "upstream {word}");
                 }
             }
-            ("live", _) => match self.trouble.take() {
+            // An upstream that never lasted is live for a moment at each attempt.
+            ("live", _) => match self.trouble.take_if(|(fault, _)| *fault != Fault::NeverLasted || proven) {
                 Some((fault, _)) => {
                     let attempts = self.counters.attempts;
                     tracing::info!(event = "upstream.live_again", stream, %upstream, fault = fault.as_str(), attempts, "upstream live after a failure");
