@@ -15,6 +15,8 @@ const MAX_SAMPLES: usize = 64 << 20;
 const MAX_LABELS: usize = 32;
 /// The label that we add.
 const WORKER: &str = "worker";
+/// What follows a histogram's or a summary's name in the names of its samples.
+const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 /// What a metric may be; a scraper rejects the page for any other word.
 const KINDS: [&str; 5] = ["counter", "gauge", "histogram", "summary", "untyped"];
 
@@ -108,13 +110,21 @@ impl<'a> Page<'a> {
 
     /// Whether the page being read may have this name, and nothing in the line that no line may have.
     fn may_have(&self, name: &str, line: &str) -> bool {
-        is_name(name) && !self.ours.contains(name) && !line.chars().any(|c| c.is_control() && c != '\t')
+        is_name(name) && !self.is_ours(name) && !line.chars().any(|c| c.is_control() && c != '\t')
+    }
+
+    /// Whether the name is one of ours, or that of a sample of a histogram or summary of ours.
+    fn is_ours(&self, name: &str) -> bool {
+        let kind = |family: &str| self.families.get(family).and_then(|family| family.kind);
+        let has_parts = |family: &str| matches!(kind(family), Some("histogram" | "summary"));
+        let mut families = PARTS.into_iter().filter_map(|part| name.strip_suffix(part));
+        self.ours.contains(name) || families.any(|family| self.ours.contains(family) && has_parts(family))
     }
 }
 
 /// A histogram's samples have names of their own.
 fn belongs(sample: &str, family: &str) -> bool {
-    sample.strip_prefix(family).is_some_and(|rest| matches!(rest, "" | "_bucket" | "_sum" | "_count"))
+    sample.strip_prefix(family).is_some_and(|rest| rest.is_empty() || PARTS.contains(&rest))
 }
 
 fn is_name(name: &str) -> bool {
@@ -275,6 +285,10 @@ mod tests {
         let own = "# TYPE demand gauge\ndemand 3\n";
         assert_eq!(of_one(own, "# TYPE demand gauge\ndemand 4000\n"), (own.to_owned(), 2));
         assert_eq!(of_one(own, "# TYPE demand_x counter\n# TYPE d counter\ndemand 4000\n"), (own.to_owned(), 1));
+        let own = "# TYPE start histogram\nstart_bucket{le=\"+Inf\"} 1\nstart_sum 1\nstart_count 1\n";
+        for line in ["start_bucket{le=\"+Inf\"} 9", "start_sum 9", "start_count 9", "# TYPE start_count counter"] {
+            assert_eq!(of_one(own, &format!("{line}\n")), (own.to_owned(), 1), "{line}");
+        }
         let pages = ["# TYPE a counter\na 3\n", "# TYPE a gauge\na 1\nb 2\n"];
         let pages = pages.map(|page| (page.len().to_string(), page.to_owned()));
         let merged = "# TYPE a counter\na{worker=\"21\"} 3\nb{worker=\"23\"} 2\n";
