@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use liveedgecast_common::http::{Answer, Method, Request, Routes, StatusCode};
 use liveedgecast_common::key::{LogSafe, Secret};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::drain::Phase;
@@ -40,22 +39,18 @@ pub struct Shown {
     pub phase: watch::Receiver<Phase>,
 }
 
-/// Bytes of one list of streams: 10,000 of one worker, at some 400 each. The rest is on further pages.
+/// Bytes of one list of streams: 10,000 of one worker, at some 400 each. The rest is on further pages. Eight readers at most hold one.
 const MAX_LIST: usize = 4 << 20;
-/// Lists that are being read at once, so that slow readers hold 32 MiB at most.
-const MAX_LISTS: usize = 8;
 
 /// What to say of a server that takes streams from anyone.
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
 
 /// What somebody is told who kicks without the secret.
-const SECRET_NEEDED: &str = "this needs the control secret: send Authorization: Bearer and what CONTROL_SECRET is set to; \
-    if it is not set, it is random and nobody knows it: set it\n";
+const SECRET_NEEDED: &str = "this needs the control secret: send `Authorization: Bearer` with the value of CONTROL_SECRET; \
+    without that setting the secret is random, so set it first\n";
 
 /// The table of routes.
 pub fn routes(shown: Shown) -> Routes {
-    // One at a time, so that a crowd at our door is no crowd at the workers'.
-    let scraping = Arc::new(tokio::sync::Mutex::new(()));
     let with = |answer: fn(&Shown, &Request) -> Answer| {
         let shown = shown.clone();
         move |request: Request| {
@@ -65,49 +60,26 @@ pub fn routes(shown: Shown) -> Routes {
     };
     let metrics = shown.clone();
     Routes::new()
+        // One at a time, as all routes, so that a crowd at our door is no crowd at the workers'.
         .get("/metrics", move |_| {
-            let (shown, scraping) = (metrics.clone(), Arc::clone(&scraping));
-            async move {
-                let _alone = scraping.lock().await;
-                all_metrics(&shown).await
-            }
+            let shown = metrics.clone();
+            async move { all_metrics(&shown).await }
         })
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(|shown, _| ready(shown)))
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
         .get("/api/v1/scale", with(scale))
-        .get("/api/v1/streams", {
-            let (shown, lists) = (shown.clone(), Arc::new(Semaphore::new(MAX_LISTS)));
-            move |request| {
-                let answer = streams(&shown, &lists, &request);
-                async move { answer }
-            }
-        })
+        .get("/api/v1/streams", with(streams))
         .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.lobby.workers())))
         .on(Method::DELETE, "/api/v1/streams/{}", with(kick))
         .on(Method::POST, "/api/v1/streams/{}/kick", with(kick))
 }
 
-/// A list of streams that somebody reads.
-struct List {
-    json: Vec<u8>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for List {
-    fn as_ref(&self) -> &[u8] {
-        &self.json
-    }
-}
-
 /// Every stream, or as many as [`MAX_LIST`] allows, from `?from=` on; where the rest is, says the header `Link`.
-fn streams(shown: &Shown, lists: &Arc<Semaphore>, request: &Request) -> Answer {
+fn streams(shown: &Shown, request: &Request) -> Answer {
     let from = request.query.split('&').find_map(|pair| pair.strip_prefix("from="));
     let Ok(from) = from.unwrap_or("0").parse::<usize>() else {
         return Answer::text("from is a number of streams to leave out\n").with(StatusCode::BAD_REQUEST);
-    };
-    let Ok(place) = Arc::clone(lists).try_acquire_owned() else {
-        return Answer::text("too many lists are being read\n").with(StatusCode::SERVICE_UNAVAILABLE);
     };
     let mut json = b"[".to_vec();
     let next = shown.lobby.each_stream(from, |stream| {
@@ -122,8 +94,9 @@ fn streams(shown: &Shown, lists: &Arc<Semaphore>, request: &Request) -> Answer {
         fits
     });
     json.extend_from_slice(b"]\n");
+    json.shrink_to_fit();
     let next = next.map(|next| format!("{}?from={next}", request.path));
-    Answer::typed("application/json", Bytes::from_owner(List { json, _place: place })).and_next(next)
+    Answer::typed("application/json", json).and_next(next)
 }
 
 async fn all_metrics(shown: &Shown) -> Answer {

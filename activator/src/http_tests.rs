@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
+use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Session, Upstream};
-use liveedgecast_common::http::serve;
+use liveedgecast_common::http::{MAX_READERS, serve};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -24,7 +25,6 @@ struct Server {
     address: SocketAddr,
     lobby: Lobby,
     phase: watch::Sender<Phase>,
-    shown: Shown,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -51,8 +51,8 @@ fn server(args: &[&str]) -> Server {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, routes(shown.clone()), stop.clone()));
-    Server { address, lobby, phase, shown, _stop: stop.drop_guard() }
+    tokio::spawn(serve(listener, routes(shown), stop.clone()));
+    Server { address, lobby, phase, _stop: stop.drop_guard() }
 }
 
 async fn ask(server: &Server, method: &str, path: &str) -> String {
@@ -204,10 +204,11 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
     drop(phase);
 }
 
-#[tokio::test]
-async fn a_long_list_of_streams_comes_in_bounded_parts() {
-    const STREAMS: usize = 10_000;
-    let server = server(&[]);
+/// Streams whose list is longer than two answers.
+const MANY: usize = 10_000;
+
+/// Has a worker join that serves so many streams, for as long as its inbox is kept.
+fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<ActivatorSay> {
     let upstream = Upstream { host: "h".repeat(100), error: "e".repeat(100), ..Upstream::default() };
     let session = |number: usize| Session {
         stream_id: format!("s{number}"),
@@ -217,15 +218,22 @@ async fn a_long_list_of_streams_comes_in_bounded_parts() {
     };
     let introduction = Introduction {
         name: "w".into(),
-        capacity: u32::try_from(STREAMS).unwrap(),
+        capacity: u32::try_from(streams).unwrap(),
         closed: Closed::default(),
         same_host: true,
         http: None,
         pid: 0,
-        sessions: (0..STREAMS).map(session).collect(),
+        sessions: (0..streams).map(session).collect(),
     };
-    let (outbox, _inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
+    let (outbox, inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
     server.lobby.join(introduction, outbox).unwrap();
+    inbox
+}
+
+#[tokio::test]
+async fn a_long_list_of_streams_comes_in_bounded_parts() {
+    let server = server(&[]);
+    let _inbox = join_with(&server, MANY);
     let (mut next, mut parts, mut ids) = (Some("/api/v1/streams".to_owned()), 0, std::collections::BTreeSet::new());
     while let Some(path) = next {
         let answer = ask(&server, "GET", &path).await;
@@ -237,25 +245,27 @@ async fn a_long_list_of_streams_comes_in_bounded_parts() {
         let link = head.lines().find_map(|line| line.strip_prefix("link: <"));
         next = link.map(|link| link.strip_suffix(">; rel=\"next\"").unwrap().to_owned());
     }
-    assert_eq!((parts, ids.len()), (3, STREAMS));
+    assert_eq!((parts, ids.len()), (3, MANY));
     assert!(ask(&server, "GET", "/api/v1/streams?from=x").await.starts_with("HTTP/1.1 400"));
 }
 
 #[tokio::test]
-async fn a_list_too_many_is_refused_until_one_has_been_read() {
-    let (server, lists) = (server(&[]), Arc::new(Semaphore::new(MAX_LISTS)));
-    let shown = server.shown.clone();
-    let request = Request {
-        method: Method::GET,
-        path: "/api/v1/streams".into(),
-        query: String::new(),
-        captures: vec![],
-        body: Bytes::new(),
-        peer: [127, 0, 0, 1].into(),
-        bearer: None,
-    };
-    let mut held: Vec<Answer> = (0..MAX_LISTS).map(|_| streams(&shown, &lists, &request)).collect();
-    assert_eq!(streams(&shown, &lists, &request).status, StatusCode::SERVICE_UNAVAILABLE);
-    held.pop();
-    assert_eq!(streams(&shown, &lists, &request).status, StatusCode::OK);
+async fn slow_readers_of_lists_deny_nobody_a_list() {
+    let server = server(&[]);
+    let _inbox = join_with(&server, MANY);
+    let request = b"GET /api/v1/streams HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..=MAX_READERS {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So that a list does not fit into the sockets' buffers.
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let mut socket = socket.connect(server.address).await.unwrap();
+        socket.write_all(request).await.unwrap();
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        slow.push(socket);
+    }
+    let answer = ask(&server, "GET", "/api/v1/streams").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("]\n"), "{} bytes", answer.len());
 }

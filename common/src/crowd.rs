@@ -37,7 +37,12 @@ impl Crowd {
     /// A place, at the cost of whoever has one for longest if need be.
     #[must_use]
     pub fn enter(&self) -> Place {
-        let lost = CancellationToken::new();
+        self.enter_with(CancellationToken::new())
+    }
+
+    /// The same; the loss of the place cancels `lost`, which several places may share.
+    #[must_use]
+    pub fn enter_with(&self, lost: CancellationToken) -> Place {
         let mut inside = self.inside();
         if inside.places.len() >= self.room
             && let Some((_, longest)) = inside.places.pop_first()
@@ -68,6 +73,12 @@ impl Place {
     /// Returns when somebody else has it. Cancel safe.
     pub fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
+    }
+
+    /// The token that the loss of this place cancels.
+    #[must_use]
+    pub fn loss(&self) -> CancellationToken {
+        self.lost.clone()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In: a listener and a table of routes. Out: answers, bounded in every direction. Next room: each binary's `http`.
 //! What surprised us: hyper has no deadline of its own for a request's head, none for an idle connection and none for a
-//! peer that never reads its answer, so each is bounded here.
+//! peer that never reads its answer, so each is bounded here. An answer is in memory until its reader has it, so large ones have few
+//! readers: a reader too many costs the oldest one its connection, and is itself not turned away.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks and deadlines")]
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +45,11 @@ pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 pub const MAX_HEAD: usize = 16 << 10;
 /// Bytes of a request's body: a kick's reason fits, a flood does not.
 pub const MAX_BODY: usize = 64 << 10;
+/// Bytes of an answer above which its readers are bounded. Below it, all connections together hold 8 MiB of answers.
+const LARGE: usize = 64 << 10;
+/// Readers of one route's large answers at once. A scraper and a few people need no more. With one more, the oldest loses its connection:
+/// a reader at normal speed is done before so many others have come.
+pub const MAX_READERS: usize = 8;
 /// How long answers that are on their way may take when the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -135,6 +142,45 @@ struct Route {
     method: Method,
     segments: Vec<&'static str>,
     handler: Handler,
+    readers: Readers,
+}
+
+/// The readers of one route's large answers. No more than [`MAX_READERS`] of these are in memory, and the one that is being made.
+struct Readers {
+    /// Held from the question until the answer has room.
+    making: Mutex<()>,
+    crowd: Crowd,
+    room: Arc<Semaphore>,
+}
+
+impl Readers {
+    fn new() -> Self {
+        Self { making: Mutex::new(()), crowd: Crowd::new(MAX_READERS), room: Arc::new(Semaphore::new(MAX_READERS)) }
+    }
+
+    /// The body, with room that it gives back when it has been written. `lost` is cancelled if the reader has to make room before.
+    async fn admit(&self, body: Bytes, lost: CancellationToken) -> Bytes {
+        if body.len() <= LARGE {
+            return body;
+        }
+        let place = self.crowd.enter_with(lost);
+        // The reader that has just lost its place holds its answer until its connection's task runs.
+        let room = Arc::clone(&self.room).acquire_owned().await.ok();
+        Bytes::from_owner(Held { body, _place: place, _room: room })
+    }
+}
+
+/// A large body that somebody reads.
+struct Held {
+    body: Bytes,
+    _place: Place,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 /// The table of routes. A path that is not in it is 404, a method that its path does not have is 405.
@@ -165,7 +211,7 @@ impl Routes {
         self.on(Method::GET, path, handler)
     }
 
-    /// Adds a route for any method.
+    /// Adds a route for any method. It makes one answer at a time; further requests wait for their turn.
     #[must_use]
     pub fn on<F, A>(mut self, method: Method, path: &'static str, handler: F) -> Self
     where
@@ -173,18 +219,18 @@ impl Routes {
         A: Future<Output = Answer> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
-        self.0.push(Route { method, segments: path.split('/').collect(), handler });
+        self.0.push(Route { method, segments: path.split('/').collect(), handler, readers: Readers::new() });
         self
     }
 
     /// The route for a request, or the answer that says why there is none.
-    fn find(&self, method: &Method, path: &str) -> Result<(Handler, Vec<String>), Refused> {
+    fn find(&self, method: &Method, path: &str) -> Result<(&Route, Vec<String>), Refused> {
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         let mut allowed = Vec::new();
         for route in &self.0 {
             let Some(captures) = route.captures(path) else { continue };
             if route.method == *wanted {
-                return Ok((Arc::clone(&route.handler), captures));
+                return Ok((route, captures));
             }
             allowed.push(route.method.clone());
         }
@@ -278,9 +324,11 @@ async fn converse<S>(socket: S, peer: IpAddr, place: Place, routes: Arc<Routes>,
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // A reader that has to make room loses its connection, as one does that has to make room for connections.
+    let lost = place.loss();
     let service = service_fn(move |request| {
-        let routes = Arc::clone(&routes);
-        async move { Ok::<_, Infallible>(answer(&routes, request, peer).await) }
+        let (routes, lost) = (Arc::clone(&routes), lost.clone());
+        async move { Ok::<_, Infallible>(answer(&routes, request, peer, lost).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -298,7 +346,10 @@ where
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            timeout(STOP_TIMEOUT, connection).await.unwrap_or(Ok(()))
+            tokio::select! {
+                ended = timeout(STOP_TIMEOUT, connection) => ended.unwrap_or(Ok(())),
+                () = place.lost() => return,
+            }
         }
     };
     if let Err(error) = ended {
@@ -306,9 +357,14 @@ where
     }
 }
 
-async fn answer(routes: &Routes, request: hyper::Request<Incoming>, peer: IpAddr) -> hyper::Response<Full<Bytes>> {
+async fn answer(
+    routes: &Routes,
+    request: hyper::Request<Incoming>,
+    peer: IpAddr,
+    lost: CancellationToken,
+) -> hyper::Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let (handler, captures) = match routes.find(&head.method, head.uri.path()) {
+    let (route, captures) = match routes.find(&head.method, head.uri.path()) {
         Ok(found) => found,
         Err(refused) => return refused.response(),
     };
@@ -326,7 +382,11 @@ async fn answer(routes: &Routes, request: hyper::Request<Incoming>, peer: IpAddr
     let query = head.uri.query().unwrap_or_default().to_owned();
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
-    response(handler(Request { method, path, query, captures, body, peer, bearer }).await)
+    // Until the answer has room: answers that wait for it would be in memory, too.
+    let _making = route.readers.making.lock().await;
+    let mut answer = (route.handler)(Request { method, path, query, captures, body, peer, bearer }).await;
+    answer.body = route.readers.admit(answer.body, lost).await;
+    response(answer)
 }
 
 impl Refused {
@@ -366,6 +426,8 @@ fn response(answer: Answer) -> hyper::Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -454,6 +516,55 @@ mod tests {
         let answer = timeout(HEAD_TIMEOUT / 2, simple(address, "GET", "/healthz")).await.unwrap();
         assert!(answer.contains("200 OK"), "{answer}");
         assert_eq!(idle[0].read(&mut [0; 64]).await.unwrap_or(0), 0, "the one who came first made room");
+    }
+
+    /// A body that is counted as long as it is in memory.
+    struct Counted {
+        body: Bytes,
+        _alive: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.body
+        }
+    }
+
+    #[tokio::test]
+    async fn slow_readers_of_a_large_answer_hold_no_more_than_their_bound_and_keep_nobody_out() {
+        // More than both sides' socket buffers take.
+        const LENGTH: usize = 32 << 20;
+        let (stop, alive, most) = (CancellationToken::new(), Arc::new(()), Arc::new(AtomicUsize::new(0)));
+        let listener = crate::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (counted, made, body) = (Arc::clone(&alive), Arc::clone(&most), Bytes::from(vec![b'x'; LENGTH]));
+        let routes = Routes::new().get("/metrics", move |_| {
+            let answer = Counted { body: body.clone(), _alive: Arc::clone(&counted) };
+            // The test's own and the route's are not answers.
+            made.fetch_max(Arc::strong_count(&counted) - 2, Ordering::Relaxed);
+            async move { Answer::metrics(Bytes::from_owner(answer)) }
+        });
+        tokio::spawn(serve(listener, routes, stop.clone()));
+        let mut slow = Vec::new();
+        for _ in 0..5 * MAX_READERS {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            slow.push(socket);
+        }
+        // The last of them is served, and so is an honest scraper after all of them.
+        slow.last_mut().unwrap().read_exact(&mut [0; 15]).await.unwrap();
+        let answer = simple(address, "GET", "/metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.len() > LENGTH, "{} bytes", answer.len());
+        let most = most.load(Ordering::Relaxed);
+        assert!((2..=MAX_READERS + 1).contains(&most), "{most} answers were in memory");
+        let mut first = Vec::new();
+        let _ = slow[0].read_to_end(&mut first).await;
+        assert!(first.len() < LENGTH, "the first reader made room");
+        // Readers that go away give their room back.
+        drop(slow);
+        while Arc::strong_count(&alive) > 2 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

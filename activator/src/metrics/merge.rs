@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Bytes that workers' samples may take on the page. A worker has some 10 KiB of them, so this is a thousand workers' with their names, and
-/// each byte is held for as long as one scraper reads, one scrape at a time.
-const MAX_SAMPLES: usize = 64 << 20;
+/// Bytes that workers' samples may take on the page. A worker has some 10 KiB of them, so this is a thousand workers' with their names. A
+/// page is in memory as long as somebody reads it, and eight readers at most do.
+const MAX_SAMPLES: usize = 16 << 20;
 /// Labels of one sample. Ours have two.
 const MAX_LABELS: usize = 32;
 /// The label that we add.
@@ -54,6 +54,7 @@ pub(crate) fn merge(own: &str, workers: &[(String, String)]) -> (String, u64) {
         family.kind.iter().for_each(|kind| out += &format!("# TYPE {name} {kind}\n"));
         out += &family.samples;
     }
+    out.shrink_to_fit();
     (out, page.left_out)
 }
 
