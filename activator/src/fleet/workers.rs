@@ -42,6 +42,9 @@ pub(crate) const MAX_EPOCH: u64 = 1 << 62;
 /// The greatest epoch that our own counting goes on from. One that is told and is greater counts for its own stream alone, so that nobody
 /// can use our numbers up: from here there are as many left as above.
 const LEARNED_EPOCH: u64 = 1 << 48;
+/// The greatest epoch that an offer of the same stream goes on from. From here to [`MAX_EPOCH`] there is room for all our own numbers, so
+/// a worker may tell any epoch that it was offered, whatever others have claimed.
+pub(crate) const CLAIMED_EPOCH: u64 = 1 << 61;
 
 /// One call of a worker on the control listener, from its Hello to its end. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

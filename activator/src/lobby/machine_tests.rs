@@ -791,9 +791,30 @@ fn an_epoch_that_somebody_invents_stops_no_offer() {
 #[test]
 fn an_offer_is_greater_than_what_others_claim_of_the_same_stream() {
     let mut world = World::new();
-    world.worker(5, vec![session("old", 1, SessionState::Grace, MAX_EPOCH)]);
+    world.worker(5, vec![session("old", 1, SessionState::Grace, 1 << 60)]);
     let (_, outputs) = world.enter("a", &[1]);
-    assert_eq!(offers(&outputs)[0].epoch, MAX_EPOCH + 1);
+    assert!(offers(&outputs)[0].epoch > 1 << 60);
     let (_, outputs) = world.enter("b", &[2]);
     assert_eq!(offers(&outputs)[0].epoch, 2, "but not for others");
+}
+
+#[test]
+fn an_offer_after_the_greatest_claim_has_an_epoch_that_its_worker_may_tell() {
+    let mut world = World::new();
+    let (worker, _) = world.worker(5, vec![]);
+    let rival = Elsewhere {
+        entered: u64::MAX,
+        waiting: true,
+        epoch: MAX_EPOCH,
+        identities: vec![Identity([1; 16])],
+        ..Elsewhere::default()
+    };
+    world.tell(Input::Elsewhere("peer".into(), 1, Some(rival)));
+    let (_, outputs) = world.enter("a", &[1]);
+    let first = one_offer(&outputs);
+    world.take(&first);
+    world.tell(Input::Said(worker, WorkerSay::Session(session("a", 1, SessionState::Live, first.epoch))));
+    world.pass(AVOID_FOR_STREAM);
+    let second = one_offer(&world.tell(Input::Back(first.key, first.epoch, Back::Broken)));
+    assert!(first.epoch < second.epoch && second.epoch <= MAX_EPOCH, "{first:?}, {second:?}");
 }

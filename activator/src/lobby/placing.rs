@@ -14,7 +14,7 @@ use liveedgecast_common::key::Identity;
 
 use super::{Held, Key, Matching, OFFER_TIMEOUT, Output, SILENT_AFTER, State};
 use crate::config::Handoff;
-use crate::fleet::workers::{Call, Worker};
+use crate::fleet::workers::{CLAIMED_EPOCH, Call, Worker};
 use crate::lobby::Reason;
 use crate::lobby::elsewhere::YIELD_AFTER;
 
@@ -217,11 +217,12 @@ impl Matching {
 
     fn offer(&mut self, now: Instant, key: Key, call: Call) {
         self.epoch = self.epoch.max(self.workers.epoch()).saturating_add(1);
-        // Greater than what others have claimed of the same stream, also where that is too great to count on from.
+        // Greater than what others have claimed of the same stream, also where that is too great to count on from; another number each
+        // time; and never more than the worker may tell.
         let identities = self.places.get(&key).map_or(&[][..], |held| &held.entry.identities);
         let elsewhere = self.others.twins(identities).map(|(_, twin)| twin.epoch).max().unwrap_or_default();
-        let claimed = elsewhere.max(self.workers.claimed(identities));
-        let epoch = self.epoch.max(claimed.saturating_add(1));
+        let claimed = elsewhere.max(self.workers.claimed(identities)).min(CLAIMED_EPOCH);
+        let epoch = if claimed < self.epoch { self.epoch } else { claimed.saturating_add(self.epoch) };
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
         held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link;
