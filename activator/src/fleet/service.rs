@@ -9,7 +9,7 @@ use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,6 +47,9 @@ use crate::visit::{self, Visit};
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
+/// Connections with a proof, for each worker that there may be: its call and its questions for the other activators, which have connections
+/// of their own; the rest is for other activators.
+const PROVED_PER_WORKER: usize = 4;
 /// Connections without a proof. One more, and the oldest goes: a worker proves itself in its first packet, so those who only knock do
 /// not keep it out.
 const MAX_STRANGERS: usize = 256;
@@ -127,9 +130,9 @@ async fn serve_up_to(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let places = Arc::new(Semaphore::new(workers));
+    let (places, proved) = (Arc::new(Semaphore::new(workers)), Arc::new(Semaphore::new(PROVED_PER_WORKER * workers)));
     let (lobby, found_at) = (cluster.lobby().clone(), cluster.found_at());
-    let service = Arc::new(Service { terms, lobby, found_at, metrics, places });
+    let service = Arc::new(Service { terms, lobby, found_at, metrics, places, proved });
     let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
@@ -180,12 +183,19 @@ struct Peer {
     /// The nonces that its next call has to be proved with: the caller's, and ours. A lock, because connections serve calls from several
     /// tasks; held for one store or take.
     greeted: Arc<Mutex<Option<(Nonce, Nonce)>>>,
+    /// Its room among those that have proved themselves.
+    room: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
 fn guarded(socket: TcpStream, peer: SocketAddr, place: Place) -> Guarded {
     let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
-    let peer =
-        Peer { address: peer.ip().to_canonical(), ours, proved: CancellationToken::new(), greeted: Arc::default() };
+    let peer = Peer {
+        address: peer.ip().to_canonical(),
+        ours,
+        proved: CancellationToken::new(),
+        greeted: Arc::default(),
+        room: Arc::default(),
+    };
     let proved = peer.proved.clone();
     let over = async move {
         tokio::select! {
@@ -206,6 +216,8 @@ struct Service {
     found_at: Option<SocketAddr>,
     metrics: Metrics,
     places: Arc<Semaphore>,
+    /// For connections that have proved themselves.
+    proved: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
@@ -287,6 +299,10 @@ impl Service {
         let exchange = Exchange { purpose, caller, challenge, activator };
         if let Err(error) = exchange.judge_caller(&self.terms.secret, told) {
             return refused("proof", Status::unauthenticated(error.to_string()));
+        }
+        if peer.room.get().is_none() {
+            let full = |_| self.full(peer.address, "there are as many connections as can be".to_owned());
+            let _ = peer.room.set(Arc::clone(&self.proved).try_acquire_owned().map_err(full)?);
         }
         peer.proved.cancel();
         let proof = MetadataValue::try_from(exchange.activator_proof(&self.terms.secret));

@@ -205,6 +205,28 @@ async fn a_worker_beyond_as_many_as_may_register_is_refused_and_counted() {
 }
 
 #[tokio::test]
+async fn connections_with_a_proof_are_bounded() {
+    let server = server_for(1);
+    let ask = async || {
+        let channel = connect(&server).await;
+        let greeted = greet(channel.clone(), &Secret::new(SECRET), Purpose::Introduce).await.unwrap();
+        let request = greeted.request(Stranger::default()).unwrap();
+        ControlClient::new(channel.clone()).introduce(request).await.map(|_| channel)
+    };
+    let mut open = Vec::new();
+    for _ in 0..PROVED_PER_WORKER {
+        open.push(ask().await.unwrap());
+    }
+    assert_eq!(ask().await.unwrap_err().code(), Code::ResourceExhausted);
+    assert_eq!(server.metrics.fleet.refused.with_label_values(&["full"]).get(), 1);
+    // One that is closed leaves its room to the next.
+    open.pop();
+    while ask().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_worker_may_be_called_like_the_pod_with_the_longest_name() {
     let server = server();
     let _line = joined(&server, &"x".repeat(253)).await;
