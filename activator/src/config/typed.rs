@@ -79,7 +79,7 @@ pub struct Typed {
     /// Streams per worker [default: 50]
     #[arg(long, env = "CAPACITY", value_name = "STREAMS")]
     pub capacity: Option<String>,
-    /// Workers at most: that we start, or that the watchdog asks for [default: 4; 20 with --worker-deployment]
+    /// Workers at most: that we start, or that the watchdog asks for [default: 4; 20 with --fleet external]
     #[arg(long, env = "MAX_WORKERS", value_name = "WORKERS")]
     pub max_workers: Option<String>,
     /// Workers may go after being idle for this long: those that we start, and those that --scale-in idle lets go
