@@ -490,9 +490,11 @@ impl Stream {
         self.report_at = now + REPORT_INTERVAL;
         let assignment = &self.assignment;
         let own = assignment.identities.first().into_iter();
+        // An upstream is this stream's until it is closed: nobody else is to dial it before.
+        let giving_up = self.giving_up.iter().flat_map(|it| &it.identities);
         let session = control::Session {
             stream_id: assignment.stream_id.to_string(),
-            identities: own.chain(&self.shared).map(|identity| identity.0.to_vec()).collect(),
+            identities: own.chain(&self.shared).chain(giving_up).map(|identity| identity.0.to_vec()).collect(),
             state: self.machine.state().wire().into(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),

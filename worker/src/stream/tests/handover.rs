@@ -308,6 +308,41 @@ fn a_publisher_that_comes_back_continues_the_upstreams_session() {
 }
 
 #[test]
+fn an_upstream_that_is_given_up_is_the_streams_until_it_is_closed() {
+    run(async {
+        let (own, shared) = (Sink::start().await, Sink::start().await);
+        let Given { mut encoder, mut incoming, .. } = give_descriptor("a", &[&own, &shared]).await;
+        let wanted = Identity([9; 16]);
+        incoming.assignment.identities.push(wanted);
+        let identities = vec![Identity([8; 16]), wanted];
+        let contest = Contest { stream_id: StreamId("b".to_owned()), identities, destinations: vec![shared.url()] };
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        encoder.send(&stream(1)).await;
+        until("all messages", || own.count(0) == stream(1).len() && shared.count(0) == stream(1).len()).await;
+        // It does not see the goodbye, so it takes its time.
+        shared.deaf.set(true);
+        drop(encoder);
+        engine.report("grace", |report| in_state(report, control::session::State::Grace)).await;
+        engine.command(Command::Contend(contest));
+        let has_it = |report: &Report| match report {
+            Report::Session(session) => Some(session.identities.iter().any(|bytes| bytes[..] == wanted.0)),
+            _ => None,
+        };
+        let mut before = Vec::new();
+        loop {
+            let report = engine.report("any", |report| Some(report.clone())).await;
+            before.extend(has_it(&report));
+            if matches!(report, Report::ContestDecided { .. }) {
+                break;
+            }
+        }
+        assert!(!before.is_empty() && !before.contains(&false), "{before:?}");
+        assert!(!engine.report("a session", has_it).await, "the upstream is closed");
+    });
+}
+
+#[test]
 fn upstreams_are_told_goodbye_as_soon_as_the_grace_time_is_over() {
     run(async {
         let sink = Sink::start().await;
