@@ -337,6 +337,10 @@ impl Machine {
     }
 
     fn upstream_live(&mut self, now: Instant, at: usize) {
+        // Its answer was on the way when it was given up.
+        if self.given_up.get(at) == Some(&true) {
+            return;
+        }
         if let Some(live) = self.live.get_mut(at) {
             *live = true;
         }
@@ -416,7 +420,7 @@ impl Machine {
         self.hurry(now);
     }
 
-    /// Somebody waits for the end of it, within the 5 s that an activator waits for an answer: nothing more is drained.
+    /// Another publisher waits for the end of this stream, and its activator withdraws an offer after 3 s: nothing more is drained.
     fn hurry(&mut self, now: Instant) {
         if self.state == State::Closing {
             self.cut_at = None;

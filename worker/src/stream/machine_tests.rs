@@ -312,6 +312,17 @@ fn a_stream_goes_on_without_an_upstream_that_it_gave_up_and_ends_without_any() {
 }
 
 #[test]
+fn an_upstream_that_was_given_up_starts_no_publisher() {
+    let mut fixture = Fixture::new(2, false);
+    fixture.outputs();
+    fixture.handle(Input::GivenUp(1));
+    fixture.handle(Input::UpstreamLive(1));
+    assert_eq!((fixture.outputs(), fixture.machine.state()), (vec![], State::Starting));
+    fixture.handle(Input::UpstreamLive(0));
+    assert_eq!(fixture.outputs(), [Output::Start, Output::State(State::Live)]);
+}
+
+#[test]
 fn a_publisher_that_needs_an_upstream_of_another_stream_does_not_follow_one_that_closes() {
     let mut fixture = Fixture::in_state(State::Closing);
     fixture.handle(Input::Attach(Arrival { may_follow: false, ..arrival() }));
