@@ -30,6 +30,9 @@ const BATCH: usize = 256;
 /// Counters are published this long after they changed at the latest; states at once. Activators are told of counters more
 /// rarely still.
 const COUNTERS_DELAY: Duration = Duration::from_millis(500);
+/// A parcel that has waited this long for an upstream of one stream does not wait for one of another stream too: each may take 2.5 s, and
+/// activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
+const ANOTHER_CONTEST: Duration = Duration::from_millis(300);
 
 /// What the engine must know.
 #[derive(Clone, Debug)]
@@ -147,6 +150,8 @@ struct Contender {
     slot: Slot,
     parcel: Parcel,
     verdict: Option<oneshot::Sender<Verdict>>,
+    /// When it began to wait for the first such stream.
+    since: Instant,
 }
 
 struct Task {
@@ -200,7 +205,7 @@ impl Task {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Take(parcel, verdict) => self.take(*parcel, Some(verdict)).await,
+            Order::Take(parcel, verdict) => self.take(*parcel, Some(verdict), None).await,
             Order::Kick(stream_id, reason) => {
                 if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
                     self.tell(thread, thread::Order::Kick(slot, reason)).await;
@@ -226,8 +231,8 @@ impl Task {
         }
     }
 
-    /// Finds a place for it. One that has to wait for a stream's answer is taken again with that.
-    async fn take(&mut self, parcel: Parcel, verdict: Option<oneshot::Sender<Verdict>>) {
+    /// Finds a place for it. One that has to wait for a stream's answer is taken again with that, and with the time since which it waits.
+    async fn take(&mut self, parcel: Parcel, verdict: Option<oneshot::Sender<Verdict>>, since: Option<Instant>) {
         let assignment = &parcel.assignment;
         let claim = Claim {
             stream_id: assignment.stream_id.clone(),
@@ -250,6 +255,11 @@ impl Task {
                 self.tell(thread, thread::Order::Attach(slot, parcel)).await;
                 Verdict::Attached
             }
+            Placing::Contend { slot, .. } if since.is_some_and(|since| since + ANOTHER_CONTEST <= now()) => {
+                // What it has waited for is free when it is offered again.
+                self.table.answered(slot, &parcel.assignment.stream_id, &[]);
+                decline(parcel, Decline::Other)
+            }
             Placing::Contend { slot, thread } => {
                 let assignment = &parcel.assignment;
                 let contest = Contest {
@@ -257,7 +267,8 @@ impl Task {
                     identities: assignment.identities.clone(),
                     destinations: assignment.destinations.iter().map(|it| it.url.clone()).collect(),
                 };
-                self.contenders.push(Contender { slot, parcel, verdict });
+                let since = since.unwrap_or_else(now);
+                self.contenders.push(Contender { slot, parcel, verdict, since });
                 return self.tell(thread, thread::Order::Contend(slot, contest)).await;
             }
             Placing::Decline(why) => decline(parcel, why),
@@ -272,11 +283,11 @@ impl Task {
         for (stream_id, given_up) in std::mem::take(&mut self.answers) {
             let waits = |contender: &Contender| contender.parcel.assignment.stream_id == stream_id;
             let Some(at) = self.contenders.iter().position(waits) else { continue };
-            let Contender { slot, parcel, verdict } = self.contenders.remove(at);
+            let Contender { slot, parcel, verdict, since } = self.contenders.remove(at);
             self.table.answered(slot, &stream_id, given_up.as_deref().unwrap_or_default());
             if given_up.is_some() {
                 self.publish();
-                self.take(parcel, verdict).await;
+                self.take(parcel, verdict, Some(since)).await;
                 continue;
             }
             tracing::info!(event = "stream.refused", stream = %stream_id, reason = "upstream_in_use", "stream refused");
@@ -338,8 +349,9 @@ impl Task {
             Notice::Missed(slot, parcel) => {
                 // Its own notice is on the way.
                 self.lost(slot).await;
-                self.take(*parcel, None).await;
+                self.take(*parcel, None, None).await;
             }
+            Notice::Unheard(stream_id) => self.give_back(&stream_id),
         }
     }
 
@@ -347,8 +359,20 @@ impl Task {
     async fn lost(&mut self, slot: Slot) {
         self.forget(slot);
         while let Some(at) = self.contenders.iter().position(|contender| contender.slot == slot) {
-            let Contender { parcel, verdict, .. } = self.contenders.remove(at);
-            self.take(parcel, verdict).await;
+            let Contender { parcel, verdict, since, .. } = self.contenders.remove(at);
+            self.take(parcel, verdict, Some(since)).await;
+        }
+    }
+
+    /// A contender that nobody will answer goes back to its activator.
+    fn give_back(&mut self, stream_id: &StreamId) {
+        let waits = |contender: &Contender| contender.parcel.assignment.stream_id == *stream_id;
+        let Some(at) = self.contenders.iter().position(waits) else { return };
+        let Contender { slot, parcel, verdict, .. } = self.contenders.remove(at);
+        self.table.answered(slot, stream_id, &[]);
+        let declined = decline(parcel, Decline::Other);
+        if let Some(verdict) = verdict {
+            let _ = verdict.send(declined);
         }
     }
 

@@ -21,6 +21,10 @@ fn tiny() -> Start {
             control(&mut stream).queue(&Frame::Accepted).unwrap();
             std::future::poll_fn(|cx| control(&mut stream).poll_flush(cx)).await.unwrap();
             let _ = reports.send(Report::Session(session(&stream, State::Live))).await;
+            if key == "does not listen" {
+                std::future::pending::<()>().await;
+            }
+            let mut contested: Option<Contest> = None;
             loop {
                 match commands.recv().await {
                     None => std::future::pending().await,
@@ -31,7 +35,12 @@ fn tiny() -> Start {
                         }
                         let _ = reports.send(Report::AttachDecided { stream_id, accepted }).await;
                     }
-                    Some(Command::Kick(_)) => panic!("as asked"),
+                    Some(Command::Kick(_)) => {
+                        let Contest { stream_id, identities, .. } = contested.take().expect("it panics, as asked");
+                        let given_up = Some(identities[1..].to_vec());
+                        let _ = reports.send(Report::ContestDecided { stream_id, given_up }).await;
+                    }
+                    Some(Command::Contend(contest)) if key == "gives up when kicked" => contested = Some(contest),
                     Some(Command::Contend(contest)) => {
                         let gives_up = key == "gives up";
                         let given_up = gives_up.then(|| contest.identities[1..].to_vec());
@@ -151,6 +160,54 @@ async fn a_stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_
     let (verdict, mut c) = take_sharing(&engine, "c", "c").await;
     assert_eq!((verdict, frame(&mut c).await.unwrap()), (Verdict::Declined(Decline::Other), Frame::Duplicate));
     served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+}
+
+#[tokio::test]
+async fn a_contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator() {
+    let (engine, _) = engine(9, tiny());
+    let (_, _a) = take_sharing(&engine, "a", "does not listen").await;
+    served(&engine, &[("a", State::Live)]).await;
+    for _ in 0..3 {
+        soon(engine.kick("a".into(), "unheard".into())).await;
+    }
+    let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
+    let returned = Frame::Returned { why: Decline::Other };
+    assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Declined(Decline::Other), returned));
+}
+
+#[tokio::test]
+async fn a_contender_that_has_waited_for_one_stream_does_not_wait_for_the_next() {
+    for waits in [false, true] {
+        let (engine, _) = engine(9, tiny());
+        let wants = |id: &str, key: &str, upstreams: &[u8]| {
+            let mut assignment = assignment(id, key, Transport::Link);
+            assignment.identities.extend(upstreams.iter().map(|upstream| Identity([*upstream; 16])));
+            parcel(assignment)
+        };
+        let (a, _a) = wants("a", "gives up when kicked", &[7]).await;
+        let (b, _b) = wants("b", "gives up", &[8]).await;
+        let (other, _other) = wants("other", "other", &[]).await;
+        for stream in [a, b] {
+            assert_eq!(soon(engine.take(stream)).await, Verdict::Started);
+        }
+        served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+        let (contender, mut activator) = wants("c", "c", &[7, 8]).await;
+        let (verdict, ()) = tokio::join!(soon(engine.take(contender)), async {
+            // The engine does one thing after the other: by then it has asked the first stream.
+            assert_eq!(soon(engine.take(other)).await, Verdict::Started);
+            if waits {
+                tokio::time::pause();
+                tokio::time::advance(ANOTHER_CONTEST).await;
+                tokio::time::resume();
+            }
+            engine.kick("a".into(), "decide".into()).await;
+        });
+        let (verdict_then, frame_then) = match waits {
+            true => (Verdict::Declined(Decline::Other), Frame::Returned { why: Decline::Other }),
+            false => (Verdict::Started, Frame::Accepted),
+        };
+        assert_eq!((verdict, frame(&mut activator).await.unwrap()), (verdict_then, frame_then), "{waits}");
+    }
 }
 
 #[tokio::test]

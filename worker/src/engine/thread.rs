@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use liveedgecast_common::handoff::{Decline, Frame};
+use liveedgecast_common::key::StreamId;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -52,6 +53,8 @@ pub(super) enum Notice {
     Gone(Slot),
     /// The stream to attach to was gone.
     Missed(Slot, Box<Parcel>),
+    /// The stream that has an upstream of this one does not take commands.
+    Unheard(StreamId),
 }
 
 /// The streams of a thread.
@@ -159,10 +162,7 @@ impl Desk {
             return;
         };
         tracing::warn!(stream = %contest.stream_id, "a stream that has an upstream of this one does not listen");
-        let reports = self.reports.clone();
-        spawn_local(async move {
-            let _ = reports.send(Report::ContestDecided { stream_id: contest.stream_id, given_up: None }).await;
-        });
+        self.notice(Notice::Unheard(contest.stream_id));
     }
 
     fn tell(&self, slot: Slot, command: Command) {
