@@ -228,6 +228,11 @@ impl Matching {
         self.outputs.pop_front()
     }
 
+    /// The stream's own identity, then those of upstreams that it has not lost to other streams; `None` once the place is gone.
+    pub(crate) fn identities(&self, key: Key) -> Option<&[Identity]> {
+        self.places.get(&key).map(|held| &held.entry.identities[..])
+    }
+
     /// Whether a worker of this name is registered.
     pub(crate) fn is_joined(&self, name: &str) -> bool {
         self.named(name).is_some()
@@ -369,6 +374,9 @@ impl Matching {
     /// A session may be a stream of ours whose worker has dialed in again; and it binds those who wait with its identity.
     fn adopt(&mut self, now: Instant, call: Call, session: &liveedgecast_common::control::Session) {
         let ended = session.state == SessionState::Ended as i32;
+        if !ended {
+            self.note_lost_upstreams(session);
+        }
         if let Some(key) = self.by_id.get(&session.stream_id).copied().filter(|_| !ended)
             && let Some(held) = self.places.get_mut(&key)
             && let State::Starting { call: on, epoch } | State::Live { call: on, epoch } = &mut held.state
@@ -391,6 +399,30 @@ impl Matching {
         for key in waiting {
             if self.places.get(&key).is_some_and(|held| held.state.is_waiting()) {
                 self.match_one(now, key);
+            }
+        }
+    }
+
+    /// A stream of ours has lost an upstream to another stream: from here on it does not claim that one, wherever it goes. Otherwise one of
+    /// two live streams would have to go as soon as both of them wait.
+    fn note_lost_upstreams(&mut self, session: &liveedgecast_common::control::Session) {
+        let Some(key) = self.by_id.get(&session.stream_id).copied() else { return };
+        let has = |identity: &Identity| session.identities.iter().any(|bytes| bytes.as_slice() == identity.0);
+        let newest = |held: &Held| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
+        let same = |held: &Held| held.entry.identities.first().is_some_and(has);
+        let Some(held) = self.places.get_mut(&key).filter(|held| newest(held) && same(held)) else { return };
+        let lost: Vec<Identity> = held.entry.identities.extract_if(.., |identity| !has(identity)).collect();
+        self.revision += u64::from(!lost.is_empty());
+        self.forget_identities(key, &lost);
+    }
+
+    fn forget_identities(&mut self, key: Key, identities: &[Identity]) {
+        for identity in identities {
+            if let Some(keys) = self.by_identity.get_mut(identity) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.by_identity.remove(identity);
+                }
             }
         }
     }
@@ -527,14 +559,7 @@ impl Matching {
         if self.by_id.get(&held.entry.stream_id.0) == Some(&key) {
             self.by_id.remove(&held.entry.stream_id.0);
         }
-        for identity in held.entry.identities {
-            if let Some(keys) = self.by_identity.get_mut(&identity) {
-                keys.remove(&key);
-                if keys.is_empty() {
-                    self.by_identity.remove(&identity);
-                }
-            }
-        }
+        self.forget_identities(key, &held.entry.identities);
     }
 
     /// Sets the place's one timer.

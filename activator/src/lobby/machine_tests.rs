@@ -353,6 +353,59 @@ fn a_stream_that_lost_its_worker_does_not_give_way_to_another_one_that_wants_its
     assert_eq!(refused(&outputs), [(other, Reason::Duplicate)]);
 }
 
+/// A live session with these identities, its own first.
+fn live_with(offer: &Offered, id: &str, identities: &[u8]) -> Say {
+    let identities = identities.iter().map(|number| vec![*number; 16]).collect();
+    Say::Session(Session { identities, ..session(id, 0, SessionState::Live, offer.epoch) })
+}
+
+/// Two live streams on one worker, the second of which has taken over the upstream 9 from the first.
+fn live_after_a_takeover(mut world: World) -> (World, [Offered; 2]) {
+    let (call, _) = world.worker(9, vec![]);
+    let first = world.live("a", &[1, 9]);
+    world.say(call, live_with(&first, "a", &[1, 9]));
+    let second = one_offer(&world.enter("b", &[2, 9]).1);
+    world.say(call, live_with(&first, "a", &[1]));
+    world.take(&second);
+    world.say(call, live_with(&second, "b", &[2, 9]));
+    (world, [first, second])
+}
+
+#[test]
+fn neither_of_two_live_streams_goes_for_an_upstream_that_one_took_over_from_the_other() {
+    for why in [Back::Broken, Back::Died] {
+        let (mut world, streams) = live_after_a_takeover(World::new());
+        world.pass(AVOID_FOR_STREAM);
+        let mut outputs = Vec::new();
+        if why == Back::Died {
+            outputs.extend(world.tell(Input::Lost(streams[0].call)));
+        }
+        for stream in &streams {
+            outputs.extend(world.tell(Input::Back(stream.key, stream.epoch, why)));
+        }
+        outputs.extend(world.worker(9, vec![]).1);
+        assert_eq!(refused(&outputs), [], "{why:?}");
+        let offered: Vec<Key> = offers(&outputs).iter().map(|offer| offer.key).collect();
+        assert_eq!(offered, streams.map(|stream| stream.key), "{why:?}");
+        // The first does not claim it any more, wherever it is now.
+        let identities = |key| world.lobby.identities(key).unwrap().iter().map(|it| it.0[0]).collect::<Vec<u8>>();
+        assert_eq!((identities(offered[0]), identities(offered[1])), (vec![1], vec![2, 9]), "{why:?}");
+    }
+}
+
+#[test]
+fn a_session_under_an_older_epoch_takes_no_upstream_from_a_stream() {
+    let mut world = World::new();
+    let (first, _) = world.worker(1, vec![]);
+    let live = world.live("a", &[1, 9]);
+    world.pass(AVOID_FOR_STREAM);
+    world.tell(Input::Back(live.key, live.epoch, Back::Died));
+    let offer = one_offer(&world.worker(1, vec![]).1);
+    world.take(&offer);
+    world.say(first, live_with(&live, "a", &[1]));
+    assert_eq!(world.lobby.identities(live.key).map(<[Identity]>::len), Some(2));
+}
+
 fn fences(outputs: &[Output]) -> Vec<(Call, u64)> {
     let fence = |output: &Output| if let Output::Fence(call, _, epoch) = output { Some((*call, *epoch)) } else { None };
     outputs.iter().filter_map(fence).collect()
@@ -739,6 +792,21 @@ fn others_are_told_what_changes_and_nothing_twice() {
     assert!(says.contains(&Told_::Gone(key)), "{says:?}");
     world.tell(Input::Lost(offer.call));
     assert_eq!(world.lobby.tell(world.now, &mut told), [Told_::WorkerGone("w1".into())]);
+}
+
+#[test]
+fn others_are_told_that_a_stream_has_lost_an_upstream() {
+    use crate::peers::proto::says::Say as Told_;
+    let mut world = one_of_two();
+    let mut told = Told::default();
+    let (call, _) = world.worker(9, vec![]);
+    let live = world.live("a", &[1, 9]);
+    world.say(call, live_with(&live, "a", &[1, 9]));
+    world.lobby.tell(world.now, &mut told);
+    world.say(call, live_with(&live, "a", &[1]));
+    let says = world.lobby.tell(world.now, &mut told);
+    let [Told_::Held(held)] = says.as_slice() else { panic!("{says:?}") };
+    assert_eq!(held.identities, [vec![1; 16]]);
 }
 
 #[test]

@@ -69,6 +69,7 @@ struct Publisher {
     /// Its own, then those of upstreams that it wants.
     identities: Vec<u64>,
     stay: Stay,
+    was_live: bool,
 }
 
 /// What a worker has of a stream: its own identity, those of the upstreams that it has, its epoch and state.
@@ -172,7 +173,7 @@ impl World {
             deadline: self.now + HOLD,
         };
         let key = self.core.matching.enter(self.now, entry);
-        self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting });
+        self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting, was_live: false });
         self.core.settle(self.now);
         self.outputs();
     }
@@ -275,6 +276,7 @@ impl World {
         });
         let publisher = self.publishers.get_mut(&key).unwrap();
         (publisher.stay, publisher.identities) = (Stay::Taken { call, epoch }, identities.clone());
+        publisher.was_live = true;
         self.lobby(Input::Taken(key, epoch));
         self.tell_session(call, &id, identities);
         self.lobby(Input::Started(key));
@@ -524,6 +526,13 @@ impl World {
             machine::Output::Refused(key, reason) => {
                 let publisher = self.publishers.remove(&key).expect("refused once");
                 assert!(!matches!(publisher.stay, Stay::Taken { .. }), "refused while it is live: {publisher:?}");
+                let own = publisher.identities[0];
+                let has_twin = self.publishers.values().any(|other| other.identities[0] == own);
+                let for_an_upstream = reason == Reason::Duplicate && !has_twin;
+                assert!(
+                    !publisher.was_live || !for_an_upstream,
+                    "a live stream is refused for an upstream: {publisher:?}"
+                );
                 self.refused.insert(reason.as_str());
                 if reason == Reason::FleetFull {
                     assert_eq!(self.processes.len(), MOST_PROCESSES);

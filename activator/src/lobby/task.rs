@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Fence, Kick, Meet, Offer};
+use liveedgecast_common::key::Identity;
 use liveedgecast_common::random;
 use liveedgecast_common::seldom::Seldom;
 use tokio::sync::{Notify, mpsc, watch};
@@ -560,6 +561,12 @@ impl Place {
         let now = tokio::time::Instant::now().into_std();
         // Nothing follows from it, so nothing is settled.
         self.shared.lock().core.matching.handle(now, Input::Heard(self.key));
+    }
+
+    /// The stream's own identity, then those of upstreams that it has not lost to other streams; `None` once the place is gone.
+    #[must_use]
+    pub fn identities(&self) -> Option<Vec<Identity>> {
+        self.shared.lock().core.matching.identities(self.key).map(<[Identity]>::to_vec)
     }
 
     /// A worker has accepted the stream under this epoch: it is live from here on. A withdrawn epoch changes nothing.

@@ -11,7 +11,8 @@ use crate::peers::proto::{Held as HeldSaid, Worker as WorkerSaid};
 /// What a follower knows.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    held: BTreeMap<Key, (bool, bool, String, u64)>,
+    /// With the number of its identities: a stream can lose upstreams to others.
+    held: BTreeMap<Key, (bool, bool, String, u64, usize)>,
     workers: BTreeMap<String, WorkerTally>,
 }
 
@@ -35,10 +36,13 @@ impl Matching {
             let provided = waiting && (!held.state.is_waiting() || self.bound.contains(key));
             let name = on.map_or("", |worker| &worker.name);
             let known = told.held.get(key);
-            if known.is_some_and(|(a, b, c, d)| (*a, *b, c.as_str(), *d) == (waiting, provided, name, epoch)) {
+            let count = held.entry.identities.len();
+            if known
+                .is_some_and(|(a, b, c, d, e)| (*a, *b, c.as_str(), *d, *e) == (waiting, provided, name, epoch, count))
+            {
                 continue;
             }
-            told.held.insert(*key, (waiting, provided, name.to_owned(), epoch));
+            told.held.insert(*key, (waiting, provided, name.to_owned(), epoch, count));
             says.push(Say::Held(self.held_said(*key, held, (waiting, provided, name, epoch))));
         }
         let workers = self.tally(now).workers;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Assignment, Close, Destination, Policy, Snapshot, Transport};
-use liveedgecast_common::key::{AppName, StreamId};
+use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::random;
 use liveedgecast_common::seldom::Seldom;
 use liveedgecast_common::sys::RingMemory;
+use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 use tracing::{Instrument, debug, debug_span, info, trace, warn};
 
@@ -320,6 +321,7 @@ impl Stay {
             return (Outcome::untouched(), None);
         };
         let begin = Begin {
+            identities: held.place.identities().unwrap_or_else(|| held.admitted.identities.clone()),
             stream_id: &self.stream_id,
             client: self.client,
             epoch: offer.epoch,
@@ -404,6 +406,8 @@ struct Begin<'a> {
     client: SocketAddr,
     epoch: u64,
     admitted: &'a Admitted,
+    /// Those of the admitted ones that the stream has not lost to other streams.
+    identities: Vec<Identity>,
     deadline: Instant,
     context: &'a Context,
 }
@@ -411,7 +415,11 @@ struct Begin<'a> {
 impl Begin<'_> {
     fn assignment(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> Assignment {
         let settings = &self.context.settings;
-        let destinations = self.admitted.destinations.iter();
+        let lost = |url: &PushUrl| {
+            let identity = Identity::of_upstream(&settings.secret, url);
+            self.admitted.identities.contains(&identity) && !self.identities.contains(&identity)
+        };
+        let destinations = self.admitted.destinations.iter().filter(|url| !lost(url));
         Assignment {
             stream_id: self.stream_id.clone(),
             epoch: self.epoch,
@@ -419,7 +427,7 @@ impl Begin<'_> {
             client: self.client,
             app: self.admitted.app.clone(),
             key: self.admitted.key.clone(),
-            identities: self.admitted.identities.clone(),
+            identities: self.identities.clone(),
             // Only a routes file can require one.
             destinations: destinations.map(|url| Destination { url: url.clone(), required: false }).collect(),
             policy: Policy {

@@ -62,7 +62,11 @@ struct House {
 
 impl House {
     fn new(args: &[&str]) -> Self {
-        let always = ["x", "--push-url", "rtmp://127.0.0.1:1/live/{key}", "--rtmp-listen", "127.0.0.1:0"];
+        Self::pushing_to("rtmp://127.0.0.1:1/live/{key}", args)
+    }
+
+    fn pushing_to(urls: &str, args: &[&str]) -> Self {
+        let always = ["x", "--push-url", urls, "--rtmp-listen", "127.0.0.1:0"];
         let typed = Typed::try_parse_from(always.iter().chain(args)).unwrap();
         let settings = Arc::new(Settings::meant(&typed, [7; 32]).unwrap());
         let metrics = Metrics::new().unwrap();
@@ -808,6 +812,30 @@ async fn a_stream_whose_link_broke_goes_back_to_its_worker() {
     encoder.media(2).await;
     again.read_media(2).await;
     assert!(second.offers.try_recv().is_err(), "the other one was offered it");
+}
+
+#[tokio::test]
+async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost() {
+    let mut house = House::pushing_to("rtmp://127.0.0.1:1/live/{key} rtmp://127.0.0.1:1/live/fixed", &[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let (mut first, mut second) = (house.worker(false), house.worker(false));
+    let mut hands = first.fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    let Assignment { stream_id, epoch, identities, destinations, .. } = hands.assignment.clone();
+    assert_eq!((identities.len(), destinations.len()), (2, 2));
+    let session = liveedgecast_common::control::Session {
+        stream_id: stream_id.0.clone(),
+        identities: vec![identities[0].0.to_vec()],
+        state: liveedgecast_common::control::session::State::Live.into(),
+        epoch,
+        ..Default::default()
+    };
+    first.lobby.said(first.call, liveedgecast_common::control::worker_says::Say::Session(session));
+    // It breaks at once, so the stream is given to the other worker.
+    drop(hands);
+    let again = second.fetch().await.assignment;
+    assert_eq!((&again.identities[..], &again.destinations[..]), (&identities[..1], &destinations[..1]));
 }
 
 #[test]
