@@ -1,5 +1,7 @@
 //! Who has a stream and its upstreams: two keys that share one, a worker whose connection breaks, a worker without an activator.
 
+use std::time::Duration;
+
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::process::{Process, signal};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
@@ -53,6 +55,15 @@ fn assert_nothing_of(other: &[Message], session: &SinkSession, own: &[Message]) 
     assert!(found.is_none(), "media of another publisher in the session of {}: {found:?}", session.key);
 }
 
+/// The first session ended before the second one started.
+#[track_caller]
+fn assert_in_turn(first: &SinkSession, second: &SinkSession) {
+    let (Some(ended), Some(started)) = (first.ended, second.started) else {
+        panic!("the first session ended at {:?}, the second one started at {:?}", first.ended, second.started)
+    };
+    assert!(ended < started, "two sessions at a time");
+}
+
 fn a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own(handoff: &str) {
     let relay = Shared::by(handoff);
     let taps = [(); 3].map(|()| Tap::before(relay.activator.rtmp()));
@@ -82,7 +93,7 @@ fn a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own(handoff: &s
     let shared = relay.shared.sessions();
     let in_turn: Vec<&SinkSession> = shared.iter().filter(|session| !session.refused).collect();
     assert_eq!(in_turn.len(), 2, "one session after the other at the upstream that is shared");
-    assert!(in_turn[0].ended < taken_over.started, "the first one's session there ended before the second's began");
+    assert_in_turn(in_turn[0], &taken_over);
     assert_nothing_of(&published[1], in_turn[0], &firsts);
     assert_nothing_of(&firsts, in_turn[1], &published[1]);
     for session in [relay.of("first", 50), relay.of("second", 50), in_turn[1].clone()] {
@@ -148,6 +159,14 @@ impl Linked {
         until("more of the publisher", || self.tap.only().publisher.media.len() > at + messages);
     }
 
+    /// Waits until the publisher has sent so much more of its media time.
+    fn publishes_for(&self, time: Duration) {
+        let clock =
+            || self.tap.only().publisher.media.iter().map(|message| message.timestamp).max().unwrap_or_default();
+        let until_then = u128::from(clock()) + time.as_millis();
+        until("more of the publisher's time", || u128::from(clock()) > until_then);
+    }
+
     /// Ends the publisher, which has noticed nothing and whose stream was one session at the upstream.
     fn ends_in_one_session(mut self) {
         let arrived = self.sink.only().recording.frames();
@@ -177,9 +196,9 @@ fn a_stream_whose_link_is_cut_goes_on_in_the_same_session() {
             let back = |why| relay.activator.metric("liveedgecast_streams_back_total", &[why]).unwrap_or(0.0);
             back("why=\"broken\"") + back("why=\"died\"") >= f64::from(breaks)
         });
-        let arrived = relay.sink.only().recording.frames();
-        // For longer than a second: one that breaks again at once is given to another worker.
-        relay.sink.receives(arrived + 2 * 68);
+        // For longer than a second: a stream whose link breaks again at once is given to another worker.
+        relay.activator.has_a_stream_that_is("live");
+        relay.publishes_for(Duration::from_millis(1_500));
         assert_eq!(relay.holder(), holder, "another worker has it");
     }
     relay.ends_in_one_session();
@@ -213,7 +232,7 @@ fn a_worker_that_was_stopped_leaves_its_upstream_to_the_next_one() {
     let session = until_some("its end", || {
         relay.sink.sessions().into_iter().find(|it| it.connected == resumed.connected && it.ended.is_some())
     });
-    assert!(relay.sink.sessions()[0].ended < session.started, "two sessions at a time");
+    assert_in_turn(&relay.sink.sessions()[0], &session);
     assert_resumed(&relay.tap.only().publisher.media, session.media());
     assert_decodes(session.media());
 }
