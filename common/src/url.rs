@@ -38,6 +38,11 @@ pub enum UrlError {
     /// A second URL within the first: separated by a comma or a semicolon, or not at all.
     #[error("another :// stands inside the URL: separate several URLs by white space, not by commas or semicolons")]
     Joined,
+    /// A comma or a semicolon before the white space that ends it: it would be the last character of the key.
+    #[error(
+        "a comma or semicolon ends the URL and would belong to its key: separate several URLs by white space alone"
+    )]
+    Separator,
     /// Longer than [`MAX_URL_BYTES`].
     #[error("the URL is longer than {MAX_URL_BYTES} bytes")]
     TooLong,
@@ -207,10 +212,15 @@ impl PushTemplate {
         let mut templates: Vec<Self> = Vec::new();
         let mut numbers = Vec::new();
         let mut errors = Vec::new();
-        for (index, url) in text.split_whitespace().enumerate() {
+        let mut urls = text.split_whitespace().enumerate().peekable();
+        while let Some((index, url)) = urls.next() {
             if index == MAX_URLS {
                 errors.push((0, UrlError::TooMany));
                 break;
+            }
+            if url.ends_with([',', ';']) && urls.peek().is_some() {
+                errors.push((index + 1, UrlError::Separator));
+                continue;
             }
             match Self::parse(url) {
                 Ok(template) => match templates.iter().position(|known| known.same_place(&template)) {
@@ -676,6 +686,14 @@ mod tests {
         for (url, tc_url) in table {
             assert_eq!(resolved(url, "a", "k").tc_url(), tc_url, "{url}");
         }
+    }
+
+    #[test]
+    fn a_comma_before_the_next_url_is_no_part_of_a_key() {
+        for text in ["rtmp://h/live/{key}, rtmp://i/live/{key}", "rtmp://h/live/K;\nrtmp://i/live/K"] {
+            assert_eq!(PushTemplate::parse_list(text), Err(vec![(1, UrlError::Separator)]), "{text:?}");
+        }
+        assert_eq!(PushTemplate::parse_list("rtmp://h/live/K;").unwrap().len(), 1, "a key may end with anything");
     }
 
     #[test]

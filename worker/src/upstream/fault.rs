@@ -91,7 +91,9 @@ impl Fault {
             Self::NoAnswer => {
                 "the server, or a hook that it asks, is slow or stuck: look into its log; we wait longer at each attempt"
             }
-            Self::Untrusted => "put the certificate right, or put it or its authority into SSL_CERT_FILE",
+            Self::Untrusted => {
+                "mend the certificate as the reason says; if nobody else vouches for it, add it or its authority to SSL_CERT_FILE"
+            }
             Self::Protocol => {
                 "check that an RTMP server listens at that port: rtmps:// is for servers with TLS, rtmp:// for those without"
             }

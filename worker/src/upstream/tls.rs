@@ -1,7 +1,7 @@
 //! RTMPS: the certificates that we trust, and TLS on a new connection. Next room: [`super::connection`].
 //!
 //! The name in the push URL is what is sent (SNI) and verified, also when it is an address; there is no way to turn that off, but
-//! `SSL_CERT_FILE` adds a private authority, or a server's own certificate (see `trust`). No ALPN: there is no name for RTMP.
+//! `SSL_CERT_FILE` replaces the system's store: private authorities, or a server's own certificate (see `trust`). No ALPN: there is no name for RTMP.
 
 use std::future::Future;
 use std::io;
@@ -69,13 +69,20 @@ impl Shared {
     }
 }
 
+/// Files of certificates that could not be read and are told of, at most: a directory may be full of them.
+const MAX_TOLD: usize = 4;
+
 fn load() -> Result<Arc<ClientConfig>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
+    for error in found.errors.iter().take(MAX_TOLD) {
+        tracing::warn!(event = "certificates.unreadable", %error, "certificates could not be read: check SSL_CERT_FILE and SSL_CERT_DIR");
+    }
     if roots.is_empty() {
         let error = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        return Err(format!("no root certificates{error}: install ca-certificates, or set SSL_CERT_FILE"));
+        let fix = "install ca-certificates, or set SSL_CERT_FILE to a file with PEM certificates in it";
+        return Err(format!("no root certificates{error}: {fix}"));
     }
     configure(roots).map(Arc::new).map_err(|error| error.to_string())
 }
