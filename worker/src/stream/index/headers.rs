@@ -156,7 +156,7 @@ fn fits(kept: impl Iterator<Item = (HeaderSlot, usize)>, slot: HeaderSlot, bytes
     count < MAX_HEADERS - 1 && together <= MAX_HEADER_BYTES
 }
 
-/// The lengths of the headers that the newest publisher has sent, and the slots whose header is too long to be kept.
+/// The lengths of the headers that the newest publisher has sent, and the slots of which one header was too long to be kept.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     lengths: Vec<(HeaderSlot, usize)>,
@@ -164,12 +164,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Takes note of a header, by the same rule as [`put`]; `false`: it cannot be kept, and this was not so before.
+    /// Takes note of a header, by the same rule as [`put`]; `false`: it is the first of its slot that cannot be kept. A header that fits changes
+    /// nothing about that, because a publisher can send long and short ones in turns.
     pub(super) fn put(&mut self, slot: HeaderSlot, bytes: usize) -> bool {
         self.lengths.retain(|(known, _)| *known != slot);
         if fits(self.lengths.iter().copied(), slot, bytes) {
             self.lengths.push((slot, bytes));
-            self.left_out.retain(|known| *known != slot);
             return true;
         }
         let known = self.left_out.contains(&slot);
