@@ -61,7 +61,8 @@ pub struct StoredHeader {
     pub payload: Vec<u8>,
 }
 
-/// The publisher's timestamps, in milliseconds, of the last message of each kind; `None` before there was one.
+/// The publisher's timestamps, in milliseconds, of the last frame of each kind, and of the last data; `None` before there was one. Headers do
+/// not count: theirs say nothing of the frames' clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastTimestamps {
     /// Of audio.

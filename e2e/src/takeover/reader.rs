@@ -260,7 +260,9 @@ impl Stream {
             Kind::Video => video,
             Kind::Data => data,
         };
-        *last = Some(timestamp);
+        if inspection.header.is_none() || inspection.kind == Kind::Data {
+            *last = Some(timestamp);
+        }
         if let Some(slot) = inspection.header {
             self.state.headers.retain(|header| header.slot != slot);
             self.state.headers.push(StoredHeader { slot, type_id, timestamp, payload: payload.clone() });

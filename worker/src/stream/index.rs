@@ -366,18 +366,18 @@ impl Index {
 
     fn note_time(&mut self, now: Instant, timestamp: u32, inspection: &Inspection) -> i64 {
         let kind = inspection.kind;
-        let last = match kind {
-            Kind::Audio => &mut self.last.audio,
-            Kind::Video => &mut self.last.video,
-            Kind::Data => &mut self.last.data,
-        };
-        if last.is_some_and(|last| (timestamp.wrapping_sub(last) as i32) < 0) && kind != Kind::Data {
+        if !inspection.is_frame() {
+            // A header says nothing of its kind's frames, whose clock a successor goes on with.
+            if kind == Kind::Data {
+                self.last.data = Some(timestamp);
+            }
+            return self.clock.other(now, timestamp);
+        }
+        let last = if kind == Kind::Video { &mut self.last.video } else { &mut self.last.audio };
+        if last.is_some_and(|last| (timestamp.wrapping_sub(last) as i32) < 0) {
             self.steps_back += 1;
         }
         *last = Some(timestamp);
-        if !inspection.is_frame() {
-            return self.clock.other(now, timestamp);
-        }
         let (time, jump) = self.clock.frame(now, kind, timestamp);
         if jump.is_some() {
             self.jumps += 1;
@@ -413,7 +413,7 @@ impl Index {
         self.front + kept.map_or(self.entries.len(), |kept| self.old_until(now, forced.max(kept))) as u64
     }
 
-    /// How many of the first entries can be forgotten for their age, if so many are gone anyway.
+    /// The number of leading entries that age lets us forget; at least `gone`.
     fn old_until(&self, now: Instant, gone: usize) -> usize {
         let age = |entry: &Entry| now.saturating_duration_since(entry.arrived);
         // The last keyframe before the edge of the window. Most of the time there is one in front, and the next one is not old.
@@ -519,7 +519,7 @@ impl Index {
         self.place
     }
 
-    /// Audio and video messages whose timestamp was lower than the one before of their kind.
+    /// Audio and video frames whose timestamp was lower than the one before of their kind.
     #[must_use]
     pub fn steps_back(&self) -> u64 {
         self.steps_back

@@ -405,10 +405,30 @@ fn a_successor_completes_what_was_open() {
 }
 
 #[test]
+fn a_successor_goes_on_with_the_clock_of_frames_though_a_header_came_last() {
+    let mut fixture = Fixture::new();
+    fixture.message_at(100_000, type_id::AUDIO, AUDIO);
+    fixture.message_at(100_000, type_id::VIDEO, KEYFRAME);
+    fixture.message(type_id::VIDEO, VIDEO_HEADER);
+    fixture.message(type_id::AUDIO, AUDIO_HEADER);
+    let state = fixture.index.state_now(&fixture.bytes);
+    assert_eq!((state.last_timestamp.audio, state.last_timestamp.video), (Some(100_000), Some(100_000)));
+    fixture.index = Index::new(REPLAY);
+    fixture.index.restore(fixture.now, &state, &[]);
+    fixture.message_at(100_040, type_id::VIDEO, INTER);
+    fixture.message_at(100_040, type_id::AUDIO, AUDIO);
+    assert_eq!(fixture.index.jumps(), 0, "{:?}", fixture.index.last_jump());
+    let times = [0, 1].map(|number| fixture.index.entry(number).unwrap().time);
+    assert_eq!(times, [100_040; 2]);
+}
+
+#[test]
 fn steps_back_are_counted() {
     let mut fixture = Fixture::new();
     for timestamp in [10, 20, 5, 15, u32::MAX, 1] {
         fixture.message_at(timestamp, type_id::AUDIO, AUDIO);
     }
     assert_eq!(fixture.index.steps_back(), 2, "wrapping is none");
+    fixture.message(type_id::AUDIO, AUDIO_HEADER);
+    assert_eq!(fixture.index.steps_back(), 2, "headers often have timestamp 0");
 }
