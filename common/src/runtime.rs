@@ -7,11 +7,12 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, Location, PanicHookInfo};
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Problems;
@@ -65,8 +66,8 @@ impl LogArgs {
     }
 }
 
-/// Libraries that log what strangers send, frame by frame: 30 MB/s with one that sends HTTP/2 frames. A level for everything does not count
-/// for them beyond this; one of their own does.
+/// Libraries that log what strangers send, frame by frame: 30 MB/s with one that sends HTTP/2 frames. The default level raises them to `info`
+/// at most; a directive that names one applies in full.
 const LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"];
 /// What they log then.
 const LIBRARIES_LEVEL: &str = "info";
@@ -133,9 +134,25 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     // As RUST_BACKTRACE says.
     let backtrace = Backtrace::capture();
-    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(backtrace));
-    let place = info.location().map(tracing::field::display);
-    tracing::error!(event = "panicked", panic = text, place, backtrace, "a task panicked");
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(&backtrace);
+    tell_of_panic(text, info.location(), backtrace, stderr::write_line);
+}
+
+/// Logs a panic. `write` takes the line that no filter can switch off: a filter without a level for everything has none for this file.
+fn tell_of_panic(
+    panic: Option<&str>,
+    place: Option<&Location<'_>>,
+    backtrace: Option<&Backtrace>,
+    write: impl FnOnce(&[u8]),
+) {
+    if tracing::enabled!(Level::ERROR) {
+        let (place, backtrace) = (place.map(tracing::field::display), backtrace.map(tracing::field::display));
+        tracing::error!(event = "panicked", panic, place, backtrace, "a task panicked");
+        return;
+    }
+    let place = place.map_or_else(String::new, |place| format!(" at {place}"));
+    let backtrace = backtrace.map_or_else(String::new, |backtrace| format!("\n{backtrace}"));
+    write(format!("a task panicked{place}: {}{backtrace}\n", panic.unwrap_or("no text")).as_bytes());
 }
 
 /// The limit of open files, as found and as it is now.
@@ -261,6 +278,22 @@ mod tests {
                 );
                 assert_eq!(enabled, (ours, h2), "{text}");
             });
+        }
+    }
+
+    #[test]
+    fn a_panic_is_told_whatever_the_filter_is() {
+        use tracing_subscriber::layer::SubscriberExt;
+
+        for (filter, logged) in [("info", true), ("liveedgecast_worker=debug", false), ("off", false)] {
+            let log = LogArgs { log_format: None, log_filter: Some(filter.into()) }.meant(&mut Problems::new());
+            let mut written = Vec::new();
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(log.filter), || {
+                tell_of_panic(Some("out of luck"), Some(Location::caller()), None, |line| written.extend(line));
+            });
+            let written = String::from_utf8(written).unwrap();
+            assert_eq!(written.is_empty(), logged, "{filter}: {written}");
+            assert!(logged || (written.contains("runtime.rs") && written.ends_with(": out of luck\n")), "{written}");
         }
     }
 
