@@ -3,9 +3,9 @@
 //! What surprised us: after a read that did not fill its room the socket is empty, and asking it again would cost as much as the read. So
 //! the readiness is given back at once, which the runtime only lets us do by claiming that the read would have blocked.
 //!
-//! A snapshot takes what was said before it for said. So the answers go first: by link they are in front of the checkpoint on the same
-//! connection, by descriptor they are written, and what the publisher's socket does not take goes into the snapshot. A publisher with a small
-//! window is answered at every message, and would never be without an answer under way.
+//! A successor treats every answer from before the snapshot as sent. So the answers go first: by link they are in front of the checkpoint on
+//! the same connection, by descriptor they are written, and what the publisher's socket does not take goes into the snapshot. A publisher
+//! with a small window is answered at every message, and would never be without an answer under way.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -70,6 +70,8 @@ pub(super) struct Source {
     made: Option<Instant>,
     /// There is news that a successor must know: that the publisher was told to start.
     snapshot_due: bool,
+    /// It was logged that a snapshot is too large.
+    told_of_large: bool,
 }
 
 impl Source {
@@ -91,6 +93,7 @@ impl Source {
             snapshot: position,
             made: None,
             snapshot_due: false,
+            told_of_large: false,
         };
         source.say(&Frame::Accepted);
         if source.session.is_started() {
@@ -180,6 +183,8 @@ impl Source {
                     Poll::Ready(Err(_)) => return Err(broken),
                     Poll::Ready(Ok(())) => {}
                 },
+                // Those that a full output had no room for: without them, nothing would wake this task.
+                _ if self.session.has_output() => {}
                 _ => break,
             }
         }
@@ -305,7 +310,10 @@ impl Source {
             self.alive_at = now + ALIVE_INTERVAL;
             self.say(&Frame::Checkpoint(Box::new(snapshot)));
         } else if !page::publish(ring.page_mut(), &snapshot) {
-            tracing::warn!("a snapshot is too large for the state page");
+            // Every message that follows may come here.
+            if !std::mem::replace(&mut self.told_of_large, true) {
+                tracing::warn!(at = position, "a snapshot is too large for the state page; said once per publisher");
+            }
             return;
         }
         self.snapshot = position;

@@ -1,11 +1,11 @@
-//! A publisher by link, over a real socket, with a clock of the test's own.
+//! A publisher's connection, over real sockets, with a clock of the test's own.
 
 use std::future::poll_fn;
 
 use liveedgecast_common::handoff::Transport;
 
 use super::*;
-use crate::testkit::{assignment, frame, parcel, say};
+use crate::testkit::{assignment, frame, parcel, publisher, say};
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
@@ -24,4 +24,21 @@ async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
     assert!(poll_fn(|cx| Poll::Ready(source.poll(cx, late))).await.is_pending(), "what it had said was not read");
     let silent = poll_fn(|cx| source.poll(cx, late + LINK_SILENT_AFTER)).await;
     assert!(matches!(silent, Arrival::Lost("link silent", _)), "{silent:?}");
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
+async fn answers_that_a_full_output_had_no_room_for_are_written_in_the_same_flush() {
+    let (parcel, _activator) = parcel(assignment("a", "a", Transport::Descriptor)).await;
+    let (held, _client) = publisher().await;
+    let socket = TcpStream::from_std(held.into()).unwrap();
+    socket.writable().await.unwrap();
+    let publisher = Publisher::Descriptor { socket, control: parcel.connection.attach().unwrap() };
+    let start = Instant::now();
+    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073);
+    source.output = vec![0; FULL_OUTPUT];
+    source.session.ping(7);
+    let flushed = poll_fn(|cx| Poll::Ready(source.flush(cx, start))).await;
+    assert!(flushed.is_ok(), "{flushed:?}");
+    assert!(source.unsent().is_empty(), "nothing would wake the stream for {} bytes", source.unsent().len());
 }
