@@ -20,7 +20,8 @@
 //! is repeated by the kernel only after 1, 3 and 7 s, so that we dial again while it waits. MediaMTX, nginx-rtmp and others say
 //! Publish.Start before they have looked whether we may publish, so that only a session that lasted a while proves anything. Twitch, SRS
 //! and nginx-rtmp refuse by closing without a word: a few of those at the same stage are a refusal. A server whose hook asks somebody
-//! else may need many seconds for an answer; giving up and asking again makes that worse, so that limits grow with each time-out.
+//! else may need many seconds for an answer; giving up and asking again makes that worse, so that limits grow with each time-out. Each
+//! stage's time-outs count for its own limits: a slow resolver says nothing of the server, nor a slow hook of the handshake before it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -51,7 +52,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For Publish.Start at the first attempt: nginx-rtmp gives its hook 10 s, and there may be two.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
-/// Each time-out doubles the limits above for the attempts after it, so often: 80 s for Publish.Start, within the usual time of holding.
+/// Each time-out doubles the limits of its kind for the attempts after it, so often: 80 s for Publish.Start, within the usual time of holding.
 const MOST_DOUBLINGS: u32 = 2;
 /// From the last word to the end of the connection (DESIGN 4.2).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -228,6 +229,17 @@ impl Patience {
     }
 }
 
+/// Attempts that were not answered in time.
+#[derive(Debug, Default)]
+struct TimeOuts {
+    /// By the resolver.
+    resolver: u32,
+    /// By the server at TLS or the handshake, for which it asks nobody: most often it hangs.
+    connection: u32,
+    /// By the server later, where its hook may be slow.
+    answers: u32,
+}
+
 /// The last failure.
 #[derive(Debug)]
 struct Failure {
@@ -264,8 +276,7 @@ pub struct Machine {
     patience: Patience,
     /// Since when it has not worked.
     broken_since: Option<Instant>,
-    /// Attempts that were not answered in time.
-    timeouts: u32,
+    timeouts: TimeOuts,
     /// The stage at which the upstream refused last without clear words, and how often in a row.
     refusals: (Stage, u32),
     /// Since when the name has been taken.
@@ -299,7 +310,7 @@ impl Machine {
             challenges: 0,
             patience: Patience::new(seed),
             broken_since: None,
-            timeouts: 0,
+            timeouts: TimeOuts::default(),
             refusals: (Stage::Handshake, 0),
             taken_since: None,
             lived: false,
@@ -428,13 +439,8 @@ impl Machine {
     fn ask_for_addresses(&mut self, now: Instant) {
         self.challenges = 0;
         self.answer = None;
-        self.state = State::Resolving { until: now + self.patient(RESOLVE_TIMEOUT) };
+        self.state = State::Resolving { until: now + patient(RESOLVE_TIMEOUT, self.timeouts.resolver) };
         self.outputs.push_back(Output::Resolve);
-    }
-
-    /// How long this attempt waits for an answer for which the first one waits so long.
-    fn patient(&self, limit: Duration) -> Duration {
-        limit.saturating_mul(1 << self.timeouts.min(MOST_DOUBLINGS))
     }
 
     fn resolved(&mut self, now: Instant, mut addresses: Vec<SocketAddr>) {
@@ -500,7 +506,7 @@ impl Machine {
         self.peer = Some(*address);
         self.dialing.clear();
         if self.url().tls {
-            self.state = State::Securing { until: now + self.patient(TLS_TIMEOUT) };
+            self.state = State::Securing { until: now + patient(TLS_TIMEOUT, self.timeouts.connection) };
             self.outputs.push_back(Output::Secure(dial));
         } else {
             self.begin(now, Some(dial));
@@ -508,13 +514,14 @@ impl Machine {
     }
 
     fn begin(&mut self, now: Instant, dial: Option<DialId>) {
-        self.state = State::Starting { stage: Stage::Handshake, until: now + self.patient(HANDSHAKE_TIMEOUT) };
+        let until = now + patient(HANDSHAKE_TIMEOUT, self.timeouts.connection);
+        self.state = State::Starting { stage: Stage::Handshake, until };
         self.outputs.push_back(Output::Begin(dial, self.answer.take()));
     }
 
     fn reached(&mut self, now: Instant, stage: Stage) {
         let timeout = if stage == Stage::Publish { PUBLISH_TIMEOUT } else { ANSWER_TIMEOUT };
-        self.state = State::Starting { stage, until: now + self.patient(timeout) };
+        self.state = State::Starting { stage, until: now + patient(timeout, self.timeouts.answers) };
     }
 
     fn session(&mut self, now: Instant, event: ClientEvent) {
@@ -629,7 +636,12 @@ impl Machine {
 
     /// An attempt has failed because something took too long: the next one waits for longer.
     fn timed_out(&mut self, now: Instant, fault: Fault, why: String) {
-        self.timeouts = self.timeouts.saturating_add(1);
+        let timeouts = match self.state {
+            State::Resolving { .. } => &mut self.timeouts.resolver,
+            State::Securing { .. } | State::Starting { stage: Stage::Handshake, .. } => &mut self.timeouts.connection,
+            _ => &mut self.timeouts.answers,
+        };
+        *timeouts = timeouts.saturating_add(1);
         self.failed(now, fault, why);
     }
 
@@ -647,6 +659,8 @@ impl Machine {
             self.patience.all().into_iter().for_each(Backoff::reset);
             self.broken_since = None;
             self.refusals = (Stage::Handshake, 0);
+            // It hung for a while. A hook or a resolver that was slow once will be slow again.
+            self.timeouts.connection = 0;
             self.lasted = true;
         }
         let closed = matches!(fault, Fault::Closed | Fault::Refused);
@@ -699,6 +713,11 @@ impl Machine {
         self.outputs.push_back(Output::Drop);
         self.outputs.push_back(Output::Closed);
     }
+}
+
+/// How long an attempt waits for an answer for which the first one waits so long, after so many time-outs.
+fn patient(limit: Duration, timeouts: u32) -> Duration {
+    limit.saturating_mul(1 << timeouts.min(MOST_DOUBLINGS))
 }
 
 /// This machine itself, or what only its link can reach: services there trust those who can connect.
