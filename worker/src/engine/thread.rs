@@ -5,15 +5,17 @@
 //! receiver of its commands, and that can be waited for.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread and its tasks")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::StreamId;
+use liveedgecast_common::seldom::Seldom;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -25,6 +27,10 @@ use crate::stream::{Command, Contest, Incoming, Publisher, Report};
 
 /// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
 const ORDERS: usize = 256;
+
+/// Log lines about streams that do not listen. Publishers of a name that such a stream has can come as often as they like, and each command to
+/// all streams meets every one that hangs.
+static DEAF: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// Starts a stream's task on the current `LocalSet` and gives the way to it. Ours is [`crate::stream::spawn`].
 pub type Start = Arc<dyn Fn(Incoming, mpsc::Sender<Report>) -> mpsc::Sender<Command> + Send + Sync>;
@@ -65,6 +71,8 @@ struct Desk {
     reports: mpsc::Sender<Report>,
     notices: mpsc::Sender<Notice>,
     streams: Streams,
+    /// What [`Order::Alone`] said last.
+    alone: Cell<bool>,
 }
 
 /// Starts a thread; it ends when the sender of its orders is dropped.
@@ -81,7 +89,7 @@ pub(super) fn start(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sender, mut orders) = mpsc::channel(ORDERS);
     let run = move || {
-        let desk = Desk { start, reports, notices, streams: Streams::default() };
+        let desk = Desk { start, reports, notices, streams: Streams::default(), alone: Cell::new(false) };
         let streams = LocalSet::new();
         streams.block_on(&runtime, async {
             while let Some(order) = orders.recv().await {
@@ -102,7 +110,10 @@ impl Desk {
             Order::Contend(slot, contest) => self.contend(slot, contest),
             Order::Kick(slot, reason) => self.tell(slot, Command::Kick(reason)),
             Order::Fence(slot, epoch) => self.tell(slot, Command::Fence(epoch)),
-            Order::Alone(alone) => self.slots().into_iter().for_each(|slot| self.tell(slot, Command::Alone(alone))),
+            Order::Alone(alone) => {
+                self.alone.set(alone);
+                self.slots().into_iter().for_each(|slot| self.tell(slot, Command::Alone(alone)));
+            }
             Order::HandBack => self.slots().into_iter().for_each(|slot| self.tell(slot, Command::HandBack)),
         }
     }
@@ -120,6 +131,9 @@ impl Desk {
         match started {
             Ok(Ok(commands)) => {
                 self.streams.borrow_mut().insert(slot, commands.clone());
+                if self.alone.get() {
+                    self.tell(slot, Command::Alone(true));
+                }
                 let (streams, notices) = (Rc::clone(&self.streams), self.notices.clone());
                 spawn_local(async move {
                     commands.closed().await;
@@ -144,7 +158,10 @@ impl Desk {
                 Err(error) => tracing::error!(%error, "a stream's sockets cannot be used"),
             },
             Some(Err(mpsc::error::TrySendError::Full(()))) => {
-                tracing::warn!(stream = %parcel.assignment.stream_id, "the stream that has this identity does not listen");
+                if DEAF.is_due(Instant::now()) {
+                    let stream = &parcel.assignment.stream_id;
+                    tracing::warn!(%stream, "the stream that has this identity does not listen; said once in a while");
+                }
                 spawn_local(receive::refuse(parcel.connection, Frame::Returned { why: Decline::Other }));
             }
             Some(Err(mpsc::error::TrySendError::Closed(()))) | None => {
@@ -161,14 +178,19 @@ impl Desk {
         else {
             return;
         };
-        tracing::warn!(stream = %contest.stream_id, "a stream that has an upstream of this one does not listen");
+        if DEAF.is_due(Instant::now()) {
+            let stream = &contest.stream_id;
+            tracing::warn!(%stream, "a stream that has an upstream of this one does not listen; said once in a while");
+        }
         self.notice(Notice::Unheard(contest.stream_id));
     }
 
     fn tell(&self, slot: Slot, command: Command) {
         let commands = self.streams.borrow().get(&slot).cloned();
-        if let Some(Err(mpsc::error::TrySendError::Full(_))) = commands.map(|commands| commands.try_send(command)) {
-            tracing::warn!("a stream does not listen to commands");
+        if let Some(Err(mpsc::error::TrySendError::Full(_))) = commands.map(|commands| commands.try_send(command))
+            && DEAF.is_due(Instant::now())
+        {
+            tracing::warn!("a stream does not listen to commands; said once in a while");
         }
     }
 
@@ -188,4 +210,35 @@ fn incoming(parcel: Parcel) -> io::Result<Incoming> {
         None => Publisher::Link { control },
     };
     Ok(Incoming { assignment: parcel.assignment, publisher, ring: parcel.ring })
+}
+
+#[cfg(test)]
+mod tests {
+    use liveedgecast_common::handoff::Transport;
+
+    use super::*;
+    use crate::testkit::{assignment, parcel, soon};
+
+    #[tokio::test]
+    async fn a_stream_that_begins_without_an_activator_is_told_so() {
+        let (told, mut tells) = mpsc::channel(8);
+        let stream: Start = Arc::new(move |_, _| {
+            let (sender, mut commands) = mpsc::channel(2);
+            let told = told.clone();
+            spawn_local(async move {
+                while let Some(command) = commands.recv().await {
+                    if let Command::Alone(alone) = command {
+                        told.send(alone).await.unwrap();
+                    }
+                }
+            });
+            sender
+        });
+        let ((reports, _reports), (notices, _notices)) = (mpsc::channel(8), mpsc::channel(8));
+        let orders = start(0, stream, reports, notices).unwrap();
+        orders.send(Order::Alone(true)).await.ok().unwrap();
+        let (parcel, _activator) = parcel(assignment("a", "a", Transport::Link)).await;
+        orders.send(Order::Start(Slot(0), parcel)).await.ok().unwrap();
+        assert_eq!(soon(tells.recv()).await, Some(true));
+    }
 }

@@ -241,10 +241,16 @@ impl Machine {
         self.state
     }
 
-    /// Why it ends; empty until then.
+    /// Why its publisher is gone, or why it ends; otherwise empty.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Whether no activator is there, as far as was told.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Bytes of the publisher have come.
@@ -457,6 +463,7 @@ impl Machine {
         self.publisher_open = true;
         self.heard = now;
         self.deadline = None;
+        self.reason.clear();
         self.outputs.push_back(Output::Decide(true));
         if arrival.started {
             self.enter(State::Live);

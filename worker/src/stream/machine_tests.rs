@@ -281,6 +281,16 @@ fn a_publisher_is_not_waited_for_while_there_is_no_activator() {
 }
 
 #[test]
+fn a_publisher_that_has_returned_leaves_no_reason_behind() {
+    for started in [false, true] {
+        let mut fixture = Fixture::in_state(State::Grace);
+        assert_eq!(fixture.machine.reason(), "connection closed");
+        fixture.handle(Input::Attach(Arrival { started, ..arrival() }));
+        assert_eq!((fixture.machine.state(), fixture.machine.reason()), (State::Live, ""));
+    }
+}
+
+#[test]
 fn an_upstream_is_given_up_in_grace_or_when_the_publisher_is_silent() {
     for (state, gives_up) in [(State::Starting, false), (State::Live, false), (State::Grace, true)] {
         let mut fixture = Fixture::in_state(state);

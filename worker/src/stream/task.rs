@@ -62,9 +62,14 @@ pub(super) fn spawn(
                 None
             }
         };
+        let mut alone = false;
         while let Some(prepared) = next {
-            let mut stream = Stream::new(Instant::now(), *prepared, Arc::clone(&shared), reports.clone());
+            let now = Instant::now();
+            let mut stream = Stream::new(now, *prepared, Arc::clone(&shared), reports.clone());
+            // It was said to the stream before.
+            stream.machine.handle(now, Input::Alone(alone));
             next = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
+            alone = stream.machine.is_alone();
         }
     });
 }

@@ -465,3 +465,25 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
         }
     });
 }
+
+#[test]
+fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_activator_either() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        engine.command(Command::Alone(true));
+        let Given { encoder: mut other, incoming, .. } = give_descriptor("b", &[&sink]).await;
+        // In one poll: the stream is closing when the next publisher comes.
+        engine.command(Command::Kick("enough".to_owned()));
+        engine.command(Command::Attach(Box::new(incoming)));
+        other.started().await;
+        drop(other);
+        let waits = |report: &Report| match report {
+            Report::Ended { stream_id } => (stream_id.0 == "b").then_some(false),
+            report => in_state(report, control::session::State::Grace).map(|()| true),
+        };
+        assert!(!engine.report("grace or the end", waits).await, "there is a grace time");
+    });
+}
