@@ -12,7 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -31,6 +31,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::crowd::{Crowd, Place};
 use crate::key::Secret;
+use crate::seldom::Seldom;
+
+/// Log lines about connections that cannot be accepted: without them, ten a second.
+static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB. With one more, the oldest is
 /// closed: an orchestrator whose probe finds no place kills the process.
@@ -315,7 +319,9 @@ pub async fn serve(door: impl Door, routes: Routes, stop: CancellationToken) {
 }
 
 async fn accept_failed(error: &io::Error) {
-    tracing::warn!(%error, "HTTP: cannot accept");
+    if EXHAUSTIONS.is_due(Instant::now()) {
+        tracing::warn!(%error, "HTTP: cannot accept; said once in a while");
+    }
     // Out of descriptors, most likely: accepting again at once would fail again at once.
     sleep(Duration::from_millis(100)).await;
 }

@@ -196,7 +196,9 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
             Err(error) => {
                 let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
                 if full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
-                    warn!(%error, "desk: nothing left to accept workers with; raise RLIMIT_NOFILE");
+                    if EXHAUSTIONS.is_due(super::now()) {
+                        warn!(%error, "desk: nothing left to accept workers with; raise RLIMIT_NOFILE");
+                    }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -204,6 +206,8 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
     }
 }
 
+/// Log lines about descriptors that have run out: without a bound, one per pause.
+static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
 /// Anybody who can connect can make one.
 static MISTAKES: Seldom = Seldom::new(Duration::from_secs(1));
 
