@@ -2,10 +2,12 @@
 //! [`super::timeline`], which moves that time to where a session of an upstream is.
 //!
 //! Every frame (audio or video proper) moves the clock. Audio and video share one offset between timestamp and time unless the publisher
-//! gives them clocks of their own. A frame that follows the last one of its kind keeps that one's offset. One that does not, and that is
-//! [`FAR`] from the newest time or a [`STEP_BACK`] before both kinds, comes from another clock. If that is the clock to which the other kind
-//! has gone, or on which this kind was before, its offset is taken, so that both kinds stay together and one wrong timestamp has no
-//! consequences; otherwise the frame goes on where the wall clock says, and a jump is counted.
+//! gives them clocks of their own. There are three cases:
+//! - A frame that follows the last one of its kind keeps that one's offset.
+//! - A frame that does not, but fits with the offset of this kind, the one that this kind had before, or the offset of the other kind, takes
+//!   that offset. So both kinds stay together, and one wrong timestamp has no consequences. A frame fits when it is neither [`FAR`] from the
+//!   newest time nor a [`STEP_BACK`] before both kinds.
+//! - Any other frame comes from another clock: it goes on where the wall clock says, and a jump is counted.
 //!
 //! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine, some of them with every
 //! keyframe. Headers and data therefore never move the clock.

@@ -293,7 +293,7 @@ impl ServerSession {
         self.now.started
     }
 
-    /// The publish has ended, or was refused; there will be no other on this connection.
+    /// The publish has ended, or was refused. Another one on this connection takes [`Self::reopen`].
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.now.phase == Phase::Ended

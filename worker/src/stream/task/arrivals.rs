@@ -227,8 +227,7 @@ impl Stream {
         }
     }
 
-    /// Of the snapshots that wait for an upstream the oldest that is not far back, or else the newest if a successor can begin there. Those
-    /// before it will not be wanted.
+    /// The oldest waiting snapshot that is not far back; otherwise the newest, if a successor can begin at it. Those before it are dropped.
     fn waiting_snapshot(&mut self, coming: u32) -> Option<Snapshot> {
         let (source, ring) = (self.source.as_ref()?, self.rings.current()?);
         let mut last = None;
