@@ -91,7 +91,7 @@ impl Reason {
     /// What the operator can do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Duplicate => "let one encoder publish with a stream key; the other one publishes it still",
+            Self::Duplicate => "another encoder publishes with this key: stop it, or use another key",
             Self::HoldSpent => {
                 "look why no worker came: their log, KEDA, the cluster's capacity; or raise HOLD_TIMEOUT"
             }

@@ -432,7 +432,7 @@ impl Shared {
                 info!(
                     event = "worker.terminated",
                     worker = name,
-                    "worker process terminated by somebody else, in order"
+                    "worker process ended in order without being asked: somebody terminated it, or it had lost this activator"
                 );
                 return;
             }

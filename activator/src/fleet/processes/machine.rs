@@ -100,7 +100,8 @@ pub enum Output {
     },
     /// A worker ended as asked.
     Gone(String),
-    /// A worker was told to go by somebody else: an operator's SIGTERM. It has ended in order.
+    /// A worker that was ready ended in order, and not because we asked: an operator's SIGTERM ended it, or `--exit-when-orphaned` after this
+    /// activator had stood still for some seconds.
     Terminated(String),
 }
 
