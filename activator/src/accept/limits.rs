@@ -193,12 +193,6 @@ impl Permit {
         self.instead
     }
 
-    /// Connections of the same address that were admitted.
-    pub fn admitted_beside(&self) -> usize {
-        let share = self.counts.lock().unwrap_or_else(PoisonError::into_inner).share(self.key);
-        share.open.saturating_sub(share.strangers).saturating_sub(usize::from(matches!(self.stage, Stage::Admitted)))
-    }
-
     /// Returns when the place is somebody else's. Only who still knocks can lose it. Cancel safe.
     pub async fn lost(&self) {
         match &self.stage {
@@ -275,7 +269,6 @@ mod tests {
         b.admitted();
         b.admitted();
         assert_eq!(door.open(), 2);
-        assert_eq!((a.admitted_beside(), b.admitted_beside()), (1, 0));
         drop((a, b));
         assert_eq!(door.open(), 0);
         assert!(door.counts.lock().unwrap().addresses.is_empty());

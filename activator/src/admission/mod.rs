@@ -2,14 +2,15 @@
 //! stream, or one of the kinds of "no" (DESIGN 4.2). Next: `lobby`, which wakes workers; so everything that a stranger
 //! can be refused for is decided here, before.
 //!
-//! Without `PUBLISH_KEYS` an address has a rate and a share: one that brings more than the rate waits for its turn, which costs nobody a
-//! worker, and is told to come again only when that would take longer than a hold. Note: with a start and a close, which makes OBS come again,
-//! 1360 of 2000 encoders behind one address looked live for a moment and were back within seconds.
+//! Without `PUBLISH_KEYS` an address has a rate and a share: a publisher above the rate waits for its turn, which costs nobody a worker,
+//! and is told to come again only when that would take longer than half a hold. Note: with a start and a close, which makes OBS come
+//! again, 1360 of 2000 encoders behind one address looked live for a moment and were back within seconds.
 //!
 //! What surprised us: locking an address out after wrong keys locks out everybody behind the same load balancer, and
 //! lets a neighbour do that on purpose. So who guesses waits longer for each "no", and who has a key never does.
 
 mod rate;
+mod seats;
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +21,8 @@ use liveedgecast_common::url::PushUrl;
 
 use crate::config::{Reloaded, Settings, Share};
 pub use rate::Rate;
+pub use seats::Seat;
+use seats::Seats;
 
 /// Wrong keys of one address that are answered at once …
 const MISS_BURST: u32 = 20;
@@ -70,7 +73,7 @@ impl Reason {
         match self {
             Self::Name => "let the encoder use a plain app and stream key, without slashes or blanks at their ends",
             Self::Key => "correct the stream key in the encoder, or add it to PUBLISH_KEYS",
-            Self::Destination => "a push URL with this app and key in it is none: look at both",
+            Self::Destination => "this app and key do not make a valid push URL: check RTMP_PUSH_URL and the encoder",
             Self::Rate => "raise PUBLISH_BURST or PUBLISH_RATE, or list keys in PUBLISH_KEYS, which are not counted",
             Self::Share => "raise MAX_STREAMS_PER_ADDRESS, or list keys in PUBLISH_KEYS, which are not counted",
         }
@@ -89,7 +92,7 @@ impl Reason {
 }
 
 /// A stream that may be published.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Admitted {
     /// The app.
     pub app: AppName,
@@ -99,10 +102,14 @@ pub struct Admitted {
     pub identities: Vec<Identity>,
     /// Where it goes.
     pub destinations: Vec<PushUrl>,
+    /// End of its hold; the wait for its turn is part of that.
+    pub deadline: Instant,
+    /// What it has of its address's share; `None` with a listed key.
+    pub seat: Option<Seat>,
 }
 
 /// What becomes of a publisher.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Verdict {
     /// It is held until a worker takes it.
     Admit {
@@ -125,7 +132,11 @@ pub struct Admission {
     secret: Secret,
     /// Streams of one address at most.
     share: Share,
-    /// Longest wait for one's turn: a publisher is held no longer.
+    /// Who counts.
+    seats: Seats,
+    /// Longest hold.
+    hold: Duration,
+    /// Longest wait for one's turn: the other half of a hold is for a worker to come.
     patience: Duration,
     // A lock, because publishers' tasks ask from wherever they run; held for one decision, never across an await.
     state: Mutex<State>,
@@ -145,8 +156,14 @@ impl Admission {
             publishes: Rate::new(settings.publish.burst, settings.publish.every),
             misses: Rate::new(MISS_BURST, MISS_EVERY),
         };
-        let (share, patience) = (settings.share, settings.hold);
-        Self { secret: settings.secret.clone(), share, patience, state: Mutex::new(state) }
+        Self {
+            secret: settings.secret.clone(),
+            share: settings.share,
+            seats: Seats::new(settings.grace),
+            hold: settings.hold,
+            patience: settings.hold / 2,
+            state: Mutex::new(state),
+        }
     }
 
     /// Whether anyone may publish, now.
@@ -154,8 +171,8 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).reloaded.keys().is_none()
     }
 
-    /// Judges one `publish`. `admitted`: publishers of its address that were admitted and are still connected.
-    pub fn judge(&self, now: Instant, (client, admitted): (IpAddr, usize), app: &str, key: &StreamKey) -> Verdict {
+    /// Judges one `publish` of a publisher at this address.
+    pub fn judge(&self, now: Instant, client: IpAddr, app: &str, key: &StreamKey) -> Verdict {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.reloaded.refresh();
         let Ok(app) = AppName::parse(app) else {
@@ -168,10 +185,13 @@ impl Admission {
             }
             keys => keys.is_some(),
         };
-        if !listed && !self.share.has_room(client, admitted) {
+        let stream = Identity::of_stream(&self.secret, &app, key);
+        // A stream that counts already is one that returns, perhaps before the end of its dead connection was noticed.
+        let others = self.seats.others(now, client, &stream);
+        if !listed && others.is_some_and(|others| !self.share.has_room(client, others)) {
             return Verdict::Refuse { why: Reason::Share, after: LATER_PAUSE };
         }
-        let mut identities = vec![Identity::of_stream(&self.secret, &app, key)];
+        let mut identities = vec![stream];
         let mut destinations: Vec<PushUrl> = Vec::new();
         for template in state.reloaded.push().iter() {
             let Ok(url) = template.resolve(app.expose(), key) else {
@@ -190,8 +210,10 @@ impl Admission {
         let turn = if listed { Some(Duration::ZERO) } else { state.publishes.reserve(now, client, self.patience) };
         match turn {
             Some(after) => {
-                let admitted = Box::new(Admitted { app, key: key.clone(), identities, destinations });
-                Verdict::Admit { admitted, after }
+                let (key, deadline) = (key.clone(), now + self.hold);
+                let seat = (!listed).then(|| self.seats.take(client, stream));
+                let admitted = Admitted { app, key, identities, destinations, deadline, seat };
+                Verdict::Admit { admitted: Box::new(admitted), after }
             }
             None => Verdict::Refuse { why: Reason::Rate, after: LATER_PAUSE },
         }
@@ -216,17 +238,11 @@ mod tests {
     }
 
     fn judge(admission: &Admission, now: Instant, app: &str, key: &str) -> Verdict {
-        judge_beside(admission, now, ("10.0.0.1", 0), app, key)
+        judge_from(admission, now, "10.0.0.1", app, key)
     }
 
-    fn judge_beside(
-        admission: &Admission,
-        now: Instant,
-        (from, others): (&str, usize),
-        app: &str,
-        key: &str,
-    ) -> Verdict {
-        admission.judge(now, (from.parse().unwrap(), others), app, &StreamKey::parse(key).unwrap())
+    fn judge_from(admission: &Admission, now: Instant, from: &str, app: &str, key: &str) -> Verdict {
+        admission.judge(now, from.parse().unwrap(), app, &StreamKey::parse(key).unwrap())
     }
 
     fn admitted(verdict: Verdict) -> Admitted {
@@ -287,17 +303,17 @@ mod tests {
 
     #[test]
     fn publishers_above_the_rate_of_their_address_wait_for_their_turn() {
-        let limits = ["--publish-burst", "3", "--publish-rate", "1", "--hold-timeout", "2s"];
+        let limits = ["--publish-burst", "3", "--publish-rate", "1", "--hold-timeout", "4s"];
         let open = admission(&[&["--push-url", "rtmp://a/live/{key}"][..], &limits].concat());
         let now = origin();
         let turns = [0; 5].map(|_| turn(judge(&open, now, "live", "k")));
         assert_eq!(turns, [0, 0, 0, 1, 2]);
         match judge(&open, now, "live", "k") {
             Verdict::Refuse { why: Reason::Rate, after } => assert_eq!(after, LATER_PAUSE),
-            other => panic!("a turn that comes after the hold: {other:?}"),
+            other => panic!("a turn that comes after half of the hold: {other:?}"),
         }
         assert_eq!(turn(judge(&open, now + Duration::from_secs(1), "live", "k")), 2);
-        assert_eq!(turn(judge_beside(&open, now, ("10.0.0.2", 0), "live", "k")), 0);
+        assert_eq!(turn(judge_from(&open, now, "10.0.0.2", "live", "k")), 0);
     }
 
     #[test]
@@ -305,31 +321,74 @@ mod tests {
         let limits = ["--publish-burst", "1", "--publish-rate", "1", "--max-streams-per-address", "1"];
         let keys = ["--push-url", "rtmp://a/live/{key}", "--publish-keys", "alpha"];
         let closed = admission(&[&keys[..], &limits].concat());
-        for others in 0..100 {
-            admitted(judge_beside(&closed, origin(), ("10.0.0.1", others), "live", "alpha"));
+        let both = [0; 2].map(|_| admitted(judge(&closed, origin(), "live", "alpha")));
+        assert!(both.iter().all(|admitted| admitted.seat.is_none()));
+    }
+
+    /// Whether this address may publish a stream; if so, what that is.
+    fn room(admission: &Admission, now: Instant, from: &str, key: &str) -> Option<Admitted> {
+        match judge_from(admission, now, from, "live", key) {
+            Verdict::Admit { admitted, .. } => Some(*admitted),
+            Verdict::Refuse { why: Reason::Share, after } => {
+                assert_eq!(after, LATER_PAUSE);
+                None
+            }
+            other => panic!("{other:?}"),
         }
+    }
+
+    /// As many streams as that, of one address.
+    fn streams(admission: &Admission, from: &str, count: usize) -> Vec<Admitted> {
+        (0..count).map(|n| room(admission, origin(), from, &format!("k{n}")).unwrap()).collect()
     }
 
     #[test]
     fn one_address_gets_half_of_an_open_fleet_unless_it_is_our_own() {
         let open = admission(&["--push-url", "rtmp://a/live/{key}", "--capacity", "10", "--max-workers", "2"]);
-        let has_room = |open: &Admission, from: &str, others: usize| match judge_beside(
-            open,
-            origin(),
-            (from, others),
-            "live",
-            "k",
-        ) {
-            Verdict::Admit { .. } => true,
-            Verdict::Refuse { why: Reason::Share, after } => {
-                assert_eq!(after, LATER_PAUSE);
-                false
-            }
-            other => panic!("{other:?}"),
-        };
-        assert!(has_room(&open, "10.0.0.1", 9) && !has_room(&open, "10.0.0.1", 10));
-        assert!(has_room(&open, "127.0.0.1", 10) && has_room(&open, "::1", 10));
+        let _ten = streams(&open, "10.0.0.1", 10);
+        assert!(room(&open, origin(), "10.0.0.1", "more").is_none());
+        let _eleven = [streams(&open, "127.0.0.1", 11), streams(&open, "::1", 11)];
         let told = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
-        assert!(has_room(&told, "127.0.0.1", 2) && !has_room(&told, "127.0.0.1", 3), "as set, for everybody");
+        let _three = streams(&told, "127.0.0.1", 3);
+        assert!(room(&told, origin(), "127.0.0.1", "more").is_none(), "as set, for everybody");
+    }
+
+    #[test]
+    fn a_stream_that_returns_has_room_while_its_dead_connection_still_counts() {
+        let open = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
+        let dead = streams(&open, "10.0.0.1", 3);
+        let returned = streams(&open, "10.0.0.1", 3);
+        assert!(room(&open, origin(), "10.0.0.1", "k2?token=other").is_some());
+        assert!(room(&open, origin(), "10.0.0.1", "more").is_none());
+        drop(dead);
+        assert!(room(&open, origin() + Duration::from_secs(3600), "10.0.0.1", "more").is_none(), "they are published");
+        drop(returned);
+    }
+
+    #[test]
+    fn a_stream_counts_for_the_grace_time_after_its_publisher_was_lost() {
+        let grace = Duration::from_secs(10);
+        let open = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
+        let before = origin();
+        drop(streams(&open, "10.0.0.1", 3));
+        let after = origin();
+        let just_before = before + grace - Duration::from_millis(1);
+        assert!(room(&open, just_before, "10.0.0.1", "more").is_none(), "their sessions hold places");
+        assert!(room(&open, after + grace, "10.0.0.1", "more").is_some());
+    }
+
+    #[test]
+    fn a_wait_for_a_turn_is_part_of_the_hold() {
+        let limits = ["--publish-burst", "1", "--publish-rate", "1", "--hold-timeout", "4s"];
+        let open = admission(&[&["--push-url", "rtmp://a/live/{key}"][..], &limits].concat());
+        let now = origin();
+        for turn in 0..=2 {
+            match judge(&open, now, "live", "k") {
+                Verdict::Admit { admitted, after } => {
+                    assert_eq!((after.as_secs(), admitted.deadline - now), (turn, Duration::from_secs(4)));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -23,7 +23,7 @@ fn admitted() -> Box<Admitted> {
     let app = AppName::parse("live").unwrap();
     let key = StreamKey::parse("alpha").unwrap();
     let identities = vec![Identity::of_stream(&Secret::new("s"), &app, &key)];
-    Box::new(Admitted { app, key, identities, destinations: Vec::new() })
+    Box::new(Admitted { app, key, identities, destinations: Vec::new(), deadline: origin(), seat: None })
 }
 
 /// A publisher and the machine, joined by hand.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use liveedgecast_common::handoff::{Assignment, Close, Destination, Policy, Snapshot, Transport};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
@@ -99,7 +99,6 @@ impl Drop for Counted {
 /// What an admitted publisher has.
 struct Held {
     admitted: Box<Admitted>,
-    deadline: Instant,
     place: Place,
 }
 
@@ -205,8 +204,11 @@ impl Stay {
                 Output::Part(why) => {
                     self.context.metrics.ended.with_label_values(&[why.as_str()]).inc();
                     self.log(why);
+                    if let Some(seat) = self.held.take().and_then(|held| held.admitted.seat) {
+                        seat.end();
+                    }
                     // Whoever publishes the same again finds the name free.
-                    (self.held, self.offer, self.resume) = (None, None, None);
+                    (self.offer, self.resume) = (None, None);
                     self.stream_id = StreamId::from_bytes(random::bytes());
                     debug!(next = %self.stream_id, "publisher: its stream has ended, and it may publish again");
                 }
@@ -254,13 +256,13 @@ impl Stay {
     fn judge(&mut self) {
         self.permit.judged();
         let now = now();
-        let client = (self.client.ip(), self.permit.admitted_beside());
         let verdict = match self.machine.asks() {
-            Some((app, key)) => self.context.admission.judge(now, client, app, key),
+            Some((app, key)) => self.context.admission.judge(now, self.client.ip(), app, key),
             None => return,
         };
         if let Verdict::Admit { after, .. } = &verdict {
             self.permit.admitted();
+            self.context.metrics.admitted.inc();
             if *after > Duration::ZERO {
                 self.context.metrics.delayed.inc();
                 if DELAYED.is_due(now) {
@@ -274,9 +276,8 @@ impl Stay {
     }
 
     fn enter(&mut self, admitted: Box<Admitted>) {
-        self.context.metrics.admitted.inc();
         debug!(app = %admitted.app, "publisher: held");
-        let deadline = now() + self.context.settings.hold;
+        let deadline = admitted.deadline;
         let place = self.context.lobby.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
@@ -284,7 +285,7 @@ impl Stay {
             client: self.client,
             deadline,
         });
-        self.held = Some(Held { admitted, deadline, place });
+        self.held = Some(Held { admitted, place });
     }
 
     fn lobby_says(&mut self, event: PlaceEvent) {
@@ -326,7 +327,6 @@ impl Stay {
             client: self.client,
             epoch: offer.epoch,
             admitted: &held.admitted,
-            deadline: held.deadline,
             context: &self.context,
         };
         // What we still have to say must not come after what the worker says.
@@ -408,7 +408,6 @@ struct Begin<'a> {
     admitted: &'a Admitted,
     /// Those of the admitted ones that the stream has not lost to other streams.
     identities: Vec<Identity>,
-    deadline: Instant,
     context: &'a Context,
 }
 
@@ -431,7 +430,7 @@ impl Begin<'_> {
             // Only a routes file can require one.
             destinations: destinations.map(|url| Destination { url: url.clone(), required: false }).collect(),
             policy: Policy {
-                hold_left: self.deadline.saturating_duration_since(now()),
+                hold_left: self.admitted.deadline.saturating_duration_since(now()),
                 grace: settings.grace,
                 replay_time: settings.replay.time,
                 replay_bytes: settings.replay.bytes,
