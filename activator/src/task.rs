@@ -64,6 +64,8 @@ struct Open {
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
     publishers: TaskTracker,
+    /// Tells publishers that are put off.
+    draining: CancellationToken,
     /// Ends control and HTTP.
     stop: CancellationToken,
     serving: TaskTracker,
@@ -240,6 +242,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         let launch = Launch::new(&settings, program, found_at, (log.0, log.1.as_deref()));
         keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.clone())));
     }
+    let draining = CancellationToken::new();
     let context = Arc::new(publisher::Context {
         settings: Arc::clone(&settings),
         admission,
@@ -247,6 +250,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         desk,
         name,
         metrics: metrics.publisher.clone(),
+        draining: draining.clone(),
     });
     let accepting = tokio::spawn({
         let (door, publishers) = (Doorman::new(settings.limits), publishers.clone());
@@ -256,7 +260,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
         })
     });
-    Ok(Open { lobby, phase, accepting, publishers, stop, serving, keeping })
+    Ok(Open { lobby, phase, accepting, publishers, draining, stop, serving, keeping })
 }
 
 fn process_rules(settings: &Settings) -> processes::Rules {
@@ -298,6 +302,7 @@ impl Step {
                 // The port closes with the loop. Who is connected and not held yet gets the lobby's answer.
                 open.accepting.abort();
                 lobby.drain();
+                open.draining.cancel();
                 Some(tokio::spawn(async {}))
             }
             Phase::FinishStreams => Some(tokio::spawn(async move { lobby.emptied().await })),

@@ -139,6 +139,8 @@ pub(crate) enum Input {
     Refused(lobby::Reason),
     /// Somebody wants it gone.
     Kicked,
+    /// The activator goes down.
+    Draining,
     /// The worker that was told to come has come.
     Came,
     /// The handoff is over.
@@ -298,6 +300,11 @@ impl Publisher {
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
     }
 
+    /// Whether it waits because we make it wait, outside of the lobby: only then [`Input::Draining`] is for it.
+    pub(crate) fn is_put_off(&self) -> bool {
+        self.state == State::Penalty || self.turn.is_some()
+    }
+
     /// What looks like a slip in what it wants to publish.
     pub(crate) fn slip(&self) -> Option<&'static str> {
         match self.unnamed {
@@ -364,6 +371,9 @@ impl Publisher {
                 self.refuse(Refusal::Denied, "closed by the operator", Why::Kicked);
             }
             (State::Handed, Input::Over(outcome)) => self.over(now, outcome),
+            (State::Penalty, Input::Draining) => self.penalty_over(),
+            // The lobby has the answer, and says it to those that are on their way, too.
+            (_, Input::Draining) => self.turn_comes(),
             // What the lobby says may cross what we told it: the worker's connection, or its end, is the better witness.
             (_, Input::Offered { .. } | Input::Withdrawn { .. } | Input::Refused(_) | Input::Kicked) => {}
             (state, Input::Verdict(_) | Input::Came | Input::Over(_)) => {
@@ -384,9 +394,7 @@ impl Publisher {
             match self.state {
                 State::Connecting if self.parted => self.close(Closing::Graceful, Why::Left),
                 State::Handshake | State::Connecting => self.close(Closing::Gone, Why::Slow),
-                State::Penalty => {
-                    self.refuse_by(self.refusal.unwrap_or(admission::Reason::Key));
-                }
+                State::Penalty => self.penalty_over(),
                 State::Offered => {
                     self.outputs.push_back(Output::Forget);
                     self.back(lobby::Back::Unreachable);
@@ -394,8 +402,8 @@ impl Publisher {
                 State::Judged | State::Held | State::Orphaned | State::Handed | State::Closing => self.until = None,
             }
         }
-        if let Some((_, admitted)) = self.turn.take_if(|(at, _)| *at <= now) {
-            self.outputs.push_back(Output::Enter(admitted));
+        if self.turn.as_ref().is_some_and(|(at, _)| *at <= now) {
+            self.turn_comes();
         }
         if self.ping_at.is_some_and(|at| at <= now) && self.state != State::Closing {
             let stamp = now.saturating_duration_since(self.born).as_millis();
@@ -587,6 +595,16 @@ impl Publisher {
                 self.enter(State::Penalty, Some(now + after));
             }
             Verdict::Refuse { why, .. } => self.refuse_by(why),
+        }
+    }
+
+    fn penalty_over(&mut self) {
+        self.refuse_by(self.refusal.unwrap_or(admission::Reason::Key));
+    }
+
+    fn turn_comes(&mut self) {
+        if let Some((_, admitted)) = self.turn.take() {
+            self.outputs.push_back(Output::Enter(admitted));
         }
     }
 

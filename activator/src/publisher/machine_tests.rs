@@ -409,6 +409,31 @@ fn a_publisher_that_waits_for_its_turn_is_held_and_then_enters() {
 }
 
 #[test]
+fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
+    let later = Duration::from_secs(60);
+    let mut turn = Pair::judged();
+    turn.handle(Input::Verdict(Verdict::Admit { admitted: admitted(), after: later }));
+    assert!(turn.machine.is_put_off());
+    turn.handle(Input::Draining);
+    assert!(matches!(turn.outputs()[..], [Output::Enter(_)]), "the lobby answers");
+    assert!(!turn.machine.is_put_off(), "it is told once");
+    turn.handle(Input::Refused(lobby::Reason::Draining));
+    assert_eq!(turn.events(), [ClientEvent::Started]);
+    assert_eq!(turn.closed(), (Closing::Graceful, Why::Lobby(lobby::Reason::Draining)));
+    for why in [admission::Reason::Rate, admission::Reason::Share, admission::Reason::Key] {
+        let mut refused = Pair::judged();
+        refused.handle(Input::Verdict(Verdict::Refuse { why, after: later }));
+        assert!(refused.machine.is_put_off());
+        refused.handle(Input::Draining);
+        assert_eq!(refused.events() == [ClientEvent::Started], why.is_temporary());
+        assert_eq!(refused.closed(), (Closing::Graceful, Why::Refused(why)));
+    }
+    for state in [State::Connecting, State::Held, State::Orphaned, State::Offered, State::Handed] {
+        assert!(!Pair::at(state).machine.is_put_off(), "{}", state.as_str());
+    }
+}
+
+#[test]
 fn offers_that_cannot_be_taken_do_not_go_on_for_ever() {
     let mut pair = Pair::orphaned(false);
     for epoch in 1..MAX_MISFITS {

@@ -14,6 +14,7 @@ use liveedgecast_common::seldom::Seldom;
 use liveedgecast_common::sys::RingMemory;
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, trace, warn};
 
 use super::limits::READ_BYTES;
@@ -57,6 +58,9 @@ pub struct Context {
     pub name: String,
     /// What is counted.
     pub metrics: metrics::Publisher,
+    /// Cancelled when the activator goes down, after the lobby was told. Note: a publisher that waits for its turn or for a refusal is not
+    /// in the lobby; without this it was cut off with the process, and OBS comes back by itself only from a stream that was started.
+    pub draining: CancellationToken,
 }
 
 /// Serves one connection to its end.
@@ -128,6 +132,7 @@ struct Stay {
 enum Next {
     Happened(io::Result<Happened>),
     Evicted,
+    Draining,
     Place(PlaceEvent),
     /// Boxed: its keys take a kilobyte, and who waits has none.
     Came(Box<HandoffConnection>),
@@ -145,6 +150,7 @@ impl Stay {
                 Next::Happened(Ok(Happened::Nothing)) => {}
                 Next::Happened(Ok(Happened::End) | Err(_)) => self.machine.handle(now(), Input::Ended),
                 Next::Evicted => self.machine.handle(now(), Input::Evicted),
+                Next::Draining => self.machine.handle(now(), Input::Draining),
                 Next::Place(event) => self.lobby_says(event),
                 Next::Came(connection) => {
                     self.machine.handle(now(), Input::Came);
@@ -220,6 +226,7 @@ impl Stay {
 
     async fn next(&mut self) -> Next {
         let (watch, timeout) = (self.machine.watch(), self.machine.poll_timeout());
+        let put_off = self.machine.is_put_off();
         tokio::select! {
             happened = async {
                 match &self.socket {
@@ -240,6 +247,13 @@ impl Stay {
                 }
             } => Next::Came(Box::new(connection)),
             () = self.permit.lost() => Next::Evicted,
+            () = async {
+                match put_off {
+                    // Boxed: few are put off, and ten thousand held publishers have no use for the room.
+                    true => Box::pin(self.context.draining.cancelled()).await,
+                    false => pending().await,
+                }
+            } => Next::Draining,
             () = later(timeout) => Next::Timeout,
         }
     }

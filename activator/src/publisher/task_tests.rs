@@ -55,8 +55,10 @@ struct House {
     desk: Desk,
     settings: Arc<Settings>,
     metrics: Metrics,
+    admission: Arc<Admission>,
     address: SocketAddr,
     workers: u32,
+    draining: CancellationToken,
     _tasks: JoinSet<()>,
 }
 
@@ -76,13 +78,15 @@ impl House {
         let desk = Desk::open(link, settings.secret.clone()).unwrap();
         let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
+        let (admission, draining) = (Arc::new(Admission::new(&settings)), CancellationToken::new());
         let context = Arc::new(Context {
             settings: Arc::clone(&settings),
-            admission: Arc::new(Admission::new(&settings)),
+            admission: Arc::clone(&admission),
             lobby: lobby.clone(),
             desk: desk.clone(),
             name: "test".to_owned(),
             metrics: metrics.publisher.clone(),
+            draining: draining.clone(),
         });
         let mut tasks = JoinSet::new();
         let timekeeper = lobby.clone();
@@ -91,7 +95,7 @@ impl House {
         tasks.spawn(accept::run(listener, Doorman::new(Limits::default()), observe, move |accepted| {
             tokio::spawn(run(accepted, Arc::clone(&context)));
         }));
-        Self { lobby, desk, settings, metrics, address, workers: 0, _tasks: tasks }
+        Self { lobby, desk, settings, metrics, admission, address, workers: 0, draining, _tasks: tasks }
     }
 
     /// A worker registers.
@@ -744,6 +748,26 @@ async fn a_hold_that_is_spent_is_a_start_and_a_close() {
     let started = tokio::time::Instant::now();
     assert_eq!(encoder.last_words().await, [ClientEvent::Started]);
     assert!(started.elapsed() >= Duration::from_secs(19));
+}
+
+#[tokio::test]
+async fn publishers_that_wait_for_their_turn_are_told_to_come_again_when_the_activator_goes_down() {
+    let house = House::new(&["--publish-burst", "1", "--publish-rate", "1", "--hold-timeout", "24h"]);
+    // Others of their address, so that their turn is further away than this test waits.
+    for _ in 0..10 * PATIENCE.as_secs() {
+        let key = StreamKey::parse("other").unwrap();
+        let _ = house.admission.judge(now(), house.address.ip(), "live", &key);
+    }
+    let mut encoders = [Encoder::publish(&house, "first").await, Encoder::publish(&house, "second").await];
+    when(|| house.metrics.publisher.delayed.get() == 2).await;
+    assert_eq!(house.metrics.publisher.admitted.get(), 2, "they may publish");
+    house.until(0, 0).await;
+    house.lobby.drain();
+    house.draining.cancel();
+    for encoder in &mut encoders {
+        assert_eq!(encoder.last_words().await, [ClientEvent::Started]);
+    }
+    house.until_empty().await;
 }
 
 #[tokio::test]
