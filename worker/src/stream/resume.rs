@@ -12,7 +12,7 @@ use liveedgecast_common::rtmp::server::ServerSession;
 use liveedgecast_common::sys::{self, RingMemory};
 
 use super::index::Segment;
-use super::{Incoming, Publisher};
+use super::{Command, Incoming, Publisher};
 
 /// Bytes of one read at most: what a socket of a fast publisher has after a few milliseconds.
 pub(super) const READ_BYTES: usize = 64 << 10;
@@ -35,6 +35,8 @@ pub(super) struct Prepared {
     pub(super) stream: Option<StreamState>,
     /// Open media messages: header, and the bytes of it that were received before the session's position.
     pub(super) open: Vec<(MessageHeader, Option<Segment>)>,
+    /// What the engine said while the stream waited for the end of the one before.
+    pub(super) told: Option<Command>,
 }
 
 /// Why there is no way to go on.
@@ -114,5 +116,5 @@ fn take_up(incoming: Incoming, found: Found) -> Prepared {
         open.push((header, (received > 0).then_some(Segment { position: start, len: received })));
         before = start;
     }
-    Prepared { assignment, publisher, ring, session, head, stream: snapshot.stream, open }
+    Prepared { assignment, publisher, ring, session, head, stream: snapshot.stream, open, told: None }
 }

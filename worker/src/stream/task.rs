@@ -65,9 +65,12 @@ pub(super) fn spawn(
         let mut alone = false;
         while let Some(prepared) = next {
             let now = Instant::now();
+            let mut prepared = prepared;
+            let told = prepared.told.take();
             let mut stream = Stream::new(now, *prepared, Arc::clone(&shared), reports.clone());
             // It was said to the stream before.
             stream.machine.handle(now, Input::Alone(alone));
+            told.into_iter().for_each(|command| stream.command(now, command));
             next = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
             alone = stream.machine.is_alone();
         }
@@ -239,6 +242,13 @@ impl Stream {
     }
 
     fn command(&mut self, now: Instant, command: Command) {
+        // The engine means the stream that follows; this one is about to end anyway.
+        if let (Some(successor), Command::Fence(_) | Command::Kick(_) | Command::HandBack | Command::Close(_)) =
+            (&mut self.successor, &command)
+        {
+            successor.told.get_or_insert(command);
+            return;
+        }
         match command {
             Command::Attach(incoming) => self.attach(now, *incoming),
             Command::Contend(contest) => {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use liveedgecast_common::handoff::{Close, Decline, Frame};
+use liveedgecast_common::rtmp::client::ClientEvent;
 use liveedgecast_common::sys;
 
 use super::kit::*;
@@ -485,5 +486,38 @@ fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_
             report => in_state(report, control::session::State::Grace).map(|()| true),
         };
         assert!(!engine.report("grace or the end", waits).await, "there is a grace time");
+    });
+}
+
+#[test]
+fn a_publisher_that_waits_for_the_end_of_the_one_before_is_kicked_or_given_back_like_any_other() {
+    run(async {
+        for kicked in [true, false] {
+            let sink = Sink::start().await;
+            let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+            let mut engine = Engine::start(incoming);
+            encoder.started().await;
+            encoder.send(&stream(1)).await;
+            until("all messages", || sink.count(0) == stream(1).len()).await;
+            let Given { encoder: mut other, activator, incoming: next, .. } = give_descriptor("b", &[&sink]).await;
+            // It does not see the goodbye, so the end takes its time.
+            sink.deaf.set(true);
+            encoder.goodbye().await;
+            let reason = |report: &Report| match report {
+                Report::Session(session) => (session.reason == "ended by the publisher").then_some(()),
+                _ => None,
+            };
+            engine.report("the end to begin", reason).await;
+            engine.command(Command::Attach(Box::new(next)));
+            engine.command(if kicked { Command::Kick("enough".to_owned()) } else { Command::HandBack });
+            let ended = |report: &Report| matches!(report, Report::Ended { stream_id } if stream_id.as_str() == "b");
+            engine.report("the end of the second", |report| ended(report).then_some(())).await;
+            if kicked {
+                let event = other.event().await;
+                assert!(matches!(event, Some(ClientEvent::Refused(..))), "{event:?}");
+            } else {
+                until("the return", || activator.has(|frame| *frame == Frame::Returned { why: Decline::Moving })).await;
+            }
+        }
     });
 }
