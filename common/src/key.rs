@@ -25,7 +25,7 @@ const MAX_LOGGED_BYTES: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing there.
-    #[error("the application or the stream key is missing: publish to rtmp://HOST/APP/KEY")]
+    #[error("the name is empty: publish to rtmp://HOST/APP/KEY")]
     Empty,
     /// Longer than [`MAX_NAME_BYTES`], or with its query longer than [`MAX_QUALIFIED_BYTES`].
     #[error("the name is too long")]
