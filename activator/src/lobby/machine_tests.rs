@@ -307,7 +307,12 @@ fn a_publisher_that_wants_an_upstream_goes_to_the_worker_that_has_it() {
     let mut world = World::new();
     world.worker(5, vec![session("other", 3, SessionState::Live, 1)]);
     let (holder, _) = world.worker(5, vec![in_grace("old", &[1, 9])]);
-    assert_eq!(one_offer(&world.enter("new", &[2, 9]).1).call, holder);
+    let known = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Offer { known: true, .. }));
+    let (_, outputs) = world.enter("new", &[2, 9]);
+    assert_eq!(one_offer(&outputs).call, holder);
+    assert!(known(&outputs), "it decides even if it is full");
+    let (_, outputs) = world.enter("another", &[4]);
+    assert!(offers(&outputs).len() == 1 && !known(&outputs));
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl Matching {
             self.queue.insert(rank);
         }
         if let Some(call) = call {
-            self.offer(now, key, call);
+            self.offer(now, key, call, bound);
         }
     }
 
@@ -215,7 +215,7 @@ impl Matching {
         Owner::Nobody
     }
 
-    fn offer(&mut self, now: Instant, key: Key, call: Call) {
+    fn offer(&mut self, now: Instant, key: Key, call: Call, known: bool) {
         self.epoch = self.epoch.max(self.workers.epoch()).saturating_add(1);
         // Greater than what others have claimed of the same stream, also where that is too great to count on from; another number each
         // time; and never more than the worker may tell.
@@ -243,6 +243,7 @@ impl Matching {
             stream_id: stream_id.clone(),
             epoch,
             descriptor: held.by_descriptor,
+            known,
         });
         self.workers.reserve(call, &stream_id, key, true);
         self.arm(key);

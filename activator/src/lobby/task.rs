@@ -443,14 +443,14 @@ impl Shared {
 
     fn carry_out(&self, state: &mut State, now: Instant, output: Output) {
         match output {
-            Output::Offer { key, call, worker, pid, stream_id, epoch, descriptor } => {
+            Output::Offer { key, call, worker, pid, stream_id, epoch, descriptor, known } => {
                 let token = Token(random::bytes());
                 debug!(stream = stream_id, worker, epoch, descriptor, "offered");
                 // The publisher's task first: it has to expect the worker before that comes.
                 state.post(key, |mail| {
                     mail.offered = Some(PlaceEvent::Offered { epoch, token, worker, descriptor, pid });
                 });
-                let offer = Offer { stream_id, epoch, token: token.0.to_vec(), descriptor };
+                let offer = Offer { stream_id, epoch, token: token.0.to_vec(), descriptor, known };
                 state.say(now, call, ActivatorSay::Offer(offer));
             }
             Output::Withdrawn(key, epoch) => state.post(key, |mail| mail.withdraw(epoch)),

@@ -79,6 +79,8 @@ pub(crate) enum Output {
         epoch: u64,
         /// By descriptor.
         descriptor: bool,
+        /// The worker has the stream, or an upstream that it wants.
+        known: bool,
     },
     /// The offer does not stand any more.
     Withdrawn(Key, u64),

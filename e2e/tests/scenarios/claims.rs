@@ -28,11 +28,15 @@ struct Shared {
 
 impl Shared {
     fn by(handoff: &str) -> Self {
+        Self::with_capacity(handoff, "50")
+    }
+
+    fn with_capacity(handoff: &str, capacity: &str) -> Self {
         let (own, shared) = (Sink::start(), Sink::start());
         shared.take_one_publisher_per_name();
         let urls = format!("{} {}", own.url("live/{key}"), shared.url(&format!("live/{}", key("fixed"))));
-        let activator = Activator::pushing_to(&urls).with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
-        Self { own, shared, activator }
+        let activator = Activator::pushing_to(&urls).with("HANDOFF", handoff).with("CAPACITY", capacity);
+        Self { own, shared, activator: activator.with("COOLDOWN", "1s").start() }
     }
 
     /// The session of this key at the upstream of its own, once it has so many messages.
@@ -103,7 +107,8 @@ fn a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own(handoff: &s
 }
 
 fn a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive(handoff: &str) {
-    let relay = Shared::by(handoff);
+    // The worker is full, and says no all the same rather than that there is no place.
+    let relay = Shared::with_capacity(handoff, "1");
     let tap = Tap::before(relay.activator.rtmp());
     let mut first = ffmpeg(Media::Both, &relay.activator.url(&format!("live/{}", key("first"))));
     relay.shared.receives(50);

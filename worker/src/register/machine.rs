@@ -569,7 +569,7 @@ impl Register {
             Err(Reason::Other)
         } else if unfit {
             Err(Reason::Unreachable)
-        } else if newest.is_none() && self.streams() >= self.room() {
+        } else if newest.is_none() && !offer.known && self.streams() >= self.room() {
             Err(Reason::Full)
         } else {
             Ok(())

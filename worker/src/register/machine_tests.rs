@@ -75,7 +75,8 @@ impl Desk {
     }
 
     fn offer(&mut self, link: LinkId, stream_id: &str, epoch: u64) -> Vec<Output> {
-        let offer = Offer { stream_id: stream_id.into(), epoch, token: vec![0; TOKEN_BYTES], descriptor: true };
+        let offer =
+            Offer { stream_id: stream_id.into(), epoch, token: vec![0; TOKEN_BYTES], descriptor: true, known: false };
         self.tell(Input::Said(link, ActivatorSay::Offer(offer)))
     }
 }
@@ -253,9 +254,23 @@ fn a_publisher_that_comes_back_in_grace_finds_a_place() {
 }
 
 #[test]
+fn a_full_worker_decides_about_a_stream_or_an_upstream_that_it_has() {
+    let (mut desk, link) = Desk::joined(|settings| settings.capacity = 1);
+    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    let offer = |stream_id: &str, known| {
+        let token = vec![0; TOKEN_BYTES];
+        let offer = Offer { stream_id: stream_id.into(), epoch: 1, token, descriptor: true, known };
+        Input::Said(link, ActivatorSay::Offer(offer))
+    };
+    assert_eq!(declined(&desk.tell(offer("2", false))), Some(Reason::Full));
+    assert!(took(&desk.tell(offer("3", true))));
+}
+
+#[test]
 fn offers_that_do_not_fit_are_declined() {
     let offer = |desk: &mut Desk, link, change: fn(&mut Offer)| {
-        let mut offer = Offer { stream_id: "9".into(), epoch: 1, token: vec![0; TOKEN_BYTES], descriptor: true };
+        let mut offer =
+            Offer { stream_id: "9".into(), epoch: 1, token: vec![0; TOKEN_BYTES], descriptor: true, known: false };
         change(&mut offer);
         declined(&desk.tell(Input::Said(link, ActivatorSay::Offer(offer))))
     };

@@ -67,6 +67,7 @@ pub(crate) fn offer(assignment: &Assignment, token: [u8; TOKEN_BYTES]) -> Offer 
         epoch: assignment.epoch,
         token: token.to_vec(),
         descriptor: assignment.transport == Transport::Descriptor,
+        known: false,
     }
 }
 
