@@ -33,6 +33,9 @@ const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const LINK_SILENT_AFTER: Duration = Duration::from_secs(10);
 /// By link, a snapshot at the next message after so many bytes: a successor has that much less to read again.
 const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
+/// Another snapshot only after so many bytes, however long the message is that begins: a publisher may begin one with every dozen bytes, and
+/// what is behind the last snapshot is that much at most.
+const SNAPSHOT_STEP: u64 = 64 << 10;
 /// Without a keyframe, a snapshot this often: what a successor would repeat of a stream that is audio alone.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in which every frame is a keyframe need no snapshot of each.
@@ -272,7 +275,8 @@ impl Source {
 
     /// Whether a successor would have to go back rather far, now that a message of this length begins.
     pub(super) fn needs_snapshot(&self, ring: &RingMemory, coming: u32) -> bool {
-        self.goes_far(ring, self.snapshot) || !self.reaches(ring, self.snapshot, coming)
+        let since = self.session.position().saturating_sub(self.snapshot);
+        self.goes_far(ring, self.snapshot) || since >= SNAPSHOT_STEP && !self.reaches(ring, self.snapshot, coming)
     }
 
     /// Whether from that position on there is enough for another snapshot.

@@ -80,6 +80,28 @@ fn a_publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps(
     });
 }
 
+#[test]
+fn a_publisher_that_begins_many_long_messages_by_link_gets_no_checkpoint_for_each() {
+    run(async {
+        let sink = Sink::start().await;
+        let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
+        let _engine = Engine::start(incoming);
+        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let (before, after) = ([metadata(), video_header(), video(0, true, 1000)], [video(33, false, 1000)]);
+        // Video of 16 MiB on every chunk stream, and one byte of each.
+        let begin = |csid: u8| [&[csid, 0, 0, 0, 0xFF, 0xFF, 0xFF, 9][..], &1_u32.to_le_bytes(), &[0x27]].concat();
+        let mut bytes = [encoder.encode(&before), control(&Control::SetChunkSize(1))].concat();
+        bytes.extend((10..60).flat_map(begin));
+        Control::SetChunkSize(encoder.client.chunk_size()).write(&mut bytes, 1);
+        bytes.extend(encoder.encode(&after));
+        activator.tell(Frame::Data(Bytes::from(bytes))).await;
+        until("what comes after them", || sink.count(0) == before.len() + after.len()).await;
+        let checkpoints =
+            activator.frames.borrow().iter().filter(|frame| matches!(frame, Frame::Checkpoint(_))).count();
+        assert!(checkpoints < 10, "{checkpoints} checkpoints");
+    });
+}
+
 /// A command with a long answer.
 fn announce() -> Vec<u8> {
     let (name, arguments) = ("FCPublish".to_owned(), vec![Value::string("key")]);
