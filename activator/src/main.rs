@@ -86,7 +86,7 @@ fn most_connections(files: Option<u64>, handoff: Handoff) -> usize {
     let each = match handoff {
         // The publisher, the connection to its worker.
         Handoff::Link => 2,
-        // Those, the ring, and the worker as a process that may have to be killed.
+        // The same two, the ring, and the worker as a process that may have to be killed.
         Handoff::Auto | Handoff::Descriptor => 4,
     };
     let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);

@@ -85,7 +85,7 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
-    /// Where the rest is, if this is not all.
+    /// The address of the rest, if this is not all.
     pub next: Option<String>,
 }
 

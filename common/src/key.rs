@@ -159,7 +159,7 @@ impl StreamKey {
         self.0.split_once('?').map(|(_, query)| query)
     }
 
-    /// What looks like a slip of whoever typed it. Kept all the same: keys are passed on byte for byte.
+    /// The likely typing mistake in the key. It is kept all the same: keys are passed on byte for byte.
     #[must_use]
     pub fn slip(&self) -> Option<&'static str> {
         let quotes: &[char] = &['"', '\''];

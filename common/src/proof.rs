@@ -38,7 +38,7 @@ pub type Nonce = [u8; NONCE_BYTES];
 pub enum Purpose {
     /// A worker registers.
     Join,
-    /// Somebody asks where activators are.
+    /// A caller asks where activators are.
     Introduce,
     /// Another activator follows.
     Follow,

@@ -69,7 +69,7 @@ impl LogArgs {
 /// Libraries that log what strangers send, frame by frame: 30 MB/s with one that sends HTTP/2 frames. The default level raises them to `info`
 /// at most; a directive that names one applies in full.
 const LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"];
-/// What they log then.
+/// The level of these libraries then.
 const LIBRARIES_LEVEL: &str = "info";
 
 /// The filter, with levels of their own for libraries that it does not name.
@@ -79,7 +79,7 @@ fn with_quiet_libraries(filter: &str) -> String {
     if !filter.split(',').any(talkative) {
         return filter.to_owned();
     }
-    // Of two directives for one target the last counts.
+    // The last of two directives for one target counts.
     LIBRARIES.iter().map(|library| format!("{library}={LIBRARIES_LEVEL},")).chain([filter.to_owned()]).collect()
 }
 

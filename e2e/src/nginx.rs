@@ -38,7 +38,7 @@ impl Nginx {
         Self::start("hls on; hls_path DIRECTORY; hls_fragment 1s; hls_playlist_length 10m; hls_continuous off;", "")
     }
 
-    /// Where the playlists and the fragments are.
+    /// The folder of the playlists and the fragments.
     #[must_use]
     pub fn hls(&self) -> &Path {
         self.process.directory()

@@ -49,7 +49,7 @@ impl Wire {
         Self { address, links }
     }
 
-    /// What the worker is told for the activator's control listener.
+    /// The address that the worker is given for the activator's control listener.
     #[must_use]
     pub fn control(&self) -> String {
         format!("{}:{}", self.address, PORTS[0])

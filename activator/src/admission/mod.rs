@@ -68,7 +68,7 @@ impl Reason {
         matches!(self, Self::Rate | Self::Share)
     }
 
-    /// What the operator can do about it.
+    /// Advice for the operator.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Name => "let the encoder use a plain app and stream key, without slashes or blanks at their ends",
@@ -104,7 +104,7 @@ pub struct Admitted {
     pub destinations: Vec<PushUrl>,
     /// End of its hold; the wait for its turn is part of that.
     pub deadline: Instant,
-    /// What it has of its address's share; `None` with a listed key.
+    /// The seat in its address's share; `None` with a listed key.
     pub seat: Option<Seat>,
 }
 
@@ -132,7 +132,7 @@ pub struct Admission {
     secret: Secret,
     /// Streams of one address at most.
     share: Share,
-    /// Who counts.
+    /// The streams that count.
     seats: Seats,
     /// Longest hold.
     hold: Duration,

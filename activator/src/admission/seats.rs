@@ -1,4 +1,4 @@
-//! Which streams count against the share of their address. In: streams that are published, and their ends. Out: how many others an address
+//! The streams that count against the share of their address. In: streams that are published, and their ends. Out: how many others an address
 //! has. Pure but for the lock, and the clock of a seat that is dropped.
 //!
 //! Streams count, not connections. Note: a router that forgets its connections leaves them here until keepalive notices, 25 s later, while
@@ -29,7 +29,7 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     streams: HashMap<IpAddr, HashMap<Identity, Stream>>,
-    /// Those without a publisher, by when they are forgotten.
+    /// Streams without a publisher, by the time at which they are forgotten.
     gone: BTreeMap<(Instant, u64), (IpAddr, Identity)>,
     next: u64,
 }

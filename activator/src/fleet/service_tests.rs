@@ -301,7 +301,7 @@ async fn sessions_beyond_the_capacity_are_left_out_and_counted() {
     assert_eq!(server.lobby.streams().len(), 5 + 64);
     line.say(WorkerSay::Session(Session { epoch: u64::MAX, ..session(0) })).await;
     until(|| refused("session") == 1).await;
-    // What it invents counts as one worker's.
+    // The sessions that a worker invents count as one worker's.
     assert_eq!(Cluster::alone(server.lobby.clone(), crate::config::Fleet::Process).known(None).live, 50);
 }
 

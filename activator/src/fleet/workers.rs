@@ -5,7 +5,7 @@
 //! its word and our own count overlap in an unknown part (streams that come through other activators are in its word alone), so the
 //! larger of the two counts is right, and their sum never is.
 //!
-//! What workers say costs memory, and is shown to everybody: see [`KEPT_BYTES`].
+//! The words of workers cost memory and are shown to everybody: see [`KEPT_BYTES`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -161,7 +161,7 @@ impl Worker {
         self.closed.leaving
     }
 
-    /// Whether it serves the stream, and not the upstream of this identity (any more).
+    /// Whether the worker serves the stream, but no longer the upstream of this identity.
     pub(crate) fn has_without(&self, stream_id: &str, identity: &Identity) -> bool {
         let lacks = |session: &Session| !session.identities.iter().any(|bytes| bytes.as_slice() == identity.0);
         self.sessions.get(stream_id).is_some_and(lacks)

@@ -173,7 +173,7 @@ async fn watch(
                 Told::Withdrawn => return End::Lost(Loss::Withdrawn),
             },
             () = later(progress.poll_timeout()) => {
-                // What it has said may wait unread: this process was stopped, or is busy. Then its time is judged with that.
+                // The worker's frames may wait unread, because this process was stopped or is busy: they are handled before its deadline is judged.
                 if let Ok(1..) = sys::read_now(&worker.stream, reader.buffer()) {
                     continue;
                 }

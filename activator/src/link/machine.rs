@@ -38,7 +38,7 @@ pub(crate) struct Carried {
     pub(crate) checkpoint: Snapshot,
     /// The bytes since.
     pub(crate) kept: Kept,
-    /// What the worker has said to the publisher, and its socket has not taken: the checkpoint takes it for said.
+    /// The worker's answers that the publisher's socket has not taken yet; the checkpoint counts them as sent.
     replies: VecDeque<Bytes>,
 }
 
@@ -52,7 +52,7 @@ impl Carried {
 }
 
 impl Carried {
-    /// What the worker has left behind at the publisher's goodbye: its state, the bytes since, and what it has not been sent.
+    /// The session as the worker left it at the publisher's goodbye: its state, the bytes since, and the answers not sent yet.
     pub(crate) fn parted(self) -> Snapshot {
         let mut snapshot = self.checkpoint;
         snapshot.unread = self.kept.into_bytes();

@@ -88,7 +88,7 @@ impl Reason {
         }
     }
 
-    /// What the operator can do about it.
+    /// Advice for the operator.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Duplicate => "another encoder publishes with this key: stop it, or use another key",

@@ -30,7 +30,7 @@ pub(super) enum Owner {
 }
 
 impl Matching {
-    /// Of two that wait for one stream, or for one upstream, one has to go. Whether `key` stays.
+    /// Refuses one of two publishers that wait for one stream, or for one upstream. Returns whether `key` stays.
     pub(super) fn settle_twins(&mut self, now: Instant, key: Key) -> bool {
         let Some(held) = self.places.get(&key) else { return false };
         let twins: BTreeSet<Key> = held
@@ -195,7 +195,7 @@ impl Matching {
         if let Some((call, session)) = self.workers.holder(std::slice::from_ref(identity), id) {
             let draining = self.workers.get(call).is_none_or(Worker::is_draining);
             match session.state() {
-                // Nobody will continue it there, so somebody else may begin anew.
+                // The draining worker will not continue it, so another worker may begin anew.
                 SessionState::Grace if draining => {}
                 _ if draining => return Owner::Wait,
                 _ => return Owner::Worker(call),

@@ -28,7 +28,7 @@ struct Family<'a> {
     samples: String,
 }
 
-/// What all pages together have.
+/// Bytes and samples of all pages together.
 #[derive(Default)]
 struct Page<'a> {
     families: BTreeMap<&'a str, Family<'a>>,
@@ -142,7 +142,7 @@ fn is_number(text: &str) -> bool {
 
 struct Sample<'a> {
     name: &'a str,
-    /// What is between the braces, without a comma at its end.
+    /// The text between the braces, without a comma at its end.
     labels: &'a str,
     value: &'a str,
     /// In milliseconds.

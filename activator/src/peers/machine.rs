@@ -597,7 +597,7 @@ fn told(said: WorkerSaid) -> Option<(String, WorkerTally)> {
     let streams: u64 = said.streams.values().copied().map(u64::from).sum();
     let good = is_instance_name(&said.name)
         && said.room <= MAX_CAPACITY
-        // Those in grace come on top for a moment.
+        // Streams in grace come on top for a moment.
         && streams <= 2 * u64::from(MAX_CAPACITY)
         && said.streams.keys().all(|app| is_app(app));
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);

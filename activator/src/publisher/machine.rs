@@ -305,7 +305,7 @@ impl Publisher {
         self.state == State::Penalty || self.turn.is_some()
     }
 
-    /// What looks like a slip in what it wants to publish.
+    /// The likely typing mistake in the name that the publisher wants to publish.
     pub(crate) fn slip(&self) -> Option<&'static str> {
         match self.unnamed {
             Some(NameError::Path) => Some("the stream key begins or ends with a slash, or has an empty part"),

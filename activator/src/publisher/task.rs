@@ -213,7 +213,7 @@ impl Stay {
                     if let Some(seat) = self.held.take().and_then(|held| held.admitted.seat) {
                         seat.end();
                     }
-                    // Whoever publishes the same again finds the name free.
+                    // A publisher that brings the same name again finds it free.
                     (self.offer, self.resume) = (None, None);
                     self.stream_id = StreamId::from_bytes(random::bytes());
                     debug!(next = %self.stream_id, "publisher: its stream has ended, and it may publish again");
@@ -420,7 +420,7 @@ struct Begin<'a> {
     client: SocketAddr,
     epoch: u64,
     admitted: &'a Admitted,
-    /// Those of the admitted ones that the stream has not lost to other streams.
+    /// The admitted destinations that the stream has not lost to other streams.
     identities: Vec<Identity>,
     context: &'a Context,
 }

@@ -55,7 +55,7 @@ impl Places {
     }
 }
 
-/// What calls know of their connection.
+/// The state of a connection that its calls share.
 #[derive(Clone, Default)]
 pub(super) struct Caller {
     /// Cancelled: it is no stranger's.
@@ -106,7 +106,7 @@ async fn handshake(
     };
     match shaken {
         Ok(Ok(socket)) => {
-            // Of this one we have asked for a certificate, and verified it.
+            // A certificate was asked of this caller, and verified.
             if socket.get_ref().1.peer_certificates().is_some() {
                 caller.known();
             }

@@ -51,7 +51,7 @@ pub struct StreamState {
 /// A header that every new upstream session begins with.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHeader {
-    /// Which header it is.
+    /// The kind of header.
     pub slot: HeaderSlot,
     /// Type of the message (see [`crate::rtmp::type_id`]).
     pub type_id: u8,

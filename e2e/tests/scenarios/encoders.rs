@@ -29,7 +29,7 @@ fn send(relay: &Relay, encoder: &mut Encoder, frames: impl IntoIterator<Item = (
 fn a_publisher_with_a_small_window_and_large_frames_keeps_its_worker(handoff: &str) {
     let relay = Relay::by(handoff);
     let mut encoder = Encoder::connect(relay.activator.rtmp(), "live");
-    // What phone libraries announce.
+    // The window that phone libraries announce.
     encoder.control(&Control::WindowAckSize(100_000));
     encoder.publish(&key("window"));
     // 13 MB, more than an activator keeps, with one keyframe.

@@ -86,7 +86,7 @@ fn a_taken_name_that_becomes_free_is_published_by_the_publisher_that_was_held() 
     sink.receives(10);
     let activator = Activator::pushing_to(&sink.url("live/{key}")).start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&name));
-    // Some ten seconds, by the back-off.
+    // By the back-off this takes some ten seconds.
     until("the name to be asked for some times", || sink.refusals() >= 6);
     stale.interrupt();
     until_some("the publisher at the upstream", || {

@@ -256,7 +256,7 @@ impl Task {
                 Verdict::Attached
             }
             Placing::Contend { slot, .. } if since.is_some_and(|since| since + ANOTHER_CONTEST <= now()) => {
-                // What it has waited for is free when it is offered again.
+                // The upstream that it has waited for is free when it is offered again.
                 self.table.answered(slot, &parcel.assignment.stream_id, &[]);
                 decline(parcel, Decline::Other)
             }

@@ -71,7 +71,7 @@ struct Desk {
     reports: mpsc::Sender<Report>,
     notices: mpsc::Sender<Notice>,
     streams: Streams,
-    /// What [`Order::Alone`] said last.
+    /// The last value of [`Order::Alone`].
     alone: Cell<bool>,
 }
 

@@ -54,7 +54,7 @@ pub struct Clock {
 /// Audio, or video.
 #[derive(Clone, Copy, Debug)]
 struct Track {
-    /// What is added to a timestamp, modulo 2^32.
+    /// The number added to a timestamp, modulo 2^32.
     offset: u32,
     /// The offset before that one.
     previous: u32,

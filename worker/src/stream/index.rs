@@ -103,7 +103,7 @@ pub enum Continue {
 /// A header that is too long to be kept: sessions that begin later will lack it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Which header it is.
+    /// The kind of header.
     pub slot: HeaderSlot,
     /// Length of its payload.
     pub bytes: u32,
@@ -450,7 +450,7 @@ impl Index {
             self.entries.pop_front();
             self.front += 1;
         }
-        // Of a publisher of whom there is no message left, no header is needed.
+        // A publisher without a message in the index needs no header.
         let oldest = self.entries.front().map_or(self.place.clock, |entry| entry.place.clock);
         if self.base.iter().any(|header| header.clock < oldest) {
             self.base.retain(|header| header.clock >= oldest);

@@ -143,7 +143,7 @@ impl Leg {
         due
     }
 
-    /// Where it leads.
+    /// The destination.
     pub(super) fn url(&self) -> &PushUrl {
         self.upstream.url()
     }

@@ -35,7 +35,7 @@ pub(super) struct Prepared {
     pub(super) stream: Option<StreamState>,
     /// Open media messages: header, and the bytes of it that were received before the session's position.
     pub(super) open: Vec<(MessageHeader, Option<Segment>)>,
-    /// What the engine said while the stream waited for the end of the one before.
+    /// The engine's command that came while the stream waited for the end of the one before.
     pub(super) told: Option<Command>,
 }
 

@@ -186,7 +186,7 @@ impl Source {
                     Poll::Ready(Err(_)) => return Err(broken),
                     Poll::Ready(Ok(())) => {}
                 },
-                // Those that a full output had no room for: without them, nothing would wake this task.
+                // The answers that a full output had no room for: without them, nothing would wake this task.
                 _ if self.session.has_output() => {}
                 _ => break,
             }
@@ -228,7 +228,7 @@ impl Source {
         Ok(())
     }
 
-    /// What the publisher has not been sent.
+    /// The bytes that the publisher has not been sent.
     fn unsent(&self) -> Vec<u8> {
         [&self.output, self.session.output()].concat()
     }
@@ -307,7 +307,7 @@ impl Source {
     /// Hands a snapshot to whom it may concern.
     pub(super) fn publish(&mut self, now: Instant, mut snapshot: Snapshot, ring: &mut RingMemory) {
         let position = snapshot.session.position();
-        // Whoever flushes next finds out that the connection broke.
+        // The next flush finds out that the connection broke.
         let _ = self.answer();
         snapshot.session.set_output(self.unsent());
         if self.is_link() {

@@ -25,12 +25,12 @@ pub struct Timeline {
     last: Option<(i64, Instant)>,
 }
 
-/// Where a publisher's part of the session begins.
+/// The beginning of a publisher's part of the session.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
     /// The publisher.
     clock: u32,
-    /// What is added to its times.
+    /// Milliseconds added to its times.
     offset: i64,
     /// The lowest time that is sent of it.
     floor: i64,

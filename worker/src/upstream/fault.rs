@@ -15,7 +15,7 @@ use liveedgecast_common::rtmp::client::Class;
 pub enum Fault {
     /// The resolver has no address, or no answer.
     UnknownHost,
-    /// Nobody listens at the port.
+    /// No server listens at the port.
     ConnectionRefused,
     /// TCP does not get through, or the connection was closed before the server had said anything.
     Unreachable,
@@ -79,7 +79,7 @@ impl Fault {
         }
     }
 
-    /// What a person can do about it, for the log.
+    /// Advice for the person who reads the log.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {

@@ -253,7 +253,7 @@ struct Failure {
 #[derive(Debug)]
 pub struct Machine {
     url: PushUrl,
-    /// Where the upstream has sent this attempt.
+    /// The server to which the upstream has redirected this attempt.
     redirected: Option<PushUrl>,
     /// The redirecting server is on this machine, so that it may send us to this machine.
     redirected_from_here: bool,

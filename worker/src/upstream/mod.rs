@@ -257,7 +257,7 @@ impl Upstream {
         self.closing = Some(between_messages);
     }
 
-    /// Where it leads.
+    /// The destination.
     #[must_use]
     pub fn url(&self) -> &PushUrl {
         &self.url

@@ -112,7 +112,7 @@ pub struct ServerSession {
     /// `now` may differ from what it was at that chunk.
     changed: bool,
     output: Vec<u8>,
-    /// Where in the output the last acknowledgement begins, unless it has been taken.
+    /// Offset in the output at which the last acknowledgement begins, unless it has been taken.
     acknowledgement: Option<usize>,
 }
 
@@ -170,7 +170,7 @@ impl ServerSession {
     /// publish before belongs to nobody.
     ///
     /// # Errors
-    /// What is wrong with the state.
+    /// The reason why the state is not valid.
     pub fn reopen(state: &SessionState) -> Result<Self, SessionError> {
         if state.facts.phase != Phase::Ended {
             return Err(SessionError::State("a publish that has not ended"));
@@ -242,7 +242,7 @@ impl ServerSession {
         std::mem::take(&mut self.output)
     }
 
-    /// What [`Self::take_output`] would give.
+    /// The bytes that [`Self::take_output`] would give.
     #[must_use]
     pub fn output(&self) -> &[u8] {
         &self.output

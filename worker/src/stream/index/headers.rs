@@ -103,7 +103,7 @@ impl Index {
         self.state_but(self.last_begun, keyframe, memory)
     }
 
-    /// What a snapshot as of now tells of the stream.
+    /// The stream's state for a snapshot as of now.
     #[must_use]
     pub fn state_now(&self, memory: &impl Memory) -> StreamState {
         self.state_but(None, false, memory)

@@ -88,7 +88,7 @@ impl Stream {
         loop {
             let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
             if source.session.is_ended() {
-                // What follows a goodbye is for the activator to read.
+                // The bytes after a goodbye are for the activator to read.
                 return;
             }
             let position = source.session.position();
