@@ -105,6 +105,26 @@ fn an_upstream_that_goes_and_comes_back_is_told_once_for_each_change() {
 }
 
 #[test]
+fn an_upstream_is_told_of_under_the_id_of_the_publisher_that_returned() {
+    let sink = Sink::start();
+    let activator = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
+    let url = activator.url(&format!("live/{}", key("returns")));
+    let mut first = ffmpeg(Media::Both, &url);
+    sink.receives(50);
+    let before = activator.has_a_stream_that_is("live");
+    first.kill();
+    activator.has_a_stream_that_is("grace");
+    let _second = ffmpeg(Media::Both, &url);
+    let after = activator.has_a_stream_that_is("live");
+    assert_ne!(before["id"], after["id"]);
+    sink.go_away();
+    until("its absence to be told", || !events(&activator, "upstream.away").is_empty());
+    for line in events(&activator, "upstream.away") {
+        assert_eq!(line["stream"], after["id"], "{line}");
+    }
+}
+
+#[test]
 fn an_upstream_that_closes_after_each_start_is_told_once() {
     let nginx = Nginx::denying();
     let activator = Activator::pushing_to(&nginx.url("live/{key}")).with("RUST_LOG", "info").start();

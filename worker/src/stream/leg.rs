@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use liveedgecast_common::control;
+use liveedgecast_common::key::StreamId;
 use liveedgecast_common::url::PushUrl;
 
 use super::cursor::{Bounds, Cursor, MAX_SLICES};
@@ -42,6 +43,11 @@ pub(super) enum LegEvent {
 impl Leg {
     pub(super) fn new(upstream: Upstream, bounds: Bounds) -> Self {
         Self { upstream, cursor: Cursor::new(bounds), phase: Phase::Open, cut: false }
+    }
+
+    /// The stream is called this from now on.
+    pub(super) fn rename_stream(&mut self, id: &StreamId) {
+        self.upstream.rename_stream(id);
     }
 
     /// The upstream's next event. After `Ready`, poll again.

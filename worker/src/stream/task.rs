@@ -469,6 +469,7 @@ impl Stream {
             self.index.restore(now, state, &prepared.open);
         }
         self.assignment = prepared.assignment;
+        self.legs.iter_mut().for_each(|leg| leg.rename_stream(&self.assignment.stream_id));
         let mut source = Source::new(now, prepared.publisher, prepared.session, prepared.head);
         source.known_before = known_before;
         self.passed = self.index.unfit();

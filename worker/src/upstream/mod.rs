@@ -166,8 +166,13 @@ impl Upstream {
     /// The same with the stream's id in its log lines.
     #[must_use]
     pub fn of_stream(mut self, id: &StreamId) -> Self {
-        self.stream.clone_from(&id.0);
+        self.rename_stream(id);
         self
+    }
+
+    /// The stream is called this from now on: a publisher that returns has an id of its own.
+    pub fn rename_stream(&mut self, id: &StreamId) {
+        self.stream.clone_from(&id.0);
     }
 
     /// Does what can be done now and returns the next event. After `Ready`, poll again until `Pending`; then write what
@@ -308,7 +313,8 @@ impl Upstream {
             }
             Output::Redirected(to) => {
                 if self.redirected_to != to {
-                    tracing::info!(event = "upstream.redirected", upstream = %self.url, to, "upstream redirected");
+                    let stream = self.stream.as_str();
+                    tracing::info!(event = "upstream.redirected", stream, upstream = %self.url, to, "upstream redirected");
                     self.redirected_to = to;
                 }
             }
