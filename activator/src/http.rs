@@ -45,7 +45,7 @@ const MAX_LIST: usize = 4 << 20;
 /// What to say of a server that takes streams from anyone.
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
 
-/// What somebody is told who kicks without the secret.
+/// The answer to a kick without the secret.
 const SECRET_NEEDED: &str = "this needs the control secret: send `Authorization: Bearer` with the value of CONTROL_SECRET; \
     without that setting the secret is random, so set it first\n";
 

@@ -206,7 +206,7 @@ pub enum FileError {
     Empty(String),
 }
 
-/// What is wrong with a value that begins and ends with a quotation mark: env files that no shell reads keep theirs.
+/// The complaint about a value that begins and ends with a quotation mark: env files that no shell reads keep theirs.
 pub(crate) const QUOTED: &str = "in quotation marks, which are part of the value: remove them";
 
 /// Whether a value stands in quotation marks.

@@ -27,7 +27,7 @@ pub struct Greeted {
 /// Exchanges nonces for a call of this purpose. The caller has to limit the time.
 ///
 /// # Errors
-/// Nobody answers, or not as an activator of this version does.
+/// No answer came, or none as an activator of this version gives it.
 pub async fn greet(channel: Channel, secret: &Secret, purpose: Purpose) -> Result<Greeted, Status> {
     let caller = random::bytes();
     let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);

@@ -65,7 +65,7 @@ pub enum ProofError {
     Wrong,
 }
 
-/// What both proofs of one call are made of.
+/// The parts of which both proofs of one call are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// The call.

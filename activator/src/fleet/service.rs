@@ -1,4 +1,4 @@
-//! Where workers dial in: the control listener (gRPC). In: their calls, with a proof of the control secret; our own goes out with the head
+//! The control listener (gRPC), which workers dial. In: their calls, with a proof of the control secret; our own goes out with the head
 //! of each answer. Out: what they say, to the lobby; offers, to them. Next: `lobby`.
 //!
 //! What surprised us: one worker reaches one activator by several addresses (`localhost` is two), so a second call by a name that is

@@ -72,7 +72,7 @@ struct Publisher {
     was_live: bool,
 }
 
-/// What a worker has of a stream: its own identity, those of the upstreams that it has, its epoch and state.
+/// A worker's session of a stream: its own identity, those of the upstreams that it has, its epoch and state.
 type Served = (Vec<u64>, u64, SessionState);
 
 /// A worker process as it really is.

@@ -15,9 +15,9 @@ const MAX_SAMPLES: usize = 16 << 20;
 const MAX_LABELS: usize = 32;
 /// The label that we add.
 const WORKER: &str = "worker";
-/// What follows a histogram's or a summary's name in the names of its samples.
+/// The endings that a histogram or a summary adds to its name in the names of its samples.
 const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
-/// What a metric may be; a scraper rejects the page for any other word.
+/// The kinds of metrics; a scraper rejects the page for any other word.
 const KINDS: [&str; 5] = ["counter", "gauge", "histogram", "summary", "untyped"];
 
 /// All samples of one name.
@@ -206,7 +206,7 @@ fn labels(text: &str, of_a_worker: bool) -> Option<(&str, &str)> {
     }
 }
 
-/// Where the quote is that ends a value; `None` also for an escape that there is not.
+/// The position of the quote that ends a value; `None` also for an escape that there is not.
 fn end_of_value(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (at, c) in text.char_indices() {

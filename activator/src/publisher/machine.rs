@@ -300,7 +300,7 @@ impl Publisher {
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
     }
 
-    /// Whether it waits because we make it wait, outside of the lobby: only then [`Input::Draining`] is for it.
+    /// Whether the publisher waits by our own doing, outside of the lobby: only then [`Input::Draining`] is for it.
     pub(crate) fn is_put_off(&self) -> bool {
         self.state == State::Penalty || self.turn.is_some()
     }

@@ -362,7 +362,7 @@ impl Stay {
         (outcome, next)
     }
 
-    /// What nobody else tells of. The ends of streams that a worker had are in its own lines; those that strangers can cause as often as
+    /// Logs the ends that no worker's log has. The ends of streams that a worker had are in its own lines; those that strangers can cause as often as
     /// they like are counted, and one in a while is logged.
     fn log(&self, why: Why) {
         let (stream, client) = (&self.stream_id, self.client);

@@ -65,7 +65,7 @@ const FLAP: Duration = Duration::from_secs(15);
 const EAGER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
 /// Afterwards, where nobody answers.
 const UNREACHABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// Where the connection is closed without a reason given, or with one that we do not know, and the upstream has worked before.
+/// The waits after a close without a reason, or with one that we do not know, by an upstream that has worked before.
 const GONE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 /// The same where it has never worked: it is probably a refusal. It can be a stale session too, so the third attempt comes after some
 /// seconds.
@@ -83,9 +83,9 @@ const STALE_NAME: Duration = Duration::from_secs(15);
 const STALE_NAME_RETRY: Duration = Duration::from_secs(2);
 /// Where somebody has to change something first; asking often can lock an account.
 const DENIED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-/// Where another server than one of RTMP listens, or one with another idea of RTMP.
+/// The waits for a server that does not speak RTMP, or has another idea of it.
 const PROTOCOL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-/// Where the server does not answer in time: it is overloaded, and each attempt is more load.
+/// The waits for a server that does not answer in time: it is overloaded, and each attempt is more load.
 const SLOW: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// Connections refused with a question for credentials, in one attempt: one for the user, one for the proof.

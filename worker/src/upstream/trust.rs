@@ -1,4 +1,4 @@
-//! Which certificates of upstreams we trust, and why not, in words. Part of [`super::tls`].
+//! The certificates of upstreams that we trust, and the reasons against others, in words. Part of [`super::tls`].
 //!
 //! In: certificates, and the errors of rustls. Out: a verdict, and a sentence with the fix.
 //!
