@@ -5,6 +5,7 @@
 //!   [`greet`], its caller's side; [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`http`], [`metrics`], [`crowd`]: what a process is made of.
+//! - [`event`]: the names of what log lines tell.
 //! - [`backoff`], [`random`], [`seldom`]: small values.
 //! - [`sys`]: the kernel's calls that no library has. Unsafe code is there and nowhere else.
 #![deny(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod control {
 pub mod backoff;
 pub mod config;
 pub mod crowd;
+pub mod event;
 pub mod greet;
 pub mod handoff;
 pub mod health;
