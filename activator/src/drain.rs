@@ -124,12 +124,9 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use liveedgecast_common::testkit::origin;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use super::*;
 
     fn drain() -> Drain {
         Drain::new(Duration::from_secs(1), Duration::from_secs(8))

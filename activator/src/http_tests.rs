@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
+use liveedgecast_common::clock;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Session, Upstream};
@@ -70,7 +71,7 @@ fn entry(id: &str) -> Entry {
         identities: vec![],
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
-        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(60),
+        deadline: clock::now() + Duration::from_secs(60),
     }
 }
 

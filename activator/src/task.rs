@@ -2,12 +2,12 @@
 //! Out: the end. Next: `accept`, in the order of the bytes.
 #![expect(clippy::disallowed_methods, reason = "shell: the tasks of the process, the clock of its going down")]
 
-use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::control::Welcome;
 use liveedgecast_common::http::serve;
 use liveedgecast_common::key::instance_name;
@@ -17,7 +17,7 @@ use liveedgecast_common::{health, random};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -90,10 +90,10 @@ pub async fn run(start: Start, mut signals: Signals) -> anyhow::Result<()> {
         let moved = tokio::select! {
             stop = signals.next() => {
                 info!(signal = %stop, phase = phase.as_str(), "told to go");
-                drain.handle(Instant::now(), Input::Signal)
+                drain.handle(now(), Input::Signal)
             }
-            () = step.done() => drain.handle(Instant::now(), Input::Done(phase)),
-            () = later(drain.poll_timeout()) => drain.handle_timeout(Instant::now()),
+            () = step.done() => drain.handle(now(), Input::Done(phase)),
+            () = sleep_until(drain.poll_timeout()) => drain.handle_timeout(now()),
         };
         if !moved {
             continue;
@@ -108,13 +108,6 @@ pub async fn run(start: Start, mut signals: Signals) -> anyhow::Result<()> {
     }
     open.end().await;
     Ok(())
-}
-
-async fn later(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until.into()).await,
-        None => pending().await,
-    }
 }
 
 fn open(start: Start) -> anyhow::Result<Open> {
@@ -322,7 +315,7 @@ impl Step {
                 let _ = task.await;
                 self.0 = None;
             }
-            None => pending().await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::seldom::Seldom;
+use liveedgecast_common::log_limiter::LogLimiter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -24,7 +24,7 @@ use tracing::warn;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Log lines about that, of all doors: without a bound, ten a second.
-static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
+static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// When a visit is over.
 pub(crate) type Over = Pin<Box<dyn Future<Output = ()> + Send>>;

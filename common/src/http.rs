@@ -12,7 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -29,12 +29,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::crowd::{Crowd, Place};
+use crate::clock::now;
+use crate::evicting_limit::{EvictingLimit, Slot};
 use crate::key::Secret;
-use crate::seldom::Seldom;
+use crate::log_limiter::LogLimiter;
 
 /// Log lines about connections that cannot be accepted: without them, ten a second.
-static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
+static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB. With one more, the oldest is
 /// closed: an orchestrator whose probe finds no place kills the process.
@@ -153,13 +154,17 @@ struct Route {
 struct Readers {
     /// Held from the question until the answer has room.
     making: Mutex<()>,
-    crowd: Crowd,
+    limit: EvictingLimit,
     room: Arc<Semaphore>,
 }
 
 impl Readers {
     fn new() -> Self {
-        Self { making: Mutex::new(()), crowd: Crowd::new(MAX_READERS), room: Arc::new(Semaphore::new(MAX_READERS)) }
+        Self {
+            making: Mutex::new(()),
+            limit: EvictingLimit::new(MAX_READERS),
+            room: Arc::new(Semaphore::new(MAX_READERS)),
+        }
     }
 
     /// The body, with room that it gives back when it has been written. `lost` is cancelled if the reader has to make room before.
@@ -167,7 +172,7 @@ impl Readers {
         if body.len() <= LARGE {
             return body;
         }
-        let place = self.crowd.enter_with(lost);
+        let place = self.limit.enter_with(lost);
         // The reader that has just lost its place holds its answer until its connection's task runs.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
         Bytes::from_owner(Held { body, _place: place, _room: room })
@@ -177,7 +182,7 @@ impl Readers {
 /// A large body that somebody reads.
 struct Held {
     body: Bytes,
-    _place: Place,
+    _place: Slot,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -299,7 +304,7 @@ impl Door for UnixListener {
 /// Serves `routes` at `door` until `stop`; then no connection is accepted and answers on their way get a second.
 pub async fn serve(door: impl Door, routes: Routes, stop: CancellationToken) {
     let routes = Arc::new(routes);
-    let (crowd, open) = (Crowd::new(MAX_CONNECTIONS), TaskTracker::new());
+    let (limit, open) = (EvictingLimit::new(MAX_CONNECTIONS), TaskTracker::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -308,7 +313,7 @@ pub async fn serve(door: impl Door, routes: Routes, stop: CancellationToken) {
         match accepted {
             Ok((socket, peer)) => {
                 let (routes, stop) = (Arc::clone(&routes), stop.clone());
-                open.spawn(converse(socket, peer, crowd.enter(), routes, stop));
+                open.spawn(converse(socket, peer, limit.enter(), routes, stop));
             }
             Err(error) => accept_failed(&error).await,
         }
@@ -319,14 +324,14 @@ pub async fn serve(door: impl Door, routes: Routes, stop: CancellationToken) {
 }
 
 async fn accept_failed(error: &io::Error) {
-    if EXHAUSTIONS.is_due(Instant::now()) {
+    if EXHAUSTIONS.is_due(now()) {
         tracing::warn!(%error, "HTTP: cannot accept; said once in a while");
     }
     // Out of descriptors, most likely: accepting again at once would fail again at once.
     sleep(Duration::from_millis(100)).await;
 }
 
-async fn converse<S>(socket: S, peer: IpAddr, place: Place, routes: Arc<Routes>, stop: CancellationToken)
+async fn converse<S>(socket: S, peer: IpAddr, place: Slot, routes: Arc<Routes>, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

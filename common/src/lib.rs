@@ -4,9 +4,10 @@
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
 //!   [`greet`], its caller's side; [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
-//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`http`], [`metrics`], [`crowd`]: what a process is made of.
+//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`http`], [`metrics`], [`evicting_limit`]: what a process is made of.
 //! - [`event`]: the names of what log lines tell.
-//! - [`backoff`], [`random`], [`seldom`]: small values.
+//! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
+//! - [`backoff`], [`random`], [`log_limiter`]: small values.
 //! - [`sys`]: the kernel's calls that no library has. Unsafe code is there and nowhere else.
 #![deny(unsafe_code)]
 
@@ -21,9 +22,10 @@ pub mod control {
 }
 
 pub mod backoff;
+pub mod clock;
 pub mod config;
-pub mod crowd;
 pub mod event;
+pub mod evicting_limit;
 pub mod greet;
 pub mod handoff;
 pub mod health;
@@ -31,13 +33,15 @@ pub mod http;
 pub mod introduce;
 pub mod key;
 pub mod listen;
+pub mod log_limiter;
 pub mod metrics;
 pub mod proof;
 pub mod random;
 pub mod rtmp;
 pub mod runtime;
-pub mod seldom;
 pub mod setting;
 pub mod stderr;
 pub mod sys;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod url;

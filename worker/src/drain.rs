@@ -132,12 +132,9 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use liveedgecast_common::testkit::origin;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use super::*;
 
     #[test]
     fn left_alone_it_walks_the_list() {

@@ -4,8 +4,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::runtime::{Signals, Stop};
 use liveedgecast_common::{health, http, listen, sys};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -157,11 +157,6 @@ impl Walk {
             let _ = inputs.send(Input::Done(phase)).await;
         });
     }
-}
-
-/// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

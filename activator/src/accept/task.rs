@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use liveedgecast_common::seldom::Seldom;
+use liveedgecast_common::clock::now;
+use liveedgecast_common::log_limiter::LogLimiter;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
@@ -18,7 +19,7 @@ use super::socket::{client_of, prepare};
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// It goes on for as long as a stranger likes, and is counted.
-static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
+static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// A connection that was let in.
 pub struct Accepted {
@@ -45,7 +46,7 @@ pub async fn run(listener: TcpListener, door: Doorman, observe: impl Observe, mu
             Ok(accepted) => accepted,
             Err(error) if is_exhausted(&error) => {
                 observe.exhausted();
-                if EXHAUSTIONS.is_due(tokio::time::Instant::now().into_std()) {
+                if EXHAUSTIONS.is_due(now()) {
                     warn!(%error, "accept: nothing left to accept with; raise RLIMIT_NOFILE or lower --max-connections");
                 }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;

@@ -223,14 +223,10 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use liveedgecast_common::testkit::origin;
 
     use super::*;
     use crate::config::Typed;
-
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
 
     fn admission(args: &[&str]) -> Admission {
         let typed = Typed::try_parse_from(["x"].iter().chain(args)).unwrap();

@@ -56,12 +56,9 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use liveedgecast_common::testkit::origin;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use super::*;
 
     fn v4(n: u32) -> IpAddr {
         IpAddr::V4(n.into())

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::key::Identity;
 
 use crate::accept::bucket;
@@ -120,6 +121,7 @@ impl Seat {
 }
 
 impl Drop for Seat {
+    #[expect(clippy::disallowed_methods, reason = "a seat is dropped wherever its publisher ends")]
     fn drop(&mut self) {
         let now = now();
         let until = if self.has_ended { now } else { now + self.seats.grace };
@@ -128,13 +130,8 @@ impl Drop for Seat {
     }
 }
 
-/// The runtime's clock, which tests can turn on.
-#[expect(clippy::disallowed_methods, reason = "a seat is dropped wherever its publisher ends")]
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests turn the runtime's clock")]
 mod tests {
     use super::*;
 

@@ -13,17 +13,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::control_server::{Control, ControlServer};
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{
     ActivatorSays, Activators, Challenge, Greeting, Hello, Load, Session, Stranger, Welcome, WorkerSays,
 };
-use liveedgecast_common::crowd::{Crowd, Place};
+use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};
 use liveedgecast_common::key::{LogSafe, MAX_INSTANCE_NAME, MAX_NAME_BYTES, Secret, is_instance_name};
+use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::proof::{self, Exchange, Nonce, Purpose};
 use liveedgecast_common::random;
-use liveedgecast_common::seldom::Seldom;
 use liveedgecast_common::setting::MAX_CAPACITY;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -79,7 +80,7 @@ const MAX_TEXTS: usize = 4 << 10;
 const UPSTREAM_STATES: [&str; 6] = ["dialing", "starting", "live", "backoff", "failed", "closed"];
 
 /// Anybody who can connect can have a proof refused; `control_refused_total` counts them all.
-static REFUSALS: Seldom = Seldom::new(Duration::from_secs(1));
+static REFUSALS: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 
 /// What the service needs to know.
 #[derive(Clone, Debug)]
@@ -137,7 +138,7 @@ async fn serve_up_to(
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    let strangers = Crowd::new(MAX_STRANGERS);
+    let strangers = EvictingLimit::new(MAX_STRANGERS);
     let ours = doors.ours.map(|listener| tokio::spawn(accept(listener, strangers.clone(), accepted.clone())));
     let (released, kept) = (doors.release, accepted.clone());
     let all = tokio::spawn(async move {
@@ -160,7 +161,7 @@ async fn serve_up_to(
     served
 }
 
-async fn accept(listener: TcpListener, strangers: Crowd, accepted: mpsc::Sender<io::Result<Guarded>>) {
+async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc::Sender<io::Result<Guarded>>) {
     loop {
         let (socket, peer) = visit::next(&listener, "control").await;
         if accepted.send(Ok(guarded(socket, peer, strangers.enter()))).await.is_err() {
@@ -187,7 +188,7 @@ struct Peer {
     room: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
-fn guarded(socket: TcpStream, peer: SocketAddr, place: Place) -> Guarded {
+fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
     let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
     let peer = Peer {
         address: peer.ip().to_canonical(),
@@ -201,9 +202,9 @@ fn guarded(socket: TcpStream, peer: SocketAddr, place: Place) -> Guarded {
         tokio::select! {
             biased;
             () = proved.cancelled() => {}
-            _ = timeout(PROOF_TIMEOUT, place.lost()) => return,
+            _ = timeout(PROOF_TIMEOUT, slot.lost()) => return,
         }
-        drop(place);
+        drop(slot);
         pending().await
     };
     Visit::new(socket, peer, Box::pin(over))
@@ -319,7 +320,7 @@ impl Service {
 /// Counts a refusal, and logs one each second at most. A second call of a joined worker is as it should be.
 fn refused(metrics: &Metrics, peer: IpAddr, why: &str, text: &str) {
     metrics.fleet.refused.with_label_values(&[why]).inc();
-    if why != "joined" && REFUSALS.is_due(tokio::time::Instant::now().into_std()) {
+    if why != "joined" && REFUSALS.is_due(now()) {
         warn!(%peer, why, text, "control: refused");
     } else {
         debug!(%peer, why, text, "control: refused");

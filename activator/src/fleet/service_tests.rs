@@ -1,6 +1,7 @@
 //! The control service, over real connections.
 
 use clap::Parser;
+use liveedgecast_common::clock;
 use liveedgecast_common::control::control_client::ControlClient;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Load, Upstream};
@@ -117,7 +118,7 @@ fn entry() -> Entry {
         identities: vec![],
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
-        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(600),
+        deadline: clock::now() + Duration::from_secs(600),
     }
 }
 

@@ -448,12 +448,9 @@ fn identities(session: &Session) -> impl Iterator<Item = Identity> + use<> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use liveedgecast_common::testkit::origin;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use super::*;
 
     fn introduction(name: &str, capacity: u32) -> Introduction {
         let name = name.to_owned();

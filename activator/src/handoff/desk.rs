@@ -17,14 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use liveedgecast_common::crowd::Crowd;
+use liveedgecast_common::evicting_limit::EvictingLimit;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
 use liveedgecast_common::key::Secret;
-use liveedgecast_common::seldom::Seldom;
+use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::sys::ProcessHandle;
-use liveedgecast_common::{random, sys};
+use liveedgecast_common::{clock, random, sys};
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -176,7 +176,7 @@ impl Door {
 
 /// One door's accept loop. It awaits nobody: who comes is greeted in a task of its own.
 async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
-    let crowd = Crowd::new(MAX_GREETINGS);
+    let limit = EvictingLimit::new(MAX_GREETINGS);
     loop {
         let wire = tokio::select! {
             () = closed.cancelled() => return,
@@ -184,7 +184,7 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
         };
         match wire {
             Ok(wire) => {
-                let (shared, closed, place) = (Arc::clone(&shared), closed.clone(), crowd.enter());
+                let (shared, closed, place) = (Arc::clone(&shared), closed.clone(), limit.enter());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = closed.cancelled() => {}
@@ -196,7 +196,7 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
             Err(error) => {
                 let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
                 if full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
-                    if EXHAUSTIONS.is_due(super::now()) {
+                    if EXHAUSTIONS.is_due(clock::now()) {
                         warn!(%error, "desk: nothing left to accept workers with; raise RLIMIT_NOFILE");
                     }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
@@ -207,9 +207,9 @@ async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
 }
 
 /// Log lines about descriptors that have run out: without a bound, one per pause.
-static EXHAUSTIONS: Seldom = Seldom::new(Duration::from_secs(10));
+static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 /// Anybody who can connect can make one.
-static MISTAKES: Seldom = Seldom::new(Duration::from_secs(1));
+static MISTAKES: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 
 /// Why somebody at the desk is sent away.
 #[derive(Debug, thiserror::Error)]
@@ -235,7 +235,7 @@ async fn greet(wire: Wire, shared: &Shared) {
         Ok(()) => {}
         // Somebody's mistake, which he should see.
         Err(why @ Unwelcome::Preface(PrefaceError::Version { .. } | PrefaceError::Proof))
-            if MISTAKES.is_due(super::now()) =>
+            if MISTAKES.is_due(clock::now()) =>
         {
             warn!(%why, "desk: a worker is sent away");
         }

@@ -9,23 +9,25 @@
 //!
 //! What surprised us: the connection of a dying process closes before the process has ended, and a worker whose one task has died lives on
 //! with all the others' streams: killing it at the first sign would take them all.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
 use std::fs;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::{Assignment, Frame, Snapshot};
 use liveedgecast_common::sys::{self, ProcessHandle};
 use tokio::net::UnixStream;
 use tracing::{debug, warn};
 
+use super::Outcome;
 use super::claim::{Claim, Told};
 use super::desk::{HandoffConnection, Wire};
 use super::limits::{DEATH_TIME, RELEASE_LOOK, RELEASE_TIME};
 use super::progress::{End, Heard, Loss, Progress, Stage};
-use super::{Outcome, later, now};
 
 /// Our duplicates of what the worker gets.
 #[derive(Debug)]
@@ -120,7 +122,7 @@ async fn hand_over(
     let fds = [duplicates.socket.as_fd(), duplicates.memory.as_fd()];
     tokio::select! {
         sent = sys::send_with_fds(&worker.stream, &bytes, &fds) => sent,
-        () = later(progress.poll_timeout()) => Err(io::ErrorKind::TimedOut.into()),
+        () = sleep_until(progress.poll_timeout()) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -172,7 +174,7 @@ async fn watch(
                 }
                 Told::Withdrawn => return End::Lost(Loss::Withdrawn),
             },
-            () = later(progress.poll_timeout()) => {
+            () = sleep_until(progress.poll_timeout()) => {
                 // The worker's frames may wait unread, because this process was stopped or is busy: they are handled before its deadline is judged.
                 if let Ok(1..) = sys::read_now(&worker.stream, reader.buffer()) {
                     continue;
@@ -237,7 +239,7 @@ async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
         }
         tokio::select! {
             _ = process.ended() => {}
-            () = later(Some(until.min(now + RELEASE_LOOK))) => {}
+            () = sleep_until(Some(until.min(now + RELEASE_LOOK))) => {}
         }
     }
     if worker.is_elsewhere() {
@@ -251,7 +253,7 @@ async fn released(worker: &Worker, duplicates: &Duplicates) -> bool {
     }
     tokio::select! {
         _ = process.ended() => true,
-        () = later(Some(now() + DEATH_TIME)) => false,
+        () = sleep_until(Some(now() + DEATH_TIME)) => false,
     }
 }
 

@@ -11,8 +11,6 @@ pub(crate) mod progress;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::time::Instant;
-
 use liveedgecast_common::handoff::{Close, Decline};
 
 pub(crate) use desk::Wire;
@@ -61,20 +59,5 @@ impl Outcome {
     /// Nothing came of it, and nothing was done.
     pub(crate) fn untouched() -> Self {
         Self::Lost { accepted: false, touched: false, started: false }
-    }
-}
-
-/// The clock of these rooms: the runtime's, which tests can stop.
-#[expect(clippy::disallowed_methods, reason = "shell: the clock of these rooms")]
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The end of a wait; without one, never.
-#[expect(clippy::disallowed_methods, reason = "shell: the timer of every wait in these rooms")]
-pub(crate) async fn later(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
-        None => std::future::pending().await,
     }
 }

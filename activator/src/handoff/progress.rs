@@ -164,12 +164,9 @@ impl Progress {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use liveedgecast_common::testkit::origin;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use super::*;
 
     fn at(stage: Stage, now: Instant) -> Progress {
         let mut progress = Progress::new(now);

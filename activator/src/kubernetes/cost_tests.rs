@@ -1,11 +1,8 @@
 //! What pods are told, and when.
 
-use super::*;
+use liveedgecast_common::testkit::origin;
 
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
+use super::*;
 
 struct World {
     start: Instant,

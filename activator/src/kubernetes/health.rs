@@ -66,12 +66,13 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use liveedgecast_common::testkit::origin;
+
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
     fn an_error_makes_unable_for_ever_longer_and_a_success_forgets() {
-        let (mut health, start) = (Health::default(), Instant::now());
+        let (mut health, start) = (Health::default(), origin());
         let forbidden = ApiError::Forbidden("no".into());
         let mut now = start;
         let mut pauses = Vec::new();
@@ -95,9 +96,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
     fn one_kind_of_error_is_told_seldom() {
-        let (mut health, start) = (Health::default(), Instant::now());
+        let (mut health, start) = (Health::default(), origin());
         let at = |seconds| start + Duration::from_secs(seconds);
         let forbidden = ApiError::Forbidden("no".into());
         let told = [

@@ -1,15 +1,12 @@
 //! Workers of one world: which are closed, which may go, which come back.
 
+use liveedgecast_common::testkit::origin;
+
 use super::*;
 
 const COOLDOWN: Duration = Duration::from_secs(30);
 /// As long as a worker stays closed after it might have gone.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 /// Workers that do what they are told, pods that say what they are to say.
 struct World {

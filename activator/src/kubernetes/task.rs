@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::now;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
@@ -300,11 +301,6 @@ fn seen(view: crate::lobby::WorkerView) -> Option<(String, scale_in::Seen)> {
     };
     let capacity = usize::try_from(view.capacity).unwrap_or(usize::MAX);
     Some((view.name, scale_in::Seen { streams: view.streams, capacity, word }))
-}
-
-/// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! What it does and when, on virtual time.
 
+use liveedgecast_common::testkit::origin;
+
 use super::*;
 use crate::metrics::WATCHDOG_OUTCOMES;
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 const WAITS: Asked = Asked { unplaced: 1, workers: 0, wanted: 1 };
 

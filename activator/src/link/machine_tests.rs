@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Close, Decline, Transport};
+use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,11 +12,6 @@ use crate::handoff::limits::{ACCEPT_TIME, KICK_TIME};
 use crate::handoff::testing::{assignment, keys, snapshot};
 
 const ORIGIN: u64 = 3073;
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 fn carried(unread: &[u8]) -> Carried {
     Carried::new(Snapshot { unread: unread.to_vec(), ..snapshot(ORIGIN) })

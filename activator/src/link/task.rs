@@ -1,9 +1,11 @@
 //! Carries one stream to a worker and the worker's answers back. In: both sockets. Out: an [`Outcome`]. Bytes are written as they come,
 //! from where they were read to: one read, one vectored write.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
 use std::io;
 
 use bytes::BytesMut;
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
 use liveedgecast_common::sys;
@@ -16,7 +18,7 @@ use super::limits::{ARRIVED_READS, LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
 use super::machine::{Carried, Link, Output};
 use crate::handoff::claim::{Claim, Told};
 use crate::handoff::progress::Loss;
-use crate::handoff::{HandoffConnection, Outcome, Wire, later, now};
+use crate::handoff::{HandoffConnection, Outcome, Wire};
 
 /// Hands over and carries until the end.
 pub(crate) async fn carry(
@@ -81,7 +83,7 @@ pub(crate) async fn carry(
                 Told::Kicked(reason) => link.kick(now(), reason),
                 Told::Withdrawn => link.handle_lost(now(), Loss::Withdrawn),
             },
-            () = later(next) => {
+            () = sleep_until(next) => {
                 if link.gives_up(now()) {
                     arrived(&mut link, &mut reader, from_worker.as_ref());
                 }

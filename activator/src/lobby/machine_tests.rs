@@ -3,6 +3,7 @@
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Session};
 use liveedgecast_common::key::{AppName, StreamId};
+use liveedgecast_common::testkit::origin;
 
 use super::*;
 use crate::config::Handoff;
@@ -10,11 +11,6 @@ use crate::fleet::workers::{Closed, MAX_EPOCH, SUSPECT_AFTER};
 use crate::lobby::elsewhere::{Elsewhere, YIELD_AFTER};
 
 const HOLD: Duration = Duration::from_secs(120);
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 struct World {
     now: Instant,

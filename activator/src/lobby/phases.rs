@@ -56,12 +56,13 @@ pub(super) fn cold(start: &Started, process: Option<(Instant, Instant)>) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use liveedgecast_common::testkit::origin;
+
     use super::*;
 
     #[test]
     fn the_parts_are_the_whole_and_a_warm_start_has_none() {
-        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-        let origin = Instant::now();
+        let origin = origin();
         let at = |milliseconds| origin + Duration::from_millis(milliseconds);
         let start = |entered, joined| Started {
             stream_id: "s".into(),

@@ -9,6 +9,7 @@ use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::worker_says::Say;
 use liveedgecast_common::control::{Declined as DeclinedSay, Load, Session};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
+use liveedgecast_common::testkit::origin;
 
 use super::machine::{self, Input, Key};
 use super::{Core, Output, Rules};
@@ -104,8 +105,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-        let now = Instant::now();
+        let now = origin();
         let rules = processes::Rules {
             most: MOST_PROCESSES,
             capacity: usize::try_from(CAPACITY).unwrap(),

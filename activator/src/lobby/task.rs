@@ -12,12 +12,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Fence, Kick, Meet, Offer};
 use liveedgecast_common::key::Identity;
+use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::random;
-use liveedgecast_common::seldom::Seldom;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
@@ -37,7 +38,7 @@ use crate::peers::proto::says::Say;
 pub(crate) const MAX_UNREAD: usize = 256;
 
 /// A worker may tell of too many sessions as often as it likes; they are counted.
-static EXCESSES: Seldom = Seldom::new(Duration::from_secs(10));
+static EXCESSES: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// The lobby. Clones are the same one.
 #[derive(Clone)]
@@ -558,7 +559,7 @@ impl Place {
     /// The publisher answered something: it is alive. A second publisher of the same stream takes over one that was
     /// silent for some seconds.
     pub fn heard(&mut self) {
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         // Nothing follows from it, so nothing is settled.
         self.shared.lock().core.matching.handle(now, Input::Heard(self.key));
     }
@@ -602,11 +603,6 @@ impl Drop for Place {
 
 fn meet(address: SocketAddr) -> ActivatorSay {
     ActivatorSay::Meet(Meet { address: address.to_string() })
-}
-
-/// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use liveedgecast_common::clock;
 use liveedgecast_common::control::{Declined, Load};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
@@ -25,7 +26,7 @@ fn entry(id: &str, identity: u8) -> Entry {
         identities: vec![Identity([identity; 16])],
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
-        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(60),
+        deadline: clock::now() + Duration::from_secs(60),
     }
 }
 

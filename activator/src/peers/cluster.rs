@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::now;
 use tokio::sync::{Notify, watch};
 
 use super::limits::SYNC_TIME;
@@ -195,9 +196,4 @@ impl Cluster {
     pub(super) async fn stirred(&self) {
         self.shared.stirred.notified().await;
     }
-}
-
-/// The runtime's clock, which tests can turn on.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

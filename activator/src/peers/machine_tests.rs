@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
+use liveedgecast_common::testkit::origin;
+
 use super::super::proto::{Goodbye, Synced, Welcome};
 use super::*;
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))

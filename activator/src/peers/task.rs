@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::introduce;
 use liveedgecast_common::key::{LogSafe, Secret};
 use tokio::net::lookup_host;
@@ -14,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::cluster::{Cluster, now};
+use super::cluster::Cluster;
 use super::follow::follow;
 use super::limits::{EVENTS, RESOLVE_TIMEOUT};
 use super::machine::{Input, LinkId, Output};

@@ -9,15 +9,11 @@ use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::server::Event as Found;
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, type_id};
+use liveedgecast_common::testkit::origin;
 use liveedgecast_common::url::PushTemplate;
 use proptest::prelude::*;
 
 use super::*;
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 fn admitted() -> Box<Admitted> {
     let app = AppName::parse("live").unwrap();

@@ -2,11 +2,13 @@
 //!
 //! What surprised us: with unread media in the socket it is readable for ever, so "readable" cannot tell the end. Tokio's interest in
 //! priority data is ready with the end of the peer (EPOLLRDHUP) too, and with nothing else where no such data is asked for.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
 use std::io;
 use std::net::Shutdown;
 use std::time::Duration;
 
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::sys;
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -14,7 +16,6 @@ use tokio::net::TcpStream;
 
 use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_UNSENT, READ_BYTES};
 use super::machine::Watch;
-use crate::handoff::{later, now};
 
 /// A publisher's socket with what it has not taken yet.
 pub(super) struct Socket {
@@ -111,7 +112,7 @@ impl Socket {
         let until = now() + LINGER_TIME;
         tokio::select! {
             _ = self.linger() => {}
-            () = later(Some(until)) => {}
+            () = sleep_until(Some(until)) => {}
         }
     }
 

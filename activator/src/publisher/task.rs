@@ -1,4 +1,5 @@
 //! A publisher's task: from its first byte until nothing of it is ours any more. Owns the socket, the session, the place in the lobby.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
 use std::future::pending;
 use std::io;
@@ -7,10 +8,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::handoff::{Assignment, Close, Destination, Policy, Snapshot, Transport};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
+use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::random;
-use liveedgecast_common::seldom::Seldom;
 use liveedgecast_common::sys::RingMemory;
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
@@ -25,24 +27,24 @@ use crate::admission::{self, Admission, Admitted, Verdict};
 use crate::config::Settings;
 use crate::handoff::claim::{self, Claim, Offer};
 use crate::handoff::keeper::{self, Duplicates};
-use crate::handoff::{Desk, HandoffConnection, Outcome, later, now};
+use crate::handoff::{Desk, HandoffConnection, Outcome};
 use crate::link::{self, Carried};
 use crate::lobby::{Entry, Lobby, Place, PlaceEvent};
 use crate::{lobby, metrics};
 
 /// Publishers that wait for their turn are counted; a line for one of them in a while is enough.
-static DELAYED: Seldom = Seldom::new(Duration::from_secs(10));
+static DELAYED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// Between two lines about refusals of one kind.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// One for each kind.
-static REFUSED: [Seldom; admission::Reason::ALL.len()] =
-    [const { Seldom::new(REFUSALS_LOGGED_EVERY) }; admission::Reason::ALL.len()];
+static REFUSED: [LogLimiter; admission::Reason::ALL.len()] =
+    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; admission::Reason::ALL.len()];
 /// The same for what the lobby says.
-static SENT_AWAY: [Seldom; lobby::Reason::ALL.len()] =
-    [const { Seldom::new(REFUSALS_LOGGED_EVERY) }; lobby::Reason::ALL.len()];
+static SENT_AWAY: [LogLimiter; lobby::Reason::ALL.len()] =
+    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; lobby::Reason::ALL.len()];
 /// The same for those that leave by themselves.
-static LEFT_HELD: Seldom = Seldom::new(REFUSALS_LOGGED_EVERY);
+static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 
 /// What every publisher's task uses.
 pub struct Context {
@@ -254,7 +256,7 @@ impl Stay {
                     false => pending().await,
                 }
             } => Next::Draining,
-            () = later(timeout) => Next::Timeout,
+            () = sleep_until(timeout) => Next::Timeout,
         }
     }
 

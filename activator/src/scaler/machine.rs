@@ -118,12 +118,9 @@ impl Push {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use liveedgecast_common::testkit::origin;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use super::*;
 
     const NONE: Asked = Asked { demand: 0, unplaced: 0 };
     const SERVED: Asked = Asked { demand: 3, unplaced: 0 };

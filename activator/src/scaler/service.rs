@@ -10,8 +10,9 @@ use std::future::pending;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use liveedgecast_common::clock::now;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -311,11 +312,6 @@ impl Drop for Pushed {
     fn drop(&mut self) {
         self.open.dec();
     }
-}
-
-/// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

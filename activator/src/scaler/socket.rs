@@ -10,7 +10,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use liveedgecast_common::crowd::Crowd;
+use liveedgecast_common::evicting_limit::EvictingLimit;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -31,13 +31,13 @@ pub(super) type Placed = Visit<Either<TcpStream, Box<TlsStream<TcpStream>>>, Cal
 /// The places that there are.
 #[derive(Clone)]
 pub(super) struct Places {
-    strangers: Crowd,
-    callers: Crowd,
+    strangers: EvictingLimit,
+    callers: EvictingLimit,
 }
 
 impl Places {
     pub(super) fn new() -> Self {
-        Self { strangers: Crowd::new(MAX_STRANGERS), callers: Crowd::new(MAX_CALLERS) }
+        Self { strangers: EvictingLimit::new(MAX_STRANGERS), callers: EvictingLimit::new(MAX_CALLERS) }
     }
 
     /// A place for a connection, and when it is lost: a stranger's until `caller` is known.

@@ -1,13 +1,9 @@
 //! The rules on virtual time.
 
+use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
 use super::*;
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 fn who(number: u8) -> Identity {
     Identity([number; 16])

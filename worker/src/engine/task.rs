@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::control::Session;
 use liveedgecast_common::control::session::State;
 use liveedgecast_common::handoff::{Decline, Frame};
@@ -405,11 +406,6 @@ impl Task {
 fn decline(parcel: Parcel, why: Decline) -> Verdict {
     tokio::spawn(receive::refuse(parcel.connection, Frame::Returned { why }));
     Verdict::Declined(why)
-}
-
-/// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

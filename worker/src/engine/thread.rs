@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::StreamId;
-use liveedgecast_common::seldom::Seldom;
+use liveedgecast_common::log_limiter::LogLimiter;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -30,7 +30,7 @@ const ORDERS: usize = 256;
 
 /// Log lines about streams that do not listen. Publishers of a name that such a stream has can come as often as they like, and each command to
 /// all streams meets every one that hangs.
-static DEAF: Seldom = Seldom::new(Duration::from_secs(10));
+static DEAF: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// Starts a stream's task on the current `LocalSet` and gives the way to it. Ours is [`crate::stream::spawn`].
 pub type Start = Arc<dyn Fn(Incoming, mpsc::Sender<Report>) -> mpsc::Sender<Command> + Send + Sync>;

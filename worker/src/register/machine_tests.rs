@@ -2,6 +2,7 @@
 
 use super::*;
 use liveedgecast_common::control::{Cordon, Fence, Kick, Meet, Upstream};
+use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
 const ONE: &str = "10.0.0.1:6001";
@@ -27,8 +28,7 @@ impl Desk {
         };
         change(&mut settings);
         // The one reading of a clock: everything after is added to it.
-        #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made otherwise")]
-        let now = Instant::now();
+        let now = origin();
         Self { now, register: Register::new(now, settings) }
     }
 

@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::control::worker_says::Say;
 use liveedgecast_common::control::{Offer, Session, Welcome, WorkerSays};
 use liveedgecast_common::introduce;
@@ -300,11 +301,6 @@ async fn resolved(activator: &Activator) -> Input {
             Input::Unresolved
         }
     }
-}
-
-/// The runtime's clock, which tests can turn on.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

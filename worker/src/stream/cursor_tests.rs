@@ -1,6 +1,5 @@
 //! Index and cursor against a model: random publishers, partial writes, flaps, time. The model knows what was sent, and reads what the
 //! upstream got.
-#![expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +7,7 @@ use liveedgecast_common::rtmp::media::inspect;
 use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_common::rtmp::writer::{continuation_header, first_header};
 use liveedgecast_common::rtmp::{ChunkScanner, MessageHeader, Scanned, is_media, type_id};
+use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
 use super::*;
@@ -111,7 +111,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            now: Instant::now(),
+            now: origin(),
             index: Index::new(REPLAY),
             memory: Received { rings: vec![Vec::new()], floor: 0 },
             scanner: scanner(),

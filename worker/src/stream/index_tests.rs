@@ -1,10 +1,10 @@
 //! The index on messages that were made to be difficult.
-#![expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
 
 use liveedgecast_common::handoff::limits::{MAX_HEADER_BYTES, MAX_METADATA_BYTES};
 use liveedgecast_common::rtmp::media::HeaderSlot;
 use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
+use liveedgecast_common::testkit::origin;
 
 use liveedgecast_common::rtmp::{Ingest, Ingested};
 
@@ -36,7 +36,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let index = Index::new(REPLAY);
-        Self { index, bytes: Bytes(Vec::new()), ingest: Ingest::new(0), now: Instant::now() }
+        Self { index, bytes: Bytes(Vec::new()), ingest: Ingest::new(0), now: origin() }
     }
 
     /// The last thing noted of each kind.

@@ -1,5 +1,6 @@
 //! The picture above the states, walked; and each rule on virtual time.
-#![expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
+
+use liveedgecast_common::testkit::origin;
 
 use super::*;
 
@@ -14,7 +15,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(upstreams: usize, started: bool) -> Self {
-        let now = Instant::now();
+        let now = origin();
         let times = Times { hold_left: HOLD, grace: GRACE };
         Self { machine: Machine::new(now, times, vec![false; upstreams], started), now }
     }
@@ -139,7 +140,7 @@ fn it_is_refused_only_when_all_have_refused() {
 #[test]
 fn a_required_upstream_decides_alone() {
     let times = Times { hold_left: HOLD, grace: GRACE };
-    let now = Instant::now();
+    let now = origin();
     let mut fixture = Fixture { machine: Machine::new(now, times, vec![false, true], false), now };
     fixture.handle(Input::UpstreamLive(0));
     assert_eq!(fixture.machine.state(), State::Starting);
@@ -189,7 +190,7 @@ fn a_lost_publisher_is_waited_for() {
 
 #[test]
 fn without_a_grace_time_a_lost_publisher_ends_the_stream() {
-    let now = Instant::now();
+    let now = origin();
     let times = Times { hold_left: HOLD, grace: Duration::ZERO };
     let mut fixture = Fixture { machine: Machine::new(now, times, vec![false], true), now };
     fixture.handle(lost());

@@ -3,19 +3,19 @@
 use std::future::poll_fn;
 
 use liveedgecast_common::handoff::Transport;
+use liveedgecast_common::testkit::origin;
 
 use super::*;
 use crate::testkit::{assignment, frame, parcel, publisher, say};
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
 async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
     let (parcel, mut activator) = parcel(assignment("a", "a", Transport::Link)).await;
     let mut control = parcel.connection.attach().unwrap();
     say(&mut activator, &Frame::Assign(Box::new(parcel.assignment))).await;
     assert!(matches!(frame(&mut control).await, Ok(Frame::Assign(_))));
     let publisher = Publisher::Link { control };
-    let start = Instant::now();
+    let start = origin();
     let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073);
     assert!(poll_fn(|cx| Poll::Ready(source.poll(cx, start))).await.is_pending());
     // In one go: as in a process that was stopped, the runtime has not been told of it when the time is up.
@@ -27,14 +27,13 @@ async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "an origin of time is needed; nothing is measured")]
 async fn answers_that_a_full_output_had_no_room_for_are_written_in_the_same_flush() {
     let (parcel, _activator) = parcel(assignment("a", "a", Transport::Descriptor)).await;
     let (held, _client) = publisher().await;
     let socket = TcpStream::from_std(held.into()).unwrap();
     socket.writable().await.unwrap();
     let publisher = Publisher::Descriptor { socket, control: parcel.connection.attach().unwrap() };
-    let start = Instant::now();
+    let start = origin();
     let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073);
     source.output = vec![0; FULL_OUTPUT];
     source.session.ping(7);

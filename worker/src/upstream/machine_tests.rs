@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use liveedgecast_common::key::{Secret, StreamKey};
 use liveedgecast_common::rtmp::auth::Rejection;
 use liveedgecast_common::rtmp::client::Class;
+use liveedgecast_common::testkit::origin;
 use liveedgecast_common::url::PushTemplate;
 
 use super::*;
@@ -33,9 +34,8 @@ struct Sim {
 }
 
 impl Sim {
-    #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
     fn new(text: &str) -> Self {
-        let now = Instant::now();
+        let now = origin();
         Self { machine: Machine::new(now, url(text), 7), now }
     }
 

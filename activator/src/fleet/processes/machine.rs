@@ -406,14 +406,11 @@ impl Processes {
 
 #[cfg(test)]
 mod tests {
+    use liveedgecast_common::testkit::origin;
+
     use super::*;
 
     const COOLDOWN: Duration = Duration::from_secs(30);
-
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
 
     struct World {
         now: Instant,

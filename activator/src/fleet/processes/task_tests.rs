@@ -8,6 +8,7 @@ use super::*;
 use crate::config::Typed;
 use crate::fleet::processes::Rules as ProcessRules;
 use crate::lobby::{Entry, Place, Rules};
+use liveedgecast_common::clock;
 use liveedgecast_common::key::{AppName, StreamId};
 
 /// A fleet whose worker program is a shell script.
@@ -50,7 +51,7 @@ fn waiting(fleet: &Fleet) -> Place {
         identities: vec![],
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
-        deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(600),
+        deadline: clock::now() + Duration::from_secs(600),
     })
 }
 

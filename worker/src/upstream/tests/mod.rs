@@ -10,6 +10,7 @@ use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::handshake::{HANDSHAKE_BYTES, Handshake};
 use liveedgecast_common::rtmp::message::{Command, Control};
 use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, Scanned, writer};
+use liveedgecast_common::testkit::origin;
 use liveedgecast_common::url::PushTemplate;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,9 +37,8 @@ impl Driver {
         Self::with(text, &Shared::with_roots(rustls::RootCertStore::empty()).unwrap())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
     fn with(text: &str, shared: &Shared) -> Self {
-        let now = Instant::now();
+        let now = origin();
         Self { upstream: Upstream::new(url(text), shared, 3, now), now, events: Vec::new() }
     }
 
