@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::drain::Phase;
 use crate::lobby::Lobby;
-use crate::metrics::{Metrics, fetch, merge};
+use crate::metrics::Metrics;
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
 
@@ -100,14 +100,11 @@ fn streams(shown: &Shown, request: &Request) -> Answer {
 }
 
 async fn all_metrics(shown: &Shown) -> Answer {
-    let (pages, failures) = fetch::all(shown.lobby.scrapes()).await;
-    shown.metrics.fleet.scrape_failures.inc_by(failures);
+    let workers = shown.metrics.fetch(shown.lobby.scrapes()).await;
     shown.lobby.measure();
-    shown.cluster.measure(&shown.metrics);
-    let (page, left_out) = merge::merge(&shown.metrics.text(), &pages);
-    // On the next page: this one is written.
-    shown.metrics.fleet.lines_left_out.inc_by(left_out);
-    Answer::metrics(page)
+    shown.cluster.measure(&shown.metrics.peers);
+    shown.metrics.scaler.measure();
+    Answer::metrics(shown.metrics.merged(&workers))
 }
 
 /// What KEDA's `metrics-api` trigger reads where the plain demand is enough.

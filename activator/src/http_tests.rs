@@ -36,7 +36,7 @@ fn server(args: &[&str]) -> Server {
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
         None,
-        metrics.clone(),
+        metrics.lobby.clone(),
     );
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = Shown {
@@ -179,7 +179,7 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
         None,
-        metrics.clone(),
+        metrics.lobby.clone(),
     );
     let shown = Shown {
         cluster: Cluster::alone(lobby.clone(), settings.fleet),

@@ -132,7 +132,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         handoff: settings.handoff,
         workers_stay: settings.fleet == Fleet::External,
     };
-    let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.clone());
+    let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.lobby.clone());
     let desk = Desk::open(bound.link, settings.secret.clone()).context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
     let network = if by_descriptor { network_namespace() } else { String::new() };
@@ -189,7 +189,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     serving.spawn(serve(bound.http, routes(shown), release.clone()));
     serving.spawn({
         let doors = service::Doors { all: bound.control, ours: bound.own_control, release: release.clone() };
-        let served = service::serve(doors, control, cluster.clone(), metrics.clone(), stop.clone());
+        let served = service::serve(doors, control, cluster.clone(), metrics.control.clone(), stop.clone());
         async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the control listener has ended");
@@ -233,7 +233,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     }
     if let Some(program) = program {
         let launch = Launch::new(&settings, program, found_at, (log.0, log.1.as_deref()));
-        keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.clone())));
+        keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.processes.clone())));
     }
     let draining = CancellationToken::new();
     let context = Arc::new(publisher::Context {
@@ -247,9 +247,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     });
     let accepting = tokio::spawn({
         let (door, publishers) = (Doorman::new(settings.limits), publishers.clone());
-        let accepted = metrics.accept.accepted.clone();
         accept::run(bound.rtmp, door, metrics.accept, move |connection| {
-            accepted.inc();
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
         })
     });

@@ -7,10 +7,12 @@
 //! it is unmapped first.
 
 mod limits;
+mod metrics;
 mod socket;
 mod task;
 
 pub(crate) use limits::bucket;
 pub use limits::{Doorman, Limits, Permit, TurnedAway};
+pub use metrics::AcceptMetrics;
 pub use socket::client_of;
-pub use task::{Accepted, Observe, run};
+pub use task::{Accepted, run};

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::limits::{Doorman, Permit, TurnedAway};
+use super::limits::{Doorman, Permit};
+use super::metrics::AcceptMetrics;
 use super::socket::{client_of, prepare};
 
 /// Pause after `accept` found no descriptor or memory left. The connection stays in the backlog meanwhile, and
@@ -31,21 +32,13 @@ pub struct Accepted {
     pub permit: Permit,
 }
 
-/// What the loop tells its owner about connections that did not come through.
-pub trait Observe {
-    /// A connection was closed at once, or one that knocked was closed for it.
-    fn turned_away(&self, why: TurnedAway);
-    /// `accept` failed for want of descriptors or memory.
-    fn exhausted(&self);
-}
-
 /// Accepts until dropped. `spawn` must return at once.
-pub async fn run(listener: TcpListener, door: Doorman, observe: impl Observe, mut spawn: impl FnMut(Accepted)) {
+pub async fn run(listener: TcpListener, door: Doorman, metrics: AcceptMetrics, mut spawn: impl FnMut(Accepted)) {
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) if is_exhausted(&error) => {
-                observe.exhausted();
+                metrics.exhausted.inc();
                 if EXHAUSTIONS.is_due(now()) {
                     warn!(%error, "accept: nothing left to accept with; raise RLIMIT_NOFILE or lower --max-connections");
                 }
@@ -63,16 +56,19 @@ pub async fn run(listener: TcpListener, door: Doorman, observe: impl Observe, mu
         match door.enter(client.ip()) {
             Ok(permit) => {
                 if let Some(why) = permit.instead() {
-                    observe.turned_away(why);
+                    metrics.turned_away(why);
                     debug!(%client, why = why.as_str(), "accept: let in instead of another");
                 }
                 match prepare(&socket) {
-                    Ok(()) => spawn(Accepted { socket, client, permit }),
+                    Ok(()) => {
+                        metrics.accepted.inc();
+                        spawn(Accepted { socket, client, permit });
+                    }
                     Err(error) => debug!(%client, %error, "accept: the connection was gone at once"),
                 }
             }
             Err(why) => {
-                observe.turned_away(why);
+                metrics.turned_away(why);
                 debug!(%client, why = why.as_str(), "accept: turned away");
                 // A flood leaves no TIME_WAIT behind.
                 let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));

@@ -37,9 +37,9 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use super::metrics::{ControlMetrics, Refusal};
 use super::workers::{Closed, Introduction, MAX_EPOCH};
 use crate::lobby::{Lobby, MAX_UNREAD};
-use crate::metrics::Metrics;
 use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
 use crate::peers::proto::peers_server::PeersServer;
@@ -117,7 +117,7 @@ pub async fn serve(
     doors: impl Into<Doors>,
     terms: Terms,
     cluster: Cluster,
-    metrics: Metrics,
+    metrics: ControlMetrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     serve_up_to(MAX_WORKERS, doors.into(), terms, cluster, metrics, stop).await
@@ -128,7 +128,7 @@ async fn serve_up_to(
     doors: Doors,
     terms: Terms,
     cluster: Cluster,
-    metrics: Metrics,
+    metrics: ControlMetrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (places, proved) = (Arc::new(Semaphore::new(workers)), Arc::new(Semaphore::new(PROVED_PER_WORKER * workers)));
@@ -215,7 +215,7 @@ struct Service {
     lobby: Lobby,
     /// Where we are, if the address by which one has come leads to others too.
     found_at: Option<SocketAddr>,
-    metrics: Metrics,
+    metrics: ControlMetrics,
     places: Arc<Semaphore>,
     /// For connections that have proved themselves.
     proved: Arc<Semaphore>,
@@ -270,7 +270,7 @@ impl Gate for Service {
     }
 
     fn full(&self, peer: IpAddr, text: String) -> Status {
-        self.refused(peer, "full", Status::resource_exhausted(text))
+        self.refused(peer, Refusal::Full, Status::resource_exhausted(text))
     }
 }
 
@@ -289,17 +289,17 @@ impl Service {
         let refused = |why, status| Err(self.refused(peer.address, why, status));
         let told = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !proof::is_readable(told) {
-            return refused("proof", Status::unauthenticated(proof::ProofError::Malformed.to_string()));
+            return refused(Refusal::Proof, Status::unauthenticated(proof::ProofError::Malformed.to_string()));
         }
         // Taken: a second call with it is none.
         let Some((caller, challenge)) = peer.greeted.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             let text = "this connection has no challenge that was not answered yet: dial again";
-            return refused("replay", Status::aborted(text));
+            return refused(Refusal::Replay, Status::aborted(text));
         };
         let activator = self.terms.welcome.activator.clone();
         let exchange = Exchange { purpose, caller, challenge, activator };
         if let Err(error) = exchange.judge_caller(&self.terms.secret, told) {
-            return refused("proof", Status::unauthenticated(error.to_string()));
+            return refused(Refusal::Proof, Status::unauthenticated(error.to_string()));
         }
         if peer.room.get().is_none() {
             let full = |_| self.full(peer.address, "there are as many connections as can be".to_owned());
@@ -311,19 +311,19 @@ impl Service {
     }
 
     /// Counts and logs a refusal.
-    fn refused(&self, peer: IpAddr, why: &str, status: Status) -> Status {
+    fn refused(&self, peer: IpAddr, why: Refusal, status: Status) -> Status {
         refused(&self.metrics, peer, why, status.message());
         status
     }
 }
 
 /// Counts a refusal, and logs one each second at most. A second call of a joined worker is as it should be.
-fn refused(metrics: &Metrics, peer: IpAddr, why: &str, text: &str) {
-    metrics.fleet.refused.with_label_values(&[why]).inc();
-    if why != "joined" && REFUSALS.is_due(now()) {
-        warn!(%peer, why, text, "control: refused");
+fn refused(metrics: &ControlMetrics, peer: IpAddr, why: Refusal, text: &str) {
+    metrics.refused(why).inc();
+    if why != Refusal::Joined && REFUSALS.is_due(now()) {
+        warn!(%peer, why = why.as_str(), text, "control: refused");
     } else {
-        debug!(%peer, why, text, "control: refused");
+        debug!(%peer, why = why.as_str(), text, "control: refused");
     }
 }
 
@@ -349,7 +349,7 @@ impl Stream for Outgoing {
 struct Conversation {
     terms: Terms,
     lobby: Lobby,
-    metrics: Metrics,
+    metrics: ControlMetrics,
     peer: IpAddr,
     refusal: Arc<Mutex<Option<Status>>>,
     _place: OwnedSemaphorePermit,
@@ -363,12 +363,15 @@ impl Conversation {
                 debug!(peer = %self.peer, %error, "control: the call broke before Hello");
                 return;
             }
-            _ => return self.refuse("hello", Status::invalid_argument("the first message is to be Hello, and soon")),
+            _ => {
+                return self
+                    .refuse(Refusal::Hello, Status::invalid_argument("the first message is to be Hello, and soon"));
+            }
         };
         let (network, version) = (hello.network.clone(), hello.version.clone());
         let introduction = match introduction(hello, self.peer, &self.terms.network) {
             Ok(introduction) => introduction,
-            Err(text) => return self.refuse("hello", Status::invalid_argument(text)),
+            Err(text) => return self.refuse(Refusal::Hello, Status::invalid_argument(text)),
         };
         let (name, capacity, same_host) = (introduction.name.clone(), introduction.capacity, introduction.same_host);
         // Before any offer, which follows from joining. There is room: the channel is new.
@@ -376,7 +379,7 @@ impl Conversation {
         let held_open = outbox.clone();
         let Some(call) = self.lobby.join(introduction, outbox) else {
             let text = format!("a worker named {} is registered already", LogSafe(&name));
-            return self.refuse("joined", Status::already_exists(text));
+            return self.refuse(Refusal::Joined, Status::already_exists(text));
         };
         drop(held_open);
         info!(worker = name, capacity, peer = %self.peer, same_host, version, "worker registered");
@@ -385,14 +388,14 @@ impl Conversation {
             match incoming.message().await {
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => match tidy(session) {
                     Some(session) => self.lobby.said(call, WorkerSay::Session(session)),
-                    None => self.metrics.fleet.refused.with_label_values(&["session"]).inc(),
+                    None => self.metrics.refused(Refusal::Session).inc(),
                 },
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Load(load)) })) => match check(&load) {
                     Ok(()) => self.lobby.said(call, WorkerSay::Load(load)),
                     Err(text) => {
                         self.lobby.lost(call);
                         info!(worker = name, end = text, "worker left");
-                        return self.refuse("load", Status::invalid_argument(text));
+                        return self.refuse(Refusal::Load, Status::invalid_argument(text));
                     }
                 },
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Declined(declined)) })) => {
@@ -412,7 +415,7 @@ impl Conversation {
     }
 
     /// The call ends with this status as soon as the caller drops the outbox.
-    fn refuse(self, why: &str, status: Status) {
+    fn refuse(self, why: Refusal, status: Status) {
         refused(&self.metrics, self.peer, why, status.message());
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     }

@@ -8,13 +8,14 @@ use liveedgecast_common::control::{Load, Upstream};
 use liveedgecast_common::greet::{Greeted, greet};
 use liveedgecast_common::introduce;
 use liveedgecast_common::listen::listen;
+use prometheus::Registry;
 use tokio_util::sync::DropGuard;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 use super::*;
 use crate::config::{Settings, Typed};
-use crate::lobby::{Entry, PlaceEvent, Rules};
+use crate::lobby::{Entry, LobbyMetrics, PlaceEvent, Rules};
 use liveedgecast_common::key::{AppName, StreamId};
 
 const SECRET: &str = "0123456789abcdef";
@@ -22,7 +23,7 @@ const SECRET: &str = "0123456789abcdef";
 struct Server {
     address: SocketAddr,
     lobby: Lobby,
-    metrics: Metrics,
+    metrics: ControlMetrics,
     _stop: DropGuard,
 }
 
@@ -33,11 +34,12 @@ fn server() -> Server {
 fn server_for(workers: usize) -> Server {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
+    let registry = Registry::new();
+    let metrics = ControlMetrics::new(&registry).unwrap();
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
         None,
-        metrics.clone(),
+        LobbyMetrics::new(&registry, metrics.excess()).unwrap(),
     );
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -187,13 +189,13 @@ async fn a_caller_without_the_secret_or_of_another_version_is_refused_and_counte
         let status = call_with(connect(&server).await, proof).await.unwrap_err();
         assert!(status.code() == Code::Unauthenticated && status.message().contains(text), "{status:?}");
     }
-    let refused = |why: &str| server.metrics.fleet.refused.with_label_values(&[why]).get();
-    assert_eq!((refused("proof"), refused("replay")), (2, 0));
+    let refused = |why| server.metrics.refused(why).get();
+    assert_eq!((refused(Refusal::Proof), refused(Refusal::Replay)), (2, 0));
     let channel = connect(&server).await;
     let other = greet(channel.clone(), &Secret::new("another secret"), Purpose::Join).await.unwrap();
     let status = call_with(channel, &proof_of(&other)).await.unwrap_err();
     assert!(status.message().contains("another secret"), "{status:?}");
-    assert_eq!(refused("proof"), 3);
+    assert_eq!(refused(Refusal::Proof), 3);
 }
 
 #[tokio::test]
@@ -202,7 +204,7 @@ async fn a_worker_beyond_as_many_as_may_register_is_refused_and_counted() {
     let _first = joined(&server, "w-1").await;
     let status = call(&server).await.err().unwrap();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    assert_eq!(server.metrics.fleet.refused.with_label_values(&["full"]).get(), 1);
+    assert_eq!(server.metrics.refused(Refusal::Full).get(), 1);
 }
 
 #[tokio::test]
@@ -219,7 +221,7 @@ async fn connections_with_a_proof_are_bounded() {
         open.push(ask().await.unwrap());
     }
     assert_eq!(ask().await.unwrap_err().code(), Code::ResourceExhausted);
-    assert_eq!(server.metrics.fleet.refused.with_label_values(&["full"]).get(), 1);
+    assert_eq!(server.metrics.refused(Refusal::Full).get(), 1);
     // One that is closed leaves its room to the next.
     open.pop();
     while ask().await.is_err() {
@@ -280,7 +282,7 @@ async fn a_load_that_cannot_be_ends_the_call() {
         assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
         assert!(server.lobby.workers().is_empty());
     }
-    assert_eq!(server.metrics.fleet.refused.with_label_values(&["load"]).get(), 4);
+    assert_eq!(server.metrics.refused(Refusal::Load).get(), 4);
 }
 
 #[tokio::test]
@@ -297,11 +299,11 @@ async fn sessions_beyond_the_capacity_are_left_out_and_counted() {
     line.say(WorkerSay::Hello(Hello { sessions: (0..told).map(session).collect(), ..hello("w") })).await;
     assert!(matches!(line.hear().await, Ok(Some(ActivatorSay::Welcome(_)))));
     line.say(WorkerSay::Session(session(told))).await;
-    let refused = |why: &str| server.metrics.fleet.refused.with_label_values(&[why]).get();
-    until(|| refused("excess") == 901).await;
+    let refused = |why| server.metrics.refused(why).get();
+    until(|| refused(Refusal::Excess) == 901).await;
     assert_eq!(server.lobby.streams().len(), 5 + 64);
     line.say(WorkerSay::Session(Session { epoch: u64::MAX, ..session(0) })).await;
-    until(|| refused("session") == 1).await;
+    until(|| refused(Refusal::Session) == 1).await;
     // The sessions that a worker invents count as one worker's.
     assert_eq!(Cluster::alone(server.lobby.clone(), crate::config::Fleet::Process).known(None).live, 50);
 }

@@ -59,6 +59,10 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The word of every error, for metrics that exist before the first event.
+    pub(super) const WORDS: [&str; 7] =
+        ["outside", "forbidden", "missing", "changed", "refused", "unreachable", "late"];
+
     /// The word in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

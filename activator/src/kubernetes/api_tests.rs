@@ -100,5 +100,5 @@ fn errors_have_the_words_of_the_metric() {
         ApiError::Unreachable(text()),
         ApiError::Late,
     ];
-    assert_eq!(all.map(|error| error.as_str()), crate::metrics::KUBERNETES_ERRORS);
+    assert_eq!(all.map(|error| error.as_str()), ApiError::WORDS);
 }

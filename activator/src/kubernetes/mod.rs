@@ -10,6 +10,7 @@
 mod api;
 mod cost;
 mod health;
+mod metrics;
 mod scale_in;
 mod task;
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod testing;
 mod watchdog;
 
 pub use api::{Api, ApiError, Scale};
+pub use metrics::KubernetesMetrics;
 pub use task::{Room, run};

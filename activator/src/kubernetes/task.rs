@@ -14,9 +14,9 @@ use tracing::{debug, info, warn};
 use super::api::{Api, ApiError, Scale};
 use super::cost::{self, Costs, Patched};
 use super::health::Health;
+use super::metrics::{Call, KubernetesMetrics, Step};
 use super::scale_in::{self, ScaleIn, View, Word};
 use super::watchdog::{self, Answer, Outcome, PATIENCE, Watchdog};
-use crate::metrics;
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
 
@@ -36,7 +36,7 @@ pub struct Room {
     /// Idle workers go after this long while others are busy, if at all.
     pub idle_go_after: Option<Duration>,
     /// What is counted.
-    pub metrics: metrics::Kubernetes,
+    pub metrics: KubernetesMetrics,
 }
 
 /// How a call has ended.
@@ -146,7 +146,7 @@ impl Task {
         self.costs.handle(now, &seen, ours && self.telling.is_able());
         if let Some((pod, cost)) = self.costs.poll_output(now) {
             debug!(pod, cost, "kubernetes: what it costs to lose a pod");
-            self.room.metrics.calls.with_label_values(&["patch_pod"]).inc();
+            self.room.metrics.called(Call::PatchPod);
             let api = self.room.api.clone();
             self.calls.spawn(async move { Ended::Told(api.set_cost(&pod, cost).await) });
         }
@@ -156,15 +156,15 @@ impl Task {
         let api = self.room.api.clone();
         match output {
             watchdog::Output::Look => {
-                self.room.metrics.calls.with_label_values(&["get_scale"]).inc();
+                self.room.metrics.called(Call::GetScale);
                 self.calls.spawn(async move { Ended::Looked(api.scale().await) });
             }
             watchdog::Output::Patch { from, to } => {
-                self.room.metrics.calls.with_label_values(&["patch_scale"]).inc();
+                self.room.metrics.called(Call::PatchScale);
                 self.calls.spawn(async move { Ended::Patched(to, api.change_scale(&from, to).await) });
             }
             watchdog::Output::Note(outcome, asked) => {
-                self.room.metrics.watchdog.with_label_values(&[outcome.as_str()]).inc();
+                self.room.metrics.watched(outcome);
                 let (streams, workers, wanted) = (asked.unplaced, asked.workers, asked.wanted);
                 let seconds = PATIENCE.as_secs();
                 match outcome {
@@ -229,15 +229,15 @@ impl Task {
                 self.costs.patched(now, how);
                 match told {
                     Err(error @ ApiError::Forbidden(_)) => {
-                        self.room.metrics.errors.with_label_values(&[error.as_str()]).inc();
+                        self.room.metrics.failed(&error);
                         if self.telling.handle(now, Some(&error)) {
                             warn!(%error, "kubernetes: pods cannot be told what they cost to lose");
                         }
                     }
                     // A worker of ours may run anywhere.
-                    Err(ApiError::Missing(pod)) => {
-                        self.room.metrics.errors.with_label_values(&["missing"]).inc();
-                        debug!(pod, "kubernetes: a worker has no pod of its name");
+                    Err(error @ ApiError::Missing(_)) => {
+                        self.room.metrics.failed(&error);
+                        debug!(%error, "kubernetes: a worker has no pod of its name");
                     }
                     told => {
                         self.note(told.as_ref().err());
@@ -254,7 +254,7 @@ impl Task {
     fn note(&mut self, error: Option<&ApiError>) {
         let due = self.health.handle(now(), error);
         let Some(error) = error else { return };
-        self.room.metrics.errors.with_label_values(&[error.as_str()]).inc();
+        self.room.metrics.failed(error);
         if due {
             warn!(%error, "kubernetes: we cannot act; another activator does, if one can");
         } else {
@@ -265,25 +265,25 @@ impl Task {
 
 fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
     let lobby = room.cluster.lobby();
-    let step = |step| room.metrics.scale_in.with_label_values(&[step]).inc();
+    let step = |step| room.metrics.stepped(step);
     match output {
         scale_in::Output::Cordon(worker) => {
             lobby.cordon(&worker, true, false);
-            step("cordoned");
+            step(Step::Cordoned);
             debug!(worker, "scale-in: an idle worker takes nothing more");
         }
         scale_in::Output::Leave(worker) => {
             lobby.cordon(&worker, true, true);
-            step("leaving");
+            step(Step::Leaving);
             info!(worker, "scale-in: an idle worker may go");
         }
         scale_in::Output::Return(worker) => {
             lobby.cordon(&worker, false, false);
-            step("returned");
+            step(Step::Returned);
             info!(worker, "scale-in: a worker is needed again");
         }
         scale_in::Output::Count => {
-            room.metrics.calls.with_label_values(&["get_scale"]).inc();
+            room.metrics.called(Call::GetScale);
             let api = room.api.clone();
             calls.spawn(async move { Ended::Counted(api.scale().await) });
         }

@@ -6,6 +6,8 @@ use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::{Cordon, Load, Session};
 use liveedgecast_common::key::{AppName, StreamId};
+use liveedgecast_common::metrics::text;
+use prometheus::Registry;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -13,14 +15,13 @@ use super::super::testing::{Mood, Server};
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
 use crate::fleet::{Call, Closed, Introduction};
-use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, Rules};
-use crate::metrics::Metrics;
+use crate::lobby::{Entry, Lobby, LobbyMetrics, MAX_UNREAD, Place, Rules};
 
 struct House {
     server: Server,
     lobby: Lobby,
     cluster: Cluster,
-    metrics: Metrics,
+    registry: Registry,
     _room: Ends,
 }
 
@@ -35,12 +36,9 @@ impl Drop for Ends {
 fn house(idle_go_after: Option<Duration>) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(
-        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
-        None,
-        metrics.clone(),
-    );
+    let registry = Registry::new();
+    let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let cluster = Cluster::alone(lobby.clone(), Fleet::External);
     let server = Server::default();
     let room = Room {
@@ -49,10 +47,10 @@ fn house(idle_go_after: Option<Duration>) -> House {
         capacity: 1,
         most: 20,
         idle_go_after,
-        metrics: metrics.kubernetes.clone(),
+        metrics: KubernetesMetrics::new(&registry).unwrap(),
     };
     let room = Ends(tokio::spawn(run(room)).abort_handle());
-    House { server, lobby, cluster, metrics, _room: room }
+    House { server, lobby, cluster, registry, _room: room }
 }
 
 struct Worker {
@@ -93,7 +91,7 @@ impl House {
     }
 
     fn has(&self, row: &str) -> bool {
-        self.metrics.text().lines().any(|line| line == format!("liveedgecast_{row}"))
+        text(&self.registry).lines().any(|line| line == format!("liveedgecast_{row}"))
     }
 
     fn cost(&self, pod: &str) -> Option<String> {
@@ -153,7 +151,7 @@ async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_a
         let place = house.publisher("x");
         pass(11).await;
         assert!(!house.cluster.is_ours_to_act(), "another one acts");
-        assert!(house.has(&format!("kubernetes_errors_total{{error=\"{word}\"}} 1")), "{}", house.metrics.text());
+        assert!(house.has(&format!("kubernetes_errors_total{{error=\"{word}\"}} 1")), "{}", text(&house.registry));
         assert!(house.has("watchdog_total{outcome=\"failed\"} 1"));
         house.server.objects().mood = Mood::Well;
         // By a client made anew there is no API in a test: who hung is asked again by the old one.

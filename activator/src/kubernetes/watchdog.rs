@@ -49,6 +49,9 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, for metrics that exist before the first event.
+    pub(super) const ALL: [Self; 5] = [Self::Patched, Self::Enough, Self::AtMost, Self::Changed, Self::Failed];
+
     /// The word in logs and metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {

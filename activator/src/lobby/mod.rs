@@ -4,6 +4,7 @@
 mod core;
 mod elsewhere;
 mod machine;
+mod metrics;
 mod phases;
 mod task;
 
@@ -16,6 +17,7 @@ use crate::handoff::Token;
 pub use elsewhere::Elsewhere;
 pub(crate) use machine::Told;
 pub use machine::{Demand, Key, Rules, StreamView, UpstreamView, WorkerView};
+pub use metrics::LobbyMetrics;
 pub use task::{Lobby, Place};
 pub(crate) use task::{MAX_UNREAD, Order};
 

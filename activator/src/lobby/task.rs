@@ -25,11 +25,11 @@ use tracing::{debug, error, info, warn};
 use super::core::Core;
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::machine::{Demand, Input, Key, Output, Rules, Started, StreamView, Told, WorkerView};
+use super::metrics::{LobbyMetrics, WORKER_STATES};
 use super::{Back, Entry, PlaceEvent, Reason, core, phases};
 use crate::fleet::processes::{self, Processes};
 use crate::fleet::workers::{Call, Introduction};
 use crate::handoff::Token;
-use crate::metrics::{Metrics, WORKER_STATES};
 use crate::peers::Tally;
 use crate::peers::proto::says::Say;
 
@@ -48,7 +48,7 @@ pub struct Lobby {
 
 struct Shared {
     state: Mutex<State>,
-    metrics: Metrics,
+    metrics: LobbyMetrics,
     /// The timer has to be set anew.
     rearm: Notify,
     /// There are orders for the process fleet.
@@ -116,7 +116,7 @@ impl Mail {
 impl Lobby {
     /// An empty lobby; with a process fleet if its rules are given. [`Self::run`] has to run.
     #[must_use]
-    pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: Metrics) -> Self {
+    pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: LobbyMetrics) -> Self {
         let state = State {
             core: Core::new(rules, processes),
             mail: HashMap::new(),
@@ -300,10 +300,10 @@ impl Lobby {
         let (demand, workers) = (self.demand(), self.workers());
         let here = self.shared.lock().core.matching.live_here();
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.shared.metrics.lobby.waiting, demand.waiting);
-        set(&self.shared.metrics.lobby.live, here);
+        set(&self.shared.metrics.waiting, demand.waiting);
+        set(&self.shared.metrics.live, here);
         for state in WORKER_STATES {
-            let gauge = self.shared.metrics.fleet.workers.with_label_values(&[state]);
+            let gauge = self.shared.metrics.workers.with_label_values(&[state]);
             set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
         }
     }
@@ -319,7 +319,7 @@ impl Lobby {
                 introduction.pid = 0;
             }
             if let Some((_, spawned)) = state.core.processes.as_ref().and_then(|all| all.times(&introduction.name)) {
-                self.shared.metrics.fleet.registration.observe(now.saturating_duration_since(spawned).as_secs_f64());
+                self.shared.metrics.registration.observe(now.saturating_duration_since(spawned).as_secs_f64());
             }
             state.next_call += 1;
             let call = Call(state.next_call);
@@ -418,18 +418,18 @@ impl Shared {
             processes::Output::Stop(name) => Order::Stop(name),
             processes::Output::Kill(name) => Order::Kill(name),
             processes::Output::Failed { name, how, why, last_words, pause } => {
-                self.metrics.fleet.ended.with_label_values(&[how]).inc();
+                self.metrics.processes_ended.with_label_values(&[how]).inc();
                 let last_words = last_words.join("\n");
                 error!(worker = name, why, last_words, pause_ms = pause.as_millis(), "a worker process failed");
                 return;
             }
             processes::Output::Gone(name) => {
-                self.metrics.fleet.ended.with_label_values(&["asked"]).inc();
+                self.metrics.processes_ended.with_label_values(&["asked"]).inc();
                 info!(worker = name, "the worker process has gone");
                 return;
             }
             processes::Output::Terminated(name) => {
-                self.metrics.fleet.ended.with_label_values(&["terminated"]).inc();
+                self.metrics.processes_ended.with_label_values(&["terminated"]).inc();
                 info!(
                     event = "worker.terminated",
                     worker = name,
@@ -471,15 +471,14 @@ impl Shared {
             }
             Output::Started(started) => self.started(state, &started),
             Output::NeverStarted { stream_id, worker, entered } => {
-                self.metrics.lobby.never_started.inc();
+                self.metrics.never_started.inc();
                 let whole_ms = now.saturating_duration_since(entered).as_millis();
                 // Why, the worker says.
                 info!(event = "start.failed", stream = stream_id, worker, whole_ms, "start failed");
             }
-            Output::Outcome(outcome) => self.metrics.lobby.offers.with_label_values(&[outcome]).inc(),
+            Output::Outcome(outcome) => self.metrics.offers.with_label_values(&[outcome]).inc(),
             Output::Excess(worker, sessions) => {
-                let excess = self.metrics.fleet.refused.with_label_values(&["excess"]);
-                excess.inc_by(u64::try_from(sessions).unwrap_or(u64::MAX));
+                self.metrics.excess.inc_by(u64::try_from(sessions).unwrap_or(u64::MAX));
                 if EXCESSES.is_due(now) {
                     warn!(
                         worker,
@@ -497,13 +496,13 @@ impl Shared {
         let (stream, worker) = (&started.stream_id, &started.worker);
         let milliseconds = |time: std::time::Duration| time.as_micros() as f64 / 1000.0;
         let Some(phases) = phases::cold(started, process) else {
-            self.metrics.lobby.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
+            self.metrics.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
             debug!(stream, worker, whole_ms = milliseconds(whole), "started on a running worker");
             return;
         };
-        self.metrics.lobby.start.with_label_values(&["cold"]).observe(whole.as_secs_f64());
+        self.metrics.start.with_label_values(&["cold"]).observe(whole.as_secs_f64());
         for (name, time) in phases.named() {
-            self.metrics.lobby.cold_start.with_label_values(&[name]).observe(time.as_secs_f64());
+            self.metrics.cold_start.with_label_values(&[name]).observe(time.as_secs_f64());
         }
         info!(
             stream,
@@ -582,7 +581,7 @@ impl Place {
 
     /// It waits again: in its place, or at the front when it was live.
     pub fn back(&mut self, epoch: u64, why: Back) {
-        self.shared.metrics.lobby.back.with_label_values(&[why.as_str()]).inc();
+        self.shared.metrics.back.with_label_values(&[why.as_str()]).inc();
         self.tell(Input::Back(self.key, epoch, why));
     }
 

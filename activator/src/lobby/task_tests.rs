@@ -12,7 +12,7 @@ use crate::fleet::workers::Closed;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
     let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto, workers_stay: false };
-    Lobby::new(rules, processes, Metrics::new().unwrap())
+    Lobby::new(rules, processes, LobbyMetrics::unregistered())
 }
 
 fn process_rules() -> processes::Rules {
@@ -54,7 +54,7 @@ async fn an_offer_reaches_both_sides_with_one_token() {
     place.started();
     assert_eq!(lobby.demand(), Demand { waiting: 0, live: 1, demand: 1 });
     lobby.measure();
-    assert!(lobby.shared.metrics.text().contains("liveedgecast_held_live_streams 1"));
+    assert_eq!(lobby.shared.metrics.live.get(), 1);
     drop(place);
     assert_eq!(lobby.demand().demand, 0);
     assert!(lobby.shared.lock().mail.is_empty());
@@ -117,8 +117,7 @@ async fn a_process_is_ordered_at_once_and_stopped_after_its_cool_down() {
     let PlaceEvent::Offered { epoch, pid: 42, .. } = place.event().await else { panic!() };
     place.taken(epoch);
     place.started();
-    let text = lobby.shared.metrics.text();
-    assert!(text.contains("liveedgecast_start_seconds_count{start=\"cold\"} 1"), "{text}");
+    assert_eq!(lobby.shared.metrics.start.with_label_values(&["cold"]).get_sample_count(), 1);
     drop(place);
     assert_eq!(lobby.order().await, Order::Stop("worker-1".into()));
     assert_eq!(lobby.workers()[0].state, "draining");

@@ -12,10 +12,10 @@ use tokio::sync::{Notify, watch};
 
 use super::limits::SYNC_TIME;
 use super::machine::{Input, Me, Peers};
+use super::metrics::PeersMetrics;
 use super::tally::{self, Need, Tally, WorkerTally};
 use crate::config::Fleet;
 use crate::lobby::Lobby;
-use crate::metrics::Metrics;
 
 /// What all activators know. Clones are the same one.
 #[derive(Clone)]
@@ -164,9 +164,8 @@ impl Cluster {
     }
 
     /// Puts the gauges right; called when somebody looks.
-    pub fn measure(&self, metrics: &Metrics) {
-        metrics.scaler.measure(now());
-        metrics.lobby.demand.set(i64::try_from(self.known(None).demand()).unwrap_or(i64::MAX));
+    pub fn measure(&self, metrics: &PeersMetrics) {
+        metrics.demand.set(i64::try_from(self.known(None).demand()).unwrap_or(i64::MAX));
         let (heard, lost) = self.peers().map_or((0, 0), |peers| peers.count());
         for (state, count) in [("synced", heard), ("unreachable", lost)] {
             metrics.peers.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));

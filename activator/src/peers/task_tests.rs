@@ -11,6 +11,7 @@ use liveedgecast_common::control::{
 };
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::listen::{listen, listen_shared};
+use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -19,16 +20,15 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Settings, Typed};
 use crate::drain::Phase;
-use crate::fleet::{Closed, Introduction, service};
-use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
-use crate::metrics::Metrics;
+use crate::fleet::{Closed, ControlMetrics, Introduction, service};
+use crate::lobby::{Entry, Lobby, LobbyMetrics, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
 use crate::peers::proto::peers_server::PeersServer;
 use crate::peers::proto::says::Say;
 use crate::peers::service as service_of_peers;
-use crate::peers::{Me, Need};
-use crate::scaler;
+use crate::peers::{Me, Need, PeersMetrics};
 use crate::scaler::proto::ScaledObjectRef;
 use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
+use crate::scaler::{self, ScalerMetrics};
 
 const SECRET: &str = "0123456789abcdef";
 
@@ -44,7 +44,6 @@ fn door() -> Door {
 struct House {
     lobby: Lobby,
     cluster: Cluster,
-    metrics: Metrics,
     stop: CancellationToken,
     _tasks: JoinSet<()>,
 }
@@ -74,12 +73,9 @@ fn house_with(
 ) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(
-        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
-        None,
-        metrics.clone(),
-    );
+    let control = ControlMetrics::new(&Registry::new()).unwrap();
+    let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let cluster = Cluster::with_peers(lobby.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
@@ -91,12 +87,12 @@ fn house_with(
         secret: Secret::new(SECRET),
     };
     let mut tasks = JoinSet::new();
-    let served = service::serve(doors.into(), terms, cluster.clone(), metrics.clone(), stop.clone());
+    let served = service::serve(doors.into(), terms, cluster.clone(), control, stop.clone());
     tasks.spawn(async move { served.await.unwrap() });
     tasks.spawn(run(cluster.clone(), search));
     let waking = lobby.clone();
     tasks.spawn(async move { waking.run().await });
-    House { lobby, cluster, metrics, stop, _tasks: tasks }
+    House { lobby, cluster, stop, _tasks: tasks }
 }
 
 fn two() -> (House, House) {
@@ -162,11 +158,9 @@ async fn each_answers_for_all() {
     assert_eq!(b.cluster.known(None).unplaced, 1, "one of two has a place");
     drop(place);
     until(|| a.known() == (1, 0) && b.known() == (1, 0)).await;
-    let metrics = b.metrics.clone();
+    let metrics = PeersMetrics::new(&Registry::new()).unwrap();
     b.cluster.measure(&metrics);
-    for row in ["liveedgecast_cluster_demand 1", "liveedgecast_peers{state=\"synced\"} 1"] {
-        assert!(metrics.text().lines().any(|line| line == row), "{}", metrics.text());
-    }
+    assert_eq!((metrics.demand.get(), metrics.peers.with_label_values(&["synced"]).get()), (1, 1));
 }
 
 #[tokio::test]
@@ -400,7 +394,7 @@ async fn keda_is_told_by_the_one_it_knows_of_a_stream_that_waits_at_the_other() 
         target: 50,
         tls: None,
         phase: phases,
-        metrics: b.metrics.scaler.clone(),
+        metrics: ScalerMetrics::new(&Registry::new()).unwrap(),
     };
     let stop = CancellationToken::new();
     tokio::spawn(scaler::serve(listener, desk, stop.clone()));

@@ -200,6 +200,10 @@ pub(crate) enum Why {
 }
 
 impl Why {
+    /// The ends of admitted publishers, for metrics that exist before the first event.
+    pub(crate) const ENDS: [Self; 6] =
+        [Self::LeftHeld, Self::Kicked, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
+
     /// The word in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

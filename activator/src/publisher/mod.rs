@@ -3,7 +3,9 @@
 
 mod limits;
 mod machine;
+mod metrics;
 mod socket;
 mod task;
 
+pub use metrics::PublisherMetrics;
 pub use task::{Context, run};

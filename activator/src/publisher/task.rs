@@ -21,6 +21,7 @@ use tracing::{Instrument, debug, debug_span, info, trace, warn};
 
 use super::limits::READ_BYTES;
 use super::machine::{Closing, Input, Output, Publisher, Why};
+use super::metrics::PublisherMetrics;
 use super::socket::{Happened, Socket};
 use crate::accept::{Accepted, Permit};
 use crate::admission::{self, Admission, Admitted, Verdict};
@@ -29,8 +30,7 @@ use crate::handoff::claim::{self, Claim, Offer};
 use crate::handoff::keeper::{self, Duplicates};
 use crate::handoff::{Desk, HandoffConnection, Outcome};
 use crate::link::{self, Carried};
-use crate::lobby::{Entry, Lobby, Place, PlaceEvent};
-use crate::{lobby, metrics};
+use crate::lobby::{self, Entry, Lobby, Place, PlaceEvent};
 
 /// Publishers that wait for their turn are counted; a line for one of them in a while is enough.
 static DELAYED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
@@ -59,7 +59,7 @@ pub struct Context {
     /// This activator's name, for workers' logs.
     pub name: String,
     /// What is counted.
-    pub metrics: metrics::Publisher,
+    pub metrics: PublisherMetrics,
     /// Cancelled when the activator goes down, after the lobby was told. Note: a publisher that waits for its turn or for a refusal is not
     /// in the lobby; without this it was cut off with the process, and OBS comes back by itself only from a stream that was started.
     pub draining: CancellationToken,
@@ -90,7 +90,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
 struct Counted(prometheus::IntGauge);
 
 impl Counted {
-    fn new(metrics: &metrics::Publisher) -> Self {
+    fn new(metrics: &PublisherMetrics) -> Self {
         metrics.connections.inc();
         Self(metrics.connections.clone())
     }

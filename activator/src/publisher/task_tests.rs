@@ -17,6 +17,7 @@ use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id};
 use liveedgecast_common::url::PushTemplate;
+use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,12 +26,11 @@ use tokio::task::JoinSet;
 mod death;
 
 use super::*;
-use crate::accept::{self, Doorman, Limits};
+use crate::accept::{self, AcceptMetrics, Doorman, Limits};
 use crate::config::Typed;
 use crate::fleet::workers::{Call, Closed, Introduction};
 use crate::handoff::testing::WorkerEnd;
-use crate::lobby::Rules;
-use crate::metrics::Metrics;
+use crate::lobby::{LobbyMetrics, Rules};
 
 /// Longer than anything here takes, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ struct House {
     lobby: Lobby,
     desk: Desk,
     settings: Arc<Settings>,
-    metrics: Metrics,
+    metrics: PublisherMetrics,
     admission: Arc<Admission>,
     address: SocketAddr,
     workers: u32,
@@ -71,9 +71,10 @@ impl House {
         let always = ["x", "--push-url", urls, "--rtmp-listen", "127.0.0.1:0"];
         let typed = Typed::try_parse_from(always.iter().chain(args)).unwrap();
         let settings = Arc::new(Settings::meant(&typed, [7; 32]).unwrap());
-        let metrics = Metrics::new().unwrap();
+        let registry = Registry::new();
+        let metrics = PublisherMetrics::new(&registry).unwrap();
         let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
-        let lobby = Lobby::new(rules, None, metrics.clone());
+        let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let desk = Desk::open(link, settings.secret.clone()).unwrap();
         let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -85,14 +86,14 @@ impl House {
             lobby: lobby.clone(),
             desk: desk.clone(),
             name: "test".to_owned(),
-            metrics: metrics.publisher.clone(),
+            metrics: metrics.clone(),
             draining: draining.clone(),
         });
         let mut tasks = JoinSet::new();
         let timekeeper = lobby.clone();
         tasks.spawn(async move { timekeeper.run().await });
-        let observe = metrics.accept.clone();
-        tasks.spawn(accept::run(listener, Doorman::new(Limits::default()), observe, move |accepted| {
+        let counted = AcceptMetrics::new(&registry).unwrap();
+        tasks.spawn(accept::run(listener, Doorman::new(Limits::default()), counted, move |accepted| {
             tokio::spawn(run(accepted, Arc::clone(&context)));
         }));
         Self { lobby, desk, settings, metrics, admission, address, workers: 0, draining, _tasks: tasks }
@@ -132,7 +133,7 @@ impl House {
 
     /// Waits until no publisher's task is left.
     async fn until_empty(&self) {
-        when(|| self.metrics.publisher.connections.get() == 0).await;
+        when(|| self.metrics.connections.get() == 0).await;
         self.until(0, 0).await;
     }
 }
@@ -418,7 +419,7 @@ async fn a_publisher_that_says_goodbye_may_publish_again_on_its_connection() {
         hands.part().await;
         encoder.is_told("NetStream.Unpublish.Success").await;
         house.until(0, 0).await;
-        assert_eq!(house.metrics.publisher.connections.get(), 1, "its connection is there");
+        assert_eq!(house.metrics.connections.get(), 1, "its connection is there");
 
         encoder.command("deleteStream", 7.0, 0, &[Value::Number(1.0)]).await;
         encoder.command("createStream", 8.0, 0, &[]).await;
@@ -759,8 +760,8 @@ async fn publishers_that_wait_for_their_turn_are_told_to_come_again_when_the_act
         let _ = house.admission.judge(now(), house.address.ip(), "live", &key);
     }
     let mut encoders = [Encoder::publish(&house, "first").await, Encoder::publish(&house, "second").await];
-    when(|| house.metrics.publisher.delayed.get() == 2).await;
-    assert_eq!(house.metrics.publisher.admitted.get(), 2, "they may publish");
+    when(|| house.metrics.delayed.get() == 2).await;
+    assert_eq!(house.metrics.admitted.get(), 2, "they may publish");
     house.until(0, 0).await;
     house.lobby.drain();
     house.draining.cancel();
@@ -878,10 +879,10 @@ async fn who_only_knocks_keeps_no_publisher_out() {
     for _ in 0..Limits::default().strangers_per_address {
         knocking.push(TcpStream::connect(house.address).await.unwrap());
     }
-    when(|| house.metrics.publisher.connections.get() == knocking.len() as i64).await;
+    when(|| house.metrics.connections.get() == knocking.len() as i64).await;
     let _held = Encoder::publish(&house, "alpha").await;
     house.until(1, 0).await;
     assert!(!matches!(soon(knocking[0].read(&mut [0; 1])).await, Ok(1..)), "who has knocked longest has made room");
-    let errors = &house.metrics.publisher.errors;
+    let errors = &house.metrics.errors;
     when(|| errors.with_label_values(&["evicted"]).get() == 1).await;
 }

@@ -8,11 +8,13 @@
 mod limits;
 mod machine;
 mod metric;
+mod metrics;
 mod service;
 mod socket;
 mod tls;
 
 pub use metric::{Trigger, TriggerError};
+pub use metrics::ScalerMetrics;
 pub use service::{Desk, serve};
 pub use tls::{Current, Flaw, Paths};
 

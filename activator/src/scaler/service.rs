@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use super::limits::{END_TIMEOUT, MAX_AGE, MAX_CALLS, MAX_HEADERS, MAX_MESSAGE, MAX_STREAMS, PING_EVERY, PING_TIMEOUT};
 use super::machine::{Asked, Output, Push};
 use super::metric::Trigger;
+use super::metrics::{Call, ScalerMetrics};
 use super::proto::external_scaler_server::{ExternalScaler, ExternalScalerServer};
 use super::proto::{
     DESCRIBED, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
@@ -34,7 +35,6 @@ use super::proto::{
 use super::socket::{Caller, Places, accept};
 use super::tls::Current;
 use crate::drain::Phase;
-use crate::metrics;
 use crate::peers::{Cluster, Need};
 
 /// A crowd of changes is one change: after one was looked at, this long passes before the next.
@@ -52,7 +52,7 @@ pub struct Desk {
     /// Where we are on the way down.
     pub phase: watch::Receiver<Phase>,
     /// What is counted.
-    pub metrics: metrics::Scaler,
+    pub metrics: ScalerMetrics,
 }
 
 /// Serves `listener` until `stop`.
@@ -165,13 +165,13 @@ impl Service {
     /// Counts a call and its end.
     fn counted<T>(
         &self,
-        call: &str,
+        call: Call,
         object: &ScaledObjectRef,
         answer: Result<T, Status>,
     ) -> Result<Response<T>, Status> {
         self.desk.metrics.called(call, answer.is_ok());
         if let Err(status) = &answer {
-            debug!(call, object = object.name, namespace = object.namespace, %status, "scaler: an error for KEDA");
+            debug!(call = call.as_str(), object = object.name, namespace = object.namespace, %status, "scaler: an error for KEDA");
         }
         answer.map(Response::new)
     }
@@ -185,7 +185,7 @@ impl ExternalScaler for Service {
         let object = Self::taken(request);
         let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| self.need(&trigger));
         let answer = answer.map(|need| IsActiveResponse { result: need.demand() > 0 });
-        self.counted("IsActive", &object, answer)
+        self.counted(Call::IsActive, &object, answer)
     }
 
     async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Pushed>, Status> {
@@ -206,7 +206,7 @@ impl ExternalScaler for Service {
             tokio::spawn(pushing.run());
             Ok(Pushed { from: ReceiverStream::new(from), open: self.desk.metrics.push_streams.clone(), _place: place })
         });
-        self.counted("StreamIsActive", &object, answer)
+        self.counted(Call::StreamIsActive, &object, answer)
     }
 
     async fn get_metric_spec(
@@ -221,7 +221,7 @@ impl ExternalScaler for Service {
                 target_size_float: trigger.target,
             }],
         });
-        self.counted("GetMetricSpec", &object, answer)
+        self.counted(Call::GetMetricSpec, &object, answer)
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
@@ -237,9 +237,9 @@ impl ExternalScaler for Service {
             })
         });
         if answer.is_ok() {
-            self.desk.metrics.polled(now());
+            self.desk.metrics.polled();
         }
-        self.counted("GetMetrics", &object, answer)
+        self.counted(Call::GetMetrics, &object, answer)
     }
 }
 

@@ -8,6 +8,8 @@ use liveedgecast_common::control::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
+use liveedgecast_common::metrics::text;
+use prometheus::Registry;
 use tokio_util::sync::DropGuard;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
@@ -17,8 +19,7 @@ use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
 use crate::fleet::{Closed, Introduction};
-use crate::lobby::{Entry, Lobby, MAX_UNREAD, Place, PlaceEvent, Rules};
-use crate::metrics::Metrics;
+use crate::lobby::{Entry, Lobby, LobbyMetrics, MAX_UNREAD, Place, PlaceEvent, Rules};
 
 #[path = "tls_tests.rs"]
 mod tls;
@@ -26,7 +27,8 @@ mod tls;
 struct House {
     address: SocketAddr,
     lobby: Lobby,
-    metrics: Metrics,
+    registry: Registry,
+    metrics: ScalerMetrics,
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
@@ -36,16 +38,14 @@ struct House {
 fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
-    let lobby = Lobby::new(
-        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
-        None,
-        metrics.clone(),
-    );
+    let registry = Registry::new();
+    let metrics = ScalerMetrics::new(&registry).unwrap();
+    let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.clone(), fleet);
     let tls = tls.map(|tls| Arc::new(Mutex::new(tls)));
-    let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.scaler.clone() };
+    let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.clone() };
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -54,7 +54,7 @@ fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
         tokio::spawn(async move { serve(listener, desk, stop).await.unwrap() })
     };
     let guard = stop.clone().drop_guard();
-    House { address, lobby, metrics, phase, stop, served, _stop: guard }
+    House { address, lobby, registry, metrics, phase, stop, served, _stop: guard }
 }
 
 fn house() -> House {
@@ -107,8 +107,8 @@ impl House {
     }
 
     fn metric(&self, row: &str) -> bool {
-        self.metrics.scaler.measure(now());
-        self.metrics.text().lines().any(|line| line == row)
+        self.metrics.measure();
+        text(&self.registry).lines().any(|line| line == row)
     }
 }
 

@@ -2,7 +2,9 @@
 //! Out: processes, from none and back to none. Next: the workers dial in like any other.
 
 mod machine;
+mod metrics;
 mod task;
 
 pub use machine::{End, Input, Output, Processes, Rules};
+pub use metrics::ProcessMetrics;
 pub use task::{Launch, program_beside, run};

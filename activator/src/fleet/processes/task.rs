@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::machine::{End, Input};
+use super::metrics::ProcessMetrics;
 use crate::config::{Handoff, Settings, dialed};
 use crate::lobby::{Lobby, Order};
-use crate::metrics::Metrics;
 
 /// The worker's program, beside our own.
 const PROGRAM: &str = "liveedgecast-worker";
@@ -100,7 +100,7 @@ pub fn program_beside(ours: &Path) -> io::Result<PathBuf> {
 }
 
 /// Carries out the machine's orders, until dropped. The processes live on then.
-pub async fn run(lobby: Lobby, launch: Launch, metrics: Metrics) {
+pub async fn run(lobby: Lobby, launch: Launch, metrics: ProcessMetrics) {
     let mut running: HashMap<String, mpsc::Sender<Signal>> = HashMap::new();
     loop {
         match lobby.order().await {
@@ -108,7 +108,7 @@ pub async fn run(lobby: Lobby, launch: Launch, metrics: Metrics) {
                 running.retain(|_, signals| !signals.is_closed());
                 match spawn(&launch, &name) {
                     Ok((child, pid, words)) => {
-                        metrics.fleet.started.inc();
+                        metrics.started.inc();
                         info!(worker = name, pid, "a worker process was started");
                         let (signals, asked) = mpsc::channel(SIGNALS);
                         running.insert(name.clone(), signals);

@@ -3,18 +3,20 @@
 use std::os::unix::fs::PermissionsExt;
 
 use clap::Parser;
+use prometheus::Registry;
 
 use super::*;
 use crate::config::Typed;
 use crate::fleet::processes::Rules as ProcessRules;
-use crate::lobby::{Entry, Place, Rules};
+use crate::lobby::{Entry, LobbyMetrics, Place, Rules};
 use liveedgecast_common::clock;
 use liveedgecast_common::key::{AppName, StreamId};
 
 /// A fleet whose worker program is a shell script.
 struct Fleet {
     lobby: Lobby,
-    metrics: Metrics,
+    metrics: ProcessMetrics,
+    counted: LobbyMetrics,
     directory: tempfile::TempDir,
     tasks: [tokio::task::JoinHandle<()>; 2],
 }
@@ -33,16 +35,17 @@ fn fleet(script: &str) -> Fleet {
     let typed =
         Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "sesame"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
+    let metrics = ProcessMetrics::new(&Registry::new()).unwrap();
+    let counted = LobbyMetrics::unregistered();
     let processes =
         ProcessRules { most: 1, capacity: 1, cooldown: Duration::ZERO, drain: Duration::from_secs(8), seed: 1 };
     let rules = Rules { hold: Duration::from_secs(600), handoff: settings.handoff, workers_stay: false };
-    let lobby = Lobby::new(rules, Some(processes), metrics.clone());
+    let lobby = Lobby::new(rules, Some(processes), counted.clone());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
     let keeping = lobby.clone();
     let tasks =
         [tokio::spawn(async move { keeping.run().await }), tokio::spawn(run(lobby.clone(), launch, metrics.clone()))];
-    Fleet { lobby, metrics, directory, tasks }
+    Fleet { lobby, metrics, counted, directory, tasks }
 }
 
 fn waiting(fleet: &Fleet) -> Place {
@@ -57,7 +60,7 @@ fn waiting(fleet: &Fleet) -> Place {
 
 impl Fleet {
     fn ended(&self, how: &str) -> u64 {
-        self.metrics.fleet.ended.with_label_values(&[how]).get()
+        self.counted.processes_ended.with_label_values(&[how]).get()
     }
 
     /// Waits until the script has written this file, all of it: it is renamed into place.
@@ -107,7 +110,7 @@ async fn one_that_dies_at_start_is_counted_and_tried_again() {
     let fleet = fleet("echo 'no such luck' >&2; exit 3");
     let _place = waiting(&fleet);
     until(|| fleet.ended("at_start") >= 2).await;
-    assert!(fleet.metrics.fleet.started.get() >= 2);
+    assert!(fleet.metrics.started.get() >= 2);
 }
 
 #[tokio::test]

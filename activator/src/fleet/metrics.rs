@@ -1,0 +1,72 @@
+//! Metrics of the control service. In: refused calls. Out: the registry.
+
+use liveedgecast_common::metrics::counters;
+use prometheus::{IntCounter, IntCounterVec, Registry};
+
+/// The cause for which a call on the control listener is refused, or a part of a worker's report left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The proof of the control secret is missing or wrong.
+    Proof,
+    /// The proof was used before.
+    Replay,
+    /// The first message is not a Hello that can be accepted.
+    Hello,
+    /// A worker of this name is registered.
+    Joined,
+    /// There are as many workers or connections as may be.
+    Full,
+    /// A report of the worker's load cannot be right: the call ends.
+    Load,
+    /// A session in a worker's report cannot be right: it is left out, and the call goes on.
+    Session,
+    /// A worker reports more sessions than its capacity: they are left out, and the call goes on.
+    Excess,
+}
+
+impl Refusal {
+    const ALL: [Self; 8] =
+        [Self::Proof, Self::Replay, Self::Hello, Self::Joined, Self::Full, Self::Load, Self::Session, Self::Excess];
+
+    /// The word in logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Proof => "proof",
+            Self::Replay => "replay",
+            Self::Hello => "hello",
+            Self::Joined => "joined",
+            Self::Full => "full",
+            Self::Load => "load",
+            Self::Session => "session",
+            Self::Excess => "excess",
+        }
+    }
+}
+
+/// Counters of the control service.
+#[derive(Clone, Debug)]
+pub struct ControlMetrics {
+    refused: IntCounterVec,
+}
+
+impl ControlMetrics {
+    /// Registers them, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let values = Refusal::ALL.map(Refusal::as_str);
+        Ok(Self { refused: counters(registry, "control_refused_total", "Control calls refused", "why", &values)? })
+    }
+
+    /// The counter of one cause.
+    pub(crate) fn refused(&self, why: Refusal) -> IntCounter {
+        self.refused.with_label_values(&[why.as_str()])
+    }
+
+    /// The counter of sessions beyond a worker's capacity, which the lobby leaves out.
+    #[must_use]
+    pub fn excess(&self) -> IntCounter {
+        self.refused(Refusal::Excess)
+    }
+}

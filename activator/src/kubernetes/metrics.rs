@@ -1,0 +1,110 @@
+//! Metrics of this room. In: calls to the Kubernetes API and the decisions of the machines. Out: the registry.
+
+use liveedgecast_common::metrics::counters;
+use prometheus::{IntCounterVec, Registry};
+
+use super::api::ApiError;
+use super::watchdog::Outcome;
+
+/// A call to the Kubernetes API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    GetScale,
+    PatchScale,
+    PatchPod,
+}
+
+impl Call {
+    const ALL: [Self; 3] = [Self::GetScale, Self::PatchScale, Self::PatchPod];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::GetScale => "get_scale",
+            Self::PatchScale => "patch_scale",
+            Self::PatchPod => "patch_pod",
+        }
+    }
+}
+
+/// A step in taking a worker out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Cordoned,
+    Leaving,
+    Returned,
+}
+
+impl Step {
+    const ALL: [Self; 3] = [Self::Cordoned, Self::Leaving, Self::Returned];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cordoned => "cordoned",
+            Self::Leaving => "leaving",
+            Self::Returned => "returned",
+        }
+    }
+}
+
+/// Counters of all that is asked of the Kubernetes API.
+#[derive(Clone, Debug)]
+pub struct KubernetesMetrics {
+    watchdog: IntCounterVec,
+    calls: IntCounterVec,
+    errors: IntCounterVec,
+    scale_in: IntCounterVec,
+}
+
+impl KubernetesMetrics {
+    /// Registers them, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let r = registry;
+        Ok(Self {
+            watchdog: counters(
+                r,
+                "watchdog_total",
+                "Times that streams had waited and nobody added a worker",
+                "outcome",
+                &Outcome::ALL.map(Outcome::as_str),
+            )?,
+            calls: counters(
+                r,
+                "kubernetes_calls_total",
+                "Calls to the Kubernetes API",
+                "call",
+                &Call::ALL.map(Call::as_str),
+            )?,
+            errors: counters(r, "kubernetes_errors_total", "Those that failed", "error", &ApiError::WORDS)?,
+            scale_in: counters(
+                r,
+                "scale_in_total",
+                "Workers taken out of use, let go, used again",
+                "step",
+                &Step::ALL.map(Step::as_str),
+            )?,
+        })
+    }
+
+    /// Counts a look of the watchdog, by its outcome.
+    pub(super) fn watched(&self, outcome: Outcome) {
+        self.watchdog.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Counts a call to the API.
+    pub(super) fn called(&self, call: Call) {
+        self.calls.with_label_values(&[call.as_str()]).inc();
+    }
+
+    /// Counts a call that failed.
+    pub(super) fn failed(&self, error: &ApiError) {
+        self.errors.with_label_values(&[error.as_str()]).inc();
+    }
+
+    /// Counts a step in taking a worker out of use.
+    pub(super) fn stepped(&self, step: Step) {
+        self.scale_in.with_label_values(&[step.as_str()]).inc();
+    }
+}

@@ -1,0 +1,108 @@
+//! Metrics of this room. In: outputs of the machines, and their state when somebody looks. Out: the registry.
+
+use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histogram, histograms};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use super::Back;
+
+/// From a fraction of a millisecond (everything is warm) to the longest hold that is usual.
+const START_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
+
+/// States of workers.
+pub(super) const WORKER_STATES: [&str; 5] = ["starting", "ready", "cordoned", "leaving", "draining"];
+/// Outcomes of offers.
+const OFFER_OUTCOMES: [&str; 5] = ["accepted", "declined", "unreachable", "expired", "withdrawn"];
+/// Parts of a cold start, in their order: one line of the log shows them too.
+const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handoff", "upstream"];
+/// Ends of worker processes.
+const PROCESS_ENDS: [&str; 6] = ["asked", "terminated", "crashed", "at_start", "never_registered", "silent"];
+
+/// Counters, gauges and histograms of the lobby, its workers and their processes.
+#[derive(Clone, Debug)]
+pub struct LobbyMetrics {
+    /// Streams that wait.
+    pub(super) waiting: IntGauge,
+    /// Live streams whose publishers are connected here.
+    pub(super) live: IntGauge,
+    /// Offers, by outcome.
+    pub(super) offers: IntCounterVec,
+    /// Streams that came back, by [`Back`].
+    pub(super) back: IntCounterVec,
+    /// Streams that a worker took and that ended before they ran.
+    pub(super) never_started: IntCounter,
+    /// From `publish` to `Publish.Start`, by whether a worker had to be started.
+    pub(super) start: HistogramVec,
+    /// The parts of a start for which a worker had to be started.
+    pub(super) cold_start: HistogramVec,
+    /// Workers, by state.
+    pub(super) workers: IntGaugeVec,
+    /// From the start of a worker process to its registration.
+    pub(super) registration: Histogram,
+    /// Worker processes that have ended, by how.
+    pub(crate) processes_ended: IntCounterVec,
+    /// Sessions left out because a worker reported more than its capacity. A row of the control service's metric of refusals.
+    pub(super) excess: IntCounter,
+}
+
+impl LobbyMetrics {
+    /// Registers them, at zero; `excess` belongs to the control service and is registered there.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry, excess: IntCounter) -> prometheus::Result<Self> {
+        let r = registry;
+        Ok(Self {
+            waiting: gauge(r, "waiting_streams", "Streams held here, waiting for a worker")?,
+            live: gauge(r, "held_live_streams", "Live streams whose publishers are connected here")?,
+            offers: counters(r, "offers_total", "Offers to workers", "outcome", &OFFER_OUTCOMES)?,
+            back: counters(
+                r,
+                "streams_back_total",
+                "Streams that a worker did not keep",
+                "why",
+                &Back::ALL.map(Back::as_str),
+            )?,
+            never_started: counter(
+                r,
+                "starts_failed_total",
+                "Streams that a worker took and that ended before they ran",
+            )?,
+            start: histograms(
+                r,
+                "start_seconds",
+                "From publish to Publish.Start",
+                ("start", &["cold", "warm"]),
+                START_BUCKETS,
+            )?,
+            cold_start: histograms(
+                r,
+                "cold_start_seconds",
+                "Parts of a start for which a worker had to be started",
+                ("phase", &COLD_START_PHASES),
+                START_BUCKETS,
+            )?,
+            workers: gauges(r, "workers", "Workers", "state", &WORKER_STATES)?,
+            registration: histogram(
+                r,
+                "worker_registration_seconds",
+                "From a process's start to its registration",
+                START_BUCKETS,
+            )?,
+            processes_ended: counters(
+                r,
+                "worker_processes_ended_total",
+                "Worker processes that ended",
+                "how",
+                &PROCESS_ENDS,
+            )?,
+            excess,
+        })
+    }
+
+    /// Metrics that nobody exports.
+    #[cfg(test)]
+    pub(crate) fn unregistered() -> Self {
+        Self::new(&Registry::new(), IntCounter::new("excess", "excess").unwrap()).unwrap()
+    }
+}

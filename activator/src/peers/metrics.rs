@@ -1,0 +1,30 @@
+//! Metrics of this room. In: [`Cluster::measure`](super::Cluster::measure), when somebody looks. Out: the registry.
+
+use liveedgecast_common::metrics::{gauge, gauges};
+use prometheus::{IntGauge, IntGaugeVec, Registry};
+
+/// Gauges of what all activators know together.
+#[derive(Clone, Debug)]
+pub struct PeersMetrics {
+    /// Other activators, by whether they can be heard.
+    pub(super) peers: IntGaugeVec,
+    /// Waiting and live streams of all activators, as far as they are known here.
+    pub(super) demand: IntGauge,
+}
+
+impl PeersMetrics {
+    /// Registers them, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            peers: gauges(registry, "peers", "Other activators", "state", &["synced", "unreachable"])?,
+            demand: gauge(
+                registry,
+                "cluster_demand",
+                "Streams waiting or live, all that we know of; for max(), not sum()",
+            )?,
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! Metrics of this room. In: publishers, as they are admitted, refused and end. Out: the registry.
+
+use liveedgecast_common::metrics::{counter, counters, gauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+
+use super::machine::Why;
+use crate::{admission, lobby};
+
+/// Counters and gauges of publishers.
+#[derive(Clone, Debug)]
+pub struct PublisherMetrics {
+    /// Connections open now.
+    pub(super) connections: IntGauge,
+    /// Publishers admitted.
+    pub(super) admitted: IntCounter,
+    /// Publishers that waited for their turn.
+    pub(super) delayed: IntCounter,
+    /// Refused publishers, by the reason of the admission or the lobby.
+    pub(super) refused: IntCounterVec,
+    /// Admitted publishers that have ended, by [`Why`].
+    pub(super) ended: IntCounterVec,
+    /// Connections that ended before `publish`, by [`Why`].
+    pub(super) errors: IntCounterVec,
+}
+
+impl PublisherMetrics {
+    /// Registers them, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let refusals = admission::Reason::ALL.map(admission::Reason::as_str);
+        let refusals: Vec<&str> = refusals.into_iter().chain(lobby::Reason::ALL.map(lobby::Reason::as_str)).collect();
+        Ok(Self {
+            connections: gauge(registry, "connections", "Publishers' connections open now")?,
+            admitted: counter(registry, "publishers_admitted_total", "Publishers that may publish")?,
+            delayed: counter(
+                registry,
+                "publishers_delayed_total",
+                "Publishers that waited for their turn because their address brings many",
+            )?,
+            refused: counters(registry, "publishers_refused_total", "Publishers told no", "why", &refusals)?,
+            ended: counters(
+                registry,
+                "publishers_ended_total",
+                "Admitted publishers whose stay is over",
+                "how",
+                &Why::ENDS.map(Why::as_str),
+            )?,
+            errors: counters(registry, "publisher_errors_total", "Connections that ended by an error", "error", &[])?,
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Metrics of this room. In: KEDA's calls and their answers. Out: the registry.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use liveedgecast_common::clock::now;
+use liveedgecast_common::metrics::{counter, counters, gauge, opts, register};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
+
+/// A call of KEDA, by the name that the external scaler's protocol gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    IsActive,
+    StreamIsActive,
+    GetMetricSpec,
+    GetMetrics,
+}
+
+impl Call {
+    const ALL: [Self; 4] = [Self::IsActive, Self::StreamIsActive, Self::GetMetricSpec, Self::GetMetrics];
+
+    /// The word in logs and metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::IsActive => "IsActive",
+            Self::StreamIsActive => "StreamIsActive",
+            Self::GetMetricSpec => "GetMetricSpec",
+            Self::GetMetrics => "GetMetrics",
+        }
+    }
+}
+
+/// Counters and gauges of the external scaler.
+#[derive(Clone, Debug)]
+pub struct ScalerMetrics {
+    calls: IntCounterVec,
+    errors: IntCounterVec,
+    /// Push streams that are open.
+    pub(super) push_streams: IntGauge,
+    /// Times that `true` was pushed.
+    pub(super) pushed: IntCounter,
+    since_poll: Gauge,
+    // A lock, because calls run beside each other; held for one store or look.
+    last_poll: Arc<Mutex<Option<Instant>>>,
+}
+
+impl ScalerMetrics {
+    /// Registers them, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let (r, calls) = (registry, Call::ALL.map(Call::as_str));
+        Ok(Self {
+            calls: counters(r, "scaler_calls_total", "Calls of KEDA", "call", &calls)?,
+            errors: counters(
+                r,
+                "scaler_errors_total",
+                "Calls of KEDA that were answered with an error",
+                "call",
+                &calls,
+            )?,
+            push_streams: gauge(r, "scaler_push_streams", "Push streams of KEDA that are open")?,
+            pushed: counter(r, "scaler_pushed_total", "Times that true was pushed to KEDA")?,
+            since_poll: register(
+                r,
+                Gauge::with_opts(opts(
+                    "scaler_seconds_since_poll",
+                    "Time since KEDA was last told the metric; -1 if it never was",
+                ))?,
+            )?,
+            last_poll: Arc::default(),
+        })
+    }
+
+    /// Counts a call of KEDA; `well`: it was not answered with an error.
+    pub(super) fn called(&self, call: Call, well: bool) {
+        self.calls.with_label_values(&[call.as_str()]).inc();
+        if !well {
+            self.errors.with_label_values(&[call.as_str()]).inc();
+        }
+    }
+
+    /// Notes that KEDA was told the metric.
+    pub(super) fn polled(&self) {
+        *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
+    }
+
+    /// Sets the gauge of the time since the last poll; called when somebody looks.
+    pub fn measure(&self) {
+        let last = *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner);
+        self.since_poll.set(last.map_or(-1.0, |last| now().saturating_duration_since(last).as_secs_f64()));
+    }
+}
