@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Settings, Typed};
-use crate::fleet::{Closed, Introduction};
-use crate::lobby::{Entry, MAX_UNREAD, PlaceEvent, Rules};
+use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
+use crate::lobby::MAX_UNREAD;
 
 struct Server {
     address: SocketAddr,

@@ -5,8 +5,8 @@
 //! 1. [`accept`] takes connections and never waits for a peer,
 //! 2. [`publisher`] speaks RTMP up to `publish` and holds the publisher before `NetStream.Publish.Start`,
 //! 3. [`admission`] decides who may publish, and where to, before anything is woken,
-//! 4. [`lobby`] is where the held ones wait; what waits there is the demand,
-//! 5. [`fleet`] knows the workers and, on one machine, starts and stops them,
+//! 4. [`lobby`] is where the held ones wait; [`dispatch`] has the rules of who gets which worker,
+//! 5. [`control`] is where workers dial in, and [`processes`] starts and stops them on one machine,
 //! 6. [`handoff`] gives a held publisher to a worker, by descriptor or by `link`.
 //!
 //! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA; `kubernetes` adds
@@ -40,8 +40,9 @@
 pub mod accept;
 pub mod admission;
 pub mod config;
+pub mod control;
+pub mod dispatch;
 pub mod drain;
-pub mod fleet;
 pub mod handoff;
 pub mod http;
 #[cfg(feature = "kubernetes")]
@@ -51,6 +52,7 @@ pub mod lobby;
 pub mod metrics;
 pub mod peers;
 mod ports;
+pub mod processes;
 pub mod publisher;
 pub mod scaler;
 pub mod task;

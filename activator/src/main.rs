@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use liveedgecast_activator::config::{Fleet, Handoff, Settings, Typed, http_address};
-use liveedgecast_activator::fleet::processes::program_beside;
+use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Start};
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::runtime::{Signals, raise_open_files};

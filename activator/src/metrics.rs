@@ -10,12 +10,12 @@ use liveedgecast_common::metrics::{counter, dropped_log_lines, gauge, measure_lo
 use prometheus::{Counter, IntCounter, IntGauge, Registry};
 
 use crate::accept::AcceptMetrics;
-use crate::fleet::ControlMetrics;
-use crate::fleet::processes::ProcessMetrics;
+use crate::control::ControlMetrics;
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes::KubernetesMetrics;
 use crate::lobby::LobbyMetrics;
 use crate::peers::PeersMetrics;
+use crate::processes::ProcessMetrics;
 use crate::publisher::PublisherMetrics;
 use crate::scaler::ScalerMetrics;
 

@@ -26,16 +26,16 @@ use crate::accept::{self, Doorman};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{Drain, Input, Phase};
-use crate::fleet::processes::{self, Launch};
-use crate::fleet::service;
 use crate::handoff::Desk;
 use crate::http::{OPEN, Shown, routes};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
-use crate::lobby::{self, Lobby};
+use crate::lobby::Lobby;
 use crate::metrics::Metrics;
 use crate::peers::{Cluster, Me};
 use crate::ports::Ports;
+use crate::processes::{self, Launch};
+use crate::{control, dispatch};
 use crate::{peers, publisher, scaler};
 
 /// How long load balancers and endpoints need to notice that we are unready. On one machine nobody looks.
@@ -127,7 +127,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     let name = instance_name(&unique);
     let metrics = Metrics::new().context("metrics")?;
     let admission = Arc::new(Admission::new(&settings));
-    let rules = lobby::Rules {
+    let rules = dispatch::Rules {
         hold: settings.hold,
         handoff: settings.handoff,
         workers_stay: settings.fleet == Fleet::External,
@@ -139,7 +139,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     if settings.handoff == Handoff::Descriptor && network.is_empty() {
         bail!("HANDOFF=descriptor: without /proc nobody can tell whether a worker is on this host: use auto or link");
     }
-    let control = service::Terms {
+    let control = control::Terms {
         welcome: Welcome {
             activator: name.clone(),
             handoff_socket: if by_descriptor { desk.socket_name() } else { String::new() },
@@ -188,8 +188,8 @@ fn open(start: Start) -> anyhow::Result<Open> {
     }
     serving.spawn(serve(bound.http, routes(shown), release.clone()));
     serving.spawn({
-        let doors = service::Doors { all: bound.control, ours: bound.own_control, release: release.clone() };
-        let served = service::serve(doors, control, cluster.clone(), metrics.control.clone(), stop.clone());
+        let doors = control::Doors { all: bound.control, ours: bound.own_control, release: release.clone() };
+        let served = control::serve(doors, control, cluster.clone(), metrics.control.clone(), stop.clone());
         async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the control listener has ended");
@@ -254,8 +254,8 @@ fn open(start: Start) -> anyhow::Result<Open> {
     Ok(Open { lobby, phase, accepting, publishers, draining, stop, serving, keeping })
 }
 
-fn process_rules(settings: &Settings) -> processes::Rules {
-    processes::Rules {
+fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
+    dispatch::processes::Rules {
         most: usize::try_from(settings.max_workers).unwrap_or(usize::MAX),
         capacity: usize::try_from(settings.capacity).unwrap_or(usize::MAX),
         cooldown: settings.cooldown,
@@ -300,7 +300,7 @@ impl Step {
             Phase::StopWorkers => Some(tokio::spawn(async move {
                 lobby.close();
                 let _ = timeout(CLOSE_TIMEOUT, lobby.emptied()).await;
-                lobby.process(processes::Input::Stop, None);
+                lobby.process(dispatch::processes::Input::Stop, None);
                 lobby.without_processes().await;
             })),
         })
@@ -327,7 +327,7 @@ impl Drop for Step {
 impl Open {
     /// The last phase.
     async fn end(self) {
-        self.lobby.process(processes::Input::Kill, None);
+        self.lobby.process(dispatch::processes::Input::Kill, None);
         let _ = timeout(END_TIMEOUT, self.lobby.without_processes()).await;
         self.publishers.close();
         let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;

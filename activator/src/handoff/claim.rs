@@ -5,8 +5,9 @@
 //! first is still on its way. The second comes at once, so it is expected at once; but once the first has accepted, it has the stream,
 //! whatever became of its call.
 
-use crate::handoff::{Desk, Expected, Token};
-use crate::lobby::{Back, Place, PlaceEvent, Reason};
+use crate::dispatch::{Back, PlaceEvent, Reason, Token};
+use crate::handoff::{Desk, Expected};
+use crate::lobby::Place;
 
 /// An offer that a worker was made.
 pub(crate) struct Offer {

@@ -6,7 +6,6 @@
 #![expect(clippy::disallowed_methods, reason = "shell: accept loops and the preface's deadline")]
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -33,17 +32,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use super::limits::{EXHAUSTED_PAUSE, MAX_GREETINGS, PREFACE_TIME};
-
-/// What a worker presents to get the stream it was offered; good once. It is a secret: whoever has it and the control secret gets the
-/// stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(pub [u8; 16]);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
+use crate::dispatch::Token;
 
 /// The listeners, and who is expected at them. Dropping the last clone closes them.
 #[derive(Clone)]

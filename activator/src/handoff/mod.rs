@@ -14,7 +14,7 @@ pub(crate) mod testing;
 use liveedgecast_common::handoff::{Close, Decline};
 
 pub(crate) use desk::Wire;
-pub use desk::{Desk, Expected, HandoffConnection, Token};
+pub use desk::{Desk, Expected, HandoffConnection};
 
 /// How a handoff ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

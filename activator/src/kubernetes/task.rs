@@ -291,7 +291,7 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
 }
 
 /// A worker by its own word.
-fn seen(view: crate::lobby::WorkerView) -> Option<(String, scale_in::Seen)> {
+fn seen(view: crate::dispatch::WorkerView) -> Option<(String, scale_in::Seen)> {
     let word = match view.state {
         "ready" => Word::Open,
         "cordoned" => Word::Cordoned,

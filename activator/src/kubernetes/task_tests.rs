@@ -14,8 +14,8 @@ use tokio::task::AbortHandle;
 use super::super::testing::{Mood, Server};
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
-use crate::fleet::{Call, Closed, Introduction};
-use crate::lobby::{Entry, Lobby, LobbyMetrics, MAX_UNREAD, Place, Rules};
+use crate::dispatch::{Call, Closed, Entry, Introduction, Rules};
+use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 struct House {
     server: Server,

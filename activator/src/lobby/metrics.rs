@@ -3,7 +3,7 @@
 use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histogram, histograms};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::Back;
+use crate::dispatch::Back;
 
 /// From a fraction of a millisecond (everything is warm) to the longest hold that is usual.
 const START_BUCKETS: &[f64] =

@@ -22,16 +22,13 @@ use liveedgecast_common::random;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use super::core::Core;
-use super::elsewhere::{Elsewhere, Ourselves};
-use super::machine::{Demand, Input, Key, Output, Rules, Started, StreamView, Told, WorkerView};
 use super::metrics::{LobbyMetrics, WORKER_STATES};
-use super::{Back, Entry, PlaceEvent, Reason, core, phases};
-use crate::fleet::processes::{self, Processes};
-use crate::fleet::workers::{Call, Introduction};
-use crate::handoff::Token;
-use crate::peers::Tally;
-use crate::peers::proto::says::Say;
+use crate::dispatch::messages::{Output, Started};
+use crate::dispatch::processes::{self, Processes};
+use crate::dispatch::{
+    self, Back, Call, Demand, Elsewhere, Entry, Input, Introduction, Key, Machine, Ourselves, PeerChange, PlaceEvent,
+    Reason, Rules, StreamView, Tally, Token, Told, WorkerView,
+};
 
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
@@ -55,12 +52,12 @@ struct Shared {
     orders: Notify,
     /// A place was given back, or a process has ended.
     left: Notify,
-    /// What others may want to see has changed: [`Matching::revision`](super::machine::Matching::revision).
+    /// What others may want to see has changed: [`Matching::revision`](crate::dispatch::Tally).
     changes: watch::Sender<u64>,
 }
 
 struct State {
-    core: Core,
+    machine: Machine,
     mail: HashMap<Key, Mail>,
     calls: HashMap<Call, mpsc::Sender<ActivatorSay>>,
     next_call: u64,
@@ -118,7 +115,7 @@ impl Lobby {
     #[must_use]
     pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: LobbyMetrics) -> Self {
         let state = State {
-            core: Core::new(rules, processes),
+            machine: Machine::new(rules, processes),
             mail: HashMap::new(),
             calls: HashMap::new(),
             next_call: 0,
@@ -145,7 +142,7 @@ impl Lobby {
             tokio::select! {
                 () = slept => self.shared.step(|state, now| {
                     state.armed = None;
-                    state.core.handle_timeout(now);
+                    state.machine.handle_timeout(now);
                 }),
                 () = self.shared.rearm.notified() => {}
             }
@@ -156,7 +153,7 @@ impl Lobby {
     pub fn enter(&self, entry: Entry) -> Place {
         let wake = Arc::new(Notify::new());
         let key = self.shared.step(|state, now| {
-            let key = state.core.matching.enter(now, entry);
+            let key = state.machine.dispatcher.enter(now, entry);
             state.mail.insert(key, Mail { wake: Arc::clone(&wake), ..Mail::default() });
             key
         });
@@ -166,12 +163,12 @@ impl Lobby {
     /// Streams waiting and live.
     #[must_use]
     pub fn demand(&self) -> Demand {
-        self.shared.lock().core.matching.demand()
+        self.shared.lock().machine.dispatcher.demand()
     }
 
     /// What we know of the demand by ourselves.
     pub(crate) fn tally(&self) -> Tally {
-        self.shared.lock().core.matching.tally(now())
+        self.shared.lock().machine.dispatcher.tally(now())
     }
 
     /// Changes when [`Self::tally`] may have changed.
@@ -213,7 +210,7 @@ impl Lobby {
     pub(crate) fn cordon(&self, worker: &str, on: bool, leaving: bool) {
         self.shared.step(|state, now| {
             use liveedgecast_common::control::Cordon;
-            if let Some(call) = state.core.matching.named(worker) {
+            if let Some(call) = state.machine.dispatcher.named(worker) {
                 state.say(now, call, ActivatorSay::Cordon(Cordon { on, leaving }));
             }
         });
@@ -230,20 +227,20 @@ impl Lobby {
     }
 
     /// What another activator is to be told that knows this much.
-    pub(crate) fn news(&self, told: &mut Told) -> Vec<Say> {
-        self.shared.lock().core.matching.tell(now(), told)
+    pub(crate) fn news(&self, told: &mut Told) -> Vec<PeerChange> {
+        self.shared.lock().machine.dispatcher.tell(now(), told)
     }
 
     /// Every stream.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
-        self.shared.lock().core.matching.streams().collect()
+        self.shared.lock().machine.dispatcher.streams().collect()
     }
 
     /// Gives streams to `take`, from the one with this number on, until it wants no more; then the number of the one that it did not want.
     pub(crate) fn each_stream(&self, from: usize, mut take: impl FnMut(StreamView) -> bool) -> Option<usize> {
         let state = self.shared.lock();
-        let mut streams = state.core.matching.streams().enumerate().skip(from);
+        let mut streams = state.machine.dispatcher.streams().enumerate().skip(from);
         streams.find_map(|(number, stream)| (!take(stream)).then_some(number))
     }
 
@@ -251,7 +248,7 @@ impl Lobby {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerView> {
         let state = self.shared.lock();
-        let starting = state.core.processes.iter().flat_map(|processes| {
+        let starting = state.machine.processes.iter().flat_map(|processes| {
             processes.starting().map(|name| WorkerView {
                 name: name.to_owned(),
                 state: "starting",
@@ -259,19 +256,19 @@ impl Lobby {
                 capacity: u32::try_from(processes.capacity()).unwrap_or(u32::MAX),
             })
         });
-        starting.chain(state.core.matching.workers()).collect()
+        starting.chain(state.machine.dispatcher.workers()).collect()
     }
 
     /// Where workers serve their metrics.
     #[must_use]
     pub fn scrapes(&self) -> Vec<(String, SocketAddr)> {
-        self.shared.lock().core.matching.scrapes()
+        self.shared.lock().machine.dispatcher.scrapes()
     }
 
     /// Ends a stream; false when nobody has it.
     #[must_use]
     pub fn kick(&self, stream_id: &str, reason: &str) -> bool {
-        self.shared.step(|state, _| state.core.matching.kick(stream_id, reason))
+        self.shared.step(|state, _| state.machine.dispatcher.kick(stream_id, reason))
     }
 
     /// Lets go whoever is held; from now on nobody is.
@@ -288,7 +285,7 @@ impl Lobby {
     pub async fn emptied(&self) {
         loop {
             let left = self.shared.left.notified();
-            if self.shared.lock().core.matching.is_empty() {
+            if self.shared.lock().machine.dispatcher.is_empty() {
                 return;
             }
             left.await;
@@ -298,7 +295,7 @@ impl Lobby {
     /// Puts the gauges right; called when somebody looks.
     pub fn measure(&self) {
         let (demand, workers) = (self.demand(), self.workers());
-        let here = self.shared.lock().core.matching.live_here();
+        let here = self.shared.lock().machine.dispatcher.live_here();
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.shared.metrics.waiting, demand.waiting);
         set(&self.shared.metrics.live, here);
@@ -311,14 +308,14 @@ impl Lobby {
     /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is there already.
     pub(crate) fn join(&self, mut introduction: Introduction, outbox: mpsc::Sender<ActivatorSay>) -> Option<Call> {
         self.shared.step(|state, now| {
-            if state.core.matching.is_joined(&introduction.name) {
+            if state.machine.dispatcher.is_joined(&introduction.name) {
                 return None;
             }
             // Only of our own children we know that the number means the same process here.
             if state.pids.get(&introduction.name) != Some(&introduction.pid) {
                 introduction.pid = 0;
             }
-            if let Some((_, spawned)) = state.core.processes.as_ref().and_then(|all| all.times(&introduction.name)) {
+            if let Some((_, spawned)) = state.machine.processes.as_ref().and_then(|all| all.times(&introduction.name)) {
                 self.shared.metrics.registration.observe(now.saturating_duration_since(spawned).as_secs_f64());
             }
             state.next_call += 1;
@@ -327,7 +324,7 @@ impl Lobby {
             for address in state.met.clone() {
                 state.say(now, call, meet(address));
             }
-            state.core.handle(now, Input::Joined(call, introduction));
+            state.machine.handle(now, Input::Joined(call, introduction));
             Some(call)
         })
     }
@@ -341,7 +338,7 @@ impl Lobby {
     pub(crate) fn lost(&self, call: Call) {
         self.shared.step(|state, now| {
             state.calls.remove(&call);
-            state.core.handle(now, Input::Lost(call));
+            state.machine.handle(now, Input::Lost(call));
         });
     }
 
@@ -364,7 +361,7 @@ impl Lobby {
                 processes::Input::Ended(name, _) => drop(state.pids.remove(name)),
                 _ => {}
             }
-            state.core.process(now, input);
+            state.machine.process(now, input);
         });
         self.shared.left.notify_waiters();
     }
@@ -373,7 +370,7 @@ impl Lobby {
     pub(crate) async fn without_processes(&self) {
         loop {
             let left = self.shared.left.notified();
-            if self.shared.lock().core.processes.as_ref().is_none_or(Processes::is_empty) {
+            if self.shared.lock().machine.processes.as_ref().is_none_or(Processes::is_empty) {
                 return;
             }
             left.await;
@@ -381,7 +378,7 @@ impl Lobby {
     }
 
     fn tell(&self, input: Input) {
-        self.shared.step(|state, now| state.core.handle(now, input));
+        self.shared.step(|state, now| state.machine.handle(now, input));
     }
 }
 
@@ -395,16 +392,16 @@ impl Shared {
         let now = now();
         let mut state = self.lock();
         let changed = change(&mut state, now);
-        state.core.settle(now);
-        while let Some(output) = state.core.poll_output() {
+        state.machine.settle(now);
+        while let Some(output) = state.machine.poll_output() {
             match output {
-                core::Output::Lobby(output) => self.carry_out(&mut state, now, output),
-                core::Output::Fleet(output) => self.order(&mut state, output),
+                dispatch::Output::Dispatcher(output) => self.carry_out(&mut state, now, output),
+                dispatch::Output::Processes(output) => self.order(&mut state, output),
             }
         }
-        let revision = state.core.matching.revision();
+        let revision = state.machine.dispatcher.revision();
         self.changes.send_if_modified(|known| std::mem::replace(known, revision) != revision);
-        let due = state.core.poll_timeout();
+        let due = state.machine.poll_timeout();
         if due != state.armed {
             state.armed = due;
             self.rearm.notify_one();
@@ -491,11 +488,11 @@ impl Shared {
     }
 
     fn started(&self, state: &State, started: &Started) {
-        let process = state.core.processes.as_ref().and_then(|processes| processes.times(&started.worker));
+        let process = state.machine.processes.as_ref().and_then(|processes| processes.times(&started.worker));
         let whole = started.started.saturating_duration_since(started.entered);
         let (stream, worker) = (&started.stream_id, &started.worker);
         let milliseconds = |time: std::time::Duration| time.as_micros() as f64 / 1000.0;
-        let Some(phases) = phases::cold(started, process) else {
+        let Some(phases) = dispatch::cold(started, process) else {
             self.metrics.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
             debug!(stream, worker, whole_ms = milliseconds(whole), "started on a running worker");
             return;
@@ -531,7 +528,7 @@ impl State {
         if outbox.try_send(say).is_err() {
             // Its call ends with the channel; what it was offered goes to others.
             self.calls.remove(&call);
-            self.core.handle(now, Input::Lost(call));
+            self.machine.handle(now, Input::Lost(call));
         }
     }
 }
@@ -560,13 +557,13 @@ impl Place {
     pub fn heard(&mut self) {
         let now = now();
         // Nothing follows from it, so nothing is settled.
-        self.shared.lock().core.matching.handle(now, Input::Heard(self.key));
+        self.shared.lock().machine.dispatcher.handle(now, Input::Heard(self.key));
     }
 
     /// The stream's own identity, then those of upstreams that it has not lost to other streams; `None` once the place is gone.
     #[must_use]
     pub fn identities(&self) -> Option<Vec<Identity>> {
-        self.shared.lock().core.matching.identities(self.key).map(<[Identity]>::to_vec)
+        self.shared.lock().machine.dispatcher.identities(self.key).map(<[Identity]>::to_vec)
     }
 
     /// A worker has accepted the stream under this epoch: it is live from here on. A withdrawn epoch changes nothing.
@@ -586,7 +583,7 @@ impl Place {
     }
 
     fn tell(&self, input: Input) {
-        self.shared.step(|state, now| state.core.handle(now, input));
+        self.shared.step(|state, now| state.machine.handle(now, input));
     }
 }
 
@@ -594,7 +591,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shared.step(|state, now| {
             state.mail.remove(&self.key);
-            state.core.handle(now, Input::Left(self.key));
+            state.machine.handle(now, Input::Left(self.key));
         });
         self.shared.left.notify_waiters();
     }

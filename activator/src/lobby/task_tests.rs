@@ -8,7 +8,7 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::fleet::workers::Closed;
+use crate::dispatch::Closed;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
     let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto, workers_stay: false };

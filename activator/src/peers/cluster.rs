@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 use super::limits::SYNC_TIME;
 use super::machine::{Input, Me, Peers};
 use super::metrics::PeersMetrics;
-use super::tally::{self, Need, Tally, WorkerTally};
 use crate::config::Fleet;
+use crate::dispatch::{Need, Tally, WorkerTally, tallied_workers};
 use crate::lobby::Lobby;
 
 /// What all activators know. Clones are the same one.
@@ -92,7 +92,7 @@ impl Cluster {
     #[must_use]
     pub fn known_workers(&self) -> (Need, BTreeMap<String, WorkerTally>) {
         let (fresh, last) = self.tallies();
-        let workers = tally::workers(&fresh, &last);
+        let workers = tallied_workers(&fresh, &last);
         let owned = workers.into_iter().map(|(name, worker)| (name.to_owned(), worker)).collect();
         (Need::of(&fresh, &last, None), owned)
     }

@@ -29,9 +29,7 @@ use super::limits::{
 };
 use super::proto::says::Say;
 use super::proto::{Held as HeldSaid, Welcome, Worker as WorkerSaid};
-use super::tally::{Tally, WorkerTally};
-use crate::fleet::workers::MAX_EPOCH;
-use crate::lobby::Elsewhere;
+use crate::dispatch::{Elsewhere, MAX_EPOCH, Tally, WorkerTally};
 
 /// One attempt to follow, from its first SYN to its end. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,13 +13,11 @@ mod limits;
 mod machine;
 mod metrics;
 pub(crate) mod service;
-mod tally;
 mod task;
 
 pub use cluster::{Cluster, Unsure};
 pub use machine::Me;
 pub use metrics::PeersMetrics;
-pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use task::{Address, Search, run};
 
 /// Generated from `proto/peers.proto`.

@@ -17,8 +17,8 @@ use super::cluster::Cluster;
 use super::limits::{MAX_FOLLOWERS, PAUSE, UNSENT};
 use super::proto::peers_server::Peers;
 use super::proto::says::Say;
-use super::proto::{Goodbye, Hello, Says, Synced, Welcome};
-use crate::lobby::Told;
+use super::proto::{Goodbye, Held, Hello, Says, Synced, Welcome, Worker};
+use crate::dispatch::{PeerChange, Told, WorkerTally};
 
 /// Who may come in.
 pub(crate) trait Gate: Send + Sync + 'static {
@@ -118,7 +118,7 @@ impl Follower {
             let able = self.cluster.acts();
             let acting = (std::mem::replace(&mut acts, able) != able).then_some(Say::Acts(able));
             let news = self.cluster.lobby.news(&mut told);
-            for say in news.into_iter().chain(acting).chain(first.take()) {
+            for say in news.into_iter().map(changed).chain(acting).chain(first.take()) {
                 self.say(say).await?;
             }
             sleep(PAUSE).await;
@@ -136,4 +136,34 @@ impl Follower {
 
 fn said(say: Say) -> Result<Says, Status> {
     Ok(Says { say: Some(say) })
+}
+
+fn changed(change: PeerChange) -> Say {
+    match change {
+        PeerChange::Held(number, held) => Say::Held(Held {
+            number,
+            identities: held.identities.iter().map(|identity| identity.0.to_vec()).collect(),
+            app: held.app,
+            entered: held.entered,
+            waiting: held.waiting,
+            provided: held.provided,
+            worker: held.worker,
+            epoch: held.epoch,
+        }),
+        PeerChange::Gone(number) => Say::Gone(number),
+        PeerChange::Worker(name, worker) => Say::Worker(told_worker(name, worker)),
+        PeerChange::WorkerGone(name) => Say::WorkerGone(name),
+    }
+}
+
+fn told_worker(name: String, worker: WorkerTally) -> Worker {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Worker {
+        name,
+        draining: worker.draining,
+        cordoned: worker.cordoned,
+        leaving: worker.leaving,
+        room: count(worker.room),
+        streams: worker.streams.into_iter().map(|(app, streams)| (app, count(streams))).collect(),
+    }
 }

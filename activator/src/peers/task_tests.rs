@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Settings, Typed};
+use crate::control::{self, ControlMetrics};
+use crate::dispatch::{Closed, Entry, Introduction, Need, PlaceEvent, Reason, Rules};
 use crate::drain::Phase;
-use crate::fleet::{Closed, ControlMetrics, Introduction, service};
-use crate::lobby::{Entry, Lobby, LobbyMetrics, MAX_UNREAD, Place, PlaceEvent, Reason, Rules};
+use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 use crate::peers::proto::peers_server::PeersServer;
 use crate::peers::proto::says::Say;
 use crate::peers::service as service_of_peers;
-use crate::peers::{Me, Need, PeersMetrics};
+use crate::peers::{Me, PeersMetrics};
 use crate::scaler::proto::ScaledObjectRef;
 use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
 use crate::scaler::{self, ScalerMetrics};
@@ -61,13 +62,13 @@ fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> H
     house_of(me, door.0, others)
 }
 
-fn house_of(me: Me, doors: impl Into<service::Doors>, others: &[SocketAddr]) -> House {
+fn house_of(me: Me, doors: impl Into<control::Doors>, others: &[SocketAddr]) -> House {
     house_with(me, doors, others, None)
 }
 
 fn house_with(
     me: Me,
-    doors: impl Into<service::Doors>,
+    doors: impl Into<control::Doors>,
     others: &[SocketAddr],
     introducer: Option<SocketAddr>,
 ) -> House {
@@ -79,7 +80,7 @@ fn house_with(
     let cluster = Cluster::with_peers(lobby.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
-    let terms = service::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
+    let terms = control::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
     let at = |address: &SocketAddr| Address { host: address.ip().to_string(), port: address.port() };
     let search = Search {
         addresses: others.iter().map(at).collect(),
@@ -87,7 +88,7 @@ fn house_with(
         secret: Secret::new(SECRET),
     };
     let mut tasks = JoinSet::new();
-    let served = service::serve(doors.into(), terms, cluster.clone(), control, stop.clone());
+    let served = control::serve(doors.into(), terms, cluster.clone(), control, stop.clone());
     tasks.spawn(async move { served.await.unwrap() });
     tasks.spawn(run(cluster.clone(), search));
     let waking = lobby.clone();
@@ -445,7 +446,7 @@ fn house_on(shared: SocketAddr, name: &str, started: u64) -> (House, Cancellatio
     let release = CancellationToken::new();
     let all = listen_shared(shared).unwrap();
     let address = all.local_addr().unwrap();
-    let doors = service::Doors { all, ours: Some(own.0), release: release.clone() };
+    let doors = control::Doors { all, ours: Some(own.0), release: release.clone() };
     (house_of(me, doors, &[address]), release)
 }
 

@@ -35,8 +35,8 @@ use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession, SessionEr
 
 use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PARTED_TIME, PING_EVERY, PUBLISH_TIME};
 use crate::admission::{self, Admitted, Verdict};
+use crate::dispatch;
 use crate::handoff::Outcome;
-use crate::lobby;
 
 /// Where the publisher is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,7 +136,7 @@ pub(crate) enum Input {
         epoch: u64,
     },
     /// The lobby gives up.
-    Refused(lobby::Reason),
+    Refused(dispatch::Reason),
     /// Somebody wants it gone.
     Kicked,
     /// The activator goes down.
@@ -163,7 +163,7 @@ pub(crate) enum Output {
     /// Expect it no longer.
     Forget,
     /// Tell the lobby that the stream waits again.
-    Back(u64, lobby::Back),
+    Back(u64, dispatch::Back),
     /// Its stream has ended, for this reason: leave the lobby, and be another stream from now on.
     Part(Why),
     /// Close the connection and leave. The last output.
@@ -186,7 +186,7 @@ pub(crate) enum Why {
     /// Not admitted.
     Refused(admission::Reason),
     /// The lobby gave up.
-    Lobby(lobby::Reason),
+    Lobby(dispatch::Reason),
     /// Somebody wanted it gone.
     Kicked,
     /// A worker has closed its connection in order: its stream is over.
@@ -213,10 +213,10 @@ impl Why {
             Self::Protocol => "protocol",
             Self::Slow => "slow",
             Self::Refused(reason) => reason.as_str(),
-            Self::Lobby(lobby::Reason::Duplicate) => "duplicate",
-            Self::Lobby(lobby::Reason::HoldSpent) => "hold_spent",
-            Self::Lobby(lobby::Reason::FleetFull) => "fleet_full",
-            Self::Lobby(lobby::Reason::Draining) => "draining",
+            Self::Lobby(dispatch::Reason::Duplicate) => "duplicate",
+            Self::Lobby(dispatch::Reason::HoldSpent) => "hold_spent",
+            Self::Lobby(dispatch::Reason::FleetFull) => "fleet_full",
+            Self::Lobby(dispatch::Reason::Draining) => "draining",
             Self::Kicked => "kicked",
             Self::Done => "done",
             Self::Disconnected => "disconnected",
@@ -401,7 +401,7 @@ impl Publisher {
                 State::Penalty => self.penalty_over(),
                 State::Offered => {
                     self.outputs.push_back(Output::Forget);
-                    self.back(lobby::Back::Unreachable);
+                    self.back(dispatch::Back::Unreachable);
                 }
                 State::Judged | State::Held | State::Orphaned | State::Handed | State::Closing => self.until = None,
             }
@@ -635,7 +635,7 @@ impl Publisher {
         if self.misfits >= MAX_MISFITS {
             self.come_again(Why::Stranded);
         } else {
-            self.back(lobby::Back::Declined);
+            self.back(dispatch::Back::Declined);
         }
     }
 
@@ -646,7 +646,7 @@ impl Publisher {
     }
 
     /// Waits in the lobby again.
-    fn back(&mut self, why: lobby::Back) {
+    fn back(&mut self, why: dispatch::Back) {
         self.outputs.push_back(Output::Back(self.epoch, why));
         self.wait();
     }
@@ -656,18 +656,18 @@ impl Publisher {
             Outcome::Returned { why, touched, started } => {
                 self.taken_back(now, touched, started);
                 let moving = touched || why == Decline::Moving;
-                self.back(if moving { lobby::Back::Moving } else { lobby::Back::Declined });
+                self.back(if moving { dispatch::Back::Moving } else { dispatch::Back::Declined });
             }
             Outcome::Lost { accepted, touched, started } => {
                 self.taken_back(now, touched, started);
-                self.back(if accepted { lobby::Back::Died } else { lobby::Back::Unreachable });
+                self.back(if accepted { dispatch::Back::Died } else { dispatch::Back::Unreachable });
             }
             Outcome::Broken { started } => {
                 self.taken_back(now, true, started);
-                self.back(lobby::Back::Broken);
+                self.back(dispatch::Back::Broken);
             }
             Outcome::Duplicate if self.started || self.touched => self.close(Closing::Graceful, Why::Stranded),
-            Outcome::Duplicate => self.given_up(lobby::Reason::Duplicate),
+            Outcome::Duplicate => self.given_up(dispatch::Reason::Duplicate),
             Outcome::NotReleased => self.close(Closing::Gone, Why::Stranded),
             Outcome::Done(Close::Graceful) => self.close(Closing::Graceful, Why::Done),
             Outcome::Done(Close::Abort) => self.close(Closing::Abort, Why::Disconnected),
@@ -688,12 +688,12 @@ impl Publisher {
         self.ping_at = (!self.started).then(|| now + PING_EVERY);
     }
 
-    fn given_up(&mut self, reason: lobby::Reason) {
+    fn given_up(&mut self, reason: dispatch::Reason) {
         match reason {
-            lobby::Reason::Duplicate => {
+            dispatch::Reason::Duplicate => {
                 self.refuse(Refusal::BadName, "this stream is being published already", Why::Lobby(reason));
             }
-            lobby::Reason::HoldSpent | lobby::Reason::FleetFull | lobby::Reason::Draining => {
+            dispatch::Reason::HoldSpent | dispatch::Reason::FleetFull | dispatch::Reason::Draining => {
                 self.come_again(Why::Lobby(reason));
             }
         }

@@ -135,7 +135,7 @@ impl Pair {
     fn orphaned(started: bool) -> Self {
         let mut pair = Self::handed();
         pair.handle(Input::Over(Outcome::Lost { accepted: true, touched: true, started }));
-        assert!(matches!(pair.outputs()[..], [Output::Back(7, lobby::Back::Died)]));
+        assert!(matches!(pair.outputs()[..], [Output::Back(7, dispatch::Back::Died)]));
         pair
     }
 
@@ -227,7 +227,7 @@ fn the_table() {
         ),
         (
             "the lobby gives up",
-            || Input::Refused(lobby::Reason::HoldSpent),
+            || Input::Refused(dispatch::Reason::HoldSpent),
             ["handshake", "connecting", "judged", "penalty", "closing", "closing", "closing", "handed", "closing"],
         ),
         (
@@ -344,12 +344,12 @@ fn refusals_for_good_are_said_with_the_two_codes_and_closed() {
     told.push((guessing, "Denied", Why::Refused(admission::Reason::Key)));
     for state in [State::Held, State::Offered] {
         let mut pair = Pair::at(state);
-        pair.handle(Input::Refused(lobby::Reason::Duplicate));
-        told.push((pair, "BadName", Why::Lobby(lobby::Reason::Duplicate)));
+        pair.handle(Input::Refused(dispatch::Reason::Duplicate));
+        told.push((pair, "BadName", Why::Lobby(dispatch::Reason::Duplicate)));
     }
     let mut duplicate = Pair::handed();
     duplicate.handle(Input::Over(Outcome::Duplicate));
-    told.push((duplicate, "BadName", Why::Lobby(lobby::Reason::Duplicate)));
+    told.push((duplicate, "BadName", Why::Lobby(dispatch::Reason::Duplicate)));
     let mut kicked = Pair::held();
     kicked.handle(Input::Kicked);
     told.push((kicked, "Denied", Why::Kicked));
@@ -365,7 +365,7 @@ fn refusals_for_good_are_said_with_the_two_codes_and_closed() {
 
 #[test]
 fn refusals_for_now_are_a_start_and_a_close() {
-    for reason in [lobby::Reason::HoldSpent, lobby::Reason::FleetFull, lobby::Reason::Draining] {
+    for reason in [dispatch::Reason::HoldSpent, dispatch::Reason::FleetFull, dispatch::Reason::Draining] {
         for mut pair in [Pair::held(), Pair::offered(), Pair::orphaned(false)] {
             pair.handle(Input::Refused(reason));
             assert_eq!(pair.events(), [ClientEvent::Started]);
@@ -413,9 +413,9 @@ fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
     turn.handle(Input::Draining);
     assert!(matches!(turn.outputs()[..], [Output::Enter(_)]), "the lobby answers");
     assert!(!turn.machine.is_put_off(), "it is told once");
-    turn.handle(Input::Refused(lobby::Reason::Draining));
+    turn.handle(Input::Refused(dispatch::Reason::Draining));
     assert_eq!(turn.events(), [ClientEvent::Started]);
-    assert_eq!(turn.closed(), (Closing::Graceful, Why::Lobby(lobby::Reason::Draining)));
+    assert_eq!(turn.closed(), (Closing::Graceful, Why::Lobby(dispatch::Reason::Draining)));
     for why in [admission::Reason::Rate, admission::Reason::Share, admission::Reason::Key] {
         let mut refused = Pair::judged();
         refused.handle(Input::Verdict(Verdict::Refuse { why, after: later }));
@@ -434,7 +434,9 @@ fn offers_that_cannot_be_taken_do_not_go_on_for_ever() {
     let mut pair = Pair::orphaned(false);
     for epoch in 1..MAX_MISFITS {
         pair.handle(Input::Offered { epoch: u64::from(epoch), fits: false });
-        assert!(matches!(pair.outputs()[..], [Output::Back(back, lobby::Back::Declined)] if back == u64::from(epoch)));
+        assert!(
+            matches!(pair.outputs()[..], [Output::Back(back, dispatch::Back::Declined)] if back == u64::from(epoch))
+        );
     }
     pair.handle(Input::Offered { epoch: 99, fits: false });
     assert_eq!(pair.events(), [ClientEvent::Started]);
@@ -681,7 +683,7 @@ proptest! {
                     }));
                     touched |= machine.state() == State::Orphaned;
                 }
-                10 if amount < 60 => machine.handle(now, Input::Refused(lobby::Reason::HoldSpent)),
+                10 if amount < 60 => machine.handle(now, Input::Refused(dispatch::Reason::HoldSpent)),
                 11 if amount < 60 => machine.handle(now, Input::Ended),
                 _ => {}
             }

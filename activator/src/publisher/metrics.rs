@@ -4,7 +4,7 @@ use liveedgecast_common::metrics::{counter, counters, gauge};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::machine::Why;
-use crate::{admission, lobby};
+use crate::{admission, dispatch};
 
 /// Counters and gauges of publishers.
 #[derive(Clone, Debug)]
@@ -30,7 +30,8 @@ impl PublisherMetrics {
     /// A metric has the name of another one.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let refusals = admission::Reason::ALL.map(admission::Reason::as_str);
-        let refusals: Vec<&str> = refusals.into_iter().chain(lobby::Reason::ALL.map(lobby::Reason::as_str)).collect();
+        let refusals: Vec<&str> =
+            refusals.into_iter().chain(dispatch::Reason::ALL.map(dispatch::Reason::as_str)).collect();
         Ok(Self {
             connections: gauge(registry, "connections", "Publishers' connections open now")?,
             admitted: counter(registry, "publishers_admitted_total", "Publishers that may publish")?,

@@ -26,11 +26,13 @@ use super::socket::{Happened, Socket};
 use crate::accept::{Accepted, Permit};
 use crate::admission::{self, Admission, Admitted, Verdict};
 use crate::config::Settings;
+use crate::dispatch;
+use crate::dispatch::{Entry, PlaceEvent};
 use crate::handoff::claim::{self, Claim, Offer};
 use crate::handoff::keeper::{self, Duplicates};
 use crate::handoff::{Desk, HandoffConnection, Outcome};
 use crate::link::{self, Carried};
-use crate::lobby::{self, Entry, Lobby, Place, PlaceEvent};
+use crate::lobby::{Lobby, Place};
 
 /// Publishers that wait for their turn are counted; a line for one of them in a while is enough.
 static DELAYED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
@@ -41,8 +43,8 @@ const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 static REFUSED: [LogLimiter; admission::Reason::ALL.len()] =
     [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; admission::Reason::ALL.len()];
 /// The same for what the lobby says.
-static SENT_AWAY: [LogLimiter; lobby::Reason::ALL.len()] =
-    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; lobby::Reason::ALL.len()];
+static SENT_AWAY: [LogLimiter; dispatch::Reason::ALL.len()] =
+    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; dispatch::Reason::ALL.len()];
 /// The same for those that leave by themselves.
 static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 

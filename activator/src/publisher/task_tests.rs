@@ -28,9 +28,10 @@ mod death;
 use super::*;
 use crate::accept::{self, AcceptMetrics, Doorman, Limits};
 use crate::config::Typed;
-use crate::fleet::workers::{Call, Closed, Introduction};
+use crate::dispatch::Rules;
+use crate::dispatch::{Call, Closed, Introduction};
 use crate::handoff::testing::WorkerEnd;
-use crate::lobby::{LobbyMetrics, Rules};
+use crate::lobby::LobbyMetrics;
 
 /// Longer than anything here takes, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use crate::peers::Need;
+use crate::dispatch::Need;
 
 use super::limits::MAX_APP_IN_NAME;
 

@@ -34,8 +34,9 @@ use super::proto::{
 };
 use super::socket::{Caller, Places, accept};
 use super::tls::Current;
+use crate::dispatch::Need;
 use crate::drain::Phase;
-use crate::peers::{Cluster, Need};
+use crate::peers::Cluster;
 
 /// A crowd of changes is one change: after one was looked at, this long passes before the next.
 const PAUSE: Duration = Duration::from_millis(10);

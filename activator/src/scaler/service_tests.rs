@@ -18,8 +18,8 @@ use super::super::limits::MAX_STRANGERS;
 use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{Fleet, Settings, Typed};
-use crate::fleet::{Closed, Introduction};
-use crate::lobby::{Entry, Lobby, LobbyMetrics, MAX_UNREAD, Place, PlaceEvent, Rules};
+use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
+use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 #[path = "tls_tests.rs"]
 mod tls;

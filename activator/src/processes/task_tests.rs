@@ -7,8 +7,9 @@ use prometheus::Registry;
 
 use super::*;
 use crate::config::Typed;
-use crate::fleet::processes::Rules as ProcessRules;
-use crate::lobby::{Entry, LobbyMetrics, Place, Rules};
+use crate::dispatch::processes::Rules as ProcessRules;
+use crate::dispatch::{Entry, Rules};
+use crate::lobby::{LobbyMetrics, Place};
 use liveedgecast_common::clock;
 use liveedgecast_common::key::{AppName, StreamId};
 

@@ -2,27 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::Started;
+use super::messages::Started;
 
 /// The parts of a start for which a worker had to come up, in their order. Together they are the time from `publish` to
 /// `Publish.Start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Phases {
+pub(crate) struct Phases {
     /// Until a worker was asked for.
-    pub(super) detect: Duration,
+    pub(crate) detect: Duration,
     /// Until its process ran.
-    pub(super) scale: Duration,
+    pub(crate) scale: Duration,
     /// Until it had dialed in.
-    pub(super) register: Duration,
+    pub(crate) register: Duration,
     /// Until it had taken the stream.
-    pub(super) handoff: Duration,
+    pub(crate) handoff: Duration,
     /// Until the first upstream had started.
-    pub(super) upstream: Duration,
+    pub(crate) upstream: Duration,
 }
 
 impl Phases {
     /// With their words in logs and metrics.
-    pub(super) fn named(&self) -> [(&'static str, Duration); 5] {
+    pub(crate) fn named(&self) -> [(&'static str, Duration); 5] {
         [
             ("detect", self.detect),
             ("scale", self.scale),
@@ -35,7 +35,7 @@ impl Phases {
 
 /// `process`: when the worker's process was asked for, and when it ran; unknown when somebody else starts workers. `None`: the worker
 /// was there before the publisher.
-pub(super) fn cold(start: &Started, process: Option<(Instant, Instant)>) -> Option<Phases> {
+pub(crate) fn cold(start: &Started, process: Option<(Instant, Instant)>) -> Option<Phases> {
     if start.joined <= start.entered {
         return None;
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::lobby::Demand;
+use super::view::Demand;
 
 /// Streams of one worker that count in a sum although no activator holds their publishers: in grace, or left over by an activator that has
 /// gone. Workers can tell of any number, and a worker that is there needs no second one for streams that it has; so this many are
@@ -117,7 +117,7 @@ impl Need {
 }
 
 /// The workers, as all activators together know them: see [`Need::of`].
-pub(super) fn workers<'a>(
+pub(crate) fn workers<'a>(
     fresh: impl IntoIterator<Item = &'a Tally>,
     last: impl IntoIterator<Item = &'a Tally>,
 ) -> BTreeMap<&'a str, WorkerTally> {
@@ -141,7 +141,7 @@ impl WorkerTally {
     }
 
     /// About as many as it takes, its name included.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // A name, an entry's share of a tree's node, and what the allocator adds.
         const ENTRY: usize = 256;
         size_of::<Self>() + ENTRY + self.streams.keys().map(|app| app.len() + 64).sum::<usize>()

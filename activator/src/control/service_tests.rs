@@ -15,7 +15,8 @@ use tonic::{Code, Streaming};
 
 use super::*;
 use crate::config::{Settings, Typed};
-use crate::lobby::{Entry, LobbyMetrics, PlaceEvent, Rules};
+use crate::dispatch::{Entry, PlaceEvent, Rules};
+use crate::lobby::LobbyMetrics;
 use liveedgecast_common::key::{AppName, StreamId};
 
 const SECRET: &str = "0123456789abcdef";

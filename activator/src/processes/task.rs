@@ -23,9 +23,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::machine::{End, Input};
 use super::metrics::ProcessMetrics;
 use crate::config::{Handoff, Settings, dialed};
+use crate::dispatch::processes::{End, Input};
 use crate::lobby::{Lobby, Order};
 
 /// The worker's program, beside our own.

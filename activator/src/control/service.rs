@@ -38,7 +38,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::metrics::{ControlMetrics, Refusal};
-use super::workers::{Closed, Introduction, MAX_EPOCH};
+use crate::dispatch::{Closed, Introduction, MAX_EPOCH};
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;

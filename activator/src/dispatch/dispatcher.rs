@@ -1,7 +1,7 @@
 //! The rules of the lobby: who waits, in which order, and who is offered to which worker.
 //!
 //! In: publishers that come, go and answer, what workers say, time. Out: what to tell publishers' tasks and workers. Its words are in
-//! [`words`], who gets whom in [`placing`], what others are told and shown in [`told`] and [`view`].
+//! `messages`, who gets whom in `placing`, what others are told and shown in `news` and `view`.
 //!
 //! ```text
 //!            enter              matched               Accepted            started
@@ -26,8 +26,10 @@ use liveedgecast_common::control::worker_says::Say;
 use liveedgecast_common::key::Identity;
 
 use super::elsewhere::{Others, Ourselves};
+use super::messages::{Input, Key, Output, Rules, Started};
+use super::placing::Owner;
+use super::workers::{Call, Introduction, Workers, learned};
 use super::{Back, Entry, Reason};
-use crate::fleet::workers::{Call, Introduction, Workers, learned};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
 pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,7 +42,7 @@ const AVOID_FOR_STREAM: Duration = Duration::from_secs(1);
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(7);
 
 #[derive(Clone, Debug)]
-enum State {
+pub(super) enum State {
     Waiting,
     Offered { call: Call, epoch: u64, until: Instant },
     Starting { call: Call, epoch: u64 },
@@ -48,7 +50,7 @@ enum State {
 }
 
 impl State {
-    fn on(&self) -> Option<(Call, u64)> {
+    pub(super) fn on(&self) -> Option<(Call, u64)> {
         match *self {
             Self::Waiting => None,
             Self::Offered { call, epoch, .. } | Self::Starting { call, epoch } | Self::Live { call, epoch } => {
@@ -57,62 +59,62 @@ impl State {
         }
     }
 
-    fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting)
     }
 
-    fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         matches!(self, Self::Starting { .. } | Self::Live { .. })
     }
 }
 
 #[derive(Debug)]
-struct Held {
-    entry: Entry,
-    state: State,
+pub(super) struct Held {
+    pub(super) entry: Entry,
+    pub(super) state: State,
     /// At the front: a worker has lost it.
-    front: bool,
+    pub(super) front: bool,
     /// It was live: it is not let go by a drain.
-    was_live: bool,
+    pub(super) was_live: bool,
     /// It was offered by descriptor.
-    by_descriptor: bool,
-    heard: Instant,
+    pub(super) by_descriptor: bool,
+    pub(super) heard: Instant,
     /// Workers that did not take or keep it, and until when they are not asked again.
-    avoid: BTreeMap<Call, Instant>,
-    entered: Instant,
-    taken: Option<Instant>,
+    pub(super) avoid: BTreeMap<Call, Instant>,
+    pub(super) entered: Instant,
+    pub(super) taken: Option<Instant>,
     /// When the worker that has it, or had it last, took it.
-    taken_last: Instant,
+    pub(super) taken_last: Instant,
     /// An earlier one waits at another activator: it goes then, if that one has not.
-    yields_at: Option<Instant>,
-    timer: Option<Instant>,
+    pub(super) yields_at: Option<Instant>,
+    pub(super) timer: Option<Instant>,
 }
 
 /// See the picture above.
 #[derive(Debug)]
-pub(crate) struct Matching {
-    rules: Rules,
-    places: BTreeMap<Key, Held>,
-    next_key: Key,
-    epoch: u64,
+pub(crate) struct Dispatcher {
+    pub(super) rules: Rules,
+    pub(super) places: BTreeMap<Key, Held>,
+    pub(super) next_key: Key,
+    pub(super) epoch: u64,
     /// Those that wait for any worker; the front ones first.
-    queue: BTreeSet<(bool, Key)>,
+    pub(super) queue: BTreeSet<(bool, Key)>,
     /// Those that wait for a certain worker.
-    bound: BTreeSet<Key>,
-    by_id: HashMap<String, Key>,
-    by_identity: HashMap<Identity, BTreeSet<Key>>,
-    timers: BTreeSet<(Instant, Key)>,
-    workers: Workers,
-    fleet_full: bool,
-    draining: bool,
-    closing: bool,
-    ourselves: Option<Ourselves>,
-    others: Others,
-    revision: u64,
-    outputs: VecDeque<Output>,
+    pub(super) bound: BTreeSet<Key>,
+    pub(super) by_id: HashMap<String, Key>,
+    pub(super) by_identity: HashMap<Identity, BTreeSet<Key>>,
+    pub(super) timers: BTreeSet<(Instant, Key)>,
+    pub(super) workers: Workers,
+    pub(super) fleet_full: bool,
+    pub(super) draining: bool,
+    pub(super) closing: bool,
+    pub(super) ourselves: Option<Ourselves>,
+    pub(super) others: Others,
+    pub(super) revision: u64,
+    pub(super) outputs: VecDeque<Output>,
 }
 
-impl Matching {
+impl Dispatcher {
     /// An empty lobby.
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
@@ -515,7 +517,7 @@ impl Matching {
     }
 
     /// It waits from here on, unless another one has its identity: then false, if it was the one to go.
-    fn wait(&mut self, now: Instant, key: Key) -> bool {
+    pub(super) fn wait(&mut self, now: Instant, key: Key) -> bool {
         let Some(held) = self.places.get_mut(&key) else { return false };
         if let Some((call, _)) = held.state.on() {
             self.workers.release(call, &held.entry.stream_id.0);
@@ -540,7 +542,7 @@ impl Matching {
         true
     }
 
-    fn refuse(&mut self, key: Key, reason: Reason) {
+    pub(super) fn refuse(&mut self, key: Key, reason: Reason) {
         self.outputs.push_back(Output::Refused(key, reason));
         self.forget(key);
     }
@@ -563,7 +565,7 @@ impl Matching {
     }
 
     /// Sets the place's one timer.
-    fn arm(&mut self, key: Key) {
+    pub(super) fn arm(&mut self, key: Key) {
         let Some(held) = self.places.get_mut(&key) else { return };
         let at = match held.state {
             State::Waiting => held.avoid.values().copied().chain([held.entry.deadline]).chain(held.yields_at).min(),
@@ -581,23 +583,6 @@ impl Matching {
     }
 }
 
-#[path = "words.rs"]
-mod words;
-pub(crate) use words::{Input, Output, Started};
-pub use words::{Key, Rules};
-
-#[path = "placing.rs"]
-mod placing;
-use placing::Owner;
-
-#[path = "told.rs"]
-mod told;
-pub(crate) use told::Told;
-
-#[path = "view.rs"]
-mod view;
-pub use view::{Demand, StreamView, UpstreamView, WorkerView};
-
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+#[path = "dispatcher_tests.rs"]
 mod tests;

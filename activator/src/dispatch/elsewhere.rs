@@ -43,10 +43,11 @@ impl Elsewhere {
 
 /// Who we are among activators.
 #[derive(Clone, Debug)]
-pub(super) struct Ourselves {
-    pub(super) name: String,
+pub struct Ourselves {
+    /// Our name, unique among activators.
+    pub name: String,
     /// A moment, and its microseconds since 1970.
-    pub(super) origin: (Instant, u64),
+    pub origin: (Instant, u64),
 }
 
 impl Ourselves {

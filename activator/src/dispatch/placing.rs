@@ -1,4 +1,4 @@
-//! Who is offered to which worker, and which of several with one identity stays. In: the places and workers of [`Matching`]. Out: offers,
+//! Who is offered to which worker, and which of several with one identity stays. In: the places and workers of [`Dispatcher`]. Out: offers,
 //! refusals. Pure.
 //!
 //! Note: a stream's own identity, the first one, says whose stream it is; the others say which upstreams it wants that take one publisher
@@ -12,11 +12,12 @@ use std::time::Instant;
 use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::key::Identity;
 
-use super::{Held, Key, Matching, OFFER_TIMEOUT, Output, SILENT_AFTER, State};
+use super::Reason;
+use super::dispatcher::{Dispatcher, Held, OFFER_TIMEOUT, SILENT_AFTER, State};
+use super::elsewhere::YIELD_AFTER;
+use super::messages::{Key, Output};
+use super::workers::{CLAIMED_EPOCH, Call, Worker};
 use crate::config::Handoff;
-use crate::fleet::workers::{CLAIMED_EPOCH, Call, Worker};
-use crate::lobby::Reason;
-use crate::lobby::elsewhere::YIELD_AFTER;
 
 /// Who may take a waiting stream.
 pub(super) enum Owner {
@@ -29,7 +30,7 @@ pub(super) enum Owner {
     Wait,
 }
 
-impl Matching {
+impl Dispatcher {
     /// Refuses one of two publishers that wait for one stream, or for one upstream. Returns whether `key` stays.
     pub(super) fn settle_twins(&mut self, now: Instant, key: Key) -> bool {
         let Some(held) = self.places.get(&key) else { return false };

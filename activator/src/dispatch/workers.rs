@@ -15,7 +15,7 @@ use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Load, Session, Upstream};
 use liveedgecast_common::key::Identity;
 
-use crate::lobby::Key;
+use super::messages::Key;
 
 /// A worker that serves something says so twice a second (DESIGN 4.3); after this silence it is offered nothing.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(2);

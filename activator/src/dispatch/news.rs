@@ -1,12 +1,25 @@
-//! What the other activators are told of this lobby. In: what one of them was told already. Out: what it is to be told now. Pure.
+//! What the other activators are told of this one. In: what one of them was told already. Out: what has changed since. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Held, Key, Matching};
-use crate::peers::WorkerTally;
-use crate::peers::proto::says::Say;
-use crate::peers::proto::{Held as HeldSaid, Worker as WorkerSaid};
+use super::dispatcher::{Dispatcher, Held};
+use super::elsewhere::Elsewhere;
+use super::messages::Key;
+use super::tally::WorkerTally;
+
+/// A change that another activator is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// A publisher that has a place here, as it is now, with its number: unique here for ever.
+    Held(u64, Elsewhere),
+    /// The publisher of this number has none any more.
+    Gone(u64),
+    /// A registered worker, as it is now, with its name.
+    Worker(String, WorkerTally),
+    /// The worker of this name is not registered here any more.
+    WorkerGone(String),
+}
 
 /// What a follower knows.
 #[derive(Debug, Default)]
@@ -16,14 +29,14 @@ pub(crate) struct Told {
     workers: BTreeMap<String, WorkerTally>,
 }
 
-impl Matching {
+impl Dispatcher {
     /// The difference between what is and what was told; it counts as told from here on.
-    pub(crate) fn tell(&self, now: Instant, told: &mut Told) -> Vec<Say> {
-        let mut says = Vec::new();
+    pub(crate) fn tell(&self, now: Instant, told: &mut Told) -> Vec<PeerChange> {
+        let mut changes = Vec::new();
         told.held.retain(|key, _| {
             let stays = self.places.contains_key(key);
             if !stays {
-                says.push(Say::Gone(*key));
+                changes.push(PeerChange::Gone(*key));
             }
             stays
         });
@@ -43,26 +56,20 @@ impl Matching {
                 continue;
             }
             told.held.insert(*key, (waiting, provided, name.to_owned(), epoch, count));
-            says.push(Say::Held(self.held_said(*key, held, (waiting, provided, name, epoch))));
+            changes.push(PeerChange::Held(*key, self.as_told(held, (waiting, provided, name, epoch))));
         }
         let workers = self.tally(now).workers;
         let gone = told.workers.keys().filter(|name| !workers.contains_key(*name));
-        says.extend(gone.cloned().map(Say::WorkerGone));
+        changes.extend(gone.cloned().map(PeerChange::WorkerGone));
         let news = workers.iter().filter(|(name, worker)| told.workers.get(*name) != Some(worker));
-        says.extend(news.map(|(name, worker)| Say::Worker(worker_said(name, worker))));
+        changes.extend(news.map(|(name, worker)| PeerChange::Worker(name.clone(), worker.clone())));
         told.workers = workers;
-        says
+        changes
     }
 
-    fn held_said(
-        &self,
-        key: Key,
-        held: &Held,
-        (waiting, provided, worker, epoch): (bool, bool, &str, u64),
-    ) -> HeldSaid {
-        HeldSaid {
-            number: key,
-            identities: held.entry.identities.iter().map(|identity| identity.0.to_vec()).collect(),
+    fn as_told(&self, held: &Held, (waiting, provided, worker, epoch): (bool, bool, &str, u64)) -> Elsewhere {
+        Elsewhere {
+            identities: held.entry.identities.clone(),
             app: held.entry.app.name().to_owned(),
             entered: self.ourselves.as_ref().map_or(0, |ourselves| ourselves.wall(held.entered)),
             waiting,
@@ -70,17 +77,5 @@ impl Matching {
             worker: worker.to_owned(),
             epoch,
         }
-    }
-}
-
-fn worker_said(name: &str, worker: &WorkerTally) -> WorkerSaid {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    WorkerSaid {
-        name: name.to_owned(),
-        draining: worker.draining,
-        cordoned: worker.cordoned,
-        leaving: worker.leaving,
-        room: count(worker.room),
-        streams: worker.streams.iter().map(|(app, streams)| (app.clone(), count(*streams))).collect(),
     }
 }

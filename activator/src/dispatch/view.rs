@@ -8,8 +8,8 @@ use liveedgecast_common::control::session::State as SessionState;
 use liveedgecast_common::control::{Session, Upstream};
 use serde::Serialize;
 
-use super::{Held, Matching, State};
-use crate::peers::{ByApp, Tally, WorkerTally};
+use super::dispatcher::{Dispatcher, Held, State};
+use super::tally::{ByApp, Tally, WorkerTally};
 
 /// What autoscaling acts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,7 +73,7 @@ pub struct WorkerView {
     pub capacity: u32,
 }
 
-impl Matching {
+impl Dispatcher {
     /// Waiting and live streams, each counted once.
     pub(crate) fn demand(&self) -> Demand {
         let taken = self.places.values().filter(|held| held.state.is_taken()).count();

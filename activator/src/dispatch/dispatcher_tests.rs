@@ -7,14 +7,15 @@ use liveedgecast_common::testkit::origin;
 
 use super::*;
 use crate::config::Handoff;
-use crate::fleet::workers::{Closed, MAX_EPOCH, SUSPECT_AFTER};
-use crate::lobby::elsewhere::{Elsewhere, YIELD_AFTER};
+use crate::dispatch::elsewhere::{Elsewhere, YIELD_AFTER};
+use crate::dispatch::news::{PeerChange, Told};
+use crate::dispatch::workers::{Closed, MAX_EPOCH, SUSPECT_AFTER};
 
 const HOLD: Duration = Duration::from_secs(120);
 
 struct World {
     now: Instant,
-    lobby: Matching,
+    lobby: Dispatcher,
     calls: u64,
 }
 
@@ -32,7 +33,7 @@ impl World {
     }
 
     fn with(handoff: Handoff) -> Self {
-        Self { now: origin(), lobby: Matching::new(Rules { hold: HOLD, handoff, workers_stay: false }), calls: 0 }
+        Self { now: origin(), lobby: Dispatcher::new(Rules { hold: HOLD, handoff, workers_stay: false }), calls: 0 }
     }
 
     /// A publisher of stream `id`, whose identities are these numbers.
@@ -773,31 +774,29 @@ fn whose_twin_elsewhere_has_a_worker_goes_there_with_a_greater_epoch() {
 
 #[test]
 fn others_are_told_what_changes_and_nothing_twice() {
-    use crate::peers::proto::says::Say as Told_;
     let mut world = one_of_two();
     let mut told = Told::default();
     assert_eq!(world.lobby.tell(world.now, &mut told), []);
     let (key, _) = world.enter("x", &[1]);
     let says = world.lobby.tell(world.now, &mut told);
-    let [Told_::Held(held)] = says.as_slice() else { panic!("{says:?}") };
-    assert_eq!((held.number, held.entered, held.waiting, held.provided), (key, 1_000_000, true, false));
+    let [PeerChange::Held(number, held)] = says.as_slice() else { panic!("{says:?}") };
+    assert_eq!((*number, held.entered, held.waiting, held.provided), (key, 1_000_000, true, false));
     assert_eq!(world.lobby.tell(world.now, &mut told), []);
     let (_, outputs) = world.worker(1, vec![]);
     let offer = one_offer(&outputs);
     let says = world.lobby.tell(world.now, &mut told);
-    let [Told_::Held(held), Told_::Worker(worker)] = says.as_slice() else { panic!("{says:?}") };
+    let [PeerChange::Held(_, held), PeerChange::Worker(name, worker)] = says.as_slice() else { panic!("{says:?}") };
     assert_eq!((held.waiting, held.provided, held.worker.as_str(), held.epoch), (true, true, "w1", offer.epoch));
-    assert_eq!((worker.name.as_str(), worker.room), ("w1", 0));
+    assert_eq!((name.as_str(), worker.room), ("w1", 0));
     world.tell(Input::Left(key));
     let says = world.lobby.tell(world.now, &mut told);
-    assert!(says.contains(&Told_::Gone(key)), "{says:?}");
+    assert!(says.contains(&PeerChange::Gone(key)), "{says:?}");
     world.tell(Input::Lost(offer.call));
-    assert_eq!(world.lobby.tell(world.now, &mut told), [Told_::WorkerGone("w1".into())]);
+    assert_eq!(world.lobby.tell(world.now, &mut told), [PeerChange::WorkerGone("w1".into())]);
 }
 
 #[test]
 fn others_are_told_that_a_stream_has_lost_an_upstream() {
-    use crate::peers::proto::says::Say as Told_;
     let mut world = one_of_two();
     let mut told = Told::default();
     let (call, _) = world.worker(9, vec![]);
@@ -806,8 +805,8 @@ fn others_are_told_that_a_stream_has_lost_an_upstream() {
     world.lobby.tell(world.now, &mut told);
     world.say(call, live_with(&live, "a", &[1]));
     let says = world.lobby.tell(world.now, &mut told);
-    let [Told_::Held(held)] = says.as_slice() else { panic!("{says:?}") };
-    assert_eq!(held.identities, [vec![1; 16]]);
+    let [PeerChange::Held(_, held)] = says.as_slice() else { panic!("{says:?}") };
+    assert_eq!(held.identities, [Identity([1; 16])]);
 }
 
 #[test]
@@ -818,7 +817,7 @@ fn who_is_silent_though_it_serves_is_not_among_those_that_can_be_heard() {
     world.tell(Input::Said(call, WorkerSay::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
     let heard = |world: &World| world.lobby.busy().map(|(name, busy)| (name.to_owned(), busy)).collect::<Vec<_>>();
     assert_eq!(heard(&world), [("w1".to_owned(), true)]);
-    world.pass(crate::fleet::workers::SUSPECT_AFTER);
+    world.pass(crate::dispatch::workers::SUSPECT_AFTER);
     assert_eq!(heard(&world), [], "the process fleet's time for it runs");
     world.tell(Input::Said(call, WorkerSay::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
     assert_eq!(heard(&world), [("w1".to_owned(), true)]);
@@ -830,7 +829,7 @@ fn at_the_end_what_workers_have_by_descriptor_goes_on_where_they_stay() {
         [(false, Handoff::Auto, true), (true, Handoff::Auto, false), (true, Handoff::Link, true)]
     {
         let mut world = World::with(handoff);
-        world.lobby = Matching::new(Rules { hold: HOLD, handoff, workers_stay });
+        world.lobby = Dispatcher::new(Rules { hold: HOLD, handoff, workers_stay });
         world.worker(2, vec![]);
         let live = world.live("x", &[1]);
         world.enter("y", &[2]);

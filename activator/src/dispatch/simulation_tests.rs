@@ -11,12 +11,12 @@ use liveedgecast_common::control::{Declined as DeclinedSay, Load, Session};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::testkit::origin;
 
-use super::machine::{self, Input, Key};
-use super::{Core, Output, Rules};
+use super::{Machine, Output};
 use crate::config::Handoff;
-use crate::fleet::processes;
-use crate::fleet::workers::{Call, Closed, Introduction};
-use crate::lobby::{Back, Entry, Reason};
+use crate::dispatch::messages::{self, Input, Key, Rules};
+use crate::dispatch::processes;
+use crate::dispatch::workers::{Call, Closed, Introduction};
+use crate::dispatch::{Back, Entry, Reason};
 
 const SEEDS: u64 = 100;
 const STEPS: u32 = 400;
@@ -89,7 +89,7 @@ struct Process {
 struct World {
     now: Instant,
     chance: Chance,
-    core: Core,
+    core: Machine,
     publishers: BTreeMap<Key, Publisher>,
     processes: BTreeMap<String, Process>,
     /// The call of a process that is gone, until that is told.
@@ -116,7 +116,7 @@ impl World {
         Self {
             now,
             chance: Chance(seed),
-            core: Core::new(Rules { hold: HOLD, handoff: Handoff::Auto, workers_stay: false }, Some(rules)),
+            core: Machine::new(Rules { hold: HOLD, handoff: Handoff::Auto, workers_stay: false }, Some(rules)),
             publishers: BTreeMap::new(),
             processes: BTreeMap::new(),
             dying: None,
@@ -172,7 +172,7 @@ impl World {
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
         };
-        let key = self.core.matching.enter(self.now, entry);
+        let key = self.core.dispatcher.enter(self.now, entry);
         self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting, was_live: false });
         self.core.settle(self.now);
         self.outputs();
@@ -453,8 +453,8 @@ impl World {
     fn outputs(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Lobby(output) => self.told(output),
-                Output::Fleet(processes::Output::Spawn(name)) => {
+                Output::Dispatcher(output) => self.told(output),
+                Output::Processes(processes::Output::Spawn(name)) => {
                     let failed = !self.kind && self.chance.one_in(10);
                     let input = if failed {
                         processes::Input::NotSpawned(name, "no".into())
@@ -464,24 +464,24 @@ impl World {
                     };
                     self.core.process(self.now, input);
                 }
-                Output::Fleet(processes::Output::Stop(name)) => {
+                Output::Processes(processes::Output::Stop(name)) => {
                     let process = self.processes.get_mut(&name).expect("only what runs is stopped");
                     assert!(process.serves.is_empty(), "{name} is stopped while it serves");
                     (process.asked_to_go, process.draining) = (true, true);
                 }
-                Output::Fleet(processes::Output::Kill(name)) => {
+                Output::Processes(processes::Output::Kill(name)) => {
                     self.processes.get_mut(&name).expect("only what runs is killed").killed = true;
                 }
-                Output::Fleet(
+                Output::Processes(
                     processes::Output::Failed { .. } | processes::Output::Gone(_) | processes::Output::Terminated(_),
                 ) => {}
             }
         }
     }
 
-    fn told(&mut self, output: machine::Output) {
+    fn told(&mut self, output: messages::Output) {
         match output {
-            machine::Output::Offer { key, call, epoch, .. } => {
+            messages::Output::Offer { key, call, epoch, .. } => {
                 assert!(epoch > self.epoch, "epochs increase");
                 self.epoch = epoch;
                 if self.dying == Some(call) {
@@ -517,13 +517,13 @@ impl World {
                 assert!(bound || holds.len() < capacity, "{call:?} has {holds:?} and is offered one more");
                 self.publishers.get_mut(&key).unwrap().stay = Stay::Offered { call, epoch };
             }
-            machine::Output::Withdrawn(key, epoch) => {
+            messages::Output::Withdrawn(key, epoch) => {
                 let publisher = self.publishers.get_mut(&key).expect("only who is there");
                 let Stay::Offered { epoch: offered, .. } = publisher.stay else { panic!("{publisher:?}") };
                 assert_eq!(offered, epoch);
                 publisher.stay = Stay::Waiting;
             }
-            machine::Output::Refused(key, reason) => {
+            messages::Output::Refused(key, reason) => {
                 let publisher = self.publishers.remove(&key).expect("refused once");
                 assert!(!matches!(publisher.stay, Stay::Taken { .. }), "refused while it is live: {publisher:?}");
                 let own = publisher.identities[0];
@@ -538,20 +538,20 @@ impl World {
                     assert_eq!(self.processes.len(), MOST_PROCESSES);
                 }
             }
-            machine::Output::Fence(call, id, epoch) => {
+            messages::Output::Fence(call, id, epoch) => {
                 let old = self.process_of(call).and_then(|process| process.serves.get(&id));
                 if let Some((identities, ..)) = old.filter(|(_, known, _)| *known < epoch).cloned() {
                     self.serves(call, |process| drop(process.serves.remove(&id)));
                     self.tell_session(call, &id, identities);
                 }
             }
-            machine::Output::Kicked(..)
-            | machine::Output::KickOnWorker(..)
-            | machine::Output::Started(_)
-            | machine::Output::NeverStarted { .. }
-            | machine::Output::Outcome(_)
-            | machine::Output::Suspect(_)
-            | machine::Output::Excess(..) => {}
+            messages::Output::Kicked(..)
+            | messages::Output::KickOnWorker(..)
+            | messages::Output::Started(_)
+            | messages::Output::NeverStarted { .. }
+            | messages::Output::Outcome(_)
+            | messages::Output::Suspect(_)
+            | messages::Output::Excess(..) => {}
         }
     }
 
@@ -566,7 +566,7 @@ impl World {
     fn check(&self) {
         let known: Vec<(String, bool)> = self
             .core
-            .matching
+            .dispatcher
             .streams()
             .map(|stream| (stream.id, stream.state != "waiting"))
             .filter(|(id, _)| self.publishers.values().any(|publisher| publisher.id == *id))
@@ -577,7 +577,7 @@ impl World {
             .map(|publisher| (publisher.id.clone(), matches!(publisher.stay, Stay::Taken { .. })))
             .collect();
         assert_eq!(known, expected, "no publisher is lost");
-        let demand = self.core.matching.demand();
+        let demand = self.core.dispatcher.demand();
         let waiting = expected.iter().filter(|(_, taken)| !taken).count();
         assert_eq!((demand.waiting, demand.demand), (waiting, demand.waiting + demand.live));
         assert!(self.processes.len() <= MOST_PROCESSES, "{:?}", self.processes.keys());
@@ -638,7 +638,7 @@ impl World {
             self.check();
         }
         assert!(self.processes.is_empty(), "{:?}", self.processes);
-        assert_eq!(self.core.matching.demand().demand, 0);
+        assert_eq!(self.core.dispatcher.demand().demand, 0);
         assert_eq!(self.core.poll_timeout(), None, "idle wakes for nothing");
     }
 }

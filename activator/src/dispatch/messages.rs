@@ -1,18 +1,18 @@
-//! The words of [`super::Matching`]: what it is told, and what it says.
+//! The words of [`super::dispatcher::Dispatcher`]: what it is told, and what it says.
 
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::worker_says::Say;
 
+use super::elsewhere::{Elsewhere, Ourselves};
+use super::workers::{Call, Introduction};
+use super::{Back, Reason};
 use crate::config::Handoff;
-use crate::fleet::workers::{Call, Introduction};
-use crate::lobby::elsewhere::{Elsewhere, Ourselves};
-use crate::lobby::{Back, Reason};
 
 /// A place. Never used twice; of two the smaller one came first.
 pub type Key = u64;
 
-/// What the machine is told once.
+/// What the dispatcher is told once.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Longest hold, also of a stream that lost its worker.
@@ -36,7 +36,7 @@ pub(crate) enum Input {
     Started(Key),
     /// The worker has not kept it.
     Back(Key, u64, Back),
-    /// A worker has registered. Its name is not that of another, see [`super::Matching::is_joined`].
+    /// A worker has registered. Its name is not that of another, see [`super::dispatcher::Dispatcher::is_joined`].
     Joined(Call, Introduction),
     /// A worker has said something else than Hello.
     Said(Call, Say),

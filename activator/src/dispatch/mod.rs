@@ -1,0 +1,160 @@
+//! The rules of who gets which worker. In: publishers that were admitted, what workers and other activators say, time. Out: offers,
+//! refusals, orders for worker processes, the demand. Next: `lobby`, the shell that carries out what this room decides.
+//!
+//! Everything here is pure. [`Machine`] joins the [`dispatcher`] with the fleet of worker [`processes`]; `placing` alone decides which
+//! worker gets a stream, and [`tally`] adds up the demand.
+
+mod dispatcher;
+mod elsewhere;
+mod machine;
+pub(crate) mod messages;
+mod news;
+mod phases;
+mod placing;
+pub mod processes;
+mod tally;
+mod view;
+mod workers;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use liveedgecast_common::key::{AppName, Identity, StreamId};
+
+pub use elsewhere::{Elsewhere, Ourselves};
+pub(crate) use machine::{Machine, Output};
+pub(crate) use messages::Input;
+pub use messages::{Key, Rules};
+pub use news::PeerChange;
+pub(crate) use news::Told;
+pub(crate) use phases::cold;
+pub(crate) use tally::workers as tallied_workers;
+pub use tally::{ByApp, Need, Tally, WorkerTally};
+pub use view::{Demand, StreamView, UpstreamView, WorkerView};
+pub(crate) use workers::MAX_EPOCH;
+pub use workers::{Call, Closed, Introduction};
+
+/// What a worker presents to get the stream it was offered; good once. It is a secret: whoever has it and the control secret gets the
+/// stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub [u8; 16]);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// A publisher that enters.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name in logs and the API; unique.
+    pub stream_id: StreamId,
+    /// Who it is: the stream's own identity, then those of upstreams that take no `{key}`.
+    pub identities: Vec<Identity>,
+    /// The app it publishes to.
+    pub app: AppName,
+    /// Where it comes from.
+    pub client: SocketAddr,
+    /// End of its hold.
+    pub deadline: Instant,
+}
+
+/// What a publisher's task is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceEvent {
+    /// A worker was told to fetch the stream: expect it at the desk.
+    Offered {
+        /// The number of this claim; greater than any before.
+        epoch: u64,
+        /// What the worker will present.
+        token: Token,
+        /// Its name.
+        worker: String,
+        /// By descriptor, else by link.
+        descriptor: bool,
+        /// The worker's process id where it can be known (same network namespace), else 0.
+        pid: u32,
+    },
+    /// The offer does not stand any more: forget its token. The place is kept, another offer follows.
+    Withdrawn {
+        /// Which.
+        epoch: u64,
+    },
+    /// There will be no worker: the place is gone.
+    Refused(Reason),
+    /// Somebody wants the stream to end, now, also when it is live.
+    Kicked(String),
+}
+
+/// Why a publisher gets no worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody else publishes this stream: for good.
+    Duplicate,
+    /// No worker came in time.
+    HoldSpent,
+    /// No worker came in time, because there are as many as may be and all are full.
+    FleetFull,
+    /// We are going down.
+    Draining,
+}
+
+impl Reason {
+    /// Every reason, for metrics that exist before the first event.
+    pub const ALL: [Self; 4] = [Self::Duplicate, Self::HoldSpent, Self::FleetFull, Self::Draining];
+
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::HoldSpent => "hold_spent",
+            Self::FleetFull => "fleet_full",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Advice for the operator.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Duplicate => "another encoder publishes with this key: stop it, or use another key",
+            Self::HoldSpent => {
+                "look why no worker came: their log, KEDA, the cluster's capacity; or raise HOLD_TIMEOUT"
+            }
+            Self::FleetFull => "raise MAX_WORKERS or CAPACITY: all workers are full",
+            Self::Draining => "nothing: it comes again, to the activator that follows",
+        }
+    }
+}
+
+/// Why a publisher is back in the lobby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// The worker came and gave it back before it was its.
+    Declined,
+    /// The worker could not be given it.
+    Unreachable,
+    /// The worker is dead.
+    Died,
+    /// The connection to the worker broke; it may be alive.
+    Broken,
+    /// The worker goes down and has given it back.
+    Moving,
+}
+
+impl Back {
+    /// Every reason, for metrics that exist before the first event.
+    pub const ALL: [Self; 5] = [Self::Declined, Self::Unreachable, Self::Died, Self::Broken, Self::Moving];
+
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Declined => "declined",
+            Self::Unreachable => "unreachable",
+            Self::Died => "died",
+            Self::Broken => "broken",
+            Self::Moving => "moving",
+        }
+    }
+}
