@@ -4,48 +4,17 @@
 //!
 //! What surprised us: a gRPC server has no deadline for a connection that never sends a request. So the socket itself asks whether it
 //! has to go, whichever way it is polled: a peer that sends pings and never reads has the server wait for writing alone.
-#![expect(clippy::disallowed_methods, reason = "shell: a pause, and the time for a log line")]
 
 use std::future::{Future, ready};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
-use liveedgecast_common::log_limiter::LogLimiter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
 use tonic::transport::server::Connected;
-use tracing::warn;
-
-/// After an error of `accept`. Out of descriptors, most likely: accepting again at once would fail again at once.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Log lines about that, of all doors: without a bound, ten a second.
-static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// When a visit is over.
 pub(crate) type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The next that comes to `door`. Cancel safe.
-pub(crate) async fn next(listener: &TcpListener, door: &str) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                let _ = socket.set_nodelay(true);
-                return (socket, peer);
-            }
-            Err(error) => {
-                if EXHAUSTIONS.is_due(Instant::now()) {
-                    warn!(door, %error, "cannot accept; said once in a while");
-                }
-                sleep(PAUSE).await;
-            }
-        }
-    }
-}
 
 /// A connection that has to go when its time is over.
 pub(crate) struct Visit<S, P> {

@@ -37,3 +37,8 @@ pub const PUBLISHER_BACK: &str = "publisher.back";
 // worker: http, the process
 
 // common
+
+/// `accept` failed for want of descriptors or memory.
+pub const ACCEPT_EXHAUSTED: &str = "accept.exhausted";
+/// A connection broke in the backlog, before it was accepted.
+pub const ACCEPT_FAILED: &str = "accept.failed";

@@ -8,8 +8,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +21,15 @@ use hyper::service::service_fn;
 pub use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::now;
 use crate::evicting_limit::{EvictingLimit, Slot};
 use crate::key::Secret;
-use crate::log_limiter::LogLimiter;
-
-/// Log lines about connections that cannot be accepted: without them, ten a second.
-static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+use crate::listen::Listener;
+use crate::socket::PeerSocket;
 
 /// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB. With one more, the oldest is
 /// closed: an orchestrator whose probe finds no place kills the process.
@@ -273,68 +267,23 @@ enum Refused {
     Method(Vec<Method>),
 }
 
-/// Where connections come from.
-pub trait Door: Send {
-    /// A connection.
-    type Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// The next one, and who is at its other end, unmapped. Cancel safe.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Socket, IpAddr)>> + Send;
-}
-
-impl Door for TcpListener {
-    type Socket = TcpStream;
-
-    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
-        let (socket, peer) = Self::accept(self).await?;
-        let _ = socket.set_nodelay(true);
-        Ok((socket, peer.ip().to_canonical()))
-    }
-}
-
-impl Door for UnixListener {
-    type Socket = UnixStream;
-
-    /// Who comes this way is on this machine.
-    async fn accept(&self) -> io::Result<(UnixStream, IpAddr)> {
-        Ok((Self::accept(self).await?.0, Ipv4Addr::LOCALHOST.into()))
-    }
-}
-
-/// Serves `routes` at `door` until `stop`; then no connection is accepted and answers on their way get a second.
-pub async fn serve(door: impl Door, routes: Routes, stop: CancellationToken) {
-    let routes = Arc::new(routes);
+/// Serves `routes` at `listener` until `stop`; then no connection is accepted, and answers on their way get a second.
+pub async fn serve(listener: impl Into<Listener>, routes: Routes, stop: CancellationToken) {
+    let (listener, routes) = (listener.into(), Arc::new(routes));
     let (limit, open) = (EvictingLimit::new(MAX_CONNECTIONS), TaskTracker::new());
     loop {
-        let accepted = tokio::select! {
+        let (socket, peer) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = door.accept() => accepted,
+            accepted = listener.accept("http") => accepted,
         };
-        match accepted {
-            Ok((socket, peer)) => {
-                let (routes, stop) = (Arc::clone(&routes), stop.clone());
-                open.spawn(converse(socket, peer, limit.enter(), routes, stop));
-            }
-            Err(error) => accept_failed(&error).await,
-        }
+        open.spawn(converse(socket, peer.ip(), limit.enter(), Arc::clone(&routes), stop.clone()));
     }
-    drop(door);
+    drop(listener);
     open.close();
     let _ = timeout(STOP_TIMEOUT, open.wait()).await;
 }
 
-async fn accept_failed(error: &io::Error) {
-    if EXHAUSTIONS.is_due(now()) {
-        tracing::warn!(%error, "HTTP: cannot accept; said once in a while");
-    }
-    // Out of descriptors, most likely: accepting again at once would fail again at once.
-    sleep(Duration::from_millis(100)).await;
-}
-
-async fn converse<S>(socket: S, peer: IpAddr, place: Slot, routes: Arc<Routes>, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn converse(socket: PeerSocket, peer: IpAddr, place: Slot, routes: Arc<Routes>, stop: CancellationToken) {
     // A reader that has to make room loses its connection, as one does that has to make room for connections.
     let lost = place.loss();
     let service = service_fn(move |request| {
@@ -439,8 +388,10 @@ fn response(answer: Answer) -> hyper::Response<Full<Bytes>> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
 
     async fn server(stop: &CancellationToken) -> std::net::SocketAddr {
         let listener = crate::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();

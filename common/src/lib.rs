@@ -4,7 +4,7 @@
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
 //!   [`greet`], its caller's side; [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
-//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`http`], [`metrics`], [`evicting_limit`]: what a process is made of.
+//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: what a process is made of.
 //! - [`event`]: the names of what log lines tell.
 //! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
 //! - [`backoff`], [`random`], [`log_limiter`]: small values.
@@ -40,6 +40,7 @@ pub mod random;
 pub mod rtmp;
 pub mod runtime;
 pub mod setting;
+pub mod socket;
 pub mod stderr;
 pub mod sys;
 #[cfg(any(test, feature = "testkit"))]

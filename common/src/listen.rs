@@ -1,37 +1,54 @@
-//! Binding a TCP listener the way both processes want it.
+//! Binding TCP listeners, and the one accept loop of every listener, TCP or Unix.
 //!
-//! In: an address from the configuration. Out: a listener in non-blocking mode, or an error that names the address.
-//! Two processes can listen on one address only if both say so, or one that was started by mistake would take half of the connections.
-//! Surprise: `[::]` means "every address" to people, but with `net.ipv6.bindv6only=1` it is IPv6 alone, and on a
-//! machine that was started with `ipv6.disable=1` it cannot be bound at all. Both are taken care of here.
+//! In: an address from the configuration. Out: a listener in non-blocking mode, or an error that names the address; then its connections.
+//! Two processes can listen on one address only if both say so; otherwise a process that was started by mistake would take half of the
+//! connections.
+//!
+//! Note: `[::]` means "every address" to people, but with `net.ipv6.bindv6only=1` it is IPv6 alone, and on a machine that was started with
+//! `ipv6.disable=1` it cannot be bound at all. Both cases are handled here. And `accept` reports the errors of a connection that broke in
+//! the backlog as its own (accept(2) names a dozen): only errors that say that this process or the kernel has run out are worth a pause.
+#![expect(clippy::disallowed_methods, reason = "shell: a pause, and the time for a log line")]
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
+use crate::clock::now;
+use crate::event;
+use crate::log_limiter::LogLimiter;
+use crate::socket::PeerSocket;
 use crate::sys::reuse_port;
 
-/// Connections the kernel keeps ready for us between two accepts; more than any burst seen, and the kernel clamps it
-/// to `net.core.somaxconn`.
+/// Connections that the kernel keeps ready between two accepts; more than any burst seen, and the kernel clamps it to
+/// `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+/// Pause after `accept` found no descriptor or memory left. The connection stays in the backlog meanwhile, and epoll would report it at
+/// once: without a pause the loop is a busy one.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Exhaustion lasts for as long as a stranger likes, and the same descriptors are missing at every listener of the process.
+static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// Binds `address`: IPv4 too when it is `[::]`, IPv4 alone where the machine has no IPv6. Must be called in a runtime.
 ///
 /// # Errors
-/// What the kernel said, with the address in front.
+/// The kernel's, with the address in front.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_as(address, false)
 }
 
-/// The same, beside other processes of this user that do it too. Connections are spread over all of them.
+/// Binds `address` as [`listen`] does, beside other processes of this user that do so too. Connections are spread over all of them.
 ///
 /// # Errors
-/// What the kernel said, with the address in front.
+/// The kernel's, with the address in front.
 pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = listen_as(address, true)?;
-    // Fails when nobody has said anything else.
+    // Fails if no process has changed the selection.
     let _ = reuse_port::to_any(&listener);
     Ok(listener)
 }
@@ -51,7 +68,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if wildcard6(address) {
         socket.set_only_v6(false)?;
     }
-    // Restarting must not wait for the TIME_WAIT of connections that the last process closed.
+    // A restart must not wait for the TIME_WAIT of connections that the last process closed.
     socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
@@ -60,6 +77,84 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// For processes on this host.
+    Unix(UnixListener),
+    /// For any host.
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// The next connection and its peer, `::ffff:` taken off; a peer on a Unix socket is on this host, and has no port. `room` names the
+    /// listener in the log. TCP_NODELAY is set. Cancel safe.
+    pub async fn accept(&self, room: &'static str) -> (PeerSocket, SocketAddr) {
+        match self {
+            Self::Unix(listener) => {
+                let (socket, _) = accepted(room, || listener.accept(), || ()).await;
+                (socket.into(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            }
+            Self::Tcp(listener) => {
+                let (socket, peer) = accept_tcp(listener, room, || ()).await;
+                (socket.into(), peer)
+            }
+        }
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+/// The next connection as from [`Listener::accept`], for code that serves TCP alone. `exhausted` is called each time that `accept` has failed
+/// for want of descriptors or memory.
+pub async fn accept_tcp(listener: &TcpListener, room: &'static str, exhausted: impl Fn()) -> (TcpStream, SocketAddr) {
+    let (socket, peer) = accepted(room, || listener.accept(), exhausted).await;
+    // Fails only for a connection that is gone already, which its owner notices soon enough.
+    let _ = socket.set_nodelay(true);
+    (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+}
+
+/// The accept loop, up to the next connection. Nothing here waits for a peer.
+async fn accepted<T, F>(room: &'static str, accept: impl Fn() -> F, exhausted: impl Fn()) -> T
+where
+    F: Future<Output = io::Result<T>>,
+{
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_exhausted(&error) => {
+                exhausted();
+                if EXHAUSTIONS.is_due(now()) {
+                    tracing::warn!(
+                        event = event::ACCEPT_EXHAUSTED, room, %error,
+                        "nothing left to accept connections with: raise RLIMIT_NOFILE or lower the number of connections"
+                    );
+                }
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            Err(error) => {
+                tracing::debug!(event = event::ACCEPT_FAILED, room, %error, "connection lost before it was accepted");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| exhausted.contains(&errno))
 }
 
 fn wildcard6(address: SocketAddr) -> bool {
@@ -73,11 +168,13 @@ fn no_ipv6(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use tokio::net::TcpStream;
 
     #[tokio::test]
-    async fn every_address_means_ipv4_too() {
+    async fn wildcard_listener_accepts_ipv4_too() {
         let listener = listen("[::]:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
@@ -87,15 +184,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_named() {
+    async fn error_names_the_taken_port() {
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         let error = listen(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
+
     #[tokio::test]
-    async fn an_address_is_shared_only_if_both_say_so() {
+    async fn address_is_shared_only_if_both_processes_ask_for_it() {
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let taken = listen_shared(first.local_addr().unwrap()).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
@@ -103,5 +201,15 @@ mod tests {
         let address = shared.local_addr().unwrap();
         assert_eq!(listen(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(listen_shared(address).unwrap().local_addr().unwrap(), address);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn exhaustion_pauses_the_accept_loop_and_a_lost_connection_does_not() {
+        let answers = Mutex::new(vec![Ok("accepted"), Err(Errno::NFILE), Err(Errno::CONNABORTED), Err(Errno::MFILE)]);
+        let (exhausted, begun) = (AtomicUsize::new(0), now());
+        let next = || std::future::ready(answers.lock().unwrap().pop().unwrap().map_err(io::Error::from));
+        let count = || _ = exhausted.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(accepted("test", next, count).await, "accepted");
+        assert_eq!((exhausted.into_inner(), now() - begun), (2, 2 * EXHAUSTED_PAUSE));
     }
 }

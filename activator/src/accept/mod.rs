@@ -14,5 +14,4 @@ mod task;
 pub(crate) use limits::bucket;
 pub use limits::{Doorman, Limits, Permit, TurnedAway};
 pub use metrics::AcceptMetrics;
-pub use socket::client_of;
 pub use task::{Accepted, run};

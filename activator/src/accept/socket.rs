@@ -3,7 +3,6 @@
 //! (Binding, dual-stack and SO_REUSEADDR are `common::listen`.)
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -22,9 +21,4 @@ pub(super) fn prepare(socket: &TcpStream) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_PROBES);
     SockRef::from(socket).set_tcp_keepalive(&keepalive)
-}
-
-/// The client's address with `::ffff:` taken off.
-pub fn client_of(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

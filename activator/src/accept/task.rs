@@ -1,26 +1,15 @@
 //! The accept loop. In: a listener. Out: one call of `spawn` per connection that was let in.
-#![expect(clippy::disallowed_methods, reason = "shell: waits when the process has no descriptor left")]
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use liveedgecast_common::clock::now;
-use liveedgecast_common::log_limiter::LogLimiter;
-use rustix::io::Errno;
+use liveedgecast_common::listen::accept_tcp;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::limits::{Doorman, Permit};
 use super::metrics::AcceptMetrics;
-use super::socket::{client_of, prepare};
-
-/// Pause after `accept` found no descriptor or memory left. The connection stays in the backlog meanwhile, and
-/// epoll would report it at once: without a pause the loop is a busy one.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
-/// It goes on for as long as a stranger likes, and is counted.
-static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+use super::socket::prepare;
 
 /// A connection that was let in.
 pub struct Accepted {
@@ -35,24 +24,7 @@ pub struct Accepted {
 /// Accepts until dropped. `spawn` must return at once.
 pub async fn run(listener: TcpListener, door: Doorman, metrics: AcceptMetrics, mut spawn: impl FnMut(Accepted)) {
     loop {
-        let (socket, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_exhausted(&error) => {
-                metrics.exhausted.inc();
-                if EXHAUSTIONS.is_due(now()) {
-                    warn!(%error, "accept: nothing left to accept with; raise RLIMIT_NOFILE or lower --max-connections");
-                }
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                continue;
-            }
-            // The peer gave up in the backlog, or its network did (accept(2) names a dozen): the next one is fine.
-            Err(error) => {
-                debug!(%error, "accept: a connection was gone before it was taken");
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
-        let client = client_of(peer);
+        let (socket, client) = accept_tcp(&listener, "accept", || metrics.exhausted.inc()).await;
         match door.enter(client.ip()) {
             Ok(permit) => {
                 if let Some(why) = permit.instead() {
@@ -75,10 +47,4 @@ pub async fn run(listener: TcpListener, door: Doorman, metrics: AcceptMetrics, m
             }
         }
     }
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

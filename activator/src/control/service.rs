@@ -22,6 +22,7 @@ use liveedgecast_common::control::{
 };
 use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};
 use liveedgecast_common::key::{LogSafe, MAX_INSTANCE_NAME, MAX_NAME_BYTES, Secret, is_instance_name};
+use liveedgecast_common::listen::accept_tcp;
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::proof::{self, Exchange, Nonce, Purpose};
 use liveedgecast_common::random;
@@ -44,7 +45,7 @@ use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
 use crate::peers::proto::peers_server::PeersServer;
 use crate::peers::service::{Admitted, Gate, Host};
-use crate::visit::{self, Visit};
+use crate::visit::Visit;
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -163,7 +164,7 @@ async fn serve_up_to(
 
 async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc::Sender<io::Result<Guarded>>) {
     loop {
-        let (socket, peer) = visit::next(&listener, "control").await;
+        let (socket, peer) = accept_tcp(&listener, "control", || ()).await;
         if accepted.send(Ok(guarded(socket, peer, strangers.enter()))).await.is_err() {
             return;
         }
@@ -191,7 +192,7 @@ struct Peer {
 fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
     let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
     let peer = Peer {
-        address: peer.ip().to_canonical(),
+        address: peer.ip(),
         ours,
         proved: CancellationToken::new(),
         greeted: Arc::default(),

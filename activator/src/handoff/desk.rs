@@ -21,17 +21,18 @@ use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
 use liveedgecast_common::key::Secret;
+use liveedgecast_common::listen::Listener;
 use liveedgecast_common::log_limiter::LogLimiter;
+use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::ProcessHandle;
 use liveedgecast_common::{clock, random, sys};
-use rustix::io::Errno;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
-use super::limits::{EXHAUSTED_PAUSE, MAX_GREETINGS, PREFACE_TIME};
+use super::limits::{MAX_GREETINGS, PREFACE_TIME};
 use crate::dispatch::Token;
 
 /// The listeners, and who is expected at them. Dropping the last clone closes them.
@@ -69,8 +70,8 @@ impl Desk {
 
         let shared = Arc::new(Shared { secret, expected: Mutex::default() });
         let closed = CancellationToken::new();
-        tokio::spawn(serve(Door::Unix(unix), Arc::clone(&shared), closed.clone()));
-        tokio::spawn(serve(Door::Link(link), Arc::clone(&shared), closed.clone()));
+        tokio::spawn(serve(unix.into(), Arc::clone(&shared), closed.clone()));
+        tokio::spawn(serve(link.into(), Arc::clone(&shared), closed.clone()));
         Ok(Self { shared, socket_name: socket_name.into(), link_port, _open: Arc::new(closed.drop_guard()) })
     }
 
@@ -128,75 +129,32 @@ impl Drop for Expected {
 
 /// A worker that has come and proved that it is one.
 pub struct HandoffConnection {
-    pub(crate) wire: Wire,
+    pub(crate) wire: PeerSocket,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     /// Itself, if it has passed that on.
     pub(crate) process: Option<ProcessHandle>,
 }
 
-/// Which way it came.
-pub(crate) enum Wire {
-    /// From this host, by the abstract socket: descriptors can go along.
-    Unix(UnixStream),
-    /// By the link listener.
-    Tcp(TcpStream),
-}
-
-impl Wire {
-    pub(crate) fn is_descriptor(&self) -> bool {
-        matches!(self, Self::Unix(_))
-    }
-}
-
-enum Door {
-    Unix(UnixListener),
-    Link(TcpListener),
-}
-
-impl Door {
-    async fn accept(&self) -> io::Result<Wire> {
-        match self {
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Wire::Unix(stream)),
-            Self::Link(listener) => listener.accept().await.map(|(stream, _)| Wire::Tcp(stream)),
-        }
-    }
-}
-
 /// One door's accept loop. It awaits nobody: who comes is greeted in a task of its own.
-async fn serve(door: Door, shared: Arc<Shared>, closed: CancellationToken) {
+async fn serve(listener: Listener, shared: Arc<Shared>, closed: CancellationToken) {
     let limit = EvictingLimit::new(MAX_GREETINGS);
     loop {
-        let wire = tokio::select! {
+        let (wire, _) = tokio::select! {
             () = closed.cancelled() => return,
-            wire = door.accept() => wire,
+            accepted = listener.accept("handoff") => accepted,
         };
-        match wire {
-            Ok(wire) => {
-                let (shared, closed, place) = (Arc::clone(&shared), closed.clone(), limit.enter());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = closed.cancelled() => {}
-                        () = place.lost() => debug!("desk: too many who have not proved themselves, one is sent away"),
-                        () = greet(wire, &shared) => {}
-                    }
-                });
+        let (shared, closed, place) = (Arc::clone(&shared), closed.clone(), limit.enter());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = place.lost() => debug!("desk: too many who have not proved themselves, one is sent away"),
+                () = greet(wire, &shared) => {}
             }
-            Err(error) => {
-                let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-                if full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
-                    if EXHAUSTIONS.is_due(clock::now()) {
-                        warn!(%error, "desk: nothing left to accept workers with; raise RLIMIT_NOFILE");
-                    }
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
-            }
-        }
+        });
     }
 }
 
-/// Log lines about descriptors that have run out: without a bound, one per pause.
-static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 /// Anybody who can connect can make one.
 static MISTAKES: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 
@@ -215,7 +173,7 @@ enum Unwelcome {
     Slow,
 }
 
-async fn greet(wire: Wire, shared: &Shared) {
+async fn greet(wire: PeerSocket, shared: &Shared) {
     let greeted = match tokio::time::timeout(PREFACE_TIME, listen(wire, shared)).await {
         Ok(greeted) => greeted,
         Err(_) => Err(Unwelcome::Slow),
@@ -232,15 +190,15 @@ async fn greet(wire: Wire, shared: &Shared) {
     }
 }
 
-async fn listen(mut wire: Wire, shared: &Shared) -> Result<(), Unwelcome> {
+async fn listen(mut wire: PeerSocket, shared: &Shared) -> Result<(), Unwelcome> {
     match &mut wire {
-        Wire::Unix(stream) => {
+        PeerSocket::Unix(stream) => {
             let uid = sys::peer(&*stream)?.uid;
             if uid != 0 && uid != rustix::process::geteuid().as_raw() {
                 return Err(Unwelcome::User(uid));
             }
         }
-        Wire::Tcp(stream) => stream.set_nodelay(true)?,
+        PeerSocket::Tcp(stream) => stream.set_nodelay(true)?,
     }
     let mut passed = Vec::new();
     let (token, reader, writer) = preface(&mut wire, &mut passed, &shared.secret).await?;
@@ -250,26 +208,20 @@ async fn listen(mut wire: Wire, shared: &Shared) -> Result<(), Unwelcome> {
 }
 
 async fn preface(
-    wire: &mut Wire,
+    wire: &mut PeerSocket,
     passed: &mut Vec<OwnedFd>,
     secret: &Secret,
 ) -> Result<(Token, Reader, Writer), Unwelcome> {
     let mut side = ActivatorSide::new(secret, random::bytes::<NONCE_BYTES>());
     let mut input = [0; 256];
     loop {
-        let read = match &mut *wire {
-            Wire::Unix(stream) => sys::recv_with_fds(stream, &mut input, passed).await?,
-            Wire::Tcp(stream) => stream.read(&mut input).await?,
-        };
+        let read = wire.recv_with_fds(&mut input, passed).await?;
         if read == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let progress = side.handle(&input[..read]);
         if !progress.output.is_empty() {
-            match &mut *wire {
-                Wire::Unix(stream) => stream.write_all(&progress.output).await?,
-                Wire::Tcp(stream) => stream.write_all(&progress.output).await?,
-            }
+            wire.write_all(&progress.output).await?;
         }
         match progress.step {
             Step::More => {}

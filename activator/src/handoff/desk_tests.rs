@@ -5,8 +5,8 @@ use std::time::Duration;
 use liveedgecast_common::handoff::preface::TOKEN_BYTES;
 use liveedgecast_common::handoff::{Frame, WorkerSide};
 use liveedgecast_common::listen;
-
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 
@@ -69,12 +69,12 @@ async fn who_is_expected_comes_through_both_doors_in_any_pieces() {
         let expected = desk.expect(Token(token));
         let mut stream = unix(&desk).await;
         let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
-        assert!(ours.is_some() && connection.wire.is_descriptor());
+        assert!(ours.is_some() && connection.wire.is_unix());
 
         let expected = desk.expect(Token(token));
         let mut stream = link(&desk).await;
         let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
-        assert!(ours.is_some() && !connection.wire.is_descriptor());
+        assert!(ours.is_some() && !connection.wire.is_unix());
     }
     assert!(desk.shared.expected().is_empty());
 }
@@ -99,7 +99,7 @@ async fn frames_follow_the_preface() {
     keys.worker_end().1.write(&mut bytes, &Frame::Accepted).unwrap();
     stream.write_all(&bytes).await.unwrap();
     let HandoffConnection { wire, mut reader, .. } = expected.await;
-    let Wire::Unix(mut theirs) = wire else { panic!("not by the socket") };
+    let PeerSocket::Unix(mut theirs) = wire else { panic!("not by the socket") };
     let frame = loop {
         if let Some(frame) = reader.next().unwrap() {
             break frame;

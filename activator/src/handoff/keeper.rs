@@ -19,13 +19,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::{Assignment, Frame, Snapshot};
+use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::{self, ProcessHandle};
 use tokio::net::UnixStream;
 use tracing::{debug, warn};
 
 use super::Outcome;
 use super::claim::{Claim, Told};
-use super::desk::{HandoffConnection, Wire};
+use super::desk::HandoffConnection;
 use super::limits::{DEATH_TIME, RELEASE_LOOK, RELEASE_TIME};
 use super::progress::{End, Heard, Loss, Progress, Stage};
 
@@ -62,7 +63,7 @@ pub(crate) async fn keep(
     parted: &mut Option<Box<Snapshot>>,
 ) -> Outcome {
     let HandoffConnection { wire, mut reader, mut writer, process } = connection;
-    let Wire::Unix(stream) = wire else {
+    let PeerSocket::Unix(stream) = wire else {
         return Outcome::untouched();
     };
     let before = position(duplicates);

@@ -9,9 +9,6 @@ pub(super) const PREFACE_TIME: Duration = Duration::from_secs(5);
 /// more, and the one that has been there longest goes: a worker takes milliseconds, so strangers do not keep it out.
 pub(super) const MAX_GREETINGS: usize = 512;
 
-/// Pause when no descriptor is left to accept with: the connection stays in the backlog and would be reported again at once.
-pub(super) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
 /// From the assignment to `Accepted`. The worker only looks whether it has room; longer than this and it hangs.
 pub(crate) const ACCEPT_TIME: Duration = Duration::from_secs(5);
 

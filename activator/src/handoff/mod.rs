@@ -13,7 +13,6 @@ pub(crate) mod testing;
 
 use liveedgecast_common::handoff::{Close, Decline};
 
-pub(crate) use desk::Wire;
 pub use desk::{Desk, Expected, HandoffConnection};
 
 /// How a handoff ended.

@@ -11,12 +11,13 @@ use liveedgecast_common::handoff::{
     ActivatorSide, Assignment, Frame, Policy, SessionKeys, Snapshot, Transport, WorkerSide,
 };
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamId, StreamKey};
+use liveedgecast_common::random;
 use liveedgecast_common::rtmp::server::ServerSession;
-use liveedgecast_common::{random, sys};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use liveedgecast_common::socket::PeerSocket;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Desk, Wire};
+use super::Desk;
 
 /// Keys as a preface makes them.
 pub(crate) fn keys() -> SessionKeys {
@@ -65,7 +66,7 @@ pub(crate) fn assignment(transport: Transport, epoch: u64, snapshot: Snapshot) -
 
 /// A worker's end of a handoff connection.
 pub(crate) struct WorkerEnd {
-    wire: Wire,
+    wire: PeerSocket,
     reader: Reader,
     writer: Writer,
     pub(crate) fds: Vec<OwnedFd>,
@@ -78,7 +79,7 @@ impl WorkerEnd {
             return Self::dial_socket(&desk.socket_name(), secret, token).await;
         }
         let stream = TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap();
-        Self::prove(Wire::Tcp(stream), secret, token).await
+        Self::prove(PeerSocket::Tcp(stream), secret, token).await
     }
 
     /// The same by the name of an abstract socket.
@@ -86,10 +87,10 @@ impl WorkerEnd {
         let address = std_unix::SocketAddr::from_abstract_name(name).unwrap();
         let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
         stream.set_nonblocking(true).unwrap();
-        Self::prove(Wire::Unix(UnixStream::from_std(stream).unwrap()), secret, token).await
+        Self::prove(PeerSocket::Unix(UnixStream::from_std(stream).unwrap()), secret, token).await
     }
 
-    async fn prove(wire: Wire, secret: &Secret, token: [u8; 16]) -> Self {
+    async fn prove(wire: PeerSocket, secret: &Secret, token: [u8; 16]) -> Self {
         let (mut side, hello) = WorkerSide::new(secret, token, random::bytes());
         // Replaced by the session's own when the preface is done.
         let (reader, writer) = keys().worker_end();
@@ -155,16 +156,10 @@ impl WorkerEnd {
 
     async fn write(&mut self, bytes: &[u8]) {
         // Who is sent away sees it when it reads.
-        let _ = match &mut self.wire {
-            Wire::Unix(stream) => stream.write_all(bytes).await,
-            Wire::Tcp(stream) => stream.write_all(bytes).await,
-        };
+        let _ = self.wire.write_all(bytes).await;
     }
 
     async fn read(&mut self, bytes: &mut [u8]) -> usize {
-        match &mut self.wire {
-            Wire::Unix(stream) => sys::recv_with_fds(stream, bytes, &mut self.fds).await.unwrap_or(0),
-            Wire::Tcp(stream) => stream.read(bytes).await.unwrap_or(0),
-        }
+        self.wire.recv_with_fds(bytes, &mut self.fds).await.unwrap_or(0)
     }
 }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
+use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ use super::limits::{ARRIVED_READS, LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
 use super::machine::{Carried, Link, Output};
 use crate::handoff::claim::{Claim, Told};
 use crate::handoff::progress::Loss;
-use crate::handoff::{HandoffConnection, Outcome, Wire};
+use crate::handoff::{HandoffConnection, Outcome};
 
 /// Hands over and carries until the end.
 pub(crate) async fn carry(
@@ -29,7 +30,7 @@ pub(crate) async fn carry(
     claim: &mut Claim<'_>,
 ) -> Outcome {
     let HandoffConnection { wire, mut reader, mut writer, .. } = connection;
-    let Wire::Tcp(mut worker) = wire else {
+    let PeerSocket::Tcp(mut worker) = wire else {
         return Outcome::untouched();
     };
     let (epoch, resumed, stream_id) = (assignment.epoch, assignment.resumed, assignment.stream_id.clone());

@@ -348,7 +348,7 @@ impl Stay {
             context: &self.context,
         };
         // What we still have to say must not come after what the worker says.
-        let possible = socket.is_flushed() && connection.wire.is_descriptor() == offer.descriptor;
+        let possible = socket.is_flushed() && connection.wire.is_unix() == offer.descriptor;
         let (Some(snapshot), true) = (self.machine.snapshot(), possible) else {
             self.socket = Some(socket);
             return (Outcome::untouched(), None);

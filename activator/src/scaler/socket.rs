@@ -11,6 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use liveedgecast_common::evicting_limit::EvictingLimit;
+use liveedgecast_common::listen::accept_tcp;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -23,7 +24,7 @@ use tracing::debug;
 
 use super::limits::{HANDSHAKE_TIMEOUT, MAX_CALLERS, MAX_STRANGERS};
 use super::tls::Current;
-use crate::visit::{self, Over, Visit};
+use crate::visit::{Over, Visit};
 
 /// A connection as long as it has its place.
 pub(super) type Placed = Visit<Either<TcpStream, Box<TlsStream<TcpStream>>>, Caller>;
@@ -78,7 +79,7 @@ pub(super) async fn accept(
 ) {
     loop {
         let (socket, _) = tokio::select! {
-            next = visit::next(&listener, "scaler") => next,
+            next = accept_tcp(&listener, "scaler", || ()) => next,
             () = accepted.closed() => return,
         };
         let caller = Caller::default();

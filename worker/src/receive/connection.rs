@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BufMut;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::{Frame, FrameError};
+use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -42,7 +43,7 @@ pub enum HandoffError {
 /// A handoff connection in a runtime.
 #[derive(Debug)]
 pub struct HandoffStream {
-    socket: Socket,
+    socket: PeerSocket,
     reader: Reader,
     writer: Writer,
     /// What is queued; its first `sent` bytes are on their way.
@@ -62,33 +63,16 @@ pub struct Detached {
 }
 
 #[derive(Debug)]
-enum Socket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-#[derive(Debug)]
 enum StdSocket {
     Unix(std::os::unix::net::UnixStream),
     Tcp(std::net::TcpStream),
 }
 
 impl HandoffStream {
-    /// Over an abstract Unix socket, with what [`SessionKeys::worker_end`](liveedgecast_common::handoff::SessionKeys)
-    /// gave, after the preface's last byte.
+    /// Over `socket`, with what [`SessionKeys::worker_end`](liveedgecast_common::handoff::SessionKeys) gave, after the preface's last byte.
     #[must_use]
-    pub fn unix(socket: UnixStream, (reader, writer): (Reader, Writer)) -> Self {
-        Self::new(Socket::Unix(socket), reader, writer)
-    }
-
-    /// The same over TCP.
-    #[must_use]
-    pub fn tcp(socket: TcpStream, (reader, writer): (Reader, Writer)) -> Self {
-        Self::new(Socket::Tcp(socket), reader, writer)
-    }
-
-    fn new(socket: Socket, reader: Reader, writer: Writer) -> Self {
-        Self { socket, reader, writer, queued: Vec::new(), sent: 0, room: LEAST_READ }
+    pub fn new(socket: impl Into<PeerSocket>, (reader, writer): (Reader, Writer)) -> Self {
+        Self { socket: socket.into(), reader, writer, queued: Vec::new(), sent: 0, room: LEAST_READ }
     }
 
     /// The next frame. When it is pending, the task is woken when there is more.
@@ -109,10 +93,7 @@ impl HandoffStream {
     /// Whether the connection has something that the runtime has not told of: then the next [`Self::poll_frame`] finds it. To be asked
     /// before the other side's silence is judged.
     pub fn has_more(&mut self) -> bool {
-        let read = match &self.socket {
-            Socket::Unix(socket) => sys::read_now(socket, self.reader.buffer()),
-            Socket::Tcp(socket) => sys::read_now(socket, self.reader.buffer()),
-        };
+        let read = sys::read_now(&self.socket, self.reader.buffer());
         matches!(read, Ok(1..))
     }
 
@@ -181,8 +162,8 @@ impl HandoffStream {
     pub fn detach(mut self) -> io::Result<Detached> {
         self.queued.drain(..self.sent);
         let socket = match self.socket {
-            Socket::Unix(socket) => StdSocket::Unix(socket.into_std()?),
-            Socket::Tcp(socket) => StdSocket::Tcp(socket.into_std()?),
+            PeerSocket::Unix(socket) => StdSocket::Unix(socket.into_std()?),
+            PeerSocket::Tcp(socket) => StdSocket::Tcp(socket.into_std()?),
         };
         Ok(Detached { socket, reader: self.reader, writer: self.writer, queued: self.queued })
     }
@@ -195,40 +176,10 @@ impl Detached {
     /// The runtime does not take it.
     pub fn attach(self) -> io::Result<HandoffStream> {
         let socket = match self.socket {
-            StdSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
-            StdSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
+            StdSocket::Unix(socket) => PeerSocket::Unix(UnixStream::from_std(socket)?),
+            StdSocket::Tcp(socket) => PeerSocket::Tcp(TcpStream::from_std(socket)?),
         };
         let Self { reader, writer, queued, .. } = self;
         Ok(HandoffStream { socket, reader, writer, queued, sent: 0, room: LEAST_READ })
-    }
-}
-
-impl Socket {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Unix(socket) => socket.poll_read_ready(cx),
-            Self::Tcp(socket) => socket.poll_read_ready(cx),
-        }
-    }
-
-    fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
-        match self {
-            Self::Unix(socket) => socket.try_read_buf(buffer),
-            Self::Tcp(socket) => socket.try_read_buf(buffer),
-        }
-    }
-
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Unix(socket) => socket.poll_write_ready(cx),
-            Self::Tcp(socket) => socket.poll_write_ready(cx),
-        }
-    }
-
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(socket) => socket.try_write(bytes),
-            Self::Tcp(socket) => socket.try_write(bytes),
-        }
     }
 }

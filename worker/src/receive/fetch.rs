@@ -11,15 +11,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use liveedgecast_common::control::{Offer, Welcome};
-use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step, TOKEN_BYTES};
 use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, SessionKeys, Transport, WorkerSide};
 use liveedgecast_common::key::Secret;
+use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::ring_memory::{MAX_RING_BYTES, MIN_RING_BYTES};
 use liveedgecast_common::sys::{self, ProcessHandle, RingMemory};
 use liveedgecast_common::{handoff, random};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -135,30 +135,22 @@ pub(crate) async fn refuse(connection: Detached, refusal: Frame) {
 
 /// A socket to the activator and the descriptors that came over it.
 struct Dialed {
-    socket: Socketed,
+    socket: PeerSocket,
     fds: Vec<OwnedFd>,
-}
-
-enum Socketed {
-    Unix(UnixStream),
-    Tcp(TcpStream),
 }
 
 impl Dialed {
     async fn dial(host: SocketAddr, welcome: &Welcome, descriptor: bool) -> Result<Self, FetchError> {
         let socket = if descriptor {
-            Socketed::Unix(dial_unix(&welcome.handoff_socket).await?)
+            PeerSocket::Unix(dial_unix(&welcome.handoff_socket).await?)
         } else {
-            Socketed::Tcp(dial_tcp(host, welcome.link_port).await?)
+            PeerSocket::Tcp(dial_tcp(host, welcome.link_port).await?)
         };
         Ok(Self { socket, fds: Vec::new() })
     }
 
     async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, HandoffError> {
-        let read = match &mut self.socket {
-            Socketed::Unix(socket) => sys::recv_with_fds(socket, bytes, &mut self.fds).await?,
-            Socketed::Tcp(socket) => socket.read(bytes).await?,
-        };
+        let read = self.socket.recv_with_fds(bytes, &mut self.fds).await?;
         if read == 0 { Err(HandoffError::Ended) } else { Ok(read) }
     }
 
@@ -166,24 +158,13 @@ impl Dialed {
     /// gives the stream to anybody else.
     async fn write_first(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
         match (&self.socket, ProcessHandle::ours()) {
-            (Socketed::Unix(socket), Ok(ours)) => Ok(sys::send_with_fds(socket, bytes, &[ours.as_fd()]).await?),
+            (PeerSocket::Unix(socket), Ok(ours)) => Ok(sys::send_with_fds(socket, bytes, &[ours.as_fd()]).await?),
             _ => self.write(bytes).await,
         }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
-        match &mut self.socket {
-            Socketed::Unix(socket) => socket.write_all(bytes).await?,
-            Socketed::Tcp(socket) => socket.write_all(bytes).await?,
-        }
-        Ok(())
-    }
-
-    fn framed(self, ends: (Reader, Writer)) -> HandoffStream {
-        match self.socket {
-            Socketed::Unix(socket) => HandoffStream::unix(socket, ends),
-            Socketed::Tcp(socket) => HandoffStream::tcp(socket, ends),
-        }
+        Ok(self.socket.write_all(bytes).await?)
     }
 }
 
@@ -256,7 +237,7 @@ async fn receive(mut dialed: Dialed, keys: &SessionKeys, rest: Vec<u8>, offer: &
         return Err(FetchError::Unexpected("another stream than it offered"));
     }
     let fds = std::mem::take(&mut dialed.fds);
-    let connection = dialed.framed((reader, writer)).detach().map_err(HandoffError::Broken)?;
+    let connection = HandoffStream::new(dialed.socket, (reader, writer)).detach().map_err(HandoffError::Broken)?;
     let belongings = match assignment.transport {
         Transport::Descriptor if offer.descriptor => belongings(fds),
         Transport::Link if !offer.descriptor && fds.is_empty() => new_ring(&assignment.policy),

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::testkit::{Caller, Desk, assignment, frame, memory, offer, publisher, say, secret, soon};
@@ -293,7 +293,7 @@ async fn nobody_there() {
 async fn a_frame_too_many_is_not_queued_without_end() {
     let keys = crate::testkit::keys();
     let (_theirs, ours) = UnixStream::pair().unwrap();
-    let mut stream = HandoffStream::unix(ours, keys.worker_end());
+    let mut stream = HandoffStream::new(ours, keys.worker_end());
     let reply = Frame::Reply(vec![0; 64 << 10].into());
     let error = loop {
         if let Err(error) = stream.queue(&reply) {

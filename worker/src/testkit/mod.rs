@@ -86,9 +86,9 @@ pub(crate) fn memory() -> OwnedFd {
 pub(crate) async fn parcel(assignment: Assignment) -> (Parcel, HandoffStream) {
     let keys = keys();
     let (theirs, ours) = UnixStream::pair().unwrap();
-    let connection: Detached = HandoffStream::unix(ours, keys.worker_end()).detach().unwrap();
+    let connection: Detached = HandoffStream::new(ours, keys.worker_end()).detach().unwrap();
     let ring = RingMemory::map(memory()).unwrap();
-    let activator = HandoffStream::unix(theirs, keys.activator_end());
+    let activator = HandoffStream::new(theirs, keys.activator_end());
     (Parcel { assignment, connection, publisher: None, ring }, activator)
 }
 
@@ -191,12 +191,12 @@ impl Caller {
         match self {
             Self::Unix(socket) => {
                 let _ = send_with_fds(&socket, &bytes, fds).await;
-                HandoffStream::unix(socket, (reader, writer))
+                HandoffStream::new(socket, (reader, writer))
             }
             Self::Tcp(mut socket) => {
                 assert!(fds.is_empty());
                 let _ = socket.write_all(&bytes).await;
-                HandoffStream::tcp(socket, (reader, writer))
+                HandoffStream::new(socket, (reader, writer))
             }
         }
     }

@@ -444,7 +444,7 @@ impl Activator {
             closed.set(true);
         });
         activator.say(Frame::Assign(Box::new(assignment.clone())));
-        let mut theirs = HandoffStream::unix(theirs, keys.worker_end());
+        let mut theirs = HandoffStream::new(theirs, keys.worker_end());
         let assign = std::future::poll_fn(|cx| theirs.poll_frame(cx)).await.unwrap();
         assert!(matches!(assign, Frame::Assign(_)));
         (activator, theirs)
