@@ -61,7 +61,7 @@ fi
 cargo build --locked --workspace "${profile[@]}"
 if [[ $units == yes ]]; then
   cargo test --locked --workspace --exclude liveedgecast-e2e "${profile[@]}" -- "${filters[@]}"
-  cargo test --locked -p liveedgecast-e2e --lib --bins "${profile[@]}" -- "${filters[@]}"
+  cargo test --locked -p liveedgecast-e2e --lib --bins --test structure "${profile[@]}" -- "${filters[@]}"
 fi
 if [[ $scenarios == yes ]]; then
   # They mostly wait: for holds, cool-downs, grace times. More of them at once than cores is right.
