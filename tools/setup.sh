@@ -35,7 +35,7 @@ for purpose; do
     demo) packages+=(curl ffmpeg jq nginx libnginx-mod-rtmp procps) ;;
     tests | cluster)
       [[ $purpose == tests ]] || packages+=(prometheus)
-      packages+=(ffmpeg nginx libnginx-mod-rtmp iproute2)
+      packages+=(curl ffmpeg nginx libnginx-mod-rtmp iproute2)
       packages+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
         gstreamer1.0-plugins-ugly)
       packages+=(obs-studio obs-plugins xvfb xauth libgl1-mesa-dri dbus-x11)

@@ -1,0 +1,51 @@
+//! The image is built from all that the workspace needs, and the compose file passes on settings that exist.
+
+use std::collections::BTreeSet;
+
+use super::file;
+use super::tables::programs;
+use liveedgecast_e2e::publish::root;
+
+#[test]
+fn image_is_built_from_all_that_the_workspace_needs() {
+    let (dockerfile, ignored) = (file("Dockerfile"), file(".dockerignore"));
+    let manifest = file("Cargo.toml");
+    let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("the members").0;
+    for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
+        let copy = format!("COPY {member}/Cargo.toml {member}/\n");
+        assert!(dockerfile.contains(&copy), "cargo reads every member's manifest: {copy}");
+        let whole = dockerfile.contains(&format!("COPY {member} {member}\n"));
+        let sent = ignored.lines().any(|line| line == format!("!{member}") || line == format!("!{member}/Cargo.toml"));
+        assert!(sent, "{member} is not sent to the builder");
+        if whole && root().join(member).join("build.rs").exists() {
+            assert!(
+                dockerfile.contains(&format!(" {member}/build.rs")),
+                "{member}'s own dependencies for its build.rs come first too"
+            );
+        }
+    }
+}
+
+#[test]
+fn compose_passes_on_settings_that_exist() {
+    let [(_, command), _] = programs();
+    let known: BTreeSet<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env().map(|name| name.to_string_lossy().into_owned()))
+        .collect();
+    let compose = file("docker-compose.yml");
+    let passed = compose
+        .split_once("environment:\n")
+        .and_then(|(_, rest)| rest.split_once("    ports:"))
+        .expect("an environment")
+        .0;
+    let names: Vec<&str> = passed
+        .split_whitespace()
+        .filter(|word| *word != "-")
+        .map(|word| word.split('=').next().unwrap_or(word))
+        .collect();
+    assert!(names.contains(&"RTMP_PUSH_URL"), "{names:?}");
+    for name in names {
+        assert!(known.contains(name), "the activator has no setting {name}");
+    }
+}

@@ -1,0 +1,97 @@
+//! What the prose names between backticks exists: metrics, settings, flags, paths of the repository.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use liveedgecast_e2e::publish::root;
+
+use super::commands::is_variable;
+use super::markdown::{Document, documents};
+use super::tables::{PREFIX, metrics, programs};
+use super::{around, file};
+
+/// Names that begin like a metric's and are the log's targets.
+const CRATES: [&str; 2] = ["liveedgecast_activator", "liveedgecast_worker"];
+/// Variables of libraries and of these tests.
+const FOREIGN: [&str; 3] = ["SSL_CERT_DIR", "SSL_CERT_FILE", "UPDATE_DOCUMENTS"];
+
+/// Every code span of every document, with `path:line`.
+fn spans(documents: &[Document]) -> Vec<(String, &str)> {
+    documents.iter().flat_map(Document::code_spans).collect()
+}
+
+#[test]
+fn metrics_exist() {
+    let known = metrics();
+    let mut named = BTreeSet::new();
+    for document in documents() {
+        let words = document.text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+        named.extend(
+            words
+                .filter(|word| word.starts_with(PREFIX) && *word != PREFIX && !CRATES.contains(word))
+                .map(ToOwned::to_owned),
+        );
+    }
+    assert!(named.len() > 20, "only {named:?}");
+    for name in named {
+        assert!(known.contains_key(&name), "there is no {name}");
+    }
+}
+
+#[test]
+fn settings_and_flags_exist() {
+    let around = around();
+    let mut known: BTreeSet<String> = FOREIGN.map(ToOwned::to_owned).into();
+    for (_, command) in programs() {
+        for argument in command.get_arguments() {
+            known.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
+            known.extend(argument.get_long().map(|flag| format!("--{flag}")));
+        }
+    }
+    for (place, span) in spans(&documents()) {
+        let words = span.split([' ', '=', ',', '(', ')']).filter(|word| word.contains('_') || word.starts_with("--"));
+        for word in words.filter(|word| word.starts_with("--") && word.len() > 2 || is_variable(word) && word.len() > 5)
+        {
+            let prefix = word.ends_with('_') || word.starts_with('_');
+            assert!(prefix || known.contains(word) || around.contains(word), "{place}: nothing has {word}");
+        }
+    }
+}
+
+#[test]
+fn paths_exist() {
+    let top: BTreeSet<String> = fs::read_dir(root())
+        .expect("the root")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    for (place, span) in spans(&documents()) {
+        let path = span.trim_start_matches("./").split(' ').next().unwrap_or_default();
+        let first = path.split('/').next().unwrap_or_default();
+        if path.contains('/') && first != "target" && top.contains(first) {
+            assert!(root().join(path).exists(), "{place}: {path} is not there");
+        }
+    }
+}
+
+#[test]
+fn faults_of_upstreams_are_explained() {
+    let text = file("deploy/docs/operations.md");
+    for fault in liveedgecast_worker::upstream::Fault::ALL {
+        assert!(text.contains(&format!("`{}`", fault.as_str())), "operations.md does not explain {}", fault.as_str());
+    }
+}
+
+#[test]
+fn frames_of_a_handoff_are_listed() {
+    let text = file("deploy/docs/architecture.md");
+    let source = file("common/src/handoff/frame.rs");
+    let frames =
+        source.split_once("pub enum Frame {").and_then(|(_, rest)| rest.split_once("\n}")).expect("the frames").0;
+    let names = frames
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    for name in names.map(|line| line.split(['(', ' ', ',']).next().unwrap_or_default()) {
+        assert!(text.contains(&format!("`{name}`")), "architecture.md does not name the frame {name}");
+    }
+}

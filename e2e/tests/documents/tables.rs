@@ -1,0 +1,184 @@
+//! The generated tables: settings of both programs, metrics of both, events of the log. In: the programs' own definitions. Out: rows between
+//! two marks in a guide, compared or, with `UPDATE_DOCUMENTS`, written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+
+use clap::CommandFactory;
+use liveedgecast_e2e::publish::root;
+
+use super::{file, files};
+
+/// The name of the variable that makes this test write.
+const UPDATE: &str = "UPDATE_DOCUMENTS";
+/// Where every name of a metric begins.
+pub(super) const PREFIX: &str = "liveedgecast_";
+
+/// Several tables are in one file.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Compares what is between the mark and `<!-- end -->` with `table`, or writes it.
+fn assert_table(path: &str, mark: &str, table: &str) {
+    let _one_at_a_time = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (begin, end) = (format!("<!-- {mark} -->\n"), "<!-- end -->");
+    let text = file(path);
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{path} has no {begin}"));
+    let (shown, after) = rest.split_once(end).unwrap_or_else(|| panic!("{path}: no end of {mark}"));
+    if shown == table {
+        return;
+    }
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(root().join(path), format!("{before}{begin}{table}{end}{after}")).expect("a document");
+        return;
+    }
+    let differs = table.lines().find(|line| !shown.lines().any(|other| other == *line)).unwrap_or("a row too many");
+    panic!(
+        "{path}, {mark}: not as the programs have it, first {differs:?}\n{UPDATE}=1 cargo test -p liveedgecast-e2e --test documents"
+    );
+}
+
+/// Text in a cell.
+fn cell(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "\\|")
+}
+
+/// The command lines of both programs.
+pub(super) fn programs() -> [(&'static str, clap::Command); 2] {
+    [
+        ("liveedgecast-activator", liveedgecast_activator::config::Typed::command()),
+        ("liveedgecast-worker", liveedgecast_worker::config::Typed::command()),
+    ]
+}
+
+/// The table of a program's settings, from the definitions that its command line is read with.
+fn settings(command: &clap::Command) -> String {
+    let mut table = "| flag · variable | what | default |\n| --- | --- | --- |\n".to_owned();
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        let Some(flag) = argument.get_long() else { continue };
+        let variable = argument.get_env().map(|name| format!(" · `{}`", name.to_string_lossy()));
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let (what, default) = match help.split_once("[default: ") {
+            Some((what, default)) => (what.trim().to_owned(), default.trim_end_matches(']').to_owned()),
+            None => (help, String::new()),
+        };
+        let _ =
+            writeln!(table, "| `--{flag}`{} | {} | {} |", variable.unwrap_or_default(), cell(&what), cell(&default));
+    }
+    table
+}
+
+#[test]
+fn tables_of_settings_are_the_programs_own() {
+    for (program, command) in programs() {
+        assert_table("deploy/docs/configuration.md", &format!("settings: {program}"), &settings(&command));
+    }
+}
+
+/// One metric.
+#[derive(Default)]
+pub(super) struct Metric {
+    kind: String,
+    help: String,
+    /// Labels, and the values that exist from the start.
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What a page of metrics says of each.
+fn from_page(page: &str) -> BTreeMap<String, Metric> {
+    let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
+    for line in page.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help.clone_into(&mut metrics.entry(name.to_owned()).or_default().help);
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kind.clone_into(&mut metrics.entry(name.to_owned()).or_default().kind);
+        } else if let Some((sample, rest)) = line.split_once('{') {
+            let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| sample.strip_suffix(part));
+            let name = parts.chain([sample]).find(|name| metrics.contains_key(*name));
+            let labels = name.and_then(|name| metrics.get_mut(name)).map(|metric| &mut metric.labels);
+            let (Some(labels), Some((pairs, _))) = (labels, rest.split_once('}')) else { continue };
+            for (label, value) in pairs.split(',').filter_map(|pair| pair.split_once('=')) {
+                if label != "le" {
+                    labels.entry(label.to_owned()).or_default().insert(value.trim_matches('"').to_owned());
+                }
+            }
+        }
+    }
+    metrics
+}
+
+/// The metrics that a page leaves out because they have no row before the first event: those with labels whose values are not known
+/// beforehand. They are read from the calls that register them.
+fn from_source(folder: &str) -> BTreeMap<String, Metric> {
+    const MAKERS: [(&str, &str); 4] = [
+        ("counters(", "counter"),
+        ("by_host(", "counter"),
+        ("IntCounterVec::new(opts(", "counter"),
+        ("IntGaugeVec::new(opts(", "gauge"),
+    ];
+    let mut metrics = BTreeMap::new();
+    for (_, text) in files(&[folder], &[".rs"]) {
+        for (maker, kind) in MAKERS {
+            for call in text.split(maker).skip(1) {
+                let call = call.split(";\n").next().unwrap_or_default().split(")?").next().unwrap_or_default();
+                let literals: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
+                let [name, help, labels @ ..] = literals.as_slice() else { continue };
+                if !name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                    continue;
+                }
+                let labels = if labels.is_empty() && maker == "by_host(" { &["host"] } else { labels };
+                let labels = labels.iter().map(|label| ((*label).to_owned(), BTreeSet::new())).collect();
+                metrics.insert(
+                    format!("{PREFIX}{name}"),
+                    Metric { kind: kind.to_owned(), help: (*help).to_owned(), labels },
+                );
+            }
+        }
+    }
+    metrics
+}
+
+/// Every metric of both programs.
+pub(super) fn metrics() -> BTreeMap<String, Metric> {
+    let activator = liveedgecast_activator::metrics::Metrics::new().expect("metrics").text();
+    let worker = liveedgecast_worker::metrics::Metrics::new().expect("metrics");
+    worker.phase(liveedgecast_worker::drain::Phase::Serving);
+    let mut all = from_source("activator/src");
+    all.extend(from_source("worker/src"));
+    all.extend(from_page(&activator));
+    all.extend(from_page(&worker.text()));
+    all
+}
+
+#[test]
+fn table_of_metrics_has_those_of_both_programs() {
+    let mut table = "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    for (name, metric) in metrics() {
+        let labels = metric.labels.iter().map(|(label, values)| {
+            let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
+            if values.is_empty() { format!("`{label}`") } else { format!("`{label}`: {}", values.join(", ")) }
+        });
+        let labels = labels.collect::<Vec<_>>().join("; ");
+        let _ = writeln!(table, "| `{name}` | {} | {labels} | {} |", metric.kind, cell(&metric.help));
+    }
+    assert_table("deploy/docs/operations.md", "metrics", &table);
+}
+
+#[test]
+fn table_of_events_has_those_of_the_log() {
+    let mut table = "| event | when |\n| --- | --- |\n".to_owned();
+    let (mut comment, mut rows) = (String::new(), BTreeMap::new());
+    for line in file("common/src/event.rs").lines() {
+        if let Some(more) = line.strip_prefix("///") {
+            comment.push_str(more);
+        } else if let Some((_, rest)) = line.split_once(": &str = \"") {
+            rows.insert(rest.trim_end_matches("\";").to_owned(), std::mem::take(&mut comment).trim().to_owned());
+        }
+    }
+    assert!(rows.len() >= 7, "{rows:?}");
+    for (event, when) in rows {
+        let _ = writeln!(table, "| `{event}` | {} |", cell(&when));
+    }
+    assert_table("deploy/docs/operations.md", "events", &table);
+}
