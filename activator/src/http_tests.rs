@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use liveedgecast_common::clock;
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::{Session, Upstream};
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::{Session, Upstream};
 use liveedgecast_common::http::{MAX_READERS, serve};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;

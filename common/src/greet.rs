@@ -8,8 +8,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use crate::control::Greeting;
-use crate::control::control_client::ControlClient;
+use crate::control::wire::Greeting;
+use crate::control::wire::control_client::ControlClient;
 use crate::key::{MAX_INSTANCE_NAME, Secret};
 use crate::proof::{Exchange, METADATA, Purpose};
 use crate::random;

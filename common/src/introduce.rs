@@ -13,8 +13,8 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
-use crate::control::Stranger;
-use crate::control::control_client::ControlClient;
+use crate::control::wire::Stranger;
+use crate::control::wire::control_client::ControlClient;
 use crate::greet::greet;
 use crate::key::Secret;
 use crate::proof::Purpose;

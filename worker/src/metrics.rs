@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use liveedgecast_common::control::UpstreamCounts;
 use liveedgecast_common::metrics::{
     counter, counters, dropped_log_lines, gauge, gauges, histograms, measure_log, opts, register, text,
 };
@@ -23,8 +24,6 @@ const MOST_HOSTS: usize = 256;
 /// The row of all others.
 const OTHER_HOSTS: &str = "other";
 
-/// States of an upstream, as its session says them.
-pub const UPSTREAM_STATES: [&str; 6] = ["dialing", "starting", "live", "backoff", "failed", "closed"];
 /// What becomes of an offer that was taken.
 pub const OFFER_OUTCOMES: [&str; 4] = ["started", "attached", "declined", "failed"];
 /// Parts of a start that a worker sees: from the offer to the stream's task, and from there to `Publish.Start` upstream.
@@ -83,16 +82,8 @@ pub struct Streams {
 /// Of all upstreams of a host.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
-    /// Payload bytes written.
-    pub bytes: IntCounterVec,
-    /// Messages written.
-    pub messages: IntCounterVec,
-    /// Messages skipped.
-    pub lost: IntCounterVec,
-    /// Messages written again after a flap.
-    pub replayed: IntCounterVec,
-    /// Sessions after the first.
-    pub reconnects: IntCounterVec,
+    /// Counters by host, in the order of [`UpstreamCounts::FIGURES`].
+    pub figures: Vec<IntCounterVec>,
     /// Attempts and sessions that failed, by class.
     pub failures: IntCounterVec,
     /// Upstreams now, by state.
@@ -144,11 +135,10 @@ impl Metrics {
                 start_upstream: start.with_label_values(&["upstream"]),
             },
             upstreams: Upstreams {
-                bytes: by_host(r, "upstream_bytes_total", "Bytes of media written to upstreams")?,
-                messages: by_host(r, "upstream_messages_total", "Messages written to upstreams")?,
-                lost: by_host(r, "upstream_lost_messages_total", "Messages that an upstream did not get")?,
-                replayed: by_host(r, "upstream_replayed_messages_total", "Messages written again after a flap")?,
-                reconnects: by_host(r, "upstream_reconnects_total", "Upstream sessions after the first of a stream")?,
+                figures: UpstreamCounts::FIGURES
+                    .iter()
+                    .map(|figure| by_host(r, figure.metric, figure.help))
+                    .collect::<prometheus::Result<_>>()?,
                 failures: counters(
                     r,
                     "upstream_failures_total",

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::session::State;
-use liveedgecast_common::control::worker_says::Say;
+use liveedgecast_common::control::{ActivatorMessage, Availability, SessionState, WorkerMessage};
 use liveedgecast_common::handoff::{Decline, Frame, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,14 +52,14 @@ impl Process {
         let ended = tokio::spawn(Box::pin(run(settings, tiny(), Metrics::new().unwrap(), stopped)));
         let desk = Desk::tcp().await;
         let (mut call, hello) = activator.joined(desk.welcome()).await;
-        let http = SocketAddr::from(([127, 0, 0, 1], u16::try_from(hello.http_port).unwrap()));
+        let http = SocketAddr::from(([127, 0, 0, 1], hello.http_port));
         let mut streams = Vec::new();
         for key in keys {
             let assignment = assignment(key, key, Transport::Link);
-            call.say(ActivatorSay::Offer(offer(&assignment, [7; 16]))).await;
+            call.say(ActivatorMessage::Offer(offer(&assignment, [7; 16]))).await;
             let (mut stream, _) = desk.accept().await.hand_over(assignment).await;
             assert_eq!(frame(&mut stream).await.unwrap(), Frame::Accepted);
-            call.session(key, State::Live).await;
+            call.session(key, SessionState::Live).await;
             streams.push(stream);
         }
         (Self { activator, desk, call, http, stops, ended }, streams)
@@ -83,7 +81,7 @@ impl Process {
 
     /// It says goodbye, hangs up, and ends well.
     async fn leaves(mut self) {
-        self.call.until(|say| matches!(say, Say::Goodbye(_)).then_some(())).await;
+        self.call.until(|say| matches!(say, WorkerMessage::Goodbye).then_some(())).await;
         assert_eq!(self.call.next().await, None);
         drop(self.call);
         soon(self.ended).await.unwrap().unwrap();
@@ -128,8 +126,8 @@ async fn told_to_go_it_hands_its_streams_back_first() {
     let mut ended = 0;
     while ended < 2 {
         match process.call.next().await.unwrap() {
-            Say::Load(load) => draining |= load.draining,
-            Say::Session(session) if session.state() == State::Ended => {
+            WorkerMessage::Load(load) => draining |= load.availability == Availability::Draining,
+            WorkerMessage::Session(session) if session.state == SessionState::Ended => {
                 assert!(draining);
                 ended += 1;
             }
@@ -143,7 +141,12 @@ async fn told_to_go_it_hands_its_streams_back_first() {
 async fn a_stream_that_nobody_takes_is_waited_for_until_a_second_signal() {
     let (mut process, mut streams) = Process::serving(NEVER, &["stubborn"]).await;
     process.signal().await;
-    process.call.until(|say| matches!(say, Say::Load(load) if load.draining).then_some(())).await;
+    process
+        .call
+        .until(|say| {
+            matches!(say, WorkerMessage::Load(load) if load.availability == Availability::Draining).then_some(())
+        })
+        .await;
     assert!(process.get("/readyz").await.contains("going down"));
     assert!(process.get("/metrics").await.contains("liveedgecast_live_streams 1"));
 

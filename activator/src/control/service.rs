@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::control_server::{Control, ControlServer};
-use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
+use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::wire::{
     ActivatorSays, Activators, Challenge, Greeting, Hello, Load, Session, Stranger, Welcome, WorkerSays,
 };
 use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};

@@ -2,9 +2,9 @@
 
 use clap::Parser;
 use liveedgecast_common::clock;
-use liveedgecast_common::control::control_client::ControlClient;
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::{Load, Upstream};
+use liveedgecast_common::control::wire::control_client::ControlClient;
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::{Load, Upstream};
 use liveedgecast_common::greet::{Greeted, greet};
 use liveedgecast_common::introduce;
 use liveedgecast_common::listen::listen;

@@ -20,9 +20,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::declined::Reason as Declined;
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::worker_says::Say;
+use liveedgecast_common::control::wire::declined::Reason as Declined;
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::worker_says::Say;
 use liveedgecast_common::key::Identity;
 
 use super::elsewhere::{Others, Ourselves};
@@ -374,7 +374,7 @@ impl Dispatcher {
     }
 
     /// A session may be a stream of ours whose worker has dialed in again; and it binds those who wait with its identity.
-    fn adopt(&mut self, now: Instant, call: Call, session: &liveedgecast_common::control::Session) {
+    fn adopt(&mut self, now: Instant, call: Call, session: &liveedgecast_common::control::wire::Session) {
         let ended = session.state == SessionState::Ended as i32;
         if !ended {
             self.note_lost_upstreams(session);
@@ -407,7 +407,7 @@ impl Dispatcher {
 
     /// A stream of ours has lost an upstream to another stream: from here on it does not claim that one, wherever it goes. Otherwise one of
     /// two live streams would have to go as soon as both of them wait.
-    fn note_lost_upstreams(&mut self, session: &liveedgecast_common::control::Session) {
+    fn note_lost_upstreams(&mut self, session: &liveedgecast_common::control::wire::Session) {
         let Some(key) = self.by_id.get(&session.stream_id).copied() else { return };
         let has = |identity: &Identity| session.identities.iter().any(|bytes| bytes.as_slice() == identity.0);
         let newest = |held: &Held| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);

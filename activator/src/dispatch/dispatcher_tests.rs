@@ -1,7 +1,7 @@
 //! The rules of the lobby, on virtual time.
 
-use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Declined as DeclinedSay, Goodbye, Load, Session};
+use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::wire::{Declined as DeclinedSay, Goodbye, Load, Session};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::testkit::origin;
 

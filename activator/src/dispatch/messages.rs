@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::worker_says::Say;
+use liveedgecast_common::control::wire::worker_says::Say;
 
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::workers::{Call, Introduction};

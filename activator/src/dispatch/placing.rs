@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::wire::session::State as SessionState;
 use liveedgecast_common::key::Identity;
 
 use super::Reason;

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::declined::Reason as Declined;
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::worker_says::Say;
-use liveedgecast_common::control::{Declined as DeclinedSay, Load, Session};
+use liveedgecast_common::control::wire::declined::Reason as Declined;
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::worker_says::Say;
+use liveedgecast_common::control::wire::{Declined as DeclinedSay, Load, Session};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::testkit::origin;
 

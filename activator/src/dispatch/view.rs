@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::{Session, Upstream};
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::{Session, Upstream};
 use serde::Serialize;
 
 use super::dispatcher::{Dispatcher, Held, State};

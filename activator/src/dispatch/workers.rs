@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::{Load, Session, Upstream};
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::{Load, Session, Upstream};
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;

@@ -82,7 +82,7 @@ impl Desk {
         Expected { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
     }
 
-    /// Name of the abstract Unix socket, without its leading NUL, for [`liveedgecast_common::control::Welcome`].
+    /// Name of the abstract Unix socket, without its leading NUL, for [`liveedgecast_common::control::wire::Welcome`].
     pub fn socket_name(&self) -> String {
         self.socket_name.as_ref().to_owned()
     }

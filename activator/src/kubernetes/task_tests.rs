@@ -1,10 +1,10 @@
 //! The room in a house: a lobby with publishers and workers, and an API server.
 
 use clap::Parser;
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Cordon, Load, Session};
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::wire::{Cordon, Load, Session};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::metrics::text;
 use prometheus::Registry;

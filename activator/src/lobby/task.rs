@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Fence, Kick, Meet, Offer};
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::wire::{Fence, Kick, Meet, Offer};
 use liveedgecast_common::key::Identity;
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::random;
@@ -209,7 +209,7 @@ impl Lobby {
     #[cfg(feature = "kubernetes")]
     pub(crate) fn cordon(&self, worker: &str, on: bool, leaving: bool) {
         self.shared.step(|state, now| {
-            use liveedgecast_common::control::Cordon;
+            use liveedgecast_common::control::wire::Cordon;
             if let Some(call) = state.machine.dispatcher.named(worker) {
                 state.say(now, call, ActivatorSay::Cordon(Cordon { on, leaving }));
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use liveedgecast_common::clock;
-use liveedgecast_common::control::{Declined, Load};
+use liveedgecast_common::control::wire::{Declined, Load};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
@@ -73,7 +73,7 @@ async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
     let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
     assert!(inbox.recv().await.is_some());
     // One that was read is told.
-    let reason = liveedgecast_common::control::declined::Reason::Full.into();
+    let reason = liveedgecast_common::control::wire::declined::Reason::Full.into();
     lobby.said(second, WorkerSay::Declined(Declined { stream_id: "a".into(), epoch, reason }));
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
 }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::control_server::{Control, ControlServer};
-use liveedgecast_common::control::{
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
+use liveedgecast_common::control::wire::{
     ActivatorSays, Activators, Challenge, Greeting, Stranger, Welcome as ControlWelcome, WorkerSays,
 };
 use liveedgecast_common::key::{AppName, Identity, StreamId};

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use clap::Parser;
-use liveedgecast_common::control::activator_says::Say;
+use liveedgecast_common::control::wire::activator_says::Say;
 use liveedgecast_common::handoff::{Decline, Frame, page};
 use liveedgecast_common::key::StreamKey;
 use liveedgecast_common::listen;
@@ -149,7 +149,7 @@ struct Employee {
 }
 
 impl Employee {
-    async fn offer(&mut self) -> liveedgecast_common::control::Offer {
+    async fn offer(&mut self) -> liveedgecast_common::control::wire::Offer {
         match soon(self.offers.recv()).await {
             Some(Say::Offer(offer)) => offer,
             other => panic!("{other:?}"),
@@ -820,13 +820,13 @@ async fn a_stream_whose_link_broke_goes_back_to_its_worker() {
     hands.take().await;
     encoder.until(Stage::Live).await;
     let Assignment { stream_id, epoch, .. } = hands.assignment.clone();
-    let session = |epoch| liveedgecast_common::control::Session {
+    let session = |epoch| liveedgecast_common::control::wire::Session {
         stream_id: stream_id.0.clone(),
-        state: liveedgecast_common::control::session::State::Grace.into(),
+        state: liveedgecast_common::control::wire::session::State::Grace.into(),
         epoch,
         ..Default::default()
     };
-    first.lobby.said(first.call, liveedgecast_common::control::worker_says::Say::Session(session(epoch)));
+    first.lobby.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session(epoch)));
     // One that breaks at once is not tried again.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -850,14 +850,14 @@ async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost()
     encoder.until(Stage::Live).await;
     let Assignment { stream_id, epoch, identities, destinations, .. } = hands.assignment.clone();
     assert_eq!((identities.len(), destinations.len()), (2, 2));
-    let session = liveedgecast_common::control::Session {
+    let session = liveedgecast_common::control::wire::Session {
         stream_id: stream_id.0.clone(),
         identities: vec![identities[0].0.to_vec()],
-        state: liveedgecast_common::control::session::State::Live.into(),
+        state: liveedgecast_common::control::wire::session::State::Live.into(),
         epoch,
         ..Default::default()
     };
-    first.lobby.said(first.call, liveedgecast_common::control::worker_says::Say::Session(session));
+    first.lobby.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session));
     // It breaks at once, so the stream is given to the other worker.
     drop(hands);
     let again = second.fetch().await.assignment;

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use liveedgecast_common::control::Session;
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::session::State as SessionState;
+use liveedgecast_common::control::wire::Session;
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::session::State as SessionState;
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
 use liveedgecast_common::metrics::text;

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use liveedgecast_common::control::{Session, Upstream};
-use prometheus::{IntCounter, IntCounterVec};
+use liveedgecast_common::control::{Session, UpstreamCounts, UpstreamReport};
+use prometheus::IntCounter;
 
 use super::table::Slot;
 use crate::metrics::{Hosts, Upstreams};
@@ -25,7 +25,7 @@ pub(super) struct Account {
 #[derive(Debug, Default)]
 struct Known {
     messages: u64,
-    upstreams: Vec<Upstream>,
+    upstreams: Vec<UpstreamReport>,
 }
 
 impl Account {
@@ -41,16 +41,11 @@ impl Account {
         for (at, upstream) in session.upstreams.iter().enumerate() {
             let host = self.hosts.label(&upstream.host);
             let known = before.get(at).filter(|known| known.host == upstream.host);
-            let zero = Upstream::default();
-            let last = known.unwrap_or(&zero);
-            let grow = |counter: &IntCounterVec, last: u64, now: u64| {
-                counter.with_label_values(&[host]).inc_by(growth(last, now));
-            };
-            grow(&self.metrics.bytes, last.bytes, upstream.bytes);
-            grow(&self.metrics.messages, last.messages, upstream.messages);
-            grow(&self.metrics.lost, last.lost, upstream.lost);
-            grow(&self.metrics.replayed, last.replayed, upstream.replayed);
-            grow(&self.metrics.reconnects, last.reconnects.into(), upstream.reconnects.into());
+            let last = known.map(|known| known.counts).unwrap_or_default();
+            for (figure, counter) in UpstreamCounts::FIGURES.iter().zip(&self.metrics.figures) {
+                let grown = growth((figure.of)(&last), (figure.of)(&upstream.counts));
+                counter.with_label_values(&[host]).inc_by(grown);
+            }
         }
         self.count(&before, -1);
         self.count(&session.upstreams, 1);
@@ -62,10 +57,10 @@ impl Account {
         self.count(&known.upstreams, -1);
     }
 
-    fn count(&mut self, upstreams: &[Upstream], by: i64) {
+    fn count(&mut self, upstreams: &[UpstreamReport], by: i64) {
         for upstream in upstreams {
             let host = self.hosts.label(&upstream.host);
-            self.metrics.now.with_label_values(&[host, state(upstream)]).add(by);
+            self.metrics.now.with_label_values(&[host, upstream.state.as_str()]).add(by);
         }
     }
 }
@@ -75,26 +70,15 @@ fn growth(last: u64, now: u64) -> u64 {
     now.checked_sub(last).unwrap_or(now)
 }
 
-/// A state's label. What is no state that we know has none of its own.
-fn state(upstream: &Upstream) -> &'static str {
-    let known = crate::metrics::UPSTREAM_STATES.into_iter().find(|state| *state == upstream.state);
-    known.unwrap_or("unknown")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use liveedgecast_common::control::UpstreamState;
 
-    fn session(bytes: u64, state: &str) -> Session {
-        let upstream = Upstream {
-            host: "a:1935".into(),
-            state: state.into(),
-            bytes,
-            messages: bytes / 10,
-            reconnects: 1,
-            ..Upstream::default()
-        };
+    fn session(bytes: u64, state: UpstreamState) -> Session {
+        let counts = UpstreamCounts { bytes, messages: bytes / 10, reconnects: 1, ..UpstreamCounts::default() };
+        let upstream = UpstreamReport { host: "a:1935".into(), state, counts, ..UpstreamReport::default() };
         Session { upstreams: vec![upstream], messages: bytes, ..Session::default() }
     }
 
@@ -102,24 +86,27 @@ mod tests {
     fn only_what_is_new_is_added_and_states_are_moved() {
         let metrics = Metrics::new().unwrap();
         let mut account = Account::new(metrics.upstreams.clone(), metrics.streams.received.clone());
-        account.reported(Slot(1), &session(100, "dialing"));
-        account.reported(Slot(1), &session(150, "live"));
-        account.reported(Slot(2), &session(10, "live"));
-        let count = |counter: &IntCounterVec| counter.with_label_values(&["a:1935"]).get();
+        account.reported(Slot(1), &session(100, UpstreamState::Dialing));
+        account.reported(Slot(1), &session(150, UpstreamState::Live));
+        account.reported(Slot(2), &session(10, UpstreamState::Live));
+        let count = |metric: &str| {
+            let at = UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
+            metrics.upstreams.figures[at].with_label_values(&["a:1935"]).get()
+        };
         let now = |state| metrics.upstreams.now.with_label_values(&["a:1935", state]).get();
         assert_eq!(
-            (count(&metrics.upstreams.bytes), count(&metrics.upstreams.messages), count(&metrics.upstreams.reconnects)),
+            (count("upstream_bytes_total"), count("upstream_messages_total"), count("upstream_reconnects_total")),
             (160, 16, 2)
         );
         assert_eq!(metrics.streams.received.get(), 160);
         assert_eq!((now("dialing"), now("live")), (0, 2));
-        account.reported(Slot(1), &session(30, "live"));
-        assert_eq!(count(&metrics.upstreams.bytes), 190, "it began anew");
-        account.reported(Slot(2), &session(10, "closed"));
+        account.reported(Slot(1), &session(30, UpstreamState::Live));
+        assert_eq!(count("upstream_bytes_total"), 190, "it began anew");
+        account.reported(Slot(2), &session(10, UpstreamState::Closed));
         assert_eq!((now("live"), now("closed"), now("unknown")), (1, 1, 0));
-        account.reported(Slot(2), &session(10, "live"));
+        account.reported(Slot(2), &session(10, UpstreamState::Live));
         account.closed(Slot(1));
         account.closed(Slot(1));
-        assert_eq!((now("live"), count(&metrics.upstreams.bytes)), (1, 190));
+        assert_eq!((now("live"), count("upstream_bytes_total")), (1, 190));
     }
 }

@@ -20,8 +20,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::Session;
-use liveedgecast_common::control::session::State;
+use liveedgecast_common::control::{Session, SessionState};
 use liveedgecast_common::handoff::Decline;
 use liveedgecast_common::key::{Identity, StreamId};
 
@@ -102,7 +101,6 @@ pub struct Noted {
 struct Place {
     thread: usize,
     session: Session,
-    identities: Vec<Identity>,
     undecided: Vec<Claim>,
     /// Streams that wait for one of its upstreams.
     contenders: Vec<StreamId>,
@@ -199,8 +197,8 @@ impl Table {
         }
         let session = Session {
             stream_id: claim.stream_id.0,
-            identities: claim.identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect(),
-            state: State::Starting.into(),
+            identities: claim.identities,
+            state: SessionState::Starting,
             epoch: claim.epoch,
             app: claim.app,
             ..Session::default()
@@ -208,7 +206,6 @@ impl Table {
         let place = Place {
             thread,
             session,
-            identities: claim.identities,
             undecided: Vec::new(),
             contenders: Vec::new(),
             placed: now,
@@ -231,7 +228,7 @@ impl Table {
     /// asked last, the others would have given theirs up for nothing.
     fn contended(&self, claim: &Claim) -> Option<Slot> {
         let holders = claim.identities.iter().skip(1).filter_map(|identity| self.identities.get(identity)).copied();
-        let waits = |slot: &Slot| self.places.get(slot).is_some_and(|place| place.session.state() == State::Grace);
+        let waits = |slot: &Slot| self.places.get(slot).is_some_and(|place| place.session.state == SessionState::Grace);
         holders.min_by_key(waits)
     }
 
@@ -253,7 +250,7 @@ impl Table {
         if given_up.is_empty() {
             return;
         }
-        let kept = place.identities.iter().filter(|identity| !given_up.contains(identity)).copied().collect();
+        let kept = place.session.identities.iter().filter(|identity| !given_up.contains(identity)).copied().collect();
         self.rename(slot, kept);
     }
 
@@ -280,21 +277,17 @@ impl Table {
     }
 
     /// A stream said what it is doing; `None` if nobody knows it.
-    pub fn reported(&mut self, now: Instant, session: Session) -> Option<Noted> {
+    pub fn reported(&mut self, now: Instant, mut session: Session) -> Option<Noted> {
         let slot = *self.names.get(&StreamId(session.stream_id.clone()))?;
         let place = self.places.get_mut(&slot)?;
-        let state = session.state();
-        let starts = state == State::Live && !place.started;
+        let starts = session.state == SessionState::Live && !place.started;
         place.started |= starts;
         let took = starts.then(|| now.saturating_duration_since(place.placed));
-        let loud = differs(&place.session, &session);
-        let identities: Vec<Identity> = session.identities.iter().filter_map(|bytes| identity(bytes)).collect();
-        let known = std::mem::replace(&mut place.session.identities, session.identities.clone());
+        // A stream need not repeat its identities.
+        let identities = std::mem::replace(&mut session.identities, place.session.identities.clone());
+        let loud = place.session.without_counters() != session.without_counters();
         place.session = session;
-        if identities.is_empty() {
-            // It did not repeat them.
-            place.session.identities = known;
-        } else if identities != place.identities {
+        if !identities.is_empty() && identities != place.session.identities {
             self.rename(slot, identities);
         }
         Some(Noted { slot, loud, took })
@@ -322,8 +315,7 @@ impl Table {
             self.identities.entry(*identity).or_insert(slot);
         }
         if let Some(place) = self.places.get_mut(&slot) {
-            place.session.identities = identities.iter().map(|Identity(bytes)| bytes.to_vec()).collect();
-            place.identities = identities;
+            place.session.identities = identities;
         }
     }
 
@@ -346,7 +338,7 @@ impl Table {
         self.forget_identities(slot);
         let gone = if place.ended { Gone::Ended } else { Gone::Died };
         let mut session = place.session;
-        session.state = State::Ended.into();
+        session.state = SessionState::Ended;
         if gone == Gone::Died {
             session.reason = "its task died".to_owned();
         }
@@ -364,19 +356,6 @@ impl Table {
         let slot = *self.names.get(stream_id)?;
         self.places.get(&slot).map(|place| (slot, place.thread))
     }
-}
-
-/// Whether more than counters differ.
-fn differs(last: &Session, next: &Session) -> bool {
-    let words = |session: &Session| {
-        let upstreams = session.upstreams.iter().map(|up| (up.host.clone(), up.state.clone(), up.error.clone()));
-        (session.state, session.epoch, upstreams.collect::<Vec<_>>(), session.reason.clone())
-    };
-    words(last) != words(next)
-}
-
-fn identity(bytes: &[u8]) -> Option<Identity> {
-    bytes.try_into().ok().map(Identity)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The rules on virtual time.
 
+use liveedgecast_common::control::{UpstreamCounts, UpstreamReport, UpstreamState};
 use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
@@ -14,8 +15,8 @@ fn claim(stream_id: &str, identities: &[u8]) -> Claim {
     Claim { stream_id: StreamId(stream_id.into()), epoch: 1, app: "live".into(), identities }
 }
 
-fn session(stream_id: &str, state: State) -> Session {
-    Session { stream_id: stream_id.into(), state: state.into(), epoch: 1, app: "live".into(), ..Session::default() }
+fn session(stream_id: &str, state: SessionState) -> Session {
+    Session { stream_id: stream_id.into(), state, epoch: 1, app: "live".into(), ..Session::default() }
 }
 
 fn started(placing: Placing) -> (Slot, usize) {
@@ -56,33 +57,34 @@ fn a_session_is_listed_from_the_start_with_what_was_claimed() {
     let (mut table, now) = (Table::new(1, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 2])));
     let [first] = &table.sessions()[..] else { panic!() };
-    assert_eq!((first.state(), first.epoch, first.app.as_str()), (State::Starting, 1, "live"));
-    assert_eq!(first.identities, [vec![1; 16], vec![2; 16]]);
+    assert_eq!((first.state, first.epoch, first.app.as_str()), (SessionState::Starting, 1, "live"));
+    assert_eq!(first.identities, [who(1), who(2)]);
 
     let later = now + Duration::from_millis(7);
-    let noted = table.reported(later, session("a", State::Live)).unwrap();
+    let noted = table.reported(later, session("a", SessionState::Live)).unwrap();
     assert_eq!(noted, Noted { slot, loud: true, took: Some(Duration::from_millis(7)) });
     assert_eq!(table.sessions()[0].identities.len(), 2, "what a report leaves out is not forgotten");
-    let noted = table.reported(later, session("a", State::Live)).unwrap();
+    let noted = table.reported(later, session("a", SessionState::Live)).unwrap();
     assert_eq!((noted.loud, noted.took), (false, None));
     // Back in grace and live again: that is no start.
-    table.reported(later, session("a", State::Grace));
-    assert_eq!(table.reported(later, session("a", State::Live)).unwrap().took, None);
-    assert_eq!(table.reported(later, session("unknown", State::Live)), None);
+    table.reported(later, session("a", SessionState::Grace));
+    assert_eq!(table.reported(later, session("a", SessionState::Live)).unwrap().took, None);
+    assert_eq!(table.reported(later, session("unknown", SessionState::Live)), None);
 }
 
 #[test]
 fn counters_are_not_loud() {
     let (mut table, now) = (Table::new(1, 1), origin());
     started(table.place(now, claim("a", &[1])));
-    let up = |bytes, state: &str| {
-        let upstream = liveedgecast_common::control::Upstream { state: state.into(), bytes, ..Default::default() };
-        Session { upstreams: vec![upstream], ..session("a", State::Starting) }
+    let up = |bytes, state| {
+        let counts = UpstreamCounts { bytes, ..UpstreamCounts::default() };
+        let upstream = UpstreamReport { state, counts, ..UpstreamReport::default() };
+        Session { upstreams: vec![upstream], ..session("a", SessionState::Starting) }
     };
     let mut loud = |session| table.reported(now, session).unwrap().loud;
-    assert!(loud(up(0, "dialing")));
-    assert!(!loud(up(5, "dialing")));
-    assert!(loud(up(5, "live")));
+    assert!(loud(up(0, UpstreamState::Dialing)));
+    assert!(!loud(up(5, UpstreamState::Dialing)));
+    assert!(loud(up(5, UpstreamState::Live)));
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn an_upstream_that_was_given_up_is_the_contenders() {
     assert_eq!(contends(table.place(now, claim("b", &[2, 100]))), first);
     assert_eq!(table.streams(), 1, "a contender has no place");
     table.answered(first, &StreamId("b".into()), &[who(100)]);
-    assert_eq!(table.sessions()[0].identities, [vec![1; 16]]);
+    assert_eq!(table.sessions()[0].identities, [who(1)]);
     let (second, _) = started(table.place(now, claim("b", &[2, 100])));
     // The first one's publisher goes on with what is left of it; the upstream is the second one's.
     assert_eq!(attached(table.place(now, claim("c", &[1, 100]))), first);
@@ -127,7 +129,7 @@ fn an_upstream_that_was_given_up_is_the_contenders() {
 fn a_contender_of_several_streams_asks_the_one_that_may_refuse_before_those_in_grace() {
     let (mut table, now) = (Table::new(9, 1), origin());
     started(table.place(now, claim("a", &[1, 100])));
-    table.reported(now, session("a", State::Grace));
+    table.reported(now, session("a", SessionState::Grace));
     let (live, _) = started(table.place(now, claim("b", &[2, 101])));
     assert_eq!(contends(table.place(now, claim("c", &[3, 100, 101]))), live);
 }
@@ -148,18 +150,18 @@ fn contenders_of_one_stream_are_bounded() {
 fn an_attached_publisher_gives_the_stream_its_name() {
     let (mut table, now) = (Table::new(9, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
-    table.reported(now, session("a", State::Live));
+    table.reported(now, session("a", SessionState::Live));
     attached(table.place(now, Claim { epoch: 5, ..claim("b", &[1, 101]) }));
     table.decided(&StreamId("b".into()), true);
     let [only] = &table.sessions()[..] else { panic!() };
-    assert_eq!((only.stream_id.as_str(), only.epoch, only.state()), ("b", 5, State::Live));
-    assert_eq!(only.identities, [vec![1; 16], vec![100; 16]], "the upstreams stay what they are");
+    assert_eq!((only.stream_id.as_str(), only.epoch, only.state), ("b", 5, SessionState::Live));
+    assert_eq!(only.identities, [who(1), who(100)], "the upstreams stay what they are");
     assert_eq!(table.find(&StreamId("b".into())), Some((slot, 0)));
     assert_eq!(table.find(&StreamId("a".into())), None);
-    assert_eq!(table.reported(now, session("a", State::Live)), None, "it is another one now");
+    assert_eq!(table.reported(now, session("a", SessionState::Live)), None, "it is another one now");
 
     // What it says of itself counts from then on.
-    let now_it_is = Session { identities: vec![vec![1; 16]], ..session("b", State::Live) };
+    let now_it_is = Session { identities: vec![Identity([1; 16])], ..session("b", SessionState::Live) };
     assert!(table.reported(now, now_it_is).is_some());
     started(table.place(now, claim("c", &[2, 100])));
 }
@@ -205,7 +207,7 @@ fn last_words_stay_for_a_while_and_are_no_streams() {
     let (mut table, now) = (Table::new(2, 1), origin());
     let gone = |table: &mut Table, id: &str| {
         let (slot, _) = started(table.place(now, claim(id, &[1])));
-        table.reported(now, Session { reason: "enough".into(), ..session(id, State::Ended) });
+        table.reported(now, Session { reason: "enough".into(), ..session(id, SessionState::Ended) });
         table.ended(&StreamId(id.into()));
         table.gone(now, slot).unwrap();
     };
@@ -215,7 +217,10 @@ fn last_words_stay_for_a_while_and_are_no_streams() {
     let (slot, _) = started(table.place(now, claim("a", &[1])));
     assert_eq!(table.sessions().len(), 1);
     assert_eq!(table.gone(now, slot).unwrap().1, Gone::Died);
-    assert_eq!((table.sessions()[0].state(), table.sessions()[0].reason.as_str()), (State::Ended, "its task died"));
+    assert_eq!(
+        (table.sessions()[0].state, table.sessions()[0].reason.as_str()),
+        (SessionState::Ended, "its task died")
+    );
     for id in ["b", "c"] {
         gone(&mut table, id);
     }
@@ -266,8 +271,8 @@ proptest! {
                     }
                 }
                 Action::Report(id, named) => {
-                    let identities = if named { vec![vec![id; 16]] } else { Vec::new() };
-                    table.reported(now, Session { identities, ..session(&id.to_string(), State::Live) });
+                    let identities = if named { vec![who(id)] } else { Vec::new() };
+                    table.reported(now, Session { identities, ..session(&id.to_string(), SessionState::Live) });
                 }
                 Action::Decide(id, accepted) => table.decided(&StreamId(id.to_string()), accepted),
                 Action::Answer(at, id, given_up) => {

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::Session;
-use liveedgecast_common::control::session::State;
+use liveedgecast_common::control::{Session, SessionState};
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -143,7 +142,7 @@ impl Engine {
 }
 
 fn is_served(session: &Session) -> bool {
-    session.state() != State::Ended
+    session.state != SessionState::Ended
 }
 
 /// A parcel that waits for an upstream of another stream.

@@ -20,7 +20,7 @@ fn tiny() -> Start {
             let mut stream = incoming;
             control(&mut stream).queue(&Frame::Accepted).unwrap();
             std::future::poll_fn(|cx| control(&mut stream).poll_flush(cx)).await.unwrap();
-            let _ = reports.send(Report::Session(session(&stream, State::Live))).await;
+            let _ = reports.send(Report::Session(session(&stream, SessionState::Live))).await;
             if key == "does not listen" {
                 std::future::pending::<()>().await;
             }
@@ -62,14 +62,9 @@ fn control(stream: &mut Incoming) -> &mut HandoffStream {
     }
 }
 
-fn session(stream: &Incoming, state: State) -> Session {
+fn session(stream: &Incoming, state: SessionState) -> Session {
     let assignment = &stream.assignment;
-    Session {
-        stream_id: assignment.stream_id.0.clone(),
-        state: state.into(),
-        epoch: assignment.epoch,
-        ..Session::default()
-    }
+    Session { stream_id: assignment.stream_id.0.clone(), state, epoch: assignment.epoch, ..Session::default() }
 }
 
 fn engine(capacity: usize, start: Start) -> (Engine, Metrics) {
@@ -84,13 +79,13 @@ async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (Verdict, Han
 }
 
 /// Waits until what is served is this.
-async fn served(engine: &Engine, wanted: &[(&str, State)]) {
-    let wanted: Vec<(String, State)> = wanted.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect();
+async fn served(engine: &Engine, wanted: &[(&str, SessionState)]) {
+    let wanted: Vec<(String, SessionState)> = wanted.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect();
     let mut sessions = engine.sessions();
     let is = |all: &Arc<[Session]>| {
         all.iter()
             .filter(|session| is_served(session))
-            .map(|session| (session.stream_id.clone(), session.state()))
+            .map(|session| (session.stream_id.clone(), session.state))
             .collect::<Vec<_>>()
             == wanted
     };
@@ -107,7 +102,7 @@ async fn streams_are_started_served_and_handed_back() {
     for activator in [&mut a, &mut b] {
         assert_eq!(frame(activator).await.unwrap(), Frame::Accepted);
     }
-    served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
     assert_eq!(metrics.streams.live.get(), 2);
 
     let (verdict, mut c) = take(&engine, "c", "c", 1).await;
@@ -132,11 +127,11 @@ async fn a_known_identity_is_attached_and_its_stream_decides() {
     let (verdict, mut refused) = take(&engine, "b", "key", 1).await;
     assert_eq!(verdict, Verdict::Attached);
     assert!(frame(&mut refused).await.is_err(), "this one refuses by hanging up");
-    served(&engine, &[("a", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live)]).await;
 
     let (verdict, _c) = take(&engine, "c", "key", 2).await;
     assert_eq!(verdict, Verdict::Attached);
-    served(&engine, &[("c", State::Live)]).await;
+    served(&engine, &[("c", SessionState::Live)]).await;
     assert!(matches!(frame(&mut a).await, Err(HandoffError::Ended)));
 }
 
@@ -152,21 +147,21 @@ async fn take_sharing(engine: &Engine, id: &str, key: &str) -> (Verdict, Handoff
 async fn a_stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_or_is_refused() {
     let (engine, _) = engine(9, tiny());
     let (_, _a) = take_sharing(&engine, "a", "gives up").await;
-    served(&engine, &[("a", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live)]).await;
     let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
     assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Started, Frame::Accepted));
-    served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
 
     let (verdict, mut c) = take_sharing(&engine, "c", "c").await;
     assert_eq!((verdict, frame(&mut c).await.unwrap()), (Verdict::Declined(Decline::Other), Frame::Duplicate));
-    served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
 }
 
 #[tokio::test]
 async fn a_contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator() {
     let (engine, _) = engine(9, tiny());
     let (_, _a) = take_sharing(&engine, "a", "does not listen").await;
-    served(&engine, &[("a", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live)]).await;
     for _ in 0..3 {
         soon(engine.kick("a".into(), "unheard".into())).await;
     }
@@ -190,7 +185,7 @@ async fn a_contender_that_has_waited_for_one_stream_does_not_wait_for_the_next()
         for stream in [a, b] {
             assert_eq!(soon(engine.take(stream)).await, Verdict::Started);
         }
-        served(&engine, &[("a", State::Live), ("b", State::Live)]).await;
+        served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
         let (contender, mut activator) = wants("c", "c", &[7, 8]).await;
         let (verdict, ()) = tokio::join!(soon(engine.take(contender)), async {
             // The engine does one thing after the other: by then it has asked the first stream.
@@ -215,11 +210,11 @@ async fn who_waits_for_an_upstream_of_a_stream_that_dies_is_placed() {
     for _ in 0..50 {
         let (engine, _) = engine(1, tiny());
         let (_, _a) = take_sharing(&engine, "a", "gives up").await;
-        served(&engine, &[("a", State::Live)]).await;
+        served(&engine, &[("a", SessionState::Live)]).await;
         soon(engine.kick("a".into(), "now".into())).await;
         let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
         assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Started, Frame::Accepted));
-        served(&engine, &[("b", State::Live)]).await;
+        served(&engine, &[("b", SessionState::Live)]).await;
     }
 }
 
@@ -230,17 +225,21 @@ async fn a_stream_that_panics_takes_only_itself_along() {
     for id in ["a", "b", "c", "d"] {
         activators.push(take(&engine, id, id, 1).await.1);
     }
-    served(&engine, &[("a", State::Live), ("b", State::Live), ("c", State::Live), ("d", State::Live)]).await;
+    served(
+        &engine,
+        &[("a", SessionState::Live), ("b", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)],
+    )
+    .await;
     // Its word for a kick is a panic.
     soon(engine.kick("b".into(), "why not".into())).await;
-    served(&engine, &[("a", State::Live), ("c", State::Live), ("d", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
     assert_eq!(frame(&mut activators[1]).await.unwrap(), Frame::Accepted);
     assert!(matches!(frame(&mut activators[1]).await, Err(HandoffError::Ended)), "its activator knows at once");
 
     let (verdict, mut never) = take(&engine, "e", "panics at the start", 1).await;
     assert_eq!(verdict, Verdict::Started);
     assert!(matches!(frame(&mut never).await, Err(HandoffError::Ended)));
-    served(&engine, &[("a", State::Live), ("c", State::Live), ("d", State::Live)]).await;
+    served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
     assert_eq!((metrics.streams.died.get(), metrics.streams.ended.get()), (2, 0));
 
     // The same stream again, on the same threads.
@@ -253,14 +252,14 @@ async fn what_comes_while_its_stream_dies_is_never_kept_silently() {
     for _ in 0..50 {
         let (engine, _) = engine(1, tiny());
         let (_, _a) = take(&engine, "a", "key", 1).await;
-        served(&engine, &[("a", State::Live)]).await;
+        served(&engine, &[("a", SessionState::Live)]).await;
         soon(engine.kick("a".into(), "now".into())).await;
         // The stream may be gone by now, dying, or not have heard.
         let (_, mut b) = take(&engine, "b", "key", 2).await;
         match frame(&mut b).await {
             Ok(said) => {
                 assert_eq!(said, Frame::Accepted);
-                served(&engine, &[("b", State::Live)]).await;
+                served(&engine, &[("b", SessionState::Live)]).await;
             }
             Err(error) => {
                 assert!(matches!(error, HandoffError::Ended), "{error:?}");
@@ -277,7 +276,7 @@ async fn many_come_and_go_on_all_threads() {
         let (sender, mut commands) = mpsc::channel(2);
         RUNNING.fetch_add(1, Ordering::SeqCst);
         spawn_local(async move {
-            let _ = reports.send(Report::Session(session(&incoming, State::Live))).await;
+            let _ = reports.send(Report::Session(session(&incoming, SessionState::Live))).await;
             while !matches!(commands.recv().await, Some(Command::HandBack) | None) {}
             RUNNING.fetch_sub(1, Ordering::SeqCst);
             let _ = reports.send(Report::Ended { stream_id: incoming.assignment.stream_id }).await;
@@ -292,7 +291,9 @@ async fn many_come_and_go_on_all_threads() {
         assert_eq!(verdict, Verdict::Started);
         activators.push(activator);
     }
-    soon(engine.sessions().wait_for(|all| all.iter().all(|session| session.state() == State::Live))).await.unwrap();
+    soon(engine.sessions().wait_for(|all| all.iter().all(|session| session.state == SessionState::Live)))
+        .await
+        .unwrap();
     assert_eq!(RUNNING.load(Ordering::SeqCst), 200);
     soon(engine.hand_back()).await;
     soon(engine.idle()).await;

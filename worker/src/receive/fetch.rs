@@ -113,9 +113,7 @@ impl FetchError {
 pub async fn fetch(secret: &Secret, host: SocketAddr, welcome: &Welcome, offer: &Offer) -> Result<Parcel, FetchError> {
     let fetched = timeout(FETCH_TIMEOUT, async {
         let mut dialed = Dialed::dial(host, welcome, offer.descriptor).await?;
-        let token: [u8; TOKEN_BYTES] =
-            offer.token.as_slice().try_into().map_err(|_| FetchError::Unexpected("a token of another length"))?;
-        let (keys, rest) = prove(&mut dialed, secret, token).await?;
+        let (keys, rest) = prove(&mut dialed, secret, offer.token).await?;
         receive(dialed, &keys, rest, offer).await
     });
     fetched.await.unwrap_or(Err(FetchError::TooLate))
@@ -187,8 +185,10 @@ fn is_trusted(user: u32, ours: u32) -> bool {
     user == 0 || user == ours
 }
 
-async fn dial_tcp(host: SocketAddr, port: u32) -> Result<TcpStream, FetchError> {
-    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or(FetchError::Nowhere("link"))?;
+async fn dial_tcp(host: SocketAddr, port: u16) -> Result<TcpStream, FetchError> {
+    if port == 0 {
+        return Err(FetchError::Nowhere("link"));
+    }
     let to = SocketAddr::new(host.ip(), port);
     let socket = TcpStream::connect(to).await.map_err(|error| FetchError::Dial { to: to.to_string(), error })?;
     socket.set_nodelay(true).map_err(HandoffError::Broken)?;

@@ -9,13 +9,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use liveedgecast_common::control::control_client::ControlClient;
-use liveedgecast_common::control::{ActivatorSays, WorkerSays};
+use liveedgecast_common::control::wire::control_client::ControlClient;
+use liveedgecast_common::control::wire::{ActivatorSays, WorkerSays};
+use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
 use liveedgecast_common::greet::greet;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::proof::Purpose;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -42,7 +44,7 @@ pub(super) struct Call {
     pub(super) link: LinkId,
     pub(super) address: SocketAddr,
     pub(super) patience: Duration,
-    pub(super) words: mpsc::Receiver<WorkerSays>,
+    pub(super) words: mpsc::Receiver<WorkerMessage>,
     pub(super) events: mpsc::Sender<Input>,
     /// Set when we hang up.
     pub(super) hung_up: CancellationToken,
@@ -121,12 +123,13 @@ async fn connect(address: SocketAddr, patience: Duration) -> Result<Channel, Fai
 /// Both sides prove themselves; then the call is open.
 async fn join(
     channel: Channel,
-    words: mpsc::Receiver<WorkerSays>,
+    words: mpsc::Receiver<WorkerMessage>,
     secret: &Secret,
 ) -> Result<Streaming<ActivatorSays>, Status> {
     let greeted = greet(channel.clone(), secret, Purpose::Join).await?;
     let mut client = ControlClient::new(channel).max_decoding_message_size(MOST_WORD);
-    greeted.proved(client.join(greeted.request(ReceiverStream::new(words))?).await?)
+    let words = ReceiverStream::new(words).map(WorkerSays::from);
+    greeted.proved(client.join(greeted.request(words)?).await?)
 }
 
 async fn converse(
@@ -136,8 +139,8 @@ async fn converse(
 ) -> Result<(), Status> {
     while let Some(ActivatorSays { say }) = says.message().await? {
         // Nothing in it: a newer activator said something that we do not know.
-        if let Some(say) = say {
-            let _ = events.send(Input::Said(link, say)).await;
+        if let Some(message) = say.and_then(ActivatorMessage::parse) {
+            let _ = events.send(Input::Said(link, message)).await;
         }
     }
     Ok(())

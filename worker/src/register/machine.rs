@@ -21,11 +21,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::declined::Reason;
-use liveedgecast_common::control::session::State as SessionState;
-use liveedgecast_common::control::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::{Cordon, Declined, Fence, Goodbye, Hello, Load, Offer, Session, Welcome};
+use liveedgecast_common::control::{
+    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Offer, Session, SessionState,
+    Welcome, WorkerMessage,
+};
 
 /// Attempts that follow each other in [`FIRST_DELAY`]: one second in which an activator that starts together with us is
 /// found at once. A SYN that got lost would be repeated only after that second.
@@ -62,8 +61,6 @@ const ALIAS_PATIENCE: u32 = 5;
 /// A worker whose pod might have gone takes nothing for this long after that was taken back: whoever heard the lower number just before
 /// has acted on it by then, or will not.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
-/// Bytes of an offer's token.
-pub const TOKEN_BYTES: usize = 16;
 
 /// Which offers fit this worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +120,7 @@ pub enum Input {
     /// The call is open and the activator has proved that it knows the secret: it can be spoken into.
     Connected(LinkId),
     /// The activator spoke.
-    Said(LinkId, ActivatorSay),
+    Said(LinkId, ActivatorMessage),
     /// The call has ended, or never came about.
     Ended(LinkId, LinkEnd),
     /// What the engine serves now: all of it.
@@ -155,7 +152,7 @@ pub enum Output {
         patience: Duration,
     },
     /// Say this in the call.
-    Say(LinkId, WorkerSay),
+    Say(LinkId, WorkerMessage),
     /// End the call; nothing more is reported for it. What was said before is still sent.
     Hangup(LinkId),
     /// Fetch the stream and answer with [`Input::Taken`] or [`Input::NotTaken`].
@@ -302,7 +299,7 @@ impl Register {
                 if self.taking.get(&stream_id) == Some(&epoch) {
                     self.taking.remove(&stream_id);
                 }
-                self.decline(link, stream_id, epoch, Reason::Unreachable);
+                self.decline(link, stream_id, epoch, DeclineReason::Unreachable);
             }
             Input::Drain => self.draining = true,
             Input::Leave => self.leave(),
@@ -337,7 +334,7 @@ impl Register {
         if self.streams() > 0 && self.counters_at <= now {
             self.counters_at = now + COUNTERS_INTERVAL;
             let all: Vec<Session> = self.sessions.values().cloned().collect();
-            all.into_iter().for_each(|session| self.say_to_all(&WorkerSay::Session(session)));
+            all.into_iter().for_each(|session| self.say_to_all(&WorkerMessage::Session(session)));
         }
         if self.alone_at.is_some_and(|at| at <= now) {
             self.alone_at = None;
@@ -438,42 +435,43 @@ impl Register {
         let hello = self.hello();
         let Some((_, link @ Link { state: State::Dialing, .. })) = self.find(id) else { return };
         link.state = State::Greeted { until: now + WELCOME_TIMEOUT };
-        self.outputs.push_back(Output::Say(id, WorkerSay::Hello(hello)));
+        self.outputs.push_back(Output::Say(id, WorkerMessage::Hello(hello)));
     }
 
     fn hello(&self) -> Hello {
         Hello {
             name: self.settings.name.clone(),
             capacity: self.settings.capacity,
-            draining: self.unavailable(),
+            availability: self.availability(),
             sessions: self.sessions.values().cloned().collect(),
             network: match self.settings.handoff {
                 // Without a name nobody can find that we share one.
                 Handoff::Link => String::new(),
                 Handoff::Auto | Handoff::Descriptor => self.settings.network.clone(),
             },
-            http_port: self.settings.http_port.into(),
+            http_port: self.settings.http_port,
             pid: self.settings.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cordoned: self.cordoned(),
-            leaving: self.leaving,
         }
     }
 
-    fn said(&mut self, now: Instant, id: LinkId, say: ActivatorSay) {
+    fn said(&mut self, now: Instant, id: LinkId, say: ActivatorMessage) {
         match say {
-            ActivatorSay::Welcome(welcome) => self.welcomed(now, id, welcome),
-            ActivatorSay::Offer(offer) => self.offered(id, offer),
-            ActivatorSay::Cordon(said) => {
+            ActivatorMessage::Welcome(welcome) => self.welcomed(now, id, welcome),
+            ActivatorMessage::Offer(offer) => self.offered(id, offer),
+            ActivatorMessage::UnreadableOffer { stream_id, epoch } => {
+                self.decline(id, stream_id, epoch, DeclineReason::Other);
+            }
+            ActivatorMessage::Cordon(said) => {
                 if let Some((_, Link { state: State::Joined { cordon, .. }, .. })) = self.find(id) {
                     *cordon = said;
                 }
             }
-            ActivatorSay::Meet(meet) => meet.address.parse().into_iter().for_each(|address| self.meet(now, address)),
-            ActivatorSay::Kick(kick) => {
-                self.outputs.push_back(Output::Kick { stream_id: kick.stream_id, reason: kick.reason });
+            ActivatorMessage::Meet(address) => self.meet(now, address),
+            ActivatorMessage::Kick { stream_id, reason } => {
+                self.outputs.push_back(Output::Kick { stream_id, reason });
             }
-            ActivatorSay::Fence(Fence { stream_id, epoch }) => {
+            ActivatorMessage::Fence { stream_id, epoch } => {
                 self.outputs.push_back(Output::Fence { stream_id, epoch });
             }
         }
@@ -554,7 +552,7 @@ impl Register {
         }
     }
 
-    fn judge(&self, offer: &Offer) -> Result<(), Reason> {
+    fn judge(&self, offer: &Offer) -> Result<(), DeclineReason> {
         let id = &offer.stream_id;
         let newest = self.sessions.get(id).map(|session| session.epoch).max(self.taking.get(id).copied());
         let unfit = match self.settings.handoff {
@@ -564,13 +562,13 @@ impl Register {
         };
         // A stream that it has comes back to a cordoned worker: its connection broke, or its activator lost the place.
         if self.draining || (self.cordoned() && newest.is_none()) {
-            Err(Reason::Draining)
-        } else if offer.token.len() != TOKEN_BYTES || newest.is_some_and(|newest| newest >= offer.epoch) {
-            Err(Reason::Other)
+            Err(DeclineReason::Draining)
+        } else if newest.is_some_and(|newest| newest >= offer.epoch) {
+            Err(DeclineReason::Other)
         } else if unfit {
-            Err(Reason::Unreachable)
+            Err(DeclineReason::Unreachable)
         } else if newest.is_none() && !offer.known && self.streams() >= self.room() {
-            Err(Reason::Full)
+            Err(DeclineReason::Full)
         } else {
             Ok(())
         }
@@ -578,13 +576,12 @@ impl Register {
 
     /// A stream in grace gets its publisher back under a new stream id (DESIGN 4.7) and then holds one place, not two.
     fn room(&self) -> u32 {
-        let grace = self.sessions.values().filter(|session| session.state == SessionState::Grace as i32).count();
+        let grace = self.sessions.values().filter(|session| session.state == SessionState::Grace).count();
         self.settings.capacity.saturating_add(u32::try_from(grace).unwrap_or(u32::MAX))
     }
 
-    fn decline(&mut self, link: LinkId, stream_id: String, epoch: u64, reason: Reason) {
-        let declined = Declined { stream_id, epoch, reason: reason.into() };
-        self.say(link, WorkerSay::Declined(declined));
+    fn decline(&mut self, link: LinkId, stream_id: String, epoch: u64, reason: DeclineReason) {
+        self.say(link, WorkerMessage::Declined(Declined { stream_id, epoch, reason }));
     }
 
     fn sessions(&mut self, now: Instant, sessions: Vec<Session>) {
@@ -592,17 +589,19 @@ impl Register {
         let mut before = std::mem::take(&mut self.sessions);
         for session in sessions {
             let last = before.remove(&session.stream_id);
-            let ended = session.state == SessionState::Ended as i32;
-            if last.as_ref().is_none_or(|last| differs(last, &session)) && !(last.is_none() && ended) {
-                self.say_to_all(&WorkerSay::Session(session.clone()));
+            let ended = session.state == SessionState::Ended;
+            if last.as_ref().is_none_or(|last| last.without_counters() != session.without_counters())
+                && !(last.is_none() && ended)
+            {
+                self.say_to_all(&WorkerMessage::Session(session.clone()));
             }
             if !ended {
                 self.sessions.insert(session.stream_id.clone(), session);
             }
         }
         for (_, mut gone) in before {
-            gone.state = SessionState::Ended.into();
-            self.say_to_all(&WorkerSay::Session(gone));
+            gone.state = SessionState::Ended;
+            self.say_to_all(&WorkerMessage::Session(gone));
         }
         if !serving {
             self.counters_at = now + COUNTERS_INTERVAL;
@@ -616,26 +615,30 @@ impl Register {
             self.links.iter().map(|(address, link)| (*address, link.id, link.is_open())).collect();
         for (address, id, open) in links {
             if open {
-                self.outputs.push_back(Output::Say(id, WorkerSay::Goodbye(Goodbye {})));
+                self.outputs.push_back(Output::Say(id, WorkerMessage::Goodbye));
             }
             self.outputs.push_back(Output::Hangup(id));
             self.links.remove(&address);
         }
     }
 
-    /// Whether offers are declined whatever the load.
-    fn unavailable(&self) -> bool {
-        self.draining || self.cordoned()
+    fn availability(&self) -> Availability {
+        match (self.draining, self.leaving, self.cordoned()) {
+            (true, ..) => Availability::Draining,
+            (false, true, _) => Availability::Leaving,
+            (false, false, true) => Availability::Cordoned,
+            (false, false, false) => Availability::Open,
+        }
     }
 
     /// Whether that is an activator's wish alone.
     fn cordoned(&self) -> bool {
-        let cordoned = |link: &Link| matches!(link.state, State::Joined { cordon: Cordon { on: true, .. }, .. });
+        let cordoned = |link: &Link| matches!(link.state, State::Joined { cordon, .. } if cordon.is_on());
         !self.draining && (self.returns_at.is_some() || self.links.values().any(cordoned))
     }
 
     fn note_leaving(&mut self, now: Instant) {
-        let told = |link: &Link| matches!(link.state, State::Joined { cordon: Cordon { on: true, leaving: true }, .. });
+        let told = |link: &Link| matches!(link.state, State::Joined { cordon: Cordon::Leaving, .. });
         let leaving = !self.draining && self.streams() == 0 && self.links.values().any(told);
         if std::mem::replace(&mut self.leaving, leaving) && !leaving {
             self.returns_at = Some(now + RETURN_AFTER);
@@ -643,13 +646,7 @@ impl Register {
     }
 
     fn load(&self) -> Load {
-        Load {
-            streams: self.streams(),
-            capacity: self.settings.capacity,
-            draining: self.unavailable(),
-            cordoned: self.cordoned(),
-            leaving: self.leaving,
-        }
+        Load { streams: self.streams(), capacity: self.settings.capacity, availability: self.availability() }
     }
 
     fn tell_load(&mut self, now: Instant) {
@@ -661,15 +658,15 @@ impl Register {
     fn repeat_load(&mut self, now: Instant) {
         self.load_at = now + LOAD_INTERVAL;
         self.told = self.load();
-        self.say_to_all(&WorkerSay::Load(self.told));
+        self.say_to_all(&WorkerMessage::Load(self.told));
     }
 
-    fn say_to_all(&mut self, say: &WorkerSay) {
+    fn say_to_all(&mut self, say: &WorkerMessage) {
         let open = self.links.values().filter(|link| link.is_open()).map(|link| Output::Say(link.id, say.clone()));
         self.outputs.extend(open);
     }
 
-    fn say(&mut self, id: LinkId, say: WorkerSay) {
+    fn say(&mut self, id: LinkId, say: WorkerMessage) {
         if self.find(id).is_some_and(|(_, link)| link.is_open()) {
             self.outputs.push_back(Output::Say(id, say));
         }
@@ -719,19 +716,6 @@ impl Link {
 fn delay(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(EAGER_ATTEMPTS).min(16);
     (FIRST_DELAY * (1 << doublings)).min(MOST_DELAY)
-}
-
-/// Whether activators have to hear of it at once; counters alone can wait.
-fn differs(last: &Session, next: &Session) -> bool {
-    let quiet = |session: &Session| {
-        let mut session = session.clone();
-        session.messages = 0;
-        for upstream in &mut session.upstreams {
-            (upstream.bytes, upstream.messages, upstream.lost, upstream.replayed) = (0, 0, 0, 0);
-        }
-        session
-    };
-    quiet(last) != quiet(next)
 }
 
 #[cfg(test)]

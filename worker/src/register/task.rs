@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::worker_says::Say;
-use liveedgecast_common::control::{Offer, Session, Welcome, WorkerSays};
+use liveedgecast_common::control::{Offer, Session, Welcome, WorkerMessage};
 use liveedgecast_common::introduce;
 use liveedgecast_common::key::{LogSafe, Secret};
 use tokio::net::lookup_host;
@@ -130,7 +129,7 @@ impl Registration {
 
 /// A call that is on.
 struct Line {
-    words: mpsc::Sender<WorkerSays>,
+    words: mpsc::Sender<WorkerMessage>,
     hung_up: CancellationToken,
 }
 
@@ -210,9 +209,9 @@ impl Desk {
         self.lines.spawn(call.run(secret));
     }
 
-    fn say(&mut self, link: LinkId, say: Say) {
+    fn say(&mut self, link: LinkId, message: WorkerMessage) {
         let Some(line) = self.calls.get(&link) else { return };
-        if line.words.try_send(WorkerSays { say: Some(say) }).is_err() {
+        if line.words.try_send(message).is_err() {
             // Its end is told like any other, when this round is over.
             tracing::warn!("an activator does not listen: the call is given up");
             line.hung_up.cancel();

@@ -1,9 +1,6 @@
 //! The registration against a real gRPC server in process, with tiny streams.
 
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::declined::Reason;
-use liveedgecast_common::control::session::State;
-use liveedgecast_common::control::{Cordon, Kick, Meet};
+use liveedgecast_common::control::{ActivatorMessage, Availability, Cordon, DeclineReason, SessionState};
 use liveedgecast_common::handoff::{Frame, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Sender;
@@ -70,7 +67,7 @@ async fn it_proves_itself_says_who_it_is_and_is_joined() {
     let mut worker = Worker::start(activator.address, secret(), |_| {});
     let (_call, hello) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
     assert_eq!((hello.name.as_str(), hello.network.as_str(), hello.http_port, hello.pid), ("w", "net", 8081, 7));
-    assert_eq!((hello.capacity, hello.draining, hello.sessions.len()), (4, false, 0));
+    assert_eq!((hello.capacity, hello.availability, hello.sessions.len()), (4, Availability::Open, 0));
     worker.has_joined(1).await;
     assert_eq!(worker.metrics.register.joined.get(), 1);
 }
@@ -116,11 +113,11 @@ async fn a_server_without_the_secret_is_told_nothing_and_not_obeyed() {
         let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let worker = Worker::start(impostor.address, secret(), |_| {});
         let mut call = impostor.call().await;
-        let meet = Meet { address: elsewhere.local_addr().unwrap().to_string() };
+        let meet = elsewhere.local_addr().unwrap();
         for say in [
-            ActivatorSay::Welcome(Welcome { activator: "a".into(), ..Welcome::default() }),
-            ActivatorSay::Meet(meet),
-            ActivatorSay::Cordon(Cordon { on: true, leaving: true }),
+            ActivatorMessage::Welcome(Welcome { activator: "a".into(), ..Welcome::default() }),
+            ActivatorMessage::Meet(meet),
+            ActivatorMessage::Cordon(Cordon::Leaving),
         ] {
             call.try_say(say).await;
         }
@@ -159,25 +156,25 @@ async fn offers_are_fetched_served_and_told_by_both_ways() {
         let worker = Worker::start(activator.address, secret(), |_| {});
         let (mut call, _) = activator.joined(desk.welcome()).await;
         let assignment = assignment("s", "k", transport);
-        call.say(ActivatorSay::Offer(offer(&assignment, [7; 16]))).await;
+        call.say(ActivatorMessage::Offer(offer(&assignment, [7; 16]))).await;
         let (mut handoff, _publisher) = soon(desk.accept().await.hand_over(assignment)).await;
         assert_eq!(frame(&mut handoff).await.unwrap(), Frame::Accepted);
         // Never an empty place between the offer that was taken and the session.
         let mut loads = Vec::new();
         call.until(|say| match say {
-            Say::Load(load) => {
+            WorkerMessage::Load(load) => {
                 loads.push(load.streams);
                 None
             }
-            Say::Session(session) => (session.state() == State::Live).then_some(()),
+            WorkerMessage::Session(session) => (session.state == SessionState::Live).then_some(()),
             _ => None,
         })
         .await;
         assert!(loads.iter().all(|streams| *streams == 1), "{loads:?}");
         assert_eq!(worker.metrics.streams.offers.with_label_values(&["started"]).get(), 1);
 
-        call.say(ActivatorSay::Kick(Kick { stream_id: "s".into(), reason: "enough".into() })).await;
-        let ended = call.session("s", State::Ended).await;
+        call.say(ActivatorMessage::Kick { stream_id: "s".into(), reason: "enough".into() }).await;
+        let ended = call.session("s", SessionState::Ended).await;
         assert_eq!(ended.reason, "enough");
         soon(worker.engine.idle()).await;
     }
@@ -188,9 +185,10 @@ async fn an_offer_that_cannot_be_fetched_is_declined() {
     let mut activator = Activator::start().await;
     let worker = Worker::start(activator.address, secret(), |_| {});
     let (mut call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
-    call.say(ActivatorSay::Offer(offer(&assignment("s", "k", Transport::Link), [7; 16]))).await;
-    let declined = call.until(|say| if let Say::Declined(declined) = say { Some(declined) } else { None }).await;
-    assert_eq!((declined.stream_id.as_str(), declined.epoch, declined.reason()), ("s", 1, Reason::Unreachable));
+    call.say(ActivatorMessage::Offer(offer(&assignment("s", "k", Transport::Link), [7; 16]))).await;
+    let declined =
+        call.until(|say| if let WorkerMessage::Declined(declined) = say { Some(declined) } else { None }).await;
+    assert_eq!((declined.stream_id.as_str(), declined.epoch, declined.reason), ("s", 1, DeclineReason::Unreachable));
     assert_eq!(worker.metrics.streams.failures.with_label_values(&["nowhere"]).get(), 1);
 }
 
@@ -201,9 +199,9 @@ async fn an_activator_that_comes_back_is_found_again_and_learns_what_is_served()
     let mut worker = Worker::start(activator.address, secret(), |_| {});
     let (mut call, _) = activator.joined(desk.welcome()).await;
     let assignment = assignment("s", "k", Transport::Link);
-    call.say(ActivatorSay::Offer(offer(&assignment, [7; 16]))).await;
+    call.say(ActivatorMessage::Offer(offer(&assignment, [7; 16]))).await;
     let _handoff = desk.accept().await.hand_over(assignment).await;
-    call.session("s", State::Live).await;
+    call.session("s", SessionState::Live).await;
 
     let address = activator.address;
     activator.die().await;
@@ -213,7 +211,7 @@ async fn an_activator_that_comes_back_is_found_again_and_learns_what_is_served()
     let mut activator = Activator::start_at(address).await;
     let (_call, hello) = activator.joined(desk.welcome()).await;
     let [session] = &hello.sessions[..] else { panic!("{hello:?}") };
-    assert_eq!((session.stream_id.as_str(), session.state()), ("s", State::Live));
+    assert_eq!((session.stream_id.as_str(), session.state), ("s", SessionState::Live));
     worker.has_joined(1).await;
     assert!(worker.calls_ended("broken") >= 1);
 }
@@ -226,14 +224,18 @@ async fn draining_is_said_and_goodbye_is_the_last_word() {
     let (told, answer) = oneshot::channel();
     worker.requests.send(Request::Drain(told)).await.unwrap();
     soon(answer).await.unwrap();
-    call.until(|say| matches!(say, Say::Load(load) if load.draining).then_some(())).await;
+    call.until(|say| {
+        matches!(say, WorkerMessage::Load(load) if load.availability == Availability::Draining).then_some(())
+    })
+    .await;
 
-    call.say(ActivatorSay::Offer(offer(&assignment("s", "k", Transport::Link), [7; 16]))).await;
-    let declined = call.until(|say| if let Say::Declined(declined) = say { Some(declined) } else { None }).await;
-    assert_eq!(declined.reason(), Reason::Draining);
+    call.say(ActivatorMessage::Offer(offer(&assignment("s", "k", Transport::Link), [7; 16]))).await;
+    let declined =
+        call.until(|say| if let WorkerMessage::Declined(declined) = say { Some(declined) } else { None }).await;
+    assert_eq!(declined.reason, DeclineReason::Draining);
 
     worker.requests.send(Request::Leave).await.unwrap();
-    call.until(|say| matches!(say, Say::Goodbye(_)).then_some(())).await;
+    call.until(|say| matches!(say, WorkerMessage::Goodbye).then_some(())).await;
     assert_eq!(call.next().await, None);
     drop(call);
     assert_eq!(soon(worker.ended).await.unwrap(), Ending::Left);

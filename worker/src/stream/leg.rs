@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use liveedgecast_common::control;
+use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::url::PushUrl;
 
@@ -62,7 +62,7 @@ impl Leg {
                 LegEvent::Live
             }
             UpstreamEvent::Lost { unacknowledged, why } => {
-                tracing::debug!(upstream = self.upstream.status().host, why, unacknowledged, "upstream lost");
+                tracing::debug!(upstream = self.upstream.report().host, why, unacknowledged, "upstream lost");
                 self.cursor.session_over(unacknowledged, index.front());
                 LegEvent::Lost
             }
@@ -103,7 +103,7 @@ impl Leg {
         }
         let counters = self.cursor.counters();
         if counters.jumps > jumps {
-            let host = self.upstream.status().host;
+            let host = self.upstream.report().host;
             tracing::debug!(upstream = host, lost = counters.lost, "upstream lagged: on from a newer keyframe");
         }
         if self.cursor.wants_acknowledgement() {
@@ -165,13 +165,15 @@ impl Leg {
         [self.upstream.next_timeout(), self.cursor.poll_timeout(index)].into_iter().flatten().min()
     }
 
-    pub(super) fn status(&self) -> control::Upstream {
+    pub(super) fn report(&self) -> UpstreamReport {
         let counters = self.cursor.counters();
-        control::Upstream {
+        let report = self.upstream.report();
+        let counts = UpstreamCounts {
             messages: counters.messages,
             lost: counters.lost,
             replayed: counters.replayed,
-            ..self.upstream.status()
-        }
+            ..report.counts
+        };
+        UpstreamReport { counts, ..report }
     }
 }

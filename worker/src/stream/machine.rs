@@ -23,7 +23,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::session;
+use liveedgecast_common::control::SessionState;
 use liveedgecast_common::handoff::Close;
 
 /// Between pings to a publisher that is held. At least every 5 s is promised; the answer to one is to be here before the publisher counts
@@ -68,14 +68,14 @@ impl State {
         }
     }
 
-    /// As the control protocol says it.
+    /// As activators are told.
     #[must_use]
-    pub const fn wire(self) -> session::State {
+    pub const fn told(self) -> SessionState {
         match self {
-            Self::Starting => session::State::Starting,
-            Self::Live | Self::Closing => session::State::Live,
-            Self::Grace => session::State::Grace,
-            Self::Ended => session::State::Ended,
+            Self::Starting => SessionState::Starting,
+            Self::Live | Self::Closing => SessionState::Live,
+            Self::Grace => SessionState::Grace,
+            Self::Ended => SessionState::Ended,
         }
     }
 }

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use liveedgecast_common::control;
+use liveedgecast_common::control::Session;
 use liveedgecast_common::handoff::Assignment;
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::sys::RingMemory;
@@ -102,7 +102,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     /// Its state has changed, or its counters have and it is time to say so.
-    Session(control::Session),
+    Session(Session),
     /// An attach has been decided. Accepted: the stream goes on under this id; one of another id has ended.
     AttachDecided {
         /// Of the stream that was to be attached.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control;
+use liveedgecast_common::control::Session;
 use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame, Snapshot};
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::random;
@@ -508,13 +508,13 @@ impl Stream {
         let own = assignment.identities.first().into_iter();
         // An upstream is this stream's until it is closed: nobody else is to dial it before.
         let giving_up = self.giving_up.iter().flat_map(|it| &it.identities);
-        let session = control::Session {
+        let session = Session {
             stream_id: assignment.stream_id.to_string(),
-            identities: own.chain(&self.shared).chain(giving_up).map(|identity| identity.0.to_vec()).collect(),
-            state: self.machine.state().wire().into(),
+            identities: own.chain(&self.shared).chain(giving_up).copied().collect(),
+            state: self.machine.state().told(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),
-            upstreams: self.legs.iter().map(Leg::status).collect(),
+            upstreams: self.legs.iter().map(Leg::report).collect(),
             reason: self.machine.reason().to_owned(),
             messages: self.index.end(),
         };

@@ -6,13 +6,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use liveedgecast_common::control::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::control_server::{Control, ControlServer};
-use liveedgecast_common::control::session::State;
-use liveedgecast_common::control::worker_says::Say;
-use liveedgecast_common::control::{
-    ActivatorSays, Activators, Challenge, Greeting, Hello, Session, Stranger, Welcome, WorkerSays,
-};
+use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
+use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
+use liveedgecast_common::control::{ActivatorMessage, Hello, Session, SessionState, Welcome, WorkerMessage};
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::proof::{self, Exchange, Purpose};
@@ -34,28 +30,29 @@ pub(crate) struct Incall {
 }
 
 impl Incall {
-    pub(crate) async fn next(&mut self) -> Option<Say> {
-        soon(self.says.message()).await.ok().flatten().and_then(|says| says.say)
+    pub(crate) async fn next(&mut self) -> Option<WorkerMessage> {
+        let says = soon(self.says.message()).await.ok().flatten();
+        says.and_then(|says| says.say).map(|say| WorkerMessage::try_from(say).unwrap())
     }
 
     pub(crate) async fn hello(&mut self) -> Hello {
         match self.next().await {
-            Some(Say::Hello(hello)) => hello,
+            Some(WorkerMessage::Hello(hello)) => hello,
             other => panic!("{other:?} before Hello"),
         }
     }
 
-    pub(crate) async fn say(&self, say: ActivatorSay) {
-        soon(self.answers.send(Ok(ActivatorSays { say: Some(say) }))).await.unwrap();
+    pub(crate) async fn say(&self, message: ActivatorMessage) {
+        soon(self.answers.send(Ok(message.into()))).await.unwrap();
     }
 
     /// The same to somebody who may have hung up.
-    pub(crate) async fn try_say(&self, say: ActivatorSay) {
-        let _ = self.answers.send(Ok(ActivatorSays { say: Some(say) })).await;
+    pub(crate) async fn try_say(&self, message: ActivatorMessage) {
+        let _ = self.answers.send(Ok(message.into())).await;
     }
 
     /// Reads on until it says something like this.
-    pub(crate) async fn until<T>(&mut self, mut find: impl FnMut(Say) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&mut self, mut find: impl FnMut(WorkerMessage) -> Option<T>) -> T {
         loop {
             let say = self.next().await.expect("the worker hung up");
             if let Some(found) = find(say) {
@@ -64,9 +61,11 @@ impl Incall {
         }
     }
 
-    pub(crate) async fn session(&mut self, stream_id: &str, state: State) -> Session {
+    pub(crate) async fn session(&mut self, stream_id: &str, state: SessionState) -> Session {
         self.until(|say| match say {
-            Say::Session(session) if session.stream_id == stream_id && session.state() == state => Some(session),
+            WorkerMessage::Session(session) if session.stream_id == stream_id && session.state == state => {
+                Some(session)
+            }
             _ => None,
         })
         .await
@@ -213,7 +212,7 @@ impl Activator {
     pub(crate) async fn joined(&mut self, welcome: Welcome) -> (Incall, Hello) {
         let mut call = self.call().await;
         let hello = call.hello().await;
-        call.say(ActivatorSay::Welcome(welcome)).await;
+        call.say(ActivatorMessage::Welcome(welcome)).await;
         (call, hello)
     }
 }
@@ -230,7 +229,7 @@ pub(crate) fn tiny() -> Start {
             let _ = std::future::poll_fn(|cx| control.poll_flush(cx)).await;
             let stream_id = incoming.assignment.stream_id.clone();
             let mut session =
-                Session { stream_id: stream_id.0.clone(), state: State::Live.into(), epoch: 1, ..Session::default() };
+                Session { stream_id: stream_id.0.clone(), state: SessionState::Live, epoch: 1, ..Session::default() };
             let _ = reports.send(Report::Session(session.clone())).await;
             let stubborn = incoming.assignment.key.expose() == "stubborn";
             loop {
@@ -248,7 +247,7 @@ pub(crate) fn tiny() -> Start {
                     _ => break,
                 }
             }
-            session.state = State::Ended.into();
+            session.state = SessionState::Ended;
             let _ = reports.send(Report::Session(session)).await;
             let _ = reports.send(Report::Ended { stream_id }).await;
         });

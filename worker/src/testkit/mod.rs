@@ -65,7 +65,7 @@ pub(crate) fn offer(assignment: &Assignment, token: [u8; TOKEN_BYTES]) -> Offer 
     Offer {
         stream_id: assignment.stream_id.0.clone(),
         epoch: assignment.epoch,
-        token: token.to_vec(),
+        token,
         descriptor: assignment.transport == Transport::Descriptor,
         known: false,
     }
@@ -125,7 +125,7 @@ impl Desk {
     pub(crate) fn welcome(&self) -> Welcome {
         let (handoff_socket, link_port) = match self {
             Self::Unix(_, name) => (name.clone(), 0),
-            Self::Tcp(listener) => (String::new(), listener.local_addr().unwrap().port().into()),
+            Self::Tcp(listener) => (String::new(), listener.local_addr().unwrap().port()),
         };
         Welcome { activator: "a".to_owned(), handoff_socket, link_port }
     }

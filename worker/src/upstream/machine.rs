@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::backoff::Backoff;
+use liveedgecast_common::control::UpstreamState;
 use liveedgecast_common::rtmp::auth::{Answer, Challenge};
 use liveedgecast_common::rtmp::client::{ClientEvent, Stage};
 use liveedgecast_common::url::PushUrl;
@@ -338,16 +339,18 @@ impl Machine {
         matches!(self.state, State::Live { .. })
     }
 
-    /// For logs and the API: dialing, starting, live, backoff, failed or closed.
+    /// The state as logs and activators are told.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn state(&self) -> UpstreamState {
         match self.state {
-            State::Resolving { .. } | State::Connecting { .. } | State::Securing { .. } => "dialing",
-            State::Starting { .. } => "starting",
-            State::Live { .. } => "live",
-            State::Backoff { .. } if self.failure.as_ref().is_some_and(|failure| failure.failed) => "failed",
-            State::Backoff { .. } => "backoff",
-            State::Closing { .. } | State::Closed => "closed",
+            State::Resolving { .. } | State::Connecting { .. } | State::Securing { .. } => UpstreamState::Dialing,
+            State::Starting { .. } => UpstreamState::Starting,
+            State::Live { .. } => UpstreamState::Live,
+            State::Backoff { .. } if self.failure.as_ref().is_some_and(|failure| failure.failed) => {
+                UpstreamState::Failed
+            }
+            State::Backoff { .. } => UpstreamState::Backoff,
+            State::Closing { .. } | State::Closed => UpstreamState::Closed,
         }
     }
 

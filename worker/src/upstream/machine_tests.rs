@@ -87,7 +87,7 @@ impl Sim {
     }
 
     fn word(&self) -> &'static str {
-        self.machine.word()
+        self.machine.state().as_str()
     }
 }
 

@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use liveedgecast_common::control;
+use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
 use liveedgecast_common::url::PushUrl;
@@ -274,18 +274,20 @@ impl Upstream {
         self.counters
     }
 
-    /// What is shown of it; message counters are the stream's to fill.
+    /// The part of the report that is known here; message counters are the stream's to fill.
     #[must_use]
-    pub fn status(&self) -> control::Upstream {
+    pub fn report(&self) -> UpstreamReport {
         let bracketed = self.url.host.contains(':');
         let host = &self.url.host;
-        control::Upstream {
+        UpstreamReport {
             host: if bracketed { format!("[{host}]:{}", self.url.port) } else { format!("{host}:{}", self.url.port) },
-            state: self.machine.word().to_owned(),
-            bytes: self.counters.bytes,
-            reconnects: u32::try_from(self.counters.sessions.saturating_sub(1)).unwrap_or(u32::MAX),
+            state: self.machine.state(),
             error: self.machine.fault().map(|(_, why)| why.to_owned()).unwrap_or_default(),
-            ..control::Upstream::default()
+            counts: UpstreamCounts {
+                bytes: self.counters.bytes,
+                reconnects: self.counters.sessions.saturating_sub(1),
+                ..UpstreamCounts::default()
+            },
         }
     }
 
@@ -502,7 +504,7 @@ impl Upstream {
     /// Every new state once, in the words of the machine's picture; for everybody to see what has changed: a failure of another class than
     /// the last one, and its end.
     fn log(&mut self, now: Instant) {
-        let word = self.machine.word();
+        let word = self.machine.state().as_str();
         let proven = self.trouble.is_some() && self.machine.has_lasted(now);
         if word == self.logged && !proven {
             return;
@@ -541,7 +543,7 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("url", &self.url).field("state", &self.machine.word()).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("url", &self.url).field("state", &self.machine.state()).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A stream that changes hands: workers die, links break, publishers leave and return, a worker goes down.
 
 use bytes::Bytes;
+use liveedgecast_common::control::{SessionState, UpstreamState};
 use liveedgecast_common::handoff::{Close, Decline, Frame};
 use liveedgecast_common::rtmp::client::ClientEvent;
 use liveedgecast_common::sys;
@@ -61,11 +62,11 @@ fn a_successor_takes_closing_for_a_stale_session_and_not_for_a_refusal() {
             .report("a live upstream", |report| {
                 let Report::Session(session) = report else { return None };
                 let upstream = session.upstreams.first()?;
-                seen.borrow_mut().push(upstream.state.clone());
-                (upstream.state == "live").then_some(())
+                seen.borrow_mut().push(upstream.state);
+                (upstream.state == UpstreamState::Live).then_some(())
             })
             .await;
-        assert!(seen.borrow().iter().all(|state| state != "failed"), "{seen:?}");
+        assert!(seen.borrow().iter().all(|state| *state != UpstreamState::Failed), "{seen:?}");
         assert_eq!(sink.sessions.borrow().len(), 5);
         encoder.goodbye().await;
         engine.ended().await;
@@ -274,7 +275,7 @@ fn a_publisher_that_comes_back_continues_the_upstreams_session() {
         until("the first part", || sink.count(0) == stream(1).len()).await;
         // Gone without a word.
         drop(encoder);
-        engine.report("grace", |report| in_state(report, control::session::State::Grace)).await;
+        engine.report("grace", |report| in_state(report, SessionState::Grace)).await;
         until("done", || activator.is_done()).await;
 
         let Given { mut encoder, activator, incoming, .. } = give_descriptor("b", &[&sink]).await;
@@ -324,10 +325,10 @@ fn an_upstream_that_is_given_up_is_the_streams_until_it_is_closed() {
         // It does not see the goodbye, so it takes its time.
         shared.deaf.set(true);
         drop(encoder);
-        engine.report("grace", |report| in_state(report, control::session::State::Grace)).await;
+        engine.report("grace", |report| in_state(report, SessionState::Grace)).await;
         engine.command(Command::Contend(contest));
         let has_it = |report: &Report| match report {
-            Report::Session(session) => Some(session.identities.iter().any(|bytes| bytes[..] == wanted.0)),
+            Report::Session(session) => Some(session.identities.contains(&wanted)),
             _ => None,
         };
         let mut before = Vec::new();
@@ -363,8 +364,8 @@ fn upstreams_are_told_goodbye_as_soon_as_the_grace_time_is_over() {
     });
 }
 
-fn in_state(report: &Report, state: control::session::State) -> Option<()> {
-    matches!(report, Report::Session(session) if session.state == state as i32).then_some(())
+fn in_state(report: &Report, state: SessionState) -> Option<()> {
+    matches!(report, Report::Session(session) if session.state == state).then_some(())
 }
 
 #[test]
@@ -430,7 +431,7 @@ fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
         until("the first part", || sink.count(0) == whole).await;
         let snapshot = activator.checkpoint().unwrap();
         drop(activator);
-        engine.report("grace", |report| in_state(report, control::session::State::Grace)).await;
+        engine.report("grace", |report| in_state(report, SessionState::Grace)).await;
         // The same publisher, from the last checkpoint on: what the upstream has is not sent to it again.
         let kept = (snapshot.session.position() - began) as usize;
         let (activator, incoming) = link(Assignment { resumed: true, epoch: 2, snapshot, ..given }).await;
@@ -454,7 +455,7 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
         encoder.send(&stream(1)).await;
         let Given { encoder: mut other, incoming, .. } = give_descriptor("b", &[&sink]).await;
         encoder.goodbye().await;
-        engine.report("the end", |report| in_state(report, control::session::State::Live)).await;
+        engine.report("the end", |report| in_state(report, SessionState::Live)).await;
         until("the goodbye", || sink.with(0, |got| got.ended.is_some()) == Some(true)).await;
         // Still closing, or over already: then nobody listens.
         if engine.handle.command(Command::Attach(Box::new(incoming))).is_ok() {
@@ -483,7 +484,7 @@ fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_
         drop(other);
         let waits = |report: &Report| match report {
             Report::Ended { stream_id } => (stream_id.0 == "b").then_some(false),
-            report => in_state(report, control::session::State::Grace).map(|()| true),
+            report => in_state(report, SessionState::Grace).map(|()| true),
         };
         assert!(!engine.report("grace or the end", waits).await, "there is a grace time");
     });

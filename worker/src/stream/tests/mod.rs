@@ -7,6 +7,7 @@ mod kit;
 mod large;
 
 use bytes::Bytes;
+use liveedgecast_common::control::SessionState;
 use liveedgecast_common::handoff::Frame;
 use liveedgecast_common::rtmp::client::{Class, ClientEvent};
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
@@ -163,9 +164,9 @@ fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
         encoder.goodbye().await;
         let lost = engine
             .report("the end", |report| match report {
-                Report::Session(session) if session.state == control::session::State::Ended as i32 => {
+                Report::Session(session) if session.state == SessionState::Ended => {
                     let upstream = &session.upstreams[0];
-                    Some((upstream.messages, upstream.lost, upstream.reconnects))
+                    Some((upstream.counts.messages, upstream.counts.lost, upstream.counts.reconnects))
                 }
                 _ => None,
             })

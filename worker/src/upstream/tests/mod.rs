@@ -72,11 +72,11 @@ impl Driver {
     }
 
     fn word(&self) -> String {
-        self.upstream.status().state
+        self.upstream.report().state.as_str().to_owned()
     }
 
     fn error(&self) -> String {
-        self.upstream.status().error
+        self.upstream.report().error
     }
 
     /// The next deadline passes.

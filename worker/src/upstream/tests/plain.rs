@@ -39,8 +39,11 @@ async fn a_stream_goes_out_and_ends_cleanly() {
     assert_eq!(driver.take_events(), []);
     drop(peer);
     driver.until("closed", |driver| driver.events == [UpstreamEvent::Closed]).await;
-    let status = driver.upstream.status();
-    assert_eq!((status.state.as_str(), status.bytes, status.reconnects), ("closed", video.len() as u64, 0));
+    let status = driver.upstream.report();
+    assert_eq!(
+        (status.state.as_str(), status.counts.bytes, status.counts.reconnects),
+        ("closed", video.len() as u64, 0)
+    );
     assert_eq!(status.host, address.to_string());
 }
 
@@ -147,7 +150,7 @@ async fn an_upstream_that_closes_when_live_is_noticed_at_once() {
         assert!(write.await.is_err());
         driver.pass();
         go_live(&mut driver, &listener).await;
-        assert_eq!(driver.upstream.status().reconnects, 1);
+        assert_eq!(driver.upstream.report().counts.reconnects, 1);
     }
 }
 
@@ -384,7 +387,7 @@ async fn a_redirect_is_followed_with_the_same_key() {
         })
         .await;
     driver.until_word("live").await;
-    assert_eq!(driver.upstream.status().host, address.to_string(), "the upstream keeps its name");
+    assert_eq!(driver.upstream.report().host, address.to_string(), "the upstream keeps its name");
 }
 
 #[tokio::test]

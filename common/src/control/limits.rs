@@ -1,0 +1,15 @@
+//! Every bound on what a worker or an activator says on a control call. The bytes of a whole message are bounded where it is received.
+
+/// The greatest epoch that a worker or another activator may tell. Nobody counts that far: each offer is one, and at a thousand offers a
+/// second it takes a hundred million years.
+pub const MAX_EPOCH: u64 = 1 << 62;
+/// Characters of a stream's id; ours have 16.
+pub const MAX_STREAM_ID: usize = 64;
+/// Upstreams of a session that are kept, as many as a stream may have.
+pub const MAX_UPSTREAMS: usize = 32;
+/// Identities of one stream: its own, and one for each upstream that it may have.
+pub const MAX_IDENTITIES: usize = 1 + MAX_UPSTREAMS;
+/// Bytes of one text of a session. An app's name has 255 at most.
+pub const MAX_TEXT: usize = 256;
+/// Bytes of the hosts and errors of a session's upstreams: 32 hosts of 60 bytes, and an error each for the first dozen.
+pub const MAX_TEXTS: usize = 4 << 10;

@@ -1,0 +1,404 @@
+//! The messages of a worker's call. In: a [`wire`] message. Out: [`WorkerMessage`] or [`ActivatorMessage`], bounded, or why it cannot be
+//! one; and the way back. Next: the worker's `register`, the activator's `control`.
+
+use std::net::SocketAddr;
+
+use super::limits::MAX_EPOCH;
+use super::session::is_stream_id;
+use super::wire::activator_says::Say as ActivatorSay;
+use super::wire::worker_says::Say as WorkerSay;
+use super::{Session, wire};
+use crate::handoff::preface::TOKEN_BYTES;
+use crate::key::{MAX_INSTANCE_NAME, is_instance_name};
+use crate::setting::MAX_CAPACITY;
+
+/// What a worker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerMessage {
+    /// The first message of a call.
+    Hello(Hello),
+    /// Sent on change, and twice a second while the worker serves anything.
+    Load(Load),
+    /// One stream, as it is now.
+    Session(Session),
+    /// An offer was not taken.
+    Declined(Declined),
+    /// The worker leaves on purpose: nothing of it is to be waited for.
+    Goodbye,
+}
+
+/// What an activator says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActivatorMessage {
+    /// The first message of a call.
+    Welcome(Welcome),
+    /// Take this stream: dial back with the token.
+    Offer(Offer),
+    /// An offer whose token has another length than ours. It can only be declined.
+    UnreadableOffer {
+        /// Id of the offered stream.
+        stream_id: String,
+        /// Number of the offer.
+        epoch: u64,
+    },
+    /// Whether this activator wants the worker to take streams.
+    Cordon(Cordon),
+    /// End this stream.
+    Kick {
+        /// Id of the stream.
+        stream_id: String,
+        /// Cause, for the log and the publisher.
+        reason: String,
+    },
+    /// Another activator is here: dial in there too, though its name may not tell yet. The address of its control listener.
+    Meet(SocketAddr),
+    /// Another worker gets this stream: end what is left of it under a lower epoch and close its upstreams at once. The publisher's
+    /// connection is not touched.
+    Fence {
+        /// Id of the stream.
+        stream_id: String,
+        /// Number of the other worker's offer.
+        epoch: u64,
+    },
+}
+
+/// Why a message of a worker cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Its name could not be shown or stored.
+    #[error("a worker's name has 1 to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~")]
+    Name,
+    /// Its capacity is out of range.
+    #[error("a worker's capacity is from 1 to {MAX_CAPACITY}")]
+    Capacity,
+    /// Its port is out of range.
+    #[error("a port is below 65536")]
+    Port,
+    /// It counts more streams than it may have.
+    #[error("{streams} streams are more than a capacity of {capacity} allows")]
+    Streams {
+        /// Streams that it counts.
+        streams: u32,
+        /// Streams that it takes.
+        capacity: u32,
+    },
+    /// A session whose stream or epoch is none.
+    #[error("a session has the id of a stream and an epoch up to {MAX_EPOCH}")]
+    Session,
+    /// A declined offer whose stream is none.
+    #[error("a declined offer has the id of a stream")]
+    Declined,
+}
+
+/// What a worker says of itself when it joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Name, unique among the workers of an activator.
+    pub name: String,
+    /// Streams at most.
+    pub capacity: u32,
+    /// Whether it takes streams.
+    pub availability: Availability,
+    /// Everything that it serves now, so that an activator that restarts learns it. Sessions that cannot be used are left out.
+    pub sessions: Vec<Session>,
+    /// Name of the host's network namespace; equal names make the descriptor handoff possible. Empty: not told.
+    pub network: String,
+    /// Port of its metrics; 0 when it has none. The activator combines it with the peer's address.
+    pub http_port: u16,
+    /// Process id.
+    pub pid: u32,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// How much a worker has taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Streams that hold a place.
+    pub streams: u32,
+    /// Streams at most.
+    pub capacity: u32,
+    /// Whether it takes streams.
+    pub availability: Availability,
+}
+
+/// Whether a worker takes streams, by its own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Availability {
+    /// It takes them up to its capacity.
+    #[default]
+    Open,
+    /// An activator has taken it out of use; it would take streams again.
+    Cordoned,
+    /// Cordoned, and it serves nothing, and an activator has said that its pod may go. It stays cordoned for some seconds when that is taken
+    /// back, because Kubernetes may have acted on it already.
+    Leaving,
+    /// It is about to go.
+    Draining,
+}
+
+/// An offer that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// Id of the offered stream.
+    pub stream_id: String,
+    /// Number of the offer.
+    pub epoch: u64,
+    /// Cause.
+    pub reason: DeclineReason,
+}
+
+/// Why a worker declines an offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeclineReason {
+    /// None of the others.
+    #[default]
+    Other,
+    /// No place is left.
+    Full,
+    /// The worker drains, or is cordoned.
+    Draining,
+    /// The publisher could not be fetched, or not in the way that was offered.
+    Unreachable,
+}
+
+/// What an activator says of itself when a worker joins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// Name of the activator.
+    pub activator: String,
+    /// Abstract Unix socket for the descriptor handoff, without its leading NUL; empty when it is not offered.
+    pub handoff_socket: String,
+    /// TCP port of the link listener on the host that was dialed; 0 for none.
+    pub link_port: u16,
+}
+
+/// A stream that a worker may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Id of the publisher's stay.
+    pub stream_id: String,
+    /// Number of the offer; of two claims on one stream the greater wins.
+    pub epoch: u64,
+    /// Proof that the worker which dials back is the one that was asked.
+    pub token: [u8; TOKEN_BYTES],
+    /// By descriptor (the Unix socket) or else by link.
+    pub descriptor: bool,
+    /// The worker has the stream, or an upstream that it wants: it decides even where it has no place left.
+    pub known: bool,
+}
+
+/// Whether an activator wants a worker to take streams. Forgotten with the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cordon {
+    /// It may take them.
+    #[default]
+    Off,
+    /// It may take no more.
+    On,
+    /// It may take no more, and is to expect its end.
+    Leaving,
+}
+
+impl Hello {
+    fn parse(hello: wire::Hello) -> Result<Self, Malformed> {
+        if !is_instance_name(&hello.name) {
+            return Err(Malformed::Name);
+        }
+        check_capacity(hello.capacity)?;
+        Ok(Self {
+            availability: Availability::told(hello.draining, hello.cordoned, hello.leaving),
+            name: hello.name,
+            capacity: hello.capacity,
+            sessions: hello.sessions.into_iter().filter_map(|session| session.try_into().ok()).collect(),
+            network: hello.network,
+            http_port: u16::try_from(hello.http_port).map_err(|_| Malformed::Port)?,
+            pid: hello.pid,
+            version: hello.version,
+        })
+    }
+}
+
+impl Load {
+    /// Streams in grace give their places to those that come back for them, so there may be twice the capacity.
+    fn parse(load: wire::Load) -> Result<Self, Malformed> {
+        let wire::Load { streams, capacity, draining, cordoned, leaving } = load;
+        check_capacity(capacity)?;
+        if streams > 2 * capacity {
+            return Err(Malformed::Streams { streams, capacity });
+        }
+        Ok(Self { streams, capacity, availability: Availability::told(draining, cordoned, leaving) })
+    }
+}
+
+impl Availability {
+    /// `unavailable` is true for every reason.
+    fn told(unavailable: bool, cordoned: bool, leaving: bool) -> Self {
+        match (unavailable, cordoned, leaving) {
+            (_, true, true) => Self::Leaving,
+            (_, true, false) => Self::Cordoned,
+            (true, false, _) => Self::Draining,
+            (false, false, _) => Self::Open,
+        }
+    }
+
+    /// Whether it is cordoned, leaving or not.
+    #[must_use]
+    pub fn is_cordoned(self) -> bool {
+        matches!(self, Self::Cordoned | Self::Leaving)
+    }
+}
+
+impl Cordon {
+    /// Whether the worker may take no more.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self != Self::Off
+    }
+}
+
+/// Whether a capacity may be; one that is told later has to be as good as the one in Hello.
+fn check_capacity(capacity: u32) -> Result<(), Malformed> {
+    if (1..=MAX_CAPACITY).contains(&capacity) { Ok(()) } else { Err(Malformed::Capacity) }
+}
+
+impl TryFrom<WorkerSay> for WorkerMessage {
+    type Error = Malformed;
+
+    fn try_from(say: WorkerSay) -> Result<Self, Malformed> {
+        Ok(match say {
+            WorkerSay::Hello(hello) => Self::Hello(Hello::parse(hello)?),
+            WorkerSay::Load(load) => Self::Load(Load::parse(load)?),
+            WorkerSay::Session(session) => Self::Session(session.try_into()?),
+            WorkerSay::Declined(declined) if !is_stream_id(&declined.stream_id) => return Err(Malformed::Declined),
+            WorkerSay::Declined(declined) => {
+                let reason = declined.reason().into();
+                Self::Declined(Declined { stream_id: declined.stream_id, epoch: declined.epoch, reason })
+            }
+            WorkerSay::Goodbye(wire::Goodbye {}) => Self::Goodbye,
+        })
+    }
+}
+
+impl From<WorkerMessage> for wire::WorkerSays {
+    fn from(message: WorkerMessage) -> Self {
+        let say = match message {
+            WorkerMessage::Hello(hello) => WorkerSay::Hello(hello.into()),
+            WorkerMessage::Load(load) => WorkerSay::Load(load.into()),
+            WorkerMessage::Session(session) => WorkerSay::Session(session.into()),
+            WorkerMessage::Declined(Declined { stream_id, epoch, reason }) => {
+                let reason = wire::declined::Reason::from(reason).into();
+                WorkerSay::Declined(wire::Declined { stream_id, epoch, reason })
+            }
+            WorkerMessage::Goodbye => WorkerSay::Goodbye(wire::Goodbye {}),
+        };
+        Self { say: Some(say) }
+    }
+}
+
+impl From<Hello> for wire::Hello {
+    fn from(hello: Hello) -> Self {
+        let Hello { name, capacity, availability, sessions, network, http_port, pid, version } = hello;
+        Self {
+            name,
+            capacity,
+            draining: availability != Availability::Open,
+            sessions: sessions.into_iter().map(wire::Session::from).collect(),
+            network,
+            http_port: http_port.into(),
+            pid,
+            version,
+            cordoned: availability.is_cordoned(),
+            leaving: availability == Availability::Leaving,
+        }
+    }
+}
+
+impl From<Load> for wire::Load {
+    fn from(Load { streams, capacity, availability }: Load) -> Self {
+        Self {
+            streams,
+            capacity,
+            draining: availability != Availability::Open,
+            cordoned: availability.is_cordoned(),
+            leaving: availability == Availability::Leaving,
+        }
+    }
+}
+
+impl From<wire::declined::Reason> for DeclineReason {
+    fn from(reason: wire::declined::Reason) -> Self {
+        match reason {
+            wire::declined::Reason::Other => Self::Other,
+            wire::declined::Reason::Full => Self::Full,
+            wire::declined::Reason::Draining => Self::Draining,
+            wire::declined::Reason::Unreachable => Self::Unreachable,
+        }
+    }
+}
+
+impl From<DeclineReason> for wire::declined::Reason {
+    fn from(reason: DeclineReason) -> Self {
+        match reason {
+            DeclineReason::Other => Self::Other,
+            DeclineReason::Full => Self::Full,
+            DeclineReason::Draining => Self::Draining,
+            DeclineReason::Unreachable => Self::Unreachable,
+        }
+    }
+}
+
+impl ActivatorMessage {
+    /// `None` for an address that is none.
+    #[must_use]
+    pub fn parse(say: ActivatorSay) -> Option<Self> {
+        Some(match say {
+            ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port }) => {
+                // A port that cannot be is as good as none: what is offered by link cannot be fetched.
+                let link_port = u16::try_from(link_port).unwrap_or_default();
+                Self::Welcome(Welcome { activator, handoff_socket, link_port })
+            }
+            ActivatorSay::Offer(wire::Offer { stream_id, epoch, token, descriptor, known }) => {
+                match token.as_slice().try_into() {
+                    Ok(token) => Self::Offer(Offer { stream_id, epoch, token, descriptor, known }),
+                    Err(_) => Self::UnreadableOffer { stream_id, epoch },
+                }
+            }
+            ActivatorSay::Cordon(wire::Cordon { on, leaving }) => Self::Cordon(match (on, leaving) {
+                (false, _) => Cordon::Off,
+                (true, false) => Cordon::On,
+                (true, true) => Cordon::Leaving,
+            }),
+            ActivatorSay::Kick(wire::Kick { stream_id, reason }) => Self::Kick { stream_id, reason },
+            ActivatorSay::Meet(wire::Meet { address }) => Self::Meet(address.parse().ok()?),
+            ActivatorSay::Fence(wire::Fence { stream_id, epoch }) => Self::Fence { stream_id, epoch },
+        })
+    }
+}
+
+impl From<ActivatorMessage> for wire::ActivatorSays {
+    fn from(message: ActivatorMessage) -> Self {
+        let say = match message {
+            ActivatorMessage::Welcome(Welcome { activator, handoff_socket, link_port }) => {
+                ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port: link_port.into() })
+            }
+            ActivatorMessage::Offer(Offer { stream_id, epoch, token, descriptor, known }) => {
+                ActivatorSay::Offer(wire::Offer { stream_id, epoch, token: token.to_vec(), descriptor, known })
+            }
+            ActivatorMessage::UnreadableOffer { stream_id, epoch } => {
+                ActivatorSay::Offer(wire::Offer { stream_id, epoch, ..wire::Offer::default() })
+            }
+            ActivatorMessage::Cordon(cordon) => {
+                ActivatorSay::Cordon(wire::Cordon { on: cordon.is_on(), leaving: cordon == Cordon::Leaving })
+            }
+            ActivatorMessage::Kick { stream_id, reason } => ActivatorSay::Kick(wire::Kick { stream_id, reason }),
+            ActivatorMessage::Meet(address) => ActivatorSay::Meet(wire::Meet { address: address.to_string() }),
+            ActivatorMessage::Fence { stream_id, epoch } => ActivatorSay::Fence(wire::Fence { stream_id, epoch }),
+        };
+        Self { say: Some(say) }
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! Each message goes to the wire and back; what cannot be used is refused or made fit.
+
+use super::super::limits::{MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
+use super::super::{SessionState, UpstreamCounts, UpstreamReport, UpstreamState};
+use super::*;
+use crate::key::Identity;
+
+fn session() -> Session {
+    let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5 };
+    let upstream = |state| UpstreamReport { host: "up:1935".into(), state, error: "refused".into(), counts };
+    Session {
+        stream_id: "0123456789abcdef".into(),
+        app: "live".into(),
+        state: SessionState::Grace,
+        identities: vec![Identity([1; 16]), Identity([2; 16])],
+        epoch: 7,
+        reason: "asked for".into(),
+        messages: 9,
+        upstreams: UpstreamState::ALL.map(upstream).to_vec(),
+    }
+}
+
+fn hello(availability: Availability) -> Hello {
+    Hello {
+        name: "w".into(),
+        capacity: 3,
+        availability,
+        sessions: vec![session()],
+        network: "net".into(),
+        http_port: 8081,
+        pid: 42,
+        version: "1".into(),
+    }
+}
+
+const AVAILABILITIES: [Availability; 4] =
+    [Availability::Open, Availability::Cordoned, Availability::Leaving, Availability::Draining];
+
+#[test]
+fn worker_messages_survive_the_wire() {
+    let load = |availability| WorkerMessage::Load(Load { streams: 6, capacity: 3, availability });
+    let declined = |reason| WorkerMessage::Declined(Declined { stream_id: "s".into(), epoch: u64::MAX, reason });
+    let reasons =
+        [DeclineReason::Other, DeclineReason::Full, DeclineReason::Draining, DeclineReason::Unreachable].map(declined);
+    let states =
+        [SessionState::Unknown, SessionState::Starting, SessionState::Live, SessionState::Grace, SessionState::Ended]
+            .map(|state| WorkerMessage::Session(Session { state, ..session() }));
+    let all = AVAILABILITIES.map(|it| WorkerMessage::Hello(hello(it))).into_iter().chain(AVAILABILITIES.map(load));
+    for message in all.chain(reasons).chain(states).chain([WorkerMessage::Goodbye]) {
+        let say = wire::WorkerSays::from(message.clone()).say.unwrap();
+        assert_eq!(WorkerMessage::try_from(say), Ok(message));
+    }
+}
+
+#[test]
+fn activator_messages_survive_the_wire() {
+    let welcome = Welcome { activator: "a".into(), handoff_socket: "socket".into(), link_port: 6002 };
+    let offer = Offer { stream_id: "s".into(), epoch: 1, token: [3; TOKEN_BYTES], descriptor: true, known: false };
+    let all = [
+        ActivatorMessage::Welcome(welcome),
+        ActivatorMessage::Offer(offer),
+        ActivatorMessage::UnreadableOffer { stream_id: "s".into(), epoch: 1 },
+        ActivatorMessage::Cordon(Cordon::Off),
+        ActivatorMessage::Cordon(Cordon::On),
+        ActivatorMessage::Cordon(Cordon::Leaving),
+        ActivatorMessage::Kick { stream_id: "s".into(), reason: "asked for".into() },
+        ActivatorMessage::Meet("[::1]:6001".parse().unwrap()),
+        ActivatorMessage::Fence { stream_id: "s".into(), epoch: 2 },
+    ];
+    for message in all {
+        let say = wire::ActivatorSays::from(message.clone()).say.unwrap();
+        assert_eq!(ActivatorMessage::parse(say), Some(message));
+    }
+    assert_eq!(ActivatorMessage::parse(ActivatorSay::Meet(wire::Meet { address: "nowhere".into() })), None);
+    let far = wire::Welcome { link_port: 65536, ..wire::Welcome::default() };
+    assert_eq!(
+        ActivatorMessage::parse(ActivatorSay::Welcome(far)),
+        Some(ActivatorMessage::Welcome(Welcome::default()))
+    );
+}
+
+#[test]
+fn workers_of_impossible_words_are_refused() {
+    let good = || wire::Hello::from(hello(Availability::Open));
+    let hellos = [
+        (wire::Hello { name: "a b".into(), ..good() }, Malformed::Name),
+        (wire::Hello { capacity: 0, ..good() }, Malformed::Capacity),
+        (wire::Hello { capacity: MAX_CAPACITY + 1, ..good() }, Malformed::Capacity),
+        (wire::Hello { http_port: 65536, ..good() }, Malformed::Port),
+    ];
+    for (hello, reason) in hellos {
+        assert_eq!(WorkerMessage::try_from(WorkerSay::Hello(hello)), Err(reason));
+    }
+    let load = wire::Load { streams: 7, capacity: 3, ..wire::Load::default() };
+    let reason = Malformed::Streams { streams: 7, capacity: 3 };
+    assert_eq!(WorkerMessage::try_from(WorkerSay::Load(load)), Err(reason));
+    let load = wire::Load { streams: 0, capacity: 0, ..wire::Load::default() };
+    assert_eq!(WorkerMessage::try_from(WorkerSay::Load(load)), Err(Malformed::Capacity));
+    let declined = wire::Declined { stream_id: "s t".into(), ..wire::Declined::default() };
+    assert_eq!(WorkerMessage::try_from(WorkerSay::Declined(declined)), Err(Malformed::Declined));
+    let mut one_bad = good();
+    one_bad.sessions.insert(0, wire::Session::default());
+    let Ok(WorkerMessage::Hello(told)) = WorkerMessage::try_from(WorkerSay::Hello(one_bad)) else { panic!() };
+    assert_eq!(told.sessions, [session()]);
+}
+
+#[test]
+fn a_session_is_bounded_and_fit_to_be_shown() {
+    let good = || wire::Session::from(session());
+    for stream_id in ["", "two words", "é", "a\n", &"x".repeat(MAX_STREAM_ID + 1)] {
+        let session = wire::Session { stream_id: stream_id.into(), ..good() };
+        assert_eq!(Session::try_from(session), Err(Malformed::Session), "{stream_id:?}");
+    }
+    assert_eq!(Session::try_from(wire::Session { epoch: MAX_EPOCH + 1, ..good() }), Err(Malformed::Session));
+    let long = wire::Upstream {
+        host: "h".repeat(1000),
+        error: "é".repeat(1000),
+        state: "odd".into(),
+        ..wire::Upstream::default()
+    };
+    let mut identities = vec![vec![1; 16]; 2 * MAX_IDENTITIES];
+    identities.insert(0, vec![1; 15]);
+    let large = wire::Session {
+        app: "a\n".repeat(1000),
+        reason: "a\nb".into(),
+        state: 99,
+        upstreams: vec![long; 2 * MAX_UPSTREAMS],
+        identities,
+        ..good()
+    };
+    let told = Session::try_from(large).unwrap();
+    assert_eq!(
+        (told.state, told.identities.len(), told.upstreams.len()),
+        (SessionState::Unknown, MAX_IDENTITIES, MAX_UPSTREAMS)
+    );
+    assert!(told.app.len() <= MAX_TEXT && !told.app.contains('\n') && !told.reason.contains('\n'));
+    assert!(told.upstreams[0].host.len() <= MAX_TEXT);
+    assert_eq!(told.upstreams[0].state, UpstreamState::Unknown);
+    let texts: usize = told.upstreams.iter().map(|upstream| upstream.host.len() + upstream.error.len()).sum();
+    assert!(texts <= MAX_TEXTS, "{texts}");
+    let app = "ü".repeat(127);
+    assert_eq!(
+        Session::try_from(wire::Session { app: app.clone(), ..good() }).unwrap().app,
+        app,
+        "it is counted by its name"
+    );
+}
+
+#[test]
+fn only_counters_may_wait_to_be_told() {
+    let before = session();
+    let mut grown = before.clone();
+    grown.messages += 1;
+    grown.upstreams[0].counts = UpstreamCounts { reconnects: 5, ..UpstreamCounts::default() };
+    assert_eq!(before.without_counters(), grown.without_counters());
+    let other: [fn(&mut Session); 5] = [
+        |session| session.state = SessionState::Live,
+        |session| session.identities.clear(),
+        |session| session.upstreams[0].error.clear(),
+        |session| session.upstreams[0].state = UpstreamState::Closed,
+        |session| session.upstreams[0].counts.reconnects += 1,
+    ];
+    for change in other {
+        let mut after = before.clone();
+        change(&mut after);
+        assert_ne!(before.without_counters(), after.without_counters());
+    }
+}

@@ -1,0 +1,273 @@
+//! A stream as the worker that serves it reports it. In: the stream's own task, or a [`wire::Session`] of a peer. Out: the same as a
+//! [`Session`], bounded, and back. Next: the worker's `register`, the activator's dispatcher.
+
+use super::limits::{MAX_EPOCH, MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
+use super::{Malformed, wire};
+use crate::key::{Identity, LogSafe, MAX_NAME_BYTES};
+
+/// A stream that a worker serves, or served a moment ago.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Id of the publisher's stay.
+    pub stream_id: String,
+    /// App's name, without its query.
+    pub app: String,
+    /// Step in the stream's life.
+    pub state: SessionState,
+    /// Keyed hashes: the stream's own identity first, then those of its upstreams that carry no `{key}`.
+    pub identities: Vec<Identity>,
+    /// Number of the offer that the worker took it by.
+    pub epoch: u64,
+    /// Cause of the end; empty before.
+    pub reason: String,
+    /// Whole messages of the publisher since this worker has the stream; messages that it found in the ring of another worker count again.
+    pub messages: u64,
+    /// Destinations, in the order of the settings.
+    pub upstreams: Vec<UpstreamReport>,
+}
+
+/// Steps in the life of a stream, as workers report them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionState {
+    /// A state that this version does not know.
+    #[default]
+    Unknown,
+    /// No upstream has started yet.
+    Starting,
+    /// At least one upstream has started.
+    Live,
+    /// The publisher's connection was lost; the grace time runs.
+    Grace,
+    /// Over.
+    Ended,
+}
+
+/// One upstream of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamReport {
+    /// Host and port alone: an upstream's path is a secret.
+    pub host: String,
+    /// Step in the upstream's life.
+    pub state: UpstreamState,
+    /// Newest failure; empty for none.
+    pub error: String,
+    /// Everything that is counted of it.
+    pub counts: UpstreamCounts,
+}
+
+/// Steps in the life of an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamState {
+    /// A state that this version does not know.
+    #[default]
+    Unknown,
+    /// From the question for its addresses to the end of TLS.
+    Dialing,
+    /// From RTMP's handshake to its start.
+    Starting,
+    /// It takes the stream.
+    Live,
+    /// It failed and is dialed again after a pause.
+    Backoff,
+    /// It failed in a way that time alone does not mend.
+    Failed,
+    /// Done, or being closed.
+    Closed,
+}
+
+/// Figures of one upstream since the stream began. They only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamCounts {
+    /// Bytes written, chunk headers included.
+    pub bytes: u64,
+    /// Messages written.
+    pub messages: u64,
+    /// Messages that it did not get.
+    pub lost: u64,
+    /// Messages written again after a flap.
+    pub replayed: u64,
+    /// Sessions that were live, without the first.
+    pub reconnects: u64,
+}
+
+/// A column of [`UpstreamCounts`], as metrics and the API show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// Name of the worker's metric, without its prefix.
+    pub metric: &'static str,
+    /// Help text of that metric.
+    pub help: &'static str,
+    /// Its value.
+    pub of: fn(&UpstreamCounts) -> u64,
+}
+
+impl UpstreamCounts {
+    /// Every field of it.
+    pub const FIGURES: [Figure; 5] = [
+        Figure {
+            metric: "upstream_bytes_total",
+            help: "Bytes of media written to upstreams",
+            of: |counts| counts.bytes,
+        },
+        Figure {
+            metric: "upstream_messages_total",
+            help: "Messages written to upstreams",
+            of: |counts| counts.messages,
+        },
+        Figure {
+            metric: "upstream_lost_messages_total",
+            help: "Messages that an upstream did not get",
+            of: |counts| counts.lost,
+        },
+        Figure {
+            metric: "upstream_replayed_messages_total",
+            help: "Messages written again after a flap",
+            of: |counts| counts.replayed,
+        },
+        Figure {
+            metric: "upstream_reconnects_total",
+            help: "Upstream sessions after the first of a stream",
+            of: |counts| counts.reconnects,
+        },
+    ];
+}
+
+impl UpstreamState {
+    /// All states, [`Self::Unknown`] last.
+    pub const ALL: [Self; 7] =
+        [Self::Dialing, Self::Starting, Self::Live, Self::Backoff, Self::Failed, Self::Closed, Self::Unknown];
+
+    /// The word for logs, metrics, the API and the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Dialing => "dialing",
+            Self::Starting => "starting",
+            Self::Live => "live",
+            Self::Backoff => "backoff",
+            Self::Failed => "failed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl Session {
+    /// The session with its growing counters at zero: a difference that remains is told to activators at once, the others wait.
+    /// Reconnects stay, since each of them is an event of its own.
+    #[must_use]
+    pub fn without_counters(&self) -> Self {
+        let quiet = |upstream: &UpstreamReport| UpstreamReport {
+            counts: UpstreamCounts { reconnects: upstream.counts.reconnects, ..UpstreamCounts::default() },
+            ..upstream.clone()
+        };
+        Self { messages: 0, upstreams: self.upstreams.iter().map(quiet).collect(), ..self.clone() }
+    }
+}
+
+/// The result takes 10 KiB at most: [`MAX_UPSTREAMS`] with their counters, [`MAX_TEXTS`] of hosts and errors, as many identities, an id,
+/// an app and a reason. Every text is fit to be shown.
+impl TryFrom<wire::Session> for Session {
+    type Error = Malformed;
+
+    fn try_from(session: wire::Session) -> Result<Self, Malformed> {
+        let state = session.state().into();
+        let wire::Session { stream_id, identities, state: _, epoch, mut app, mut upstreams, mut reason, messages } =
+            session;
+        if !is_stream_id(&stream_id) || epoch > MAX_EPOCH {
+            return Err(Malformed::Session);
+        }
+        let identities: Vec<Identity> =
+            identities.iter().filter_map(|bytes| identity(bytes)).take(MAX_IDENTITIES).collect();
+        upstreams.truncate(MAX_UPSTREAMS);
+        let mut left = 2 * MAX_TEXT;
+        // Streams are counted by app, so a good name stays what it is.
+        if app.len() > MAX_NAME_BYTES || app.chars().any(char::is_control) {
+            shown(&mut app, &mut left);
+        }
+        shown(&mut reason, &mut left);
+        let mut left = MAX_TEXTS;
+        upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
+        upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.error, &mut left));
+        let upstreams = upstreams.into_iter().map(UpstreamReport::from).collect();
+        Ok(Self { stream_id, app, state, identities, epoch, reason, messages, upstreams })
+    }
+}
+
+impl From<Session> for wire::Session {
+    fn from(session: Session) -> Self {
+        let Session { stream_id, app, state, identities, epoch, reason, messages, upstreams } = session;
+        Self {
+            stream_id,
+            identities: identities.iter().map(|identity| identity.0.to_vec()).collect(),
+            state: wire::session::State::from(state).into(),
+            epoch,
+            app,
+            upstreams: upstreams.into_iter().map(wire::Upstream::from).collect(),
+            reason,
+            messages,
+        }
+    }
+}
+
+/// The texts are taken as they are: [`Session`] bounds those of all upstreams together.
+impl From<wire::Upstream> for UpstreamReport {
+    fn from(upstream: wire::Upstream) -> Self {
+        let wire::Upstream { host, state, bytes, messages, lost, replayed, reconnects, error } = upstream;
+        let state = UpstreamState::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or_default();
+        let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into() };
+        Self { host, state, error, counts }
+    }
+}
+
+impl From<UpstreamReport> for wire::Upstream {
+    fn from(upstream: UpstreamReport) -> Self {
+        let UpstreamReport { host, state, error, counts } = upstream;
+        let UpstreamCounts { bytes, messages, lost, replayed, reconnects } = counts;
+        let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
+        Self { host, state: state.as_str().to_owned(), bytes, messages, lost, replayed, reconnects, error }
+    }
+}
+
+impl From<wire::session::State> for SessionState {
+    fn from(state: wire::session::State) -> Self {
+        match state {
+            wire::session::State::Unknown => Self::Unknown,
+            wire::session::State::Starting => Self::Starting,
+            wire::session::State::Live => Self::Live,
+            wire::session::State::Grace => Self::Grace,
+            wire::session::State::Ended => Self::Ended,
+        }
+    }
+}
+
+impl From<SessionState> for wire::session::State {
+    fn from(state: SessionState) -> Self {
+        match state {
+            SessionState::Unknown => Self::Unknown,
+            SessionState::Starting => Self::Starting,
+            SessionState::Live => Self::Live,
+            SessionState::Grace => Self::Grace,
+            SessionState::Ended => Self::Ended,
+        }
+    }
+}
+
+/// Whether a peer may call a stream this.
+pub(super) fn is_stream_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_STREAM_ID && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+fn identity(bytes: &[u8]) -> Option<Identity> {
+    bytes.try_into().ok().map(Identity)
+}
+
+/// Makes a text fit for a log line and for the bytes that are `left` for texts.
+fn shown(text: &mut String, left: &mut usize) {
+    let mut fit = LogSafe(text).to_string();
+    let most = fit.len().min(MAX_TEXT).min(*left);
+    fit.truncate((0..=most).rev().find(|at| fit.is_char_boundary(*at)).unwrap_or_default());
+    fit.shrink_to_fit();
+    *left -= fit.len();
+    *text = fit;
+}
