@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::drain::Phase;
-use crate::lobby::Lobby;
+use crate::lobby::Views;
 use crate::metrics::Metrics;
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
@@ -22,7 +22,7 @@ use crate::scaler::Trigger;
 #[derive(Clone)]
 pub struct Shown {
     /// Streams and workers.
-    pub lobby: Lobby,
+    pub views: Views,
     /// The demand of all activators.
     pub cluster: Cluster,
     /// Streams for each worker, for scaling.
@@ -70,7 +70,7 @@ pub fn routes(shown: Shown) -> Routes {
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
         .get("/api/v1/scale", with(scale))
         .get("/api/v1/streams", with(streams))
-        .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.lobby.workers())))
+        .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.views.workers())))
         .on(Method::DELETE, "/api/v1/streams/{}", with(kick))
         .on(Method::POST, "/api/v1/streams/{}/kick", with(kick))
 }
@@ -82,7 +82,7 @@ fn streams(shown: &Shown, request: &Request) -> Answer {
         return Answer::text("from is a number of streams to leave out\n").with(StatusCode::BAD_REQUEST);
     };
     let mut json = b"[".to_vec();
-    let next = shown.lobby.each_stream(from, |stream| {
+    let next = shown.views.each_stream(from, |stream| {
         let before = json.len();
         if before > 1 {
             json.push(b',');
@@ -100,8 +100,8 @@ fn streams(shown: &Shown, request: &Request) -> Answer {
 }
 
 async fn all_metrics(shown: &Shown) -> Answer {
-    let workers = shown.metrics.fetch(shown.lobby.scrapes()).await;
-    shown.lobby.measure();
+    let workers = shown.metrics.fetch(shown.views.scrapes()).await;
+    shown.views.measure();
     shown.cluster.measure(&shown.metrics.peers);
     shown.metrics.scaler.measure();
     Answer::metrics(shown.metrics.merged(&workers))
@@ -166,7 +166,7 @@ fn kick(shown: &Shown, request: &Request) -> Answer {
     let id = request.captures.first().map(String::as_str).unwrap_or_default();
     let reason = String::from_utf8_lossy(&request.body);
     let reason = if reason.trim().is_empty() { "kicked over HTTP" } else { reason.trim() };
-    if !shown.lobby.kick(id, &LogSafe(reason).to_string()) {
+    if !shown.views.kick(id, &LogSafe(reason).to_string()) {
         return Answer::text("there is no such stream\n").with(StatusCode::NOT_FOUND);
     }
     tracing::info!(stream = %LogSafe(id), reason = %LogSafe(reason), peer = %request.peer, "a stream is kicked");

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Settings, Typed};
 use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
-use crate::lobby::MAX_UNREAD;
+use crate::lobby::{Lobby, MAX_UNREAD};
 
 struct Server {
     address: SocketAddr,
@@ -40,8 +40,8 @@ fn server(args: &[&str]) -> Server {
     );
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = Shown {
-        lobby: lobby.clone(),
-        cluster: Cluster::alone(lobby.clone(), settings.fleet),
+        views: lobby.views.clone(),
+        cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
         target: settings.capacity,
         admission: Arc::new(Admission::new(&settings)),
         is_local: settings.listen.rtmp.ip().is_loopback(),
@@ -78,7 +78,7 @@ fn entry(id: &str) -> Entry {
 #[tokio::test]
 async fn what_is_shown_has_its_fixed_shape() {
     let server = server(&[]);
-    let _place = server.lobby.enter(entry("aa"));
+    let _place = server.lobby.places.enter(entry("aa"));
     let rows = [
         ("/healthz", "ok\n"),
         ("/api/v1/demand", "{\"waiting\":1,\"live\":0,\"demand\":1}\n"),
@@ -105,7 +105,7 @@ async fn what_is_not_known_yet_is_not_called_nothing() {
         let answer = ask(&server, "GET", path).await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
     }
-    let _place = server.lobby.enter(entry("aa"));
+    let _place = server.lobby.places.enter(entry("aa"));
     assert!(ask(&server, "GET", "/api/v1/demand").await.starts_with("HTTP/1.1 200"));
     let answer = ask(&server, "GET", "/api/v1/scale?target=none").await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("target"), "{answer}");
@@ -134,7 +134,7 @@ fn with_header(path: &str, header: &str) -> String {
 async fn a_kick_ends_a_stream_by_either_way() {
     let server = server(&[]);
     for (method, path) in [("DELETE", "/api/v1/streams/aa"), ("POST", "/api/v1/streams/aa/kick")] {
-        let mut place = server.lobby.enter(entry("aa"));
+        let mut place = server.lobby.places.enter(entry("aa"));
         let path = with_header(path, "Authorization: Bearer 0123456789abcdef");
         assert!(ask(&server, method, &path).await.starts_with("HTTP/1.1 200"));
         assert_eq!(place.event().await, PlaceEvent::Kicked("kicked over HTTP".into()));
@@ -146,7 +146,7 @@ async fn a_kick_ends_a_stream_by_either_way() {
 #[tokio::test]
 async fn a_kick_without_the_secret_is_refused_whatever_proxy_or_page_it_came_through() {
     let server = server(&[]);
-    let _place = server.lobby.enter(entry("aa"));
+    let _place = server.lobby.places.enter(entry("aa"));
     let path = "/api/v1/streams/aa/kick";
     // The last two: curl on this machine, and nginx with `proxy_pass http://127.0.0.1:8080` and nothing else, look the same.
     for header in [
@@ -182,16 +182,16 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
         metrics.lobby.clone(),
     );
     let shown = Shown {
-        cluster: Cluster::alone(lobby.clone(), settings.fleet),
+        cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
         target: settings.capacity,
-        lobby,
+        views: lobby.views.clone(),
         admission: Arc::new(Admission::new(&settings)),
         is_local: false,
         secret: Secret::new("right"),
         metrics,
         phase: phases,
     };
-    let _place = shown.lobby.enter(entry("aa"));
+    let _place = lobby.places.enter(entry("aa"));
     for (peer, bearer, status) in [
         ("10.0.0.1", None, 403),
         ("10.0.0.1", Some("wrong"), 403),
@@ -223,11 +223,10 @@ fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<Act
         closed: Closed::default(),
         same_host: true,
         http: None,
-        pid: 0,
         sessions: (0..streams).map(session).collect(),
     };
     let (outbox, inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
-    server.lobby.join(introduction, outbox).unwrap();
+    server.lobby.workers.join(introduction, outbox).unwrap();
     inbox
 }
 

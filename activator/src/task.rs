@@ -30,7 +30,7 @@ use crate::handoff::Desk;
 use crate::http::{OPEN, Shown, routes};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
-use crate::lobby::Lobby;
+use crate::lobby::{DrainSwitch, Lobby};
 use crate::metrics::Metrics;
 use crate::peers::{Cluster, Me};
 use crate::ports::Ports;
@@ -60,7 +60,7 @@ pub struct Start {
 
 /// What is open and has to be closed.
 struct Open {
-    lobby: Lobby,
+    held: DrainSwitch,
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
     publishers: TaskTracker,
@@ -149,7 +149,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         network,
     };
     let cluster = if settings.peers.is_empty() {
-        Cluster::alone(lobby.clone(), settings.fleet)
+        Cluster::alone(lobby.peers.clone(), settings.fleet)
     } else {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
         let me = Me {
@@ -159,7 +159,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
             shares_ports: at.shared,
             introducer: settings.introducer.is_some(),
         };
-        Cluster::with_peers(lobby.clone(), me)
+        Cluster::with_peers(lobby.peers.clone(), me)
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let keda = scaler::Desk {
@@ -170,7 +170,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         metrics: metrics.scaler.clone(),
     };
     let shown = Shown {
-        lobby: lobby.clone(),
+        views: lobby.views.clone(),
         cluster: cluster.clone(),
         target: settings.capacity,
         admission: Arc::clone(&admission),
@@ -189,7 +189,14 @@ fn open(start: Start) -> anyhow::Result<Open> {
     serving.spawn(serve(bound.http, routes(shown), release.clone()));
     serving.spawn({
         let doors = control::Doors { all: bound.control, ours: bound.own_control, release: release.clone() };
-        let served = control::serve(doors, control, cluster.clone(), metrics.control.clone(), stop.clone());
+        let served = control::serve(
+            doors,
+            control,
+            lobby.workers.clone(),
+            cluster.clone(),
+            metrics.control.clone(),
+            stop.clone(),
+        );
         async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the control listener has ended");
@@ -204,15 +211,14 @@ fn open(start: Start) -> anyhow::Result<Open> {
             }
         });
     }
-    let mut keeping = vec![tokio::spawn({
-        let lobby = lobby.clone();
-        async move { lobby.run().await }
-    })];
+    let mut keeping = vec![tokio::spawn(lobby.keep_time())];
     #[cfg(feature = "kubernetes")]
     if let Some(asked) = &settings.kubernetes {
         keeping.push(tokio::spawn(kubernetes::run(kubernetes::Room {
             api: kubernetes::Api::in_pod(&asked.deployment),
             cluster: cluster.clone(),
+            views: lobby.views.clone(),
+            workers: lobby.workers.clone(),
             capacity: settings.capacity,
             most: usize::try_from(settings.max_workers).unwrap_or(usize::MAX),
             idle_go_after: asked.idle_may_go.then_some(settings.cooldown),
@@ -233,13 +239,13 @@ fn open(start: Start) -> anyhow::Result<Open> {
     }
     if let Some(program) = program {
         let launch = Launch::new(&settings, program, found_at, (log.0, log.1.as_deref()));
-        keeping.push(tokio::spawn(processes::run(lobby.clone(), launch, metrics.processes.clone())));
+        keeping.push(tokio::spawn(processes::run(lobby.processes.clone(), launch, metrics.processes.clone())));
     }
     let draining = CancellationToken::new();
     let context = Arc::new(publisher::Context {
         settings: Arc::clone(&settings),
         admission,
-        lobby: lobby.clone(),
+        places: lobby.places.clone(),
         desk,
         name,
         metrics: metrics.publisher.clone(),
@@ -251,7 +257,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
         })
     });
-    Ok(Open { lobby, phase, accepting, publishers, draining, stop, serving, keeping })
+    Ok(Open { held: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
 }
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
@@ -286,22 +292,22 @@ struct Step(Option<JoinHandle<()>>);
 
 impl Step {
     fn begin(open: &Open, phase: Phase) -> Self {
-        let lobby = open.lobby.clone();
+        let held = open.held.clone();
         Self(match phase {
             Phase::Serving | Phase::Unready | Phase::StopServing => None,
             Phase::StopAccepting => {
                 // The port closes with the loop. Who is connected and not held yet gets the lobby's answer.
                 open.accepting.abort();
-                lobby.drain();
+                held.drain();
                 open.draining.cancel();
                 Some(tokio::spawn(async {}))
             }
-            Phase::FinishStreams => Some(tokio::spawn(async move { lobby.emptied().await })),
+            Phase::FinishStreams => Some(tokio::spawn(async move { held.emptied().await })),
             Phase::StopWorkers => Some(tokio::spawn(async move {
-                lobby.close();
-                let _ = timeout(CLOSE_TIMEOUT, lobby.emptied()).await;
-                lobby.process(dispatch::processes::Input::Stop, None);
-                lobby.without_processes().await;
+                held.close();
+                let _ = timeout(CLOSE_TIMEOUT, held.emptied()).await;
+                held.stop_processes();
+                held.without_processes().await;
             })),
         })
     }
@@ -327,8 +333,8 @@ impl Drop for Step {
 impl Open {
     /// The last phase.
     async fn end(self) {
-        self.lobby.process(dispatch::processes::Input::Kill, None);
-        let _ = timeout(END_TIMEOUT, self.lobby.without_processes()).await;
+        self.held.kill_processes();
+        let _ = timeout(END_TIMEOUT, self.held.without_processes()).await;
         self.publishers.close();
         let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;
         self.stop.cancel();

@@ -40,7 +40,7 @@ use tracing::{debug, info, warn};
 
 use super::metrics::{ControlMetrics, Refusal};
 use crate::dispatch::{Closed, Introduction, MAX_EPOCH};
-use crate::lobby::{Lobby, MAX_UNREAD};
+use crate::lobby::{MAX_UNREAD, WorkerCalls};
 use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
 use crate::peers::proto::peers_server::PeersServer;
@@ -117,24 +117,26 @@ impl From<TcpListener> for Doors {
 pub async fn serve(
     doors: impl Into<Doors>,
     terms: Terms,
+    workers: WorkerCalls,
     cluster: Cluster,
     metrics: ControlMetrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    serve_up_to(MAX_WORKERS, doors.into(), terms, cluster, metrics, stop).await
+    serve_up_to(MAX_WORKERS, doors.into(), terms, workers, cluster, metrics, stop).await
 }
 
 async fn serve_up_to(
-    workers: usize,
+    most: usize,
     doors: Doors,
     terms: Terms,
+    workers: WorkerCalls,
     cluster: Cluster,
     metrics: ControlMetrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let (places, proved) = (Arc::new(Semaphore::new(workers)), Arc::new(Semaphore::new(PROVED_PER_WORKER * workers)));
-    let (lobby, found_at) = (cluster.lobby().clone(), cluster.found_at());
-    let service = Arc::new(Service { terms, lobby, found_at, metrics, places, proved });
+    let (places, proved) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(PROVED_PER_WORKER * most)));
+    let found_at = cluster.found_at();
+    let service = Arc::new(Service { terms, workers, found_at, metrics, places, proved });
     let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
@@ -213,7 +215,7 @@ fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
 
 struct Service {
     terms: Terms,
-    lobby: Lobby,
+    workers: WorkerCalls,
     /// Where we are, if the address by which one has come leads to others too.
     found_at: Option<SocketAddr>,
     metrics: ControlMetrics,
@@ -235,7 +237,7 @@ impl Control for Service {
         let address = peer.address;
         let call = Conversation {
             terms: self.terms.clone(),
-            lobby: self.lobby.clone(),
+            workers: self.workers.clone(),
             metrics: self.metrics.clone(),
             peer: address,
             refusal: Arc::clone(&refusal),
@@ -257,7 +259,7 @@ impl Control for Service {
 
     async fn introduce(&self, request: Request<Stranger>) -> Result<Response<Activators>, Status> {
         let (peer, proof) = self.admitted(&request, Purpose::Introduce)?;
-        let others = self.lobby.activators();
+        let others = self.workers.activators();
         // Behind a Service's address the connection still ends at our own.
         let addresses =
             self.found_at.or(peer.ours).into_iter().chain(others).map(|address| address.to_string()).collect();
@@ -349,7 +351,7 @@ impl Stream for Outgoing {
 /// One call of a worker, from its proof to its end.
 struct Conversation {
     terms: Terms,
-    lobby: Lobby,
+    workers: WorkerCalls,
     metrics: ControlMetrics,
     peer: IpAddr,
     refusal: Arc<Mutex<Option<Status>>>,
@@ -378,7 +380,7 @@ impl Conversation {
         // Before any offer, which follows from joining. There is room: the channel is new.
         let _ = outbox.try_send(ActivatorSay::Welcome(self.terms.welcome.clone()));
         let held_open = outbox.clone();
-        let Some(call) = self.lobby.join(introduction, outbox) else {
+        let Some(call) = self.workers.join(introduction, outbox) else {
             let text = format!("a worker named {} is registered already", LogSafe(&name));
             return self.refuse(Refusal::Joined, Status::already_exists(text));
         };
@@ -388,30 +390,30 @@ impl Conversation {
         let end = loop {
             match incoming.message().await {
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => match tidy(session) {
-                    Some(session) => self.lobby.said(call, WorkerSay::Session(session)),
+                    Some(session) => self.workers.said(call, WorkerSay::Session(session)),
                     None => self.metrics.refused(Refusal::Session).inc(),
                 },
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Load(load)) })) => match check(&load) {
-                    Ok(()) => self.lobby.said(call, WorkerSay::Load(load)),
+                    Ok(()) => self.workers.said(call, WorkerSay::Load(load)),
                     Err(text) => {
-                        self.lobby.lost(call);
+                        self.workers.lost(call);
                         info!(worker = name, end = text, "worker left");
                         return self.refuse(Refusal::Load, Status::invalid_argument(text));
                     }
                 },
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Declined(declined)) })) => {
                     if is_stream_id(&declined.stream_id) {
-                        self.lobby.said(call, WorkerSay::Declined(declined));
+                        self.workers.said(call, WorkerSay::Declined(declined));
                     }
                 }
-                Ok(Some(WorkerSays { say: Some(say) })) => self.lobby.said(call, say),
+                Ok(Some(WorkerSays { say: Some(say) })) => self.workers.said(call, say),
                 // A kind of message that this version does not know.
                 Ok(Some(WorkerSays { say: None })) => {}
                 Ok(None) => break "it hung up".to_owned(),
                 Err(error) => break error.to_string(),
             }
         };
-        self.lobby.lost(call);
+        self.workers.lost(call);
         info!(worker = name, end, "worker left");
     }
 
@@ -452,7 +454,6 @@ fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introductio
         closed: Closed::told(hello.draining, hello.cordoned, hello.leaving),
         same_host: !network.is_empty() && hello.network == network,
         http: (port != 0).then(|| SocketAddr::new(peer, port)),
-        pid: hello.pid,
         sessions: hello.sessions.into_iter().filter_map(tidy).collect(),
     })
 }

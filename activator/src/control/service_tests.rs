@@ -16,7 +16,7 @@ use tonic::{Code, Streaming};
 use super::*;
 use crate::config::{Settings, Typed};
 use crate::dispatch::{Entry, PlaceEvent, Rules};
-use crate::lobby::LobbyMetrics;
+use crate::lobby::{Lobby, LobbyMetrics};
 use liveedgecast_common::key::{AppName, StreamId};
 
 const SECRET: &str = "0123456789abcdef";
@@ -32,7 +32,7 @@ fn server() -> Server {
     server_for(MAX_WORKERS)
 }
 
-fn server_for(workers: usize) -> Server {
+fn server_for(most: usize) -> Server {
     let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::meant(&typed, [1; 32]).unwrap();
     let registry = Registry::new();
@@ -47,10 +47,10 @@ fn server_for(workers: usize) -> Server {
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };
     let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into() };
     let stop = CancellationToken::new();
-    let (serving, counted) = (Cluster::alone(lobby.clone(), settings.fleet), metrics.clone());
-    let stopped = stop.clone();
+    let (serving, counted) = (Cluster::alone(lobby.peers.clone(), settings.fleet), metrics.clone());
+    let (workers, stopped) = (lobby.workers.clone(), stop.clone());
     tokio::spawn(async move {
-        serve_up_to(workers, listener.into(), terms, serving, counted, stopped).await.unwrap();
+        serve_up_to(most, listener.into(), terms, workers, serving, counted, stopped).await.unwrap();
     });
     Server { address, lobby, metrics, _stop: stop.drop_guard() }
 }
@@ -105,7 +105,7 @@ async fn joined(server: &Server, name: &str) -> Line {
     line.say(WorkerSay::Hello(hello(name))).await;
     let said = line.hear().await.unwrap();
     assert!(matches!(&said, Some(ActivatorSay::Welcome(welcome)) if welcome.activator == "a-1"), "{said:?}");
-    until(|| server.lobby.workers().iter().any(|worker| worker.name == name)).await;
+    until(|| server.lobby.views.workers().iter().any(|worker| worker.name == name)).await;
     line
 }
 
@@ -129,26 +129,26 @@ fn entry() -> Entry {
 async fn a_worker_joins_is_offered_a_stream_and_leaves() {
     let server = server();
     let mut line = joined(&server, "w").await;
-    assert_eq!(server.lobby.scrapes(), [("w".to_owned(), "127.0.0.1:9".parse().unwrap())]);
-    let mut place = server.lobby.enter(entry());
+    assert_eq!(server.lobby.views.scrapes(), [("w".to_owned(), "127.0.0.1:9".parse().unwrap())]);
+    let mut place = server.lobby.places.enter(entry());
     let Ok(Some(ActivatorSay::Offer(offer))) = line.hear().await else { panic!() };
     let PlaceEvent::Offered { epoch, token, descriptor, .. } = place.event().await else { panic!() };
     assert_eq!((offer.epoch, offer.token, descriptor), (epoch, token.0.to_vec(), true));
     line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;
-    until(|| server.lobby.workers()[0].streams == 3).await;
+    until(|| server.lobby.views.workers()[0].streams == 3).await;
     drop(line);
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
-    assert!(server.lobby.workers().is_empty());
+    assert!(server.lobby.views.workers().is_empty());
 }
 
 #[tokio::test]
 async fn who_is_new_is_told_where_activators_are() {
     let server = server();
     let other: SocketAddr = "10.0.0.2:6001".parse().unwrap();
-    server.lobby.met(other, true);
+    server.lobby.peers.met(other, true);
     let ask = |port, secret| async move { introduce::ask("127.0.0.1", port, &Secret::new(secret)).await };
     assert_eq!(ask(server.address.port(), SECRET).await, [server.address, other], "itself first, and others");
-    server.lobby.met(other, false);
+    server.lobby.peers.met(other, false);
     assert_eq!(ask(server.address.port(), SECRET).await, [server.address]);
     assert_eq!(ask(server.address.port(), "another secret, not ours").await, []);
     let stopped = listen("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -245,9 +245,9 @@ async fn a_second_call_by_a_name_that_is_joined_hears_who_we_are_and_ends() {
     assert!(matches!(second.hear().await, Ok(Some(ActivatorSay::Welcome(_)))));
     let status = second.hear().await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists, "{status:?}");
-    assert_eq!(server.lobby.workers().len(), 1);
+    assert_eq!(server.lobby.views.workers().len(), 1);
     drop(first);
-    until(|| server.lobby.workers().is_empty()).await;
+    until(|| server.lobby.views.workers().is_empty()).await;
     joined(&server, "w").await;
 }
 
@@ -269,7 +269,7 @@ async fn a_hello_that_cannot_be_is_refused_with_the_reason() {
         let status = line.hear().await.unwrap_err();
         assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
     }
-    assert!(server.lobby.workers().is_empty());
+    assert!(server.lobby.views.workers().is_empty());
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn a_load_that_cannot_be_ends_the_call() {
         line.say(WorkerSay::Load(Load { streams, capacity, ..Load::default() })).await;
         let status = line.hear().await.unwrap_err();
         assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
-        assert!(server.lobby.workers().is_empty());
+        assert!(server.lobby.views.workers().is_empty());
     }
     assert_eq!(server.metrics.refused(Refusal::Load).get(), 4);
 }
@@ -302,11 +302,11 @@ async fn sessions_beyond_the_capacity_are_left_out_and_counted() {
     line.say(WorkerSay::Session(session(told))).await;
     let refused = |why| server.metrics.refused(why).get();
     until(|| refused(Refusal::Excess) == 901).await;
-    assert_eq!(server.lobby.streams().len(), 5 + 64);
+    assert_eq!(server.lobby.views.streams().len(), 5 + 64);
     line.say(WorkerSay::Session(Session { epoch: u64::MAX, ..session(0) })).await;
     until(|| refused(Refusal::Session) == 1).await;
     // The sessions that a worker invents count as one worker's.
-    assert_eq!(Cluster::alone(server.lobby.clone(), crate::config::Fleet::Process).known(None).live, 50);
+    assert_eq!(Cluster::alone(server.lobby.peers.clone(), crate::config::Fleet::Process).known(None).live, 50);
 }
 
 #[tokio::test]
@@ -392,5 +392,5 @@ async fn who_has_proved_itself_is_no_stranger_any_more() {
     }
     let _other = joined(&server, "w-2").await;
     line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;
-    until(|| server.lobby.workers().iter().any(|worker| worker.name == "w-1" && worker.streams == 3)).await;
+    until(|| server.lobby.views.workers().iter().any(|worker| worker.name == "w-1" && worker.streams == 3)).await;
 }

@@ -297,6 +297,7 @@ impl Dispatcher {
                 joined: worker.joined,
                 taken: held.taken.unwrap_or(now),
                 started: now,
+                process: None,
             })));
         }
     }

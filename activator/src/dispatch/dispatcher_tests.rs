@@ -58,7 +58,6 @@ impl World {
             closed: Closed::default(),
             same_host: true,
             http: None,
-            pid: 0,
             sessions,
         };
         let outputs = self.tell(Input::Joined(call, introduction));
@@ -599,15 +598,8 @@ fn descriptors_only_go_to_workers_of_this_host() {
         let mut world = World::with(handoff);
         world.enter("a", &[1]);
         let name = "w".to_owned();
-        let introduction = Introduction {
-            name,
-            capacity: 1,
-            closed: Closed::default(),
-            same_host,
-            http: None,
-            pid: 0,
-            sessions: vec![],
-        };
+        let introduction =
+            Introduction { name, capacity: 1, closed: Closed::default(), same_host, http: None, sessions: vec![] };
         let outputs = world.tell(Input::Joined(Call(1), introduction));
         let told = outputs.iter().find_map(|output| match output {
             Output::Offer { descriptor, .. } => Some(*descriptor),
@@ -631,7 +623,7 @@ fn a_start_is_told_once_with_its_times() {
     world.pass(Duration::from_millis(9));
     let outputs = world.tell(Input::Started(key));
     let worker = "w1".to_owned();
-    let started = Started { stream_id: "a".into(), worker, entered, joined, taken, started: world.now };
+    let started = Started { stream_id: "a".into(), worker, entered, joined, taken, started: world.now, process: None };
     assert_eq!(outputs, [Output::Started(Box::new(started))]);
     let again = one_offer(&{
         world.worker(1, vec![]);

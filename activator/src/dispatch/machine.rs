@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::dispatcher::Dispatcher;
 use super::messages::{self, Input, Rules};
 use super::processes::{self, Processes};
+use super::view::WorkerView;
 
 /// What either of them wants done.
 #[derive(Debug)]
@@ -59,10 +60,28 @@ impl Machine {
         self.outputs.pop_front()
     }
 
+    /// Every worker: those that are starting first.
+    pub(crate) fn workers(&self) -> Vec<WorkerView> {
+        let starting = self.processes.iter().flat_map(|processes| {
+            processes.starting().map(|name| WorkerView {
+                name: name.to_owned(),
+                state: "starting",
+                streams: 0,
+                capacity: u32::try_from(processes.capacity()).unwrap_or(u32::MAX),
+            })
+        });
+        starting.chain(self.dispatcher.workers()).collect()
+    }
+
     /// Lets each see what the other has done, until nothing more follows.
     pub(crate) fn settle(&mut self, now: Instant) {
         loop {
-            self.outputs.extend(std::iter::from_fn(|| self.dispatcher.poll_output()).map(Output::Dispatcher));
+            while let Some(mut output) = self.dispatcher.poll_output() {
+                if let messages::Output::Started(started) = &mut output {
+                    started.process = self.processes.as_ref().and_then(|processes| processes.times(&started.worker));
+                }
+                self.outputs.push_back(Output::Dispatcher(output));
+            }
             let Some(processes) = &mut self.processes else { return };
             processes.look(now, self.dispatcher.shortage(now), self.dispatcher.busy());
             let full = processes.is_full();

@@ -71,8 +71,6 @@ pub(crate) enum Output {
         call: Call,
         /// Its name.
         worker: String,
-        /// Its process, if known.
-        pid: u32,
         /// The stream.
         stream_id: String,
         /// The claim.
@@ -126,4 +124,6 @@ pub(crate) struct Started {
     pub(crate) taken: Instant,
     /// and started it.
     pub(crate) started: Instant,
+    /// When its process was asked for, and when it ran; unknown when somebody else starts workers.
+    pub(crate) process: Option<(Instant, Instant)>,
 }

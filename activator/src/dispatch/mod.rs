@@ -7,6 +7,7 @@
 mod dispatcher;
 mod elsewhere;
 mod machine;
+mod mail;
 pub(crate) mod messages;
 mod news;
 mod phases;
@@ -24,6 +25,7 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 pub use elsewhere::{Elsewhere, Ourselves};
 pub(crate) use machine::{Machine, Output};
+pub(crate) use mail::Mail;
 pub(crate) use messages::Input;
 pub use messages::{Key, Rules};
 pub use news::PeerChange;
@@ -74,8 +76,6 @@ pub enum PlaceEvent {
         worker: String,
         /// By descriptor, else by link.
         descriptor: bool,
-        /// The worker's process id where it can be known (same network namespace), else 0.
-        pid: u32,
     },
     /// The offer does not stand any more: forget its token. The place is kept, another offer follows.
     Withdrawn {

@@ -1,6 +1,6 @@
 //! A start, taken apart. In: when what happened. Out: how long each part took. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::messages::Started;
 
@@ -33,13 +33,12 @@ impl Phases {
     }
 }
 
-/// `process`: when the worker's process was asked for, and when it ran; unknown when somebody else starts workers. `None`: the worker
-/// was there before the publisher.
-pub(crate) fn cold(start: &Started, process: Option<(Instant, Instant)>) -> Option<Phases> {
+/// The parts of a start; `None` when the worker was there before the publisher.
+pub(crate) fn cold(start: &Started) -> Option<Phases> {
     if start.joined <= start.entered {
         return None;
     }
-    let (asked, spawned) = process.unwrap_or((start.entered, start.entered));
+    let (asked, spawned) = start.process.unwrap_or((start.entered, start.entered));
     // A worker that was on its way already has had a part of it before the publisher came.
     let asked = asked.max(start.entered);
     let spawned = spawned.max(asked);
@@ -64,20 +63,21 @@ mod tests {
     fn the_parts_are_the_whole_and_a_warm_start_has_none() {
         let origin = origin();
         let at = |milliseconds| origin + Duration::from_millis(milliseconds);
-        let start = |entered, joined| Started {
+        let start = |entered, joined, process| Started {
             stream_id: "s".into(),
             worker: "w".into(),
             entered: at(entered),
             joined: at(joined),
             taken: at(50),
             started: at(60),
+            process,
         };
-        let told = |start: &Started, process| {
-            cold(start, process).map(|phases| phases.named().map(|(_, time)| time.as_millis()))
+        let told = |entered, joined, process| {
+            cold(&start(entered, joined, process)).map(|phases| phases.named().map(|(_, time)| time.as_millis()))
         };
-        assert_eq!(told(&start(10, 40), Some((at(11), at(14)))), Some([1, 3, 26, 10, 10]));
-        assert_eq!(told(&start(10, 40), Some((at(2), at(20)))), Some([0, 10, 20, 10, 10]), "it was on its way");
-        assert_eq!(told(&start(10, 40), None), Some([0, 0, 30, 10, 10]), "somebody else's");
-        assert_eq!(told(&start(45, 40), Some((at(2), at(20)))), None);
+        assert_eq!(told(10, 40, Some((at(11), at(14)))), Some([1, 3, 26, 10, 10]));
+        assert_eq!(told(10, 40, Some((at(2), at(20)))), Some([0, 10, 20, 10, 10]), "it was on its way");
+        assert_eq!(told(10, 40, None), Some([0, 0, 30, 10, 10]), "somebody else's");
+        assert_eq!(told(45, 40, Some((at(2), at(20)))), None);
     }
 }

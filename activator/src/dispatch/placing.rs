@@ -240,7 +240,6 @@ impl Dispatcher {
             key,
             call,
             worker: worker.name.clone(),
-            pid: worker.pid,
             stream_id: stream_id.clone(),
             epoch,
             descriptor: held.by_descriptor,

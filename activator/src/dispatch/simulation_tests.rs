@@ -310,7 +310,6 @@ impl World {
             closed: Closed { draining: process.draining, ..Closed::default() },
             same_host: true,
             http: None,
-            pid: 1,
             sessions: sessions.collect(),
         };
         self.lobby(Input::Joined(call, introduction));

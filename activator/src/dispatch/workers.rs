@@ -63,8 +63,6 @@ pub struct Introduction {
     pub same_host: bool,
     /// Where its metrics are.
     pub http: Option<SocketAddr>,
-    /// Its process, if it is one of ours.
-    pub pid: u32,
     /// What it serves.
     pub sessions: Vec<Session>,
 }
@@ -94,7 +92,6 @@ pub(crate) struct Worker {
     pub(crate) capacity: u32,
     pub(crate) same_host: bool,
     pub(crate) http: Option<SocketAddr>,
-    pub(crate) pid: u32,
     pub(crate) joined: Instant,
     /// Its own count of its streams.
     told: u32,
@@ -232,13 +229,12 @@ impl Workers {
 
     /// Gives the number of sessions that were not taken note of.
     pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, closed, same_host, http, pid, sessions } = introduction;
+        let Introduction { name, capacity, closed, same_host, http, sessions } = introduction;
         let worker = Worker {
             name,
             capacity,
             same_host,
             http,
-            pid,
             joined: now,
             told: 0,
             closed,
@@ -454,15 +450,7 @@ mod tests {
 
     fn introduction(name: &str, capacity: u32) -> Introduction {
         let name = name.to_owned();
-        Introduction {
-            name,
-            capacity,
-            closed: Closed::default(),
-            same_host: true,
-            http: None,
-            pid: 0,
-            sessions: vec![],
-        }
+        Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, sessions: vec![] }
     }
 
     fn session(id: &str, state: SessionState) -> Session {

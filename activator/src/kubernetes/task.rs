@@ -17,6 +17,7 @@ use super::health::Health;
 use super::metrics::{Call, KubernetesMetrics, Step};
 use super::scale_in::{self, ScaleIn, View, Word};
 use super::watchdog::{self, Answer, Outcome, PATIENCE, Watchdog};
+use crate::lobby::{Views, WorkerCalls};
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
 
@@ -29,6 +30,10 @@ pub struct Room {
     pub api: Api,
     /// What all activators know.
     pub cluster: Cluster,
+    /// The workers that are registered here.
+    pub views: Views,
+    /// Their calls, to cordon them.
+    pub workers: WorkerCalls,
     /// Streams for each worker.
     pub capacity: u32,
     /// Workers at most.
@@ -122,7 +127,7 @@ impl Task {
         let mut marked = BTreeSet::new();
         if let Some(scale_in) = &mut self.scale_in {
             let view = View {
-                workers: self.room.cluster.lobby().workers().into_iter().filter_map(seen).collect(),
+                workers: self.room.views.workers().into_iter().filter_map(seen).collect(),
                 needed: self.trigger.for_streams(need.demand()),
                 cut_off: need.cut_off,
                 unplaced: need.unplaced,
@@ -264,21 +269,20 @@ impl Task {
 }
 
 fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
-    let lobby = room.cluster.lobby();
     let step = |step| room.metrics.stepped(step);
     match output {
         scale_in::Output::Cordon(worker) => {
-            lobby.cordon(&worker, true, false);
+            room.workers.cordon(&worker, true, false);
             step(Step::Cordoned);
             debug!(worker, "scale-in: an idle worker takes nothing more");
         }
         scale_in::Output::Leave(worker) => {
-            lobby.cordon(&worker, true, true);
+            room.workers.cordon(&worker, true, true);
             step(Step::Leaving);
             info!(worker, "scale-in: an idle worker may go");
         }
         scale_in::Output::Return(worker) => {
-            lobby.cordon(&worker, false, false);
+            room.workers.cordon(&worker, false, false);
             step(Step::Returned);
             info!(worker, "scale-in: a worker is needed again");
         }

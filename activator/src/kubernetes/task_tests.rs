@@ -39,11 +39,13 @@ fn house(idle_go_after: Option<Duration>) -> House {
     let registry = Registry::new();
     let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
-    let cluster = Cluster::alone(lobby.clone(), Fleet::External);
+    let cluster = Cluster::alone(lobby.peers.clone(), Fleet::External);
     let server = Server::default();
     let room = Room {
         api: Api::with_client("workers", server.client()),
         cluster: cluster.clone(),
+        views: lobby.views.clone(),
+        workers: lobby.workers.clone(),
         capacity: 1,
         most: 20,
         idle_go_after,
@@ -60,7 +62,7 @@ struct Worker {
 
 impl House {
     fn publisher(&self, id: &str) -> Place {
-        self.lobby.enter(Entry {
+        self.lobby.places.enter(Entry {
             stream_id: StreamId(id.to_owned()),
             identities: vec![],
             app: AppName::parse("live").unwrap(),
@@ -78,16 +80,15 @@ impl House {
             closed: Closed::default(),
             same_host: true,
             http: None,
-            pid: 0,
             sessions: vec![],
         };
         let (outbox, hears) = mpsc::channel(MAX_UNREAD);
-        Worker { call: self.lobby.join(introduction, outbox).unwrap(), hears }
+        Worker { call: self.lobby.workers.join(introduction, outbox).unwrap(), hears }
     }
 
     fn says(&self, worker: &Worker, streams: u32, cordoned: bool, leaving: bool) {
         let load = Load { streams, capacity: 1, draining: cordoned, cordoned, leaving };
-        self.lobby.said(worker.call, WorkerSay::Load(load));
+        self.lobby.workers.said(worker.call, WorkerSay::Load(load));
     }
 
     fn has(&self, row: &str) -> bool {
@@ -168,11 +169,11 @@ async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_a
 async fn pods_are_told_what_they_cost_and_one_that_is_none_does_no_harm() {
     let house = house(None);
     let worker = house.worker("w");
-    house.lobby.said(worker.call, session("x"));
+    house.lobby.workers.said(worker.call, session("x"));
     pass(3).await;
     assert_eq!(house.cost("w").as_deref(), Some("100"));
     house.server.objects().pods.clear();
-    house.lobby.said(worker.call, session("y"));
+    house.lobby.workers.said(worker.call, session("y"));
     pass(20).await;
     assert!(house.has("kubernetes_errors_total{error=\"missing\"} 1"));
     assert!(house.cluster.is_ours_to_act());
@@ -183,7 +184,7 @@ async fn who_may_not_tell_pods_can_still_add_workers() {
     let house = house(None);
     house.server.objects().mood = Mood::ForbiddingPods;
     let worker = house.worker("w");
-    house.lobby.said(worker.call, session("x"));
+    house.lobby.workers.said(worker.call, session("x"));
     pass(30).await;
     assert!(house.has("kubernetes_errors_total{error=\"forbidden\"} 2"), "at first, and 10 s later");
     let _place = house.publisher("y");

@@ -1,9 +1,22 @@
-//! The shell of `dispatch`: its lock, its clock, its mail. In: calls of publishers' tasks, of the control service, of the process fleet,
-//! of peers. Out: mail for publishers' places, messages for workers, orders for the process fleet. Next: `handoff`.
+//! The shell of `dispatch`: its lock, its clock, its mail. In: calls of six kinds of callers, each with a handle of its own. Out: mail for
+//! publishers' places, messages for workers, orders for worker processes. Next: `admission`, `handoff`.
+//!
+//! | handle | who has it | what it may do |
+//! | --- | --- | --- |
+//! | [`Places`] | publishers' tasks | take a [`Place`] |
+//! | [`WorkerCalls`] | the control service, the scale-in | register workers, pass on what they report, cordon them |
+//! | [`ProcessOrders`] | the process fleet's shell | carry out orders, report what became of them |
+//! | [`PeerNews`] | peers | the demand as this activator knows it, and publishers elsewhere |
+//! | [`Views`] | HTTP, metrics, Kubernetes | show streams and workers, end a stream by hand |
+//! | [`DrainSwitch`] | the drain | let publishers go, end streams and worker processes |
 
+mod handles;
+mod hub;
 mod metrics;
-mod task;
+mod places;
+mod report;
 
+pub use handles::{DrainSwitch, Lobby, PeerNews, ProcessOrders, Views, WorkerCalls};
+pub(crate) use hub::{MAX_UNREAD, Order};
 pub use metrics::LobbyMetrics;
-pub use task::{Lobby, Place};
-pub(crate) use task::{MAX_UNREAD, Order};
+pub use places::{Place, Places};

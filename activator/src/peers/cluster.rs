@@ -15,12 +15,12 @@ use super::machine::{Input, Me, Peers};
 use super::metrics::PeersMetrics;
 use crate::config::Fleet;
 use crate::dispatch::{Need, Tally, WorkerTally, tallied_workers};
-use crate::lobby::Lobby;
+use crate::lobby::PeerNews;
 
 /// What all activators know. Clones are the same one.
 #[derive(Clone)]
 pub struct Cluster {
-    pub(super) lobby: Lobby,
+    pub(super) news: PeerNews,
     shared: Arc<Shared>,
 }
 
@@ -44,24 +44,24 @@ pub struct Unsure;
 impl Cluster {
     /// Of one activator. Workers that it starts itself cannot be older than itself; others may be.
     #[must_use]
-    pub fn alone(lobby: Lobby, fleet: Fleet) -> Self {
+    pub fn alone(news: PeerNews, fleet: Fleet) -> Self {
         let wait = match fleet {
             Fleet::Process => Duration::ZERO,
             Fleet::External => SYNC_TIME,
         };
-        Self::new(lobby, wait, None)
+        Self::new(news, wait, None)
     }
 
     /// Of several; [`run`](super::run) has to run.
     #[must_use]
-    pub fn with_peers(lobby: Lobby, me: Me) -> Self {
-        lobby.meet(&me.name);
-        Self::new(lobby, SYNC_TIME, Some(Mutex::new(Peers::new(now(), me))))
+    pub fn with_peers(news: PeerNews, me: Me) -> Self {
+        news.meet(&me.name);
+        Self::new(news, SYNC_TIME, Some(Mutex::new(Peers::new(now(), me))))
     }
 
-    fn new(lobby: Lobby, wait: Duration, peers: Option<Mutex<Peers>>) -> Self {
+    fn new(news: PeerNews, wait: Duration, peers: Option<Mutex<Peers>>) -> Self {
         Self {
-            lobby,
+            news,
             shared: Arc::new(Shared {
                 sure_from: now() + wait,
                 peers,
@@ -74,11 +74,6 @@ impl Cluster {
     /// Where we alone are found, if our ports are not ours alone.
     pub(crate) fn found_at(&self) -> Option<SocketAddr> {
         self.peers().filter(|peers| peers.me().shares_ports).map(|peers| peers.me().control)
-    }
-
-    /// Our own lobby.
-    pub(crate) fn lobby(&self) -> &Lobby {
-        &self.lobby
     }
 
     /// What is needed as far as we know; of one app, or of all.
@@ -103,7 +98,7 @@ impl Cluster {
             Some(peers) => (peers.fresh(), peers.last()),
             None => (Vec::new(), Vec::new()),
         };
-        fresh.push(self.lobby.tally());
+        fresh.push(self.news.tally());
         (fresh, last)
     }
 
@@ -123,7 +118,7 @@ impl Cluster {
     #[cfg(feature = "kubernetes")]
     pub(crate) fn set_acts(&self, acts: bool) {
         if self.shared.acts.swap(acts, Ordering::Relaxed) != acts {
-            self.lobby.changed();
+            self.news.changed();
         }
     }
 
@@ -149,7 +144,7 @@ impl Cluster {
         let theirs: Vec<String> = peers.workers().map(str::to_owned).collect();
         // The lobby has a lock of its own.
         drop(peers);
-        let ours = self.lobby.tally().workers;
+        let ours = self.news.tally().workers;
         theirs.iter().all(|name| ours.contains_key(name))
     }
 
@@ -175,7 +170,7 @@ impl Cluster {
     /// Changes when [`Self::known`] may have changed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.lobby.changes()
+        self.news.changes()
     }
 
     /// The others, if there may be any.

@@ -117,7 +117,7 @@ impl Follower {
             changes.mark_unchanged();
             let able = self.cluster.acts();
             let acting = (std::mem::replace(&mut acts, able) != able).then_some(Say::Acts(able));
-            let news = self.cluster.lobby.news(&mut told);
+            let news = self.cluster.news.news(&mut told);
             for say in news.into_iter().map(changed).chain(acting).chain(first.take()) {
                 self.say(say).await?;
             }

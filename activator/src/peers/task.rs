@@ -107,15 +107,15 @@ impl Task {
                 }
                 Output::Hangup(link) => self.calls.remove(&link).into_iter().for_each(|call| call.abort()),
                 Output::Note(peer, word) => info!(peer = %LogSafe(&peer), "activator {word}"),
-                Output::Held(peer, number, held) => self.cluster.lobby.elsewhere(peer, number, held),
-                Output::Forget(peer) => self.cluster.lobby.forget_peer(peer),
-                Output::Met(address, is_there) => self.cluster.lobby.met(address, is_there),
+                Output::Held(peer, number, held) => self.cluster.news.elsewhere(peer, number, held),
+                Output::Forget(peer) => self.cluster.news.forget_peer(peer),
+                Output::Met(address, is_there) => self.cluster.news.met(address, is_there),
                 Output::Changed => changed = true,
             }
         }
         self.calls.retain(|_, call| !call.is_finished());
         if changed {
-            self.cluster.lobby.changed();
+            self.cluster.news.changed();
         }
     }
 }

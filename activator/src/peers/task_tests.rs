@@ -77,7 +77,7 @@ fn house_with(
     let control = ControlMetrics::new(&Registry::new()).unwrap();
     let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
-    let cluster = Cluster::with_peers(lobby.clone(), me.clone());
+    let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
     let terms = control::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
@@ -88,11 +88,10 @@ fn house_with(
         secret: Secret::new(SECRET),
     };
     let mut tasks = JoinSet::new();
-    let served = control::serve(doors.into(), terms, cluster.clone(), control, stop.clone());
+    let served = control::serve(doors.into(), terms, lobby.workers.clone(), cluster.clone(), control, stop.clone());
     tasks.spawn(async move { served.await.unwrap() });
     tasks.spawn(run(cluster.clone(), search));
-    let waking = lobby.clone();
-    tasks.spawn(async move { waking.run().await });
+    tasks.spawn(lobby.keep_time());
     House { lobby, cluster, stop, _tasks: tasks }
 }
 
@@ -104,7 +103,7 @@ fn two() -> (House, House) {
 
 impl House {
     fn publisher(&self, id: &str, identity: u8) -> Place {
-        self.lobby.enter(Entry {
+        self.lobby.places.enter(Entry {
             stream_id: StreamId(id.to_owned()),
             identities: vec![Identity([identity; 16])],
             app: AppName::parse("live").unwrap(),
@@ -115,17 +114,10 @@ impl House {
 
     fn worker(&self, name: &str, capacity: u32) -> mpsc::Receiver<ActivatorSay> {
         let name = name.to_owned();
-        let introduction = Introduction {
-            name,
-            capacity,
-            closed: Closed::default(),
-            same_host: true,
-            http: None,
-            pid: 0,
-            sessions: vec![],
-        };
+        let introduction =
+            Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, sessions: vec![] };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
-        self.lobby.join(introduction, outbox).unwrap();
+        self.lobby.workers.join(introduction, outbox).unwrap();
         inbox
     }
 

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use super::metrics::ProcessMetrics;
 use crate::config::{Handoff, Settings, dialed};
 use crate::dispatch::processes::{End, Input};
-use crate::lobby::{Lobby, Order};
+use crate::lobby::{Order, ProcessOrders};
 
 /// The worker's program, beside our own.
 const PROGRAM: &str = "liveedgecast-worker";
@@ -100,10 +100,10 @@ pub fn program_beside(ours: &Path) -> io::Result<PathBuf> {
 }
 
 /// Carries out the machine's orders, until dropped. The processes live on then.
-pub async fn run(lobby: Lobby, launch: Launch, metrics: ProcessMetrics) {
+pub async fn run(orders: ProcessOrders, launch: Launch, metrics: ProcessMetrics) {
     let mut running: HashMap<String, mpsc::Sender<Signal>> = HashMap::new();
     loop {
-        match lobby.order().await {
+        match orders.order().await {
             Order::Spawn(name) => {
                 running.retain(|_, signals| !signals.is_closed());
                 match spawn(&launch, &name) {
@@ -112,12 +112,12 @@ pub async fn run(lobby: Lobby, launch: Launch, metrics: ProcessMetrics) {
                         info!(worker = name, pid, "a worker process was started");
                         let (signals, asked) = mpsc::channel(SIGNALS);
                         running.insert(name.clone(), signals);
-                        lobby.process(Input::Spawned(name.clone()), u32::try_from(pid).ok());
-                        tokio::spawn(watch(lobby.clone(), name, child, pid, words, asked));
+                        orders.process(Input::Spawned(name.clone()));
+                        tokio::spawn(watch(orders.clone(), name, child, pid, words, asked));
                     }
                     Err(error) => {
                         let why = format!("{} cannot be started: {error}", launch.program.display());
-                        lobby.process(Input::NotSpawned(name, why), None);
+                        orders.process(Input::NotSpawned(name, why));
                     }
                 }
             }
@@ -155,7 +155,7 @@ fn spawn(launch: &Launch, name: &str) -> io::Result<(Child, i32, pipe::Receiver)
 
 /// A worker process, from its start until it was reaped.
 async fn watch(
-    lobby: Lobby,
+    orders: ProcessOrders,
     name: String,
     mut child: Child,
     pid: i32,
@@ -182,7 +182,7 @@ async fn watch(
     let last_words = last_words.ok().and_then(Result::ok).unwrap_or_default();
     let in_order = status.as_ref().is_ok_and(ExitStatus::success);
     let status = status.map_or_else(|error| error.to_string(), in_words);
-    lobby.process(Input::Ended(name, End { status, in_order, last_words }), None);
+    orders.process(Input::Ended(name, End { status, in_order, last_words }));
 }
 
 fn in_words(status: ExitStatus) -> String {

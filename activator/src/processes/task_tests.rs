@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Typed;
 use crate::dispatch::processes::Rules as ProcessRules;
 use crate::dispatch::{Entry, Rules};
-use crate::lobby::{LobbyMetrics, Place};
+use crate::lobby::{Lobby, LobbyMetrics, Place};
 use liveedgecast_common::clock;
 use liveedgecast_common::key::{AppName, StreamId};
 
@@ -43,14 +43,12 @@ fn fleet(script: &str) -> Fleet {
     let rules = Rules { hold: Duration::from_secs(600), handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, Some(processes), counted.clone());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
-    let keeping = lobby.clone();
-    let tasks =
-        [tokio::spawn(async move { keeping.run().await }), tokio::spawn(run(lobby.clone(), launch, metrics.clone()))];
+    let tasks = [tokio::spawn(lobby.keep_time()), tokio::spawn(run(lobby.processes.clone(), launch, metrics.clone()))];
     Fleet { lobby, metrics, counted, directory, tasks }
 }
 
 fn waiting(fleet: &Fleet) -> Place {
-    fleet.lobby.enter(Entry {
+    fleet.lobby.places.enter(Entry {
         stream_id: StreamId("s".into()),
         identities: vec![],
         app: AppName::parse("live").unwrap(),
@@ -101,8 +99,8 @@ async fn a_worker_gets_its_arguments_and_nothing_of_our_environment() {
         let name = line.split('=').next().unwrap();
         assert!(known.contains(&name) || PASSED_ON.contains(&name), "{name}");
     }
-    fleet.lobby.process(Input::Kill, None);
-    fleet.lobby.without_processes().await;
+    fleet.lobby.drain.kill_processes();
+    fleet.lobby.drain.without_processes().await;
     assert_eq!(fleet.ended("asked"), 1);
 }
 
@@ -120,8 +118,8 @@ async fn one_is_asked_to_go_before_it_is_killed() {
     let place = waiting(&fleet);
     fleet.written("up").await;
     drop(place);
-    fleet.lobby.process(Input::Stop, None);
-    fleet.lobby.without_processes().await;
+    fleet.lobby.drain.stop_processes();
+    fleet.lobby.drain.without_processes().await;
     fleet.written("asked").await;
     assert_eq!((fleet.ended("asked"), fleet.ended("at_start")), (1, 0));
 }

@@ -32,7 +32,7 @@ use crate::handoff::claim::{self, Claim, Offer};
 use crate::handoff::keeper::{self, Duplicates};
 use crate::handoff::{Desk, HandoffConnection, Outcome};
 use crate::link::{self, Carried};
-use crate::lobby::{Lobby, Place};
+use crate::lobby::{Place, Places};
 
 /// Publishers that wait for their turn are counted; a line for one of them in a while is enough.
 static DELAYED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
@@ -55,7 +55,7 @@ pub struct Context {
     /// Who may publish.
     pub admission: Arc<Admission>,
     /// Where the admitted ones wait.
-    pub lobby: Lobby,
+    pub places: Places,
     /// Where workers fetch what they were offered.
     pub desk: Desk,
     /// This activator's name, for workers' logs.
@@ -296,7 +296,7 @@ impl Stay {
     fn enter(&mut self, admitted: Box<Admitted>) {
         debug!(app = %admitted.app, "publisher: held");
         let deadline = admitted.deadline;
-        let place = self.context.lobby.enter(Entry {
+        let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
             app: admitted.app.clone(),

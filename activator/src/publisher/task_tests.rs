@@ -31,7 +31,7 @@ use crate::config::Typed;
 use crate::dispatch::Rules;
 use crate::dispatch::{Call, Closed, Introduction};
 use crate::handoff::testing::WorkerEnd;
-use crate::lobby::LobbyMetrics;
+use crate::lobby::{Lobby, LobbyMetrics};
 
 /// Longer than anything here takes, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,15 +84,14 @@ impl House {
         let context = Arc::new(Context {
             settings: Arc::clone(&settings),
             admission: Arc::clone(&admission),
-            lobby: lobby.clone(),
+            places: lobby.places.clone(),
             desk: desk.clone(),
             name: "test".to_owned(),
             metrics: metrics.clone(),
             draining: draining.clone(),
         });
         let mut tasks = JoinSet::new();
-        let timekeeper = lobby.clone();
-        tasks.spawn(async move { timekeeper.run().await });
+        tasks.spawn(lobby.keep_time());
         let counted = AcceptMetrics::new(&registry).unwrap();
         tasks.spawn(accept::run(listener, Doorman::new(Limits::default()), counted, move |accepted| {
             tokio::spawn(run(accepted, Arc::clone(&context)));
@@ -109,11 +108,10 @@ impl House {
             closed: Closed::default(),
             same_host: descriptor,
             http: None,
-            pid: 0,
             sessions: Vec::new(),
         };
         let (outbox, offers) = mpsc::channel(16);
-        let call = self.lobby.join(introduction, outbox).unwrap();
+        let call = self.lobby.workers.join(introduction, outbox).unwrap();
         Employee {
             lobby: self.lobby.clone(),
             desk: self.desk.clone(),
@@ -126,7 +124,7 @@ impl House {
     /// Waits until so many wait and so many are live.
     async fn until(&self, waiting: usize, live: usize) {
         when(|| {
-            let demand = self.lobby.demand();
+            let demand = self.lobby.views.demand();
             (demand.waiting, demand.live) == (waiting, live)
         })
         .await;
@@ -168,7 +166,7 @@ impl Employee {
 
     /// Its process is gone, as the control service notices it.
     fn dies(self) {
-        self.lobby.lost(self.call);
+        self.lobby.workers.lost(self.call);
     }
 }
 
@@ -711,8 +709,8 @@ async fn kicks_end_the_held_and_the_live() {
         let mut house = House::new(&[]);
         let mut held = Encoder::publish(&house, "held").await;
         house.until(1, 0).await;
-        let id = house.lobby.streams()[0].id.clone();
-        assert!(house.lobby.kick(&id, "go"));
+        let id = house.lobby.views.streams()[0].id.clone();
+        assert!(house.lobby.views.kick(&id, "go"));
         assert!(matches!(held.last_words().await[..], [ClientEvent::Refused(..)]));
         drop(held);
         house.until_empty().await;
@@ -722,8 +720,8 @@ async fn kicks_end_the_held_and_the_live() {
         hands.take().await;
         live.until(Stage::Live).await;
         house.until(0, 1).await;
-        let id = house.lobby.streams()[0].id.clone();
-        assert!(house.lobby.kick(&id, "go"));
+        let id = house.lobby.views.streams()[0].id.clone();
+        assert!(house.lobby.views.kick(&id, "go"));
         assert_eq!(soon(hands.end.hear_news()).await, Some(Frame::Kick("go".to_owned())));
         hands.done(Close::Graceful).await;
         live.last_words().await;
@@ -738,7 +736,7 @@ async fn a_wrong_key_is_told_and_nothing_waits() {
     let house = House::new(&["--publish-keys", "alpha"]);
     let mut encoder = Encoder::connect(&house, "beta").await;
     assert!(matches!(&encoder.last_words().await[..], [ClientEvent::Refused(_, text)] if text.contains("Denied")));
-    assert_eq!(house.lobby.demand().demand, 0);
+    assert_eq!(house.lobby.views.demand().demand, 0);
     drop(encoder);
     house.until_empty().await;
 }
@@ -764,7 +762,7 @@ async fn publishers_that_wait_for_their_turn_are_told_to_come_again_when_the_act
     when(|| house.metrics.delayed.get() == 2).await;
     assert_eq!(house.metrics.admitted.get(), 2, "they may publish");
     house.until(0, 0).await;
-    house.lobby.drain();
+    house.lobby.drain.drain();
     house.draining.cancel();
     for encoder in &mut encoders {
         assert_eq!(encoder.last_words().await, [ClientEvent::Started]);
@@ -826,7 +824,7 @@ async fn a_stream_whose_link_broke_goes_back_to_its_worker() {
         epoch,
         ..Default::default()
     };
-    first.lobby.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session(epoch)));
+    first.lobby.workers.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session(epoch)));
     // One that breaks at once is not tried again.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -857,7 +855,7 @@ async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost()
         epoch,
         ..Default::default()
     };
-    first.lobby.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session));
+    first.lobby.workers.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session));
     // It breaks at once, so the stream is given to the other worker.
     drop(hands);
     let again = second.fetch().await.assignment;

@@ -43,7 +43,7 @@ fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
     let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let (phase, phases) = watch::channel(Phase::Serving);
-    let cluster = Cluster::alone(lobby.clone(), fleet);
+    let cluster = Cluster::alone(lobby.peers.clone(), fleet);
     let tls = tls.map(|tls| Arc::new(Mutex::new(tls)));
     let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.clone() };
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -63,7 +63,7 @@ fn house() -> House {
 
 impl House {
     fn publisher(&self, id: &str, app: &str) -> Place {
-        self.lobby.enter(Entry {
+        self.lobby.places.enter(Entry {
             stream_id: StreamId(id.to_owned()),
             identities: vec![],
             app: AppName::parse(app).unwrap(),
@@ -83,9 +83,9 @@ impl House {
         let name = name.to_owned();
         let sessions = sessions.collect();
         let introduction =
-            Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, pid: 0, sessions };
+            Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, sessions };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
-        self.lobby.join(introduction, outbox).unwrap();
+        self.lobby.workers.join(introduction, outbox).unwrap();
         inbox
     }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use liveedgecast_common::clock;
+use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::wire::{Declined, Load};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::dispatch::Closed;
+use crate::dispatch::{Closed, Demand, Entry, Introduction, Reason};
+use crate::lobby::Lobby;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
     let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto, workers_stay: false };
@@ -30,51 +32,50 @@ fn entry(id: &str, identity: u8) -> Entry {
     }
 }
 
-fn introduction(name: &str, pid: u32) -> Introduction {
+fn introduction(name: &str) -> Introduction {
     let name = name.to_owned();
-    Introduction { name, capacity: 2, closed: Closed::default(), same_host: true, http: None, pid, sessions: vec![] }
+    Introduction { name, capacity: 2, closed: Closed::default(), same_host: true, http: None, sessions: vec![] }
 }
 
 fn running(lobby: &Lobby) -> tokio::task::JoinHandle<()> {
-    let lobby = lobby.clone();
-    tokio::spawn(async move { lobby.run().await })
+    tokio::spawn(lobby.keep_time())
 }
 
 #[tokio::test]
 async fn an_offer_reaches_both_sides_with_one_token() {
     let lobby = lobby(None);
-    let mut place = lobby.enter(entry("a", 1));
+    let mut place = lobby.places.enter(entry("a", 1));
     let (outbox, mut inbox) = mpsc::channel(MAX_UNREAD);
-    lobby.join(introduction("w", 7), outbox).unwrap();
-    let PlaceEvent::Offered { epoch, token, worker, descriptor, pid } = place.event().await else { panic!() };
-    assert_eq!((worker.as_str(), descriptor, pid), ("w", true, 0), "it is not our child");
+    lobby.workers.join(introduction("w"), outbox).unwrap();
+    let PlaceEvent::Offered { epoch, token, worker, descriptor } = place.event().await else { panic!() };
+    assert_eq!((worker.as_str(), descriptor), ("w", true));
     let Some(ActivatorSay::Offer(offer)) = inbox.recv().await else { panic!() };
     assert_eq!((offer.stream_id.as_str(), offer.epoch, offer.token), ("a", epoch, token.0.to_vec()));
     place.taken(epoch);
     place.started();
-    assert_eq!(lobby.demand(), Demand { waiting: 0, live: 1, demand: 1 });
-    lobby.measure();
-    assert_eq!(lobby.shared.metrics.live.get(), 1);
+    assert_eq!(lobby.views.demand(), Demand { waiting: 0, live: 1, demand: 1 });
+    lobby.views.measure();
+    assert_eq!(lobby.views.0.metrics.live.get(), 1);
     drop(place);
-    assert_eq!(lobby.demand().demand, 0);
-    assert!(lobby.shared.lock().mail.is_empty());
-    lobby.emptied().await;
+    assert_eq!(lobby.views.demand().demand, 0);
+    assert!(lobby.views.0.lock().mail.is_empty());
+    lobby.drain.emptied().await;
 }
 
 #[tokio::test]
 async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
     let lobby = lobby(None);
-    let mut place = lobby.enter(entry("a", 1));
+    let mut place = lobby.places.enter(entry("a", 1));
     let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
-    let first = lobby.join(introduction("w", 0), outbox).unwrap();
-    lobby.lost(first);
+    let first = lobby.workers.join(introduction("w"), outbox).unwrap();
+    lobby.workers.lost(first);
     let (outbox, mut inbox) = mpsc::channel(MAX_UNREAD);
-    let second = lobby.join(introduction("w", 0), outbox).unwrap();
+    let second = lobby.workers.join(introduction("w"), outbox).unwrap();
     let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
     assert!(inbox.recv().await.is_some());
     // One that was read is told.
     let reason = liveedgecast_common::control::wire::declined::Reason::Full.into();
-    lobby.said(second, WorkerSay::Declined(Declined { stream_id: "a".into(), epoch, reason }));
+    lobby.workers.said(second, WorkerSay::Declined(Declined { stream_id: "a".into(), epoch, reason }));
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
 }
 
@@ -82,21 +83,21 @@ async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
 async fn a_worker_that_does_not_read_is_given_up() {
     let lobby = lobby(None);
     let (outbox, _inbox) = mpsc::channel(1);
-    let call = lobby.join(introduction("w", 0), outbox).unwrap();
-    let places = [lobby.enter(entry("a", 1)), lobby.enter(entry("b", 2))];
-    assert!(lobby.workers().is_empty());
-    assert_eq!(lobby.demand().waiting, places.len());
-    lobby.said(call, WorkerSay::Load(Load::default()));
+    let call = lobby.workers.join(introduction("w"), outbox).unwrap();
+    let places = [lobby.places.enter(entry("a", 1)), lobby.places.enter(entry("b", 2))];
+    assert!(lobby.views.workers().is_empty());
+    assert_eq!(lobby.views.demand().waiting, places.len());
+    lobby.workers.said(call, WorkerSay::Load(Load::default()));
     let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
-    assert!(lobby.join(introduction("w", 0), outbox.clone()).is_some(), "and its name is free again");
-    assert!(lobby.join(introduction("w", 0), outbox).is_none(), "once");
+    assert!(lobby.workers.join(introduction("w"), outbox.clone()).is_some(), "and its name is free again");
+    assert!(lobby.workers.join(introduction("w"), outbox).is_none(), "once");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_is_spent_ends_by_itself() {
     let lobby = lobby(None);
     let running = running(&lobby);
-    let mut place = lobby.enter(entry("a", 1));
+    let mut place = lobby.places.enter(entry("a", 1));
     let begun = tokio::time::Instant::now();
     assert_eq!(place.event().await, PlaceEvent::Refused(Reason::HoldSpent));
     assert!(begun.elapsed() >= Duration::from_secs(60) && begun.elapsed() < Duration::from_secs(61));
@@ -107,34 +108,34 @@ async fn a_hold_that_is_spent_ends_by_itself() {
 async fn a_process_is_ordered_at_once_and_stopped_after_its_cool_down() {
     let lobby = lobby(Some(process_rules()));
     let running = running(&lobby);
-    let mut place = lobby.enter(entry("a", 1));
-    assert_eq!(lobby.order().await, Order::Spawn("worker-1".into()));
-    lobby.process(processes::Input::Spawned("worker-1".into()), Some(42));
-    assert_eq!(lobby.workers()[0].state, "starting");
+    let mut place = lobby.places.enter(entry("a", 1));
+    assert_eq!(lobby.processes.order().await, Order::Spawn("worker-1".into()));
+    lobby.processes.process(processes::Input::Spawned("worker-1".into()));
+    assert_eq!(lobby.views.workers()[0].state, "starting");
     tokio::time::advance(Duration::from_millis(30)).await;
     let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
-    lobby.join(introduction("worker-1", 42), outbox).unwrap();
-    let PlaceEvent::Offered { epoch, pid: 42, .. } = place.event().await else { panic!() };
+    lobby.workers.join(introduction("worker-1"), outbox).unwrap();
+    let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
     place.taken(epoch);
     place.started();
-    assert_eq!(lobby.shared.metrics.start.with_label_values(&["cold"]).get_sample_count(), 1);
+    assert_eq!(lobby.views.0.metrics.start.with_label_values(&["cold"]).get_sample_count(), 1);
     drop(place);
-    assert_eq!(lobby.order().await, Order::Stop("worker-1".into()));
-    assert_eq!(lobby.workers()[0].state, "draining");
+    assert_eq!(lobby.processes.order().await, Order::Stop("worker-1".into()));
+    assert_eq!(lobby.views.workers()[0].state, "draining");
     let end = processes::End { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
-    lobby.process(processes::Input::Ended("worker-1".into(), end), None);
-    lobby.without_processes().await;
-    assert_eq!(lobby.shared.lock().armed, None, "idle wakes for nothing");
+    lobby.processes.process(processes::Input::Ended("worker-1".into(), end));
+    lobby.drain.without_processes().await;
+    assert_eq!(lobby.views.0.lock().armed, None, "idle wakes for nothing");
     running.abort();
 }
 
 #[tokio::test]
 async fn a_kick_and_a_close_reach_the_publisher() {
     let lobby = lobby(None);
-    let mut place = lobby.enter(entry("a", 1));
-    assert!(lobby.kick("a", "enough") && !lobby.kick("b", "enough"));
+    let mut place = lobby.places.enter(entry("a", 1));
+    assert!(lobby.views.kick("a", "enough") && !lobby.views.kick("b", "enough"));
     assert_eq!(place.event().await, PlaceEvent::Kicked("enough".into()));
-    lobby.close();
+    lobby.drain.close();
     assert_eq!(place.event().await, PlaceEvent::Refused(Reason::Draining));
-    lobby.emptied().await;
+    lobby.drain.emptied().await;
 }

@@ -1,0 +1,80 @@
+//! The events that a publisher's task has not read yet. In: events, as the dispatcher decides them. Out: the same events, without the
+//! ones that later events have made void. Pure.
+
+use super::{PlaceEvent, Reason};
+
+/// At most one event of each kind, because a newer one makes the older one void.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    withdrawn: Option<u64>,
+    offered: Option<PlaceEvent>,
+    refused: Option<Reason>,
+    kicked: Option<String>,
+}
+
+impl Mail {
+    /// Adds an event. An unread offer and its withdrawal cancel each other out.
+    pub(crate) fn post(&mut self, event: PlaceEvent) {
+        match event {
+            PlaceEvent::Offered { .. } => self.offered = Some(event),
+            PlaceEvent::Withdrawn { epoch: withdrawn } => match &self.offered {
+                Some(PlaceEvent::Offered { epoch, .. }) if *epoch == withdrawn => self.offered = None,
+                _ => self.withdrawn = Some(withdrawn),
+            },
+            PlaceEvent::Refused(reason) => self.refused = Some(reason),
+            PlaceEvent::Kicked(reason) => self.kicked = Some(reason),
+        }
+    }
+
+    /// The next event to read: a kick before a refusal, which makes offers void, before a withdrawal before the offer that follows it.
+    pub(crate) fn take(&mut self) -> Option<PlaceEvent> {
+        if let Some(reason) = self.kicked.take() {
+            return Some(PlaceEvent::Kicked(reason));
+        }
+        if let Some(reason) = self.refused.take() {
+            (self.offered, self.withdrawn) = (None, None);
+            return Some(PlaceEvent::Refused(reason));
+        }
+        let withdrawn = self.withdrawn.take().map(|epoch| PlaceEvent::Withdrawn { epoch });
+        withdrawn.or_else(|| self.offered.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Token;
+
+    fn offer(epoch: u64) -> PlaceEvent {
+        PlaceEvent::Offered { epoch, token: Token([0; 16]), worker: "w".into(), descriptor: true }
+    }
+
+    fn withdrawal(epoch: u64) -> PlaceEvent {
+        PlaceEvent::Withdrawn { epoch }
+    }
+
+    #[test]
+    fn unread_events_are_read_in_the_order_that_still_matters() {
+        let refusal = || PlaceEvent::Refused(Reason::HoldSpent);
+        let kick = || PlaceEvent::Kicked("go".into());
+        let table = [
+            ("one offer", vec![offer(1)], vec![offer(1)]),
+            ("unread offer and its withdrawal", vec![offer(1), withdrawal(1)], vec![]),
+            ("read offer's withdrawal", vec![withdrawal(1)], vec![withdrawal(1)]),
+            ("read offer's withdrawal, then an offer", vec![withdrawal(1), offer(2)], vec![withdrawal(1), offer(2)]),
+            (
+                "the same, and that offer's withdrawal",
+                vec![withdrawal(1), offer(2), withdrawal(2)],
+                vec![withdrawal(1)],
+            ),
+            ("refusal after an offer", vec![withdrawal(1), offer(2), refusal()], vec![refusal()]),
+            ("kick after an offer", vec![offer(1), kick()], vec![kick(), offer(1)]),
+            ("kick and refusal", vec![offer(1), refusal(), kick()], vec![kick(), refusal()]),
+        ];
+        for (name, posted, read) in table {
+            let mut mail = Mail::default();
+            posted.into_iter().for_each(|event| mail.post(event));
+            assert_eq!(std::iter::from_fn(|| mail.take()).collect::<Vec<_>>(), read, "{name}");
+        }
+    }
+}

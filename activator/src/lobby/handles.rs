@@ -1,0 +1,277 @@
+//! The other handles: one for each kind of caller. In: their calls. Out: answers from the state behind the lock, or one step of it.
+#![expect(clippy::disallowed_methods, reason = "shell: the wall clock, once")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use liveedgecast_common::clock::now;
+use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
+use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
+use tokio::sync::{mpsc, watch};
+
+use super::hub::{Hub, Order, meet};
+use super::metrics::{LobbyMetrics, WORKER_STATES};
+use super::places::Places;
+use crate::dispatch::processes::{self, Processes};
+use crate::dispatch::{
+    Call, Demand, Elsewhere, Input, Introduction, Ourselves, PeerChange, Rules, StreamView, Tally, Told, WorkerView,
+};
+
+/// One lobby: a handle for each kind of caller.
+#[derive(Clone)]
+pub struct Lobby {
+    /// For publishers' tasks.
+    pub places: Places,
+    /// For the control service and the scale-in.
+    pub workers: WorkerCalls,
+    /// For the process fleet's shell.
+    pub processes: ProcessOrders,
+    /// For peers.
+    pub peers: PeerNews,
+    /// For HTTP, metrics and Kubernetes.
+    pub views: Views,
+    /// For the drain.
+    pub drain: DrainSwitch,
+}
+
+impl Lobby {
+    /// An empty lobby; with a process fleet if its rules are given. [`Self::keep_time`] has to run.
+    #[must_use]
+    pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: LobbyMetrics) -> Self {
+        let hub = Arc::new(Hub::new(rules, processes, metrics));
+        Self {
+            places: Places(Arc::clone(&hub)),
+            workers: WorkerCalls(Arc::clone(&hub)),
+            processes: ProcessOrders(Arc::clone(&hub)),
+            peers: PeerNews(Arc::clone(&hub)),
+            views: Views(Arc::clone(&hub)),
+            drain: DrainSwitch(hub),
+        }
+    }
+
+    /// Keeps the lobby's time, until dropped. Sleeps without a timer while nothing is due.
+    pub fn keep_time(&self) -> impl Future<Output = ()> + Send + use<> {
+        let hub = Arc::clone(&self.views.0);
+        async move { hub.keep_time().await }
+    }
+}
+
+/// The calls of workers.
+#[derive(Clone)]
+pub struct WorkerCalls(pub(super) Arc<Hub>);
+
+impl WorkerCalls {
+    /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is registered already.
+    pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorSay>) -> Option<Call> {
+        let (call, spawned) = self.0.step(|state, now| {
+            if state.machine.dispatcher.is_joined(&introduction.name) {
+                return None;
+            }
+            let times = state.machine.processes.as_ref().and_then(|all| all.times(&introduction.name));
+            let call = state.open_call(now, outbox);
+            state.machine.handle(now, Input::Joined(call, introduction));
+            Some((call, times.map(|(_, spawned)| now.saturating_duration_since(spawned))))
+        })?;
+        spawned.into_iter().for_each(|time: Duration| self.0.metrics.registration.observe(time.as_secs_f64()));
+        Some(call)
+    }
+
+    /// A worker has said something else.
+    pub(crate) fn said(&self, call: Call, say: WorkerSay) {
+        self.0.tell(Input::Said(call, say));
+    }
+
+    /// A worker's call has ended.
+    pub(crate) fn lost(&self, call: Call) {
+        self.0.step(|state, now| {
+            state.close_call(call);
+            state.machine.handle(now, Input::Lost(call));
+        });
+    }
+
+    /// Takes a worker out of use, or uses it again. `leaving`: its pod may go. Its answer is its next report of its load.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn cordon(&self, worker: &str, on: bool, leaving: bool) {
+        use liveedgecast_common::control::wire::Cordon;
+        self.0.step(|state, now| {
+            if let Some(call) = state.machine.dispatcher.named(worker) {
+                state.say(now, call, ActivatorSay::Cordon(Cordon { on, leaving }));
+            }
+        });
+    }
+
+    /// The control listeners of the other activators.
+    pub(crate) fn activators(&self) -> Vec<SocketAddr> {
+        self.0.lock().met.iter().copied().collect()
+    }
+}
+
+/// The orders for worker processes.
+#[derive(Clone)]
+pub struct ProcessOrders(pub(super) Arc<Hub>);
+
+impl ProcessOrders {
+    /// The next order.
+    pub(crate) async fn order(&self) -> Order {
+        loop {
+            let more = self.0.ordered.notified();
+            if let Some(order) = self.0.lock().orders.pop_front() {
+                return order;
+            }
+            more.await;
+        }
+    }
+
+    /// Something happened to a worker process.
+    pub(crate) fn process(&self, input: processes::Input) {
+        self.0.step(|state, now| state.machine.process(now, input));
+        self.0.left.notify_waiters();
+    }
+}
+
+/// What peers are told and tell.
+#[derive(Clone)]
+pub struct PeerNews(pub(super) Arc<Hub>);
+
+impl PeerNews {
+    /// The demand, as this activator knows it by itself.
+    pub(crate) fn tally(&self) -> Tally {
+        self.0.lock().machine.dispatcher.tally(now())
+    }
+
+    /// Changes when [`Self::tally`] may have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// This is one of several activators, and this is its name among them.
+    pub(crate) fn meet(&self, name: &str) {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let origin: (Instant, u64) = (now(), u64::try_from(unix.as_micros()).unwrap_or(u64::MAX));
+        self.0.tell(Input::Ourselves(Ourselves { name: name.to_owned(), origin }));
+    }
+
+    /// Another activator's publisher, as it is now; or it is gone.
+    pub(crate) fn elsewhere(&self, peer: String, number: u64, held: Option<Elsewhere>) {
+        self.0.tell(Input::Elsewhere(peer, number, held));
+    }
+
+    /// Nothing of this activator stands any more.
+    pub(crate) fn forget_peer(&self, peer: String) {
+        self.0.tell(Input::ForgetPeer(peer));
+    }
+
+    /// Another activator is there, or is not any more: workers are to dial it.
+    pub(crate) fn met(&self, address: SocketAddr, is_there: bool) {
+        self.0.step(|state, now| {
+            if !is_there {
+                state.met.remove(&address);
+            } else if state.met.insert(address) {
+                state.say_to_all(now, &meet(address));
+            }
+        });
+    }
+
+    /// A number that others look at has changed.
+    pub(crate) fn changed(&self) {
+        self.0.tell(Input::Changed);
+    }
+
+    /// The changes since `told`, which is brought up to date.
+    pub(crate) fn news(&self, told: &mut Told) -> Vec<PeerChange> {
+        self.0.lock().machine.dispatcher.tell(now(), told)
+    }
+}
+
+/// Streams and workers, to be shown.
+#[derive(Clone)]
+pub struct Views(pub(super) Arc<Hub>);
+
+impl Views {
+    /// Streams waiting and live.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.0.lock().machine.dispatcher.demand()
+    }
+
+    /// Every stream.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamView> {
+        self.0.lock().machine.dispatcher.streams().collect()
+    }
+
+    /// Gives streams to `take`, from the one with this number on, until it wants no more; then the number of the one that it did not want.
+    pub(crate) fn each_stream(&self, from: usize, mut take: impl FnMut(StreamView) -> bool) -> Option<usize> {
+        let state = self.0.lock();
+        let mut streams = state.machine.dispatcher.streams().enumerate().skip(from);
+        streams.find_map(|(number, stream)| (!take(stream)).then_some(number))
+    }
+
+    /// Every worker: those that are starting first.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerView> {
+        self.0.lock().machine.workers()
+    }
+
+    /// The addresses at which workers serve their metrics, by name.
+    #[must_use]
+    pub fn scrapes(&self) -> Vec<(String, SocketAddr)> {
+        self.0.lock().machine.dispatcher.scrapes()
+    }
+
+    /// Ends a stream; false when no worker and no publisher has it.
+    #[must_use]
+    pub fn kick(&self, stream_id: &str, reason: &str) -> bool {
+        self.0.step(|state, _| state.machine.dispatcher.kick(stream_id, reason))
+    }
+
+    /// Puts the gauges right; called when they are scraped.
+    pub fn measure(&self) {
+        let (demand, workers) = (self.demand(), self.workers());
+        let here = self.0.lock().machine.dispatcher.live_here();
+        let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.0.metrics.waiting, demand.waiting);
+        set(&self.0.metrics.live, here);
+        for state in WORKER_STATES {
+            let gauge = self.0.metrics.workers.with_label_values(&[state]);
+            set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
+        }
+    }
+}
+
+/// The end of everything that the lobby holds.
+#[derive(Clone)]
+pub struct DrainSwitch(pub(super) Arc<Hub>);
+
+impl DrainSwitch {
+    /// Lets the publishers go that wait; from now on none is held.
+    pub fn drain(&self) {
+        self.0.tell(Input::Drain);
+    }
+
+    /// Ends every stream.
+    pub fn close(&self) {
+        self.0.tell(Input::Close);
+    }
+
+    /// Returns when no publisher has a place here.
+    pub async fn emptied(&self) {
+        self.0.until(|state| state.machine.dispatcher.is_empty()).await;
+    }
+
+    /// Asks every worker process to go; none is started any more.
+    pub fn stop_processes(&self) {
+        self.0.step(|state, now| state.machine.process(now, processes::Input::Stop));
+    }
+
+    /// Kills every worker process that is left.
+    pub fn kill_processes(&self) {
+        self.0.step(|state, now| state.machine.process(now, processes::Input::Kill));
+    }
+
+    /// Returns when there is no worker process.
+    pub async fn without_processes(&self) {
+        self.0.until(|state| state.machine.processes.as_ref().is_none_or(Processes::is_empty)).await;
+    }
+}

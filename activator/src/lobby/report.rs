@@ -1,0 +1,99 @@
+//! The log lines and metrics of the lobby. In: what the machine has decided, after the lock is released. Out: the log, the registry.
+
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::log_limiter::LogLimiter;
+use tracing::{debug, error, info, warn};
+
+use super::metrics::LobbyMetrics;
+use crate::dispatch::messages::{Output as Decision, Started};
+use crate::dispatch::processes::Output as ProcessOutput;
+use crate::dispatch::{Output, cold};
+
+/// A worker may report too many sessions as often as it likes; they are counted.
+static EXCESSES: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+
+/// Logs and counts one output of the machine.
+pub(super) fn report(metrics: &LobbyMetrics, now: Instant, output: &Output) {
+    match output {
+        Output::Dispatcher(decision) => report_decision(metrics, now, decision),
+        Output::Processes(process) => report_process(metrics, process),
+    }
+}
+
+fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
+    match decision {
+        Decision::Offer { worker, stream_id, epoch, descriptor, .. } => {
+            debug!(stream = stream_id, worker, epoch, descriptor, "offered");
+        }
+        Decision::Fence(_, stream_id, epoch) => {
+            info!(event = "stream.fenced", stream = stream_id, epoch, "old worker told to end its part of a stream");
+        }
+        Decision::Started(started) => report_start(metrics, started),
+        Decision::NeverStarted { stream_id, worker, entered } => {
+            metrics.never_started.inc();
+            let whole_ms = now.saturating_duration_since(*entered).as_millis();
+            // Why, the worker says.
+            info!(event = "start.failed", stream = stream_id, worker, whole_ms, "start failed");
+        }
+        Decision::Outcome(outcome) => metrics.offers.with_label_values(&[*outcome]).inc(),
+        Decision::Excess(worker, sessions) => {
+            metrics.excess.inc_by(u64::try_from(*sessions).unwrap_or(u64::MAX));
+            if EXCESSES.is_due(now) {
+                warn!(worker, sessions, "a worker tells of more sessions than it has capacity for; they do not count");
+            }
+        }
+        Decision::Suspect(worker) => warn!(worker, "a worker that serves streams is silent; it is offered nothing"),
+        Decision::Withdrawn(..) | Decision::Refused(..) | Decision::Kicked(..) | Decision::KickOnWorker(..) => {}
+    }
+}
+
+fn report_start(metrics: &LobbyMetrics, started: &Started) {
+    let whole = started.started.saturating_duration_since(started.entered);
+    let (stream, worker) = (&started.stream_id, &started.worker);
+    let milliseconds = |time: Duration| time.as_micros() as f64 / 1000.0;
+    let Some(phases) = cold(started) else {
+        metrics.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
+        debug!(stream, worker, whole_ms = milliseconds(whole), "started on a running worker");
+        return;
+    };
+    metrics.start.with_label_values(&["cold"]).observe(whole.as_secs_f64());
+    for (name, time) in phases.named() {
+        metrics.cold_start.with_label_values(&[name]).observe(time.as_secs_f64());
+    }
+    info!(
+        stream,
+        worker,
+        detect_ms = milliseconds(phases.detect),
+        scale_ms = milliseconds(phases.scale),
+        register_ms = milliseconds(phases.register),
+        handoff_ms = milliseconds(phases.handoff),
+        upstream_ms = milliseconds(phases.upstream),
+        whole_ms = milliseconds(whole),
+        "cold start"
+    );
+}
+
+fn report_process(metrics: &LobbyMetrics, output: &ProcessOutput) {
+    let ended = |how: &str| metrics.processes_ended.with_label_values(&[how]).inc();
+    match output {
+        ProcessOutput::Spawn(_) | ProcessOutput::Stop(_) | ProcessOutput::Kill(_) => {}
+        ProcessOutput::Failed { name, how, why, last_words, pause } => {
+            ended(how);
+            let last_words = last_words.join("\n");
+            error!(worker = name, why, last_words, pause_ms = pause.as_millis(), "a worker process failed");
+        }
+        ProcessOutput::Gone(name) => {
+            ended("asked");
+            info!(worker = name, "the worker process has gone");
+        }
+        ProcessOutput::Terminated(name) => {
+            ended("terminated");
+            info!(
+                event = "worker.terminated",
+                worker = name,
+                "worker process ended in order without being asked: somebody terminated it, or it had lost this activator"
+            );
+        }
+    }
+}
