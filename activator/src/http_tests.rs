@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::{Settings, Typed};
+use crate::config::{Args, Settings};
 use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
 use crate::lobby::{Lobby, MAX_UNREAD};
 
@@ -31,7 +31,7 @@ struct Server {
 
 fn server(args: &[&str]) -> Server {
     let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "0123456789abcdef"].iter().chain(args);
-    let settings = Settings::meant(&Typed::try_parse_from(args).unwrap(), [1; 32]).unwrap();
+    let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
@@ -173,8 +173,8 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
         bearer: bearer.map(Secret::new),
     };
     let (phase, phases) = watch::channel(Phase::Serving);
-    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let metrics = Metrics::new().unwrap();
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },

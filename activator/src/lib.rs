@@ -10,7 +10,7 @@
 //! 6. [`handoff`] gives a held publisher to a worker, by descriptor or by `link`.
 //!
 //! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA; `kubernetes` adds
-//! workers when nobody else does, and says which pods may go. Around them: [`config`] (as typed → as meant),
+//! workers when nobody else does, and says which pods may go. Around them: [`config`] (arguments → settings),
 //! `ports`, [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
 //! | task | started by | ended by | owns |

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use liveedgecast_activator::config::{Fleet, Handoff, Settings, Typed, http_address};
+use liveedgecast_activator::config::{Args, Fleet, Handoff, Settings, http_address};
 use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Start};
 use liveedgecast_common::config::Problems;
@@ -15,13 +15,13 @@ use liveedgecast_common::{health, random};
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let typed = Typed::parse();
-    if typed.health || typed.ready {
-        return health(&typed, if typed.ready { health::READY } else { health::ALIVE });
+    let args = Args::parse();
+    if args.health || args.ready {
+        return health(&args, if args.ready { health::READY } else { health::ALIVE });
     }
     let mut problems = Problems::new();
-    let log = typed.log.meant(&mut problems);
-    let settings = Settings::meant(&typed, random::bytes());
+    let log = args.log.resolve(&mut problems);
+    let settings = Settings::resolve(&args, random::bytes());
     let settings = match settings {
         Ok(settings) if problems.is_empty() => settings,
         settings => {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             }
         },
     };
-    let start = Start { settings, program, log: (log.format().as_str(), typed.log.log_filter.clone()) };
+    let start = Start { settings, program, log: (log.format().as_str(), args.log.log_filter.clone()) };
     let _writing = match log.start() {
         Ok(writing) => writing,
         Err(error) => {
@@ -60,12 +60,12 @@ fn main() -> ExitCode {
 }
 
 /// For health checks in images that have nothing else to ask with.
-fn health(typed: &Typed, path: &str) -> ExitCode {
+fn health(args: &Args, path: &str) -> ExitCode {
     let ask = |address| match address {
         Some(address) => health::ask(address, path),
         None => health::ask_within(path),
     };
-    match http_address(typed).map(ask) {
+    match http_address(args).map(ask) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("{error}");

@@ -53,7 +53,7 @@ impl fmt::Debug for Log {
 
 impl LogArgs {
     /// Reads the settings; mistakes are noted.
-    pub fn meant(&self, problems: &mut Problems) -> Log {
+    pub fn resolve(&self, problems: &mut Problems) -> Log {
         let formats = [("auto", None), ("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))];
         let format = choice("LOG_FORMAT", &self.log_format, &formats, problems);
         let text = set(&self.log_filter).unwrap_or("info");
@@ -245,7 +245,7 @@ mod tests {
     fn mistakes_are_told_with_the_fix() {
         let mut problems = Problems::new();
         let args = LogArgs { log_format: Some("xml".into()), log_filter: Some("info,worker=loudly".into()) };
-        args.meant(&mut problems);
+        args.resolve(&mut problems);
         let text = problems.into_result().unwrap_err().to_string();
         assert!(text.contains("auto, text, json") && text.contains("liveedgecast_worker=debug"), "{text}");
     }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn an_empty_filter_means_the_default() {
         let mut problems = Problems::new();
-        LogArgs { log_format: Some("json".into()), log_filter: Some("  ".into()) }.meant(&mut problems);
+        LogArgs { log_format: Some("json".into()), log_filter: Some("  ".into()) }.resolve(&mut problems);
         assert!(problems.is_empty());
     }
 
@@ -269,7 +269,7 @@ mod tests {
             ("info", false, false),
             ("info,h2=debug", false, true),
         ] {
-            let log = LogArgs { log_format: None, log_filter: Some(text.into()) }.meant(&mut Problems::new());
+            let log = LogArgs { log_format: None, log_filter: Some(text.into()) }.resolve(&mut Problems::new());
             let subscriber = tracing_subscriber::registry().with(log.filter);
             tracing::subscriber::with_default(subscriber, || {
                 let enabled = (
@@ -286,7 +286,7 @@ mod tests {
         use tracing_subscriber::layer::SubscriberExt;
 
         for (filter, logged) in [("info", true), ("liveedgecast_worker=debug", false), ("off", false)] {
-            let log = LogArgs { log_format: None, log_filter: Some(filter.into()) }.meant(&mut Problems::new());
+            let log = LogArgs { log_format: None, log_filter: Some(filter.into()) }.resolve(&mut Problems::new());
             let mut written = Vec::new();
             tracing::subscriber::with_default(tracing_subscriber::registry().with(log.filter), || {
                 tell_of_panic(Some("out of luck"), Some(Location::caller()), None, |line| written.extend(line));

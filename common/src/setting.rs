@@ -17,6 +17,37 @@ pub const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Streams that one worker may take at most, wherever that is set or told.
 pub const MAX_CAPACITY: u32 = 10_000;
 
+/// Fewest bytes of the control secret off loopback: what is signed with it travels in the clear, so a listener can guess it at leisure.
+pub const LEAST_SECRET: usize = 16;
+
+/// Most characters of a host's name (RFC 1035, 2.3.4).
+const MOST_HOST: usize = 253;
+
+/// The kinds of handoff that an activator offers and a worker accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handoff {
+    /// By descriptor where the worker shares the activator's network namespace, otherwise by link.
+    #[default]
+    Auto,
+    /// By descriptor only: the worker gets the publisher's own socket.
+    Descriptor,
+    /// By link only: frames over TCP, also on one host.
+    Link,
+}
+
+impl Handoff {
+    /// The words of the setting `HANDOFF`.
+    pub const CHOICES: [(&str, Self); 3] =
+        [("auto", Self::Auto), ("descriptor", Self::Descriptor), ("link", Self::Link)];
+}
+
+/// Whether a text can be the name of a host.
+#[must_use]
+pub fn is_host(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= MOST_HOST && name.chars().all(plain)
+}
+
 /// Text that may hold a key: not shown by `Debug`.
 #[derive(Clone, Default)]
 pub struct Hidden(pub String);

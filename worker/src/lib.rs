@@ -7,7 +7,7 @@
 //! 10. [`engine`] gives it to a thread, where [`stream`] reads the publisher into its ring,
 //! 11. [`upstream`] is the way out of the ring, one per destination.
 //!
-//! Around them: [`config`] (as typed → as meant), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
+//! Around them: [`config`] (arguments → settings), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |

@@ -11,7 +11,7 @@ use clap::Parser;
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::health;
 use liveedgecast_common::runtime::{host_name, raise_open_files};
-use liveedgecast_worker::config::{Here, Settings, Typed, http_address};
+use liveedgecast_worker::config::{Args, Here, Settings, http_address};
 use liveedgecast_worker::metrics::Metrics;
 use liveedgecast_worker::{stream, task, upstream};
 
@@ -19,13 +19,13 @@ use liveedgecast_worker::{stream, task, upstream};
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let typed = Typed::parse();
-    if typed.health {
-        return health(&typed);
+    let args = Args::parse();
+    if args.health {
+        return health(&args);
     }
     let mut problems = Problems::new();
-    let log = typed.log.meant(&mut problems);
-    let settings = Settings::judge(&typed, &here(), &mut problems);
+    let log = args.log.resolve(&mut problems);
+    let settings = Settings::judge(&args, &here(), &mut problems);
     if let Err(problems) = problems.into_result() {
         eprintln!("{problems}");
         return ExitCode::from(BAD_CONFIGURATION);
@@ -47,12 +47,12 @@ fn main() -> ExitCode {
 }
 
 /// For health checks in images that have nothing else to ask with.
-fn health(typed: &Typed) -> ExitCode {
+fn health(args: &Args) -> ExitCode {
     let ask = |address| match address {
         Some(address) => health::ask(address, health::ALIVE),
         None => health::ask_within(health::ALIVE),
     };
-    match http_address(typed).map(ask) {
+    match http_address(args).map(ask) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("{error}");

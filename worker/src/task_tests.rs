@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config;
+use crate::config::Handoff;
 use crate::receive::{HandoffError, HandoffStream};
-use crate::register::machine::Handoff;
 use crate::testkit::control::{Activator, Incall, tiny};
 use crate::testkit::{Desk, assignment, frame, offer, secret, soon};
 

@@ -12,22 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Connections that may be open at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// All of them. 16384: ten thousand held publishers and room for those who only knock; at a few KiB each.
-    pub total: usize,
-    /// From one address. 4096: a load balancer that hides its clients' addresses must still fit.
-    pub per_address: usize,
-    /// From one address, not yet admitted. 512: a venue's encoders that reconnect in the same second, and no more.
-    pub strangers_per_address: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { total: 16_384, per_address: 4_096, strangers_per_address: 512 }
-    }
-}
+use crate::config::Limits;
 
 /// Why a connection was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,6 @@ mod socket;
 mod task;
 
 pub(crate) use limits::bucket;
-pub use limits::{Doorman, Limits, Permit, TurnedAway};
+pub use limits::{Doorman, Permit, TurnedAway};
 pub use metrics::AcceptMetrics;
 pub use task::{Accepted, run};

@@ -226,11 +226,11 @@ mod tests {
     use liveedgecast_common::testkit::origin;
 
     use super::*;
-    use crate::config::Typed;
+    use crate::config::Args;
 
     fn admission(args: &[&str]) -> Admission {
-        let typed = Typed::try_parse_from(["x"].iter().chain(args)).unwrap();
-        Admission::new(&Settings::meant(&typed, [1; 32]).unwrap())
+        let args = Args::try_parse_from(["x"].iter().chain(args)).unwrap();
+        Admission::new(&Settings::resolve(&args, [1; 32]).unwrap())
     }
 
     fn judge(admission: &Admission, now: Instant, app: &str, key: &str) -> Verdict {

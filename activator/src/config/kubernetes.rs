@@ -1,10 +1,10 @@
-//! What of Kubernetes is asked, from what was typed. In: [`Typed`]. Out: [`Kubernetes`], or mistakes with their fix. Pure.
+//! What of Kubernetes is asked, from what was typed. In: [`Args`]. Out: [`Kubernetes`], or mistakes with their fix. Pure.
 
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::setting::{choice, set};
 
-use super::meant::Fleet;
-use super::typed::Typed;
+use super::args::Args;
+use super::resolve::Fleet;
 
 /// Longest name of an object (RFC 1123, as Kubernetes has it).
 const MOST_NAME: usize = 253;
@@ -19,13 +19,13 @@ pub struct Kubernetes {
 }
 
 /// Judges it. With workers that somebody else starts, the settings about ours have no meaning unless we ask for workers.
-pub(super) fn meant(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Option<Kubernetes> {
-    let idle_may_go = choice("SCALE_IN", &typed.scale_in, &[("none", false), ("idle", true)], problems);
-    let name = set(&typed.worker_deployment);
+pub(super) fn resolve(args: &Args, fleet: Fleet, problems: &mut Problems) -> Option<Kubernetes> {
+    let idle_may_go = choice("SCALE_IN", &args.scale_in, &[("none", false), ("idle", true)], problems);
+    let name = set(&args.worker_deployment);
     if fleet == Fleet::External {
         let ours = [
-            ("MAX_WORKERS", &typed.max_workers, name.is_some(), "WORKER_DEPLOYMENT"),
-            ("COOLDOWN", &typed.cooldown, idle_may_go, "SCALE_IN=idle"),
+            ("MAX_WORKERS", &args.max_workers, name.is_some(), "WORKER_DEPLOYMENT"),
+            ("COOLDOWN", &args.cooldown, idle_may_go, "SCALE_IN=idle"),
         ];
         for (setting, value, meaningful, with) in ours {
             if set(value).is_some() && !meaningful {

@@ -1,16 +1,21 @@
-//! Configuration in two steps. In: flags and environment ([`Typed`]). Out: [`Settings`], known to be good, or every
+//! Configuration in two steps. In: flags and environment ([`Args`]). Out: [`Settings`], known to be good, or every
 //! mistake at once with its fix. Next: `main`, which binds ports only after this.
 //!
 //! What surprised us: compose files and shells pass "nothing" as an empty variable, so empty means not set; and
 //! `--help` of clap prints the values of environment variables, so those that hold keys are hidden from it.
 
+mod args;
 mod kubernetes;
-mod meant;
 mod reload;
-mod typed;
+mod resolve;
+mod tls;
 
+pub use args::Args;
 pub use kubernetes::Kubernetes;
-pub use meant::{Fleet, Handoff, Listen, PublishRate, ReplayWindow, Settings, Share, dialed, http_address};
+pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use reload::Reloaded;
 pub(crate) use reload::Watched;
-pub use typed::{Hidden, Typed};
+pub use resolve::{
+    Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, dialed, http_address,
+};
+pub use tls::{Flaw, ScalerTls};

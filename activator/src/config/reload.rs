@@ -13,7 +13,7 @@ use std::sync::Arc;
 use liveedgecast_common::config::{Problems, PublishKeys, read_file};
 use liveedgecast_common::url::PushTemplate;
 
-use super::meant::{Settings, parse_push};
+use super::resolve::{Settings, parse_push};
 
 /// What a file looked like when it was read.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -108,7 +108,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::Typed;
+    use crate::config::Args;
 
     fn hosts(reloaded: &Reloaded) -> String {
         reloaded.push().iter().map(|url| url.to_string()).collect::<Vec<_>>().join(" ")
@@ -120,14 +120,14 @@ mod tests {
         let (urls, keys) = (dir.path().join("urls"), dir.path().join("keys"));
         fs::write(&urls, "rtmp://one/live/{key}").unwrap();
         fs::write(&keys, "alpha").unwrap();
-        let typed = Typed::try_parse_from([
+        let args = Args::try_parse_from([
             "x",
             "--push-url-file",
             urls.to_str().unwrap(),
             "--publish-keys-file",
             keys.to_str().unwrap(),
         ]);
-        let settings = Settings::meant(&typed.unwrap(), [0; 32]).unwrap();
+        let settings = Settings::resolve(&args.unwrap(), [0; 32]).unwrap();
         let mut reloaded = Reloaded::new(&settings);
         reloaded.refresh();
         assert_eq!(hosts(&reloaded), "rtmp://one:1935/live/…");

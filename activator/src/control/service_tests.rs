@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 use super::*;
-use crate::config::{Settings, Typed};
+use crate::config::{Args, Settings};
 use crate::dispatch::{Entry, PlaceEvent, Rules};
 use crate::lobby::{Lobby, LobbyMetrics};
 use liveedgecast_common::key::{AppName, StreamId};
@@ -33,8 +33,8 @@ fn server() -> Server {
 }
 
 fn server_for(most: usize) -> Server {
-    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let metrics = ControlMetrics::new(&registry).unwrap();
     let lobby = Lobby::new(

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::super::testing::{Mood, Server};
 use super::*;
-use crate::config::{Fleet, Settings, Typed};
+use crate::config::{Args, Fleet, Settings};
 use crate::dispatch::{Call, Closed, Entry, Introduction, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
@@ -34,8 +34,8 @@ impl Drop for Ends {
 }
 
 fn house(idle_go_after: Option<Duration>) -> House {
-    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());

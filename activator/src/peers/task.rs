@@ -3,7 +3,6 @@
 #![expect(clippy::disallowed_methods, reason = "shell: tasks, the clock, name resolution")]
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::pending;
 
 use liveedgecast_common::clock::now;
@@ -20,29 +19,15 @@ use super::follow::follow;
 use super::limits::{EVENTS, RESOLVE_TIMEOUT};
 use super::machine::{Input, LinkId, Output};
 use super::proto::Hello;
-
-/// Where activators are: every address of this name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// A name, or an address.
-    pub host: String,
-    /// The control port.
-    pub port: u16,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
+use crate::config::PeerAddress;
 
 /// How to find the others.
 #[derive(Clone, Debug)]
 pub struct Search {
     /// Where they are.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<PeerAddress>,
     /// Where one of them is, whichever, which tells of the others.
-    pub introducer: Option<Address>,
+    pub introducer: Option<PeerAddress>,
     /// Shared with them.
     pub secret: Secret,
 }
@@ -121,7 +106,7 @@ impl Task {
 }
 
 /// Every address of all of them.
-async fn resolve(addresses: Vec<Address>, events: mpsc::Sender<Input>) {
+async fn resolve(addresses: Vec<PeerAddress>, events: mpsc::Sender<Input>) {
     let (mut all, mut answered) = (Vec::new(), false);
     for address in addresses {
         match timeout(RESOLVE_TIMEOUT, lookup_host((address.host.as_str(), address.port))).await {
@@ -138,7 +123,7 @@ async fn resolve(addresses: Vec<Address>, events: mpsc::Sender<Input>) {
 
 /// Everybody whom the introducer knows.
 async fn ask(search: Search, events: mpsc::Sender<Input>) {
-    let Some(Address { host, port }) = search.introducer else { return };
+    let Some(PeerAddress { host, port }) = search.introducer else { return };
     let _ = events.send(Input::Introduced(introduce::ask(&host, port, &search.secret).await)).await;
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::{Settings, Typed};
+use crate::config::{Args, Settings};
 use crate::control::{self, ControlMetrics};
 use crate::dispatch::{Closed, Entry, Introduction, Need, PlaceEvent, Reason, Rules};
 use crate::drain::Phase;
@@ -72,8 +72,8 @@ fn house_with(
     others: &[SocketAddr],
     introducer: Option<SocketAddr>,
 ) -> House {
-    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let control = ControlMetrics::new(&Registry::new()).unwrap();
     let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
@@ -81,7 +81,7 @@ fn house_with(
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
     let terms = control::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
-    let at = |address: &SocketAddr| Address { host: address.ip().to_string(), port: address.port() };
+    let at = |address: &SocketAddr| PeerAddress { host: address.ip().to_string(), port: address.port() };
     let search = Search {
         addresses: others.iter().map(at).collect(),
         introducer: introducer.as_ref().map(at),

@@ -26,8 +26,8 @@ use tokio::task::JoinSet;
 mod death;
 
 use super::*;
-use crate::accept::{self, AcceptMetrics, Doorman, Limits};
-use crate::config::Typed;
+use crate::accept::{self, AcceptMetrics, Doorman};
+use crate::config::{Args, Limits};
 use crate::dispatch::Rules;
 use crate::dispatch::{Call, Closed, Introduction};
 use crate::handoff::testing::WorkerEnd;
@@ -70,8 +70,8 @@ impl House {
 
     fn pushing_to(urls: &str, args: &[&str]) -> Self {
         let always = ["x", "--push-url", urls, "--rtmp-listen", "127.0.0.1:0"];
-        let typed = Typed::try_parse_from(always.iter().chain(args)).unwrap();
-        let settings = Arc::new(Settings::meant(&typed, [7; 32]).unwrap());
+        let args = Args::try_parse_from(always.iter().chain(args)).unwrap();
+        let settings = Arc::new(Settings::resolve(&args, [7; 32]).unwrap());
         let registry = Registry::new();
         let metrics = PublisherMetrics::new(&registry).unwrap();
         let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };

@@ -17,7 +17,7 @@ use tonic::{Code, Streaming};
 use super::super::limits::MAX_STRANGERS;
 use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
-use crate::config::{Fleet, Settings, Typed};
+use crate::config::{Args, Fleet, Settings};
 use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
@@ -36,8 +36,8 @@ struct House {
 }
 
 fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
-    let typed = Typed::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::meant(&typed, [1; 32]).unwrap();
+    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let metrics = ScalerMetrics::new(&registry).unwrap();
     let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };

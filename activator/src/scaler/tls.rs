@@ -1,114 +1,17 @@
-//! The scaler's own certificate, and whose certificates it asks for. In: PEM files. Out: rustls' configuration for a connection.
+//! The scaler's certificate as it is now. In: the files that the configuration names. Out: rustls' configuration for a connection.
 //!
 //! The files are looked at when a connection comes, not by a timer; KEDA's are ended every few minutes, so a certificate that was
 //! renewed is shown soon enough, and an authority that is trusted no more is forgotten as soon.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use liveedgecast_common::config::read_file;
-use liveedgecast_common::key::Secret;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 
-use crate::config::Watched;
-
-/// PEM texts, as KEDA's TriggerAuthentication has their other halves (`caCert`, `tlsClientCert`, `tlsClientKey`).
-#[derive(Clone, Debug)]
-struct Files {
-    /// Our certificate, with those that lead to its authority.
-    certificate: String,
-    /// Its key.
-    key: Secret,
-    /// The authority of those who may ask; anyone without.
-    client_ca: Option<String>,
-}
-
-/// Where they are.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    /// `SCALER_TLS_CERT_FILE`.
-    pub certificate: PathBuf,
-    /// `SCALER_TLS_KEY_FILE`.
-    pub key: PathBuf,
-    /// `SCALER_TLS_CLIENT_CA_FILE`.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// What is wrong with them: the setting, and a sentence without a secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting}: {sentence}")]
-pub struct Flaw {
-    /// Which of the files.
-    pub setting: &'static str,
-    /// What is wrong with it.
-    pub sentence: String,
-}
-
-fn flaw(setting: &'static str, sentence: impl ToString) -> Flaw {
-    Flaw { setting, sentence: sentence.to_string() }
-}
-
-const CERTIFICATE: &str = "SCALER_TLS_CERT_FILE";
-const KEY: &str = "SCALER_TLS_KEY_FILE";
-const CLIENT_CA: &str = "SCALER_TLS_CLIENT_CA_FILE";
-
-impl Paths {
-    /// What the files are good for now.
-    ///
-    /// # Errors
-    /// They cannot be read, or do not belong together.
-    pub fn config(&self) -> Result<ServerConfig, Flaw> {
-        let read = |setting, path: &Path| read_file(path).map_err(|error| flaw(setting, error));
-        let files = Files {
-            certificate: read(CERTIFICATE, &self.certificate)?,
-            key: Secret::new(read(KEY, &self.key)?),
-            client_ca: self.client_ca.as_deref().map(|path| read(CLIENT_CA, path)).transpose()?,
-        };
-        files.config()
-    }
-}
-
-impl Files {
-    fn config(&self) -> Result<ServerConfig, Flaw> {
-        let provider = Arc::new(ring::default_provider());
-        let chain = certificates(CERTIFICATE, &self.certificate)?;
-        // The parser's words could quote what it could not read.
-        let key =
-            PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(|_| flaw(KEY, "has no key in PEM"))?;
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| flaw(CERTIFICATE, error))?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(authorities) => {
-                let mut roots = RootCertStore::empty();
-                for authority in certificates(CLIENT_CA, authorities)? {
-                    roots.add(authority).map_err(|error| flaw(CLIENT_CA, error))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| flaw(CLIENT_CA, error))?)
-            }
-        };
-        let with_key = builder.with_single_cert(chain, key);
-        let mut config =
-            with_key.map_err(|error| flaw(CERTIFICATE, format_args!("cannot be used with its key: {error}")))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
-    }
-}
-
-fn certificates(setting: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Flaw> {
-    let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| flaw(setting, error))?;
-    if found.is_empty() { Err(flaw(setting, "has no certificate in PEM")) } else { Ok(found) }
-}
+use crate::config::{Flaw, ScalerTls, Watched};
 
 /// The configuration of the files as they are when a connection comes; of the last good ones, if they are not good.
 pub struct Current {
-    paths: Paths,
+    files: ScalerTls,
     watched: Vec<Watched>,
     config: Arc<ServerConfig>,
 }
@@ -118,18 +21,18 @@ impl Current {
     ///
     /// # Errors
     /// They are not good.
-    pub fn new(paths: Paths) -> Result<Self, Flaw> {
-        let watched = [Some(&paths.certificate), Some(&paths.key), paths.client_ca.as_ref()];
+    pub fn new(files: ScalerTls) -> Result<Self, Flaw> {
+        let watched = [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()];
         let watched = watched.into_iter().flatten().map(|path| Watched::new(path)).collect();
-        let config = Arc::new(paths.config()?);
-        Ok(Self { paths, watched, config })
+        let config = Arc::new(files.config()?);
+        Ok(Self { files, watched, config })
     }
 
     /// For one connection.
     pub(super) fn config(&mut self) -> Arc<ServerConfig> {
         // Every one is looked at, or the second of two would be found changed the next time again.
         if self.watched.iter_mut().fold(false, |before, file| file.is_another() | before) {
-            match self.paths.config() {
+            match self.files.config() {
                 Ok(config) => {
                     tracing::info!("the scaler's certificates read again");
                     self.config = Arc::new(config);

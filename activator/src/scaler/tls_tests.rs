@@ -6,8 +6,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-use super::super::super::tls::Paths;
 use super::*;
+use crate::config::ScalerTls;
 
 /// An authority, and what it has signed for `localhost`.
 struct Signed {
@@ -36,9 +36,9 @@ fn lay(folder: &Path, signed: &Signed) {
     std::fs::rename(next, folder.join("now")).unwrap();
 }
 
-fn paths(folder: &TempDir) -> Paths {
+fn paths(folder: &TempDir) -> ScalerTls {
     let now = folder.path().join("now");
-    Paths { certificate: now.join("tls.crt"), key: now.join("tls.key"), client_ca: Some(now.join("ca.crt")) }
+    ScalerTls { certificate: now.join("tls.crt"), key: now.join("tls.key"), client_ca: Some(now.join("ca.crt")) }
 }
 
 /// What a poll says to somebody who trusts `trusted` and is who `identity` says.
@@ -126,7 +126,7 @@ fn certificates_are_tried_before_anything_is_opened() {
         (write("tls.crt", &one.certificate), write("tls.key", &one.key), write("ca.crt", &one.authority));
     let (nothing, other_key) = (write("nothing", "nothing PRIVATE"), write("other.key", &other.key));
     let flaw = |certificate: &Path, key: &Path, client_ca: Option<&Path>| {
-        let paths = Paths {
+        let paths = ScalerTls {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             client_ca: client_ca.map(Path::to_owned),

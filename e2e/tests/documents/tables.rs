@@ -47,8 +47,8 @@ fn cell(text: &str) -> String {
 /// The command lines of both programs.
 pub(super) fn programs() -> [(&'static str, clap::Command); 2] {
     [
-        ("liveedgecast-activator", liveedgecast_activator::config::Typed::command()),
-        ("liveedgecast-worker", liveedgecast_worker::config::Typed::command()),
+        ("liveedgecast-activator", liveedgecast_activator::config::Args::command()),
+        ("liveedgecast-worker", liveedgecast_worker::config::Args::command()),
     ]
 }
 

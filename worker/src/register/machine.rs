@@ -26,6 +26,8 @@ use liveedgecast_common::control::{
     Welcome, WorkerMessage,
 };
 
+use crate::config::Handoff;
+
 /// Attempts that follow each other in [`FIRST_DELAY`]: one second in which an activator that starts together with us is
 /// found at once. A SYN that got lost would be repeated only after that second.
 const EAGER_ATTEMPTS: u32 = 10;
@@ -61,18 +63,6 @@ const ALIAS_PATIENCE: u32 = 5;
 /// A worker whose pod might have gone takes nothing for this long after that was taken back: whoever heard the lower number just before
 /// has acted on it by then, or will not.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
-
-/// Which offers fit this worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Handoff {
-    /// Whatever the activator finds best.
-    #[default]
-    Auto,
-    /// The publisher's own socket, or nothing.
-    Descriptor,
-    /// Frames over TCP, even on one host.
-    Link,
-}
 
 /// What a worker says of itself.
 #[derive(Clone, Debug)]

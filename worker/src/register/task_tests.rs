@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::register::machine::Handoff;
+use crate::config::Handoff;
 use crate::testkit::control::{Activator, Kind, Shown, tiny};
 use crate::testkit::{Desk as HandoffDesk, assignment, frame, offer, secret, soon};
 use crate::{config, engine};

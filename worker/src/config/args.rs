@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use liveedgecast_common::runtime::LogArgs;
-pub use liveedgecast_common::setting::Hidden;
+use liveedgecast_common::setting::Hidden;
 
 /// Takes streams from activators and retransmits each of them to its upstreams.
 ///
@@ -13,7 +13,7 @@ pub use liveedgecast_common::setting::Hidden;
 /// give every worker the activator's address and secret.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "liveedgecast-worker", version, max_term_width = 120)]
-pub struct Typed {
+pub struct Args {
     /// Where to dial in, HOST:PORT of the activators' control listener; every address of the name is used
     /// [default: 127.0.0.1:6001]
     #[arg(long, env = "ACTIVATOR", value_name = "HOST:PORT")]

@@ -1,4 +1,4 @@
-//! The configuration as it is meant. In: [`Typed`], and what the machine is: its name, our process id, its cores. Out:
+//! The configuration as it is meant. In: [`Args`], and what the machine is: its name, our process id, its cores. Out:
 //! [`Settings`] or all [`Problems`]. Reads the file that `CONTROL_SECRET_FILE` names, and touches nothing else.
 
 use std::fmt;
@@ -7,16 +7,12 @@ use std::time::Duration;
 
 use liveedgecast_common::config::{Problems, value_or_file};
 use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
-use liveedgecast_common::setting::{MAX_CAPACITY, address, choice, number, set, shown, time};
+use liveedgecast_common::setting::{
+    Handoff, LEAST_SECRET, MAX_CAPACITY, address, choice, is_host, number, set, shown, time,
+};
 
-use super::typed::Typed;
-use crate::register::machine::Handoff;
+use super::args::Args;
 
-/// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
-/// leisure by who listens. The activator asks for the same.
-const LEAST_SECRET: usize = 16;
-/// Longest host name (RFC 1035, 2.3.4).
-const MOST_HOST: usize = 253;
 /// Threads for streams at most: more than cores of any machine that this runs on, each of them with a stack.
 const MOST_THREADS: u32 = 256;
 
@@ -27,9 +23,9 @@ const HTTP_LISTEN: &str = "[::]:8081";
 ///
 /// # Errors
 /// It is no address.
-pub fn http_address(typed: &Typed) -> Result<Option<SocketAddr>, Problems> {
+pub fn http_address(args: &Args) -> Result<Option<SocketAddr>, Problems> {
     let mut problems = Problems::new();
-    let http = address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, &mut problems);
+    let http = address("HTTP_LISTEN", &args.http_listen, HTTP_LISTEN, &mut problems);
     problems.into_result().map(|()| (http.port() != 0).then_some(http))
 }
 
@@ -108,37 +104,36 @@ impl Settings {
     ///
     /// # Errors
     /// Every mistake, each with its fix.
-    pub fn meant(typed: &Typed, here: &Here) -> Result<Self, Problems> {
+    pub fn resolve(args: &Args, here: &Here) -> Result<Self, Problems> {
         let mut problems = Problems::new();
-        let settings = Self::judge(typed, here, &mut problems);
+        let settings = Self::judge(args, here, &mut problems);
         problems.into_result().map(|()| settings)
     }
 
     /// The same for a caller that has other settings to judge too; the result counts only when `problems` stayed empty.
-    pub fn judge(typed: &Typed, here: &Here, p: &mut Problems) -> Self {
-        let (activator, introducer) = (activator(typed, p), introducer(typed, p));
+    pub fn judge(args: &Args, here: &Here, p: &mut Problems) -> Self {
+        let (activator, introducer) = (activator(args, p), introducer(args, p));
         let on_loopback = activator.is_loopback() && introducer.as_ref().is_none_or(Activator::is_loopback);
-        let kinds = [("auto", Handoff::Auto), ("descriptor", Handoff::Descriptor), ("link", Handoff::Link)];
-        let handoff = choice("HANDOFF", &typed.handoff, &kinds, p);
+        let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
         let cores = u32::try_from(here.cores).unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS);
-        let threads = number("STREAM_THREADS", &typed.stream_threads, cores, 1, MOST_THREADS, p);
+        let threads = number("STREAM_THREADS", &args.stream_threads, cores, 1, MOST_THREADS, p);
         Self {
-            name: name(typed, here, p),
-            secret: secret(typed, on_loopback, p),
+            name: name(args, here, p),
+            secret: secret(args, on_loopback, p),
             activator,
             introducer,
-            http: address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, p),
-            capacity: number("CAPACITY", &typed.capacity, 50, 1, MAX_CAPACITY, p),
+            http: address("HTTP_LISTEN", &args.http_listen, HTTP_LISTEN, p),
+            capacity: number("CAPACITY", &args.capacity, 50, 1, MAX_CAPACITY, p),
             handoff,
-            drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),
+            drain: time("DRAIN_TIMEOUT", &args.drain_timeout, "8s", Duration::ZERO, p),
             threads: usize::try_from(threads).unwrap_or(1),
-            exit_when_orphaned: typed.exit_when_orphaned,
+            exit_when_orphaned: args.exit_when_orphaned,
         }
     }
 }
 
-fn name(typed: &Typed, here: &Here, problems: &mut Problems) -> String {
-    let Some(name) = set(&typed.name) else { return instance_name(&format!("{}-{}", here.host, here.pid)) };
+fn name(args: &Args, here: &Here, problems: &mut Problems) -> String {
+    let Some(name) = set(&args.name) else { return instance_name(&format!("{}-{}", here.host, here.pid)) };
     if !is_instance_name(name) {
         let text = format_args!("{name:?} is no name: write up to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~");
         problems.add("WORKER_NAME", text);
@@ -146,11 +141,11 @@ fn name(typed: &Typed, here: &Here, problems: &mut Problems) -> String {
     name.to_owned()
 }
 
-fn secret(typed: &Typed, on_loopback: bool, problems: &mut Problems) -> Secret {
+fn secret(args: &Args, on_loopback: bool, problems: &mut Problems) -> Secret {
     const SAME: &str = "give it the same as the activator's";
     let before = problems.iter().count();
-    let file = typed.control_secret_file.as_deref();
-    let given = value_or_file("CONTROL_SECRET", shown(&typed.control_secret), file, problems);
+    let file = args.control_secret_file.as_deref();
+    let given = value_or_file("CONTROL_SECRET", shown(&args.control_secret), file, problems);
     match &given {
         Some(secret) if !on_loopback && secret.len() < LEAST_SECRET => {
             problems.add("CONTROL_SECRET", format_args!("is shorter than {LEAST_SECRET} bytes: {SAME}"));
@@ -163,8 +158,8 @@ fn secret(typed: &Typed, on_loopback: bool, problems: &mut Problems) -> Secret {
     Secret::new(given.unwrap_or_default())
 }
 
-fn activator(typed: &Typed, problems: &mut Problems) -> Activator {
-    let text = set(&typed.activator).unwrap_or("127.0.0.1:6001");
+fn activator(args: &Args, problems: &mut Problems) -> Activator {
+    let text = set(&args.activator).unwrap_or("127.0.0.1:6001");
     parse_activator(text).unwrap_or_else(|| {
         let text =
             format_args!("{text:?} is not where an activator is: write HOST:PORT, such as liveedgecast-activator:6001");
@@ -173,8 +168,8 @@ fn activator(typed: &Typed, problems: &mut Problems) -> Activator {
     })
 }
 
-fn introducer(typed: &Typed, problems: &mut Problems) -> Option<Activator> {
-    let text = set(&typed.introducer)?;
+fn introducer(args: &Args, problems: &mut Problems) -> Option<Activator> {
+    let text = set(&args.introducer)?;
     let address = parse_activator(text);
     if address.is_none() {
         let text = format_args!(
@@ -191,11 +186,9 @@ fn parse_activator(text: &str) -> Option<Activator> {
     }
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let good = !host.is_empty() && host.len() <= MOST_HOST && host.chars().all(plain);
-    good.then(|| Activator::Name { host: host.to_ascii_lowercase(), port })
+    is_host(host).then(|| Activator::Name { host: host.to_ascii_lowercase(), port })
 }
 
 #[cfg(test)]
-#[path = "meant_tests.rs"]
+#[path = "resolve_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
-//! The configuration as it is meant. In: [`Typed`], and 32 random bytes for a secret of our own. Out: [`Settings`] or
+//! The configuration as it is meant. In: [`Args`], and 32 random bytes for a secret of our own. Out: [`Settings`] or
 //! all [`Problems`]. Reads the files that `*_FILE` settings name, and touches nothing else.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,16 +10,14 @@ use liveedgecast_common::config::{ByteSize, Problems, PublishKeys, parse_duratio
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
-use liveedgecast_common::setting::{Hidden, MAX_CAPACITY, MOST_TIME, address, choice, file, number, set, shown, time};
+use liveedgecast_common::setting::{
+    Handoff, Hidden, LEAST_SECRET, MAX_CAPACITY, MOST_TIME, address, choice, file, is_host, number, set, shown, time,
+};
 
+use super::args::Args;
 use super::kubernetes::{self, Kubernetes};
-use super::typed::Typed;
-use crate::accept::Limits;
-use crate::{peers, scaler};
+use super::tls::ScalerTls;
 
-/// Shortest control secret off loopback, in bytes: what is signed with it travels in the clear, so it can be guessed at
-/// leisure by who listens.
-const LEAST_SECRET: usize = 16;
 /// Smallest replay window, in bytes: a keyframe of 5 MB must fit with what follows it. A message that does not is skipped.
 const LEAST_REPLAY: u64 = 8 << 20;
 /// Largest replay window: it is memory per stream.
@@ -28,9 +27,6 @@ const MOST_REPLAY: u64 = 1 << 30;
 const EXTERNAL_WORKERS: u32 = 20;
 /// Where HTTP is served unless told.
 const HTTP_LISTEN: &str = "[::]:8080";
-/// Characters of a host's name, as DNS has it.
-const MOST_HOST: usize = 253;
-
 /// Who starts workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fleet {
@@ -38,17 +34,6 @@ pub enum Fleet {
     Process,
     /// Somebody else, e.g. Kubernetes.
     External,
-}
-
-/// How streams are handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handoff {
-    /// By descriptor where the worker shares our network namespace, else by link.
-    Auto,
-    /// By descriptor only.
-    Descriptor,
-    /// By link only.
-    Link,
 }
 
 /// The addresses to listen on.
@@ -75,6 +60,38 @@ pub struct ReplayWindow {
     pub time: Duration,
     /// At most this many bytes; a power of two.
     pub bytes: u64,
+}
+
+/// The address of other activators: every address that the name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// A name, or an address.
+    pub host: String,
+    /// The control port.
+    pub port: u16,
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Connections that may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All of them. 16384: ten thousand held publishers and room for those who only knock; at a few KiB each.
+    pub total: usize,
+    /// From one address. 4096: a load balancer that hides its clients' addresses must still fit.
+    pub per_address: usize,
+    /// From one address, not yet admitted. 512: a venue's encoders that reconnect in the same second, and no more.
+    pub strangers_per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { total: 16_384, per_address: 4_096, strangers_per_address: 512 }
+    }
 }
 
 /// How often one address may publish where anyone may.
@@ -116,11 +133,11 @@ pub struct Settings {
     /// Addresses.
     pub listen: Listen,
     /// Where the other activators are; nowhere if there are none.
-    pub peers: Vec<peers::Address>,
+    pub peers: Vec<PeerAddress>,
     /// Where one of them is, whichever.
-    pub introducer: Option<peers::Address>,
+    pub introducer: Option<PeerAddress>,
     /// How the scaler proves who it is, and who may ask it.
-    pub scaler_tls: Option<scaler::Paths>,
+    pub scaler_tls: Option<ScalerTls>,
     /// Shared with workers.
     pub secret: Secret,
     /// Who starts workers.
@@ -158,51 +175,50 @@ impl Settings {
     ///
     /// # Errors
     /// Every mistake, each with its fix.
-    pub fn meant(typed: &Typed, random: [u8; 32]) -> Result<Self, Problems> {
+    pub fn resolve(args: &Args, random: [u8; 32]) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let p = &mut problems;
-        let push = push_urls(typed, p);
-        let keys = value_or_file("PUBLISH_KEYS", shown(&typed.publish_keys), typed.publish_keys_file.as_deref(), p)
+        let push = push_urls(args, p);
+        let keys = value_or_file("PUBLISH_KEYS", shown(&args.publish_keys), args.publish_keys_file.as_deref(), p)
             .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
 
-        let fleet = choice("FLEET", &typed.fleet, &[("process", Fleet::Process), ("external", Fleet::External)], p);
-        let kinds = [("auto", Handoff::Auto), ("descriptor", Handoff::Descriptor), ("link", Handoff::Link)];
-        let handoff = choice("HANDOFF", &typed.handoff, &kinds, p);
-        let listen = addresses(typed, fleet, p);
-        let secret = secret(typed, fleet, &listen, random, p);
+        let fleet = choice("FLEET", &args.fleet, &[("process", Fleet::Process), ("external", Fleet::External)], p);
+        let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
+        let listen = addresses(args, fleet, p);
+        let secret = secret(args, fleet, &listen, random, p);
 
-        let kubernetes = kubernetes::meant(typed, fleet, p);
+        let kubernetes = kubernetes::resolve(args, fleet, p);
         let second = Duration::from_secs(1);
         let most_workers = if fleet == Fleet::External { EXTERNAL_WORKERS } else { 4 };
-        let max_workers = number("MAX_WORKERS", &typed.max_workers, most_workers, 1, 256, p);
-        let capacity = number("CAPACITY", &typed.capacity, 50, 1, MAX_CAPACITY, p);
+        let max_workers = number("MAX_WORKERS", &args.max_workers, most_workers, 1, 256, p);
+        let capacity = number("CAPACITY", &args.capacity, 50, 1, MAX_CAPACITY, p);
         let settings = Self {
             push,
-            push_file: file(&typed.push_url_file),
+            push_file: file(&args.push_url_file),
             keys,
-            keys_file: file(&typed.publish_keys_file),
+            keys_file: file(&args.publish_keys_file),
             listen,
-            peers: peer_addresses(typed, fleet, &listen, p),
-            introducer: introducer(typed, &listen, p),
-            scaler_tls: scaler_tls(typed, &listen, p),
+            peers: peer_addresses(args, fleet, &listen, p),
+            introducer: introducer(args, &listen, p),
+            scaler_tls: scaler_tls(args, &listen, p),
             secret,
             fleet,
             handoff,
             max_workers,
             kubernetes,
             capacity,
-            cooldown: time("COOLDOWN", &typed.cooldown, "30s", Duration::ZERO, p),
-            hold: time("HOLD_TIMEOUT", &typed.hold_timeout, "120s", second, p),
-            grace: time("GRACE", &typed.grace, "10s", Duration::ZERO, p),
-            replay: replay_window(typed, p),
-            upstream_lag: time("UPSTREAM_LAG", &typed.upstream_lag, "2s", Duration::from_millis(100), p),
-            drain: time("DRAIN_TIMEOUT", &typed.drain_timeout, "8s", Duration::ZERO, p),
-            limits: limits(typed, p),
+            cooldown: time("COOLDOWN", &args.cooldown, "30s", Duration::ZERO, p),
+            hold: time("HOLD_TIMEOUT", &args.hold_timeout, "120s", second, p),
+            grace: time("GRACE", &args.grace, "10s", Duration::ZERO, p),
+            replay: replay_window(args, p),
+            upstream_lag: time("UPSTREAM_LAG", &args.upstream_lag, "2s", Duration::from_millis(100), p),
+            drain: time("DRAIN_TIMEOUT", &args.drain_timeout, "8s", Duration::ZERO, p),
+            limits: limits(args, p),
             publish: PublishRate {
-                burst: number("PUBLISH_BURST", &typed.publish_burst, 600, 1, 1_000_000, p),
-                every: second / number("PUBLISH_RATE", &typed.publish_rate, 4, 1, 100_000, p),
+                burst: number("PUBLISH_BURST", &args.publish_burst, 600, 1, 1_000_000, p),
+                every: second / number("PUBLISH_RATE", &args.publish_rate, 4, 1, 100_000, p),
             },
-            share: share(typed, capacity * max_workers, p),
+            share: share(args, capacity * max_workers, p),
         };
         problems.into_result().map(|()| settings)
     }
@@ -226,10 +242,10 @@ pub(super) fn parse_push(text: &str, setting: &str, problems: &mut Problems) -> 
     })
 }
 
-fn push_urls(typed: &Typed, problems: &mut Problems) -> Vec<PushTemplate> {
-    let typed_urls: Vec<&str> = typed.push_url.iter().map(|Hidden(text)| text.as_str()).collect();
+fn push_urls(args: &Args, problems: &mut Problems) -> Vec<PushTemplate> {
+    let urls: Vec<&str> = args.push_url.iter().map(|Hidden(text)| text.as_str()).collect();
     let before = problems.iter().count();
-    match value_or_file("RTMP_PUSH_URL", Some(&typed_urls.join(" ")), typed.push_url_file.as_deref(), problems) {
+    match value_or_file("RTMP_PUSH_URL", Some(&urls.join(" ")), args.push_url_file.as_deref(), problems) {
         Some(text) => parse_push(&text, "RTMP_PUSH_URL", problems),
         None => {
             if problems.iter().count() == before {
@@ -257,30 +273,30 @@ pub fn dialed(listener: SocketAddr) -> SocketAddr {
 ///
 /// # Errors
 /// It is no address.
-pub fn http_address(typed: &Typed) -> Result<Option<SocketAddr>, Problems> {
+pub fn http_address(args: &Args) -> Result<Option<SocketAddr>, Problems> {
     let mut problems = Problems::new();
-    let http = address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, &mut problems);
-    let shared = reuse_port(typed, &mut problems);
+    let http = address("HTTP_LISTEN", &args.http_listen, HTTP_LISTEN, &mut problems);
+    let shared = reuse_port(args, &mut problems);
     problems.into_result().map(|()| (!shared && http.port() != 0).then_some(http))
 }
 
-fn reuse_port(typed: &Typed, problems: &mut Problems) -> bool {
-    choice("REUSE_PORT", &typed.reuse_port, &[("no", false), ("yes", true)], problems)
+fn reuse_port(args: &Args, problems: &mut Problems) -> bool {
+    choice("REUSE_PORT", &args.reuse_port, &[("no", false), ("yes", true)], problems)
 }
 
-fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
+fn addresses(args: &Args, fleet: Fleet, problems: &mut Problems) -> Listen {
     let (control, link) = match fleet {
         Fleet::Process => ("127.0.0.1:6001", "127.0.0.1:6002"),
         Fleet::External => ("[::]:6001", "[::]:6002"),
     };
     let listen = Listen {
-        rtmp: address("RTMP_LISTEN", &typed.rtmp_listen, "[::]:1935", problems),
-        http: address("HTTP_LISTEN", &typed.http_listen, HTTP_LISTEN, problems),
-        control: address("CONTROL_LISTEN", &typed.control_listen, control, problems),
-        link: address("LINK_LISTEN", &typed.link_listen, link, problems),
-        scaler: (fleet == Fleet::External || set(&typed.scaler_listen).is_some())
-            .then(|| address("SCALER_LISTEN", &typed.scaler_listen, "[::]:6000", problems)),
-        shared: reuse_port(typed, problems),
+        rtmp: address("RTMP_LISTEN", &args.rtmp_listen, "[::]:1935", problems),
+        http: address("HTTP_LISTEN", &args.http_listen, HTTP_LISTEN, problems),
+        control: address("CONTROL_LISTEN", &args.control_listen, control, problems),
+        link: address("LINK_LISTEN", &args.link_listen, link, problems),
+        scaler: (fleet == Fleet::External || set(&args.scaler_listen).is_some())
+            .then(|| address("SCALER_LISTEN", &args.scaler_listen, "[::]:6000", problems)),
+        shared: reuse_port(args, problems),
     };
     if listen.shared && listen.control.port() == 0 {
         problems.add("REUSE_PORT", "has nothing to share with CONTROL_LISTEN at port 0: choose a port");
@@ -306,11 +322,11 @@ fn addresses(typed: &Typed, fleet: Fleet, problems: &mut Problems) -> Listen {
     listen
 }
 
-fn secret(typed: &Typed, fleet: Fleet, listen: &Listen, random: [u8; 32], problems: &mut Problems) -> Secret {
+fn secret(args: &Args, fleet: Fleet, listen: &Listen, random: [u8; 32], problems: &mut Problems) -> Secret {
     const MAKE: &str = "make one with `openssl rand -hex 32` and give the same to every worker";
     let before = problems.iter().count();
-    let file = typed.control_secret_file.as_deref();
-    let given = value_or_file("CONTROL_SECRET", shown(&typed.control_secret), file, problems);
+    let file = args.control_secret_file.as_deref();
+    let given = value_or_file("CONTROL_SECRET", shown(&args.control_secret), file, problems);
     let loopback = listen.control.ip().is_loopback() && listen.link.ip().is_loopback();
     match &given {
         Some(secret) if !loopback && secret.len() < LEAST_SECRET => {
@@ -331,8 +347,8 @@ fn secret(typed: &Typed, fleet: Fleet, listen: &Listen, random: [u8; 32], proble
     Secret::new(given.unwrap_or_else(|| random.iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
-fn peer_addresses(typed: &Typed, fleet: Fleet, listen: &Listen, problems: &mut Problems) -> Vec<peers::Address> {
-    let text = set(&typed.activator_peers).unwrap_or_default();
+fn peer_addresses(args: &Args, fleet: Fleet, listen: &Listen, problems: &mut Problems) -> Vec<PeerAddress> {
+    let text = set(&args.activator_peers).unwrap_or_default();
     let parts: Vec<&str> =
         text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty()).collect();
     if fleet == Fleet::Process && !parts.is_empty() {
@@ -346,7 +362,7 @@ fn peer_addresses(typed: &Typed, fleet: Fleet, listen: &Listen, problems: &mut P
     }
     if listen.shared {
         let here = dialed(listen.control);
-        return vec![peers::Address { host: here.ip().to_string(), port: here.port() }];
+        return vec![PeerAddress { host: here.ip().to_string(), port: here.port() }];
     }
     let mut addresses = Vec::new();
     for part in parts {
@@ -361,9 +377,9 @@ fn peer_addresses(typed: &Typed, fleet: Fleet, listen: &Listen, problems: &mut P
     addresses
 }
 
-fn introducer(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<peers::Address> {
-    let text = set(&typed.introducer)?;
-    if set(&typed.activator_peers).is_none() && !listen.shared {
+fn introducer(args: &Args, listen: &Listen, problems: &mut Problems) -> Option<PeerAddress> {
+    let text = set(&args.introducer)?;
+    if set(&args.activator_peers).is_none() && !listen.shared {
         problems
             .add("INTRODUCER", "is about activators that look for each other: set ACTIVATOR_PEERS too, or remove it");
     }
@@ -376,26 +392,24 @@ fn introducer(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option
     address
 }
 
-fn peer_address(text: &str, default_port: u16) -> Option<peers::Address> {
+fn peer_address(text: &str, default_port: u16) -> Option<PeerAddress> {
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return (address.port() != 0).then(|| peers::Address { host: address.ip().to_string(), port: address.port() });
+        return (address.port() != 0).then(|| PeerAddress { host: address.ip().to_string(), port: address.port() });
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<std::net::IpAddr>() {
-        return Some(peers::Address { host: address.to_string(), port: default_port });
+        return Some(PeerAddress { host: address.to_string(), port: default_port });
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
         None => (text, default_port),
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let good = !host.is_empty() && host.len() <= MOST_HOST && host.chars().all(plain);
-    good.then(|| peers::Address { host: host.to_ascii_lowercase(), port })
+    is_host(host).then(|| PeerAddress { host: host.to_ascii_lowercase(), port })
 }
 
-fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option<scaler::Paths> {
-    let certificate = file(&typed.scaler_tls_cert_file);
-    let (key, client_ca) = (file(&typed.scaler_tls_key_file), file(&typed.scaler_tls_client_ca_file));
+fn scaler_tls(args: &Args, listen: &Listen, problems: &mut Problems) -> Option<ScalerTls> {
+    let certificate = file(&args.scaler_tls_cert_file);
+    let (key, client_ca) = (file(&args.scaler_tls_key_file), file(&args.scaler_tls_client_ca_file));
     if certificate.is_none() && key.is_none() && client_ca.is_none() {
         return None;
     }
@@ -411,7 +425,7 @@ fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option
         problems.add("SCALER_TLS_CERT_FILE", "is about the scaler, which is off: set SCALER_LISTEN, or remove this");
         return None;
     }
-    let files = scaler::Paths { certificate, key, client_ca };
+    let files = ScalerTls { certificate, key, client_ca };
     if let Err(flaw) = files.config() {
         problems.add(flaw.setting, flaw.sentence);
     }
@@ -419,33 +433,33 @@ fn scaler_tls(typed: &Typed, listen: &Listen, problems: &mut Problems) -> Option
 }
 
 /// `fleet`: streams that all workers take.
-fn share(typed: &Typed, fleet: u32, problems: &mut Problems) -> Share {
+fn share(args: &Args, fleet: u32, problems: &mut Problems) -> Share {
     let most =
-        number("MAX_STREAMS_PER_ADDRESS", &typed.max_streams_per_address, (fleet / 2).max(1), 1, 1_000_000, problems);
-    let here_too = set(&typed.max_streams_per_address).is_some();
+        number("MAX_STREAMS_PER_ADDRESS", &args.max_streams_per_address, (fleet / 2).max(1), 1, 1_000_000, problems);
+    let here_too = set(&args.max_streams_per_address).is_some();
     Share { most: usize::try_from(most).unwrap_or(usize::MAX), here_too }
 }
 
-fn limits(typed: &Typed, problems: &mut Problems) -> Limits {
+fn limits(args: &Args, problems: &mut Problems) -> Limits {
     let default = Limits::default();
-    let mut count = |setting: &str, typed: &Option<String>, default: usize| {
-        let number = number(setting, typed, u32::try_from(default).unwrap_or(u32::MAX), 1, 1_000_000, problems);
+    let mut count = |setting: &str, text: &Option<String>, default: usize| {
+        let number = number(setting, text, u32::try_from(default).unwrap_or(u32::MAX), 1, 1_000_000, problems);
         usize::try_from(number).unwrap_or(default)
     };
     Limits {
-        total: count("MAX_CONNECTIONS", &typed.max_connections, default.total),
-        per_address: count("MAX_CONNECTIONS_PER_ADDRESS", &typed.max_connections_per_address, default.per_address),
+        total: count("MAX_CONNECTIONS", &args.max_connections, default.total),
+        per_address: count("MAX_CONNECTIONS_PER_ADDRESS", &args.max_connections_per_address, default.per_address),
         strangers_per_address: count(
             "MAX_STRANGERS_PER_ADDRESS",
-            &typed.max_strangers_per_address,
+            &args.max_strangers_per_address,
             default.strangers_per_address,
         ),
     }
 }
 
-fn replay_window(typed: &Typed, problems: &mut Problems) -> ReplayWindow {
+fn replay_window(args: &Args, problems: &mut Problems) -> ReplayWindow {
     let mut window = ReplayWindow { time: Duration::from_secs(4), bytes: 8 << 20 };
-    let text = set(&typed.replay_window).unwrap_or_default();
+    let text = set(&args.replay_window).unwrap_or_default();
     let parts = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty());
     let (mut times, mut sizes) = (0, 0);
     for part in parts {
@@ -480,5 +494,5 @@ fn replay_window(typed: &Typed, problems: &mut Problems) -> ReplayWindow {
 }
 
 #[cfg(test)]
-#[path = "meant_tests.rs"]
+#[path = "resolve_tests.rs"]
 mod tests;

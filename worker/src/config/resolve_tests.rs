@@ -10,17 +10,17 @@ fn here() -> Here {
     Here { host: "edge".into(), pid: 7, cores: 4 }
 }
 
-fn typed(args: &[&str]) -> Typed {
-    Typed::try_parse_from(["liveedgecast-worker"].iter().chain(args)).unwrap()
+fn parse(args: &[&str]) -> Args {
+    Args::try_parse_from(["liveedgecast-worker"].iter().chain(args)).unwrap()
 }
 
-fn meant(args: &[&str]) -> Result<Settings, String> {
-    Settings::meant(&typed(args), &here()).map_err(|problems| problems.to_string())
+fn resolve(args: &[&str]) -> Result<Settings, String> {
+    Settings::resolve(&parse(args), &here()).map_err(|problems| problems.to_string())
 }
 
 fn good(args: &[&str]) -> Settings {
     let args: Vec<&str> = ["--control-secret", SECRET].iter().chain(args).copied().collect();
-    meant(&args).unwrap()
+    resolve(&args).unwrap()
 }
 
 #[test]
@@ -49,13 +49,13 @@ fn values() {
     assert_eq!(good(&["--stream-threads", "2"]).threads, 2);
     assert!(good(&["--exit-when-orphaned"]).exit_when_orphaned);
     // On loopback whoever listens could as well read our memory.
-    assert_eq!(meant(&["--control-secret", "short"]).unwrap().secret.expose(), "short");
+    assert_eq!(resolve(&["--control-secret", "short"]).unwrap().secret.expose(), "short");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
     let path = file.path().to_str().unwrap();
-    assert_eq!(meant(&["--control-secret-file", path]).unwrap().secret.expose(), SECRET);
+    assert_eq!(resolve(&["--control-secret-file", path]).unwrap().secret.expose(), SECRET);
     let none = Here { cores: 0, ..here() };
-    assert_eq!(Settings::meant(&typed(&["--control-secret", SECRET]), &none).unwrap().threads, 1);
+    assert_eq!(Settings::resolve(&parse(&["--control-secret", SECRET]), &none).unwrap().threads, 1);
 }
 
 /// What was typed, and what the sentence must say.
@@ -90,7 +90,7 @@ const MISTAKES: &[(&[&str], &str)] = &[
 #[test]
 fn every_mistake_is_told_with_its_fix() {
     for (args, part) in MISTAKES {
-        let text = meant(args).expect_err(part);
+        let text = resolve(args).expect_err(part);
         assert!(text.starts_with("1 mistake in the configuration:"), "{args:?}: {text}");
         assert!(text.contains(part), "{args:?}: {text}");
     }
@@ -100,9 +100,9 @@ fn every_mistake_is_told_with_its_fix() {
 fn all_mistakes_are_told_at_once_and_none_shows_the_secret() {
     let args =
         ["--control-secret", "S3CRET", "--activator", "edge:1", "--capacity", "x", "--name", "?", "--handoff", "y"];
-    let text = meant(&args).unwrap_err();
+    let text = resolve(&args).unwrap_err();
     assert!(text.starts_with("4 mistakes in the configuration:"), "{text}");
     assert!(!text.contains("S3CRET"), "{text}");
-    assert!(!format!("{:?}", typed(&args)).contains("S3CRET"));
-    assert!(!format!("{:?}", meant(&["--control-secret", "S3CRET"]).unwrap()).contains("S3CRET"));
+    assert!(!format!("{:?}", parse(&args)).contains("S3CRET"));
+    assert!(!format!("{:?}", resolve(&["--control-secret", "S3CRET"]).unwrap()).contains("S3CRET"));
 }

@@ -7,18 +7,18 @@ use super::*;
 const URL: &str = "rtmp://a.example/live/{key}";
 const SECRET: &str = "0123456789abcdef";
 
-fn typed(args: &[&str]) -> Typed {
+fn parse(args: &[&str]) -> Args {
     let all = ["liveedgecast-activator"].iter().chain(args);
-    Typed::try_parse_from(all).unwrap()
+    Args::try_parse_from(all).unwrap()
 }
 
-fn meant(args: &[&str]) -> Result<Settings, String> {
-    Settings::meant(&typed(args), [7; 32]).map_err(|problems| problems.to_string())
+fn resolve(args: &[&str]) -> Result<Settings, String> {
+    Settings::resolve(&parse(args), [7; 32]).map_err(|problems| problems.to_string())
 }
 
 fn good(args: &[&str]) -> Settings {
     let args: Vec<&str> = ["--push-url", URL].iter().chain(args).copied().collect();
-    meant(&args).unwrap()
+    resolve(&args).unwrap()
 }
 
 #[test]
@@ -29,8 +29,8 @@ fn a_port_that_leads_to_one_process_is_asked_for_health_and_no_other() {
         (&["--http-listen", "127.0.0.1:0"], None),
         (&["--reuse-port", "yes"], None),
     ] {
-        let typed = Typed::try_parse_from(["x"].iter().chain(args)).unwrap();
-        assert_eq!(http_address(&typed).unwrap(), asked.map(|address| address.parse().unwrap()), "{args:?}");
+        let args = Args::try_parse_from(["x"].iter().chain(args)).unwrap();
+        assert_eq!(http_address(&args).unwrap(), asked.map(|address| address.parse().unwrap()), "{args:?}");
     }
 }
 
@@ -79,7 +79,7 @@ fn values() {
     let peers: Vec<String> = shared.peers.iter().map(ToString::to_string).collect();
     assert_eq!((shared.listen.shared, peers), (true, vec!["127.0.0.1:6001".to_owned()]), "the other one is here");
     assert_eq!(
-        meant(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
+        resolve(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
         3
     );
     let kubernetes = |more: &[&str]| {
@@ -216,7 +216,7 @@ fn every_mistake_is_told_with_its_fix() {
         // A value that begins with a dash has to be joined to its flag.
         let joined: Vec<String> = args.chunks(2).map(|pair| pair.join("=")).collect();
         let args: Vec<&str> = joined.iter().map(String::as_str).collect();
-        let text = meant(&args).expect_err(part);
+        let text = resolve(&args).expect_err(part);
         assert!(text.starts_with("1 mistake in the configuration:"), "{args:?}: {text}");
         assert!(text.contains(part), "{args:?}: {text}");
     }
@@ -224,12 +224,12 @@ fn every_mistake_is_told_with_its_fix() {
 
 #[test]
 fn all_mistakes_are_told_at_once_and_none_shows_a_key() {
-    let text = meant(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "/S3CRET", "--grace", "x", "--fleet", "y"]);
+    let text = resolve(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "/S3CRET", "--grace", "x", "--fleet", "y"]);
     let text = text.unwrap_err();
     assert!(text.starts_with("4 mistakes in the configuration:"), "{text}");
     assert!(!text.contains("S3CRET"), "{text}");
-    let typed = typed(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
-    assert!(!format!("{typed:?}").contains("S3CRET"));
+    let args = parse(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
+    assert!(!format!("{args:?}").contains("S3CRET"));
     let settings = good(&["--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
     assert!(!format!("{settings:?}").contains("S3CRET"));
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use liveedgecast_common::runtime::LogArgs;
-pub use liveedgecast_common::setting::Hidden;
+use liveedgecast_common::setting::Hidden;
 
 /// Takes RTMP publishers, holds them, wakes workers and hands the streams over.
 ///
 /// Every setting is a flag and an environment variable. RTMP_PUSH_URL alone is enough to start.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "liveedgecast-activator", version, max_term_width = 120)]
-pub struct Typed {
+pub struct Args {
     /// Where streams are pushed: one or several rtmp:// or rtmps:// URLs, separated by white space; {app} and {key} in
     /// them are replaced by the publisher's (required)
     #[arg(long, env = "RTMP_PUSH_URL", value_name = "URLS", hide_env_values = true)]

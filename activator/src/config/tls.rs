@@ -1,0 +1,103 @@
+//! The scaler's own certificate, and the authorities whose certificates it accepts. In: PEM files. Out: rustls' configuration, or the
+//! mistake in them. Next: `scaler`, which reads them again when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use liveedgecast_common::config::read_file;
+use liveedgecast_common::key::Secret;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+/// PEM texts, as KEDA's TriggerAuthentication has their other halves (`caCert`, `tlsClientCert`, `tlsClientKey`).
+#[derive(Clone, Debug)]
+struct Files {
+    /// Our certificate, with those that lead to its authority.
+    certificate: String,
+    /// Its key.
+    key: Secret,
+    /// The authority of those who may ask; anyone without.
+    client_ca: Option<String>,
+}
+
+/// The files of the scaler's certificate.
+#[derive(Clone, Debug)]
+pub struct ScalerTls {
+    /// `SCALER_TLS_CERT_FILE`: the certificate, with those that lead to its authority.
+    pub certificate: PathBuf,
+    /// `SCALER_TLS_KEY_FILE`: the key of the certificate.
+    pub key: PathBuf,
+    /// `SCALER_TLS_CLIENT_CA_FILE`: the authorities of clients; any client may ask without it.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is wrong with them: the setting, and a sentence without a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {sentence}")]
+pub struct Flaw {
+    /// Which of the files.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub sentence: String,
+}
+
+fn flaw(setting: &'static str, sentence: impl ToString) -> Flaw {
+    Flaw { setting, sentence: sentence.to_string() }
+}
+
+const CERTIFICATE: &str = "SCALER_TLS_CERT_FILE";
+const KEY: &str = "SCALER_TLS_KEY_FILE";
+const CLIENT_CA: &str = "SCALER_TLS_CLIENT_CA_FILE";
+
+impl ScalerTls {
+    /// What the files are good for now.
+    ///
+    /// # Errors
+    /// They cannot be read, or do not belong together.
+    pub fn config(&self) -> Result<ServerConfig, Flaw> {
+        let read = |setting, path: &Path| read_file(path).map_err(|error| flaw(setting, error));
+        let files = Files {
+            certificate: read(CERTIFICATE, &self.certificate)?,
+            key: Secret::new(read(KEY, &self.key)?),
+            client_ca: self.client_ca.as_deref().map(|path| read(CLIENT_CA, path)).transpose()?,
+        };
+        files.config()
+    }
+}
+
+impl Files {
+    fn config(&self) -> Result<ServerConfig, Flaw> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates(CERTIFICATE, &self.certificate)?;
+        // The parser's words could quote what it could not read.
+        let key =
+            PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(|_| flaw(KEY, "has no key in PEM"))?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| flaw(CERTIFICATE, error))?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(CLIENT_CA, authorities)? {
+                    roots.add(authority).map_err(|error| flaw(CLIENT_CA, error))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| flaw(CLIENT_CA, error))?)
+            }
+        };
+        let with_key = builder.with_single_cert(chain, key);
+        let mut config =
+            with_key.map_err(|error| flaw(CERTIFICATE, format_args!("cannot be used with its key: {error}")))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+fn certificates(setting: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+    let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| flaw(setting, error))?;
+    if found.is_empty() { Err(flaw(setting, "has no certificate in PEM")) } else { Ok(found) }
+}
