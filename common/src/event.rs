@@ -30,9 +30,54 @@ pub const PUBLISHER_BACK: &str = "publisher.back";
 
 // worker: register, receive
 
+/// The refusal of a stream that was fetched did not reach its activator.
+pub const REFUSAL_FAILED: &str = "refusal.failed";
+
 // worker: engine, stream
 
+/// An activator's connection for one stream was lost, or takes no more frames.
+pub const HANDOFF_LOST: &str = "handoff.lost";
+/// A snapshot was too large for the state page.
+pub const SNAPSHOT_TOO_LARGE: &str = "snapshot.too_large";
+/// A publisher broke the protocol.
+pub const PUBLISHER_ERRED: &str = "publisher.erred";
+/// A message of the publisher was skipped.
+pub const MESSAGE_SKIPPED: &str = "stream.message_skipped";
+/// A header of the publisher was too long to be kept.
+pub const HEADER_LEFT_OUT: &str = "publisher.header_left_out";
+/// The publisher's clock jumped.
+pub const CLOCK_JUMPED: &str = "publisher.clock_jumped";
+/// A publisher's connection could not be read on.
+pub const STREAM_RESUME_FAILED: &str = "stream.resume_failed";
+/// Another stream took over upstreams of this one.
+pub const UPSTREAM_TAKEN_OVER: &str = "upstream.taken_over";
+/// A stream moved to another state; its turns have lines of their own.
+pub const STREAM_MOVED: &str = "stream.moved";
+/// A stream was refused, because it wants an upstream that another stream keeps.
+pub const STREAM_REFUSED: &str = "stream.refused";
+/// A stream does not take the engine's commands.
+pub const STREAM_DEAF: &str = "stream.deaf";
+/// A stream's task ended without a goodbye.
+pub const STREAM_DIED: &str = "stream.died";
+/// A stream's sockets could not be used in its thread.
+pub const STREAM_UNUSABLE: &str = "stream.unusable";
+/// No thread for streams could be started.
+pub const THREAD_FAILED: &str = "thread.failed";
+
 // worker: upstream
+
+/// An upstream is not reached; it is asked again.
+pub const UPSTREAM_AWAY: &str = "upstream.away";
+/// An upstream refuses, and waiting alone does not help.
+pub const UPSTREAM_FAILED: &str = "upstream.failed";
+/// An upstream sent us to another server.
+pub const UPSTREAM_REDIRECTED: &str = "upstream.redirected";
+/// An upstream moved to another state; its turns have lines of their own.
+pub const UPSTREAM_MOVED: &str = "upstream.moved";
+/// Messages were skipped, because an upstream lagged.
+pub const UPSTREAM_LAGGED: &str = "upstream.lagged";
+/// Certificates could not be read.
+pub const CERTIFICATES_UNREADABLE: &str = "certificates.unreadable";
 
 // worker: http, the process
 

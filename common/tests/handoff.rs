@@ -15,7 +15,7 @@ use liveedgecast_common::handoff::{
 };
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::rtmp::media::HeaderSlot;
-use liveedgecast_common::sys::{RingMemory, STATE_BYTES};
+use liveedgecast_common::sys::{STATE_BYTES, UnmappedRing};
 
 mod samples;
 
@@ -489,7 +489,7 @@ fn numbered(number: u8) -> Snapshot {
 
 #[test]
 fn a_page_holds_the_last_snapshot() {
-    let mut ring = RingMemory::map(RingMemory::create(64 << 10).unwrap()).unwrap();
+    let mut ring = UnmappedRing::create(64 << 10).unwrap().map().unwrap();
     assert_eq!(page::read(ring.page()), None);
     for number in 1..10 {
         assert!(page::publish(ring.page_mut(), &numbered(number)));

@@ -90,9 +90,8 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
         settings.capacity = most;
     }
     let metrics = Metrics::new().context("metrics")?;
-    let shared = Arc::new(upstream::Shared::new().counting(metrics.upstreams.failures.clone()));
-    let start =
-        Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports).into_commands());
+    let shared = Arc::new(upstream::UpstreamContext::new().counting(metrics.upstreams.failures.clone()));
+    let start = Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let served = runtime.block_on(async {
         let stops = task::signals().context("signals")?;

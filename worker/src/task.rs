@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::drain::{Drain, Input, Phase};
-use crate::engine::{self, Engine, Start};
+use crate::engine::{self, Engine, StartStream};
 use crate::http::View;
 use crate::metrics::Metrics;
 use crate::register::{self, Ending, Registration, Request};
@@ -41,7 +41,7 @@ pub fn signals() -> io::Result<mpsc::Receiver<Stop>> {
 /// The HTTP port cannot be had.
 pub async fn run(
     settings: Settings,
-    start: Start,
+    start: StartStream,
     metrics: Metrics,
     mut stops: mpsc::Receiver<Stop>,
 ) -> io::Result<()> {

@@ -16,6 +16,7 @@ use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id};
+use liveedgecast_common::sys::UnmappedRing;
 use liveedgecast_common::url::PushTemplate;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -186,7 +187,7 @@ struct Hands {
 impl Hands {
     async fn new(mut end: WorkerEnd, assignment: Assignment) -> Self {
         let mut fds: Vec<OwnedFd> = std::mem::take(&mut end.fds);
-        let memory = fds.pop().map(|memory| RingMemory::map(memory).unwrap());
+        let memory = fds.pop().map(|memory| UnmappedRing::check(memory).unwrap().map().unwrap());
         let publisher = fds.pop().map(|socket| TcpStream::from_std(socket.into()).unwrap());
         assert_eq!(publisher.is_some(), assignment.transport == Transport::Descriptor);
         let mut snapshot = assignment.snapshot.clone();

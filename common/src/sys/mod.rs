@@ -11,7 +11,7 @@ pub mod ring_memory;
 pub mod socket;
 
 pub use process::ProcessHandle;
-pub use ring_memory::{RingMemory, STATE_BYTES};
+pub use ring_memory::{RingMemory, STATE_BYTES, UnmappedRing};
 pub use socket::{
     MAX_DESCRIPTORS, Peer, bytes_received, network_namespace, peer, quick_ack, read_now, recv_with_fds, send_with_fds,
     unsent,

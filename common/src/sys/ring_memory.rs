@@ -1,31 +1,40 @@
-//! A stream's memory: a memfd that the activator creates and keeps, and that the worker maps and receives into. When the worker dies the
-//! bytes are still there, for its successor.
+//! The memory of one stream: a memfd that the activator creates and keeps, and that a worker maps and receives into. When the worker dies
+//! the bytes are still there, for its successor.
+//!
+//! In: a size, or a descriptor that came with a handoff. Out: [`RingMemory`], whose windows are slices. Users: `worker::receive` checks the
+//! descriptor, `worker::stream` maps it.
 //!
 //! ```text
 //!  memfd:    [ state page, STATE_BYTES ][ ring, a power of two ]
 //!  mapping:  [ state page              ][ ring                 ][ the same ring again ]
 //! ```
 //!
-//! Mapped twice in a row, any window of the ring is one slice, wherever it begins. A byte is addressed by its position in the
-//! publisher's connection.
+//! The ring is mapped twice in a row, so any window of it is one slice, wherever the window begins. A byte is addressed by its position in
+//! the publisher's connection.
 //!
 //! A stream whose window is small uses only the first part of its ring, the *lap*, round and round:
 //! ```text
 //!  mapping:  [ state page ][ lap ][ the lap again ][ … ][ the whole ring again: where parts of it are mapped from ]
 //! ```
-//! The lap doubles when the window needs it; what was received goes on being where its position says. How long it is stands at the end of
-//! the state page, for a successor.
+//! The lap doubles when the window needs it; the bytes received so far stay where their positions say. The length of the lap stands at the
+//! end of the state page, for a successor.
 //!
-//! What surprised us, too: giving memory behind a window back to the kernel and taking it again in front cost a fifth of all that a relay
-//! does. A lap that stays costs nothing.
+//! Two mappings of one memfd in one process would give slices that alias each other in safe code. A process therefore maps a memory at most
+//! once at a time: a set of the memories that are mapped is kept here, and [`UnmappedRing::map`] refuses the second mapping. Another
+//! process may have the memory mapped only when it is dead ([`super::ProcessHandle`] makes certain of that), and the activator maps nothing.
 //!
-//! What surprised us: whoever holds a descriptor of ordinary shared memory can shrink it and so kill everybody who has it mapped, by
-//! SIGBUS. Seals forbid it, so they are checked, not assumed.
+//! Note: giving memory behind a window back to the kernel and taking it again in front cost a fifth of all that a relay does. A lap that
+//! stays costs nothing.
+//!
+//! Note: a process with a descriptor of ordinary shared memory can shrink it and so kill every process that has it mapped, by SIGBUS. Seals
+//! forbid that, so they are checked, not assumed.
 #![allow(unsafe_code, reason = "mapping memory")]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mremap_fixed, munmap};
@@ -41,7 +50,7 @@ pub const MIN_RING_BYTES: usize = 64 << 10;
 /// First lap of a ring that grows: a second of 2 Mbps. An audio stream never needs more.
 const FIRST_LAP_BYTES: usize = 256 << 10;
 
-/// Where the length of the lap stands: behind both slots of the state page.
+/// Offset of the lap's length: behind both slots of the state page.
 const LAP_AT: usize = STATE_BYTES - size_of::<u64>();
 
 /// Largest ring: beyond it a setting is a mistake.
@@ -49,11 +58,100 @@ pub const MAX_RING_BYTES: usize = 1 << 30;
 
 const _: () = assert!(STATE_BYTES.is_multiple_of(MIN_RING_BYTES));
 
-/// The seals that let nobody change the size any more.
+/// The seals that fix the size for good.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// The mapped memory of one stream. Nobody else writes to it: the activator does not map it, and a predecessor is dead, which
-/// [`super::ProcessHandle`] makes certain.
+/// Memories that this process has mapped. Locked when a stream begins and ends, never for a message.
+static MAPPED: Mutex<BTreeSet<MemoryId>> = Mutex::new(BTreeSet::new());
+
+/// Device and inode of a memfd: the same for every descriptor of one memory, and of no other memory as long as one of them is open or it is
+/// mapped.
+type MemoryId = (u64, u64);
+
+/// Proof that no other mapping of this memory exists in this process. Dropping it allows the next one.
+#[derive(Debug)]
+struct SoleMapping(MemoryId);
+
+impl SoleMapping {
+    fn claim(id: MemoryId) -> io::Result<Self> {
+        // `Self` is made behind the check: its drop removes the id.
+        if !MAPPED.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            let why = "the ring's memory is mapped by this process already";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        Ok(Self(id))
+    }
+}
+
+impl Drop for SoleMapping {
+    fn drop(&mut self) {
+        MAPPED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// A ring's memory whose size and seals were checked, and that is not mapped yet.
+#[derive(Debug)]
+pub struct UnmappedRing {
+    memory: OwnedFd,
+    id: MemoryId,
+    ring_bytes: usize,
+}
+
+impl UnmappedRing {
+    /// Memory of a new ring, all zeros; it takes no room yet.
+    ///
+    /// # Errors
+    /// See [`RingMemory::create`].
+    pub fn create(ring_bytes: usize) -> io::Result<Self> {
+        Self::check(RingMemory::create(ring_bytes)?)
+    }
+
+    /// Memory that came by descriptor, checked for its seals and its size.
+    ///
+    /// # Errors
+    /// The descriptor is not of memory as [`RingMemory::create`] makes it; or the kernel's.
+    pub fn check(memory: OwnedFd) -> io::Result<Self> {
+        // A descriptor of anything but a memfd has no seals.
+        let seals = fcntl_get_seals(&memory).map_err(|_| wrong("the ring's descriptor is not memory"))?;
+        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err(wrong("the ring's memory is not sealed"));
+        }
+        let stat = fstat(&memory)?;
+        let size = usize::try_from(stat.st_size).unwrap_or(0);
+        let ring_bytes = size.checked_sub(STATE_BYTES).filter(|ring_bytes| valid(*ring_bytes));
+        let ring_bytes = ring_bytes.ok_or_else(|| wrong("the ring's memory has a wrong size"))?;
+        Ok(Self { memory, id: (stat.st_dev, stat.st_ino), ring_bytes })
+    }
+
+    /// Bytes of the whole ring.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    /// Maps the ring, all of it in use.
+    ///
+    /// # Errors
+    /// `AlreadyExists`: this process has it mapped; or the kernel's.
+    pub fn map(self) -> io::Result<RingMemory> {
+        let sole = SoleMapping::claim(self.id)?;
+        // SAFETY: `sole` is the proof that no other mapping of the memory exists in this process, and is kept as long as the mapping;
+        // `check` has seen the size, and the seals that fix it.
+        unsafe { RingMemory::map(&self.memory, self.ring_bytes, sole) }
+    }
+
+    /// Maps the ring, and uses only as much of it as the window needs; see [`RingMemory::grow`].
+    ///
+    /// # Errors
+    /// As [`Self::map`].
+    pub fn map_growing(self) -> io::Result<RingMemory> {
+        let mut ring = self.map()?;
+        ring.use_lap()?;
+        Ok(ring)
+    }
+}
+
+/// The mapped memory of one stream: the only mapping of it in this process, and no other living process has one.
 #[derive(Debug)]
 pub struct RingMemory {
     /// The state page, then the ring twice.
@@ -61,15 +159,17 @@ pub struct RingMemory {
     whole: usize,
     /// Bytes of the ring that are in use; a power of two, at most `whole`.
     lap: usize,
+    /// Dropped after the memory was unmapped.
+    sole: SoleMapping,
 }
 
-// SAFETY: the mapping belongs to this value alone, like the memory of a `Box<[u8]>`.
+// SAFETY: the mapping belongs to this value alone, like the memory of a `Box<[u8]>`; `SoleMapping` keeps it so.
 unsafe impl Send for RingMemory {}
-// SAFETY: `&self` only reads.
+// SAFETY: `&self` only reads. Every method that writes to the memory or remaps it takes `&mut self`.
 unsafe impl Sync for RingMemory {}
 
 impl RingMemory {
-    /// Creates the memory, sealed and not mapped. It is all zeros and takes no room yet.
+    /// Creates the memory, sealed and not mapped, for a process to pass on. It is all zeros and takes no room yet.
     ///
     /// # Errors
     /// `ring_bytes` is not a power of two from [`MIN_RING_BYTES`] to [`MAX_RING_BYTES`]; or the kernel's.
@@ -83,67 +183,60 @@ impl RingMemory {
         Ok(memory)
     }
 
-    /// Maps memory that somebody sent. Its size and seals are checked first.
+    /// Maps the state page once and the ring twice.
     ///
-    /// # Errors
-    /// It is not memory as [`Self::create`] makes it; or the kernel's.
-    pub fn map(memory: OwnedFd) -> io::Result<Self> {
-        let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-        // What is no memfd has no seals.
-        let seals = fcntl_get_seals(&memory).map_err(|_| wrong("the ring's descriptor is not memory"))?;
-        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
-            return Err(wrong("the ring's memory is not sealed"));
-        }
-        let size = usize::try_from(fstat(&memory)?.st_size).unwrap_or(0);
-        let capacity = size.checked_sub(STATE_BYTES).filter(|capacity| valid(*capacity));
-        let capacity = capacity.ok_or_else(|| wrong("the ring's memory has a wrong size"))?;
-
-        let reserved = STATE_BYTES + 2 * capacity;
-        // SAFETY: a new mapping, wherever the kernel likes.
+    /// # Safety
+    /// `sole` is of this memory: two mappings in one process would alias. The memory has the state page and `ring_bytes` bytes behind it,
+    /// which is sealed: an access behind the end would kill the process. No other living process writes to it.
+    unsafe fn map(memory: &OwnedFd, ring_bytes: usize, sole: SoleMapping) -> io::Result<Self> {
+        let reserved = STATE_BYTES + 2 * ring_bytes;
+        // SAFETY: a new mapping, at an address of the kernel's choice.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), reserved, ProtFlags::empty(), MapFlags::PRIVATE)? };
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| wrong("the kernel mapped nothing"))?;
         // From here on dropping unmaps it.
-        let this = Self { base, whole: capacity, lap: capacity };
-        this.map_at(&memory, 0, STATE_BYTES + capacity, 0)?;
-        this.map_at(&memory, STATE_BYTES + capacity, capacity, STATE_BYTES as u64)?;
+        let mut this = Self { base, whole: ring_bytes, lap: ring_bytes, sole };
+        this.map_at(memory, 0, STATE_BYTES + ring_bytes, 0)?;
+        this.map_at(memory, STATE_BYTES + ring_bytes, ring_bytes, STATE_BYTES as u64)?;
         Ok(this)
     }
 
-    /// The same; but only as much of the ring is used as the window needs, see [`Self::grow`].
-    ///
-    /// # Errors
-    /// As [`Self::map`].
-    pub fn map_growing(memory: OwnedFd) -> io::Result<Self> {
-        let mut this = Self::map(memory)?;
-        let written = this.page()[LAP_AT..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    /// Uses the lap that the state page names, or the first one.
+    fn use_lap(&mut self) -> io::Result<()> {
+        let written = self.page()[LAP_AT..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
         let lap = match usize::try_from(written) {
-            Ok(0) => FIRST_LAP_BYTES.min(this.whole),
-            Ok(lap) if valid(lap) && lap <= this.whole => lap,
-            // A stranger's. Nothing will be found where it was said to be.
-            _ => this.whole,
+            Ok(0) => FIRST_LAP_BYTES.min(self.whole),
+            Ok(lap) if valid(lap) && lap <= self.whole => lap,
+            // Not a length of ours. A successor will not find anything where its positions say.
+            _ => self.whole,
         };
-        if lap < this.whole {
-            this.mirror(0, lap, lap)?;
-            this.lap = lap;
+        if lap < self.whole {
+            self.mirror(0, lap, lap)?;
+            self.lap = lap;
         }
-        Ok(this)
+        Ok(())
     }
 
-    /// Doubles the part of the ring that is in use. The bytes from `from` to `to` stay where their positions say. `false`: all of it is in
-    /// use, or the kernel has no mapping left.
+    /// Whether this is the mapping of that memory.
+    #[must_use]
+    pub fn is_of(&self, unmapped: &UnmappedRing) -> bool {
+        self.sole.0 == unmapped.id
+    }
+
+    /// Doubles the part of the ring that is in use. The bytes from `from` to `to` stay where their positions say. `false`: the whole ring is
+    /// in use already, or the kernel has no mapping left.
     ///
     /// # Panics
     /// From `from` to `to` is more than [`Self::capacity`]; or the kernel takes back what it had given.
     pub fn grow(&mut self, from: u64, to: u64) -> bool {
         let (lap, next) = (self.lap, self.lap * 2);
-        assert!(to - from <= lap as u64, "what is to stay is no longer than the lap");
+        assert!(to - from <= lap as u64, "the bytes to keep are no longer than the lap");
         // The upper half, as itself and no longer as the lower half again; then the new lap again, unless it is there already.
         let mapped = next <= self.whole
             && self.mirror(lap, lap, lap).is_ok()
             && (next == self.whole || self.mirror(0, next, next).is_ok());
         if !mapped {
             let restored = lap == self.whole || self.mirror(0, lap, lap).is_ok();
-            // It takes no mapping more than there was before. Without it, a window over the end of the lap would be other bytes.
+            // It takes no mapping more than there was before. Without it, a window across the end of the lap would show other bytes.
             assert!(restored, "the kernel does not map again what it had mapped");
             return false;
         }
@@ -160,20 +253,20 @@ impl RingMemory {
             }
             at += len as u64;
         }
-        // Killed before, a successor finds everything in the old lap; killed behind it, in the new one.
-        // SAFETY: it is within the state page, and aligned: the page's length is a multiple of it.
+        // A worker killed before this write leaves everything in the old lap; one killed after it, in the new lap.
+        // SAFETY: the address is within the state page, and aligned: the page's length is a multiple of it.
         unsafe { self.base.as_ptr().add(LAP_AT).cast::<u64>().write_volatile(next as u64) };
         self.lap = next;
         true
     }
 
     /// Maps `len` bytes of the ring from `from` on again, at `to` of the ring's first mapping.
-    fn mirror(&self, from: usize, len: usize, to: usize) -> io::Result<()> {
+    fn mirror(&mut self, from: usize, len: usize, to: usize) -> io::Result<()> {
         let second = STATE_BYTES + self.whole;
         let start = self.base.as_ptr();
         // SAFETY: from the second mapping of the whole ring, which a lap of less than the ring leaves alone (two laps are no longer than the
-        // ring), to a place within the first, which nobody looks at while `self` is being made or borrowed exclusively. A length of 0 maps
-        // shared memory a second time and leaves the first mapping (mremap(2)).
+        // ring), to a range within the first, of which no slice exists while `self` is borrowed exclusively. A length of 0 maps shared memory
+        // a second time and leaves the first mapping (mremap(2)).
         unsafe {
             let (from, to) = (start.add(second + from).cast(), start.add(STATE_BYTES + to).cast());
             mremap_fixed(from, 0, len, MremapFlags::MAYMOVE, to)?;
@@ -181,9 +274,9 @@ impl RingMemory {
         Ok(())
     }
 
-    fn map_at(&self, memory: impl AsFd, at: usize, len: usize, offset: u64) -> io::Result<()> {
+    fn map_at(&mut self, memory: impl AsFd, at: usize, len: usize, offset: u64) -> io::Result<()> {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED);
-        // SAFETY: `at..at + len` lies within what `map` has reserved, which nobody else uses; FIXED replaces just that.
+        // SAFETY: `at..at + len` lies within the range that `map` has reserved for this value alone; FIXED replaces just that.
         unsafe { mmap(self.base.as_ptr().add(at).cast(), len, access, flags, memory, offset)? };
         Ok(())
     }
@@ -206,7 +299,7 @@ impl RingMemory {
         STATE_BYTES + (position & (self.lap as u64 - 1)) as usize
     }
 
-    /// The `len` bytes from a position of the connection on. Whether they are still, or already, there is for the caller to know.
+    /// The `len` bytes from a position of the connection on. The caller knows whether they have been received and not been overwritten.
     ///
     /// # Panics
     /// `len` is more than [`Self::capacity`].
@@ -215,11 +308,11 @@ impl RingMemory {
         let at = self.window(position, len);
         // SAFETY: `at` is less than the capacity behind the page, so `at + len` is within the two mappings of the ring, which are
         // readable as long as `self` lives. The memory is initialised (the kernel's zeros at least), and nobody writes while `self` is
-        // borrowed (see the type). The size cannot change: it is sealed.
+        // borrowed: this is the only mapping of it in use (`SoleMapping`, and the contract of `map`). The size is sealed.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at), len) }
     }
 
-    /// The same, to receive into.
+    /// The `len` bytes from a position of the connection on, to receive into.
     ///
     /// # Panics
     /// `len` is more than [`Self::capacity`].
@@ -247,9 +340,13 @@ impl RingMemory {
 
 impl Drop for RingMemory {
     fn drop(&mut self) {
-        // SAFETY: exactly what `map` has reserved; no slice outlives `self`. It fails only for wrong arguments.
+        // SAFETY: exactly the range that `map` has reserved; no slice outlives `self`. It fails only for wrong arguments.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), STATE_BYTES + 2 * self.whole) };
     }
+}
+
+fn wrong(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 fn valid(ring_bytes: usize) -> bool {
@@ -261,11 +358,15 @@ mod tests {
     use super::*;
 
     fn ring() -> RingMemory {
-        RingMemory::map(RingMemory::create(MIN_RING_BYTES).unwrap()).unwrap()
+        UnmappedRing::create(MIN_RING_BYTES).unwrap().map().unwrap()
+    }
+
+    fn unmapped(memory: &OwnedFd) -> UnmappedRing {
+        UnmappedRing::check(memory.try_clone().unwrap()).unwrap()
     }
 
     #[test]
-    fn a_window_over_the_end_is_one_slice() {
+    fn window_across_the_end_is_one_slice() {
         let mut ring = ring();
         let capacity = ring.capacity() as u64;
         // Far into a connection, ten bytes before the end.
@@ -282,21 +383,32 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_apart_and_outlives_the_mapping() {
+    fn page_is_apart_from_the_ring_and_outlives_the_mapping() {
         let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
-        let kept = memory.try_clone().unwrap();
-        let mut ring = RingMemory::map(memory).unwrap();
+        let mut ring = unmapped(&memory).map().unwrap();
         assert!(ring.page().iter().all(|byte| *byte == 0) && ring.page().len() == STATE_BYTES);
         ring.page_mut().fill(1);
         ring.space(0, ring.capacity()).fill(2);
         assert!(ring.page().iter().all(|byte| *byte == 1));
         drop(ring);
-        let again = RingMemory::map(kept).unwrap();
+        let again = unmapped(&memory).map().unwrap();
         assert!(again.page().iter().all(|byte| *byte == 1));
         assert!(again.bytes(5, again.capacity()).iter().all(|byte| *byte == 2));
     }
 
-    /// Bytes that tell their position.
+    #[test]
+    fn memory_is_mapped_at_most_once_at_a_time() {
+        let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
+        let ring = unmapped(&memory).map().unwrap();
+        assert!(ring.is_of(&unmapped(&memory)) && !ring.is_of(&UnmappedRing::create(MIN_RING_BYTES).unwrap()));
+        for map in [UnmappedRing::map, UnmappedRing::map_growing] {
+            assert_eq!(map(unmapped(&memory)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        }
+        drop(ring);
+        assert!(unmapped(&memory).map().is_ok());
+    }
+
+    /// Fills a range with bytes that tell their positions.
     fn fill(ring: &mut RingMemory, from: u64, to: u64) {
         for position in from..to {
             ring.space(position, 1)[0] = (position % 251) as u8;
@@ -309,12 +421,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lap_grows_and_keeps_what_was_received() {
+    fn lap_grows_and_keeps_the_received_bytes() {
         let first = FIRST_LAP_BYTES as u64;
-        // The window begins in the lower half of the next lap, in its upper one, and lies across.
+        // A window in the lower half of the next lap, one in the upper half, one across both.
         for start in [0, first - 5, first, 3 * first + 77, 4 * first, 1000 * first + 12_345] {
             let memory = RingMemory::create(4 * FIRST_LAP_BYTES).unwrap();
-            let mut ring = RingMemory::map_growing(memory.try_clone().unwrap()).unwrap();
+            let mut ring = unmapped(&memory).map_growing().unwrap();
             assert_eq!((ring.capacity(), ring.most()), (FIRST_LAP_BYTES, 4 * FIRST_LAP_BYTES));
             let mut head = start + first;
             fill(&mut ring, start, head);
@@ -322,9 +434,10 @@ mod tests {
                 assert!(ring.grow(start, head));
                 assert_eq!(ring.capacity() as u64, lap);
                 assert!(is_filled(&ring, start, head), "from {start}, lap {lap}");
-                // A successor, and one that maps the whole ring.
-                let again = RingMemory::map_growing(memory.try_clone().unwrap()).unwrap();
-                assert!(again.capacity() as u64 == lap && is_filled(&again, start, head));
+                // The successor of a worker that died here.
+                drop(ring);
+                ring = unmapped(&memory).map_growing().unwrap();
+                assert!(ring.capacity() as u64 == lap && is_filled(&ring, start, head));
                 fill(&mut ring, head, start + lap);
                 head = start + lap;
                 assert!(is_filled(&ring, start, head), "from {start}, lap {lap}");
@@ -335,45 +448,47 @@ mod tests {
     }
 
     #[test]
-    fn a_small_window_takes_no_more_memory_than_its_lap() {
+    fn small_window_takes_no_more_memory_than_its_lap() {
         let memory = RingMemory::create(16 * FIRST_LAP_BYTES).unwrap();
-        let mut ring = RingMemory::map_growing(memory.try_clone().unwrap()).unwrap();
+        let mut ring = unmapped(&memory).map_growing().unwrap();
         for position in (0..64 * FIRST_LAP_BYTES as u64).step_by(1000) {
             ring.space(position, 1000).fill(1);
         }
         let taken = fstat(&memory).unwrap().st_blocks * 512;
-        // And the page on which the lap's length stands.
+        // The lap, and the page with the lap's length.
         assert!(taken <= (FIRST_LAP_BYTES + MIN_RING_BYTES) as i64, "{taken}");
     }
 
     #[test]
-    fn a_lap_that_a_stranger_wrote_is_within_the_ring() {
+    fn lap_of_a_stranger_is_within_the_ring() {
         for lap in [1, 3 << 16, u64::MAX, 1 << 40, 32 * FIRST_LAP_BYTES as u64] {
             let memory = RingMemory::create(16 * FIRST_LAP_BYTES).unwrap();
-            let mut ring = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+            let mut ring = unmapped(&memory).map().unwrap();
             ring.page_mut()[LAP_AT..].copy_from_slice(&lap.to_ne_bytes());
-            assert_eq!(RingMemory::map_growing(memory).unwrap().capacity(), ring.most());
+            drop(ring);
+            let ring = unmapped(&memory).map_growing().unwrap();
+            assert_eq!(ring.capacity(), ring.most());
         }
     }
 
     #[test]
     #[should_panic(expected = "no longer than the ring")]
-    fn a_window_is_bounded() {
+    fn window_longer_than_the_ring_panics() {
         let _ = ring().bytes(0, MIN_RING_BYTES + 1);
     }
 
     #[test]
-    fn only_powers_of_two() {
+    fn ring_of_any_other_size_than_a_power_of_two_is_refused() {
         for size in [0, 1, 4096, MIN_RING_BYTES - 1, MIN_RING_BYTES + 4096, 3 * MIN_RING_BYTES, 2 * MAX_RING_BYTES] {
             assert_eq!(RingMemory::create(size).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{size}");
         }
     }
 
     #[test]
-    fn a_strangers_descriptor_is_refused() {
+    fn descriptor_that_is_no_sealed_memory_is_refused() {
         let unsealed = || memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         let refusal = |memory: OwnedFd| {
-            let error = RingMemory::map(memory).unwrap_err();
+            let error = UnmappedRing::check(memory).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             error.to_string()
         };
@@ -389,7 +504,7 @@ mod tests {
         fcntl_add_seals(&memory, SealFlags::GROW).unwrap();
         assert_eq!(refusal(memory.try_clone().unwrap()), "the ring's memory is not sealed");
         fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
-        assert!(RingMemory::map(memory).is_ok());
+        assert!(UnmappedRing::check(memory).is_ok());
 
         for size in [0, STATE_BYTES, STATE_BYTES + 4096, STATE_BYTES + 3 * MIN_RING_BYTES] {
             let memory = unsealed();
@@ -400,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_take_the_memory_away() {
+    fn sealed_memory_cannot_be_resized() {
         let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
         assert!(ftruncate(&memory, 0).is_err() && ftruncate(&memory, 1 << 30).is_err());
         assert!(fcntl_add_seals(&memory, SealFlags::WRITE).is_err());

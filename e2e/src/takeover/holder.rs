@@ -16,7 +16,7 @@ use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::random;
 use liveedgecast_common::rtmp::handshake::{HANDSHAKE_BYTES, Handshake};
 use liveedgecast_common::rtmp::server::{Event, ServerSession};
-use liveedgecast_common::sys::{ProcessHandle, RingMemory, send_with_fds};
+use liveedgecast_common::sys::{ProcessHandle, RingMemory, UnmappedRing, send_with_fds};
 use liveedgecast_common::url::PushTemplate;
 use tokio::net::UnixStream;
 
@@ -103,7 +103,7 @@ impl Held {
         socket.set_nonblocking(true)?;
 
         let memory = RingMemory::create(RING_BYTES)?;
-        let mut ring = RingMemory::map(memory.try_clone()?)?;
+        let mut ring = UnmappedRing::check(memory.try_clone()?)?.map()?;
         ring.space(position, following.len()).copy_from_slice(following);
         ensure!(page::publish(ring.page_mut(), &snapshot), "the snapshot is too large");
         Ok(Self { socket, memory, client, snapshot, readers: 1, _publisher: Some(publisher) })

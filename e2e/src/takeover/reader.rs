@@ -21,7 +21,7 @@ use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession};
 use liveedgecast_common::rtmp::media::{Kind, inspect};
 use liveedgecast_common::rtmp::server::{Event, ServerSession};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id, writer};
-use liveedgecast_common::sys::{self, RingMemory};
+use liveedgecast_common::sys::{self, RingMemory, UnmappedRing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -152,7 +152,7 @@ impl Stream {
     fn new(assignment: &Assignment, fds: Vec<OwnedFd>, log: File) -> anyhow::Result<Self> {
         let [socket, memory] = <[OwnedFd; 2]>::try_from(fds).ok().context("a socket and a ring")?;
         let socket = TcpStream::from_std(std::net::TcpStream::from(socket))?;
-        let mut ring = RingMemory::map(memory)?;
+        let mut ring = UnmappedRing::check(memory)?.map()?;
         // Nobody has read since the one before died, nor will until this is known.
         let head = sys::bytes_received(&socket)?;
         let given = &assignment.snapshot;

@@ -94,7 +94,7 @@ fn an_upstream_that_goes_and_comes_back_is_told_once_for_each_change() {
     until("several attempts to fail", || failures("connection_refused") >= 3.0);
     sink.come_back();
     sink.receives_in_session(2, 50);
-    until("its return to be told", || events(&activator, "upstream.live_again").len() == 1);
+    until("its return to be told", || events(&activator, "upstream.back").len() == 1);
     let refused = events(&activator, "upstream.away").into_iter().filter(|line| line["fault"] == "connection_refused");
     let refused: Vec<Value> = refused.collect();
     assert_eq!(refused.len(), 1, "one line for many attempts: {refused:?}");

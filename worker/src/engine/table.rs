@@ -34,11 +34,11 @@ pub const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The place of one stream, from its start to the end of its task. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u64);
+pub struct StreamSlot(pub u64);
 
 /// What somebody wants to bring.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct StreamClaim {
     /// This stay of the publisher.
     pub stream_id: StreamId,
     /// The number of the claim.
@@ -55,21 +55,21 @@ pub enum Placing {
     /// A new stream, on this thread.
     Start {
         /// Its place.
-        slot: Slot,
+        slot: StreamSlot,
         /// Its thread.
         thread: usize,
     },
     /// To the stream that has the claim's own identity; it decides.
     Attach {
         /// Its place.
-        slot: Slot,
+        slot: StreamSlot,
         /// Its thread.
         thread: usize,
     },
     /// This stream has an upstream that the claim wants too. It is asked to give it up, and the claim is placed again, or refused.
     Contend {
         /// Its place.
-        slot: Slot,
+        slot: StreamSlot,
         /// Its thread.
         thread: usize,
     },
@@ -79,7 +79,7 @@ pub enum Placing {
 
 /// How a stream's task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
+pub enum TaskEnd {
     /// After it had said so.
     Ended,
     /// Without a word: it panicked.
@@ -88,9 +88,9 @@ pub enum Gone {
 
 /// What a report brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub struct SessionChange {
     /// Whose it is.
-    pub slot: Slot,
+    pub slot: StreamSlot,
     /// More than counters has changed.
     pub loud: bool,
     /// How long the start took, if it has just ended.
@@ -98,10 +98,10 @@ pub struct Noted {
 }
 
 #[derive(Debug)]
-struct Place {
+struct ServedStream {
     thread: usize,
     session: Session,
-    undecided: Vec<Claim>,
+    undecided: Vec<StreamClaim>,
     /// Streams that wait for one of its upstreams.
     contenders: Vec<StreamId>,
     placed: Instant,
@@ -115,9 +115,9 @@ pub struct Table {
     capacity: usize,
     /// Streams per thread.
     threads: Vec<usize>,
-    places: BTreeMap<Slot, Place>,
-    identities: HashMap<Identity, Slot>,
-    names: HashMap<StreamId, Slot>,
+    places: BTreeMap<StreamSlot, ServedStream>,
+    identities: HashMap<Identity, StreamSlot>,
+    names: HashMap<StreamId, StreamSlot>,
     /// Last words, the oldest first, with the time that they are forgotten. No more than the capacity.
     last_words: VecDeque<(Instant, Session)>,
     next: u64,
@@ -172,7 +172,7 @@ impl Table {
     }
 
     /// Judges a claim and, where it is taken, notes it.
-    pub fn place(&mut self, now: Instant, claim: Claim) -> Placing {
+    pub fn place(&mut self, now: Instant, claim: StreamClaim) -> Placing {
         if self.draining {
             return Placing::Decline(Decline::Draining);
         }
@@ -188,7 +188,7 @@ impl Table {
         }
         self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
         self.next += 1;
-        let slot = Slot(self.next);
+        let slot = StreamSlot(self.next);
         let thread = self.idlest();
         self.threads[thread] += 1;
         self.names.insert(claim.stream_id.clone(), slot);
@@ -203,7 +203,7 @@ impl Table {
             app: claim.app,
             ..Session::default()
         };
-        let place = Place {
+        let place = ServedStream {
             thread,
             session,
             undecided: Vec::new(),
@@ -217,7 +217,7 @@ impl Table {
     }
 
     /// The stream that a claim belongs to: the one of this very stay, or of its own identity.
-    fn known(&self, claim: &Claim) -> Option<Slot> {
+    fn known(&self, claim: &StreamClaim) -> Option<StreamSlot> {
         let by_name = || self.names.get(&claim.stream_id).copied();
         let undecided = || self.undecided(&claim.stream_id).map(|(slot, _)| slot);
         let by_identity = || claim.identities.first().and_then(|own| self.identities.get(own)).copied();
@@ -226,13 +226,14 @@ impl Table {
 
     /// The stream that has an upstream which a new one wants. Of several, the one that is the least likely to give it up: were that one
     /// asked last, the others would have given theirs up for nothing.
-    fn contended(&self, claim: &Claim) -> Option<Slot> {
+    fn contended(&self, claim: &StreamClaim) -> Option<StreamSlot> {
         let holders = claim.identities.iter().skip(1).filter_map(|identity| self.identities.get(identity)).copied();
-        let waits = |slot: &Slot| self.places.get(slot).is_some_and(|place| place.session.state == SessionState::Grace);
+        let waits =
+            |slot: &StreamSlot| self.places.get(slot).is_some_and(|place| place.session.state == SessionState::Grace);
         holders.min_by_key(waits)
     }
 
-    fn contend(&mut self, slot: Slot, stream_id: StreamId) -> Placing {
+    fn contend(&mut self, slot: StreamSlot, stream_id: StreamId) -> Placing {
         let Some(place) = self.places.get_mut(&slot) else { return Placing::Decline(Decline::Other) };
         if place.contenders.len() >= MAX_UNDECIDED {
             return Placing::Decline(Decline::Other);
@@ -243,7 +244,7 @@ impl Table {
     }
 
     /// A stream has answered a contender, and has nothing to do any more with the upstreams of these identities.
-    pub fn answered(&mut self, slot: Slot, contender: &StreamId, given_up: &[Identity]) {
+    pub fn answered(&mut self, slot: StreamSlot, contender: &StreamId, given_up: &[Identity]) {
         let Some(place) = self.places.get_mut(&slot) else { return };
         let waiting = place.contenders.iter().position(|waiting| waiting == contender);
         waiting.into_iter().for_each(|at| drop(place.contenders.remove(at)));
@@ -255,12 +256,12 @@ impl Table {
     }
 
     /// Which stream has not decided about this one yet, and its number there.
-    fn undecided(&self, stream_id: &StreamId) -> Option<(Slot, usize)> {
-        let waits = |place: &Place| place.undecided.iter().position(|claim| claim.stream_id == *stream_id);
+    fn undecided(&self, stream_id: &StreamId) -> Option<(StreamSlot, usize)> {
+        let waits = |place: &ServedStream| place.undecided.iter().position(|claim| claim.stream_id == *stream_id);
         self.places.iter().find_map(|(slot, place)| waits(place).map(|at| (*slot, at)))
     }
 
-    fn attach(&mut self, slot: Slot, claim: Claim) -> Placing {
+    fn attach(&mut self, slot: StreamSlot, claim: StreamClaim) -> Placing {
         let Some(place) = self.places.get_mut(&slot) else { return Placing::Decline(Decline::Other) };
         if place.undecided.len() >= MAX_UNDECIDED {
             return Placing::Decline(Decline::Other);
@@ -277,7 +278,7 @@ impl Table {
     }
 
     /// A stream said what it is doing; `None` if nobody knows it.
-    pub fn reported(&mut self, now: Instant, mut session: Session) -> Option<Noted> {
+    pub fn reported(&mut self, now: Instant, mut session: Session) -> Option<SessionChange> {
         let slot = *self.names.get(&StreamId(session.stream_id.clone()))?;
         let place = self.places.get_mut(&slot)?;
         let starts = session.state == SessionState::Live && !place.started;
@@ -290,7 +291,7 @@ impl Table {
         if !identities.is_empty() && identities != place.session.identities {
             self.rename(slot, identities);
         }
-        Some(Noted { slot, loud, took })
+        Some(SessionChange { slot, loud, took })
     }
 
     /// A stream decided on a claim that was attached to it.
@@ -309,7 +310,7 @@ impl Table {
         self.names.insert(claim.stream_id, slot);
     }
 
-    fn rename(&mut self, slot: Slot, identities: Vec<Identity>) {
+    fn rename(&mut self, slot: StreamSlot, identities: Vec<Identity>) {
         self.forget_identities(slot);
         for identity in &identities {
             self.identities.entry(*identity).or_insert(slot);
@@ -319,7 +320,7 @@ impl Table {
         }
     }
 
-    fn forget_identities(&mut self, slot: Slot) {
+    fn forget_identities(&mut self, slot: StreamSlot) {
         self.identities.retain(|_, holder| *holder != slot);
     }
 
@@ -331,15 +332,15 @@ impl Table {
     }
 
     /// A stream's task is gone; `None` if that was known.
-    pub fn gone(&mut self, now: Instant, slot: Slot) -> Option<(StreamId, Gone)> {
+    pub fn gone(&mut self, now: Instant, slot: StreamSlot) -> Option<(StreamId, TaskEnd)> {
         let place = self.places.remove(&slot)?;
         self.threads[place.thread] = self.threads[place.thread].saturating_sub(1);
         self.names.retain(|_, holder| *holder != slot);
         self.forget_identities(slot);
-        let gone = if place.ended { Gone::Ended } else { Gone::Died };
+        let gone = if place.ended { TaskEnd::Ended } else { TaskEnd::Died };
         let mut session = place.session;
         session.state = SessionState::Ended;
-        if gone == Gone::Died {
+        if gone == TaskEnd::Died {
             session.reason = "its task died".to_owned();
         }
         let stream_id = StreamId(session.stream_id.clone());
@@ -352,7 +353,7 @@ impl Table {
 
     /// Which stream has this name.
     #[must_use]
-    pub fn find(&self, stream_id: &StreamId) -> Option<(Slot, usize)> {
+    pub fn find(&self, stream_id: &StreamId) -> Option<(StreamSlot, usize)> {
         let slot = *self.names.get(stream_id)?;
         self.places.get(&slot).map(|place| (slot, place.thread))
     }

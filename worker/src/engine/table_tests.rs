@@ -10,30 +10,30 @@ fn who(number: u8) -> Identity {
     Identity([number; 16])
 }
 
-fn claim(stream_id: &str, identities: &[u8]) -> Claim {
+fn claim(stream_id: &str, identities: &[u8]) -> StreamClaim {
     let identities = identities.iter().copied().map(who).collect();
-    Claim { stream_id: StreamId(stream_id.into()), epoch: 1, app: "live".into(), identities }
+    StreamClaim { stream_id: StreamId(stream_id.into()), epoch: 1, app: "live".into(), identities }
 }
 
 fn session(stream_id: &str, state: SessionState) -> Session {
     Session { stream_id: stream_id.into(), state, epoch: 1, app: "live".into(), ..Session::default() }
 }
 
-fn started(placing: Placing) -> (Slot, usize) {
+fn started(placing: Placing) -> (StreamSlot, usize) {
     match placing {
         Placing::Start { slot, thread } => (slot, thread),
         other => panic!("{other:?}"),
     }
 }
 
-fn attached(placing: Placing) -> Slot {
+fn attached(placing: Placing) -> StreamSlot {
     match placing {
         Placing::Attach { slot, .. } => slot,
         other => panic!("{other:?}"),
     }
 }
 
-fn contends(placing: Placing) -> Slot {
+fn contends(placing: Placing) -> StreamSlot {
     match placing {
         Placing::Contend { slot, .. } => slot,
         other => panic!("{other:?}"),
@@ -43,7 +43,7 @@ fn contends(placing: Placing) -> Slot {
 #[test]
 fn streams_go_to_the_thread_with_the_fewest() {
     let (mut table, now) = (Table::new(100, 3), origin());
-    let placed: Vec<(Slot, usize)> =
+    let placed: Vec<(StreamSlot, usize)> =
         (0..6).map(|number| started(table.place(now, claim(&number.to_string(), &[number])))).collect();
     assert_eq!(placed.iter().map(|(_, thread)| *thread).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
     table.gone(now, placed[1].0);
@@ -62,7 +62,7 @@ fn a_session_is_listed_from_the_start_with_what_was_claimed() {
 
     let later = now + Duration::from_millis(7);
     let noted = table.reported(later, session("a", SessionState::Live)).unwrap();
-    assert_eq!(noted, Noted { slot, loud: true, took: Some(Duration::from_millis(7)) });
+    assert_eq!(noted, SessionChange { slot, loud: true, took: Some(Duration::from_millis(7)) });
     assert_eq!(table.sessions()[0].identities.len(), 2, "what a report leaves out is not forgotten");
     let noted = table.reported(later, session("a", SessionState::Live)).unwrap();
     assert_eq!((noted.loud, noted.took), (false, None));
@@ -151,7 +151,7 @@ fn an_attached_publisher_gives_the_stream_its_name() {
     let (mut table, now) = (Table::new(9, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
     table.reported(now, session("a", SessionState::Live));
-    attached(table.place(now, Claim { epoch: 5, ..claim("b", &[1, 101]) }));
+    attached(table.place(now, StreamClaim { epoch: 5, ..claim("b", &[1, 101]) }));
     table.decided(&StreamId("b".into()), true);
     let [only] = &table.sessions()[..] else { panic!() };
     assert_eq!((only.stream_id.as_str(), only.epoch, only.state), ("b", 5, SessionState::Live));
@@ -196,10 +196,10 @@ fn only_the_end_of_the_task_frees_the_place() {
     table.ended(&StreamId("a".into()));
     assert_eq!(table.streams(), 1);
     attached(table.place(now, claim("b", &[1])));
-    assert_eq!(table.gone(now, slot).unwrap().1, Gone::Ended);
+    assert_eq!(table.gone(now, slot).unwrap().1, TaskEnd::Ended);
     assert_eq!(table.gone(now, slot), None);
     let (slot, _) = started(table.place(now, claim("b", &[1])));
-    assert_eq!(table.gone(now, slot).unwrap().1, Gone::Died);
+    assert_eq!(table.gone(now, slot).unwrap().1, TaskEnd::Died);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn last_words_stay_for_a_while_and_are_no_streams() {
     // A stream that comes back is not over.
     let (slot, _) = started(table.place(now, claim("a", &[1])));
     assert_eq!(table.sessions().len(), 1);
-    assert_eq!(table.gone(now, slot).unwrap().1, Gone::Died);
+    assert_eq!(table.gone(now, slot).unwrap().1, TaskEnd::Died);
     assert_eq!(
         (table.sessions()[0].state, table.sessions()[0].reason.as_str()),
         (SessionState::Ended, "its task died")
@@ -263,7 +263,7 @@ proptest! {
                         identities.iter().take(1).copied().chain(identities.iter().skip(1).map(|up| 100 + up)).collect();
                     let known = identities.iter().any(|identity| table.identities.contains_key(&who(*identity)));
                     let own = table.identities.get(&who(identities[0])).copied();
-                    let same_stay = table.known(&Claim { identities: vec![], ..claim(&id.to_string(), &[]) });
+                    let same_stay = table.known(&StreamClaim { identities: vec![], ..claim(&id.to_string(), &[]) });
                     let placed = table.place(now, claim(&id.to_string(), &identities));
                     prop_assert!(!(known && matches!(placed, Placing::Start { .. })), "one identity twice");
                     if let Placing::Attach { slot, .. } = placed {
@@ -277,7 +277,7 @@ proptest! {
                 Action::Decide(id, accepted) => table.decided(&StreamId(id.to_string()), accepted),
                 Action::Answer(at, id, given_up) => {
                     let given_up: Vec<Identity> = given_up.into_iter().map(|up| who(100 + up)).collect();
-                    let slot = table.places.keys().nth(at).copied().unwrap_or(Slot(0));
+                    let slot = table.places.keys().nth(at).copied().unwrap_or(StreamSlot(0));
                     table.answered(slot, &StreamId(id.to_string()), &given_up);
                 }
                 Action::End(id) => table.ended(&StreamId(id.to_string())),

@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::control::{Session, SessionState};
+use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
-use super::account::Account;
-use super::table::{Claim, Gone, Placing, Slot, Table};
-use super::thread::{self, Notice, Start};
+use super::counters::StreamCounters;
+use super::table::{Placing, StreamClaim, StreamSlot, Table, TaskEnd};
+use super::thread::{self, StartStream, ThreadNotice, ThreadRequest};
 use crate::metrics::{Metrics, Streams};
-use crate::receive::{self, Parcel};
+use crate::receive::{self, FetchedStream};
 use crate::stream::{Contest, Report};
 
 /// Orders to the engine that wait: one per offer being taken and a few kicks; the engine never waits for a peer.
-const ORDERS: usize = 64;
+const REQUESTS: usize = 64;
 /// Reports of all streams that wait. A stream that finds no room waits a moment; the engine only notes them.
 const REPORTS: usize = 1024;
 /// Notices of threads that wait: the same, one per stream and life.
@@ -30,7 +31,7 @@ const BATCH: usize = 256;
 /// Counters are published this long after they changed at the latest; states at once. Activators are told of counters more
 /// rarely still.
 const COUNTERS_DELAY: Duration = Duration::from_millis(500);
-/// A parcel that has waited this long for an upstream of one stream does not wait for one of another stream too: each may take 2.5 s, and
+/// A stream that has waited this long for an upstream of one stream does not wait for one of another stream too: each may take 2.5 s, and
 /// activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
 const ANOTHER_CONTEST: Duration = Duration::from_millis(300);
 
@@ -43,9 +44,9 @@ pub struct Settings {
     pub threads: usize,
 }
 
-/// What became of a parcel.
+/// What became of a fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TakeOutcome {
     /// It is a stream of its own.
     Started,
     /// It went to the stream that has its identity.
@@ -54,8 +55,8 @@ pub enum Verdict {
     Declined(Decline),
 }
 
-enum Order {
-    Take(Box<Parcel>, oneshot::Sender<Verdict>),
+enum EngineRequest {
+    Take(Box<FetchedStream>, oneshot::Sender<TakeOutcome>),
     Kick(String, String),
     Fence(String, u64),
     Alone(bool),
@@ -65,19 +66,19 @@ enum Order {
 /// The way to the engine's task. The task ends when the last of them is dropped.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<EngineRequest>,
     sessions: watch::Receiver<Arc<[Session]>>,
 }
 
 impl Engine {
     /// Starts the task on the current runtime, and no thread yet.
     #[must_use]
-    pub fn start(settings: &Settings, start: Start, metrics: &Metrics) -> Self {
-        let (orders, orders_in) = mpsc::channel(ORDERS);
+    pub fn start(settings: &Settings, start: StartStream, metrics: &Metrics) -> Self {
+        let (requests, requests_in) = mpsc::channel(REQUESTS);
         let (reports, reports_in) = mpsc::channel(REPORTS);
         let (notices, notices_in) = mpsc::channel(NOTICES);
         let (published, sessions) = watch::channel(Arc::from([]));
-        let task = Task {
+        let task = EngineTask {
             table: Table::new(settings.capacity, settings.threads),
             contenders: Vec::new(),
             answers: Vec::new(),
@@ -87,39 +88,39 @@ impl Engine {
             threads: HashMap::new(),
             published,
             publish_at: None,
-            account: Account::new(metrics.upstreams.clone(), metrics.streams.received.clone()),
+            counters: StreamCounters::new(metrics.upstreams.clone(), metrics.streams.received.clone()),
             metrics: metrics.streams.clone(),
         };
-        tokio::spawn(task.run(orders_in, reports_in, notices_in));
-        Self { orders, sessions }
+        tokio::spawn(task.run(requests_in, reports_in, notices_in));
+        Self { requests, sessions }
     }
 
     /// Gives it a stream. When this returns, [`Self::sessions`] lists a stream that was started.
-    pub async fn take(&self, parcel: Parcel) -> Verdict {
-        let (verdict, answer) = oneshot::channel();
-        let _ = self.orders.send(Order::Take(Box::new(parcel), verdict)).await;
-        answer.await.unwrap_or(Verdict::Declined(Decline::Other))
+    pub async fn take(&self, fetched: FetchedStream) -> TakeOutcome {
+        let (outcome, answer) = oneshot::channel();
+        let _ = self.requests.send(EngineRequest::Take(Box::new(fetched), outcome)).await;
+        answer.await.unwrap_or(TakeOutcome::Declined(Decline::Other))
     }
 
     /// Ends a stream.
     pub async fn kick(&self, stream_id: String, reason: String) {
-        let _ = self.orders.send(Order::Kick(stream_id, reason)).await;
+        let _ = self.requests.send(EngineRequest::Kick(stream_id, reason)).await;
     }
 
     /// Ends what there is of a stream under a lower epoch than this.
     pub async fn fence(&self, stream_id: String, epoch: u64) {
-        let _ = self.orders.send(Order::Fence(stream_id, epoch)).await;
+        let _ = self.requests.send(EngineRequest::Fence(stream_id, epoch)).await;
     }
 
     /// Tells every stream whether there is no activator through which its publisher could return.
     pub async fn alone(&self, alone: bool) {
-        let _ = self.orders.send(Order::Alone(alone)).await;
+        let _ = self.requests.send(EngineRequest::Alone(alone)).await;
     }
 
     /// Takes nothing more and asks every stream to go back to its activator; returns when all have been asked.
     pub async fn hand_back(&self) {
         let (asked, answer) = oneshot::channel();
-        let _ = self.orders.send(Order::HandBack(asked)).await;
+        let _ = self.requests.send(EngineRequest::HandBack(asked)).await;
         let _ = answer.await;
     }
 
@@ -145,37 +146,37 @@ fn is_served(session: &Session) -> bool {
     session.state != SessionState::Ended
 }
 
-/// A parcel that waits for an upstream of another stream.
+/// A stream that waits for an upstream of another stream.
 struct Contender {
-    slot: Slot,
-    parcel: Parcel,
-    verdict: Option<oneshot::Sender<Verdict>>,
+    slot: StreamSlot,
+    fetched: FetchedStream,
+    outcome: Option<oneshot::Sender<TakeOutcome>>,
     /// When it began to wait for the first such stream.
     since: Instant,
 }
 
-struct Task {
+struct EngineTask {
     table: Table,
     /// Bounded by the table: a few per stream.
     contenders: Vec<Contender>,
     /// Answers of streams to contenders, not acted upon yet.
     answers: Vec<(StreamId, Option<Vec<Identity>>)>,
-    start: Start,
+    start: StartStream,
     reports: mpsc::Sender<Report>,
-    notices: mpsc::Sender<Notice>,
-    threads: HashMap<usize, mpsc::Sender<thread::Order>>,
+    notices: mpsc::Sender<ThreadNotice>,
+    threads: HashMap<usize, mpsc::Sender<ThreadRequest>>,
     published: watch::Sender<Arc<[Session]>>,
     publish_at: Option<Instant>,
-    account: Account,
+    counters: StreamCounters,
     metrics: Streams,
 }
 
-impl Task {
+impl EngineTask {
     async fn run(
         mut self,
-        mut orders: mpsc::Receiver<Order>,
+        mut requests: mpsc::Receiver<EngineRequest>,
         mut reports: mpsc::Receiver<Report>,
-        mut notices: mpsc::Receiver<Notice>,
+        mut notices: mpsc::Receiver<ThreadNotice>,
     ) {
         let mut batch = Vec::new();
         loop {
@@ -194,8 +195,8 @@ impl Task {
                     self.act_on_answers().await;
                     self.noticed(notice).await;
                 }
-                order = orders.recv() => match order {
-                    Some(order) => self.obey(order).await,
+                request = requests.recv() => match request {
+                    Some(request) => self.handle(request).await,
                     None => return,
                 },
                 () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => self.publish(),
@@ -203,28 +204,28 @@ impl Task {
         }
     }
 
-    async fn obey(&mut self, order: Order) {
-        match order {
-            Order::Take(parcel, verdict) => self.take(*parcel, Some(verdict), None).await,
-            Order::Kick(stream_id, reason) => {
+    async fn handle(&mut self, request: EngineRequest) {
+        match request {
+            EngineRequest::Take(fetched, outcome) => self.take(*fetched, Some(outcome), None).await,
+            EngineRequest::Kick(stream_id, reason) => {
                 if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
-                    self.tell(thread, thread::Order::Kick(slot, reason)).await;
+                    self.tell(thread, ThreadRequest::Kick(slot, reason)).await;
                 }
             }
-            Order::Fence(stream_id, epoch) => {
+            EngineRequest::Fence(stream_id, epoch) => {
                 if let Some((slot, thread)) = self.table.find(&StreamId(stream_id)) {
-                    self.tell(thread, thread::Order::Fence(slot, epoch)).await;
+                    self.tell(thread, ThreadRequest::Fence(slot, epoch)).await;
                 }
             }
-            Order::Alone(alone) => {
+            EngineRequest::Alone(alone) => {
                 for thread in self.threads.values() {
-                    let _ = thread.send(thread::Order::Alone(alone)).await;
+                    let _ = thread.send(ThreadRequest::Alone(alone)).await;
                 }
             }
-            Order::HandBack(asked) => {
+            EngineRequest::HandBack(asked) => {
                 self.table.drain();
                 for thread in self.threads.values() {
-                    let _ = thread.send(thread::Order::HandBack).await;
+                    let _ = thread.send(ThreadRequest::HandBack).await;
                 }
                 let _ = asked.send(());
             }
@@ -232,9 +233,14 @@ impl Task {
     }
 
     /// Finds a place for it. One that has to wait for a stream's answer is taken again with that, and with the time since which it waits.
-    async fn take(&mut self, parcel: Parcel, verdict: Option<oneshot::Sender<Verdict>>, since: Option<Instant>) {
-        let assignment = &parcel.assignment;
-        let claim = Claim {
+    async fn take(
+        &mut self,
+        fetched: FetchedStream,
+        outcome: Option<oneshot::Sender<TakeOutcome>>,
+        since: Option<Instant>,
+    ) {
+        let assignment = &fetched.assignment;
+        let claim = StreamClaim {
             stream_id: assignment.stream_id.clone(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),
@@ -244,81 +250,81 @@ impl Task {
             Placing::Start { slot, thread } => {
                 self.publish();
                 if self.open(thread) {
-                    self.tell(thread, thread::Order::Start(slot, parcel)).await;
-                    Verdict::Started
+                    self.tell(thread, ThreadRequest::Start(slot, fetched)).await;
+                    TakeOutcome::Started
                 } else {
                     self.forget(slot);
-                    decline(parcel, Decline::Other)
+                    decline(fetched, Decline::Other)
                 }
             }
             Placing::Attach { slot, thread } => {
-                self.tell(thread, thread::Order::Attach(slot, parcel)).await;
-                Verdict::Attached
+                self.tell(thread, ThreadRequest::Attach(slot, fetched)).await;
+                TakeOutcome::Attached
             }
             Placing::Contend { slot, .. } if since.is_some_and(|since| since + ANOTHER_CONTEST <= now()) => {
                 // The upstream that it has waited for is free when it is offered again.
-                self.table.answered(slot, &parcel.assignment.stream_id, &[]);
-                decline(parcel, Decline::Other)
+                self.table.answered(slot, &fetched.assignment.stream_id, &[]);
+                decline(fetched, Decline::Other)
             }
             Placing::Contend { slot, thread } => {
-                let assignment = &parcel.assignment;
+                let assignment = &fetched.assignment;
                 let contest = Contest {
                     stream_id: assignment.stream_id.clone(),
                     identities: assignment.identities.clone(),
                     destinations: assignment.destinations.iter().map(|it| it.url.clone()).collect(),
                 };
                 let since = since.unwrap_or_else(now);
-                self.contenders.push(Contender { slot, parcel, verdict, since });
-                return self.tell(thread, thread::Order::Contend(slot, contest)).await;
+                self.contenders.push(Contender { slot, fetched, outcome, since });
+                return self.tell(thread, ThreadRequest::Contend(slot, contest)).await;
             }
-            Placing::Decline(why) => decline(parcel, why),
+            Placing::Decline(why) => decline(fetched, why),
         };
-        if let Some(verdict) = verdict {
-            let _ = verdict.send(taken);
+        if let Some(outcome) = outcome {
+            let _ = outcome.send(taken);
         }
     }
 
     /// Contenders that were answered are placed again, or refused.
     async fn act_on_answers(&mut self) {
         for (stream_id, given_up) in std::mem::take(&mut self.answers) {
-            let waits = |contender: &Contender| contender.parcel.assignment.stream_id == stream_id;
+            let waits = |contender: &Contender| contender.fetched.assignment.stream_id == stream_id;
             let Some(at) = self.contenders.iter().position(waits) else { continue };
-            let Contender { slot, parcel, verdict, since } = self.contenders.remove(at);
+            let Contender { slot, fetched, outcome, since } = self.contenders.remove(at);
             self.table.answered(slot, &stream_id, given_up.as_deref().unwrap_or_default());
             if given_up.is_some() {
                 self.publish();
-                self.take(parcel, verdict, Some(since)).await;
+                self.take(fetched, outcome, Some(since)).await;
                 continue;
             }
-            tracing::info!(event = "stream.refused", stream = %stream_id, reason = "upstream_in_use", "stream refused");
-            tokio::spawn(receive::refuse(parcel.connection, Frame::Duplicate));
-            if let Some(verdict) = verdict {
-                let _ = verdict.send(Verdict::Declined(Decline::Other));
+            tracing::debug!(event = event::STREAM_REFUSED, stream = %stream_id, reason = "upstream_in_use", "stream refused");
+            tokio::spawn(receive::refuse(fetched.connection, Frame::Duplicate));
+            if let Some(outcome) = outcome {
+                let _ = outcome.send(TakeOutcome::Declined(Decline::Other));
             }
         }
     }
 
     /// Whether the thread runs, now if it did not.
     fn open(&mut self, thread: usize) -> bool {
-        if self.threads.get(&thread).is_some_and(|orders| !orders.is_closed()) {
+        if self.threads.get(&thread).is_some_and(|requests| !requests.is_closed()) {
             return true;
         }
         match thread::start(thread, Arc::clone(&self.start), self.reports.clone(), self.notices.clone()) {
-            Ok(orders) => {
-                self.threads.insert(thread, orders);
+            Ok(requests) => {
+                self.threads.insert(thread, requests);
                 true
             }
             Err(error) => {
-                tracing::error!(%error, thread, "no thread for streams");
+                tracing::error!(event = event::THREAD_FAILED, %error, thread, "thread for streams failed to start");
                 false
             }
         }
     }
 
-    async fn tell(&self, thread: usize, order: thread::Order) {
-        if let Some(orders) = self.threads.get(&thread) {
-            // A thread takes its orders without waiting for anything.
-            let _ = orders.send(order).await;
+    async fn tell(&self, thread: usize, request: ThreadRequest) {
+        if let Some(requests) = self.threads.get(&thread) {
+            // A thread takes its requests without waiting for anything.
+            let _ = requests.send(request).await;
         }
     }
 
@@ -326,7 +332,7 @@ impl Task {
         match report {
             Report::Session(session) => {
                 let Some(noted) = self.table.reported(now(), session.clone()) else { return };
-                self.account.reported(noted.slot, &session);
+                self.counters.reported(noted.slot, &session);
                 if let Some(took) = noted.took {
                     self.metrics.start_upstream.observe(took.as_secs_f64());
                 }
@@ -343,47 +349,47 @@ impl Task {
         }
     }
 
-    async fn noticed(&mut self, notice: Notice) {
+    async fn noticed(&mut self, notice: ThreadNotice) {
         match notice {
-            Notice::Gone(slot) => self.lost(slot).await,
-            Notice::Missed(slot, parcel) => {
+            ThreadNotice::TaskEnd(slot) => self.lost(slot).await,
+            ThreadNotice::Missed(slot, fetched) => {
                 // Its own notice is on the way.
                 self.lost(slot).await;
-                self.take(*parcel, None, None).await;
+                self.take(*fetched, None, None).await;
             }
-            Notice::Unheard(stream_id) => self.give_back(&stream_id),
+            ThreadNotice::Unheard(stream_id) => self.give_back(&stream_id),
         }
     }
 
     /// A stream is gone, and with it its answer to those who wait for its upstreams.
-    async fn lost(&mut self, slot: Slot) {
+    async fn lost(&mut self, slot: StreamSlot) {
         self.forget(slot);
         while let Some(at) = self.contenders.iter().position(|contender| contender.slot == slot) {
-            let Contender { parcel, verdict, since, .. } = self.contenders.remove(at);
-            self.take(parcel, verdict, Some(since)).await;
+            let Contender { fetched, outcome, since, .. } = self.contenders.remove(at);
+            self.take(fetched, outcome, Some(since)).await;
         }
     }
 
     /// A contender that nobody will answer goes back to its activator.
     fn give_back(&mut self, stream_id: &StreamId) {
-        let waits = |contender: &Contender| contender.parcel.assignment.stream_id == *stream_id;
+        let waits = |contender: &Contender| contender.fetched.assignment.stream_id == *stream_id;
         let Some(at) = self.contenders.iter().position(waits) else { return };
-        let Contender { slot, parcel, verdict, .. } = self.contenders.remove(at);
+        let Contender { slot, fetched, outcome, .. } = self.contenders.remove(at);
         self.table.answered(slot, stream_id, &[]);
-        let declined = decline(parcel, Decline::Other);
-        if let Some(verdict) = verdict {
-            let _ = verdict.send(declined);
+        let declined = decline(fetched, Decline::Other);
+        if let Some(outcome) = outcome {
+            let _ = outcome.send(declined);
         }
     }
 
-    fn forget(&mut self, slot: Slot) {
+    fn forget(&mut self, slot: StreamSlot) {
         let Some((stream, gone)) = self.table.gone(now(), slot) else { return };
-        self.account.closed(slot);
+        self.counters.closed(slot);
         match gone {
-            Gone::Ended => self.metrics.ended.inc(),
-            Gone::Died => {
+            TaskEnd::Ended => self.metrics.ended.inc(),
+            TaskEnd::Died => {
                 self.metrics.died.inc();
-                tracing::error!(%stream, "a stream's task died; its activator has the stream still");
+                tracing::error!(event = event::STREAM_DIED, %stream, "stream's task died; the activator still has the stream");
             }
         }
         self.publish();
@@ -402,9 +408,9 @@ impl Task {
     }
 }
 
-fn decline(parcel: Parcel, why: Decline) -> Verdict {
-    tokio::spawn(receive::refuse(parcel.connection, Frame::Returned { why }));
-    Verdict::Declined(why)
+fn decline(fetched: FetchedStream, why: Decline) -> TakeOutcome {
+    tokio::spawn(receive::refuse(fetched.connection, Frame::Returned { why }));
+    TakeOutcome::Declined(why)
 }
 
 #[cfg(test)]

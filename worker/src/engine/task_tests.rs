@@ -7,12 +7,12 @@ use tokio::task::spawn_local;
 
 use super::*;
 use crate::receive::{HandoffError, HandoffStream};
-use crate::stream::{Command, Incoming, Publisher};
-use crate::testkit::{assignment, frame, parcel, publisher, soon};
+use crate::stream::{IncomingStream, Publisher, StreamCommand};
+use crate::testkit::{assignment, fetched_stream, frame, publisher, soon};
 
 /// A stream of a few lines: live at once, taken over by whoever comes with the epoch to do so.
-fn tiny() -> Start {
-    Arc::new(|incoming: Incoming, reports| {
+fn tiny() -> StartStream {
+    Arc::new(|incoming: IncomingStream, reports| {
         let key = incoming.assignment.key.expose().to_owned();
         assert_ne!(key, "panics at the start", "as asked");
         let (sender, mut commands) = mpsc::channel(2);
@@ -28,26 +28,26 @@ fn tiny() -> Start {
             loop {
                 match commands.recv().await {
                     None => std::future::pending().await,
-                    Some(Command::Attach(next)) => {
+                    Some(StreamCommand::Attach(next)) => {
                         let (stream_id, accepted) = (next.assignment.stream_id.clone(), next.assignment.epoch > 1);
                         if accepted {
                             stream = *next;
                         }
                         let _ = reports.send(Report::AttachDecided { stream_id, accepted }).await;
                     }
-                    Some(Command::Kick(_)) => {
+                    Some(StreamCommand::Kick(_)) => {
                         let Contest { stream_id, identities, .. } = contested.take().expect("it panics, as asked");
                         let given_up = Some(identities[1..].to_vec());
                         let _ = reports.send(Report::ContestDecided { stream_id, given_up }).await;
                     }
-                    Some(Command::Contend(contest)) if key == "gives up when kicked" => contested = Some(contest),
-                    Some(Command::Contend(contest)) => {
+                    Some(StreamCommand::Contend(contest)) if key == "gives up when kicked" => contested = Some(contest),
+                    Some(StreamCommand::Contend(contest)) => {
                         let gives_up = key == "gives up";
                         let given_up = gives_up.then(|| contest.identities[1..].to_vec());
                         let _ = reports.send(Report::ContestDecided { stream_id: contest.stream_id, given_up }).await;
                     }
-                    Some(Command::HandBack | Command::Close(_) | Command::Fence(_)) => break,
-                    Some(Command::Alone(_)) => {}
+                    Some(StreamCommand::HandBack | StreamCommand::Fence(_)) => break,
+                    Some(StreamCommand::Alone(_)) => {}
                 }
             }
             let _ = reports.send(Report::Ended { stream_id: stream.assignment.stream_id }).await;
@@ -56,26 +56,26 @@ fn tiny() -> Start {
     })
 }
 
-fn control(stream: &mut Incoming) -> &mut HandoffStream {
+fn control(stream: &mut IncomingStream) -> &mut HandoffStream {
     match &mut stream.publisher {
         Publisher::Descriptor { control, .. } | Publisher::Link { control } => control,
     }
 }
 
-fn session(stream: &Incoming, state: SessionState) -> Session {
+fn session(stream: &IncomingStream, state: SessionState) -> Session {
     let assignment = &stream.assignment;
     Session { stream_id: assignment.stream_id.0.clone(), state, epoch: assignment.epoch, ..Session::default() }
 }
 
-fn engine(capacity: usize, start: Start) -> (Engine, Metrics) {
+fn engine(capacity: usize, start: StartStream) -> (Engine, Metrics) {
     let metrics = Metrics::new().unwrap();
     (Engine::start(&Settings { capacity, threads: 2 }, start, &metrics), metrics)
 }
 
-async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (Verdict, HandoffStream) {
+async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (TakeOutcome, HandoffStream) {
     let assignment = Assignment { epoch, ..assignment(id, key, Transport::Link) };
-    let (parcel, activator) = parcel(assignment).await;
-    (soon(engine.take(parcel)).await, activator)
+    let (fetched, activator) = fetched_stream(assignment).await;
+    (soon(engine.take(fetched)).await, activator)
 }
 
 /// Waits until what is served is this.
@@ -96,7 +96,7 @@ async fn served(engine: &Engine, wanted: &[(&str, SessionState)]) {
 async fn streams_are_started_served_and_handed_back() {
     let (engine, metrics) = engine(2, tiny());
     let (verdict, mut a) = take(&engine, "a", "a", 1).await;
-    assert_eq!(verdict, Verdict::Started);
+    assert_eq!(verdict, TakeOutcome::Started);
     assert_eq!(engine.sessions().borrow().len(), 1, "listed before the taker goes on");
     let (_, mut b) = take(&engine, "b", "b", 1).await;
     for activator in [&mut a, &mut b] {
@@ -106,7 +106,7 @@ async fn streams_are_started_served_and_handed_back() {
     assert_eq!(metrics.streams.live.get(), 2);
 
     let (verdict, mut c) = take(&engine, "c", "c", 1).await;
-    assert_eq!(verdict, Verdict::Declined(Decline::Full));
+    assert_eq!(verdict, TakeOutcome::Declined(Decline::Full));
     assert_eq!(frame(&mut c).await.unwrap(), Frame::Returned { why: Decline::Full });
 
     soon(engine.hand_back()).await;
@@ -125,22 +125,22 @@ async fn a_known_identity_is_attached_and_its_stream_decides() {
     let (_, mut a) = take(&engine, "a", "key", 1).await;
     assert_eq!(frame(&mut a).await.unwrap(), Frame::Accepted);
     let (verdict, mut refused) = take(&engine, "b", "key", 1).await;
-    assert_eq!(verdict, Verdict::Attached);
+    assert_eq!(verdict, TakeOutcome::Attached);
     assert!(frame(&mut refused).await.is_err(), "this one refuses by hanging up");
     served(&engine, &[("a", SessionState::Live)]).await;
 
     let (verdict, _c) = take(&engine, "c", "key", 2).await;
-    assert_eq!(verdict, Verdict::Attached);
+    assert_eq!(verdict, TakeOutcome::Attached);
     served(&engine, &[("c", SessionState::Live)]).await;
     assert!(matches!(frame(&mut a).await, Err(HandoffError::Ended)));
 }
 
 /// Takes a stream that shares an upstream with every other one of these.
-async fn take_sharing(engine: &Engine, id: &str, key: &str) -> (Verdict, HandoffStream) {
+async fn take_sharing(engine: &Engine, id: &str, key: &str) -> (TakeOutcome, HandoffStream) {
     let mut assignment = assignment(id, key, Transport::Link);
     assignment.identities.push(Identity([7; 16]));
-    let (parcel, activator) = parcel(assignment).await;
-    (soon(engine.take(parcel)).await, activator)
+    let (fetched, activator) = fetched_stream(assignment).await;
+    (soon(engine.take(fetched)).await, activator)
 }
 
 #[tokio::test]
@@ -149,11 +149,11 @@ async fn a_stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_
     let (_, _a) = take_sharing(&engine, "a", "gives up").await;
     served(&engine, &[("a", SessionState::Live)]).await;
     let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
-    assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Started, Frame::Accepted));
+    assert_eq!((verdict, frame(&mut b).await.unwrap()), (TakeOutcome::Started, Frame::Accepted));
     served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
 
     let (verdict, mut c) = take_sharing(&engine, "c", "c").await;
-    assert_eq!((verdict, frame(&mut c).await.unwrap()), (Verdict::Declined(Decline::Other), Frame::Duplicate));
+    assert_eq!((verdict, frame(&mut c).await.unwrap()), (TakeOutcome::Declined(Decline::Other), Frame::Duplicate));
     served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
 }
 
@@ -167,7 +167,7 @@ async fn a_contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator
     }
     let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
     let returned = Frame::Returned { why: Decline::Other };
-    assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Declined(Decline::Other), returned));
+    assert_eq!((verdict, frame(&mut b).await.unwrap()), (TakeOutcome::Declined(Decline::Other), returned));
 }
 
 #[tokio::test]
@@ -177,19 +177,19 @@ async fn a_contender_that_has_waited_for_one_stream_does_not_wait_for_the_next()
         let wants = |id: &str, key: &str, upstreams: &[u8]| {
             let mut assignment = assignment(id, key, Transport::Link);
             assignment.identities.extend(upstreams.iter().map(|upstream| Identity([*upstream; 16])));
-            parcel(assignment)
+            fetched_stream(assignment)
         };
         let (a, _a) = wants("a", "gives up when kicked", &[7]).await;
         let (b, _b) = wants("b", "gives up", &[8]).await;
         let (other, _other) = wants("other", "other", &[]).await;
         for stream in [a, b] {
-            assert_eq!(soon(engine.take(stream)).await, Verdict::Started);
+            assert_eq!(soon(engine.take(stream)).await, TakeOutcome::Started);
         }
         served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
         let (contender, mut activator) = wants("c", "c", &[7, 8]).await;
         let (verdict, ()) = tokio::join!(soon(engine.take(contender)), async {
             // The engine does one thing after the other: by then it has asked the first stream.
-            assert_eq!(soon(engine.take(other)).await, Verdict::Started);
+            assert_eq!(soon(engine.take(other)).await, TakeOutcome::Started);
             if waits {
                 tokio::time::pause();
                 tokio::time::advance(ANOTHER_CONTEST).await;
@@ -198,8 +198,8 @@ async fn a_contender_that_has_waited_for_one_stream_does_not_wait_for_the_next()
             engine.kick("a".into(), "decide".into()).await;
         });
         let (verdict_then, frame_then) = match waits {
-            true => (Verdict::Declined(Decline::Other), Frame::Returned { why: Decline::Other }),
-            false => (Verdict::Started, Frame::Accepted),
+            true => (TakeOutcome::Declined(Decline::Other), Frame::Returned { why: Decline::Other }),
+            false => (TakeOutcome::Started, Frame::Accepted),
         };
         assert_eq!((verdict, frame(&mut activator).await.unwrap()), (verdict_then, frame_then), "{waits}");
     }
@@ -213,7 +213,7 @@ async fn who_waits_for_an_upstream_of_a_stream_that_dies_is_placed() {
         served(&engine, &[("a", SessionState::Live)]).await;
         soon(engine.kick("a".into(), "now".into())).await;
         let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
-        assert_eq!((verdict, frame(&mut b).await.unwrap()), (Verdict::Started, Frame::Accepted));
+        assert_eq!((verdict, frame(&mut b).await.unwrap()), (TakeOutcome::Started, Frame::Accepted));
         served(&engine, &[("b", SessionState::Live)]).await;
     }
 }
@@ -237,14 +237,14 @@ async fn a_stream_that_panics_takes_only_itself_along() {
     assert!(matches!(frame(&mut activators[1]).await, Err(HandoffError::Ended)), "its activator knows at once");
 
     let (verdict, mut never) = take(&engine, "e", "panics at the start", 1).await;
-    assert_eq!(verdict, Verdict::Started);
+    assert_eq!(verdict, TakeOutcome::Started);
     assert!(matches!(frame(&mut never).await, Err(HandoffError::Ended)));
     served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
     assert_eq!((metrics.streams.died.get(), metrics.streams.ended.get()), (2, 0));
 
     // The same stream again, on the same threads.
     let (verdict, mut again) = take(&engine, "b", "b", 2).await;
-    assert_eq!((verdict, frame(&mut again).await.unwrap()), (Verdict::Started, Frame::Accepted));
+    assert_eq!((verdict, frame(&mut again).await.unwrap()), (TakeOutcome::Started, Frame::Accepted));
 }
 
 #[tokio::test]
@@ -272,12 +272,12 @@ async fn what_comes_while_its_stream_dies_is_never_kept_silently() {
 #[tokio::test]
 async fn many_come_and_go_on_all_threads() {
     static RUNNING: AtomicUsize = AtomicUsize::new(0);
-    let start: Start = Arc::new(|incoming: Incoming, reports| {
+    let start: StartStream = Arc::new(|incoming: IncomingStream, reports| {
         let (sender, mut commands) = mpsc::channel(2);
         RUNNING.fetch_add(1, Ordering::SeqCst);
         spawn_local(async move {
             let _ = reports.send(Report::Session(session(&incoming, SessionState::Live))).await;
-            while !matches!(commands.recv().await, Some(Command::HandBack) | None) {}
+            while !matches!(commands.recv().await, Some(StreamCommand::HandBack) | None) {}
             RUNNING.fetch_sub(1, Ordering::SeqCst);
             let _ = reports.send(Report::Ended { stream_id: incoming.assignment.stream_id }).await;
         });
@@ -288,7 +288,7 @@ async fn many_come_and_go_on_all_threads() {
     for number in 0..200 {
         let id = number.to_string();
         let (verdict, activator) = take(&engine, &id, &id, 1).await;
-        assert_eq!(verdict, Verdict::Started);
+        assert_eq!(verdict, TakeOutcome::Started);
         activators.push(activator);
     }
     soon(engine.sessions().wait_for(|all| all.iter().all(|session| session.state == SessionState::Live)))
@@ -302,7 +302,7 @@ async fn many_come_and_go_on_all_threads() {
 
 #[tokio::test]
 async fn a_publishers_socket_works_on_the_streams_thread() {
-    let start: Start = Arc::new(|incoming: Incoming, _| {
+    let start: StartStream = Arc::new(|incoming: IncomingStream, _| {
         let (sender, commands) = mpsc::channel(2);
         spawn_local(async move {
             let _commands = commands;
@@ -313,12 +313,12 @@ async fn a_publishers_socket_works_on_the_streams_thread() {
         sender
     });
     let (engine, _) = engine(1, start);
-    let (mut parcel, _activator) = parcel(assignment("a", "a", Transport::Descriptor)).await;
+    let (mut fetched, _activator) = fetched_stream(assignment("a", "a", Transport::Descriptor)).await;
     let (held, client) = publisher().await;
     let held = std::net::TcpStream::from(held);
     held.set_nonblocking(true).unwrap();
-    parcel.publisher = Some(held);
-    soon(engine.take(parcel)).await;
+    fetched.publisher = Some(held);
+    soon(engine.take(fetched)).await;
     soon(client.readable()).await.unwrap();
     assert_eq!(client.try_read(&mut [0; 8]).unwrap(), 1);
 }

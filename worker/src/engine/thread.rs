@@ -1,4 +1,4 @@
-//! One thread and its streams. In: orders of the engine's task. Out: notices that a stream's task is gone, or was gone
+//! One thread and its streams. In: requests of the engine's task. Out: notices that a stream's task is gone, or was gone
 //! already. Each stream's task is one task of a `LocalSet`: a panic in it ends that task, and nothing else.
 //!
 //! What surprised us: there is no need to watch tasks for panics. A task that is gone for whatever reason has dropped the
@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::log_limiter::LogLimiter;
@@ -21,32 +22,32 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
-use super::table::Slot;
-use crate::receive::{self, Parcel};
-use crate::stream::{Command, Contest, Incoming, Publisher, Report};
+use super::table::StreamSlot;
+use crate::receive::{self, FetchedStream};
+use crate::stream::{Contest, IncomingStream, Publisher, Report, StreamCommand};
 
 /// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
-const ORDERS: usize = 256;
+const REQUESTS: usize = 256;
 
 /// Log lines about streams that do not listen. Publishers of a name that such a stream has can come as often as they like, and each command to
 /// all streams meets every one that hangs.
 static DEAF: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
 /// Starts a stream's task on the current `LocalSet` and gives the way to it. Ours is [`crate::stream::spawn`].
-pub type Start = Arc<dyn Fn(Incoming, mpsc::Sender<Report>) -> mpsc::Sender<Command> + Send + Sync>;
+pub type StartStream = Arc<dyn Fn(IncomingStream, mpsc::Sender<Report>) -> mpsc::Sender<StreamCommand> + Send + Sync>;
 
 /// What a thread is to do.
-pub(super) enum Order {
+pub(super) enum ThreadRequest {
     /// Begin a stream.
-    Start(Slot, Parcel),
+    Start(StreamSlot, FetchedStream),
     /// Give it to a stream that is here.
-    Attach(Slot, Parcel),
+    Attach(StreamSlot, FetchedStream),
     /// A stream is asked for upstreams.
-    Contend(Slot, Contest),
+    Contend(StreamSlot, Contest),
     /// End a stream.
-    Kick(Slot, String),
+    Kick(StreamSlot, String),
     /// End what a stream has under a lower epoch.
-    Fence(Slot, u64),
+    Fence(StreamSlot, u64),
     /// Every stream: whether no activator is there.
     Alone(bool),
     /// Every stream is to go back to its activator.
@@ -54,46 +55,47 @@ pub(super) enum Order {
 }
 
 /// What a thread says.
-pub(super) enum Notice {
+pub(super) enum ThreadNotice {
     /// The stream's task is gone.
-    Gone(Slot),
+    TaskEnd(StreamSlot),
     /// The stream to attach to was gone.
-    Missed(Slot, Box<Parcel>),
+    Missed(StreamSlot, Box<FetchedStream>),
     /// The stream that has an upstream of this one does not take commands.
     Unheard(StreamId),
 }
 
 /// The streams of a thread.
-type Streams = Rc<RefCell<HashMap<Slot, mpsc::Sender<Command>>>>;
+type ThreadStreams = Rc<RefCell<HashMap<StreamSlot, mpsc::Sender<StreamCommand>>>>;
 
-struct Desk {
-    start: Start,
+struct StreamThread {
+    start: StartStream,
     reports: mpsc::Sender<Report>,
-    notices: mpsc::Sender<Notice>,
-    streams: Streams,
-    /// The last value of [`Order::Alone`].
+    notices: mpsc::Sender<ThreadNotice>,
+    streams: ThreadStreams,
+    /// The last value of [`ThreadRequest::Alone`].
     alone: Cell<bool>,
 }
 
-/// Starts a thread; it ends when the sender of its orders is dropped.
+/// Starts a thread; it ends when the sender of its requests is dropped.
 ///
 /// # Errors
 /// The kernel has no thread, or no event queue for it.
 pub(super) fn start(
     number: usize,
-    start: Start,
+    start: StartStream,
     reports: mpsc::Sender<Report>,
-    notices: mpsc::Sender<Notice>,
-) -> io::Result<mpsc::Sender<Order>> {
+    notices: mpsc::Sender<ThreadNotice>,
+) -> io::Result<mpsc::Sender<ThreadRequest>> {
     // Made here, so that its errors are known here.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (sender, mut orders) = mpsc::channel(ORDERS);
+    let (sender, mut requests) = mpsc::channel(REQUESTS);
     let run = move || {
-        let desk = Desk { start, reports, notices, streams: Streams::default(), alone: Cell::new(false) };
+        let thread =
+            StreamThread { start, reports, notices, streams: ThreadStreams::default(), alone: Cell::new(false) };
         let streams = LocalSet::new();
         streams.block_on(&runtime, async {
-            while let Some(order) = orders.recv().await {
-                desk.obey(order);
+            while let Some(request) = requests.recv().await {
+                thread.handle(request);
             }
         });
     };
@@ -101,29 +103,31 @@ pub(super) fn start(
     Ok(sender)
 }
 
-impl Desk {
+impl StreamThread {
     /// Never waits: a stream that hangs must not hold up the others.
-    fn obey(&self, order: Order) {
-        match order {
-            Order::Start(slot, parcel) => self.begin(slot, parcel),
-            Order::Attach(slot, parcel) => self.attach(slot, parcel),
-            Order::Contend(slot, contest) => self.contend(slot, contest),
-            Order::Kick(slot, reason) => self.tell(slot, Command::Kick(reason)),
-            Order::Fence(slot, epoch) => self.tell(slot, Command::Fence(epoch)),
-            Order::Alone(alone) => {
+    fn handle(&self, request: ThreadRequest) {
+        match request {
+            ThreadRequest::Start(slot, fetched) => self.begin(slot, fetched),
+            ThreadRequest::Attach(slot, fetched) => self.attach(slot, fetched),
+            ThreadRequest::Contend(slot, contest) => self.contend(slot, contest),
+            ThreadRequest::Kick(slot, reason) => self.tell(slot, StreamCommand::Kick(reason)),
+            ThreadRequest::Fence(slot, epoch) => self.tell(slot, StreamCommand::Fence(epoch)),
+            ThreadRequest::Alone(alone) => {
                 self.alone.set(alone);
-                self.slots().into_iter().for_each(|slot| self.tell(slot, Command::Alone(alone)));
+                self.slots().into_iter().for_each(|slot| self.tell(slot, StreamCommand::Alone(alone)));
             }
-            Order::HandBack => self.slots().into_iter().for_each(|slot| self.tell(slot, Command::HandBack)),
+            ThreadRequest::HandBack => {
+                self.slots().into_iter().for_each(|slot| self.tell(slot, StreamCommand::HandBack))
+            }
         }
     }
 
-    fn slots(&self) -> Vec<Slot> {
+    fn slots(&self) -> Vec<StreamSlot> {
         self.streams.borrow().keys().copied().collect()
     }
 
-    fn begin(&self, slot: Slot, parcel: Parcel) {
-        let started = incoming(parcel).map(|incoming| {
+    fn begin(&self, slot: StreamSlot, fetched: FetchedStream) {
+        let started = incoming(fetched).map(|incoming| {
             let reports = self.reports.clone();
             // What is restored comes from outside; a mistake of ours in reading it must not take the thread's streams along.
             catch_unwind(AssertUnwindSafe(|| (self.start)(incoming, reports)))
@@ -132,69 +136,69 @@ impl Desk {
             Ok(Ok(commands)) => {
                 self.streams.borrow_mut().insert(slot, commands.clone());
                 if self.alone.get() {
-                    self.tell(slot, Command::Alone(true));
+                    self.tell(slot, StreamCommand::Alone(true));
                 }
                 let (streams, notices) = (Rc::clone(&self.streams), self.notices.clone());
                 spawn_local(async move {
                     commands.closed().await;
                     streams.borrow_mut().remove(&slot);
-                    let _ = notices.send(Notice::Gone(slot)).await;
+                    let _ = notices.send(ThreadNotice::TaskEnd(slot)).await;
                 });
             }
-            Ok(Err(_)) => self.notice(Notice::Gone(slot)),
+            Ok(Err(_)) => self.notice(ThreadNotice::TaskEnd(slot)),
             Err(error) => {
-                tracing::error!(%error, "a stream's sockets cannot be used");
-                self.notice(Notice::Gone(slot));
+                tracing::error!(event = event::STREAM_UNUSABLE, %error, "stream's sockets could not be used");
+                self.notice(ThreadNotice::TaskEnd(slot));
             }
         }
     }
 
-    fn attach(&self, slot: Slot, parcel: Parcel) {
+    fn attach(&self, slot: StreamSlot, fetched: FetchedStream) {
         let commands = self.streams.borrow().get(&slot).cloned();
         let place = commands.as_ref().map(mpsc::Sender::try_reserve);
         match place {
-            Some(Ok(place)) => match incoming(parcel) {
-                Ok(incoming) => place.send(Command::Attach(Box::new(incoming))),
+            Some(Ok(place)) => match incoming(fetched) {
+                Ok(incoming) => place.send(StreamCommand::Attach(Box::new(incoming))),
                 Err(error) => tracing::error!(%error, "a stream's sockets cannot be used"),
             },
             Some(Err(mpsc::error::TrySendError::Full(()))) => {
                 if DEAF.is_due(Instant::now()) {
-                    let stream = &parcel.assignment.stream_id;
-                    tracing::warn!(%stream, "the stream that has this identity does not listen; said once in a while");
+                    let stream = &fetched.assignment.stream_id;
+                    tracing::warn!(event = event::STREAM_DEAF, %stream, "stream refused: the stream of its identity takes no commands; logged rarely");
                 }
-                spawn_local(receive::refuse(parcel.connection, Frame::Returned { why: Decline::Other }));
+                spawn_local(receive::refuse(fetched.connection, Frame::Returned { why: Decline::Other }));
             }
             Some(Err(mpsc::error::TrySendError::Closed(()))) | None => {
-                self.notice(Notice::Missed(slot, Box::new(parcel)));
+                self.notice(ThreadNotice::Missed(slot, Box::new(fetched)));
             }
         }
     }
 
     /// A stream that is gone gives no answer: the notice of its end is one.
-    fn contend(&self, slot: Slot, contest: Contest) {
+    fn contend(&self, slot: StreamSlot, contest: Contest) {
         let commands = self.streams.borrow().get(&slot).cloned();
-        let Some(Err(mpsc::error::TrySendError::Full(Command::Contend(contest)))) =
-            commands.map(|commands| commands.try_send(Command::Contend(contest)))
+        let Some(Err(mpsc::error::TrySendError::Full(StreamCommand::Contend(contest)))) =
+            commands.map(|commands| commands.try_send(StreamCommand::Contend(contest)))
         else {
             return;
         };
         if DEAF.is_due(Instant::now()) {
             let stream = &contest.stream_id;
-            tracing::warn!(%stream, "a stream that has an upstream of this one does not listen; said once in a while");
+            tracing::warn!(event = event::STREAM_DEAF, %stream, "stream refused: the stream that has its upstream takes no commands; logged rarely");
         }
-        self.notice(Notice::Unheard(contest.stream_id));
+        self.notice(ThreadNotice::Unheard(contest.stream_id));
     }
 
-    fn tell(&self, slot: Slot, command: Command) {
+    fn tell(&self, slot: StreamSlot, command: StreamCommand) {
         let commands = self.streams.borrow().get(&slot).cloned();
         if let Some(Err(mpsc::error::TrySendError::Full(_))) = commands.map(|commands| commands.try_send(command))
             && DEAF.is_due(Instant::now())
         {
-            tracing::warn!("a stream does not listen to commands; said once in a while");
+            tracing::warn!(event = event::STREAM_DEAF, "command dropped: its stream takes none; logged rarely");
         }
     }
 
-    fn notice(&self, notice: Notice) {
+    fn notice(&self, notice: ThreadNotice) {
         let notices = self.notices.clone();
         spawn_local(async move {
             let _ = notices.send(notice).await;
@@ -202,14 +206,14 @@ impl Desk {
     }
 }
 
-/// Puts a parcel into this thread's runtime.
-fn incoming(parcel: Parcel) -> io::Result<Incoming> {
-    let control = parcel.connection.attach()?;
-    let publisher = match parcel.publisher {
+/// Puts a fetched into this thread's runtime.
+fn incoming(fetched: FetchedStream) -> io::Result<IncomingStream> {
+    let control = fetched.connection.attach()?;
+    let publisher = match fetched.publisher {
         Some(socket) => Publisher::Descriptor { socket: TcpStream::from_std(socket)?, control },
         None => Publisher::Link { control },
     };
-    Ok(Incoming { assignment: parcel.assignment, publisher, ring: parcel.ring })
+    Ok(IncomingStream { assignment: fetched.assignment, publisher, ring: fetched.ring })
 }
 
 #[cfg(test)]
@@ -217,17 +221,17 @@ mod tests {
     use liveedgecast_common::handoff::Transport;
 
     use super::*;
-    use crate::testkit::{assignment, parcel, soon};
+    use crate::testkit::{assignment, fetched_stream, soon};
 
     #[tokio::test]
     async fn a_stream_that_begins_without_an_activator_is_told_so() {
         let (told, mut tells) = mpsc::channel(8);
-        let stream: Start = Arc::new(move |_, _| {
+        let stream: StartStream = Arc::new(move |_, _| {
             let (sender, mut commands) = mpsc::channel(2);
             let told = told.clone();
             spawn_local(async move {
                 while let Some(command) = commands.recv().await {
-                    if let Command::Alone(alone) = command {
+                    if let StreamCommand::Alone(alone) = command {
                         told.send(alone).await.unwrap();
                     }
                 }
@@ -235,10 +239,10 @@ mod tests {
             sender
         });
         let ((reports, _reports), (notices, _notices)) = (mpsc::channel(8), mpsc::channel(8));
-        let orders = start(0, stream, reports, notices).unwrap();
-        orders.send(Order::Alone(true)).await.ok().unwrap();
-        let (parcel, _activator) = parcel(assignment("a", "a", Transport::Link)).await;
-        orders.send(Order::Start(Slot(0), parcel)).await.ok().unwrap();
+        let requests = start(0, stream, reports, notices).unwrap();
+        requests.send(ThreadRequest::Alone(true)).await.ok().unwrap();
+        let (fetched, _activator) = fetched_stream(assignment("a", "a", Transport::Link)).await;
+        requests.send(ThreadRequest::Start(StreamSlot(0), fetched)).await.ok().unwrap();
         assert_eq!(soon(tells.recv()).await, Some(true));
     }
 }

@@ -1,5 +1,5 @@
 //! The way of one stream from an activator to us: dial, prove, take. In: the offer, and what the activator said of itself.
-//! Out: a [`Parcel`]. Next: the engine. Whatever goes wrong, the connection is closed and the activator has the stream still.
+//! Out: a [`FetchedStream`]. Next: the engine. Whatever goes wrong, the connection is closed and the activator has the stream still.
 //!
 //! What surprised us: descriptors that come while nobody made room for them are dropped without an error, so every read of
 //! the Unix socket makes room, the preface's too.
@@ -16,8 +16,8 @@ use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, Ses
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::ring_memory::{MAX_RING_BYTES, MIN_RING_BYTES};
-use liveedgecast_common::sys::{self, ProcessHandle, RingMemory};
-use liveedgecast_common::{handoff, random};
+use liveedgecast_common::sys::{self, ProcessHandle, UnmappedRing};
+use liveedgecast_common::{event, handoff, random};
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
@@ -37,7 +37,7 @@ const DESCRIPTORS: usize = 2;
 
 /// A stream with all that belongs to it, in no runtime.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct FetchedStream {
     /// Who it is and what is to be done with it.
     pub assignment: Assignment,
     /// The connection to the activator that has it.
@@ -45,7 +45,7 @@ pub struct Parcel {
     /// The publisher's socket, by descriptor.
     pub publisher: Option<std::net::TcpStream>,
     /// Its ring: the one that came along, or a new one.
-    pub ring: RingMemory,
+    pub ring: UnmappedRing,
 }
 
 /// Why a stream could not be fetched.
@@ -110,7 +110,12 @@ impl FetchError {
 ///
 /// # Errors
 /// The stream is still the activator's, which may offer it to somebody else.
-pub async fn fetch(secret: &Secret, host: SocketAddr, welcome: &Welcome, offer: &Offer) -> Result<Parcel, FetchError> {
+pub async fn fetch(
+    secret: &Secret,
+    host: SocketAddr,
+    welcome: &Welcome,
+    offer: &Offer,
+) -> Result<FetchedStream, FetchError> {
     let fetched = timeout(FETCH_TIMEOUT, async {
         let mut dialed = Dialed::dial(host, welcome, offer.descriptor).await?;
         let (keys, rest) = prove(&mut dialed, secret, offer.token).await?;
@@ -127,7 +132,7 @@ pub(crate) async fn refuse(connection: Detached, refusal: Frame) {
         std::future::poll_fn(|cx| connection.poll_flush(cx)).await
     };
     if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, refused).await {
-        tracing::debug!(%error, ?refusal, "a stream could not be given back");
+        tracing::debug!(event = event::REFUSAL_FAILED, %error, ?refusal, "refusal of a fetched stream was not written");
     }
 }
 
@@ -218,7 +223,12 @@ async fn prove(
     }
 }
 
-async fn receive(mut dialed: Dialed, keys: &SessionKeys, rest: Vec<u8>, offer: &Offer) -> Result<Parcel, FetchError> {
+async fn receive(
+    mut dialed: Dialed,
+    keys: &SessionKeys,
+    rest: Vec<u8>,
+    offer: &Offer,
+) -> Result<FetchedStream, FetchError> {
     let (mut reader, writer) = keys.worker_end();
     reader.buffer().extend_from_slice(&rest);
     let mut bytes = vec![0; READ_BYTES];
@@ -244,7 +254,7 @@ async fn receive(mut dialed: Dialed, keys: &SessionKeys, rest: Vec<u8>, offer: &
         _ => Err(FetchError::Unexpected("a stream by another way than it offered")),
     };
     match belongings {
-        Ok((publisher, ring)) => Ok(Parcel { assignment, connection, publisher, ring }),
+        Ok((publisher, ring)) => Ok(FetchedStream { assignment, connection, publisher, ring }),
         Err(error) => {
             refuse(connection, Frame::Returned { why: Decline::Other }).await;
             Err(error)
@@ -252,7 +262,7 @@ async fn receive(mut dialed: Dialed, keys: &SessionKeys, rest: Vec<u8>, offer: &
     }
 }
 
-type Belongings = (Option<std::net::TcpStream>, RingMemory);
+type Belongings = (Option<std::net::TcpStream>, UnmappedRing);
 
 /// What came along by descriptor.
 fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
@@ -266,7 +276,7 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
         return Err(FetchError::Unexpected("a descriptor that is no publisher's socket"));
     }
     publisher.set_nonblocking(true).map_err(HandoffError::Broken)?;
-    let ring = RingMemory::map_growing(memory).map_err(FetchError::Ring)?;
+    let ring = UnmappedRing::check(memory).map_err(FetchError::Ring)?;
     Ok((Some(publisher.into()), ring))
 }
 
@@ -274,7 +284,7 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
 fn new_ring(policy: &handoff::Policy) -> Result<Belongings, FetchError> {
     let wanted = usize::try_from(policy.replay_bytes).unwrap_or(usize::MAX);
     let bytes = wanted.clamp(MIN_RING_BYTES, MAX_RING_BYTES).next_power_of_two();
-    let ring = RingMemory::create(bytes).and_then(RingMemory::map).map_err(FetchError::Ring)?;
+    let ring = UnmappedRing::create(bytes).map_err(FetchError::Ring)?;
     Ok((None, ring))
 }
 

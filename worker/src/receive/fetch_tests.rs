@@ -26,7 +26,7 @@ async fn fetched<T>(
     transport: Transport,
     secret: &Secret,
     activator: impl AsyncFnOnce(Caller) -> T,
-) -> (Result<Parcel, FetchError>, T) {
+) -> (Result<FetchedStream, FetchError>, T) {
     let desk = desk(transport).await;
     let (welcome, offer) = (desk.welcome(), offer(&assignment("s", "k", transport), TOKEN));
     let activator = async { activator(desk.accept().await).await };
@@ -38,20 +38,20 @@ const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
 #[tokio::test]
 async fn a_stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on() {
     for transport in BOTH {
-        let (parcel, (mut activator, client)) =
+        let (fetched, (mut activator, client)) =
             fetched(transport, &secret(), async |caller| caller.hand_over(assignment("s", "k", transport)).await).await;
-        let parcel = parcel.unwrap();
-        assert_eq!(parcel.assignment, assignment("s", "k", transport));
-        assert_eq!(parcel.ring.capacity(), MIN_RING_BYTES);
+        let fetched = fetched.unwrap();
+        assert_eq!(fetched.assignment, assignment("s", "k", transport));
+        assert_eq!(fetched.ring.ring_bytes(), MIN_RING_BYTES);
 
-        let mut stream = parcel.connection.attach().unwrap();
+        let mut stream = fetched.connection.attach().unwrap();
         say(&mut stream, &Frame::Accepted).await;
         assert_eq!(frame(&mut activator).await.unwrap(), Frame::Accepted);
         say(&mut activator, &Frame::Kick("enough".into())).await;
         assert_eq!(frame(&mut stream).await.unwrap(), Frame::Kick("enough".into()));
 
-        assert_eq!(parcel.publisher.is_some(), client.is_some());
-        if let (Some(held), Some(mut client)) = (parcel.publisher, client) {
+        assert_eq!(fetched.publisher.is_some(), client.is_some());
+        if let (Some(held), Some(mut client)) = (fetched.publisher, client) {
             let mut held = TcpStream::from_std(held).unwrap();
             client.write_all(b"media").await.unwrap();
             let mut bytes = [0; 5];
@@ -67,7 +67,7 @@ async fn a_stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on()
 async fn the_token_is_shown_and_any_pieces_do() {
     for transport in BOTH {
         for piece in [1, 2, 31, 77] {
-            let (parcel, token) = fetched(transport, &secret(), async |mut caller| {
+            let (fetched, token) = fetched(transport, &secret(), async |mut caller| {
                 let (keys, token) = caller.prove(&secret(), piece).await.unwrap();
                 let held = publisher().await.0;
                 let memory = memory();
@@ -78,7 +78,7 @@ async fn the_token_is_shown_and_any_pieces_do() {
                 token
             })
             .await;
-            assert_eq!((parcel.unwrap().assignment.stream_id.as_str(), token), ("s", TOKEN));
+            assert_eq!((fetched.unwrap().assignment.stream_id.as_str(), token), ("s", TOKEN));
         }
     }
 }
@@ -95,12 +95,12 @@ fn only_root_and_our_own_user_are_trusted() {
 #[tokio::test]
 async fn another_secret_is_told_apart() {
     for transport in BOTH {
-        let (parcel, proved) = fetched(transport, &Secret::new("another secret"), async |mut caller| {
+        let (fetched, proved) = fetched(transport, &Secret::new("another secret"), async |mut caller| {
             caller.prove(&secret(), usize::MAX).await.err()
         })
         .await;
         // The activator finds out first and says nothing more.
-        assert!(matches!(parcel, Err(FetchError::Connection(HandoffError::Ended))), "{parcel:?}");
+        assert!(matches!(fetched, Err(FetchError::Connection(HandoffError::Ended))), "{fetched:?}");
         assert_eq!(proved, Some(PrefaceError::Proof));
     }
 }
@@ -108,7 +108,7 @@ async fn another_secret_is_told_apart() {
 #[tokio::test]
 async fn an_activator_that_cannot_prove_itself_gets_nothing() {
     for transport in BOTH {
-        let (parcel, ()) = fetched(transport, &secret(), async |mut caller| {
+        let (fetched, ()) = fetched(transport, &secret(), async |mut caller| {
             let mut bytes = vec![0; 4096];
             let read = caller.read(&mut bytes).await;
             let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
@@ -117,7 +117,7 @@ async fn an_activator_that_cannot_prove_itself_gets_nothing() {
             caller.write(&[0; 32]).await;
         })
         .await;
-        assert!(matches!(parcel, Err(FetchError::Preface(PrefaceError::Proof))), "{parcel:?}");
+        assert!(matches!(fetched, Err(FetchError::Preface(PrefaceError::Proof))), "{fetched:?}");
     }
 }
 
@@ -134,12 +134,12 @@ async fn an_activator_that_dies_in_the_middle_of_any_step_leaves_an_error() {
     for transport in BOTH {
         let steps = [0, 1, 37, 38, 39, 69, 70, 71, 74, 75, 76, 70 + whole / 2, 70 + whole - 1];
         for dies_after in steps {
-            let (parcel, ()) = fetched(transport, &secret(), async |caller| {
+            let (fetched, ()) = fetched(transport, &secret(), async |caller| {
                 let mut dying = Dying { caller, left: dies_after };
                 dying.hand_over(transport).await;
             })
             .await;
-            let Err(error) = parcel else { panic!("{transport:?}, {dies_after}: fetched") };
+            let Err(error) = fetched else { panic!("{transport:?}, {dies_after}: fetched") };
             let broken = matches!(error, FetchError::Connection(HandoffError::Ended | HandoffError::Broken(_)));
             assert!(broken, "{transport:?}, {dies_after}: {error:?}");
         }
@@ -208,7 +208,7 @@ async fn what_comes_otherwise_than_offered_is_not_taken() {
         for (name, change) in changes {
             let mut other = assignment("s", "k", transport);
             change(&mut other);
-            let (parcel, _) = fetched(transport, &secret(), async |mut caller| {
+            let (fetched, _) = fetched(transport, &secret(), async |mut caller| {
                 let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
                 let held = publisher().await.0;
                 let memory = memory();
@@ -217,15 +217,15 @@ async fn what_comes_otherwise_than_offered_is_not_taken() {
                 caller.give(&keys, Frame::Assign(Box::new(other)), fds).await
             })
             .await;
-            assert!(matches!(parcel, Err(FetchError::Unexpected(_))), "{transport:?}, {name}: {parcel:?}");
+            assert!(matches!(fetched, Err(FetchError::Unexpected(_))), "{transport:?}, {name}: {fetched:?}");
         }
     }
-    let (parcel, _) = fetched(Transport::Link, &secret(), async |mut caller| {
+    let (fetched, _) = fetched(Transport::Link, &secret(), async |mut caller| {
         let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
         caller.give(&keys, Frame::Kick("no".into()), &[]).await
     })
     .await;
-    assert!(matches!(parcel, Err(FetchError::Connection(HandoffError::Frame(_)))), "{parcel:?}");
+    assert!(matches!(fetched, Err(FetchError::Connection(HandoffError::Frame(_)))), "{fetched:?}");
 }
 
 #[tokio::test]
@@ -240,14 +240,14 @@ async fn belongings_that_are_none_are_given_back() {
         ("no ring", vec![held.as_fd(), file.as_fd()]),
     ];
     for (name, fds) in table {
-        let (parcel, answer) = fetched(Transport::Descriptor, &secret(), async |mut caller| {
+        let (fetched, answer) = fetched(Transport::Descriptor, &secret(), async |mut caller| {
             let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
             let frame = Frame::Assign(Box::new(assignment("s", "k", Transport::Descriptor)));
             let mut activator = caller.give(&keys, frame, &fds).await;
             crate::testkit::frame(&mut activator).await
         })
         .await;
-        assert!(matches!(parcel, Err(FetchError::Unexpected(_) | FetchError::Ring(_))), "{name}: {parcel:?}");
+        assert!(matches!(fetched, Err(FetchError::Unexpected(_) | FetchError::Ring(_))), "{name}: {fetched:?}");
         assert_eq!(answer.unwrap(), Frame::Returned { why: Decline::Other }, "{name}");
     }
 }
@@ -257,7 +257,7 @@ async fn an_activator_that_dawdles_is_given_up() {
     for transport in BOTH {
         // Time is virtual: it goes on whenever all wait.
         for bytes in [0, 1, 37, 38] {
-            let (parcel, ()) = fetched(transport, &secret(), async |mut caller| {
+            let (fetched, ()) = fetched(transport, &secret(), async |mut caller| {
                 let mut hello = vec![0; 4096];
                 let read = caller.read(&mut hello).await;
                 let mut side = liveedgecast_common::handoff::ActivatorSide::new(&secret(), random::bytes());
@@ -269,7 +269,7 @@ async fn an_activator_that_dawdles_is_given_up() {
                 while caller.read(&mut hello).await > 0 {}
             })
             .await;
-            assert!(matches!(parcel, Err(FetchError::TooLate)), "{transport:?}: {parcel:?}");
+            assert!(matches!(fetched, Err(FetchError::TooLate)), "{transport:?}: {fetched:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Room 9. In: an offer that was taken. Out: a [`Parcel`]: the stream with all that belongs to it, or why it could not be
+//! Room 9. In: an offer that was taken. Out: a [`FetchedStream`]: the stream with all that belongs to it, or why it could not be
 //! fetched. Next room: `engine`, which gives it to a stream's task; that goes on with the same [`HandoffStream`].
 //!
 //! A worker listens on nothing: it dials back, to the abstract Unix socket of an activator on its own host (by descriptor)
@@ -9,4 +9,4 @@ mod fetch;
 
 pub use connection::{Detached, HandoffError, HandoffStream, MAX_QUEUED};
 pub(crate) use fetch::refuse;
-pub use fetch::{FAILURES, FETCH_TIMEOUT, FetchError, Parcel, fetch};
+pub use fetch::{FAILURES, FETCH_TIMEOUT, FetchError, FetchedStream, fetch};

@@ -21,7 +21,7 @@ use tracing::Instrument;
 use super::call::{Call, LAST_WORDS, WORDS};
 use super::machine::{Input, LinkEnd, LinkId, Output, Register, Settings};
 use crate::config::Activator;
-use crate::engine::{Engine, Verdict};
+use crate::engine::{Engine, TakeOutcome};
 use crate::metrics::Metrics;
 use crate::receive;
 
@@ -254,9 +254,9 @@ impl Desk {
                     metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());
                     tracing::debug!(?verdict, "fetched");
                     match verdict {
-                        Verdict::Started => "started",
-                        Verdict::Attached => "attached",
-                        Verdict::Declined(_) => "declined",
+                        TakeOutcome::Started => "started",
+                        TakeOutcome::Attached => "attached",
+                        TakeOutcome::Declined(_) => "declined",
                     }
                 }
                 Err(error) => {

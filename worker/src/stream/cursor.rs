@@ -13,7 +13,7 @@
 //! While flowing, a cursor that lags too far jumps to the newest keyframe. Video that is no keyframe never flows before one does; a new
 //! publisher closes that gate again.
 //!
-//! What surprised us: a message that is partly written has to be finished, whatever becomes of its bytes, its publisher or the lag: the
+//! QueuedBytes surprised us: a message that is partly written has to be finished, whatever becomes of its bytes, its publisher or the lag: the
 //! receiver counts. Its rest is copied aside.
 
 use std::io::IoSlice;
@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
 use liveedgecast_common::rtmp::writer::ChunkHeader;
 
-use super::index::{Entry, Index, Memory};
+use super::index::{Index, IndexEntry, Memory};
 use super::ledger::Ledger;
-use super::queue::{Item, Part, Queue};
+use super::queue::{QueueItem, WritePart, WriteQueue};
 use super::timeline::Timeline;
 
 /// Without a keyframe for this long, audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
@@ -45,9 +45,9 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
-/// What a cursor has done.
+/// QueuedBytes a cursor has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct CursorCounters {
     /// Messages delivered, each counted once.
     pub messages: u64,
     /// Bytes written, chunk headers and repetitions included.
@@ -76,7 +76,7 @@ struct Session {
     next: u64,
     /// Numbers below were written or passed over in this session, and are in the ledger.
     passed: u64,
-    queue: Queue,
+    queue: WriteQueue,
     /// The headers that this session has: slot and message.
     headers: Vec<(HeaderSlot, Option<u64>)>,
 }
@@ -89,7 +89,7 @@ pub struct Cursor {
     ledger: Ledger,
     bytes: u64,
     jumps: u64,
-    parts: Vec<Part>,
+    parts: Vec<WritePart>,
     heads: Vec<ChunkHeader>,
 }
 
@@ -121,7 +121,7 @@ impl Cursor {
             timeline: Timeline::default(),
             next: self.ledger.settled(),
             passed: self.ledger.settled(),
-            queue: Queue::new(chunk_size),
+            queue: WriteQueue::new(chunk_size),
             headers: Vec::new(),
         });
     }
@@ -193,14 +193,14 @@ impl Cursor {
         !self.parts.is_empty()
     }
 
-    /// What was planned, as slices; returns how many. Empty ones are left out.
+    /// QueuedBytes was planned, as slices; returns how many. Empty ones are left out.
     pub fn slices<'a>(&'a self, memory: &'a impl Memory, out: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let Some(session) = &self.session else { return 0 };
         for (part, slice) in self.parts.iter().zip(out.iter_mut()) {
             *slice = IoSlice::new(match part {
-                Part::Head { at, from } => &self.heads[*at][*from..],
-                Part::Ring { ring, segment } => memory.bytes(*ring, segment.position, segment.len as usize),
-                Part::Bytes { at, from } => session.queue.bytes(*at, *from),
+                WritePart::Head { at, from } => &self.heads[*at][*from..],
+                WritePart::Ring { ring, segment } => memory.bytes(*ring, segment.position, segment.len as usize),
+                WritePart::Bytes { at, from } => session.queue.bytes(*at, *from),
             });
         }
         self.parts.len().min(MAX_SLICES)
@@ -282,10 +282,10 @@ impl Cursor {
         index.without_keyframe_since().filter(|_| waiting).map(|since| since + AUDIO_ALONE_AFTER)
     }
 
-    /// See [`Counters`].
+    /// See [`CursorCounters`].
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        Counters {
+    pub fn counters(&self) -> CursorCounters {
+        CursorCounters {
             messages: self.ledger.delivered(),
             bytes: self.bytes + self.session.as_ref().map_or(0, |session| session.queue.written()),
             lost: self.ledger.lost(),
@@ -302,7 +302,7 @@ impl Session {
     }
 
     fn lags(&self, now: Instant, bounds: &Bounds, index: &Index, head: u64) -> bool {
-        // What came while there was no session is a burst that may take as long as any lag.
+        // QueuedBytes came while there was no session is a burst that may take as long as any lag.
         let busy_for = now.saturating_duration_since(self.since);
         let Some(entry) = index.entry(self.first_unwritten()).filter(|_| busy_for > bounds.time) else { return false };
         let bytes = if entry.place.ring == index.place().ring { head.saturating_sub(entry.start) } else { head };
@@ -318,12 +318,12 @@ impl Session {
         true
     }
 
-    /// What was planned and not started will not be written.
+    /// QueuedBytes was planned and not started will not be written.
     fn take_back(&mut self) {
         self.timeline = self.queue.drop_unstarted().unwrap_or(self.timeline);
     }
 
-    /// What was planned has been taken back, and everything before `until` is gone.
+    /// QueuedBytes was planned has been taken back, and everything before `until` is gone.
     fn leave(&mut self, until: u64, ledger: &mut Ledger) {
         self.flowing = false;
         self.video = false;
@@ -380,7 +380,7 @@ impl Session {
         // The receiver takes headers at 0 for headers; within a session, time goes on.
         let timestamp = if self.timeline.is_fresh() { 0 } else { self.timestamp(entry, index) };
         for header in headers {
-            self.queue.push(Item::injected(header, timestamp, self.message_stream, before));
+            self.queue.push(QueueItem::injected(header, timestamp, self.message_stream, before));
         }
         self.fresh = false;
         self.flowing = true;
@@ -389,14 +389,14 @@ impl Session {
     }
 
     /// A publisher's first message in this session closes the gate for video.
-    fn enter(&mut self, entry: &Entry) {
+    fn enter(&mut self, entry: &IndexEntry) {
         if self.clock != entry.place.clock || !self.flowing {
             self.clock = entry.place.clock;
             self.video = false;
         }
     }
 
-    fn lets_pass(&mut self, entry: &Entry) -> bool {
+    fn lets_pass(&mut self, entry: &IndexEntry) -> bool {
         self.enter(entry);
         if !entry.whole {
             return false;
@@ -408,14 +408,14 @@ impl Session {
         self.video
     }
 
-    fn push(&mut self, entry: &Entry, index: &Index) {
+    fn push(&mut self, entry: &IndexEntry, index: &Index) {
         let before = self.timeline;
         let timestamp = self.timestamp(entry, index);
-        self.queue.push(Item::entry(entry, timestamp, self.message_stream, before));
+        self.queue.push(QueueItem::entry(entry, timestamp, self.message_stream, before));
     }
 
     /// The first frame of a publisher decides where all of it lies in the session.
-    fn timestamp(&mut self, entry: &Entry, index: &Index) -> u32 {
+    fn timestamp(&mut self, entry: &IndexEntry, index: &Index) -> u32 {
         let clock = entry.place.clock;
         if !self.timeline.has_begun(clock) && entry.inspection.is_frame() {
             self.timeline.begin(clock, entry.time, index.lowest_time_from(entry), entry.arrived);

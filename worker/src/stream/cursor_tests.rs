@@ -11,7 +11,7 @@ use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stream::index::{Continue, Place};
+use crate::stream::index::{Continue, EntryPlace};
 
 /// Ring of the tests.
 const CAPACITY: u64 = 6 << 10;
@@ -153,7 +153,7 @@ impl World {
             Action::Publisher => {
                 self.clock += 1;
                 let place = self.index.begin(Continue::OtherPublisher);
-                assert_eq!(place, Place { ring: self.clock, clock: self.clock });
+                assert_eq!(place, EntryPlace { ring: self.clock, clock: self.clock });
                 self.memory.rings.push(Vec::new());
                 self.memory.floor = 0;
                 self.scanner = scanner();
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// What is complete, in the order of completion.
+    /// QueuedBytes is complete, in the order of completion.
     fn note(&mut self, found: Scanned) {
         match found {
             Scanned::Begin { header, .. } => {

@@ -21,7 +21,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// One read of what is discarded.
 const DISCARD_BYTES: usize = 16 << 10;
 
-pub(super) struct Ending {
+pub(super) struct PublisherEnding {
     socket: Option<TcpStream>,
     control: Option<HandoffStream>,
     output: Vec<u8>,
@@ -33,7 +33,7 @@ pub(super) struct Ending {
     deadline: Instant,
 }
 
-impl Ending {
+impl PublisherEnding {
     pub(super) fn new(
         now: Instant,
         socket: Option<TcpStream>,

@@ -1,14 +1,14 @@
 //! The index of what lies in a stream's ring: which message is where, which one is a keyframe, which headers are in force.
 //!
-//! In: what the publisher's session finds in its bytes. Out: [`Entry`]s with numbers, which cursors follow; the stream's part of a
+//! In: what the publisher's session finds in its bytes. Out: [`IndexEntry`]s with numbers, which cursors follow; the stream's part of a
 //! snapshot. Nothing is copied but headers that leave the ring while they are in force. Next room: [`super::cursor`].
 //!
-//! What surprised us:
+//! QueuedBytes surprised us:
 //! - Messages complete in another order than they begin, so the lowest byte that an entry needs may lie before that of the entry in
-//!   front of it. [`Entry::hold`] is the lowest of an entry and all behind it: what is kept is always one run of whole messages.
+//!   front of it. [`IndexEntry::hold`] is the lowest of an entry and all behind it: what is kept is always one run of whole messages.
 //! - The headers to begin at a keyframe with are those of *its* time, not the newest ones.
-//! - A publisher that returns within its grace time comes with a ring of its own whose positions begin anew: hence [`Place::ring`].
-//!   One that was merely handed over again keeps its clock: hence [`Place::clock`].
+//! - A publisher that returns within its grace time comes with a ring of its own whose positions begin anew: hence [`EntryPlace::ring`].
+//!   One that was merely handed over again keeps its clock: hence [`EntryPlace::clock`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use liveedgecast_common::handoff::LastTimestamps;
 use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
-use self::headers::Kept;
-use self::open::{Open, gather, part};
+use self::headers::StoredHeaders;
+use self::open::{OpenEntry, gather, part};
 use super::clock::{Clock, Jump, leaves_room};
 
 mod headers;
@@ -33,7 +33,7 @@ pub const MAX_SEGMENTS: usize = 128 << 10;
 /// A group of pictures that reaches back further than this beyond the window is not kept whole: nobody wants so much again, and a publisher
 /// that has switched its video off never begins another one.
 const LONGEST_GROUP: Duration = Duration::from_secs(30);
-/// Segments of all open messages at most: the longest message in such chunks. What comes in smaller ones yet is not relayed.
+/// Segments of all open messages at most: the longest message in such chunks. QueuedBytes comes in smaller ones yet is not relayed.
 const MAX_OPEN_SEGMENTS: usize = 128 << 10;
 /// Room of a list that is kept for another message: 256 KiB in chunks of 128 bytes.
 const MAX_SPARE_SEGMENTS: usize = 2 << 10;
@@ -46,7 +46,7 @@ pub trait Memory {
 
 /// Where an entry comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct EntryPlace {
     /// Number of the ring.
     pub ring: u32,
     /// Number of the publisher: times of different ones have nothing to do with each other.
@@ -64,14 +64,14 @@ pub struct Segment {
 
 /// One complete message.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct IndexEntry {
     /// Counts the stream's messages from 0, without gaps.
     pub number: u64,
     /// As the publisher sent it; the timestamp is the publisher's.
     pub header: MessageHeader,
     /// The time of that timestamp: milliseconds that neither wrap nor jump (see [`super::clock`]).
     pub time: i64,
-    /// What it is.
+    /// QueuedBytes it is.
     pub inspection: Inspection,
     /// A keyframe that a session can begin at.
     pub join: bool,
@@ -80,7 +80,7 @@ pub struct Entry {
     /// When its last byte came.
     pub arrived: Instant,
     /// Where it comes from.
-    pub place: Place,
+    pub place: EntryPlace,
     /// Lowest position of its payload.
     pub start: u64,
     /// Lowest position of its payload and that of all entries behind it in the same ring.
@@ -109,9 +109,9 @@ pub struct LeftOut {
     pub bytes: u32,
 }
 
-/// What a call of [`Index::media`] has brought.
+/// QueuedBytes a call of [`Index::media`] has brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Noted {
+pub struct IndexProgress {
     /// A message has begun: the session's state before its chunk is to be had.
     pub begins: bool,
     /// The message that began last turns out to be a keyframe to join at.
@@ -124,19 +124,19 @@ pub struct Noted {
 #[derive(Debug)]
 pub struct Index {
     replay_time: Duration,
-    place: Place,
-    entries: VecDeque<Entry>,
+    place: EntryPlace,
+    entries: VecDeque<IndexEntry>,
     /// Number of the first entry, and of the next one where there is none.
     front: u64,
     segments: VecDeque<Segment>,
     /// Number of the first segment.
     front_segment: u64,
-    open: Vec<Open>,
+    open: Vec<OpenEntry>,
     /// Emptied segment lists, to be used again.
     spare: Vec<Vec<Segment>>,
     /// Headers in force before the first entry.
     base: Vec<Header>,
-    kept: Kept,
+    kept: StoredHeaders,
     /// See [`Index::take_left_out`].
     left_out: Option<LeftOut>,
     /// Numbers of the entries that are headers, and of those to join at.
@@ -166,7 +166,7 @@ impl Index {
     pub fn new(replay_time: Duration) -> Self {
         Self {
             replay_time,
-            place: Place::default(),
+            place: EntryPlace::default(),
             entries: VecDeque::new(),
             front: 0,
             segments: VecDeque::new(),
@@ -174,7 +174,7 @@ impl Index {
             open: Vec::new(),
             spare: Vec::new(),
             base: Vec::new(),
-            kept: Kept::default(),
+            kept: StoredHeaders::default(),
             left_out: None,
             headers: VecDeque::new(),
             joins: VecDeque::new(),
@@ -195,7 +195,7 @@ impl Index {
     }
 
     /// Goes on with a publisher that has come by another connection, or by the same one once more.
-    pub fn begin(&mut self, how: Continue) -> Place {
+    pub fn begin(&mut self, how: Continue) -> EntryPlace {
         self.close_open();
         if how != Continue::SameRing {
             self.place.ring += 1;
@@ -206,7 +206,7 @@ impl Index {
             self.lowest_track = None;
             self.last = LastTimestamps::default();
             self.clock = Clock::default();
-            self.kept = Kept::default();
+            self.kept = StoredHeaders::default();
             self.has_video = false;
             self.without_keyframe_since = None;
         }
@@ -214,19 +214,19 @@ impl Index {
     }
 
     /// Takes what the publisher's session found. `memory` holds everything received so far.
-    pub fn media(&mut self, now: Instant, scanned: Scanned, memory: &impl Memory) -> Noted {
+    pub fn media(&mut self, now: Instant, scanned: Scanned, memory: &impl Memory) -> IndexProgress {
         match scanned {
             Scanned::Begin { header, .. } => {
                 self.drop_open(header.csid);
                 let segments = self.spare.pop().unwrap_or_default();
-                self.open.push(Open { header, segments, given_up: false });
+                self.open.push(OpenEntry { header, segments, given_up: false });
                 self.last_begun = Some(header.csid);
                 self.undecided = (header.type_id == type_id::VIDEO).then_some(header.csid);
-                Noted { begins: true, ..Noted::default() }
+                IndexProgress { begins: true, ..IndexProgress::default() }
             }
             Scanned::Aborted { csid, .. } => {
                 self.drop_open(csid);
-                Noted::default()
+                IndexProgress::default()
             }
             Scanned::Payload { csid, at, len, last } => {
                 self.payload(now, csid, Segment { position: at, len }, last, memory)
@@ -234,9 +234,18 @@ impl Index {
         }
     }
 
-    fn payload(&mut self, now: Instant, csid: u32, segment: Segment, last: bool, memory: &impl Memory) -> Noted {
+    fn payload(
+        &mut self,
+        now: Instant,
+        csid: u32,
+        segment: Segment,
+        last: bool,
+        memory: &impl Memory,
+    ) -> IndexProgress {
         // A message that began before this index did: its first bytes are unknown.
-        let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else { return Noted::default() };
+        let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else {
+            return IndexProgress::default();
+        };
         let room = self.open.iter().map(|open| open.segments.len()).sum::<usize>() < MAX_OPEN_SEGMENTS;
         self.open[at].add(segment, room);
         let keyframe = self.undecided == Some(csid) && self.begins_keyframe(at, memory);
@@ -248,7 +257,7 @@ impl Index {
             self.complete(now, &open, memory);
             self.spare(open.segments);
         }
-        Noted { begins: false, keyframe, complete: last }
+        IndexProgress { begins: false, keyframe, complete: last }
     }
 
     /// Whether the bytes so far of an open message tell that it is a keyframe to join at.
@@ -282,7 +291,7 @@ impl Index {
         (self.undecided, self.last_begun) = (None, None);
     }
 
-    fn complete(&mut self, now: Instant, open: &Open, memory: &impl Memory) {
+    fn complete(&mut self, now: Instant, open: &OpenEntry, memory: &impl Memory) {
         let whole = !open.given_up && open.segments.iter().all(|segment| segment.position >= self.floor);
         self.unfit += u64::from(!whole);
         if whole && open.header.type_id == type_id::AGGREGATE {
@@ -292,14 +301,14 @@ impl Index {
     }
 
     /// An aggregate becomes the messages in it, each with its own part of the bytes.
-    fn complete_aggregate(&mut self, now: Instant, open: &Open, memory: &impl Memory) {
+    fn complete_aggregate(&mut self, now: Instant, open: &OpenEntry, memory: &impl Memory) {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         for segment in &open.segments {
             payload.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
         }
         let mut parts = Vec::new();
-        // What follows an error in it cannot be read; the messages before are good.
+        // QueuedBytes follows an error in it cannot be read; the messages before are good.
         for message in aggregate::split(&open.header, &payload).map_while(Result::ok) {
             part(&open.segments, message.payload.start, message.payload.len(), &mut parts);
             self.push(now, &message.header, &parts, true, memory);
@@ -342,7 +351,7 @@ impl Index {
         let first_segment = self.front_segment + self.segments.len() as u64;
         let kept = if whole { segments } else { &[] };
         self.segments.extend(kept);
-        self.entries.push_back(Entry {
+        self.entries.push_back(IndexEntry {
             number,
             header: *header,
             time,
@@ -415,13 +424,13 @@ impl Index {
 
     /// The number of leading entries that age lets us forget; at least `gone`.
     fn old_until(&self, now: Instant, gone: usize) -> usize {
-        let age = |entry: &Entry| now.saturating_duration_since(entry.arrived);
+        let age = |entry: &IndexEntry| now.saturating_duration_since(entry.arrived);
         // The last keyframe before the edge of the window. Most of the time there is one in front, and the next one is not old.
         let first = self.joins.partition_point(|join| *join < self.front + gone as u64);
         let joins = self.joins.range(first..).filter_map(|join| self.entry(*join));
         let group = joins.take_while(|join| age(join) > self.replay_time).last();
         let whole =
-            |join: &&Entry| age(join) <= self.replay_time + LONGEST_GROUP && join.place.clock == self.place.clock;
+            |join: &&IndexEntry| age(join) <= self.replay_time + LONGEST_GROUP && join.place.clock == self.place.clock;
         match group.filter(whole) {
             Some(join) => (join.number - self.front) as usize,
             None => {
@@ -471,12 +480,12 @@ impl Index {
 
     /// An entry, if it is there.
     #[must_use]
-    pub fn entry(&self, number: u64) -> Option<&Entry> {
+    pub fn entry(&self, number: u64) -> Option<&IndexEntry> {
         self.entries.get(usize::try_from(number.checked_sub(self.front)?).ok()?)
     }
 
     /// Where an entry's payload lies.
-    pub fn segments(&self, entry: &Entry) -> impl Iterator<Item = Segment> + '_ {
+    pub fn segments(&self, entry: &IndexEntry) -> impl Iterator<Item = Segment> + '_ {
         let from = entry.first_segment.saturating_sub(self.front_segment) as usize;
         let to = (from + entry.segments as usize).min(self.segments.len());
         self.segments.range(from.min(to)..to).copied()
@@ -515,7 +524,7 @@ impl Index {
 
     /// Where new entries come from.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> EntryPlace {
         self.place
     }
 
@@ -544,7 +553,7 @@ impl Index {
 
     /// The earliest time of this frame and of all that follow, as far as can be known: within each kind, time goes forward.
     #[must_use]
-    pub fn lowest_time_from(&self, frame: &Entry) -> i64 {
+    pub fn lowest_time_from(&self, frame: &IndexEntry) -> i64 {
         let same_clock = frame.place.clock == self.place.clock;
         let first = |kind: Kind| {
             // Nothing to be found where the publisher has never sent this kind.

@@ -40,9 +40,9 @@ impl Fixture {
     }
 
     /// The last thing noted of each kind.
-    fn receive(&mut self, bytes: &[u8]) -> Noted {
+    fn receive(&mut self, bytes: &[u8]) -> IndexProgress {
         self.bytes.0.extend_from_slice(bytes);
-        let mut all = Noted::default();
+        let mut all = IndexProgress::default();
         while let Some(found) = self.ingest.next(&self.bytes.0[self.ingest.position() as usize..]).unwrap() {
             let Ingested::Media(found) = found else { continue };
             let noted = self.index.media(self.now, found, &self.bytes);
@@ -53,11 +53,11 @@ impl Fixture {
         all
     }
 
-    fn message(&mut self, type_id: u8, payload: &[u8]) -> Noted {
+    fn message(&mut self, type_id: u8, payload: &[u8]) -> IndexProgress {
         self.message_at(0, type_id, payload)
     }
 
-    fn message_at(&mut self, timestamp: u32, type_id: u8, payload: &[u8]) -> Noted {
+    fn message_at(&mut self, timestamp: u32, type_id: u8, payload: &[u8]) -> IndexProgress {
         let mut wire = Vec::new();
         let header = MessageHeader { timestamp, ..header(4, type_id, payload) };
         write_message(&mut wire, &header, payload, self.ingest.chunk_size());

@@ -1,6 +1,6 @@
-//! What has become of each message on the way to one upstream: delivered, lost or repeated. Numbers of messages come in, counts go out.
+//! QueuedBytes has become of each message on the way to one upstream: delivered, lost or repeated. Numbers of messages come in, counts go out.
 //!
-//! What surprised us: nothing is final before the peer has acknowledged it. A message that was skipped to catch up can be delivered by the
+//! QueuedBytes surprised us: nothing is final before the peer has acknowledged it. A message that was skipped to catch up can be delivered by the
 //! next session, which begins at an earlier keyframe; one that was written can be lost with its session.
 
 use std::collections::VecDeque;
@@ -88,7 +88,7 @@ impl Ledger {
         }
     }
 
-    /// These numbers are passed over: lost, but for those that are still to come. What is settled stays as it is.
+    /// These numbers are passed over: lost, but for those that are still to come. QueuedBytes is settled stays as it is.
     pub(super) fn pass(&mut self, range: Range<u64>, still_to_come: impl Iterator<Item = u64> + Clone) {
         for number in range.start.max(self.settled).max(self.base)..range.end {
             let fate = match self.fate(number) {

@@ -91,7 +91,7 @@ pub struct Times {
 
 /// A publisher that wants to be this stream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct Newcomer {
     /// It is the one that the stream has (had), handed over again with a higher epoch.
     pub same: bool,
     /// It has been told to start, and has sent media.
@@ -123,7 +123,7 @@ pub enum Input {
         how: Close,
     },
     /// Another publisher; answered by [`Output::Decide`].
-    Attach(Arrival),
+    Attach(Newcomer),
     /// Another stream wants upstreams of this one; answered by [`Output::GiveUp`].
     Contend,
     /// This upstream was given up.
@@ -139,8 +139,6 @@ pub enum Input {
         /// See above.
         possible: bool,
     },
-    /// This worker goes down and nobody else can take the stream.
-    Close(String),
 }
 
 /// What the shell does.
@@ -165,9 +163,8 @@ pub enum Output {
     PartPublisher,
     /// Give the publisher back to the activator as it is.
     GiveBack,
-    /// The publisher that came is this stream's now (the one before was ended), or is refused. Accepted while [`State::Closing`]: a new
-    /// stream begins with it when this one has ended.
-    Decide(bool),
+    /// Do with the publisher that came as decided.
+    Decide(AttachDecision),
     /// Close the upstreams that another stream wants, or keep them.
     GiveUp(bool),
     /// Close each upstream when everything has been written to it.
@@ -178,7 +175,20 @@ pub enum Output {
     State(State),
 }
 
-/// See the file's header.
+/// The answer to a publisher that was to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachDecision {
+    /// It is this stream's publisher from now on; the one before was ended.
+    Adopt,
+    /// A new stream begins with it when this one has ended.
+    Follow,
+    /// Refused: the stream's own publisher is there, or another one follows already.
+    Duplicate,
+    /// Given back to its activator, for another attempt: this stream is about to end, and the publisher cannot follow it.
+    Return,
+}
+
+/// See the picture above.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
@@ -273,7 +283,7 @@ impl Machine {
             }
             Input::Ended => self.part(now),
             Input::Lost { why, how } => self.lost(now, why, how),
-            Input::Attach(arrival) => self.attach(now, arrival),
+            Input::Attach(newcomer) => self.attach(now, newcomer),
             Input::Contend => self.contend(now),
             Input::GivenUp(at) => self.given_up(now, at),
             Input::Fence => self.fence(now),
@@ -285,7 +295,6 @@ impl Machine {
             }
             Input::Kick(reason) => self.kick(now, &reason),
             Input::HandBack { possible } => self.hand_back(now, possible),
-            Input::Close(reason) => self.come_back_later(now, &reason),
         }
     }
 
@@ -435,43 +444,45 @@ impl Machine {
         }
     }
 
-    fn attach(&mut self, now: Instant, arrival: Arrival) {
+    fn attach(&mut self, now: Instant, newcomer: Newcomer) {
         let silent = self.is_silent(now);
         match self.state {
-            State::Grace => self.adopt(now, arrival),
-            State::Starting | State::Live if arrival.same || silent => {
+            State::Grace => self.adopt(now, newcomer),
+            State::Starting | State::Live if newcomer.same || silent => {
                 // By descriptor, the same publisher's connection must not be ended: it is what has come.
-                if !arrival.same {
+                if !newcomer.same {
                     let reason = "another publisher took over".to_owned();
                     self.outputs.push_back(Output::EndPublisher { how: Close::Abort, reason });
                 }
-                self.adopt(now, arrival);
+                self.adopt(now, newcomer);
             }
-            State::Closing if !self.succeeded && arrival.may_follow => {
+            State::Closing if !self.succeeded && newcomer.may_follow => {
                 self.succeeded = true;
-                self.outputs.push_back(Output::Decide(true));
+                self.outputs.push_back(Output::Decide(AttachDecision::Follow));
                 self.hurry(now);
             }
-            State::Starting | State::Live | State::Closing | State::Ended => {
-                self.outputs.push_back(Output::Decide(false));
+            State::Closing if !newcomer.may_follow => self.outputs.push_back(Output::Decide(AttachDecision::Return)),
+            State::Starting | State::Live | State::Closing => {
+                self.outputs.push_back(Output::Decide(AttachDecision::Duplicate));
             }
+            State::Ended => self.outputs.push_back(Output::Decide(AttachDecision::Return)),
         }
     }
 
-    fn adopt(&mut self, now: Instant, arrival: Arrival) {
+    fn adopt(&mut self, now: Instant, newcomer: Newcomer) {
         let was_started = self.state != State::Starting;
         self.publisher_open = true;
         self.heard = now;
         self.deadline = None;
         self.reason.clear();
-        self.outputs.push_back(Output::Decide(true));
-        if arrival.started {
+        self.outputs.push_back(Output::Decide(AttachDecision::Adopt));
+        if newcomer.started {
             self.enter(State::Live);
         } else if was_started {
             // Its upstreams have started once; whether they are there just now is no concern of the publisher's.
             self.start(now);
         } else {
-            self.deadline = Some(now + arrival.hold_left);
+            self.deadline = Some(now + newcomer.hold_left);
             self.ping_at = now + PING_INTERVAL;
             self.enter(State::Starting);
         }

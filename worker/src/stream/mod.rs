@@ -1,6 +1,6 @@
 //! Room 10, the heart: one stream, from the publisher's bytes to what is written to its upstreams.
 //!
-//! In: a stream that was fetched ([`Incoming`]), and [`Command`]s of the engine. Out: media to each [`crate::upstream`], answers to the
+//! In: a stream that was fetched ([`IncomingStream`]), and [`StreamCommand`]s of the engine. Out: media to each [`crate::upstream`], answers to the
 //! publisher, snapshots for a successor, and [`Report`]s. In the order of the bytes:
 //! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer.
 //! - [`index`]: what lies where in the ring, and at which time by the publisher's [`clock`].
@@ -15,24 +15,27 @@ use std::sync::Arc;
 use liveedgecast_common::control::Session;
 use liveedgecast_common::handoff::Assignment;
 use liveedgecast_common::key::{Identity, StreamId};
-use liveedgecast_common::sys::RingMemory;
+use liveedgecast_common::sys::UnmappedRing;
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::receive::HandoffStream;
-use crate::upstream::Shared;
+use crate::upstream::UpstreamContext;
 
 pub mod clock;
 pub mod cursor;
 mod ending;
+mod feed;
 pub mod index;
 mod ledger;
-mod leg;
+mod link_watch;
 pub mod machine;
 mod queue;
+mod reports;
 mod resume;
 mod rings;
+mod snapshots;
 mod source;
 mod task;
 pub mod timeline;
@@ -42,13 +45,13 @@ const COMMANDS: usize = 8;
 
 /// A stream that was fetched: `Assign` has come, nothing has been answered.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct IncomingStream {
     /// Who it is, where it goes, where it stands.
     pub assignment: Assignment,
     /// How its bytes come.
     pub publisher: Publisher,
     /// Where they go: by descriptor the memory that came along, by link memory of our own.
-    pub ring: RingMemory,
+    pub ring: UnmappedRing,
 }
 
 /// The publisher, in this runtime.
@@ -81,9 +84,9 @@ pub struct Contest {
 
 /// What the engine wants of a stream.
 #[derive(Debug)]
-pub enum Command {
+pub enum StreamCommand {
     /// The same identity has come again: decide (see [`Report::AttachDecided`]), and answer `Accepted` or `Duplicate`.
-    Attach(Box<Incoming>),
+    Attach(Box<IncomingStream>),
     /// Give upstreams up to another stream, or keep them; answered by [`Report::ContestDecided`].
     Contend(Contest),
     /// End it; the reason is for the log and the activator.
@@ -94,8 +97,6 @@ pub enum Command {
     Alone(bool),
     /// This worker goes down: give the stream back, state and all.
     HandBack,
-    /// End it because nobody else can take it: the publisher is closed so that it comes back by itself.
-    Close(String),
 }
 
 /// What the engine learns of a stream.
@@ -131,40 +132,16 @@ pub enum Report {
     },
 }
 
-/// The engine's end of a stream. Dropping it does not end the stream.
-#[derive(Clone, Debug)]
-pub struct StreamHandle {
-    commands: mpsc::Sender<Command>,
-}
-
-impl StreamHandle {
-    /// Sends a command.
-    ///
-    /// # Errors
-    /// The command comes back: the stream has ended, or does not answer any more.
-    pub fn command(&self, command: Command) -> Result<(), Box<Command>> {
-        self.commands.try_send(command).map_err(|error| Box::new(error.into_inner()))
-    }
-
-    /// The commands alone; they are closed when the task is gone, however it went.
-    #[must_use]
-    pub fn into_commands(self) -> mpsc::Sender<Command> {
-        self.commands
-    }
-
-    /// Whether the stream's task has ended.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.commands.is_closed()
-    }
-}
-
 /// Starts the task of a stream in the current `LocalSet`. It answers `Accepted` to the activator itself, and tells the engine everything
 /// by `reports`.
-pub fn spawn(incoming: Incoming, shared: Arc<Shared>, reports: mpsc::Sender<Report>) -> StreamHandle {
+pub fn spawn(
+    incoming: IncomingStream,
+    shared: Arc<UpstreamContext>,
+    reports: mpsc::Sender<Report>,
+) -> mpsc::Sender<StreamCommand> {
     let (sender, commands) = mpsc::channel(COMMANDS);
     task::spawn(incoming, shared, commands, reports);
-    StreamHandle { commands: sender }
+    sender
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What a cursor has decided to write, in chunks: items go in, parts of a vectored write come out, counted by the byte.
+//! QueuedBytes a cursor has decided to write, in chunks: items go in, parts of a vectored write come out, counted by the byte.
 //!
-//! What surprised us: the encoded form of a message is never made. Where a partial write has stopped is one number, from which the chunk
+//! QueuedBytes surprised us: the encoded form of a message is never made. Where a partial write has stopped is one number, from which the chunk
 //! and the place in it follow.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
 use liveedgecast_common::rtmp::message::CONTROL_CSID;
 use liveedgecast_common::rtmp::writer::{ChunkHeader, continuation_header, first_header, write_message};
 
-use super::index::{Entry, Header, Index, Memory, Segment};
+use super::index::{Header, Index, IndexEntry, Memory, Segment};
 use super::timeline::Timeline;
 
 /// Chunk streams that we write on, whatever the publisher used: one for each kind, as ffmpeg does. nginx-rtmp takes ids below 32 only.
@@ -24,8 +24,8 @@ const MAX_UNCONFIRMED: usize = 16 << 10;
 
 /// Something to be written whole.
 #[derive(Debug)]
-pub(super) struct Item {
-    what: What,
+pub(super) struct QueueItem {
+    what: QueuedBytes,
     /// The message of the stream that it is.
     pub(super) number: Option<u64>,
     /// A header put in front of where a session goes on: not in the stream's order.
@@ -39,18 +39,18 @@ pub(super) struct Item {
 }
 
 #[derive(Debug)]
-enum What {
+enum QueuedBytes {
     /// Chunks as they are.
     Bytes(Vec<u8>),
     /// A header's payload, before it is encoded.
     Header(MessageHeader, Vec<u8>),
     /// An entry of the index, with the message header to send.
-    Entry(MessageHeader),
+    IndexEntry(MessageHeader),
 }
 
 /// One slice of a write.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(super) enum WritePart {
     /// A chunk header from its byte `from` on.
     Head { at: usize, from: usize },
     /// Payload in a ring.
@@ -61,9 +61,9 @@ pub(super) enum Part {
 
 /// See the file's header.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct WriteQueue {
     chunk_size: u32,
-    items: VecDeque<Item>,
+    items: VecDeque<QueueItem>,
     /// Bytes of the first item that are written.
     offset: u64,
     /// Bytes written in this session.
@@ -74,11 +74,11 @@ pub(super) struct Queue {
     unconfirmed: VecDeque<(u64, u64)>,
 }
 
-impl Item {
-    pub(super) fn entry(entry: &Entry, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
+impl QueueItem {
+    pub(super) fn entry(entry: &IndexEntry, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
         let csid = csid(entry.inspection.kind);
         Self {
-            what: What::Entry(MessageHeader { csid, timestamp, stream_id, ..entry.header }),
+            what: QueuedBytes::IndexEntry(MessageHeader { csid, timestamp, stream_id, ..entry.header }),
             number: Some(entry.number),
             injected: false,
             header_of: entry.inspection.header.map(|slot| (slot, Some(entry.number))),
@@ -96,7 +96,7 @@ impl Item {
         let length = header.payload.len() as u32;
         let message = MessageHeader { csid, timestamp, length, type_id: header.type_id, stream_id };
         Self {
-            what: What::Header(message, header.payload),
+            what: QueuedBytes::Header(message, header.payload),
             number: header.number,
             injected: true,
             header_of: Some((header.slot, header.number)),
@@ -114,7 +114,7 @@ fn csid(kind: Kind) -> u32 {
     }
 }
 
-impl Queue {
+impl WriteQueue {
     pub(super) fn new(chunk_size: u32) -> Self {
         Self {
             chunk_size: chunk_size.max(1),
@@ -134,23 +134,23 @@ impl Queue {
         self.written
     }
 
-    /// Part of the first item is written.
+    /// WritePart of the first item is written.
     pub(super) fn is_started(&self) -> bool {
         self.offset > 0
     }
 
-    pub(super) fn push(&mut self, mut item: Item) {
+    pub(super) fn push(&mut self, mut item: QueueItem) {
         item.what = match item.what {
-            What::Header(header, payload) => {
+            QueuedBytes::Header(header, payload) => {
                 let mut bytes = Vec::with_capacity(payload.len() + 64);
                 write_message(&mut bytes, &header, &payload, self.chunk_size);
-                What::Bytes(bytes)
+                QueuedBytes::Bytes(bytes)
             }
             what => what,
         };
         item.length = match &item.what {
-            What::Bytes(bytes) | What::Header(_, bytes) => bytes.len() as u64,
-            What::Entry(header) => self.encoded(header),
+            QueuedBytes::Bytes(bytes) | QueuedBytes::Header(_, bytes) => bytes.len() as u64,
+            QueuedBytes::IndexEntry(header) => self.encoded(header),
         };
         self.items.push_back(item);
     }
@@ -161,8 +161,8 @@ impl Queue {
             return;
         }
         let length = bytes.len() as u64;
-        let what = What::Bytes(bytes);
-        let item = Item { what, number: None, injected: false, header_of: None, before: None, length };
+        let what = QueuedBytes::Bytes(bytes);
+        let item = QueueItem { what, number: None, injected: false, header_of: None, before: None, length };
         // Behind earlier ones: what they say is in order.
         let first = usize::from(self.is_started());
         let behind = self.items.iter().skip(first).take_while(|item| item.before.is_none()).count();
@@ -209,7 +209,7 @@ impl Queue {
         else {
             return;
         };
-        let What::Entry(header) = &item.what else { return };
+        let QueuedBytes::IndexEntry(header) = &item.what else { return };
         let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
         let mut payload = Vec::with_capacity(header.length as usize);
         for segment in index.segments(entry) {
@@ -217,27 +217,29 @@ impl Queue {
         }
         let mut bytes = Vec::with_capacity(item.length as usize);
         write_message(&mut bytes, header, &payload, self.chunk_size);
-        item.what = What::Bytes(bytes);
+        item.what = QueuedBytes::Bytes(bytes);
     }
 
     /// Bytes of an item, from one of them on.
     pub(super) fn bytes(&self, at: usize, from: usize) -> &[u8] {
         match self.items.get(at).map(|item| &item.what) {
-            Some(What::Bytes(bytes)) => bytes.get(from..).unwrap_or_default(),
+            Some(QueuedBytes::Bytes(bytes)) => bytes.get(from..).unwrap_or_default(),
             _ => &[],
         }
     }
 
     /// Lays out the next write.
-    pub(super) fn parts(&self, index: &Index, parts: &mut Vec<Part>, heads: &mut Vec<ChunkHeader>, most: usize) {
+    pub(super) fn parts(&self, index: &Index, parts: &mut Vec<WritePart>, heads: &mut Vec<ChunkHeader>, most: usize) {
         for (at, item) in self.items.iter().enumerate() {
             if parts.len() >= most {
                 return;
             }
             let skip = if at == 0 { self.offset } else { 0 };
             match &item.what {
-                What::Bytes(_) | What::Header(..) => parts.push(Part::Bytes { at, from: skip as usize }),
-                What::Entry(header) => {
+                QueuedBytes::Bytes(_) | QueuedBytes::Header(..) => {
+                    parts.push(WritePart::Bytes { at, from: skip as usize })
+                }
+                QueuedBytes::IndexEntry(header) => {
                     // Always there: what is about to be forgotten has been saved or taken back.
                     let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
                     self.entry_parts(header, entry, index, skip, parts, heads, most);
@@ -250,10 +252,10 @@ impl Queue {
     fn entry_parts(
         &self,
         header: &MessageHeader,
-        entry: &Entry,
+        entry: &IndexEntry,
         index: &Index,
         skip: u64,
-        parts: &mut Vec<Part>,
+        parts: &mut Vec<WritePart>,
         heads: &mut Vec<ChunkHeader>,
         most: usize,
     ) {
@@ -267,7 +269,7 @@ impl Queue {
         };
         let head_len = head.len() as u64;
         if into < head_len {
-            parts.push(Part::Head { at: heads.len(), from: into as usize });
+            parts.push(WritePart::Head { at: heads.len(), from: into as usize });
             heads.push(head);
         }
         let mut done = chunk * size + into.saturating_sub(head_len);
@@ -280,7 +282,7 @@ impl Queue {
                     if parts.len() >= most {
                         return;
                     }
-                    parts.push(Part::Head { at: heads.len(), from: 0 });
+                    parts.push(WritePart::Head { at: heads.len(), from: 0 });
                     heads.push(continuation);
                     chunk_end += size;
                 }
@@ -289,7 +291,7 @@ impl Queue {
                 }
                 let len = end.min(chunk_end) - done;
                 let segment = Segment { position: segment.position + (done - seen), len: len as u32 };
-                parts.push(Part::Ring { ring: entry.place.ring, segment });
+                parts.push(WritePart::Ring { ring: entry.place.ring, segment });
                 done += len;
             }
             seen = end;
@@ -303,7 +305,7 @@ impl Queue {
     }
 
     /// The next item that is written to its end.
-    pub(super) fn pop_written(&mut self) -> Option<Item> {
+    pub(super) fn pop_written(&mut self) -> Option<QueueItem> {
         let length = self.items.front()?.length;
         let rest = self.offset.checked_sub(length)?;
         let item = self.items.pop_front()?;

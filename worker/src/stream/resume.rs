@@ -1,10 +1,13 @@
-//! Where to go on with a publisher: what was handed over comes in, a session at a position goes out, with the bytes behind it in the ring.
+//! The point from which a publisher's connection is read on. In: a stream that was handed over. Out: a session at a position, with the bytes
+//! behind that position in the ring. Next room: [`super::task`].
 //!
-//! By descriptor, a publisher that another worker had before is wherever the kernel says it was read to. The state page says from where the
-//! bytes in the ring can be understood; nobody vouches for it, so it is taken only if all of it fits. Next room: [`super::task`].
+//! By descriptor, a publisher that another worker had before is wherever the kernel says it was read to. The state page says from which
+//! position the bytes in the ring can be understood; nothing vouches for the page, so it is taken only if all of it fits.
 //!
-//! What surprised us: the worker that died may have been killed inside a `recv`. What it was receiving into is lost, although its position
-//! was never passed: hence [`READ_BYTES`] less than the whole ring.
+//! Note: the worker that died may have been killed inside a `recv`. The bytes in the room of that read are lost, although its position was
+//! never passed: hence [`READ_BYTES`] less than the whole ring.
+
+use std::io;
 
 use liveedgecast_common::handoff::{Assignment, Snapshot, StreamState, page};
 use liveedgecast_common::rtmp::MessageHeader;
@@ -12,47 +15,76 @@ use liveedgecast_common::rtmp::server::ServerSession;
 use liveedgecast_common::sys::{self, RingMemory};
 
 use super::index::Segment;
-use super::{Command, Incoming, Publisher};
+use super::{IncomingStream, Publisher, StreamCommand};
 
-/// Bytes of one read at most: what a socket of a fast publisher has after a few milliseconds.
+/// Bytes of one read at most: a socket of a fast publisher has that many after a few milliseconds.
 pub(super) const READ_BYTES: usize = 64 << 10;
 
-/// Room to read into, for a ring of this size.
+/// Bytes to read into at once, for a ring of this size.
 pub(super) fn read_room(capacity: usize) -> usize {
     READ_BYTES.min(capacity / 4)
 }
 
-/// A publisher that can be gone on with.
+/// A publisher whose connection can be read on.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) assignment: Assignment,
     pub(super) publisher: Publisher,
-    pub(super) ring: RingMemory,
-    /// Everything before its position has been understood.
+    /// The publisher's ring. `None`: the one that the stream has mapped already.
+    pub(super) ring: Option<RingMemory>,
+    /// The publisher's session: every byte before its position has been understood.
     pub(super) session: ServerSession,
-    /// Everything before it has been received.
+    /// Position of the connection up to which every byte has been received.
     pub(super) head: u64,
     pub(super) stream: Option<StreamState>,
-    /// Open media messages: header, and the bytes of it that were received before the session's position.
+    /// Open media messages: the header, and the bytes that were received of each before the session's position.
     pub(super) open: Vec<(MessageHeader, Option<Segment>)>,
-    /// The engine's command that came while the stream waited for the end of the one before.
-    pub(super) told: Option<Command>,
+    /// A command of the engine that came while the stream waited for the end of the one before.
+    pub(super) told: Option<StreamCommand>,
 }
 
-/// Why there is no way to go on.
+/// A publisher whose connection cannot be read on.
+#[derive(Debug)]
+pub(super) struct NotResumed {
+    pub(super) error: ResumeError,
+    pub(super) assignment: Assignment,
+    pub(super) publisher: Publisher,
+}
+
+/// The cause of a failed resume.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
+pub(super) enum ResumeError {
     #[error("the publisher's connection cannot be asked how far it was read: {0}")]
-    Position(#[from] std::io::Error),
+    Position(io::Error),
     #[error("neither the state page nor the assignment fits the publisher's connection")]
     State,
+    #[error("no ring for the stream: {0}")]
+    Memory(io::Error),
 }
 
-/// Finds out where to go on.
-pub(super) fn prepare(incoming: Incoming) -> Result<Prepared, (Unusable, Box<Incoming>)> {
-    match find(&incoming) {
-        Ok(found) => Ok(take_up(incoming, found)),
-        Err(error) => Err((error, Box::new(incoming))),
+/// Finds the point to read on from, and puts the bytes that came with the assignment into the ring. `mapped`: the ring of the stream that the
+/// publisher is handed over to; a publisher that is handed over once more to the same stream comes with the same memory.
+pub(super) fn prepare(incoming: IncomingStream, mapped: Option<&mut RingMemory>) -> Result<Prepared, Box<NotResumed>> {
+    let IncomingStream { assignment, publisher, ring: memory } = incoming;
+    let mut own = None;
+    let ring = match mapped.filter(|mapped| mapped.is_of(&memory)) {
+        Some(mapped) => Ok(mapped),
+        None => match &publisher {
+            Publisher::Descriptor { .. } => memory.map_growing(),
+            Publisher::Link { .. } => memory.map(),
+        }
+        .map(|mapped| own.insert(mapped)),
+    };
+    let found = ring.map_err(ResumeError::Memory).and_then(|ring| {
+        let found = find(&assignment, &publisher, ring)?;
+        let open = take_up(&found, ring);
+        Ok((found, open))
+    });
+    match found {
+        Ok((Found { session, snapshot, head }, open)) => {
+            Ok(Prepared { assignment, publisher, ring: own, session, head, stream: snapshot.stream, open, told: None })
+        }
+        Err(error) => Err(Box::new(NotResumed { error, assignment, publisher })),
     }
 }
 
@@ -62,30 +94,28 @@ struct Found {
     head: u64,
 }
 
-fn find(incoming: &Incoming) -> Result<Found, Unusable> {
-    let given = &incoming.assignment.snapshot;
+fn find(assignment: &Assignment, publisher: &Publisher, ring: &RingMemory) -> Result<Found, ResumeError> {
+    let given = &assignment.snapshot;
     let given_head = given.session.position() + given.unread.len() as u64;
-    let head = match &incoming.publisher {
-        Publisher::Descriptor { socket, .. } if incoming.assignment.resumed => sys::bytes_received(socket)?,
-        _ => given_head,
-    };
-    let published = match &incoming.publisher {
-        Publisher::Descriptor { .. } if incoming.assignment.resumed => page::read(incoming.ring.page()),
-        _ => None,
+    let (head, published) = match publisher {
+        Publisher::Descriptor { socket, .. } if assignment.resumed => {
+            (sys::bytes_received(socket).map_err(ResumeError::Position)?, page::read(ring.page()))
+        }
+        _ => (given_head, None),
     };
     // A page of another connection, or an older one, would be before where this one began.
     let published =
         published.filter(|page| page.session.position() >= given.session.position() && page.unread.is_empty());
     let candidates = published.into_iter().chain(std::iter::once(given.clone()));
     for snapshot in candidates {
-        if let Some(session) = fits(&snapshot, head, incoming.ring.capacity()) {
+        if let Some(session) = fits(&snapshot, head, ring.capacity()) {
             return Ok(Found { session, snapshot, head });
         }
     }
-    Err(Unusable::State)
+    Err(ResumeError::State)
 }
 
-/// The snapshot's session, if all bytes from its position to `head` are in a ring of that size.
+/// The session of the snapshot, if all bytes from its position to `head` are in a ring of that size.
 fn fits(snapshot: &Snapshot, head: u64, capacity: usize) -> Option<ServerSession> {
     let position = snapshot.session.position();
     let reach = (capacity - read_room(capacity)) as u64;
@@ -96,13 +126,13 @@ fn fits(snapshot: &Snapshot, head: u64, capacity: usize) -> Option<ServerSession
     (session.publish().is_some() && !session.is_ended()).then_some(session)
 }
 
-fn take_up(incoming: Incoming, found: Found) -> Prepared {
-    let Incoming { assignment, publisher, mut ring } = incoming;
+/// Puts the bytes that a snapshot has into the ring, and returns the open media messages.
+fn take_up(found: &Found, ring: &mut RingMemory) -> Vec<(MessageHeader, Option<Segment>)> {
     let Found { session, snapshot, head } = found;
     let position = session.position();
     let unread = &snapshot.unread;
     ring.space(position, unread.len()).copy_from_slice(unread);
-    // What came of open messages before the snapshot goes where it looks as if it had been received just before the position.
+    // The bytes of open messages from before the snapshot go where they look as if they had been received just before the position.
     let mut before = position;
     let mut open = Vec::new();
     for (header, received) in snapshot.session.open_media() {
@@ -116,5 +146,5 @@ fn take_up(incoming: Incoming, found: Found) -> Prepared {
         open.push((header, (received > 0).then_some(Segment { position: start, len: received })));
         before = start;
     }
-    Prepared { assignment, publisher, ring, session, head, stream: snapshot.stream, open, told: None }
+    open
 }

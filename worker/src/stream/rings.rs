@@ -1,4 +1,4 @@
-//! The rings of one stream: that of its publisher, and those of publishers before it that messages are still to be read from.
+//! The rings of one stream: that of its publisher, and those of earlier publishers whose messages upstreams still need.
 
 use std::collections::VecDeque;
 
@@ -9,41 +9,40 @@ use super::index::Memory;
 /// Rings at most: publishers that came and went within one replay window. The oldest makes room.
 pub(super) const MAX_RINGS: usize = 4;
 
-/// By their number, ascending.
+/// Rings by their number, ascending. The last one is the publisher's.
 #[derive(Debug)]
 pub(super) struct Rings {
     rings: VecDeque<(u32, RingMemory)>,
 }
 
 impl Rings {
-    pub(super) fn new(number: u32, ring: RingMemory) -> Self {
-        Self { rings: VecDeque::from([(number, ring)]) }
+    pub(super) fn new(number: u32, ring: Option<RingMemory>) -> Self {
+        Self { rings: ring.into_iter().map(|ring| (number, ring)).collect() }
     }
 
-    /// The publisher's ring from now on; one of the same number is replaced.
+    /// Adds the ring of the next publisher.
     pub(super) fn push(&mut self, number: u32, ring: RingMemory) {
-        self.rings.retain(|(known, _)| *known != number);
         self.rings.push_back((number, ring));
     }
 
-    /// How many.
+    /// Number of rings.
     pub(super) fn len(&self) -> usize {
         self.rings.len()
     }
 
-    /// Nothing is read any more from rings with lower numbers than this; that of the publisher stays.
+    /// Unmaps the rings with lower numbers than this, from which nothing is read any more. The publisher's ring stays.
     pub(super) fn forget(&mut self, below: u32) {
         while self.rings.len() > 1 && self.rings.front().is_some_and(|(number, _)| *number < below) {
             self.rings.pop_front();
         }
     }
 
-    /// That of the publisher.
+    /// The publisher's ring.
     pub(super) fn current(&self) -> Option<&RingMemory> {
         self.rings.back().map(|(_, ring)| ring)
     }
 
-    /// That of the publisher.
+    /// The publisher's ring, to receive into.
     pub(super) fn current_mut(&mut self) -> Option<&mut RingMemory> {
         self.rings.back_mut().map(|(_, ring)| ring)
     }

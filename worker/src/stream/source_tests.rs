@@ -5,36 +5,39 @@ use std::future::poll_fn;
 use liveedgecast_common::handoff::Transport;
 use liveedgecast_common::testkit::origin;
 
+use liveedgecast_common::sys::ring_memory::MIN_RING_BYTES;
+
 use super::*;
-use crate::testkit::{assignment, frame, parcel, publisher, say};
+use crate::stream::link_watch::SILENT_AFTER;
+use crate::testkit::{assignment, fetched_stream, frame, publisher, say};
 
 #[tokio::test]
 async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
-    let (parcel, mut activator) = parcel(assignment("a", "a", Transport::Link)).await;
-    let mut control = parcel.connection.attach().unwrap();
-    say(&mut activator, &Frame::Assign(Box::new(parcel.assignment))).await;
+    let (fetched, mut activator) = fetched_stream(assignment("a", "a", Transport::Link)).await;
+    let mut control = fetched.connection.attach().unwrap();
+    say(&mut activator, &Frame::Assign(Box::new(fetched.assignment))).await;
     assert!(matches!(frame(&mut control).await, Ok(Frame::Assign(_))));
     let publisher = Publisher::Link { control };
     let start = origin();
-    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073);
+    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
     assert!(poll_fn(|cx| Poll::Ready(source.poll(cx, start))).await.is_pending());
     // In one go: as in a process that was stopped, the runtime has not been told of it when the time is up.
     tokio::task::unconstrained(say(&mut activator, &Frame::Alive)).await;
-    let late = start + LINK_SILENT_AFTER;
+    let late = start + SILENT_AFTER;
     assert!(poll_fn(|cx| Poll::Ready(source.poll(cx, late))).await.is_pending(), "what it had said was not read");
-    let silent = poll_fn(|cx| source.poll(cx, late + LINK_SILENT_AFTER)).await;
-    assert!(matches!(silent, Arrival::Lost("link silent", _)), "{silent:?}");
+    let silent = poll_fn(|cx| source.poll(cx, late + SILENT_AFTER)).await;
+    assert!(matches!(silent, SourceEvent::Lost("link silent", _)), "{silent:?}");
 }
 
 #[tokio::test]
 async fn answers_that_a_full_output_had_no_room_for_are_written_in_the_same_flush() {
-    let (parcel, _activator) = parcel(assignment("a", "a", Transport::Descriptor)).await;
+    let (fetched, _activator) = fetched_stream(assignment("a", "a", Transport::Descriptor)).await;
     let (held, _client) = publisher().await;
     let socket = TcpStream::from_std(held.into()).unwrap();
     socket.writable().await.unwrap();
-    let publisher = Publisher::Descriptor { socket, control: parcel.connection.attach().unwrap() };
+    let publisher = Publisher::Descriptor { socket, control: fetched.connection.attach().unwrap() };
     let start = origin();
-    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073);
+    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
     source.output = vec![0; FULL_OUTPUT];
     source.session.ping(7);
     let flushed = poll_fn(|cx| Poll::Ready(source.flush(cx, start))).await;

@@ -1,13 +1,13 @@
-//! The shell of a stream: one task that polls its publisher, the activator, its upstreams, the engine's commands and one timer. What it
-//! does is decided by [`super::machine`], [`super::index`] and [`super::cursor`].
+//! The shell of a stream: one task that polls its publisher, the activator, its upstreams, the engine's commands and one timer.
+//!
+//! In: bytes of the publisher, frames of the activator, [`StreamCommand`]s. Out: writes to the upstreams, [`Report`]s. The decisions are those
+//! of [`super::machine`], [`super::index`], [`super::cursor`], [`super::snapshots`] and [`super::reports`].
 //!
 //! Per arrival: one `recv` straight into the ring, a scan in place, one vectored write per upstream.
 //!
-//! What surprised us: everything can be polled at every wake-up. Where there is nothing new, that is a look at a flag, and far below the
-//! cost of one system call.
+//! Note: everything can be polled at every wake-up. Where there is nothing new, polling reads a flag, far below the cost of one system call.
 #![expect(clippy::disallowed_methods, reason = "shell: it owns the clock and the timer of its stream")]
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,48 +15,46 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::Session;
-use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame, Snapshot};
+use liveedgecast_common::event;
+use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::random;
+use liveedgecast_common::sys::RingMemory;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Sleep;
 
 use super::cursor::Bounds;
-use super::ending::Ending;
+use super::ending::PublisherEnding;
+use super::feed::{FeedEvent, UpstreamFeed};
 use super::index::{Continue, Index};
-use super::leg::{Leg, LegEvent};
-use super::machine::{Arrival as Newcomer, Input, Machine, Output, State, Times};
-use super::resume::{Prepared, prepare};
+use super::machine::{AttachDecision, Input, Machine, Newcomer, Output, State, Times};
+use super::reports::Reports;
+use super::resume::{NotResumed, Prepared, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
-use super::source::{self, Arrival, Source};
-use super::{Command, Contest, Incoming, Publisher, Report};
-use crate::upstream::{Shared, Upstream};
+use super::source::{self, Source, SourceEvent};
+use super::{Contest, IncomingStream, Publisher, Report, StreamCommand};
+use crate::upstream::{Upstream, UpstreamContext};
 
-/// Arrivals handled before the other streams of the thread have their turn.
+/// Events of the publisher that are handled before the other streams of the thread have their turn.
 const ARRIVALS_PER_POLL: usize = 16;
-/// Between two reports of counters, while there are arrivals.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// After this, a report that found no room is tried again.
-const REPORT_RETRY: Duration = Duration::from_millis(50);
 
 mod arrivals;
 
 /// Starts the task in the current `LocalSet`.
 pub(super) fn spawn(
-    incoming: Incoming,
-    shared: Arc<Shared>,
-    mut commands: mpsc::Receiver<Command>,
+    incoming: IncomingStream,
+    shared: Arc<UpstreamContext>,
+    mut commands: mpsc::Receiver<StreamCommand>,
     reports: mpsc::Sender<Report>,
 ) {
     tokio::task::spawn_local(async move {
         let now = Instant::now();
-        let mut next = match prepare(incoming) {
+        let mut next = match prepare(incoming, None) {
             Ok(prepared) => Some(Box::new(prepared)),
-            Err((error, incoming)) => {
-                tracing::warn!(%error, stream = %incoming.assignment.stream_id, "a stream cannot be gone on with");
-                let stream_id = incoming.assignment.stream_id.clone();
-                let mut ending = unusable(now, *incoming, &error.to_string());
+            Err(failed) => {
+                let stream_id = failed.assignment.stream_id.clone();
+                let mut ending = not_resumed(now, *failed);
                 poll_ending(&mut ending).await;
                 let _ = reports.send(Report::Ended { stream_id }).await;
                 None
@@ -67,8 +65,8 @@ pub(super) fn spawn(
             let now = Instant::now();
             let mut prepared = prepared;
             let told = prepared.told.take();
-            let mut stream = Stream::new(now, *prepared, Arc::clone(&shared), reports.clone());
-            // It was said to the stream before.
+            let mut stream = StreamTask::new(now, *prepared, Arc::clone(&shared), reports.clone());
+            // The engine told it to the stream before.
             stream.machine.handle(now, Input::Alone(alone));
             told.into_iter().for_each(|command| stream.command(now, command));
             next = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
@@ -77,77 +75,80 @@ pub(super) fn spawn(
     });
 }
 
-async fn poll_ending(ending: &mut Ending) {
+async fn poll_ending(ending: &mut PublisherEnding) {
     while tokio::time::timeout_at(ending.deadline().into(), poll_fn(|cx| ending.poll(cx, Instant::now())))
         .await
         .is_err()
     {
-        // Once the time is up, polling says so, or gives the next deadline.
+        // The deadline has passed: the next poll ends it, or sets the next deadline.
     }
 }
 
-/// Nobody knows how to go on with this publisher: its connection is ended.
-fn unusable(now: Instant, incoming: Incoming, reason: &str) -> Ending {
-    let (socket, mut control) = match incoming.publisher {
+/// Ends the connection of a publisher that cannot be read on. Where the memory alone is the reason, the publisher is given back.
+fn not_resumed(now: Instant, failed: NotResumed) -> PublisherEnding {
+    let NotResumed { error, assignment, publisher } = failed;
+    tracing::warn!(event = event::STREAM_RESUME_FAILED, %error, stream = %assignment.stream_id, "stream resume failed");
+    if let ResumeError::Memory(_) = error {
+        return source::refused(now, publisher, &assignment, &Frame::Returned { why: Decline::Other });
+    }
+    let (socket, mut control) = match publisher {
         Publisher::Descriptor { socket, control } => (Some(socket), control),
         Publisher::Link { control } => (None, control),
     };
     let control = control.queue(&Frame::Accepted).is_ok().then_some(control);
-    Ending::new(now, socket, control, Vec::new(), Close::Abort, reason.to_owned())
+    PublisherEnding::new(now, socket, control, Vec::new(), Close::Abort, error.to_string())
 }
 
-struct Stream {
+struct StreamTask {
     assignment: Assignment,
     machine: Machine,
     index: Index,
     rings: Rings,
-    legs: Vec<Leg>,
+    feeds: Vec<UpstreamFeed>,
     source: Option<Source>,
-    /// Made and not published yet, with the number of the first message behind each.
-    snapshots: VecDeque<(u64, Snapshot)>,
-    /// Messages that were complete when the last one began: what its snapshot takes for known.
+    /// Messages that were complete when the last one began: its snapshot takes them for known.
     begun_at: u64,
-    /// How far the publisher had been received when it was lost.
+    /// Position up to which the publisher had been received when it was lost.
     left_at: u64,
-    endings: Vec<Ending>,
-    /// Being decided about, while the machine's outputs are performed.
+    endings: Vec<PublisherEnding>,
+    /// The publisher that the machine decides about, while its outputs are performed.
     newcomer: Option<Box<Prepared>>,
-    /// Begins when this stream has ended.
+    /// The stream that begins when this one has ended.
     successor: Option<Box<Prepared>>,
-    /// The identities of upstreams that this stream has and that others may want. Its publisher may come back with others: they do not
-    /// count, because the upstreams stay what they are.
+    /// The identities of this stream's upstreams that other streams may want. A publisher that comes back with other identities changes
+    /// nothing: the upstreams stay as they are.
     shared: Vec<Identity>,
-    /// Being decided about, while the machine's outputs are performed.
+    /// The contest that the machine decides about, while its outputs are performed.
     contest: Option<Contest>,
     /// Upstreams that are being closed for other streams.
     giving_up: Vec<GivingUp>,
     cutting: bool,
-    /// Jumps of the publisher's clock that have been reported, and when.
-    jumps_told: (u64, Option<Instant>),
-    /// Messages of the publisher's that were passed over.
-    passed: u64,
-    told_of_passed: bool,
-    /// As logged last.
+    /// A skipped message was logged.
+    logged_skipped: bool,
+    /// The state that was logged last.
     logged: State,
-    reports: mpsc::Sender<Report>,
-    outbox: VecDeque<Report>,
-    report_at: Instant,
-    retry_at: Option<Instant>,
+    /// The stream was live once.
+    was_live: bool,
+    began: Instant,
+    /// Bytes received from publishers that are gone.
+    received: u64,
+    reports: Reports,
+    engine: mpsc::Sender<Report>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer will go off, if it is set.
+    /// When the timer fires, if it is set.
     armed: Option<Instant>,
     engine_gone: bool,
 }
 
-/// Upstreams of a stream on their way to another one.
+/// Upstreams that are being closed for another stream.
 struct GivingUp {
     to: StreamId,
     identities: Vec<Identity>,
-    legs: Vec<usize>,
+    feeds: Vec<usize>,
 }
 
-impl Stream {
-    fn new(now: Instant, prepared: Prepared, shared: Arc<Shared>, reports: mpsc::Sender<Report>) -> Self {
+impl StreamTask {
+    fn new(now: Instant, prepared: Prepared, shared: Arc<UpstreamContext>, engine: mpsc::Sender<Report>) -> Self {
         let policy = &prepared.assignment.policy;
         let times = Times { hold_left: policy.hold_left, grace: policy.grace };
         let bounds = Bounds { time: policy.lag_time, bytes: policy.lag_bytes };
@@ -159,7 +160,8 @@ impl Stream {
                 .of_stream(&prepared.assignment.stream_id);
             if started { upstream.resumed() } else { upstream }
         };
-        let legs = destinations.iter().map(|destination| Leg::new(upstream(&destination.url), bounds)).collect();
+        let feeds =
+            destinations.iter().map(|destination| UpstreamFeed::new(upstream(&destination.url), bounds)).collect();
         let shared = prepared.assignment.identities.iter().skip(1).copied().collect();
         let mut index = Index::new(policy.replay_time);
         if let Some(state) = &prepared.stream {
@@ -167,14 +169,14 @@ impl Stream {
         }
         let machine = Machine::new(now, times, required, started);
         let Prepared { assignment, publisher, ring, session, head, .. } = prepared;
+        let ring_bytes = ring.as_ref().map_or(0, RingMemory::most);
         let mut stream = Self {
             assignment,
             machine,
             rings: Rings::new(index.place().ring, ring),
             index,
-            legs,
-            source: Some(Source::new(now, publisher, session, head)),
-            snapshots: VecDeque::new(),
+            feeds,
+            source: Some(Source::new(now, publisher, session, head, ring_bytes)),
             begun_at: 0,
             left_at: 0,
             endings: Vec::new(),
@@ -184,14 +186,13 @@ impl Stream {
             contest: None,
             giving_up: Vec::new(),
             cutting: false,
-            jumps_told: (0, None),
-            passed: 0,
-            told_of_passed: false,
+            logged_skipped: false,
             logged: State::Starting,
-            reports,
-            outbox: VecDeque::new(),
-            report_at: now,
-            retry_at: None,
+            was_live: started,
+            began: now,
+            received: 0,
+            reports: Reports::new(now),
+            engine,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             engine_gone: false,
@@ -200,8 +201,12 @@ impl Stream {
         stream
     }
 
-    /// Ready when the stream is over, with the one that follows it.
-    fn poll(&mut self, cx: &mut Context<'_>, commands: &mut mpsc::Receiver<Command>) -> Poll<Option<Box<Prepared>>> {
+    /// Ready when the stream has ended, with the stream that follows it.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        commands: &mut mpsc::Receiver<StreamCommand>,
+    ) -> Poll<Option<Box<Prepared>>> {
         let now = Instant::now();
         while !self.engine_gone
             && let Poll::Ready(command) = commands.poll_recv(cx)
@@ -216,8 +221,8 @@ impl Stream {
         }
         for arrivals in 0.. {
             let arrived = self.poll_source(cx, now);
-            self.poll_legs(cx, now);
-            // The upstreams are polled after everything that they are told: otherwise nothing wakes this task before its next deadline.
+            self.poll_feeds(cx, now);
+            // The upstreams are polled after every order to them: otherwise nothing wakes this task before its next deadline.
             if !self.perform(now) && !arrived {
                 break;
             }
@@ -234,43 +239,47 @@ impl Stream {
         }
         self.note_given_up();
         self.report(now);
-        if self.machine.state() == State::Ended && self.outbox.is_empty() {
+        if self.machine.state() == State::Ended && self.reports.is_empty() {
             return Poll::Ready(self.successor.take());
         }
         self.arm(cx, now);
         Poll::Pending
     }
 
-    fn command(&mut self, now: Instant, command: Command) {
+    fn command(&mut self, now: Instant, command: StreamCommand) {
         // The engine means the stream that follows; this one is about to end anyway.
-        if let (Some(successor), Command::Fence(_) | Command::Kick(_) | Command::HandBack | Command::Close(_)) =
+        if let (Some(successor), StreamCommand::Fence(_) | StreamCommand::Kick(_) | StreamCommand::HandBack) =
             (&mut self.successor, &command)
         {
             successor.told.get_or_insert(command);
             return;
         }
         match command {
-            Command::Attach(incoming) => self.attach(now, *incoming),
-            Command::Contend(contest) => {
+            StreamCommand::Attach(incoming) => self.attach(now, *incoming),
+            StreamCommand::Contend(contest) => {
                 self.contest = Some(contest);
                 self.machine.handle(now, Input::Contend);
             }
-            Command::Fence(epoch) if self.assignment.epoch < epoch => self.machine.handle(now, Input::Fence),
-            Command::Fence(_) => {}
-            Command::Alone(alone) => self.machine.handle(now, Input::Alone(alone)),
-            Command::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
-            Command::HandBack => {
+            StreamCommand::Fence(epoch) if self.assignment.epoch < epoch => self.machine.handle(now, Input::Fence),
+            StreamCommand::Fence(_) => {}
+            StreamCommand::Alone(alone) => self.machine.handle(now, Input::Alone(alone)),
+            StreamCommand::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
+            StreamCommand::HandBack => {
                 let possible = self.source.as_ref().is_some_and(Source::has_activator);
                 self.machine.handle(now, Input::HandBack { possible });
             }
-            Command::Close(reason) => self.machine.handle(now, Input::Close(reason)),
         }
         self.perform(now);
     }
 
-    fn attach(&mut self, now: Instant, incoming: Incoming) {
+    fn attach(&mut self, now: Instant, incoming: IncomingStream) {
         let stream_id = incoming.assignment.stream_id.clone();
-        match prepare(incoming) {
+        match prepare(incoming, self.rings.current_mut()) {
+            Ok(prepared) if self.needs_memory_of_its_own(&prepared) => {
+                let Prepared { assignment, publisher, .. } = prepared;
+                let error = ResumeError::Memory(std::io::ErrorKind::AlreadyExists.into());
+                self.refuse(now, NotResumed { error, assignment, publisher });
+            }
             Ok(prepared) => {
                 let known = &self.assignment;
                 let newcomer = Newcomer {
@@ -282,15 +291,25 @@ impl Stream {
                 self.newcomer = Some(Box::new(prepared));
                 self.machine.handle(now, Input::Attach(newcomer));
             }
-            Err((error, incoming)) => {
-                tracing::warn!(%error, stream = %stream_id, "a stream cannot be gone on with");
-                self.endings.push(unusable(now, *incoming, &error.to_string()));
-                self.outbox.push_back(Report::AttachDecided { stream_id, accepted: false });
-            }
+            Err(failed) => self.refuse(now, *failed),
         }
     }
 
-    /// Whether a stream of this assignment could begin in the place of this one: it may only want upstreams that are this one's.
+    fn refuse(&mut self, now: Instant, failed: NotResumed) {
+        let stream_id = failed.assignment.stream_id.clone();
+        self.endings.push(not_resumed(now, failed));
+        self.reports.push(Report::AttachDecided { stream_id, accepted: false });
+    }
+
+    /// Whether a publisher came with the memory that this stream has mapped, though it is another one, or would begin a stream of its own.
+    /// Activators make new memory for each stay of a publisher, and a stream that ends gives its publisher up first.
+    fn needs_memory_of_its_own(&self, prepared: &Prepared) -> bool {
+        let same = prepared.assignment.stream_id == self.assignment.stream_id;
+        let ends = matches!(self.machine.state(), State::Closing | State::Ended);
+        prepared.ring.is_none() && (ends || !same)
+    }
+
+    /// Whether a stream of this assignment could begin in the place of this one: it may want no upstreams but this stream's.
     fn may_follow(&self, assignment: &Assignment) -> bool {
         assignment.identities.iter().skip(1).all(|identity| self.shared.contains(identity))
     }
@@ -298,55 +317,55 @@ impl Stream {
     fn give_up(&mut self, now: Instant, gives_up: bool) {
         let Some(Contest { stream_id: to, mut identities, destinations }) = self.contest.take() else { return };
         if !gives_up {
-            return self.outbox.push_back(Report::ContestDecided { stream_id: to, given_up: None });
+            return self.reports.push(Report::ContestDecided { stream_id: to, given_up: None });
         }
         identities.retain(|identity| self.shared.contains(identity));
         self.shared.retain(|identity| !identities.contains(identity));
-        let places = self.legs.iter().map(Leg::url).enumerate();
+        let places = self.feeds.iter().map(UpstreamFeed::url).enumerate();
         let wanted = places.filter(|(_, url)| destinations.iter().any(|other| other.is_same_place(url)));
-        let legs: Vec<usize> = wanted.map(|(at, _)| at).collect();
-        tracing::info!(
-            event = "upstream.taken_over",
+        let feeds: Vec<usize> = wanted.map(|(at, _)| at).collect();
+        tracing::debug!(
+            event = event::UPSTREAM_TAKEN_OVER,
             stream = %self.assignment.stream_id,
             by = %to,
-            upstreams = legs.len(),
-            "another stream took over upstreams"
+            upstreams = feeds.len(),
+            "upstreams taken over by another stream"
         );
-        for at in &legs {
-            self.legs[*at].give_up();
+        for at in &feeds {
+            self.feeds[*at].give_up();
             self.machine.handle(now, Input::GivenUp(*at));
         }
-        self.giving_up.push(GivingUp { to, identities, legs });
-        self.report_at = now;
+        self.giving_up.push(GivingUp { to, identities, feeds });
+        self.reports.session_changed(now);
     }
 
-    /// Tells those who wait for upstreams that these are closed. If the stream ends with them, its end says so.
+    /// Reports upstreams that are closed to the streams that wait for them. If this stream ends with them, its end says so.
     fn note_given_up(&mut self) {
         let ends = matches!(self.machine.state(), State::Closing | State::Ended) && self.successor.is_none();
         if ends {
             return;
         }
-        let legs = &self.legs;
-        let closed = |giving_up: &mut GivingUp| giving_up.legs.iter().all(|at| legs[*at].is_closed());
+        let feeds = &self.feeds;
+        let closed = |giving_up: &mut GivingUp| giving_up.feeds.iter().all(|at| feeds[*at].is_closed());
         for GivingUp { to, identities, .. } in self.giving_up.extract_if(.., closed) {
-            self.outbox.push_back(Report::ContestDecided { stream_id: to, given_up: Some(identities) });
+            self.reports.push(Report::ContestDecided { stream_id: to, given_up: Some(identities) });
         }
     }
 
-    fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn poll_feeds(&mut self, cx: &mut Context<'_>, now: Instant) {
         let head = self.source.as_ref().map_or(0, |source| source.head);
-        for (at, leg) in self.legs.iter_mut().enumerate() {
+        for (at, feed) in self.feeds.iter_mut().enumerate() {
             loop {
-                while let Poll::Ready(event) = leg.poll(cx, now, &self.index) {
+                while let Poll::Ready(event) = feed.poll(cx, now, &self.index) {
                     match event {
-                        LegEvent::Live => self.machine.handle(now, Input::UpstreamLive(at)),
-                        LegEvent::Refused => self.machine.handle(now, Input::UpstreamRefused(at)),
-                        LegEvent::Lost | LegEvent::Closed => {}
+                        FeedEvent::Live => self.machine.handle(now, Input::UpstreamLive(at)),
+                        FeedEvent::Refused => self.machine.handle(now, Input::UpstreamRefused(at)),
+                        FeedEvent::Lost | FeedEvent::Closed => {}
                     }
-                    self.report_at = now;
+                    self.reports.session_changed(now);
                 }
-                let failed = leg.write(cx, now, &self.index, head, &self.rings);
-                let closing = leg.close(&self.index, self.cutting);
+                let failed = feed.write(cx, now, &self.index, head, &self.rings);
+                let closing = feed.close(&self.index, self.cutting);
                 if !failed && !closing {
                     break;
                 }
@@ -354,7 +373,7 @@ impl Stream {
         }
     }
 
-    /// Does what the machine says, and returns whether it said anything.
+    /// Performs the machine's outputs, and returns whether there were any.
     fn perform(&mut self, now: Instant) -> bool {
         let mut said = false;
         while let Some(output) = self.machine.poll_output() {
@@ -371,32 +390,35 @@ impl Stream {
                 Output::EndPublisher { how, reason } => {
                     if let Some(source) = self.source.take() {
                         self.left_at = source.head;
+                        self.received += source.received();
                         self.endings.push(source.end(now, how, reason));
                     }
                 }
                 Output::PartPublisher => {
                     if let (Some(source), Some(ring)) = (self.source.take(), self.rings.current()) {
                         self.left_at = source.head;
+                        self.received += source.received();
                         self.endings.push(source.part(now, ring));
                     }
                 }
                 Output::GiveBack => {
                     if let Some(source) = self.source.take() {
+                        self.received += source.received();
                         self.endings.push(source.give_back(now));
                     }
                 }
-                Output::Decide(accepted) => self.decided(now, accepted),
+                Output::Decide(decision) => self.decided(now, decision),
                 Output::GiveUp(gives_up) => self.give_up(now, gives_up),
-                Output::CloseUpstreams => self.legs.iter_mut().for_each(Leg::drain),
+                Output::CloseUpstreams => self.feeds.iter_mut().for_each(UpstreamFeed::drain),
                 Output::CutUpstreams => self.cutting = true,
                 Output::State(state) => {
-                    self.log(state);
-                    self.report_at = now;
+                    self.log(now, state);
+                    self.reports.session_changed(now);
                     self.report_session(now);
                     if state == State::Ended {
-                        self.tell_of_jumps(now, true);
+                        self.report_jumps(now, true);
                         let stream_id = self.assignment.stream_id.clone();
-                        self.outbox.push_back(Report::Ended { stream_id });
+                        self.reports.push(Report::Ended { stream_id });
                     }
                 }
             }
@@ -404,87 +426,96 @@ impl Stream {
         said
     }
 
-    /// Every new state once; for everybody to see that the publisher was lost or has come back, and why the stream is over.
-    fn log(&mut self, state: State) {
+    /// Logs each new state once: the turns of the stream's life at info, the steps between at debug.
+    fn log(&mut self, now: Instant, state: State) {
         let before = std::mem::replace(&mut self.logged, state);
+        let first = state == State::Live && !self.was_live;
+        self.was_live |= state == State::Live;
         let (stream, app, reason) = (&self.assignment.stream_id, &self.assignment.app, self.machine.reason());
         let client = self.assignment.client;
         match (before, state) {
             (_, State::Grace) => {
-                tracing::info!(event = "publisher.lost", %stream, %app, %client, reason, "publisher lost: its upstreams are kept for the grace time");
+                tracing::info!(event = event::PUBLISHER_LOST, %stream, %app, %client, reason, "publisher lost: its upstreams are kept for the grace time");
             }
             (State::Grace, State::Live) => {
-                tracing::info!(event = "publisher.returned", %stream, %app, %client, "publisher returned")
+                tracing::info!(event = event::PUBLISHER_BACK, %stream, %app, %client, "publisher back");
+            }
+            (_, State::Live) if first => {
+                tracing::info!(event = event::STREAM_LIVE, %stream, %app, %client, "stream live");
             }
             (_, State::Closing) => {
                 let state = before.as_str();
-                tracing::info!(event = "stream.ended", %stream, %app, %client, state, reason, "stream ended");
+                let bytes = self.received + self.source.as_ref().map_or(0, Source::received);
+                let duration = now.saturating_duration_since(self.began).as_secs_f64();
+                tracing::info!(event = event::STREAM_ENDED, %stream, %app, %client, state, reason, duration, bytes, "stream ended");
             }
             (_, state) => {
                 let (state, steps_back) = (state.as_str(), self.index.steps_back());
-                tracing::debug!(%stream, %app, state, reason, steps_back, "stream");
+                tracing::debug!(event = event::STREAM_MOVED, %stream, %app, state, reason, steps_back, "stream {state}");
             }
         }
     }
 
-    fn decided(&mut self, now: Instant, accepted: bool) {
+    fn decided(&mut self, now: Instant, decision: AttachDecision) {
         let Some(newcomer) = self.newcomer.take() else { return };
         let stream_id = newcomer.assignment.stream_id.clone();
-        self.outbox.push_back(Report::AttachDecided { stream_id, accepted });
-        if !accepted {
-            let Prepared { publisher, assignment, .. } = *newcomer;
-            let over = match self.machine.state() {
-                State::Closing => !self.may_follow(&assignment),
-                state => state == State::Ended,
-            };
-            let frame = if over { Frame::Returned { why: Decline::Other } } else { Frame::Duplicate };
-            self.endings.push(source::refused(now, publisher, &assignment, &frame));
-        } else if self.machine.state() == State::Closing {
-            self.successor = Some(newcomer);
-        } else {
-            self.adopt(now, *newcomer);
-        }
+        let accepted = matches!(decision, AttachDecision::Adopt | AttachDecision::Follow);
+        self.reports.push(Report::AttachDecided { stream_id, accepted });
+        let refusal = match decision {
+            AttachDecision::Adopt => return self.adopt(now, *newcomer),
+            AttachDecision::Follow => return self.successor = Some(newcomer),
+            AttachDecision::Duplicate => Frame::Duplicate,
+            AttachDecision::Return => Frame::Returned { why: Decline::Other },
+        };
+        let Prepared { publisher, assignment, .. } = *newcomer;
+        self.endings.push(source::refused(now, publisher, &assignment, &refusal));
     }
 
     fn adopt(&mut self, now: Instant, prepared: Prepared) {
         let same = prepared.assignment.stream_id == self.assignment.stream_id;
-        let by_descriptor = matches!(prepared.publisher, Publisher::Descriptor { .. });
-        let how = match &self.source {
-            // The new mapping is of the same memory.
-            Some(source) if same && by_descriptor && !source.is_link() => Continue::SameRing,
-            _ if same => Continue::SamePublisher,
-            _ => Continue::OtherPublisher,
+        let how = match &prepared.ring {
+            None => Continue::SameRing,
+            Some(_) if same => Continue::SamePublisher,
+            Some(_) => Continue::OtherPublisher,
         };
-        let left_at = self.source.take().map_or(self.left_at, |source| source.head);
+        let left_at = match self.source.take() {
+            Some(source) => {
+                self.received += source.received();
+                source.head
+            }
+            None => self.left_at,
+        };
         let known_before = if same { left_at } else { 0 };
         if how != Continue::SameRing && self.rings.len() >= MAX_RINGS {
             let oldest = self.index.oldest_ring();
             let until = self.index.first_of_ring_after(oldest);
             self.evict(until, 0);
         }
-        self.snapshots.clear();
         let place = self.index.begin(how);
-        self.rings.push(place.ring, prepared.ring);
+        if let Some(ring) = prepared.ring {
+            self.rings.push(place.ring, ring);
+        }
         if let Some(state) = &prepared.stream {
             self.index.restore(now, state, &prepared.open);
         }
         self.assignment = prepared.assignment;
-        self.legs.iter_mut().for_each(|leg| leg.rename_stream(&self.assignment.stream_id));
-        let mut source = Source::new(now, prepared.publisher, prepared.session, prepared.head);
+        self.feeds.iter_mut().for_each(|feed| feed.rename_stream(&self.assignment.stream_id));
+        let ring_bytes = self.rings.current().map_or(0, RingMemory::most);
+        let mut source = Source::new(now, prepared.publisher, prepared.session, prepared.head, ring_bytes);
         source.known_before = known_before;
-        self.passed = self.index.unfit();
+        self.reports.restart_skipped(self.index.unfit());
         self.source = Some(source);
         self.scan(now);
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(source) = &mut self.source else { return };
-        if let Err(Arrival::Lost(why, how)) = source.flush(cx, now) {
+        if let Err(SourceEvent::Lost(why, how)) = source.flush(cx, now) {
             return self.machine.handle(now, Input::Lost { why, how });
         }
         self.snapshot_of_start(now);
         if let Some(source) = self.source.as_mut().filter(|source| source.is_link())
-            && let Err(Arrival::Lost(why, how)) = source.flush(cx, now)
+            && let Err(SourceEvent::Lost(why, how)) = source.flush(cx, now)
         {
             self.machine.handle(now, Input::Lost { why, how });
         }
@@ -497,16 +528,15 @@ impl Stream {
         if self.source.is_none() && self.endings.is_empty() {
             self.machine.handle(now, Input::PublisherClosed);
         }
-        if self.legs.iter().all(Leg::is_closed) {
+        if self.feeds.iter().all(UpstreamFeed::is_closed) {
             self.machine.handle(now, Input::UpstreamsClosed);
         }
     }
 
     fn report_session(&mut self, now: Instant) {
-        self.report_at = now + REPORT_INTERVAL;
         let assignment = &self.assignment;
         let own = assignment.identities.first().into_iter();
-        // An upstream is this stream's until it is closed: nobody else is to dial it before.
+        // An upstream is this stream's until it is closed: no other stream is to dial it before.
         let giving_up = self.giving_up.iter().flat_map(|it| &it.identities);
         let session = Session {
             stream_id: assignment.stream_id.to_string(),
@@ -514,41 +544,34 @@ impl Stream {
             state: self.machine.state().told(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),
-            upstreams: self.legs.iter().map(Leg::report).collect(),
+            upstreams: self.feeds.iter().map(UpstreamFeed::report).collect(),
             reason: self.machine.reason().to_owned(),
             messages: self.index.end(),
         };
-        // The newest alone is of interest.
-        self.outbox.retain(|report| !matches!(report, Report::Session(_)));
-        self.outbox.push_back(Report::Session(session));
+        self.reports.push_session(now, session);
     }
 
     fn report(&mut self, now: Instant) {
-        if self.report_at <= now && self.machine.state() != State::Ended {
+        if self.reports.is_session_due(now) && self.machine.state() != State::Ended {
             self.report_session(now);
         }
-        self.retry_at = None;
-        while let Some(report) = self.outbox.pop_front() {
-            match self.reports.try_send(report) {
+        while let Some(report) = self.reports.next() {
+            match self.engine.try_send(report) {
                 Ok(()) => {}
-                Err(TrySendError::Full(report)) => {
-                    self.outbox.push_front(report);
-                    self.retry_at = Some(now + REPORT_RETRY);
-                    return;
-                }
-                // The engine is gone: nobody is interested.
+                Err(TrySendError::Full(report)) => return self.reports.put_back(now, report),
+                // The engine is gone, and nobody else reads reports.
                 Err(TrySendError::Closed(_)) => {}
             }
         }
     }
 
-    /// Sets the timer. It may go off too early: that costs less than setting it at every arrival.
+    /// Sets the timer. It may fire too early: that costs less than setting it at every arrival.
     fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let legs = self.legs.iter().filter_map(|leg| leg.next_timeout(&self.index));
+        let feeds = self.feeds.iter().filter_map(|feed| feed.next_timeout(&self.index));
         let source = self.source.iter().filter_map(Source::next_timeout);
-        let endings = self.endings.iter().map(Ending::deadline);
-        let own = [self.machine.poll_timeout(), self.retry_at].into_iter().flatten();
-        let Some(wanted) = legs.chain(source).chain(endings).chain(own).min() else { return };
+        let endings = self.endings.iter().map(PublisherEnding::deadline);
+        let own = [self.machine.poll_timeout(), self.reports.poll_timeout()].into_iter().flatten();
+        let Some(wanted) = feeds.chain(source).chain(endings).chain(own).min() else { return };
         if self.armed.is_none_or(|armed| wanted < armed || armed <= now) {
             self.timer.as_mut().reset(wanted.into());
             self.armed = Some(wanted);
@@ -560,10 +583,10 @@ impl Stream {
     }
 }
 
-/// Named in logs by its stream alone.
-impl std::fmt::Debug for Stream {
+/// The stream's id alone.
+impl std::fmt::Debug for StreamTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stream_id: &StreamId = &self.assignment.stream_id;
-        f.debug_struct("Stream").field("stream_id", stream_id).finish_non_exhaustive()
+        f.debug_struct("StreamTask").field("stream_id", stream_id).finish_non_exhaustive()
     }
 }

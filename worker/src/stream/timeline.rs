@@ -20,14 +20,14 @@ const START: i64 = 250;
 /// The timestamps of one upstream session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timeline {
-    origin: Option<Origin>,
+    origin: Option<PublisherOrigin>,
     /// The highest time sent, and when its message came.
     last: Option<(i64, Instant)>,
 }
 
 /// The beginning of a publisher's part of the session.
 #[derive(Clone, Copy, Debug)]
-struct Origin {
+struct PublisherOrigin {
     /// The publisher.
     clock: u32,
     /// Milliseconds added to its times.
@@ -57,7 +57,7 @@ impl Timeline {
             (Some(_), Some((last, at))) => (last + since(at, arrived).max(room), (last - START).max(0)),
             _ => (first.clamp(0, START).max(room), 0),
         };
-        self.origin = Some(Origin { clock, offset: out - first, floor });
+        self.origin = Some(PublisherOrigin { clock, offset: out - first, floor });
     }
 
     /// The timestamp to send. `clock`: the publisher; `time`: that of its message, which came at `arrived`.

@@ -19,9 +19,9 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Response, Status, Streaming};
 
 use super::{secret, soon};
-use crate::engine::Start;
+use crate::engine::StartStream;
 use crate::receive::HandoffStream;
-use crate::stream::{Command, Incoming, Publisher, Report};
+use crate::stream::{IncomingStream, Publisher, Report, StreamCommand};
 
 /// One worker's call, seen from the activator.
 pub(crate) struct Incall {
@@ -218,8 +218,8 @@ impl Activator {
 }
 
 /// A stream that lives until it is kicked or handed back; with the key `stubborn`, until it is kicked.
-pub(crate) fn tiny() -> Start {
-    Arc::new(|mut incoming: Incoming, reports| {
+pub(crate) fn tiny() -> StartStream {
+    Arc::new(|mut incoming: IncomingStream, reports| {
         let (sender, mut commands) = mpsc::channel(2);
         spawn_local(async move {
             let control: &mut HandoffStream = match &mut incoming.publisher {
@@ -234,13 +234,13 @@ pub(crate) fn tiny() -> Start {
             let stubborn = incoming.assignment.key.expose() == "stubborn";
             loop {
                 match commands.recv().await {
-                    Some(Command::HandBack) if stubborn => {}
-                    Some(Command::HandBack) => {
+                    Some(StreamCommand::HandBack) if stubborn => {}
+                    Some(StreamCommand::HandBack) => {
                         let _ = control.queue(&Frame::Returned { why: Decline::Moving });
                         let _ = std::future::poll_fn(|cx| control.poll_flush(cx)).await;
                         break;
                     }
-                    Some(Command::Kick(reason)) => {
+                    Some(StreamCommand::Kick(reason)) => {
                         session.reason = reason;
                         break;
                     }

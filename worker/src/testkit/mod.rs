@@ -17,11 +17,11 @@ use liveedgecast_common::key::{AppName, Identity, Secret, StreamId, StreamKey};
 use liveedgecast_common::random;
 use liveedgecast_common::rtmp::server::ServerSession;
 use liveedgecast_common::sys::ring_memory::MIN_RING_BYTES;
-use liveedgecast_common::sys::{RingMemory, send_with_fds};
+use liveedgecast_common::sys::{RingMemory, UnmappedRing, send_with_fds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::receive::{Detached, HandoffError, HandoffStream, Parcel};
+use crate::receive::{Detached, FetchedStream, HandoffError, HandoffStream};
 
 /// What a test waits at most. Never reached when it passes.
 const HANG: Duration = Duration::from_secs(30);
@@ -83,13 +83,13 @@ pub(crate) fn memory() -> OwnedFd {
 }
 
 /// A fetched stream, and the activator's end of it.
-pub(crate) async fn parcel(assignment: Assignment) -> (Parcel, HandoffStream) {
+pub(crate) async fn fetched_stream(assignment: Assignment) -> (FetchedStream, HandoffStream) {
     let keys = keys();
     let (theirs, ours) = UnixStream::pair().unwrap();
     let connection: Detached = HandoffStream::new(ours, keys.worker_end()).detach().unwrap();
-    let ring = RingMemory::map(memory()).unwrap();
+    let ring = UnmappedRing::check(memory()).unwrap();
     let activator = HandoffStream::new(theirs, keys.activator_end());
-    (Parcel { assignment, connection, publisher: None, ring }, activator)
+    (FetchedStream { assignment, connection, publisher: None, ring }, activator)
 }
 
 /// Session keys, as a preface makes them.

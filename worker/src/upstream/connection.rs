@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 const TLS_BUFFER: u64 = (64 << 10) + (4 << 10);
 
 #[derive(Debug)]
-enum Transport {
+enum UpstreamSocket {
     Plain(TcpStream),
     Tls {
         stream: Box<TlsStream<TcpStream>>,
@@ -26,44 +26,44 @@ enum Transport {
 /// See the file's header.
 #[derive(Debug)]
 pub(super) struct Connection {
-    transport: Transport,
+    transport: UpstreamSocket,
 }
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self { transport: Transport::Plain(stream) }
+        Self { transport: UpstreamSocket::Plain(stream) }
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { transport: Transport::Tls { stream: Box::new(stream), unflushed: 0 } }
+        Self { transport: UpstreamSocket::Tls { stream: Box::new(stream), unflushed: 0 } }
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
         match &self.transport {
-            Transport::Plain(stream) => stream,
-            Transport::Tls { stream, .. } => stream.get_ref().0,
+            UpstreamSocket::Plain(stream) => stream,
+            UpstreamSocket::Tls { stream, .. } => stream.get_ref().0,
         }
     }
 
     /// Whether [`Self::poll_read`] is worth a buffer. TLS may have bytes that the socket has given up already: it is asked itself.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.transport {
-            Transport::Plain(stream) => stream.poll_read_ready(cx),
-            Transport::Tls { .. } => Poll::Ready(Ok(())),
+            UpstreamSocket::Plain(stream) => stream.poll_read_ready(cx),
+            UpstreamSocket::Tls { .. } => Poll::Ready(Ok(())),
         }
     }
 
     /// 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Plain(stream) => loop {
+            UpstreamSocket::Plain(stream) => loop {
                 ready!(stream.poll_read_ready(cx))?;
                 match stream.try_read(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     result => return Poll::Ready(result),
                 }
             },
-            Transport::Tls { stream, .. } => {
+            UpstreamSocket::Tls { stream, .. } => {
                 let mut buffer = ReadBuf::new(buffer);
                 match ready!(Pin::new(stream).poll_read(cx, &mut buffer)) {
                     // The peer went without close_notify, as most servers do: RTMP has its own ends, so nothing can be cut off unseen.
@@ -82,14 +82,14 @@ impl Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Plain(stream) => loop {
+            UpstreamSocket::Plain(stream) => loop {
                 ready!(stream.poll_write_ready(cx))?;
                 match stream.try_write_vectored(slices) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     result => return Poll::Ready(result),
                 }
             },
-            Transport::Tls { stream, unflushed } => {
+            UpstreamSocket::Tls { stream, unflushed } => {
                 let taken = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, slices))?;
                 // It has given the kernel what that would take.
                 *unflushed = if stream.get_ref().1.wants_write() { *unflushed + taken as u64 } else { 0 };
@@ -101,20 +101,20 @@ impl Connection {
     /// Gives the kernel what TLS still has.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Tls { stream, unflushed } if *unflushed > 0 => {
+            UpstreamSocket::Tls { stream, unflushed } if *unflushed > 0 => {
                 ready!(Pin::new(stream).poll_flush(cx))?;
                 *unflushed = 0;
                 Poll::Ready(Ok(()))
             }
-            Transport::Plain(_) | Transport::Tls { .. } => Poll::Ready(Ok(())),
+            UpstreamSocket::Plain(_) | UpstreamSocket::Tls { .. } => Poll::Ready(Ok(())),
         }
     }
 
     /// Says that nothing more will be written.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+            UpstreamSocket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            UpstreamSocket::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -123,8 +123,8 @@ impl Connection {
     pub(super) fn unacknowledged(&self) -> Option<u64> {
         let unsent = u64::from(sys::unsent(self.socket()).ok()?);
         let buffered = match &self.transport {
-            Transport::Plain(_) => 0,
-            Transport::Tls { unflushed, .. } => (*unflushed).min(TLS_BUFFER),
+            UpstreamSocket::Plain(_) => 0,
+            UpstreamSocket::Tls { unflushed, .. } => (*unflushed).min(TLS_BUFFER),
         };
         Some(unsent + buffered)
     }

@@ -26,7 +26,7 @@ const KEEPALIVE: TcpKeepalive =
 /// An answer of the resolver, or why there is none.
 type Addresses = Result<Vec<SocketAddr>, String>;
 /// Host and port.
-type Target = (String, u16);
+type HostAndPort = (String, u16);
 type Question = OnceCell<Addresses>;
 pub(super) type Lookup = Pin<Box<dyn Future<Output = Addresses>>>;
 pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
@@ -36,7 +36,7 @@ pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resolver {
     /// Questions under way. Locked to look one up, never while it is asked: runtimes of several threads share it.
-    asking: Arc<Mutex<HashMap<Target, Weak<Question>>>>,
+    asking: Arc<Mutex<HashMap<HostAndPort, Weak<Question>>>>,
 }
 
 impl Resolver {
@@ -53,7 +53,7 @@ impl Resolver {
     }
 
     /// The one under way for that name, or a new one.
-    fn question(&self, target: &Target) -> Arc<Question> {
+    fn question(&self, target: &HostAndPort) -> Arc<Question> {
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(question) = asking.get(target).and_then(Weak::upgrade).filter(|question| !question.initialized()) {
             return question;

@@ -243,7 +243,7 @@ struct TimeOuts {
 
 /// The last failure.
 #[derive(Debug)]
-struct Failure {
+struct UpstreamFailure {
     fault: Fault,
     why: String,
     /// Waiting alone makes nothing better.
@@ -287,7 +287,7 @@ pub struct Machine {
     /// A session has lasted.
     lasted: bool,
     chance: u64,
-    failure: Option<Failure>,
+    failure: Option<UpstreamFailure>,
     outputs: VecDeque<Output>,
 }
 
@@ -631,7 +631,7 @@ impl Machine {
             _ => repeated,
         };
         let failed = fault.is_loud() || (clearly && !self.lived);
-        self.back_off(now, Failure { fault, why, failed });
+        self.back_off(now, UpstreamFailure { fault, why, failed });
         if clearly {
             self.outputs.push_back(Output::Refused(fault));
         }
@@ -678,10 +678,10 @@ impl Machine {
             fault => (fault, why),
         };
         self.outputs.push_back(Output::Lost(why.clone()));
-        self.back_off(now, Failure { failed: fault.is_loud(), fault, why });
+        self.back_off(now, UpstreamFailure { failed: fault.is_loud(), fault, why });
     }
 
-    fn back_off(&mut self, now: Instant, failure: Failure) {
+    fn back_off(&mut self, now: Instant, failure: UpstreamFailure) {
         let since = *self.broken_since.get_or_insert(now);
         let flap = now.saturating_duration_since(since) < FLAP;
         let history = History { flap, lived: self.lived, failed: failure.failed };

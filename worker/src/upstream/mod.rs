@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
+use liveedgecast_common::event;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
 use liveedgecast_common::url::PushUrl;
@@ -30,7 +31,7 @@ mod tls;
 mod trust;
 
 pub use self::fault::Fault;
-pub use self::tls::Shared;
+pub use self::tls::UpstreamContext;
 
 /// Bytes read from an upstream at once: its whole handshake.
 const READ_BYTES: usize = 4096;
@@ -61,7 +62,7 @@ pub enum UpstreamEvent {
 
 /// Since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct UpstreamCounters {
     /// Bytes taken by [`Upstream::poll_write_vectored`].
     pub bytes: u64,
     /// Attempts, from the question for addresses on.
@@ -75,7 +76,7 @@ pub struct Counters {
 /// The way to one destination. Poll it whenever the task is woken, when [`Self::next_timeout`] is due, and after [`Self::close`].
 pub struct Upstream {
     url: PushUrl,
-    shared: Shared,
+    shared: UpstreamContext,
     machine: Machine,
     lookup: Option<Lookup>,
     dials: Vec<(DialId, Dial)>,
@@ -87,7 +88,7 @@ pub struct Upstream {
     /// As told to the machine.
     stage: Stage,
     /// The session's bytes that are being written; media never goes this way.
-    outgoing: Outgoing,
+    outgoing: SessionBytes,
     farewell: Option<Farewell>,
     /// [`Self::close`] was called, not yet told to the machine: whether between messages.
     closing: Option<bool>,
@@ -95,7 +96,7 @@ pub struct Upstream {
     broken: Option<(Fault, String)>,
     /// Bytes of this session taken from the owner.
     media: u64,
-    counters: Counters,
+    counters: UpstreamCounters,
     logged: &'static str,
     /// The class of failure that was logged last and is not over, and whether it is asked again rarely.
     trouble: Option<(Fault, bool)>,
@@ -116,12 +117,12 @@ enum Farewell {
 
 /// Bytes being written, the first of them already.
 #[derive(Debug, Default)]
-struct Outgoing {
+struct SessionBytes {
     bytes: Vec<u8>,
     written: usize,
 }
 
-impl Outgoing {
+impl SessionBytes {
     fn rest(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
@@ -130,7 +131,7 @@ impl Outgoing {
 impl Upstream {
     /// Begins to dial at the first [`Self::poll`]. `seed`: the chance in its back-off and in its answers to challenges.
     #[must_use]
-    pub fn new(url: PushUrl, shared: &Shared, seed: u64, now: Instant) -> Self {
+    pub fn new(url: PushUrl, shared: &UpstreamContext, seed: u64, now: Instant) -> Self {
         Self {
             machine: Machine::new(now, url.clone(), seed),
             url,
@@ -142,12 +143,12 @@ impl Upstream {
             connection: None,
             session: None,
             stage: Stage::Handshake,
-            outgoing: Outgoing::default(),
+            outgoing: SessionBytes::default(),
             farewell: None,
             closing: None,
             broken: None,
             media: 0,
-            counters: Counters::default(),
+            counters: UpstreamCounters::default(),
             logged: "",
             trouble: None,
             stream: String::new(),
@@ -270,7 +271,7 @@ impl Upstream {
 
     /// What it has done.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> UpstreamCounters {
         self.counters
     }
 
@@ -316,7 +317,7 @@ impl Upstream {
             Output::Redirected(to) => {
                 if self.redirected_to != to {
                     let stream = self.stream.as_str();
-                    tracing::info!(event = "upstream.redirected", stream, upstream = %self.url, to, "upstream redirected");
+                    tracing::debug!(event = event::UPSTREAM_REDIRECTED, stream, upstream = %self.url, to, "upstream redirected");
                     self.redirected_to = to;
                 }
             }
@@ -338,7 +339,7 @@ impl Upstream {
             Output::Farewell { speak } => {
                 if let Some(session) = self.session.as_mut().filter(|_| speak) {
                     session.end();
-                    self.outgoing = Outgoing { bytes: session.take_output(), written: 0 };
+                    self.outgoing = SessionBytes { bytes: session.take_output(), written: 0 };
                 }
                 self.session = None;
                 self.farewell = Some(Farewell::Speaking);
@@ -361,7 +362,7 @@ impl Upstream {
         self.securing = None;
         self.connection = None;
         self.session = None;
-        self.outgoing = Outgoing::default();
+        self.outgoing = SessionBytes::default();
         self.farewell = None;
         self.broken = None;
     }
@@ -468,7 +469,7 @@ impl Upstream {
         loop {
             if self.outgoing.rest().is_empty() {
                 let bytes = self.session.as_mut().map(ClientSession::take_output).unwrap_or_default();
-                self.outgoing = Outgoing { bytes, written: 0 };
+                self.outgoing = SessionBytes { bytes, written: 0 };
             }
             if self.outgoing.rest().is_empty() {
                 return connection.poll_flush(cx);
@@ -509,7 +510,7 @@ impl Upstream {
         if word == self.logged && !proven {
             return;
         }
-        self.logged = word;
+        let was_live = std::mem::replace(&mut self.logged, word) == "live";
         let (stream, upstream) = (self.stream.as_str(), &self.url);
         match (word, self.machine.fault()) {
             ("backoff" | "failed", Some((fault, why))) => {
@@ -518,25 +519,27 @@ impl Upstream {
                 let trouble = Some((fault, word == "failed"));
                 let changed = std::mem::replace(&mut self.trouble, trouble) != trouble;
                 if changed && word == "failed" {
-                    tracing::warn!(event = "upstream.failed", stream, %upstream, fault = class, why, advice, "upstream failed: asked again, rarely");
+                    tracing::warn!(event = event::UPSTREAM_FAILED, stream, %upstream, fault = class, why, advice, "upstream failed: asked again, rarely");
+                } else if changed && was_live {
+                    tracing::info!(event = event::UPSTREAM_LOST, stream, %upstream, fault = class, why, advice, "upstream lost: asked again");
                 } else if changed {
-                    tracing::info!(event = "upstream.away", stream, %upstream, fault = class, why, advice, "upstream away: asked again");
+                    tracing::warn!(event = event::UPSTREAM_AWAY, stream, %upstream, fault = class, why, advice, "upstream not reached: asked again");
                 } else {
-                    tracing::debug!(stream, %upstream, fault = class, why, "upstream {word}");
+                    tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, fault = class, why, "upstream {word}");
                 }
             }
             // An upstream that never lasted is live for a moment at each attempt.
             ("live", _) => match self.trouble.take_if(|(fault, _)| *fault != Fault::NeverLasted || proven) {
                 Some((fault, _)) => {
                     let attempts = self.counters.attempts;
-                    tracing::info!(event = "upstream.live_again", stream, %upstream, fault = fault.as_str(), attempts, "upstream live after a failure");
+                    tracing::info!(event = event::UPSTREAM_BACK, stream, %upstream, fault = fault.as_str(), attempts, "upstream back");
                 }
-                None => tracing::debug!(stream, %upstream, "upstream live"),
+                None => tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, "upstream live"),
             },
             (_, Some((fault, why))) => {
-                tracing::debug!(stream, %upstream, fault = fault.as_str(), why, "upstream {word}")
+                tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, fault = fault.as_str(), why, "upstream {word}")
             }
-            (_, None) => tracing::debug!(stream, %upstream, "upstream {word}"),
+            (_, None) => tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, "upstream {word}"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use liveedgecast_common::event;
 use prometheus::IntCounterVec;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
@@ -26,14 +27,14 @@ pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>
 /// What all upstreams of a process share. Cheap to clone. Root certificates are read when the first RTMPS upstream is dialed: a worker that
 /// is started for a plain one starts without them.
 #[derive(Clone, Debug, Default)]
-pub struct Shared {
+pub struct UpstreamContext {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
     pub(super) resolver: Resolver,
     /// Failures by class, if somebody counts them.
     failures: Option<IntCounterVec>,
 }
 
-impl Shared {
+impl UpstreamContext {
     /// With the machine's root certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     #[must_use]
     pub fn new() -> Self {
@@ -77,7 +78,7 @@ fn load() -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     for error in found.errors.iter().take(MAX_TOLD) {
-        tracing::warn!(event = "certificates.unreadable", %error, "certificates could not be read: check SSL_CERT_FILE and SSL_CERT_DIR");
+        tracing::warn!(event = event::CERTIFICATES_UNREADABLE, %error, "certificates could not be read: check SSL_CERT_FILE and SSL_CERT_DIR");
     }
     if roots.is_empty() {
         let error = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
@@ -124,7 +125,7 @@ impl NotSecured {
 }
 
 /// TLS as the client, its deadline is the machine's.
-pub(super) fn secure(shared: &Shared, host: &str, stream: TcpStream) -> Secure {
+pub(super) fn secure(shared: &UpstreamContext, host: &str, stream: TcpStream) -> Secure {
     let shared = shared.clone();
     let host = host.to_owned();
     Box::pin(async move {

@@ -10,14 +10,14 @@ use liveedgecast_common::handoff::{OpenMessage, StoredHeader, StreamState};
 use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::media::HeaderSlot;
 
-use super::open::Open;
-use super::{Entry, Index, Memory, Segment};
+use super::open::OpenEntry;
+use super::{Index, IndexEntry, Memory, Segment};
 use crate::stream::clock::Clock;
 
 /// A header in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What it is the header of.
+    /// QueuedBytes it is the header of.
     pub slot: HeaderSlot,
     /// Type of the message.
     pub type_id: u8,
@@ -56,7 +56,7 @@ impl Index {
         for (header, segment) in open {
             let mut segments = self.spare.pop().unwrap_or_default();
             segments.extend(*segment);
-            self.open.push(Open { header: *header, segments, given_up: false });
+            self.open.push(OpenEntry { header: *header, segments, given_up: false });
         }
     }
 
@@ -75,14 +75,14 @@ impl Index {
     }
 
     /// As [`put`]; a payload is only copied to be kept.
-    pub(super) fn put_entry(&self, headers: &mut Vec<Header>, entry: &Entry, memory: &impl Memory) {
+    pub(super) fn put_entry(&self, headers: &mut Vec<Header>, entry: &IndexEntry, memory: &impl Memory) {
         let Some(slot) = entry.inspection.header else { return };
         if make_room(headers, entry.place.clock, slot, entry.header.length as usize) {
             headers.extend(self.header_of(entry, memory));
         }
     }
 
-    fn header_of(&self, entry: &Entry, memory: &impl Memory) -> Option<Header> {
+    fn header_of(&self, entry: &IndexEntry, memory: &impl Memory) -> Option<Header> {
         let mut payload = Vec::with_capacity(entry.header.length as usize);
         for segment in self.segments(entry) {
             payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
@@ -97,7 +97,7 @@ impl Index {
         })
     }
 
-    /// What a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
+    /// QueuedBytes a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
     #[must_use]
     pub fn state(&self, keyframe: bool, memory: &impl Memory) -> StreamState {
         self.state_but(self.last_begun, keyframe, memory)
@@ -158,12 +158,12 @@ fn fits(kept: impl Iterator<Item = (HeaderSlot, usize)>, slot: HeaderSlot, bytes
 
 /// The lengths of the headers that the newest publisher has sent, and the slots of which one header was too long to be kept.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct StoredHeaders {
     lengths: Vec<(HeaderSlot, usize)>,
     left_out: Vec<HeaderSlot>,
 }
 
-impl Kept {
+impl StoredHeaders {
     /// Takes note of a header, by the same rule as [`put`]; `false`: it is the first of its slot that cannot be kept. A header that fits changes
     /// nothing about that, because a publisher can send long and short ones in turns.
     pub(super) fn put(&mut self, slot: HeaderSlot, bytes: usize) -> bool {

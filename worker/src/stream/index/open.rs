@@ -6,14 +6,14 @@ use super::{Memory, Segment};
 
 /// A message whose last byte has not come.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenEntry {
     pub(super) header: MessageHeader,
     pub(super) segments: Vec<Segment>,
     /// Too many segments: its bytes are not noted any more.
     pub(super) given_up: bool,
 }
 
-impl Open {
+impl OpenEntry {
     /// Takes what has come of it. `room`: there may be another segment.
     pub(super) fn add(&mut self, segment: Segment, room: bool) {
         if segment.len == 0 || self.given_up {

@@ -1,12 +1,13 @@
 //! Publishers that are answered all the time, or read no answer: a successor must find a snapshot all the same.
 
+use std::os::unix::fs::FileExt;
+
 use bytes::Bytes;
 use liveedgecast_common::handoff::limits::{MAX_KEPT_BYTES, MAX_UNCHECKED_BYTES};
 use liveedgecast_common::handoff::{Frame, Snapshot, page};
 use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::message::{Command, Control, UserControl};
 use liveedgecast_common::sys;
-use liveedgecast_common::sys::RingMemory;
 
 use super::kit::*;
 
@@ -112,8 +113,10 @@ fn announce() -> Vec<u8> {
 
 /// The last snapshot in a stream's memory.
 fn published(memory: &std::os::fd::OwnedFd) -> u64 {
-    let ring = RingMemory::map(memory.try_clone().unwrap()).unwrap();
-    page::read(ring.page()).map_or(0, |snapshot| snapshot.session.position())
+    // The stream has it mapped, and a process maps a memory only once.
+    let mut page = vec![0; sys::STATE_BYTES];
+    std::fs::File::from(memory.try_clone().unwrap()).read_exact_at(&mut page, 0).unwrap();
+    page::read(&page).map_or(0, |snapshot| snapshot.session.position())
 }
 
 #[test]

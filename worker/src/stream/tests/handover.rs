@@ -180,12 +180,13 @@ fn a_state_page_of_a_stranger_is_not_believed() {
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
         let given = incoming.assignment.clone();
         drop(incoming);
-        let mut stranger = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+        let mut stranger = unmapped(&memory).map().unwrap();
         let Held { session, .. } = hold().await;
         let mut wrong =
             liveedgecast_common::handoff::Snapshot { session: session.state(), stream: None, unread: vec![1; 99] };
         assert!(liveedgecast_common::handoff::page::publish(stranger.page_mut(), &wrong));
         wrong.unread.clear();
+        drop(stranger);
         let (_, incoming) = give_again(&socket, &memory, given).await;
         let mut engine = Engine::start(incoming);
         encoder.started().await;
@@ -257,7 +258,7 @@ fn a_successor_by_link_goes_on_from_the_last_checkpoint() {
             let body = untimed(&sent[3..]);
             assert_eq!(untimed(&got[..3]), untimed(&sent[..3]), "cut at {cut}");
             assert!(body.ends_with(&untimed(&got[3..])), "cut at {cut}: {got:?}");
-            engine.command(Command::Kick("enough".to_owned()));
+            engine.command(StreamCommand::Kick("enough".to_owned()));
             engine.ended().await;
         }
         drop((activator, incoming));
@@ -279,7 +280,7 @@ fn a_publisher_that_comes_back_continues_the_upstreams_session() {
         until("done", || activator.is_done()).await;
 
         let Given { mut encoder, activator, incoming, .. } = give_descriptor("b", &[&sink]).await;
-        engine.command(Command::Attach(Box::new(incoming)));
+        engine.command(StreamCommand::Attach(Box::new(incoming)));
         let decided = engine
             .report("a decision", |report| match report {
                 Report::AttachDecided { stream_id, accepted } => Some((stream_id.to_string(), *accepted)),
@@ -326,7 +327,7 @@ fn an_upstream_that_is_given_up_is_the_streams_until_it_is_closed() {
         shared.deaf.set(true);
         drop(encoder);
         engine.report("grace", |report| in_state(report, SessionState::Grace)).await;
-        engine.command(Command::Contend(contest));
+        engine.command(StreamCommand::Contend(contest));
         let has_it = |report: &Report| match report {
             Report::Session(session) => Some(session.identities.contains(&wanted)),
             _ => None,
@@ -377,7 +378,7 @@ fn a_duplicate_is_refused_and_the_stream_goes_on() {
         encoder.started().await;
         encoder.send(&stream(1)).await;
         let Given { encoder: _other, activator, incoming, .. } = give_descriptor("b", &[&sink]).await;
-        engine.command(Command::Attach(Box::new(incoming)));
+        engine.command(StreamCommand::Attach(Box::new(incoming)));
         until("the refusal", || activator.has(|frame| *frame == Frame::Duplicate)).await;
         encoder.send(&group_of_frames(200)).await;
         until("all messages", || sink.count(0) == stream(2).len()).await;
@@ -399,7 +400,7 @@ fn a_stream_is_given_back_with_its_connection_open() {
         let cut = bytes.len() / 2;
         tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[..cut]).await.unwrap();
         until("some messages", || sink.count(0) > 10).await;
-        engine.command(Command::HandBack);
+        engine.command(StreamCommand::HandBack);
         engine.ended().await;
         until("the return", || activator.has(|frame| *frame == Frame::Returned { why: Decline::Moving })).await;
         assert!(!activator.is_done());
@@ -435,7 +436,7 @@ fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
         // The same publisher, from the last checkpoint on: what the upstream has is not sent to it again.
         let kept = (snapshot.session.position() - began) as usize;
         let (activator, incoming) = link(Assignment { resumed: true, epoch: 2, snapshot, ..given }).await;
-        engine.command(Command::Attach(Box::new(incoming)));
+        engine.command(StreamCommand::Attach(Box::new(incoming)));
         activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[kept..cut])));
         activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[cut..])));
         until("the rest", || sink.count(0) == sent.len()).await;
@@ -458,7 +459,7 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
         engine.report("the end", |report| in_state(report, SessionState::Live)).await;
         until("the goodbye", || sink.with(0, |got| got.ended.is_some()) == Some(true)).await;
         // Still closing, or over already: then nobody listens.
-        if engine.handle.command(Command::Attach(Box::new(incoming))).is_ok() {
+        if engine.commands.try_send(StreamCommand::Attach(Box::new(incoming))).is_ok() {
             other.started().await;
             other.send(&stream(2)).await;
             until("the second stream", || sink.count(1) == stream(2).len()).await;
@@ -475,11 +476,11 @@ fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_
         let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
         let mut engine = Engine::start(incoming);
         encoder.started().await;
-        engine.command(Command::Alone(true));
+        engine.command(StreamCommand::Alone(true));
         let Given { encoder: mut other, incoming, .. } = give_descriptor("b", &[&sink]).await;
         // In one poll: the stream is closing when the next publisher comes.
-        engine.command(Command::Kick("enough".to_owned()));
-        engine.command(Command::Attach(Box::new(incoming)));
+        engine.command(StreamCommand::Kick("enough".to_owned()));
+        engine.command(StreamCommand::Attach(Box::new(incoming)));
         other.started().await;
         drop(other);
         let waits = |report: &Report| match report {
@@ -509,8 +510,8 @@ fn a_publisher_that_waits_for_the_end_of_the_one_before_is_kicked_or_given_back_
                 _ => None,
             };
             engine.report("the end to begin", reason).await;
-            engine.command(Command::Attach(Box::new(next)));
-            engine.command(if kicked { Command::Kick("enough".to_owned()) } else { Command::HandBack });
+            engine.command(StreamCommand::Attach(Box::new(next)));
+            engine.command(if kicked { StreamCommand::Kick("enough".to_owned()) } else { StreamCommand::HandBack });
             let ended = |report: &Report| matches!(report, Report::Ended { stream_id } if stream_id.as_str() == "b");
             engine.report("the end of the second", |report| ended(report).then_some(())).await;
             if kicked {

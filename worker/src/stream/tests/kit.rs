@@ -16,7 +16,7 @@ use liveedgecast_common::rtmp::handshake::Handshake;
 use liveedgecast_common::rtmp::server::{EndedBy, Event, Refusal, ServerSession};
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id};
-use liveedgecast_common::sys::RingMemory;
+use liveedgecast_common::sys::{RingMemory, UnmappedRing};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::receive::HandoffStream;
-use crate::stream::{Command, Incoming, Publisher, Report, StreamHandle, spawn};
-use crate::upstream::Shared;
+use crate::stream::{IncomingStream, Publisher, Report, StreamCommand, spawn};
+use crate::upstream::UpstreamContext;
 
 /// Ring of the tests: the longest message fits, and yet it is soon full.
 pub(super) const RING: usize = 256 << 10;
@@ -527,18 +527,18 @@ pub(super) fn assignment(id: &str, session: &ServerSession, address: SocketAddr,
 
 /// A stream of a worker, as the engine has it.
 pub(super) struct Engine {
-    pub(super) handle: StreamHandle,
+    pub(super) commands: mpsc::Sender<StreamCommand>,
     pub(super) reports: mpsc::Receiver<Report>,
 }
 
 impl Engine {
-    pub(super) fn start(incoming: Incoming) -> Self {
+    pub(super) fn start(incoming: IncomingStream) -> Self {
         let (sender, reports) = mpsc::channel(64);
-        Self { handle: spawn(incoming, Arc::new(Shared::new()), sender), reports }
+        Self { commands: spawn(incoming, Arc::new(UpstreamContext::new()), sender), reports }
     }
 
-    pub(super) fn command(&self, command: Command) {
-        self.handle.command(command).unwrap();
+    pub(super) fn command(&self, command: StreamCommand) {
+        self.commands.try_send(command).unwrap();
     }
 
     /// The next report that fits.
@@ -562,7 +562,7 @@ impl Engine {
 }
 
 /// Runs a stream in a set of its own until the condition holds, then kills it as a SIGKILL would: sockets are closed, nothing is said.
-pub(super) async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
+pub(super) async fn killed(incoming: IncomingStream, condition: impl AsyncFnOnce()) {
     let worker = LocalSet::new();
     worker
         .run_until(async {
@@ -576,7 +576,7 @@ pub(super) async fn killed(incoming: Incoming, condition: impl AsyncFnOnce()) {
 pub(super) struct Given {
     pub(super) encoder: Encoder,
     pub(super) activator: Activator,
-    pub(super) incoming: Incoming,
+    pub(super) incoming: IncomingStream,
     /// Duplicates that the activator keeps.
     pub(super) socket: std::net::TcpStream,
     pub(super) memory: std::os::fd::OwnedFd,
@@ -588,31 +588,36 @@ pub(super) async fn give_descriptor(id: &str, sinks: &[&Sink]) -> Given {
     let server = server.into_std().unwrap();
     let kept = server.try_clone().unwrap();
     let memory = RingMemory::create(RING).unwrap();
-    let ring = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+    let ring = unmapped(&memory);
     let (activator, control) = Activator::connection(&assignment).await;
     let publisher = Publisher::Descriptor { socket: TcpStream::from_std(server).unwrap(), control };
-    let incoming = Incoming { assignment, publisher, ring };
+    let incoming = IncomingStream { assignment, publisher, ring };
     Given { encoder: Encoder { client, socket }, activator, incoming, socket: kept, memory }
 }
 
-/// The same once more, for a successor.
+/// The ring of a stream whose memory the activator keeps.
+pub(super) fn unmapped(memory: &std::os::fd::OwnedFd) -> UnmappedRing {
+    UnmappedRing::check(memory.try_clone().unwrap()).unwrap()
+}
+
+/// The same publisher once more, for a successor.
 pub(super) async fn give_again(
     given_socket: &std::net::TcpStream,
     memory: &std::os::fd::OwnedFd,
     assignment: Assignment,
-) -> (Activator, Incoming) {
+) -> (Activator, IncomingStream) {
     let assignment = Assignment { resumed: true, epoch: assignment.epoch + 1, ..assignment };
-    let ring = RingMemory::map(memory.try_clone().unwrap()).unwrap();
+    let ring = unmapped(memory);
     let (activator, control) = Activator::connection(&assignment).await;
     let socket = TcpStream::from_std(given_socket.try_clone().unwrap()).unwrap();
-    (activator, Incoming { assignment, publisher: Publisher::Descriptor { socket, control }, ring })
+    (activator, IncomingStream { assignment, publisher: Publisher::Descriptor { socket, control }, ring })
 }
 
 /// A publisher by link: its bytes are given to the activator, what it is told comes from there.
 pub(super) struct Linked {
     pub(super) encoder: Encoder,
     pub(super) activator: Activator,
-    pub(super) incoming: Incoming,
+    pub(super) incoming: IncomingStream,
 }
 
 pub(super) async fn give_link(id: &str, sinks: &[&Sink]) -> Linked {
@@ -622,8 +627,8 @@ pub(super) async fn give_link(id: &str, sinks: &[&Sink]) -> Linked {
     Linked { encoder: Encoder { client, socket }, activator, incoming }
 }
 
-pub(super) async fn link(assignment: Assignment) -> (Activator, Incoming) {
+pub(super) async fn link(assignment: Assignment) -> (Activator, IncomingStream) {
     let (activator, control) = Activator::connection(&assignment).await;
-    let ring = RingMemory::map(RingMemory::create(RING).unwrap()).unwrap();
-    (activator, Incoming { assignment, publisher: Publisher::Link { control }, ring })
+    let ring = UnmappedRing::create(RING).unwrap();
+    (activator, IncomingStream { assignment, publisher: Publisher::Link { control }, ring })
 }

@@ -5,17 +5,17 @@ use liveedgecast_common::sys::RingMemory;
 
 use super::answers::carry;
 use super::kit::*;
-use crate::stream::{Incoming, Publisher, Report};
+use crate::stream::{IncomingStream, Publisher, Report};
 
 /// The default replay window.
 const WINDOW: usize = 8 << 20;
 
 /// The stream with a ring of the default size.
-fn with_window(incoming: Incoming, memory: &std::os::fd::OwnedFd) -> Incoming {
-    let Incoming { mut assignment, publisher, .. } = incoming;
+fn with_window(incoming: IncomingStream, memory: &std::os::fd::OwnedFd) -> IncomingStream {
+    let IncomingStream { mut assignment, publisher, .. } = incoming;
     assignment.policy.replay_bytes = WINDOW as u64;
-    let ring = RingMemory::map_growing(memory.try_clone().unwrap()).unwrap();
-    Incoming { assignment, publisher, ring }
+    let ring = unmapped(memory);
+    IncomingStream { assignment, publisher, ring }
 }
 
 fn memory() -> std::os::fd::OwnedFd {

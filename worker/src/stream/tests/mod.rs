@@ -12,7 +12,7 @@ use liveedgecast_common::handoff::Frame;
 use liveedgecast_common::rtmp::client::{Class, ClientEvent};
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
 
-use liveedgecast_common::sys;
+use liveedgecast_common::sys::{self, RingMemory};
 
 use self::kit::*;
 use super::*;
@@ -56,7 +56,7 @@ fn a_stream_by_link_arrives_wherever_its_bytes_are_cut() {
             activator.say(Frame::Data(Bytes::copy_from_slice(&bytes[cut..])));
             until(&format!("all messages, cut at {cut}"), || sink.count(number) >= sent.len()).await;
             assert_eq!(sink.messages(number), sent, "cut at {cut}");
-            engine.command(Command::Kick("enough".to_owned()));
+            engine.command(StreamCommand::Kick("enough".to_owned()));
             engine.ended().await;
         }
     });
@@ -98,14 +98,14 @@ fn media_that_came_before_the_start_is_not_lost() {
         given.snapshot.unread = read;
         until("the rest is with the kernel", || rustix::io::ioctl_fionread(&server).unwrap() == kernel.len() as u64)
             .await;
-        let ring = RingMemory::map(RingMemory::create(RING).unwrap()).unwrap();
+        let ring = UnmappedRing::create(RING).unwrap();
         let (_activator, control) = Activator::connection(&given).await;
         let publisher = Publisher::Descriptor { socket: server, control };
-        let engine = Engine::start(Incoming { assignment: given, publisher, ring });
+        let engine = Engine::start(IncomingStream { assignment: given, publisher, ring });
         let number = 1; // 0 is the encoder's own idle connection.
         until("all messages", || sink.count(number) == stream(2).len()).await;
         assert_eq!(sink.messages(number), stream(2));
-        engine.command(Command::Close("enough".to_owned()));
+        engine.command(StreamCommand::Kick("enough".to_owned()));
     });
 }
 
@@ -225,12 +225,11 @@ fn a_ring_takes_no_more_memory_than_its_window() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let Incoming { mut assignment, publisher, .. } = incoming;
+        let IncomingStream { mut assignment, publisher, .. } = incoming;
         assignment.policy.replay_time = std::time::Duration::ZERO;
         let memory = RingMemory::create(8 << 20).unwrap();
-        let kept = memory.try_clone().unwrap();
-        let ring = RingMemory::map_growing(memory).unwrap();
-        let mut engine = Engine::start(Incoming { assignment, publisher, ring });
+        let ring = unmapped(&memory);
+        let mut engine = Engine::start(IncomingStream { assignment, publisher, ring });
         encoder.started().await;
         let mut sent = vec![video_header()];
         sent.extend((0..39).map(|at| video(at * 40, at % 10 == 0, 100_000)));
@@ -239,7 +238,7 @@ fn a_ring_takes_no_more_memory_than_its_window() {
             until("the message", || sink.count(0) == count + 1).await;
         }
         assert_eq!(sink.messages(0), sent);
-        let taken = rustix::fs::fstat(&kept).unwrap().st_blocks * 512;
+        let taken = rustix::fs::fstat(&memory).unwrap().st_blocks * 512;
         // All that was sent, should the one snapshot be that of the first keyframe, fits into half of the ring.
         assert!(taken < 9 << 19, "{taken}");
         encoder.goodbye().await;

@@ -34,10 +34,10 @@ struct Driver {
 
 impl Driver {
     fn new(text: &str) -> Self {
-        Self::with(text, &Shared::with_roots(rustls::RootCertStore::empty()).unwrap())
+        Self::with(text, &UpstreamContext::with_roots(rustls::RootCertStore::empty()).unwrap())
     }
 
-    fn with(text: &str, shared: &Shared) -> Self {
+    fn with(text: &str, shared: &UpstreamContext) -> Self {
         let now = origin();
         Self { upstream: Upstream::new(url(text), shared, 3, now), now, events: Vec::new() }
     }

@@ -29,8 +29,8 @@ impl Authority {
         roots
     }
 
-    fn shared(&self) -> Shared {
-        Shared::with_roots(self.roots()).unwrap()
+    fn shared(&self) -> UpstreamContext {
+        UpstreamContext::with_roots(self.roots()).unwrap()
     }
 
     fn certify(&self, name: SanType, expired: bool) -> TlsAcceptor {
@@ -102,10 +102,10 @@ impl SelfSigned {
     }
 
     /// Trusts it, as if it were in `SSL_CERT_FILE`.
-    fn shared(&self) -> Shared {
+    fn shared(&self) -> UpstreamContext {
         let mut roots = Authority::new("ours").roots();
         roots.add(self.certificate.clone()).unwrap();
-        Shared::with_roots(roots).unwrap()
+        UpstreamContext::with_roots(roots).unwrap()
     }
 }
 
@@ -113,7 +113,7 @@ fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
-fn rtmps(address: SocketAddr, shared: &Shared) -> Driver {
+fn rtmps(address: SocketAddr, shared: &UpstreamContext) -> Driver {
     Driver::with(&format!("rtmps://localhost:{}/live/KEY", address.port()), shared)
 }
 
@@ -262,7 +262,7 @@ async fn no_root_certificates() {
     let authority = Authority::new("ours");
     let (listener, address) = listen().await;
     let acceptor = authority.certify(dns("localhost"), false);
-    let mut driver = rtmps(address, &Shared::with_roots(RootCertStore::empty()).unwrap());
+    let mut driver = rtmps(address, &UpstreamContext::with_roots(RootCertStore::empty()).unwrap());
     driver
         .while_peer(async {
             let (stream, _) = listener.accept().await.unwrap();

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
+use liveedgecast_common::event;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::url::PushUrl;
 
@@ -13,16 +14,16 @@ use super::index::Index;
 use super::rings::Rings;
 use crate::upstream::{Upstream, UpstreamEvent};
 
-pub(super) struct Leg {
+pub(super) struct UpstreamFeed {
     upstream: Upstream,
     cursor: Cursor,
-    phase: Phase,
+    phase: FeedState,
     /// Closed without waiting for what is not written yet.
     cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum FeedState {
     Open,
     /// To be closed when everything is written.
     Draining,
@@ -32,7 +33,7 @@ enum Phase {
 
 /// What the stream must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LegEvent {
+pub(super) enum FeedEvent {
     Live,
     /// Clearly.
     Refused,
@@ -40,9 +41,9 @@ pub(super) enum LegEvent {
     Closed,
 }
 
-impl Leg {
+impl UpstreamFeed {
     pub(super) fn new(upstream: Upstream, bounds: Bounds) -> Self {
-        Self { upstream, cursor: Cursor::new(bounds), phase: Phase::Open, cut: false }
+        Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false }
     }
 
     /// The stream is called this from now on.
@@ -51,25 +52,24 @@ impl Leg {
     }
 
     /// The upstream's next event. After `Ready`, poll again.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, index: &Index) -> Poll<LegEvent> {
-        if self.phase == Phase::Closed {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, index: &Index) -> Poll<FeedEvent> {
+        if self.phase == FeedState::Closed {
             return Poll::Pending;
         }
         let Poll::Ready(event) = self.upstream.poll(cx, now) else { return Poll::Pending };
         Poll::Ready(match event {
             UpstreamEvent::Live => {
                 self.cursor.start(now, self.upstream.message_stream(), self.upstream.chunk_size());
-                LegEvent::Live
+                FeedEvent::Live
             }
-            UpstreamEvent::Lost { unacknowledged, why } => {
-                tracing::debug!(upstream = self.upstream.report().host, why, unacknowledged, "upstream lost");
+            UpstreamEvent::Lost { unacknowledged, .. } => {
                 self.cursor.session_over(unacknowledged, index.front());
-                LegEvent::Lost
+                FeedEvent::Lost
             }
-            UpstreamEvent::Refused { .. } => LegEvent::Refused,
+            UpstreamEvent::Refused { .. } => FeedEvent::Refused,
             UpstreamEvent::Closed => {
-                self.phase = Phase::Closed;
-                LegEvent::Closed
+                self.phase = FeedState::Closed;
+                FeedEvent::Closed
             }
         })
     }
@@ -83,7 +83,7 @@ impl Leg {
         head: u64,
         rings: &Rings,
     ) -> bool {
-        if !matches!(self.phase, Phase::Open | Phase::Draining) || !self.upstream.is_live() {
+        if !matches!(self.phase, FeedState::Open | FeedState::Draining) || !self.upstream.is_live() {
             return false;
         }
         self.cursor.push_control(self.upstream.take_control());
@@ -104,7 +104,12 @@ impl Leg {
         let counters = self.cursor.counters();
         if counters.jumps > jumps {
             let host = self.upstream.report().host;
-            tracing::debug!(upstream = host, lost = counters.lost, "upstream lagged: on from a newer keyframe");
+            tracing::debug!(
+                event = event::UPSTREAM_LAGGED,
+                upstream = host,
+                lost = counters.lost,
+                "upstream lagged: messages up to a newer keyframe skipped"
+            );
         }
         if self.cursor.wants_acknowledgement() {
             self.cursor.acknowledged(self.upstream.unacknowledged());
@@ -127,8 +132,8 @@ impl Leg {
 
     /// Closes it when everything is written.
     pub(super) fn drain(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Draining;
+        if self.phase == FeedState::Open {
+            self.phase = FeedState::Draining;
         }
     }
 
@@ -140,11 +145,11 @@ impl Leg {
 
     /// Closes it if it is to be closed and everything is written, or now. `true`: poll it.
     pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
-        let due = self.phase == Phase::Draining && (now || self.cut || self.cursor.is_drained(index));
+        let due = self.phase == FeedState::Draining && (now || self.cut || self.cursor.is_drained(index));
         if due {
             self.upstream.close(self.cursor.is_between_messages());
             self.cursor.finish(index);
-            self.phase = Phase::Closing;
+            self.phase = FeedState::Closing;
         }
         due
     }
@@ -155,11 +160,11 @@ impl Leg {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.phase == FeedState::Closed
     }
 
     pub(super) fn next_timeout(&self, index: &Index) -> Option<Instant> {
-        if self.phase == Phase::Closed {
+        if self.phase == FeedState::Closed {
             return None;
         }
         [self.upstream.next_timeout(), self.cursor.poll_timeout(index)].into_iter().flatten().min()

@@ -9,16 +9,16 @@ use std::collections::HashMap;
 use liveedgecast_common::control::{Session, UpstreamCounts, UpstreamReport};
 use prometheus::IntCounter;
 
-use super::table::Slot;
+use super::table::StreamSlot;
 use crate::metrics::{Hosts, Upstreams};
 
 /// What was counted so far.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct StreamCounters {
     metrics: Upstreams,
     hosts: Hosts,
     received: IntCounter,
-    streams: HashMap<Slot, Known>,
+    streams: HashMap<StreamSlot, Known>,
 }
 
 /// The newest report of a stream.
@@ -28,13 +28,13 @@ struct Known {
     upstreams: Vec<UpstreamReport>,
 }
 
-impl Account {
+impl StreamCounters {
     pub(super) fn new(metrics: Upstreams, received: IntCounter) -> Self {
         Self { metrics, hosts: Hosts::default(), received, streams: HashMap::new() }
     }
 
     /// A stream's newest report.
-    pub(super) fn reported(&mut self, slot: Slot, session: &Session) {
+    pub(super) fn reported(&mut self, slot: StreamSlot, session: &Session) {
         let known = Known { messages: session.messages, upstreams: session.upstreams.clone() };
         let Known { messages, upstreams: before } = self.streams.insert(slot, known).unwrap_or_default();
         self.received.inc_by(growth(messages, session.messages));
@@ -52,7 +52,7 @@ impl Account {
     }
 
     /// A stream is over.
-    pub(super) fn closed(&mut self, slot: Slot) {
+    pub(super) fn closed(&mut self, slot: StreamSlot) {
         let known = self.streams.remove(&slot).unwrap_or_default();
         self.count(&known.upstreams, -1);
     }
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn only_what_is_new_is_added_and_states_are_moved() {
         let metrics = Metrics::new().unwrap();
-        let mut account = Account::new(metrics.upstreams.clone(), metrics.streams.received.clone());
-        account.reported(Slot(1), &session(100, UpstreamState::Dialing));
-        account.reported(Slot(1), &session(150, UpstreamState::Live));
-        account.reported(Slot(2), &session(10, UpstreamState::Live));
+        let mut counters = StreamCounters::new(metrics.upstreams.clone(), metrics.streams.received.clone());
+        counters.reported(StreamSlot(1), &session(100, UpstreamState::Dialing));
+        counters.reported(StreamSlot(1), &session(150, UpstreamState::Live));
+        counters.reported(StreamSlot(2), &session(10, UpstreamState::Live));
         let count = |metric: &str| {
             let at = UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
             metrics.upstreams.figures[at].with_label_values(&["a:1935"]).get()
@@ -100,13 +100,13 @@ mod tests {
         );
         assert_eq!(metrics.streams.received.get(), 160);
         assert_eq!((now("dialing"), now("live")), (0, 2));
-        account.reported(Slot(1), &session(30, UpstreamState::Live));
+        counters.reported(StreamSlot(1), &session(30, UpstreamState::Live));
         assert_eq!(count("upstream_bytes_total"), 190, "it began anew");
-        account.reported(Slot(2), &session(10, UpstreamState::Closed));
+        counters.reported(StreamSlot(2), &session(10, UpstreamState::Closed));
         assert_eq!((now("live"), now("closed"), now("unknown")), (1, 1, 0));
-        account.reported(Slot(2), &session(10, UpstreamState::Live));
-        account.closed(Slot(1));
-        account.closed(Slot(1));
+        counters.reported(StreamSlot(2), &session(10, UpstreamState::Live));
+        counters.closed(StreamSlot(1));
+        counters.closed(StreamSlot(1));
         assert_eq!((now("live"), count("upstream_bytes_total")), (1, 190));
     }
 }

@@ -1,0 +1,179 @@
+//! The reports of a stream that wait for room in the engine's channel: which are merged, and when the next is due. Pure; the shell is
+//! `task`, which sends them.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::control;
+
+use super::Report;
+
+/// Between two reports of counters, while there are arrivals.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// After this, a report that found no room is tried again.
+const REPORT_RETRY: Duration = Duration::from_millis(50);
+/// Between two reports about the clock of one publisher: a broken one jumps at every frame.
+const JUMPS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The outbox of one stream.
+#[derive(Debug)]
+pub(super) struct Reports {
+    waiting: VecDeque<Report>,
+    session_at: Instant,
+    retry_at: Option<Instant>,
+    /// Jumps of the publisher's clock that have been reported, and when.
+    jumps: (u64, Option<Instant>),
+    /// Messages of the publisher that were skipped, as far as that was reported.
+    skipped: u64,
+}
+
+impl Reports {
+    /// Nothing waits; the first report of the session is due.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { waiting: VecDeque::new(), session_at: now, retry_at: None, jumps: (0, None), skipped: 0 }
+    }
+
+    /// Adds a report that is merged with no other.
+    pub(super) fn push(&mut self, report: Report) {
+        self.waiting.push_back(report);
+    }
+
+    /// Asks for a report of the session: more than counters has changed.
+    pub(super) fn session_changed(&mut self, now: Instant) {
+        self.session_at = now;
+    }
+
+    /// Whether a report of the session is due.
+    pub(super) fn is_session_due(&self, now: Instant) -> bool {
+        self.session_at <= now
+    }
+
+    /// Adds the session's state. The newest alone is of interest: it takes the place of one that waits.
+    pub(super) fn push_session(&mut self, now: Instant, session: control::Session) {
+        self.session_at = now + REPORT_INTERVAL;
+        self.waiting.retain(|report| !matches!(report, Report::Session(_)));
+        self.waiting.push_back(Report::Session(session));
+    }
+
+    /// Adds the jumps of the publisher's clock that were not reported, if it is time; returns how many. `total`: all jumps so far; `last`:
+    /// the stream ends, so that there is no later report.
+    pub(super) fn push_jumps(&mut self, now: Instant, total: u64, last: bool) -> Option<u64> {
+        let (reported, at) = self.jumps;
+        let count = total.saturating_sub(reported);
+        let early = || at.is_some_and(|at| now.saturating_duration_since(at) < JUMPS_INTERVAL);
+        if count == 0 || !last && early() {
+            return None;
+        }
+        self.jumps = (total, Some(now));
+        self.waiting.push_back(Report::ClockJumps { count });
+        Some(count)
+    }
+
+    /// Adds the messages that were skipped since the last call; `total`: all so far, of this session and this index. `false`: there are none.
+    pub(super) fn push_skipped(&mut self, total: u64) -> bool {
+        if total == self.skipped {
+            return false;
+        }
+        let more = total.saturating_sub(self.skipped);
+        self.skipped = total;
+        let waiting = self.waiting.iter_mut().find_map(|report| match report {
+            Report::Skipped(messages) => Some(messages),
+            _ => None,
+        });
+        match waiting {
+            Some(messages) => *messages += more,
+            None => self.waiting.push_back(Report::Skipped(more)),
+        }
+        true
+    }
+
+    /// Counts skipped messages from this number on: another publisher's session begins at 0.
+    pub(super) fn restart_skipped(&mut self, total: u64) {
+        self.skipped = total;
+    }
+
+    /// The next report to send.
+    pub(super) fn next(&mut self) -> Option<Report> {
+        self.retry_at = None;
+        self.waiting.pop_front()
+    }
+
+    /// Takes back a report that found no room.
+    pub(super) fn put_back(&mut self, now: Instant, report: Report) {
+        self.waiting.push_front(report);
+        self.retry_at = Some(now + REPORT_RETRY);
+    }
+
+    /// Whether everything was sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// When to send again. Counters have no deadline of their own: they change only when the task is woken anyway.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liveedgecast_common::testkit::origin;
+
+    use super::*;
+
+    fn waiting(reports: &mut Reports) -> Vec<Report> {
+        std::iter::from_fn(|| reports.next()).collect()
+    }
+
+    fn session(messages: u64) -> control::Session {
+        control::Session { messages, ..control::Session::default() }
+    }
+
+    #[test]
+    fn newest_session_takes_the_place_of_one_that_waits_and_skipped_messages_add_up() {
+        let now = origin();
+        let mut reports = Reports::new(now);
+        assert!(reports.is_session_due(now));
+        reports.push_session(now, session(1));
+        assert!(reports.push_skipped(2) && !reports.push_skipped(2) && reports.push_skipped(5));
+        reports.push_session(now, session(2));
+        assert!(!reports.is_session_due(now + REPORT_INTERVAL / 2) && reports.is_session_due(now + REPORT_INTERVAL));
+        reports.session_changed(now);
+        assert!(reports.is_session_due(now));
+        assert_eq!(waiting(&mut reports), [Report::Skipped(5), Report::Session(session(2))]);
+        reports.restart_skipped(0);
+        assert!(reports.push_skipped(1));
+    }
+
+    #[test]
+    fn jumps_are_reported_every_ten_seconds_and_at_the_end() {
+        let (start, second) = (origin(), Duration::from_secs(1));
+        let mut reports = Reports::new(start);
+        // time, jumps so far, the stream ends; reported
+        let table = [
+            (0, 0, false, None),
+            (0, 0, true, None),
+            (1, 2, false, Some(2)),
+            (10, 9, false, None),
+            (11, 9, false, Some(7)),
+            (12, 10, false, None),
+            (12, 10, true, Some(1)),
+        ];
+        for (at, total, last, reported) in table {
+            assert_eq!(reports.push_jumps(start + at * second, total, last), reported, "{at} s, {total}");
+        }
+    }
+
+    #[test]
+    fn report_that_found_no_room_is_tried_again() {
+        let now = origin();
+        let mut reports = Reports::new(now);
+        reports.push(Report::Skipped(1));
+        reports.push(Report::Skipped(2));
+        let first = reports.next().unwrap();
+        reports.put_back(now, first);
+        assert_eq!(reports.poll_timeout(), Some(now + REPORT_RETRY));
+        assert_eq!(waiting(&mut reports), [Report::Skipped(1), Report::Skipped(2)]);
+        assert!(reports.is_empty() && reports.poll_timeout().is_none());
+    }
+}
