@@ -1,15 +1,16 @@
-# Both programs, static, on nothing: some 24 MB, no shell, no libraries, not root.
+# The image has both programs, linked statically, and CA certificates: some 24 MB, without a shell, without libraries, not as root.
 #
 #   docker build -t liveedgecast .
 #
-# BUILD_IMAGE is any image that has cargo, a C compiler and CA certificates for glibc; a site without a registry imports a root of its own.
+# BUILD_IMAGE is any image that has cargo, a C compiler for glibc and CA certificates. A site without a registry imports a root file system
+# of its own.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 ENV CARGO_TERM_COLOR=never
 COPY tools/static.sh tools/
-# Dependencies first, with empty crates around them, so that a change of ours does not compile them again.
+# Dependencies are built first, with empty crates around them, so that a change of the sources does not compile them again.
 COPY Cargo.toml Cargo.lock ./
 COPY activator/Cargo.toml activator/
 COPY worker/Cargo.toml worker/
@@ -22,7 +23,7 @@ RUN set -eu; \
 COPY common common
 COPY activator activator
 COPY worker worker
-# Sources keep the time of their last change, which may be before the empty ones were built.
+# COPY keeps a source's time of change, which may be before the empty crates were built; cargo would then not build it.
 RUN set -eu; \
     find activator worker common -name '*.rs' -exec touch {} +; \
     tools/static.sh cargo build --release --locked -p liveedgecast-activator -p liveedgecast-worker --bins; \

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks deploy/ against the schemas of Kubernetes and KEDA, or by a cluster.
+# Checks the manifests of deploy/ against the schemas of Kubernetes and KEDA, or asks a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,10 +8,10 @@ usage() {
 usage: tools/check-manifests.sh [--cluster]
 
 Renders deploy/, each component by itself and all together, and checks every object against deploy/schemas, strictly: a field that
-does not exist is an error. deploy/schemas/make.py renews the schemas. Needs what `tools/setup.sh checks` installs.
+does not exist is an error. deploy/schemas/make.py renews the schemas. Needs the programs that `tools/setup.sh checks` installs.
 
-  --cluster   ask the cluster that kubectl talks to instead, without changing anything there: its API server, and KEDA's webhook.
-              LiveEdgeCast has to be up there, since KEDA looks at what it would scale.
+  --cluster   ask the cluster of kubectl's context instead, its API server and KEDA's webhook, without changing it. LiveEdgeCast
+              must be up there, because KEDA looks at the Deployment that it would scale.
 USAGE
 }
 
@@ -40,11 +40,11 @@ fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# kustomize takes no absolute paths; above the root there is the root.
+# kustomize takes no absolute paths, but enough steps upwards from any folder lead to the root.
 deploy=../../../../../../../../../..$PWD/deploy
-conforms() { # conforms FILE: says how many objects are good
+conforms() { # conforms FILE: prints how many objects are valid
   if [[ $cluster == yes ]]; then
-    # As up.sh, which takes its own fields back: a probe of another kind replaces the one that is there, and is not added to it.
+    # The field manager is that of up.sh, so that a probe of another kind replaces the existing one. Under another manager it would be added.
     kubectl apply --server-side --force-conflicts --field-manager=liveedgecast-up --dry-run=server -o name -f "$1" > "$scratch/taken" &&
       echo "Taken: $(wc -l < "$scratch/taken")"
   else
@@ -63,14 +63,14 @@ check() { # check NAME RESOURCE [COMPONENT/PART...]
   render "$scratch/$name" > "$scratch/$name.yaml"
   printf '%-24s ' "$name"
   conforms "$scratch/$name.yaml"
-  # An object that a component brings gets no namespace from the base.
+  # kustomize gives an object that a component brings no namespace of the base.
   awk -v name="$name" '
     function judge() { if (kind && kind != "Namespace" && !placed) { print name ": without a namespace: " kind; wrong = 1 } kind = ""; placed = 0 }
     /^---/ { judge() } /^kind: / { kind = $2 } /^  namespace: liveedgecast$/ { placed = 1 } END { judge(); exit wrong }' "$scratch/$name.yaml" >&2
 }
 check base base
 check keda keda
-# Each component by itself, then all of them, with each base that programs can have.
+# Each component by itself, then all of them together, on the base and on each overlay.
 programs=() keda=()
 for path in deploy/components/*/*/; do
   part=${path#deploy/components/} part=${part%/}
@@ -88,17 +88,17 @@ for path in deploy/overlays/*/; do
   check "$overlay-all" "overlays/$overlay" "${programs[@]}"
 done
 
-# A check that lets everything pass is none.
+# The check itself is checked: each of these mistakes must be found.
 { cat "$scratch/base.yaml"; echo ---; cat "$scratch/keda.yaml"; } > "$scratch/right.yaml"
 conforms "$scratch/right.yaml" > /dev/null
 mistakes=('s/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/containerPort: 1935/containerPort: rtmp/' 's/pollingInterval/pollInterval/')
-# What no schema says, but KEDA's webhook.
+# Only KEDA's webhook finds this mistake; no schema does.
 [[ $cluster == no ]] || mistakes+=('s/idleReplicaCount: 0/idleReplicaCount: 1/')
 for mistake in "${mistakes[@]}"; do
   sed "$mistake" "$scratch/right.yaml" > "$scratch/wrong.yaml"
   ! conforms "$scratch/wrong.yaml" > /dev/null 2>&1 || fail "a mistake goes through: $mistake"
 done
-# Every object is in the file that says its name, and every file is used.
+# Every file has one object, and a kustomization uses every file.
 for folder in deploy/base deploy/keda deploy/overlays/* deploy/components/*/*; do
   while IFS= read -r file; do
     [[ $(grep -c '^kind:' "$file") == 1 ]] || fail "not one object: $file"

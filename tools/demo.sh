@@ -1,5 +1,5 @@
 #!/bin/bash
-# Shows the whole path on this machine: nothing runs, somebody publishes, a worker is woken, the stream arrives, nothing runs.
+# Shows the whole path on this machine: no worker runs, ffmpeg publishes, a worker starts, the stream arrives, the worker stops again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,8 +7,8 @@ usage() {
   cat <<'USAGE'
 usage: tools/demo.sh [SECONDS]
 
-Builds if needed, then streams for SECONDS (10) from ffmpeg through LiveEdgeCast to nginx-rtmp, and tells what happens.
-Leaves a picture of the relayed stream in demo-out/frame.png and logs beside it. HANDOFF=link shows the other way of handing over.
+Builds if needed, then streams for SECONDS (10) from ffmpeg through LiveEdgeCast to nginx-rtmp, and prints each step.
+Leaves a picture of the relayed stream in demo-out/frame.png, and logs beside it. HANDOFF=link shows the handoff by link.
 USAGE
 }
 
@@ -24,7 +24,7 @@ echo 'building (minutes the first time) ...'
 cargo build --release --locked --quiet -p liveedgecast-activator -p liveedgecast-worker --bins
 binaries=${CARGO_TARGET_DIR:-target}${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/release
 
-# Everything listens on loopback addresses of its own, so that the usual ports are free there.
+# Every program listens on a loopback address of its own, where the usual ports are free.
 upstream=127.83.20.1 edge=127.83.20.2 cooldown=3
 out=demo-out
 rm -rf "$out"
@@ -37,7 +37,7 @@ end() {
   for id in $follower $publisher $activator $nginx; do kill "$id" 2> /dev/null || true; done
   for id in $publisher $activator $nginx; do wait "$id" 2> /dev/null || true; done
   if [[ $status -ne 0 ]]; then
-    echo "demo.sh: it went wrong; the logs are in $out/" >&2
+    echo "demo.sh: the demo failed; the logs are in $out/" >&2
     for log in activator ffmpeg nginx; do [[ -s $out/$log.log ]] && tail -n 5 "$out/$log.log" >&2; done
   fi
   exit "$status"
@@ -47,7 +47,7 @@ trap 'exit 130' INT TERM
 
 fail() { echo "demo.sh: $*" >&2; exit 1; }
 say() { if [[ -t 1 ]]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
-# eventually WHAT COMMAND...: waits until the command succeeds, half a minute at most.
+# eventually WHAT COMMAND...: waits until the command succeeds, 30 s at most.
 eventually() {
   local what=$1 try
   shift
@@ -58,13 +58,13 @@ eventually() {
   fail "waited in vain for $what"
 }
 api() { curl -fsS --max-time 5 "http://$edge:8080/api/v1/$1"; }
-metric() { # metric NAME [LABEL]: sum over its series
+metric() { # metric NAME [LABEL]: the sum over its series
   curl -fsS --max-time 5 "http://$edge:8080/metrics" |
     awk -v name="$1" -v label="${2:-}" 'index($1, name "{") == 1 || $1 == name { if (label == "" || index($0, label)) sum += $2 }
       END { printf "%.10g\n", sum }'
 }
 workers() { pgrep -P "$activator" || true; }
-cpu_ms() { # CPU time of a process, by the scheduler's count
+cpu_ms() { # cpu_ms PID: CPU time by the scheduler's count
   cat "/proc/$1/task/"*/schedstat 2> /dev/null | awk '{ sum += $1 } END { printf "%d\n", sum / 1e6 }'
 }
 memory_kib() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status" 2> /dev/null || echo 0; }
@@ -96,14 +96,14 @@ eventually 'the activator to serve' api demand
 echo "   processes: activator $activator ($(memory_kib $activator) KiB); workers: $(workers | wc -l)"
 echo "   demand:    $(api demand)"
 
-say '3. Somebody publishes: ffmpeg, a moving test picture and a tone'
+say '3. ffmpeg publishes a moving test picture and a tone'
 lines=$(wc -l < "$out/activator.log")
 began=$(date -u +%FT%T.%3NZ)
 ffmpeg -hide_banner -nostdin -v info -nostats -re -f lavfi -i testsrc2=size=640x360:rate=30 -re -f lavfi -i sine=frequency=440 \
   -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 30 -b:v 1000k -c:a aac -b:a 96k \
   -f flv "rtmp://$edge/live/demo" 2> "$out/ffmpeg.log" &
 publisher=$!
-# The log as it is written, with milliseconds since ffmpeg was started (it needs some tens of them for itself).
+# The activator's log while it is written, in milliseconds since the start of ffmpeg, which needs some tens of them for itself.
 tail -n "+$((lines + 1))" -F "$out/activator.log" 2> /dev/null | jq --unbuffered -Rr --arg began "$began" '
   def ms: (.[0:19] + "Z" | fromdate) * 1000 + (.[20:23] | tonumber);
   def shown: .message | test("^(publisher: held|a worker process|worker registered|offered|upstream|cold start)");
@@ -120,8 +120,8 @@ follower=''
 say '4. The stream at the upstream, pulled back'
 pulled="rtmp://$upstream/live/demo"
 ffmpeg -hide_banner -nostdin -v error -y -i "$pulled" -frames:v 1 "$out/frame.png" ||
-  fail 'the stream cannot be pulled from the upstream'
-ffmpeg -hide_banner -nostdin -v error -xerror -i "$pulled" -t 2 -f null - || fail 'what the upstream has cannot be decoded'
+  fail 'ffmpeg cannot pull the stream from the upstream'
+ffmpeg -hide_banner -nostdin -v error -xerror -i "$pulled" -t 2 -f null - || fail 'the stream at the upstream cannot be decoded'
 echo "   a picture of it: $out/frame.png ($(stat -c %s "$out/frame.png") bytes); two seconds decoded without an error"
 worker=$(workers | head -n 1)
 echo "   processes: activator $activator ($(memory_kib $activator) KiB); worker $worker ($(memory_kib "$worker") KiB)"
@@ -142,9 +142,9 @@ received=$(metric liveedgecast_received_messages_total) sent=$(metric liveedgeca
 lost=$(metric liveedgecast_upstream_lost_messages_total) replayed=$(metric liveedgecast_upstream_replayed_messages_total)
 cold=$(metric liveedgecast_start_seconds_sum 'start="cold"' | awk '{ printf "%.1f", $1 * 1000 }')
 echo "   demand:    $(api demand)"
-echo "   workers:   $(workers | wc -l), idle; they go after ${cooldown} s"
+echo "   workers:   $(workers | wc -l), idle; they stop after ${cooldown} s"
 no_worker() { [[ -z $(workers) ]]; }
-eventually 'the worker to go' no_worker
+eventually 'the worker to stop' no_worker
 echo "   workers:   $(workers | wc -l); activator $activator ($(memory_kib $activator) KiB)"
 
 say 'Report'

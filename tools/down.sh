@@ -1,19 +1,19 @@
 #!/bin/bash
-# Removes what up.sh made, and nothing else.
+# Removes the objects that up.sh made, and no others.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 usage: tools/down.sh [--force] [--timeout SECONDS] [--dry-run]
 
-Removes what tools/up.sh made from the cluster that kubectl talks to, and says what. KEDA stays, and so do a namespace that was
-there before, and whatever else is in it. While somebody is live it names the streams and removes nothing.
+Removes the objects that tools/up.sh made from the cluster of kubectl's context, and prints each. KEDA stays, and so do a namespace
+that existed before and all other objects in it. While a stream is live, the script names the streams and removes nothing.
 
-  --force             also while somebody is live, or when activators cannot be asked: streams are cut
-  --timeout SECONDS   for each of the things that are waited for (120)
-  --dry-run           say what would be removed
+  --force             remove also while a stream is live, or when activators cannot be asked: live streams are cut
+  --timeout SECONDS   the limit of each wait (120)
+  --dry-run           print what would be removed
 
-Exit codes: 0 gone, or nothing was there; 1 not gone, a sentence says why; 2 wrong usage.
+Exit codes: 0 removed, or nothing to remove; 1 not removed, a sentence says why; 2 wrong usage.
 USAGE
 }
 
@@ -40,7 +40,7 @@ kubectl version --request-timeout=10s > /dev/null 2>&1 ||
   fail "no cluster answers: kubectl's context is '$(kubectl config current-context 2> /dev/null || echo none)'"
 
 ours=app.kubernetes.io/managed-by=$manager
-# names KINDS: what is there of them and was made by up.sh, as kind/name.
+# names KINDS: the objects of these kinds that up.sh made, as kind/name.
 names() { k get "$1" -l "$ours" -o name; }
 kinds=deployments,services,networkpolicies,poddisruptionbudgets,rolebindings,roles,serviceaccounts,secrets
 scaled=''
@@ -51,11 +51,11 @@ fi
 rest=$(names "$kinds")
 made_namespace=$(kubectl get namespace -l "$ours" -o name)
 if [[ -z $scaled$rest$made_namespace ]]; then
-  say 'nothing of up.sh is there'
+  say 'there are no objects of up.sh'
   exit 0
 fi
 
-# ---- is anybody live?
+# ---- is a stream live?
 
 live='' unheard=''
 for pod in $(k get pods -l app.kubernetes.io/name=liveedgecast-activator --field-selector status.phase=Running \
@@ -69,8 +69,8 @@ for pod in $(k get pods -l app.kubernetes.io/name=liveedgecast-activator --field
 done
 if [[ $force == no ]]; then
   live=$(sort -u <<< "$live" | sed '/^$/d; s/^/  /')
-  [[ -z $live ]] || fail "somebody is live; --force removes everything all the same:"$'\n'"$live"
-  [[ -z $unheard ]] || fail "cannot ask whether somebody is live:$unheard; --force removes everything all the same"
+  [[ -z $live ]] || fail "streams are live; --force removes everything all the same:"$'\n'"$live"
+  [[ -z $unheard ]] || fail "these activators do not say whether streams are live:$unheard; --force removes everything all the same"
 fi
 
 if [[ $dry_run == yes ]]; then
@@ -79,7 +79,7 @@ if [[ $dry_run == yes ]]; then
   exit 0
 fi
 
-# ---- KEDA first, or it would wake workers again
+# ---- the ScaledObject first, or KEDA would wake workers again
 
 if [[ -n $scaled ]]; then
   # shellcheck disable=SC2086
@@ -89,15 +89,15 @@ if [[ -n $scaled ]]; then
     [[ -n $scaled ]] || break
     sleep 0.5
   done
-  [[ -z $scaled ]] || fail "KEDA does not let go of $scaled. If KEDA is gone, take its finalizer away and run this again:
+  [[ -z $scaled ]] || fail "KEDA does not release $scaled. If KEDA is not installed any more, remove its finalizer and run this again:
   kubectl -n $namespace patch $scaled --type=merge -p '{\"metadata\":{\"finalizers\":null}}'"
 fi
 
-# gone DEPLOYMENT: removes it and waits for the end of its pods.
+# gone DEPLOYMENT: removes the Deployment and waits until its pods have ended.
 gone() {
   [[ $rest == *"deployment.apps/$1"* ]] || return 0
   if [[ $force == yes ]]; then
-    # Pods must be told of the shorter time first of all: one that is going already keeps the time that it was given.
+    # The pods are deleted with the shorter time before their Deployment is: a pod that is being deleted keeps the time that it was given first.
     k delete deployment "$1" --cascade=orphan
     k delete replicasets -l "app.kubernetes.io/name=$1" --cascade=orphan > /dev/null
     k delete pods -l "app.kubernetes.io/name=$1" --grace-period=5 --wait=false > /dev/null
@@ -121,6 +121,6 @@ if [[ -n $made_namespace ]]; then
   if [[ -z $others ]]; then
     kubectl delete namespace "$namespace" --timeout="${timeout}s" || fail "the namespace is still there after $timeout s"
   else
-    say "namespace/$namespace stays, because others are in it: $(tr '\n' ' ' <<< "$others")"
+    say "namespace/$namespace stays, because other objects are in it: $(tr '\n' ' ' <<< "$others")"
   fi
 fi

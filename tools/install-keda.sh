@@ -6,17 +6,20 @@ usage() {
   cat <<'USAGE'
 usage: tools/install-keda.sh [--version VERSION] [--timeout SECONDS] [--dry-run]
 
-Installs KEDA (2.21.0) into the namespace keda of the cluster that kubectl talks to, and waits until it is ready. Doing it again
-changes nothing; another version replaces the one that is there. Says whether metrics-server is there, which CPU and memory
-triggers need.
+Installs KEDA (2.21.0) into the namespace keda of the cluster of kubectl's context, and waits until KEDA is ready. A second run changes
+nothing; another version replaces the installed one. The script also says whether metrics-server is installed, which CPU and
+memory triggers need.
 
+  --version VERSION    install this version
+  --timeout SECONDS    the limit of each wait (180)
+  --dry-run            print what would be applied
   KEDA_MANIFEST=FILE   install this file, such as keda-2.21.0.yaml of KEDA's releases, instead of fetching it
 
-Exit codes: 0 ready; 1 not ready, or nothing done; 2 wrong usage.
+Exit codes: 0 ready; 1 not ready, or nothing was done; 2 wrong usage.
 USAGE
 }
 
-# Newest that LiveEdgeCast was tried with.
+# The newest version that LiveEdgeCast was tried with.
 version=2.21.0 version_given=no timeout=180 dry_run=no
 say() { printf '%s\n' "$*"; }
 fail() { echo "install-keda.sh: $*" >&2; exit 1; }
@@ -52,7 +55,7 @@ else
   manifest=$scratch/keda.yaml
 fi
 
-# Applied with all rights that the user has, so it had better be what it claims to be.
+# The manifest is applied with all rights of the user, so it is checked to be KEDA's.
 for needed in '^  name: scaledobjects\.keda\.sh$' '^  name: keda-operator$' '^ +(- )?image: .*/keda:'; do
   grep -Eq "$needed" "$manifest" ||
     fail "not a manifest of KEDA (no ScaledObject definition, or no operator): ${KEDA_MANIFEST:-$url}"
@@ -72,7 +75,7 @@ if [[ $dry_run == yes ]]; then
   exit 0
 fi
 say "KEDA $found: applying"
-kubectl apply --server-side --force-conflicts --field-manager=install-keda -f "$manifest" > "$scratch/applied" || fail 'it was not applied whole; see above'
+kubectl apply --server-side --force-conflicts --field-manager=install-keda -f "$manifest" > "$scratch/applied" || fail 'not every object was applied; see above'
 say "KEDA $found: waiting until it is ready"
 if ! kubectl -n keda wait --for=condition=Available deployment --all --timeout="${timeout}s" > /dev/null; then
   kubectl -n keda get pods >&2 || true
@@ -84,7 +87,7 @@ say "KEDA $found: ready"
 
 available=$(kubectl get apiservice v1beta1.metrics.k8s.io -o 'jsonpath={.status.conditions[?(@.type=="Available")].status}' 2> /dev/null || true)
 if [[ $available == True ]]; then
-  say 'metrics-server: there; CPU and memory triggers work'
+  say 'metrics-server: installed; CPU and memory triggers work'
 else
-  say 'metrics-server: not there; everything works but CPU and memory triggers'
+  say 'metrics-server: not installed; everything but CPU and memory triggers works'
 fi

@@ -7,8 +7,8 @@ usage() {
   cat <<'USAGE'
 usage: RTMP_PUSH_URL=rtmp://upstream/live/{key} tools/run.sh [ARGUMENT...]
 
-Builds if needed, then runs the activator, which starts workers when somebody publishes and stops them afterwards.
-Arguments go to the activator: tools/run.sh -- --help tells them.
+Builds if needed, then runs the activator, which starts workers when a publisher comes and stops them afterwards.
+Arguments go to the activator: tools/run.sh -- --help lists them.
 USAGE
 }
 

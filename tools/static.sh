@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command so that cargo, in it, builds static programs, as the image has them.
+# Runs a command in which cargo builds static programs, as they are in the image.
 set -eu
 
 usage() {
@@ -7,9 +7,9 @@ usage() {
 usage: tools/static.sh COMMAND [ARGUMENT...]
 
   tools/static.sh cargo build --release    builds target/ARCHITECTURE-unknown-linux-gnu/release/liveedgecast-…
-  tools/static.sh tools/demo.sh            shows those
+  tools/static.sh tools/demo.sh            runs the demo with them
 
-The Dockerfile and CI build by this. glibc resolves names by files and DNS without any plug-in, so it can be static.
+The Dockerfile and CI build with this script. glibc resolves names by files and DNS without a plug-in, so it can be linked statically.
 USAGE
 }
 
@@ -18,7 +18,7 @@ case ${1:-} in
   '' | -*) usage >&2; exit 2 ;;
 esac
 
-# The target is named, or build scripts and procedural macros would be static too.
+# With a named target, build scripts and procedural macros are not linked statically, only the programs.
 CARGO_BUILD_TARGET=$(uname -m)-unknown-linux-gnu
 RUSTFLAGS='-C target-feature=+crt-static'
 CARGO_PROFILE_RELEASE_STRIP=symbols

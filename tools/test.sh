@@ -1,5 +1,5 @@
 #!/bin/bash
-# Passes all tests: units, and scenarios with real software.
+# Runs all tests: units, and scenarios with real programs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,18 +7,18 @@ usage() {
   cat <<'USAGE'
 usage: tools/test.sh [OPTION...] [FILTER...]
 
-Installs what is missing, builds, and runs the tests whose names contain one of FILTER, or all.
+Installs the packages that are missing, builds, and runs the tests whose names contain one of FILTER, or all tests.
 
-  --units       only those that need no other program (seconds)
-  --scenarios   only those with ffmpeg, nginx-rtmp, GStreamer and OBS Studio (minutes)
-  --cluster     only those on a Kubernetes cluster, which nothing else runs (a quarter of an hour)
+  --units       only the tests that need no other program (seconds)
+  --scenarios   only the tests with ffmpeg, nginx-rtmp, GStreamer and OBS Studio (minutes)
+  --cluster     only the tests on a Kubernetes cluster, which no other option runs (a quarter of an hour)
   --release     with optimised binaries
   --no-setup    install nothing
-  -h, --help    this
+  -h, --help    print this
 
 --cluster needs kubectl and, in the environment:
-  KUBECONFIG      a cluster on which the scenarios may install KEDA (if it is not there) and the namespace liveedgecast
-  CLUSTER_IMAGE   our image, by a reference that the cluster has or can pull
+  KUBECONFIG      a cluster on which the scenarios may install KEDA (if it is missing) and the namespace liveedgecast
+  CLUSTER_IMAGE   LiveEdgeCast's image, by a reference that the cluster has or can pull
   CLUSTER_HOST    this machine's address as pods reach it, if that is not the one from which it reaches the nodes
 USAGE
 }
@@ -49,22 +49,22 @@ if [[ $setup == yes ]]; then
 fi
 
 if [[ $cluster == yes ]]; then
-  # One cluster, so one after the other.
+  # There is one cluster, so the scenarios run one after the other.
   cargo test --locked -p liveedgecast-e2e --test cluster "${profile[@]}" -- --ignored --test-threads 1 --show-output "${filters[@]}" && status=0 || status=$?
-  # Only what scenarios made is marked as theirs.
+  # Only a namespace that the scenarios made has this annotation.
   mark=$(kubectl get namespace liveedgecast -o 'jsonpath={.metadata.annotations.liveedgecast-scenarios}' 2> /dev/null || true)
   [[ -z $mark ]] || tools/down.sh --force > /dev/null || status=1
   exit "$status"
 fi
 
-# Scenarios run the real binaries, which cargo test alone does not build.
+# Scenarios run the programs themselves, which cargo test alone does not build.
 cargo build --locked --workspace "${profile[@]}"
 if [[ $units == yes ]]; then
   cargo test --locked --workspace --exclude liveedgecast-e2e "${profile[@]}" -- "${filters[@]}"
   cargo test --locked -p liveedgecast-e2e --lib --bins --test structure "${profile[@]}" -- "${filters[@]}"
 fi
 if [[ $scenarios == yes ]]; then
-  # They mostly wait: for holds, cool-downs, grace times. More of them at once than cores is right.
+  # Scenarios mostly wait, for holds, cool-downs and grace times, so more of them run at once than there are cores.
   cargo test --locked -p liveedgecast-e2e --test '*' "${profile[@]}" -- --test-threads "${SCENARIOS_AT_ONCE:-6}" \
     "${filters[@]}"
 fi

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Brings LiveEdgeCast up on a Kubernetes with KEDA: activators, and workers at zero that KEDA wakes.
+# Brings LiveEdgeCast up on a Kubernetes with KEDA: activators, and a Deployment of workers at zero that KEDA wakes.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -7,25 +7,25 @@ usage() {
   cat <<'USAGE'
 usage: RTMP_PUSH_URL='rtmp://upstream/live/{key}' tools/up.sh [OPTION...]
 
-Applies deploy/ to the cluster that kubectl talks to, namespace liveedgecast, and prints where to publish once the first publisher
-would be served. Doing it again brings everything up to date and ends no stream; RTMP_PUSH_URL and the key then stay as they are
-unless they are given anew.
+Applies deploy/ to the cluster of kubectl's context, namespace liveedgecast, and prints the address to publish to once the first
+publisher would be served. A second run brings everything up to date and ends no stream; RTMP_PUSH_URL and the key then stay as
+they are unless they are given again.
 
-  RTMP_PUSH_URL       where streams are pushed; one or several rtmp:// or rtmps:// URLs. Asked for when not set.
-  PUBLISH_KEYS        who may publish; a key is made when it is not set
-  --open              anybody may publish
+  RTMP_PUSH_URL       the upstreams: one or several rtmp:// or rtmps:// URLs. The script asks for them when not set.
+  PUBLISH_KEYS        the keys that may publish; the script makes one when not set
+  --open              everybody may publish
   --image REF         an image that the cluster has or can pull
   --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
-  --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production; edge (one node, such as k3s: publishers come to
+  --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production; edge (one node, such as k3s: publishers connect to
                       the node's own address, and the workers get their sockets)
-  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls, thrifty. More than
-                      once if wanted. One that was applied before and is not named now is taken away.
-  --timeout SECONDS   for each of the things that are waited for (180)
-  --take-over         also take back what was changed by hand since
-  --dry-run           show what would be applied, and do nothing
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls, thrifty. The option
+                      may be repeated. A component that was applied before and is not named now is removed.
+  --timeout SECONDS   the limit of each wait (180)
+  --take-over         also take back fields that were changed by hand since
+  --dry-run           print what would be applied, and do nothing
 
-Needs KEDA: tools/install-keda.sh. tools/down.sh removes everything.
+Needs KEDA: tools/install-keda.sh. tools/down.sh removes everything that this script made.
 Exit codes: 0 up; 1 not up, a sentence says why; 2 wrong usage, nothing was done.
 USAGE
 }
@@ -67,7 +67,7 @@ reference=${image:-${push:-any}}
 [[ -z $image || -z $push ]] || wrong '--image and --push exclude each other'
 [[ $open == no || -z ${PUBLISH_KEYS:-} ]] || wrong '--open and PUBLISH_KEYS exclude each other'
 
-# What is wrong with a push URL, in a sentence; nothing if it is good. The activator judges it again, and more closely.
+# flaw URL: prints the mistake in a push URL, or nothing. The activator checks the URL again, and more closely.
 flaw() {
   local url=$1 rest path host='^([^@]*@)?(\[[0-9a-fA-F:.]+\]|[^]@:[]+)(:[0-9]+)?$'
   case $url in
@@ -93,7 +93,7 @@ judge_urls() { # judge_urls URLS
 }
 [[ -z ${RTMP_PUSH_URL:-} ]] || judge_urls "$RTMP_PUSH_URL"
 
-# ---- everything that can be wrong, before anything is applied
+# ---- checks of everything that can be wrong, before anything is applied
 
 command -v kubectl > /dev/null || fail 'kubectl is not there: https://kubernetes.io/docs/tasks/tools/'
 context=$(kubectl config current-context 2> /dev/null || echo none)
@@ -113,7 +113,7 @@ with() { [[ " ${components[*]-} " == *" $1 "* ]]; }
 value() { k get secret "$1" -o "jsonpath={.data.${2/./\\.}}" 2> /dev/null | base64 -d; }
 makes_certificates=no
 if with scaler-tls; then
-  # Certificates are made, unless somebody else keeps them there.
+  # The script makes the certificates, unless the Secrets exist and it did not make them.
   brought=()
   for secret in liveedgecast-scaler-tls liveedgecast-keda-tls; do
     if exists secret "$secret" && [[ $(k get secret "$secret" -o 'jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}') != "$manager" ]]; then
@@ -131,7 +131,7 @@ if with scaler-tls; then
   fi
 fi
 
-# What the pods may do. A namespace that was there before is somebody else's, and is asked only.
+# The pod-security level of the namespace. A namespace that the script did not make is not changed, only checked.
 namespace_file=$here/deploy/$resource/namespace.yaml
 [[ -f $namespace_file ]] || namespace_file=$here/deploy/base/namespace.yaml
 level=pod-security.kubernetes.io/enforce
@@ -146,7 +146,7 @@ if [[ $made_namespace == no && $wanted_level == privileged ]]; then
 fi
 
 tag=$(git -C "$here" describe --always --dirty 2> /dev/null || date -u +%Y%m%d%H%M%S)
-# Under a name that stays, the cluster would go on with the image that it has.
+# With an unchanged name the cluster would go on with the image that it has.
 [[ $tag != *-dirty ]] || tag+=-$(date -u +%Y%m%d%H%M%S)
 loader=''
 if [[ -z $image ]]; then
@@ -167,10 +167,10 @@ fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# kustomize takes no absolute paths; above the root there is the root.
+# kustomize takes no absolute paths, but enough steps upwards from any folder lead to the root.
 deploy=../../../../../../../../../..$here/deploy
-# overlay PART RESOURCE: a kustomization of one of the two parts (programs, keda) with what the components have for it, which marks
-# everything as made by this script.
+# overlay PART RESOURCE: writes a kustomization of one of the two parts (programs, keda) with that part of each component. It labels every
+# object as made by this script.
 overlay() {
   local part=$1 folder=$scratch/$1 resource=$2 component
   mkdir -p "$folder"
@@ -184,8 +184,8 @@ overlay() {
     printf 'labels: [{pairs: {app.kubernetes.io/managed-by: %s}}]\n' "$manager"
   } > "$folder/kustomization.yaml"
 }
-# The programs. The namespace is made apart, so that one that is there already stays as it is. Workers keep the number that KEDA has
-# given them: the zero of the manifest is for the first time.
+# render: prints the objects of the programs. The namespace is created separately, so that an existing one stays as it is. Workers keep the
+# number that KEDA has given them; the zero of the manifest is for the first run.
 render() {
   local replicas name=$image version=latest
   replicas=$(k get deployment liveedgecast-worker -o 'jsonpath={.spec.replicas}' 2> /dev/null || true)
@@ -219,8 +219,8 @@ if [[ $dry_run == yes ]]; then
   exit 0
 fi
 
-# Fields that somebody else has changed since are not taken back; said now, while nothing has been applied. The number of workers
-# changes all the time.
+# Fields that another field manager has changed since are not taken back. This is checked now, while nothing has been applied. The number of
+# workers changes all the time and is no conflict.
 if exists deployment liveedgecast-activator; then
   for file in programs keda; do
     if ! kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" --dry-run=server -f "$scratch/$file.yaml" > /dev/null 2> "$scratch/conflicts"; then
@@ -252,13 +252,13 @@ if ! kubectl get namespace "$namespace" > /dev/null 2>&1; then
 elif [[ $made_namespace == yes ]]; then
   kubectl label namespace "$namespace" --overwrite "$level=$wanted_level" > /dev/null
 fi
-# secret NAME ARGUMENT...: as `kubectl create secret generic` makes it, and marked.
+# secret NAME ARGUMENT...: applies a Secret as `kubectl create secret generic` makes it, with this script's labels.
 secret() {
   k create secret generic "$@" --dry-run=client -o yaml |
     kubectl label --local -f - app.kubernetes.io/managed-by="$manager" app.kubernetes.io/part-of=liveedgecast -o yaml |
     kubectl apply --server-side --field-manager="$manager" -f - > /dev/null
 }
-# keep SECRET KEY VALUE: the value goes by a file, so that it is in nobody's list of processes.
+# keep SECRET KEY VALUE: stores the value by way of a file, so that it appears in no list of processes.
 keep() {
   (umask 077 && printf '%s' "$3" > "$scratch/value")
   secret "$1" --from-file="$2=$scratch/value"
@@ -275,11 +275,11 @@ if [[ $open == no ]]; then
   fi
 fi
 
-# The authority lives for twenty years and what it signs for ten, since nobody is there to renew them; run again in the last ninety days,
-# this renews them, and both sides take them up by themselves.
+# The authority is valid for twenty years and its certificates for ten, because no program renews them. A run of this script in their last
+# ninety days renews them, and both sides load the new ones by themselves.
 lasts() { openssl x509 -in "$1" -noout -checkend $((90 * 24 * 3600)) > /dev/null 2>&1; }
 new_key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
-# certificate NAME EXTENSION...: in the Secret liveedgecast-NAME, unless a good one is there.
+# certificate NAME EXTENSION...: makes a certificate in the Secret liveedgecast-NAME, unless the Secret has a valid one.
 certificate() {
   local name=$1 file=$scratch/tls/$1
   shift
@@ -316,7 +316,7 @@ generation() { k get deployment liveedgecast-activator -o 'jsonpath={.metadata.g
 before=$(generation)
 applied=no
 for _ in 1 2 3; do
-  # KEDA may have given workers another number meanwhile, which is a conflict: look again.
+  # KEDA may have changed the number of workers meanwhile, which is a conflict. The next rendering has the new number.
   if apply "$scratch/programs.yaml"; then applied=yes; break; fi
   render > "$scratch/programs.yaml"
 done
@@ -327,22 +327,22 @@ if ! k rollout status deployment liveedgecast-activator --timeout="${timeout}s" 
   k logs -l app.kubernetes.io/name=liveedgecast-activator --tail=5 >&2 || true
   fail "not ready after $timeout s"
 fi
-# Nodes hear a second later that those of before take no more publishers.
+# Nodes learn about a second later that the old activators take no more publishers.
 [[ -z $before || $before == "$(generation)" ]] || sleep 2
 
 say 'KEDA: applying'
 apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
-# What other components or another overlay had last time goes, now that nothing refers to it.
+# Objects of components or of an overlay of the last run, which this run does not have, are removed now that nothing refers to them.
 k get services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
   { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
-# KEDA drops a push for a metric that it does not know yet, so nobody is invited before it does. Nor while one of the triggers does not
-# work: then it breaks off the push each time that it polls.
+# KEDA drops a push for a metric that it does not know yet, so the script prints no address before KEDA knows it. It also waits until all
+# triggers work: while one of them fails, KEDA breaks off the push at every poll.
 condition() { k get scaledobject liveedgecast-worker -o "jsonpath={.status.conditions[?(@.type==\"Ready\")].$1}" 2> /dev/null; }
 knows() { [[ $(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.externalMetricNames}' 2> /dev/null) == *s0-* ]]; }
 for ((tried = 1; tried <= timeout * 2; tried++)); do
   if knows && [[ $(condition status) == True ]]; then break; fi
-  # KEDA asks for names of metrics once. If no activator could be reached at that moment, as on a node that had not heard of the Service
-  # yet, it goes on with those of the other triggers. It asks again when its HPA is changed.
+  # KEDA asks for names of metrics once. If it could reach no activator at that moment, as on a node that had not learned of the Service yet,
+  # it goes on with the other triggers' metrics. A change of the HPA makes KEDA ask again.
   hpa=$(k get scaledobject liveedgecast-worker -o 'jsonpath={.status.hpaName}')
   if ((tried % 10 == 0)) && [[ -n $hpa ]] && ! knows; then
     k annotate horizontalpodautoscaler "$hpa" --overwrite "liveedgecast-up=asked $tried times" > /dev/null 2>&1 || true
@@ -359,9 +359,9 @@ fi
 
 # ---- where to publish
 
-# With a Service or, where publishers come to the node's own port, without.
+# Publishers connect to a Service or, in the overlay edge, to the node's own port.
 if ! exists service liveedgecast; then
-  # The pods of before may be elsewhere.
+  # Pods of the last overlay may be on other nodes, so only pods on the host's network count.
   address=$(k get pods -l app.kubernetes.io/name=liveedgecast-activator -o 'jsonpath={.items[?(@.spec.hostNetwork==true)].status.hostIP}')
   address=${address%% *} tries=0
 else
@@ -374,7 +374,7 @@ for ((tried = 0; tried < tries; tried++)); do
   sleep 0.5
 done
 if [[ -z $address ]]; then
-  # No load balancer here. The port of a node that has an activator does as well.
+  # The cluster has no load balancer. The node port of a node that has an activator does as well.
   port=$(k get service liveedgecast -o 'jsonpath={.spec.ports[0].nodePort}')
   node=$(k get pods -l app.kubernetes.io/name=liveedgecast-activator -o 'jsonpath={.items[*].status.hostIP}')
   node=${node%% *}
@@ -389,7 +389,7 @@ else
   say "              kubectl -n $namespace port-forward service/liveedgecast 1935"
 fi
 if [[ $open == yes ]]; then
-  say 'with          any key: anybody may publish'
+  say 'with          any key: everybody may publish'
 else
   say "with key      $(k get secret liveedgecast-keys -o 'jsonpath={.data.publish-keys}' | base64 -d)"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the schemas beside this file, by which manifests are checked offline: those of the kinds that deploy/ uses, strict, without
-descriptions. From the Kubernetes and KEDA modules of the Go module proxy; needs go, kubectl (which reads YAML for us) and python3."""
+"""Makes the schemas beside this file, by which manifests are checked offline: of the kinds that deploy/ uses, strict, without
+descriptions. Their source is the Kubernetes and KEDA modules of the Go module proxy. Needs go, kubectl (which converts YAML) and python3."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ KINDS = {
     "apis__rbac.authorization.k8s.io__v1": ["Role", "RoleBinding"],
 }
 DEFINITIONS = ["keda.sh_scaledobjects.yaml", "keda.sh_triggerauthentications.yaml"]
-# What a reader of schemas needs nothing of.
+# Keys that a validator does not need.
 NOISE = {"description", "default", "externalDocs", "discriminator"}
 here = pathlib.Path(__file__).parent
 

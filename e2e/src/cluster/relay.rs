@@ -77,7 +77,7 @@ impl<'a> Relay<'a> {
     /// Runs `up.sh` again as it was, with further arguments.
     #[must_use]
     pub fn up_again(&self, arguments: &[&str]) -> Output {
-        let open: &[&str] = if self.told.contains("anybody may publish") { &["--open"] } else { &[] };
+        let open: &[&str] = if self.told.contains("everybody may publish") { &["--open"] } else { &[] };
         let arguments = [&["--image", &self.cluster.image][..], open, arguments].concat();
         up(&self.copy.join("tools"), &arguments, &[])
     }

@@ -89,7 +89,7 @@ fn up_twice_and_down_twice(relays: &Relays<'_>) {
     assert!(!relays.cluster.api.list("/api/v1/pods?labelSelector=app%3Dkeda-operator").is_empty(), "KEDA stays");
     let output = script("down.sh", &[], &[]);
     assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(said(&output), "nothing of up.sh is there\n");
+    assert_eq!(said(&output), "there are no objects of up.sh\n");
 }
 
 fn wrong_input_leaves_nothing_behind(relays: &Relays<'_>) {
