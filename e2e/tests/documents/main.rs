@@ -1,9 +1,8 @@
 //! The README and the guides in `deploy/docs` say what is so: their tables are the programs' own, their commands name what exists or are run,
-//! their links lead somewhere, and comments cite sections that are there.
+//! their links lead somewhere, and the sections that comments cite are there.
 //!
 //! `UPDATE_DOCUMENTS=1 cargo test -p liveedgecast-e2e --test documents` writes the generated tables again.
 
-mod citations;
 mod commands;
 mod image;
 mod markdown;

@@ -1,4 +1,5 @@
-//! What the prose names between backticks exists: metrics, settings, flags, paths of the repository.
+//! What the prose names between backticks exists: metrics, settings, flags, paths of the repository, rooms. Sections that comments may cite are
+//! there; whether each citation has its section is the structure test's.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,6 +15,27 @@ use super::{around, file};
 const CRATES: [&str; 2] = ["liveedgecast_activator", "liveedgecast_worker"];
 /// Variables of libraries and of these tests.
 const FOREIGN: [&str; 3] = ["SSL_CERT_DIR", "SSL_CERT_FILE", "UPDATE_DOCUMENTS"];
+
+/// Titles that comments may rely on, whether one cites them today or not.
+const STABLE: [&str; 17] = [
+    "Rooms and the direction of imports",
+    "Where the publisher is held",
+    "Saying no",
+    "Workers dial in",
+    "Two ways to hand over",
+    "The stream ring",
+    "RTMP code",
+    "Upstream sessions",
+    "When the publisher goes",
+    "Demand and KEDA",
+    "Scale-in",
+    "The process fleet",
+    "Configuration",
+    "Untrusted input",
+    "Seen from outside",
+    "Numbers to reach",
+    "Glossary",
+];
 
 /// Every code span of every document, with `path:line`.
 fn spans(documents: &[Document]) -> Vec<(String, &str)> {
@@ -93,5 +115,28 @@ fn frames_of_a_handoff_are_listed() {
         .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
     for name in names.map(|line| line.split(['(', ' ', ',']).next().unwrap_or_default()) {
         assert!(text.contains(&format!("`{name}`")), "architecture.md does not name the frame {name}");
+    }
+}
+
+#[test]
+fn architecture_page_has_the_sections_that_comments_cite() {
+    let documents = documents();
+    let page = documents.iter().find(|document| document.path.ends_with("/architecture.md")).expect("the page");
+    for title in STABLE {
+        assert!(page.headings().contains(&title), "comments may cite the section {title:?}, which is missing");
+    }
+}
+
+#[test]
+fn rooms_are_listed_in_the_order_of_the_structure_test() {
+    let page = file("deploy/docs/architecture.md");
+    let order = file("e2e/tests/structure/main.rs");
+    for name in ["activator", "worker", "common"] {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {name} | `"))).expect("a row of rooms");
+        let listed: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let declared =
+            order.split_once(&format!("\"{name}\",")).and_then(|(_, rest)| rest.split_once(']')).expect("an order").0;
+        let declared: Vec<&str> = declared.split('"').skip(1).step_by(2).collect();
+        assert_eq!(listed, declared, "the rooms of {name}");
     }
 }

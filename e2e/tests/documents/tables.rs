@@ -7,6 +7,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use clap::CommandFactory;
+use liveedgecast_common::control::UpstreamCounts;
 use liveedgecast_e2e::publish::root;
 
 use super::{file, files};
@@ -111,12 +112,8 @@ fn from_page(page: &str) -> BTreeMap<String, Metric> {
 /// The metrics that a page leaves out because they have no row before the first event: those with labels whose values are not known
 /// beforehand. They are read from the calls that register them.
 fn from_source(folder: &str) -> BTreeMap<String, Metric> {
-    const MAKERS: [(&str, &str); 4] = [
-        ("counters(", "counter"),
-        ("by_host(", "counter"),
-        ("IntCounterVec::new(opts(", "counter"),
-        ("IntGaugeVec::new(opts(", "gauge"),
-    ];
+    const MAKERS: [(&str, &str); 3] =
+        [("counters(", "counter"), ("IntCounterVec::new(opts(", "counter"), ("IntGaugeVec::new(opts(", "gauge")];
     let mut metrics = BTreeMap::new();
     for (_, text) in files(&[folder], &[".rs"]) {
         for (maker, kind) in MAKERS {
@@ -127,7 +124,6 @@ fn from_source(folder: &str) -> BTreeMap<String, Metric> {
                 if !name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
                     continue;
                 }
-                let labels = if labels.is_empty() && maker == "by_host(" { &["host"] } else { labels };
                 let labels = labels.iter().map(|label| ((*label).to_owned(), BTreeSet::new())).collect();
                 metrics.insert(
                     format!("{PREFIX}{name}"),
@@ -146,6 +142,11 @@ pub(super) fn metrics() -> BTreeMap<String, Metric> {
     worker.phase(liveedgecast_worker::drain::Phase::Serving);
     let mut all = from_source("activator/src");
     all.extend(from_source("worker/src"));
+    for figure in UpstreamCounts::FIGURES {
+        let labels = BTreeMap::from([("host".to_owned(), BTreeSet::new())]);
+        let metric = Metric { kind: "counter".to_owned(), help: figure.help.to_owned(), labels };
+        all.insert(format!("{PREFIX}{}", figure.metric), metric);
+    }
     all.extend(from_page(&activator));
     all.extend(from_page(&worker.text()));
     all
