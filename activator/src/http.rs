@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use liveedgecast_common::http::{Answer, Method, Request, Routes, StatusCode};
+use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode};
 use liveedgecast_common::key::{LogSafe, Secret};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -71,8 +71,8 @@ pub fn routes(shown: Shown) -> Routes {
         .get("/api/v1/scale", with(scale))
         .get("/api/v1/streams", with(streams))
         .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.views.workers())))
-        .on(Method::DELETE, "/api/v1/streams/{}", with(kick))
-        .on(Method::POST, "/api/v1/streams/{}/kick", with(kick))
+        .on(MethodFilter::DELETE, "/api/v1/streams/{id}", with(kick))
+        .on(MethodFilter::POST, "/api/v1/streams/{id}/kick", with(kick))
 }
 
 /// Every stream, or as many as [`MAX_LIST`] allows, from `?from=` on; where the rest is, says the header `Link`.

@@ -164,7 +164,6 @@ async fn a_kick_without_the_secret_is_refused_whatever_proxy_or_page_it_came_thr
 #[tokio::test]
 async fn a_kick_needs_the_secret_wherever_it_comes_from() {
     let place = |peer: &str, bearer: Option<&str>| Request {
-        method: Method::DELETE,
         path: String::new(),
         query: String::new(),
         captures: vec!["aa".into()],

@@ -9,8 +9,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
-use crate::key::{NameError, StreamKey, constant_time_eq};
+use crate::key::{NameError, StreamKey};
 
 /// Largest file that a setting is read from: 1 MiB holds ten thousand keys; a wrong path (`/dev/zero`) must not fill the memory.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -283,8 +284,8 @@ impl PublishKeys {
             let whole = format!("{app}/{offered}");
             let entry_text = entry.expose().as_bytes();
             // Both are compared always; an entry without '/' can not equal `whole`, and a key with '/' only as `app/key`.
-            let any_app = constant_time_eq(entry_text, offered.as_bytes()) && !entry.name().contains('/');
-            allowed |= any_app | constant_time_eq(entry_text, whole.as_bytes());
+            let any_app = bool::from(entry_text.ct_eq(offered.as_bytes())) && !entry.name().contains('/');
+            allowed |= any_app | bool::from(entry_text.ct_eq(whole.as_bytes()));
         }
         allowed
     }

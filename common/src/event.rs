@@ -87,3 +87,7 @@ pub const CERTIFICATES_UNREADABLE: &str = "certificates.unreadable";
 pub const ACCEPT_EXHAUSTED: &str = "accept.exhausted";
 /// A connection broke in the backlog, before it was accepted.
 pub const ACCEPT_FAILED: &str = "accept.failed";
+/// An answer could not be written as JSON, which is a bug of ours.
+pub const HTTP_ANSWER_FAILED: &str = "http.answer_failed";
+/// An HTTP connection ended with an error.
+pub const HTTP_CONNECTION_FAILED: &str = "http.connection_failed";

@@ -1,106 +1,148 @@
-//! The small HTTP server of both processes: metrics, health, readiness, JSON for people and tools.
+//! The HTTP server of both processes: metrics, health, readiness, JSON for people and tools.
 //!
-//! In: a listener and a table of routes. Out: answers, bounded in every direction. Next room: each binary's `http`.
-//! What surprised us: hyper has no deadline of its own for a request's head, none for an idle connection and none for a
-//! peer that never reads its answer, so each is bounded here. An answer is in memory until its reader has it, so large ones have few
-//! readers: a reader too many costs the oldest one its connection, and is itself not turned away.
+//! In: a listener and a table of routes. Out: answers, bounded in every direction. Next: the `http` room of each binary, which has the
+//! routes. axum finds the route; connections, deadlines and bounds are ours, in front of it.
+//!
+//! Note: hyper has no deadline of its own for a request's head, none for an idle connection and none for a peer that never reads its
+//! answer, so each is bounded here. An answer stays in memory until its reader has it, so large answers have few readers: one reader too
+//! many costs the oldest reader its connection, and is not turned away itself.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks and deadlines")]
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams};
+use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK};
+use axum::http::{self, Method};
+use axum::response::{IntoResponse, Response};
+use axum::routing::on;
+use axum::{Extension, Router};
+pub use axum::{http::StatusCode, routing::MethodFilter};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK};
 use hyper::service::service_fn;
-pub use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
+use crate::event;
 use crate::evicting_limit::{EvictingLimit, Slot};
 use crate::key::Secret;
 use crate::listen::Listener;
 use crate::socket::PeerSocket;
 
-/// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB. With one more, the oldest is
-/// closed: an orchestrator whose probe finds no place kills the process.
+/// Connections at once. Scrapers, probes and a person or two need a handful; each may cost some 20 KiB. One connection more closes the
+/// oldest: an orchestrator whose probe is refused kills the process.
 pub const MAX_CONNECTIONS: usize = 128;
-/// A request's head must be there within this; an idle connection is closed after it.
+/// Time for a request's head to arrive; an idle connection is closed after it.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request's body must be there within this.
+/// Time for a request's body to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection lives this long at most, so that a peer that does not read its answer does not keep a place for ever.
+/// Longest life of a connection, so that a peer that does not read its answer does not keep a slot for ever.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
-/// Bytes of a request's head; hyper's least is 8 KiB.
+/// Bytes of a request's head; the least that hyper takes is 8 KiB.
 pub const MAX_HEAD: usize = 16 << 10;
 /// Bytes of a request's body: a kick's reason fits, a flood does not.
 pub const MAX_BODY: usize = 64 << 10;
 /// Bytes of an answer above which its readers are bounded. Below it, all connections together hold 8 MiB of answers.
 const LARGE: usize = 64 << 10;
-/// Readers of one route's large answers at once. A scraper and a few people need no more. With one more, the oldest loses its connection:
+/// Readers of one route's large answers at once. A scraper and a few people need no more. One reader more costs the oldest its connection:
 /// a reader at normal speed is done before so many others have come.
 pub const MAX_READERS: usize = 8;
-/// How long answers that are on their way may take when the server is told to stop.
+/// Time for answers that are on their way when the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request as a route sees it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// GET for HEAD too: the server leaves the body out by itself.
-    pub method: Method,
-    /// The path alone, as sent.
+    /// Path, percent escapes left as sent.
     pub path: String,
-    /// What follows the `?`, undecoded; empty when nothing does.
+    /// Query without its `?`, percent escapes left as sent; empty when there is none.
     pub query: String,
-    /// What stood at the `{}` segments of the route, in order, undecoded.
+    /// Segments of the path that stand at the `{name}` segments of the route, in order, percent escapes decoded.
     pub captures: Vec<String>,
-    /// The body; empty for GET.
+    /// Body of the request; empty for GET.
     pub body: Bytes,
-    /// Who asks, `::ffff:` taken off.
+    /// Address of the client, `::ffff:` taken off.
     pub peer: IpAddr,
-    /// What follows `Bearer ` in its `Authorization`.
+    /// Token that follows `Bearer ` in the header `Authorization`.
     pub bearer: Option<Secret>,
 }
 
-/// What a route answers.
+/// The connection on which a request came.
+#[derive(Clone)]
+struct Origin {
+    peer: IpAddr,
+    /// Cancelled to close the connection.
+    lost: CancellationToken,
+}
+
+impl FromRequest<()> for Request {
+    type Rejection = Response;
+
+    async fn from_request(request: http::Request<Body>, (): &()) -> Result<Self, Response> {
+        let (mut head, body) = request.into_parts();
+        let body = if matches!(head.method, Method::GET | Method::HEAD) {
+            Bytes::new()
+        } else {
+            match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(_)) => {
+                    return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_BODY} bytes of body\n")));
+                }
+                Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
+            }
+        };
+        let origin = Extension::<Origin>::from_request_parts(&mut head, &()).await;
+        let peer = origin.map_err(IntoResponse::into_response)?.peer;
+        let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
+        let path = head.uri.path().to_owned();
+        let query = head.uri.query().unwrap_or_default().to_owned();
+        let captures = RawPathParams::from_request_parts(&mut head, &()).await.map_err(IntoResponse::into_response)?;
+        let captures: Vec<_> = captures.iter().map(|(_, segment)| segment.to_owned()).collect();
+        // `{name}` matches an empty segment, too.
+        if captures.iter().any(String::is_empty) {
+            return Err(plain(StatusCode::NOT_FOUND, "not found: a segment of the path is empty\n"));
+        }
+        Ok(Self { path, query, captures, body, peer, bearer })
+    }
+}
+
+/// The answer of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The status.
+    /// Status of the response.
     pub status: StatusCode,
-    /// Its `Content-Type`.
+    /// Value of the header `Content-Type`.
     pub content_type: &'static str,
-    /// The body.
+    /// Body of the response.
     pub body: Bytes,
-    /// The address of the rest, if this is not all.
+    /// Address of the next page, if there is one; sent as the header `Link`.
     pub next: Option<String>,
 }
 
 impl Answer {
     /// Text with 200; end it with a line feed.
     pub fn text(body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", body: body.into(), next: None }
+        Self::typed("text/plain; charset=utf-8", body)
     }
 
     /// Metrics in the Prometheus text format.
     pub fn metrics(body: impl Into<Bytes>) -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: "text/plain; version=0.0.4; charset=utf-8",
-            body: body.into(),
-            next: None,
-        }
+        Self::typed("text/plain; version=0.0.4; charset=utf-8", body)
     }
 
-    /// Any other type with 200, e.g. XML or HTML.
+    /// A body of the given type with 200, e.g. XML or HTML.
     pub fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self { status: StatusCode::OK, content_type, body: body.into(), next: None }
     }
@@ -113,20 +155,20 @@ impl Answer {
                 Self::typed("application/json", body)
             }
             Err(error) => {
-                tracing::error!(%error, "an answer cannot be written as JSON");
+                tracing::error!(event = event::HTTP_ANSWER_FAILED, %error, "answer was not JSON");
                 Self::text("this cannot be shown as JSON; the log says why\n").with(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
     }
 
-    /// The same, as a part: the rest is at this path.
+    /// The same answer as one page of several: the next one is at `path`.
     #[must_use]
     pub fn and_next(mut self, path: Option<String>) -> Self {
         self.next = path;
         self
     }
 
-    /// The same with another status.
+    /// The same answer with another status.
     #[must_use]
     pub fn with(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -134,19 +176,26 @@ impl Answer {
     }
 }
 
-type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-type Handler = Arc<dyn Fn(Request) -> Answering + Send + Sync>;
-
-struct Route {
-    method: Method,
-    segments: Vec<&'static str>,
-    handler: Handler,
-    readers: Readers,
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let next = self.next.and_then(|path| HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")).ok());
+        headers.extend(next.map(|next| (LINK, next)));
+        response
+    }
 }
 
-/// The readers of one route's large answers. No more than [`MAX_READERS`] of these are in memory, and the one that is being made.
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    Answer::text(text).with(status).into_response()
+}
+
+/// Bounds the readers of one route's large answers: at most [`MAX_READERS`] of these answers are in memory, and the one that is being made.
 struct Readers {
-    /// Held from the question until the answer has room.
+    /// Held from the request until the answer has room.
     making: Mutex<()>,
     limit: EvictingLimit,
     room: Arc<Semaphore>,
@@ -166,17 +215,17 @@ impl Readers {
         if body.len() <= LARGE {
             return body;
         }
-        let place = self.limit.enter_with(lost);
-        // The reader that has just lost its place holds its answer until its connection's task runs.
+        let slot = self.limit.enter_with(lost);
+        // A reader that has just lost its slot holds its answer until its connection's task runs.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
-        Bytes::from_owner(Held { body, _place: place, _room: room })
+        Bytes::from_owner(Held { body, _slot: slot, _room: room })
     }
 }
 
-/// A large body that somebody reads.
+/// A large body that is being read.
 struct Held {
     body: Bytes,
-    _place: Slot,
+    _slot: Slot,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -187,13 +236,10 @@ impl AsRef<[u8]> for Held {
 }
 
 /// The table of routes. A path that is not in it is 404, a method that its path does not have is 405.
-#[derive(Default)]
-pub struct Routes(Vec<Route>);
-
-impl std::fmt::Debug for Routes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|route| (&route.method, &route.segments))).finish()
-    }
+#[derive(Debug, Default)]
+pub struct Routes {
+    router: Router,
+    paths: Vec<&'static str>,
 }
 
 impl Routes {
@@ -203,93 +249,64 @@ impl Routes {
         Self::default()
     }
 
-    /// Adds a route for GET and HEAD. A segment `{}` of `path` takes anything and is handed over in
-    /// [`Request::captures`].
+    /// Adds a route for GET and HEAD. A segment `{name}` of `path` matches any text and is handed over in [`Request::captures`].
     #[must_use]
     pub fn get<F, A>(self, path: &'static str, handler: F) -> Self
     where
         F: Fn(Request) -> A + Send + Sync + 'static,
         A: Future<Output = Answer> + Send + 'static,
     {
-        self.on(Method::GET, path, handler)
+        self.on(MethodFilter::GET, path, handler)
     }
 
     /// Adds a route for any method. It makes one answer at a time; further requests wait for their turn.
     #[must_use]
-    pub fn on<F, A>(mut self, method: Method, path: &'static str, handler: F) -> Self
+    pub fn on<F, A>(mut self, method: MethodFilter, path: &'static str, handler: F) -> Self
     where
         F: Fn(Request) -> A + Send + Sync + 'static,
         A: Future<Output = Answer> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
-        self.0.push(Route { method, segments: path.split('/').collect(), handler, readers: Readers::new() });
+        let route = Arc::new((handler, Readers::new()));
+        let answer = move |Extension(origin): Extension<Origin>, request: Request| async move {
+            let (handler, readers) = &*route;
+            // Held until the answer has room: answers that wait for it would be in memory, too.
+            let _making = readers.making.lock().await;
+            let mut answer = handler(request).await;
+            answer.body = readers.admit(answer.body, origin.lost).await;
+            answer
+        };
+        self.router = self.router.route(path, on(method, answer));
+        self.paths.push(path);
         self
     }
 
-    /// The route for a request, or the answer that says why there is none.
-    fn find(&self, method: &Method, path: &str) -> Result<(&Route, Vec<String>), Refused> {
-        let wanted = if method == Method::HEAD { &Method::GET } else { method };
-        let mut allowed = Vec::new();
-        for route in &self.0 {
-            let Some(captures) = route.captures(path) else { continue };
-            if route.method == *wanted {
-                return Ok((route, captures));
-            }
-            allowed.push(route.method.clone());
-        }
-        if allowed.is_empty() { Err(Refused::NotFound(self.index())) } else { Err(Refused::Method(allowed)) }
+    fn into_router(mut self) -> Router {
+        self.paths.dedup();
+        let missing = Bytes::from(format!("not found; there are: {}\n", self.paths.join(" ")));
+        self.router.fallback(move || std::future::ready(plain(StatusCode::NOT_FOUND, missing.clone())))
     }
-
-    fn index(&self) -> String {
-        let mut paths: Vec<String> = self.0.iter().map(|route| route.segments.join("/")).collect();
-        paths.dedup();
-        paths.join(" ")
-    }
-}
-
-impl Route {
-    fn captures(&self, path: &str) -> Option<Vec<String>> {
-        let mut captures = Vec::new();
-        let mut sent = path.split('/');
-        for segment in &self.segments {
-            match (*segment, sent.next()?) {
-                ("{}", given) if !given.is_empty() => captures.push(given.to_owned()),
-                (segment, given) if segment == given => {}
-                _ => return None,
-            }
-        }
-        sent.next().is_none().then_some(captures)
-    }
-}
-
-enum Refused {
-    NotFound(String),
-    Method(Vec<Method>),
 }
 
 /// Serves `routes` at `listener` until `stop`; then no connection is accepted, and answers on their way get a second.
 pub async fn serve(listener: impl Into<Listener>, routes: Routes, stop: CancellationToken) {
-    let (listener, routes) = (listener.into(), Arc::new(routes));
+    let (listener, router) = (listener.into(), routes.into_router());
     let (limit, open) = (EvictingLimit::new(MAX_CONNECTIONS), TaskTracker::new());
     loop {
         let (socket, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept("http") => accepted,
         };
-        open.spawn(converse(socket, peer.ip(), limit.enter(), Arc::clone(&routes), stop.clone()));
+        open.spawn(converse(socket, peer.ip(), limit.enter(), router.clone(), stop.clone()));
     }
     drop(listener);
     open.close();
     let _ = timeout(STOP_TIMEOUT, open.wait()).await;
 }
 
-async fn converse(socket: PeerSocket, peer: IpAddr, place: Slot, routes: Arc<Routes>, stop: CancellationToken) {
-    // A reader that has to make room loses its connection, as one does that has to make room for connections.
-    let lost = place.loss();
-    let service = service_fn(move |request| {
-        let (routes, lost) = (Arc::clone(&routes), lost.clone());
-        async move { Ok::<_, Infallible>(answer(&routes, request, peer, lost).await) }
-    });
+async fn converse(socket: PeerSocket, peer: IpAddr, slot: Slot, router: Router, stop: CancellationToken) {
+    // A reader that has to make room loses its connection, as one that has to make room for another connection does.
+    let origin = Origin { peer, lost: slot.loss() };
+    let service = service_fn(move |request| answer(router.clone(), origin.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -298,7 +315,7 @@ async fn converse(socket: PeerSocket, peer: IpAddr, place: Slot, routes: Arc<Rou
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
-        () = place.lost() => return,
+        () = slot.lost() => return,
         () = stop.cancelled() => None,
         () = sleep(MAX_CONNECTION_AGE) => None,
     };
@@ -308,80 +325,26 @@ async fn converse(socket: PeerSocket, peer: IpAddr, place: Slot, routes: Arc<Rou
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = timeout(STOP_TIMEOUT, connection) => ended.unwrap_or(Ok(())),
-                () = place.lost() => return,
+                () = slot.lost() => return,
             }
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "HTTP: connection ended");
+        tracing::debug!(event = event::HTTP_CONNECTION_FAILED, %peer, %error, "HTTP connection failed");
     }
 }
 
-async fn answer(
-    routes: &Routes,
-    request: hyper::Request<Incoming>,
-    peer: IpAddr,
-    lost: CancellationToken,
-) -> hyper::Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let (route, captures) = match routes.find(&head.method, head.uri.path()) {
-        Ok(found) => found,
-        Err(refused) => return refused.response(),
-    };
-    let method = if head.method == Method::HEAD { Method::GET } else { head.method };
-    let body = if method == Method::GET {
-        Bytes::new()
-    } else {
-        match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_BODY} bytes of body\n")),
-            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body took too long\n".to_owned()),
-        }
-    };
-    let path = head.uri.path().to_owned();
-    let query = head.uri.query().unwrap_or_default().to_owned();
-    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
-    // Until the answer has room: answers that wait for it would be in memory, too.
-    let _making = route.readers.making.lock().await;
-    let mut answer = (route.handler)(Request { method, path, query, captures, body, peer, bearer }).await;
-    answer.body = route.readers.admit(answer.body, lost).await;
-    response(answer)
-}
-
-impl Refused {
-    fn response(self) -> hyper::Response<Full<Bytes>> {
-        match self {
-            Self::NotFound(paths) => plain(StatusCode::NOT_FOUND, format!("not found; there are: {paths}\n")),
-            Self::Method(mut allowed) => {
-                if allowed.contains(&Method::GET) {
-                    allowed.push(Method::HEAD);
-                }
-                let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-                let names = names.join(", ");
-                let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, format!("only {names} here\n"));
-                if let Ok(value) = HeaderValue::from_str(&names) {
-                    answer.headers_mut().insert(ALLOW, value);
-                }
-                answer
-            }
-        }
+async fn answer(router: Router, origin: Origin, mut request: http::Request<Incoming>) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(origin);
+    let response = router.oneshot(request).await?;
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return Ok(response);
     }
-}
-
-fn plain(status: StatusCode, body: String) -> hyper::Response<Full<Bytes>> {
-    response(Answer::text(body).with(status))
-}
-
-fn response(answer: Answer) -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::new(answer.body));
-    *response.status_mut() = answer.status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let next = answer.next.and_then(|path| HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")).ok());
-    headers.extend(next.map(|next| (LINK, next)));
-    response
+    let allowed = response.headers().get(ALLOW).and_then(|allowed| allowed.to_str().ok()).unwrap_or_default();
+    let allowed = allowed.replace(',', ", ");
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} here\n"));
+    response.headers_mut().extend(HeaderValue::try_from(allowed).ok().map(|allowed| (ALLOW, allowed)));
+    Ok(response)
 }
 
 #[cfg(test)]
@@ -398,8 +361,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let routes = Routes::new()
             .get("/healthz", |_| async { Answer::text("ok\n") })
-            .get("/echo/{}/end", |request| async move { Answer::json(&(request.captures, request.query)) })
-            .on(Method::POST, "/kick/{}", |request| async move { Answer::text(request.body) });
+            .get("/echo/{word}/end", |request| async move { Answer::json(&(request.captures, request.query)) })
+            .on(MethodFilter::POST, "/kick/{id}", |request| async move { Answer::text(request.body) });
         tokio::spawn(serve(listener, routes, stop.clone()));
         address
     }
@@ -417,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn routes_answer_and_the_rest_is_told_clearly() {
+    async fn unknown_paths_and_methods_are_refused_by_name() {
         let stop = CancellationToken::new();
         let address = server(&stop).await;
         let rows = [
@@ -440,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_handed_over_up_to_its_bound() {
+    async fn body_over_its_bound_is_refused() {
         let stop = CancellationToken::new();
         let address = server(&stop).await;
         let post = |length: usize, body: &str| {
@@ -452,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_never_ends_is_cut() {
+    async fn unfinished_head_is_cut_at_its_deadline() {
         let stop = CancellationToken::new();
         let address = server(&stop).await;
         for begun in ["", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: x\r\n"] {
@@ -465,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_only_holds_connections_keeps_nobody_out() {
+    async fn idle_connections_do_not_keep_a_probe_out() {
         let stop = CancellationToken::new();
         let address = server(&stop).await;
         let mut idle = Vec::new();
@@ -477,10 +440,10 @@ mod tests {
         // Far below the deadline of a head that does not come.
         let answer = timeout(HEAD_TIMEOUT / 2, simple(address, "GET", "/healthz")).await.unwrap();
         assert!(answer.contains("200 OK"), "{answer}");
-        assert_eq!(idle[0].read(&mut [0; 64]).await.unwrap_or(0), 0, "the one who came first made room");
+        assert_eq!(idle[0].read(&mut [0; 64]).await.unwrap_or(0), 0, "the oldest connection made room");
     }
 
-    /// A body that is counted as long as it is in memory.
+    /// A body that is counted while it is in memory.
     struct Counted {
         body: Bytes,
         _alive: Arc<()>,
@@ -493,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slow_readers_of_a_large_answer_hold_no_more_than_their_bound_and_keep_nobody_out() {
+    async fn slow_readers_of_a_large_answer_are_bounded_and_keep_nobody_out() {
         // More than both sides' socket buffers take.
         const LENGTH: usize = 32 << 20;
         let (stop, alive, most) = (CancellationToken::new(), Arc::new(()), Arc::new(AtomicUsize::new(0)));
@@ -502,7 +465,7 @@ mod tests {
         let (counted, made, body) = (Arc::clone(&alive), Arc::clone(&most), Bytes::from(vec![b'x'; LENGTH]));
         let routes = Routes::new().get("/metrics", move |_| {
             let answer = Counted { body: body.clone(), _alive: Arc::clone(&counted) };
-            // The test's own and the route's are not answers.
+            // Two references are no answers: the test's own and the route's.
             made.fetch_max(Arc::strong_count(&counted) - 2, Ordering::Relaxed);
             async move { Answer::metrics(Bytes::from_owner(answer)) }
         });
@@ -513,7 +476,7 @@ mod tests {
             socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
             slow.push(socket);
         }
-        // The last of them is served, and so is an honest scraper after all of them.
+        // The last of them is served, and so is a scraper that comes after all of them.
         slow.last_mut().unwrap().read_exact(&mut [0; 15]).await.unwrap();
         let answer = simple(address, "GET", "/metrics").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.len() > LENGTH, "{} bytes", answer.len());
@@ -522,7 +485,7 @@ mod tests {
         let mut first = Vec::new();
         let _ = slow[0].read_to_end(&mut first).await;
         assert!(first.len() < LENGTH, "the first reader made room");
-        // Readers that go away give their room back.
+        // Readers that close their connections give their room back.
         drop(slow);
         while Arc::strong_count(&alive) > 2 {
             tokio::task::yield_now().await;

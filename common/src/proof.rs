@@ -18,6 +18,8 @@
 //!
 //! Note: a stranger in the path that passes the bytes on, and then speaks for one side, is not found out. That takes encryption.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+
 use crate::key::Secret;
 
 /// The metadata key of a proof.
@@ -82,13 +84,13 @@ impl Exchange {
     /// The proof that the caller sends.
     #[must_use]
     pub fn caller_proof(&self, secret: &Secret) -> String {
-        hex(&self.sign(secret, CALLER))
+        HEXLOWER.encode(&self.sign(secret, CALLER))
     }
 
     /// The proof that the activator answers with.
     #[must_use]
     pub fn activator_proof(&self, secret: &Secret) -> String {
-        hex(&self.sign(secret, ACTIVATOR))
+        HEXLOWER.encode(&self.sign(secret, ACTIVATOR))
     }
 
     /// Judges what a caller has sent. Takes the same time for every wrong proof.
@@ -108,7 +110,7 @@ impl Exchange {
     }
 
     fn judge(&self, secret: &Secret, role: &[u8], proof: &str) -> Result<(), ProofError> {
-        let proof = unhex::<PROOF_BYTES>(proof).ok_or(ProofError::Malformed)?;
+        let proof = decoded(proof).ok_or(ProofError::Malformed)?;
         if secret.verify(&self.signed(role), &proof) { Ok(()) } else { Err(ProofError::Wrong) }
     }
 
@@ -126,25 +128,11 @@ impl Exchange {
 /// Whether a text can be a proof at all; what earlier versions sent cannot.
 #[must_use]
 pub fn is_readable(text: &str) -> bool {
-    unhex::<PROOF_BYTES>(text).is_some()
+    decoded(text).is_some()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
-}
-
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let digit = |at: usize| char::from(digits[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = [0; N];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = digit(2 * at)? << 4 | digit(2 * at + 1)?;
-    }
-    Some(bytes)
+fn decoded(text: &str) -> Option<[u8; PROOF_BYTES]> {
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

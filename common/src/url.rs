@@ -7,9 +7,11 @@
 //! put queries on either side (Facebook's belongs to the key, YouTube's `live2?backup=1` to the app, a Bilibili key *is* a query), and
 //! a key must never be decoded or normalised. So: one table of rows, at the end of this file, and `#` to say it outright.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{NameError, Secret, StreamKey};
@@ -457,26 +459,9 @@ fn split_path<'a>(path: &'a str, shown: &str) -> Result<(&'a str, &'a str), UrlE
     Ok((app, key))
 }
 
-/// Decodes `%40` and the like, which user names and passwords need for `@`, `:` and `/`; what is not an escape stays.
+/// Decodes `%40` and the like, which user names and passwords need for `@`, `:` and `/`; text that is no escape, or not UTF-8, stays as it is.
 fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        let digits = escape.and_then(|hex| Some((char::from(hex[0]).to_digit(16)?, char::from(hex[1]).to_digit(16)?)));
-        match digits {
-            Some((high, low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use liveedgecast_common::config::{ByteSize, Problems, PublishKeys, parse_duration, show_duration, value_or_file};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
@@ -344,7 +345,7 @@ fn secret(args: &Args, fleet: Fleet, listen: &Listen, random: [u8; 32], problems
         }
         _ => {}
     }
-    Secret::new(given.unwrap_or_else(|| random.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Secret::new(given.unwrap_or_else(|| HEXLOWER.encode(&random)))
 }
 
 fn peer_addresses(args: &Args, fleet: Fleet, listen: &Listen, problems: &mut Problems) -> Vec<PeerAddress> {

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use data_encoding::{BASE64, HEXLOWER};
 use md5::{Digest, Md5};
 
 use crate::url::Credentials;
@@ -222,11 +222,11 @@ fn md5(parts: &[&str]) -> [u8; 16] {
 }
 
 fn base64_md5(parts: &[&str]) -> String {
-    BASE64_STANDARD.encode(md5(parts))
+    BASE64.encode(&md5(parts))
 }
 
 fn hex_md5(parts: &[&str]) -> String {
-    md5(parts).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&md5(parts))
 }
 
 /// What follows `name`, to the next blank, bracket, semicolon or ampersand.
