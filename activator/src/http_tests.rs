@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use liveedgecast_common::clock;
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::wire::session::State as SessionState;
-use liveedgecast_common::control::wire::{Session, Upstream};
+use liveedgecast_common::control::ActivatorMessage;
+use liveedgecast_common::control::{Session, SessionState, UpstreamReport};
 use liveedgecast_common::http::{MAX_READERS, serve};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Args, Settings};
-use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
+use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
 use crate::lobby::{Lobby, MAX_UNREAD};
 
 struct Server {
@@ -208,18 +207,18 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
 const MANY: usize = 10_000;
 
 /// Has a worker join that serves so many streams, for as long as its inbox is kept.
-fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<ActivatorSay> {
-    let upstream = Upstream { host: "h".repeat(100), error: "e".repeat(100), ..Upstream::default() };
+fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<ActivatorMessage> {
+    let upstream = UpstreamReport { host: "h".repeat(100), error: "e".repeat(100), ..UpstreamReport::default() };
     let session = |number: usize| Session {
         stream_id: format!("s{number}"),
-        state: SessionState::Live.into(),
+        state: SessionState::Live,
         upstreams: vec![upstream.clone(); 3],
         ..Session::default()
     };
     let introduction = Introduction {
         name: "w".into(),
         capacity: u32::try_from(streams).unwrap(),
-        closed: Closed::default(),
+        availability: liveedgecast_common::control::Availability::Open,
         same_host: true,
         http: None,
         sessions: (0..streams).map(session).collect(),

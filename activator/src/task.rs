@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use liveedgecast_common::clock::{now, sleep_until};
-use liveedgecast_common::control::wire::Welcome;
+use liveedgecast_common::control::Welcome;
 use liveedgecast_common::http::serve;
 use liveedgecast_common::key::instance_name;
 use liveedgecast_common::runtime::{Signals, host_name};
@@ -143,7 +143,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
         welcome: Welcome {
             activator: name.clone(),
             handoff_socket: if by_descriptor { desk.socket_name() } else { String::new() },
-            link_port: desk.link_port().into(),
+            link_port: desk.link_port(),
         },
         secret: settings.secret.clone(),
         network,

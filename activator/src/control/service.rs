@@ -14,19 +14,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
 use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::wire::{
-    ActivatorSays, Activators, Challenge, Greeting, Hello, Load, Session, Stranger, Welcome, WorkerSays,
-};
+use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
+use liveedgecast_common::control::{ActivatorMessage, Hello, Malformed, Welcome, WorkerMessage};
 use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};
-use liveedgecast_common::key::{LogSafe, MAX_INSTANCE_NAME, MAX_NAME_BYTES, Secret, is_instance_name};
+use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::listen::accept_tcp;
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::proof::{self, Exchange, Nonce, Purpose};
 use liveedgecast_common::random;
-use liveedgecast_common::setting::MAX_CAPACITY;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -39,7 +36,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::metrics::{ControlMetrics, Refusal};
-use crate::dispatch::{Closed, Introduction, MAX_EPOCH};
+use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
 use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
@@ -69,16 +66,6 @@ const MAX_CALLS: u32 = 4;
 const MAX_MESSAGE: usize = 4 << 20;
 /// Bytes of a call's headers; ours are some 300.
 const MAX_HEADERS: u32 = 8 << 10;
-/// Characters of a stream's id; ours have 16.
-const MAX_STREAM_ID: usize = 64;
-/// Upstreams of a session that are shown, as many as a stream may have.
-const MAX_UPSTREAMS: usize = 32;
-/// Bytes of one text of a session. An app's name has 255 at most.
-const MAX_TEXT: usize = 256;
-/// Bytes of the hosts and errors of a session's upstreams: 32 hosts of 60 bytes, and an error each for the first dozen.
-const MAX_TEXTS: usize = 4 << 10;
-/// Words for an upstream's state.
-const UPSTREAM_STATES: [&str; 6] = ["dialing", "starting", "live", "backoff", "failed", "closed"];
 
 /// Anybody who can connect can have a proof refused; `control_refused_total` counts them all.
 static REFUSALS: LogLimiter = LogLimiter::new(Duration::from_secs(1));
@@ -332,7 +319,7 @@ fn refused(metrics: &ControlMetrics, peer: IpAddr, why: Refusal, text: &str) {
 
 /// What we say to a worker, then why the call ends.
 pub(crate) struct Outgoing {
-    from: mpsc::Receiver<ActivatorSay>,
+    from: mpsc::Receiver<ActivatorMessage>,
     // A lock, because the conversation's task writes what the server's reads; once.
     refusal: Arc<Mutex<Option<Status>>>,
 }
@@ -342,7 +329,7 @@ impl Stream for Outgoing {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.from.poll_recv(cx).map(|said| match said {
-            Some(say) => Some(Ok(ActivatorSays { say: Some(say) })),
+            Some(message) => Some(Ok(message.into())),
             None => self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take().map(Err),
         })
     }
@@ -359,26 +346,25 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn run(self, mut incoming: Streaming<WorkerSays>, outbox: mpsc::Sender<ActivatorSay>) {
-        let hello = match timeout(HELLO_TIMEOUT, incoming.message()).await {
-            Ok(Ok(Some(WorkerSays { say: Some(WorkerSay::Hello(hello)) }))) => hello,
+    async fn run(self, mut incoming: Streaming<WorkerSays>, outbox: mpsc::Sender<ActivatorMessage>) {
+        let first = match timeout(HELLO_TIMEOUT, incoming.message()).await {
+            Ok(Ok(Some(WorkerSays { say: Some(say @ WorkerSay::Hello(_)) }))) => WorkerMessage::try_from(say),
             Ok(Err(error)) => {
                 debug!(peer = %self.peer, %error, "control: the call broke before Hello");
                 return;
             }
-            _ => {
-                return self
-                    .refuse(Refusal::Hello, Status::invalid_argument("the first message is to be Hello, and soon"));
-            }
+            _ => return self.refuse_hello("the first message is to be Hello, and soon"),
+        };
+        let hello = match first {
+            Ok(WorkerMessage::Hello(hello)) => hello,
+            Ok(_) => return self.refuse_hello("the first message is to be Hello"),
+            Err(error) => return self.refuse_hello(&error.to_string()),
         };
         let (network, version) = (hello.network.clone(), hello.version.clone());
-        let introduction = match introduction(hello, self.peer, &self.terms.network) {
-            Ok(introduction) => introduction,
-            Err(text) => return self.refuse(Refusal::Hello, Status::invalid_argument(text)),
-        };
+        let introduction = introduction(hello, self.peer, &self.terms.network);
         let (name, capacity, same_host) = (introduction.name.clone(), introduction.capacity, introduction.same_host);
         // Before any offer, which follows from joining. There is room: the channel is new.
-        let _ = outbox.try_send(ActivatorSay::Welcome(self.terms.welcome.clone()));
+        let _ = outbox.try_send(ActivatorMessage::Welcome(self.terms.welcome.clone()));
         let held_open = outbox.clone();
         let Some(call) = self.workers.join(introduction, outbox) else {
             let text = format!("a worker named {} is registered already", LogSafe(&name));
@@ -389,24 +375,17 @@ impl Conversation {
         debug!(worker = name, theirs = network, ours = self.terms.network, "network namespaces");
         let end = loop {
             match incoming.message().await {
-                Ok(Some(WorkerSays { say: Some(WorkerSay::Session(session)) })) => match tidy(session) {
-                    Some(session) => self.workers.said(call, WorkerSay::Session(session)),
-                    None => self.metrics.refused(Refusal::Session).inc(),
-                },
-                Ok(Some(WorkerSays { say: Some(WorkerSay::Load(load)) })) => match check(&load) {
-                    Ok(()) => self.workers.said(call, WorkerSay::Load(load)),
-                    Err(text) => {
+                Ok(Some(WorkerSays { say: Some(say) })) => match WorkerMessage::try_from(say) {
+                    Ok(message) => self.workers.said(call, message),
+                    Err(Malformed::Session) => self.metrics.refused(Refusal::Session).inc(),
+                    Err(error @ (Malformed::Capacity | Malformed::Streams { .. })) => {
                         self.workers.lost(call);
+                        let text = error.to_string();
                         info!(worker = name, end = text, "worker left");
                         return self.refuse(Refusal::Load, Status::invalid_argument(text));
                     }
+                    Err(Malformed::Name | Malformed::Port | Malformed::Declined) => {}
                 },
-                Ok(Some(WorkerSays { say: Some(WorkerSay::Declined(declined)) })) => {
-                    if is_stream_id(&declined.stream_id) {
-                        self.workers.said(call, WorkerSay::Declined(declined));
-                    }
-                }
-                Ok(Some(WorkerSays { say: Some(say) })) => self.workers.said(call, say),
                 // A kind of message that this version does not know.
                 Ok(Some(WorkerSays { say: None })) => {}
                 Ok(None) => break "it hung up".to_owned(),
@@ -417,6 +396,10 @@ impl Conversation {
         info!(worker = name, end, "worker left");
     }
 
+    fn refuse_hello(self, text: &str) {
+        self.refuse(Refusal::Hello, Status::invalid_argument(text));
+    }
+
     /// The call ends with this status as soon as the caller drops the outbox.
     fn refuse(self, why: Refusal, status: Status) {
         refused(&self.metrics, self.peer, why, status.message());
@@ -424,79 +407,16 @@ impl Conversation {
     }
 }
 
-/// Whether a capacity may be; what is said of it later has to be as good as in Hello.
-fn check_capacity(capacity: u32) -> Result<(), String> {
-    if (1..=MAX_CAPACITY).contains(&capacity) {
-        return Ok(());
-    }
-    Err(format!("a worker's capacity is from 1 to {MAX_CAPACITY}"))
-}
-
-/// Whether a load may be. Streams in grace give their places to those that come back for them, so there may be twice the capacity.
-fn check(load: &Load) -> Result<(), String> {
-    check_capacity(load.capacity)?;
-    if load.streams > 2 * load.capacity {
-        return Err(format!("{} streams are more than a capacity of {} allows", load.streams, load.capacity));
-    }
-    Ok(())
-}
-
-/// What the lobby may know of a Hello; or why not.
-fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Result<Introduction, String> {
-    if !is_instance_name(&hello.name) {
-        return Err(format!("a worker's name has 1 to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~"));
-    }
-    check_capacity(hello.capacity)?;
-    let port = u16::try_from(hello.http_port).map_err(|_| "a port is below 65536".to_owned())?;
-    Ok(Introduction {
+/// The part of a Hello that the dispatcher uses.
+fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Introduction {
+    Introduction {
         name: hello.name,
         capacity: hello.capacity,
-        closed: Closed::told(hello.draining, hello.cordoned, hello.leaving),
+        availability: hello.availability,
         same_host: !network.is_empty() && hello.network == network,
-        http: (port != 0).then(|| SocketAddr::new(peer, port)),
-        sessions: hello.sessions.into_iter().filter_map(tidy).collect(),
-    })
-}
-
-fn is_stream_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_STREAM_ID && text.chars().all(|c| c.is_ascii_graphic())
-}
-
-/// Bounded and fit to be shown; `None` when it cannot be a session. The result takes 10 KiB at most: [`MAX_UPSTREAMS`] with their counters,
-/// [`MAX_TEXTS`] of hosts and errors, as many identities, an id, an app and a reason.
-fn tidy(mut session: Session) -> Option<Session> {
-    if !is_stream_id(&session.stream_id) || session.epoch > MAX_EPOCH {
-        return None;
+        http: (hello.http_port != 0).then(|| SocketAddr::new(peer, hello.http_port)),
+        sessions: hello.sessions,
     }
-    session.identities.retain(|identity| identity.len() == 16);
-    session.identities.truncate(1 + MAX_UPSTREAMS);
-    session.identities.shrink_to_fit();
-    session.upstreams.truncate(MAX_UPSTREAMS);
-    session.upstreams.shrink_to_fit();
-    let mut left = 2 * MAX_TEXT;
-    // Streams are counted by app, so a good name stays what it is.
-    if session.app.len() > MAX_NAME_BYTES || session.app.chars().any(char::is_control) {
-        shown(&mut session.app, &mut left);
-    }
-    shown(&mut session.reason, &mut left);
-    let mut left = MAX_TEXTS;
-    session.upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
-    for upstream in &mut session.upstreams {
-        shown(&mut upstream.error, &mut left);
-        let known = UPSTREAM_STATES.into_iter().find(|state| *state == upstream.state);
-        upstream.state = known.unwrap_or("unknown").to_owned();
-    }
-    Some(session)
-}
-
-/// Makes a text fit for a log line and for the bytes that are `left` for texts.
-fn shown(text: &mut String, left: &mut usize) {
-    let mut fit = LogSafe(text).to_string();
-    let most = fit.len().min(MAX_TEXT).min(*left);
-    fit.truncate((0..=most).rev().find(|at| fit.is_char_boundary(*at)).unwrap_or_default());
-    fit.shrink_to_fit();
-    *left -= fit.len();
-    *text = fit;
 }
 
 #[cfg(test)]

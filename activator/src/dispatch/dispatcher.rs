@@ -20,9 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::wire::declined::Reason as Declined;
-use liveedgecast_common::control::wire::session::State as SessionState;
-use liveedgecast_common::control::wire::worker_says::Say;
+use liveedgecast_common::control::{DeclineReason, Declined, Session, SessionState, WorkerMessage};
 use liveedgecast_common::key::Identity;
 
 use super::elsewhere::{Others, Ourselves};
@@ -184,7 +182,7 @@ impl Dispatcher {
             Input::Started(key) => self.started(now, key),
             Input::Back(key, epoch, why) => self.back(now, key, epoch, why),
             Input::Joined(call, introduction) => self.joined(now, call, introduction),
-            Input::Said(call, say) => self.said(now, call, say),
+            Input::Said(call, message) => self.said(now, call, message),
             Input::Lost(call) => self.lost(now, call),
             Input::Retire(name) => {
                 let call = self.workers.named(&name);
@@ -350,33 +348,31 @@ impl Dispatcher {
         self.fill(now);
     }
 
-    fn said(&mut self, now: Instant, call: Call, say: Say) {
+    fn said(&mut self, now: Instant, call: Call, message: WorkerMessage) {
         if self.workers.get(call).is_none() {
             return;
         }
         self.workers.heard(now, call);
-        match say {
+        match message {
             // The shell has taken it for Joined.
-            Say::Hello(_) => {}
-            Say::Load(load) => self.workers.load(call, &load),
-            Say::Goodbye(_) => self.workers.drain(call),
-            Say::Session(session) => {
+            WorkerMessage::Hello(_) => {}
+            WorkerMessage::Load(load) => self.workers.load(call, &load),
+            WorkerMessage::Goodbye => self.workers.drain(call),
+            WorkerMessage::Session(session) => {
                 if self.workers.session(call, session.clone()) {
                     self.adopt(now, call, &session);
                 } else if let Some(worker) = self.workers.get(call) {
                     self.outputs.push_back(Output::Excess(worker.name.clone(), 1));
                 }
             }
-            Say::Declined(declined) => {
-                self.declined(now, call, &declined.stream_id, declined.epoch, declined.reason());
-            }
+            WorkerMessage::Declined(declined) => self.declined(now, call, &declined),
         }
         self.fill(now);
     }
 
     /// A session may be a stream of ours whose worker has dialed in again; and it binds those who wait with its identity.
-    fn adopt(&mut self, now: Instant, call: Call, session: &liveedgecast_common::control::wire::Session) {
-        let ended = session.state == SessionState::Ended as i32;
+    fn adopt(&mut self, now: Instant, call: Call, session: &Session) {
+        let ended = session.state == SessionState::Ended;
         if !ended {
             self.note_lost_upstreams(session);
         }
@@ -396,9 +392,8 @@ impl Dispatcher {
         if let Some((_, epoch)) = held.and_then(newer) {
             self.outputs.push_back(Output::Fence(call, session.stream_id.clone(), epoch));
         }
-        let same = session.identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity));
-        let waiting: BTreeSet<Key> =
-            same.filter_map(|identity| self.by_identity.get(&identity)).flatten().copied().collect();
+        let same = session.identities.iter().filter_map(|identity| self.by_identity.get(identity));
+        let waiting: BTreeSet<Key> = same.flatten().copied().collect();
         for key in waiting {
             if self.places.get(&key).is_some_and(|held| held.state.is_waiting()) {
                 self.match_one(now, key);
@@ -408,9 +403,9 @@ impl Dispatcher {
 
     /// A stream of ours has lost an upstream to another stream: from here on it does not claim that one, wherever it goes. Otherwise one of
     /// two live streams would have to go as soon as both of them wait.
-    fn note_lost_upstreams(&mut self, session: &liveedgecast_common::control::wire::Session) {
+    fn note_lost_upstreams(&mut self, session: &Session) {
         let Some(key) = self.by_id.get(&session.stream_id).copied() else { return };
-        let has = |identity: &Identity| session.identities.iter().any(|bytes| bytes.as_slice() == identity.0);
+        let has = |identity: &Identity| session.identities.contains(identity);
         let newest = |held: &Held| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
         let same = |held: &Held| held.entry.identities.first().is_some_and(has);
         let Some(held) = self.places.get_mut(&key).filter(|held| newest(held) && same(held)) else { return };
@@ -430,19 +425,19 @@ impl Dispatcher {
         }
     }
 
-    fn declined(&mut self, now: Instant, call: Call, stream_id: &str, epoch: u64, reason: Declined) {
+    fn declined(&mut self, now: Instant, call: Call, Declined { stream_id, epoch, reason }: &Declined) {
         let Some(key) = self.by_id.get(stream_id).copied() else { return };
-        let offered = |held: &Held| matches!(held.state, State::Offered { call: on, epoch: current, .. } if on == call && current == epoch);
+        let offered = |held: &Held| matches!(held.state, State::Offered { call: on, epoch: current, .. } if on == call && current == *epoch);
         if !self.places.get(&key).is_some_and(offered) {
             return;
         }
         match reason {
-            Declined::Full => self.workers.avoid(call, now + AVOID_WORKER),
-            Declined::Draining => self.workers.drain(call),
-            Declined::Unreachable | Declined::Other => {}
+            DeclineReason::Full => self.workers.avoid(call, now + AVOID_WORKER),
+            DeclineReason::Draining => self.workers.drain(call),
+            DeclineReason::Unreachable | DeclineReason::Other => {}
         }
         self.avoid_for_stream(now, key, call);
-        self.withdraw(now, key, if reason == Declined::Unreachable { "unreachable" } else { "declined" });
+        self.withdraw(now, key, if *reason == DeclineReason::Unreachable { "unreachable" } else { "declined" });
     }
 
     fn lost(&mut self, now: Instant, call: Call) {

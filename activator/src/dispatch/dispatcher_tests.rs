@@ -1,7 +1,7 @@
 //! The rules of the lobby, on virtual time.
 
-use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::wire::{Declined as DeclinedSay, Goodbye, Load, Session};
+use liveedgecast_common::control::limits::MAX_EPOCH;
+use liveedgecast_common::control::{Availability, Load};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::testkit::origin;
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Handoff;
 use crate::dispatch::elsewhere::{Elsewhere, YIELD_AFTER};
 use crate::dispatch::news::{PeerChange, Told};
-use crate::dispatch::workers::{Closed, MAX_EPOCH, SUSPECT_AFTER};
+use crate::dispatch::workers::SUSPECT_AFTER;
 
 const HOLD: Duration = Duration::from_secs(120);
 
@@ -55,7 +55,7 @@ impl World {
         let introduction = Introduction {
             name: format!("w{}", self.calls),
             capacity,
-            closed: Closed::default(),
+            availability: Availability::Open,
             same_host: true,
             http: None,
             sessions,
@@ -69,7 +69,7 @@ impl World {
         self.outputs()
     }
 
-    fn say(&mut self, call: Call, say: Say) -> Vec<Output> {
+    fn say(&mut self, call: Call, say: WorkerMessage) -> Vec<Output> {
         self.tell(Input::Said(call, say))
     }
 
@@ -126,12 +126,12 @@ fn refused(outputs: &[Output]) -> Vec<(Key, Reason)> {
 }
 
 fn session(id: &str, identity: u8, state: SessionState, epoch: u64) -> Session {
-    let identities = vec![vec![identity; 16]];
-    Session { stream_id: id.into(), identities, state: state.into(), epoch, app: "live".into(), ..Session::default() }
+    let identities = vec![Identity([identity; 16])];
+    Session { stream_id: id.into(), identities, state, epoch, app: "live".into(), ..Session::default() }
 }
 
-fn declined(id: &str, epoch: u64, reason: Declined) -> Say {
-    Say::Declined(DeclinedSay { stream_id: id.into(), epoch, reason: reason.into() })
+fn declined(id: &str, epoch: u64, reason: DeclineReason) -> WorkerMessage {
+    WorkerMessage::Declined(Declined { stream_id: id.into(), epoch, reason })
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn who_came_first_is_offered_first_up_to_the_capacity() {
     assert_eq!(world.lobby.shortage(world.now), 2);
     // Accepting frees nothing; the end of one does.
     assert!(world.tell(Input::Taken(keys[0], epochs[0])).iter().all(|output| !matches!(output, Output::Offer { .. })));
-    world.say(call, Say::Load(Load { streams: 3, capacity: 3, draining: false, ..Load::default() }));
+    world.say(call, WorkerMessage::Load(Load { streams: 3, capacity: 3, ..Load::default() }));
     world.tell(Input::Left(keys[0]));
-    let outputs = world.say(call, Say::Load(Load { streams: 2, capacity: 3, draining: false, ..Load::default() }));
+    let outputs = world.say(call, WorkerMessage::Load(Load { streams: 2, capacity: 3, ..Load::default() }));
     assert_eq!(one_offer(&outputs).key, keys[3]);
 }
 
@@ -184,15 +184,15 @@ fn declined_is_back_in_its_place_and_not_asked_again_at_once() {
     let (call, _) = world.worker(1, vec![]);
     let offer = one_offer(&world.enter("a", &[1]).1);
     let (later, _) = world.enter("b", &[2]);
-    let outputs = world.say(call, declined("a", offer.epoch, Declined::Other));
+    let outputs = world.say(call, declined("a", offer.epoch, DeclineReason::Other));
     assert_eq!(withdrawn(&outputs), [(offer.key, offer.epoch)]);
     let other = one_offer(&outputs);
     assert_eq!(other.key, later, "the worker has a place, and who was declined is not tried again at once");
-    let outputs = world.say(call, declined("b", other.epoch, Declined::Full));
+    let outputs = world.say(call, declined("b", other.epoch, DeclineReason::Full));
     assert_eq!(offers(&outputs), [], "full is full for everybody");
     let outputs = world.pass(AVOID_WORKER);
     assert_eq!(one_offer(&outputs).key, offer.key, "in its place: before the later one");
-    assert_eq!(world.say(call, declined("a", offer.epoch, Declined::Other)), [], "an old answer");
+    assert_eq!(world.say(call, declined("a", offer.epoch, DeclineReason::Other)), [], "an old answer");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn two_workers_that_decline_everything_are_no_hot_loop() {
     for _ in 0..100 {
         while let Some(offer) = pending.pop() {
             made += 1;
-            let outputs = world.say(offer.call, declined("a", offer.epoch, Declined::Unreachable));
+            let outputs = world.say(offer.call, declined("a", offer.epoch, DeclineReason::Unreachable));
             pending.extend(offers(&outputs));
         }
         pending.extend(offers(&world.pass(Duration::from_millis(100))));
@@ -239,10 +239,10 @@ fn a_stream_that_moves_goes_to_another_worker_and_keeps_its_hold() {
     let live = world.live("a", &[1]);
     world.pass(HOLD * 2);
     let (second, _) = world.worker(5, vec![]);
-    world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
+    world.say(first, WorkerMessage::Session(session("a", 1, SessionState::Live, live.epoch)));
     let again = one_offer(&world.tell(Input::Back(live.key, live.epoch, Back::Moving)));
     assert_eq!(again.call, second, "the first goes down");
-    world.say(second, declined("a", again.epoch, Declined::Draining));
+    world.say(second, declined("a", again.epoch, DeclineReason::Draining));
     assert_eq!(refused(&world.pass(HOLD - Duration::from_secs(1))), []);
     assert_eq!(refused(&world.pass(Duration::from_secs(1))), [(live.key, Reason::HoldSpent)]);
 }
@@ -294,7 +294,7 @@ fn a_second_publisher_goes_to_the_worker_that_has_the_stream() {
 
 /// A session in grace with these identities, its own first.
 fn in_grace(id: &str, identities: &[u8]) -> Session {
-    let identities = identities.iter().map(|number| vec![*number; 16]).collect();
+    let identities = identities.iter().map(|number| Identity([*number; 16])).collect();
     Session { identities, ..session(id, 0, SessionState::Grace, 1) }
 }
 
@@ -327,8 +327,8 @@ fn a_publisher_that_wants_upstreams_of_two_workers_waits_until_one_is_free() {
     let (key, outputs) = world.enter("new", &[3, 8, 9]);
     assert_eq!(outputs, []);
     assert_eq!(world.lobby.shortage(world.now), 0, "no new worker would help");
-    let ended = Session { state: SessionState::Ended.into(), ..in_grace("a", &[1, 8]) };
-    let offer = one_offer(&world.say(first, Say::Session(ended)));
+    let ended = Session { state: SessionState::Ended, ..in_grace("a", &[1, 8]) };
+    let offer = one_offer(&world.say(first, WorkerMessage::Session(ended)));
     assert_eq!((offer.key, offer.call), (key, second));
 }
 
@@ -337,7 +337,7 @@ fn an_upstream_that_a_stream_has_lost_binds_nobody_to_its_worker() {
     let mut world = World::new();
     let (first, _) = world.worker(1, vec![]);
     let live = world.live("a", &[1, 9]);
-    world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
+    world.say(first, WorkerMessage::Session(session("a", 1, SessionState::Live, live.epoch)));
     let (second, _) = world.worker(1, vec![]);
     assert_eq!(one_offer(&world.enter("b", &[2, 9]).1).call, second);
 }
@@ -355,9 +355,9 @@ fn a_stream_that_lost_its_worker_does_not_give_way_to_another_one_that_wants_its
 }
 
 /// A live session with these identities, its own first.
-fn live_with(offer: &Offered, id: &str, identities: &[u8]) -> Say {
-    let identities = identities.iter().map(|number| vec![*number; 16]).collect();
-    Say::Session(Session { identities, ..session(id, 0, SessionState::Live, offer.epoch) })
+fn live_with(offer: &Offered, id: &str, identities: &[u8]) -> WorkerMessage {
+    let identities = identities.iter().map(|number| Identity([*number; 16])).collect();
+    WorkerMessage::Session(Session { identities, ..session(id, 0, SessionState::Live, offer.epoch) })
 }
 
 /// Two live streams on one worker, the second of which has taken over the upstream 9 from the first.
@@ -417,7 +417,7 @@ fn live_on_one_of_two() -> (World, Offered, Call) {
     let mut world = World::new();
     let (first, _) = world.worker(9, vec![]);
     let live = world.live("a", &[1]);
-    world.say(first, Say::Session(session("a", 1, SessionState::Live, live.epoch)));
+    world.say(first, WorkerMessage::Session(session("a", 1, SessionState::Live, live.epoch)));
     let (second, _) = world.worker(9, vec![in_grace("b", &[2]), in_grace("c", &[3])]);
     world.pass(AVOID_FOR_STREAM);
     (world, live, second)
@@ -433,8 +433,8 @@ fn a_stream_whose_connection_to_its_worker_broke_goes_back_to_it() {
     world.take(&again);
     world.pass(AVOID_FOR_STREAM);
     // Cordoned, it keeps what it has.
-    let load = Load { streams: 1, capacity: 9, draining: true, cordoned: true, ..Load::default() };
-    world.say(live.call, Say::Load(load));
+    let load = Load { streams: 1, capacity: 9, availability: Availability::Cordoned };
+    world.say(live.call, WorkerMessage::Load(load));
     let outputs = world.tell(Input::Back(live.key, again.epoch, Back::Broken));
     assert_eq!(one_offer(&outputs).call, live.call);
 }
@@ -455,7 +455,7 @@ fn a_stream_that_has_to_move_is_ended_first_where_it_was() {
         let mut outputs = world.tell(Input::Back(live.key, live.epoch, why));
         if why == Back::Broken {
             let again = one_offer(&outputs);
-            outputs = world.say(live.call, declined("a", again.epoch, Declined::Other));
+            outputs = world.say(live.call, declined("a", again.epoch, DeclineReason::Other));
         }
         let moved = one_offer(&outputs);
         assert_eq!((moved.call, fences(&outputs)), (second, vec![(live.call, moved.epoch)]), "{why:?}");
@@ -470,10 +470,10 @@ fn a_stream_does_not_wait_for_a_worker_that_is_silent_or_goes_down() {
     for drains in [false, true] {
         let (mut world, live, second) = live_on_one_of_two();
         if drains {
-            world.say(live.call, Say::Goodbye(Goodbye {}));
+            world.say(live.call, WorkerMessage::Goodbye);
         } else {
             world.pass(SUSPECT_AFTER - AVOID_FOR_STREAM - Duration::from_millis(1));
-            world.say(second, Say::Load(Load { streams: 2, capacity: 9, ..Load::default() }));
+            world.say(second, WorkerMessage::Load(Load { streams: 2, capacity: 9, ..Load::default() }));
             world.pass(Duration::from_millis(1));
         }
         let outputs = world.tell(Input::Back(live.key, live.epoch, Back::Broken));
@@ -500,7 +500,7 @@ fn a_session_that_is_told_later_binds_who_waits() {
     let (_, outputs) = world.enter("new", &[1]);
     assert_eq!(outputs, []);
     assert_eq!(world.lobby.shortage(world.now), 1);
-    let outputs = world.say(full, Say::Session(session("old", 1, SessionState::Grace, 2)));
+    let outputs = world.say(full, WorkerMessage::Session(session("old", 1, SessionState::Grace, 2)));
     assert_eq!(one_offer(&outputs).call, full);
     assert_eq!(world.lobby.shortage(world.now), 0, "no new worker is needed for it");
 }
@@ -510,7 +510,7 @@ fn a_second_publisher_of_a_live_stream_waits_while_that_moves() {
     let mut world = World::new();
     let (first, _) = world.worker(5, vec![]);
     let live = world.live("a", &[1]);
-    world.say(first, Say::Goodbye(Goodbye {}));
+    world.say(first, WorkerMessage::Goodbye);
     let (_, outputs) = world.worker(5, vec![]);
     assert_eq!(outputs, []);
     let (twin, outputs) = world.enter("b", &[1]);
@@ -524,7 +524,7 @@ fn a_second_publisher_of_a_live_stream_waits_while_that_moves() {
 fn a_grace_on_a_worker_that_goes_down_binds_nobody() {
     let mut world = World::new();
     let (first, _) = world.worker(5, vec![session("old", 1, SessionState::Grace, 1)]);
-    world.say(first, Say::Goodbye(Goodbye {}));
+    world.say(first, WorkerMessage::Goodbye);
     let (second, _) = world.worker(5, vec![]);
     assert_eq!(one_offer(&world.enter("new", &[1]).1).call, second);
 }
@@ -537,7 +537,7 @@ fn who_leaves_while_offered_frees_the_place() {
     let (next, _) = world.enter("b", &[2]);
     let outputs = world.tell(Input::Left(offer.key));
     assert_eq!(one_offer(&outputs).key, next);
-    assert_eq!(world.say(call, declined("a", offer.epoch, Declined::Unreachable)), [], "nobody asks any more");
+    assert_eq!(world.say(call, declined("a", offer.epoch, DeclineReason::Unreachable)), [], "nobody asks any more");
 }
 
 #[test]
@@ -598,8 +598,14 @@ fn descriptors_only_go_to_workers_of_this_host() {
         let mut world = World::with(handoff);
         world.enter("a", &[1]);
         let name = "w".to_owned();
-        let introduction =
-            Introduction { name, capacity: 1, closed: Closed::default(), same_host, http: None, sessions: vec![] };
+        let introduction = Introduction {
+            name,
+            capacity: 1,
+            availability: Availability::Open,
+            same_host,
+            http: None,
+            sessions: vec![],
+        };
         let outputs = world.tell(Input::Joined(Call(1), introduction));
         let told = outputs.iter().find_map(|output| match output {
             Output::Offer { descriptor, .. } => Some(*descriptor),
@@ -638,9 +644,9 @@ fn the_views_have_the_words_of_the_interface() {
     let mut world = World::new();
     let (call, _) = world.worker(9, vec![session("far", 9, SessionState::Grace, 1)]);
     let live = world.live("a", &[1]);
-    world.say(call, Say::Session(session("a", 1, SessionState::Starting, live.epoch)));
+    world.say(call, WorkerMessage::Session(session("a", 1, SessionState::Starting, live.epoch)));
     world.enter("b", &[2]);
-    world.say(call, Say::Goodbye(Goodbye {}));
+    world.say(call, WorkerMessage::Goodbye);
     world.enter("c", &[3]);
     let states: Vec<(String, &str, Option<String>)> =
         world.lobby.streams().map(|stream| (stream.id, stream.state, stream.worker)).collect();
@@ -806,12 +812,12 @@ fn who_is_silent_though_it_serves_is_not_among_those_that_can_be_heard() {
     let mut world = World::new();
     let (call, _) = world.worker(2, vec![]);
     world.live("x", &[1]);
-    world.tell(Input::Said(call, WorkerSay::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
+    world.tell(Input::Said(call, WorkerMessage::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
     let heard = |world: &World| world.lobby.busy().map(|(name, busy)| (name.to_owned(), busy)).collect::<Vec<_>>();
     assert_eq!(heard(&world), [("w1".to_owned(), true)]);
     world.pass(crate::dispatch::workers::SUSPECT_AFTER);
     assert_eq!(heard(&world), [], "the process fleet's time for it runs");
-    world.tell(Input::Said(call, WorkerSay::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
+    world.tell(Input::Said(call, WorkerMessage::Load(Load { streams: 1, capacity: 2, ..Load::default() })));
     assert_eq!(heard(&world), [("w1".to_owned(), true)]);
 }
 
@@ -873,7 +879,7 @@ fn an_offer_after_the_greatest_claim_has_an_epoch_that_its_worker_may_tell() {
     let (_, outputs) = world.enter("a", &[1]);
     let first = one_offer(&outputs);
     world.take(&first);
-    world.tell(Input::Said(worker, WorkerSay::Session(session("a", 1, SessionState::Live, first.epoch))));
+    world.tell(Input::Said(worker, WorkerMessage::Session(session("a", 1, SessionState::Live, first.epoch))));
     world.pass(AVOID_FOR_STREAM);
     let second = one_offer(&world.tell(Input::Back(first.key, first.epoch, Back::Broken)));
     assert!(first.epoch < second.epoch && second.epoch <= MAX_EPOCH, "{first:?}, {second:?}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::wire::worker_says::Say;
+use liveedgecast_common::control::WorkerMessage;
 
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::workers::{Call, Introduction};
@@ -39,7 +39,7 @@ pub(crate) enum Input {
     /// A worker has registered. Its name is not that of another, see [`super::dispatcher::Dispatcher::is_joined`].
     Joined(Call, Introduction),
     /// A worker has said something else than Hello.
-    Said(Call, Say),
+    Said(Call, WorkerMessage),
     /// A worker's call has ended.
     Lost(Call),
     /// The process fleet stops this worker.

@@ -34,8 +34,7 @@ pub(crate) use phases::cold;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use view::{Demand, StreamView, UpstreamView, WorkerView};
-pub(crate) use workers::MAX_EPOCH;
-pub use workers::{Call, Closed, Introduction};
+pub use workers::{Call, Introduction};
 
 /// What a worker presents to get the stream it was offered; good once. It is a secret: whoever has it and the control secret gets the
 /// stream.

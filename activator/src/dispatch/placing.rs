@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::SessionState;
 use liveedgecast_common::key::Identity;
 
 use super::Reason;
@@ -195,7 +195,7 @@ impl Dispatcher {
         }
         if let Some((call, session)) = self.workers.holder(std::slice::from_ref(identity), id) {
             let draining = self.workers.get(call).is_none_or(Worker::is_draining);
-            match session.state() {
+            match session.state {
                 // The draining worker will not continue it, so another worker may begin anew.
                 SessionState::Grace if draining => {}
                 _ if draining => return Owner::Wait,

@@ -4,10 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::wire::declined::Reason as Declined;
-use liveedgecast_common::control::wire::session::State as SessionState;
-use liveedgecast_common::control::wire::worker_says::Say;
-use liveedgecast_common::control::wire::{Declined as DeclinedSay, Load, Session};
+use liveedgecast_common::control::{Availability, DeclineReason, Declined, Load, Session, SessionState, WorkerMessage};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::testkit::origin;
 
@@ -15,7 +12,7 @@ use super::{Machine, Output};
 use crate::config::Handoff;
 use crate::dispatch::messages::{self, Input, Key, Rules};
 use crate::dispatch::processes;
-use crate::dispatch::workers::{Call, Closed, Introduction};
+use crate::dispatch::workers::{Call, Introduction};
 use crate::dispatch::{Back, Entry, Reason};
 
 const SEEDS: u64 = 100;
@@ -202,7 +199,7 @@ impl World {
         let (id, identities) = (publisher.id.clone(), publisher.identities.clone());
         match self.chance.below(if self.kind { 1 } else { 8 }) {
             5 => {
-                let reasons = [Declined::Other, Declined::Unreachable, Declined::Full];
+                let reasons = [DeclineReason::Other, DeclineReason::Unreachable, DeclineReason::Full];
                 let reason = self.chance.pick(&reasons).unwrap();
                 self.decline(call, id, epoch, reason);
             }
@@ -213,14 +210,14 @@ impl World {
             }
             7 => {}
             _ if self.process_of(call).is_some_and(|process| process.draining) => {
-                self.decline(call, id, epoch, Declined::Draining);
+                self.decline(call, id, epoch, DeclineReason::Draining);
             }
             _ => self.accept(key, call, epoch, id, identities),
         }
     }
 
-    fn decline(&mut self, call: Call, stream_id: String, epoch: u64, reason: Declined) {
-        self.lobby(Input::Said(call, Say::Declined(DeclinedSay { stream_id, epoch, reason: reason.into() })));
+    fn decline(&mut self, call: Call, stream_id: String, epoch: u64, reason: DeclineReason) {
+        self.lobby(Input::Said(call, WorkerMessage::Declined(Declined { stream_id, epoch, reason })));
     }
 
     fn accept(&mut self, key: Key, call: Call, epoch: u64, id: String, mut identities: Vec<u64>) {
@@ -307,7 +304,7 @@ impl World {
         let introduction = Introduction {
             name: name.to_owned(),
             capacity: CAPACITY,
-            closed: Closed { draining: process.draining, ..Closed::default() },
+            availability: availability(process.draining),
             same_host: true,
             http: None,
             sessions: sessions.collect(),
@@ -374,7 +371,7 @@ impl World {
         let streams = 0;
         self.lobby(Input::Said(
             call,
-            Say::Load(Load { streams, capacity: CAPACITY, draining: true, ..Load::default() }),
+            WorkerMessage::Load(Load { streams, capacity: CAPACITY, availability: Availability::Draining }),
         ));
         self.give_back(Some(call), Back::Moving);
         self.end(&name);
@@ -404,11 +401,11 @@ impl World {
                 let streams = u32::try_from(process.serves.len()).unwrap();
                 Some((
                     process.call?,
-                    Load { streams, capacity: CAPACITY, draining: process.draining, ..Load::default() },
+                    Load { streams, capacity: CAPACITY, availability: availability(process.draining) },
                 ))
             })
             .collect();
-        told.into_iter().for_each(|(call, load)| self.lobby(Input::Said(call, Say::Load(load))));
+        told.into_iter().for_each(|(call, load)| self.lobby(Input::Said(call, WorkerMessage::Load(load))));
         let over: Vec<(Call, String, Vec<u64>)> = self
             .processes
             .values()
@@ -427,7 +424,7 @@ impl World {
         let Some(process) = self.process_of(call) else { return };
         let (epoch, state) =
             process.serves.get(id).map_or((0, SessionState::Ended), |(_, epoch, state)| (*epoch, *state));
-        self.lobby(Input::Said(call, Say::Session(said(id, &identities, epoch, state))));
+        self.lobby(Input::Said(call, WorkerMessage::Session(said(id, &identities, epoch, state))));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -646,9 +643,13 @@ fn name_of(identity: u64) -> Identity {
     Identity(u128::from(identity + 1).to_be_bytes())
 }
 
+fn availability(draining: bool) -> Availability {
+    if draining { Availability::Draining } else { Availability::Open }
+}
+
 fn said(id: &str, identities: &[u64], epoch: u64, state: SessionState) -> Session {
-    let identities = identities.iter().map(|identity| name_of(*identity).0.to_vec()).collect();
-    Session { stream_id: id.to_owned(), identities, state: state.into(), epoch, ..Session::default() }
+    let identities = identities.iter().map(|identity| name_of(*identity)).collect();
+    Session { stream_id: id.to_owned(), identities, state, epoch, ..Session::default() }
 }
 
 #[test]

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use liveedgecast_common::control::wire::session::State as SessionState;
-use liveedgecast_common::control::wire::{Session, Upstream};
+use liveedgecast_common::control::{Session, SessionState, UpstreamReport};
 use serde::Serialize;
 
 use super::dispatcher::{Dispatcher, Held, State};
@@ -45,7 +44,7 @@ pub struct UpstreamView {
     /// Host and port.
     pub host: String,
     /// dialing, starting, live, backoff or failed.
-    pub state: String,
+    pub state: &'static str,
     /// Bytes written.
     pub bytes: u64,
     /// Messages written.
@@ -55,7 +54,7 @@ pub struct UpstreamView {
     /// Messages it got twice, in two sessions.
     pub replayed: u64,
     /// Sessions after the first.
-    pub reconnects: u32,
+    pub reconnects: u64,
     /// The last error; empty if none.
     pub error: String,
 }
@@ -208,7 +207,7 @@ impl Dispatcher {
 }
 
 fn word(session: &Session) -> Option<&'static str> {
-    match session.state() {
+    match session.state {
         SessionState::Starting => Some("starting"),
         SessionState::Live => Some("live"),
         SessionState::Grace => Some("grace"),
@@ -216,15 +215,15 @@ fn word(session: &Session) -> Option<&'static str> {
     }
 }
 
-fn upstream(told: &Upstream) -> UpstreamView {
+fn upstream(told: &UpstreamReport) -> UpstreamView {
     UpstreamView {
         host: told.host.clone(),
-        state: told.state.clone(),
-        bytes: told.bytes,
-        messages: told.messages,
-        lost: told.lost,
-        replayed: told.replayed,
-        reconnects: told.reconnects,
+        state: told.state.as_str(),
+        bytes: told.counts.bytes,
+        messages: told.counts.messages,
+        lost: told.counts.lost,
+        replayed: told.counts.replayed,
+        reconnects: told.counts.reconnects,
         error: told.error.clone(),
     }
 }

@@ -11,8 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::wire::session::State as SessionState;
-use liveedgecast_common::control::wire::{Load, Session, Upstream};
+use liveedgecast_common::control::{Availability, Load, Session, SessionState, UpstreamReport};
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;
@@ -36,13 +35,10 @@ const DETAILED_BYTES: usize = 64 << 20;
 /// sessions are not taken note of.
 const KEPT_BYTES: usize = 256 << 20;
 
-/// The greatest epoch that a worker or another activator may tell. Nobody counts that far: each offer is one, and at a thousand offers a
-/// second it takes a hundred million years.
-pub(crate) const MAX_EPOCH: u64 = 1 << 62;
 /// The greatest epoch that our own counting goes on from. One that is told and is greater counts for its own stream alone, so that nobody
 /// can use our numbers up: from here there are as many left as above.
 const LEARNED_EPOCH: u64 = 1 << 48;
-/// The greatest epoch that an offer of the same stream goes on from. From here to [`MAX_EPOCH`] there is room for all our own numbers, so
+/// The greatest epoch that an offer of the same stream goes on from. From here to [`MAX_EPOCH`](liveedgecast_common::control::limits::MAX_EPOCH) there is room for all our own numbers, so
 /// a worker may tell any epoch that it was offered, whatever others have claimed.
 pub(crate) const CLAIMED_EPOCH: u64 = 1 << 61;
 
@@ -57,32 +53,14 @@ pub struct Introduction {
     pub name: String,
     /// Streams at most.
     pub capacity: u32,
-    /// Whether it takes nothing more, and why.
-    pub closed: Closed,
+    /// Whether it takes streams.
+    pub availability: Availability,
     /// Whether it shares our network namespace, so that sockets can be given to it.
     pub same_host: bool,
     /// Where its metrics are.
     pub http: Option<SocketAddr>,
     /// What it serves.
     pub sessions: Vec<Session>,
-}
-
-/// Whether a worker takes streams, by its own word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
-    /// It is about to go.
-    pub draining: bool,
-    /// An activator has taken it out of use.
-    pub cordoned: bool,
-    /// That, and it serves nothing, and its pod may go.
-    pub leaving: bool,
-}
-
-impl Closed {
-    /// From what is told. `unavailable` is true for every reason.
-    pub(crate) fn told(unavailable: bool, cordoned: bool, leaving: bool) -> Self {
-        Self { draining: unavailable && !cordoned, cordoned, leaving: cordoned && leaving }
-    }
 }
 
 /// A worker.
@@ -95,7 +73,7 @@ pub(crate) struct Worker {
     pub(crate) joined: Instant,
     /// Its own count of its streams.
     told: u32,
-    closed: Closed,
+    availability: Availability,
     /// The process fleet is about to stop it.
     retired: bool,
     heard: Instant,
@@ -147,21 +125,20 @@ impl Worker {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.closed.draining || self.retired
+        self.availability == Availability::Draining || self.retired
     }
 
     pub(crate) fn is_cordoned(&self) -> bool {
-        self.closed.cordoned
+        self.availability.is_cordoned()
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        self.closed.leaving
+        self.availability == Availability::Leaving
     }
 
     /// Whether the worker serves the stream, but no longer the upstream of this identity.
     pub(crate) fn has_without(&self, stream_id: &str, identity: &Identity) -> bool {
-        let lacks = |session: &Session| !session.identities.iter().any(|bytes| bytes.as_slice() == identity.0);
-        self.sessions.get(stream_id).is_some_and(lacks)
+        self.sessions.get(stream_id).is_some_and(|session| !session.identities.contains(identity))
     }
 
     fn is_open(&self) -> bool {
@@ -229,7 +206,7 @@ impl Workers {
 
     /// Gives the number of sessions that were not taken note of.
     pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, closed, same_host, http, sessions } = introduction;
+        let Introduction { name, capacity, availability, same_host, http, sessions } = introduction;
         let worker = Worker {
             name,
             capacity,
@@ -237,7 +214,7 @@ impl Workers {
             http,
             joined: now,
             told: 0,
-            closed,
+            availability,
             retired: false,
             heard: now,
             suspect: false,
@@ -274,16 +251,15 @@ impl Workers {
 
     pub(crate) fn load(&mut self, call: Call, load: &Load) {
         if let Some(worker) = self.all.get_mut(&call) {
-            let closed = Closed::told(load.draining, load.cordoned, load.leaving);
-            let told = (load.streams, load.capacity, closed);
-            self.revision += u64::from((worker.told, worker.capacity, worker.closed) != told);
-            (worker.told, worker.capacity, worker.closed) = told;
+            let told = (load.streams, load.capacity, load.availability);
+            self.revision += u64::from((worker.told, worker.capacity, worker.availability) != told);
+            (worker.told, worker.capacity, worker.availability) = told;
         }
     }
 
     pub(crate) fn drain(&mut self, call: Call) {
         self.revision += 1;
-        self.all.get_mut(&call).into_iter().for_each(|worker| worker.closed.draining = true);
+        self.all.get_mut(&call).into_iter().for_each(|worker| worker.availability = Availability::Draining);
     }
 
     pub(crate) fn retire(&mut self, call: Call) {
@@ -300,7 +276,7 @@ impl Workers {
     pub(crate) fn session(&mut self, call: Call, mut session: Session) -> bool {
         let Some(worker) = self.all.get_mut(&call) else { return true };
         self.epoch = self.epoch.max(learned(session.epoch));
-        let ended = session.state == SessionState::Ended as i32;
+        let ended = session.state == SessionState::Ended;
         let known = worker.sessions.get(&session.stream_id);
         let most = usize::try_from(worker.capacity).unwrap_or(usize::MAX).saturating_add(TAKEOVERS);
         let others = self.kept.saturating_sub(known.map_or(0, weight));
@@ -314,7 +290,7 @@ impl Workers {
         self.kept = others + if ended { 0 } else { weight(&session) };
         let ours = worker.ours.contains_key(&session.stream_id);
         let id = session.stream_id.clone();
-        let identities = identities(&session);
+        let identities = session.identities.clone();
         let last = if ended { worker.sessions.remove(&id) } else { worker.sessions.insert(id.clone(), session) };
         self.revision += u64::from(last.is_some() == ended);
         match (&last, ended) {
@@ -332,11 +308,11 @@ impl Workers {
     }
 
     fn forget_identities(&mut self, call: Call, session: &Session) {
-        for identity in identities(session) {
-            if let Some(holders) = self.identities.get_mut(&identity) {
+        for identity in &session.identities {
+            if let Some(holders) = self.identities.get_mut(identity) {
                 holders.remove(&(call, session.stream_id.clone()));
                 if holders.is_empty() {
-                    self.identities.remove(&identity);
+                    self.identities.remove(identity);
                 }
             }
         }
@@ -429,17 +405,10 @@ pub(crate) fn learned(told: u64) -> u64 {
 fn weight(session: &Session) -> usize {
     // An entry's share of a tree's node, and what the allocator adds.
     const ENTRY: usize = 64;
-    let upstream = |up: &Upstream| size_of::<Upstream>() + ENTRY + up.host.len() + up.state.len() + up.error.len();
-    let identity = |bytes: &Vec<u8>| size_of::<Vec<u8>>() + 2 * bytes.len() + ENTRY + session.stream_id.len();
+    let upstream = |up: &UpstreamReport| size_of::<UpstreamReport>() + ENTRY + up.host.len() + up.error.len();
+    let identity = 2 * size_of::<Identity>() + ENTRY + session.stream_id.len();
     let own = size_of::<Session>() + 2 * ENTRY + 2 * session.stream_id.len() + session.app.len() + session.reason.len();
-    own + session.identities.iter().map(identity).sum::<usize>() + session.upstreams.iter().map(upstream).sum::<usize>()
-}
-
-/// Those of a session that can be read.
-fn identities(session: &Session) -> impl Iterator<Item = Identity> + use<> {
-    let read: Vec<Identity> =
-        session.identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect();
-    read.into_iter()
+    own + session.identities.len() * identity + session.upstreams.iter().map(upstream).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -450,11 +419,11 @@ mod tests {
 
     fn introduction(name: &str, capacity: u32) -> Introduction {
         let name = name.to_owned();
-        Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, sessions: vec![] }
+        Introduction { name, capacity, availability: Availability::Open, same_host: true, http: None, sessions: vec![] }
     }
 
     fn session(id: &str, state: SessionState) -> Session {
-        Session { stream_id: id.into(), identities: vec![vec![7; 16]], state: state.into(), ..Session::default() }
+        Session { stream_id: id.into(), identities: vec![Identity([7; 16])], state, ..Session::default() }
     }
 
     #[test]
@@ -465,14 +434,14 @@ mod tests {
         let streams = |workers: &Workers| workers.get(call).unwrap().streams();
         workers.reserve(call, "x", 1, true);
         assert_eq!(streams(&workers), 1, "offered holds a place");
-        workers.load(call, &Load { streams: 1, capacity: 3, draining: false, ..Load::default() });
+        workers.load(call, &Load { streams: 1, capacity: 3, ..Load::default() });
         assert_eq!(streams(&workers), 1, "and is the one that the worker counts");
         workers.session(call, session("x", SessionState::Starting));
         workers.reserve(call, "y", 2, true);
         assert_eq!(streams(&workers), 2);
-        workers.load(call, &Load { streams: 3, capacity: 3, draining: false, ..Load::default() });
+        workers.load(call, &Load { streams: 3, capacity: 3, ..Load::default() });
         assert_eq!((streams(&workers), workers.get(call).unwrap().room(now)), (3, 0), "another activator's");
-        workers.load(call, &Load { streams: 0, capacity: 3, draining: false, ..Load::default() });
+        workers.load(call, &Load { streams: 0, capacity: 3, ..Load::default() });
         workers.release(call, "x");
         assert_eq!(streams(&workers), 2, "its session is still there");
         workers.session(call, session("x", SessionState::Ended));
@@ -486,7 +455,7 @@ mod tests {
         let (mut workers, now) = (Workers::default(), origin());
         for (number, streams) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
             workers.join(now, Call(number), introduction(&number.to_string(), 2));
-            workers.load(Call(number), &Load { streams, capacity: 2, draining: false, ..Load::default() });
+            workers.load(Call(number), &Load { streams, capacity: 2, ..Load::default() });
         }
         assert_eq!(workers.busiest(now, |_, _| true), Some(Call(2)));
         assert_eq!(workers.busiest(now, |call, _| call != Call(2)), Some(Call(3)));
@@ -500,10 +469,10 @@ mod tests {
     #[test]
     fn sessions_are_bounded_in_bytes_and_give_them_back_when_they_end() {
         let (mut workers, now) = (Workers::default(), origin());
-        let upstream = Upstream { host: "x".repeat(128), error: "x".repeat(128), ..Upstream::default() };
+        let upstream = UpstreamReport { host: "x".repeat(128), error: "x".repeat(128), ..UpstreamReport::default() };
         let heavy = |id: u64| Session {
             upstreams: vec![upstream.clone(); 32],
-            identities: vec![id.to_be_bytes().repeat(2)],
+            identities: vec![Identity(u128::from(id).to_be_bytes())],
             ..session(&id.to_string(), SessionState::Live)
         };
         workers.join(now, Call(1), introduction("a", 10_000));
@@ -527,7 +496,7 @@ mod tests {
         let (mut workers, now) = (Workers::default(), origin());
         workers.join(now, Call(1), introduction("a", 2));
         assert_eq!(workers.poll_timeout(), None);
-        workers.load(Call(1), &Load { streams: 1, capacity: 2, draining: false, ..Load::default() });
+        workers.load(Call(1), &Load { streams: 1, capacity: 2, ..Load::default() });
         assert_eq!(workers.poll_timeout(), Some(now + SUSPECT_AFTER));
         assert_eq!(workers.handle_timeout(now + SUSPECT_AFTER), [Call(1)]);
         assert_eq!(workers.busiest(now, |_, _| true), None);
@@ -539,7 +508,7 @@ mod tests {
     fn a_late_look_at_silence_leaves_time_to_read_what_was_said_meanwhile() {
         let (mut workers, now) = (Workers::default(), origin());
         workers.join(now, Call(1), introduction("a", 2));
-        workers.load(Call(1), &Load { streams: 1, capacity: 2, draining: false, ..Load::default() });
+        workers.load(Call(1), &Load { streams: 1, capacity: 2, ..Load::default() });
         let late = now + Duration::from_secs(6);
         assert_eq!(workers.handle_timeout(late), []);
         assert_eq!(workers.poll_timeout(), Some(late + LATE));

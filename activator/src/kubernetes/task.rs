@@ -20,6 +20,7 @@ use super::watchdog::{self, Answer, Outcome, PATIENCE, Watchdog};
 use crate::lobby::{Views, WorkerCalls};
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
+use liveedgecast_common::control::Cordon;
 
 /// A crowd of changes is one change: nothing here is urgent.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -272,17 +273,17 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
     let step = |step| room.metrics.stepped(step);
     match output {
         scale_in::Output::Cordon(worker) => {
-            room.workers.cordon(&worker, true, false);
+            room.workers.cordon(&worker, Cordon::On);
             step(Step::Cordoned);
             debug!(worker, "scale-in: an idle worker takes nothing more");
         }
         scale_in::Output::Leave(worker) => {
-            room.workers.cordon(&worker, true, true);
+            room.workers.cordon(&worker, Cordon::Leaving);
             step(Step::Leaving);
             info!(worker, "scale-in: an idle worker may go");
         }
         scale_in::Output::Return(worker) => {
-            room.workers.cordon(&worker, false, false);
+            room.workers.cordon(&worker, Cordon::Off);
             step(Step::Returned);
             info!(worker, "scale-in: a worker is needed again");
         }

@@ -1,10 +1,8 @@
 //! The room in a house: a lobby with publishers and workers, and an API server.
 
 use clap::Parser;
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::wire::session::State as SessionState;
-use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::wire::{Cordon, Load, Session};
+use liveedgecast_common::control::ActivatorMessage;
+use liveedgecast_common::control::{Availability, Cordon, Load, Session, SessionState, WorkerMessage};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::metrics::text;
 use prometheus::Registry;
@@ -14,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::super::testing::{Mood, Server};
 use super::*;
 use crate::config::{Args, Fleet, Settings};
-use crate::dispatch::{Call, Closed, Entry, Introduction, Rules};
+use crate::dispatch::{Call, Entry, Introduction, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 struct House {
@@ -57,7 +55,7 @@ fn house(idle_go_after: Option<Duration>) -> House {
 
 struct Worker {
     call: Call,
-    hears: mpsc::Receiver<ActivatorSay>,
+    hears: mpsc::Receiver<ActivatorMessage>,
 }
 
 impl House {
@@ -77,7 +75,7 @@ impl House {
         let introduction = Introduction {
             name: name.to_owned(),
             capacity: 1,
-            closed: Closed::default(),
+            availability: Availability::Open,
             same_host: true,
             http: None,
             sessions: vec![],
@@ -87,8 +85,13 @@ impl House {
     }
 
     fn says(&self, worker: &Worker, streams: u32, cordoned: bool, leaving: bool) {
-        let load = Load { streams, capacity: 1, draining: cordoned, cordoned, leaving };
-        self.lobby.workers.said(worker.call, WorkerSay::Load(load));
+        let availability = match (cordoned, leaving) {
+            (_, true) => Availability::Leaving,
+            (true, false) => Availability::Cordoned,
+            (false, false) => Availability::Open,
+        };
+        let load = Load { streams, capacity: 1, availability };
+        self.lobby.workers.said(worker.call, WorkerMessage::Load(load));
     }
 
     fn has(&self, row: &str) -> bool {
@@ -101,9 +104,9 @@ impl House {
 }
 
 /// A stream is live.
-fn session(id: &str) -> WorkerSay {
-    let state = SessionState::Live.into();
-    WorkerSay::Session(Session { stream_id: id.into(), app: "live".into(), state, ..Session::default() })
+fn session(id: &str) -> WorkerMessage {
+    let state = SessionState::Live;
+    WorkerMessage::Session(Session { stream_id: id.into(), app: "live".into(), state, ..Session::default() })
 }
 
 async fn pass(seconds: u64) {
@@ -112,7 +115,7 @@ async fn pass(seconds: u64) {
 
 async fn cordon(worker: &mut Worker) -> Cordon {
     loop {
-        if let ActivatorSay::Cordon(cordon) = worker.hears.recv().await.unwrap() {
+        if let ActivatorMessage::Cordon(cordon) = worker.hears.recv().await.unwrap() {
             return cordon;
         }
     }
@@ -199,21 +202,21 @@ async fn an_idle_worker_is_closed_marked_and_let_go_and_needed_again() {
     let busy = house.worker("busy");
     let mut idle = house.worker("idle");
     house.says(&busy, 1, false, false);
-    assert_eq!(cordon(&mut idle).await, Cordon { on: true, leaving: false });
+    assert_eq!(cordon(&mut idle).await, Cordon::On);
     assert_eq!(house.cluster.known(None).leaving, 0);
     house.says(&idle, 0, true, false);
     let heard = cordon(&mut idle).await;
-    assert_eq!(heard, Cordon { on: true, leaving: true });
+    assert_eq!(heard, Cordon::Leaving);
     assert_eq!(house.cost("idle").as_deref(), Some("-1000"), "before it may go");
     house.says(&idle, 0, true, true);
     let need = house.cluster.known(None);
     assert_eq!((need.workers, need.leaving, need.cut_off), (2, 1, 0));
     let _place = house.publisher("x");
     assert_eq!(house.cluster.known(None).unplaced, 0, "no other pod is needed");
-    assert_eq!(cordon(&mut idle).await, Cordon { on: false, leaving: false });
+    assert_eq!(cordon(&mut idle).await, Cordon::Off);
     house.says(&idle, 0, true, false);
     house.says(&idle, 0, false, false);
-    let offered = async { while !matches!(idle.hears.recv().await.unwrap(), ActivatorSay::Offer(_)) {} };
+    let offered = async { while !matches!(idle.hears.recv().await.unwrap(), ActivatorMessage::Offer(_)) {} };
     offered.await;
     for step in ["cordoned", "leaving", "returned"] {
         assert!(house.has(&format!("scale_in_total{{step=\"{step}\"}} 1")), "{step}");
@@ -229,7 +232,7 @@ async fn a_cordoned_worker_gets_no_offer() {
     pass(60).await;
     let mut offers = 0;
     while let Ok(said) = worker.hears.try_recv() {
-        offers += usize::from(matches!(said, ActivatorSay::Offer(_)));
+        offers += usize::from(matches!(said, ActivatorMessage::Offer(_)));
     }
     assert_eq!(offers, 0);
     assert_eq!(house.server.count("GET"), 0, "whoever has cordoned it takes it back; no pod is added");
@@ -245,6 +248,6 @@ async fn streams_do_not_wait_for_the_api() {
     assert_eq!(house.server.count("GET"), 1, "a call is under way");
     let start = now();
     let mut worker = house.worker("w");
-    assert!(matches!(worker.hears.recv().await.unwrap(), ActivatorSay::Offer(_)));
+    assert!(matches!(worker.hears.recv().await.unwrap(), ActivatorMessage::Offer(_)));
     assert_eq!(now(), start);
 }

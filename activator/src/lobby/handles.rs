@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
+use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
 use tokio::sync::{mpsc, watch};
 
-use super::hub::{Hub, Order, meet};
+use super::hub::{Hub, Order};
 use super::metrics::{LobbyMetrics, WORKER_STATES};
 use super::places::Places;
 use crate::dispatch::processes::{self, Processes};
@@ -63,7 +62,7 @@ pub struct WorkerCalls(pub(super) Arc<Hub>);
 
 impl WorkerCalls {
     /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is registered already.
-    pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorSay>) -> Option<Call> {
+    pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorMessage>) -> Option<Call> {
         let (call, spawned) = self.0.step(|state, now| {
             if state.machine.dispatcher.is_joined(&introduction.name) {
                 return None;
@@ -78,8 +77,8 @@ impl WorkerCalls {
     }
 
     /// A worker has said something else.
-    pub(crate) fn said(&self, call: Call, say: WorkerSay) {
-        self.0.tell(Input::Said(call, say));
+    pub(crate) fn said(&self, call: Call, message: WorkerMessage) {
+        self.0.tell(Input::Said(call, message));
     }
 
     /// A worker's call has ended.
@@ -90,13 +89,12 @@ impl WorkerCalls {
         });
     }
 
-    /// Takes a worker out of use, or uses it again. `leaving`: its pod may go. Its answer is its next report of its load.
+    /// Takes a worker out of use, or uses it again. Its answer is its next report of its load.
     #[cfg(feature = "kubernetes")]
-    pub(crate) fn cordon(&self, worker: &str, on: bool, leaving: bool) {
-        use liveedgecast_common::control::wire::Cordon;
+    pub(crate) fn cordon(&self, worker: &str, cordon: liveedgecast_common::control::Cordon) {
         self.0.step(|state, now| {
             if let Some(call) = state.machine.dispatcher.named(worker) {
-                state.say(now, call, ActivatorSay::Cordon(Cordon { on, leaving }));
+                state.say(now, call, ActivatorMessage::Cordon(cordon));
             }
         });
     }
@@ -168,7 +166,7 @@ impl PeerNews {
             if !is_there {
                 state.met.remove(&address);
             } else if state.met.insert(address) {
-                state.say_to_all(now, &meet(address));
+                state.say_to_all(now, &ActivatorMessage::Meet(address));
             }
         });
     }

@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use liveedgecast_common::clock::{now, sleep_until};
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::wire::{Fence, Kick, Meet, Offer};
+use liveedgecast_common::control::{ActivatorMessage, Offer};
 use liveedgecast_common::random;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -46,7 +45,7 @@ pub(super) struct Hub {
 pub(super) struct State {
     pub(super) machine: Machine,
     pub(super) mail: HashMap<Key, Mailbox>,
-    calls: HashMap<Call, mpsc::Sender<ActivatorSay>>,
+    calls: HashMap<Call, mpsc::Sender<ActivatorMessage>>,
     next_call: u64,
     /// For the process fleet; bounded by the number of processes, each of which is spawned, stopped and killed once.
     pub(super) orders: VecDeque<Order>,
@@ -158,12 +157,12 @@ impl State {
     }
 
     /// Takes a worker's call: what it is told goes to `outbox`.
-    pub(super) fn open_call(&mut self, now: Instant, outbox: mpsc::Sender<ActivatorSay>) -> Call {
+    pub(super) fn open_call(&mut self, now: Instant, outbox: mpsc::Sender<ActivatorMessage>) -> Call {
         self.next_call += 1;
         let call = Call(self.next_call);
         self.calls.insert(call, outbox);
         for address in self.met.clone() {
-            self.say(now, call, meet(address));
+            self.say(now, call, ActivatorMessage::Meet(address));
         }
         call
     }
@@ -173,15 +172,15 @@ impl State {
     }
 
     /// Queues a message for every worker.
-    pub(super) fn say_to_all(&mut self, now: Instant, say: &ActivatorSay) {
+    pub(super) fn say_to_all(&mut self, now: Instant, message: &ActivatorMessage) {
         let calls: Vec<Call> = self.calls.keys().copied().collect();
-        calls.into_iter().for_each(|call| self.say(now, call, say.clone()));
+        calls.into_iter().for_each(|call| self.say(now, call, message.clone()));
     }
 
     /// Queues a message for a worker. One that does not read is given up: its call ends with the channel, and its offers go to others.
-    pub(super) fn say(&mut self, now: Instant, call: Call, say: ActivatorSay) {
+    pub(super) fn say(&mut self, now: Instant, call: Call, message: ActivatorMessage) {
         let Some(outbox) = self.calls.get(&call) else { return };
-        if outbox.try_send(say).is_err() {
+        if outbox.try_send(message).is_err() {
             self.calls.remove(&call);
             self.machine.handle(now, Input::Lost(call));
         }
@@ -210,19 +209,19 @@ impl State {
                 let (token, epoch, descriptor) = (Token(random::bytes()), *epoch, *descriptor);
                 // The publisher's task first: it has to expect the worker before that comes.
                 self.post(*key, PlaceEvent::Offered { epoch, token, worker: worker.clone(), descriptor });
-                let (stream_id, token) = (stream_id.clone(), token.0.to_vec());
-                self.say(now, *call, ActivatorSay::Offer(Offer { stream_id, epoch, token, descriptor, known: *known }));
+                let (stream_id, token) = (stream_id.clone(), token.0);
+                let offer = Offer { stream_id, epoch, token, descriptor, known: *known };
+                self.say(now, *call, ActivatorMessage::Offer(offer));
             }
             Decision::Withdrawn(key, epoch) => self.post(*key, PlaceEvent::Withdrawn { epoch: *epoch }),
             Decision::Refused(key, reason) => self.post(*key, PlaceEvent::Refused(*reason)),
             Decision::Kicked(key, reason) => self.post(*key, PlaceEvent::Kicked(reason.clone())),
             Decision::KickOnWorker(call, stream_id, reason) => {
                 let (stream_id, reason) = (stream_id.clone(), reason.clone());
-                self.say(now, *call, ActivatorSay::Kick(Kick { stream_id, reason }));
+                self.say(now, *call, ActivatorMessage::Kick { stream_id, reason });
             }
             Decision::Fence(call, stream_id, epoch) => {
-                let fence = Fence { stream_id: stream_id.clone(), epoch: *epoch };
-                self.say(now, *call, ActivatorSay::Fence(fence));
+                self.say(now, *call, ActivatorMessage::Fence { stream_id: stream_id.clone(), epoch: *epoch });
             }
             Decision::Started(_)
             | Decision::NeverStarted { .. }
@@ -238,10 +237,6 @@ impl State {
             mailbox.wake.notify_one();
         }
     }
-}
-
-pub(super) fn meet(address: SocketAddr) -> ActivatorSay {
-    ActivatorSay::Meet(Meet { address: address.to_string() })
 }
 
 #[cfg(test)]

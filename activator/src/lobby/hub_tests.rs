@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use liveedgecast_common::clock;
-use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
-use liveedgecast_common::control::wire::{Declined, Load};
+use liveedgecast_common::control::{Availability, DeclineReason, Declined, Load, WorkerMessage};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::dispatch::{Closed, Demand, Entry, Introduction, Reason};
+use crate::dispatch::{Demand, Entry, Introduction, Reason};
 use crate::lobby::Lobby;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
@@ -34,7 +33,7 @@ fn entry(id: &str, identity: u8) -> Entry {
 
 fn introduction(name: &str) -> Introduction {
     let name = name.to_owned();
-    Introduction { name, capacity: 2, closed: Closed::default(), same_host: true, http: None, sessions: vec![] }
+    Introduction { name, capacity: 2, availability: Availability::Open, same_host: true, http: None, sessions: vec![] }
 }
 
 fn running(lobby: &Lobby) -> tokio::task::JoinHandle<()> {
@@ -49,8 +48,8 @@ async fn an_offer_reaches_both_sides_with_one_token() {
     lobby.workers.join(introduction("w"), outbox).unwrap();
     let PlaceEvent::Offered { epoch, token, worker, descriptor } = place.event().await else { panic!() };
     assert_eq!((worker.as_str(), descriptor), ("w", true));
-    let Some(ActivatorSay::Offer(offer)) = inbox.recv().await else { panic!() };
-    assert_eq!((offer.stream_id.as_str(), offer.epoch, offer.token), ("a", epoch, token.0.to_vec()));
+    let Some(ActivatorMessage::Offer(offer)) = inbox.recv().await else { panic!() };
+    assert_eq!((offer.stream_id.as_str(), offer.epoch, offer.token), ("a", epoch, token.0));
     place.taken(epoch);
     place.started();
     assert_eq!(lobby.views.demand(), Demand { waiting: 0, live: 1, demand: 1 });
@@ -74,8 +73,8 @@ async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
     let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
     assert!(inbox.recv().await.is_some());
     // One that was read is told.
-    let reason = liveedgecast_common::control::wire::declined::Reason::Full.into();
-    lobby.workers.said(second, WorkerSay::Declined(Declined { stream_id: "a".into(), epoch, reason }));
+    let reason = DeclineReason::Full;
+    lobby.workers.said(second, WorkerMessage::Declined(Declined { stream_id: "a".into(), epoch, reason }));
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
 }
 
@@ -87,7 +86,7 @@ async fn a_worker_that_does_not_read_is_given_up() {
     let places = [lobby.places.enter(entry("a", 1)), lobby.places.enter(entry("b", 2))];
     assert!(lobby.views.workers().is_empty());
     assert_eq!(lobby.views.demand().waiting, places.len());
-    lobby.workers.said(call, WorkerSay::Load(Load::default()));
+    lobby.workers.said(call, WorkerMessage::Load(Load::default()));
     let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
     assert!(lobby.workers.join(introduction("w"), outbox.clone()).is_some(), "and its name is free again");
     assert!(lobby.workers.join(introduction("w"), outbox).is_none(), "once");

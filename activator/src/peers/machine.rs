@@ -29,7 +29,8 @@ use super::limits::{
 };
 use super::proto::says::Say;
 use super::proto::{Held as HeldSaid, Welcome, Worker as WorkerSaid};
-use crate::dispatch::{Elsewhere, MAX_EPOCH, Tally, WorkerTally};
+use crate::dispatch::{Elsewhere, Tally, WorkerTally};
+use liveedgecast_common::control::limits::MAX_EPOCH;
 
 /// One attempt to follow, from its first SYN to its end. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

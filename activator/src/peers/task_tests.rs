@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
-use liveedgecast_common::control::wire::{
-    ActivatorSays, Activators, Challenge, Greeting, Stranger, Welcome as ControlWelcome, WorkerSays,
-};
+use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
+use liveedgecast_common::control::{ActivatorMessage, Welcome as ControlWelcome};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::listen::{listen, listen_shared};
 use prometheus::Registry;
@@ -20,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Args, Settings};
 use crate::control::{self, ControlMetrics};
-use crate::dispatch::{Closed, Entry, Introduction, Need, PlaceEvent, Reason, Rules};
+use crate::dispatch::{Entry, Introduction, Need, PlaceEvent, Reason, Rules};
 use crate::drain::Phase;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 use crate::peers::proto::peers_server::PeersServer;
@@ -112,10 +110,16 @@ impl House {
         })
     }
 
-    fn worker(&self, name: &str, capacity: u32) -> mpsc::Receiver<ActivatorSay> {
+    fn worker(&self, name: &str, capacity: u32) -> mpsc::Receiver<ActivatorMessage> {
         let name = name.to_owned();
-        let introduction =
-            Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, sessions: vec![] };
+        let introduction = Introduction {
+            name,
+            capacity,
+            availability: liveedgecast_common::control::Availability::Open,
+            same_host: true,
+            http: None,
+            sessions: vec![],
+        };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();
         inbox
@@ -406,8 +410,7 @@ async fn workers_are_told_of_every_activator() {
     let a = house("a", one, &[at_one]);
     let mut early = a.worker("early", 1);
     let _b = house("b", two, &[at_one, at_two]);
-    let meet =
-        |say: Option<ActivatorSay>| matches!(say, Some(ActivatorSay::Meet(meet)) if meet.address == at_two.to_string());
+    let meet = |say: Option<ActivatorMessage>| matches!(say, Some(ActivatorMessage::Meet(meet)) if meet == at_two);
     assert!(meet(early.recv().await), "it came before the second activator");
     assert!(meet(a.worker("late", 1).recv().await), "it came after it");
 }
@@ -458,8 +461,8 @@ async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
     assert!(!younger.cluster.is_ready(), "a worker is there that it does not know");
 
     // The worker is told where the younger one alone is found.
-    let Some(ActivatorSay::Meet(met)) = words.recv().await else { panic!() };
-    let at: SocketAddr = met.address.parse().unwrap();
+    let Some(ActivatorMessage::Meet(met)) = words.recv().await else { panic!() };
+    let at = met;
     assert_ne!(at, shared);
     assert_eq!(Some(at), younger.cluster.peers().map(|peers| peers.me().control));
     let _same = younger.worker("w", 5);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use clap::Parser;
-use liveedgecast_common::control::wire::activator_says::Say;
+use liveedgecast_common::control::ActivatorMessage;
 use liveedgecast_common::handoff::{Decline, Frame, page};
 use liveedgecast_common::key::StreamKey;
 use liveedgecast_common::listen;
@@ -30,7 +30,7 @@ use super::*;
 use crate::accept::{self, AcceptMetrics, Doorman};
 use crate::config::{Args, Limits};
 use crate::dispatch::Rules;
-use crate::dispatch::{Call, Closed, Introduction};
+use crate::dispatch::{Call, Introduction};
 use crate::handoff::testing::WorkerEnd;
 use crate::lobby::{Lobby, LobbyMetrics};
 
@@ -106,7 +106,7 @@ impl House {
         let introduction = Introduction {
             name: format!("worker-{}", self.workers),
             capacity: 10,
-            closed: Closed::default(),
+            availability: liveedgecast_common::control::Availability::Open,
             same_host: descriptor,
             http: None,
             sessions: Vec::new(),
@@ -144,13 +144,13 @@ struct Employee {
     desk: Desk,
     settings: Arc<Settings>,
     call: Call,
-    offers: mpsc::Receiver<Say>,
+    offers: mpsc::Receiver<ActivatorMessage>,
 }
 
 impl Employee {
-    async fn offer(&mut self) -> liveedgecast_common::control::wire::Offer {
+    async fn offer(&mut self) -> liveedgecast_common::control::Offer {
         match soon(self.offers.recv()).await {
-            Some(Say::Offer(offer)) => offer,
+            Some(ActivatorMessage::Offer(offer)) => offer,
             other => panic!("{other:?}"),
         }
     }
@@ -158,7 +158,7 @@ impl Employee {
     /// Fetches what it is offered next.
     async fn fetch(&mut self) -> Hands {
         let offer = self.offer().await;
-        let token = offer.token.clone().try_into().unwrap();
+        let token = offer.token;
         let mut end = soon(WorkerEnd::dial(&self.desk, &self.settings.secret, token, offer.descriptor)).await;
         let assignment = soon(end.assignment()).await;
         assert_eq!(assignment.epoch, offer.epoch);
@@ -480,7 +480,7 @@ async fn who_leaves_while_offered_is_not_there_for_the_worker() {
         let offer = worker.offer().await;
         drop(encoder);
         house.until_empty().await;
-        let token = offer.token.try_into().unwrap();
+        let token = offer.token;
         let mut end = soon(WorkerEnd::dial(&house.desk, &house.settings.secret, token, descriptor)).await;
         assert!(soon(end.hear()).await.is_none());
     })
@@ -819,13 +819,13 @@ async fn a_stream_whose_link_broke_goes_back_to_its_worker() {
     hands.take().await;
     encoder.until(Stage::Live).await;
     let Assignment { stream_id, epoch, .. } = hands.assignment.clone();
-    let session = |epoch| liveedgecast_common::control::wire::Session {
+    let session = |epoch| liveedgecast_common::control::Session {
         stream_id: stream_id.0.clone(),
-        state: liveedgecast_common::control::wire::session::State::Grace.into(),
+        state: liveedgecast_common::control::SessionState::Grace,
         epoch,
         ..Default::default()
     };
-    first.lobby.workers.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session(epoch)));
+    first.lobby.workers.said(first.call, liveedgecast_common::control::WorkerMessage::Session(session(epoch)));
     // One that breaks at once is not tried again.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -849,14 +849,14 @@ async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost()
     encoder.until(Stage::Live).await;
     let Assignment { stream_id, epoch, identities, destinations, .. } = hands.assignment.clone();
     assert_eq!((identities.len(), destinations.len()), (2, 2));
-    let session = liveedgecast_common::control::wire::Session {
+    let session = liveedgecast_common::control::Session {
         stream_id: stream_id.0.clone(),
-        identities: vec![identities[0].0.to_vec()],
-        state: liveedgecast_common::control::wire::session::State::Live.into(),
+        identities: vec![identities[0]],
+        state: liveedgecast_common::control::SessionState::Live,
         epoch,
         ..Default::default()
     };
-    first.lobby.workers.said(first.call, liveedgecast_common::control::wire::worker_says::Say::Session(session));
+    first.lobby.workers.said(first.call, liveedgecast_common::control::WorkerMessage::Session(session));
     // It breaks at once, so the stream is given to the other worker.
     drop(hands);
     let again = second.fetch().await.assignment;

@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use liveedgecast_common::control::wire::Session;
-use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
-use liveedgecast_common::control::wire::session::State as SessionState;
+use liveedgecast_common::control::ActivatorMessage;
+use liveedgecast_common::control::{Session, SessionState};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::listen::listen;
 use liveedgecast_common::metrics::text;
@@ -18,7 +17,7 @@ use super::super::limits::MAX_STRANGERS;
 use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{Args, Fleet, Settings};
-use crate::dispatch::{Closed, Entry, Introduction, PlaceEvent, Rules};
+use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 #[path = "tls_tests.rs"]
@@ -73,17 +72,23 @@ impl House {
     }
 
     /// A worker with these streams.
-    fn worker(&self, name: &str, capacity: u32, streams: &[&str]) -> mpsc::Receiver<ActivatorSay> {
+    fn worker(&self, name: &str, capacity: u32, streams: &[&str]) -> mpsc::Receiver<ActivatorMessage> {
         let sessions = streams.iter().map(|id| Session {
             stream_id: (*id).to_owned(),
             app: "live".into(),
-            state: SessionState::Live.into(),
+            state: SessionState::Live,
             ..Session::default()
         });
         let name = name.to_owned();
         let sessions = sessions.collect();
-        let introduction =
-            Introduction { name, capacity, closed: Closed::default(), same_host: true, http: None, sessions };
+        let introduction = Introduction {
+            name,
+            capacity,
+            availability: liveedgecast_common::control::Availability::Open,
+            same_host: true,
+            http: None,
+            sessions,
+        };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();
         inbox
