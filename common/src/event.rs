@@ -32,6 +32,22 @@ pub const PUBLISHER_BACK: &str = "publisher.back";
 
 /// The refusal of a stream that was fetched did not reach its activator.
 pub const REFUSAL_FAILED: &str = "refusal.failed";
+/// No activator answered at an address.
+pub const CALL_FAILED: &str = "call.failed";
+/// An activator or the worker refused the other's proof.
+pub const CALL_REFUSED: &str = "call.refused";
+/// A worker's call to an activator broke.
+pub const CALL_LOST: &str = "call.lost";
+/// A worker's call was ended because its activator did not read.
+pub const CALL_STALLED: &str = "call.stalled";
+/// No activator is left through which a lost publisher could return.
+pub const ACTIVATOR_NONE: &str = "activator.none";
+/// An activator asked for the end of a stream.
+pub const STREAM_KICKED: &str = "stream.kicked";
+/// An offered stream was fetched from its activator.
+pub const STREAM_FETCHED: &str = "stream.fetched";
+/// An offered stream could not be fetched from its activator.
+pub const FETCH_FAILED: &str = "fetch.failed";
 
 // worker: engine, stream
 
@@ -82,6 +98,11 @@ pub const CERTIFICATES_UNREADABLE: &str = "certificates.unreadable";
 // worker: http, the process
 
 // common
+
+/// A host name of an activator or an introducer was not resolved.
+pub const NAME_UNRESOLVED: &str = "name.unresolved";
+/// The introducer gave no addresses of activators.
+pub const INTRODUCER_FAILED: &str = "introducer.failed";
 
 /// `accept` failed for want of descriptors or memory.
 pub const ACCEPT_EXHAUSTED: &str = "accept.exhausted";

@@ -1,9 +1,10 @@
-//! Asking some activator where all of them are. In: an address behind which there is one, whichever. Out: the addresses of those that
-//! it knows, its own first.
+//! The two questions that [`crate::discovery`] asks: the addresses of a name, and the addresses that an activator knows. In: a name and a
+//! port; for the second question, those of an introducer, behind which there is any one activator. Out: addresses, the introducer's own
+//! first. Next: the shells of both machines that find activators, a worker's `register` and an activator's `peers`.
 //!
 //! A name with an address for each activator would do, but for name servers that remember: where answers are good for half a minute
 //! (CoreDNS in most clusters), an activator that has just begun cannot be found for that long, and "no such name" is remembered as well.
-//! A Service's own address leads to whoever runs now, and its name never changes what it says.
+//! A Service's own address leads to an activator that runs now, and its name always resolves to the same address.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, deadlines")]
 
 use std::net::SocketAddr;
@@ -15,38 +16,43 @@ use tonic::transport::Endpoint;
 
 use crate::control::wire::Stranger;
 use crate::control::wire::control_client::ControlClient;
+use crate::discovery::MAX_ADDRESSES;
+use crate::event;
 use crate::greet::greet;
 use crate::key::Secret;
 use crate::proof::Purpose;
 
-/// For the name. The C library's resolver has limits of its own, and cannot be interrupted.
+/// For a name server's answer. The C library's resolver has limits of its own, usually 5 s per server, and cannot be interrupted.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the first SYN to the answer. Behind the address there may be one that is stopped; the next attempt may lead to another.
+/// From the first SYN to the answer. The activator behind the address may be stopped; the next attempt may lead to another one.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// Addresses that are listened to: a site has a few activators.
-const MAX_ADDRESSES: usize = 64;
-/// Bytes of an answer: as many addresses.
+/// Bytes of an answer: [`MAX_ADDRESSES`] of them.
 const MAX_MESSAGE: usize = 8 << 10;
 
-/// Asks whoever is at `host:port`. Nobody knows anything if there is no good answer in time: asking again is for the caller.
+/// Every address of a name; `None` when there is no answer in time, or no such name.
+pub async fn resolve(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    match timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
+        Ok(Ok(found)) => return Some(found.collect()),
+        Ok(Err(error)) => tracing::debug!(event = event::NAME_UNRESOLVED, host, %error, "name not resolved"),
+        Err(_) => tracing::debug!(event = event::NAME_UNRESOLVED, host, "name not resolved in time"),
+    }
+    None
+}
+
+/// Addresses of activators, as the one at `host:port` knows them; none when there is no good answer in time. Asking again is for the
+/// caller.
 pub async fn ask(host: &str, port: u16, secret: &Secret) -> Vec<SocketAddr> {
-    let found = match timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            tracing::debug!(host, %error, "the introducer's name cannot be resolved");
-            return Vec::new();
-        }
-        Err(_) => {
-            tracing::debug!(host, "no answer to the question for the introducer's name");
-            return Vec::new();
-        }
-    };
+    let found = resolve(host, port).await.unwrap_or_default();
     // One address, as a Service has it, or one of each family.
-    for address in found.take(2) {
+    for address in found.into_iter().take(2) {
         match timeout(ANSWER_TIMEOUT, ask_at(address, secret)).await {
             Ok(Ok(activators)) => return activators,
-            Ok(Err(error)) => tracing::debug!(%address, error, "nobody introduces us"),
-            Err(_) => tracing::debug!(%address, "nobody introduces us in time"),
+            Ok(Err(error)) => {
+                tracing::debug!(event = event::INTRODUCER_FAILED, %address, error, "introducer did not answer");
+            }
+            Err(_) => {
+                tracing::debug!(event = event::INTRODUCER_FAILED, %address, "introducer did not answer in time");
+            }
         }
     }
     Vec::new()
@@ -55,11 +61,11 @@ pub async fn ask(host: &str, port: u16, secret: &Secret) -> Vec<SocketAddr> {
 async fn ask_at(address: SocketAddr, secret: &Secret) -> Result<Vec<SocketAddr>, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
     let channel = endpoint.tcp_nodelay(true).connect().await.map_err(|error| error.to_string())?;
-    let told = async {
+    let answer = async {
         let greeted = greet(channel.clone(), secret, Purpose::Introduce).await?;
         let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         greeted.proved(client.introduce(greeted.request(Stranger {})?).await?)
     };
-    let addresses = told.await.map_err(|status| status.to_string())?.addresses;
+    let addresses = answer.await.map_err(|status| status.to_string())?.addresses;
     Ok(addresses.iter().filter_map(|text| text.parse().ok()).take(MAX_ADDRESSES).collect())
 }

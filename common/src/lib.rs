@@ -2,7 +2,7 @@
 //!
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
-//!   [`greet`], its caller's side; [`introduce`]: where activators are.
+//!   [`greet`], its caller's side; [`discovery`] and [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: what a process is made of.
 //! - [`event`]: the names of what log lines tell.
@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod discovery;
 pub mod event;
 pub mod evicting_limit;
 pub mod greet;

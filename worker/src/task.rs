@@ -17,7 +17,7 @@ use crate::drain::{Drain, Input, Phase};
 use crate::engine::{self, Engine, StartStream};
 use crate::http::View;
 use crate::metrics::Metrics;
-use crate::register::{self, Ending, Registration, Request};
+use crate::register::{self, Registration, RegistrationEnd, RegistrationRequest};
 
 /// Signals that wait: there are six phases, and each signal ends one.
 const STOPS: usize = 8;
@@ -96,7 +96,7 @@ pub async fn run(
             }
             Some(input) = happened.recv() => walk.drain.handle(now(), input),
             ended = &mut registered => {
-                if ended.map_err(io::Error::other)? == Ending::Orphaned {
+                if ended.map_err(io::Error::other)? == RegistrationEnd::Orphaned {
                     tracing::info!("no activator any more, and no stream");
                     walk.drain.handle(now(), Input::Orphaned);
                 }
@@ -125,7 +125,7 @@ struct Walk {
     phases: watch::Sender<Phase>,
     metrics: Arc<Metrics>,
     engine: Engine,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<RegistrationRequest>,
     inputs: mpsc::Sender<Input>,
 }
 
@@ -143,14 +143,14 @@ impl Walk {
                 Phase::Serving | Phase::StopServing => return,
                 Phase::Unready => {
                     let (told, answer) = oneshot::channel();
-                    let _ = requests.send(Request::Drain(told)).await;
+                    let _ = requests.send(RegistrationRequest::Drain(told)).await;
                     let _ = answer.await;
                 }
                 Phase::HandBack => engine.hand_back().await,
                 Phase::AwaitStreams => engine.idle().await,
                 // It is done when the registration has ended.
                 Phase::Leave => {
-                    let _ = requests.send(Request::Leave).await;
+                    let _ = requests.send(RegistrationRequest::Leave).await;
                     return;
                 }
             }

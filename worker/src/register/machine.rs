@@ -1,23 +1,19 @@
-//! The rules of registration: whom to dial and when, what to tell, which offers to take.
+//! The rules of registration: what activators are told, which offers are taken. Pure.
 //!
-//! In: addresses, ends of calls, what activators say, what the engine serves. Out: what the shell does. Next room:
+//! In: what [`Discovery`] and the calls find out, what activators say, what the engine serves. Out: what the shell does. Next:
 //! `receive`, with an offer that was taken.
 //!
 //! ```text
-//!             Resolved, Meet, Introduced  both proved         Welcome
-//!  (unknown) ─────────▶ Dialing ───────────────────▶ Greeted ─────────────▶ Joined
-//!                        ▲  │ lost                     │ lost, no Welcome     │ lost, hung up
-//!                        │  ▼                          │ within 5 s           │
-//!                       Waiting ◀──────────────────────┴──────────────────────┘
-//!                        │
-//!                        └─ the address is no longer resolved: forgotten
-//!  Greeted ─▶ Alias      the activator that answered is joined already through another address (localhost is two)
+//!           Connected                    Welcome
+//!  Dialing ───────────▶ Greeted (Hello) ─────────▶ Joined (offers, Load, Session)
+//!                          │ another call has        │
+//!                          │ joined this activator   │ lost, hung up
+//!                          ▼                         ▼
+//!                       hung up: an alias         dialed again
 //! ```
-//! One such picture per address. Surprises: a name in DNS may vanish while its activator works, so a joined link is never
-//! ended for that; and an activator that replaces a worker's older call by a newer one would make two addresses of one
-//! activator take turns for ever, hence `Alias`.
+//! One such picture per call; when and where calls are made is [`Discovery`]'s.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -25,74 +21,69 @@ use liveedgecast_common::control::{
     ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Offer, Session, SessionState,
     Welcome, WorkerMessage,
 };
+use liveedgecast_common::discovery::{self, AttemptId, Discovery, Wanted};
 
 use crate::config::Handoff;
 
-/// Attempts that follow each other in [`FIRST_DELAY`]: one second in which an activator that starts together with us is
-/// found at once. A SYN that got lost would be repeated only after that second.
-const EAGER_ATTEMPTS: u32 = 10;
-/// Between two of the first attempts, and how long each of them waits for the connection.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Between two attempts at most: what an activator that comes back costs at most in waiting.
-const MOST_DELAY: Duration = Duration::from_secs(2);
-/// After a refused proof: the secret will not become right by asking often.
+/// How this machine finds activators.
+const DISCOVERY: discovery::Rules = discovery::Rules {
+    // One second in which an activator that starts together with the worker is found at once. A SYN that got lost would be repeated only
+    // after that second.
+    eager_attempts: 10,
+    // The call has deadlines of its own.
+    dial_timeout: None,
+    wanted: Wanted::One,
+    told_failures: 10,
+    unlisted_failures: 0,
+    alias_patience: 5,
+};
+/// Pause after a refused proof: the secret will not become right by asking often.
 const REFUSED_DELAY: Duration = Duration::from_secs(10);
 /// From the activator's proof to Welcome. A call that hangs longer is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// The load is repeated this often while anything is served (DESIGN 4.3): the activator tells a hung worker by its silence.
+/// The load is repeated this often while anything is served: the activator tells a hung worker by its silence (architecture.md, "Workers
+/// dial in").
 const LOAD_INTERVAL: Duration = Duration::from_millis(500);
 /// Counters of sessions are repeated this often; their states are told at once.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two questions for the activator's addresses while one is joined.
-const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The same while none is: the name may have appeared just now.
-const RESOLVE_EAGERLY: Duration = Duration::from_millis(500);
-/// The introducer is asked when this has passed without an activator: most often the name's addresses are good and we are joined …
+/// The introducer is asked when this has passed without an activator: most often the name's addresses are good and the worker is joined …
 const ASK_AFTER: Duration = Duration::from_millis(50);
 /// … and again after each answer that did not help.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// Addresses of one name at most: a site has a few activators; a wrong name must not make us dial the world.
-const MAX_ADDRESSES: usize = 64;
 /// A worker that was started by an activator and has had none for this long has no reason to be.
 const ORPHANED_AFTER: Duration = Duration::from_secs(5);
 /// After so long without an activator, a worker that was started by one stops waiting for lost publishers: they return through an
 /// activator, and a new one may have another secret. The first attempts are over by then, so a call that only broke is there again.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
-/// After this many failures in a row of an address, its aliases are tried.
-const ALIAS_PATIENCE: u32 = 5;
-/// A worker whose pod might have gone takes nothing for this long after that was taken back: whoever heard the lower number just before
-/// has acted on it by then, or will not.
+/// A worker whose pod might have gone takes nothing for this long after that was taken back: an activator or Kubernetes that heard the
+/// lower number just before has acted on it by then, or will not.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
 
 /// What a worker says of itself.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its name; unique among the workers of its activators.
+    /// Name, unique among the workers of its activators.
     pub name: String,
     /// Streams at most.
     pub capacity: u32,
-    /// The host's network namespace; empty when it cannot be told.
+    /// Name of the host's network namespace; empty when it cannot be told.
     pub network: String,
-    /// Where its metrics are; 0 for nowhere.
+    /// Port of the metrics; 0 for none.
     pub http_port: u16,
-    /// Its process id.
+    /// Process id.
     pub pid: u32,
-    /// Which offers fit.
+    /// Handoffs that fit.
     pub handoff: Handoff,
-    /// Whether it ends by itself when it has no activator and serves nothing.
+    /// Whether the worker ends by itself when it has no activator and serves nothing.
     pub exit_when_orphaned: bool,
-    /// Whether there is somebody to ask where activators are.
+    /// Whether there is an introducer, which tells the addresses of activators.
     pub introducer: bool,
 }
 
-/// One attempt to join, from its first SYN to its end. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
-
-/// Why a link ended.
+/// Why a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkEnd {
-    /// Nobody there, or the connection broke.
+pub enum CallEnd {
+    /// No activator answered, or the connection broke.
     Broken,
     /// The activator did not accept our proof, or has not proved itself.
     Refused,
@@ -105,20 +96,20 @@ pub enum Input {
     Resolved(Vec<SocketAddr>),
     /// The name could not be resolved just now.
     Unresolved,
-    /// The introducer has told of these; of none if it had no answer.
+    /// Addresses of the introducer's answer; none if it had no answer.
     Introduced(Vec<SocketAddr>),
-    /// The call is open and the activator has proved that it knows the secret: it can be spoken into.
-    Connected(LinkId),
-    /// The activator spoke.
-    Said(LinkId, ActivatorMessage),
+    /// The call is open and the activator has proved that it knows the secret.
+    Connected(AttemptId),
+    /// A message of the activator.
+    Said(AttemptId, ActivatorMessage),
     /// The call has ended, or never came about.
-    Ended(LinkId, LinkEnd),
-    /// What the engine serves now: all of it.
+    Ended(AttemptId, CallEnd),
+    /// Everything that the engine serves now.
     Sessions(Vec<Session>),
     /// A taken offer ended well: the engine has the stream.
     Taken(String),
-    /// A taken offer could not be fetched.
-    NotTaken(LinkId, String, u64),
+    /// A taken offer could not be fetched: its call, stream and epoch.
+    NotTaken(AttemptId, String, u64),
     /// From now on nothing more is taken.
     Drain,
     /// Say goodbye and end all calls.
@@ -134,38 +125,38 @@ pub enum Output {
     Ask,
     /// Open a call.
     Dial {
-        /// What events are to be reported for.
-        link: LinkId,
-        /// Where to.
+        /// The number that the call's events are reported with.
+        attempt: AttemptId,
+        /// The activator's control listener.
         address: SocketAddr,
         /// How long the connection may take.
         patience: Duration,
     },
     /// Say this in the call.
-    Say(LinkId, WorkerMessage),
-    /// End the call; nothing more is reported for it. What was said before is still sent.
-    Hangup(LinkId),
+    Say(AttemptId, WorkerMessage),
+    /// End the call; nothing more is reported for it. Messages before this one are still sent.
+    HangUp(AttemptId),
     /// Fetch the stream and answer with [`Input::Taken`] or [`Input::NotTaken`].
     Take {
-        /// Who offered.
-        link: LinkId,
-        /// Where the activator was dialed.
+        /// The call of the activator that offered it.
+        attempt: AttemptId,
+        /// The address at which that activator was dialed.
         address: SocketAddr,
-        /// What it said of itself.
+        /// The activator's word about itself.
         welcome: Welcome,
         /// The offer.
         offer: Offer,
     },
     /// End a stream.
     Kick {
-        /// Which.
+        /// Id of the stream.
         stream_id: String,
-        /// For the log and the publisher.
+        /// Cause, for the log and the publisher.
         reason: String,
     },
     /// End what there is of a stream under a lower epoch than this: another worker has it.
     Fence {
-        /// Which.
+        /// Id of the stream.
         stream_id: String,
         /// The other worker's claim.
         epoch: u64,
@@ -176,37 +167,25 @@ pub enum Output {
     Orphaned,
 }
 
+/// A call whose activator has proved itself, so that it was told Hello.
 #[derive(Clone, Debug)]
-enum State {
-    Waiting { until: Instant },
-    Dialing,
-    Greeted { until: Instant },
-    Joined { welcome: Welcome, cordon: Cordon },
-    Alias { of: SocketAddr },
-}
-
-#[derive(Clone, Debug)]
-struct Link {
-    id: LinkId,
-    state: State,
-    failures: u32,
+struct Call {
+    address: SocketAddr,
+    /// `None` until the activator says it.
+    welcome: Option<Welcome>,
+    cordon: Cordon,
 }
 
 /// See the picture above.
 #[derive(Debug)]
 pub struct Register {
     settings: Settings,
-    links: BTreeMap<SocketAddr, Link>,
-    resolved: BTreeSet<SocketAddr>,
-    /// Activators that others have told of and that the name does not lead to (yet).
-    met: BTreeSet<SocketAddr>,
-    resolve_at: Option<Instant>,
-    /// When to ask the introducer, while it is not being asked.
-    ask_at: Option<Instant>,
-    next_id: u64,
+    discovery: Discovery,
+    /// Calls that can be spoken into.
+    calls: BTreeMap<AttemptId, Call>,
     /// What activators were told last, by stream.
     sessions: BTreeMap<String, Session>,
-    /// Offers taken that the engine does not list yet, by stream.
+    /// Offers taken that the engine does not list yet: epochs by stream.
     taking: BTreeMap<String, u64>,
     told: Load,
     load_at: Instant,
@@ -214,7 +193,7 @@ pub struct Register {
     draining: bool,
     /// Cordoned, without a stream, and told that our pod may go.
     leaving: bool,
-    /// That was taken back; until then we are cordoned all the same.
+    /// That was taken back; until then the worker stays cordoned all the same.
     returns_at: Option<Instant>,
     left: bool,
     /// Since when no activator is joined and nothing is served.
@@ -231,15 +210,11 @@ impl Register {
     #[must_use]
     pub fn new(now: Instant, settings: Settings) -> Self {
         let ask_at = settings.introducer.then(|| now + ASK_AFTER);
-        Self {
+        let mut register = Self {
             told: Load { capacity: settings.capacity, ..Load::default() },
             settings,
-            links: BTreeMap::new(),
-            resolved: BTreeSet::new(),
-            met: BTreeSet::new(),
-            resolve_at: Some(now + RESOLVE_EAGERLY),
-            ask_at,
-            next_id: 0,
+            discovery: Discovery::new(now, DISCOVERY, ask_at),
+            calls: BTreeMap::new(),
             sessions: BTreeMap::new(),
             taking: BTreeMap::new(),
             load_at: now,
@@ -251,8 +226,10 @@ impl Register {
             alone_since: Some(now),
             alone_at: None,
             alone: false,
-            outputs: VecDeque::from([Output::Resolve]),
-        }
+            outputs: VecDeque::new(),
+        };
+        register.dial();
+        register
     }
 
     /// Streams that count against the capacity: served or being fetched.
@@ -262,37 +239,40 @@ impl Register {
         u32::try_from(self.sessions.len() + fetched).unwrap_or(u32::MAX)
     }
 
-    /// Activators that know us.
+    /// Activators at which the worker is registered.
     #[must_use]
     pub fn joined(&self) -> usize {
-        self.links.values().filter(|link| matches!(link.state, State::Joined { .. })).count()
+        self.discovery.connected()
     }
 
     /// Takes one input; drain [`Self::poll_output`] afterwards.
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Resolved(addresses) => self.resolved(now, addresses),
-            Input::Unresolved => self.resolve_later(now),
+            Input::Resolved(addresses) => self.discover(now, discovery::Input::Resolved(addresses)),
+            Input::Unresolved => self.discover(now, discovery::Input::Unresolved),
             Input::Introduced(addresses) => {
-                addresses.iter().for_each(|address| self.meet(now, *address));
-                self.ask_at = Some(now + ASK_EVERY);
+                self.discover(now, discovery::Input::Introduced(addresses, now + ASK_EVERY));
             }
-            Input::Connected(link) => self.connected(now, link),
-            Input::Said(link, say) => self.said(now, link, say),
-            Input::Ended(link, end) => self.ended(now, link, end),
+            Input::Connected(attempt) => self.connected(now, attempt),
+            Input::Said(attempt, message) => self.said(now, attempt, message),
+            Input::Ended(attempt, end) => {
+                self.calls.remove(&attempt);
+                let wait = (end == CallEnd::Refused).then_some(REFUSED_DELAY);
+                self.discover(now, discovery::Input::Failed(attempt, wait));
+            }
             Input::Sessions(sessions) => self.sessions(now, sessions),
             Input::Taken(stream_id) => {
                 self.taking.remove(&stream_id);
             }
-            Input::NotTaken(link, stream_id, epoch) => {
+            Input::NotTaken(attempt, stream_id, epoch) => {
                 // A newer offer of the same stream may be on its way by now.
                 if self.taking.get(&stream_id) == Some(&epoch) {
                     self.taking.remove(&stream_id);
                 }
-                self.decline(link, stream_id, epoch, DeclineReason::Unreachable);
+                self.decline(attempt, stream_id, epoch, DeclineReason::Unreachable);
             }
             Input::Drain => self.draining = true,
-            Input::Leave => self.leave(),
+            Input::Leave => self.leave(now),
         }
         self.note_leaving(now);
         self.tell_load(now);
@@ -304,18 +284,8 @@ impl Register {
         if self.left {
             return;
         }
-        if self.resolve_at.is_some_and(|at| at <= now) {
-            self.resolve_at = None;
-            self.outputs.push_back(Output::Resolve);
-        }
-        if self.asks_at().is_some_and(|at| at <= now) {
-            self.ask_at = None;
-            self.outputs.push_back(Output::Ask);
-        }
-        let due: Vec<SocketAddr> = self.links.iter().filter(|(_, link)| link.is_due(now)).map(|(at, _)| *at).collect();
-        for address in due {
-            self.link_due(now, address);
-        }
+        self.discovery.handle_timeout(now);
+        self.dial();
         self.returns_at = self.returns_at.filter(|at| *at > now);
         self.tell_load(now);
         if self.streams() > 0 && self.load_at <= now {
@@ -344,10 +314,9 @@ impl Register {
         if self.left {
             return None;
         }
-        let links = self.links.values().filter_map(Link::due);
         let serving = (self.streams() > 0).then_some([self.load_at, self.counters_at]).into_iter().flatten();
-        let rest = self.asks_at().into_iter().chain(self.returns_at).chain(self.orphaned_at()).chain(self.alone_at);
-        links.chain(serving).chain(self.resolve_at).chain(rest).min()
+        let rest = self.returns_at.into_iter().chain(self.orphaned_at()).chain(self.alone_at);
+        serving.chain(self.discovery.poll_timeout()).chain(rest).min()
     }
 
     /// The next thing to do.
@@ -355,77 +324,33 @@ impl Register {
         self.outputs.pop_front()
     }
 
-    fn resolved(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
-        self.resolved = addresses.into_iter().take(MAX_ADDRESSES).collect();
-        self.resolve_later(now);
-        self.met.retain(|at| !self.resolved.contains(at));
-        let known = |at: &&SocketAddr| self.resolved.contains(*at) || self.met.contains(*at);
-        let gone: Vec<SocketAddr> = self.links.keys().filter(|at| !known(at)).copied().collect();
-        for address in gone {
-            self.forget_unless_used(address);
-        }
-        for address in self.resolved.clone() {
-            self.dial_new(now, address);
-        }
+    fn discover(&mut self, now: Instant, input: discovery::Input) {
+        self.discovery.handle(now, input);
+        self.dial();
     }
 
-    fn dial_new(&mut self, now: Instant, address: SocketAddr) {
-        if !self.left && !self.links.contains_key(&address) {
-            self.links.insert(address, Link { id: LinkId(0), state: State::Waiting { until: now }, failures: 0 });
-            self.dial(address);
-        }
-    }
-
-    /// An activator has told of another one, or of itself: a name server may tell of it half a minute later.
-    fn meet(&mut self, now: Instant, address: SocketAddr) {
-        if !self.resolved.contains(&address) && self.met.len() < MAX_ADDRESSES {
-            self.met.insert(address);
-            self.dial_new(now, address);
+    /// Passes on what discovery asks for.
+    fn dial(&mut self) {
+        while let Some(output) = self.discovery.poll_output() {
+            self.outputs.push_back(match output {
+                discovery::Output::Resolve => Output::Resolve,
+                discovery::Output::Ask => Output::Ask,
+                discovery::Output::Dial { attempt, address, patience } => Output::Dial { attempt, address, patience },
+                discovery::Output::HangUp(attempt) => {
+                    self.calls.remove(&attempt);
+                    Output::HangUp(attempt)
+                }
+            });
         }
     }
 
-    /// Who is joined needs nobody to ask: activators tell of each other.
-    fn asks_at(&self) -> Option<Instant> {
-        self.ask_at.filter(|_| self.joined() == 0)
-    }
-
-    fn resolve_later(&mut self, now: Instant) {
-        let after = if self.joined() > 0 { RESOLVE_INTERVAL } else { RESOLVE_EAGERLY };
-        self.resolve_at = Some(now + after);
-    }
-
-    fn forget_unless_used(&mut self, address: SocketAddr) {
-        let Some(link) = self.links.get(&address) else { return };
-        match link.state {
-            State::Greeted { .. } | State::Joined { .. } => {}
-            State::Dialing => {
-                self.outputs.push_back(Output::Hangup(link.id));
-                self.links.remove(&address);
-            }
-            State::Waiting { .. } | State::Alias { .. } => {
-                self.links.remove(&address);
-            }
-        }
-    }
-
-    fn dial(&mut self, address: SocketAddr) {
-        self.next_id += 1;
-        let id = LinkId(self.next_id);
-        let Some(link) = self.links.get_mut(&address) else { return };
-        (link.id, link.state) = (id, State::Dialing);
-        let patience = delay(link.failures);
-        self.outputs.push_back(Output::Dial { link: id, address, patience });
-    }
-
-    fn find(&mut self, id: LinkId) -> Option<(SocketAddr, &mut Link)> {
-        self.links.iter_mut().find(|(_, link)| link.id == id).map(|(address, link)| (*address, link))
-    }
-
-    fn connected(&mut self, now: Instant, id: LinkId) {
-        let hello = self.hello();
-        let Some((_, link @ Link { state: State::Dialing, .. })) = self.find(id) else { return };
-        link.state = State::Greeted { until: now + WELCOME_TIMEOUT };
-        self.outputs.push_back(Output::Say(id, WorkerMessage::Hello(hello)));
+    fn connected(&mut self, now: Instant, attempt: AttemptId) {
+        let Some(address) = self.discovery.address(attempt).filter(|_| !self.calls.contains_key(&attempt)) else {
+            return;
+        };
+        self.discover(now, discovery::Input::Answered(attempt, now + WELCOME_TIMEOUT));
+        self.calls.insert(attempt, Call { address, welcome: None, cordon: Cordon::default() });
+        self.outputs.push_back(Output::Say(attempt, WorkerMessage::Hello(self.hello())));
     }
 
     fn hello(&self) -> Hello {
@@ -445,19 +370,18 @@ impl Register {
         }
     }
 
-    fn said(&mut self, now: Instant, id: LinkId, say: ActivatorMessage) {
-        match say {
-            ActivatorMessage::Welcome(welcome) => self.welcomed(now, id, welcome),
-            ActivatorMessage::Offer(offer) => self.offered(id, offer),
+    fn said(&mut self, now: Instant, attempt: AttemptId, message: ActivatorMessage) {
+        match message {
+            ActivatorMessage::Welcome(welcome) => self.welcomed(now, attempt, welcome),
+            ActivatorMessage::Offer(offer) => self.offered(attempt, offer),
             ActivatorMessage::UnreadableOffer { stream_id, epoch } => {
-                self.decline(id, stream_id, epoch, DeclineReason::Other);
+                self.decline(attempt, stream_id, epoch, DeclineReason::Other);
             }
-            ActivatorMessage::Cordon(said) => {
-                if let Some((_, Link { state: State::Joined { cordon, .. }, .. })) = self.find(id) {
-                    *cordon = said;
-                }
+            ActivatorMessage::Cordon(cordon) => {
+                let joined = self.calls.get_mut(&attempt).filter(|call| call.welcome.is_some());
+                joined.into_iter().for_each(|call| call.cordon = cordon);
             }
-            ActivatorMessage::Meet(address) => self.meet(now, address),
+            ActivatorMessage::Meet(address) => self.discover(now, discovery::Input::Told(address)),
             ActivatorMessage::Kick { stream_id, reason } => {
                 self.outputs.push_back(Output::Kick { stream_id, reason });
             }
@@ -467,77 +391,28 @@ impl Register {
         }
     }
 
-    fn welcomed(&mut self, now: Instant, id: LinkId, welcome: Welcome) {
-        let Some((address, Link { state: State::Greeted { .. }, .. })) = self.find(id) else { return };
-        let twin = self.links.iter().find(|(other, link)| {
-            **other != address
-                && matches!(&link.state, State::Joined { welcome: known, .. } if known.activator == welcome.activator)
-        });
-        let twin = twin.map(|(other, _)| *other);
-        let Some((_, link)) = self.find(id) else { return };
-        if let Some(of) = twin.filter(|_| !welcome.activator.is_empty()) {
-            link.state = State::Alias { of };
-            self.outputs.push_back(Output::Hangup(id));
+    fn welcomed(&mut self, now: Instant, attempt: AttemptId, welcome: Welcome) {
+        let same = |call: &&Call| call.welcome.as_ref().is_some_and(|known| known.activator == welcome.activator);
+        let joined = self.calls.values().find(same).filter(|_| !welcome.activator.is_empty()).map(|call| call.address);
+        let Some(call) = self.calls.get_mut(&attempt).filter(|call| call.welcome.is_none()) else { return };
+        if joined.is_some() {
+            self.discover(now, discovery::Input::Alias(attempt, joined));
             return;
         }
-        link.failures = 0;
-        link.state = State::Joined { welcome, cordon: Cordon::default() };
-        self.resolve_later(now);
+        call.welcome = Some(welcome);
+        self.discover(now, discovery::Input::Connected(attempt));
     }
 
-    fn ended(&mut self, now: Instant, id: LinkId, end: LinkEnd) {
-        let Some((address, link)) = self.find(id) else { return };
-        link.failures = link.failures.saturating_add(1);
-        let wait = match end {
-            LinkEnd::Broken => delay(link.failures),
-            LinkEnd::Refused => REFUSED_DELAY,
-        };
-        link.state = State::Waiting { until: now + wait };
-        let failures = link.failures;
-        if failures >= EAGER_ATTEMPTS {
-            self.met.remove(&address);
-        }
-        let known = self.resolved.contains(&address) || self.met.contains(&address);
-        if !known || self.left {
-            self.links.remove(&address);
-        } else if failures == ALIAS_PATIENCE {
-            self.wake_aliases(address);
-        }
-    }
-
-    fn wake_aliases(&mut self, of: SocketAddr) {
-        let aliases: Vec<SocketAddr> = self
-            .links
-            .iter()
-            .filter(|(_, link)| matches!(link.state, State::Alias { of: other } if other == of))
-            .map(|(address, _)| *address)
-            .collect();
-        aliases.into_iter().for_each(|address| self.dial(address));
-    }
-
-    fn link_due(&mut self, now: Instant, address: SocketAddr) {
-        let Some(link) = self.links.get(&address) else { return };
-        match link.state {
-            State::Waiting { .. } => self.dial(address),
-            State::Greeted { .. } => {
-                let id = link.id;
-                self.outputs.push_back(Output::Hangup(id));
-                self.ended(now, id, LinkEnd::Broken);
-            }
-            State::Dialing | State::Joined { .. } | State::Alias { .. } => {}
-        }
-    }
-
-    /// The worker is the authority on what it can take (DESIGN 4.3).
-    fn offered(&mut self, id: LinkId, offer: Offer) {
+    /// The worker is the authority on what it can take (architecture.md, "Workers dial in").
+    fn offered(&mut self, attempt: AttemptId, offer: Offer) {
         let judged = self.judge(&offer);
-        let Some((address, Link { state: State::Joined { welcome, .. }, .. })) = self.find(id) else { return };
+        let Some(Call { address, welcome: Some(welcome), .. }) = self.calls.get(&attempt) else { return };
         match judged {
-            Err(reason) => self.decline(id, offer.stream_id, offer.epoch, reason),
+            Err(reason) => self.decline(attempt, offer.stream_id, offer.epoch, reason),
             Ok(()) => {
-                let welcome = welcome.clone();
+                let (address, welcome) = (*address, welcome.clone());
                 self.taking.insert(offer.stream_id.clone(), offer.epoch);
-                self.outputs.push_back(Output::Take { link: id, address, welcome, offer });
+                self.outputs.push_back(Output::Take { attempt, address, welcome, offer });
             }
         }
     }
@@ -564,14 +439,18 @@ impl Register {
         }
     }
 
-    /// A stream in grace gets its publisher back under a new stream id (DESIGN 4.7) and then holds one place, not two.
+    /// Streams that may be served. A stream in grace gets its publisher back under a new stream id (architecture.md, "When the publisher
+    /// goes") and then holds one place, not two.
     fn room(&self) -> u32 {
         let grace = self.sessions.values().filter(|session| session.state == SessionState::Grace).count();
         self.settings.capacity.saturating_add(u32::try_from(grace).unwrap_or(u32::MAX))
     }
 
-    fn decline(&mut self, link: LinkId, stream_id: String, epoch: u64, reason: DeclineReason) {
-        self.say(link, WorkerMessage::Declined(Declined { stream_id, epoch, reason }));
+    fn decline(&mut self, attempt: AttemptId, stream_id: String, epoch: u64, reason: DeclineReason) {
+        if self.calls.contains_key(&attempt) {
+            let declined = WorkerMessage::Declined(Declined { stream_id, epoch, reason });
+            self.outputs.push_back(Output::Say(attempt, declined));
+        }
     }
 
     fn sessions(&mut self, now: Instant, sessions: Vec<Session>) {
@@ -598,18 +477,11 @@ impl Register {
         }
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, now: Instant) {
         self.draining = true;
         self.left = true;
-        let links: Vec<(SocketAddr, LinkId, bool)> =
-            self.links.iter().map(|(address, link)| (*address, link.id, link.is_open())).collect();
-        for (address, id, open) in links {
-            if open {
-                self.outputs.push_back(Output::Say(id, WorkerMessage::Goodbye));
-            }
-            self.outputs.push_back(Output::Hangup(id));
-            self.links.remove(&address);
-        }
+        self.say_to_all(&WorkerMessage::Goodbye);
+        self.discover(now, discovery::Input::Stop);
     }
 
     fn availability(&self) -> Availability {
@@ -621,15 +493,14 @@ impl Register {
         }
     }
 
-    /// Whether that is an activator's wish alone.
+    /// Whether an activator alone is why offers are declined.
     fn cordoned(&self) -> bool {
-        let cordoned = |link: &Link| matches!(link.state, State::Joined { cordon, .. } if cordon.is_on());
-        !self.draining && (self.returns_at.is_some() || self.links.values().any(cordoned))
+        !self.draining && (self.returns_at.is_some() || self.calls.values().any(|call| call.cordon.is_on()))
     }
 
     fn note_leaving(&mut self, now: Instant) {
-        let told = |link: &Link| matches!(link.state, State::Joined { cordon: Cordon::Leaving, .. });
-        let leaving = !self.draining && self.streams() == 0 && self.links.values().any(told);
+        let told = self.calls.values().any(|call| call.cordon == Cordon::Leaving);
+        let leaving = !self.draining && self.streams() == 0 && told;
         if std::mem::replace(&mut self.leaving, leaving) && !leaving {
             self.returns_at = Some(now + RETURN_AFTER);
         }
@@ -651,15 +522,8 @@ impl Register {
         self.say_to_all(&WorkerMessage::Load(self.told));
     }
 
-    fn say_to_all(&mut self, say: &WorkerMessage) {
-        let open = self.links.values().filter(|link| link.is_open()).map(|link| Output::Say(link.id, say.clone()));
-        self.outputs.extend(open);
-    }
-
-    fn say(&mut self, id: LinkId, say: WorkerMessage) {
-        if self.find(id).is_some_and(|(_, link)| link.is_open()) {
-            self.outputs.push_back(Output::Say(id, say));
-        }
+    fn say_to_all(&mut self, message: &WorkerMessage) {
+        self.outputs.extend(self.calls.keys().map(|attempt| Output::Say(*attempt, message.clone())));
     }
 
     fn note_company(&mut self, now: Instant) {
@@ -681,31 +545,6 @@ impl Register {
     fn orphaned_at(&self) -> Option<Instant> {
         self.alone_since.filter(|_| self.settings.exit_when_orphaned).map(|since| since + ORPHANED_AFTER)
     }
-}
-
-impl Link {
-    /// Whether it can be spoken into: Hello was said.
-    fn is_open(&self) -> bool {
-        matches!(self.state, State::Greeted { .. } | State::Joined { .. })
-    }
-
-    fn due(&self) -> Option<Instant> {
-        match self.state {
-            State::Waiting { until } | State::Greeted { until } => Some(until),
-            State::Dialing | State::Joined { .. } | State::Alias { .. } => None,
-        }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.due().is_some_and(|until| until <= now)
-    }
-}
-
-/// Between attempts, after so many failures in a row. Without jitter: a worker dials a handful of addresses, and a hundred
-/// workers that come back together are a hundred small calls.
-fn delay(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(EAGER_ATTEMPTS).min(16);
-    (FIRST_DELAY * (1 << doublings)).min(MOST_DELAY)
 }
 
 #[cfg(test)]

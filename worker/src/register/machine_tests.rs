@@ -2,6 +2,7 @@
 
 use super::*;
 use liveedgecast_common::control::{UpstreamReport, UpstreamState};
+use liveedgecast_common::discovery::FIRST_DELAY;
 use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
@@ -55,18 +56,18 @@ impl Desk {
         all
     }
 
-    fn resolve(&mut self, addresses: &[&str]) -> Vec<LinkId> {
+    fn resolve(&mut self, addresses: &[&str]) -> Vec<AttemptId> {
         let outputs = self.tell(Input::Resolved(addresses.iter().map(|text| text.parse().unwrap()).collect()));
         dials(&outputs)
     }
 
-    fn welcome(&mut self, link: LinkId, activator: &str) -> Vec<Output> {
+    fn welcome(&mut self, link: AttemptId, activator: &str) -> Vec<Output> {
         self.tell(Input::Connected(link));
         let welcome = Welcome { activator: activator.into(), handoff_socket: "socket".into(), link_port: 6002 };
         self.tell(Input::Said(link, ActivatorMessage::Welcome(welcome)))
     }
 
-    fn joined(change: impl FnOnce(&mut Settings)) -> (Self, LinkId) {
+    fn joined(change: impl FnOnce(&mut Settings)) -> (Self, AttemptId) {
         let mut desk = Self::new(change);
         desk.outputs();
         let link = desk.resolve(&[ONE])[0];
@@ -74,14 +75,14 @@ impl Desk {
         (desk, link)
     }
 
-    fn offer(&mut self, link: LinkId, stream_id: &str, epoch: u64) -> Vec<Output> {
+    fn offer(&mut self, link: AttemptId, stream_id: &str, epoch: u64) -> Vec<Output> {
         let offer = Offer { stream_id: stream_id.into(), epoch, token: [0; 16], descriptor: true, known: false };
         self.tell(Input::Said(link, ActivatorMessage::Offer(offer)))
     }
 }
 
-fn dials(outputs: &[Output]) -> Vec<LinkId> {
-    let link = |output: &Output| if let Output::Dial { link, .. } = output { Some(*link) } else { None };
+fn dials(outputs: &[Output]) -> Vec<AttemptId> {
+    let link = |output: &Output| if let Output::Dial { attempt, .. } = output { Some(*attempt) } else { None };
     outputs.iter().filter_map(link).collect()
 }
 
@@ -144,7 +145,7 @@ fn attempts_are_eager_at_first_then_rare() {
     let mut link = desk.resolve(&[ONE])[0];
     let mut waited = Vec::new();
     for _ in 0..16 {
-        desk.tell(Input::Ended(link, LinkEnd::Broken));
+        desk.tell(Input::Ended(link, CallEnd::Broken));
         let begun = desk.now;
         loop {
             let due = desk.register.poll_timeout().unwrap();
@@ -167,7 +168,7 @@ fn attempts_are_eager_at_first_then_rare() {
 fn a_refused_proof_is_not_repeated_often() {
     let mut desk = Desk::new(|_| {});
     let link = desk.resolve(&[ONE])[0];
-    desk.tell(Input::Ended(link, LinkEnd::Refused));
+    desk.tell(Input::Ended(link, CallEnd::Refused));
     let dialed: Vec<Duration> = desk
         .pass(Duration::from_secs(11))
         .into_iter()
@@ -183,7 +184,7 @@ fn an_activator_that_does_not_welcome_is_given_up() {
     let link = desk.resolve(&[ONE])[0];
     desk.tell(Input::Connected(link));
     let outputs = desk.pass(WELCOME_TIMEOUT);
-    assert!(outputs.contains(&(WELCOME_TIMEOUT, Output::Hangup(link))), "{outputs:?}");
+    assert!(outputs.contains(&(WELCOME_TIMEOUT, Output::HangUp(link))), "{outputs:?}");
     assert_eq!(dials(&desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>()).len(), 1);
 }
 
@@ -193,9 +194,9 @@ fn vanishing_from_the_name_ends_no_working_link() {
     let links = desk.resolve(&[ONE, TWO]);
     desk.welcome(links[0], "a");
     let outputs = desk.tell(Input::Resolved(vec![]));
-    assert_eq!(outputs, [Output::Hangup(links[1])], "only the one that was being dialed");
+    assert_eq!(outputs, [Output::HangUp(links[1])], "only the one that was being dialed");
     assert_eq!(desk.register.joined(), 1);
-    desk.tell(Input::Ended(links[0], LinkEnd::Broken));
+    desk.tell(Input::Ended(links[0], CallEnd::Broken));
     let later = desk.pass(Duration::from_secs(3));
     assert!(later.iter().all(|(_, output)| *output == Output::Resolve), "forgotten once it broke: {later:?}");
 }
@@ -205,13 +206,13 @@ fn two_addresses_of_one_activator_are_one_link() {
     let mut desk = Desk::new(|_| {});
     let links = desk.resolve(&[ONE, TWO]);
     desk.welcome(links[0], "a");
-    assert_eq!(desk.welcome(links[1], "a"), [Output::Hangup(links[1])]);
+    assert_eq!(desk.welcome(links[1], "a"), [Output::HangUp(links[1])]);
     assert_eq!(desk.register.joined(), 1);
     // While the first one works, and while it is merely lost for a moment, the second stays untouched.
     let mut link = links[0];
     let mut dialed = Vec::new();
-    for _ in 0..ALIAS_PATIENCE {
-        dialed = dials(&desk.tell(Input::Ended(link, LinkEnd::Broken)));
+    for _ in 0..DISCOVERY.alias_patience {
+        dialed = dials(&desk.tell(Input::Ended(link, CallEnd::Broken)));
         let again: Vec<Output> = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect();
         link = dials(&again)[0];
     }
@@ -353,7 +354,7 @@ fn who_said_that_it_may_go_and_is_gone_has_taken_it_back() {
     let two = desk.resolve(&[ONE, TWO]);
     desk.welcome(two[0], "b");
     desk.tell(Input::Said(one, cordon(true, true)));
-    let outputs = desk.tell(Input::Ended(one, LinkEnd::Broken));
+    let outputs = desk.tell(Input::Ended(one, CallEnd::Broken));
     assert_eq!(availability(&outputs), Some(Availability::Cordoned), "the other one is told");
     assert_eq!(declined(&desk.offer(two[0], "1", 1)), Some(DeclineReason::Draining));
     desk.pass(RETURN_AFTER);
@@ -364,7 +365,7 @@ fn who_said_that_it_may_go_and_is_gone_has_taken_it_back() {
 fn a_cordon_goes_with_the_activator_that_said_it() {
     let (mut desk, link) = Desk::joined(|_| {});
     desk.tell(Input::Said(link, cordon(true, false)));
-    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    desk.tell(Input::Ended(link, CallEnd::Broken));
     let again = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>();
     let link = dials(&again)[0];
     desk.welcome(link, "a");
@@ -421,7 +422,7 @@ fn an_ended_session_is_told_once_with_its_reason_and_frees_its_place() {
 fn an_activator_that_comes_back_learns_every_session() {
     let (mut desk, link) = Desk::joined(|_| {});
     desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
-    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    desk.tell(Input::Ended(link, CallEnd::Broken));
     let again = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>();
     let outputs = desk.tell(Input::Connected(dials(&again)[0]));
     let Some(Output::Say(_, WorkerMessage::Hello(hello))) = outputs.first() else { panic!("{outputs:?}") };
@@ -435,7 +436,7 @@ fn an_orphan_without_streams_ends() {
     };
     let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = true);
     desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
-    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    desk.tell(Input::Ended(link, CallEnd::Broken));
     assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), None, "not while it serves");
     desk.tell(Input::Sessions(vec![]));
     assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), Some(ORPHANED_AFTER));
@@ -453,7 +454,7 @@ fn goodbye_is_the_last_word_to_everybody() {
     let links = desk.resolve(&[ONE, TWO]);
     desk.welcome(links[0], "a");
     let goodbye = Output::Say(links[0], WorkerMessage::Goodbye);
-    assert_eq!(desk.tell(Input::Leave), [goodbye, Output::Hangup(links[0]), Output::Hangup(links[1])]);
+    assert_eq!(desk.tell(Input::Leave), [goodbye, Output::HangUp(links[0]), Output::HangUp(links[1])]);
     assert_eq!(desk.pass(Duration::from_secs(60)), []);
     assert_eq!(desk.tell(Input::Resolved(vec![ONE.parse().unwrap()])), []);
 }
@@ -467,10 +468,10 @@ fn a_worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
     let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = true);
     desk.tell(Input::Sessions(vec![session("a", SessionState::Live)]));
     assert_eq!(alone(desk.pass(Duration::from_secs(60))), [], "not while one is there");
-    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    desk.tell(Input::Ended(link, CallEnd::Broken));
     assert_eq!(alone(desk.pass(Duration::from_secs(60))), [(ALONE_AFTER, true)]);
     let (mut desk, link) = Desk::joined(|_| {});
-    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    desk.tell(Input::Ended(link, CallEnd::Broken));
     assert_eq!(alone(desk.pass(Duration::from_secs(60))), [], "one that nobody started waits for its publishers");
 }
 
@@ -533,8 +534,8 @@ proptest! {
     #[test]
     fn any_order_of_events_keeps_the_rules(acts in proptest::collection::vec(act(), 0..120)) {
         let mut desk = Desk::new(|_| {});
-        let mut calls: BTreeMap<LinkId, (SocketAddr, bool)> = BTreeMap::new();
-        let mut last = LinkId(0);
+        let mut calls: BTreeMap<AttemptId, (SocketAddr, bool)> = BTreeMap::new();
+        let mut last = AttemptId(0);
         for act in acts {
             let id = |n: u8| n.to_string();
             let any_call = calls.keys().nth(calls.len() / 2).copied().unwrap_or(last);
@@ -550,7 +551,7 @@ proptest! {
                 }
                 Act::End(refused) => {
                     calls.remove(&any_call);
-                    let end = if refused { LinkEnd::Refused } else { LinkEnd::Broken };
+                    let end = if refused { CallEnd::Refused } else { CallEnd::Broken };
                     desk.tell(Input::Ended(any_call, end))
                 }
                 Act::Offer(stream, epoch) => {
@@ -577,7 +578,7 @@ proptest! {
             };
             for output in outputs {
                 match output {
-                    Output::Dial { link, address, .. } => {
+                    Output::Dial { attempt: link, address, .. } => {
                         prop_assert!(link > last);
                         last = link;
                         prop_assert!(calls.values().all(|(other, _)| *other != address), "two calls to {address}");
@@ -590,7 +591,7 @@ proptest! {
                         *greeted |= matches!(say, WorkerMessage::Hello(_));
                         prop_assert!(*greeted, "spoken before Hello: {say:?}");
                     }
-                    Output::Hangup(link) => {
+                    Output::HangUp(link) => {
                         prop_assert!(calls.remove(&link).is_some());
                     }
                     _ => {}
@@ -609,18 +610,18 @@ fn an_activator_that_another_one_tells_of_is_joined_and_given_up_when_it_is_not_
     assert_eq!(desk.resolve(&[ONE]), [], "its name does not lead there yet, and that does not end it");
     desk.welcome(second[0], "b");
     assert_eq!(desk.register.joined(), 2);
-    desk.tell(Input::Ended(second[0], LinkEnd::Broken));
+    desk.tell(Input::Ended(second[0], CallEnd::Broken));
     let mut attempts = 0;
     for _ in 0..60 {
         for again in dials(&desk.pass(Duration::from_secs(1)).into_iter().map(|(_, output)| output).collect::<Vec<_>>())
         {
             attempts += 1;
-            desk.tell(Input::Ended(again, LinkEnd::Broken));
+            desk.tell(Input::Ended(again, CallEnd::Broken));
         }
         desk.resolve(&[ONE]);
     }
     assert!((5..30).contains(&attempts), "{attempts}");
-    assert_eq!(desk.register.links.len(), 1, "forgotten");
+    assert_eq!(desk.register.discovery.unreachable(), 0, "the second one is forgotten");
 }
 
 #[test]
@@ -642,7 +643,7 @@ fn without_an_activator_the_introducer_is_asked_and_whom_it_tells_of_is_dialed()
     assert_eq!(asked(&desk.pass(Duration::from_secs(60))), [0; 0], "it tells us of others by itself");
     desk.resolve(&[ONE]);
     assert_eq!(desk.register.joined(), 1, "a name that does not know it does not end it");
-    desk.tell(Input::Ended(link, LinkEnd::Broken));
+    desk.tell(Input::Ended(link, CallEnd::Broken));
     assert_eq!(asked(&desk.pass(Duration::from_secs(1))), [0], "alone again");
 }
 

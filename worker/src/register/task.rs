@@ -1,5 +1,5 @@
-//! The registration's task: owns the machine, makes its calls, asks for addresses, has offers fetched. In: what calls say,
-//! what the engine serves, the drain's requests. Out: parcels for the engine, kicks.
+//! The registration's task: owns the machine, makes its calls, asks for addresses, has offers fetched. In: events of calls, the sessions
+//! that the engine serves, the drain's requests. Out: fetched streams for the engine, kicks and fences. Next: `receive`, `engine`.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks, a clock, name resolution")]
 
 use std::collections::HashMap;
@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::control::{Offer, Session, Welcome, WorkerMessage};
-use liveedgecast_common::introduce;
+use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::key::{LogSafe, Secret};
-use tokio::net::lookup_host;
+use liveedgecast_common::{event, introduce};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::call::{Call, LAST_WORDS, WORDS};
-use super::machine::{Input, LinkEnd, LinkId, Output, Register, Settings};
+use super::call::{ControlCall, FLUSH_TIMEOUT, UNSENT_MESSAGES};
+use super::machine::{CallEnd, Input, Output, Register, Settings};
 use crate::config::Activator;
 use crate::engine::{Engine, TakeOutcome};
 use crate::metrics::Metrics;
@@ -29,12 +29,10 @@ use crate::receive;
 const EVENTS: usize = 256;
 /// Requests of the drain: two in a life.
 const REQUESTS: usize = 2;
-/// How long a name server may take. The resolver of the C library has limits of its own, usually 5 s per server.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the drain wants.
+/// A request of the drain.
 #[derive(Debug)]
-pub enum Request {
+pub enum RegistrationRequest {
     /// Take nothing more; answered when all activators have been told.
     Drain(oneshot::Sender<()>),
     /// Say goodbye and end.
@@ -43,117 +41,121 @@ pub enum Request {
 
 /// Why the task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// It was asked to.
+pub enum RegistrationEnd {
+    /// It was asked to leave.
     Left,
     /// There has been no activator for a while, and no stream.
     Orphaned,
 }
 
-/// All that the task needs.
+/// The task before it runs.
 #[derive(Debug)]
 pub struct Registration {
-    /// What we say of ourselves.
+    /// The worker's word about itself.
     pub settings: Settings,
-    /// Where activators are.
+    /// Name or address of the activators.
     pub activator: Activator,
-    /// Where one of them is, whichever, which tells of the others.
+    /// Name or address behind which there is any one activator, which tells of the others.
     pub introducer: Option<Activator>,
-    /// Shared with them.
+    /// Secret that it shares with them.
     pub secret: Secret,
-    /// Where streams go.
+    /// Next room of a fetched stream.
     pub engine: Engine,
-    /// What is counted.
+    /// Counters of this room and of offers.
     pub metrics: Metrics,
 }
 
 impl Registration {
-    /// The way to ask the task something, and the task.
+    /// Channel for requests: the drain's end and the task's.
     #[must_use]
-    pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
+    pub fn requests() -> (mpsc::Sender<RegistrationRequest>, mpsc::Receiver<RegistrationRequest>) {
         mpsc::channel(REQUESTS)
     }
 
-    /// Registers and stays until asked to leave. `joined` always has the number of activators that know us.
-    pub async fn run(self, mut requests: mpsc::Receiver<Request>, joined: watch::Sender<usize>) -> Ending {
+    /// Registers and stays until asked to leave. `joined` always has the number of activators at which the worker is registered.
+    pub async fn run(
+        self,
+        mut requests: mpsc::Receiver<RegistrationRequest>,
+        joined: watch::Sender<usize>,
+    ) -> RegistrationEnd {
         let (events, mut happened) = mpsc::channel(EVENTS);
         let mut sessions = self.engine.sessions();
         let register = Register::new(now(), self.settings.clone());
-        let mut desk = Desk {
+        let mut registrar = Registrar {
             shell: Arc::new(self),
             register,
             events,
             calls: HashMap::new(),
-            lines: JoinSet::new(),
+            call_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
         };
         loop {
-            if desk.act().await.is_some_and(|Orphaned| true) {
-                return Ending::Orphaned;
+            if registrar.act().await.is_some_and(|Orphaned| true) {
+                return RegistrationEnd::Orphaned;
             }
-            let now_joined = desk.register.joined();
-            desk.shell.metrics.register.joined.set(i64::try_from(now_joined).unwrap_or(i64::MAX));
+            let now_joined = registrar.register.joined();
+            registrar.shell.metrics.register.joined.set(i64::try_from(now_joined).unwrap_or(i64::MAX));
             joined.send_if_modified(|before| std::mem::replace(before, now_joined) != now_joined);
 
-            let due = desk.register.poll_timeout();
+            let due = registrar.register.poll_timeout();
             tokio::select! {
                 Some(input) = happened.recv() => {
                     // The engine lists a stream before its offer counts as taken, or its place would be free in between.
                     if matches!(input, Input::Taken(_)) && sessions.has_changed().unwrap_or(false) {
-                        desk.sessions(&mut sessions);
+                        registrar.sessions(&mut sessions);
                     }
-                    desk.handle(input);
+                    registrar.handle(input);
                 }
-                Ok(()) = sessions.changed() => desk.sessions(&mut sessions),
+                Ok(()) = sessions.changed() => registrar.sessions(&mut sessions),
                 Some(request) = requests.recv() => match request {
-                    Request::Drain(told) => {
-                        desk.handle(Input::Drain);
-                        let _ = desk.act().await;
+                    RegistrationRequest::Drain(told) => {
+                        registrar.handle(Input::Drain);
+                        let _ = registrar.act().await;
                         let _ = told.send(());
                     }
-                    Request::Leave => {
-                        desk.handle(Input::Leave);
-                        let _ = desk.act().await;
-                        desk.last_words().await;
+                    RegistrationRequest::Leave => {
+                        registrar.handle(Input::Leave);
+                        let _ = registrar.act().await;
+                        registrar.flush().await;
                         joined.send_replace(0);
-                        return Ending::Left;
+                        return RegistrationEnd::Left;
                     }
                 },
                 () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => {
-                    desk.register.handle_timeout(now());
+                    registrar.register.handle_timeout(now());
                 }
             }
         }
     }
 }
 
-/// A call that is on.
-struct Line {
-    words: mpsc::Sender<WorkerMessage>,
+/// The task's end of a call.
+struct CallHandle {
+    messages: mpsc::Sender<WorkerMessage>,
     hung_up: CancellationToken,
 }
 
-struct Desk {
+struct Registrar {
     shell: Arc<Registration>,
     register: Register,
     events: mpsc::Sender<Input>,
-    calls: HashMap<LinkId, Line>,
-    /// The tasks of the calls, those too that were hung up just now.
-    lines: JoinSet<()>,
-    /// What else runs: questions for addresses, fetches.
+    calls: HashMap<AttemptId, CallHandle>,
+    /// Tasks of the calls, of those too that were hung up just now.
+    call_tasks: JoinSet<()>,
+    /// Other tasks: questions for addresses, fetches.
     tasks: JoinSet<()>,
 }
 
-/// The machine says that nobody needs us.
+/// The machine has found that no activator needs the worker.
 struct Orphaned;
 
-impl Desk {
+impl Registrar {
     fn handle(&mut self, input: Input) {
-        if let Input::Ended(link, end) = &input {
-            self.calls.remove(link);
+        if let Input::Ended(attempt, end) = &input {
+            self.calls.remove(attempt);
             let how = match end {
-                LinkEnd::Broken => "broken",
-                LinkEnd::Refused => "refused",
+                CallEnd::Broken => "broken",
+                CallEnd::Refused => "refused",
             };
             self.shell.metrics.register.ended.with_label_values(&[how]).inc();
         }
@@ -172,53 +174,58 @@ impl Desk {
             match output {
                 Output::Resolve => self.resolve(),
                 Output::Ask => self.ask(),
-                Output::Dial { link, address, patience } => self.dial(link, address, patience),
-                Output::Say(link, say) => self.say(link, say),
-                Output::Hangup(link) => {
-                    if let Some(line) = self.calls.remove(&link) {
-                        line.hung_up.cancel();
+                Output::Dial { attempt, address, patience } => self.dial(attempt, address, patience),
+                Output::Say(attempt, message) => self.say(attempt, message),
+                Output::HangUp(attempt) => {
+                    if let Some(call) = self.calls.remove(&attempt) {
+                        call.hung_up.cancel();
                     }
                 }
-                Output::Take { link, address, welcome, offer } => self.take(link, address, welcome, offer),
+                Output::Take { attempt, address, welcome, offer } => self.take(attempt, address, welcome, offer),
                 Output::Kick { stream_id, reason } => {
-                    tracing::info!(stream = %LogSafe(&stream_id), reason = %LogSafe(&reason), "told to end a stream");
+                    let (stream, reason_told) = (LogSafe(&stream_id), LogSafe(&reason));
+                    tracing::debug!(event = event::STREAM_KICKED, %stream, reason = %reason_told, "end of the stream requested");
                     self.shell.engine.kick(stream_id, reason).await;
                 }
                 Output::Fence { stream_id, epoch } => self.shell.engine.fence(stream_id, epoch).await,
                 Output::Alone(alone) => {
                     if alone && self.shell.engine.streams() > 0 {
-                        tracing::info!(event = "activator.none", "no activator: lost publishers are not waited for");
+                        tracing::info!(
+                            event = event::ACTIVATOR_NONE,
+                            "no activator left: lost publishers are not waited for"
+                        );
                     }
                     self.shell.engine.alone(alone).await;
                 }
                 Output::Orphaned => orphaned = Some(Orphaned),
             }
         }
-        // Reap what has ended, so that the sets stay as large as what runs.
-        while self.lines.try_join_next().is_some() {}
+        // Ended tasks are reaped, so that the sets are as large as the number of tasks that run.
+        while self.call_tasks.try_join_next().is_some() {}
         while self.tasks.try_join_next().is_some() {}
         orphaned
     }
 
-    fn dial(&mut self, link: LinkId, address: SocketAddr, patience: Duration) {
-        let (words, said) = mpsc::channel(WORDS);
+    fn dial(&mut self, attempt: AttemptId, address: SocketAddr, patience: Duration) {
+        let (messages, unsent) = mpsc::channel(UNSENT_MESSAGES);
         let hung_up = CancellationToken::new();
-        let call = Call { link, address, patience, words: said, events: self.events.clone(), hung_up: hung_up.clone() };
-        self.calls.insert(link, Line { words, hung_up });
+        let events = self.events.clone();
+        let call = ControlCall { attempt, address, patience, messages: unsent, events, hung_up: hung_up.clone() };
+        self.calls.insert(attempt, CallHandle { messages, hung_up });
         let secret = self.shell.secret.clone();
-        self.lines.spawn(call.run(secret));
+        self.call_tasks.spawn(call.run(secret));
     }
 
-    fn say(&mut self, link: LinkId, message: WorkerMessage) {
-        let Some(line) = self.calls.get(&link) else { return };
-        if line.words.try_send(message).is_err() {
-            // Its end is told like any other, when this round is over.
-            tracing::warn!("an activator does not listen: the call is given up");
-            line.hung_up.cancel();
-            self.calls.remove(&link);
+    fn say(&mut self, attempt: AttemptId, message: WorkerMessage) {
+        let Some(call) = self.calls.get(&attempt) else { return };
+        if call.messages.try_send(message).is_err() {
+            // The machine hears of this end like of any other, when this round is over.
+            tracing::warn!(event = event::CALL_STALLED, call = attempt.0, "call ended: its activator did not read");
+            call.hung_up.cancel();
+            self.calls.remove(&attempt);
             let events = self.events.clone();
             self.tasks.spawn(async move {
-                let _ = events.send(Input::Ended(link, LinkEnd::Broken)).await;
+                let _ = events.send(Input::Ended(attempt, CallEnd::Broken)).await;
             });
         }
     }
@@ -242,7 +249,7 @@ impl Desk {
         });
     }
 
-    fn take(&mut self, link: LinkId, address: SocketAddr, welcome: Welcome, offer: Offer) {
+    fn take(&mut self, attempt: AttemptId, address: SocketAddr, welcome: Welcome, offer: Offer) {
         let (shell, events) = (Arc::clone(&self.shell), self.events.clone());
         let span = tracing::debug_span!("handoff", stream = %LogSafe(&offer.stream_id), epoch = offer.epoch);
         let taken = async move {
@@ -252,7 +259,7 @@ impl Desk {
                 Ok(parcel) => {
                     let verdict = shell.engine.take(parcel).await;
                     metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());
-                    tracing::debug!(?verdict, "fetched");
+                    tracing::debug!(event = event::STREAM_FETCHED, ?verdict, "stream fetched");
                     match verdict {
                         TakeOutcome::Started => "started",
                         TakeOutcome::Attached => "attached",
@@ -261,14 +268,14 @@ impl Desk {
                 }
                 Err(error) => {
                     metrics.failures.with_label_values(&[error.as_str()]).inc();
-                    tracing::warn!(%error, "a stream could not be fetched");
+                    tracing::warn!(event = event::FETCH_FAILED, %error, "stream not fetched");
                     "failed"
                 }
             };
             metrics.offers.with_label_values(&[outcome]).inc();
             let input = match outcome {
-                "failed" => Input::NotTaken(link, offer.stream_id, offer.epoch),
-                // Declined too: that was said on the handoff's own connection.
+                "failed" => Input::NotTaken(attempt, offer.stream_id, offer.epoch),
+                // A declined one too: the activator was told on the handoff's own connection.
                 _ => Input::Taken(offer.stream_id),
             };
             let _ = events.send(input).await;
@@ -276,28 +283,19 @@ impl Desk {
         self.tasks.spawn(taken.instrument(span));
     }
 
-    /// Waits until what was said last has been sent.
-    async fn last_words(mut self) {
+    /// Waits until the last messages have been sent.
+    async fn flush(mut self) {
         self.calls.clear();
-        let _ = timeout(LAST_WORDS, async { while self.lines.join_next().await.is_some() {} }).await;
+        let _ = timeout(FLUSH_TIMEOUT, async { while self.call_tasks.join_next().await.is_some() {} }).await;
     }
 }
 
-/// Every address of the activator.
+/// Every address of the activators.
 async fn resolved(activator: &Activator) -> Input {
-    let (host, port) = match activator {
-        Activator::Address(address) => return Input::Resolved(vec![*address]),
-        Activator::Name { host, port } => (host, *port),
-    };
-    match timeout(RESOLVE_TIMEOUT, lookup_host((host.as_str(), port))).await {
-        Ok(Ok(addresses)) => Input::Resolved(addresses.collect()),
-        Ok(Err(error)) => {
-            tracing::debug!(host, %error, "the activator's name cannot be resolved");
-            Input::Unresolved
-        }
-        Err(_) => {
-            tracing::debug!(host, "no answer to the question for the activator's name");
-            Input::Unresolved
+    match activator {
+        Activator::Address(address) => Input::Resolved(vec![*address]),
+        Activator::Name { host, port } => {
+            introduce::resolve(host, *port).await.map_or(Input::Unresolved, Input::Resolved)
         }
     }
 }

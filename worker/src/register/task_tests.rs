@@ -14,11 +14,11 @@ use crate::{config, engine};
 
 /// A worker's registration with its engine.
 struct Worker {
-    requests: Sender<Request>,
+    requests: Sender<RegistrationRequest>,
     joined: watch::Receiver<usize>,
     metrics: Metrics,
     engine: Engine,
-    ended: JoinHandle<Ending>,
+    ended: JoinHandle<RegistrationEnd>,
 }
 
 impl Worker {
@@ -222,7 +222,7 @@ async fn draining_is_said_and_goodbye_is_the_last_word() {
     let worker = Worker::start(activator.address, secret(), |_| {});
     let (mut call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
     let (told, answer) = oneshot::channel();
-    worker.requests.send(Request::Drain(told)).await.unwrap();
+    worker.requests.send(RegistrationRequest::Drain(told)).await.unwrap();
     soon(answer).await.unwrap();
     call.until(|say| {
         matches!(say, WorkerMessage::Load(load) if load.availability == Availability::Draining).then_some(())
@@ -234,11 +234,11 @@ async fn draining_is_said_and_goodbye_is_the_last_word() {
         call.until(|say| if let WorkerMessage::Declined(declined) = say { Some(declined) } else { None }).await;
     assert_eq!(declined.reason, DeclineReason::Draining);
 
-    worker.requests.send(Request::Leave).await.unwrap();
+    worker.requests.send(RegistrationRequest::Leave).await.unwrap();
     call.until(|say| matches!(say, WorkerMessage::Goodbye).then_some(())).await;
     assert_eq!(call.next().await, None);
     drop(call);
-    assert_eq!(soon(worker.ended).await.unwrap(), Ending::Left);
+    assert_eq!(soon(worker.ended).await.unwrap(), RegistrationEnd::Left);
     assert_eq!(*worker.joined.borrow(), 0);
 }
 
@@ -248,7 +248,7 @@ async fn without_an_activator_a_child_ends() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let worker = Worker::start(address, secret(), |settings| settings.exit_when_orphaned = true);
-    assert_eq!(soon(worker.ended).await.unwrap(), Ending::Orphaned);
+    assert_eq!(soon(worker.ended).await.unwrap(), RegistrationEnd::Orphaned);
 }
 
 #[tokio::test(start_paused = true)]
