@@ -225,7 +225,7 @@ if exists deployment liveedgecast-activator; then
   for file in programs keda; do
     if ! kubectl apply --server-side "${take_over[@]}" --field-manager="$manager" --dry-run=server -f "$scratch/$file.yaml" > /dev/null 2> "$scratch/conflicts"; then
       grep -E '^(error|Error|- )' "$scratch/conflicts" >&2 || cat "$scratch/conflicts" >&2
-      fail "the cluster does not take this, and nothing was applied; fields that somebody else has changed go back with --take-over"
+      fail "the cluster does not take this, and nothing was applied; --take-over takes back fields that another field manager has changed"
     fi
   done
 fi

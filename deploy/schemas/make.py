@@ -27,7 +27,7 @@ def module(name):
 
 
 def strict(schema, is_properties=False):
-    """Without noise; an object with named properties takes no others, and absent is not the same as null."""
+    """The schema without noise. An object with named properties takes no others, and absent is not the same as null."""
     if isinstance(schema, list):
         return [strict(one) for one in schema]
     if not isinstance(schema, dict):
@@ -82,7 +82,7 @@ def main():
                 write(one["kind"].lower() + suffix, strict({**schema, "definitions": needed}))
     for file in DEFINITIONS:
         path = module(KEDA) / "config/crd/bases" / file
-        # The file alone says what it is; nothing is asked of a cluster.
+        # With --local, kubectl reads the file alone and asks no cluster.
         told = subprocess.run(["kubectl", "patch", "--local", "--type=merge", "-p", "{}", "-f", path, "-o", "json"],
                               check=True, capture_output=True, text=True).stdout
         spec = json.loads(told)["spec"]

@@ -1,4 +1,4 @@
-//! The scripts for Kubernetes refuse what cannot work in a sentence, before they touch a cluster. No cluster is needed.
+//! The scripts for Kubernetes refuse wrong arguments with one sentence, before they touch a cluster. These tests need no cluster.
 
 use std::process::{Command, Output};
 
@@ -12,15 +12,16 @@ fn run(script: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output
     command.envs(environment.iter().copied()).output().unwrap_or_else(|error| panic!("{script}: {error}"))
 }
 
-fn told(output: &Output) -> String {
+/// The standard error of a script.
+fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Wrong usage; everything else that stops a script is 1.
+/// The exit code of wrong usage. Every other failure of a script is 1.
 const WRONG: Option<i32> = Some(2);
 
 #[test]
-fn up_judges_push_urls_as_the_activator_does() {
+fn up_accepts_the_push_urls_that_the_activator_accepts() {
     for urls in [
         "rtmp://a.example/live/{key}",
         "rtmps://a.example:443/live/{key} rtmp://[2001:db8::1]:1936/app/key",
@@ -40,22 +41,22 @@ fn up_judges_push_urls_as_the_activator_does() {
     ] {
         let output = run("up.sh", &["--image", "image"], &[("RTMP_PUSH_URL", urls)]);
         let good = PushTemplate::parse_list(urls).is_ok();
-        assert_eq!(output.status.code() != WRONG, good, "{urls}: {}", told(&output));
+        assert_eq!(output.status.code() != WRONG, good, "{urls}: {}", errors(&output));
         if !good {
-            assert!(told(&output).starts_with("up.sh: RTMP_PUSH_URL, number "), "{urls}: {}", told(&output));
+            assert!(errors(&output).starts_with("up.sh: RTMP_PUSH_URL, number "), "{urls}: {}", errors(&output));
         }
     }
 }
 
 #[test]
-fn up_tells_no_secret_of_a_wrong_url() {
+fn up_shows_no_secret_of_a_wrong_url() {
     let output = run("up.sh", &[], &[("RTMP_PUSH_URL", "rtmp://user:S3CRET@/live/S3CRET")]);
     assert_eq!(output.status.code(), WRONG);
-    assert!(!told(&output).contains("S3CRET"), "{}", told(&output));
+    assert!(!errors(&output).contains("S3CRET"), "{}", errors(&output));
 }
 
 #[test]
-fn wrong_arguments_are_named() {
+fn scripts_name_the_wrong_argument() {
     for (script, arguments, sentence) in [
         ("up.sh", &["--wiht", "cpu"][..], "unknown argument: --wiht"),
         ("up.sh", &["--with", "gpu"], "--with needs one of: cpu "),
@@ -70,17 +71,17 @@ fn wrong_arguments_are_named() {
         ("check-manifests.sh", &["deploy"], "usage: "),
     ] {
         let output = run(script, arguments, &[]);
-        assert_eq!(output.status.code(), WRONG, "{script} {arguments:?}: {}", told(&output));
-        assert!(told(&output).contains(sentence), "{script} {arguments:?}: {}", told(&output));
+        assert_eq!(output.status.code(), WRONG, "{script} {arguments:?}: {}", errors(&output));
+        assert!(errors(&output).contains(sentence), "{script} {arguments:?}: {}", errors(&output));
     }
 }
 
 #[test]
-fn without_a_cluster_each_says_so() {
+fn scripts_say_that_no_cluster_answers() {
     for (script, arguments) in [("up.sh", &["--image", "image"][..]), ("down.sh", &[]), ("install-keda.sh", &[])] {
         let output = run(script, arguments, &[("RTMP_PUSH_URL", "rtmp://a.example/live/{key}")]);
-        assert_eq!(output.status.code(), Some(1), "{script}: {}", told(&output));
-        let sentence = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{script}: {}", errors(&output));
+        let sentence = errors(&output);
         assert!(
             sentence.contains("no cluster answers") || sentence.contains("kubectl is not there"),
             "{script}: {sentence}"
