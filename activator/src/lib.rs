@@ -1,39 +1,50 @@
 //! The activator: one small process that answers publishers, holds them, wakes workers and hands the streams over.
 //!
-//! The rooms, in the order of the bytes:
+//! The rooms, lowest first; a room imports those above it in this list, never one below:
 //!
-//! 1. [`accept`] takes connections and never waits for a peer,
-//! 2. [`publisher`] speaks RTMP up to `publish` and holds the publisher before `NetStream.Publish.Start`,
-//! 3. [`admission`] decides who may publish, and where to, before anything is woken,
-//! 4. [`lobby`] is where the held ones wait; [`dispatch`] has the rules of who gets which worker,
-//! 5. [`control`] is where workers dial in, and [`processes`] starts and stops them on one machine,
-//! 6. [`handoff`] gives a held publisher to a worker, by descriptor or by `link`.
+//! - [`config`] has all settings: arguments, judged and resolved,
+//! - [`drain`] is the list of phases in which the process goes down,
+//! - `net` is what several listeners share,
+//! - [`dispatch`] has the rules of which stream gets which worker, and when a worker process starts or stops,
+//! - [`lobby`] is the shell over them, with a handle for each kind of caller; publishers wait here, and the waiting ones are the demand,
+//! - [`admission`] decides who may publish, and to which upstreams, before anything is woken,
+//! - [`handoff`] gives a held publisher to a worker: the connection that the worker dials, and what is said there,
+//! - `link` carries a publisher's bytes to a worker that cannot have its descriptor,
+//! - [`publisher`] speaks RTMP up to `publish` and holds the publisher before `NetStream.Publish.Start`,
+//! - [`accept`] takes publishers' connections and never waits for a peer,
+//! - [`processes`] spawns and signals workers on one machine,
+//! - [`peers`] adds up what all activators know,
+//! - [`scaler`] tells KEDA how many workers there should be,
+//! - [`control`] is the gRPC service that workers and other activators dial,
+//! - `kubernetes` adds workers when nobody else does, and says which pods may go,
+//! - [`metrics`] gathers each room's metrics, and those of workers, for one page,
+//! - [`http`] serves that page, health, readiness, the demand, streams and workers,
+//! - `ports` binds the listeners, and leaves them to a successor,
+//! - [`task`] starts all of them, and walks the list of going down.
 //!
-//! Beside them: [`peers`] adds up what all activators know, and [`scaler`] tells KEDA; `kubernetes` adds
-//! workers when nobody else does, and says which pods may go. Around them: [`config`] (arguments → settings),
-//! `ports`, [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
+//! The bytes of a publisher pass `accept`, `publisher` (with `admission` and `lobby`), `handoff`, and for a worker elsewhere `link`.
 //!
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |
 //! | the drain, [`task::run`] | `main` | signals | the list of going down |
 //! | accept | the drain | its phase `StopAccepting` | the RTMP listener |
 //! | publisher, one per connection | accept | its peer, its deadline, or drain | the socket, the session, its place in the lobby |
-//! | desk, one per door (Unix, link) | the drain | its last handle | a listener for workers |
-//! | greeting, one per worker that comes | desk | its proof, 5 s | the connection until it is somebody's |
-//! | the lobby's time | the drain | the process | the timer of lobby and process fleet; their state is shared by a lock |
+//! | handoff listener, one per kind (Unix, link) | the drain | its last handle | a listener for workers |
+//! | greeting, one per worker that dials | handoff listener | its proof, 5 s | the connection until a publisher's task has it |
+//! | the lobby's timer | the drain | the process | the timer of lobby and process fleet; their state is shared by a lock |
 //! | process fleet | the drain | the process | the means to signal worker processes |
-//! | worker process, two each (its end, its words) | process fleet | the process's end | the child, its standard error |
+//! | worker process, two each (its end, its last words) | process fleet | the process's end | the child, its standard error |
 //! | control | the drain | its phase `StopServing` | the control listener |
-//! | call, one per worker | control | the worker, control | what the worker says |
-//! | peers, if there may be any | the drain | the process | the rules of following them |
+//! | call, one per worker | control | the worker, control | the reading half of the call |
+//! | peers, if configured | the drain | the process | the discovery machine |
 //! | following, one per address of a peer | peers | the peer, peers | a call |
-//! | follower, one per peer that follows us | control | the peer, control (goodbye) | what it was told already |
-//! | scaler, if it is asked for | the drain | its phase `StopServing` | the scaler listener |
-//! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the rules of the push |
-//! | kubernetes, if it is asked for | the drain | the process | the rules of watchdog, costs, scale-in |
+//! | follower, one per peer that follows us | control | the peer, control (goodbye) | the state that the peer knows already |
+//! | scaler, if configured | the drain | its phase `StopServing` | the scaler listener |
+//! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the push machine |
+//! | kubernetes, if configured | the drain | the process | the machines of watchdog, costs, scale-in |
 //! | call to the Kubernetes API, three at most | kubernetes | its answer, 5 s | nothing |
 //! | HTTP | the drain | its phase `StopServing`, or a successor on the same port | the HTTP listener |
-//! | leaving the ports, if they are shared | the drain | a successor that has them | duplicates of the listeners |
+//! | leaving the ports, if they are shared | the drain | a successor that serves them | duplicates of the listeners |
 
 #![forbid(unsafe_code)]
 
@@ -50,10 +61,10 @@ pub mod kubernetes;
 mod link;
 pub mod lobby;
 pub mod metrics;
+mod net;
 pub mod peers;
 mod ports;
 pub mod processes;
 pub mod publisher;
 pub mod scaler;
 pub mod task;
-mod visit;

@@ -118,7 +118,7 @@ impl Shared {
         }
         info!("the activator that follows is there: it gets the ports");
         for listener in self.rtmp.iter().chain(&self.others) {
-            if let Err(error) = reuse_port::to_the_second(listener) {
+            if let Err(error) = reuse_port::steer_to_successor(listener) {
                 warn!(%error, "new connections cannot be sent to it: it gets those that come after our ports are closed");
             }
         }

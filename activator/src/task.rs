@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::control::Welcome;
+use liveedgecast_common::drain::Input;
 use liveedgecast_common::http::serve;
 use liveedgecast_common::key::instance_name;
 use liveedgecast_common::runtime::{Signals, host_name};
@@ -25,7 +26,7 @@ use tracing::{info, warn};
 use crate::accept::{self, Doorman};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
-use crate::drain::{Drain, Input, Phase};
+use crate::drain::{self, Phase};
 use crate::handoff::Desk;
 use crate::http::{OPEN, Shown, routes};
 #[cfg(feature = "kubernetes")]
@@ -82,7 +83,7 @@ pub async fn run(start: Start, mut signals: Signals) -> anyhow::Result<()> {
         Fleet::Process => Duration::ZERO,
         Fleet::External => PROPAGATION,
     };
-    let mut drain = Drain::new(propagation, start.settings.drain);
+    let mut drain = drain::list(propagation, start.settings.drain);
     let open = open(start)?;
     let mut step = Step::begin(&open, drain.phase());
     loop {

@@ -5,6 +5,7 @@
 //!   [`greet`], its caller's side; [`discovery`] and [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: what a process is made of.
+//! - [`drain`]: going down, as a list.
 //! - [`event`]: the names of what log lines tell.
 //! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
 //! - [`backoff`], [`random`], [`log_limiter`]: small values.
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod discovery;
+pub mod drain;
 pub mod event;
 pub mod evicting_limit;
 pub mod greet;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use liveedgecast_common::http::{Answer, Routes, StatusCode};
 use tokio::sync::watch;
 
-use crate::drain::Phase;
+use crate::drain::WorkerPhase;
 use crate::metrics::Metrics;
 
 /// What answers are made from.
@@ -20,7 +20,7 @@ pub struct View {
     /// Activators that know us.
     pub joined: watch::Receiver<usize>,
     /// Where on the list of going down we are.
-    pub phase: watch::Receiver<Phase>,
+    pub phase: watch::Receiver<WorkerPhase>,
 }
 
 impl View {
@@ -38,8 +38,8 @@ impl View {
         let (joined, phase) = (*self.joined.borrow(), *self.phase.borrow());
         let not_ready = |why: String| Answer::text(why).with(StatusCode::SERVICE_UNAVAILABLE);
         match (phase, joined) {
-            (Phase::Serving, 0) => not_ready("not registered at any activator\n".to_owned()),
-            (Phase::Serving, joined) => Answer::text(format!("ready: registered at {joined}\n")),
+            (WorkerPhase::Serving, 0) => not_ready("not registered at any activator\n".to_owned()),
+            (WorkerPhase::Serving, joined) => Answer::text(format!("ready: registered at {joined}\n")),
             (phase, _) => not_ready(format!("going down: {}\n", phase.as_str())),
         }
     }
@@ -52,13 +52,13 @@ mod tests {
     #[test]
     fn ready_is_registered_and_not_going_down() {
         let (joins, joined) = watch::channel(0);
-        let (phases, phase) = watch::channel(Phase::Serving);
+        let (phases, phase) = watch::channel(WorkerPhase::Serving);
         let view = View { metrics: Arc::new(Metrics::new().unwrap()), joined, phase };
         let status = || view.readiness().status;
         assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
         joins.send_replace(2);
         assert_eq!((status(), view.readiness().body), (StatusCode::OK, "ready: registered at 2\n".into()));
-        phases.send_replace(Phase::HandBack);
+        phases.send_replace(WorkerPhase::HandBack);
         assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(view.readiness().body, "going down: hand_back\n");
     }

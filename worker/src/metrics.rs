@@ -12,7 +12,7 @@ use liveedgecast_common::metrics::{
 };
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use crate::drain::Phase;
+use crate::drain::WorkerPhase;
 use crate::receive;
 use crate::upstream::Fault;
 
@@ -105,7 +105,7 @@ impl Metrics {
             ("phase", &START_PHASES),
             START_BUCKETS,
         )?;
-        let phases = Phase::ALL.map(Phase::as_str);
+        let phases = WorkerPhase::ALL.map(WorkerPhase::as_str);
         Ok(Self {
             register: Register {
                 joined: gauge(r, "worker_activators", "Activators that this worker is registered at")?,
@@ -155,8 +155,8 @@ impl Metrics {
     }
 
     /// Notes where on the list of going down we are.
-    pub fn phase(&self, now: Phase) {
-        for phase in Phase::ALL {
+    pub fn phase(&self, now: WorkerPhase) {
+        for phase in WorkerPhase::ALL {
             self.phase.with_label_values(&[phase.as_str()]).set(i64::from(phase == now));
         }
     }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn every_name_is_ours_and_there_from_the_start() {
         let metrics = Metrics::new().unwrap();
-        metrics.phase(Phase::Serving);
+        metrics.phase(WorkerPhase::Serving);
         let text = metrics.text();
         let mut samples = text.lines().filter(|line| !line.starts_with('#'));
         assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");

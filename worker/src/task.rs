@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::drain::{Drain, Input};
 use liveedgecast_common::runtime::{Signals, Stop};
 use liveedgecast_common::{health, http, listen, sys};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +14,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::drain::{Drain, Input, Phase};
+use crate::drain::{self, WorkerPhase};
 use crate::engine::{self, Engine, StartStream};
 use crate::http::View;
 use crate::metrics::Metrics;
@@ -51,7 +52,7 @@ pub async fn run(
 
     let metrics = Arc::new(metrics);
     metrics.streams.capacity.set(settings.capacity.into());
-    let (phases, phase) = watch::channel(Phase::Serving);
+    let (phases, phase) = watch::channel(WorkerPhase::Serving);
     let (joins, joined) = watch::channel(0);
     let stop = CancellationToken::new();
     let view = View { metrics: Arc::clone(&metrics), joined, phase };
@@ -85,9 +86,9 @@ pub async fn run(
     let mut registered = tokio::spawn(registration.run(requested, joins));
 
     let (inputs, mut happened) = mpsc::channel(INPUTS);
-    let mut walk = Walk { drain: Drain::new(settings.drain), phases, metrics, engine, requests, inputs };
+    let mut walk = Walk { drain: drain::list(settings.drain), phases, metrics, engine, requests, inputs };
     walk.entered();
-    while walk.drain.phase() != Phase::StopServing {
+    while walk.drain.phase() != WorkerPhase::StopServing {
         let due = walk.drain.poll_timeout();
         let moved = tokio::select! {
             Some(signal) = stops.recv() => {
@@ -98,7 +99,7 @@ pub async fn run(
             ended = &mut registered => {
                 if ended.map_err(io::Error::other)? == RegistrationEnd::Orphaned {
                     tracing::info!("no activator any more, and no stream");
-                    walk.drain.handle(now(), Input::Orphaned);
+                    walk.drain.handle(now(), Input::Skip(WorkerPhase::Leave));
                 }
                 // Whatever the phase was, nothing can be said any more.
                 break;
@@ -111,7 +112,7 @@ pub async fn run(
             walk.entered();
         }
     }
-    walk.phases.send_replace(Phase::StopServing);
+    walk.phases.send_replace(WorkerPhase::StopServing);
     stop.cancel();
     for server in [Some(served), within].into_iter().flatten() {
         let _ = server.await;
@@ -121,12 +122,12 @@ pub async fn run(
 
 /// Does what a phase is about.
 struct Walk {
-    drain: Drain,
-    phases: watch::Sender<Phase>,
+    drain: Drain<WorkerPhase, 6>,
+    phases: watch::Sender<WorkerPhase>,
     metrics: Arc<Metrics>,
     engine: Engine,
     requests: mpsc::Sender<RegistrationRequest>,
-    inputs: mpsc::Sender<Input>,
+    inputs: mpsc::Sender<Input<WorkerPhase>>,
 }
 
 impl Walk {
@@ -134,22 +135,22 @@ impl Walk {
         let phase = self.drain.phase();
         self.phases.send_replace(phase);
         self.metrics.phase(phase);
-        if phase != Phase::Serving {
+        if phase != WorkerPhase::Serving {
             tracing::info!(phase = phase.as_str(), streams = self.engine.streams(), "going down");
         }
         let (engine, requests, inputs) = (self.engine.clone(), self.requests.clone(), self.inputs.clone());
         tokio::spawn(async move {
             match phase {
-                Phase::Serving | Phase::StopServing => return,
-                Phase::Unready => {
+                WorkerPhase::Serving | WorkerPhase::StopServing => return,
+                WorkerPhase::Unready => {
                     let (told, answer) = oneshot::channel();
                     let _ = requests.send(RegistrationRequest::Drain(told)).await;
                     let _ = answer.await;
                 }
-                Phase::HandBack => engine.hand_back().await,
-                Phase::AwaitStreams => engine.idle().await,
+                WorkerPhase::HandBack => engine.hand_back().await,
+                WorkerPhase::AwaitStreams => engine.idle().await,
                 // It is done when the registration has ended.
-                Phase::Leave => {
+                WorkerPhase::Leave => {
                     let _ = requests.send(RegistrationRequest::Leave).await;
                     return;
                 }

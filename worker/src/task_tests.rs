@@ -151,7 +151,7 @@ async fn a_stream_that_nobody_takes_is_waited_for_until_a_second_signal() {
     assert!(process.get("/metrics").await.contains("liveedgecast_live_streams 1"));
 
     // Whatever phase it is in by now, so many signals end its waits.
-    for _ in Phase::ALL {
+    for _ in WorkerPhase::ALL {
         let _ = process.stops.send(Stop::Interrupt).await;
     }
     let ended = soon(process.ended).await.unwrap();

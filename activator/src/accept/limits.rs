@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+use crate::net::bucket;
 
 /// Why a connection was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,17 +221,6 @@ impl Drop for Permit {
             Stage::Knocking(_) | Stage::Stranger => counts.leave(self.key, true),
             Stage::Admitted => counts.leave(self.key, false),
         }
-    }
-}
-
-/// What counts as one address: IPv4 itself, of IPv6 the /64 (one customer has at least that many addresses).
-pub(crate) fn bucket(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }
 

@@ -11,7 +11,6 @@ mod metrics;
 mod socket;
 mod task;
 
-pub(crate) use limits::bucket;
 pub use limits::{Doorman, Permit, TurnedAway};
 pub use metrics::AcceptMetrics;
 pub use task::{Accepted, run};

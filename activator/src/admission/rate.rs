@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::accept::bucket;
+use crate::net::bucket;
 
 /// Addresses remembered at once, some 50 bytes each. Who finds the table full shares one bucket with everybody else who
 /// does: a botnet cannot grow it, and cannot lock out those who are in it.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::clock::now;
 use liveedgecast_common::key::Identity;
 
-use crate::accept::bucket;
+use crate::net::bucket;
 
 /// Streams without a publisher that are remembered, some 150 bytes each; those with one are bounded by connections. As many as there are
 /// connections, because each of them leaves one. When a flood brings more, those that would be forgotten next are.

@@ -38,11 +38,11 @@ use tracing::{debug, info, warn};
 use super::metrics::{ControlMetrics, Refusal};
 use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
+use crate::net::Expiring;
 use crate::peers::Cluster;
 use crate::peers::proto::Hello as PeerHello;
 use crate::peers::proto::peers_server::PeersServer;
 use crate::peers::service::{Admitted, Gate, Host};
-use crate::visit::Visit;
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -161,7 +161,7 @@ async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc:
 }
 
 /// A connection that is closed unless it has proved itself in time.
-type Guarded = Visit<TcpStream, Peer>;
+type Guarded = Expiring<TcpStream, Peer>;
 
 /// What a call knows of its connection.
 #[derive(Clone)]
@@ -197,7 +197,7 @@ fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
         drop(slot);
         pending().await
     };
-    Visit::new(socket, peer, Box::pin(over))
+    Expiring::new(socket, peer, Box::pin(over))
 }
 
 struct Service {

@@ -24,10 +24,10 @@ use tracing::debug;
 
 use super::limits::{HANDSHAKE_TIMEOUT, MAX_CALLERS, MAX_STRANGERS};
 use super::tls::Current;
-use crate::visit::{Over, Visit};
+use crate::net::{Expiring, Expiry};
 
 /// A connection as long as it has its place.
-pub(super) type Placed = Visit<Either<TcpStream, Box<TlsStream<TcpStream>>>, Caller>;
+pub(super) type Placed = Expiring<Either<TcpStream, Box<TlsStream<TcpStream>>>, Caller>;
 
 /// The places that there are.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ impl Places {
     }
 
     /// A place for a connection, and when it is lost: a stranger's until `caller` is known.
-    fn enter(&self, caller: &Caller) -> Over {
+    fn enter(&self, caller: &Caller) -> Expiry {
         let (place, callers, known) = (self.strangers.enter(), self.callers.clone(), caller.known.clone());
         Box::pin(async move {
             tokio::select! {
@@ -87,7 +87,7 @@ pub(super) async fn accept(
         if let Some(tls) = &tls {
             let config = tls.lock().unwrap_or_else(PoisonError::into_inner).config();
             tokio::spawn(handshake(socket, config, caller, lost, accepted.clone()));
-        } else if accepted.send(Ok(Visit::new(Either::Left(socket), caller, lost))).await.is_err() {
+        } else if accepted.send(Ok(Expiring::new(Either::Left(socket), caller, lost))).await.is_err() {
             return;
         }
     }
@@ -98,7 +98,7 @@ async fn handshake(
     socket: TcpStream,
     config: Arc<ServerConfig>,
     caller: Caller,
-    mut lost: Over,
+    mut lost: Expiry,
     accepted: mpsc::Sender<io::Result<Placed>>,
 ) {
     let shaken = tokio::select! {
@@ -111,7 +111,7 @@ async fn handshake(
             if socket.get_ref().1.peer_certificates().is_some() {
                 caller.known();
             }
-            let _ = accepted.send(Ok(Visit::new(Either::Right(Box::new(socket)), caller, lost))).await;
+            let _ = accepted.send(Ok(Expiring::new(Either::Right(Box::new(socket)), caller, lost))).await;
         }
         Ok(Err(error)) => debug!(%error, "scaler: no TLS handshake"),
         Err(_) => debug!("scaler: no TLS handshake in time"),

@@ -1,9 +1,10 @@
-//! Which of the processes that listen on one port (`SO_REUSEPORT`) gets the connections that come. The kernel spreads them by their
-//! addresses' hash unless a program says otherwise.
+//! The choice of a listener among processes that share a port (`SO_REUSEPORT`). In: a listener. Out: a selection in the kernel, which
+//! otherwise spreads connections by the hash of their addresses.
 //!
-//! What surprised us: a connection belongs to a listener from its SYN on, and those that wait when it closes are reset, though another
-//! listener is there (unless `net.ipv4.tcp_migrate_req` is 1). So who wants to go first sends new ones to the other, accepts what it
-//! has, and closes then. The program outlives who has attached it, and names listeners by their place in the order in which they came.
+//! Note: a connection belongs to a listener from its SYN on, and connections in the backlog of a listener that closes are reset, though
+//! another one is there (unless `net.ipv4.tcp_migrate_req` is 1). A process that goes down therefore sends new connections to the other
+//! one first, accepts its backlog, and closes then. The selection outlives the process that has attached it, and names listeners by the
+//! order in which they were bound.
 #![allow(unsafe_code, reason = "socket options that no crate offers")]
 
 use std::io;
@@ -17,21 +18,21 @@ const RETURN: u16 = 0x06;
 /// The place of the listener that came after the first one.
 const SECOND: u32 = 1;
 
-/// From now on new connections go to the listener that came second; to any, as long as there is one alone.
+/// Sends new connections to the listener that was bound second, which is the successor's; to any listener while there is only one.
 ///
 /// # Errors
-/// The kernel's; the port is not shared.
-pub fn to_the_second(listener: impl AsFd) -> io::Result<()> {
+/// The kernel's, if the port is not shared.
+pub fn steer_to_successor(listener: impl AsFd) -> io::Result<()> {
     let mut program = [libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: SECOND }];
     let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies `len` instructions from `filter`, which lives until the end of this function.
     unsafe { set(listener, libc::SO_ATTACH_REUSEPORT_CBPF, &program) }
 }
 
-/// From now on new connections go to any of those that listen.
+/// Spreads new connections over all listeners again.
 ///
 /// # Errors
-/// The kernel's; nothing had been said before.
+/// The kernel's; no selection was in force.
 pub fn to_any(listener: impl AsFd) -> io::Result<()> {
     // SAFETY: the kernel reads an integer, or nothing.
     unsafe { set(listener, SO_DETACH_REUSEPORT_BPF, &0_i32) }
@@ -83,7 +84,7 @@ mod tests {
         assert!(both.iter().all(|count| *count > 0) && both.iter().sum::<usize>() == 64, "{both:?}");
         assert!(to_any(&younger).is_err(), "nothing was said yet");
 
-        to_the_second(&elder).unwrap();
+        steer_to_successor(&elder).unwrap();
         assert_eq!(spread(at, 64, &[&elder, &younger]), [0, 64]);
         drop(elder);
         assert_eq!(spread(at, 8, &[&younger]), [8], "who is alone gets all, whatever the program says");
@@ -98,6 +99,6 @@ mod tests {
 
     #[test]
     fn a_port_that_is_not_shared_has_no_second() {
-        assert!(to_the_second(TcpListener::bind("127.0.0.1:0").unwrap()).is_err());
+        assert!(steer_to_successor(TcpListener::bind("127.0.0.1:0").unwrap()).is_err());
     }
 }

@@ -139,7 +139,7 @@ fn from_source(folder: &str) -> BTreeMap<String, Metric> {
 pub(super) fn metrics() -> BTreeMap<String, Metric> {
     let activator = liveedgecast_activator::metrics::Metrics::new().expect("metrics").text();
     let worker = liveedgecast_worker::metrics::Metrics::new().expect("metrics");
-    worker.phase(liveedgecast_worker::drain::Phase::Serving);
+    worker.phase(liveedgecast_worker::drain::WorkerPhase::Serving);
     let mut all = from_source("activator/src");
     all.extend(from_source("worker/src"));
     for figure in UpstreamCounts::FIGURES {

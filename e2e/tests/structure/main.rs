@@ -59,6 +59,7 @@ const ORDER: Order = Order {
                 "rtmp",
                 "handoff",
                 "control",
+                "drain",
                 "proof",
                 "introduce",
                 "greet",

@@ -1,9 +1,9 @@
-//! Connections of strangers, as tonic's servers take them. In: a listener; a socket, and when its time is over. Out: the same socket,
-//! which is of no use from then on. Next: [`crate::fleet`], which gives strangers time to prove themselves, and [`crate::scaler`], where
-//! whoever has stayed longest makes room.
+//! A connection that ends by itself, as tonic's servers take it. In: a socket, and the end of its time. Out: the same socket, whose reads
+//! and writes fail from then on. Next: `control`, which gives strangers time to prove themselves, and `scaler`, where the oldest
+//! stranger makes room.
 //!
-//! What surprised us: a gRPC server has no deadline for a connection that never sends a request. So the socket itself asks whether it
-//! has to go, whichever way it is polled: a peer that sends pings and never reads has the server wait for writing alone.
+//! Note: a gRPC server has no deadline for a connection that never sends a request. The socket itself therefore checks whether its time is
+//! over, whichever way it is polled: for a peer that sends pings and never reads, the server waits for writing alone.
 
 use std::future::{Future, ready};
 use std::io;
@@ -13,20 +13,20 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-/// When a visit is over.
-pub(crate) type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Completes at the end of a connection's time.
+pub(crate) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection that has to go when its time is over.
-pub(crate) struct Visit<S, P> {
+/// A socket that fails once its time is over.
+pub(crate) struct Expiring<S, P> {
     socket: S,
-    /// What calls know of it.
+    /// What calls learn of the connection.
     peer: P,
-    over: Over,
+    over: Expiry,
 }
 
-impl<S, P> Visit<S, P> {
-    /// Of `peer`, until `over`.
-    pub(crate) fn new(socket: S, peer: P, over: Over) -> Self {
+impl<S, P> Expiring<S, P> {
+    /// The socket of `peer`, usable until `over`.
+    pub(crate) fn new(socket: S, peer: P, over: Expiry) -> Self {
         Self { socket, peer, over }
     }
 
@@ -39,7 +39,7 @@ impl<S, P> Visit<S, P> {
     }
 }
 
-impl<S, P: Clone + Send + Sync + 'static> Connected for Visit<S, P> {
+impl<S, P: Clone + Send + Sync + 'static> Connected for Expiring<S, P> {
     type ConnectInfo = P;
 
     fn connect_info(&self) -> P {
@@ -47,14 +47,14 @@ impl<S, P: Clone + Send + Sync + 'static> Connected for Visit<S, P> {
     }
 }
 
-impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Visit<S, P> {
+impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Expiring<S, P> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Visit<S, P> {
+impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Expiring<S, P> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
         Pin::new(&mut self.socket).poll_write(cx, buf)
@@ -90,13 +90,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_visit_that_is_over_ends_whoever_waits_for_it() {
-        // As much as the other side takes without reading.
+    async fn expired_socket_fails_reads_and_writes_that_wait() {
+        // Bytes that the other side takes without reading.
         const ROOM: usize = 8;
         let (ours, mut theirs) = duplex(ROOM);
         let (end, ended) = oneshot::channel::<()>();
         let over = Box::pin(async { _ = ended.await });
-        let (mut read, mut write) = split(Visit::new(ours, (), over));
+        let (mut read, mut write) = split(Expiring::new(ours, (), over));
         theirs.write_all(b"ping").await.unwrap();
         assert_eq!(read.read(&mut [0; ROOM]).await.unwrap(), 4);
         write.write_all(&[0; ROOM]).await.unwrap();
@@ -106,7 +106,7 @@ mod tests {
         };
         let (wrote, ()) = tokio::join!(write.write(&[0]), later);
         assert_eq!(wrote.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        // Also where it has not been asked yet, and again.
+        // Operations that begin after the end fail too, and again.
         assert_eq!(read.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let some = [io::IoSlice::new(&[0])];
         assert_eq!(write.write_vectored(&some).await.unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -1,0 +1,20 @@
+//! What several listeners share. In: a socket and the end of its time; an address. Out: the socket as tonic's servers take it; the key by
+//! which connections of one customer count together. Next: `accept`, `control`, `scaler`.
+
+mod expiring;
+
+use std::net::{IpAddr, Ipv6Addr};
+
+pub(crate) use expiring::{Expiring, Expiry};
+
+/// The address under which a peer counts: an IPv4 address itself, of an IPv6 address the /64 (one customer has at least that many
+/// addresses).
+pub(crate) fn bucket(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
