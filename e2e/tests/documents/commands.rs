@@ -41,7 +41,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// What exists, as far as commands can name it.
+/// The names that a command may use.
 struct Known {
     /// Variables and flags of the programs.
     settings: BTreeSet<String>,
@@ -149,7 +149,7 @@ impl Known {
     }
 }
 
-/// Whether this can be the name of an environment variable.
+/// True if this can be the name of an environment variable.
 pub(super) fn is_variable(word: &str) -> bool {
     word.len() > 2
         && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')

@@ -38,7 +38,7 @@ fn files(below: &[&str], endings: &[&str]) -> Vec<(String, String)> {
     found
 }
 
-/// Whatever names settings and files outside the programs: scripts, manifests, image, compose file.
+/// The texts beside the programs that name settings and files: scripts, manifests, image, compose file.
 fn around() -> String {
     let texts = files(
         &["tools", "deploy", ".ci/run", "Dockerfile", "docker-compose.yml"],
@@ -51,4 +51,12 @@ fn around() -> String {
 fn readme_is_short() {
     let bytes = file("README.md").len();
     assert!(bytes <= 10 << 10, "the README has {bytes} bytes; what is more goes to deploy/docs");
+}
+
+#[test]
+fn readme_has_the_two_commands() {
+    let readme = file("README.md");
+    for command in ["\n./tools/demo.sh\n", "\n./tools/test.sh\n"] {
+        assert!(readme.contains(command), "the README does not have the line {command:?}");
+    }
 }

@@ -6,11 +6,11 @@ use liveedgecast_e2e::publish::root;
 
 use super::{file, files};
 
-/// One document.
+/// A document.
 pub(super) struct Document {
     /// The path from the root of the repository.
     pub(super) path: String,
-    /// All of its text.
+    /// The whole text.
     pub(super) text: String,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Fence {
     pub(super) info: String,
     /// The lines between.
     pub(super) body: String,
-    /// Where it begins, for messages: `path:line`.
+    /// The place of its first line, for messages: `path:line`.
     pub(super) place: String,
 }
 

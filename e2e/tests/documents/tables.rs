@@ -14,7 +14,7 @@ use super::{file, files};
 
 /// The name of the variable that makes this test write.
 const UPDATE: &str = "UPDATE_DOCUMENTS";
-/// Where every name of a metric begins.
+/// The beginning of every metric's name.
 pub(super) const PREFIX: &str = "liveedgecast_";
 
 /// Several tables are in one file.
@@ -77,7 +77,7 @@ fn tables_of_settings_are_the_programs_own() {
     }
 }
 
-/// One metric.
+/// A metric.
 #[derive(Default)]
 pub(super) struct Metric {
     kind: String,
@@ -86,7 +86,7 @@ pub(super) struct Metric {
     labels: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What a page of metrics says of each.
+/// The metrics of a page in Prometheus' text format.
 fn from_page(page: &str) -> BTreeMap<String, Metric> {
     let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
     for line in page.lines() {
