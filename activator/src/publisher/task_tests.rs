@@ -629,7 +629,8 @@ async fn a_worker_that_goes_down_gives_its_stream_to_another_one() {
             hands.scan();
         }
         hands.checkpoint().await;
-        hands.publisher = None;
+        // The process of the first worker ends, and its mapping with it.
+        (hands.publisher, hands.memory) = (None, None);
         hands.end.say(Frame::Returned { why: Decline::Moving }).await;
         first.dies();
         let mut next = house.worker(descriptor).fetch().await;

@@ -13,6 +13,6 @@ pub mod socket;
 pub use process::ProcessHandle;
 pub use ring_memory::{RingMemory, STATE_BYTES, UnmappedRing};
 pub use socket::{
-    MAX_DESCRIPTORS, Peer, bytes_received, network_namespace, peer, quick_ack, read_now, recv_with_fds, send_with_fds,
-    unsent,
+    MAX_DESCRIPTORS, PeerCredentials, bytes_received, network_namespace, peer, quick_ack, read_now, recv_with_fds,
+    send_with_fds, unsent,
 };

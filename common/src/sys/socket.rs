@@ -112,7 +112,7 @@ pub fn quick_ack(socket: impl AsFd) -> io::Result<()> {
 
 /// Who is at the other end of a Unix socket, as of its `connect` or `listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct PeerCredentials {
     /// Process id, in this process's namespace; 0 if it has none there.
     pub pid: u32,
     /// User id.
@@ -123,14 +123,14 @@ pub struct Peer {
 ///
 /// # Errors
 /// The kernel's; not a Unix socket.
-pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+pub fn peer(socket: impl AsFd) -> io::Result<PeerCredentials> {
     let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     // SAFETY: three integers, any bytes. (Not rustix: its process id cannot be 0, which a peer in another namespace has.)
     let len = unsafe { option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, &mut credentials)? };
     if len != size_of::<libc::ucred>() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no credentials"));
     }
-    Ok(Peer { pid: credentials.pid.try_into().unwrap_or(0), uid: credentials.uid })
+    Ok(PeerCredentials { pid: credentials.pid.try_into().unwrap_or(0), uid: credentials.uid })
 }
 
 /// A pidfd of the process at the other end of a Unix socket.

@@ -160,7 +160,7 @@ fn only_tcp_has_positions() {
 fn a_peer_is_known() {
     let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
     let peer = peer(&here).unwrap();
-    assert_eq!(peer, Peer { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
+    assert_eq!(peer, PeerCredentials { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
     assert!(super::peer(tempfile::tempfile().unwrap()).is_err());
 }
 

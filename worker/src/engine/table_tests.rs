@@ -40,6 +40,53 @@ fn contends(placing: Placing) -> StreamSlot {
     }
 }
 
+/// Every arrow of the picture. `None`: the identity is free.
+#[test]
+fn identity_goes_where_the_picture_says() {
+    let id = |name: &str| StreamId(name.into());
+    let fresh = |state: Option<SessionState>| {
+        let (mut table, now) = (Table::new(9, 1), origin());
+        if let Some(state) = state {
+            started(table.place(now, claim("a", &[1, 100])));
+            table.reported(now, session("a", state));
+        }
+        (table, now)
+    };
+    let state = |table: &Table| table.find(&id("a")).map(|_| table.sessions()[0].state);
+    for from in [None, Some(SessionState::Starting), Some(SessionState::Live), Some(SessionState::Grace)] {
+        // Its own identity: a new stream, or the one that has it, which takes the new publisher's name.
+        let (mut table, now) = fresh(from);
+        let placed = table.place(now, claim("b", &[1, 100]));
+        match from {
+            None => drop(started(placed)),
+            Some(_) => {
+                attached(placed);
+                table.decided(&id("b"), true);
+                assert_eq!((table.streams(), table.find(&id("a"))), (1, None), "{from:?}");
+            }
+        }
+        assert!(table.find(&id("b")).is_some(), "{from:?}");
+        // An upstream's identity alone: the stream that has it is asked.
+        let (mut table, now) = fresh(from);
+        let placed = table.place(now, claim("c", &[2, 100]));
+        match from {
+            None => drop(started(placed)),
+            Some(_) => drop(contends(placed)),
+        }
+        // Live, as the stream reports.
+        let (mut table, now) = fresh(from);
+        table.reported(now, session("a", SessionState::Live));
+        assert_eq!(state(&table), from.map(|_| SessionState::Live), "{from:?}");
+        // Gone: the identity is free.
+        let (mut table, now) = fresh(from);
+        if let Some((slot, _)) = table.find(&id("a")) {
+            table.gone(now, slot);
+        }
+        assert_eq!(state(&table), None);
+        started(table.place(now, claim("d", &[1, 100])));
+    }
+}
+
 #[test]
 fn streams_go_to_the_thread_with_the_fewest() {
     let (mut table, now) = (Table::new(100, 3), origin());

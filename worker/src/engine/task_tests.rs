@@ -7,7 +7,7 @@ use tokio::task::spawn_local;
 
 use super::*;
 use crate::receive::{HandoffError, HandoffStream};
-use crate::stream::{IncomingStream, Publisher, StreamCommand};
+use crate::stream::{IncomingStream, PublisherConnection, StreamCommand};
 use crate::testkit::{assignment, fetched_stream, frame, publisher, soon};
 
 /// A stream of a few lines: live at once, taken over by whoever comes with the epoch to do so.
@@ -58,7 +58,7 @@ fn tiny() -> StartStream {
 
 fn control(stream: &mut IncomingStream) -> &mut HandoffStream {
     match &mut stream.publisher {
-        Publisher::Descriptor { control, .. } | Publisher::Link { control } => control,
+        PublisherConnection::Descriptor { control, .. } | PublisherConnection::Link { control } => control,
     }
 }
 
@@ -306,7 +306,7 @@ async fn a_publishers_socket_works_on_the_streams_thread() {
         let (sender, commands) = mpsc::channel(2);
         spawn_local(async move {
             let _commands = commands;
-            let Publisher::Descriptor { socket, .. } = &incoming.publisher else { panic!("no socket") };
+            let PublisherConnection::Descriptor { socket, .. } = &incoming.publisher else { panic!("no socket") };
             socket.writable().await.unwrap();
             socket.try_write(b"!").unwrap();
         });

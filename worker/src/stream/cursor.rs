@@ -62,7 +62,7 @@ pub struct CursorCounters {
 
 /// One session of the upstream.
 #[derive(Debug)]
-struct Session {
+struct CursorSession {
     message_stream: u32,
     since: Instant,
     /// Nothing has been planned yet.
@@ -85,7 +85,7 @@ struct Session {
 #[derive(Debug)]
 pub struct Cursor {
     bounds: Bounds,
-    session: Option<Session>,
+    session: Option<CursorSession>,
     ledger: Ledger,
     bytes: u64,
     jumps: u64,
@@ -111,7 +111,7 @@ impl Cursor {
     /// A session of the upstream has begun.
     pub fn start(&mut self, now: Instant, message_stream: u32, chunk_size: u32) {
         self.session_over(0, 0);
-        self.session = Some(Session {
+        self.session = Some(CursorSession {
             message_stream,
             since: now,
             fresh: true,
@@ -295,7 +295,7 @@ impl Cursor {
     }
 }
 
-impl Session {
+impl CursorSession {
     /// The first message that no byte has been written of.
     fn first_unwritten(&self) -> u64 {
         self.queue.first_unstarted().unwrap_or(self.next)

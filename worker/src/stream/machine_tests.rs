@@ -104,6 +104,35 @@ fn the_transition_table() {
 }
 
 #[test]
+fn time_leads_from_every_state_where_the_picture_says() {
+    use State::{Closing, Ended, Grace, Live, Starting};
+    let table = [
+        (Starting, HOLD, Closing),
+        (Live, SILENCE_ENDS_AFTER, Closing),
+        (Grace, GRACE, Closing),
+        (Closing, CLOSE_TIME, Ended),
+    ];
+    for (from, time, to) in table {
+        let mut fixture = Fixture::in_state(from);
+        fixture.pass(time - Duration::from_millis(1));
+        assert_eq!(fixture.machine.state(), from);
+        fixture.pass(Duration::from_millis(1));
+        assert_eq!(fixture.machine.state(), to, "{from:?}");
+    }
+    let mut ended = Fixture::in_state(Ended);
+    ended.pass(HOLD);
+    assert_eq!((ended.machine.state(), ended.machine.poll_timeout()), (Ended, None));
+    for inputs in [[Input::PublisherClosed, Input::UpstreamsClosed], [Input::UpstreamsClosed, Input::PublisherClosed]] {
+        let mut closing = Fixture::in_state(Closing);
+        let [first, second] = inputs;
+        closing.handle(first);
+        assert_eq!(closing.machine.state(), Closing);
+        closing.handle(second);
+        assert_eq!(closing.machine.state(), Ended, "upstreams and publisher are closed");
+    }
+}
+
+#[test]
 fn the_publisher_starts_with_the_first_upstream() {
     let mut fixture = Fixture::new(2, false);
     assert_eq!(fixture.outputs(), [Output::State(State::Starting)]);

@@ -49,14 +49,14 @@ pub struct IncomingStream {
     /// Who it is, where it goes, where it stands.
     pub assignment: Assignment,
     /// How its bytes come.
-    pub publisher: Publisher,
+    pub publisher: PublisherConnection,
     /// Where they go: by descriptor the memory that came along, by link memory of our own.
     pub ring: UnmappedRing,
 }
 
 /// The publisher, in this runtime.
 #[derive(Debug)]
-pub enum Publisher {
+pub enum PublisherConnection {
     /// Its own socket. The activator holds a duplicate: only an explicit shutdown ends the connection.
     Descriptor {
         /// The socket.

@@ -27,13 +27,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::backoff::Backoff;
 use liveedgecast_common::control::UpstreamState;
 use liveedgecast_common::rtmp::auth::{Answer, Challenge};
 use liveedgecast_common::rtmp::client::{ClientEvent, Stage};
 use liveedgecast_common::url::PushUrl;
 
 use super::fault::Fault;
+use super::patience::{History, Patience};
 
 /// For the answer of the resolver at the first attempt; beyond that it asks other servers.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,33 +62,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const STABLE: Duration = Duration::from_secs(10);
 /// So long after something broke, it is taken for a flap: we ask often, to be back within a second of its return.
 const FLAP: Duration = Duration::from_secs(15);
-/// During a flap.
-const EAGER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
-/// Afterwards, where nobody answers.
-const UNREACHABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// The waits after a close without a reason, or with one that we do not know, by an upstream that has worked before.
-const GONE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
-/// The same where it has never worked: it is probably a refusal. It can be a stale session too, so the third attempt comes after some
-/// seconds.
-const DOUBTFUL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 /// So many refusals without words, or with a code that we do not know, at the same stage are a refusal.
 const REFUSALS: u32 = 3;
 /// A session that ended within this time was never taken. SRS closes after 7 s without media, which is another matter.
 const NEVER_LASTED: Duration = Duration::from_secs(5);
-/// For a taken name: mostly a stale session of our own, which nginx-rtmp keeps for up to 90 s.
-const BAD_NAME: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// So long after the first time, a taken name is taken for a stale session and not for a refusal (DESIGN 4.6): a worker whose activator
 /// died keeps its sessions for the grace time, 10 s, and a server needs a moment to notice the end of one.
 const STALE_NAME: Duration = Duration::from_secs(15);
 /// At most between two attempts while that is so: a publisher is being held.
 const STALE_NAME_RETRY: Duration = Duration::from_secs(2);
-/// Where somebody has to change something first; asking often can lock an account.
-const DENIED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-/// The waits for a server that does not speak RTMP, or has another idea of it.
-const PROTOCOL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-/// The waits for a server that does not answer in time: it is overloaded, and each attempt is more load.
-const SLOW: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-
 /// Connections refused with a question for credentials, in one attempt: one for the user, one for the proof.
 const MAX_CHALLENGES: u32 = 2;
 
@@ -166,68 +148,6 @@ enum State {
     Backoff { until: Instant },
     Closing { until: Instant },
     Closed,
-}
-
-/// How long to wait, by the kind of trouble.
-#[derive(Debug)]
-struct Patience {
-    eager: Backoff,
-    unreachable: Backoff,
-    slow: Backoff,
-    gone: Backoff,
-    doubtful: Backoff,
-    bad_name: Backoff,
-    denied: Backoff,
-    protocol: Backoff,
-}
-
-/// How much of the upstream's history counts for the next wait.
-#[derive(Clone, Copy, Debug)]
-struct History {
-    /// It broke a short while ago.
-    flap: bool,
-    /// A session has been live.
-    lived: bool,
-    /// Waiting alone makes nothing better.
-    failed: bool,
-}
-
-impl Patience {
-    fn new(seed: u64) -> Self {
-        let backoff = |(first, most)| Backoff::new(first, most, seed);
-        Self {
-            eager: backoff(EAGER),
-            unreachable: backoff(UNREACHABLE),
-            slow: backoff(SLOW),
-            gone: backoff(GONE),
-            doubtful: backoff(DOUBTFUL),
-            bad_name: backoff(BAD_NAME),
-            denied: backoff(DENIED),
-            protocol: backoff(PROTOCOL),
-        }
-    }
-
-    fn all(&mut self) -> [&mut Backoff; 8] {
-        let Self { eager, unreachable, slow, gone, doubtful, bad_name, denied, protocol } = self;
-        [eager, unreachable, slow, gone, doubtful, bad_name, denied, protocol]
-    }
-
-    fn failed(&mut self, fault: Fault, history: History) -> Duration {
-        let backoff = match fault {
-            Fault::UnknownHost | Fault::ConnectionRefused | Fault::Unreachable | Fault::Lost if history.flap => {
-                &mut self.eager
-            }
-            Fault::UnknownHost | Fault::ConnectionRefused | Fault::Unreachable | Fault::Lost => &mut self.unreachable,
-            Fault::NoAnswer => &mut self.slow,
-            Fault::BadName => &mut self.bad_name,
-            Fault::Protocol => &mut self.protocol,
-            Fault::Closed | Fault::Refused if history.failed => &mut self.denied,
-            Fault::Closed | Fault::Refused if history.lived => &mut self.gone,
-            Fault::Closed | Fault::Refused => &mut self.doubtful,
-            Fault::Untrusted | Fault::Denied | Fault::NeverLasted | Fault::BadRedirect => &mut self.denied,
-        };
-        backoff.failed()
-    }
 }
 
 /// Attempts that were not answered in time.
@@ -659,7 +579,7 @@ impl Machine {
     fn lost(&mut self, now: Instant, since: Instant, fault: Fault, why: String) {
         let lived_for = now.saturating_duration_since(since);
         if lived_for >= STABLE {
-            self.patience.all().into_iter().for_each(Backoff::reset);
+            self.patience.reset();
             self.broken_since = None;
             self.refusals = (Stage::Handshake, 0);
             // It hung for a while. A hook or a resolver that was slow once will be slow again.

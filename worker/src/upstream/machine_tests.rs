@@ -8,6 +8,7 @@ use liveedgecast_common::rtmp::client::Class;
 use liveedgecast_common::testkit::origin;
 use liveedgecast_common::url::PushTemplate;
 
+use super::super::patience::{BAD_NAME, DENIED, DOUBTFUL, EAGER, GONE, PROTOCOL, SLOW, UNREACHABLE};
 use super::*;
 
 fn url(text: &str) -> PushUrl {
@@ -86,6 +87,19 @@ impl Sim {
         assert!(self.machine.is_live());
     }
 
+    fn state(&self) -> &'static str {
+        match self.machine.state {
+            State::Resolving { .. } => "Resolving",
+            State::Connecting { .. } => "Connecting",
+            State::Securing { .. } => "Securing",
+            State::Starting { .. } => "Starting",
+            State::Live { .. } => "Live",
+            State::Backoff { .. } => "Backoff",
+            State::Closing { .. } => "Closing",
+            State::Closed => "Closed",
+        }
+    }
+
     fn word(&self) -> &'static str {
         self.machine.state().as_str()
     }
@@ -112,6 +126,110 @@ fn redirected(to: &str) -> Input {
 
 const NEED_USER: &str = "[ code=403 need auth; authmod=adobe ]";
 const NEED_PROOF: &str = "[ authmod=adobe ] : ?reason=needauth&user=foo&salt=s&challenge=c";
+
+const ARROWS: &str = "rtmps://foo:bar@ingest.example/live/KEY";
+
+/// States of the picture by name, each reached from the beginning.
+fn in_state(name: &str, text: &str) -> Sim {
+    let mut sim = Sim::new(text);
+    match name {
+        "Resolving" => {}
+        "Connecting" | "Securing" => {
+            sim.handle(Input::Resolved(vec![address(1)]));
+            if name == "Securing" {
+                sim.handle(Input::Connected(DialId(0)));
+            }
+        }
+        "Starting" => drop(sim.start()),
+        "Live" => sim.go_live(),
+        "Backoff" => drop(sim.handle(Input::Unresolved("no such host".to_owned()))),
+        "Closing" | "Closed" => {
+            sim.go_live();
+            sim.handle(Input::Close { between_messages: true });
+            if name == "Closed" {
+                sim.handle(broken());
+            }
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(sim.state(), name);
+    sim
+}
+
+/// Every arrow of the picture, and every input where there is none.
+#[test]
+fn every_input_leads_from_every_state_where_the_picture_says() {
+    const STATES: [&str; 8] =
+        ["Resolving", "Connecting", "Securing", "Starting", "Live", "Backoff", "Closing", "Closed"];
+    let at = |states: &[(&str, &'static str)], from: &'static str| {
+        states.iter().find(|(state, _)| *state == from).map_or(from, |(_, to)| *to)
+    };
+    type Act = Box<dyn Fn(&mut Sim)>;
+    let input = |input: Input| -> Act {
+        Box::new(move |sim: &mut Sim| {
+            sim.handle(input.clone());
+        })
+    };
+    let due: Act = Box::new(|sim: &mut Sim| {
+        if let Some(at) = sim.machine.poll_timeout() {
+            sim.now = at;
+            // A name with one address is dialed again until the time is up.
+            sim.pass(CONNECT_TIMEOUT);
+        }
+    });
+    let rows: Vec<(&str, Act, &[(&str, &str)])> = vec![
+        ("addresses", input(Input::Resolved(vec![address(1)])), &[("Resolving", "Connecting")]),
+        ("none", input(Input::Unresolved("none".into())), &[("Resolving", "Backoff")]),
+        ("first of them", input(Input::Connected(DialId(0))), &[("Connecting", "Securing")]),
+        (
+            "none of them",
+            input(Input::NotConnected(DialId(0), Fault::Unreachable, "no".into())),
+            &[("Connecting", "Backoff")],
+        ),
+        ("TLS", input(Input::Secured), &[("Securing", "Starting")]),
+        ("no TLS", input(Input::NotSecured(Fault::Untrusted, "no".into())), &[("Securing", "Backoff")]),
+        ("next stage", input(Input::Reached(Stage::Connect)), &[]),
+        ("Publish.Start", input(Input::Session(ClientEvent::Started)), &[("Starting", "Live")]),
+        ("asked for credentials", input(asked(NEED_USER)), &[("Starting", "Connecting")]),
+        ("redirected", input(redirected("rtmps://other.example/app")), &[("Starting", "Resolving")]),
+        ("refused", input(refused(Class::Denied)), &[("Starting", "Backoff"), ("Live", "Backoff")]),
+        ("broken", input(broken()), &[("Starting", "Backoff"), ("Live", "Backoff"), ("Closing", "Closed")]),
+        (
+            "close",
+            input(Input::Close { between_messages: true }),
+            &[
+                ("Resolving", "Closed"),
+                ("Connecting", "Closed"),
+                ("Securing", "Closed"),
+                ("Starting", "Closed"),
+                ("Live", "Closing"),
+                ("Backoff", "Closed"),
+            ],
+        ),
+        (
+            "time is up",
+            due,
+            &[
+                ("Resolving", "Backoff"),
+                ("Connecting", "Backoff"),
+                ("Securing", "Backoff"),
+                ("Starting", "Backoff"),
+                ("Backoff", "Resolving"),
+                ("Closing", "Closed"),
+            ],
+        ),
+    ];
+    for (name, act, arrows) in rows {
+        for from in STATES {
+            let mut sim = in_state(from, ARROWS);
+            act(&mut sim);
+            assert_eq!(sim.state(), at(arrows, from), "{name} in {from}");
+        }
+    }
+    let mut plain = in_state("Connecting", PLAIN);
+    plain.handle(Input::Connected(DialId(0)));
+    assert_eq!(plain.state(), "Starting", "RTMP needs no securing");
+}
 
 #[test]
 fn an_upstream_goes_live() {

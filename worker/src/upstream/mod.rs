@@ -27,6 +27,7 @@ mod connection;
 mod dial;
 pub mod fault;
 pub mod machine;
+mod patience;
 mod tls;
 mod trust;
 
