@@ -177,7 +177,8 @@ fn every_input_leads_from_every_state_where_the_picture_says() {
             sim.pass(CONNECT_TIMEOUT);
         }
     });
-    let rows: Vec<(&str, Act, &[(&str, &str)])> = vec![
+    type Row = (&'static str, Act, &'static [(&'static str, &'static str)]);
+    let rows: Vec<Row> = vec![
         ("addresses", input(Input::Resolved(vec![address(1)])), &[("Resolving", "Connecting")]),
         ("none", input(Input::Unresolved("none".into())), &[("Resolving", "Backoff")]),
         ("first of them", input(Input::Connected(DialId(0))), &[("Connecting", "Securing")]),

@@ -42,10 +42,7 @@ pub(super) async fn carry(activator: &Activator, bytes: &[u8]) {
 #[test]
 fn a_publisher_with_a_small_window_by_link_never_fills_what_the_activator_keeps() {
     run(async {
-        let sink = Sink::start().await;
-        let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
-        let _engine = Engine::start(incoming);
-        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let LiveStream { sink, encoder, activator, engine: _engine, .. } = live_by_link().await;
         let sent = frames(150);
         let window = control(&Control::WindowAckSize(WINDOW));
         carry(&activator, &[window, encoder.encode(&sent)].concat()).await;
@@ -57,10 +54,7 @@ fn a_publisher_with_a_small_window_by_link_never_fills_what_the_activator_keeps(
 #[test]
 fn a_publisher_that_pings_at_every_message_by_link_never_fills_what_the_activator_keeps() {
     run(async {
-        let sink = Sink::start().await;
-        let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
-        let _engine = Engine::start(incoming);
-        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let LiveStream { sink, encoder, activator, engine: _engine, .. } = live_by_link().await;
         let sent = frames(100);
         let each = |message: &Message| [encoder.encode(std::slice::from_ref(message)), ping()].concat();
         carry(&activator, &sent.iter().flat_map(each).collect::<Vec<u8>>()).await;
@@ -71,10 +65,7 @@ fn a_publisher_that_pings_at_every_message_by_link_never_fills_what_the_activato
 #[test]
 fn a_publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps() {
     run(async {
-        let sink = Sink::start().await;
-        let Linked { activator, incoming, .. } = give_link("a", &[&sink]).await;
-        let _engine = Engine::start(incoming);
-        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let LiveStream { sink: _sink, activator, engine: _engine, .. } = live_by_link().await;
         carry(&activator, &ping().repeat((MAX_KEPT_BYTES + MAX_KEPT_BYTES / 2) / ping().len())).await;
         let far = |snapshot: Snapshot| snapshot.session.position() >= MAX_UNCHECKED_BYTES;
         until("a checkpoint", || activator.checkpoint().is_some_and(far)).await;
@@ -84,10 +75,7 @@ fn a_publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps(
 #[test]
 fn a_publisher_that_begins_many_long_messages_by_link_gets_no_checkpoint_for_each() {
     run(async {
-        let sink = Sink::start().await;
-        let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
-        let _engine = Engine::start(incoming);
-        until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+        let LiveStream { sink, encoder, activator, engine: _engine, .. } = live_by_link().await;
         let (before, after) = ([metadata(), video_header(), video(0, true, 1000)], [video(33, false, 1000)]);
         // Video of 16 MiB on every chunk stream, and one byte of each.
         let begin = |csid: u8| [&[csid, 0, 0, 0, 0xFF, 0xFF, 0xFF, 9][..], &1_u32.to_le_bytes(), &[0x27]].concat();
@@ -122,15 +110,13 @@ fn published(memory: &std::os::fd::OwnedFd) -> u64 {
 #[test]
 fn a_publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, memory, socket, .. } = give_descriptor("a", &[&sink]).await;
-        let _engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, memory, socket, engine: _engine, .. } = live_by_descriptor().await;
         let window = control(&Control::WindowAckSize(WINDOW));
         let sent = frames(20);
         let bytes = [window, encoder.encode(&sent)].concat();
         tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes).await.unwrap();
         until("all messages", || sink.count(0) == sent.len()).await;
+        let (socket, memory) = (socket.unwrap(), memory.unwrap());
         let head = sys::bytes_received(&socket).unwrap();
         assert!(published(&memory) + RING as u64 > head, "{} of {head}", published(&memory));
     });

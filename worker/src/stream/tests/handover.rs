@@ -268,10 +268,7 @@ fn a_successor_by_link_goes_on_from_the_last_checkpoint() {
 #[test]
 fn a_publisher_that_comes_back_continues_the_upstreams_session() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, activator, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, activator, mut engine, .. } = live_by_descriptor().await;
         encoder.send(&stream(1)).await;
         until("the first part", || sink.count(0) == stream(1).len()).await;
         // Gone without a word.
@@ -372,10 +369,7 @@ fn in_state(report: &Report, state: SessionState) -> Option<()> {
 #[test]
 fn a_duplicate_is_refused_and_the_stream_goes_on() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         encoder.send(&stream(1)).await;
         let Given { encoder: _other, activator, incoming, .. } = give_descriptor("b", &[&sink]).await;
         engine.command(StreamCommand::Attach(Box::new(incoming)));
@@ -449,10 +443,7 @@ fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
 #[test]
 fn the_next_publisher_waits_for_the_end_of_the_one_before() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         encoder.send(&stream(1)).await;
         let Given { encoder: mut other, incoming, .. } = give_descriptor("b", &[&sink]).await;
         encoder.goodbye().await;
@@ -472,10 +463,7 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
 #[test]
 fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_activator_either() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, encoder: _encoder, mut engine, .. } = live_by_descriptor().await;
         engine.command(StreamCommand::Alone(true));
         let Given { encoder: mut other, incoming, .. } = give_descriptor("b", &[&sink]).await;
         // In one poll: the stream is closing when the next publisher comes.

@@ -595,6 +595,33 @@ pub(super) async fn give_descriptor(id: &str, sinks: &[&Sink]) -> Given {
     Given { encoder: Encoder { client, socket }, activator, incoming, socket: kept, memory }
 }
 
+/// A stream that is live to one upstream, with everything that a test may look at.
+pub(super) struct LiveStream {
+    pub(super) sink: Sink,
+    pub(super) engine: Engine,
+    pub(super) encoder: Encoder,
+    pub(super) activator: Activator,
+    /// Duplicates that the activator keeps; by link none.
+    pub(super) socket: Option<std::net::TcpStream>,
+    pub(super) memory: Option<std::os::fd::OwnedFd>,
+}
+
+pub(super) async fn live_by_descriptor() -> LiveStream {
+    let sink = Sink::start().await;
+    let Given { mut encoder, activator, incoming, socket, memory } = give_descriptor("a", &[&sink]).await;
+    let engine = Engine::start(incoming);
+    encoder.started().await;
+    LiveStream { sink, engine, encoder, activator, socket: Some(socket), memory: Some(memory) }
+}
+
+pub(super) async fn live_by_link() -> LiveStream {
+    let sink = Sink::start().await;
+    let Linked { encoder, activator, incoming } = give_link("a", &[&sink]).await;
+    let engine = Engine::start(incoming);
+    until("start", || activator.has(|frame| *frame == Frame::Started)).await;
+    LiveStream { sink, engine, encoder, activator, socket: None, memory: None }
+}
+
 /// The ring of a stream whose memory the activator keeps.
 pub(super) fn unmapped(memory: &std::os::fd::OwnedFd) -> UnmappedRing {
     UnmappedRing::check(memory.try_clone().unwrap()).unwrap()

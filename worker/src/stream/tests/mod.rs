@@ -20,10 +20,7 @@ use super::*;
 #[test]
 fn a_stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, activator, incoming, socket, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, activator, socket, mut engine, .. } = live_by_descriptor().await;
         let sent = stream(3);
         encoder.send(&sent).await;
         until("all messages", || sink.count(0) == sent.len()).await;
@@ -34,7 +31,9 @@ fn a_stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
         assert_eq!(sink.with(0, |got| (got.ended.is_some(), got.closed)), Some((true, true)));
         // The connection is the activator's again, to the byte.
         let parted = activator.parted().expect("what is left behind");
-        assert!(parted.session.position() + parted.unread.len() as u64 == sys::bytes_received(&socket).unwrap());
+        assert!(
+            parted.session.position() + parted.unread.len() as u64 == sys::bytes_received(socket.unwrap()).unwrap()
+        );
         assert!(ServerSession::reopen(&parted.session).is_ok() && !activator.is_done());
     });
 }
@@ -144,10 +143,7 @@ fn one_upstream_that_refuses_does_not_touch_the_other() {
 #[test]
 fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         let sent = stream(3);
         let (before, after) = sent.split_at(sent.len() - 4);
         encoder.send(before).await;
@@ -178,10 +174,7 @@ fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
 #[test]
 fn a_session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         let long = |mut message: Message| {
             message.payload.resize(40 << 10, 7);
             message
@@ -204,10 +197,7 @@ fn a_session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
 #[test]
 fn a_jump_of_the_publishers_clock_is_reported_and_reaches_no_upstream() {
     run(async {
-        let sink = Sink::start().await;
-        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
-        let mut engine = Engine::start(incoming);
-        encoder.started().await;
+        let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         let sent = [vec![audio_header(), video_header()], group_of_frames(900_000), group_of_frames(0)].concat();
         encoder.send(&sent).await;
         until("all messages", || sink.count(0) == sent.len()).await;
