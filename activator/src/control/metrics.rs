@@ -5,7 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, Registry};
 
 /// The cause for which a call on the control listener is refused, or a part of a worker's report left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum CallRefusal {
     /// The proof of the control secret is missing or wrong.
     Proof,
     /// The proof was used before.
@@ -24,7 +24,7 @@ pub(crate) enum Refusal {
     Excess,
 }
 
-impl Refusal {
+impl CallRefusal {
     const ALL: [Self; 8] =
         [Self::Proof, Self::Replay, Self::Hello, Self::Joined, Self::Full, Self::Load, Self::Session, Self::Excess];
 
@@ -55,18 +55,18 @@ impl ControlMetrics {
     /// # Errors
     /// A metric has the name of another one.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let values = Refusal::ALL.map(Refusal::as_str);
+        let values = CallRefusal::ALL.map(CallRefusal::as_str);
         Ok(Self { refused: counters(registry, "control_refused_total", "Control calls refused", "why", &values)? })
     }
 
     /// The counter of one cause.
-    pub(crate) fn refused(&self, why: Refusal) -> IntCounter {
+    pub(crate) fn refused(&self, why: CallRefusal) -> IntCounter {
         self.refused.with_label_values(&[why.as_str()])
     }
 
     /// The counter of sessions beyond a worker's capacity, which the lobby leaves out.
     #[must_use]
     pub fn excess(&self) -> IntCounter {
-        self.refused(Refusal::Excess)
+        self.refused(CallRefusal::Excess)
     }
 }

@@ -35,7 +35,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::metrics::{ControlMetrics, Refusal};
+use super::metrics::{CallRefusal, ControlMetrics};
 use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
 use crate::net::Expiring;
@@ -123,7 +123,7 @@ async fn serve_up_to(
 ) -> Result<(), tonic::transport::Error> {
     let (places, proved) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(PROVED_PER_WORKER * most)));
     let found_at = cluster.found_at();
-    let service = Arc::new(Service { terms, workers, found_at, metrics, places, proved });
+    let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved });
     let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
@@ -161,11 +161,11 @@ async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc:
 }
 
 /// A connection that is closed unless it has proved itself in time.
-type Guarded = Expiring<TcpStream, Peer>;
+type Guarded = Expiring<TcpStream, Caller>;
 
 /// What a call knows of its connection.
 #[derive(Clone)]
-struct Peer {
+struct Caller {
     address: IpAddr,
     /// Where it has reached us.
     ours: Option<SocketAddr>,
@@ -180,7 +180,7 @@ struct Peer {
 
 fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
     let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
-    let peer = Peer {
+    let peer = Caller {
         address: peer.ip(),
         ours,
         proved: CancellationToken::new(),
@@ -200,7 +200,7 @@ fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
     Expiring::new(socket, peer, Box::pin(over))
 }
 
-struct Service {
+struct ControlService {
     terms: Terms,
     workers: WorkerCalls,
     /// Where we are, if the address by which one has come leads to others too.
@@ -212,7 +212,7 @@ struct Service {
 }
 
 #[tonic::async_trait]
-impl Control for Service {
+impl Control for ControlService {
     type JoinStream = Outgoing;
 
     async fn join(&self, request: Request<Streaming<WorkerSays>>) -> Result<Response<Outgoing>, Status> {
@@ -254,42 +254,42 @@ impl Control for Service {
     }
 }
 
-impl Gate for Service {
+impl Gate for ControlService {
     fn admit(&self, request: &Request<PeerHello>) -> Result<Admitted, Status> {
         self.admitted(request, Purpose::Follow).map(|(peer, proof)| Admitted { address: peer.address, proof })
     }
 
     fn full(&self, peer: IpAddr, text: String) -> Status {
-        self.refused(peer, Refusal::Full, Status::resource_exhausted(text))
+        self.refused(peer, CallRefusal::Full, Status::resource_exhausted(text))
     }
 }
 
-fn peer_of<T>(request: &Request<T>) -> Result<&Peer, Status> {
-    request.extensions().get::<Peer>().ok_or_else(|| Status::internal("the connection is not known"))
+fn peer_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
+    request.extensions().get::<Caller>().ok_or_else(|| Status::internal("the connection is not known"))
 }
 
-impl Service {
+impl ControlService {
     /// The caller, if it has proved that it knows the secret, and our own proof for it.
     fn admitted<'a, T>(
         &self,
         request: &'a Request<T>,
         purpose: Purpose,
-    ) -> Result<(&'a Peer, MetadataValue<Ascii>), Status> {
+    ) -> Result<(&'a Caller, MetadataValue<Ascii>), Status> {
         let peer = peer_of(request)?;
         let refused = |why, status| Err(self.refused(peer.address, why, status));
         let told = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !proof::is_readable(told) {
-            return refused(Refusal::Proof, Status::unauthenticated(proof::ProofError::Malformed.to_string()));
+            return refused(CallRefusal::Proof, Status::unauthenticated(proof::ProofError::Malformed.to_string()));
         }
         // Taken: a second call with it is none.
         let Some((caller, challenge)) = peer.greeted.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             let text = "this connection has no challenge that was not answered yet: dial again";
-            return refused(Refusal::Replay, Status::aborted(text));
+            return refused(CallRefusal::Replay, Status::aborted(text));
         };
         let activator = self.terms.welcome.activator.clone();
         let exchange = Exchange { purpose, caller, challenge, activator };
         if let Err(error) = exchange.judge_caller(&self.terms.secret, told) {
-            return refused(Refusal::Proof, Status::unauthenticated(error.to_string()));
+            return refused(CallRefusal::Proof, Status::unauthenticated(error.to_string()));
         }
         if peer.room.get().is_none() {
             let full = |_| self.full(peer.address, "there are as many connections as can be".to_owned());
@@ -301,16 +301,16 @@ impl Service {
     }
 
     /// Counts and logs a refusal.
-    fn refused(&self, peer: IpAddr, why: Refusal, status: Status) -> Status {
+    fn refused(&self, peer: IpAddr, why: CallRefusal, status: Status) -> Status {
         refused(&self.metrics, peer, why, status.message());
         status
     }
 }
 
 /// Counts a refusal, and logs one each second at most. A second call of a joined worker is as it should be.
-fn refused(metrics: &ControlMetrics, peer: IpAddr, why: Refusal, text: &str) {
+fn refused(metrics: &ControlMetrics, peer: IpAddr, why: CallRefusal, text: &str) {
     metrics.refused(why).inc();
-    if why != Refusal::Joined && REFUSALS.is_due(now()) {
+    if why != CallRefusal::Joined && REFUSALS.is_due(now()) {
         warn!(%peer, why = why.as_str(), text, "control: refused");
     } else {
         debug!(%peer, why = why.as_str(), text, "control: refused");
@@ -368,7 +368,7 @@ impl Conversation {
         let held_open = outbox.clone();
         let Some(call) = self.workers.join(introduction, outbox) else {
             let text = format!("a worker named {} is registered already", LogSafe(&name));
-            return self.refuse(Refusal::Joined, Status::already_exists(text));
+            return self.refuse(CallRefusal::Joined, Status::already_exists(text));
         };
         drop(held_open);
         info!(worker = name, capacity, peer = %self.peer, same_host, version, "worker registered");
@@ -377,12 +377,12 @@ impl Conversation {
             match incoming.message().await {
                 Ok(Some(WorkerSays { say: Some(say) })) => match WorkerMessage::try_from(say) {
                     Ok(message) => self.workers.said(call, message),
-                    Err(Malformed::Session) => self.metrics.refused(Refusal::Session).inc(),
+                    Err(Malformed::Session) => self.metrics.refused(CallRefusal::Session).inc(),
                     Err(error @ (Malformed::Capacity | Malformed::Streams { .. })) => {
                         self.workers.lost(call);
                         let text = error.to_string();
                         info!(worker = name, end = text, "worker left");
-                        return self.refuse(Refusal::Load, Status::invalid_argument(text));
+                        return self.refuse(CallRefusal::Load, Status::invalid_argument(text));
                     }
                     Err(Malformed::Name | Malformed::Port | Malformed::Declined) => {}
                 },
@@ -397,11 +397,11 @@ impl Conversation {
     }
 
     fn refuse_hello(self, text: &str) {
-        self.refuse(Refusal::Hello, Status::invalid_argument(text));
+        self.refuse(CallRefusal::Hello, Status::invalid_argument(text));
     }
 
     /// The call ends with this status as soon as the caller drops the outbox.
-    fn refuse(self, why: Refusal, status: Status) {
+    fn refuse(self, why: CallRefusal, status: Status) {
         refused(&self.metrics, self.peer, why, status.message());
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     }

@@ -192,12 +192,12 @@ async fn a_caller_without_the_secret_or_of_another_version_is_refused_and_counte
         assert!(status.code() == Code::Unauthenticated && status.message().contains(text), "{status:?}");
     }
     let refused = |why| server.metrics.refused(why).get();
-    assert_eq!((refused(Refusal::Proof), refused(Refusal::Replay)), (2, 0));
+    assert_eq!((refused(CallRefusal::Proof), refused(CallRefusal::Replay)), (2, 0));
     let channel = connect(&server).await;
     let other = greet(channel.clone(), &Secret::new("another secret"), Purpose::Join).await.unwrap();
     let status = call_with(channel, &proof_of(&other)).await.unwrap_err();
     assert!(status.message().contains("another secret"), "{status:?}");
-    assert_eq!(refused(Refusal::Proof), 3);
+    assert_eq!(refused(CallRefusal::Proof), 3);
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_worker_beyond_as_many_as_may_register_is_refused_and_counted() {
     let _first = joined(&server, "w-1").await;
     let status = call(&server).await.err().unwrap();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    assert_eq!(server.metrics.refused(Refusal::Full).get(), 1);
+    assert_eq!(server.metrics.refused(CallRefusal::Full).get(), 1);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn connections_with_a_proof_are_bounded() {
         open.push(ask().await.unwrap());
     }
     assert_eq!(ask().await.unwrap_err().code(), Code::ResourceExhausted);
-    assert_eq!(server.metrics.refused(Refusal::Full).get(), 1);
+    assert_eq!(server.metrics.refused(CallRefusal::Full).get(), 1);
     // One that is closed leaves its room to the next.
     open.pop();
     while ask().await.is_err() {
@@ -287,7 +287,7 @@ async fn a_load_that_cannot_be_ends_the_call() {
         assert!(status.code() == Code::InvalidArgument && status.message().contains(text), "{status:?}");
         assert!(server.lobby.views.workers().is_empty());
     }
-    assert_eq!(server.metrics.refused(Refusal::Load).get(), 4);
+    assert_eq!(server.metrics.refused(CallRefusal::Load).get(), 4);
 }
 
 #[tokio::test]
@@ -305,10 +305,10 @@ async fn sessions_beyond_the_capacity_are_left_out_and_counted() {
     assert!(matches!(line.hear().await, Ok(Some(ActivatorSay::Welcome(_)))));
     line.say(WorkerSay::Session(session(told))).await;
     let refused = |why| server.metrics.refused(why).get();
-    until(|| refused(Refusal::Excess) == 901).await;
+    until(|| refused(CallRefusal::Excess) == 901).await;
     assert_eq!(server.lobby.views.streams().len(), 5 + 64);
     line.say(WorkerSay::Session(Session { epoch: u64::MAX, ..session(0) })).await;
-    until(|| refused(Refusal::Session) == 1).await;
+    until(|| refused(CallRefusal::Session) == 1).await;
     // The sessions that a worker invents count as one worker's.
     assert_eq!(Cluster::alone(server.lobby.peers.clone(), crate::config::Fleet::Process).known(None).live, 50);
 }

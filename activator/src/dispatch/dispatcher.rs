@@ -26,7 +26,7 @@ use liveedgecast_common::key::Identity;
 use super::elsewhere::{Others, Ourselves};
 use super::messages::{Input, Key, Output, Rules, Started};
 use super::placing::Owner;
-use super::workers::{Call, Introduction, Workers, learned};
+use super::workers::{CallId, Introduction, Workers, learned};
 use super::{Back, Entry, Reason};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
@@ -42,13 +42,13 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(7);
 #[derive(Clone, Debug)]
 pub(super) enum State {
     Waiting,
-    Offered { call: Call, epoch: u64, until: Instant },
-    Starting { call: Call, epoch: u64 },
-    Live { call: Call, epoch: u64 },
+    Offered { call: CallId, epoch: u64, until: Instant },
+    Starting { call: CallId, epoch: u64 },
+    Live { call: CallId, epoch: u64 },
 }
 
 impl State {
-    pub(super) fn on(&self) -> Option<(Call, u64)> {
+    pub(super) fn on(&self) -> Option<(CallId, u64)> {
         match *self {
             Self::Waiting => None,
             Self::Offered { call, epoch, .. } | Self::Starting { call, epoch } | Self::Live { call, epoch } => {
@@ -67,7 +67,7 @@ impl State {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldPublisher {
     pub(super) entry: Entry,
     pub(super) state: State,
     /// At the front: a worker has lost it.
@@ -78,7 +78,7 @@ pub(super) struct Held {
     pub(super) by_descriptor: bool,
     pub(super) heard: Instant,
     /// Workers that did not take or keep it, and until when they are not asked again.
-    pub(super) avoid: BTreeMap<Call, Instant>,
+    pub(super) avoid: BTreeMap<CallId, Instant>,
     pub(super) entered: Instant,
     pub(super) taken: Option<Instant>,
     /// When the worker that has it, or had it last, took it.
@@ -92,7 +92,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub(super) rules: Rules,
-    pub(super) places: BTreeMap<Key, Held>,
+    pub(super) places: BTreeMap<Key, HeldPublisher>,
     pub(super) next_key: Key,
     pub(super) epoch: u64,
     /// Those that wait for any worker; the front ones first.
@@ -144,7 +144,7 @@ impl Dispatcher {
         for identity in &entry.identities {
             self.by_identity.entry(*identity).or_default().insert(key);
         }
-        let held = Held {
+        let held = HeldPublisher {
             entry,
             state: State::Waiting,
             front: false,
@@ -239,13 +239,8 @@ impl Dispatcher {
     }
 
     /// The call of the worker of this name.
-    pub(crate) fn named(&self, name: &str) -> Option<Call> {
+    pub(crate) fn named(&self, name: &str) -> Option<CallId> {
         self.workers.named(name)
-    }
-
-    /// Streams that wait and for which no registered worker has a place.
-    pub(crate) fn shortage(&self, now: Instant) -> usize {
-        self.queue.len().saturating_sub(self.workers.room(now, |worker| self.fits(worker)))
     }
 
     /// The registered workers' names, and whether they have anything to do.
@@ -339,7 +334,7 @@ impl Dispatcher {
         self.fill(now);
     }
 
-    fn joined(&mut self, now: Instant, call: Call, introduction: Introduction) {
+    fn joined(&mut self, now: Instant, call: CallId, introduction: Introduction) {
         let told: Vec<_> = introduction.sessions.clone();
         let name = introduction.name.clone();
         let excess = self.workers.join(now, call, introduction);
@@ -348,7 +343,7 @@ impl Dispatcher {
         self.fill(now);
     }
 
-    fn said(&mut self, now: Instant, call: Call, message: WorkerMessage) {
+    fn said(&mut self, now: Instant, call: CallId, message: WorkerMessage) {
         if self.workers.get(call).is_none() {
             return;
         }
@@ -371,7 +366,7 @@ impl Dispatcher {
     }
 
     /// A session may be a stream of ours whose worker has dialed in again; and it binds those who wait with its identity.
-    fn adopt(&mut self, now: Instant, call: Call, session: &Session) {
+    fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
         let ended = session.state == SessionState::Ended;
         if !ended {
             self.note_lost_upstreams(session);
@@ -387,7 +382,7 @@ impl Dispatcher {
             self.revision += 1;
             self.workers.reserve(call, &session.stream_id, key, false);
         }
-        let newer = |held: &Held| held.state.on().filter(|(on, epoch)| *on != call && session.epoch < *epoch);
+        let newer = |held: &HeldPublisher| held.state.on().filter(|(on, epoch)| *on != call && session.epoch < *epoch);
         let held = self.by_id.get(&session.stream_id).and_then(|key| self.places.get(key)).filter(|_| !ended);
         if let Some((_, epoch)) = held.and_then(newer) {
             self.outputs.push_back(Output::Fence(call, session.stream_id.clone(), epoch));
@@ -406,8 +401,8 @@ impl Dispatcher {
     fn note_lost_upstreams(&mut self, session: &Session) {
         let Some(key) = self.by_id.get(&session.stream_id).copied() else { return };
         let has = |identity: &Identity| session.identities.contains(identity);
-        let newest = |held: &Held| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
-        let same = |held: &Held| held.entry.identities.first().is_some_and(has);
+        let newest = |held: &HeldPublisher| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
+        let same = |held: &HeldPublisher| held.entry.identities.first().is_some_and(has);
         let Some(held) = self.places.get_mut(&key).filter(|held| newest(held) && same(held)) else { return };
         let lost: Vec<Identity> = held.entry.identities.extract_if(.., |identity| !has(identity)).collect();
         self.revision += u64::from(!lost.is_empty());
@@ -425,9 +420,9 @@ impl Dispatcher {
         }
     }
 
-    fn declined(&mut self, now: Instant, call: Call, Declined { stream_id, epoch, reason }: &Declined) {
+    fn declined(&mut self, now: Instant, call: CallId, Declined { stream_id, epoch, reason }: &Declined) {
         let Some(key) = self.by_id.get(stream_id).copied() else { return };
-        let offered = |held: &Held| matches!(held.state, State::Offered { call: on, epoch: current, .. } if on == call && current == *epoch);
+        let offered = |held: &HeldPublisher| matches!(held.state, State::Offered { call: on, epoch: current, .. } if on == call && current == *epoch);
         if !self.places.get(&key).is_some_and(offered) {
             return;
         }
@@ -440,7 +435,7 @@ impl Dispatcher {
         self.withdraw(now, key, if *reason == DeclineReason::Unreachable { "unreachable" } else { "declined" });
     }
 
-    fn lost(&mut self, now: Instant, call: Call) {
+    fn lost(&mut self, now: Instant, call: CallId) {
         for key in self.workers.leave(call) {
             self.withdraw(now, key, "withdrawn");
         }
@@ -464,7 +459,7 @@ impl Dispatcher {
     fn close(&mut self) {
         self.drain();
         self.closing = true;
-        let stays = |held: &Held| self.rules.workers_stay && held.by_descriptor && held.state.is_taken();
+        let stays = |held: &HeldPublisher| self.rules.workers_stay && held.by_descriptor && held.state.is_taken();
         let ending = self.places.iter().filter(|(_, held)| !stays(held));
         let rest: Vec<(Key, bool)> = ending.map(|(key, held)| (*key, held.state.is_taken())).collect();
         for (key, taken) in rest {
@@ -506,7 +501,7 @@ impl Dispatcher {
         self.wait(now, key);
     }
 
-    fn avoid_for_stream(&mut self, now: Instant, key: Key, call: Call) {
+    fn avoid_for_stream(&mut self, now: Instant, key: Key, call: CallId) {
         if let Some(held) = self.places.get_mut(&key).filter(|_| self.workers.get(call).is_some()) {
             held.avoid.insert(call, now + AVOID_FOR_STREAM);
         }

@@ -8,7 +8,7 @@ use liveedgecast_common::testkit::origin;
 use super::*;
 use crate::config::Handoff;
 use crate::dispatch::elsewhere::{Elsewhere, YIELD_AFTER};
-use crate::dispatch::news::{PeerChange, Told};
+use crate::dispatch::news::{FollowerView, PeerChange};
 use crate::dispatch::workers::SUSPECT_AFTER;
 
 const HOLD: Duration = Duration::from_secs(120);
@@ -23,7 +23,7 @@ struct World {
 #[derive(Clone, Debug, PartialEq)]
 struct Offered {
     key: Key,
-    call: Call,
+    call: CallId,
     epoch: u64,
 }
 
@@ -49,9 +49,9 @@ impl World {
         (key, self.outputs())
     }
 
-    fn worker(&mut self, capacity: u32, sessions: Vec<Session>) -> (Call, Vec<Output>) {
+    fn worker(&mut self, capacity: u32, sessions: Vec<Session>) -> (CallId, Vec<Output>) {
         self.calls += 1;
-        let call = Call(self.calls);
+        let call = CallId(self.calls);
         let introduction = Introduction {
             name: format!("w{}", self.calls),
             capacity,
@@ -69,7 +69,7 @@ impl World {
         self.outputs()
     }
 
-    fn say(&mut self, call: Call, say: WorkerMessage) -> Vec<Output> {
+    fn say(&mut self, call: CallId, say: WorkerMessage) -> Vec<Output> {
         self.tell(Input::Said(call, say))
     }
 
@@ -160,7 +160,7 @@ fn the_busiest_worker_is_filled_first() {
     let (second, _) = world.worker(3, vec![session("a", 1, SessionState::Live, 1)]);
     assert_eq!(one_offer(&world.enter("b", &[2]).1).call, second);
     assert_eq!(one_offer(&world.enter("c", &[3]).1).call, second);
-    assert_eq!(one_offer(&world.enter("d", &[4]).1).call, Call(1));
+    assert_eq!(one_offer(&world.enter("d", &[4]).1).call, CallId(1));
 }
 
 #[test]
@@ -407,13 +407,13 @@ fn a_session_under_an_older_epoch_takes_no_upstream_from_a_stream() {
     assert_eq!(world.lobby.identities(live.key).map(<[Identity]>::len), Some(2));
 }
 
-fn fences(outputs: &[Output]) -> Vec<(Call, u64)> {
+fn fences(outputs: &[Output]) -> Vec<(CallId, u64)> {
     let fence = |output: &Output| if let Output::Fence(call, _, epoch) = output { Some((*call, *epoch)) } else { None };
     outputs.iter().filter_map(fence).collect()
 }
 
 /// A stream that is live on the first of two workers, the second of which has more to do.
-fn live_on_one_of_two() -> (World, Offered, Call) {
+fn live_on_one_of_two() -> (World, Offered, CallId) {
     let mut world = World::new();
     let (first, _) = world.worker(9, vec![]);
     let live = world.live("a", &[1]);
@@ -606,7 +606,7 @@ fn descriptors_only_go_to_workers_of_this_host() {
             http: None,
             sessions: vec![],
         };
-        let outputs = world.tell(Input::Joined(Call(1), introduction));
+        let outputs = world.tell(Input::Joined(CallId(1), introduction));
         let told = outputs.iter().find_map(|output| match output {
             Output::Offer { descriptor, .. } => Some(*descriptor),
             _ => None,
@@ -773,7 +773,7 @@ fn whose_twin_elsewhere_has_a_worker_goes_there_with_a_greater_epoch() {
 #[test]
 fn others_are_told_what_changes_and_nothing_twice() {
     let mut world = one_of_two();
-    let mut told = Told::default();
+    let mut told = FollowerView::default();
     assert_eq!(world.lobby.tell(world.now, &mut told), []);
     let (key, _) = world.enter("x", &[1]);
     let says = world.lobby.tell(world.now, &mut told);
@@ -796,7 +796,7 @@ fn others_are_told_what_changes_and_nothing_twice() {
 #[test]
 fn others_are_told_that_a_stream_has_lost_an_upstream() {
     let mut world = one_of_two();
-    let mut told = Told::default();
+    let mut told = FollowerView::default();
     let (call, _) = world.worker(9, vec![]);
     let live = world.live("a", &[1, 9]);
     world.say(call, live_with(&live, "a", &[1, 9]));
@@ -883,4 +883,90 @@ fn an_offer_after_the_greatest_claim_has_an_epoch_that_its_worker_may_tell() {
     world.pass(AVOID_FOR_STREAM);
     let second = one_offer(&world.tell(Input::Back(first.key, first.epoch, Back::Broken)));
     assert!(first.epoch < second.epoch && second.epoch <= MAX_EPOCH, "{first:?}, {second:?}");
+}
+
+/// The state of a place, by the words of the picture in `dispatcher`.
+fn state_of(world: &World, key: Key) -> &'static str {
+    match world.lobby.places.get(&key).map(|held| &held.state) {
+        None => "gone",
+        Some(State::Waiting) => "waiting",
+        Some(State::Offered { .. }) => "offered",
+        Some(State::Starting { .. }) => "starting",
+        Some(State::Live { .. }) => "live",
+    }
+}
+
+/// A world with one worker and one publisher, which is brought to this state; `waiting` is before the worker comes.
+fn world_in(state: &str) -> (World, Offered) {
+    let mut world = World::new();
+    if state == "waiting" {
+        let (key, _) = world.enter("a", &[1]);
+        return (world, Offered { key, call: CallId(0), epoch: 0 });
+    }
+    world.worker(1, vec![]);
+    let (_, outputs) = world.enter("a", &[1]);
+    let offer = one_offer(&outputs);
+    if state != "offered" {
+        world.tell(Input::Taken(offer.key, offer.epoch));
+    }
+    if state == "live" {
+        world.tell(Input::Started(offer.key));
+    }
+    (world, offer)
+}
+
+#[test]
+fn every_edge_of_the_picture_is_taken_and_no_other() {
+    type Edge = fn(&mut World, &Offered) -> Vec<Output>;
+    const LEAVE: Edge = |world, offer| world.tell(Input::Left(offer.key));
+    const DIED: Edge = |world, offer| world.tell(Input::Back(offer.key, offer.epoch, Back::Died));
+    const MOVING: Edge = |world, offer| world.tell(Input::Back(offer.key, offer.epoch, Back::Moving));
+    const GIVEN_BACK: Edge = |world, offer| world.tell(Input::Back(offer.key, offer.epoch, Back::Declined));
+    const OTHER_CLAIM: Edge = |world, offer| world.tell(Input::Back(offer.key, offer.epoch + 1, Back::Died));
+    const TAKEN: Edge = |world, offer| world.tell(Input::Taken(offer.key, offer.epoch));
+    const STARTED: Edge = |world, offer| world.tell(Input::Started(offer.key));
+    const LOST: Edge = |world, offer| world.tell(Input::Lost(offer.call));
+    const DRAIN: Edge = |world, _| world.tell(Input::Drain);
+    let table: [(&str, &str, Edge, &str); 24] = [
+        ("waiting", "matched", |world, _| world.worker(1, vec![]).1, "offered"),
+        ("waiting", "hold spent", |world, _| world.pass(HOLD), "gone"),
+        ("waiting", "refused by a drain", DRAIN, "gone"),
+        ("waiting", "left", LEAVE, "gone"),
+        ("waiting", "taken by no offer", TAKEN, "waiting"),
+        ("offered", "accepted", TAKEN, "starting"),
+        ("offered", "started before it was accepted", STARTED, "offered"),
+        (
+            "offered",
+            "declined",
+            |world, offer| world.say(offer.call, declined("a", offer.epoch, DeclineReason::Other)),
+            "waiting",
+        ),
+        ("offered", "expired", |world, _| world.pass(OFFER_TIMEOUT), "waiting"),
+        ("offered", "withdrawn", LOST, "waiting"),
+        (
+            "offered",
+            "unreachable",
+            |world, offer| world.tell(Input::Back(offer.key, offer.epoch, Back::Unreachable)),
+            "waiting",
+        ),
+        ("offered", "refused by a drain", DRAIN, "gone"),
+        ("offered", "left", LEAVE, "gone"),
+        ("starting", "started", STARTED, "live"),
+        ("starting", "died", DIED, "waiting"),
+        ("starting", "declined", GIVEN_BACK, "waiting"),
+        ("starting", "left", LEAVE, "gone"),
+        ("starting", "worker's call lost", LOST, "starting"),
+        ("live", "died", DIED, "waiting"),
+        ("live", "moving", MOVING, "waiting"),
+        ("live", "left", LEAVE, "gone"),
+        ("live", "worker's call lost", LOST, "live"),
+        ("live", "given back under another claim", OTHER_CLAIM, "live"),
+        ("live", "drain", DRAIN, "live"),
+    ];
+    for (from, edge, take, to) in table {
+        let (mut world, offer) = world_in(from);
+        assert_eq!(state_of(&world, offer.key), from, "before {edge}");
+        take(&mut world, &offer);
+        assert_eq!(state_of(&world, offer.key), to, "{from}, {edge}");
+    }
 }

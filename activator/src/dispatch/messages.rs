@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::control::WorkerMessage;
 
 use super::elsewhere::{Elsewhere, Ourselves};
-use super::workers::{Call, Introduction};
+use super::workers::{CallId, Introduction};
 use super::{Back, Reason};
 use crate::config::Handoff;
 
@@ -37,11 +37,11 @@ pub(crate) enum Input {
     /// The worker has not kept it.
     Back(Key, u64, Back),
     /// A worker has registered. Its name is not that of another, see [`super::dispatcher::Dispatcher::is_joined`].
-    Joined(Call, Introduction),
+    Joined(CallId, Introduction),
     /// A worker has said something else than Hello.
-    Said(Call, WorkerMessage),
+    Said(CallId, WorkerMessage),
     /// A worker's call has ended.
-    Lost(Call),
+    Lost(CallId),
     /// The process fleet stops this worker.
     Retire(String),
     /// Whether there are as many workers as may be.
@@ -68,7 +68,7 @@ pub(crate) enum Output {
         /// Whose place.
         key: Key,
         /// Which worker.
-        call: Call,
+        call: CallId,
         /// Its name.
         worker: String,
         /// The stream.
@@ -87,9 +87,9 @@ pub(crate) enum Output {
     /// End the stream, says who holds its publisher.
     Kicked(Key, String),
     /// End the stream of another activator's publisher, or of one that has gone.
-    KickOnWorker(Call, String, String),
+    KickOnWorker(CallId, String, String),
     /// End what this worker has of the stream under an epoch lower than this: another worker gets it.
-    Fence(Call, String, u64),
+    Fence(CallId, String, u64),
     /// A stream runs for the first time.
     Started(Box<Started>),
     /// A stream that a worker had taken has ended before it ran.

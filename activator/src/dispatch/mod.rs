@@ -28,13 +28,13 @@ pub(crate) use machine::{Machine, Output};
 pub(crate) use mail::Mail;
 pub(crate) use messages::Input;
 pub use messages::{Key, Rules};
+pub(crate) use news::FollowerView;
 pub use news::PeerChange;
-pub(crate) use news::Told;
 pub(crate) use phases::cold;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use view::{Demand, StreamView, UpstreamView, WorkerView};
-pub use workers::{Call, Introduction};
+pub use workers::{CallId, Introduction};
 
 /// What a worker presents to get the stream it was offered; good once. It is a secret: whoever has it and the control secret gets the
 /// stream.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::dispatcher::{Dispatcher, Held};
+use super::dispatcher::{Dispatcher, HeldPublisher};
 use super::elsewhere::Elsewhere;
 use super::messages::Key;
 use super::tally::WorkerTally;
@@ -23,7 +23,7 @@ pub enum PeerChange {
 
 /// What a follower knows.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct FollowerView {
     /// With the number of its identities: a stream can lose upstreams to others.
     held: BTreeMap<Key, (bool, bool, String, u64, usize)>,
     workers: BTreeMap<String, WorkerTally>,
@@ -31,7 +31,7 @@ pub(crate) struct Told {
 
 impl Dispatcher {
     /// The difference between what is and what was told; it counts as told from here on.
-    pub(crate) fn tell(&self, now: Instant, told: &mut Told) -> Vec<PeerChange> {
+    pub(crate) fn tell(&self, now: Instant, told: &mut FollowerView) -> Vec<PeerChange> {
         let mut changes = Vec::new();
         told.held.retain(|key, _| {
             let stays = self.places.contains_key(key);
@@ -67,7 +67,7 @@ impl Dispatcher {
         changes
     }
 
-    fn as_told(&self, held: &Held, (waiting, provided, worker, epoch): (bool, bool, &str, u64)) -> Elsewhere {
+    fn as_told(&self, held: &HeldPublisher, (waiting, provided, worker, epoch): (bool, bool, &str, u64)) -> Elsewhere {
         Elsewhere {
             identities: held.entry.identities.clone(),
             app: held.entry.app.name().to_owned(),

@@ -1,5 +1,8 @@
-//! Who is offered to which worker, and which of several with one identity stays. In: the places and workers of [`Dispatcher`]. Out: offers,
-//! refusals. Pure.
+//! The one file that decides which worker gets a stream, and which of several publishers with one identity stays. In: the places and
+//! workers of [`Dispatcher`]. Out: offers, refusals. Pure.
+//!
+//! The demand ([`Dispatcher::tally`]), the shortage that starts worker processes and `fill` ask the same functions for the places that are
+//! free. A worker has a veto: it declines an offer that it has no place for, by its own count, and is left alone for a second then.
 //!
 //! Note: a stream's own identity, the first one, says whose stream it is; the others say which upstreams it wants that take one publisher
 //! at a time. A worker that has the stream goes on with it, with the upstreams that it has. A worker that has nothing but a wanted
@@ -13,19 +16,19 @@ use liveedgecast_common::control::SessionState;
 use liveedgecast_common::key::Identity;
 
 use super::Reason;
-use super::dispatcher::{Dispatcher, Held, OFFER_TIMEOUT, SILENT_AFTER, State};
+use super::dispatcher::{Dispatcher, HeldPublisher, OFFER_TIMEOUT, SILENT_AFTER, State};
 use super::elsewhere::YIELD_AFTER;
 use super::messages::{Key, Output};
-use super::workers::{CLAIMED_EPOCH, Call, Worker};
+use super::workers::{CLAIMED_EPOCH, CallId, MAX_OFFERS, Worker, Workers};
 use crate::config::Handoff;
 
 /// Who may take a waiting stream.
 pub(super) enum Owner {
     Nobody,
     /// This worker has the stream, or an upstream that it wants, and decides.
-    Worker(Call),
+    Worker(CallId),
     /// This worker has lost nothing but the connection to the publisher's activator.
-    Keeper(Call),
+    Keeper(CallId),
     /// Somebody has it whom we can not ask now.
     Wait,
 }
@@ -121,7 +124,7 @@ impl Dispatcher {
     pub(super) fn match_one(&mut self, now: Instant, key: Key) {
         let Some(held) = self.places.get(&key).filter(|held| held.state.is_waiting()) else { return };
         let rank = (!held.front, key);
-        let open = |call: Call| held.avoid.get(&call).is_none_or(|until| *until <= now);
+        let open = |call: CallId| held.avoid.get(&call).is_none_or(|until| *until <= now);
         let (bound, call) = match self.owner(now, key, held) {
             Owner::Nobody => (false, self.workers.busiest(now, |call, worker| self.fits(worker) && open(call))),
             Owner::Wait => (true, None),
@@ -146,7 +149,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn owner(&self, now: Instant, key: Key, held: &Held) -> Owner {
+    pub(super) fn owner(&self, now: Instant, key: Key, held: &HeldPublisher) -> Owner {
         if let Some(call) = self.keeper(now, held) {
             return Owner::Keeper(call);
         }
@@ -167,11 +170,11 @@ impl Dispatcher {
     }
 
     /// The worker that has the session of a stream which came back here, if it is alive and has not failed to take it.
-    fn keeper(&self, now: Instant, held: &Held) -> Option<Call> {
+    fn keeper(&self, now: Instant, held: &HeldPublisher) -> Option<CallId> {
         if !held.front {
             return None;
         }
-        let alive = |call: Call, worker: &Worker| {
+        let alive = |call: CallId, worker: &Worker| {
             let avoided = held.avoid.get(&call).is_some_and(|until| now < *until);
             !worker.is_draining() && !worker.is_suspect() && !avoided
         };
@@ -180,7 +183,7 @@ impl Dispatcher {
         alive.max_by_key(|(_, _, session)| session.epoch).map(|(call, ..)| call)
     }
 
-    fn owner_of(&self, key: Key, held: &Held, identity: &Identity) -> Owner {
+    fn owner_of(&self, key: Key, held: &HeldPublisher, identity: &Identity) -> Owner {
         let id = held.entry.stream_id.as_str();
         for other in self.by_identity.get(identity).into_iter().flatten().filter(|other| **other != key) {
             let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
@@ -216,7 +219,7 @@ impl Dispatcher {
         Owner::Nobody
     }
 
-    fn offer(&mut self, now: Instant, key: Key, call: Call, known: bool) {
+    fn offer(&mut self, now: Instant, key: Key, call: CallId, known: bool) {
         self.epoch = self.epoch.max(self.workers.epoch()).saturating_add(1);
         // Greater than what others have claimed of the same stream, also where that is too great to count on from; another number each
         // time; and never more than the worker may tell.
@@ -253,8 +256,51 @@ impl Dispatcher {
     pub(super) fn fits(&self, worker: &Worker) -> bool {
         self.rules.handoff != Handoff::Descriptor || worker.same_host
     }
+
+    /// The streams that wait and for which no registered worker has a place: what the process fleet starts workers for.
+    pub(crate) fn shortage(&self, now: Instant) -> usize {
+        let fitting = self.workers.iter().filter(|(_, worker)| self.fits(worker));
+        self.queue.len().saturating_sub(fitting.map(|(_, worker)| worker.room(now)).sum())
+    }
 }
 
-fn second_own(places: &BTreeMap<Key, Held>, second: Key) -> Option<&Identity> {
+impl Workers {
+    /// The busiest worker that has a free place and passes `fits`; of equals the one that has been there longest.
+    pub(super) fn busiest(&self, now: Instant, fits: impl Fn(CallId, &Worker) -> bool) -> Option<CallId> {
+        let free = self.iter().filter(|(_, worker)| worker.room(now) > 0 && worker.can_be_offered(now));
+        let fitting = free.filter(|(call, worker)| fits(*call, worker));
+        fitting.max_by_key(|(call, worker)| (worker.streams(), std::cmp::Reverse(*call))).map(|(call, _)| call)
+    }
+}
+
+impl Worker {
+    /// The free places of a worker that takes streams.
+    pub(super) fn room(&self, now: Instant) -> usize {
+        if self.is_cordoned() { 0 } else { self.room_if_open(now) }
+    }
+
+    /// The free places, as if the worker were not cordoned.
+    pub(super) fn room_if_open(&self, now: Instant) -> usize {
+        let capacity = usize::try_from(self.capacity).unwrap_or(usize::MAX);
+        if self.is_usable(now) { capacity.saturating_sub(self.streams()) } else { 0 }
+    }
+
+    /// Whether an offer can be made at all, whatever the load.
+    fn can_be_offered(&self, now: Instant) -> bool {
+        !self.is_cordoned() && self.can_be_given_back(now)
+    }
+
+    /// Whether a stream that the worker has can be offered to it again: a cordoned worker takes that too.
+    fn can_be_given_back(&self, now: Instant) -> bool {
+        self.is_usable(now) && self.offers.len() < MAX_OFFERS
+    }
+
+    /// Whether the worker answers and is not about to go.
+    fn is_usable(&self, now: Instant) -> bool {
+        !self.is_draining() && !self.is_suspect() && !self.is_avoided(now)
+    }
+}
+
+fn second_own(places: &BTreeMap<Key, HeldPublisher>, second: Key) -> Option<&Identity> {
     places.get(&second).and_then(|held| held.entry.identities.first())
 }

@@ -52,7 +52,7 @@ pub struct Rules {
 
 /// How a process has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ProcessEnd {
     /// Its status in words.
     pub status: String,
     /// Its status is that of a worker which was told to go and has done all that it had to.
@@ -69,7 +69,7 @@ pub enum Input {
     /// It could not be started.
     NotSpawned(String, String),
     /// It has ended and was reaped.
-    Ended(String, End),
+    Ended(String, ProcessEnd),
     /// All are to go, no more are started.
     Stop,
     /// All that are left are killed.
@@ -120,12 +120,12 @@ enum State {
     Stopping {
         until: Instant,
     },
-    Killed(Why),
+    Killed(KillReason),
 }
 
 /// Why a process was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+enum KillReason {
     NeverRegistered,
     Silent,
     /// It was to go, and did not.
@@ -189,7 +189,7 @@ impl Processes {
             Input::Kill => {
                 self.stopping = true;
                 let names: Vec<String> = self.all.keys().cloned().collect();
-                names.into_iter().for_each(|name| self.kill(&name, Why::Asked));
+                names.into_iter().for_each(|name| self.kill(&name, KillReason::Asked));
             }
         }
         self.start_what_is_needed(now);
@@ -242,9 +242,9 @@ impl Processes {
             .collect();
         for (name, state) in due {
             match state {
-                State::Starting { .. } => self.kill(&name, Why::NeverRegistered),
-                State::Stopping { .. } => self.kill(&name, Why::Asked),
-                State::Ready { silent_since: Some(_), .. } => self.kill(&name, Why::Silent),
+                State::Starting { .. } => self.kill(&name, KillReason::NeverRegistered),
+                State::Stopping { .. } => self.kill(&name, KillReason::Asked),
+                State::Ready { silent_since: Some(_), .. } => self.kill(&name, KillReason::Silent),
                 State::Ready { .. } => self.stop(now, &name),
                 State::Asked | State::Killed(_) => {}
             }
@@ -314,18 +314,18 @@ impl Processes {
         }
     }
 
-    fn ended(&mut self, now: Instant, name: String, end: End) {
+    fn ended(&mut self, now: Instant, name: String, end: ProcessEnd) {
         let Some(process) = self.all.remove(&name) else { return };
-        let End { status, in_order, last_words } = end;
+        let ProcessEnd { status, in_order, last_words } = end;
         match process.state {
             State::Asked | State::Starting { .. } => {
                 self.failed(now, name, "at_start", format!("it ended before it had registered: {status}"), last_words);
             }
-            State::Killed(Why::NeverRegistered) => {
+            State::Killed(KillReason::NeverRegistered) => {
                 let why = format!("it had not registered within {} s and was killed", REGISTER_TIMEOUT.as_secs());
                 self.failed(now, name, "never_registered", why, last_words);
             }
-            State::Killed(Why::Silent) => {
+            State::Killed(KillReason::Silent) => {
                 let why = format!(
                     "it gave no sign of life any more, for {} s at last, and was killed",
                     SILENT_TIMEOUT.as_secs()
@@ -347,7 +347,7 @@ impl Processes {
                 }
                 self.failed(now, name, "crashed", format!("it ended by itself: {status}"), last_words);
             }
-            State::Stopping { .. } | State::Killed(Why::Asked) => {
+            State::Stopping { .. } | State::Killed(KillReason::Asked) => {
                 self.backoff.reset();
                 self.outputs.push_back(Output::Gone(name));
             }
@@ -375,7 +375,7 @@ impl Processes {
         }
     }
 
-    fn kill(&mut self, name: &str, why: Why) {
+    fn kill(&mut self, name: &str, why: KillReason) {
         if let Some(process) = self.all.get_mut(name).filter(|process| !matches!(process.state, State::Killed(_))) {
             process.state = State::Killed(why);
             self.outputs.push_back(Output::Kill(name.to_owned()));
@@ -448,7 +448,7 @@ mod tests {
 
         fn end(&mut self, name: &str) -> Vec<Output> {
             self.registered.remove(name);
-            let end = End { status: "signal 9".into(), in_order: false, last_words: vec!["oh".into()] };
+            let end = ProcessEnd { status: "signal 9".into(), in_order: false, last_words: vec!["oh".into()] };
             self.tell(Input::Ended(name.into(), end))
         }
 
@@ -598,7 +598,7 @@ mod tests {
     fn a_worker_that_somebody_else_terminates_is_no_failure() {
         let mut world = World::new(1);
         let end = |name: &str| {
-            let end = End { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
+            let end = ProcessEnd { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
             Input::Ended(name.to_owned(), end)
         };
         world.look(1);
@@ -636,5 +636,87 @@ mod tests {
         assert_eq!(world.end("worker-1"), [Output::Gone("worker-1".into())]);
         assert_eq!(world.wait(), [Output::Kill("worker-2".into())]);
         assert_eq!(world.end("worker-2"), [Output::Gone("worker-2".into())]);
+    }
+
+    /// The state of the first worker, by the words of the picture at the top.
+    fn state_of(world: &World) -> &'static str {
+        match world.processes.all.get("worker-1").map(|process| process.state) {
+            None => "none",
+            Some(State::Asked) => "asked",
+            Some(State::Starting { .. }) => "starting",
+            Some(State::Ready { .. }) => "ready",
+            Some(State::Stopping { .. }) => "stopping",
+            Some(State::Killed(_)) => "killed",
+        }
+    }
+
+    fn world_in(state: &str) -> World {
+        let mut world = World::new(1);
+        let steps: [fn(&mut World); 5] = [
+            |world| drop(world.look(1)),
+            |world| drop(world.tell(Input::Spawned("worker-1".into()))),
+            |world| {
+                world.registered.insert("worker-1".into(), false);
+                world.look(0);
+            },
+            |world| drop(world.tell(Input::Stop)),
+            |world| drop(world.wait()),
+        ];
+        for step in steps {
+            if state_of(&world) == state {
+                return world;
+            }
+            step(&mut world);
+        }
+        world
+    }
+
+    #[test]
+    fn every_edge_of_the_picture_is_taken() {
+        type Edge = fn(&mut World);
+        const ENDED: Edge = |world| drop(world.end("worker-1"));
+        const OVERDUE: Edge = |world| drop(world.wait());
+        const SILENT: Edge = |world| {
+            world.registered.clear();
+            world.look(0);
+            world.wait();
+        };
+        let table: [(&str, &str, Edge, &str, bool); 14] = [
+            ("none", "shortage", |world| drop(world.look(1)), "asked", false),
+            ("asked", "spawned", |world| drop(world.tell(Input::Spawned("worker-1".into()))), "starting", false),
+            (
+                "asked",
+                "failed",
+                |world| drop(world.tell(Input::NotSpawned("worker-1".into(), "no such file".into()))),
+                "none",
+                true,
+            ),
+            (
+                "starting",
+                "registered",
+                |world| {
+                    world.registered.insert("worker-1".into(), true);
+                    world.look(0);
+                },
+                "ready",
+                false,
+            ),
+            ("starting", "not registered in time", OVERDUE, "killed", false),
+            ("starting", "ended", ENDED, "none", true),
+            ("ready", "idle for the cool-down", OVERDUE, "stopping", false),
+            ("ready", "all are to go", |world| drop(world.tell(Input::Stop)), "stopping", false),
+            ("ready", "ended by itself", ENDED, "none", true),
+            ("ready", "not registered any more", SILENT, "killed", false),
+            ("stopping", "ended", ENDED, "none", false),
+            ("stopping", "overdue", OVERDUE, "killed", false),
+            ("killed", "ended as it was asked to", ENDED, "none", false),
+            ("killed", "killed once", |world| drop(world.tell(Input::Kill)), "killed", false),
+        ];
+        for (from, edge, take, to, pauses) in table {
+            let mut world = world_in(from);
+            assert_eq!(state_of(&world), from, "before {edge}");
+            take(&mut world);
+            assert_eq!((state_of(&world), world.processes.pause_until.is_some()), (to, pauses), "{from}, {edge}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{Machine, Output};
 use crate::config::Handoff;
 use crate::dispatch::messages::{self, Input, Key, Rules};
 use crate::dispatch::processes;
-use crate::dispatch::workers::{Call, Introduction};
+use crate::dispatch::workers::{CallId, Introduction};
 use crate::dispatch::{Back, Entry, Reason};
 
 const SEEDS: u64 = 100;
@@ -57,8 +57,8 @@ impl Chance {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stay {
     Waiting,
-    Offered { call: Call, epoch: u64 },
-    Taken { call: Call, epoch: u64 },
+    Offered { call: CallId, epoch: u64 },
+    Taken { call: CallId, epoch: u64 },
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ type Served = (Vec<u64>, u64, SessionState);
 /// A worker process as it really is.
 #[derive(Debug, Default)]
 struct Process {
-    call: Option<Call>,
+    call: Option<CallId>,
     draining: bool,
     asked_to_go: bool,
     killed: bool,
@@ -90,7 +90,7 @@ struct World {
     publishers: BTreeMap<Key, Publisher>,
     processes: BTreeMap<String, Process>,
     /// The call of a process that is gone, until that is told.
-    dying: Option<Call>,
+    dying: Option<CallId>,
     /// Whether workers do what they should.
     kind: bool,
     entered: u64,
@@ -216,11 +216,11 @@ impl World {
         }
     }
 
-    fn decline(&mut self, call: Call, stream_id: String, epoch: u64, reason: DeclineReason) {
+    fn decline(&mut self, call: CallId, stream_id: String, epoch: u64, reason: DeclineReason) {
         self.lobby(Input::Said(call, WorkerMessage::Declined(Declined { stream_id, epoch, reason })));
     }
 
-    fn accept(&mut self, key: Key, call: Call, epoch: u64, id: String, mut identities: Vec<u64>) {
+    fn accept(&mut self, key: Key, call: CallId, epoch: u64, id: String, mut identities: Vec<u64>) {
         let Some(process) = self.process_of(call) else { return };
         let others = |has: &dyn Fn(&[u64]) -> bool| -> Vec<(String, Vec<u64>, SessionState)> {
             let served = process.serves.iter().filter(|(other, (known, ..))| **other != id && has(known));
@@ -297,7 +297,7 @@ impl World {
 
     fn register(&mut self, name: &str) {
         self.calls += 1;
-        let call = Call(self.calls);
+        let call = CallId(self.calls);
         let Some(process) = self.processes.get_mut(name) else { return };
         process.call = Some(call);
         let sessions = process.serves.iter().map(|(id, (known, epoch, state))| said(id, known, *epoch, *state));
@@ -330,7 +330,7 @@ impl World {
         }
         process.call.into_iter().for_each(|call| self.lobby(Input::Lost(call)));
         self.dying = None;
-        let end = processes::End { status: "gone".into(), in_order: false, last_words: vec![] };
+        let end = processes::ProcessEnd { status: "gone".into(), in_order: false, last_words: vec![] };
         self.core.process(self.now, processes::Input::Ended(name.to_owned(), end));
         self.outputs();
         if !streams_first {
@@ -377,7 +377,7 @@ impl World {
         self.end(&name);
     }
 
-    fn give_back(&mut self, call: Option<Call>, why: Back) {
+    fn give_back(&mut self, call: Option<CallId>, why: Back) {
         let theirs = |publisher: &Publisher| match publisher.stay {
             Stay::Taken { call: on, epoch } if Some(on) == call => Some(epoch),
             _ => None,
@@ -394,7 +394,7 @@ impl World {
     }
 
     fn loads(&mut self) {
-        let told: Vec<(Call, Load)> = self
+        let told: Vec<(CallId, Load)> = self
             .processes
             .values()
             .filter_map(|process| {
@@ -406,7 +406,7 @@ impl World {
             })
             .collect();
         told.into_iter().for_each(|(call, load)| self.lobby(Input::Said(call, WorkerMessage::Load(load))));
-        let over: Vec<(Call, String, Vec<u64>)> = self
+        let over: Vec<(CallId, String, Vec<u64>)> = self
             .processes
             .values()
             .filter_map(|process| {
@@ -420,7 +420,7 @@ impl World {
         }
     }
 
-    fn tell_session(&mut self, call: Call, id: &str, identities: Vec<u64>) {
+    fn tell_session(&mut self, call: CallId, id: &str, identities: Vec<u64>) {
         let Some(process) = self.process_of(call) else { return };
         let (epoch, state) =
             process.serves.get(id).map_or((0, SessionState::Ended), |(_, epoch, state)| (*epoch, *state));
@@ -552,7 +552,7 @@ impl World {
     }
 
     /// The publishers that a worker was offered or has taken.
-    fn on(&self, call: Call) -> impl Iterator<Item = &Publisher> {
+    fn on(&self, call: CallId) -> impl Iterator<Item = &Publisher> {
         self.publishers.values().filter(move |publisher| match publisher.stay {
             Stay::Waiting => false,
             Stay::Offered { call: on, .. } | Stay::Taken { call: on, .. } => on == call,
@@ -578,7 +578,7 @@ impl World {
         assert_eq!((demand.waiting, demand.demand), (waiting, demand.waiting + demand.live));
         assert!(self.processes.len() <= MOST_PROCESSES, "{:?}", self.processes.keys());
 
-        let mut claims: BTreeMap<u64, Call> = BTreeMap::new();
+        let mut claims: BTreeMap<u64, CallId> = BTreeMap::new();
         for publisher in self.publishers.values() {
             let (Stay::Offered { call, .. } | Stay::Taken { call, .. }) = publisher.stay else { continue };
             let first = *claims.entry(publisher.identities[0]).or_insert(call);
@@ -593,11 +593,11 @@ impl World {
         }
     }
 
-    fn process_of(&self, call: Call) -> Option<&Process> {
+    fn process_of(&self, call: CallId) -> Option<&Process> {
         self.processes.values().find(|process| process.call == Some(call))
     }
 
-    fn serves(&mut self, call: Call, change: impl FnOnce(&mut Process)) {
+    fn serves(&mut self, call: CallId, change: impl FnOnce(&mut Process)) {
         let process = self.processes.values_mut().find(|process| process.call == Some(call));
         if let Some(process) = process {
             change(process);

@@ -44,7 +44,7 @@ pub(crate) const CLAIMED_EPOCH: u64 = 1 << 61;
 
 /// One call of a worker on the control listener, from its Hello to its end. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Call(pub u64);
+pub struct CallId(pub u64);
 
 /// What a worker said of itself when it joined.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,28 +97,6 @@ impl Worker {
         usize::try_from(self.told).unwrap_or(usize::MAX).max(self.sessions.len() + self.uncounted)
     }
 
-    /// Places that are free, if it takes anything.
-    pub(crate) fn room(&self, now: Instant) -> usize {
-        if self.is_cordoned() { 0 } else { self.room_if_open(now) }
-    }
-
-    /// The same if it were not cordoned.
-    pub(crate) fn room_if_open(&self, now: Instant) -> usize {
-        let capacity = usize::try_from(self.capacity).unwrap_or(usize::MAX);
-        let takes = !self.is_draining() && !self.suspect && !self.is_avoided(now);
-        if takes { capacity.saturating_sub(self.streams()) } else { 0 }
-    }
-
-    /// Whether an offer can be made at all, whatever the load.
-    pub(crate) fn can_be_offered(&self, now: Instant) -> bool {
-        self.is_open() && !self.is_avoided(now) && self.offers.len() < MAX_OFFERS
-    }
-
-    /// Whether a stream that it has can be offered to it again: it takes that while it is cordoned.
-    pub(crate) fn can_be_given_back(&self, now: Instant) -> bool {
-        !self.is_draining() && !self.suspect && !self.is_avoided(now) && self.offers.len() < MAX_OFFERS
-    }
-
     /// Whether it serves something and is silent.
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect
@@ -141,11 +119,7 @@ impl Worker {
         self.sessions.get(stream_id).is_some_and(|session| !session.identities.contains(identity))
     }
 
-    fn is_open(&self) -> bool {
-        !self.is_draining() && !self.is_cordoned() && !self.suspect
-    }
-
-    fn is_avoided(&self, now: Instant) -> bool {
+    pub(super) fn is_avoided(&self, now: Instant) -> bool {
         self.avoid_until.is_some_and(|until| now < until)
     }
 
@@ -163,9 +137,9 @@ impl Worker {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    all: BTreeMap<Call, Worker>,
+    all: BTreeMap<CallId, Worker>,
     /// Who has what, by what the workers say.
-    identities: HashMap<Identity, BTreeSet<(Call, String)>>,
+    identities: HashMap<Identity, BTreeSet<(CallId, String)>>,
     /// The greatest epoch any of them has told, up to [`LEARNED_EPOCH`].
     epoch: u64,
     /// Bytes that all sessions take.
@@ -175,15 +149,15 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn get(&self, call: Call) -> Option<&Worker> {
+    pub(crate) fn get(&self, call: CallId) -> Option<&Worker> {
         self.all.get(&call)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Call, &Worker)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Worker)> {
         self.all.iter().map(|(call, worker)| (*call, worker))
     }
 
-    pub(crate) fn named(&self, name: &str) -> Option<Call> {
+    pub(crate) fn named(&self, name: &str) -> Option<CallId> {
         self.all.iter().find(|(_, worker)| worker.name == name).map(|(call, _)| *call)
     }
 
@@ -205,7 +179,7 @@ impl Workers {
     }
 
     /// Gives the number of sessions that were not taken note of.
-    pub(crate) fn join(&mut self, now: Instant, call: Call, introduction: Introduction) -> usize {
+    pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
         let Introduction { name, capacity, availability, same_host, http, sessions } = introduction;
         let worker = Worker {
             name,
@@ -231,7 +205,7 @@ impl Workers {
     }
 
     /// Forgets a worker and gives the streams that were offered to it and not taken.
-    pub(crate) fn leave(&mut self, call: Call) -> BTreeSet<Key> {
+    pub(crate) fn leave(&mut self, call: CallId) -> BTreeSet<Key> {
         let Some(worker) = self.all.remove(&call) else { return BTreeSet::new() };
         self.revision += 1;
         for session in worker.sessions.values() {
@@ -242,14 +216,14 @@ impl Workers {
     }
 
     /// Anything was heard from it.
-    pub(crate) fn heard(&mut self, now: Instant, call: Call) {
+    pub(crate) fn heard(&mut self, now: Instant, call: CallId) {
         if let Some(worker) = self.all.get_mut(&call) {
             self.revision += u64::from(worker.suspect);
             (worker.heard, worker.suspect, worker.excused) = (now, false, false);
         }
     }
 
-    pub(crate) fn load(&mut self, call: Call, load: &Load) {
+    pub(crate) fn load(&mut self, call: CallId, load: &Load) {
         if let Some(worker) = self.all.get_mut(&call) {
             let told = (load.streams, load.capacity, load.availability);
             self.revision += u64::from((worker.told, worker.capacity, worker.availability) != told);
@@ -257,23 +231,23 @@ impl Workers {
         }
     }
 
-    pub(crate) fn drain(&mut self, call: Call) {
+    pub(crate) fn drain(&mut self, call: CallId) {
         self.revision += 1;
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.availability = Availability::Draining);
     }
 
-    pub(crate) fn retire(&mut self, call: Call) {
+    pub(crate) fn retire(&mut self, call: CallId) {
         self.revision += 1;
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.retired = true);
     }
 
-    pub(crate) fn avoid(&mut self, call: Call, until: Instant) {
+    pub(crate) fn avoid(&mut self, call: CallId, until: Instant) {
         self.revision += 1;
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.avoid_until = Some(until));
     }
 
     /// One of its sessions, as it is now. False when it is not taken note of, because there are too many.
-    pub(crate) fn session(&mut self, call: Call, mut session: Session) -> bool {
+    pub(crate) fn session(&mut self, call: CallId, mut session: Session) -> bool {
         let Some(worker) = self.all.get_mut(&call) else { return true };
         self.epoch = self.epoch.max(learned(session.epoch));
         let ended = session.state == SessionState::Ended;
@@ -307,7 +281,7 @@ impl Workers {
         true
     }
 
-    fn forget_identities(&mut self, call: Call, session: &Session) {
+    fn forget_identities(&mut self, call: CallId, session: &Session) {
         for identity in &session.identities {
             if let Some(holders) = self.identities.get_mut(identity) {
                 holders.remove(&(call, session.stream_id.clone()));
@@ -319,19 +293,19 @@ impl Workers {
     }
 
     /// The worker that has a session of one of these identities, other than of this stream itself.
-    pub(crate) fn holder(&self, wanted: &[Identity], except: &str) -> Option<(Call, &Session)> {
+    pub(crate) fn holder(&self, wanted: &[Identity], except: &str) -> Option<(CallId, &Session)> {
         let holders = wanted.iter().filter_map(|identity| self.identities.get(identity)).flatten();
         let (call, id) = holders.into_iter().find(|(_, id)| id != except)?;
         Some((*call, self.all.get(call)?.sessions.get(id)?))
     }
 
     /// The workers that have a session of this stream.
-    pub(crate) fn serving(&self, stream_id: &str) -> impl Iterator<Item = (Call, &Worker, &Session)> {
+    pub(crate) fn serving(&self, stream_id: &str) -> impl Iterator<Item = (CallId, &Worker, &Session)> {
         self.iter().filter_map(move |(call, worker)| Some((call, worker, worker.sessions.get(stream_id)?)))
     }
 
     /// Gives a place to a stream of ours.
-    pub(crate) fn reserve(&mut self, call: Call, id: &str, key: Key, offered: bool) {
+    pub(crate) fn reserve(&mut self, call: CallId, id: &str, key: Key, offered: bool) {
         let Some(worker) = self.all.get_mut(&call) else { return };
         if worker.ours.insert(id.to_owned(), key).is_none() && !worker.sessions.contains_key(id) {
             worker.uncounted += 1;
@@ -342,14 +316,14 @@ impl Workers {
     }
 
     /// The stream was taken: it is no longer an offer.
-    pub(crate) fn taken(&mut self, call: Call, key: Key) {
+    pub(crate) fn taken(&mut self, call: CallId, key: Key) {
         self.all.get_mut(&call).into_iter().for_each(|worker| {
             worker.offers.remove(&key);
         });
     }
 
     /// The stream is not this worker's any more, as far as we are concerned.
-    pub(crate) fn release(&mut self, call: Call, id: &str) {
+    pub(crate) fn release(&mut self, call: CallId, id: &str) {
         let Some(worker) = self.all.get_mut(&call) else { return };
         let Some(key) = worker.ours.remove(id) else { return };
         worker.offers.remove(&key);
@@ -358,20 +332,8 @@ impl Workers {
         }
     }
 
-    /// The busiest that has a free place and passes `fits`; of equals the one that has been there longest.
-    pub(crate) fn busiest(&self, now: Instant, fits: impl Fn(Call, &Worker) -> bool) -> Option<Call> {
-        let free = self.iter().filter(|(_, worker)| worker.room(now) > 0 && worker.can_be_offered(now));
-        let fitting = free.filter(|(call, worker)| fits(*call, worker));
-        fitting.max_by_key(|(call, worker)| (worker.streams(), std::cmp::Reverse(*call))).map(|(call, _)| call)
-    }
-
-    /// Free places of all.
-    pub(crate) fn room(&self, now: Instant, fits: impl Fn(&Worker) -> bool) -> usize {
-        self.all.values().filter(|worker| fits(worker)).map(|worker| worker.room(now)).sum()
-    }
-
     /// Does what is due; gives those that have become suspect.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Call> {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<CallId> {
         let mut suspects = Vec::new();
         for (call, worker) in &mut self.all {
             if worker.avoid_until.is_some_and(|until| until <= now) {
@@ -429,7 +391,7 @@ mod tests {
     #[test]
     fn its_word_and_our_count_are_not_added() {
         let (mut workers, now) = (Workers::default(), origin());
-        let call = Call(1);
+        let call = CallId(1);
         workers.join(now, call, introduction("a", 3));
         let streams = |workers: &Workers| workers.get(call).unwrap().streams();
         workers.reserve(call, "x", 1, true);
@@ -454,16 +416,16 @@ mod tests {
     fn the_busiest_comes_first_and_the_oldest_of_equals() {
         let (mut workers, now) = (Workers::default(), origin());
         for (number, streams) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
-            workers.join(now, Call(number), introduction(&number.to_string(), 2));
-            workers.load(Call(number), &Load { streams, capacity: 2, ..Load::default() });
+            workers.join(now, CallId(number), introduction(&number.to_string(), 2));
+            workers.load(CallId(number), &Load { streams, capacity: 2, ..Load::default() });
         }
-        assert_eq!(workers.busiest(now, |_, _| true), Some(Call(2)));
-        assert_eq!(workers.busiest(now, |call, _| call != Call(2)), Some(Call(3)));
-        workers.avoid(Call(2), now + Duration::from_secs(1));
-        workers.retire(Call(3));
-        assert_eq!(workers.busiest(now, |_, _| true), Some(Call(1)));
+        assert_eq!(workers.busiest(now, |_, _| true), Some(CallId(2)));
+        assert_eq!(workers.busiest(now, |call, _| call != CallId(2)), Some(CallId(3)));
+        workers.avoid(CallId(2), now + Duration::from_secs(1));
+        workers.retire(CallId(3));
+        assert_eq!(workers.busiest(now, |_, _| true), Some(CallId(1)));
         workers.handle_timeout(now + Duration::from_secs(1));
-        assert_eq!(workers.busiest(now + Duration::from_secs(1), |_, _| true), Some(Call(2)));
+        assert_eq!(workers.busiest(now + Duration::from_secs(1), |_, _| true), Some(CallId(2)));
     }
 
     #[test]
@@ -475,46 +437,46 @@ mod tests {
             identities: vec![Identity(u128::from(id).to_be_bytes())],
             ..session(&id.to_string(), SessionState::Live)
         };
-        workers.join(now, Call(1), introduction("a", 10_000));
-        (0..10_000).for_each(|id| assert!(workers.session(Call(1), heavy(id))));
+        workers.join(now, CallId(1), introduction("a", 10_000));
+        (0..10_000).for_each(|id| assert!(workers.session(CallId(1), heavy(id))));
         assert!(workers.kept <= DETAILED_BYTES + 10_000 * 1000, "{}", workers.kept);
-        let sessions = &workers.get(Call(1)).unwrap().sessions;
+        let sessions = &workers.get(CallId(1)).unwrap().sessions;
         let detailed = sessions.values().filter(|session| !session.upstreams.is_empty()).count();
         assert!(detailed > 1000 && detailed < 10_000 && sessions.len() == 10_000, "{detailed}");
         // The same again takes no more; an end gives back.
         let before = workers.kept;
-        workers.session(Call(1), heavy(0));
+        workers.session(CallId(1), heavy(0));
         assert!(workers.kept <= before);
-        workers.session(Call(1), session("0", SessionState::Ended));
+        workers.session(CallId(1), session("0", SessionState::Ended));
         assert!(workers.kept < before);
-        workers.leave(Call(1));
+        workers.leave(CallId(1));
         assert_eq!((workers.kept, workers.identities.len()), (0, 0));
     }
 
     #[test]
     fn a_silent_worker_is_suspect_only_while_it_serves() {
         let (mut workers, now) = (Workers::default(), origin());
-        workers.join(now, Call(1), introduction("a", 2));
+        workers.join(now, CallId(1), introduction("a", 2));
         assert_eq!(workers.poll_timeout(), None);
-        workers.load(Call(1), &Load { streams: 1, capacity: 2, ..Load::default() });
+        workers.load(CallId(1), &Load { streams: 1, capacity: 2, ..Load::default() });
         assert_eq!(workers.poll_timeout(), Some(now + SUSPECT_AFTER));
-        assert_eq!(workers.handle_timeout(now + SUSPECT_AFTER), [Call(1)]);
+        assert_eq!(workers.handle_timeout(now + SUSPECT_AFTER), [CallId(1)]);
         assert_eq!(workers.busiest(now, |_, _| true), None);
-        workers.heard(now, Call(1));
-        assert_eq!(workers.busiest(now, |_, _| true), Some(Call(1)));
+        workers.heard(now, CallId(1));
+        assert_eq!(workers.busiest(now, |_, _| true), Some(CallId(1)));
     }
 
     #[test]
     fn a_late_look_at_silence_leaves_time_to_read_what_was_said_meanwhile() {
         let (mut workers, now) = (Workers::default(), origin());
-        workers.join(now, Call(1), introduction("a", 2));
-        workers.load(Call(1), &Load { streams: 1, capacity: 2, ..Load::default() });
+        workers.join(now, CallId(1), introduction("a", 2));
+        workers.load(CallId(1), &Load { streams: 1, capacity: 2, ..Load::default() });
         let late = now + Duration::from_secs(6);
         assert_eq!(workers.handle_timeout(late), []);
         assert_eq!(workers.poll_timeout(), Some(late + LATE));
-        assert_eq!(workers.handle_timeout(late + LATE), [Call(1)], "nothing was");
-        workers.heard(late + LATE, Call(1));
-        assert_eq!(workers.handle_timeout(late + LATE + SUSPECT_AFTER), [Call(1)]);
+        assert_eq!(workers.handle_timeout(late + LATE), [CallId(1)], "nothing was");
+        workers.heard(late + LATE, CallId(1));
+        assert_eq!(workers.handle_timeout(late + LATE + SUSPECT_AFTER), [CallId(1)]);
     }
 
     #[test]
@@ -523,10 +485,10 @@ mod tests {
         let wanted = [Identity([7; 16])];
         let mut first = introduction("a", 2);
         first.sessions = vec![session("x", SessionState::Grace)];
-        workers.join(now, Call(1), first);
-        assert_eq!(workers.holder(&wanted, "y").map(|(call, _)| call), Some(Call(1)));
+        workers.join(now, CallId(1), first);
+        assert_eq!(workers.holder(&wanted, "y").map(|(call, _)| call), Some(CallId(1)));
         assert!(workers.holder(&wanted, "x").is_none());
-        workers.leave(Call(1));
+        workers.leave(CallId(1));
         assert!(workers.holder(&wanted, "y").is_none() && workers.identities.is_empty());
     }
 }

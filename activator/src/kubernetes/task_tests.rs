@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::super::testing::{Mood, Server};
 use super::*;
 use crate::config::{Args, Fleet, Settings};
-use crate::dispatch::{Call, Entry, Introduction, Rules};
+use crate::dispatch::{CallId, Entry, Introduction, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 struct House {
@@ -54,7 +54,7 @@ fn house(idle_go_after: Option<Duration>) -> House {
 }
 
 struct Worker {
-    call: Call,
+    call: CallId,
     hears: mpsc::Receiver<ActivatorMessage>,
 }
 

@@ -14,7 +14,8 @@ use super::metrics::{LobbyMetrics, WORKER_STATES};
 use super::places::Places;
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
-    Call, Demand, Elsewhere, Input, Introduction, Ourselves, PeerChange, Rules, StreamView, Tally, Told, WorkerView,
+    CallId, Demand, Elsewhere, FollowerView, Input, Introduction, Ourselves, PeerChange, Rules, StreamView, Tally,
+    WorkerView,
 };
 
 /// One lobby: a handle for each kind of caller.
@@ -62,7 +63,7 @@ pub struct WorkerCalls(pub(super) Arc<Hub>);
 
 impl WorkerCalls {
     /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is registered already.
-    pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorMessage>) -> Option<Call> {
+    pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorMessage>) -> Option<CallId> {
         let (call, spawned) = self.0.step(|state, now| {
             if state.machine.dispatcher.is_joined(&introduction.name) {
                 return None;
@@ -77,12 +78,12 @@ impl WorkerCalls {
     }
 
     /// A worker has said something else.
-    pub(crate) fn said(&self, call: Call, message: WorkerMessage) {
+    pub(crate) fn said(&self, call: CallId, message: WorkerMessage) {
         self.0.tell(Input::Said(call, message));
     }
 
     /// A worker's call has ended.
-    pub(crate) fn lost(&self, call: Call) {
+    pub(crate) fn lost(&self, call: CallId) {
         self.0.step(|state, now| {
             state.close_call(call);
             state.machine.handle(now, Input::Lost(call));
@@ -177,7 +178,7 @@ impl PeerNews {
     }
 
     /// The changes since `told`, which is brought up to date.
-    pub(crate) fn news(&self, told: &mut Told) -> Vec<PeerChange> {
+    pub(crate) fn news(&self, told: &mut FollowerView) -> Vec<PeerChange> {
         self.0.lock().machine.dispatcher.tell(now(), told)
     }
 }

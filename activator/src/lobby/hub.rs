@@ -21,7 +21,7 @@ use super::metrics::LobbyMetrics;
 use super::report::report;
 use crate::dispatch::messages::Output as Decision;
 use crate::dispatch::processes::{self, Output as ProcessOutput};
-use crate::dispatch::{Call, Input, Key, Machine, Mail, Output, PlaceEvent, Rules, Token};
+use crate::dispatch::{CallId, Input, Key, Machine, Mail, Output, PlaceEvent, Rules, Token};
 
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
@@ -45,7 +45,7 @@ pub(super) struct Hub {
 pub(super) struct State {
     pub(super) machine: Machine,
     pub(super) mail: HashMap<Key, Mailbox>,
-    calls: HashMap<Call, mpsc::Sender<ActivatorMessage>>,
+    calls: HashMap<CallId, mpsc::Sender<ActivatorMessage>>,
     next_call: u64,
     /// For the process fleet; bounded by the number of processes, each of which is spawned, stopped and killed once.
     pub(super) orders: VecDeque<Order>,
@@ -157,9 +157,9 @@ impl State {
     }
 
     /// Takes a worker's call: what it is told goes to `outbox`.
-    pub(super) fn open_call(&mut self, now: Instant, outbox: mpsc::Sender<ActivatorMessage>) -> Call {
+    pub(super) fn open_call(&mut self, now: Instant, outbox: mpsc::Sender<ActivatorMessage>) -> CallId {
         self.next_call += 1;
-        let call = Call(self.next_call);
+        let call = CallId(self.next_call);
         self.calls.insert(call, outbox);
         for address in self.met.clone() {
             self.say(now, call, ActivatorMessage::Meet(address));
@@ -167,18 +167,18 @@ impl State {
         call
     }
 
-    pub(super) fn close_call(&mut self, call: Call) {
+    pub(super) fn close_call(&mut self, call: CallId) {
         self.calls.remove(&call);
     }
 
     /// Queues a message for every worker.
     pub(super) fn say_to_all(&mut self, now: Instant, message: &ActivatorMessage) {
-        let calls: Vec<Call> = self.calls.keys().copied().collect();
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
         calls.into_iter().for_each(|call| self.say(now, call, message.clone()));
     }
 
     /// Queues a message for a worker. One that does not read is given up: its call ends with the channel, and its offers go to others.
-    pub(super) fn say(&mut self, now: Instant, call: Call, message: ActivatorMessage) {
+    pub(super) fn say(&mut self, now: Instant, call: CallId, message: ActivatorMessage) {
         let Some(outbox) = self.calls.get(&call) else { return };
         if outbox.try_send(message).is_err() {
             self.calls.remove(&call);

@@ -121,7 +121,7 @@ async fn a_process_is_ordered_at_once_and_stopped_after_its_cool_down() {
     drop(place);
     assert_eq!(lobby.processes.order().await, Order::Stop("worker-1".into()));
     assert_eq!(lobby.views.workers()[0].state, "draining");
-    let end = processes::End { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
+    let end = processes::ProcessEnd { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
     lobby.processes.process(processes::Input::Ended("worker-1".into(), end));
     lobby.drain.without_processes().await;
     assert_eq!(lobby.views.0.lock().armed, None, "idle wakes for nothing");

@@ -18,7 +18,7 @@ use super::limits::{MAX_FOLLOWERS, PAUSE, UNSENT};
 use super::proto::peers_server::Peers;
 use super::proto::says::Say;
 use super::proto::{Goodbye, Held, Hello, Says, Synced, Welcome, Worker};
-use crate::dispatch::{PeerChange, Told, WorkerTally};
+use crate::dispatch::{FollowerView, PeerChange, WorkerTally};
 
 /// Who may come in.
 pub(crate) trait Gate: Send + Sync + 'static {
@@ -109,7 +109,7 @@ struct Gone;
 impl Follower {
     async fn tell(self, welcome: Welcome) -> Result<(), Gone> {
         let mut changes = self.cluster.changes();
-        let mut told = Told::default();
+        let mut told = FollowerView::default();
         self.say(Say::Welcome(welcome)).await?;
         let mut first = Some(Say::Synced(Synced {}));
         let mut acts = false;

@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::metrics::ProcessMetrics;
 use crate::config::{Handoff, Settings, dialed};
-use crate::dispatch::processes::{End, Input};
+use crate::dispatch::processes::{Input, ProcessEnd};
 use crate::lobby::{Order, ProcessOrders};
 
 /// The worker's program, beside our own.
@@ -182,7 +182,7 @@ async fn watch(
     let last_words = last_words.ok().and_then(Result::ok).unwrap_or_default();
     let in_order = status.as_ref().is_ok_and(ExitStatus::success);
     let status = status.map_or_else(|error| error.to_string(), in_words);
-    orders.process(Input::Ended(name, End { status, in_order, last_words }));
+    orders.process(Input::Ended(name, ProcessEnd { status, in_order, last_words }));
 }
 
 fn in_words(status: ExitStatus) -> String {

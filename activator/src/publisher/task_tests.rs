@@ -30,7 +30,7 @@ use super::*;
 use crate::accept::{self, AcceptMetrics, Doorman};
 use crate::config::{Args, Limits};
 use crate::dispatch::Rules;
-use crate::dispatch::{Call, Introduction};
+use crate::dispatch::{CallId, Introduction};
 use crate::handoff::testing::WorkerEnd;
 use crate::lobby::{Lobby, LobbyMetrics};
 
@@ -143,7 +143,7 @@ struct Employee {
     lobby: Lobby,
     desk: Desk,
     settings: Arc<Settings>,
-    call: Call,
+    call: CallId,
     offers: mpsc::Receiver<ActivatorMessage>,
 }
 
