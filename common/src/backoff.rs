@@ -1,14 +1,14 @@
-//! Waiting longer after every failure, with jitter, without a clock and without chance of its own.
+//! Longer and longer delays after failures in a row, with jitter, without a clock or randomness of its own.
 //!
-//! In: failures and successes, told by a shell. Out: how long to wait. Used by upstream connections, the worker's links and the
-//! process fleet.
+//! In: failures and successes, reported by a shell. Out: the delay before the next attempt. Upstream connections, the worker's links and
+//! the process fleet use it.
 
 use std::time::Duration;
 
 /// Exponential back-off: each delay is uniformly within the upper half of `first × 2^n`, which never exceeds `most`.
 ///
-/// Half is kept fixed so that a retry is never immediate; the other half is spread so that many streams cut off by one upstream do
-/// not come back in step.
+/// Half of the delay is fixed so that a retry is never immediate; the other half is spread so that many streams that one upstream cut off
+/// do not come back in step.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -24,7 +24,7 @@ impl Backoff {
         Self { first, most: most.max(first), failures: 0, chance: seed }
     }
 
-    /// Counts a failure and tells how long to wait before the next attempt.
+    /// Counts a failure and returns the delay before the next attempt.
     pub fn failed(&mut self) -> Duration {
         let doubled = self.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1);
@@ -43,7 +43,7 @@ impl Backoff {
         self.failures
     }
 
-    /// splitmix64, then 53 bits as a number from 0 to below 1.
+    /// The next random number from 0 to below 1: splitmix64, of which 53 bits are used.
     fn fraction(&mut self) -> f64 {
         self.chance = self.chance.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.chance;

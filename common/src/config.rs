@@ -1,7 +1,7 @@
-//! What both binaries' configuration is made of: sizes, durations, secrets from files, publish keys, and a list of all mistakes.
+//! Parts of both binaries' configuration: sizes, durations, secrets from files, publish keys, and a list of all mistakes.
 //!
-//! In: text from flags, the environment and files. Out: values as meant, or every mistake at once, each with its fix. Next rooms: the
-//! `config` of each binary. No error shows a key or a secret.
+//! In: text from flags, the environment and files. Out: values, or every mistake at once, each with its fix. Next: the `config` of each
+//! binary. No error shows a key or a secret.
 
 use std::fmt;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
-/// Not a size.
+/// Text that is not a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size in bytes: write a whole number with a unit, such as 8MiB or 512KiB")]
 pub struct SizeError;
@@ -60,7 +60,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Not a duration.
+/// Text that is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration: write whole numbers with units, such as 30s, 500ms, 2m or 1m30s")]
 pub struct DurationError;
@@ -88,7 +88,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
             "h" => 3_600_000,
             _ => return Err(DurationError),
         };
-        // `30s5m` is more likely a slip than a wish.
+        // `30s5m` is more likely a mistake than an intention.
         if unit >= previous {
             return Err(DurationError);
         }
@@ -120,9 +120,9 @@ pub fn show_duration(duration: Duration) -> String {
 /// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The setting as people write it: `RTMP_PUSH_URL`.
+    /// Setting as people write it: `RTMP_PUSH_URL`.
     pub setting: String,
-    /// What is wrong and what to write instead; without secrets.
+    /// The mistake and its fix; without secrets.
     pub text: String,
 }
 
@@ -131,7 +131,7 @@ pub struct Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// None so far.
+    /// An empty list.
     pub fn new() -> Self {
         Self::default()
     }
@@ -141,22 +141,22 @@ impl Problems {
         self.0.push(Problem { setting: setting.into(), text: text.to_string() });
     }
 
-    /// Takes the value, or notes the mistake.
+    /// The value, or `None` after noting the mistake.
     pub fn check<T, E: fmt::Display>(&mut self, setting: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(setting, error)).ok()
     }
 
-    /// Whether there are none.
+    /// True if there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them, in the order they were found.
+    /// The mistakes, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// `Ok` when there are none.
+    /// `Ok` when there are no mistakes.
     pub fn into_result(self) -> Result<(), Self> {
         if self.is_empty() { Ok(()) } else { Err(self) }
     }
@@ -190,33 +190,33 @@ pub fn read_file(path: &Path) -> Result<String, FileError> {
     if text.is_empty() { Err(FileError::Empty(shown())) } else { Ok(text.to_owned()) }
 }
 
-/// Why a file that a setting names could not be used. Never shows its content.
+/// The reason why a file that a setting names could not be used. Never shows its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Not there, not allowed, not a file.
+    /// Missing file, one that may not be read, or no file.
     #[error("can not read {0}: {1}")]
     Unreadable(String, #[source] std::io::Error),
-    /// More than [`MAX_FILE_BYTES`].
+    /// File of more than [`MAX_FILE_BYTES`].
     #[error("{0} is larger than 1 MiB: is it the right file?")]
     TooLarge(String),
-    /// Not UTF-8.
+    /// File that is not UTF-8.
     #[error("{0} is not a text in UTF-8")]
     NotText(String),
-    /// Nothing but white space.
+    /// File of nothing but white space.
     #[error("{0} is empty")]
     Empty(String),
 }
 
-/// The complaint about a value that begins and ends with a quotation mark: env files that no shell reads keep theirs.
+/// The mistake of a value that begins and ends with a quotation mark: env files that no shell reads keep theirs.
 pub(crate) const QUOTED: &str = "in quotation marks, which are part of the value: remove them";
 
-/// Whether a value stands in quotation marks.
+/// True if a value stands in quotation marks.
 pub(crate) fn is_quoted(text: &str) -> bool {
     text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
 
-/// The value of a setting that can also come from a file (`NAME` or `NAME_FILE`). Both at once is a mistake; an empty variable
-/// counts as not set, because that is how compose files and shells pass "nothing".
+/// The value of a setting that can also come from a file (`NAME` or `NAME_FILE`). Both at once is a mistake; an empty variable counts as
+/// not set, because compose files and shells pass "nothing" that way.
 pub fn value_or_file(
     setting: &str,
     value: Option<&str>,
@@ -240,8 +240,8 @@ pub fn value_or_file(
     }
 }
 
-/// Who may publish (`PUBLISH_KEYS`): entries `key` (in any app) or `app/key`, separated by white space or commas; in a file, a line
-/// that begins with `#` is a comment. Without a query an entry fits every query; with one, the key must be equal to the end.
+/// The keys that may be published (`PUBLISH_KEYS`): entries `key` (in any app) or `app/key`, separated by white space or commas; in a file,
+/// a line that begins with `#` is a comment. An entry without a query fits every query; an entry with one must equal the whole key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishKeys(Vec<StreamKey>);
 
@@ -269,13 +269,13 @@ impl PublishKeys {
         self.0.len()
     }
 
-    /// Never: an empty list does not parse.
+    /// Always false: an empty list does not parse.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `key` may be published in `app` (as the publisher wrote it; its query does not count). Every entry is looked at, so
-    /// that the time says nothing about which one fitted.
+    /// True if `key` may be published in `app` (as the publisher wrote it; its query does not count). Every entry is compared, so that the
+    /// time does not tell which one fitted.
     pub fn allows(&self, app: &str, key: &StreamKey) -> bool {
         let app = app.split_once('?').map_or(app, |(name, _)| name).trim_matches('/');
         let mut allowed = false;
@@ -283,7 +283,7 @@ impl PublishKeys {
             let offered = if entry.query().is_some() { key.expose() } else { key.name() };
             let whole = format!("{app}/{offered}");
             let entry_text = entry.expose().as_bytes();
-            // Both are compared always; an entry without '/' can not equal `whole`, and a key with '/' only as `app/key`.
+            // Both comparisons are always made; an entry without '/' cannot equal `whole`, and a key with '/' only as `app/key`.
             let any_app = bool::from(entry_text.ct_eq(offered.as_bytes())) && !entry.name().contains('/');
             allowed |= any_app | bool::from(entry_text.ct_eq(whole.as_bytes()));
         }
@@ -291,10 +291,10 @@ impl PublishKeys {
     }
 }
 
-/// What is wrong with a list of publish keys. Entries are named by their place, never shown.
+/// The mistake in a list of publish keys. Entries are named by their position, never shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishKeysError {
-    /// No entry at all.
+    /// Empty list.
     #[error(
         "the list is empty, so nobody could publish: list keys as `key` or `app/key`, or leave the setting out to let anyone publish"
     )]

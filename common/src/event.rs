@@ -65,7 +65,7 @@ pub const HEADER_LEFT_OUT: &str = "publisher.header_left_out";
 pub const CLOCK_JUMPED: &str = "publisher.clock_jumped";
 /// A publisher's connection could not be read on.
 pub const STREAM_RESUME_FAILED: &str = "stream.resume_failed";
-/// Another stream took over upstreams of this one.
+/// A stream lost upstreams to another stream.
 pub const UPSTREAM_TAKEN_OVER: &str = "upstream.taken_over";
 /// A stream moved to another state; its turns have lines of their own.
 pub const STREAM_MOVED: &str = "stream.moved";
@@ -104,6 +104,18 @@ pub const NAME_UNRESOLVED: &str = "name.unresolved";
 /// The introducer gave no addresses of activators.
 pub const INTRODUCER_FAILED: &str = "introducer.failed";
 
+/// A program had set up a log of its own before ours.
+pub const LOG_KEPT: &str = "log.kept";
+/// Lines were dropped, because the reader of standard error was too slow.
+pub const LOG_LINES_DROPPED: &str = "log.lines_dropped";
+/// A metrics registry could not be written as text, which is a bug of ours.
+pub const METRICS_FAILED: &str = "metrics.failed";
+/// The soft limit of open files could not be raised to the hard one.
+pub const OPEN_FILES_NOT_RAISED: &str = "open_files.not_raised";
+/// The soft limit of open files was raised to the hard one.
+pub const OPEN_FILES_RAISED: &str = "open_files.raised";
+/// A task panicked, which is a bug of ours.
+pub const TASK_PANICKED: &str = "task.panicked";
 /// `accept` failed for want of descriptors or memory.
 pub const ACCEPT_EXHAUSTED: &str = "accept.exhausted";
 /// A connection broke in the backlog, before it was accepted.

@@ -61,7 +61,7 @@ impl EvictingLimit {
     }
 }
 
-/// One taken slot. Dropping the slot gives it back.
+/// A taken slot. Dropping the slot gives it back.
 #[derive(Debug)]
 pub struct Slot {
     limit: EvictingLimit,

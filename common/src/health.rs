@@ -1,10 +1,11 @@
 //! One question to a process of ours, "are you alive?" or "are you ready?", for images that have no shell and no curl.
 //!
-//! In: the address that it serves HTTP on, or the container that it is in. Out: nothing, or why not. Next: the exit code of `--health`.
+//! In: the address on which the process serves HTTP, or the container that it runs in. Out: nothing, or the reason for a no. Next: the exit
+//! code of `--health`.
 //!
-//! What surprised us: on a host's network a port says nothing about who answers, for two activators may share it and a worker takes any.
-//! What two containers there do not share are their processes, so the main process of each also answers on an abstract Unix socket that
-//! has the name of its process namespace. An orchestrator's probe that runs in the container reaches that one process and no other.
+//! Note: on a host's network a port does not tell which process answers, for two activators may share it and a worker takes any. Containers
+//! there do not share their process namespaces, so the main process of each also answers on an abstract Unix socket that has the name of
+//! its process namespace. An orchestrator's probe that runs in the container reaches that one process and no other.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -16,54 +17,54 @@ use tokio::net::UnixListener;
 
 use crate::sys;
 
-/// Connecting, asking and reading: each may take this long. Docker gives a check 3 s in our compose file.
+/// Time for connecting, asking and reading, each. Docker gives a check 3 s in our compose file.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of the answer that are looked at: the status line is all that counts.
+/// Bytes of the answer that are read: only the status line counts.
 const STATUS_LINE: u64 = 64;
 
-/// How the answer begins if it is yes.
+/// The beginning of an answer that is yes.
 const YES: &str = "HTTP/1.1 200 ";
-/// The number of a container's main process within it.
+/// The pid of a container's main process within the container.
 const MAIN_PROCESS: u32 = 1;
 
-/// Why a process is not healthy.
+/// The reason why a process is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody knows which port it took.
+    /// The configuration does not tell which port was taken.
     #[error("the HTTP listener has port 0, which says nothing about where it is")]
     AnyPort,
-    /// The container's main process does not answer.
+    /// No answer from the container's main process.
     #[error("no answer from this container's main process: {0}")]
     Container(io::Error),
-    /// Somebody else has its name.
+    /// The socket's name belongs to a process of another user.
     #[error("the socket of this container's main process belongs to user {0}")]
     Stranger(u32),
-    /// The container's main process answers something else than 200.
+    /// The container's main process answers with another status than 200.
     #[error("this container's main process answers {0:?}")]
     ContainerAnswered(String),
-    /// It does not answer.
+    /// No answer from the process.
     #[error("no answer from {address}: {source}")]
     NoAnswer {
-        /// The last address that was asked.
+        /// Last address that was asked.
         address: SocketAddr,
-        /// Why.
+        /// Error of the connection.
         source: io::Error,
     },
-    /// It answers something else than 200.
+    /// The process answers with another status than 200.
     #[error("{address} answers {status:?}")]
     Answered {
-        /// Who.
+        /// Address that was asked.
         address: SocketAddr,
-        /// What.
+        /// Status line of the answer.
         status: String,
     },
 }
 
-/// The socket on which the main process of a container is asked from within it; `None` when this process is none, or has no name for it.
-/// Must be called in a runtime.
+/// The socket on which the main process of a container is asked from within it; `None` when this process is no container's main process, or
+/// has no name for it. Must be called in a runtime.
 ///
 /// # Errors
-/// The kernel's: somebody has the name.
+/// The kernel's: another process has the name.
 pub fn listen_within() -> io::Result<Option<UnixListener>> {
     if std::process::id() != MAIN_PROCESS {
         return Ok(None);
@@ -77,7 +78,7 @@ fn listen_as(name: &UnixAddr) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// None where `/proc` does not tell.
+/// The name of this container's socket; `None` where `/proc` does not tell.
 fn name_within() -> Option<UnixAddr> {
     let namespace = rustix::fs::stat("/proc/self/ns/pid").ok()?;
     UnixAddr::from_abstract_name(format!("liveedgecast-http-{}", namespace.st_ino)).ok()
@@ -95,7 +96,7 @@ pub fn ask_within(path: &str) -> Result<(), HealthError> {
 fn ask_as(name: &UnixAddr, path: &str) -> Result<(), HealthError> {
     let stream = UnixStream::connect_addr(name).map_err(HealthError::Container)?;
     let user = sys::peer(&stream).map_err(HealthError::Container)?.uid;
-    // Names of abstract sockets are anyone's who comes first.
+    // Any process on the host may have taken an abstract socket's name first.
     if user != 0 && user != rustix::process::geteuid().as_raw() {
         return Err(HealthError::Stranger(user));
     }
@@ -107,12 +108,12 @@ fn ask_as(name: &UnixAddr, path: &str) -> Result<(), HealthError> {
     }
 }
 
-/// What a process is asked when the question is whether it lives.
+/// Path of the question whether the process is alive.
 pub const ALIVE: &str = "/healthz";
-/// What it is asked when the question is whether it can be used.
+/// Path of the question whether the process is ready.
 pub const READY: &str = "/readyz";
 
-/// Asks whoever listens on `listen`, from the same machine.
+/// Asks the process that listens on `listen`, from the same machine.
 ///
 /// # Errors
 /// The answer is not yes.
@@ -132,7 +133,7 @@ pub fn ask(listen: SocketAddr, path: &str) -> Result<(), HealthError> {
     result
 }
 
-/// Where a listener is found from its own machine: one on all addresses may be of one family only.
+/// The addresses at which a listener is reached from its own machine: a listener on all addresses may be of one family only.
 fn reachable_at(ip: IpAddr) -> Vec<IpAddr> {
     match ip {
         IpAddr::V6(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
@@ -163,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one question with `answer`, and tells what was asked.
+    /// Answers one question with `answer`, and returns the question.
     fn served(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn nobody_there_is_an_error() {
-        // Bound and not listening, so that nobody else can take the port meanwhile.
+        // Bound and not listening, so that no other process can take the port meanwhile.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
@@ -226,7 +227,7 @@ mod tests {
     async fn a_process_is_asked_by_the_name_of_its_container() {
         use crate::http::{Answer, Routes, StatusCode, serve};
 
-        // Another name than a container's, so that this test disturbs nobody.
+        // Another name than a container's, so that this test disturbs no process.
         let name = UnixAddr::from_abstract_name(format!("liveedgecast-test-{}", std::process::id())).unwrap();
         assert!(matches!(ask_as(&name, "/healthz"), Err(HealthError::Container(_))), "nobody is there");
         let routes =
@@ -251,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_main_process_answers_for_a_container() {
-        // Tests may run as one.
+        // Tests may run as a main process.
         assert_eq!(listen_within().unwrap().is_some(), std::process::id() == MAIN_PROCESS);
     }
 }

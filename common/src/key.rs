@@ -1,10 +1,10 @@
-//! Names and secrets: what a publisher calls its stream, and what must never be seen.
+//! Names and secrets: the names that a publisher gives its stream, and the text that must never be shown.
 //!
-//! In: strings from `connect`, `publish`, configuration and our own wire. Out: values that cannot be wrong once built. Next rooms:
-//! admission, the lobby, push URLs, every log line.
+//! In: strings from `connect`, `publish`, configuration and our own wire. Out: values that cannot be wrong once built. Next: admission, the
+//! lobby, push URLs, every log line.
 //!
-//! What surprised us: a Bilibili key *starts* with its query (`?streamname=…`), so a key may have an empty name; and an app may hold
-//! a query too (`live2?backup=1`), which can be a token, so it is not shown either.
+//! Note: a Bilibili key *starts* with its query (`?streamname=…`), so a key may have an empty name; and an app may hold a query too
+//! (`live2?backup=1`), which can be a token, so it is not shown either.
 
 use std::fmt;
 
@@ -17,16 +17,16 @@ use subtle::ConstantTimeEq;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Longest app or key with its query, in bytes: a token of 1.5 KiB (JWT) fits, and a held publisher stays within a few KiB.
 pub const MAX_QUALIFIED_BYTES: usize = 2048;
-/// Longest name of a worker or an activator, in bytes: it is a metric label and stands in every line about the process. A worker is called
-/// like its pod, whose name may have 253 characters (RFC 1123). Every side takes this from here.
+/// Longest name of a worker or an activator, in bytes: it is a metric label and stands in every line about the process. A worker has the
+/// name of its pod, which may have 253 characters (RFC 1123). Every side takes the bound from here.
 pub const MAX_INSTANCE_NAME: usize = 253;
 /// Longest text from a stranger that goes into one log field, in bytes.
 const MAX_LOGGED_BYTES: usize = 128;
 
-/// Why a name can not be used.
+/// The reason why a name cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// Empty name.
     #[error("the name is empty: publish to rtmp://HOST/APP/KEY")]
     Empty,
     /// Longer than [`MAX_NAME_BYTES`], or with its query longer than [`MAX_QUALIFIED_BYTES`].
@@ -43,7 +43,7 @@ pub enum NameError {
     Encoding,
 }
 
-/// The part before the first `?`.
+/// The text before the first `?`.
 fn without_query(text: &str) -> &str {
     text.split_once('?').map_or(text, |(name, _)| name)
 }
@@ -55,7 +55,7 @@ fn check(text: &str, name: &str) -> Result<(), NameError> {
     if text.chars().any(char::is_control) {
         return Err(NameError::Control);
     }
-    // The AMF0 reader replaces what is not UTF-8 with this character.
+    // The AMF0 reader puts this character in the place of bytes that are not UTF-8.
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return Err(NameError::Encoding);
     }
@@ -65,13 +65,13 @@ fn check(text: &str, name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// The application a publisher connected to, with its query if it had one. `Display` and `Debug` leave the query out.
+/// The application that a publisher connected to, with its query if it had one. `Display` and `Debug` leave the query out.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AppName(String);
 
 impl AppName {
-    /// Takes the `app` of a connect command. Slashes around it are dropped: OBS sends `live/` when the server was typed so.
+    /// Parses the `app` of a connect command. Slashes around it are dropped: OBS sends `live/` when the server was typed so.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let text = text.trim_matches('/');
         let name = without_query(text);
@@ -92,7 +92,7 @@ impl AppName {
         without_query(&self.0)
     }
 
-    /// What follows the first `?`.
+    /// The text after the first `?`.
     pub fn query(&self) -> Option<&str> {
         self.0.split_once('?').map(|(_, query)| query)
     }
@@ -116,14 +116,14 @@ impl<'de> Deserialize<'de> for AppName {
     }
 }
 
-/// A stream key: the publishing name with its query, byte for byte. It is a secret: `Debug` and `Display` redact it, equality takes
-/// the same time whatever differs. It is serialised in full, because the worker needs it: only our own wire may carry it.
+/// A stream key: the publishing name with its query, byte for byte. It is a secret: `Debug` and `Display` redact it, and equality takes the
+/// same time wherever two keys differ. It is serialised in full, because the worker needs it: only our own wire may carry it.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct StreamKey(String);
 
 impl StreamKey {
-    /// Takes the publishing name of a publisher.
+    /// Parses the publishing name of a publisher.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text == "?" {
             return Err(NameError::Empty);
@@ -151,17 +151,17 @@ impl StreamKey {
         &self.0
     }
 
-    /// The key without its query; empty for the keys that are nothing but a query. Still a secret.
+    /// The key without its query; empty for keys that are nothing but a query. Still a secret.
     pub fn name(&self) -> &str {
         without_query(&self.0)
     }
 
-    /// What follows the first `?`.
+    /// The text after the first `?`.
     pub fn query(&self) -> Option<&str> {
         self.0.split_once('?').map(|(_, query)| query)
     }
 
-    /// The likely typing mistake in the key. It is kept all the same: keys are passed on byte for byte.
+    /// The likely typing mistake in the key. The key is used unchanged all the same: keys are passed on byte for byte.
     #[must_use]
     pub fn slip(&self) -> Option<&'static str> {
         let quotes: &[char] = &['"', '\''];
@@ -174,7 +174,7 @@ impl StreamKey {
         }
     }
 
-    /// What tells streams of one app apart: the name, or the whole key where the name is empty.
+    /// The part that tells streams of one app apart: the name, or the whole key where the name is empty.
     fn distinct(&self) -> &str {
         if self.name().is_empty() { &self.0 } else { self.name() }
     }
@@ -222,7 +222,7 @@ impl Secret {
         &self.0
     }
 
-    /// HMAC-SHA256 of `message` parts, concatenated, under this secret.
+    /// HMAC-SHA256 of the concatenated `parts` under this secret.
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; 32] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
         let mut context = hmac::Context::with_key(&key);
@@ -234,7 +234,7 @@ impl Secret {
         out
     }
 
-    /// Whether `proof` is [`Secret::sign`] of the same parts; constant time.
+    /// True if `proof` is [`Secret::sign`] of the same parts; constant time.
     pub fn verify(&self, parts: &[&[u8]], proof: &[u8]) -> bool {
         self.sign(parts).ct_eq(proof).into()
     }
@@ -260,23 +260,23 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who a stream is, to those who may not know its key: the first 16 bytes of an HMAC-SHA256 under the control secret.
+/// The identity of a stream for processes that may not know its key: the first 16 bytes of an HMAC-SHA256 under the control secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity(pub [u8; 16]);
 
 impl Identity {
-    /// Of a stream: app and key, both without their queries.
+    /// The identity of a stream: app and key, both without their queries.
     pub fn of_stream(secret: &Secret, app: &AppName, key: &StreamKey) -> Self {
         Self::keyed(secret, b"stream", &[app.name(), key.distinct()])
     }
 
-    /// Of an upstream whose URL takes no `{key}`: whoever publishes there is the same stream to it.
+    /// The identity of an upstream whose URL takes no `{key}`: all publishers there are one stream to it.
     pub fn of_upstream(secret: &Secret, url: &crate::url::PushUrl) -> Self {
         Self::keyed(secret, b"upstream", &[&url.host, &url.port.to_string(), &url.app, url.key.expose()])
     }
 
     fn keyed(secret: &Secret, domain: &[u8], fields: &[&str]) -> Self {
-        // NUL separates: no name can hold it.
+        // NUL separates: no name can contain it.
         let mut parts: Vec<&[u8]> = vec![domain];
         for field in fields {
             parts.extend([b"\0".as_slice(), field.as_bytes()]);
@@ -299,7 +299,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The public name of one stay of one publisher, for logs, traces and the HTTP API. Given by a shell, because machines hold no chance.
+/// The public name of one publisher's stream, for logs, traces and the HTTP API. A shell makes it, because machines have no randomness.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StreamId(pub String);
@@ -322,14 +322,14 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// Whether a worker or an activator may be called this: see [`MAX_INSTANCE_NAME`], and no character that a log line, a metric label or a
+/// True if a worker or an activator may have this name: see [`MAX_INSTANCE_NAME`], and no character that a log line, a metric label or a
 /// URL would have to escape.
 #[must_use]
 pub fn is_instance_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_INSTANCE_NAME && text.chars().all(is_plain)
 }
 
-/// The name that comes closest: a kernel takes any bytes for the host name that ours are made of.
+/// The closest name that is allowed: the kernel accepts any bytes for the host name from which ours are made.
 #[must_use]
 pub fn instance_name(text: &str) -> String {
     text.chars().map(|c| if is_plain(c) { c } else { '-' }).take(MAX_INSTANCE_NAME).collect()

@@ -49,7 +49,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = listen_as(address, true)?;
     // Fails if no process has changed the selection.
-    let _ = reuse_port::to_any(&listener);
+    let _ = reuse_port::steer_to_any(&listener);
     Ok(listener)
 }
 
@@ -82,9 +82,9 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 /// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// For processes on this host.
+    /// Accepts processes on this host.
     Unix(UnixListener),
-    /// For any host.
+    /// Accepts any host.
     Tcp(TcpListener),
 }
 

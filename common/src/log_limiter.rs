@@ -21,7 +21,7 @@ impl LogLimiter {
         Self { every, last: Mutex::new(None) }
     }
 
-    /// Whether a line may be logged at `now`; if so, it counts as logged.
+    /// True if a line may be logged at `now`; it counts as logged then.
     pub fn is_due(&self, now: Instant) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| now.saturating_duration_since(last) >= self.every);

@@ -1,5 +1,5 @@
-//! What counters of both binaries have in common. In: a registry, names without the prefix that all have. Out: counters that are there
-//! from the start, and all of a registry in the Prometheus text format. The names themselves are in each binary's `metrics`.
+//! Helpers for the metrics of both binaries. In: a registry, names without the prefix that all metrics have. Out: metrics whose rows are
+//! there from the start, and a whole registry in the Prometheus text format. The names themselves are in each room's `metrics`.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -7,35 +7,35 @@ use prometheus::{
     Result, TextEncoder,
 };
 
-use crate::stderr;
+use crate::{event, stderr};
 
-/// Name, with the prefix, and what it means.
+/// Options of a metric: its name, with the prefix, and its help text.
 #[must_use]
 pub fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("liveedgecast_{name}"), help)
 }
 
-/// Makes a collector known.
+/// Registers a collector.
 ///
 /// # Errors
-/// There is one of that name.
+/// A collector of that name is registered already.
 pub fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
 
-/// What only rises.
+/// A value that only rises.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
     register(registry, IntCounter::with_opts(opts(name, help))?)
 }
 
-/// What rises and falls.
+/// A value that rises and falls.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
     register(registry, IntGauge::with_opts(opts(name, help))?)
 }
@@ -43,7 +43,7 @@ pub fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
 /// Counters with a row for every known value of a label, so that a rate is right from the first event on.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn counters(registry: &Registry, name: &str, help: &str, label: &str, values: &[&str]) -> Result<IntCounterVec> {
     let vec = IntCounterVec::new(opts(name, help), &[label])?;
     values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
@@ -53,25 +53,25 @@ pub fn counters(registry: &Registry, name: &str, help: &str, label: &str, values
 /// Gauges with a row for every known value of a label.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn gauges(registry: &Registry, name: &str, help: &str, label: &str, values: &[&str]) -> Result<IntGaugeVec> {
     let vec = IntGaugeVec::new(opts(name, help), &[label])?;
     values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
     register(registry, vec)
 }
 
-/// How durations are spread; `buckets` are upper bounds in seconds.
+/// A histogram of durations; `buckets` are upper bounds in seconds.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
     register(registry, Histogram::with_opts(HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()))?)
 }
 
-/// The same with a row for every known value of a label.
+/// Histograms of durations, with a row for every known value of a label.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn histograms(
     registry: &Registry,
     name: &str,
@@ -87,7 +87,7 @@ pub fn histograms(
 /// Lines of this process's log that were dropped; call [`measure_log`] before it is read.
 ///
 /// # Errors
-/// As [`register`].
+/// See [`register`].
 pub fn dropped_log_lines(registry: &Registry, name: &str) -> Result<IntCounter> {
     counter(registry, name, "Lines of the log that were dropped because the reader of standard error was too slow")
 }
@@ -97,12 +97,12 @@ pub fn measure_log(dropped: &IntCounter) {
     dropped.inc_by(stderr::dropped_lines().saturating_sub(dropped.get()));
 }
 
-/// Everything in the Prometheus text format.
+/// The whole registry in the Prometheus text format.
 #[must_use]
 pub fn text(registry: &Registry) -> String {
     let mut out = Vec::new();
     if let Err(error) = TextEncoder::new().encode(&registry.gather(), &mut out) {
-        tracing::error!(%error, "metrics cannot be written");
+        tracing::error!(event = event::METRICS_FAILED, %error, "metrics were not text");
     }
     String::from_utf8(out).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Chance, for shells: names of streams, tokens, nonces, the seeds of machines. From the kernel, by way of ring.
+//! Randomness, for shells: names of streams, tokens, nonces, the seeds of machines. It comes from the kernel, by way of ring.
 
 use ring::rand::{SecureRandom, SystemRandom};
 

@@ -1,8 +1,10 @@
-//! What a process needs before its first room opens: its log, its limit of open files, its signals.
+//! The things that a process needs before its first room opens: its log, its limit of open files, its signals.
 //!
-//! In: flags, environment, the kernel. Out: a tracing subscriber, a raised limit, a stream of stop requests.
-//! Next room: `stderr` for the log's lines, each binary's `main` for the rest. Surprise: a process started by another inherits the soft limit of open files, often
-//! 1024, which is 500 streams; the hard limit is usually a thousand times higher and nobody minds its being taken.
+//! In: flags, environment, the kernel. Out: a tracing subscriber, a raised limit, a stream of stop requests. Next: `stderr` for the log's
+//! lines, each binary's `main` for the rest.
+//!
+//! Note: a process started by another inherits the soft limit of open files, often 1024, which is 500 streams; the hard limit is usually a
+//! thousand times higher, and raising the soft limit to it harms nobody.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -16,15 +18,16 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Problems;
+use crate::event;
 use crate::setting::{choice, set};
 use crate::stderr::{self, LineWriter, Writing};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line for people.
+    /// Lines for people.
     Text,
-    /// One JSON object per line.
+    /// JSON, an object per line.
     Json,
 }
 
@@ -34,12 +37,12 @@ pub struct LogArgs {
     /// How log lines look: text or json [default: text on a terminal, json otherwise]
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
-    /// What is logged, as tracing's EnvFilter reads it, e.g. info,liveedgecast_worker=debug [default: info]
+    /// Log filter, as tracing's EnvFilter reads it, e.g. info,liveedgecast_worker=debug [default: info]
     #[arg(long, env = "RUST_LOG", value_name = "FILTER")]
     pub log_filter: Option<String>,
 }
 
-/// A log that is known to be good but not yet running, so that all mistakes of a configuration are told at once.
+/// A log whose settings are known to be good and which has not started, so that all mistakes of a configuration are reported at once.
 pub struct Log {
     format: LogFormat,
     filter: EnvFilter,
@@ -69,10 +72,10 @@ impl LogArgs {
 /// Libraries that log what strangers send, frame by frame: 30 MB/s with one that sends HTTP/2 frames. The default level raises them to `info`
 /// at most; a directive that names one applies in full.
 const LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"];
-/// The level of these libraries then.
+/// The most detailed level of these libraries in that case.
 const LIBRARIES_LEVEL: &str = "info";
 
-/// The filter, with levels of their own for libraries that it does not name.
+/// The filter, with directives added for libraries that it does not name.
 fn with_quiet_libraries(filter: &str) -> String {
     let talkative =
         |directive: &str| ["debug", "trace", "4", "5"].iter().any(|level| directive.eq_ignore_ascii_case(level));
@@ -99,13 +102,13 @@ impl LogFormat {
 }
 
 impl Log {
-    /// How its lines look.
+    /// The format of its lines.
     #[must_use]
     pub fn format(&self) -> LogFormat {
         self.format
     }
 
-    /// Starts logging to standard error, panics included. A second call in one process does nothing. Keep what is returned until the
+    /// Starts logging to standard error, panics included. A second call in one process does nothing. Keep the returned value until the
     /// process ends.
     ///
     /// # Errors
@@ -123,7 +126,7 @@ impl Log {
         match started {
             // The standard library's own hook writes to standard error by itself, and waits for its reader.
             Ok(()) => panic::set_hook(Box::new(log_panic)),
-            Err(error) => tracing::debug!(%error, "a log was running already"),
+            Err(error) => tracing::debug!(event = event::LOG_KEPT, %error, "earlier log kept"),
         }
         Ok(writing)
     }
@@ -132,7 +135,7 @@ impl Log {
 fn log_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    // As RUST_BACKTRACE says.
+    // `RUST_BACKTRACE` decides whether there is one.
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(&backtrace);
     tell_of_panic(text, info.location(), backtrace, stderr::write_line);
@@ -147,39 +150,46 @@ fn tell_of_panic(
 ) {
     if tracing::enabled!(Level::ERROR) {
         let (place, backtrace) = (place.map(tracing::field::display), backtrace.map(tracing::field::display));
-        tracing::error!(event = "panicked", panic, place, backtrace, "a task panicked");
+        tracing::error!(event = event::TASK_PANICKED, panic, place, backtrace, "task panicked");
         return;
     }
     let place = place.map_or_else(String::new, |place| format!(" at {place}"));
     let backtrace = backtrace.map_or_else(String::new, |backtrace| format!("\n{backtrace}"));
-    write(format!("a task panicked{place}: {}{backtrace}\n", panic.unwrap_or("no text")).as_bytes());
+    write(format!("task panicked{place}: {}{backtrace}\n", panic.unwrap_or("no text")).as_bytes());
 }
 
-/// The limit of open files, as found and as it is now.
+/// The limit of open files, as found and as raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// Before; `None` is no limit.
+    /// Limit as found; `None` is no limit.
     pub found: Option<u64>,
-    /// Now; `None` is no limit.
+    /// Limit as raised; `None` is no limit.
     pub now: Option<u64>,
 }
 
-/// Raises the soft limit of open files to the hard one and says so in the log.
+/// Raises the soft limit of open files to the hard one, and logs both.
 pub fn raise_open_files() -> OpenFiles {
     let Rlimit { current: found, maximum } = getrlimit(Resource::Nofile);
     let mut limit = OpenFiles { found, now: found };
     if found != maximum {
         match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
             Ok(()) => limit.now = maximum,
-            Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+            Err(error) => {
+                tracing::warn!(event = event::OPEN_FILES_NOT_RAISED, %error, "limit of open files not raised")
+            }
         }
     }
     let words = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
-    tracing::info!(found = words(limit.found), now = words(limit.now), "open files limit");
+    tracing::info!(
+        event = event::OPEN_FILES_RAISED,
+        found = words(limit.found),
+        now = words(limit.now),
+        "limit of open files raised"
+    );
     limit
 }
 
-/// A request from outside to go.
+/// A request from outside to stop the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// SIGTERM, what orchestrators send.
@@ -205,8 +215,8 @@ impl fmt::Display for Stop {
     }
 }
 
-/// The signals that ask the process to go. The first starts the drain, every further one shortens it: the owner decides,
-/// this type only hands them out, none swallowed.
+/// The signals that ask the process to stop. The first starts the drain, every further one shortens it: the owner decides, this type only
+/// hands them out and swallows none.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -222,7 +232,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next request to go. Cancel safe.
+    /// The next request to stop. Cancel safe.
     pub async fn next(&mut self) -> Stop {
         tokio::select! {
             _ = self.terminate.recv() => Stop::Terminate,
@@ -231,7 +241,7 @@ impl Signals {
     }
 }
 
-/// This machine's name, for names of processes that nobody has named.
+/// The host name of this machine, for processes that were given no name.
 #[must_use]
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

@@ -1,8 +1,9 @@
-//! How both binaries read one setting: text as typed in, a value out, mistakes noted with their fix.
+//! Reading one setting, for both binaries: text as typed in, a value out, mistakes noted with their fix.
 //!
-//! In: the text of a flag or variable. Out: a value; after a mistake a stand-in, so that the other settings are judged too.
-//! Next: the `config` of each binary. What surprised us: compose files and shells pass "nothing" as an empty variable, so
-//! empty means not set everywhere.
+//! In: the text of a flag or variable. Out: a value; after a mistake a stand-in, so that the other settings are checked too. Next: the
+//! `config` of each binary.
+//!
+//! Note: compose files and shells pass "nothing" as an empty variable, so empty means not set everywhere.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,13 +12,13 @@ use std::time::Duration;
 
 use crate::config::{Problems, QUOTED, is_quoted, parse_duration, show_duration};
 
-/// Longest time any setting may name: a day; more is a slip of the unit.
+/// Longest time that any setting may have: a day; a longer one is a mistake in the unit.
 pub const MOST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Streams that one worker may take at most, wherever that is set or told.
+/// Streams that one worker may take at most, both in its settings and in its messages.
 pub const MAX_CAPACITY: u32 = 10_000;
 
-/// Fewest bytes of the control secret off loopback: what is signed with it travels in the clear, so a listener can guess it at leisure.
+/// Fewest bytes of the control secret off loopback: messages signed with it travel in the clear, so a listener can guess it at leisure.
 pub const LEAST_SECRET: usize = 16;
 
 /// Most characters of a host's name (RFC 1035, 2.3.4).
@@ -26,12 +27,12 @@ const MOST_HOST: usize = 253;
 /// The kinds of handoff that an activator offers and a worker accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Handoff {
-    /// By descriptor where the worker shares the activator's network namespace, otherwise by link.
+    /// Descriptor where the worker shares the activator's network namespace, otherwise by link.
     #[default]
     Auto,
-    /// By descriptor only: the worker gets the publisher's own socket.
+    /// Descriptor only: the worker gets the publisher's own socket.
     Descriptor,
-    /// By link only: frames over TCP, also on one host.
+    /// Link only: frames over TCP, also on one host.
     Link,
 }
 
@@ -41,7 +42,7 @@ impl Handoff {
         [("auto", Self::Auto), ("descriptor", Self::Descriptor), ("link", Self::Link)];
 }
 
-/// Whether a text can be the name of a host.
+/// True if a text can be the name of a host.
 #[must_use]
 pub fn is_host(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -69,7 +70,7 @@ pub fn set(value: &Option<String>) -> Option<&str> {
     value.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// A hint for a value that cannot be read and stands in quotation marks.
+/// A hint for a value that cannot be parsed and stands in quotation marks.
 fn quotes(text: &str) -> String {
     if is_quoted(text) { format!(" (it stands {QUOTED})") } else { String::new() }
 }
@@ -84,11 +85,11 @@ pub fn file(path: &Option<PathBuf>) -> Option<PathBuf> {
     path.clone().filter(|path| !path.as_os_str().is_empty())
 }
 
-/// An address to listen on; a mistake is noted and a harmless address given.
+/// An address to listen on; after a mistake, which is noted, a harmless address.
 pub fn address(setting: &str, typed: &Option<String>, default: &str, problems: &mut Problems) -> SocketAddr {
     let text = set(typed).unwrap_or(default);
     let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    // `:1935` is how Go programs write it; it means every address.
+    // `:1935` is the form of Go programs; it means every address.
     let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
     SocketAddr::from_str(&whole).unwrap_or_else(|_| {
         let quotes = quotes(&text);
@@ -97,7 +98,7 @@ pub fn address(setting: &str, typed: &Option<String>, default: &str, problems: &
     })
 }
 
-/// One of `choices`, the first of which is the default; a mistake is noted and the default given.
+/// The value of one of `choices`, the first of which is the default; after a mistake, which is noted, the default.
 pub fn choice<T: Copy>(setting: &str, typed: &Option<String>, choices: &[(&str, T)], problems: &mut Problems) -> T {
     let (_, default) = choices[0];
     let Some(text) = set(typed) else { return default };
@@ -109,7 +110,7 @@ pub fn choice<T: Copy>(setting: &str, typed: &Option<String>, choices: &[(&str, 
     default
 }
 
-/// A whole number; a mistake is noted and the default given.
+/// A whole number; after a mistake, which is noted, the default.
 pub fn number(
     setting: &str,
     typed: &Option<String>,
@@ -129,7 +130,7 @@ pub fn number(
     }
 }
 
-/// A time of at most [`MOST_TIME`]; a mistake is noted and the default given.
+/// A time of at most [`MOST_TIME`]; after a mistake, which is noted, the default.
 pub fn time(
     setting: &str,
     typed: &Option<String>,

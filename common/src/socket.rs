@@ -15,9 +15,9 @@ use crate::sys;
 /// A connection to a peer.
 #[derive(Debug)]
 pub enum PeerSocket {
-    /// To a process on this host. Descriptors can travel.
+    /// A connection to a process on this host. Descriptors can travel.
     Unix(UnixStream),
-    /// To any host.
+    /// A connection to any host.
     Tcp(TcpStream),
 }
 
@@ -31,7 +31,7 @@ macro_rules! either {
 }
 
 impl PeerSocket {
-    /// Whether this is a Unix socket.
+    /// True if this is a Unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))

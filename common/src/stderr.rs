@@ -1,9 +1,9 @@
-//! Standard error, written by a thread of its own. In: whole lines, of any thread. Out: the same lines at standard error, in order, as
+//! Standard error, written by a thread of its own. In: whole lines, from any thread. Out: the same lines at standard error, in order, as
 //! soon as its reader takes them.
 //!
-//! What surprised us: a write to standard error waits for its reader, and a reader that stops (a stuck log driver, Ctrl-S, `| less`)
-//! stops every thread that logs after 64 KiB, which in a process with one thread is the process. So threads that serve somebody only
-//! append to a queue in memory; lines that do not fit are dropped and counted.
+//! Note: a write to standard error waits for its reader, and a reader that stops (a stuck log driver, Ctrl-S, `| less`) stops every thread
+//! that logs after 64 KiB, which in a process with one thread is the whole process. So threads that serve a peer only append to a queue in
+//! memory; lines that do not fit are dropped and counted.
 //!
 //! The queue is static, as the log and standard error are: a process has one of each.
 
@@ -17,11 +17,13 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::event;
+
 /// Bytes that wait for the reader, at most: some 2,000 lines, which is a burst of a second; twice as much with what is being written.
 const MAX_WAITING: usize = 512 << 10;
 /// A buffer that has grown beyond this is given back once it is empty.
 const KEPT_BUFFER: usize = 8 << 10;
-/// How long the end of the process waits for the last lines to be taken.
+/// Time that the end of the process waits for the last lines to be written.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 /// Stack of the thread: it formats one line of its own at most.
 const STACK: usize = 128 << 10;
@@ -38,7 +40,11 @@ pub fn start() -> io::Result<Writing> {
         let ours = lines.clone();
         thread::Builder::new().name("log".to_owned()).stack_size(STACK).spawn(move || {
             let reader_is_back = |dropped| {
-                tracing::warn!(event = "log.dropped", dropped, "log lines dropped: their reader was too slow")
+                tracing::warn!(
+                    event = event::LOG_LINES_DROPPED,
+                    dropped,
+                    "log lines dropped: their reader was too slow"
+                )
             };
             ours.write_to(&mut Descriptor, reader_is_back);
         })?;
@@ -75,7 +81,7 @@ impl Write for LineWriter {
     }
 }
 
-/// Dropped at the end of the process: waits a moment for the last lines to be written.
+/// The guard of the log; dropped at the end of the process, it waits a moment for the last lines to be written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost if the process does not wait for them"]
 pub struct Writing(Lines);
@@ -86,7 +92,7 @@ impl Drop for Writing {
     }
 }
 
-/// A queue of lines. Clones are the same one.
+/// A queue of lines, shared by its clones.
 #[derive(Clone, Debug)]
 struct Lines {
     shared: Arc<Shared>,
@@ -96,9 +102,9 @@ struct Lines {
 struct Shared {
     // A lock, because any thread logs; held for copying one line, never while writing.
     queue: Mutex<Queue>,
-    /// There is something to write.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// All has been written.
+    /// Notified when all has been written.
     emptied: Condvar,
     dropped: AtomicU64,
     most: usize,
@@ -107,9 +113,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<u8>,
-    /// The thread runs.
+    /// True once the thread runs.
     begun: bool,
-    /// The thread has taken what it is writing out of `waiting`.
+    /// True while the thread writes lines that it has taken out of `waiting`.
     writing: bool,
 }
 
@@ -123,7 +129,7 @@ impl Lines {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this is the first call.
+    /// True for the first call.
     fn begin(&self) -> bool {
         !mem::replace(&mut self.lock().begun, true)
     }
@@ -147,7 +153,7 @@ impl Lines {
         self.shared.dropped.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Writes whatever comes, for ever. `tell` is called after a write that followed drops, with their number.
+    /// Writes all lines, for ever. `tell` is called after a write that followed drops, with the number of dropped lines.
     fn write_to(&self, out: &mut impl Write, tell: impl Fn(u64)) {
         let (mut lines, mut told) = (Vec::new(), 0);
         loop {
@@ -172,7 +178,7 @@ impl Lines {
                         told = dropped;
                     }
                 }
-                // There is no reader any more.
+                // The reader has closed its end.
                 Err(written) => self.drop_lines(lines[written..].iter().filter(|byte| **byte == b'\n').count()),
             }
             lines.clear();
@@ -182,7 +188,7 @@ impl Lines {
         }
     }
 
-    /// Waits until all has been written, or until the limit.
+    /// Waits until all lines have been written, or until the limit.
     fn flush(&self, limit: Duration) {
         let queue = self.lock();
         if !queue.begun {
@@ -193,7 +199,7 @@ impl Lines {
     }
 }
 
-/// As [`Write::write_all`], but an error says how much was written.
+/// Writes all bytes as [`Write::write_all`] does, but an error gives the number of bytes written.
 fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), usize> {
     let mut written = 0;
     while written < bytes.len() {
@@ -207,7 +213,7 @@ fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// Standard error itself, without the lock that std holds while it writes: whoever else writes there must not wait for us.
+/// Standard error itself, without the lock that std holds while it writes: other writers must not wait for this one.
 struct Descriptor;
 
 impl Write for Descriptor {
@@ -215,7 +221,7 @@ impl Write for Descriptor {
         let stderr = io::stderr();
         loop {
             match rustix::io::write(&stderr, bytes) {
-                // A pipe that its other users do not want to wait for: a worker's.
+                // A worker shares its pipe with other processes, which have set it non-blocking.
                 Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None) {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error.into()),
@@ -239,7 +245,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A queue whose thread writes to the first stream; the receiver gets the numbers of dropped lines that it tells.
+    /// A queue whose thread writes to the first stream; the receiver gets the numbers of dropped lines.
     fn written(most: usize) -> (Lines, UnixStream, mpsc::Receiver<u64>) {
         let (reader, mut writer) = UnixStream::pair().unwrap();
         let (lines, (told, tells)) = (Lines::new(most), mpsc::channel());

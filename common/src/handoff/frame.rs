@@ -1,14 +1,14 @@
-//! Frames of a handoff connection, after its preface. Bytes come in through [`Reader`], whole frames go out to the publisher's task (in
-//! the activator) or the stream's (in the worker); [`Writer`] is the other way.
+//! Frames of a handoff connection, after its preface. In: bytes of the connection, through [`Reader`]. Out: whole frames, for the
+//! publisher's task (in the activator) or the stream's (in the worker); [`Writer`] is the other way.
 //!
 //! ```text
 //!  type u8 | length u32, big endian | payload
 //! ```
 //!
 //! Frames that hold secrets (assignment, checkpoint) are sealed: AES-256-GCM with a key per direction, a counter as nonce, the type as
-//! additional data. Media is not: it is what the publisher sends over the network anyway.
+//! additional data. Media is not sealed: the publisher sends it over the network in the clear anyway.
 //!
-//! What surprised us: a checkpoint holds the stream key too, in the session's `publish`.
+//! Note: a checkpoint holds the stream key too, in the session's `publish`.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ const HEAD_BYTES: usize = 5;
 const TAG_BYTES: usize = 16;
 
 mod type_id {
-    //! Frame types; a number is never used for something else.
+    //! Frame types; a number is never reused for another frame.
     pub(super) const ASSIGN: u8 = 1;
     pub(super) const DATA: u8 = 2;
     pub(super) const END: u8 = 3;
@@ -42,7 +42,7 @@ mod type_id {
     pub(super) const PARTED: u8 = 39;
 }
 
-/// Which way frames go.
+/// The direction in which frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     ToWorker,
@@ -50,7 +50,7 @@ pub(super) enum Direction {
 }
 
 impl Direction {
-    /// Longest payload of a type, or `None` for a type that does not go this way.
+    /// The longest payload of a type in this direction, in bytes, or `None` for a type that does not go this way.
     fn limit(self, type_id: u8) -> Option<usize> {
         let limit = match (self, type_id) {
             (_, type_id::ALIVE) => 0,
@@ -69,111 +69,113 @@ impl Direction {
     }
 }
 
-/// What one side says.
+/// A frame.
 #[derive(Clone, PartialEq)]
 pub enum Frame {
     // From the activator.
-    /// Take this stream. The first frame, and the only one of its kind; by descriptor, the publisher's socket and the ring's memory
+    /// Take this stream. It is the first frame, and the only one of its kind; by descriptor, the publisher's socket and the ring's memory
     /// come with its first byte.
     Assign(Box<Assignment>),
     /// Bytes of the publisher (by link).
     Data(Bytes),
-    /// There will be no more bytes of the publisher (by link).
+    /// No more bytes of the publisher will come (by link).
     End(PublisherEnd),
     /// End the stream, for this reason.
     Kick(String),
     // From both.
-    /// Nothing new.
+    /// Proof that the sender is alive.
     Alive,
     // From the worker.
-    /// The stream is mine.
+    /// The worker has taken the stream.
     Accepted,
-    /// The stream is not mine (any more): give it to somebody.
+    /// The worker does not have the stream, or no longer: the activator offers it to another worker.
     Returned {
-        /// Why.
+        /// Reason of the return.
         why: Decline,
     },
-    /// Somebody publishes this already: the publisher is to be refused.
+    /// The stream is live elsewhere already: the publisher is to be refused.
     Duplicate,
     /// The publisher has been told `Publish.Start`.
     Started,
     /// Bytes for the publisher (by link).
     Reply(Bytes),
-    /// All bytes of the publisher before the snapshot's position are mine (by link).
+    /// The worker holds all bytes of the publisher before the snapshot's position (by link).
     Checkpoint(Box<Snapshot>),
-    /// The publisher has said goodbye: the stream has ended, and the connection is the activator's again, from this state on. By descriptor, what
-    /// the worker had read beyond it comes along as unread; the worker lets go of the socket first.
+    /// The publisher has said goodbye: the stream has ended, and the connection is the activator's again, from this state on. By
+    /// descriptor, bytes that the worker had read beyond that point come along as unread; the worker closes its duplicate of the socket
+    /// first.
     Parted(Box<Snapshot>),
-    /// The stream has ended. The publisher's connection is to be ended like this (by link; by descriptor the worker did it).
+    /// The stream has ended. By link, the activator closes the publisher's connection in the way given here; by descriptor the worker has
+    /// closed it.
     Done {
-        /// How.
+        /// Way to close the connection.
         how: Close,
-        /// For logs.
+        /// Text for logs.
         reason: String,
     },
 }
 
-/// How a publisher's bytes ended.
+/// The end of a publisher's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PublisherEnd {
-    /// It closed its side.
+    /// The publisher closed its side.
     Fin,
     /// The connection broke.
     Reset,
-    /// It was silent for too long.
+    /// The publisher was silent for too long.
     Silent,
 }
 
-/// How to end a publisher's connection.
+/// The way to close a publisher's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
-    /// Everything written arrives.
+    /// Gracefully: everything written arrives.
     Graceful,
-    /// At once.
+    /// Immediately, with a reset.
     Abort,
 }
 
-/// Why a worker does not have a stream.
+/// The reason why a worker does not have a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decline {
-    /// It serves as many as it can.
+    /// The worker serves as many streams as it can.
     Full,
-    /// It takes no more, because it is going down.
+    /// The worker is draining and takes no more streams.
     Draining,
-    /// Something is wrong on its side.
+    /// An error on the worker's side.
     Other,
-    /// It had the stream and is going down: its state is current, another one can go on.
+    /// The worker had the stream and is draining: its state is current, and another worker can resume the stream.
     Moving,
 }
 
-/// The other side erred, or is not who it proved to be; the connection is of no further use.
+/// An error of the other side, or a sign that it is not the side that proved itself; the connection is of no further use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A type that this side does not take.
     #[error("frame of type {0} is not expected")]
     Type(u8),
-    /// Longer than its type may be, or (when written) than anything may be.
+    /// Longer than its type may be, or (when written) longer than any frame may be.
     #[error("frame of type {type_id} would be {length} bytes long, at most {limit} are taken")]
     TooLong {
-        /// Its type.
+        /// Type of the frame.
         type_id: u8,
-        /// The length.
+        /// Length of its payload, in bytes.
         length: usize,
-        /// The limit.
+        /// Longest payload that is allowed, in bytes.
         limit: usize,
     },
-    /// The payload is not what its type says.
+    /// The payload does not fit its type.
     #[error("frame of type {0} cannot be read")]
     Malformed(u8),
     /// A sealed frame was made with another key, changed, repeated or left out.
     #[error("frame of type {0} is not sealed with this session's key")]
     Seal(u8),
-    /// An assignment or snapshot in it.
+    /// An error in the assignment or snapshot that the frame holds.
     #[error("frame holds something wrong: {0}")]
     Content(#[from] WireError),
 }
 
-/// The key of one direction, and how often it was used.
+/// The key of one direction, and the number of frames that were sealed with it.
 pub(super) struct Seal {
     key: aead::LessSafeKey,
     next: u64,
@@ -187,7 +189,8 @@ impl Seal {
         Self { key: aead::LessSafeKey::new(key), next: 0 }
     }
 
-    /// Each number once per key and direction; the other side counts along, so that a frame repeated or left out is noticed.
+    /// The next nonce: each number is used once per key and direction. The other side counts too, so a frame repeated or left out is
+    /// noticed.
     fn nonce(&mut self) -> aead::Nonce {
         let mut nonce = [0; aead::NONCE_LEN];
         nonce[4..].copy_from_slice(&self.next.to_be_bytes());
@@ -209,13 +212,13 @@ impl Seal {
     }
 }
 
-/// Reads frames. Fill [`Self::buffer`], then take [`Self::next`] until it is `None`: so it never holds more than the longest frame and
-/// what one read brings.
+/// Reads frames. Fill [`Self::buffer`], then take [`Self::next`] until it is `None`: so it never holds more than the longest frame and the
+/// bytes of one read.
 pub struct Reader {
     direction: Direction,
     seal: Seal,
     buffer: BytesMut,
-    /// The assignment has come: first and once.
+    /// The assignment has come: it comes first and once.
     assigned: bool,
     failed: Option<FrameError>,
 }
@@ -225,7 +228,8 @@ impl Reader {
         Self { direction, seal, buffer: BytesMut::new(), assigned: false, failed: None }
     }
 
-    /// Where the next bytes of the connection go, appended: `socket.read_buf(reader.buffer())`. First those that the preface did not use.
+    /// The buffer to which the next bytes of the connection are appended: `socket.read_buf(reader.buffer())`. Bytes that the preface did
+    /// not use come first.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -233,7 +237,7 @@ impl Reader {
     /// The next whole frame. Its `Data` and `Reply` share the buffer's memory. `None`: more bytes are needed.
     ///
     /// # Errors
-    /// The connection is of no further use; the error is said again.
+    /// The connection is of no further use; further calls return the same error.
     #[expect(clippy::should_implement_trait, reason = "it is fed between calls, so it is no iterator")]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         if let Some(error) = self.failed {
@@ -281,7 +285,7 @@ impl Reader {
                 let how = one(how, &CLOSE_CODES).ok_or(malformed)?;
                 Frame::Done { how, reason: text(reason).ok_or(malformed)? }
             }
-            // Their limit is 0 bytes, so there is nothing to look at.
+            // Their limit is 0 bytes, so their payload is empty.
             type_id::ACCEPTED => Frame::Accepted,
             type_id::DUPLICATE => Frame::Duplicate,
             type_id::STARTED => Frame::Started,
@@ -302,7 +306,7 @@ impl Writer {
         Self { seal }
     }
 
-    /// Appends a frame to `out`. Longer `Data` and `Reply` become several, empty ones none; text is cut to its limit.
+    /// Appends a frame to `out`. Long `Data` and `Reply` become several frames, empty ones none; text is cut to its limit.
     ///
     /// # Errors
     /// A part of an assignment or snapshot is larger than its limit; nothing was appended.
@@ -340,7 +344,7 @@ impl Writer {
     }
 }
 
-/// What precedes the bytes of a `Data` frame, so that they can be written from where they lie.
+/// The header of a `Data` frame, so that its bytes can be written from the memory in which they lie.
 ///
 /// # Panics
 /// `length` is more than [`MAX_DATA_BYTES`].
@@ -351,7 +355,7 @@ pub fn data_header(length: usize) -> [u8; HEAD_BYTES] {
 }
 
 fn header(type_id: u8, length: usize) -> [u8; HEAD_BYTES] {
-    // Every limit fits.
+    // Every limit fits into 32 bits.
     let [a, b, c, d] = (length as u32).to_be_bytes();
     [type_id, a, b, c, d]
 }
@@ -404,7 +408,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Bytes of a publisher are counted, not shown.
+/// Shows the number of a publisher's bytes, never the bytes.
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

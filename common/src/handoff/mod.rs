@@ -1,15 +1,17 @@
-//! What the activator and a worker say to each other about one stream, without IO.
+//! The protocol between the activator and a worker about one stream, without IO.
 //!
 //! In the order of the bytes on a handoff connection (an abstract Unix socket, or TCP for the link):
-//! - [`preface`]: the worker shows the offer's token, both prove that they know the control secret, both have the session's keys then.
-//! - [`frame`]: what follows. First an [`Assignment`], sealed; then media by link, or next to nothing when the descriptors went along.
+//! - [`preface`]: the worker shows the offer's token, both sides prove that they know the control secret, and both have the session's keys
+//!   then.
+//! - [`frame`]: the frames that follow. The first one is an [`Assignment`], sealed; then comes media by link, or next to nothing when the
+//!   descriptors went along.
 //! - [`assignment`]: the stream, its destinations, its policies, and the [`Snapshot`] it begins with.
 //! - [`snapshot`]: an RTMP session, and once there was media its stream, as data of a known version.
 //! - [`page`]: the snapshot in memory that outlives its worker, for the successor to find.
-//! - [`limits`]: every bound on what the other side may make us hold.
+//! - [`limits`]: every bound on what the other side may make this process hold.
 //!
-//! What surprised us: nearly everything here holds the stream key. It is in the assignment, but also in the session's `publish`, in
-//! `connect`'s address and in unread bytes; so the frames with any of them are sealed and no `Debug` of this room shows bytes.
+//! Note: nearly everything here holds the stream key. It is in the assignment, but also in the session's `publish`, in the address of
+//! `connect` and in unread bytes; so the frames with any of them are sealed and no `Debug` of this room shows bytes.
 #![forbid(unsafe_code)]
 
 pub mod assignment;

@@ -1,13 +1,15 @@
-//! The state page: a stream's last snapshot in memory that outlives its worker. The worker publishes at keyframes; its successor, or
-//! nobody, reads. Whoever wrote to the page last may have been killed in the middle, or be hostile: nothing in it is trusted.
+//! The state page: a stream's last snapshot in memory that outlives its worker. In: the worker's snapshot at each keyframe. Out: the newest
+//! whole snapshot, for the worker's successor. The last writer may have been killed in the middle of a write, or be hostile: nothing in the
+//! page is trusted.
 //!
-//! Two slots, written in turns:
+//! The page has two slots, written in turns:
+//!
 //! ```text
 //!  magic 4 | length u32 | sequence u64 | checksum 16: SHA-256 of all the rest, cut | snapshot
 //! ```
 //!
-//! What surprised us: "the slot with the lower sequence" is not always the one to overwrite. A writer that died in the middle may leave a
-//! slot whose sequence is the higher one and whose rest is torn; then the lower one is all there is.
+//! Note: "the slot with the lower sequence" is not always the one to overwrite. A writer that died in the middle may leave a slot with the
+//! higher sequence whose rest is torn; then the slot with the lower sequence is the only valid one.
 
 use ring::digest;
 
@@ -17,17 +19,17 @@ use super::snapshot::Snapshot;
 /// Bytes of one slot: the largest snapshot, rounded up to a multiple of every page size that Linux has.
 pub const SLOT_BYTES: usize = (MAX_SNAPSHOT_BYTES + 4096).next_multiple_of(64 << 10);
 
-/// What a written slot begins with: our name and the slots' version.
+/// First bytes of a written slot: our name and the version of the slots.
 const MAGIC: [u8; 4] = *b"LEP1";
 const CHECKSUM_BYTES: usize = 16;
 /// Magic, length, sequence, checksum.
 const HEAD_BYTES: usize = 4 + 4 + 8 + CHECKSUM_BYTES;
 
-// The ring's own word stands behind the second slot's snapshot.
+// A word that belongs to the ring stands behind the second slot's snapshot.
 const _: () = assert!(HEAD_BYTES + MAX_SNAPSHOT_BYTES + size_of::<u64>() <= SLOT_BYTES);
 
-/// Writes the snapshot into the slot that does not hold the last valid one. `false`: it is larger than a snapshot may be (or the page is
-/// none), and nothing was written.
+/// Writes the snapshot into the slot that does not hold the last valid one. `false`: the snapshot is too large, or `page` is too small to
+/// be a page; nothing was written.
 pub fn publish(page: &mut [u8], snapshot: &Snapshot) -> bool {
     if snapshot.check().is_err() {
         return false;
@@ -46,10 +48,10 @@ pub fn publish(page: &mut [u8], snapshot: &Snapshot) -> bool {
     true
 }
 
-/// The newest snapshot that is wholly there.
+/// The newest snapshot that was written whole.
 #[must_use]
 pub fn read(page: &[u8]) -> Option<Snapshot> {
-    // Copies: what has been checked cannot change any more.
+    // A copy cannot change after its check, as the shared memory can.
     let slots = page.chunks_exact(SLOT_BYTES).take(2).filter_map(|slot| {
         let (_, length) = valid(slot)?;
         let copy = slot[..HEAD_BYTES + length].to_vec();
@@ -72,7 +74,7 @@ fn head(sequence: u64, snapshot: &[u8]) -> [u8; HEAD_BYTES] {
     head
 }
 
-/// Sequence and length of the snapshot in a slot, if it is what was once written there.
+/// Sequence and length of the snapshot in a slot, if the slot still holds what was once written to it.
 fn valid(slot: &[u8]) -> Option<(u64, usize)> {
     let (found, rest) = slot.split_first_chunk::<HEAD_BYTES>()?;
     let length = u32::from_be_bytes(*found[4..].first_chunk()?) as usize;

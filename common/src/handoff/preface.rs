@@ -1,5 +1,5 @@
-//! How a handoff connection begins: the worker that dialed in shows the offer's token, then each side proves that it knows the control
-//! secret. Bytes come in, answers and at the end [`SessionKeys`] go out; [`super::frame`] is next.
+//! The beginning of a handoff connection: the worker that dialed in shows the offer's token, then each side proves that it knows the
+//! control secret. In: bytes of the connection. Out: answers, and at the end [`SessionKeys`]. Next: [`super::frame`].
 //!
 //! ```text
 //!  worker                                                          activator
@@ -10,8 +10,8 @@
 //!    │ Done                                                            │
 //! ```
 //!
-//! What surprised us: the one who proves first gives whoever listens something to try weak secrets on. So it is the worker, which dials
-//! an address that a proven activator gave it; a stranger who dials the activator learns nothing.
+//! Note: the side that proves itself first gives any listener a proof to try weak secrets on. So the worker is first, because it dials an
+//! address that a proven activator gave it; a stranger who dials the activator learns nothing.
 
 use std::fmt;
 
@@ -25,78 +25,78 @@ pub const NONCE_BYTES: usize = 32;
 /// The version of preface, frames and of the memory that is handed over (see [`super::page`]).
 pub const VERSION: u16 = 1;
 
-/// What a handoff connection begins with, both ways.
+/// First bytes of a handoff connection, both ways.
 const MAGIC: [u8; 4] = *b"LECH";
 const PROOF_BYTES: usize = 32;
-/// Magic and version.
+/// Bytes of magic and version.
 const HEAD_BYTES: usize = 6;
-/// What the worker says first, and what the activator answers.
+/// Bytes of the worker's first message, and of the activator's answer.
 const HELLO_BYTES: usize = HEAD_BYTES + TOKEN_BYTES + NONCE_BYTES;
 const CHALLENGE_BYTES: usize = HEAD_BYTES + NONCE_BYTES;
 
-// What the secret signs, each for one purpose; the transcript that follows always has the same length.
+// Labels of what the secret signs, each for one purpose; the transcript that follows always has the same length.
 const WORKER_PROOF: &[u8] = b"handoff worker";
 const ACTIVATOR_PROOF: &[u8] = b"handoff activator";
 const KEY_TO_WORKER: &[u8] = b"handoff key to worker";
 const KEY_TO_ACTIVATOR: &[u8] = b"handoff key to activator";
 
-/// Why the preface failed. The connection is of no further use.
+/// The reason why the preface failed. The connection is of no further use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefaceError {
-    /// The other side is something else.
+    /// The other side speaks another protocol.
     #[error("this is not a handoff connection")]
     Magic,
-    /// Another version.
+    /// The other side speaks another version of the handoff.
     #[error("the other side speaks version {theirs} of the handoff, this one {VERSION}: run one version of both")]
     Version {
-        /// What it speaks.
+        /// Version of the other side.
         theirs: u16,
     },
-    /// The proof is wrong.
+    /// The proof was made with another secret.
     #[error("the other side has another secret: give both sides the same CONTROL_SECRET")]
     Proof,
 }
 
-/// What came of some bytes.
+/// The result of handling some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// How many bytes of the input belong to the preface; the rest are frames. Less than all only with [`Step::Done`].
+    /// Bytes of the input that belong to the preface; the rest are frames. Fewer than all only with [`Step::Done`].
     pub used: usize,
-    /// Bytes for the other side: also before the connection is closed after [`Step::Failed`].
+    /// Bytes for the other side; they are sent even when the connection is closed after [`Step::Failed`].
     pub output: Vec<u8>,
-    /// Where it stands.
+    /// State of the preface after these bytes.
     pub step: Step,
 }
 
-/// Where a preface stands.
+/// The state of a preface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// More bytes are needed.
     More,
-    /// Both have proved themselves.
+    /// Done: both sides have proved themselves.
     Done(SessionKeys),
     /// Close the connection.
     Failed(PrefaceError),
 }
 
-/// A message of known length that begins with magic and version, or a proof, as it comes in.
+/// A message of known length that begins with magic and version, or a proof, as it arrives.
 #[derive(Debug, Default)]
 struct Incoming(Vec<u8>);
 
 impl Incoming {
-    /// Takes what belongs to a message of `length` bytes; returns how many that were.
+    /// Takes the bytes that belong to a message of `length` bytes; returns their number.
     fn fill(&mut self, input: &[u8], length: usize) -> usize {
         let used = input.len().min(length - self.0.len());
         self.0.extend_from_slice(&input[..used]);
         used
     }
 
-    /// The message, once it is whole.
+    /// The message, if it has arrived whole.
     fn whole(&mut self, length: usize) -> Option<Vec<u8>> {
         (self.0.len() == length).then(|| std::mem::take(&mut self.0))
     }
 
-    /// Judges magic and version as soon as they are there: strangers are not listened to for longer.
+    /// Checks magic and version as soon as they have arrived: a stranger gets no more time than that.
     fn check_head(&self) -> Result<(), PrefaceError> {
         let known = self.0.len().min(MAGIC.len());
         if self.0[..known] != MAGIC[..known] {
@@ -115,7 +115,7 @@ fn head() -> Vec<u8> {
     [&MAGIC[..], &VERSION.to_be_bytes()].concat()
 }
 
-/// What is common to both sides.
+/// State that both sides have in common.
 struct Side {
     secret: Secret,
     incoming: Incoming,
@@ -145,20 +145,20 @@ impl Side {
     }
 }
 
-/// The activator's side. Whether the token is expected is for its owner to look up, when it is done.
+/// The activator's side. Its owner looks up whether the token is expected, once the preface is done.
 pub struct ActivatorSide {
     side: Side,
     nonce: [u8; NONCE_BYTES],
 }
 
 impl ActivatorSide {
-    /// Of one connection; `nonce` is random.
+    /// The activator's side of one connection; `nonce` is random.
     #[must_use]
     pub fn new(secret: &Secret, nonce: [u8; NONCE_BYTES]) -> Self {
         Self { side: Side::new(secret), nonce }
     }
 
-    /// Takes what the worker sent.
+    /// Handles bytes of the worker.
     pub fn handle(&mut self, input: &[u8]) -> Progress {
         let side = &mut self.side;
         let (mut used, mut output) = (0, Vec::new());
@@ -166,7 +166,7 @@ impl ActivatorSide {
             used = side.incoming.fill(input, HELLO_BYTES);
             if let Err(error) = side.incoming.check_head() {
                 if matches!(error, PrefaceError::Version { .. }) {
-                    // It will find the version that it should have.
+                    // The worker finds the expected version in this answer.
                     output = [&head()[..], &self.nonce].concat();
                 }
                 side.step = Step::Failed(error);
@@ -188,7 +188,7 @@ impl ActivatorSide {
         Progress { used, output, step: side.step.clone() }
     }
 
-    /// The token that the worker showed; to be trusted when the preface is done.
+    /// The token that the worker showed; trustworthy once the preface is done.
     #[must_use]
     pub fn token(&self) -> Option<[u8; TOKEN_BYTES]> {
         self.side.transcript.get(HEAD_BYTES..)?.first_chunk().copied()
@@ -201,7 +201,7 @@ pub struct WorkerSide {
 }
 
 impl WorkerSide {
-    /// Of one connection, and the bytes to send first; `nonce` is random.
+    /// The worker's side of one connection, and the bytes to send first; `nonce` is random.
     #[must_use]
     pub fn new(secret: &Secret, token: [u8; TOKEN_BYTES], nonce: [u8; NONCE_BYTES]) -> (Self, Vec<u8>) {
         let mut side = Side::new(secret);
@@ -210,7 +210,7 @@ impl WorkerSide {
         (Self { side }, hello)
     }
 
-    /// Takes what the activator sent.
+    /// Handles bytes of the activator.
     pub fn handle(&mut self, input: &[u8]) -> Progress {
         let side = &mut self.side;
         let (mut used, mut output) = (0, Vec::new());
@@ -233,7 +233,7 @@ impl WorkerSide {
     }
 }
 
-/// What seals the frames of one connection: a key per direction.
+/// The keys that seal the frames of one connection, one per direction.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionKeys {
     to_worker: [u8; 32],
@@ -254,7 +254,7 @@ impl SessionKeys {
     }
 }
 
-// The token and the secret are nobody's business.
+// Token and secret stay out of `Debug`.
 impl fmt::Debug for ActivatorSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ActivatorSide").field("step", &self.side.step).finish_non_exhaustive()

@@ -1,12 +1,12 @@
-//! Everything that is needed to go on with a stream elsewhere, as data. Made by the activator when a publisher has been admitted and by a
-//! worker at every keyframe; goes into an assignment, a checkpoint or the state page; comes back through [`Snapshot::decode`], which
-//! trusts nothing.
+//! All the state that is needed to resume a stream elsewhere, as data. The activator makes a snapshot when a publisher has been admitted,
+//! and the worker makes one at every keyframe; it travels in an assignment, in a checkpoint or on the state page, and comes back through
+//! [`Snapshot::decode`], which trusts nothing.
 //!
-//! A snapshot is of a position in the publisher's connection. Whoever continues needs the bytes from there on: they are in `unread`,
+//! A snapshot belongs to a position in the publisher's connection. A successor needs the bytes from that position on: they are in `unread`,
 //! or in the ring, or follow by link.
 //!
-//! What surprised us: at a keyframe of an encoder that interleaves, an audio message may be half there. Its first bytes lie before the
-//! snapshot's position, so they are in the snapshot.
+//! Note: at a keyframe of an encoder that interleaves, an audio message may be half received. Its first bytes lie before the snapshot's
+//! position, so they are in the snapshot.
 
 use std::fmt;
 
@@ -26,74 +26,74 @@ pub const VERSION: u16 = 1;
 /// An RTMP session as of one position of the publisher's connection.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The session, chunk streams and all. Its position is the snapshot's.
+    /// RTMP session with its chunk streams. The session's position is the snapshot's.
     pub session: SessionState,
-    /// What was learned from media; `None` before the first media message.
+    /// State learned from media; `None` before the first media message.
     pub stream: Option<StreamState>,
-    /// Bytes from the position on that were read already; at most [`MAX_UNREAD_BYTES`]. Empty where they are kept elsewhere.
+    /// Bytes after the position that were read already; at most [`MAX_UNREAD_BYTES`]. Empty where they are kept elsewhere.
     pub unread: Vec<u8>,
 }
 
-/// What a stream has learned from its media.
+/// The state that a stream has learned from its media.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamState {
-    /// The headers in force, in the order to send them in: sequence headers of [`MAX_HEADER_BYTES`] together at most, and metadata of
+    /// Headers in force, in the order in which to send them: sequence headers of [`MAX_HEADER_BYTES`] together at most, and metadata of
     /// [`MAX_METADATA_BYTES`].
     pub headers: Vec<StoredHeader>,
     /// Timestamps of the last messages before the position.
     pub last_timestamp: LastTimestamps,
-    /// The message at the position is a keyframe, or there is no video to wait for.
+    /// True if the message at the position is a keyframe, or there is no video to wait for.
     pub began_with_keyframe: bool,
-    /// What has come of media messages that are open at the position; together at most [`MAX_OPEN_BYTES`].
+    /// Bytes received of media messages that are open at the position; together at most [`MAX_OPEN_BYTES`].
     pub open: Vec<OpenMessage>,
 }
 
 /// A header that every new upstream session begins with.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHeader {
-    /// The kind of header.
+    /// Kind of header.
     pub slot: HeaderSlot,
     /// Type of the message (see [`crate::rtmp::type_id`]).
     pub type_id: u8,
-    /// The publisher's, in milliseconds.
+    /// Timestamp of the publisher, in milliseconds.
     pub timestamp: u32,
-    /// The whole payload.
+    /// Whole payload of the message.
     pub payload: Vec<u8>,
 }
 
-/// The publisher's timestamps, in milliseconds, of the last frame of each kind, and of the last data; `None` before there was one. Headers do
-/// not count: theirs say nothing of the frames' clock.
+/// The publisher's timestamps, in milliseconds, of the last frame of each kind, and of the last data message; `None` before the first.
+/// Headers do not count: their timestamps say nothing about the clock of the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastTimestamps {
-    /// Of audio.
+    /// Last audio frame.
     pub audio: Option<u32>,
-    /// Of video.
+    /// Last video frame.
     pub video: Option<u32>,
-    /// Of data.
+    /// Last data message.
     pub data: Option<u32>,
 }
 
 /// The beginning of a media message whose rest comes after the snapshot's position.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenMessage {
-    /// Its chunk stream: the session has its header.
+    /// Chunk stream of the message; the session has its header.
     pub csid: u32,
-    /// All of its payload before the position.
+    /// Bytes of its payload before the position.
     pub received: Vec<u8>,
 }
 
 impl Snapshot {
-    /// Its bytes, in the newest version.
+    /// Encodes the snapshot, in the newest version.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         wire::encode(VERSION, self)
     }
 
-    /// Reads any version there has been. The session in it is still to be judged by
+    /// Reads a snapshot of any version that was ever written. Its session is still to be checked by
     /// [`ServerSession::restore`](crate::rtmp::server::ServerSession::restore).
     ///
     /// # Errors
-    /// Another version, not readable, or more than the limits allow.
+    /// An unknown version, unreadable bytes, or parts larger than their limits.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         within(bytes.len(), MAX_SNAPSHOT_BYTES, "snapshot")?;
         let (version, rest) = wire::version(bytes)?;
@@ -105,7 +105,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Whether every part is within its limit: also those of a snapshot that has not been encoded yet.
+    /// Checks that every part is within its limit, also for a snapshot that has not been encoded yet.
     pub(super) fn check(&self) -> Result<(), WireError> {
         within(self.unread.len(), MAX_UNREAD_BYTES, "unread bytes")?;
         let Some(stream) = &self.stream else { return Ok(()) };
@@ -114,14 +114,14 @@ impl Snapshot {
             stream.headers.iter().filter(|header| of(header)).map(|header| header.payload.len()).sum()
         };
         within(bytes(|header| header.slot != HeaderSlot::Metadata), MAX_HEADER_BYTES, "bytes of sequence headers")?;
-        // Together: an earlier release allowed metadata to take what the sequence headers left.
+        // Counted together: an earlier release allowed metadata to take the room that the sequence headers left.
         within(bytes(|_| true), MAX_HEADER_BYTES + MAX_METADATA_BYTES, "bytes of headers")?;
         within(stream.open.len(), MAX_OPEN_MESSAGES, "open messages")?;
         within(stream.open.iter().map(|open| open.received.len()).sum(), MAX_OPEN_BYTES, "bytes of open messages")
     }
 }
 
-/// Unread bytes may hold the key: only their number is shown.
+/// Shows the number of unread bytes only: they may hold the key.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")

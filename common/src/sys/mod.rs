@@ -1,9 +1,9 @@
-//! What only the kernel can do, and the only module that may use `unsafe`. Each file says what it needs it for.
+//! Calls of the kernel that no library offers; the only module that may use `unsafe`. Each file gives its reason.
 //!
 //! - [`ring_memory`]: a stream's memory, shared by descriptor, mapped twice in a row.
-//! - [`socket`]: what the kernel knows about a connection: position, unsent bytes, who is at the other end, descriptors passed along.
+//! - [`socket`]: the kernel's knowledge of a connection: position, unsent bytes, the process at the other end, descriptors passed along.
 //! - [`process`]: a process that cannot be mistaken for another one.
-//! - [`reuse_port`]: which of several listeners on one port gets the connections.
+//! - [`reuse_port`]: the choice of the listener, of several on one port, that gets the connections.
 
 pub mod process;
 pub mod reuse_port;

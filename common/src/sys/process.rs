@@ -1,11 +1,11 @@
 //! A process that cannot be mistaken for another one: by pidfd, not by number. Before a stream's socket and memory go to a successor, its
-//! worker must be dead, not merely silent; this is who kills it and knows.
+//! worker must be dead, not merely silent; this module kills it and learns of its end.
 //!
-//! Between two containers the number means nothing, and nobody can be signalled across; but a pidfd tells of the end all the same, and can
-//! be passed on by the process itself where the kernel does not tell whose a connection is.
+//! Between two containers the number means nothing, and no process can be signalled across; but a pidfd tells of the end all the same, and
+//! the process itself can pass one on where the kernel does not tell which process has a connection.
 //!
-//! What surprised us: a process is waited for as ended only when all its threads are gone, and its descriptors with them; the
-//! connection to it closes a little earlier.
+//! Note: a process counts as ended only when all its threads are gone, and its descriptors with them; the connection to it closes a little
+//! earlier.
 #![allow(unsafe_code, reason = "registering a descriptor")]
 
 use std::io;
@@ -25,7 +25,7 @@ pub struct ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// Of the process that has this number now: somebody who cannot have ended unnoticed, such as an own child.
+    /// A handle to the process that has this number now: one that cannot have ended unnoticed, such as a child of this process.
     ///
     /// # Errors
     /// There is no such process; or the kernel's.
@@ -35,7 +35,7 @@ impl ProcessHandle {
         Ok(Self { pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
-    /// Of ourselves, to be passed on.
+    /// A pidfd of this process, to be passed on.
     ///
     /// # Errors
     /// The kernel's, before Linux 5.3.
@@ -43,10 +43,10 @@ impl ProcessHandle {
         Ok(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?)
     }
 
-    /// Of a process that has passed it on.
+    /// A handle made from a pidfd that its process has passed on.
     ///
     /// # Errors
-    /// It is something else.
+    /// The descriptor is no pidfd.
     pub fn passed(pidfd: OwnedFd) -> io::Result<Self> {
         let is = std::fs::read_link(format!("/proc/self/fd/{}", pidfd.as_raw_fd()))?;
         // `anon_inode:[pidfd]`; since Linux 6.9 `pidfd:[INODE]`.
@@ -56,11 +56,11 @@ impl ProcessHandle {
         Ok(Self { pidfd })
     }
 
-    /// Of the process that connected a Unix socket. Before Linux 6.5 by its number: then the connection must still be open afterwards,
-    /// or the number may have been given to another process.
+    /// A handle to the process that connected a Unix socket. Before Linux 6.5 the process is found by its number: then the connection must
+    /// still be open afterwards, or the number may have been given to another process.
     ///
     /// # Errors
-    /// It has ended; before Linux 6.5 also: it is in another process namespace; or the kernel's.
+    /// The process has ended; before Linux 6.5 also: it is in another process namespace; or the kernel's.
     pub fn of_peer(connection: impl AsFd) -> io::Result<Self> {
         let connection = connection.as_fd();
         match socket::peer_pidfd(connection) {
@@ -70,10 +70,11 @@ impl ProcessHandle {
         }
     }
 
-    /// Sends SIGKILL, also to a stopped process. That it has gone is told by [`Self::ended`]. Fine if it has ended already.
+    /// Sends SIGKILL, also to a stopped process. Returns before the process has ended, which [`Self::ended`] tells. Harmless if it has
+    /// ended already.
     ///
     /// # Errors
-    /// It belongs to another user, or is not in our process namespace; or the kernel's.
+    /// The process belongs to another user, or is not in our process namespace; or the kernel's.
     pub fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -81,7 +82,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Whether it has ended, all threads of it.
+    /// True if the process has ended, with all its threads.
     ///
     /// # Errors
     /// The kernel's.
@@ -91,7 +92,7 @@ impl ProcessHandle {
         Ok(poll(&mut fds, Some(&now))? > 0)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     ///
     /// # Errors
     /// The kernel's.
@@ -123,11 +124,11 @@ mod tests {
         assert!(!handle.has_ended().unwrap());
         drop(child.stdin.take());
         handle.ended().await.unwrap();
-        // It has not been waited for, so its number is still taken; it has ended all the same.
+        // The process has not been waited for, so its number is still taken; it has ended all the same.
         assert!(handle.has_ended().unwrap());
         handle.kill().unwrap();
         assert!(child.wait().unwrap().success());
-        // Now the number may be somebody else's. The handle is not.
+        // The number may belong to another process now; the handle does not.
         handle.kill().unwrap();
         assert!(handle.has_ended().unwrap());
         handle.ended().await.unwrap();
@@ -167,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn the_peer_of_a_socket_is_found() {
         let (here, there) = UnixStream::pair().unwrap();
-        // Both ends are ours.
+        // Both ends belong to this process.
         assert!(!ProcessHandle::of_peer(&here).unwrap().has_ended().unwrap());
         drop(there);
         assert!(ProcessHandle::of_peer(tempfile::tempfile().unwrap()).is_err());

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 const SO_DETACH_REUSEPORT_BPF: libc::c_int = 68;
 /// "Return this number", of classic BPF.
 const RETURN: u16 = 0x06;
-/// The place of the listener that came after the first one.
+/// Index of the listener that came after the first one.
 const SECOND: u32 = 1;
 
 /// Sends new connections to the listener that was bound second, which is the successor's; to any listener while there is only one.
@@ -33,7 +33,7 @@ pub fn steer_to_successor(listener: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's; no selection was in force.
-pub fn to_any(listener: impl AsFd) -> io::Result<()> {
+pub fn steer_to_any(listener: impl AsFd) -> io::Result<()> {
     // SAFETY: the kernel reads an integer, or nothing.
     unsafe { set(listener, SO_DETACH_REUSEPORT_BPF, &0_i32) }
 }
@@ -64,9 +64,9 @@ mod tests {
         socket.into()
     }
 
-    /// How many of `count` connections each gets.
+    /// The number of connections, of `count`, that each listener gets.
     fn spread(at: SocketAddr, count: usize, listeners: &[&TcpListener]) -> Vec<usize> {
-        // Connected before any is accepted: on loopback a connection waits at its listener then.
+        // All are connected before any is accepted: on loopback a connection waits at its listener then.
         let connected: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(at).unwrap()).collect();
         let waiting = |listener: &&TcpListener| std::iter::from_fn(|| listener.accept().ok()).count();
         let spread = listeners.iter().map(waiting).collect();
@@ -82,17 +82,17 @@ mod tests {
         let younger = shared(at);
         let both = spread(at, 64, &[&elder, &younger]);
         assert!(both.iter().all(|count| *count > 0) && both.iter().sum::<usize>() == 64, "{both:?}");
-        assert!(to_any(&younger).is_err(), "nothing was said yet");
+        assert!(steer_to_any(&younger).is_err(), "nothing was said yet");
 
         steer_to_successor(&elder).unwrap();
         assert_eq!(spread(at, 64, &[&elder, &younger]), [0, 64]);
         drop(elder);
         assert_eq!(spread(at, 8, &[&younger]), [8], "who is alone gets all, whatever the program says");
 
-        // The program outlives its author, so a third one has to say that anybody may have them.
+        // The program outlives the process that attached it, so a third listener has to undo it.
         let third = shared(at);
         assert_eq!(spread(at, 64, &[&younger, &third]), [0, 64]);
-        to_any(&third).unwrap();
+        steer_to_any(&third).unwrap();
         let both = spread(at, 64, &[&younger, &third]);
         assert!(both.iter().all(|count| *count > 0), "{both:?}");
     }

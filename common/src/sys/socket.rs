@@ -1,11 +1,11 @@
-//! What the kernel knows about a connection and the file system does not tell: how far it was read, what is unsent, who is at the other
+//! The kernel's knowledge of a connection that the file system does not tell: the bytes read, the bytes unsent, the process at the other
 //! end; and descriptors sent along with bytes.
 //!
-//! What surprised us:
+//! Note:
 //! - A FIN counts as one received byte, and not as one that waits to be read. So a position is one less after it.
-//! - Once a connection is no more (a FIN of both sides, or a reset after a FIN) the kernel does not tell of the FIN: the position is one too
-//!   high then. It matters only for a message whose sender left out just its last byte: that one is taken for complete.
-//! - Descriptors beyond the room that was given for them are dropped by the kernel without an error, only with a flag.
+//! - Once a connection has ended (a FIN of both sides, or a reset after a FIN) the kernel does not tell of the FIN: the position is one too
+//!   high then. It matters only for a message whose sender left out just its last byte: that message is taken for complete.
+//! - The kernel drops descriptors beyond the room that was given for them without an error, only with a flag.
 #![allow(unsafe_code, reason = "socket options that no crate offers")]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -23,7 +23,7 @@ use tokio::net::UnixStream;
 /// Descriptors with one message: the handoff sends two.
 pub const MAX_DESCRIPTORS: usize = 4;
 
-/// How often a position is read until two readings agree: each takes a microsecond, and between most two of them nothing arrives.
+/// Readings of a position until two of them agree: each takes a microsecond, and between most two of them nothing arrives.
 const MAX_READINGS: usize = 10_000;
 
 /// TCP states in which a FIN has been received (`tcp_states.h`): TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING.
@@ -32,7 +32,7 @@ const FIN_RECEIVED: [u8; 4] = [6, 8, 9, 11];
 /// `SO_PEERPIDFD` of Linux 6.5, the same number on every architecture that Rust's tier 1 has.
 const SO_PEERPIDFD: libc::c_int = 77;
 
-/// Reads a socket option that is plain bytes. Returns how many were written.
+/// Reads a socket option that is plain bytes. Returns the number of bytes written.
 ///
 /// # Safety
 /// Any bytes must be a valid `T`.
@@ -58,8 +58,8 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<(u8, u64)> {
     Ok((info.tcpi_state, info.tcpi_bytes_received))
 }
 
-/// How many bytes of a TCP connection have been read, by whomever: the position of the next one. Nobody may read meanwhile; more may
-/// arrive.
+/// Bytes of a TCP connection that have been read, by any process: the position of the next one. No process may read meanwhile; more bytes
+/// may arrive.
 ///
 /// # Errors
 /// The kernel's; not a TCP socket.
@@ -88,13 +88,13 @@ pub fn unsent(socket: impl AsFd) -> io::Result<u32> {
     if result == 0 { Ok(queued.try_into().unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads what the kernel has of a connection, appended to `buffer`: once, at most 16 KiB, without waiting. Zero is its end.
+/// Reads the bytes of a connection that the kernel has, appended to `buffer`: once, at most 16 KiB, without waiting. Zero is the end.
 ///
-/// For whoever is about to judge the other side's silence. A runtime only knows of bytes that its event queue has told of, and a process
+/// Call it before the silence of the other side is judged. A runtime only knows of bytes that its event queue has reported, and a process
 /// that was stopped hears of its timers first: the kernel interrupts the wait for events when such a process goes on.
 ///
 /// # Errors
-/// `WouldBlock`: nothing is there. Otherwise the kernel's.
+/// `WouldBlock`: there is nothing to read. Otherwise the kernel's.
 pub fn read_now(socket: impl AsFd, buffer: &mut BytesMut) -> io::Result<usize> {
     let mut bytes = [0; 16 << 10];
     let (read, _) = rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT)?;
@@ -102,7 +102,8 @@ pub fn read_now(socket: impl AsFd, buffer: &mut BytesMut) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Acknowledges what arrives at once, without waiting for more (`TCP_QUICKACK`). The kernel falls back by itself: to be said again.
+/// Acknowledges bytes as they arrive, without waiting for more (`TCP_QUICKACK`). The kernel falls back to waiting by itself: call it again
+/// and again.
 ///
 /// # Errors
 /// The kernel's; not a TCP socket.
@@ -110,7 +111,7 @@ pub fn quick_ack(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_tcp_quickack(socket, true)?)
 }
 
-/// Who is at the other end of a Unix socket, as of its `connect` or `listen`.
+/// The process at the other end of a Unix socket, as of its `connect` or `listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerCredentials {
     /// Process id, in this process's namespace; 0 if it has none there.
@@ -119,7 +120,7 @@ pub struct PeerCredentials {
     pub uid: u32,
 }
 
-/// Who is at the other end of a Unix socket (`SO_PEERCRED`).
+/// The process at the other end of a Unix socket (`SO_PEERCRED`).
 ///
 /// # Errors
 /// The kernel's; not a Unix socket.
@@ -157,7 +158,7 @@ pub fn network_namespace() -> String {
     }
 }
 
-/// Writes all bytes; the descriptors go with the first one.
+/// Writes all bytes; the descriptors go with the first byte.
 ///
 /// # Errors
 /// The kernel's; no bytes to send them with, or more than [`MAX_DESCRIPTORS`]. Part of it may have been sent.

@@ -61,7 +61,7 @@ fn a_fin_is_no_byte() {
     assert_eq!(bytes_received(&server).unwrap(), 1000);
 }
 
-/// As told in the file's header: the one case in which the kernel has forgotten the FIN.
+/// The case in the file's header in which the kernel has forgotten the FIN.
 #[test]
 fn a_fin_of_a_connection_that_is_no_more_counts() {
     let (mut client, mut server) = connection();
@@ -226,7 +226,7 @@ async fn too_many_descriptors_are_refused() {
     refused(send_with_fds(&here, b"x", &many).await);
     refused(send_with_fds(&here, b"", &many[..1]).await);
 
-    // A stranger that sends more than there is room for: the kernel drops some, and says so.
+    // A stranger that sends more descriptors than there is room for: the kernel drops some, and sets a flag.
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS + 1))];
     let mut control = SendAncillaryBuffer::new(&mut room);
     assert!(control.push(SendAncillaryMessage::ScmRights(&many)));
@@ -234,7 +234,7 @@ async fn too_many_descriptors_are_refused() {
     let error = recv_with_fds(&there, &mut [0; 9], &mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 
-    // Or too many in several messages.
+    // Too many in several messages.
     let mut fds = Vec::new();
     send_with_fds(&here, b"x", &many[..MAX_DESCRIPTORS]).await.unwrap();
     send_with_fds(&here, b"y", &many[..1]).await.unwrap();
