@@ -1,4 +1,4 @@
-//! The generated tables: settings of both programs, metrics of both, events of the log. In: the programs' own definitions. Out: rows between
+//! The generated tables: settings of both programs, metrics of both, events of the log, rooms. In: the programs' own definitions. Out: rows between
 //! two marks in a guide, compared or, with `UPDATE_DOCUMENTS`, written.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +83,7 @@ pub(super) struct Metric {
     kind: String,
     help: String,
     /// Labels, and the values that exist from the start.
-    labels: BTreeMap<String, BTreeSet<String>>,
+    pub(super) labels: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The metrics of a page in Prometheus' text format.
@@ -182,4 +182,18 @@ fn table_of_events_has_those_of_the_log() {
         let _ = writeln!(table, "| `{event}` | {} |", cell(&when));
     }
     assert_table("deploy/docs/operations.md", "events", &table);
+}
+
+#[test]
+fn table_of_rooms_has_the_order_of_the_structure_test() {
+    let mut table = "| crate | rooms, lowest first |\n| --- | --- |\n".to_owned();
+    let order = file("e2e/tests/structure/main.rs");
+    for name in ["activator", "worker", "common"] {
+        let declared = order.split_once(&format!("\"{name}\",")).and_then(|(_, rest)| rest.split_once(']'));
+        let rooms: Vec<_> =
+            declared.expect("an order").0.split('"').skip(1).step_by(2).map(|room| format!("`{room}`")).collect();
+        assert!(rooms.len() >= 10, "{name}: {rooms:?}");
+        let _ = writeln!(table, "| {name} | {} |", rooms.join(" · "));
+    }
+    assert_table("deploy/docs/architecture.md", "rooms", &table);
 }
