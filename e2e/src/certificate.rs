@@ -17,7 +17,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one.
+    /// Makes an authority with a new key.
     ///
     /// # Panics
     /// There is no temporary directory.
@@ -32,7 +32,7 @@ impl Authority {
         Self { file, issuer: Issuer::new(params, key) }
     }
 
-    /// Its certificate, as PEM.
+    /// The authority's certificate, as PEM.
     #[must_use]
     pub fn file(&self) -> &Path {
         self.file.path()
@@ -59,7 +59,7 @@ pub struct SelfSigned {
 }
 
 impl SelfSigned {
-    /// One for `name`, a host name or an address.
+    /// Makes a certificate for `name`, a host name or an address.
     ///
     /// # Panics
     /// `name` is neither, or there is no temporary directory.

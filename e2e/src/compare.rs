@@ -1,4 +1,4 @@
-//! Is what arrived what was published? In: two lists of messages. Out: nothing, or a panic that shows the first difference.
+//! Compares arrived messages with published ones. In: two lists of messages. Out: nothing, or a panic that shows the first difference.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use crate::process::Program;
 use crate::record::{Message, Recording, flv};
 use crate::wait::LONG;
 
-/// Every message arrived, in its order, with its bytes, and its timestamp moved by the same offset as all others.
+/// Asserts that every message arrived, in its order, with its bytes, and with its timestamp moved by the same offset as all others.
 ///
 /// # Panics
-/// Something is different.
+/// A message differs, is missing or is too many.
 #[track_caller]
 pub fn assert_arrived_whole(published: &[Message], arrived: &[Message]) {
     assert!(!published.is_empty(), "nothing was published");
@@ -39,17 +39,17 @@ fn around(published: &[Message], arrived: &[Message], index: usize) -> String {
 /// How one session at an upstream relates to what was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Index, among the published messages, of the first message of the session that is no header put before it.
+    /// Index, among the published messages, of the session's first message behind the headers that were put before it.
     pub first: usize,
-    /// Index of its last message, plus one.
+    /// Index of the session's last message, plus one.
     pub end: usize,
 }
 
-/// A session that began in the middle of a stream: every header that was in force, then a keyframe, then everything that was published
-/// from there on, in its order.
+/// Asserts that a session began in the middle of a stream: every header that was in force, then a keyframe, then everything that was
+/// published after it, in order.
 ///
 /// # Panics
-/// Something is different.
+/// The session differs from that.
 #[track_caller]
 pub fn assert_resumed(published: &[Message], session: &[Message]) -> Place {
     let headers = session.iter().take_while(|message| message.is_header()).count();
@@ -79,10 +79,10 @@ pub fn assert_resumed(published: &[Message], session: &[Message]) -> Place {
     Place { first: at, end: at + rest.len() }
 }
 
-/// Time never goes back within a session, other than as the publisher's own did.
+/// Asserts that timestamps never go back within a session, other than as the publisher's own did.
 ///
 /// # Panics
-/// It does.
+/// A timestamp goes back.
 #[track_caller]
 pub fn assert_time_goes_forward(session: &[Message]) {
     for kind in [8, 9] {
@@ -93,37 +93,37 @@ pub fn assert_time_goes_forward(session: &[Message]) {
     }
 }
 
-/// A real decoder takes every frame without a word.
+/// Asserts that ffmpeg decodes every frame without a message.
 ///
 /// # Panics
-/// It complains.
+/// The decoder complains.
 #[track_caller]
 pub fn assert_decodes(session: &[Message]) {
     assert_decodes_with("ffmpeg", session);
 }
 
-/// As [`assert_decodes`], by another ffmpeg.
+/// Decodes like [`assert_decodes`], with the given ffmpeg binary.
 ///
 /// # Panics
-/// It complains.
+/// The decoder complains.
 #[track_caller]
 pub fn assert_decodes_with(ffmpeg: impl AsRef<std::ffi::OsStr>, session: &[Message]) {
     let decoder = Program::new("decoder", ffmpeg);
-    // By a file: a pipe would have to be filled and what it says be read at the same time.
+    // The decoder reads a file: with a pipe, its input and its output would have to be served at the same time.
     let file = decoder.directory().join("session.flv");
     std::fs::write(&file, flv(session)).expect("the file");
     let decoder = decoder.words("-hide_banner -v error -xerror -i").arg(&file).words("-f null -");
     let mut decoder = decoder.start();
     let status = decoder.wait(LONG);
     let said = decoder.log();
-    // GStreamer sends two frames within one millisecond now and then; that is for the comparison to judge, not for a decoder.
+    // GStreamer sends two frames within one millisecond now and then; the comparison judges that, a decoder does not.
     let of_time =
         |line: &&str| line.contains("non monotonically increasing dts") || line.contains("Last message repeated");
     let said: String = said.lines().filter(|line| !of_time(line)).collect();
     assert!(status.success() && said.is_empty(), "the decoder ends with {status} and says: {said}");
 }
 
-/// What the arrival of a recording says in one line, for failure messages.
+/// Describes the arrival of a recording in one line, for failure messages.
 #[must_use]
 pub fn summary(recording: &Recording) -> String {
     let frames = recording.media.iter().filter(|message| message.is_frame()).count();

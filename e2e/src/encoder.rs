@@ -1,5 +1,5 @@
-//! A publisher by hand, for what no program at hand does: windows, frame sizes and commands of the scenario's choice. In: what to send. Out:
-//! what it is told.
+//! A scripted publisher, for what no real encoder here does: windows, frame sizes and commands of the scenario's choice. In: the messages
+//! to send. Out: the server's answers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, type_id, writer
 
 use crate::wait::{SOON, until};
 
-/// Its chunks: what OBS uses.
+/// Chunk size that OBS uses.
 const CHUNK_SIZE: u32 = 4096;
 
 /// A publisher that is connected.
@@ -29,7 +29,7 @@ impl Encoder {
     /// Connects to an application and shakes hands.
     ///
     /// # Panics
-    /// There is nobody, or not RTMP.
+    /// Nobody listens at the address, or the server does not speak RTMP.
     #[must_use]
     pub fn connect(address: SocketAddr, app: &str) -> Self {
         let mut socket = TcpStream::connect(address).expect("somebody listens");
@@ -60,7 +60,7 @@ impl Encoder {
         this
     }
 
-    /// Publishes, and waits until it is told to start. The second time on a connection, too.
+    /// Publishes and waits for `NetStream.Publish.Start`; also works a second time on the same connection.
     pub fn publish(&mut self, key: &str) {
         self.told.clear();
         self.command("createStream", 0, Value::Null, Vec::new());
@@ -71,14 +71,14 @@ impl Encoder {
         self.message(type_id::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 66, 0, 30, 255, 225, 0, 0, 1, 0, 0]);
     }
 
-    /// Says goodbye, and waits for the answer. The connection stays.
+    /// Sends `FCUnpublish` and `deleteStream`, and waits for the answer. The connection stays open.
     pub fn goodbye(&mut self, key: &str) {
         self.command("FCUnpublish", 0, Value::Null, vec![Value::string(key)]);
         self.is_told("NetStream.Unpublish.Success");
         self.command("deleteStream", 0, Value::Null, vec![Value::Number(1.0)]);
     }
 
-    /// A frame of so many bytes, none like the other.
+    /// Sends a frame of `length` bytes, different from every other frame.
     pub fn frame(&mut self, timestamp: u32, keyframe: bool, length: usize) {
         let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
         payload.extend(timestamp.to_be_bytes());
@@ -86,7 +86,7 @@ impl Encoder {
         self.message(type_id::VIDEO, timestamp, &payload);
     }
 
-    /// A protocol control message.
+    /// Sends a protocol control message.
     pub fn control(&mut self, control: &Control) {
         let mut bytes = Vec::new();
         control.write(&mut bytes, self.chunk);
@@ -108,7 +108,7 @@ impl Encoder {
         self.write(&bytes);
     }
 
-    /// Writes all of it, and reads meanwhile.
+    /// Writes all bytes, and reads meanwhile.
     fn write(&mut self, mut bytes: &[u8]) {
         until("the server to read", || {
             self.read();
@@ -132,7 +132,7 @@ impl Encoder {
         });
     }
 
-    /// The server has closed the connection.
+    /// True if the server has closed the connection.
     pub fn is_closed(&mut self) -> bool {
         self.read();
         self.closed

@@ -1,5 +1,5 @@
-//! A client for the HTTP of our processes. In: an address and a path. Out: status and body. One connection per request, which is
-//! what curl does.
+//! A client for the HTTP of activators and workers. In: an address and a path. Out: status and body. Each request has a connection of its
+//! own, as with curl.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Nothing that our processes answer takes this long.
+/// Longest time for an answer: every answer of an activator or a worker comes sooner.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Status and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// For example 200.
+    /// Status code, such as 200.
     pub status: u16,
-    /// All of it.
+    /// The whole body.
     pub body: String,
 }
 
-/// Asks.
+/// Sends a request without a body.
 ///
 /// # Errors
 /// Nobody listens, or the answer is not HTTP.
@@ -27,7 +27,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answ
     request_with(address, method, path, "text/plain", "")
 }
 
-/// Asks with a body.
+/// Sends a request with a body of the content type `sort`.
 ///
 /// # Errors
 /// Nobody listens, or the answer is not HTTP.
@@ -61,13 +61,13 @@ fn unchunk(mut body: &str) -> Option<String> {
     }
 }
 
-/// GET; `None` when nobody answers, or not with 200.
+/// The body of a GET; `None` when nobody answers, or the status is not 200.
 #[must_use]
 pub fn get(address: SocketAddr, path: &str) -> Option<String> {
     request(address, "GET", path).ok().filter(|answer| answer.status == 200).map(|answer| answer.body)
 }
 
-/// GET of JSON.
+/// The JSON of a GET.
 #[must_use]
 pub fn json(address: SocketAddr, path: &str) -> Option<Value> {
     serde_json::from_str(&get(address, path)?).ok()

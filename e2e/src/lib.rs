@@ -1,20 +1,21 @@
-//! Scenarios against real software: programs that publish, programs that are pushed to, and what is between them.
+//! Scenarios against real software: real encoders publish, real servers are pushed to, LiveEdgeCast stands between them.
 //!
 //! - [`wait`]: conditions instead of sleeps; the one clock.
 //! - [`loopback`]: an address for every server.
 //! - [`process`]: guards around programs, and what `/proc` says about them.
-//! - [`orphans`]: what becomes of programs whose runner was killed.
+//! - [`orphans`]: kills the programs of a test runner that was killed.
 //! - [`publish`]: ffmpeg, GStreamer, OBS Studio, and nginx-rtmp's `push`.
-//! - [`replay`]: a publisher of given messages, for what no program can be made to send.
-//! - [`tap`]: records what a publisher says and hears.
-//! - [`relay`]: the activator, as people start it; workers that the test starts itself.
-//! - [`wire`]: what is between a worker and its activator, to be cut.
+//! - [`replay`]: a publisher of given messages, for streams that no real encoder produces.
+//! - [`encoder`]: a scripted publisher, for commands and windows that no real encoder here uses.
+//! - [`tap`]: records both sides of a publisher's connection.
+//! - [`relay`]: the activator, started as an operator starts it, and workers that a scenario starts itself.
+//! - [`wire`]: connections between a worker and its activator, which a scenario can cut.
 //! - [`sink`], [`nginx`]: upstreams.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
-//! - [`record`], [`compare`]: what was said, and whether it is the same.
+//! - [`record`], [`compare`]: the messages of a connection, and comparisons of them.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
-//! - [`takeover`]: the experiment behind the descriptor handoff.
-//! - [`certificate`]: for RTMPS.
+//! - [`takeover`]: the experiment behind the descriptor handoff (architecture.md, "Two ways to hand over").
+//! - [`certificate`]: certificates for RTMPS.
 //! - [`http`]: the client of `/metrics` and `/api/v1`.
 #![forbid(unsafe_code)]
 

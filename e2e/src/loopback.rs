@@ -1,7 +1,7 @@
-//! Addresses for servers of the scenarios. Out: a loopback address of one's own, on which the usual ports are free.
+//! Addresses for the servers of scenarios. Out: a loopback address that no other server has, on which the usual ports are free.
 //!
-//! Surprise: the whole of 127.0.0.0/8 is loopback on Linux. With an address per server there is nothing to pick ports from and
-//! nobody to lose a race for a port against: not another test, not the source port of some connection (those are on 127.0.0.1).
+//! Note: the whole of 127.0.0.0/8 is loopback on Linux. With an address per server no ports have to be picked, and no race for a port can
+//! be lost to another test or to the source port of a connection (those are on 127.0.0.1).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -13,7 +13,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Addresses that one test process may hand out before it meets the next process's.
 const PER_PROCESS: u32 = 1024;
 
-/// A listener at `port` of an address of one's own.
+/// Listens on `port` of an address that no other server has.
 ///
 /// # Panics
 /// A thousand addresses in a row are taken.
@@ -24,13 +24,13 @@ pub fn listener(port: u16, listen: impl Fn(SocketAddr) -> io::Result<TcpListener
     listeners.next().expect("a loopback address on which one can listen")
 }
 
-/// An address that nobody else uses, on which `ports` can be listened at.
+/// An address that no other server has, on which all of `ports` are free.
 ///
 /// # Panics
 /// A thousand addresses in a row are taken.
 #[must_use]
 pub fn address(ports: &[u16]) -> Ipv4Addr {
-    // 127.0.x.x is left to everything else on the machine.
+    // 127.0.x.x is left to all other software on the machine.
     let base = std::process::id().wrapping_mul(PER_PROCESS);
     for _ in 0..PER_PROCESS {
         let number = base.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -43,7 +43,7 @@ pub fn address(ports: &[u16]) -> Ipv4Addr {
     panic!("no loopback address has the ports {ports:?} free");
 }
 
-/// An address of one's own with one port.
+/// A socket address on a loopback address that no other server has.
 #[must_use]
 pub fn socket(port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(address(&[port]), port))

@@ -1,6 +1,6 @@
 //! nginx with its RTMP module, from its own directory and at its own address: as an upstream, and as a publisher that `push`es.
 //!
-//! Surprise: it forwards media right after `publish` without waiting for an answer, which no encoder does.
+//! Note: nginx-rtmp forwards media right after `publish` without waiting for an answer, which no encoder does.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -20,49 +20,49 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// An upstream that takes every stream in every of the applications `live` and `backup`.
+    /// Starts an upstream that takes every stream in either of the applications `live` and `backup`.
     #[must_use]
     pub fn upstream() -> Self {
         Self::start("", "application backup { live on; }")
     }
 
-    /// An upstream that writes every stream of `live` into a file of its own: see [`Self::recorded`].
+    /// Starts an upstream that records every stream of `live` into a file: see [`Self::recorded`].
     #[must_use]
     pub fn recording() -> Self {
         Self::start("record all; record_path DIRECTORY;", "")
     }
 
-    /// An upstream that makes HLS of every stream of `live`, in fragments of a second: see [`Self::hls`].
+    /// Starts an upstream that makes HLS of every stream of `live`, in fragments of one second: see [`Self::hls`].
     #[must_use]
     pub fn with_hls() -> Self {
         Self::start("hls on; hls_path DIRECTORY; hls_fragment 1s; hls_playlist_length 10m; hls_continuous off;", "")
     }
 
-    /// The folder of the playlists and the fragments.
+    /// The directory of the playlists and the fragments.
     #[must_use]
     pub fn hls(&self) -> &Path {
         self.process.directory()
     }
 
-    /// An upstream that refuses every stream of `live`: it says `Publish.Start` and closes the connection.
+    /// Starts an upstream that refuses every stream of `live`: it answers `Publish.Start` and closes the connection.
     #[must_use]
     pub fn denying() -> Self {
         Self::start("deny publish all;", "")
     }
 
-    /// An upstream whose hook refuses every stream of `live`: it closes the connection without an answer to `publish`.
+    /// Starts an upstream whose hook refuses every stream of `live`: it closes the connection without an answer to `publish`.
     #[must_use]
     pub fn refusing_by_hook() -> Self {
         Self::start("on_publish http://STATUS/refused;", "")
     }
 
-    /// What was recorded under a key: an FLV file.
+    /// The FLV file that was recorded under a key.
     #[must_use]
     pub fn recorded(&self, key: &str) -> PathBuf {
         self.process.directory().join(format!("{key}.flv"))
     }
 
-    /// One that pushes what is published in `live` to `url`, in the way of people who come from it.
+    /// Starts an nginx that pushes the streams of its application `live` to `url`, as people configure it who use nginx-rtmp as a relay.
     #[must_use]
     pub fn pushing_to(url: &str) -> Self {
         Self::start(&format!("push {url};"), "")
@@ -99,7 +99,7 @@ http {{
         this
     }
 
-    /// Where it takes RTMP.
+    /// The address of the RTMP listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -111,7 +111,7 @@ http {{
         format!("rtmp://{}/{app_and_key}", self.address)
     }
 
-    /// Its own statistics: XML.
+    /// Statistics of nginx-rtmp, as XML.
     #[must_use]
     pub fn statistics(&self) -> String {
         http::get(self.status, "/").unwrap_or_default()

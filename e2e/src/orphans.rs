@@ -1,9 +1,9 @@
-//! Programs whose runner was killed, or interrupted by a person: they are not to outlive it. In: ids of processes, by a pipe from the
-//! runner. Out, when the pipe ends: those that the runner has not ended itself are killed, with all that they have started.
+//! Kills the programs of a test runner that was itself killed or interrupted. In: ids of processes, through a pipe from the runner. Out:
+//! when the pipe ends, the programs that the runner has not ended are killed, with all their descendants.
 //!
-//! Surprise: the kernel's own means, a signal at the parent's death, is sent when the thread that started the program ends, and most
-//! scenarios are threads that end before their runner; and it reaches the program alone, not what that has started. So a process of
-//! its own watches: `src/bin/orphans.rs`.
+//! Note: the kernel sends its signal at a parent's death (`PR_SET_PDEATHSIG`) when the thread that started the program ends, and most
+//! scenarios are threads that end before their runner; the signal also reaches the program alone and not its children. So a separate
+//! process watches: `src/bin/orphans.rs`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
@@ -13,19 +13,19 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::process::{descendants, kill_all, started_at};
 
-/// The binary that watches, beside this one.
+/// The binary of the watching process, in the directory of this one.
 const WATCHER: &str = "orphans";
 
-/// To the watcher, which lives as long as we and a moment longer.
-// A lock, because programs are started and ended by any thread; held for one short line.
+/// The pipe to the watcher, which outlives this process by a moment.
+// A lock, because any thread starts and ends programs; held while one short line is written.
 static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
 
-/// A program that is not to outlive this process. Drop it when the program and all that it has started are gone.
+/// A program that must not outlive this process. Drop the guard when the program and all its descendants have ended.
 #[derive(Debug)]
 pub struct Ward(u32);
 
 impl Ward {
-    /// The program with this id, which leads a process group of its own.
+    /// Registers the program with this id, which leads a process group of its own.
     ///
     /// # Panics
     /// The watcher has not been built.
@@ -44,7 +44,7 @@ impl Drop for Ward {
 
 fn say(sign: char, id: u32) {
     let pipe = PIPE.get_or_init(|| Mutex::new(start_watcher()));
-    // Whoever has killed the watcher will have to look for orphans himself.
+    // A person who killed the watcher has to look for orphans by hand.
     let _ = writeln!(pipe.lock().unwrap_or_else(PoisonError::into_inner), "{sign}{id}");
 }
 
@@ -53,13 +53,14 @@ fn start_watcher() -> ChildStdin {
     let beside = own.ancestors().skip(1).map(|directory| directory.join(WATCHER)).find(|path| path.is_file());
     let watcher =
         beside.unwrap_or_else(|| panic!("{WATCHER} has not been built; cargo build -p liveedgecast-e2e does"));
-    // A group of its own: a person's Ctrl-C is for the runner. No output: who reads the runner's waits for its end.
+    // The watcher has a process group of its own, because Ctrl-C is meant for the runner, and no output, because a reader of the runner's
+    // output waits for its end.
     let mut command = Command::new(watcher);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.spawn().ok().and_then(|watcher| watcher.stdin).expect("a process that watches")
 }
 
-/// What the watcher does: listens until its runner is gone, then kills what is left.
+/// Runs the watcher: reads until the runner has gone, then kills the programs that are left.
 pub fn watch(said: impl BufRead) {
     let mut running = HashMap::new();
     for line in said.lines().map_while(Result::ok) {
@@ -73,7 +74,7 @@ pub fn watch(said: impl BufRead) {
         }
     }
     for (id, started) in running {
-        // Its number may be another's by now. That of a group that has lost its leader never is.
+        // The id may have been reused by now. A group that has lost its leader keeps its id.
         let now = started_at(id);
         if now.is_none() || now == started {
             kill_all(id, &descendants(id));

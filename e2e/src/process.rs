@@ -1,7 +1,7 @@
-//! Programs that run beside a scenario. In: a command. Out: a guard with its log; dropped, the program and all that it started
-//! are gone, and so they are when the test runner is killed. When the test has failed, the log is printed.
+//! Programs that run beside a scenario. In: a command. Out: a guard with the program's log. Dropping the guard kills the program and all
+//! its descendants, and so does the death of the test runner. The log is printed when the test has failed.
 //!
-//! Surprise: what a killed program leaves behind keeps its pipes open, so logs are files and never pipes.
+//! Note: the children of a killed program keep its pipes open, so logs are files and never pipes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,9 +18,9 @@ use tempfile::TempDir;
 use crate::orphans::Ward;
 use crate::wait::{SOON, try_until};
 
-/// How much of a log is shown when a test has failed.
+/// Lines of a log that are shown when a test has failed.
 const LAST_LINES: usize = 150;
-/// How long a program that was asked to go may take before it is killed.
+/// Longest time between SIGTERM and the end of a program, before it is killed.
 const POLITE: Duration = Duration::from_secs(5);
 
 /// A running program.
@@ -30,9 +30,9 @@ pub struct Process {
     child: Child,
     status: Option<ExitStatus>,
     directory: TempDir,
-    /// The end of a pipe that nobody reads.
+    /// The reading end of a pipe that nobody reads.
     _unread: Option<OwnedFd>,
-    /// The last to be dropped, when there is nothing left to be killed.
+    /// Dropped last, when no process is left to kill.
     _ward: Ward,
 }
 
@@ -46,7 +46,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// `name` is for messages.
+    /// Prepares `program`; `name` is used in messages.
     ///
     /// # Panics
     /// There is no temporary directory.
@@ -56,34 +56,34 @@ impl Program {
         Self { name: name.to_owned(), command: Command::new(program), directory, unread: false }
     }
 
-    /// One argument.
+    /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.command.arg(argument);
         self
     }
 
-    /// Several arguments.
+    /// Adds several arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// Arguments as a person types them: separated by spaces, nothing quoted.
+    /// Adds arguments as a person types them: separated by spaces, nothing quoted.
     #[must_use]
     pub fn words(self, arguments: &str) -> Self {
         self.args(arguments.split_whitespace())
     }
 
-    /// An environment variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Nothing of the environment of the tests but `PATH` and `HOME`.
+    /// Clears the environment of the tests, except for `PATH`, `HOME` and `LANG`.
     #[must_use]
     pub fn clear_env(mut self) -> Self {
         self.command.env_clear();
@@ -95,7 +95,7 @@ impl Program {
         self
     }
 
-    /// Another program, with the same arguments to come, environment and directory. Call it before `arg`.
+    /// Replaces the program, with the same environment and directory. Call it before `arg`.
     #[must_use]
     pub fn instead(mut self, program: &Path) -> Self {
         let mut command = Command::new(program);
@@ -109,23 +109,23 @@ impl Program {
         self
     }
 
-    /// A directory of its own, gone with the program.
+    /// The program's own directory, removed with the guard.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Its standard error is a pipe that is full and that nobody reads.
+    /// Connects standard error to a pipe that is full and that nobody reads.
     #[must_use]
     pub fn with_unread_errors(mut self) -> Self {
         self.unread = true;
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Panics
-    /// It cannot be started.
+    /// The program cannot be started.
     #[must_use]
     pub fn start(mut self) -> Process {
         let log = File::create(self.directory.path().join(LOG)).expect("a log file");
@@ -147,7 +147,7 @@ impl Program {
 
 const LOG: &str = "log";
 
-/// A pipe without room for another byte, whose writer waits for its reader.
+/// A pipe without room for another byte, whose writer blocks until somebody reads.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     rustix::io::ioctl_fionbio(&writer, true).expect("a pipe that does not wait");
@@ -157,26 +157,26 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
 }
 
 impl Process {
-    /// Its process id.
+    /// Id of the process.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its directory.
+    /// The program's own directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// All that it has written.
+    /// The output of the program so far.
     #[must_use]
     pub fn log(&self) -> String {
         let bytes = fs::read(self.directory.path().join(LOG)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// How it has ended, if it has.
+    /// The exit status, once the program has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().ok().flatten();
@@ -184,43 +184,43 @@ impl Process {
         self.status
     }
 
-    /// Whether it runs.
+    /// True if the program still runs.
     pub fn is_running(&mut self) -> bool {
         self.ended().is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for the program's end.
     ///
     /// # Panics
-    /// It does not end.
+    /// The program does not end within `limit`.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let ended = try_until(limit, || self.ended());
         ended.unwrap_or_else(|_| panic!("{} did not end within {limit:?}", self.name))
     }
 
-    /// Sends a signal to it alone.
+    /// Sends a signal to the program, and not to its children.
     pub fn signal(&mut self, signal: Signal) {
         if self.is_running() {
             let _ = kill_process(pid(self.id()), signal);
         }
     }
 
-    /// SIGINT: how a person ends ffmpeg or GStreamer, which then say goodbye to their server.
+    /// Sends SIGINT and waits: ffmpeg and GStreamer then say goodbye to their server, as when a person ends them.
     #[track_caller]
     pub fn interrupt(&mut self) {
         self.signal(Signal::INT);
         self.wait(SOON);
     }
 
-    /// SIGTERM, and waits.
+    /// Sends SIGTERM and waits.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait(SOON)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         let _ = self.child.wait().map(|status| self.status = Some(status));
@@ -250,7 +250,7 @@ fn pid(id: u32) -> Pid {
     i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id")
 }
 
-/// Kills a process group, and what its leader had started besides.
+/// Kills a process group and the descendants of its leader.
 pub(crate) fn kill_all(id: u32, descendants: &[u32]) {
     let _ = kill_process_group(pid(id), Signal::KILL);
     for id in descendants.iter().copied().filter(|id| is_alive(*id)) {
@@ -258,12 +258,12 @@ pub(crate) fn kill_all(id: u32, descendants: &[u32]) {
     }
 }
 
-/// Kills a process that is not ours to wait for: a worker, which is the activator's child.
+/// Kills a process that is not a child of this one: a worker is the activator's child.
 pub fn kill(id: u32) {
     let _ = kill_process(pid(id), Signal::KILL);
 }
 
-/// Sends a signal to a process that is not ours to wait for.
+/// Sends a signal to a process that is not a child of this one.
 pub fn signal(id: u32, signal: Signal) {
     let _ = kill_process(pid(id), signal);
 }
@@ -275,7 +275,7 @@ fn stat(id: u32) -> Option<Vec<String>> {
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Parent of a process; `None` when it is gone or only waits to be collected.
+/// Parent of a process; `None` when the process has gone or is a zombie.
 #[must_use]
 pub fn parent(id: u32) -> Option<u32> {
     let fields = stat(id)?;
@@ -285,18 +285,18 @@ pub fn parent(id: u32) -> Option<u32> {
     fields[1].parse().ok()
 }
 
-/// When a process was started, in ticks since the machine was: with its id, what tells it from all others. `None` when it is gone.
+/// Start time of a process in clock ticks since boot, which together with its id identifies the process. `None` when it has gone.
 pub(crate) fn started_at(id: u32) -> Option<u64> {
     stat(id)?.get(19)?.parse().ok()
 }
 
-/// Whether it runs.
+/// True if the process runs and is no zombie.
 #[must_use]
 pub fn is_alive(id: u32) -> bool {
     parent(id).is_some()
 }
 
-/// All that a process has started and that still runs, and what those have started.
+/// Running children of a process, their running children, and so on.
 #[must_use]
 pub fn descendants(id: u32) -> Vec<u32> {
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")
@@ -309,7 +309,7 @@ pub fn descendants(id: u32) -> Vec<u32> {
     let mut at = 0;
     while at < found.len() {
         let of = found[at];
-        // An id that was used again while we looked could be its own ancestor.
+        // An id that was reused during the walk could be its own ancestor.
         let new: Vec<u32> =
             all.iter().filter(|(id, parent)| *parent == of && !found.contains(id)).map(|it| it.0).collect();
         found.extend(new);

@@ -1,7 +1,7 @@
-//! Programs that publish. In: a URL, and what to publish. Out: a guard around the program.
+//! Encoders. In: a URL and the media to publish. Out: a guard around the program.
 //!
-//! What surprised us: ffmpeg says goodbye on SIGINT, gst-launch with `-e` as well; both go without a word on SIGKILL. OBS needs a screen
-//! (Xvfb), a session bus and a home of its own, and then streams without anybody touching it.
+//! Note: ffmpeg says goodbye on SIGINT, and so does gst-launch with `-e`; neither does on SIGKILL. OBS needs a screen (Xvfb), a session bus
+//! and a home of its own, and then streams without user interaction.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::process::{Process, Program, descendants, program, signal};
 use crate::record::{Message, read_flv};
 use crate::wait::{LONG, SOON, now, try_until};
 
-/// What is published.
+/// Kinds of media to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
     /// H.264 and AAC.
@@ -30,7 +30,7 @@ pub enum Media {
 }
 
 const PICTURE: &str = "-re -f lavfi -i testsrc2=size=320x180:rate=25";
-/// Nothing that an encoder could make small.
+/// Noise, which an encoder cannot make small.
 const NOISE: &str = "-re -f lavfi -i testsrc2=size=640x360:rate=25,noise=alls=60:allf=t+u";
 const HEAVY: &str =
     "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -b:v 8M -maxrate 8M -bufsize 8M";
@@ -41,7 +41,7 @@ const HEVC: &str = "-c:v libx265 -preset ultrafast -tune zerolatency -pix_fmt yu
 const AV1: &str = "-c:v libaom-av1 -usage realtime -cpu-used 8 -lag-in-frames 0 -pix_fmt yuv420p -g 25 -b:v 300k";
 const AAC: &str = "-c:a aac -b:a 64k";
 
-/// ffmpeg publishing a moving test picture and a tone, in real time, until it is ended.
+/// Starts ffmpeg, which publishes a moving test picture and a tone in real time until it is ended.
 #[must_use]
 pub fn ffmpeg(media: Media, url: &str) -> Process {
     let (program, input) = match media {
@@ -56,10 +56,10 @@ pub fn ffmpeg(media: Media, url: &str) -> Process {
     started.args(["-f", "flv", url]).start()
 }
 
-/// H.264 and AAC of so many seconds, as ffmpeg interleaves them.
+/// Encodes H.264 and AAC of so many seconds, interleaved by ffmpeg.
 ///
 /// # Panics
-/// ffmpeg cannot make it.
+/// ffmpeg cannot encode them.
 #[must_use]
 pub fn clip(seconds: u32) -> Vec<Message> {
     let program = Program::new("clip", "ffmpeg").words("-hide_banner -nostdin -v error");
@@ -74,7 +74,7 @@ pub fn clip(seconds: u32) -> Vec<Message> {
 /// An ffmpeg that knows Enhanced RTMP: `tools/setup.sh` takes it from the PyPI package `imageio-ffmpeg`.
 ///
 /// # Panics
-/// It is not there.
+/// The binary is missing.
 #[must_use]
 pub fn newer_ffmpeg() -> PathBuf {
     let path = root().join(".tools/ffmpeg");
@@ -88,16 +88,16 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
-/// Sinks of GStreamer.
+/// RTMP elements of GStreamer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gst {
-    /// `rtmp2sink`, its own implementation.
+    /// `rtmp2sink`, an implementation of GStreamer's own.
     Rtmp2Sink,
-    /// `rtmpsink`, which is librtmp.
+    /// `rtmpsink`, which uses librtmp.
     RtmpSink,
 }
 
-/// GStreamer publishing a moving test picture and a tone, in real time, until it is ended.
+/// Starts GStreamer, which publishes a moving test picture and a tone in real time until it is ended.
 #[must_use]
 pub fn gstreamer(sink: Gst, url: &str) -> Process {
     let sink = match sink {
@@ -121,10 +121,10 @@ pub struct Obs {
 }
 
 impl Obs {
-    /// Streams to `server` (up to the application) with `key`.
+    /// Starts OBS, which streams to `server` (up to the application) with `key`.
     ///
     /// # Panics
-    /// Its files cannot be written, or there is no screen.
+    /// The files cannot be written, or there is no screen.
     #[must_use]
     pub fn streaming_to(server: &str, key: &str) -> Self {
         let mut screen = Program::new("Xvfb", "Xvfb").words("-displayfd 1 -screen 0 1024x768x24 -nolisten tcp").start();
@@ -167,13 +167,13 @@ impl Obs {
         Self { obs, _screen: screen }
     }
 
-    /// What it says.
+    /// The log of OBS.
     #[must_use]
     pub fn log(&self) -> String {
         self.obs.log()
     }
 
-    /// Ends it as a person does: it stops the stream and goes.
+    /// Ends OBS as a user does: it stops the stream and exits.
     pub fn quit(&mut self) {
         for id in descendants(self.obs.id()) {
             if program(id).is_some_and(|path| path.ends_with("obs")) {

@@ -1,5 +1,5 @@
-//! What one side of an RTMP connection said, message by message. In: its bytes, as they come. Out: a [`Recording`], to compare with
-//! another one or to give to a decoder. Next: [`crate::compare`].
+//! The messages of one side of an RTMP connection. In: bytes, as they arrive. Out: a [`Recording`], to compare with another one or to give
+//! to a decoder. Next: [`crate::compare`].
 
 use std::fmt;
 use std::time::Instant;
@@ -12,48 +12,48 @@ use liveedgecast_common::rtmp::{ChunkError, Ingest, Ingested, MessageHeader, Sca
 /// C0, C1 and C2, or S0, S1 and S2.
 pub const HANDSHAKE: usize = 1 + 1536 + 1536;
 
-/// What publishers put in front of metadata, in AMF0.
+/// `@setDataFrame` as an AMF0 string, which publishers put in front of metadata.
 const SET_DATA_FRAME: &[u8] = b"\x02\0\x0d@setDataFrame";
 
-/// One audio, video or data message.
+/// An audio, video or data message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// Milliseconds.
     pub timestamp: u32,
     /// 8, 9, 15 or 18.
     pub type_id: u8,
-    /// All of it.
+    /// The whole payload.
     pub payload: Bytes,
-    /// When its last byte came.
+    /// Time at which the last byte arrived.
     pub at: Instant,
 }
 
 impl Message {
-    /// What it is.
+    /// The media kind and header of the payload.
     #[must_use]
     pub fn inspection(&self) -> Inspection {
         inspect(self.type_id, &self.payload)
     }
 
-    /// Metadata or a sequence header.
+    /// True if the message is metadata or a sequence header.
     #[must_use]
     pub fn is_header(&self) -> bool {
         self.inspection().header.is_some()
     }
 
-    /// Video that can be decoded without what came before.
+    /// True if the message is video that can be decoded without earlier messages.
     #[must_use]
     pub fn is_keyframe(&self) -> bool {
         self.inspection().keyframe
     }
 
-    /// Video, and no header.
+    /// True if the message is video and no header.
     #[must_use]
     pub fn is_frame(&self) -> bool {
         self.type_id == type_id::VIDEO && !self.is_header()
     }
 
-    /// Same type and bytes.
+    /// True if type and bytes are the same.
     #[must_use]
     pub fn carries_the_same_as(&self, other: &Self) -> bool {
         self.type_id == other.type_id && self.payload == other.payload
@@ -79,7 +79,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// All that one side of a connection said.
+/// The messages and bytes of one side of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     /// Audio, video and data, in the order in which they became complete.
@@ -88,14 +88,14 @@ pub struct Recording {
     pub commands: Vec<(Instant, Command)>,
     /// Protocol and user control messages.
     pub controls: Vec<(Instant, Control)>,
-    /// Bytes, the handshake's too.
+    /// Bytes, including the handshake.
     pub bytes: u64,
-    /// What could not be read; nothing after it was.
+    /// The error at which reading stopped; nothing behind it was read.
     pub broken: Option<ChunkError>,
 }
 
 impl Recording {
-    /// When a command came, by its name.
+    /// Arrival of the first command of this name.
     #[must_use]
     pub fn command_at(&self, name: &str) -> Option<Instant> {
         self.commands.iter().find(|(_, command)| command.name == name).map(|(at, _)| *at)
@@ -109,19 +109,19 @@ impl Recording {
         statuses.filter_map(|(at, command)| Some((*at, code(command)?))).collect()
     }
 
-    /// When `NetStream.Publish.Start` came.
+    /// Arrival of `NetStream.Publish.Start`.
     #[must_use]
     pub fn started_at(&self) -> Option<Instant> {
         self.statuses().into_iter().find(|(_, code)| code == "NetStream.Publish.Start").map(|(at, _)| at)
     }
 
-    /// Messages that are no headers.
+    /// Number of messages that are no headers.
     #[must_use]
     pub fn frames(&self) -> usize {
         self.media.iter().filter(|message| !message.is_header()).count()
     }
 
-    /// Keyframes.
+    /// Number of keyframes.
     #[must_use]
     pub fn keyframes(&self) -> usize {
         self.media.iter().filter(|message| message.is_keyframe()).count()
@@ -146,7 +146,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Takes the next bytes and writes what they complete into `recording`.
+    /// Reads the next bytes and adds the messages that they complete to `recording`.
     pub fn read(&mut self, now: Instant, bytes: &[u8], recording: &mut Recording) {
         recording.bytes += bytes.len() as u64;
         let skipped = self.handshake.min(bytes.len());
@@ -201,7 +201,7 @@ pub fn flv(media: &[Message]) -> Vec<u8> {
     file(needed, first)
 }
 
-/// All messages at their own times as an FLV file, as a server writes it: without the command in front of metadata.
+/// The messages at their own timestamps as an FLV file, as a server writes it: without `@setDataFrame` in front of metadata.
 #[must_use]
 pub fn flv_of_session(session: &[Message]) -> Vec<u8> {
     let plain = |message: &Message| match message.payload.strip_prefix(SET_DATA_FRAME) {
@@ -226,7 +226,7 @@ fn file<'a>(media: impl Iterator<Item = &'a Message>, first: u32) -> Vec<u8> {
     file
 }
 
-/// The messages of an FLV file, as far as they are whole.
+/// Reads the messages of an FLV file, up to the first incomplete one.
 #[must_use]
 pub fn read_flv(file: &[u8], at: Instant) -> Vec<Message> {
     let mut media = Vec::new();
@@ -236,7 +236,7 @@ pub fn read_flv(file: &[u8], at: Instant) -> Vec<Message> {
         let Some(payload) = tail.get(..length) else { break };
         let timestamp = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
         media.push(Message { timestamp, type_id: head[0], payload: Bytes::copy_from_slice(payload), at });
-        // The length again.
+        // The length of the tag stands behind it once more.
         rest = tail.get(length + 4..).unwrap_or_default();
     }
     media

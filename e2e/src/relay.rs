@@ -1,7 +1,7 @@
-//! Our own processes, started as people start them: by environment variables. In: settings. Out: a guard that knows where everything is.
+//! Activators and workers, started as operators start them: by environment variables. In: settings. Out: a guard that knows all addresses.
 //!
-//! Surprise: every address here is the scenario's own (see [`crate::loopback`]), so the usual ports can be used and nothing has to be found
-//! out from logs.
+//! Note: every address here belongs to one scenario (see [`crate::loopback`]), so the usual ports are free and no port has to be read from
+//! a log.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::{http, loopback};
 /// The control secret of scenarios that start workers themselves.
 const SECRET: &str = "a secret of the scenarios";
 
-/// The directory of our binaries.
+/// Path of one of the project's binaries.
 ///
 /// # Panics
-/// They have not been built.
+/// The binary has not been built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let directory = std::env::var_os("LIVEEDGECAST_BIN_DIR").map(PathBuf::from);
@@ -29,7 +29,7 @@ pub fn binary(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} has not been built; ./tools/test.sh does, or cargo build --workspace"))
 }
 
-/// An activator about to be started.
+/// An activator that has not been started yet.
 #[derive(Debug)]
 pub struct Settings {
     program: Program,
@@ -45,13 +45,13 @@ pub struct Activator {
 }
 
 impl Activator {
-    /// One that pushes to `upstreams`: URLs, separated by white space.
+    /// Prepares an activator that pushes to `upstreams`: URLs, separated by white space.
     #[must_use]
     pub fn pushing_to(upstreams: &str) -> Settings {
         Self::at(loopback::address(&[1935, 6000, 6001, 6002, 8080]), upstreams)
     }
 
-    /// One that pushes to `upstreams` and listens where this one does.
+    /// Prepares an activator that pushes to `upstreams` and listens on the addresses of this one.
     #[must_use]
     pub fn beside(&self, upstreams: &str) -> Settings {
         Self::at(self.address, upstreams)
@@ -73,19 +73,19 @@ impl Activator {
         Settings { program, address }
     }
 
-    /// Where publishers connect.
+    /// Address of the RTMP listener.
     #[must_use]
     pub fn rtmp(&self) -> SocketAddr {
         SocketAddr::from((self.address, 1935))
     }
 
-    /// Where `/metrics` and `/api/v1` are.
+    /// Address of the HTTP listener: `/metrics`, `/api/v1`, probes.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         SocketAddr::from((self.address, 8080))
     }
 
-    /// Where workers register.
+    /// Address of the control listener, where workers register.
     #[must_use]
     pub fn control(&self) -> SocketAddr {
         SocketAddr::from((self.address, 6001))
@@ -97,38 +97,38 @@ impl Activator {
         format!("rtmp://{}/{app_and_key}", self.rtmp())
     }
 
-    /// Its process id.
+    /// Id of the activator's process.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Ids of its worker processes that run now.
+    /// Ids of the activator's worker processes that run now.
     #[must_use]
     pub fn worker_processes(&self) -> Vec<u32> {
         let is_worker = |id: &u32| program(*id).is_some_and(|path| path.ends_with("liveedgecast-worker"));
         descendants(self.id()).into_iter().filter(is_worker).collect()
     }
 
-    /// All processes it has started that run now.
+    /// Ids of all descendants of the activator that run now.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
         descendants(self.id())
     }
 
-    /// CPU time it has used, without its workers.
+    /// CPU time of the activator, without its workers.
     #[must_use]
     pub fn cpu_time(&self) -> std::time::Duration {
         cpu_time(self.id())
     }
 
-    /// `GET /api/v1/…`.
+    /// The answer to `GET /api/v1/…`.
     #[must_use]
     pub fn api(&self, what: &str) -> Option<Value> {
         http::json(self.http(), &format!("/api/v1/{what}"))
     }
 
-    /// `/api/v1/demand` as waiting, live, demand.
+    /// `/api/v1/demand` as (waiting, live, demand).
     #[must_use]
     pub fn demand(&self) -> Option<(u64, u64, u64)> {
         let demand = self.api("demand")?;
@@ -147,13 +147,13 @@ impl Activator {
         self.api("workers").and_then(|workers| workers.as_array().cloned()).unwrap_or_default()
     }
 
-    /// A metric, its own or a worker's, which it serves as well.
+    /// A metric of the activator or of a worker, whose metrics the activator serves as well.
     #[must_use]
     pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         http::metric(&http::get(self.http(), "/metrics")?, name, labels)
     }
 
-    /// Waits until some stream is in `state`.
+    /// Waits until a stream is in `state`.
     #[track_caller]
     pub fn has_a_stream_that_is(&self, state: &str) -> Value {
         until_some(format!("a stream that is {state}"), || {
@@ -161,7 +161,7 @@ impl Activator {
         })
     }
 
-    /// Waits until no stream and no process is left but the activator.
+    /// Waits until no stream is left and no process but the activator.
     #[track_caller]
     pub fn is_back_to_zero(&self) {
         until("the last stream to be forgotten", || self.demand() == Some((0, 0, 0)));
@@ -171,7 +171,7 @@ impl Activator {
 
 impl Drop for Activator {
     fn drop(&mut self) {
-        // Every key of the scenarios contains this word; none may be anywhere but on the way to its upstream.
+        // Every key of the scenarios contains this mark; keys may appear nowhere but on the way to their upstream.
         if !std::thread::panicking() {
             let log = self.process.log();
             let told = log.lines().find(|line| line.contains(KEY_MARK));
@@ -180,37 +180,37 @@ impl Drop for Activator {
     }
 }
 
-/// In every stream key of the scenarios.
+/// Part of every stream key of the scenarios.
 pub const KEY_MARK: &str = "k3y";
 
-/// A stream key of one's own.
+/// A stream key that contains `name`.
 #[must_use]
 pub fn key(name: &str) -> String {
     format!("{name}-{KEY_MARK}")
 }
 
 impl Settings {
-    /// A setting, by its environment variable.
+    /// Sets a setting by its environment variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.program = self.program.env(name, value);
         self
     }
 
-    /// Where workers and other activators will find it.
+    /// The control address, where workers and other activators will find the activator.
     #[must_use]
     pub fn control(&self) -> SocketAddr {
         SocketAddr::from((self.address, 6001))
     }
 
-    /// Workers are somebody else's business; see [`Worker`].
+    /// Lets the scenario start the workers itself; see [`Worker`].
     #[must_use]
     pub fn with_external_workers(self) -> Self {
         let scaler = format!("{}:6000", self.address);
         self.with("FLEET", "external").with("CONTROL_SECRET", SECRET).with("SCALER_LISTEN", &scaler)
     }
 
-    /// Its workers are started from its own directory: one in which the worker is `worker`, a shell script.
+    /// Starts workers from the activator's own directory, in which the worker is `worker`, a shell script.
     ///
     /// # Panics
     /// The files cannot be written.
@@ -219,7 +219,7 @@ impl Settings {
         use std::os::unix::fs::PermissionsExt;
         let directory = self.program.directory().to_owned();
         let copy = directory.join("liveedgecast-activator");
-        // By another process: a program that some thread's child still has open for writing cannot be started.
+        // `cp` copies the file: a program that the child of another thread still has open for writing cannot be started.
         let copied = std::process::Command::new("cp").arg(binary("liveedgecast-activator")).arg(&copy).status();
         assert!(copied.is_ok_and(|status| status.success()), "no copy of the activator");
         let script = directory.join("liveedgecast-worker");
@@ -228,7 +228,7 @@ impl Settings {
         Self { program: self.program.instead(&copy), address: self.address }
     }
 
-    /// It may have so many files open and no more.
+    /// Limits the activator to `most` open files.
     #[must_use]
     pub fn with_open_files(self, most: u32) -> Self {
         let shell = self.program.instead(std::path::Path::new("/bin/sh"));
@@ -236,14 +236,14 @@ impl Settings {
         Self { program: shell.arg("-c").arg(script).arg(binary("liveedgecast-activator")), address: self.address }
     }
 
-    /// Its standard error is a pipe that is full and that nobody reads.
+    /// Connects standard error to a pipe that is full and that nobody reads.
     #[must_use]
     pub fn with_unread_errors(mut self) -> Self {
         self.program = self.program.with_unread_errors();
         self
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts the activator and waits until it serves.
     #[must_use]
     #[track_caller]
     pub fn start(self) -> Activator {
@@ -256,7 +256,7 @@ impl Settings {
         this
     }
 
-    /// Starts it, for scenarios in which it does not serve.
+    /// Starts the activator without waiting, for scenarios in which it does not serve.
     #[must_use]
     pub fn start_anyhow(self) -> Process {
         self.program.start()
@@ -272,13 +272,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// One that dials `activator`.
+    /// Starts a worker that dials `activator`.
     #[must_use]
     pub fn of(activator: &Activator) -> Self {
         Self::with(activator, &[])
     }
 
-    /// With further settings, by environment variables.
+    /// Starts a worker with further settings, by environment variables.
     #[must_use]
     pub fn with(activator: &Activator, settings: &[(&str, &str)]) -> Self {
         let http = loopback::socket(8081);
@@ -294,7 +294,7 @@ impl Worker {
         Self { process: program.start(), http }
     }
 
-    /// Where its `/metrics` are.
+    /// Address of the worker's `/metrics`.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         self.http

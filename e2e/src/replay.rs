@@ -1,5 +1,5 @@
-//! A publisher of the tests' own, for what no program at hand can be made to do: it publishes given messages, in a given order, at given
-//! times. In: a URL and the messages. Out: a guard; dropped, the publisher goes without a goodbye.
+//! A publisher of given messages, for streams that no real encoder produces: given messages, in a given order, at given times. In: a URL
+//! and the messages. Out: a guard; dropping it ends the publisher without a goodbye.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread that sends in real time")]
 
 use std::io::{Read, Write};
@@ -19,19 +19,19 @@ use crate::publish::clip;
 use crate::record::Message;
 use crate::wait::now;
 
-/// How long one answer of the server may take: a cold start is in it.
+/// Longest time for one answer of the server, including a cold start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A message to be published.
+/// A message to be published, with its time.
 #[derive(Clone, Debug)]
 pub struct Cue {
-    /// When, after the first one.
+    /// Time of sending, counted from the first message.
     pub due: Duration,
-    /// What.
+    /// The message itself.
     pub message: Message,
 }
 
-/// H.264 and AAC of so many seconds, each message at its time.
+/// Encodes H.264 and AAC of so many seconds, each message at its own time.
 ///
 /// # Panics
 /// ffmpeg is not there.
@@ -48,7 +48,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Publishes to an application's stream at this address.
+    /// Starts publishing the stream `key` of the application `live` at this address.
     #[must_use]
     pub fn start(address: SocketAddr, key: &str, cues: Vec<Cue>) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));

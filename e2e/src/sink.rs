@@ -1,8 +1,9 @@
-//! An upstream that counts and keeps everything, and misbehaves when it is told to. In: connections of whoever pushes. Out: a
+//! An upstream that counts and keeps every message, and misbehaves on request. In: connections of workers or encoders. Out: a
 //! [`SinkSession`] per connection.
 //!
-//! It is an RTMP server of its own, written against the specification and not with `common::rtmp::server`, so that one mistake cannot
-//! be on both sides. Surprise: an upstream that is not there must refuse at once, so the listener is really closed, not left alone.
+//! The sink is an RTMP server of its own, written against the specification and not with `common::rtmp::server`, so that one mistake cannot
+//! be on both sides. Note: an upstream that is down must refuse connections at once, so the listener is really closed and not merely left
+//! alone.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread per connection")]
 
 use std::io::{self, Read, Write};
@@ -20,10 +21,10 @@ use crate::loopback;
 use crate::record::{Message, Recorder, Recording};
 use crate::wait::{now, until_some};
 
-/// What one connection to the sink said.
+/// A connection to the sink, as recorded.
 #[derive(Clone, Debug)]
 pub struct SinkSession {
-    /// When it was accepted.
+    /// Time of accept.
     pub connected: Instant,
     /// `app` of its `connect`.
     pub app: String,
@@ -31,44 +32,44 @@ pub struct SinkSession {
     pub tc_url: String,
     /// The stream key of its `publish`, byte for byte.
     pub key: String,
-    /// When it was told to start.
+    /// Time of `NetStream.Publish.Start`.
     pub started: Option<Instant>,
-    /// Its `publish` was refused.
+    /// True if `publish` was refused.
     pub refused: bool,
-    /// When it ended.
+    /// Time of the connection's end.
     pub ended: Option<Instant>,
-    /// Everything it said.
+    /// Messages that the client sent.
     pub recording: Recording,
 }
 
 impl SinkSession {
-    /// Its audio, video and data.
+    /// Audio, video and data messages of the client.
     #[must_use]
     pub fn media(&self) -> &[Message] {
         &self.recording.media
     }
 
-    /// It said goodbye: `FCUnpublish` or `deleteStream`.
+    /// True if the client said goodbye, by `FCUnpublish` or `deleteStream`.
     #[must_use]
     pub fn said_goodbye(&self) -> bool {
         ["FCUnpublish", "deleteStream"].iter().any(|name| self.recording.command_at(name).is_some())
     }
 }
 
-/// How the sink treats those who come.
+/// Behaviour of the sink towards its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Manners {
-    /// Connections are taken.
+    /// True if the sink accepts connections.
     listens: bool,
-    /// Connections are answered.
+    /// True if the sink answers on connections.
     answers: bool,
-    /// `publish` is refused with this code.
+    /// Code with which `publish` is refused.
     refuses: Option<&'static str>,
-    /// A name that somebody publishes is refused to everybody else.
+    /// True if a name that one client publishes is refused to all others.
     one_per_name: bool,
-    /// This command is answered so late, as by a server that asks somebody else first.
+    /// A command that is answered with this delay, as by a server that asks a backend first.
     late: Option<(&'static str, Duration)>,
-    /// Bytes are read.
+    /// True if the sink reads.
     reads: bool,
 }
 
@@ -94,21 +95,21 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A well-behaved one.
+    /// Starts a well-behaved sink.
     #[must_use]
     pub fn start() -> Self {
         let (address, listener) = loopback::listener(1935, listen);
         Self::new(address, listener, None)
     }
 
-    /// One that speaks RTMPS at an address of its own, which its certificate can name.
+    /// Starts a sink that speaks RTMPS at an address of its own, which its certificate can name.
     #[must_use]
     pub fn start_tls(config: impl FnOnce(SocketAddr) -> Arc<ServerConfig>) -> Self {
         let (address, listener) = loopback::listener(443, listen);
         Self::new(address, listener, Some(config(address)))
     }
 
-    /// One that speaks RTMPS at `localhost`, for names rather than addresses.
+    /// Starts a sink that speaks RTMPS at `localhost`, for certificates with a name.
     ///
     /// # Panics
     /// No port is left.
@@ -129,7 +130,7 @@ impl Sink {
         Self { address, shared }
     }
 
-    /// Where it listens.
+    /// Address of the listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -151,12 +152,12 @@ impl Sink {
         self.shared.changed.notify_all();
     }
 
-    /// Takes connections from now on and says nothing, not even the handshake.
+    /// Accepts connections from now on without any answer, even to the handshake.
     pub fn say_nothing(&self) {
         self.behave(|manners| manners.answers = false);
     }
 
-    /// Answers from now on, also those that have waited.
+    /// Answers again from now on, also on connections that are waiting.
     pub fn answer(&self) {
         self.behave(|manners| manners.answers = true);
     }
@@ -166,7 +167,7 @@ impl Sink {
         self.behave(|manners| manners.refuses = Some(code));
     }
 
-    /// Takes every `publish` from now on.
+    /// Accepts every `publish` from now on.
     pub fn accept(&self) {
         self.behave(|manners| manners.refuses = None);
     }
@@ -176,43 +177,43 @@ impl Sink {
         self.behave(|manners| manners.one_per_name = true);
     }
 
-    /// Answers this command so late from now on.
+    /// Delays the answer to this command from now on.
     pub fn answer_late(&self, command: &'static str, by: Duration) {
         self.behave(|manners| manners.late = Some((command, by)));
     }
 
-    /// How often a `publish` was refused.
+    /// Number of refused `publish` commands.
     #[must_use]
     pub fn refusals(&self) -> usize {
         self.state().sessions.iter().filter(|session| session.refused).count()
     }
 
-    /// Reads nothing more from anybody.
+    /// Stops reading on all connections.
     pub fn stall(&self) {
         self.behave(|manners| manners.reads = false);
     }
 
-    /// Reads again.
+    /// Reads again on all connections.
     pub fn go_on(&self) {
         self.behave(|manners| manners.reads = true);
     }
 
-    /// Is gone: nobody can connect, and those who are connected are reset.
+    /// Closes the listener and resets all connections.
     pub fn go_away(&self) {
         self.behave(|manners| manners.listens = false);
-        // The accept loop looks at its manners only when somebody comes.
+        // The accept loop looks at `listens` only after a connection has arrived.
         let _ = TcpStream::connect(self.address);
         until_some("the sink to stop listening", || TcpStream::connect(self.address).is_err().then_some(()));
         self.drop_connections();
     }
 
-    /// Is there again.
+    /// Opens the listener again.
     pub fn come_back(&self) {
         self.behave(|manners| manners.listens = true);
         until_some("the sink to listen again", || TcpStream::connect(self.address).is_ok().then_some(()));
     }
 
-    /// Resets everybody who is connected.
+    /// Resets all connections.
     pub fn drop_connections(&self) {
         for socket in std::mem::take(&mut self.state().sockets) {
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
@@ -221,27 +222,27 @@ impl Sink {
         self.shared.changed.notify_all();
     }
 
-    /// Everybody who came and published, in their order.
+    /// Sessions of all clients that published, in order of arrival.
     #[must_use]
     pub fn sessions(&self) -> Vec<SinkSession> {
         self.state().sessions.iter().filter(|session| !session.key.is_empty()).cloned().collect()
     }
 
-    /// Connections that said anything at all, whether they published or not.
+    /// Number of connections with any data, whether they published or not.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.state().sessions.len()
     }
 
-    /// The latest that published.
+    /// The latest session that published.
     #[must_use]
     pub fn last(&self) -> Option<SinkSession> {
         self.state().sessions.iter().rfind(|session| !session.key.is_empty()).cloned()
     }
 
-    /// The only one that published.
+    /// The only session that published.
     ///
-    /// # Panics
+    /// No session or several have published.
     /// There are none or several.
     #[must_use]
     #[track_caller]
@@ -259,7 +260,7 @@ impl Sink {
         })
     }
 
-    /// Waits until there are `count` sessions and the last has `frames` messages that are no headers.
+    /// Waits until `count` sessions exist and the last has `frames` messages that are no headers.
     #[track_caller]
     pub fn receives_in_session(&self, count: usize, frames: usize) -> SinkSession {
         until_some(format!("{frames} messages in session {count} at the upstream"), || {
@@ -276,9 +277,9 @@ impl Sink {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // It listens again where connections of its earlier life are still known to the kernel.
+    // The kernel still knows connections of the earlier listener at this address.
     socket.set_reuse_address(true)?;
-    // A stalled sink must not take megabytes into the kernel before anybody notices.
+    // A small buffer: the kernel must not take megabytes for a stalled sink before the worker notices the stall.
     socket.set_recv_buffer_size(64 << 10)?;
     socket.bind(&address.into())?;
     socket.listen(128)?;
@@ -305,7 +306,7 @@ fn serve(address: SocketAddr, listener: TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Waits for manners.
+/// Blocks until the sink's behaviour meets a condition.
 fn wait(shared: &Shared, are: impl Fn(&Manners) -> bool) {
     let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = shared.changed.wait_while(state, |state| !are(&state.manners));
@@ -413,9 +414,9 @@ fn converse(
 
 /// Window of our acknowledgements, as nginx-rtmp has it.
 const WINDOW: u32 = 5_000_000;
-/// We never say another one, so it is the specification's default.
+/// Chunk size of the sink: the default of the specification, since the sink never sends SetChunkSize.
 const OUR_CHUNKS: u32 = 128;
-/// What `createStream` returns: not 1, which some pushers take for granted.
+/// Stream id that `createStream` returns: not 1, which some clients take for granted.
 const STREAM_ID: u32 = 5;
 
 fn answer(

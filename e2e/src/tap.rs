@@ -1,7 +1,7 @@
-//! A wire tap: a TCP proxy between a publisher and what it publishes to, which records both sides. In: connections of publishers.
-//! Out: the same bytes at the target, and a [`TapSession`] per connection.
+//! A wire tap: a TCP proxy between a publisher and its server, which records both sides. In: connections of publishers. Out: the same bytes
+//! at the server, and a [`TapSession`] per connection.
 //!
-//! Surprise: an end must be passed on as what it was. A FIN stays a FIN (the other direction goes on), a reset becomes a reset.
+//! Note: the proxy passes on each end as what it was. A FIN stays a FIN (the other direction goes on), a reset becomes a reset.
 #![expect(clippy::disallowed_methods, reason = "shell: two threads per connection")]
 
 use std::io::{Read, Write};
@@ -16,31 +16,31 @@ use crate::loopback;
 use crate::record::{Recorder, Recording};
 use crate::wait::{now, until_some};
 
-/// What both sides of one connection said.
+/// The two sides of one connection.
 #[derive(Clone, Debug)]
 pub struct TapSession {
-    /// When the publisher connected.
+    /// Time at which the publisher connected.
     pub connected: Instant,
-    /// What the publisher said.
+    /// Messages of the publisher.
     pub publisher: Recording,
-    /// What it was answered.
+    /// Answers of the server.
     pub server: Recording,
-    /// When the publisher's side ended.
+    /// End of the publisher's side.
     pub left: Option<Instant>,
-    /// When the server's side ended.
+    /// End of the server's side.
     pub closed: Option<Instant>,
     sockets: Arc<(TcpStream, TcpStream)>,
 }
 
 impl TapSession {
-    /// How long the publisher has been held: from its `publish` to `Publish.Start`, or until now.
+    /// Time that the publisher was held: from `publish` to `Publish.Start`, or until now.
     #[must_use]
     pub fn held(&self) -> Option<Duration> {
         let asked = self.publisher.command_at("publish")?;
         Some(self.server.started_at().unwrap_or_else(now).saturating_duration_since(asked))
     }
 
-    /// Ends the connection on both sides, wherever in a message that is: no goodbye of the protocol, only TCP's.
+    /// Resets the connection on both sides, even within a message, without a goodbye of RTMP.
     pub fn cut(&self) {
         for socket in [&self.sockets.0, &self.sockets.1] {
             let _ = socket.shutdown(Shutdown::Both);
@@ -56,10 +56,10 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap in front of `target`. It lives as long as the process.
+    /// Starts a tap in front of `target`. The tap lives as long as the process.
     ///
     /// # Panics
-    /// There is no address to listen on.
+    /// No address is free to listen on.
     #[must_use]
     pub fn before(target: SocketAddr) -> Self {
         let (address, listener) = loopback::listener(1935, TcpListener::bind);
@@ -74,7 +74,7 @@ impl Tap {
         Self { address, sessions }
     }
 
-    /// Where publishers connect.
+    /// Address of the tap, where publishers connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -86,7 +86,7 @@ impl Tap {
         format!("rtmp://{}/{app_and_key}", self.address)
     }
 
-    /// All connections so far.
+    /// The connections so far, in order of arrival.
     #[must_use]
     pub fn sessions(&self) -> Vec<TapSession> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -101,7 +101,7 @@ impl Tap {
     /// The only connection.
     ///
     /// # Panics
-    /// There are none or several.
+    /// No connection or several have arrived.
     #[must_use]
     #[track_caller]
     pub fn only(&self) -> TapSession {
@@ -110,13 +110,13 @@ impl Tap {
         sessions.remove(0)
     }
 
-    /// Waits until a publisher has asked to publish.
+    /// Waits until a publisher has sent `publish`.
     #[track_caller]
     pub fn publish_asked(&self) -> TapSession {
         until_some("the publisher's publish", || self.last().filter(|it| it.publisher.command_at("publish").is_some()))
     }
 
-    /// Waits until a publisher was told to start.
+    /// Waits until a publisher has received `NetStream.Publish.Start`.
     #[track_caller]
     pub fn started(&self) -> TapSession {
         until_some("NetStream.Publish.Start", || self.last().filter(|it| it.server.started_at().is_some()))
@@ -159,7 +159,7 @@ fn copy(
     let mut recorder = Recorder::default();
     let mut buffer = vec![0; 64 << 10];
     let reset = loop {
-        // Encoders write with Nagle's delay on; a late acknowledgement of ours would be measured as the relay's.
+        // Encoders write with Nagle's algorithm on; a delayed acknowledgement of the tap would be measured as the relay's delay.
         let _ = SockRef::from(&from).set_tcp_quickack(true);
         let length = match from.read(&mut buffer) {
             Ok(0) => break false,

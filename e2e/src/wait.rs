@@ -1,17 +1,17 @@
-//! Waiting for things to become true. In: a condition. Out: what it found, or a panic that says what never happened.
-//! No scenario sleeps for a time: limits are generous, because they only decide how long a failure takes to be told.
+//! Waits for conditions. In: a condition. Out: the value that it found, or a panic that names the condition that never became true. No
+//! scenario sleeps for a fixed time: limits are generous, because they only decide how long a failure takes to show.
 #![expect(clippy::disallowed_methods, reason = "shell: owns the clock of the scenarios")]
 
 use std::fmt::Display;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-/// For what takes milliseconds when it works. A loaded machine with two cores has been seen to take seconds.
+/// Limit for actions that take milliseconds when they succeed. Seconds were measured on a loaded machine with two cores.
 pub const SOON: Duration = Duration::from_secs(30);
-/// For what has a time of its own in it: a hold, a cool-down, a grace time.
+/// Limit for actions that contain a period of their own: a hold, a cool-down, a grace time.
 pub const LONG: Duration = Duration::from_secs(120);
 
-/// How often a condition is looked at: far below what a scenario lasts, far above what looking costs.
+/// Interval between looks at a condition: far shorter than a scenario, far longer than a look takes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The clock of the scenarios.
@@ -20,16 +20,16 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// What [`now`] was on the clock of the world, for comparing with what other programs wrote down.
+/// Wall-clock time of an [`Instant`], for comparison with times that other programs wrote down.
 #[must_use]
 pub fn wall(at: Instant) -> SystemTime {
     SystemTime::now() - at.elapsed()
 }
 
-/// Waits until `condition` has an answer.
+/// Waits until `condition` returns a value.
 ///
 /// # Errors
-/// It had none within `limit`.
+/// The condition returned none within `limit`.
 pub fn try_until<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T, Duration> {
     let end = now() + limit;
     loop {
@@ -43,19 +43,19 @@ pub fn try_until<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -
     }
 }
 
-/// Waits until `condition` has an answer, at most [`LONG`].
+/// Waits until `condition` returns a value, at most [`LONG`].
 ///
 /// # Panics
-/// With `what`, which reads as "waited for {what}".
+/// The condition returned none; `what` completes "waited for {what}".
 #[track_caller]
 pub fn until_some<T>(what: impl Display, condition: impl FnMut() -> Option<T>) -> T {
     until_some_within(LONG, what, condition)
 }
 
-/// As [`until_some`], with a limit of its own.
+/// Waits like [`until_some`], with the given limit.
 ///
 /// # Panics
-/// With `what`.
+/// The condition returned none; the message names `what`.
 #[track_caller]
 pub fn until_some_within<T>(limit: Duration, what: impl Display, condition: impl FnMut() -> Option<T>) -> T {
     match try_until(limit, condition) {
@@ -67,16 +67,16 @@ pub fn until_some_within<T>(limit: Duration, what: impl Display, condition: impl
 /// Waits until `condition` is true, at most [`LONG`].
 ///
 /// # Panics
-/// With `what`.
+/// The condition stayed false; the message names `what`.
 #[track_caller]
 pub fn until(what: impl Display, mut condition: impl FnMut() -> bool) {
     until_some(what, || condition().then_some(()));
 }
 
-/// Looks at something for a while in which it must stay true; for the few promises that are about a time.
+/// Asserts that a condition stays true for a while, for the few guarantees that are about a period.
 ///
 /// # Panics
-/// With `what`, as soon as it is not true.
+/// The condition became false; the message names `what`.
 #[track_caller]
 pub fn stays_true_for(time: Duration, what: impl Display, mut condition: impl FnMut() -> bool) {
     let broken = try_until(time, || (!condition()).then_some(()));

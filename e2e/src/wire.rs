@@ -1,7 +1,7 @@
-//! The wires between a worker and its activator, which can be cut: a TCP proxy for the control listener and the link listener. In:
-//! connections of a worker that was told this address for the activator's. Out: the same bytes there.
+//! The connections between a worker and its activator, which a scenario can cut: a TCP proxy for the control listener and the link
+//! listener. In: connections of a worker that was given this address as the activator's. Out: the same bytes at the activator.
 //!
-//! Note: a worker finds the link listener at the address where it dialed the control listener, so both go through here.
+//! Note: a worker finds the link listener at the address where it dialed the control listener, so both pass through here.
 #![expect(clippy::disallowed_methods, reason = "shell: two threads per connection")]
 
 use std::io;
@@ -20,7 +20,7 @@ const PORTS: [u16; 2] = [6001, 6002];
 
 type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 
-/// The wires of one worker. They live as long as the process.
+/// The proxies of one worker. They live as long as the process.
 #[derive(Debug)]
 pub struct Wire {
     address: Ipv4Addr,
@@ -28,10 +28,10 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Wires to this activator.
+    /// Starts proxies in front of this activator.
     ///
     /// # Panics
-    /// There is no address to listen on.
+    /// No address is free to listen on.
     #[must_use]
     pub fn to(activator: &Activator) -> Self {
         let address = loopback::address(&PORTS);

@@ -1,4 +1,4 @@
-//! The harness itself, without the relay: what is published directly must arrive directly, or no scenario means anything.
+//! The harness itself, without LiveEdgeCast: media that is published directly must arrive directly, or no scenario means anything.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread that starts a program and ends")]
 
 use liveedgecast_e2e::certificate::Authority;
@@ -113,7 +113,8 @@ fn programs_do_not_outlive_a_runner_that_is_killed() {
     const THIS_TEST: &str = "programs_do_not_outlive_a_runner_that_is_killed";
     const AS_RUNNER: &str = "LIVEEDGECAST_E2E_RUNNER";
     if std::env::var_os(AS_RUNNER).is_some() {
-        // Started by a thread that ends, as most of a runner's do; it has started another, in a group of its own as workers are.
+        // The thread that starts the program ends, as most threads of a runner do; the program has a child in a process group of its own,
+        // as workers are.
         let program = "set -m; sleep 600 & echo started $$ $!; wait";
         let start = || {
             let running = Program::new("sleeper", "bash").args(["-c", program]).start();

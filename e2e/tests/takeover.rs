@@ -1,7 +1,7 @@
-//! A stream outlives its readers: real ffmpeg publishes once, readers are killed at random moments, each successor goes on from what the
-//! kernel, the ring and the state page say, and a real nginx-rtmp records what arrives.
+//! A stream outlives its readers: real ffmpeg publishes once, readers are killed at random moments, each successor continues from the
+//! kernel's counters, the ring and the state page, and a real nginx-rtmp records the stream.
 //!
-//! `TAKEOVER_KILLS` and `TAKEOVER_SEED` set how many and which moments.
+//! `TAKEOVER_KILLS` and `TAKEOVER_SEED` set the number and the moments of the kills.
 #![expect(clippy::unwrap_used, reason = "tests, helpers included")]
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ use liveedgecast_e2e::takeover::holder::Held;
 use liveedgecast_e2e::tap::{Tap, TapSession};
 use liveedgecast_e2e::wait::{SOON, now, until};
 
-/// Kills of an ordinary run: it has to be quick.
+/// Number of kills in an ordinary run, which has to be quick.
 const FEW: u64 = 8;
 /// Longest life of a reader. Most live for less than a group of pictures, so that some never publish a page.
 const LONGEST_LIFE: Duration = Duration::from_millis(700);
@@ -46,7 +46,7 @@ fn a_stream_outlives_two_hundred_readers() {
     outlive(REAL_TIME, 200);
 }
 
-/// As fast as ffmpeg encodes: at every moment something is being read.
+/// ffmpeg publishes as fast as it encodes: a reader always has bytes to read.
 #[test]
 #[ignore = "takes minutes and all of the machine: run it after a change of handoff, sys or snapshots"]
 fn a_stream_in_a_hurry_outlives_two_hundred_readers() {
@@ -95,7 +95,7 @@ fn outlive(pace: &str, kills: u64) {
         for number in 0..kills {
             let url = upstream.url(&format!("live/session-{number}"));
             let reader = held.start_reader(program, &url, &log).await.unwrap();
-            // A quarter of them while they are still finding their way.
+            // A quarter of the readers dies during its start.
             let longest = if chance(4) == 0 { LONGEST_LIFE / 20 } else { LONGEST_LIFE };
             let life = Duration::from_micros(chance(longest.as_micros() as u64));
             let ended = reader.kill_after(life).await.unwrap();
@@ -122,8 +122,7 @@ fn outlive(pace: &str, kills: u64) {
     );
 }
 
-/// Versions of a snapshot of which there are golden bytes: in the middle of a real stream, a keyframe about to begin while an audio message
-/// is half there.
+/// Versions of a snapshot with golden bytes: in the middle of a real stream, just before a keyframe, with an audio message half received.
 const VERSIONS: [u16; 1] = [1];
 
 fn golden(version: u16, what: &str) -> PathBuf {
@@ -151,7 +150,7 @@ fn a_stream_goes_on_from_golden_bytes_of_every_version() {
         let media = &session.publisher.media;
         let headers: Vec<_> = media.iter().map_while(|message| message.inspection().header).collect();
         assert!(headers.len() == 3 && media[3].is_keyframe(), "it begins with {:?}", &media[..4]);
-        // The keyframe and the rest of its second, and the sound to it.
+        // The keyframe and the rest of its second, and the audio of the same time.
         let frames = media.iter().filter(|message| message.is_frame() && !message.inspection().end_of_sequence);
         assert_eq!(frames.count(), 30);
         assert!(media.iter().filter(|message| message.type_id == type_id::AUDIO).count() > 40);
@@ -183,7 +182,7 @@ fn write_golden_bytes_of_the_newest_version() {
     session.accept_publish();
     said(&mut session, &before);
     session.take_output();
-    // As a worker has it at the keyframe.
+    // State of a worker's stream at the keyframe.
     let mut stream = StreamState { began_with_keyframe: true, ..StreamState::default() };
     for Message { timestamp, type_id, payload, .. } in messages {
         if let Some(slot) = inspect(type_id, &payload).header {
@@ -199,7 +198,7 @@ fn write_golden_bytes_of_the_newest_version() {
     fs::write(golden(snapshot::VERSION, "bytes"), after).unwrap();
 }
 
-/// From `connect` to `publish`.
+/// Commands from `connect` to `publish`.
 fn commands() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut command = |name: &str, transaction: f64, object: Value, arguments: &[&str]| {
@@ -216,8 +215,8 @@ fn commands() -> Vec<u8> {
     bytes
 }
 
-/// Messages in chunks of the smallest usual size: those before the second keyframe and the first chunk of the audio message behind it; and
-/// all the rest, in which that audio message goes on between the chunks of the keyframe.
+/// Writes messages in chunks of the smallest usual size. First part: the messages before the second keyframe, and the first chunk of the
+/// audio message behind it. Second part: all the rest, in which that audio message continues between the chunks of the keyframe.
 fn interleaved(messages: &[Message]) -> (Vec<u8>, Vec<u8>) {
     let chunks = |message: &Message| {
         let csid = if message.type_id == type_id::VIDEO { 6 } else { 4 };
@@ -243,8 +242,8 @@ fn interleaved(messages: &[Message]) -> (Vec<u8>, Vec<u8>) {
     (before, after)
 }
 
-/// The readers together have read every message, each as it was said, however often. Returns how many, and how many readers began with
-/// a state page.
+/// Asserts that the readers together have read every message as it was sent, however often. Returns the number of readers, and the number
+/// of those that began with a state page.
 fn assert_read_whole(published: &TapSession, log: &Path) -> (usize, usize) {
     let log = fs::read_to_string(log).unwrap();
     let (mut read, mut from_pages, mut end, mut last_head) = (BTreeMap::new(), 0, None, 0);
@@ -272,8 +271,8 @@ fn assert_read_whole(published: &TapSession, log: &Path) -> (usize, usize) {
     (read.len(), from_pages)
 }
 
-/// Every message is in at least one session; each of these begins with headers and a keyframe, or with the stream, and has no gap.
-/// Returns how many there were.
+/// Asserts that every message is in at least one session, and that each session begins with headers and a keyframe, or with the stream, and
+/// has no gap. Returns the number of sessions.
 fn assert_delivered_whole(published: &[Message], sessions: &[TapSession]) -> usize {
     let (mut covered, mut count) = (0, 0);
     for session in sessions {
@@ -293,12 +292,13 @@ fn assert_delivered_whole(published: &[Message], sessions: &[TapSession]) -> usi
     count
 }
 
-/// nginx-rtmp has recorded what it was sent, and ffmpeg takes it without a word. Returns how many recordings there were.
+/// Asserts that nginx-rtmp has recorded the messages that it received, and that ffmpeg decodes the recordings without a message. Returns
+/// the number of recordings.
 fn assert_recordings_decode(nginx: &Nginx, sessions: &[TapSession]) -> usize {
     let mut count = 0;
     for session in sessions {
         let sent: Vec<_> = session.publisher.media.iter().filter(|it| it.type_id != 18 && !it.is_header()).collect();
-        // Before its first keyframe, nginx-rtmp records nothing.
+        // nginx-rtmp records nothing before the first keyframe of a session.
         if session.publisher.keyframes() == 0 {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What an upstream answers.
+//! The fuzz target of an RTMP client session. In: answers of an upstream.
 
 use liveedgecast_common::key::StreamKey;
 use liveedgecast_common::rtmp::client::{ClientEvent, ClientSession, Stage};
@@ -7,9 +7,9 @@ use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::{Ingest, Ingested};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 
-/// First byte: how the rest is cut. The rest: what an upstream sends after a plain handshake.
+/// First byte: the size of the pieces. The rest: bytes of an upstream after a plain handshake.
 ///
-/// However it is cut, the same comes of it; what we say can be read and stays short; nothing shown holds the key.
+/// Every size of pieces gives the same result; the session's output can be parsed and stays short; nothing shown contains the key.
 pub fn client(data: &[u8]) {
     let Some((&cut, stream)) = data.split_first() else { return };
     let whole = publish(stream, stream.len().max(1));
@@ -17,11 +17,11 @@ pub fn client(data: &[u8]) {
     assert_eq!(parts, whole);
 }
 
-/// What became of a session towards an upstream.
+/// Result of a session towards an upstream.
 #[derive(Debug, Default, PartialEq)]
 struct Published {
     events: Vec<ClientEvent>,
-    /// Ours; answers to the upstream depend on when we were asked.
+    /// Commands that the session sent; its answers to the upstream depend on the moment of asking.
     commands: Vec<Vec<u8>>,
     broken: bool,
     stage: Option<Stage>,
@@ -45,12 +45,12 @@ fn publish(stream: &[u8], step: usize) -> Published {
     for part in stream.chunks(step) {
         published.broken = session.handle(part).is_err();
         let said = session.take_output();
-        // Commands are few; answers are bounded by what waits, and that is taken here.
+        // Commands are few; answers are bounded by the queue, which is emptied here.
         assert!(said.len() < 16 << 10);
         output.extend(said);
         while let Some(event) = session.poll_event() {
             let shown = format!("{event:?} {session:?}");
-            // Parts of them are no secret: anybody can put them together.
+            // Parts of the key and the token are no secret: anyone can compose them.
             assert!(!shown.contains("KEY-OF-THE-STREAM") && !shown.contains("TOKEN-OF-THE-STREAM"), "{shown}");
             if !matches!(event, ClientEvent::Acknowledged(_)) {
                 published.events.push(event);

@@ -1,4 +1,4 @@
-//! Targets of the handoff: what another process, or whoever wrote to a state page, may send.
+//! Fuzz targets of the handoff. In: bytes that another process sends, or that a broken writer left in a state page.
 
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::preface::{Progress, Step};
@@ -9,8 +9,8 @@ use liveedgecast_common::key::Secret;
 use liveedgecast_common::rtmp::server::ServerSession;
 use liveedgecast_common::sys::STATE_BYTES;
 
-/// Two bytes: how long the first part is. First part: a snapshot. The rest: bytes of the publisher that follow. What is accepted can be
-/// written, is then read as the same (also from a state page), and a session goes on from it without harm.
+/// First two bytes: the length of the first part. First part: a snapshot. The rest: further bytes of the publisher. An accepted snapshot
+/// can be encoded and reads back the same (also from a state page), and a session resumes from it without harm.
 pub fn page(data: &[u8]) {
     assert!(page::read(data).is_none() || data.len() >= STATE_BYTES / 2);
     let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
@@ -19,7 +19,7 @@ pub fn page(data: &[u8]) {
     let _ = format!("{snapshot:?}");
     let written = snapshot.encode();
     let again = Snapshot::decode(&written).expect("what we write can be read");
-    // By their bytes: a number that is none equals nothing.
+    // The comparison is of bytes: a NaN equals nothing.
     assert_eq!(again.encode(), written);
     let mut memory = vec![0; STATE_BYTES];
     assert!(page::publish(&mut memory, &snapshot));
@@ -34,8 +34,8 @@ pub fn page(data: &[u8]) {
     }
 }
 
-/// First byte: how the rest is cut. The rest: frames as they come to a worker (behind an assignment) and to an activator. However they are
-/// cut, the same frames come out.
+/// First byte: the size of the pieces. The rest: frames as they arrive at a worker (behind an assignment) and at an activator. Every size
+/// of pieces gives the same frames.
 pub fn frames(data: &[u8]) {
     let _ = Assignment::decode(data);
     let Some((&cut, bytes)) = data.split_first() else { return };
@@ -80,8 +80,8 @@ fn keys() -> SessionKeys {
     }
 }
 
-/// First byte: how the rest is cut. The rest: what comes to either side of a preface. However it is cut, it ends the same; without the
-/// secret, never well.
+/// First byte: the size of the pieces. The rest: bytes that arrive at either side of a preface. Every size of pieces gives the same end;
+/// without the secret, no preface succeeds.
 pub fn preface(data: &[u8]) {
     let Some((&cut, bytes)) = data.split_first() else { return };
     let step = usize::from(cut) + 1;

@@ -1,7 +1,7 @@
-//! What the fuzz targets do with their bytes. The ordinary tests do the same with the committed corpus (`common/tests/corpus.rs` includes this
-//! file), so that a finding, once added to the corpus, stays found without a fuzzer.
+//! The fuzz targets. The ordinary tests run the same functions on the committed corpus (`common/tests/corpus.rs` includes this file), so
+//! that a finding, once added to the corpus, stays found without a fuzzer.
 //!
-//! Run one from the top: `cargo +nightly fuzz run --fuzz-dir e2e/fuzz scanner -- -max_total_time=60`.
+//! To run a target, from the root of the repository: `cargo +nightly fuzz run --fuzz-dir e2e/fuzz scanner -- -max_total_time=60`.
 
 use liveedgecast_common::rtmp::{
     ChunkError, Ingest, IngestState, Ingested, MessageHeader, Scanned, aggregate, amf0,
@@ -18,10 +18,10 @@ mod handoff;
 pub use client::client;
 pub use handoff::{frames, page, preface};
 
-/// Takes any bytes and panics if something is wrong with us.
+/// A fuzz target: takes any bytes and panics on a bug.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, for the corpus.
+/// Every target with its name, for the corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("scanner", scanner),
     ("amf0", amf0),
@@ -35,10 +35,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client", client),
 ];
 
-/// First byte: how the rest is cut. The rest: what a peer sends after the handshake.
+/// First byte: the size of the pieces. The rest: bytes of a peer after the handshake.
 ///
-/// However it is cut, and also through a saved state at each cut, the same messages come out; payloads are as long as announced; limits
-/// hold; what is in the messages is looked into.
+/// Every size of pieces, also with a saved and restored state after each piece, gives the same messages; payloads have the announced
+/// length; limits hold; the messages are parsed.
 pub fn scanner(data: &[u8]) {
     let Some((&cut, stream)) = data.split_first() else { return };
     let whole = hear(stream, stream.len().max(1), false);
@@ -52,7 +52,7 @@ pub fn scanner(data: &[u8]) {
     }
 }
 
-/// What came out of a byte stream.
+/// Result of parsing a byte stream.
 #[derive(Default)]
 struct Heard {
     complete: Vec<(MessageHeader, Vec<u8>)>,
@@ -117,7 +117,7 @@ fn hear(stream: &[u8], step: usize, save: bool) -> Heard {
         }
         if save {
             let mut before = Ingest::restore(&ingest.state_before_chunk()).expect("a state of ours is valid");
-            // Unless a small message has begun since, which is not told, this is where the last media message begins.
+            // The last media message begins here, unless a small message has begun since, which is not reported.
             if let Some((message, at)) = begun.take().filter(|(_, at)| *at == before.position()) {
                 assert!(before.next(&stream[at as usize..]).ok().flatten() == Some(message));
             }
@@ -142,7 +142,7 @@ fn look_into(header: &MessageHeader, payload: &[u8]) {
     let _ = Command::parse(header.type_id, payload);
 }
 
-/// A payload of AMF0. What can be read can be written and is then read as the same.
+/// The bytes: an AMF0 payload. Values that can be read can be written, and then read back the same.
 pub fn amf0(data: &[u8]) {
     if let Ok(values) = amf0::read_all(data) {
         let mut written = Vec::new();
@@ -154,7 +154,7 @@ pub fn amf0(data: &[u8]) {
     }
     for type_id in [type_id::COMMAND_AMF0, type_id::COMMAND_AMF3] {
         if let Ok(command) = Command::parse(type_id, data) {
-            // The Debug form must not fail, nor show arguments.
+            // The Debug form must not panic, nor show arguments.
             let _ = format!("{command:?}");
             assert!(Command::parse(type_id::COMMAND_AMF0, &command.encode()).is_ok());
         }
@@ -170,8 +170,8 @@ pub fn amf0(data: &[u8]) {
     }
 }
 
-/// Two bytes: how long the first part is. First part: the reader's state as somebody may have left it in a shared page. The rest: the bytes
-/// that follow. What is accepted behaves, and leaves only states that are accepted again.
+/// First two bytes: the length of the first part. First part: a reader's state as a broken writer may have left it in a shared page. The
+/// rest: the bytes behind it. An accepted state behaves, and leaves only states that are accepted again.
 pub fn snapshot(data: &[u8]) {
     let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
     let Some((saved, stream)) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length))) else { return };
@@ -179,7 +179,7 @@ pub fn snapshot(data: &[u8]) {
     let Ok(mut ingest) = Ingest::restore(&state) else { return };
     assert!(ingest.state() == state);
     let start = ingest.position();
-    // A position of 2^63 is refused, though one can be reached from a little below it: after 9 million terabytes.
+    // A position of 2^63 is refused, although a reader can reach one from a little below it: after 9 million terabytes.
     if start > u64::MAX / 2 - stream.len() as u64 {
         return;
     }
@@ -192,9 +192,9 @@ pub fn snapshot(data: &[u8]) {
     }
 }
 
-/// First byte: how the rest is cut, and by its highest bit whose handshake it is. The rest: what the peer sends.
+/// First byte: the size of the pieces, and in its highest bit the side of the handshake. The rest: bytes of the peer.
 ///
-/// However it is cut, as much is used, answered and refused; nothing beyond the handshake is used; nothing is answered to a wrong version.
+/// Every size of pieces uses, answers and refuses the same; no byte behind the handshake is used; a wrong version gets no answer.
 pub fn handshake(data: &[u8]) {
     let Some((&cut, stream)) = data.split_first() else { return };
     let shake = |step: usize| {
@@ -221,10 +221,10 @@ pub fn handshake(data: &[u8]) {
     assert_eq!(shake(usize::from(cut & 0x7F) + 1), shake(stream.len().max(1)));
 }
 
-/// First byte: how the rest is cut. Second byte: what is decided at `publish`. The rest: what a publisher sends after the handshake.
+/// First byte: the size of the pieces. Second byte: the decision at `publish`. The rest: bytes of a publisher after the handshake.
 ///
-/// However it is cut, and also through a saved state at each cut, the same events and answers come out (acknowledgements within long
-/// messages aside); it never makes us say much more than it says; a state from before a message can be read on from.
+/// Every size of pieces, also with a saved and restored state after each piece, gives the same events and answers (acknowledgements within
+/// long messages aside); the output never becomes much longer than the input; a state from before a message can be resumed.
 pub fn session(data: &[u8]) {
     let Some((&[cut, decision], stream)) = data.split_first_chunk::<2>() else { return };
     let whole = converse(stream, stream.len().max(1), decision, false);
@@ -234,13 +234,13 @@ pub fn session(data: &[u8]) {
     assert!(parts.told == whole.told);
 }
 
-/// What became of a publisher's bytes.
+/// Result of a publisher's bytes.
 #[derive(Default)]
 struct Conversation {
-    /// Everything but media as it is; of media, complete messages only.
+    /// Events other than media unchanged; media as complete messages only.
     events: Vec<Result<(MessageHeader, Vec<u8>), Event>>,
     open: Vec<(MessageHeader, Vec<u8>)>,
-    /// Type and payload of what we said, acknowledgements aside.
+    /// Type and payload of the server's messages, acknowledgements aside.
     told: Vec<(u8, Vec<u8>)>,
     error: Option<SessionError>,
 }
@@ -276,7 +276,7 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> Conversatio
     let mut conversation = Conversation::default();
     let mut output = Vec::new();
     let mut end = 0;
-    // Our own decisions and acknowledgements are not answers.
+    // Decisions and acknowledgements of the server are not answers.
     let mut own = 0;
     while end < stream.len() && conversation.error.is_none() {
         end = stream.len().min(end + step);
@@ -317,7 +317,7 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> Conversatio
             let saved = postcard::to_stdvec(&session.state()).expect("a state can be saved");
             let state: SessionState = postcard::from_bytes(&saved).expect("a saved state can be read");
             session = ServerSession::restore(&state).expect("a state of ours is valid");
-            // The Debug form must not fail.
+            // The Debug form must not panic.
             let _ = format!("{session:?}");
         }
     }
@@ -334,8 +334,8 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> Conversatio
     conversation
 }
 
-/// Two bytes: how long the first part is. First part: the session's state as somebody may have left it in a shared page. The rest: the bytes
-/// that follow. What is accepted behaves, and leaves only states that are accepted again.
+/// First two bytes: the length of the first part. First part: a session's state as a broken writer may have left it in a shared page. The
+/// rest: the bytes behind it. An accepted state behaves, and leaves only states that are accepted again.
 pub fn session_state(data: &[u8]) {
     let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
     let Some((saved, stream)) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length))) else { return };

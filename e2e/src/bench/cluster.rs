@@ -1,8 +1,9 @@
-//! Cold starts on a real cluster: a publisher outside, KEDA, a pod, a sink outside. In: how many. Out: how long each part took.
+//! Cold starts on a real cluster: a publisher outside, KEDA, a pod, a sink outside. In: the number of starts. Out: the duration of each
+//! part of a start.
 //!
-//! Publisher and sink are this process, with one clock. Changes of objects are timed when the API tells of them, which is a few
-//! milliseconds late. A pod's status says when its container started in whole seconds, and a second later: the worker's first line of log is
-//! the time at which its process ran, by the clock of its node.
+//! Publisher and sink are this process and share one clock. Changes of objects are timed when the API reports them, which is a few
+//! milliseconds late. A pod's status gives the start of its container in whole seconds, and a second late: the first line of the worker's
+//! log gives the time at which its process ran, by the clock of its node.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +22,7 @@ use crate::cluster::watch::{Event, Watch};
 use crate::cluster::{Relays, api, scenario};
 use crate::wait::{until_some, wall};
 
-/// The parts of a start, in their order. Together they are the time from `publish` to the first media at the sink.
+/// The parts of a start, in their order. Their sum is the time from `publish` to the first media at the sink.
 const PARTS: [(&str, bool); 8] = [
     ("told to KEDA, scale written", false),
     ("pod made", false),
@@ -33,7 +34,7 @@ const PARTS: [(&str, bool); 8] = [
     ("first media at the sink", true),
 ];
 
-/// One start, milliseconds.
+/// Durations of a single start, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Start {
     start: f64,
@@ -42,16 +43,16 @@ struct Start {
 }
 
 impl Start {
-    /// What of it is not KEDA's and Kubernetes' doing.
+    /// The share of LiveEdgeCast in the start, without KEDA's and Kubernetes' parts.
     fn ours(&self) -> f64 {
         self.parts.iter().zip(PARTS).filter(|(_, (_, ours))| *ours).map(|(part, _)| part).sum()
     }
 }
 
-/// So many starts one after the other, each from zero, on the cluster that the environment names; a table.
+/// Measures `runs` starts one after the other, each from zero workers, on the cluster that the environment names; returns a table.
 ///
 /// # Errors
-/// There is no such cluster, or a start fails.
+/// The environment names no cluster, or a start fails.
 pub fn run(runs: u32, clock: Clock) -> anyhow::Result<String> {
     let mut table = Ok(String::new());
     scenario(|relays| table = measure(relays, runs, clock).map(|starts| report(&starts)));
@@ -59,7 +60,7 @@ pub fn run(runs: u32, clock: Clock) -> anyhow::Result<String> {
 }
 
 fn measure(relays: &Relays<'_>, runs: u32, clock: Clock) -> anyhow::Result<Vec<Start>> {
-    // As it is shipped, but for the time until it is at zero again.
+    // The installation as shipped, except for a shorter time until it is at zero again.
     let wanted = Wanted { activator: Vec::new(), worker: Vec::new(), ..Wanted::default() };
     let relay = relays.installed(&wanted.keda("pollingInterval", json!(5)).keda("cooldownPeriod", json!(1)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -85,7 +86,7 @@ fn measure(relays: &Relays<'_>, runs: u32, clock: Clock) -> anyhow::Result<Vec<S
     Ok(starts)
 }
 
-/// One stream, and when its first media came.
+/// Publishes a stream and returns the time of its first media at the sink.
 async fn publish_once(
     to: std::net::SocketAddr,
     stream: u32,
@@ -104,7 +105,7 @@ async fn publish_once(
     Ok((publishing, first.0))
 }
 
-/// Cold starts that activators have counted; seconds of register, handoff and upstream.
+/// The number of cold starts that activators have counted; seconds of register, handoff and upstream.
 fn phases(relay: &Relay<'_>) -> (f64, [f64; 3]) {
     let sum = |phase: &str, what: &str| {
         relay.sum(&format!("liveedgecast_cold_start_seconds_{what}"), &[&format!("phase=\"{phase}\"")])
@@ -141,7 +142,7 @@ fn take_apart(
     Ok(Start { start: (published.started - published.asked) as f64 / 1e6, media, parts })
 }
 
-/// When a worker's process wrote its first line.
+/// Time at which a worker's process wrote its first line of log.
 fn began(relay: &Relay<'_>, pod: &Pod) -> Option<SystemTime> {
     let log = until_some("the worker's log", || {
         relay

@@ -1,4 +1,5 @@
-//! Cold starts, timed by publisher and sink. In: how many. Out: milliseconds from `publish` to `Publish.Start` and to the first media at the sink.
+//! Cold starts, timed by publisher and sink. In: the number of starts. Out: milliseconds from `publish` to `Publish.Start` and to the first
+//! media at the sink.
 #![expect(clippy::disallowed_methods, reason = "shell: waits for workers to end")]
 
 use std::time::Duration;
@@ -12,21 +13,21 @@ use super::relay::{Kind, Ours, Relay};
 use super::sink::Sink;
 use super::{Clock, report};
 
-/// How the starts were.
+/// Measured cold starts.
 #[derive(Clone, Debug)]
 pub struct Cold {
-    /// Nanoseconds, sorted.
+    /// `publish` → `Publish.Start`, nanoseconds, sorted.
     pub start: Vec<u64>,
-    /// Same.
+    /// `publish` → first media at the sink, nanoseconds, sorted.
     pub first_media: Vec<u64>,
-    /// Streams whose first media was not the first that was sent.
+    /// Number of streams whose first message at the sink was not the first that the publisher sent.
     pub lost_the_first: u32,
 }
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// So many starts one after the other, each from no worker at all.
+/// Measures `runs` starts one after the other, each without any worker process at its beginning.
 ///
 /// # Errors
 /// A start fails, or workers do not end.
@@ -60,7 +61,7 @@ async fn none_left(relay: &Relay) {
     }
 }
 
-/// When a stream's first media came, and the number of that message.
+/// Arrival of a stream's first media at the sink, and the number of that message.
 pub(super) async fn first(sink: &Sink, stream: u32) -> (u64, u64) {
     loop {
         let rung = sink.first.notified();

@@ -17,49 +17,49 @@ use super::{Clock, report};
 pub struct Load {
     /// Streams at once.
     pub streams: u32,
-    /// Of each.
+    /// Bit rate of each stream.
     pub rate: Rate,
-    /// How long all of them are measured.
+    /// Length of the measurement.
     pub time: Duration,
 }
 
 /// New publishers per second.
 const STARTS_PER_SECOND: u64 = 100;
-/// From the last start to the measurement: the first two keyframes are over.
+/// Time between the last start and the measurement, in which the first two keyframes pass.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Longest wait for what is under way when publishers have stopped.
+/// Longest wait for messages in flight after publishers have stopped.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What one relay did under one load.
+/// Results of one relay under one load.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Which relay.
+    /// The measured relay.
     pub kind: Kind,
-    /// Streams that were told to start.
+    /// Streams whose publisher received `Publish.Start`.
     pub started: u32,
-    /// CPU seconds per gigabyte (10^9 bytes of messages at the sink) while measured, all processes of the relay.
+    /// CPU seconds per gigabyte (10^9 bytes of messages at the sink) during the measurement, all processes of the relay.
     pub cpu_per_gb: f64,
     /// Resident memory per stream, kB, without the replay windows.
     pub kb_per_stream: f64,
     /// Shared memory per stream, kB: the replay windows.
     pub window_kb_per_stream: f64,
-    /// Milliseconds from write to complete read.
+    /// Latency from write to complete read, ms, median.
     pub p50: f64,
-    /// Same.
+    /// Latency from write to complete read, ms, 99th percentile.
     pub p99: f64,
     /// `publish` → `Publish.Start`, ms, median.
     pub start: f64,
     /// `publish` → first media at the sink, ms, median.
     pub first: f64,
-    /// Messages per stream that never came because they were sent before the relay was ready.
+    /// Messages per stream that never arrived because the publisher sent them before the relay was ready.
     pub lost_at_start: f64,
     /// Messages lost after a stream's first.
     pub lost: u64,
-    /// Messages that came twice.
+    /// Messages that arrived twice.
     pub repeated: u64,
-    /// Messages with other bytes.
+    /// Messages whose bytes were changed.
     pub corrupt: u64,
-    /// Publishers whose connection was ended.
+    /// Publishers whose connection the relay ended.
     pub cut: u32,
     /// Streams whose first video message was no keyframe.
     pub undecodable: u32,
@@ -68,12 +68,12 @@ pub struct Row {
 /// Runs one load through one relay.
 ///
 /// # Errors
-/// The relay does not come up, or nobody could publish.
+/// The relay does not start, or no publisher could publish.
 pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> anyhow::Result<Row> {
     let sink = Sink::start(clock).await?;
     sink.reset();
     let relay = Relay::start(kind, sink.address, core, &Ours::default()).await?;
-    // A worker is running before anything is measured; cold starts are measured by themselves.
+    // One worker runs before the measurement begins; cold starts are measured separately.
     if kind.ours() {
         let warm = Publisher::start(relay.address, "live", u32::MAX, clock).await?;
         warm.run(load.rate, stopped()).await;
@@ -135,14 +135,14 @@ pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> a
     Ok(row)
 }
 
-/// A token that has been cancelled: a publisher with it says hello and goodbye.
+/// A cancelled token: a publisher that gets it says goodbye at once.
 fn stopped() -> CancellationToken {
     let stop = CancellationToken::new();
     stop.cancel();
     stop
 }
 
-/// Starts them one after the other; returns when each has been told to start, or refused.
+/// Starts the publishers one after the other; returns when each has been answered with `Publish.Start` or refused.
 async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<Option<(u32, Published)>>, CancellationToken) {
     let stop = CancellationToken::new();
     let mut publishers = JoinSet::new();
@@ -151,7 +151,7 @@ async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<Option<(
         let (address, stop, answered) = (relay.address, stop.clone(), answered.clone());
         publishers.spawn_local(async move {
             let started = Publisher::start(address, "live", stream, clock).await;
-            // As many places as streams: it is never full.
+            // The channel has as many places as streams: it is never full.
             let _ = answered.try_send(());
             match started {
                 Ok(publisher) => Some((stream, publisher.run(load.rate, stop).await)),
@@ -169,7 +169,7 @@ async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<Option<(
     (publishers, stop)
 }
 
-/// Until everything has arrived or nothing more does.
+/// Waits until every message has arrived, or no further message does.
 async fn wait_until_quiet(sink: &Sink, published: &[(u32, Published)]) {
     let mut last = 0;
     loop {

@@ -1,13 +1,12 @@
-//! The benchmark: paced publishers → a relay → a counting sink, the relays side by side in every repetition.
+//! The benchmark: paced publishers → a relay → a counting sink, with the relays side by side in every repetition.
 //!
-//! In: which relays, how many streams, how long. Out: a table of what each cost and what it lost, with ratios taken within a repetition.
-//! The relay has one core to itself, generator and sink share the other one, as in the measurements of the peers that the numbers are
-//! compared with. Latency is from the publisher's write to the sink's complete read of the message, and "added" is less the row
-//! `direct`, where publishers talk to the sink without a relay.
+//! In: relays, number of streams, duration. Out: a table of each relay's costs and losses, with ratios taken within a repetition. The relay
+//! has one core to itself, generator and sink share the other one, as in the measurements of the peers that the numbers are compared with.
+//! Latency is from the publisher's write to the sink's complete read of the message; "added" latency is less that of the row `direct`,
+//! where publishers talk to the sink without a relay.
 //!
-//! What surprised us: a publisher that reads nothing is stopped by a relay whose acknowledgements fill its window, so that the generator
-//! reads too; and CPU time by `/proc/PID/stat` counts in hundredths of a second, which is nothing over ten seconds of load, but
-//! everything over one cold start.
+//! Note: a publisher that reads nothing is blocked by a relay whose acknowledgements fill its window, so the generator reads too. CPU time
+//! in `/proc/PID/stat` counts in hundredths of a second, which is negligible over ten seconds of load, but the whole of one cold start.
 
 pub mod cluster;
 pub mod cold;
@@ -21,19 +20,19 @@ pub mod sink;
 
 use std::time::Instant;
 
-/// The one clock of generator and sink, which are one process: nanoseconds since it was made.
+/// The single clock of generator and sink, which share one process: nanoseconds since its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 
 impl Clock {
-    /// Starts at 0.
+    /// Starts the clock at 0.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "shell: a benchmark measures time")]
     pub fn new() -> Self {
         Self(Instant::now())
     }
 
-    /// The moment of a time of this clock.
+    /// The moment at a time of this clock.
     #[must_use]
     pub fn instant(self, nanoseconds: u64) -> Instant {
         self.0 + std::time::Duration::from_nanos(nanoseconds)

@@ -1,30 +1,30 @@
-//! What the generator sends: messages in the shape of H.264 and AAC that tell where they come from, when they left, and whether a byte of
-//! them has changed. In: stream, number, time. Out: payloads; and back, by the sink.
+//! Payloads of the generator: messages in the shape of H.264 and AAC, with their stream, number and time of sending, and a check of every
+//! byte. In: stream, number, time. Out: payloads; the sink reads them back.
 
 use std::sync::OnceLock;
 
 use liveedgecast_common::rtmp::amf0::{self, Value};
 
-/// FLV tag bytes in front of ours: frame type and codec, packet type, composition time.
+/// FLV tag bytes in front of the stamp: frame type and codec, packet type, composition time.
 const TAG: usize = 5;
 /// Magic, stream, number, time.
 const STAMP: usize = 4 + 4 + 8 + 8;
-/// Shortest payload that can be told apart.
+/// Shortest payload with a whole stamp.
 pub const LEAST: usize = TAG + STAMP;
 const MAGIC: [u8; 4] = *b"LECB";
 /// Longest payload: a keyframe of the highest rate in use.
 const MOST: usize = 2 << 20;
-/// Filler begins at one of so many places, so that no two messages in a row have the same bytes.
+/// Number of places at which filler may begin, so that no two messages in a row have the same bytes.
 const PLACES: u64 = 4093;
 
-/// What a message says of itself.
+/// Origin of a message, written into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Number of the stream.
     pub stream: u32,
     /// Number of the message in its stream, from 0; audio and video together, headers not counted.
     pub number: u64,
-    /// When it was written, by [`super::Clock`].
+    /// Time of writing, by [`super::Clock`].
     pub sent: u64,
 }
 
@@ -42,7 +42,7 @@ fn filler() -> &'static [u8] {
     })
 }
 
-/// Makes what takes time to make, before anything is measured.
+/// Builds the filler, before the measurement begins.
 pub fn prepare() {
     filler();
 }
@@ -52,7 +52,7 @@ fn rest(stamp: &Stamp, len: usize) -> &'static [u8] {
     &filler()[at as usize..at as usize + len]
 }
 
-/// First bytes of a message.
+/// The first bytes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// AVC, keyframe.
@@ -77,7 +77,7 @@ pub fn write(out: &mut Vec<u8>, shape: Shape, stamp: &Stamp, len: usize) {
     out.extend_from_slice(rest(stamp, len.clamp(LEAST, MOST) - LEAST));
 }
 
-/// Reads a payload back. `None`: not one of ours (a header). `Err`: one of ours, but changed.
+/// Reads a payload back. `None`: a payload without a stamp (a header). `Err`: a stamped payload whose bytes were changed.
 pub fn read(payload: &[u8]) -> Option<Result<Stamp, Stamp>> {
     let body = payload.get(TAG..)?;
     let (magic, body) = body.split_first_chunk::<4>()?;
@@ -103,7 +103,7 @@ pub const VIDEO_HEADER: &[u8] = &[
 /// See [`VIDEO_HEADER`].
 pub const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
 
-/// `@setDataFrame` with what encoders say.
+/// `@setDataFrame` with the metadata that encoders send.
 #[must_use]
 pub fn metadata() -> Vec<u8> {
     let mut out = Vec::new();

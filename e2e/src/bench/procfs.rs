@@ -1,4 +1,4 @@
-//! What processes cost, by the kernel's word. In: process ids. Out: CPU time of a whole tree with those that have exited, memory.
+//! Costs of processes as the kernel reports them. In: process ids. Out: CPU time and memory of a process tree, ended children included.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,11 +6,11 @@ use std::fs;
 /// CPU seconds and memory of a process and all its descendants.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// User and system, seconds, with children that have ended and been waited for.
+    /// CPU time in user and system mode, seconds, including children that have ended and were waited for.
     pub cpu: f64,
-    /// Resident, bytes, of which shared memory (the replay windows) is in `shared`.
+    /// Resident memory, bytes, including `shared`.
     pub resident: u64,
-    /// Resident shared memory, bytes; counted once for the tree at most as often as it is mapped.
+    /// Resident shared memory (the replay windows), bytes; counted for the tree at most as often as it is mapped.
     pub shared: u64,
     /// Processes alive.
     pub processes: usize,
@@ -23,7 +23,7 @@ struct Stat {
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything.
+    // The name stands in parentheses and may contain any character.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     // utime, stime, cutime, cstime are fields 14 to 17 of proc(5), the first after the name being 3.
@@ -66,7 +66,7 @@ pub fn cost(pid: u32) -> Cost {
     cost
 }
 
-/// Bytes of a line such as `VmRSS:   1234 kB`; 0 where it is not there.
+/// Bytes in a line such as `VmRSS:   1234 kB`; 0 when the line is missing.
 fn field(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024

@@ -1,5 +1,5 @@
-//! One paced publisher: 30 frames a second in the shape of H.264 with a keyframe each two seconds, and 43 AAC-shaped messages a second.
-//! In: an address, a rate. Out: when it was told to start, how many messages it wrote, whether it was cut.
+//! A paced publisher: 30 frames a second in the shape of H.264 with a keyframe every two seconds, and 43 AAC-shaped messages a second. In:
+//! an address, a rate. Out: time of `Publish.Start`, number of messages written, whether the connection was cut.
 #![expect(clippy::disallowed_methods, reason = "shell: paces by a clock")]
 
 use std::io;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Clock;
 use super::payload::{self, Shape, Stamp};
 
-/// What OBS uses.
+/// Chunk size that OBS uses.
 const CHUNK_SIZE: u32 = 4096;
 /// Frames per second, frames per keyframe.
 const FPS: u64 = 30;
@@ -30,7 +30,7 @@ const AUDIO_BYTES: usize = 371;
 /// Longest wait for an answer: more than any hold in a benchmark.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// What to send.
+/// Bit rate of a publisher.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     /// Video and audio together, bits per second.
@@ -46,20 +46,20 @@ impl Rate {
     }
 }
 
-/// What became of a publisher.
+/// Results of a publisher.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Published {
-    /// When `publish` left, nanoseconds.
+    /// Time at which `publish` was sent, nanoseconds.
     pub asked: u64,
-    /// When `Publish.Start` came.
+    /// Time at which `Publish.Start` arrived, nanoseconds.
     pub started: u64,
     /// Numbered messages written.
     pub messages: u64,
-    /// The connection ended before it was told to stop.
+    /// True if the connection ended before the publisher was stopped.
     pub cut: bool,
 }
 
-/// A publisher that was told to start.
+/// A publisher that has received `Publish.Start`.
 #[derive(Debug)]
 pub struct Publisher {
     socket: TcpStream,
@@ -74,7 +74,7 @@ impl Publisher {
     /// Connects, shakes hands, and waits for `Publish.Start`.
     ///
     /// # Errors
-    /// Refused, closed or no answer.
+    /// The connection is refused or closed, or no answer arrives.
     pub async fn start(address: SocketAddr, app: &str, stream: u32, clock: Clock) -> io::Result<Self> {
         let mut socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
@@ -112,7 +112,7 @@ impl Publisher {
     }
 
     fn command(&mut self, name: &str, transaction: f64, object: Value, arguments: Vec<Value>) {
-        // `connect` is about the connection, so is what leads to `createStream`; all of them fit on one chunk stream.
+        // `connect` concerns the connection, and so do the commands up to `createStream`; all of them fit on one chunk stream.
         let stream = u32::from(name == "publish");
         Command { name: name.into(), transaction, object, arguments }.write(&mut self.out, 3, stream, self.chunk);
     }
@@ -149,7 +149,7 @@ impl Publisher {
         answer(&mut self.socket, ingest, buffer, is).await
     }
 
-    /// Sends at its pace until `stop`, then says goodbye as encoders do.
+    /// Sends at the given rate until `stop`, then says goodbye as encoders do.
     pub async fn run(mut self, rate: Rate, stop: CancellationToken) -> Published {
         self.published.cut = self.pace(rate, &stop).await.is_err();
         if !self.published.cut {
@@ -195,7 +195,7 @@ impl Publisher {
             writer::write_message(&mut self.out, &header, &body, CHUNK_SIZE);
             self.flush().await?;
             self.published.messages += 1;
-            // Acknowledgements and pings: read, so that they never fill the peer's window.
+            // Acknowledgements and pings are read, so that they never fill the peer's window.
             if self.published.messages.is_multiple_of(32) {
                 match self.socket.try_read(&mut scratch) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -212,7 +212,7 @@ async fn read_exact(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// Reads until a command is there that `is` the one; a refusal on the way is an error.
+/// Reads until the command arrives for which `is` holds; a refusal before it is an error.
 async fn answer(
     socket: &mut TcpStream,
     ingest: &mut Ingest,

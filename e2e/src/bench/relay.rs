@@ -1,4 +1,4 @@
-//! The relays that are measured, as processes. In: which one, where the sink is. Out: where to publish, and its process id.
+//! The measured relays, as processes. In: the relay's name, the sink's address. Out: the address to publish to, and the process id.
 #![expect(clippy::disallowed_methods, reason = "shell: starts processes and waits for their ports")]
 
 use std::fs;
@@ -17,23 +17,23 @@ use tokio::time::sleep;
 use super::procfs;
 use crate::orphans::Ward;
 
-/// What stands between publishers and sink.
+/// Relays between publishers and sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
-    /// Nothing: what the machine itself costs.
+    /// No relay: the cost of the machine itself.
     Direct,
     /// HAProxy, plain TCP, one thread.
     Haproxy,
     /// nginx-rtmp `push`, one worker.
     Nginx,
-    /// Ours, publishers' sockets handed over.
+    /// LiveEdgeCast; the publishers' sockets are handed over.
     Descriptor,
-    /// Ours, activator in the path.
+    /// LiveEdgeCast with the activator in the path.
     Link,
 }
 
 impl Kind {
-    /// The row's name.
+    /// Name of the relay's row.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is ours.
+    /// True if the relay is LiveEdgeCast.
     #[must_use]
     pub fn ours(self) -> bool {
         matches!(self, Self::Descriptor | Self::Link)
@@ -55,14 +55,14 @@ impl Kind {
 /// A running relay; ended when dropped.
 #[derive(Debug)]
 pub struct Relay {
-    /// Where publishers connect.
+    /// Address to which publishers connect.
     pub address: SocketAddr,
-    /// The process, and that it is not to outlive ours.
+    /// The process, with the guard that ends it together with this one.
     child: Option<(Child, Ward)>,
     dir: TempDir,
 }
 
-/// Settings of ours that a benchmark changes.
+/// Settings of LiveEdgeCast that a benchmark changes.
 #[derive(Clone, Debug)]
 pub struct Ours {
     /// Idle time after which a worker ends.
@@ -78,16 +78,16 @@ impl Default for Ours {
 }
 
 impl Relay {
-    /// Starts one that pushes to `sink`, pinned to `core` where there is one to spare.
+    /// Starts a relay that pushes to `sink`, pinned to `core` if one is given.
     ///
     /// # Errors
-    /// A program is missing or does not come up.
+    /// The relay's program is missing, or does not start.
     pub async fn start(kind: Kind, sink: SocketAddr, core: Option<usize>, ours: &Ours) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         if kind == Kind::Direct {
             return Ok(Self { address: sink, child: None, dir });
         }
-        // A port that was free a moment ago may be taken by now: then another one.
+        // Another process may have taken a port since it was found free: then another port is tried.
         let mut last = None;
         for _ in 0..5 {
             let address = free_address()?;
@@ -156,7 +156,7 @@ impl Relay {
         Ok(command)
     }
 
-    /// Waits for the port.
+    /// Waits until the relay listens on its port.
     async fn ready(&mut self) -> anyhow::Result<()> {
         for _ in 0..1000 {
             if tokio::net::TcpStream::connect(self.address).await.is_ok() {
@@ -175,13 +175,13 @@ impl Relay {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// What it costs so far.
+    /// Cost of the relay so far.
     #[must_use]
     pub fn cost(&self) -> procfs::Cost {
         self.child.as_ref().map(|(child, _)| procfs::cost(child.id())).unwrap_or_default()
     }
 
-    /// Its process and what that started.
+    /// Number of the relay's processes, descendants included.
     #[must_use]
     pub fn processes(&self) -> usize {
         self.child.as_ref().map_or(0, |(child, _)| procfs::tree(child.id()).len())
@@ -194,7 +194,7 @@ impl Drop for Relay {
         let processes = procfs::tree(child.id());
         for id in processes {
             if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
-                // Already gone is as good.
+                // An error means that the process has already ended.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
@@ -202,10 +202,10 @@ impl Drop for Relay {
     }
 }
 
-/// One of our binaries, beside this one.
+/// Path of a project binary in the directory of this one.
 ///
 /// # Errors
-/// It has not been built.
+/// The binary has not been built.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()?;
     let beside = here.parent().context("a binary without a folder")?.join(name);
@@ -213,7 +213,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     Ok(beside)
 }
 
-/// Debian has the module beside the binary; elsewhere it may be built in.
+/// Directive that loads the RTMP module: Debian has the module beside the binary; elsewhere it may be built in.
 fn nginx_module() -> &'static str {
     const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
     if std::path::Path::new(MODULE).exists() { "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n" } else { "" }
@@ -223,7 +223,7 @@ fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// Spawns with the affinity that the child is to have, which it inherits.
+/// Spawns with a CPU affinity, which the child inherits.
 fn pinned<T>(core: Option<usize>, spawn: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let Some(core) = core else { return spawn() };
     let before = sched_getaffinity(None)?;
@@ -233,10 +233,10 @@ fn pinned<T>(core: Option<usize>, spawn: impl FnOnce() -> anyhow::Result<T>) -> 
     spawned
 }
 
-/// Keeps the calling thread, and what it starts, on one core.
+/// Pins the calling thread, and all that it starts, to one core.
 ///
 /// # Errors
-/// There is no such core.
+/// The machine has no such core.
 pub fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);

@@ -1,4 +1,4 @@
-//! Rows to tables. In: repetitions of rows. Out: Markdown with medians, spans, and ratios that were taken within a repetition.
+//! Tables of rows. In: repetitions of rows. Out: Markdown with medians, spans, and ratios that were taken within a repetition.
 
 use super::load::Row;
 use super::relay::Kind;
@@ -11,7 +11,7 @@ pub fn quantile(sorted: &[u64], q: f64) -> f64 {
     sorted.get(at).copied().unwrap_or(0) as f64
 }
 
-/// Median with the span, if there is more than one.
+/// Median, with the span if several values exist.
 fn span(mut values: Vec<f64>, digits: usize) -> String {
     values.retain(|value| value.is_finite());
     values.sort_by(f64::total_cmp);
@@ -23,7 +23,7 @@ fn span(mut values: Vec<f64>, digits: usize) -> String {
     format!("{median:.digits$} ({least:.digits$}-{most:.digits$})")
 }
 
-/// One table of a load: `repetitions` holds one list of rows each.
+/// Table of one load; `repetitions` holds one list of rows each.
 #[must_use]
 pub fn table(repetitions: &[Vec<Row>]) -> String {
     let mut kinds: Vec<Kind> = repetitions.iter().flatten().map(|row| row.kind).collect();

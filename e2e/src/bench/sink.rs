@@ -1,6 +1,7 @@
-//! The counting upstream. In: RTMP connections. Out: per stream what arrived, how late, and whether it was what had been sent.
+//! The counting upstream. In: RTMP connections. Out: per stream the number of messages, their delay, and whether they are the messages that
+//! were sent.
 //!
-//! It answers what a push client needs and nothing else; every connection may publish.
+//! The sink answers only the commands that a push client needs; every connection may publish.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks and sockets")]
 
 use std::cell::RefCell;
@@ -23,68 +24,68 @@ const READ: usize = 64 << 10;
 /// C0 and C1; S0, S1 and S2 are twice C1 and a byte.
 const C0C1: usize = 1 + 1536;
 
-/// What is lost within this time after a stream's first message, in nanoseconds, is lost at its start: relays that drop until the second
-/// keyframe do so for one GOP.
+/// Nanoseconds after a stream's first message within which a loss counts as a loss at the start: relays that drop until the second keyframe
+/// do so for one GOP.
 const START: u64 = 3_000_000_000;
 
-/// What arrived of one stream.
+/// Arrivals of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct Arrived {
-    /// Connections that brought it.
+    /// Number of connections that published the stream.
     pub sessions: u32,
-    /// When its first audio or video message came (headers not counted), and its number.
+    /// Arrival of the first audio or video message (headers not counted), and its number.
     pub first: Option<(u64, u64)>,
-    /// When that message was sent.
+    /// Time at which that message was sent.
     pub first_sent: u64,
-    /// Whether the first video message was a keyframe; `None` before there was one.
+    /// True if the first video message was a keyframe; `None` before any video.
     pub began_decodable: Option<bool>,
-    /// Numbered messages.
+    /// Number of numbered messages.
     pub messages: u64,
-    /// Their bytes.
+    /// Bytes of the numbered messages.
     pub bytes: u64,
-    /// Number that should come next.
+    /// Number expected next.
     pub next: u64,
-    /// Numbers that were passed over within [`START`] after the first message.
+    /// Numbers that were skipped within [`START`] after the first message.
     pub lost_at_start: u64,
-    /// Numbers that were passed over later.
+    /// Numbers that were skipped later.
     pub lost: u64,
-    /// Numbers that came again, or late.
+    /// Numbers that arrived twice, or late.
     pub repeated: u64,
-    /// Messages with other bytes than were sent.
+    /// Messages whose bytes differ from those sent.
     pub corrupt: u64,
 }
 
-/// All that arrived.
+/// Arrivals of all streams.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// By number of the stream.
+    /// Arrivals by number of the stream.
     pub streams: HashMap<u32, Arrived>,
-    /// Nanoseconds from write to complete read, of messages sent since [`Self::measure_from`].
+    /// Nanoseconds from write to complete read, of messages sent within the measurement.
     pub latencies: Vec<u64>,
-    /// Messages sent before are not measured.
+    /// Start of the measurement: messages sent before it are not measured.
     pub measure_from: u64,
-    /// Messages sent after are not measured.
+    /// End of the measurement: messages sent after it are not measured.
     pub measure_to: u64,
-    /// Bytes of all messages, headers too, whenever they came.
+    /// Bytes of all messages, headers included, at any time.
     pub bytes: u64,
 }
 
 /// A running sink.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// Where it listens.
+    /// Address of the listener.
     pub address: SocketAddr,
-    /// What it has counted. One thread: borrowed only between two awaits.
+    /// Counts so far. Single-threaded: borrowed only between two awaits.
     pub tally: Rc<RefCell<Tally>>,
-    /// Rung for each stream's first message.
+    /// Notified at each stream's first message.
     pub first: Rc<Notify>,
 }
 
 impl Sink {
-    /// Starts one on a free port of loopback, on the current local set.
+    /// Starts a sink on a free port of loopback, on the current local set.
     ///
     /// # Errors
-    /// No port.
+    /// No port is free.
     pub async fn start(clock: Clock) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let sink = Self { address: listener.local_addr()?, tally: Rc::default(), first: Rc::default() };
@@ -93,7 +94,7 @@ impl Sink {
             while let Ok((socket, _)) = listener.accept().await {
                 let sink = accepting.clone();
                 tokio::task::spawn_local(async move {
-                    // An upstream's view of an end is no error here: what is missing is counted.
+                    // The end of a connection is no error here: missing messages are counted.
                     let _ = serve(socket, sink, clock).await;
                 });
             }
@@ -101,7 +102,7 @@ impl Sink {
         Ok(sink)
     }
 
-    /// Forgets everything.
+    /// Forgets all counts.
     pub fn reset(&self) {
         *self.tally.borrow_mut() = Tally { measure_from: u64::MAX, ..Tally::default() };
     }

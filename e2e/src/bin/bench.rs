@@ -1,4 +1,4 @@
-//! The benchmark's command line; what it does is told in `liveedgecast_e2e::bench`.
+//! The command line of the benchmark, which `liveedgecast_e2e::bench` describes.
 
 use std::time::Duration;
 
@@ -17,22 +17,22 @@ struct Args {
     /// Kilobits per second of each
     #[arg(long, default_value_t = 2500)]
     kbps: u64,
-    /// Seconds that are measured
+    /// Seconds of measurement
     #[arg(long, default_value_t = 15)]
     seconds: u64,
     /// Repetitions, each with every relay once
     #[arg(long, default_value_t = 3)]
     repeat: u32,
-    /// Which relays
+    /// Relays to measure
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Direct, Kind::Haproxy, Kind::Nginx, Kind::Descriptor, Kind::Link])]
     relays: Vec<Kind>,
-    /// Cold starts instead of load, this many by each of our two handoffs
+    /// Measure this many cold starts with each of LiveEdgeCast's two handoffs, instead of load
     #[arg(long)]
     cold: Option<u32>,
-    /// Cold starts on the Kubernetes cluster of KUBECONFIG instead, this many; needs what tools/test.sh --cluster needs
+    /// Measure this many cold starts on the Kubernetes cluster of KUBECONFIG instead; needs the environment of tools/test.sh --cluster
     #[arg(long)]
     cluster: Option<u32>,
-    /// Do not keep the relay on one core and the generator on another
+    /// Do not pin the relay to one core and the generator to another
     #[arg(long)]
     unpinned: bool,
 }
@@ -71,7 +71,7 @@ async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
     for repetition in 0..args.repeat {
         let mut rows = Vec::new();
         for at in 0..args.relays.len() {
-            // Every repetition begins with another one, so that none is always the first on a cold machine.
+            // Every repetition begins with another relay, so that no relay is always the first on a cold machine.
             let kind = args.relays[(at + repetition as usize) % args.relays.len()];
             eprintln!("repetition {}: {}", repetition + 1, kind.as_str());
             rows.push(load::run(kind, load, clock, core).await?);

@@ -1,5 +1,5 @@
-//! A reader of the takeover experiment, as a process that can be killed: see `liveedgecast_e2e::takeover`. Its standard input is the
-//! connection to the holder; its argument is the file that it logs to.
+//! A reader of the takeover experiment, as a process that a test can kill: see `liveedgecast_e2e::takeover`. In: the connection to the
+//! holder on standard input, the path of the log as argument.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The API of a cluster. In: a path and a change. Out: JSON. Next: [`super::watch`].
 //!
-//! By `kubectl proxy`, which knows how to reach the cluster and who we are, and not by a kubectl for each question: that takes a
-//! tenth of a second of CPU, and the scenarios ask all the time. The API server also passes on HTTP to each pod.
+//! Requests go through `kubectl proxy`, which knows the cluster's address and the credentials, and not through a kubectl per request: that
+//! takes a tenth of a second of CPU, and scenarios poll all the time. The API server also passes HTTP on to each pod.
 
 use std::net::SocketAddr;
 
@@ -12,11 +12,11 @@ use crate::http::{self, Answer};
 use crate::process::{Process, Program};
 use crate::wait::until_some;
 
-/// The API, as long as this lives.
+/// The API of a cluster. The proxy runs as long as this value lives.
 #[derive(Debug)]
 pub struct Api {
     _proxy: Process,
-    /// Where it is, on this machine, in the clear, with all rights.
+    /// Address of the proxy on this machine: plain HTTP, all rights.
     pub address: SocketAddr,
 }
 
@@ -42,13 +42,13 @@ impl Api {
         http::request_with(self.address, method, path, sort, body).ok()
     }
 
-    /// What is at a path; `None` if nothing is.
+    /// The object at a path; `None` if none exists.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Value> {
         serde_json::from_str(&self.text(path)?).ok()
     }
 
-    /// As [`Self::get`], of what is no JSON.
+    /// The text at a path, for answers that are not JSON.
     #[must_use]
     pub fn text(&self, path: &str) -> Option<String> {
         self.request("GET", path, "application/json", "")
@@ -59,7 +59,7 @@ impl Api {
     /// The items of a list.
     ///
     /// # Panics
-    /// The API does not answer for a while.
+    /// The API does not answer for [`crate::wait::LONG`].
     #[must_use]
     #[track_caller]
     pub fn list(&self, path: &str) -> Vec<Value> {
@@ -69,7 +69,7 @@ impl Api {
     /// Changes an object by a merge patch.
     ///
     /// # Panics
-    /// It is not taken.
+    /// The API does not accept the change.
     #[track_caller]
     pub fn patch(&self, path: &str, change: &Value) -> Value {
         let answer = self.request("PATCH", path, "application/merge-patch+json", &change.to_string());
@@ -78,10 +78,10 @@ impl Api {
         serde_json::from_str(&answer.body).unwrap_or_default()
     }
 
-    /// Deletes an object, if it is there.
+    /// Deletes an object, if it exists.
     ///
     /// # Panics
-    /// It is not taken.
+    /// The API does not accept the deletion.
     #[track_caller]
     pub fn delete(&self, path: &str, options: &Value) {
         let answer = self.request("DELETE", path, "application/json", &options.to_string());
@@ -89,17 +89,17 @@ impl Api {
         assert!(matches!(answer.status, 200 | 202 | 404), "DELETE {path}: {} {}", answer.status, answer.body);
     }
 
-    /// What a pod of ours answers at one of its ports.
+    /// The answer of a LiveEdgeCast pod on one of its ports.
     #[must_use]
     pub fn of_pod(&self, pod: &str, port: u16, path: &str) -> Option<String> {
         self.text(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy{path}"))
     }
 }
 
-/// Path of the objects of a kind in our namespace.
+/// Path of the objects of a kind in the namespace of LiveEdgeCast.
 ///
 /// # Panics
-/// The kind is not known here.
+/// The kind is unknown here.
 #[must_use]
 pub fn path(kind: &str) -> String {
     let group = match kind {

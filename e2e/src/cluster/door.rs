@@ -1,7 +1,7 @@
-//! One address for all upstreams of all scenarios. In: connections of workers in pods. Out: the same bytes at whatever the current
-//! scenario has as its upstream.
+//! A single address for all upstreams of all scenarios. In: connections of workers in pods. Out: the same bytes at the current scenario's
+//! upstream.
 //!
-//! A pod hears of a changed push URL only a minute later, so the URL stays the same and what is behind it changes.
+//! A pod sees a changed push URL only a minute later, so the URL stays the same and its target changes.
 #![expect(clippy::disallowed_methods, reason = "shell: two threads per connection")]
 
 use std::io;
@@ -11,15 +11,15 @@ use std::thread;
 
 use socket2::SockRef;
 
-/// What is behind the door.
+/// The current scenario's upstream.
 static BEHIND: Mutex<Option<SocketAddr>> = Mutex::new(None);
-/// Where the door is.
+/// Address of the door, once it is open.
 static DOOR: Mutex<Option<SocketAddr>> = Mutex::new(None);
 
-/// Where workers push to, from now on to `upstream`.
+/// Address to which workers push; from now on it leads to `upstream`.
 ///
 /// # Panics
-/// `host` is no address of this machine.
+/// `host` is not an address of this machine.
 #[must_use]
 pub fn to(upstream: SocketAddr, host: IpAddr) -> SocketAddr {
     *BEHIND.lock().unwrap_or_else(PoisonError::into_inner) = Some(upstream);
@@ -51,7 +51,7 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     match io::copy(&mut from, &mut to) {
         Ok(_) => drop(to.shutdown(Shutdown::Write)),
         Err(_) => {
-            // An end is passed on as what it was.
+            // The proxy passes on each end as what it was.
             let _ = SockRef::from(to).set_linger(Some(std::time::Duration::ZERO));
             let _ = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
         }

@@ -1,8 +1,8 @@
-//! LiveEdgeCast on the cluster, by `tools/up.sh` and `tools/down.sh`. In: what a scenario wants. Out: a [`Relay`] that is idle: nobody live,
-//! no worker, KEDA listening.
+//! LiveEdgeCast on the cluster, by `tools/up.sh` and `tools/down.sh`. In: the installation that a scenario wants. Out: a [`Relay`] that is
+//! idle: no live stream, no worker, KEDA connected.
 //!
-//! Installing takes ten seconds, so what stands is used again by a scenario that wants the same. Changes go into a copy of `deploy/`
-//! and `tools/`: then everything is there at once, without a rollout, and `up.sh` knows of it.
+//! Installing takes ten seconds, so a scenario that wants the same installation reuses the present one. Changes go into a copy of `deploy/`
+//! and `tools/`: everything then exists at once, without a rollout, and `up.sh` knows of it.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -21,12 +21,12 @@ use crate::publish::root;
 use crate::sink::Sink;
 use crate::wait::{try_until, until};
 
-/// On our namespace: what is in it was made by scenarios, and may be removed by them.
+/// Annotation of the namespace: its objects were made by scenarios, which may remove them.
 const MARK: &str = "liveedgecast-scenarios";
-/// Whether this process has made sure that what is in the namespace is of scenarios.
+/// True if this process has checked that the namespace belongs to scenarios.
 static OURS: AtomicBool = AtomicBool::new(false);
 
-/// What a scenario wants to stand on the cluster.
+/// The installation that a scenario wants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     /// Further arguments of `up.sh`, such as `--with cpu`.
@@ -35,16 +35,16 @@ pub struct Wanted {
     pub activator: Vec<(String, String)>,
     /// Environment variables of workers.
     pub worker: Vec<(String, String)>,
-    /// Further changes of what is in `deploy/base`: strategic merge patches.
+    /// Further changes of `deploy/base`: strategic merge patches.
     pub patches: Vec<Value>,
     /// Changes of the ScaledObject's spec.
     pub keda: Value,
-    /// Words in a component, by the path below `deploy/components`, and what stands there instead.
+    /// Replacements in components: the path below `deploy/components`, the old text, the new text.
     pub words: Vec<(String, String, String)>,
 }
 
 impl Default for Wanted {
-    /// The base, open to everybody, with times that a scenario can wait for.
+    /// The base, open to all publishers, with times that a scenario can wait for.
     fn default() -> Self {
         Self {
             arguments: vec!["--open".to_owned()],
@@ -58,57 +58,57 @@ impl Default for Wanted {
 }
 
 impl Wanted {
-    /// With an argument of `up.sh`, and its value if it has one.
+    /// Adds an argument of `up.sh`, with its value if it has one.
     #[must_use]
     pub fn with(mut self, arguments: &str) -> Self {
         self.arguments.extend(arguments.split_whitespace().map(str::to_owned));
         self
     }
 
-    /// With a setting of activators.
+    /// Adds a setting of activators.
     #[must_use]
     pub fn activator(mut self, name: &str, value: &str) -> Self {
         self.activator.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With a setting of workers.
+    /// Adds a setting of workers.
     #[must_use]
     pub fn worker(mut self, name: &str, value: &str) -> Self {
         self.worker.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Without our own watchdog, which would wake a worker for a publisher that is held on purpose.
+    /// Turns off the activators' watchdog, which would wake a worker for a publisher that a scenario holds.
     #[must_use]
     pub fn without_watchdog(self) -> Self {
         self.activator("WORKER_DEPLOYMENT", "").activator("MAX_WORKERS", "")
     }
 
-    /// With another change of what is in `deploy/base`.
+    /// Adds another change of `deploy/base`.
     #[must_use]
     pub fn patch(mut self, patch: Value) -> Self {
         self.patches.push(patch);
         self
     }
 
-    /// With a change of the ScaledObject.
+    /// Adds a change of the ScaledObject.
     #[must_use]
     pub fn keda(mut self, name: &str, value: Value) -> Self {
         self.keda[name] = value;
         self
     }
 
-    /// With other words in a component, as a person edits it.
+    /// Replaces text in a component, as a person edits it.
     #[must_use]
     pub fn edited(mut self, component: &str, from: &str, to: &str) -> Self {
         self.words.push((component.to_owned(), from.to_owned(), to.to_owned()));
         self
     }
 
-    /// A copy of `deploy/` and `tools/` with the changes in it.
+    /// Copies `deploy/` and `tools/`, with the changes in them.
     fn copy(&self) -> PathBuf {
-        // Not a temporary directory: what stands outlives the scenario, and nothing is dropped when the process ends.
+        // The copy is no temporary directory: the installation outlives the scenario, and nothing is dropped when the process ends.
         let copy = root().join("target/cluster");
         let _ = fs::remove_dir_all(&copy);
         fs::create_dir_all(&copy).expect("a directory");
@@ -136,7 +136,7 @@ impl Wanted {
             json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata, "spec": self.keda});
         for (kustomization, patches) in [("deploy/base", base), ("deploy/keda", vec![keda])] {
             let file = copy.join(kustomization).join("kustomization.yaml");
-            // A patch is a string with a document in it; JSON is YAML.
+            // A patch is a string that contains a document; JSON is YAML.
             let patches: Vec<Value> = patches.iter().map(|patch| json!({"patch": patch.to_string()})).collect();
             let mut file = OpenOptions::new().append(true).open(file).expect("the kustomization");
             writeln!(file, "patches: {}", Value::from(patches)).expect("the kustomization");
@@ -145,22 +145,22 @@ impl Wanted {
     }
 }
 
-/// What stands on the cluster.
+/// The present installation.
 #[derive(Debug)]
 pub(super) struct Standing {
     wanted: Wanted,
     pub(super) copy: PathBuf,
-    /// What `up.sh` said.
+    /// Output of `up.sh`.
     pub(super) told: String,
-    /// Spec of the ScaledObject as `up.sh` left it.
+    /// Spec of the ScaledObject after `up.sh`.
     keda: Value,
 }
 
 impl Relays<'_> {
-    /// LiveEdgeCast as `wanted`, idle, with an upstream of the scenario's own.
+    /// Installs LiveEdgeCast as `wanted`, idle, with an upstream for this scenario.
     ///
     /// # Panics
-    /// It cannot be installed.
+    /// The installation fails.
     #[must_use]
     #[track_caller]
     pub fn installed(&self, wanted: &Wanted) -> Relay<'_> {
@@ -188,15 +188,15 @@ impl Relays<'_> {
         Relay::of(self.cluster, standing, &sink)
     }
 
-    /// The next scenario gets an installation of its own: activators remember for a minute what a killed one had.
+    /// Makes the next scenario install anew: activators remember the state of a killed one for a minute.
     pub fn are_used_up(&self) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Nothing of us is on the cluster, for scenarios that run the scripts themselves.
+    /// Removes LiveEdgeCast from the cluster, for scenarios that run the scripts themselves.
     ///
     /// # Panics
-    /// It cannot be removed, or is not ours to remove.
+    /// The removal fails, or the installation does not belong to scenarios.
     #[track_caller]
     pub fn nothing(&self) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -221,10 +221,10 @@ impl Relays<'_> {
         OURS.store(true, Ordering::Relaxed);
     }
 
-    /// Says on the cluster that what stands there was made by scenarios.
+    /// Marks the installation on the cluster as made by scenarios.
     ///
     /// # Panics
-    /// There is no namespace of ours.
+    /// The namespace is missing.
     #[track_caller]
     pub fn mark(&self) {
         let change = json!({"metadata": {"annotations": {MARK: "made this"}}});
@@ -232,18 +232,18 @@ impl Relays<'_> {
     }
 }
 
-/// Runs `up.sh` of a directory.
+/// Runs `up.sh` in a directory.
 pub(super) fn up(tools: &std::path::Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(tools.join("up.sh"));
     command.args(arguments).env_remove("RTMP_PUSH_URL").env_remove("PUBLISH_KEYS").envs(environment.iter().copied());
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{}: {error}", tools.display()))
 }
 
-/// Brings back to idle what an earlier scenario has used; whether that worked.
+/// Brings an installation that an earlier scenario used back to idle; returns whether that worked.
 fn settles(relay: &Relay<'_>, keda: &Value) -> bool {
     let within =
         |limit: u64, is: &dyn Fn() -> bool| try_until(Duration::from_secs(limit), || is().then_some(())).is_ok();
-    // A lost publisher is waited for for ten seconds.
+    // Activators wait ten seconds for a lost publisher.
     within(20, &|| relay.is_idle()) && {
         let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
         if relay.api().get(&scaled).is_none_or(|object| object["spec"] != *keda) {

@@ -1,18 +1,18 @@
-//! A real Kubernetes with KEDA, whichever `KUBECONFIG` leads to, and LiveEdgeCast on it as `tools/` installs it.
+//! A real Kubernetes with KEDA, on the cluster of `KUBECONFIG`, and LiveEdgeCast on it as `tools/` installs it.
 //!
 //! - [`api`]: the cluster's API, and through it the HTTP of each pod.
-//! - [`watch`]: what happens to pods and other objects, with the time at which it was heard of.
-//! - [`pods`]: what is asked about a pod; its process, where this machine is the node.
-//! - [`install`]: `up.sh` and `down.sh`; what a scenario wants changed about it; shared by scenarios that want the same.
-//! - [`prometheus`]: a real one, which asks our pods.
-//! - [`relay`]: what stands there, for one scenario.
-//! - [`names`]: a name server that remembers.
-//! - [`door`]: one address on this machine for upstreams, since pods keep their push URL.
-//! - [`tell`]: all that one needs when a scenario fails.
+//! - [`watch`]: changes of pods and other objects, with the time at which the API reported them.
+//! - [`pods`]: properties of a pod; its process, if this machine is its node.
+//! - [`install`]: `up.sh` and `down.sh`, with changes that a scenario wants; shared by scenarios that want the same.
+//! - [`prometheus`]: a real Prometheus, which scrapes the pods.
+//! - [`relay`]: the installation, for one scenario.
+//! - [`names`]: a DNS server that caches.
+//! - [`door`]: a single address on this machine for all upstreams, since pods keep their push URL.
+//! - [`tell`]: the state of the cluster, for a scenario that failed.
 //!
 //! Scenarios are functions of a [`Cluster`], run by [`scenario`] one after the other: there is one cluster.
 //!
-//! What surprised us: a test's output is shown when it fails and not otherwise, so what was not run is written past it ([`not_run`]).
+//! Note: a test's output is shown only when it fails, so [`not_run`] writes skipped checks past the capture.
 
 pub mod api;
 pub mod door;
@@ -37,28 +37,28 @@ use crate::cluster::install::Standing;
 use crate::publish::root;
 use crate::wait::now;
 
-/// Where LiveEdgeCast is installed: `up.sh` has no other.
+/// The namespace of LiveEdgeCast: `up.sh` uses no other.
 pub const NAMESPACE: &str = "liveedgecast";
 
-/// What stands on the cluster now, as far as this process knows. Locked while a scenario runs: they share it.
+/// The present installation, as far as this process knows. Locked while a scenario runs: scenarios share it.
 static STANDING: Mutex<Option<Standing>> = Mutex::new(None);
 
 /// The cluster, for one scenario.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its API.
+    /// The API of the cluster.
     pub api: Api,
-    /// What it has of us.
+    /// Reference of the LiveEdgeCast image.
     pub image: String,
-    /// This machine, as pods see it.
+    /// Address of this machine as pods reach it.
     pub host: IpAddr,
 }
 
 impl Cluster {
-    /// The one that the environment names, with KEDA.
+    /// Connects to the cluster that the environment names, and installs KEDA if it is missing.
     ///
     /// # Panics
-    /// The environment names none, or it cannot be used; the message says what to set.
+    /// The environment names no cluster, or the cluster cannot be used; the message says which variable to set.
     #[must_use]
     pub fn from_environment() -> Self {
         let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -93,7 +93,7 @@ fn towards_nodes(api: &Api) -> IpAddr {
         internal.first().and_then(|address| address["address"].as_str()).and_then(|it| it.parse::<IpAddr>().ok());
     let node = node.expect("a node with an InternalIP; or set CLUSTER_HOST");
     let any: SocketAddr = if node.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 16], 0).into() };
-    // No packet is sent: connecting only asks the routes.
+    // No packet is sent: `connect` on a UDP socket only looks up the route.
     let local = UdpSocket::bind(any).and_then(|socket| {
         socket.connect((node, 9))?;
         socket.local_addr()
@@ -101,10 +101,10 @@ fn towards_nodes(api: &Api) -> IpAddr {
     local.expect("a route to the node; or set CLUSTER_HOST").ip()
 }
 
-/// Runs one scenario. Whatever it leaves behind, the next one finds a cluster that is clean: what a failed one installed is not used again.
+/// Runs one scenario. The next scenario always finds a clean cluster: an installation that a failed one used is not reused.
 ///
 /// # Panics
-/// The scenario does.
+/// The scenario panics.
 pub fn scenario(run: impl FnOnce(&Relays<'_>)) {
     let mut standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
     let began = now();
@@ -124,7 +124,7 @@ pub fn scenario(run: impl FnOnce(&Relays<'_>)) {
     }
 }
 
-/// A cluster, and what stands on it.
+/// A cluster and the installation on it.
 #[derive(Debug)]
 pub struct Relays<'a> {
     /// The cluster.
@@ -135,7 +135,7 @@ pub struct Relays<'a> {
 /// Runs a script of `tools/`.
 ///
 /// # Panics
-/// There is none of that name.
+/// The script does not exist.
 #[must_use]
 pub fn script(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(root().join("tools").join(name));
@@ -143,10 +143,10 @@ pub fn script(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> O
     command.stdin(std::process::Stdio::null()).output().unwrap_or_else(|error| panic!("tools/{name}: {error}"))
 }
 
-/// Runs kubectl, for what a person does with it; the rest goes by [`Api`].
+/// Runs kubectl, for commands that a person would type; other requests use [`Api`].
 ///
 /// # Panics
-/// There is none.
+/// kubectl is missing.
 #[must_use]
 pub fn kubectl(arguments: &[&str]) -> Output {
     let mut command = Command::new("kubectl");
@@ -154,13 +154,13 @@ pub fn kubectl(arguments: &[&str]) -> Output {
     command.output().unwrap_or_else(|error| panic!("kubectl: {error}"))
 }
 
-/// All that a program said.
+/// The whole output of a program.
 #[must_use]
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Says, where it is seen although the test passes, that something was not tried on this cluster.
+/// Prints a check that was skipped on this cluster, past the capture of a passing test's output.
 pub fn not_run(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "\nNOT RUN: {what}: {why}");
 }

@@ -1,8 +1,8 @@
-//! A name server that remembers, as those of real clusters do. In: a cluster whose CoreDNS may be changed. Out: answers of its names, also
-//! that there is none, are good for half a minute, until this is dropped.
+//! A DNS server that caches, as those of real clusters do. In: a cluster whose CoreDNS may be changed. Out: answers of its names, including
+//! negative ones, are valid for half a minute, until the guard is dropped.
 //!
-//! Surprise: an activator that begins asks for the name of all before its own address is in it, so what is remembered is that there is
-//! nobody; and after a rollout it is those who are gone.
+//! Note: a starting activator resolves the name of all activators before its own address is in it, so the cached answer is that no
+//! activator exists; after a rollout, the cached addresses are those of ended activators.
 
 use serde_json::{Value, json};
 
@@ -13,16 +13,16 @@ use crate::wait::until;
 const CONFIGURATION: &str = "/api/v1/namespaces/kube-system/configmaps/coredns";
 const PODS: &str = "/api/v1/namespaces/kube-system/pods";
 
-/// Names are remembered as long as this lives.
+/// CoreDNS caches as long as this guard lives.
 #[derive(Debug)]
 pub struct Remembering<'a> {
     cluster: &'a Cluster,
-    /// What was there before, if it was changed.
+    /// The configuration to restore, if it was changed.
     before: Option<Value>,
 }
 
 impl<'a> Remembering<'a> {
-    /// Makes the cluster's CoreDNS remember, if it does not; `None` where it cannot be made to.
+    /// Makes the cluster's CoreDNS cache, if it does not; `None` where that is impossible.
     #[must_use]
     #[track_caller]
     pub fn on(cluster: &'a Cluster) -> Option<Self> {
@@ -31,7 +31,7 @@ impl<'a> Remembering<'a> {
         if corefile.contains("cache 30") {
             return Some(Self { cluster, before: None });
         }
-        // The plugin alone, its block in one line or in several; whatever else it is told stays.
+        // Only the plugin is replaced, whose block takes one line or several; all other configuration stays.
         let (zone, rest) = corefile.split_once("kubernetes ")?;
         let (arguments, rest) = rest.split_once('{')?;
         let (options, rest) = rest.split_once('}')?;
@@ -49,7 +49,7 @@ impl<'a> Remembering<'a> {
         all.filter(|pod| pod.name.starts_with("coredns")).collect()
     }
 
-    /// Not by its own reload: that takes half a minute, and not every Corefile has it.
+    /// Restarts CoreDNS instead of waiting for its own reload: that takes half a minute, and not every Corefile has it.
     fn change(&self, change: &Value) {
         let _ = self.cluster.api.patch(CONFIGURATION, change);
         let before = self.pods();

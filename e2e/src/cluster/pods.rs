@@ -1,4 +1,4 @@
-//! Pods of ours. In: JSON of the API. Out: what is asked about them; their processes, where this machine is their node.
+//! Pods of LiveEdgeCast. In: JSON of the API. Out: their properties, and their processes if this machine is their node.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -13,29 +13,29 @@ use crate::wait::until_some;
 /// A pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// All of it.
+    /// The whole object.
     pub object: Value,
 }
 
 impl Pod {
-    /// From the API's JSON.
+    /// Reads a pod from the API's JSON.
     #[must_use]
     pub fn new(object: Value) -> Self {
         Self { name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), object }
     }
 
-    /// Its identity.
+    /// Identity of the pod.
     #[must_use]
     pub fn uid(&self) -> &str {
         self.object["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
-    /// When it was made; the API tells whole seconds.
+    /// Time of creation; the API gives whole seconds.
     ///
     /// # Panics
-    /// It is not told.
+    /// The object has no time of creation.
     #[must_use]
     #[track_caller]
     pub fn created(&self) -> SystemTime {
@@ -43,35 +43,35 @@ impl Pod {
         told.unwrap_or_else(|| panic!("no creationTimestamp: {}", self.object))
     }
 
-    /// It has been told to go.
+    /// True if the pod was asked to terminate.
     #[must_use]
     pub fn is_going(&self) -> bool {
         self.object["metadata"]["deletionTimestamp"].is_string()
     }
 
-    /// It takes publishers.
+    /// True if the pod is ready, which for an activator means that it accepts publishers.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let conditions = self.object["status"]["conditions"].as_array();
         conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True")
     }
 
-    /// Its container runs.
+    /// True if the pod's container runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.object["status"]["containerStatuses"][0]["state"]["running"].is_object()
     }
 
-    /// Its address.
+    /// Address of the pod.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.object["status"]["podIP"].as_str()?.parse().ok()
     }
 
-    /// The process of its container, if it runs on this machine and we may see it.
+    /// The process of the pod's container, if it runs on this machine and may be inspected.
     #[must_use]
     pub fn process(&self) -> Option<u32> {
-        // The folder of its control group is named after it, with dashes or, by systemd, underscores.
+        // The directory of the pod's control group is named after the uid, with dashes or, by systemd, underscores.
         let names = [self.uid().to_owned(), self.uid().replace('-', "_")];
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -82,10 +82,10 @@ impl Pod {
         })
     }
 
-    /// A way to one of its ports from here: its address, or else `kubectl port-forward`.
+    /// A route to a port of the pod from this machine: the pod's address, or else `kubectl port-forward`.
     ///
     /// # Panics
-    /// There is none.
+    /// Neither works.
     #[must_use]
     #[track_caller]
     pub fn way(&self, port: u16) -> Way {
@@ -99,19 +99,19 @@ impl Pod {
     }
 }
 
-/// A way to a port of a pod. It lives as long as this.
+/// A route to a port of a pod, valid as long as this value lives.
 #[derive(Debug)]
 pub struct Way {
-    /// Where to connect.
+    /// Address to connect to.
     pub address: SocketAddr,
     _forward: Option<Process>,
 }
 
 impl Way {
-    /// `kubectl port-forward` to `pod/NAME` or `service/NAME`.
+    /// Runs `kubectl port-forward` to `pod/NAME` or `service/NAME`.
     ///
     /// # Panics
-    /// It does not work.
+    /// The command does not work.
     #[must_use]
     #[track_caller]
     pub fn by_port_forward(target: &str, port: u16) -> Self {
@@ -142,7 +142,7 @@ pub fn time(text: &str) -> Option<SystemTime> {
     let mut part = || parts.next().flatten();
     let (year, month, day) = (part()?, part()?, part()?);
     let (hours, minutes, seconds) = (part()?, part()?, part()?);
-    // Years that begin in March have their leap day at the end.
+    // A year that begins in March has its leap day at the end.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     let since_1970 = days.checked_sub(719_468)?;

@@ -1,6 +1,7 @@
-//! A real Prometheus that asks our pods. In: pods, by way of the cluster's API. Out: where pods can ask it, and what it knows.
+//! A real Prometheus that scrapes the pods. In: pods, through the cluster's API. Out: the address at which pods reach it, and its answers
+//! to queries.
 //!
-//! It runs on this machine, so that it works with any cluster; Debian has it as a package.
+//! The server runs on this machine, so that it works with any cluster; Debian has it as a package.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -24,10 +25,10 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Listens at `host`, and asks nobody yet.
+    /// Starts a Prometheus that listens at `host` and scrapes nothing yet.
     ///
     /// # Panics
-    /// It does not run.
+    /// Prometheus does not start.
     #[must_use]
     pub fn start(host: IpAddr) -> Self {
         let program = Program::new("Prometheus", "prometheus");
@@ -46,7 +47,7 @@ impl Prometheus {
         Self { process, address }
     }
 
-    /// Asks each of `pods` every second, from now on.
+    /// Scrapes each of `pods` every second from now on.
     ///
     /// # Panics
     /// The configuration cannot be written.
@@ -63,13 +64,13 @@ impl Prometheus {
         self.process.signal(Signal::HUP);
     }
 
-    /// Where pods ask it.
+    /// The URL at which pods reach Prometheus.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The answer to a query that has one.
+    /// The value of a query, if it has one.
     #[must_use]
     pub fn knows(&self, query: &str) -> Option<f64> {
         let answer = http::json(self.address, &format!("/api/v1/query?query={query}"))?;

@@ -1,5 +1,5 @@
-//! LiveEdgeCast as it stands on the cluster, for one scenario. In: names of pods, metrics, changes. Out: what each activator says, what
-//! KEDA and the Deployments have made of it.
+//! The installation of LiveEdgeCast on the cluster, for one scenario. In: names of pods, metrics, changes. Out: answers of each activator,
+//! the state of KEDA and of the Deployments.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ use crate::wait::{until, until_some};
 #[derive(Clone, Debug)]
 pub struct Relay<'a> {
     cluster: &'a Cluster,
-    /// The upstream, unless [`Self::pushes_to`] was told another.
+    /// The upstream, unless [`Self::pushes_to`] has set another.
     pub sink: Sink,
-    /// What `up.sh` said.
+    /// Output of `up.sh`.
     pub told: String,
     copy: PathBuf,
 }
@@ -39,15 +39,15 @@ impl<'a> Relay<'a> {
         &self.cluster.api
     }
 
-    /// Another upstream, on this machine.
+    /// Sets another upstream on this machine.
     pub fn pushes_to(&self, upstream: SocketAddr) {
         let _ = door::to(upstream, self.cluster.host);
     }
 
-    /// `HOST:PORT` or `HOST` where `up.sh` told people to publish.
+    /// `HOST:PORT` or `HOST` at which `up.sh` told people to publish.
     ///
     /// # Panics
-    /// It told nothing.
+    /// The output names no address.
     #[must_use]
     #[track_caller]
     pub fn address(&self) -> &str {
@@ -62,10 +62,10 @@ impl<'a> Relay<'a> {
         format!("rtmp://{}/{app_and_key}", self.address())
     }
 
-    /// The same, resolved, for a [`crate::tap::Tap`].
+    /// The address to publish to, resolved, for a [`crate::tap::Tap`].
     ///
     /// # Panics
-    /// The name leads nowhere.
+    /// The name does not resolve.
     #[must_use]
     #[track_caller]
     pub fn socket(&self) -> SocketAddr {
@@ -74,7 +74,7 @@ impl<'a> Relay<'a> {
         with_port.to_socket_addrs().ok().and_then(|mut all| all.next()).expect("an address to publish to")
     }
 
-    /// Runs `up.sh` again as it was, with further arguments.
+    /// Runs `up.sh` again with the same arguments and further ones.
     #[must_use]
     pub fn up_again(&self, arguments: &[&str]) -> Output {
         let open: &[&str] = if self.told.contains("everybody may publish") { &["--open"] } else { &[] };
@@ -86,19 +86,19 @@ impl<'a> Relay<'a> {
         self.cluster.api.list(&pods_of(of)).into_iter().map(Pod::new).collect()
     }
 
-    /// Activators, also those that are going.
+    /// The activators, including those that are terminating.
     #[must_use]
     pub fn activators(&self) -> Vec<Pod> {
         self.pods("activator")
     }
 
-    /// Workers, also those that are going.
+    /// The workers, including those that are terminating.
     #[must_use]
     pub fn workers(&self) -> Vec<Pod> {
         self.pods("worker")
     }
 
-    /// What an activator answers, at `/api/v1/…`.
+    /// The answer of an activator at `/api/v1/…`.
     #[must_use]
     pub fn ask(&self, activator: &Pod, what: &str) -> Option<Value> {
         serde_json::from_str(&self.cluster.api.of_pod(&activator.name, 8080, &format!("/api/v1/{what}"))?).ok()
@@ -116,7 +116,7 @@ impl<'a> Relay<'a> {
         self.activators().iter().filter_map(|pod| self.metric(pod, name, labels)).sum()
     }
 
-    /// The streams, as the activators tell of them: all that are live are known to each.
+    /// The streams that the activators report: each reports all live ones.
     #[must_use]
     pub fn streams(&self) -> Vec<Value> {
         let mut streams: Vec<Value> = Vec::new();
@@ -130,17 +130,17 @@ impl<'a> Relay<'a> {
         streams
     }
 
-    /// Publishers that are connected to an activator and wait, or are live.
+    /// Number of publishers that are connected to an activator, waiting or live.
     #[must_use]
     pub fn publishers(&self, activator: &Pod) -> u64 {
         let counts = ["liveedgecast_waiting_streams", "liveedgecast_held_live_streams"];
         counts.iter().filter_map(|name| self.metric(activator, name, &[])).sum::<f64>() as u64
     }
 
-    /// The activator that a publisher is connected to, the only one that has any.
+    /// The activator that the publishers are connected to, if it is the only one with publishers.
     ///
     /// # Panics
-    /// There is none, or there are several.
+    /// No activator has a publisher, or several have.
     #[must_use]
     #[track_caller]
     pub fn holder(&self) -> Pod {
@@ -152,7 +152,7 @@ impl<'a> Relay<'a> {
         holders.remove(0)
     }
 
-    /// Every activator is ready, none is going, and each says that there is no demand at all.
+    /// True if every activator is ready, none is terminating, and each reports no demand.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let activators = self.activators();
@@ -160,7 +160,7 @@ impl<'a> Relay<'a> {
         !activators.is_empty() && activators.iter().all(|pod| !pod.is_going() && pod.is_ready() && zero(pod))
     }
 
-    /// KEDA has its push stream open, and knows the metric.
+    /// True if KEDA has its push stream open and knows the metric.
     #[must_use]
     pub fn keda_listens(&self) -> bool {
         let object = self.cluster.api.get(&format!("{}/liveedgecast-worker", path("scaledobjects")));
@@ -169,10 +169,10 @@ impl<'a> Relay<'a> {
         knows && self.sum("liveedgecast_scaler_push_streams", &[]) >= 1.0
     }
 
-    /// Changes the spec of the ScaledObject, and waits until KEDA goes by it. The next scenario finds it as `up.sh` left it.
+    /// Changes the spec of the ScaledObject, and waits until KEDA applies it. The next scenario finds the spec as `up.sh` left it.
     ///
     /// # Panics
-    /// KEDA does not take it.
+    /// KEDA does not accept the change.
     #[track_caller]
     pub fn change_keda(&self, spec: &Value) {
         let calls = || self.sum("liveedgecast_scaler_calls_total", &["call=\"StreamIsActive\""]);
@@ -182,7 +182,7 @@ impl<'a> Relay<'a> {
         let was = self.cluster.api.get(&scaled).as_ref().and_then(generation);
         let is = self.cluster.api.patch(&scaled, &json!({"spec": spec}));
         if generation(&is) != was {
-            // It begins anew, and so does its push stream.
+            // KEDA starts its scaler anew, and with it the push stream.
             until("KEDA to take a changed ScaledObject", || calls() > before && self.keda_listens());
         }
     }
@@ -194,7 +194,7 @@ impl<'a> Relay<'a> {
         deployment["spec"]["replicas"].as_u64()
     }
 
-    /// As `kubectl scale` does.
+    /// Sets the replicas of the workers' Deployment to 0, as `kubectl scale` does.
     pub fn scale_to_zero(&self) {
         if self.wanted_workers() != Some(0) {
             let scale = format!("{}/liveedgecast-worker/scale", path("deployments"));
@@ -202,14 +202,14 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Waits until nobody is live and no worker is there, by KEDA's doing.
+    /// Waits until KEDA has scaled to zero: no live stream, no worker.
     #[track_caller]
     pub fn is_back_to_zero(&self) {
         until("the last stream to be forgotten", || self.is_idle());
         until("the last worker to go", || self.wanted_workers() == Some(0) && self.workers().is_empty());
     }
 
-    /// Waits until no activator is going and as many as there should be are ready.
+    /// Waits until no activator is terminating and as many as wanted are ready.
     #[track_caller]
     pub fn is_rolled_out(&self) {
         until("activators to be rolled out", || {
@@ -226,13 +226,13 @@ impl<'a> Relay<'a> {
         self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({}));
     }
 
-    /// Deletes a pod without any grace: its processes are killed.
+    /// Deletes a pod without a grace period: its processes are killed.
     #[track_caller]
     pub fn kill(&self, pod: &Pod) {
         self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({"gracePeriodSeconds": 0}));
     }
 
-    /// How many activators there should be.
+    /// Sets the number of activators.
     #[track_caller]
     pub fn scale_activators(&self, replicas: u32) {
         let scale = format!("{}/liveedgecast-activator/scale", path("deployments"));
@@ -250,7 +250,7 @@ impl<'a> Relay<'a> {
         });
     }
 
-    /// KEDA leaves the number of workers alone from now on, or goes on: for publishers who are to be held.
+    /// Pauses KEDA, which then leaves the number of workers alone, or resumes it: for publishers that a scenario holds.
     #[track_caller]
     pub fn pause_keda(&self, pause: bool) {
         let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
@@ -267,7 +267,7 @@ impl<'a> Relay<'a> {
     /// `kubectl rollout restart` of `activator` or `worker`.
     ///
     /// # Panics
-    /// It is not taken.
+    /// kubectl fails.
     #[track_caller]
     pub fn restart(&self, of: &str) {
         let output = kubectl(&["rollout", "restart", "deployment", &format!("liveedgecast-{of}")]);
@@ -281,7 +281,7 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// What KEDA is told by this annotation it does at once.
+/// Annotation that makes KEDA pause at once.
 const PAUSED: &str = "autoscaling.keda.sh/paused";
 
 fn pods_of(of: &str) -> String {

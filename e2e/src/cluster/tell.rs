@@ -1,4 +1,4 @@
-//! What one needs when a scenario has failed. In: the API. Out: text.
+//! The state of the cluster, for a scenario that failed. In: the API. Out: text.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::cluster::{kubectl, said};
 /// Lines of each log.
 const LINES: usize = 60;
 
-/// Pods, events, the state of KEDA's objects, logs of ours and of KEDA's operator.
+/// Pods, events, the state of KEDA's objects, logs of LiveEdgeCast and of KEDA's operator.
 #[must_use]
 pub fn everything(api: &Api) -> String {
     let mut text = "---- the cluster:\n".to_owned();
@@ -41,7 +41,7 @@ pub fn everything(api: &Api) -> String {
     let operators = api.get("/api/v1/pods?labelSelector=app%3Dkeda-operator");
     for pod in operators.iter().flat_map(|list| list["items"].as_array()).flatten() {
         text += "---- KEDA's operator:\n";
-        // Without its stack traces, which are longer than all it says.
+        // Lines without their stack traces, which are longer than everything else.
         let trace =
             |line: &&str| line.starts_with('\t') || line.starts_with("sigs.k8s.io") || line.starts_with("github.com");
         text += &log(api, pod, "").lines().filter(|line| !trace(line)).collect::<Vec<_>>().join("\n");

@@ -1,7 +1,7 @@
-//! What happens to objects, as the API server tells it. In: a path. Out: events, each with the time at which it was heard of.
+//! Changes of objects as the API server reports them. In: a path. Out: events, each with the time at which it was received.
 //!
-//! Surprise: a creationTimestamp has whole seconds only, which proves nothing about a cold start; the time of an event here is a few
-//! milliseconds after the object was written.
+//! Note: a creationTimestamp has whole seconds only, which proves nothing about a cold start; the time of an event here is a few
+//! milliseconds after the write of the object.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread per watch")]
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
@@ -15,14 +15,14 @@ use serde_json::Value;
 use crate::cluster::api::Api;
 use crate::wait::{now, until_some};
 
-/// One event.
+/// A change of an object.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// When it was heard of.
+    /// Time of receipt.
     pub at: Instant,
     /// `ADDED`, `MODIFIED`, `DELETED`.
     pub what: String,
-    /// The object, as it is since.
+    /// The object after the change.
     pub object: Value,
 }
 
@@ -42,7 +42,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches what is at `path`, from now on: what is there already is told as `ADDED` first.
+    /// Watches the objects at `path` from now on: those that exist already are reported as `ADDED` first.
     ///
     /// # Panics
     /// The API does not answer.
@@ -50,7 +50,7 @@ impl Watch {
     pub fn new(api: &Api, path: &str) -> Self {
         let mut socket = TcpStream::connect(api.address).expect("kubectl proxy");
         let joint = if path.contains('?') { '&' } else { '?' };
-        // Version 0 asks for all there is, from the server's memory.
+        // Version 0 asks for all objects, from the server's memory.
         let target = format!("{path}{joint}watch=1&resourceVersion=0");
         write!(socket, "GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", api.address).expect("a request");
         let events = Arc::<Mutex<Vec<Event>>>::default();
@@ -74,13 +74,13 @@ impl Watch {
         Self { events, socket }
     }
 
-    /// All so far.
+    /// The events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the first event of which something is true.
+    /// Waits for the first event for which a condition holds.
     #[track_caller]
     pub fn first(&self, what: &str, is: impl Fn(&Event) -> bool) -> Event {
         until_some(what, || self.events().into_iter().find(&is))
@@ -106,7 +106,7 @@ impl Read for Chunks {
             if self.answer.read_line(&mut size)? == 0 {
                 return Ok(0);
             }
-            // The line's end behind the chunk before is an empty line.
+            // The end of the line behind the previous chunk reads as an empty line.
             if !size.trim().is_empty() {
                 self.left = usize::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
                 if self.left == 0 {

@@ -22,19 +22,19 @@ use tokio::net::UnixStream;
 
 use super::{secret, send_all};
 
-/// Bytes of the ring: half a minute of the stream, so that no run of early kills overruns it.
+/// Bytes of the ring: half a minute of the stream, so that no series of early kills overruns it.
 const RING_BYTES: usize = 8 << 20;
 
-/// A publisher that has asked to publish.
+/// A publisher that has sent `publish`.
 #[derive(Debug)]
 pub struct Held {
     socket: TcpStream,
     memory: OwnedFd,
     client: SocketAddr,
     snapshot: Snapshot,
-    /// Readers so far.
+    /// Number of readers so far.
     readers: u64,
-    /// The publisher's end, where it is ours.
+    /// The publisher's end of the connection, for a publisher of this process.
     _publisher: Option<TcpStream>,
 }
 
@@ -48,10 +48,10 @@ pub struct RunningReader {
 }
 
 impl Held {
-    /// Waits for a publisher and answers it up to `publish`.
+    /// Accepts a publisher and answers it up to `publish`.
     ///
     /// # Errors
-    /// It does not get there.
+    /// The publisher does not send `publish`.
     pub fn accept(listener: &TcpListener) -> anyhow::Result<Self> {
         let (mut socket, client) = listener.accept()?;
         socket.set_nodelay(true)?;
@@ -80,16 +80,16 @@ impl Held {
         Ok(Self { socket, memory: RingMemory::create(RING_BYTES)?, client, snapshot, readers: 0, _publisher: None })
     }
 
-    /// What a reader left behind that had got as far as `snapshot`, had received `following` as well, and was then killed; the
+    /// Rebuilds the state that a reader leaves behind which wrote `snapshot`, then received `following` as well, and was killed; the
     /// publisher has closed its side.
     ///
     /// # Errors
-    /// The kernel's, or the snapshot is none of a stream.
+    /// A system call fails, or the snapshot is not one of a stream.
     pub fn left_behind(snapshot: Snapshot, following: &[u8]) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let mut publisher = TcpStream::connect(listener.local_addr()?)?;
         let (mut socket, client) = listener.accept()?;
-        // As many bytes as were received have to be received; which ones they are is told by the ring.
+        // The kernel must count as many received bytes as the position says; their values come from the ring.
         let position = snapshot.session.position();
         let mut buffer = [0; 4096];
         let mut left = position as usize + following.len();
@@ -109,10 +109,10 @@ impl Held {
         Ok(Self { socket, memory, client, snapshot, readers: 1, _publisher: Some(publisher) })
     }
 
-    /// Starts `program` as the next reader and hands it everything. It publishes to `url` and writes what it reads into `log`.
+    /// Starts `program` as the next reader and hands over everything. The reader publishes to `url` and writes its messages into `log`.
     ///
     /// # Errors
-    /// It cannot be started, or does not take it.
+    /// The program cannot be started, or does not take the handoff.
     pub async fn start_reader(&mut self, program: &str, url: &str, log: &Path) -> anyhow::Result<RunningReader> {
         self.readers += 1;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -183,10 +183,10 @@ async fn prove(control: &UnixStream) -> anyhow::Result<(Reader, Writer)> {
 }
 
 impl RunningReader {
-    /// Lets it live for so long, then kills it, and waits until nothing of it is left. `Some` if it had ended by itself before.
+    /// Kills the reader after `time` and waits until it has gone. `Some` if it had ended by itself before.
     ///
     /// # Errors
-    /// The kernel's.
+    /// A system call fails.
     pub async fn kill_after(mut self, time: Duration) -> anyhow::Result<Option<std::process::ExitStatus>> {
         let ended = tokio::time::timeout(time, self.handle.ended()).await.is_ok();
         self.handle.kill()?;
@@ -195,10 +195,10 @@ impl RunningReader {
         Ok(ended.then_some(status))
     }
 
-    /// Waits until it has told the publisher to start, or has found that somebody did.
+    /// Waits until the reader has sent `Publish.Start` to the publisher, or has found that a predecessor did.
     ///
     /// # Errors
-    /// It ended before.
+    /// The reader ended before.
     pub async fn started(&mut self) -> anyhow::Result<()> {
         loop {
             while let Some(frame) = self.frames.next()? {
@@ -215,10 +215,10 @@ impl RunningReader {
         }
     }
 
-    /// Waits until it ends by itself, because the publisher did.
+    /// Waits until the reader ends by itself, because the publisher did.
     ///
     /// # Errors
-    /// It takes longer than `limit`, or fails.
+    /// The reader takes longer than `limit`, or fails.
     pub async fn end(mut self, limit: Duration) -> anyhow::Result<()> {
         let ended = tokio::time::timeout(limit, self.handle.ended()).await;
         if ended.is_err() {

@@ -1,12 +1,12 @@
-//! The experiment behind the descriptor handoff: a stream's reader is killed at any moment, and the next one goes on from the socket, the
-//! ring and the state page that it left behind.
+//! The experiment behind the descriptor handoff: a stream's reader is killed at an arbitrary moment, and the next one continues from the
+//! socket, the ring and the state page.
 //!
 //! - [`holder`]: answers the publisher up to `publish`, keeps duplicates of its socket and of the ring, starts readers and kills them.
-//! - [`reader`]: the least that a worker does; its own process (`takeover-reader`).
-//! - [`Line`]: what readers write down, for the test to compare with what the publisher said.
+//! - [`reader`]: the smallest part of a worker that this needs, in its own process (`takeover-reader`).
+//! - [`Line`]: log lines of readers, which the test compares with the publisher's messages.
 //!
-//! Both use the project's own rooms for everything that this is about (`sys`, `handoff`, the sessions), and nothing of activator and
-//! worker: what fails here is the idea or those rooms.
+//! Both use the project's own modules for everything under test (`sys`, `handoff`, the sessions), and nothing of activator and worker: a
+//! failure here is a failure of the idea or of those modules.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
@@ -23,35 +23,35 @@ pub mod reader;
 /// A line of a reader's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A reader has begun.
+    /// A reader has started.
     Begin {
-        /// Position from which on it understands.
+        /// Position from which the reader parses.
         position: u64,
-        /// Position to which its predecessors have read.
+        /// Position up to which its predecessors have read.
         head: u64,
-        /// From the state page, or else from the assignment.
+        /// True if the snapshot came from the state page rather than from the assignment.
         from_page: bool,
     },
-    /// It has read a message.
+    /// The reader has read a message.
     Message {
-        /// Position of its first byte; 0 if that came before the reader's first one.
+        /// Position of the message's first byte; 0 if that lies before the reader's first one.
         begins: u64,
-        /// Its type.
+        /// Type id of the message.
         type_id: u8,
-        /// Its timestamp, as the publisher said it.
+        /// Timestamp of the message, as the publisher sent it.
         timestamp: u32,
-        /// [`Line::digest`] of its payload.
+        /// [`Line::digest`] of the payload.
         payload: u64,
     },
     /// The publisher has ended.
     End {
-        /// Bytes of its connection.
+        /// Number of bytes of the publisher's connection.
         position: u64,
     },
 }
 
 impl Line {
-    /// Tells payloads apart.
+    /// A hash that distinguishes payloads.
     #[must_use]
     pub fn digest(payload: &[u8]) -> u64 {
         let mut hasher = DefaultHasher::new();

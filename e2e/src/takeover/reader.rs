@@ -1,8 +1,8 @@
-//! A reader: the least that a worker does with a stream. In: the socket, the ring and a snapshot, from the holder. Out: the stream at one
-//! upstream, a state page from which a successor can go on, and a log of every message read, for the test to compare.
+//! A reader: the smallest part of a worker that the experiment needs. In: the socket, the ring and a snapshot, from the holder. Out: the
+//! stream at one upstream, a state page from which a successor can continue, and a log of every message, for the test to compare.
 //!
-//! What surprised us: the page must not be of the newest keyframe. It is of the newest one before which the upstream's kernel has
-//! acknowledged everything; otherwise what was read and not yet delivered is lost with the reader, although it still lies in the ring.
+//! Note: the page must not describe the newest keyframe. It describes the newest one before which the upstream's kernel has acknowledged
+//! everything; otherwise bytes that were read but not delivered would be lost with the reader, although they still lie in the ring.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -27,12 +27,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{Line, secret, send_all};
 
-/// Time of the first message of an upstream session: audio that comes behind a keyframe, and is a little older, stays above 0.
+/// Timestamp of the first message of an upstream session: audio behind a keyframe that is a little older stays above 0.
 const FIRST_TIMESTAMP: u32 = 500;
-/// Bytes of one read at most.
+/// Largest number of bytes per read.
 const READ_BYTES: usize = 64 << 10;
 
-/// A chunk stream per type.
+/// Chunk stream for a message type.
 const fn csid(type_id: u8) -> u32 {
     match type_id {
         type_id::AUDIO => 4,
@@ -41,28 +41,28 @@ const fn csid(type_id: u8) -> u32 {
     }
 }
 
-/// A message whose bytes are still coming.
+/// A message whose bytes are still arriving.
 struct Open {
     header: MessageHeader,
     begins: u64,
     received: Vec<u8>,
-    /// As of its first chunk, for a successor to begin with, should it be a keyframe.
+    /// Snapshot as of the message's first chunk, for a successor to begin with if it is a keyframe.
     before: Option<Box<Snapshot>>,
 }
 
-/// A whole message.
+/// A complete message.
 struct Message {
     type_id: u8,
     timestamp: u32,
     payload: Vec<u8>,
-    /// It is a keyframe: a successor may begin with it.
+    /// Snapshot in front of a keyframe, with which a successor may begin.
     before: Option<Box<Snapshot>>,
 }
 
 /// Reads a stream until it ends.
 ///
 /// # Errors
-/// Anything that would lose a byte.
+/// An error that would lose a byte of the stream.
 pub async fn run(control: UnixStream, log: &Path) -> anyhow::Result<()> {
     let (assignment, fds, mut frames) = take(&control).await?;
     let log = OpenOptions::new().create(true).append(true).open(log)?;
@@ -98,7 +98,7 @@ pub async fn run(control: UnixStream, log: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Proves itself to the holder and takes what it gives.
+/// Authenticates to the holder and takes the assignment.
 async fn take(control: &UnixStream) -> anyhow::Result<(Assignment, Vec<OwnedFd>, FrameWriter)> {
     let (mut preface, hello) = WorkerSide::new(&secret(), random::bytes(), random::bytes());
     send_all(control, &hello).await?;
@@ -129,22 +129,22 @@ async fn take(control: &UnixStream) -> anyhow::Result<(Assignment, Vec<OwnedFd>,
     }
 }
 
-/// The publisher's side.
+/// The publisher's side of the stream.
 struct Stream {
     socket: TcpStream,
     ring: RingMemory,
     session: ServerSession,
     /// Position behind the last byte in the ring.
     head: u64,
-    /// Where a successor begins: bytes from here on stay in the ring.
+    /// Position at which a successor begins: bytes from here on stay in the ring.
     page: u64,
     state: StreamState,
     open: Vec<Open>,
     messages: VecDeque<Message>,
-    /// Whole messages that go behind the keyframe with which the stream goes on, because that is still coming. `None`: they do not.
+    /// Complete messages that go behind the keyframe with which the stream resumes, while that is still arriving. `None`: no resume.
     early: Option<Vec<Message>>,
     log: File,
-    /// It has closed its side; what it said last has been read.
+    /// True if the publisher has closed its side and its last bytes have been read.
     ended: bool,
 }
 
@@ -153,7 +153,7 @@ impl Stream {
         let [socket, memory] = <[OwnedFd; 2]>::try_from(fds).ok().context("a socket and a ring")?;
         let socket = TcpStream::from_std(std::net::TcpStream::from(socket))?;
         let mut ring = UnmappedRing::check(memory)?.map()?;
-        // Nobody has read since the one before died, nor will until this is known.
+        // No process has read since the predecessor died, nor will one until the position is known.
         let head = sys::bytes_received(&socket)?;
         let given = &assignment.snapshot;
         let published = page::read(ring.page()).filter(|_| assignment.resumed);
@@ -168,7 +168,7 @@ impl Stream {
         ensure!(usable(&snapshot), "the ring does not reach back to where the stream can be understood");
         let session = ServerSession::restore(&snapshot.session)?;
         let position = session.position();
-        // Written again by every reader that begins here: the first one may have died before it did.
+        // Every reader that begins here writes these bytes again: the first one may have died before it did.
         ring.space(position, snapshot.unread.len()).copy_from_slice(&snapshot.unread);
         let state = snapshot.stream.clone().unwrap_or_default();
         let mut open = Vec::new();
@@ -196,16 +196,16 @@ impl Stream {
     }
 
     fn log(&mut self, line: &Line) -> io::Result<()> {
-        // One call: a line is there or not, even if we are killed.
+        // A single call: the line is written or not, even if the process is killed.
         self.log.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// What a successor needs stays in the ring: where a worker would skip, the publisher waits here.
+    /// True if the ring has room. Bytes that a successor needs stay in the ring: where a worker would skip, the publisher waits here.
     fn has_room(&self) -> bool {
         self.ring.capacity() as u64 - (self.head - self.page) >= READ_BYTES as u64
     }
 
-    /// One read, straight into the ring.
+    /// Reads once, straight into the ring.
     fn read(&mut self) -> anyhow::Result<()> {
         match self.socket.try_read(self.ring.space(self.head, READ_BYTES)) {
             Ok(0) => self.ended = true,
@@ -216,7 +216,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Understands what is in the ring.
+    /// Parses the bytes in the ring.
     fn scan(&mut self) -> anyhow::Result<()> {
         loop {
             let position = self.session.position();
@@ -280,7 +280,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Tells the publisher to start. Until there is media, a successor should know that it was told.
+    /// Sends `Publish.Start` to the publisher. Until media arrives, the page tells a successor that it was sent.
     fn start(&mut self) -> anyhow::Result<()> {
         self.session.accept_publish();
         self.answer()?;
@@ -295,13 +295,13 @@ impl Stream {
     fn answer(&mut self) -> anyhow::Result<()> {
         let output = self.session.take_output();
         if !output.is_empty() {
-            // A few bytes now and then: they fit, or the publisher has gone.
+            // A few bytes at a time: they fit, or the publisher has gone.
             ensure!(self.socket.try_write(&output)? == output.len(), "the publisher does not read");
         }
         Ok(())
     }
 
-    /// Publishes the newest keyframe before which everything is the upstream's.
+    /// Publishes the newest keyframe before which the upstream has acknowledged everything.
     fn publish(&mut self, upstream: &mut Upstream) -> anyhow::Result<()> {
         if let Some(snapshot) = upstream.acknowledged_keyframe()? {
             ensure!(page::publish(self.ring.page_mut(), &snapshot), "the snapshot is too large");
@@ -311,18 +311,18 @@ impl Stream {
     }
 }
 
-/// The other side.
+/// The upstream's side of the stream.
 struct Upstream {
     socket: TcpStream,
     client: ClientSession,
     output: VecDeque<u8>,
-    /// Bytes ever put into `output`, and ever written.
+    /// Bytes that were ever put into `output`, and that were ever written.
     queued: u64,
     written: u64,
     live: bool,
-    /// To be sent before the first message.
+    /// Headers to be sent before the first message.
     headers: Vec<StoredHeader>,
-    /// What is added to the publisher's timestamps, from the first message on.
+    /// Offset that is added to the publisher's timestamps, from the first message on.
     offset: Option<u32>,
     /// Keyframes that were queued, with how many bytes were queued before them.
     marks: VecDeque<(u64, Box<Snapshot>)>,
@@ -360,7 +360,7 @@ impl Upstream {
         self.queue(&bytes);
     }
 
-    /// Takes all whole messages; the headers in force go before the first one.
+    /// Queues all complete messages; the headers in force go before the first one.
     fn take(&mut self, messages: &mut VecDeque<Message>) {
         for message in messages.drain(..) {
             let offset = *self.offset.get_or_insert(FIRST_TIMESTAMP.wrapping_sub(message.timestamp));
@@ -411,7 +411,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// Says goodbye, and leaves when the upstream does: closed any earlier, what it has not read yet might be lost.
+    /// Says goodbye, and closes when the upstream does: an earlier close could lose bytes that it has not read.
     async fn end(mut self) -> anyhow::Result<()> {
         self.client.end();
         self.queue_control();
@@ -421,7 +421,7 @@ impl Upstream {
         }
         self.socket.shutdown().await?;
         let mut rest = Vec::new();
-        // However it leaves.
+        // An error ends the connection as well.
         let _ = self.socket.read_to_end(&mut rest).await;
         Ok(())
     }

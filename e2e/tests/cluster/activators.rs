@@ -1,4 +1,4 @@
-//! Activators are rolled, and killed. Streams pass through them here, so this is what their publishers notice.
+//! Rollouts and deaths of activators. Streams pass through the activators here, so their publishers notice.
 
 use liveedgecast_e2e::cluster::install::Wanted;
 use liveedgecast_e2e::cluster::pods::Pod;
@@ -36,7 +36,7 @@ fn a_rolled_activator_keeps_its_streams_until_they_end(relays: &Relays<'_>) {
     receives_more(&relay.sink, "live", 100);
     assert!(tap.only().closed.is_none(), "the publisher noticed");
 
-    // Newcomers are served by the new ones.
+    // New activators serve new publishers.
     let tap_of_new = Tap::before(relay.socket());
     let mut new = published(&tap_of_new, "new");
     receives(&relay.sink, "new", 50);
@@ -68,7 +68,7 @@ fn a_rolled_activator_ends_its_streams_when_its_time_is_over(relays: &Relays<'_>
     relay.delete(&relay.holder());
     publisher.wait(SOON);
     assert!(ended(&relay.sink, "cut").said_goodbye());
-    // Encoders come again by themselves; ffmpeg is started again.
+    // Encoders reconnect by themselves; ffmpeg is started again.
     let mut publisher = comes_again(&tap, "cut");
     until("a session of its own", || sessions_of(&relay.sink, "cut").len() == 2);
     receives(&relay.sink, "cut", 100);
@@ -105,7 +105,7 @@ fn the_held_publisher_of_a_rolled_activator_is_told_to_come_again(relays: &Relay
     held_and_then(&relay, |holder| relay.delete(holder));
 }
 
-/// Something happens to the activator that holds a publisher, who then comes again and is served.
+/// Lets something happen to the activator that holds a publisher; the publisher then returns and is served.
 pub(crate) fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
     let tap = Tap::before(relay.socket());
     relay.pause_keda(true);
@@ -127,12 +127,12 @@ pub(crate) fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
 pub(crate) fn kill_activator(relay: &Relay<'_>, pod: &Pod) {
     match pod.process() {
         Some(process) => kill(process),
-        // Its node is another machine: the nearest to it that the API has.
+        // The pod's node is another machine: a kill without grace is the closest that the API offers.
         None => relay.kill(pod),
     }
 }
 
-/// The publisher publishes again, until it is taken: the Service may lead to the dead one for a moment.
+/// Publishes again until the publisher is accepted: the Service may lead to the dead activator for a moment.
 fn comes_again(tap: &Tap, name: &str) -> Process {
     let before = tap.sessions().len();
     let mut publisher = published(tap, name);

@@ -1,4 +1,4 @@
-//! Every way by which publishers come into a cluster.
+//! Addresses by which publishers reach an activator in a cluster.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,7 +30,7 @@ fn a_publisher_comes_by_load_balancer_node_port_and_port_forward(relays: &Relays
         None => not_run("a publisher by load balancer", "this cluster gives no address"),
     }
 
-    // The policy is Local: only nodes that have an activator answer.
+    // The traffic policy is Local: only nodes that have an activator answer.
     let activators = relay.activators();
     let node = activators[0].object["status"]["hostIP"].as_str().and_then(|ip| ip.parse().ok()).expect("its node");
     let port = service["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port");

@@ -1,4 +1,4 @@
-//! Two activators of which KEDA asks one: what the other holds is known to both, and served all the same.
+//! Two activators of which KEDA polls one: the demand of the other one is known to both, and served all the same.
 
 use liveedgecast_e2e::cluster::api::path;
 use liveedgecast_e2e::cluster::install::Wanted;
@@ -21,7 +21,7 @@ on_a_cluster! {
     activators_that_begin_at_once_find_each_other_though_names_are_remembered
 }
 
-/// Two activators: the one that has KEDA's push stream, and the other one.
+/// The activator that has KEDA's push stream, and the other one.
 struct Two {
     asked: Pod,
     other: Pod,
@@ -43,7 +43,7 @@ impl Two {
     }
 }
 
-/// A way to publish by one activator, with a tap before it.
+/// A route to one activator, with a tap in front of it.
 struct Entrance {
     tap: Tap,
     _way: Way,
@@ -60,7 +60,7 @@ impl Entrance {
     }
 }
 
-/// Waiting and live, as an activator answers.
+/// Waiting and live streams that an activator reports.
 fn demand(relay: &Relay<'_>, activator: &Pod) -> Option<(u64, u64)> {
     let demand = relay.ask(activator, "demand")?;
     Some((demand["waiting"].as_u64()?, demand["live"].as_u64()?))
@@ -68,7 +68,7 @@ fn demand(relay: &Relay<'_>, activator: &Pod) -> Option<(u64, u64)> {
 
 fn a_publisher_at_the_activator_that_keda_does_not_listen_to_is_served_by_push(relays: &Relays<'_>) {
     let relay = relays.installed(&Wanted::default());
-    // A poll in five minutes: what wakes the worker is the push.
+    // KEDA polls every five minutes, so the push wakes the worker.
     relay.change_keda(&json!({"pollingInterval": 300}));
     let two = Two::of(&relay);
     let entrance = Entrance::of(&two.other);
@@ -78,7 +78,7 @@ fn a_publisher_at_the_activator_that_keda_does_not_listen_to_is_served_by_push(r
     for activator in [&two.asked, &two.other] {
         until("each to count it once", || demand(&relay, activator) == Some((0, 1)));
     }
-    // Nobody is taken for it at the other entrance.
+    // The other activator refuses a second publisher of the stream.
     let second_entrance = Entrance::of(&two.asked);
     let mut second = second_entrance.published("other");
     assert!(!second.wait(SOON).success(), "a second publisher is taken");
@@ -90,7 +90,7 @@ fn a_publisher_at_the_activator_that_keda_does_not_listen_to_is_served_by_push(r
     }
 }
 
-/// KEDA waits for answers without a deadline, so it does nothing as long as the one that it asks is stopped. What helps is the watchdog.
+/// KEDA waits for answers without a deadline, so it does nothing while the activator that it polls is stopped. The watchdog scales instead.
 fn a_publisher_is_served_while_the_activator_that_keda_listens_to_is_stopped(relays: &Relays<'_>) {
     let relay = relays.installed(&Wanted::default());
     let two = Two::of(&relay);
@@ -108,7 +108,7 @@ fn a_publisher_is_served_while_the_activator_that_keda_listens_to_is_stopped(rel
     let asked = tapped.publisher.command_at("publish").expect("publish");
     let waited = pods.first("a worker's pod", |event| event.what == "ADDED").at.saturating_duration_since(asked);
     println!("publish to pod {waited:?}, to Publish.Start {:?}", tapped.held());
-    // KEDA alone would take until kubelet kills who does not answer its probes.
+    // KEDA alone would take until kubelet kills the activator, which does not answer its probes.
     assert!(waited.as_secs() < 10, "{waited:?}");
     drop(halt);
     for activator in [&two.asked, &two.other] {
@@ -124,7 +124,7 @@ fn a_publisher_is_served_while_the_activator_that_keda_listens_to_is_stopped(rel
     }
 }
 
-/// A process that is stopped, until dropped.
+/// A process that stays stopped until the guard is dropped.
 struct Halt(u32);
 
 impl Halt {

@@ -1,5 +1,5 @@
-//! The overlay `edge`: one activator on the node's own ports, workers that get the publishers' sockets. Streams outlive whatever is rolled
-//! or killed but the worker's and the activator's pods at once.
+//! The overlay `edge`: one activator on the node's own ports, workers that get the publishers' sockets. Streams outlive every rollout and
+//! every kill but the death of the worker's and the activator's pods at once.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -44,7 +44,7 @@ fn worker(relay: &Relay<'_>) -> Pod {
     workers.remove(0)
 }
 
-/// Its publisher is at the same connection, and a second session at the upstream goes on with what it says.
+/// Asserts that the publisher kept its connection, and that a second session at the upstream continues its stream.
 #[track_caller]
 fn goes_on_in_a_second_session(relay: &Relay<'_>, tap: &Tap, name: &str) {
     until(format!("a second session of {name}"), || sessions_of(&relay.sink, name).len() == 2);
@@ -74,7 +74,7 @@ fn a_publisher_at_the_nodes_address_wakes_a_worker_that_gets_its_socket(relays: 
     relay.is_back_to_zero();
 }
 
-/// Begins a handshake; whether it is answered.
+/// Begins a handshake; returns whether the server answers.
 fn is_answered(at: SocketAddr) -> bool {
     let Ok(mut connection) = TcpStream::connect(at) else { return false };
     let mut first = vec![0; 1537];
@@ -104,7 +104,7 @@ fn a_rolled_activator_leaves_its_ports_to_the_next_and_keeps_its_streams(relays:
     let new: Vec<Pod> = relay.activators().into_iter().filter(|pod| pod.uid() != old.uid()).collect();
     assert!(new.len() == 1 && new[0].is_ready(), "the new one is ready");
 
-    // The new one takes publishers and knows of both; the old one is there for its own.
+    // The new activator accepts publishers and knows both streams; the old one remains for its own.
     let second_tap = Tap::before(relay.socket());
     let mut second = published(&second_tap, "second");
     receives(&relay.sink, "second", 100);
@@ -113,7 +113,7 @@ fn a_rolled_activator_leaves_its_ports_to_the_next_and_keeps_its_streams(relays:
     assert!(tap.only().closed.is_none() && sessions_of(&relay.sink, "first").len() == 1, "the first one noticed");
     assert!(relay.activators().iter().any(|pod| pod.uid() == old.uid() && pod.is_going()), "the old one has gone");
 
-    // A worker's death is survived by the streams of both.
+    // A worker's death ends neither of the two streams.
     receives_more(&relay.sink, "first", 50);
     let lost = worker(&relay);
     match lost.process() {
@@ -137,7 +137,7 @@ fn a_killed_activator_takes_no_live_stream_with_it(relays: &Relays<'_>) {
     receives(&relay.sink, "stays", 50);
     kill_activator(&relay, &relay.holder());
     receives_more(&relay.sink, "stays", 100);
-    // Its successor learns of the stream from the worker, and does not let a second one in.
+    // The successor learns of the stream from the worker, and refuses a second publisher.
     until("the next one to know of it", || stream(&relay, "live").is_some());
     let mut twin = published(&Tap::before(relay.socket()), "stays");
     assert!(!twin.wait(SOON).success(), "a second publisher is taken");

@@ -1,4 +1,4 @@
-//! KEDA itself goes and comes back.
+//! KEDA itself stops and starts again.
 
 use liveedgecast_e2e::cluster::install::Wanted;
 use liveedgecast_e2e::compare::assert_arrived_whole;
@@ -17,7 +17,7 @@ const OPERATORS: &str = "/api/v1/pods?labelSelector=app%3Dkeda-operator";
 fn a_publisher_is_held_over_a_restart_of_keda(relays: &Relays<'_>) {
     let relay = relays.installed(&Wanted::default().without_watchdog());
     let tap = Tap::before(relay.socket());
-    // Paused, so that the publisher is surely held when KEDA goes.
+    // KEDA is paused, so that the publisher is certainly held when KEDA stops.
     relay.pause_keda(true);
     let mut publisher = published(&tap, "held");
     tap.publish_asked();
@@ -33,7 +33,7 @@ fn a_publisher_is_held_over_a_restart_of_keda(relays: &Relays<'_>) {
     assert_eq!(tap.sessions().len(), 1, "connections of the publisher");
     println!("held for {:?}", tap.only().held());
 
-    // KEDA, which has forgotten everything, sees what is live and leaves it alone.
+    // KEDA, which has lost its state, sees the live stream and leaves its worker alone.
     until("KEDA to ask again", || relay.keda_listens());
     receives_more(&relay.sink, "held", 500);
     publisher.interrupt();

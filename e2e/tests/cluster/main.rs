@@ -1,7 +1,7 @@
 //! LiveEdgeCast on a real Kubernetes with KEDA: real publishers outside, activators and workers in pods, an upstream on this machine.
 //!
-//! They run one after the other, by `./tools/test.sh --cluster`. Each begins with what it asks [`Relays`] for; those that ask for the same
-//! follow each other, since tests go by their names.
+//! Scenarios run one after the other, by `./tools/test.sh --cluster`. Each begins with an installation from [`Relays`]; scenarios that want
+//! the same one follow each other, since tests run in the order of their names.
 
 use liveedgecast_e2e::cluster::Relays;
 use liveedgecast_e2e::process::Process;
@@ -11,7 +11,7 @@ use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::until_some;
 
-/// Makes tests of scenarios, which need a cluster.
+/// Defines tests from scenarios, which need a cluster.
 macro_rules! on_a_cluster {
     ($($scenario:ident)+) => {
         mod on_a_cluster {
@@ -39,17 +39,17 @@ mod triggers;
 mod wake;
 mod workers;
 
-/// ffmpeg publishing through a tap.
+/// Starts ffmpeg, which publishes through a tap.
 fn published(tap: &Tap, name: &str) -> Process {
     ffmpeg(Media::Both, &tap.url(&format!("live/{}", key(name))))
 }
 
-/// The sessions of one stream at an upstream.
+/// The sessions of a stream at an upstream.
 fn sessions_of(sink: &Sink, name: &str) -> Vec<SinkSession> {
     sink.sessions().into_iter().filter(|session| session.key == key(name)).collect()
 }
 
-/// Waits until so many messages that are no headers have come in the latest session of a stream.
+/// Waits until the latest session of a stream has `frames` messages that are no headers.
 #[track_caller]
 fn receives(sink: &Sink, name: &str, frames: usize) -> SinkSession {
     until_some(format!("{frames} messages of {name} at the upstream"), || {
@@ -57,7 +57,7 @@ fn receives(sink: &Sink, name: &str, frames: usize) -> SinkSession {
     })
 }
 
-/// Waits until so many more have come than now.
+/// Waits until `frames` further messages have arrived.
 #[track_caller]
 fn receives_more(sink: &Sink, name: &str, frames: usize) -> SinkSession {
     let now = sessions_of(sink, name).pop().map_or(0, |session| session.recording.frames());

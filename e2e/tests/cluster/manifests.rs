@@ -1,4 +1,4 @@
-//! What `deploy/` says, judged by the API server and by KEDA's webhook.
+//! The manifests in `deploy/`, validated by the API server and by KEDA's webhook.
 
 use liveedgecast_e2e::cluster::install::Wanted;
 use liveedgecast_e2e::cluster::{said, script};
@@ -10,7 +10,7 @@ on_a_cluster! {
 }
 
 fn the_cluster_takes_every_rendering(relays: &Relays<'_>) {
-    // KEDA looks at what it would scale.
+    // KEDA's webhook looks up the Deployment that a ScaledObject scales.
     let _relay = relays.installed(&Wanted::default());
     let output = script("check-manifests.sh", &["--cluster"], &[]);
     assert!(output.status.success(), "{}", said(&output));

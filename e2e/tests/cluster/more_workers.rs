@@ -1,4 +1,4 @@
-//! More streams than a worker takes: the HPA adds workers, one to one and ten to eleven, on a cluster without feature gates.
+//! More streams than a worker takes: the HPA adds workers, from one to one more and from ten to eleven, on a cluster without feature gates.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ on_a_cluster! {
     the_second_and_the_eleventh_worker_come_by_the_hpa_alone
 }
 
-/// One stream for each worker, small workers, and no watchdog that would be faster than the HPA.
+/// Workers for a single stream each, small ones, and no watchdog that would be faster than the HPA.
 fn one_stream_each() -> Wanted {
     let triggers: Value = json!([{"type": "external-push", "metricType": "AverageValue", "metadata":
         {"scalerAddress": "liveedgecast-scaler.liveedgecast.svc:6000", "target": "1"}}]);
@@ -44,7 +44,7 @@ fn the_second_and_the_eleventh_worker_come_by_the_hpa_alone(relays: &Relays<'_>)
     relay.is_back_to_zero();
 }
 
-/// Streams that have media at the upstream.
+/// Number of streams that have media at the upstream.
 fn streams(relay: &Relay<'_>) -> usize {
     let sessions = relay.sink.sessions();
     sessions.iter().filter(|session| session.ended.is_none() && session.recording.frames() > 5).count()

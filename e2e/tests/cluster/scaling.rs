@@ -1,4 +1,4 @@
-//! How many workers there are when it is not KEDA alone that says so: our own watchdog, and idle ones that go while others are busy.
+//! The number of workers when not only KEDA sets it: the activators' watchdog, and idle workers that leave while others are busy.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ struct Busy {
     worker: String,
 }
 
-/// One more stream, on another worker than this one.
+/// Publishes another stream and waits until a worker other than `other` has it.
 fn publish(relay: &Relay<'_>, name: String, other: &str) -> Busy {
     let tap = Tap::before(relay.socket());
     let publisher = published(&tap, &name);
@@ -69,7 +69,7 @@ fn while_an_activator_is_stopped_the_other_one_wakes_a_worker(relays: &Relays<'_
     let mut activators = relay.activators();
     activators.sort_by(|one, other| one.name.cmp(&other.name));
     let [first, other] = &activators[..] else { panic!("two activators, not {}", activators.len()) };
-    // Of two the one with the smaller name acts.
+    // The activator with the smaller name acts.
     let Some(process) = first.process() else {
         return not_run("the stopped activator", "this machine is not its node");
     };
@@ -90,7 +90,7 @@ fn while_an_activator_is_stopped_the_other_one_wakes_a_worker(relays: &Relays<'_
     relays.are_used_up();
 }
 
-/// One stream for each worker, and the component `thrifty`, with this for the HPA's `scaleDown`.
+/// Workers for a single stream each, and the component `thrifty`, with `down` as the HPA's `scaleDown`.
 fn thrifty<'a>(relays: &'a Relays<'a>, down: &Value) -> Relay<'a> {
     let wanted = Wanted::default()
         .with("--with thrifty")
@@ -108,7 +108,7 @@ fn thrifty<'a>(relays: &'a Relays<'a>, down: &Value) -> Relay<'a> {
 }
 
 fn an_idle_worker_that_may_go_is_used_again_before_another_one_is_started(relays: &Relays<'_>) {
-    // Nobody acts on the lower number, so the worker stays where it may go.
+    // The HPA does not act on the lower number, so the worker stays although it may leave.
     let relay = thrifty(relays, &json!({"selectPolicy": "Disabled"}));
     let mut first = publish(&relay, "first".to_owned(), "");
     let mut second = publish(&relay, "second".to_owned(), &first.worker);
@@ -140,7 +140,7 @@ fn an_idle_worker_that_may_go_is_used_again_before_another_one_is_started(relays
 }
 
 fn an_idle_worker_goes_and_the_busy_one_stays_though_it_is_the_newest(relays: &Relays<'_>) {
-    // As the component has it, but sooner.
+    // The policy of the component, with a shorter period.
     let down = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]});
     let relay = thrifty(relays, &down);
     let mut old = publish(&relay, "round-0".to_owned(), "");

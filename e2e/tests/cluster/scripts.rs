@@ -1,4 +1,4 @@
-//! `up.sh` and `down.sh` as people run them.
+//! `up.sh` and `down.sh`, run as operators run them.
 
 use liveedgecast_e2e::cluster::api::path;
 use liveedgecast_e2e::cluster::install::Wanted;
@@ -53,7 +53,7 @@ fn up_twice_and_down_twice(relays: &Relays<'_>) {
     let first = said(&output);
     let (address, key) = (told(&first, "publish to "), told(&first, "with key "));
 
-    // The first publisher comes the moment that up.sh has ended, and is served.
+    // The first publisher arrives the moment that `up.sh` ends, and is served.
     let host = address.trim_start_matches("rtmp://").trim_end_matches("/live");
     let target = if host.contains(':') { host.to_owned() } else { format!("{host}:1935") };
     let tap = Tap::before(target.parse().expect("an address"));
@@ -63,7 +63,7 @@ fn up_twice_and_down_twice(relays: &Relays<'_>) {
     let mut stranger = ffmpeg(Media::Both, &format!("{address}/another-{key}"));
     assert!(!stranger.wait(SOON).success(), "another key is taken");
 
-    // Again: nothing has to be said a second time, nothing changes, nobody notices.
+    // A second run needs no further arguments, changes nothing, and no publisher notices.
     let objects = || {
         let of = |kind: &str| relays.cluster.api.list(&path(kind));
         let all = ["deployments", "services", "secrets", "scaledobjects"].into_iter().flat_map(of);

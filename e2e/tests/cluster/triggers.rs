@@ -1,5 +1,5 @@
-//! Triggers beside the push, each as its component has it and each alone, under the running KEDA, and the push with TLS; the watchdog
-//! is off.
+//! Triggers beside the push, each as its component has it and each alone, under the running KEDA, and the push with TLS; the watchdog is
+//! off.
 #![expect(clippy::disallowed_methods, reason = "the hours of cron are of the wall clock")]
 
 use std::io::{Read as _, Write as _};
@@ -25,12 +25,12 @@ on_a_cluster! {
     with_tls_keda_pushes_and_nobody_else_is_answered
 }
 
-/// Without the watchdog, it is KEDA that scales or nobody.
+/// An installation without the watchdog, so that only KEDA scales.
 fn unwatched() -> Wanted {
     Wanted::default().activator("WORKER_DEPLOYMENT", "").activator("MAX_WORKERS", "")
 }
 
-/// With the triggers that need nothing further.
+/// An installation with the triggers that need no further software.
 fn wanted() -> Wanted {
     unwatched().with("--with cron --with metrics-api")
 }
@@ -52,7 +52,7 @@ impl<'a> Triggers<'a> {
         self.all.iter().find(|it| it["type"] == kind).expect("the trigger of a component").clone()
     }
 
-    /// Leaves these, and waits until KEDA goes by them: it has given the first of them its name.
+    /// Removes all other triggers, and waits until KEDA applies that: it has then named the first of them.
     fn only(&self, triggers: &[Value], first: &str) {
         let scaled = format!("{}/liveedgecast-worker", path("scaledobjects"));
         let _ = self.relay.api().patch(&scaled, &json!({"spec": {"triggers": triggers}}));
@@ -70,7 +70,7 @@ fn object(relay: &Relay<'_>) -> Value {
     until_some("the ScaledObject", || relay.api().get(&format!("{}/liveedgecast-worker", path("scaledobjects"))))
 }
 
-/// KEDA says that one of the triggers is active, or that it is not.
+/// Waits until KEDA reports the trigger as active, or as inactive.
 fn is_active(relay: &Relay<'_>, trigger: &str, expected: bool) {
     until(format!("{trigger} to be shown as active: {expected}"), || {
         let status = object(relay)["status"].take();
@@ -80,7 +80,7 @@ fn is_active(relay: &Relay<'_>, trigger: &str, expected: bool) {
     });
 }
 
-/// What the HPA is told of a trigger.
+/// The value of a trigger that the HPA receives.
 fn external_metric(relay: &Relay<'_>, name: &str) -> Option<String> {
     let selector = "labelSelector=scaledobject.keda.sh%2Fname%3Dliveedgecast-worker";
     let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/{name}?{selector}");
@@ -151,7 +151,7 @@ fn prometheus_alone_wakes_a_pod_and_what_it_uses_is_measured(relays: &Relays<'_>
 
 fn with_tls_keda_pushes_and_nobody_else_is_answered(relays: &Relays<'_>) {
     let relay = relays.installed(&unwatched().with("--with scaler-tls"));
-    // A poll in five minutes: what wakes the worker is the push.
+    // KEDA polls every five minutes, so the push wakes the worker.
     relay.change_keda(&json!({"pollingInterval": 300}));
     let mut publisher = ffmpeg(Media::Both, &relay.url(&format!("live/{}", key("proven"))));
     relay.sink.receives(100);
@@ -160,7 +160,7 @@ fn with_tls_keda_pushes_and_nobody_else_is_answered(relays: &Relays<'_>) {
         let mut stranger = TcpStream::connect(way.address).expect("the scaler");
         stranger.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("a preface in the clear");
         let mut answer = [0];
-        // An alert of TLS, or the end.
+        // The server answers with an alert of TLS, or closes.
         assert!(stranger.read(&mut answer).unwrap_or(0) == 0 || answer == [0x15], "{answer:?}");
     }
     publisher.interrupt();

@@ -1,4 +1,4 @@
-//! From zero to a stream in a pod, and back to zero.
+//! A whole cycle on a cluster: from zero to a stream in a pod, and back to zero.
 
 use std::time::UNIX_EPOCH;
 
@@ -17,7 +17,7 @@ on_a_cluster! {
 
 fn the_first_publisher_wakes_a_pod_by_push_and_back_to_zero(relays: &Relays<'_>) {
     let relay = relays.installed(&Wanted::default());
-    // A poll in five minutes: what wakes the worker is the push.
+    // KEDA polls every five minutes, so the push wakes the worker.
     relay.change_keda(&json!({"pollingInterval": 300}));
     assert!(relay.workers().is_empty());
     let pods = relay.watch("worker");

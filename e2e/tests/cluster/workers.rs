@@ -1,4 +1,4 @@
-//! Workers come and go under streams that are live.
+//! Workers start and end under live streams.
 
 use liveedgecast_e2e::cluster::install::Wanted;
 use liveedgecast_e2e::compare::{assert_decodes, assert_resumed, assert_time_goes_forward};

@@ -1,4 +1,4 @@
-//! Two activators that share a worker, without a cluster: what one of them holds, the other knows.
+//! Two activators that share a worker, without a cluster: streams that one of them holds are known to the other.
 
 use liveedgecast_e2e::compare::{assert_decodes, assert_time_goes_forward};
 use liveedgecast_e2e::process::Process;
@@ -16,7 +16,7 @@ by_descriptor_and_by_link! {
     a_held_publisher_counts_at_both_and_each_of_two_doors_leads_to_the_worker
 }
 
-/// Two activators with taps before them. They and their workers know each other's addresses by name or by hearsay.
+/// Two activators with taps in front of them. The activators and their workers learn each other's addresses by name or from each other.
 struct Pair {
     sink: Sink,
     activators: [Activator; 2],
@@ -41,7 +41,7 @@ impl Pair {
         Self { sink, activators, taps }
     }
 
-    /// A worker that is told of the first activator alone, once both know it.
+    /// Starts a worker that is given the first activator's address only, and waits until both know it.
     fn worker(&self) -> Worker {
         let worker = Worker::of(&self.activators[0]);
         for activator in &self.activators {
@@ -54,7 +54,7 @@ impl Pair {
         ffmpeg(Media::Both, &self.taps[by].url(&format!("live/{}", key(name))))
     }
 
-    /// Ends the second publisher; what the upstream has got by then, in one session.
+    /// Ends the second publisher and returns the upstream's only session.
     fn ended(&self, mut second: Process) -> SinkSession {
         self.taps[1].started();
         let arrived = self.sink.only().recording.frames();
@@ -68,7 +68,7 @@ impl Pair {
         session
     }
 
-    /// What was published through one of them.
+    /// Messages that were published through one of the activators.
     fn published_by(&self, by: usize) -> Vec<liveedgecast_e2e::record::Message> {
         self.taps[by].only().publisher.media
     }
@@ -91,7 +91,8 @@ fn a_publisher_that_returns_through_the_other_activator_continues_its_session(ha
     }
 }
 
-/// By link: its publisher goes with it. A descriptor would stay with the worker, and nobody would have to return.
+/// The publisher of a linked stream loses its connection with its activator. With a descriptor the worker would keep it, and no publisher
+/// would have to return.
 #[test]
 fn a_publisher_whose_activator_was_killed_returns_through_the_other_and_continues_its_session() {
     let mut pair = Pair::by("link");
@@ -103,7 +104,7 @@ fn a_publisher_whose_activator_was_killed_returns_through_the_other_and_continue
     let second = pair.published(1, "killed");
     let session = pair.ended(second);
     assert_continued(&pair.published_by(0), &pair.published_by(1), session.media());
-    // A publisher that is held counts for a minute after its activator; this one was live, and a worker tells of it.
+    // A held publisher counts for a minute after its activator has ended; this one was live, and a worker reports it.
     until("the stream to be forgotten", || pair.activators[1].demand() == Some((0, 0, 0)));
 }
 

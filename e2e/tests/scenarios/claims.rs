@@ -1,4 +1,4 @@
-//! Who has a stream and its upstreams: two keys that share one, a worker whose connection breaks, a worker without an activator.
+//! Claims on streams and upstreams: two keys that share an upstream, a worker whose connection breaks, a worker without an activator.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ by_descriptor_and_by_link! {
     a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive
 }
 
-/// An upstream for every key, one for all of them together, and an activator that pushes to both.
+/// An upstream per key, an upstream that all keys share, and an activator that pushes to both.
 struct Shared {
     own: Sink,
     shared: Sink,
@@ -39,7 +39,7 @@ impl Shared {
         Self { own, shared, activator: activator.with("COOLDOWN", "1s").start() }
     }
 
-    /// The session of this key at the upstream of its own, once it has so many messages.
+    /// Waits for the session of this key at the upstream of its own to have `frames` messages, and returns it.
     fn of(&self, name: &str, frames: usize) -> SinkSession {
         until_some(format!("{frames} messages of {name}"), || {
             let sessions = self.own.sessions().into_iter().filter(|session| session.key == key(name));
@@ -48,7 +48,7 @@ impl Shared {
     }
 }
 
-/// Not one message that only the other one published is in this session.
+/// Asserts that the session has no message that only the other publisher sent.
 #[track_caller]
 fn assert_nothing_of(other: &[Message], session: &SinkSession, own: &[Message]) {
     let foreign = |message: &&Message| {
@@ -59,7 +59,7 @@ fn assert_nothing_of(other: &[Message], session: &SinkSession, own: &[Message]) 
     assert!(found.is_none(), "media of another publisher in the session of {}: {found:?}", session.key);
 }
 
-/// The first session ended before the second one started.
+/// Asserts that the first session ended before the second one started.
 #[track_caller]
 fn assert_in_turn(first: &SinkSession, second: &SinkSession) {
     let (Some(ended), Some(started)) = (first.ended, second.started) else {
@@ -80,7 +80,7 @@ fn a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own(handoff: &s
     let mut second = ffmpeg(Media::Heavy, &taps[1].url(&format!("live/{}", key("second"))));
     relay.of("second", 50);
     let taken_over = relay.shared.receives_in_session(2, 50);
-    // The first one's publisher returns to what is left of its stream: the upstream of its own, in the same session.
+    // The first key's publisher returns to the rest of its stream: the upstream of its own, in the same session.
     let before = relay.of("first", 50).recording.frames();
     let mut again = ffmpeg(Media::Both, &taps[2].url(&format!("live/{}", key("first"))));
     let continued = relay.of("first", before + 50);
@@ -107,7 +107,7 @@ fn a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own(handoff: &s
 }
 
 fn a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive(handoff: &str) {
-    // The worker is full, and says no all the same rather than that there is no place.
+    // The worker is full, and must still answer with the claim rather than with its lack of capacity.
     let relay = Shared::with_capacity(handoff, "1");
     let tap = Tap::before(relay.activator.rtmp());
     let mut first = ffmpeg(Media::Both, &relay.activator.url(&format!("live/{}", key("first"))));
@@ -123,8 +123,8 @@ fn a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive(handof
     assert_eq!((relay.own.sessions().len(), relay.shared.sessions().len()), (1, 1));
 }
 
-/// An activator with two workers by link, and an upstream that takes one publisher per name. A lost publisher is waited for longer than
-/// any scenario lasts: what is left of a session does not go away by itself.
+/// An activator with two workers by link, and an upstream that accepts one publisher per name. The grace time for a lost publisher is
+/// longer than any scenario: the rest of a session does not end by itself.
 struct Linked {
     sink: Sink,
     activator: Activator,
@@ -152,19 +152,19 @@ impl Linked {
         Self { sink, activator, tap, wires, workers, publisher }
     }
 
-    /// The number of the worker that has the stream.
+    /// Index of the worker that has the stream.
     fn holder(&self) -> usize {
         let stream = self.activator.has_a_stream_that_is("live");
         stream["worker"].as_str().and_then(|name| name.parse().ok()).expect("a worker of ours")
     }
 
-    /// Waits until so many more messages were published.
+    /// Waits until `messages` further messages were published.
     fn published_more(&self, messages: usize) {
         let at = self.tap.only().publisher.media.len();
         until("more of the publisher", || self.tap.only().publisher.media.len() > at + messages);
     }
 
-    /// Waits until the publisher has sent so much more of its media time.
+    /// Waits until the publisher has sent a further `time` of media.
     fn publishes_for(&self, time: Duration) {
         let clock =
             || self.tap.only().publisher.media.iter().map(|message| message.timestamp).max().unwrap_or_default();
@@ -172,7 +172,7 @@ impl Linked {
         until("more of the publisher's time", || u128::from(clock()) > until_then);
     }
 
-    /// Ends the publisher, which has noticed nothing and whose stream was one session at the upstream.
+    /// Ends the publisher, and asserts that its connection was never closed and that its stream was a single session at the upstream.
     fn ends_in_one_session(mut self) {
         let arrived = self.sink.only().recording.frames();
         self.sink.receives(arrived + 100);
@@ -201,7 +201,7 @@ fn a_stream_whose_link_is_cut_goes_on_in_the_same_session() {
             let back = |why| relay.activator.metric("liveedgecast_streams_back_total", &[why]).unwrap_or(0.0);
             back("why=\"broken\"") + back("why=\"died\"") >= f64::from(breaks)
         });
-        // For longer than a second: a stream whose link breaks again at once is given to another worker.
+        // Longer than a second: the activator gives a stream whose link breaks again at once to another worker.
         relay.activator.has_a_stream_that_is("live");
         relay.publishes_for(Duration::from_millis(1_500));
         assert_eq!(relay.holder(), holder, "another worker has it");
@@ -213,7 +213,7 @@ fn a_stream_whose_link_is_cut_goes_on_in_the_same_session() {
 fn an_activator_that_was_stopped_for_six_seconds_gives_up_no_worker() {
     let relay = Linked::live();
     signal(relay.activator.id(), Signal::STOP);
-    // 25 pictures and 43 pieces of sound a second.
+    // A second has 25 video messages and 43 audio messages.
     relay.published_more(6 * 68);
     signal(relay.activator.id(), Signal::CONT);
     relay.ends_in_one_session();
@@ -253,7 +253,7 @@ fn a_publisher_that_returns_after_its_activator_died_is_not_refused(handoff: &st
     sink.receives(50);
     let orphan = activator.worker_processes()[0];
     activator.process.kill();
-    // By descriptor the publisher stays with the worker, until it is lost itself.
+    // With a descriptor the publisher stays with the worker until the publisher itself is lost.
     if handoff == "link" {
         assert!(!first.wait(SOON).success());
     } else {

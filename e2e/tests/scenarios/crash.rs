@@ -14,7 +14,7 @@ by_descriptor_and_by_link! {
     obs_studio_does_not_notice_a_killed_worker
 }
 
-/// Kills the worker and checks what its successor sends.
+/// Kills the worker and compares its successor's session with the published messages.
 fn kill_and_compare(relay: &Relay, number: usize) {
     end_and_compare(relay, number, kill);
 }
@@ -43,7 +43,7 @@ fn end_and_compare(relay: &Relay, number: usize, end: impl Fn(u32)) {
     assert_decodes(second.media());
 }
 
-/// Index of the published message that was the last of a session, plus one.
+/// Index behind the last published message of a session.
 fn assert_resumed_or_first(
     published: &[liveedgecast_e2e::record::Message],
     session: &[liveedgecast_e2e::record::Message],

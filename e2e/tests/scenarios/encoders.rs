@@ -1,4 +1,4 @@
-//! What real encoders do that most do not: small windows, frames of megabytes, a goodbye that is not the end of the connection.
+//! Rare behaviour of real encoders: small windows, frames of megabytes, a goodbye that does not end the connection.
 
 use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_e2e::encoder::Encoder;
@@ -15,7 +15,7 @@ by_descriptor_and_by_link! {
     rtmp2sink_ends_with_status_0_twenty_times_in_a_row
 }
 
-/// Frames one after the other, as fast as the upstream takes them.
+/// Sends frames one after the other, as fast as the upstream takes them.
 fn send(relay: &Relay, encoder: &mut Encoder, frames: impl IntoIterator<Item = (u32, bool, usize)>) {
     let before = relay.sink.last().map_or(0, |session| session.recording.frames());
     for (count, (timestamp, keyframe, length)) in frames.into_iter().enumerate() {
@@ -29,10 +29,10 @@ fn send(relay: &Relay, encoder: &mut Encoder, frames: impl IntoIterator<Item = (
 fn a_publisher_with_a_small_window_and_large_frames_keeps_its_worker(handoff: &str) {
     let relay = Relay::by(handoff);
     let mut encoder = Encoder::connect(relay.activator.rtmp(), "live");
-    // The window that phone libraries announce.
+    // Window size that phone libraries announce.
     encoder.control(&Control::WindowAckSize(100_000));
     encoder.publish(&key("window"));
-    // 13 MB, more than an activator keeps, with one keyframe.
+    // 13 MB with a single keyframe, more than an activator keeps.
     send(&relay, &mut encoder, (0..200).map(|at| (at * 26, at == 0, 65_000)));
     let session = relay.sink.receives(200);
     assert_eq!(relay.sink.sessions().len(), 1, "one session at the upstream");
@@ -72,7 +72,7 @@ fn a_publisher_publishes_again_on_its_connection_after_a_goodbye(handoff: &str) 
         until("the end at the upstream", || relay.sink.sessions()[count].ended.is_some());
         assert!(!encoder.is_closed(), "the connection is the publisher's to end");
     }
-    // Not for ever.
+    // The activator closes an idle connection after a while.
     until("the connection to be closed", || encoder.is_closed());
     relay.activator.is_back_to_zero();
 }

@@ -1,4 +1,4 @@
-//! Ends: of publishers, of a second publisher of the same stream, of our own processes.
+//! Ends of publishers, second publishers of the same stream, and ends of activators and workers.
 
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff:
     relay.activator.is_back_to_zero();
 }
 
-/// What a first connection completed is there, whole; then a second one's, whole, at a time of its own. Gives how many messages of the
-/// first there are: those that were on their way may be missing, at its end.
+/// Asserts that the messages of a first connection arrived whole, and behind them those of a second one, whole, with an offset of their
+/// own. Returns the number of the first connection's messages: the last ones may be missing, if they were in flight.
 #[track_caller]
 pub(crate) fn assert_continued(first: &[Message], second: &[Message], session: &[Message]) -> usize {
     let number = session.len().checked_sub(second.len()).expect("all that the second said");
@@ -95,7 +95,7 @@ fn a_second_publisher_takes_over_from_a_silent_one(handoff: &str) {
     let mut silent = relay.published(Media::Both, "stale");
     relay.sink.receives(50);
     silent.signal(Signal::STOP);
-    // Refused at first, because the old one has been silent for less than 5 s: encoders try again.
+    // The activator refuses the second publisher while the old one has been silent for less than 5 s: encoders try again.
     let mut second = relay.published(Media::Both, "stale");
     until("a second publisher to be taken", || {
         if !second.is_running() {
@@ -171,7 +171,7 @@ fn a_second_signal_shortens_the_wait() {
     signal(activator.id(), Signal::TERM);
     until("the RTMP port to be closed", || std::net::TcpStream::connect(activator.rtmp()).is_err());
     stays_true_for(Duration::from_millis(500), "it waits for its stream", || activator.process.is_running());
-    // Each further signal ends one wait of the list.
+    // Each further signal ends one phase of the drain.
     until("it to go", || {
         signal(activator.id(), Signal::TERM);
         !activator.process.is_running()

@@ -1,4 +1,4 @@
-//! Held: between `publish` and `Publish.Start`.
+//! Held publishers: between `publish` and `Publish.Start`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use liveedgecast_e2e::wait::{SOON, until, until_some};
 
 use crate::Relay;
 
-/// Twice what OBS and librtmp wait for a server that says nothing.
+/// Twice the time that OBS and librtmp wait for a silent server.
 const HOLD: Duration = Duration::from_secs(60);
 
 #[test]
@@ -77,7 +77,7 @@ fn a_publisher_that_leaves_while_held_is_forgotten() {
 
 #[test]
 fn nginx_push_that_leaves_while_held_is_forgotten() {
-    // It has sent media, so nothing more of it is read: its end shows by other means.
+    // nginx has sent media, so the activator reads no further: it learns of the connection's end by other means.
     let sink = Sink::start();
     let activator = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
     let nginx = liveedgecast_e2e::nginx::Nginx::pushing_to(&activator.url("live"));
@@ -95,7 +95,7 @@ fn a_hold_that_is_spent_makes_the_client_come_again() {
     let activator = settings.with("HOLD_TIMEOUT", "2s").start();
     let tap = Tap::before(activator.rtmp());
     let mut obs = Obs::streaming_to(&tap.url("live"), &key("obs"));
-    // Publish.Start and then a close: that, and nothing else, makes OBS try again by itself.
+    // `Publish.Start` followed by a close is the only sequence after which OBS reconnects by itself.
     until("OBS to come a second time", || tap.sessions().len() >= 2);
     assert!(tap.sessions()[0].server.started_at().is_some());
     let _worker = Worker::of(&activator);

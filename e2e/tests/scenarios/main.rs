@@ -1,14 +1,14 @@
-//! The whole path between real processes: real publishers, the activator with its process fleet, real upstreams.
+//! The whole path between real processes: real publishers, an activator with its worker processes, real upstreams.
 //!
-//! One program, so that the scenarios, which mostly wait, wait at the same time. Those that concern the way of handing over run once
-//! by descriptor and once by link.
+//! A single test program, so that the scenarios, which mostly wait, wait at the same time. Scenarios that concern the handoff run once by
+//! descriptor and once by link.
 
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{Activator, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 
-/// Runs scenarios by both ways of handing over.
+/// Defines scenarios that run with both ways of handing over.
 macro_rules! by_descriptor_and_by_link {
     ($($scenario:ident)+) => {
         mod by_descriptor {
@@ -36,7 +36,7 @@ mod upstreams;
 mod wake;
 mod workers;
 
-/// An upstream, an activator with no worker, and a tap before it.
+/// An upstream, an activator without a worker, and a tap in front of it.
 struct Relay {
     sink: Sink,
     activator: Activator,
@@ -52,7 +52,7 @@ impl Relay {
         Self { sink, activator, tap }
     }
 
-    /// ffmpeg publishing to it.
+    /// Starts ffmpeg, which publishes to the tap.
     fn published(&self, media: Media, name: &str) -> liveedgecast_e2e::process::Process {
         ffmpeg(media, &self.tap.url(&format!("live/{}", key(name))))
     }

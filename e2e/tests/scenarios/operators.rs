@@ -1,4 +1,4 @@
-//! What happens around the processes: their log, their limits, the people who run them.
+//! Operations: the processes' log, their limits, the signals that operators send.
 
 use liveedgecast_e2e::bench::Clock;
 use liveedgecast_e2e::bench::publisher::Publisher;
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-/// A level at which a stream writes more lines than the queue holds.
+/// A log level at which a stream writes more lines than the queue holds.
 const EVERYTHING: &str = "trace,h2=trace,hyper=trace,tokio_util=trace";
 
 #[test]
@@ -26,7 +26,7 @@ fn streams_and_the_end_do_not_wait_for_a_reader_of_the_log() {
     sink.receives(100);
     let dropped = || activator.metric("liveedgecast_activator_log_lines_dropped_total", &[]);
     until("lines to be dropped", || {
-        // Every request logs something at this level.
+        // Every request logs a line at this level.
         assert!(http::get(activator.http(), "/healthz").is_some(), "/healthz is not answered");
         dropped().is_some_and(|dropped| dropped > 0.0)
     });
@@ -73,7 +73,7 @@ fn a_worker_that_an_operator_terminates_has_not_crashed() {
     assert!(publisher.is_running() && tap.sessions().len() == 1, "the publisher was dropped");
 }
 
-/// Lines of the log, the workers' included, that tell of this event.
+/// Lines of the activator's log, its workers' lines included, with this event.
 fn events(activator: &Activator, event: &str) -> Vec<Value> {
     let log = activator.process.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -147,7 +147,7 @@ fn a_start_that_failed_is_not_told_as_one_that_worked() {
     until("the failed start to be told", || !events(&activator, "start.failed").is_empty());
     assert!(!activator.process.log().contains("\"cold start\""), "it is told as a cold start");
     assert!(activator.metric("liveedgecast_starts_failed_total", &[]) >= Some(1.0));
-    // It comes by way of the worker's own log.
+    // The reason is in the worker's own log.
     until("the reason to be told", || {
         events(&activator, "stream.ended").iter().any(|line| line["reason"] == "hold time spent")
     });

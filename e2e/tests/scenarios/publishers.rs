@@ -1,4 +1,4 @@
-//! Every kind of publisher that people have, and the upstreams they have.
+//! Publishers and upstreams of every kind that people use.
 
 use std::process::Command;
 
@@ -52,7 +52,7 @@ fn obs_studio_publishes(handoff: &str) {
 
 fn nginx_push_keeps_its_first_keyframe_through_a_cold_start(handoff: &str) {
     let relay = Relay::by(handoff);
-    // It sends media right behind its publish, before any worker exists.
+    // nginx sends media right behind its `publish`, before any worker exists.
     let nginx = Nginx::pushing_to(&relay.tap.url("live"));
     let mut publisher = ffmpeg(Media::Both, &nginx.url(&format!("live/{}", key("pushed"))));
     relay.sink.receives(100);

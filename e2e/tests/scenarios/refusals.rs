@@ -1,4 +1,4 @@
-//! Upstreams that say no, each in its way, and upstreams that only seem to.
+//! Upstreams that refuse, each in its own way, and upstreams that only seem to.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
 
-/// State and error of the only stream's upstream at this host and port.
+/// State and error of the single stream's upstream at this host and port.
 fn upstream(activator: &Activator, host: &str) -> Option<(String, String)> {
     let streams = activator.streams();
     let found = streams.first()?["upstreams"].as_array()?.iter().find(|upstream| upstream["host"] == host)?.clone();
@@ -86,7 +86,7 @@ fn a_taken_name_that_becomes_free_is_published_by_the_publisher_that_was_held() 
     sink.receives(10);
     let activator = Activator::pushing_to(&sink.url("live/{key}")).start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&name));
-    // By the back-off this takes some ten seconds.
+    // The back-off makes this take some ten seconds.
     until("the name to be asked for some times", || sink.refusals() >= 6);
     stale.interrupt();
     until_some("the publisher at the upstream", || {

@@ -1,4 +1,4 @@
-//! What a person sees who has made a mistake, and what is shown of a working process.
+//! Mistakes in the settings, and the state that a working process shows.
 
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::publish::Media;

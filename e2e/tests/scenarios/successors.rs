@@ -1,4 +1,4 @@
-//! A second activator on the same host and ports, which the first one leaves them to.
+//! A second activator on the same host and ports, which the first one leaves to it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,13 +13,13 @@ use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
 use rustix::process::Signal;
 
-/// With what both are started.
+/// Settings that both activators are started with.
 fn shared(settings: Settings) -> Settings {
     let settings = settings.with_external_workers().with("REUSE_PORT", "yes");
     settings.with("HANDOFF", "descriptor").with("DRAIN_TIMEOUT", "600s").with("LINK_LISTEN", "127.0.0.1:0")
 }
 
-/// Connects as a publisher and begins the handshake; whether it is answered.
+/// Connects as a publisher and begins the handshake; returns whether the server answers.
 fn is_answered(activator: &Activator) -> bool {
     let Ok(mut connection) = TcpStream::connect(activator.rtmp()) else { return false };
     let mut first = vec![0; 1537];
@@ -50,7 +50,7 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
     until("the two to find each other", || younger.process.log().contains("activator synced"));
     until("the worker to find both", || younger.process.log().contains("worker registered"));
     signal(elder.id(), Signal::TERM);
-    // Not one connection is lost on the way from the one to the other.
+    // No connection may be lost while the ports change hands.
     let mut answered = 0;
     until("the elder to have left all its ports", || {
         assert!(is_answered(&elder), "the connection after {answered} is lost");
@@ -68,12 +68,12 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
     assert!(http::request(younger.http(), "GET", "/readyz").is_ok_and(|answer| answer.status == 200));
     assert!(taps[0].only().left.is_none() && sink.sessions().len() == 2, "the first stream's session goes on");
 
-    // A new worker finds both: the elder's streams are still safe with it.
+    // A new worker finds both activators, so the elder's streams can still be handed to it.
     let _another = Worker::of(&younger);
     until("the new worker to find both", || {
         [&elder, &younger].iter().all(|activator| activator.process.log().matches("worker registered").count() == 2)
     });
-    // Past its first keyframe, where a session that goes on looks like one that begins.
+    // Enough messages to pass the first keyframe, where a resumed session looks like a new one.
     session(&sink, "second", 1, 100);
     kill(worker.process.id());
     for (tap, name) in taps.iter().zip(["first", "second"]) {
@@ -102,7 +102,7 @@ fn a_stream_outlives_the_wait_of_its_activator_where_workers_stay() {
     let arrived = sink.only().recording.frames();
     sink.receives(arrived + 50);
 
-    // Whoever follows learns of it from the worker.
+    // The successor learns of the stream from the worker.
     let next = shared(activator.beside(&sink.url("live/{key}"))).start();
     next.has_a_stream_that_is("live");
     let mut twin = ffmpeg(Media::Both, &next.url(&format!("live/{}", key("stays"))));

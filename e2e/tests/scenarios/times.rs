@@ -1,4 +1,4 @@
-//! What upstreams make of the timestamps that they are sent.
+//! Timestamps, as real upstreams interpret them.
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +14,12 @@ use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::{Tap, TapSession};
 use liveedgecast_e2e::wait::{LONG, until, until_some};
 
-/// How long a machine has run whose uptime is its encoder's clock: 40 days.
+/// Milliseconds of uptime, 40 days, of a machine whose encoder uses its uptime as the clock.
 const UPTIME: u32 = 3_456_000_000;
-/// How much later than the video of the same time audio is sent.
+/// Delay of audio behind the video of the same time.
 const LATE: Duration = Duration::from_millis(800);
 
-/// Audio that is interleaved late, on the clock of a machine that has run for long.
+/// Media whose audio is interleaved late, on the clock of a machine that has run for long.
 fn late_audio(seconds: u32) -> Vec<Cue> {
     let mut cues = cues(seconds);
     for cue in &mut cues {
@@ -61,7 +61,7 @@ fn nginx_makes_whole_fragments_of_a_session_that_joins_in_mid_stream_with_late_a
     tap.sessions().iter().for_each(TapSession::cut);
     let sessions = || tap.sessions().into_iter().filter(|session| session.publisher.frames() > 0).collect::<Vec<_>>();
     until("another session", || sessions().len() > 1);
-    // The playlist begins anew.
+    // nginx starts a new playlist.
     let second = made(first.0.len() + 3);
     for (sizes, longest) in [first, second] {
         assert!(sizes.iter().all(|size| *size > 1_000) && longest < 3.0, "{sizes:?}, at most {longest} s");
@@ -83,7 +83,7 @@ fn ffmpeg_sees_audio_and_video_and_nothing_else_after_an_upstream_was_away() {
     assert_eq!(streams(session.media()), ["audio", "video"]);
 }
 
-/// What ffprobe finds in a session.
+/// Stream types that ffprobe finds in a session.
 fn streams(session: &[Message]) -> Vec<String> {
     let probe = Program::new("ffprobe", "ffprobe");
     let file = probe.directory().join("session.flv");

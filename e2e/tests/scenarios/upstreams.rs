@@ -1,4 +1,4 @@
-//! Several upstreams, and upstreams that misbehave.
+//! Streams with several upstreams, and upstreams that misbehave.
 
 use std::net::TcpListener;
 
@@ -21,7 +21,7 @@ by_descriptor_and_by_link! {
 fn upstreams_do_not_disturb_each_other(handoff: &str) {
     let [good, flapping, stalled] = [(); 3].map(|()| Sink::start());
     let dead = loopback::socket(1935);
-    // It takes connections into its backlog and never says a word.
+    // The kernel accepts connections into the backlog of this listener, and no server ever answers on them.
     let silent = TcpListener::bind(loopback::socket(1935)).expect("a free address");
     let silent_url = format!("rtmp://{}/live/x", silent.local_addr().expect("its address"));
     let urls = [
@@ -67,7 +67,7 @@ fn upstreams_do_not_disturb_each_other(handoff: &str) {
     activator.is_back_to_zero();
 }
 
-/// Everything arrived in its order, and wherever something is missing, it goes on with headers or a keyframe.
+/// Asserts that all messages arrived in order, and that every gap ends with headers or a keyframe.
 #[track_caller]
 fn assert_skips_at_keyframes_only(published: &[Message], arrived: &[Message]) -> usize {
     let mut at = 0;
@@ -81,7 +81,7 @@ fn assert_skips_at_keyframes_only(published: &[Message], arrived: &[Message]) ->
                 skips += 1;
                 at += skipped + 1;
             }
-            // A header put before a keyframe after a skip.
+            // A header that the worker puts in front of a keyframe after a gap.
             None => assert!(message.is_header(), "{message:?} is not in its order"),
         }
     }
@@ -129,7 +129,7 @@ fn memory_is_bounded_while_an_upstream_stalls() {
     good.receives(arrived + 500);
     let grown = resident_memory(worker).saturating_sub(before);
     println!("the worker has grown by {grown} bytes");
-    // The ring of one stream, 8 MiB, is there whether an upstream stalls or not.
+    // The ring of a stream, 8 MiB, exists whether an upstream stalls or not.
     assert!(grown < 12 << 20, "the worker has grown by {grown} bytes");
     publisher.interrupt();
     good.ended();
@@ -187,7 +187,7 @@ fn rtmps_upstreams_are_verified_by_name_and_by_address() {
     }
 }
 
-/// The upstream that starts first gets everything, another one what is left, from a keyframe on.
+/// Asserts that the session has the whole stream, as at the upstream that starts first, or a resumed rest of it, from a keyframe on.
 #[track_caller]
 fn assert_resumed_or_whole(published: &[Message], arrived: &[Message]) {
     if published.len() == arrived.len() {

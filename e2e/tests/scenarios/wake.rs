@@ -1,4 +1,4 @@
-//! From nothing to a stream and back to nothing.
+//! A whole cycle: from no worker to a stream, and back.
 
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_decodes_with};
 use liveedgecast_e2e::process::cpu_time;
@@ -86,7 +86,7 @@ fn a_second_stream_finds_a_warm_worker(handoff: &str) {
     let tap = relay.tap.started();
     let connect = tap.publisher.command_at("connect").expect("connect");
     let started = tap.server.started_at().expect("Publish.Start");
-    // How long it takes depends on the machine, and is told rather than demanded.
+    // The duration depends on the machine, so it is printed and not asserted.
     println!(
         "{handoff}: connect to Publish.Start on a warm worker: {:?}; held: {:?}",
         started.saturating_duration_since(connect),
@@ -116,6 +116,6 @@ fn the_worker_holds_the_socket_and_the_activator_has_nothing_to_do() {
     let (activator, worker) = (relay.activator.cpu_time() - before, cpu_time(worker) - theirs);
     let elapsed = now().saturating_duration_since(began);
     println!("over 400 messages, {elapsed:?}: activator {activator:?}, worker {worker:?}");
-    // It does nothing for the messages. What it uses is for the worker's reports, some a second whatever the stream is.
+    // The activator does nothing per message. Its CPU time is for the worker's reports, several a second for any stream.
     assert!(activator < elapsed / 200, "the activator used {activator:?} of {elapsed:?}");
 }

@@ -1,4 +1,4 @@
-//! Several workers, and workers that are no good.
+//! Several workers, and workers that fail.
 
 use liveedgecast_e2e::compare::assert_arrived_whole;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
@@ -12,7 +12,7 @@ use crate::Relay;
 #[test]
 fn three_workers_serve_three_streams() {
     let sink = Sink::start();
-    // HTTP_LISTEN is set by the scenarios always: the workers must not want the same port.
+    // Scenarios always set HTTP_LISTEN: the workers must not take the same port.
     let settings = Activator::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "3");
     let activator = settings.with("COOLDOWN", "1s").start();
     let names = ["one", "two", "three"];

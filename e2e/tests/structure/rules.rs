@@ -103,7 +103,7 @@ impl Found {
     }
 }
 
-/// Whether the file is the root of a crate, which is above all rooms.
+/// True if the file is the root of a crate, which is above all rooms.
 fn is_root(source: &Source) -> bool {
     source.module.is_empty()
 }

@@ -65,9 +65,9 @@ impl Tree {
 pub(crate) struct Named {
     /// The crate and then the modules, such as `common`, `control`, `wire`; what begins with neither is as it was written.
     pub(crate) path: Vec<String>,
-    /// Whether the path was found from a root (`crate`, `super`, `self`, or a crate's name).
+    /// True if the path was found from a root (`crate`, `super`, `self`, or a crate's name).
     pub(crate) rooted: bool,
-    /// Whether the path is what a `pub use` exports.
+    /// True if the path is what a `pub use` exports.
     pub(crate) exported: bool,
     pub(crate) line: usize,
 }
@@ -87,7 +87,7 @@ pub(crate) struct Source {
     pub(crate) room: String,
     /// The modules from the root of the crate to this file.
     pub(crate) module: Vec<String>,
-    /// Whether the file is compiled for tests only.
+    /// True if the file is compiled for tests only.
     pub(crate) test: bool,
     pub(crate) tokens: Vec<Token>,
     pub(crate) comments: Vec<Comment>,
@@ -233,7 +233,7 @@ impl Source {
     }
 }
 
-/// Whether the keyword at `at` begins an item: what is before it ends another one, or belongs to this one. `impl Trait` in a signature does not.
+/// True if the keyword at `at` begins an item: what is before it ends another one, or belongs to this one. `impl Trait` in a signature does not.
 fn is_item(tokens: &[Token], at: usize) -> bool {
     at == 0
         || ["pub", "unsafe", "}", "{", ";", "]", "auto"].iter().any(|before| tokens[at - 1].is(before))

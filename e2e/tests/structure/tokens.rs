@@ -24,7 +24,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Whether the token is this word or sign, and not a literal of the same text.
+    /// True if the token is this word or sign, and not a literal of the same text.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.kind != Kind::Literal && self.text == text
     }
