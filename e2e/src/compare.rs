@@ -38,7 +38,7 @@ fn around(published: &[Message], arrived: &[Message], index: usize) -> String {
 
 /// How one session at an upstream relates to what was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SessionSpan {
     /// Index, among the published messages, of the session's first message behind the headers that were put before it.
     pub first: usize,
     /// Index of the session's last message, plus one.
@@ -51,7 +51,7 @@ pub struct Place {
 /// # Panics
 /// The session differs from that.
 #[track_caller]
-pub fn assert_resumed(published: &[Message], session: &[Message]) -> Place {
+pub fn assert_resumed(published: &[Message], session: &[Message]) -> SessionSpan {
     let headers = session.iter().take_while(|message| message.is_header()).count();
     let rest = &session[headers..];
     let Some(first) = rest.first() else { panic!("the session has headers alone: {session:?}") };
@@ -76,7 +76,7 @@ pub fn assert_resumed(published: &[Message], session: &[Message]) -> Place {
         let same = in_force.zip(given).is_some_and(|(sent, got)| sent.carries_the_same_as(got));
         assert!(same, "the header {slot:?} in force was {in_force:?}, the session has {given:?}");
     }
-    Place { first: at, end: at + rest.len() }
+    SessionSpan { first: at, end: at + rest.len() }
 }
 
 /// Asserts that timestamps never go back within a session, other than as the publisher's own did.

@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Status and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// Status code, such as 200.
     pub status: u16,
     /// The whole body.
@@ -23,7 +23,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// Nobody listens, or the answer is not HTTP.
-pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
+pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<HttpAnswer> {
     request_with(address, method, path, "text/plain", "")
 }
 
@@ -31,7 +31,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Answ
 ///
 /// # Errors
 /// Nobody listens, or the answer is not HTTP.
-pub fn request_with(address: SocketAddr, method: &str, path: &str, sort: &str, body: &str) -> io::Result<Answer> {
+pub fn request_with(address: SocketAddr, method: &str, path: &str, sort: &str, body: &str) -> io::Result<HttpAnswer> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;
     let length = body.len();
@@ -45,7 +45,7 @@ pub fn request_with(address: SocketAddr, method: &str, path: &str, sort: &str, b
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(unlike)?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if chunked { unchunk(body).ok_or_else(unlike)? } else { body.to_owned() };
-    Ok(Answer { status, body })
+    Ok(HttpAnswer { status, body })
 }
 
 fn unchunk(mut body: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
-use crate::process::{Process, Program};
+use crate::process::{Program, RunningProgram};
 use crate::wait::until_some;
 use crate::{http, loopback};
 
@@ -14,7 +14,7 @@ use crate::{http, loopback};
 #[derive(Debug)]
 pub struct Nginx {
     /// The process.
-    pub process: Process,
+    pub process: RunningProgram,
     address: SocketAddr,
     status: SocketAddr,
 }

@@ -25,7 +25,7 @@ const POLITE: Duration = Duration::from_secs(5);
 
 /// A running program.
 #[derive(Debug)]
-pub struct Process {
+pub struct RunningProgram {
     name: String,
     child: Child,
     status: Option<ExitStatus>,
@@ -127,7 +127,7 @@ impl Program {
     /// # Panics
     /// The program cannot be started.
     #[must_use]
-    pub fn start(mut self) -> Process {
+    pub fn start(mut self) -> RunningProgram {
         let log = File::create(self.directory.path().join(LOG)).expect("a log file");
         let (errors, unread) = if self.unread {
             let (reader, writer) = full_pipe();
@@ -141,7 +141,7 @@ impl Program {
             panic!("{program:?} cannot be started ({error}); ./tools/test.sh installs what the tests need")
         });
         let ward = Ward::new(child.id());
-        Process { name: self.name, child, status: None, directory: self.directory, _unread: unread, _ward: ward }
+        RunningProgram { name: self.name, child, status: None, directory: self.directory, _unread: unread, _ward: ward }
     }
 }
 
@@ -156,7 +156,7 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
     (reader, writer)
 }
 
-impl Process {
+impl RunningProgram {
     /// Id of the process.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -227,7 +227,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let descendants = descendants(self.id());
         self.signal(Signal::TERM);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::process::{Process, Program, descendants, program, signal};
+use crate::process::{Program, RunningProgram, descendants, program, signal};
 use crate::record::{Message, read_flv};
 use crate::wait::{LONG, SOON, now, try_until};
 
@@ -43,7 +43,7 @@ const AAC: &str = "-c:a aac -b:a 64k";
 
 /// Starts ffmpeg, which publishes a moving test picture and a tone in real time until it is ended.
 #[must_use]
-pub fn ffmpeg(media: Media, url: &str) -> Process {
+pub fn ffmpeg(media: Media, url: &str) -> RunningProgram {
     let (program, input) = match media {
         Media::Both => (PathBuf::from("ffmpeg"), format!("{PICTURE} {SOUND} {H264} {AAC}")),
         Media::Heavy => (PathBuf::from("ffmpeg"), format!("{NOISE} {SOUND} {HEAVY} {AAC}")),
@@ -99,7 +99,7 @@ pub enum Gst {
 
 /// Starts GStreamer, which publishes a moving test picture and a tone in real time until it is ended.
 #[must_use]
-pub fn gstreamer(sink: Gst, url: &str) -> Process {
+pub fn gstreamer(sink: Gst, url: &str) -> RunningProgram {
     let sink = match sink {
         Gst::Rtmp2Sink => format!("rtmp2sink location={url}"),
         Gst::RtmpSink => format!("rtmpsink location={url}"),
@@ -116,8 +116,8 @@ pub fn gstreamer(sink: Gst, url: &str) -> Process {
 /// The real OBS Studio, with its own screen and home.
 #[derive(Debug)]
 pub struct Obs {
-    obs: Process,
-    _screen: Process,
+    obs: RunningProgram,
+    _screen: RunningProgram,
 }
 
 impl Obs {

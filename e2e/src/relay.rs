@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::process::{Process, Program, cpu_time, descendants, program};
+use crate::process::{Program, RunningProgram, cpu_time, descendants, program};
 use crate::wait::{until, until_some};
 use crate::{http, loopback};
 
@@ -38,13 +38,13 @@ pub struct Settings {
 
 /// A running activator.
 #[derive(Debug)]
-pub struct Activator {
+pub struct ActivatorProcess {
     /// The process.
-    pub process: Process,
+    pub process: RunningProgram,
     address: std::net::Ipv4Addr,
 }
 
-impl Activator {
+impl ActivatorProcess {
     /// Prepares an activator that pushes to `upstreams`: URLs, separated by white space.
     #[must_use]
     pub fn pushing_to(upstreams: &str) -> Settings {
@@ -169,7 +169,7 @@ impl Activator {
     }
 }
 
-impl Drop for Activator {
+impl Drop for ActivatorProcess {
     fn drop(&mut self) {
         // Every key of the scenarios contains this mark; keys may appear nowhere but on the way to their upstream.
         if !std::thread::panicking() {
@@ -203,7 +203,7 @@ impl Settings {
         SocketAddr::from((self.address, 6001))
     }
 
-    /// Lets the scenario start the workers itself; see [`Worker`].
+    /// Lets the scenario start the workers itself; see [`WorkerProcess`].
     #[must_use]
     pub fn with_external_workers(self) -> Self {
         let scaler = format!("{}:6000", self.address);
@@ -246,9 +246,9 @@ impl Settings {
     /// Starts the activator and waits until it serves.
     #[must_use]
     #[track_caller]
-    pub fn start(self) -> Activator {
+    pub fn start(self) -> ActivatorProcess {
         let process = self.program.start();
-        let mut this = Activator { process, address: self.address };
+        let mut this = ActivatorProcess { process, address: self.address };
         until("the activator to serve", || {
             assert!(this.process.is_running(), "the activator has ended:\n{}", this.process.log());
             http::get(this.http(), "/healthz").is_some()
@@ -258,29 +258,29 @@ impl Settings {
 
     /// Starts the activator without waiting, for scenarios in which it does not serve.
     #[must_use]
-    pub fn start_anyhow(self) -> Process {
+    pub fn start_anyhow(self) -> RunningProgram {
         self.program.start()
     }
 }
 
 /// A worker that the scenario starts itself.
 #[derive(Debug)]
-pub struct Worker {
+pub struct WorkerProcess {
     /// The process.
-    pub process: Process,
+    pub process: RunningProgram,
     http: SocketAddr,
 }
 
-impl Worker {
+impl WorkerProcess {
     /// Starts a worker that dials `activator`.
     #[must_use]
-    pub fn of(activator: &Activator) -> Self {
+    pub fn of(activator: &ActivatorProcess) -> Self {
         Self::with(activator, &[])
     }
 
     /// Starts a worker with further settings, by environment variables.
     #[must_use]
-    pub fn with(activator: &Activator, settings: &[(&str, &str)]) -> Self {
+    pub fn with(activator: &ActivatorProcess, settings: &[(&str, &str)]) -> Self {
         let http = loopback::socket(8081);
         let mut program = Program::new("worker", binary("liveedgecast-worker"))
             .clear_env()

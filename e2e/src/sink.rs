@@ -81,7 +81,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedSink {
     state: Mutex<State>,
     changed: Condvar,
     tls: Option<Arc<ServerConfig>>,
@@ -91,7 +91,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 pub struct Sink {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SharedSink>,
 }
 
 impl Sink {
@@ -124,7 +124,7 @@ impl Sink {
         let manners =
             Manners { listens: true, answers: true, refuses: None, one_per_name: false, late: None, reads: true };
         let state = Mutex::new(State { manners, sessions: Vec::new(), sockets: Vec::new() });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), tls });
+        let shared = Arc::new(SharedSink { state, changed: Condvar::new(), tls });
         let for_thread = Arc::clone(&shared);
         thread::spawn(move || serve(address, listener, &for_thread));
         Self { address, shared }
@@ -286,7 +286,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn serve(address: SocketAddr, listener: TcpListener, shared: &Arc<Shared>) {
+fn serve(address: SocketAddr, listener: TcpListener, shared: &Arc<SharedSink>) {
     let mut listener = Some(listener);
     loop {
         let Some(open) = &listener else {
@@ -307,21 +307,21 @@ fn serve(address: SocketAddr, listener: TcpListener, shared: &Arc<Shared>) {
 }
 
 /// Blocks until the sink's behaviour meets a condition.
-fn wait(shared: &Shared, are: impl Fn(&Manners) -> bool) {
+fn wait(shared: &SharedSink, are: impl Fn(&Manners) -> bool) {
     let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = shared.changed.wait_while(state, |state| !are(&state.manners));
     drop(waited.unwrap_or_else(PoisonError::into_inner));
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+trait SinkStream: Read + Write {}
+impl<T: Read + Write> SinkStream for T {}
 
-fn session(socket: TcpStream, shared: &Shared) -> io::Result<()> {
+fn session(socket: TcpStream, shared: &SharedSink) -> io::Result<()> {
     let connected = now();
     socket.set_nodelay(true)?;
     shared.state.lock().unwrap_or_else(PoisonError::into_inner).sockets.push(socket.try_clone()?);
     wait(shared, |manners| manners.answers);
-    let mut stream: Box<dyn Stream> = match &shared.tls {
+    let mut stream: Box<dyn SinkStream> = match &shared.tls {
         None => Box::new(socket),
         Some(config) => {
             let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
@@ -360,10 +360,10 @@ fn session(socket: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 fn converse(
-    stream: &mut dyn Stream,
+    stream: &mut dyn SinkStream,
     hello: &[u8],
     recorder: &mut Recorder,
-    shared: &Shared,
+    shared: &SharedSink,
     number: usize,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];

@@ -13,7 +13,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::loopback;
-use crate::relay::Activator;
+use crate::relay::ActivatorProcess;
 
 /// Ports of the control listener and the link listener.
 const PORTS: [u16; 2] = [6001, 6002];
@@ -22,18 +22,18 @@ type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 
 /// The proxies of one worker. They live as long as the process.
 #[derive(Debug)]
-pub struct Wire {
+pub struct CuttableWire {
     address: Ipv4Addr,
     links: Sockets,
 }
 
-impl Wire {
+impl CuttableWire {
     /// Starts proxies in front of this activator.
     ///
     /// # Panics
     /// No address is free to listen on.
     #[must_use]
-    pub fn to(activator: &Activator) -> Self {
+    pub fn to(activator: &ActivatorProcess) -> Self {
         let address = loopback::address(&PORTS);
         let links = Sockets::default();
         for port in PORTS {

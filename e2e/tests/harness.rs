@@ -73,7 +73,7 @@ fn gstreamer_and_obs_publish() {
 }
 
 #[test]
-fn nginx_pushes_what_it_is_given() {
+fn nginx_pushes_the_stream_it_receives() {
     let sink = Sink::start();
     let tap = Tap::before(sink.address());
     let nginx = Nginx::pushing_to(&tap.url("live"));

@@ -19,14 +19,14 @@ use liveedgecast_common::rtmp::limits::DEFAULT_CHUNK_SIZE;
 use liveedgecast_common::rtmp::media::inspect;
 use liveedgecast_common::rtmp::server::ServerSession;
 use liveedgecast_common::rtmp::{self, MessageHeader, type_id, writer};
-use liveedgecast_e2e::compare::{Place, assert_resumed, assert_time_goes_forward};
+use liveedgecast_e2e::compare::{SessionSpan, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::loopback;
 use liveedgecast_e2e::nginx::Nginx;
-use liveedgecast_e2e::process::{Process, Program};
+use liveedgecast_e2e::process::{Program, RunningProgram};
 use liveedgecast_e2e::publish;
 use liveedgecast_e2e::record::{Message, read_flv};
-use liveedgecast_e2e::takeover::Line;
-use liveedgecast_e2e::takeover::holder::Held;
+use liveedgecast_e2e::takeover::LogLine;
+use liveedgecast_e2e::takeover::holder::HeldPublisher;
 use liveedgecast_e2e::tap::{Tap, TapSession};
 use liveedgecast_e2e::wait::{SOON, now, until};
 
@@ -49,7 +49,7 @@ fn a_stream_outlives_two_hundred_readers() {
 /// ffmpeg publishes as fast as it encodes: a reader always has bytes to read.
 #[test]
 #[ignore = "takes minutes and all of the machine: run it after a change of handoff, sys or snapshots"]
-fn a_stream_in_a_hurry_outlives_two_hundred_readers() {
+fn a_stream_faster_than_real_time_outlives_two_hundred_readers() {
     outlive("", 200);
 }
 
@@ -60,7 +60,7 @@ fn setting(name: &str) -> Option<u64> {
 /// ffmpeg's option for an input that is read no faster than it plays.
 const REAL_TIME: &str = "-re";
 
-fn publisher(pace: &str, url: &str) -> Process {
+fn publisher(pace: &str, url: &str) -> RunningProgram {
     Program::new("ffmpeg", "ffmpeg")
         .words("-hide_banner -nostdin -v info -nostats")
         .words(&format!("{pace} -f lavfi -i testsrc2=size=640x360:rate=30"))
@@ -90,7 +90,7 @@ fn outlive(pace: &str, kills: u64) {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut held = Held::accept(&listener).unwrap();
+        let mut held = HeldPublisher::accept(&listener).unwrap();
         let program = env!("CARGO_BIN_EXE_takeover-reader");
         for number in 0..kills {
             let url = upstream.url(&format!("live/session-{number}"));
@@ -130,7 +130,7 @@ fn golden(version: u16, what: &str) -> PathBuf {
 }
 
 #[test]
-fn a_stream_goes_on_from_golden_bytes_of_every_version() {
+fn a_stream_resumes_from_golden_bytes_of_every_version() {
     assert!(VERSIONS.contains(&snapshot::VERSION), "there are no golden bytes of this version");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for version in VERSIONS {
@@ -140,7 +140,7 @@ fn a_stream_goes_on_from_golden_bytes_of_every_version() {
         let following = fs::read(golden(version, "bytes")).unwrap();
         let log = nginx.process.directory().join("readers");
         runtime.block_on(async {
-            let mut held = Held::left_behind(snapshot, &following).unwrap();
+            let mut held = HeldPublisher::left_behind(snapshot, &following).unwrap();
             let program = env!("CARGO_BIN_EXE_takeover-reader");
             let reader = held.start_reader(program, &upstream.url("live/golden"), &log).await.unwrap();
             reader.end(SOON).await.unwrap();
@@ -249,21 +249,21 @@ fn assert_read_whole(published: &TapSession, log: &Path) -> (usize, usize) {
     let (mut read, mut from_pages, mut end, mut last_head) = (BTreeMap::new(), 0, None, 0);
     for line in log.lines() {
         match line.parse().unwrap() {
-            Line::Begin { position, head, from_page } => {
+            LogLine::Begin { position, head, from_page } => {
                 assert!(position <= head && last_head <= head, "positions go back: {line}");
                 last_head = head;
                 from_pages += usize::from(from_page);
             }
-            Line::Message { begins, type_id, timestamp, payload } => {
+            LogLine::Message { begins, type_id, timestamp, payload } => {
                 let message = (type_id, timestamp, payload);
                 let before = read.insert(begins, message);
                 assert!(before.is_none_or(|before| before == message), "at {begins}: {before:?}, then {message:?}");
             }
-            Line::End { position } => end = Some(position),
+            LogLine::End { position } => end = Some(position),
         }
     }
     let said = published.publisher.media.iter();
-    let said: Vec<_> = said.map(|it| (it.type_id, it.timestamp, Line::digest(&it.payload))).collect();
+    let said: Vec<_> = said.map(|it| (it.type_id, it.timestamp, LogLine::digest(&it.payload))).collect();
     let read: Vec<_> = read.into_values().collect();
     let differs = said.iter().zip(&read).position(|(said, read)| said != read);
     assert_eq!(differs, None, "the first message that was read otherwise than said");
@@ -284,7 +284,7 @@ fn assert_delivered_whole(published: &[Message], sessions: &[TapSession]) -> usi
         assert_time_goes_forward(media);
         let from_the_start = media.iter().zip(published).all(|(got, sent)| sent.carries_the_same_as(got));
         let place =
-            if from_the_start { Place { first: 0, end: media.len() } } else { assert_resumed(published, media) };
+            if from_the_start { SessionSpan { first: 0, end: media.len() } } else { assert_resumed(published, media) };
         assert!(place.first <= covered, "messages {covered} to {} are in no session", place.first);
         covered = covered.max(place.end);
     }

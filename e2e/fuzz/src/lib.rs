@@ -19,10 +19,10 @@ pub use client::client;
 pub use handoff::{frames, page, preface};
 
 /// A fuzz target: takes any bytes and panics on a bug.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 /// Every target with its name, for the corpus.
-pub const TARGETS: &[(&str, Target)] = &[
+pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("scanner", scanner),
     ("amf0", amf0),
     ("snapshot", snapshot),
@@ -54,13 +54,13 @@ pub fn scanner(data: &[u8]) {
 
 /// Result of parsing a byte stream.
 #[derive(Default)]
-struct Heard {
+struct Parsed {
     complete: Vec<(MessageHeader, Vec<u8>)>,
     open: Vec<(MessageHeader, Vec<u8>)>,
     error: Option<ChunkError>,
 }
 
-impl Heard {
+impl Parsed {
     fn take(&mut self, ingested: Ingested, stream: &[u8]) {
         match ingested {
             Ingested::Message { header, payload } => {
@@ -91,9 +91,9 @@ impl Heard {
     }
 }
 
-fn hear(stream: &[u8], step: usize, save: bool) -> Heard {
+fn hear(stream: &[u8], step: usize, save: bool) -> Parsed {
     let mut ingest = Ingest::new(0);
-    let mut heard = Heard::default();
+    let mut heard = Parsed::default();
     let mut begun = None;
     let mut end = 0;
     while end < stream.len() {
@@ -236,7 +236,7 @@ pub fn session(data: &[u8]) {
 
 /// Result of a publisher's bytes.
 #[derive(Default)]
-struct Conversation {
+struct SessionResult {
     /// Events other than media unchanged; media as complete messages only.
     events: Vec<Result<(MessageHeader, Vec<u8>), Event>>,
     open: Vec<(MessageHeader, Vec<u8>)>,
@@ -245,7 +245,7 @@ struct Conversation {
     error: Option<SessionError>,
 }
 
-impl Conversation {
+impl SessionResult {
     fn take(&mut self, event: Event, stream: &[u8]) {
         match event {
             Event::Media(Scanned::Begin { header, .. }) => {
@@ -271,9 +271,9 @@ impl Conversation {
     }
 }
 
-fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> Conversation {
+fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> SessionResult {
     let mut session = ServerSession::new(0);
-    let mut conversation = Conversation::default();
+    let mut conversation = SessionResult::default();
     let mut output = Vec::new();
     let mut end = 0;
     // Decisions and acknowledgements of the server are not answers.

@@ -12,13 +12,13 @@ use serde_json::json;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
-use super::publisher::{Published, Publisher, Rate};
-use super::sink::Sink;
-use super::{Clock, cold, report};
-use crate::cluster::install::Wanted;
+use super::publisher::{BitRate, PacedPublisher, PublishResult};
+use super::sink::CountingSink;
+use super::{BenchClock, cold, report};
+use crate::cluster::install::Installation;
 use crate::cluster::pods::{Pod, time};
-use crate::cluster::relay::Relay;
-use crate::cluster::watch::{Event, Watch};
+use crate::cluster::relay::ClusterRelay;
+use crate::cluster::watch::{ObjectWatch, WatchEvent};
 use crate::cluster::{Relays, api, scenario};
 use crate::wait::{until_some, wall};
 
@@ -36,13 +36,13 @@ const PARTS: [(&str, bool); 8] = [
 
 /// Durations of a single start, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
-struct Start {
+struct ColdStart {
     start: f64,
     media: f64,
     parts: [f64; PARTS.len()],
 }
 
-impl Start {
+impl ColdStart {
     /// The share of LiveEdgeCast in the start, without KEDA's and Kubernetes' parts.
     fn ours(&self) -> f64 {
         self.parts.iter().zip(PARTS).filter(|(_, (_, ours))| *ours).map(|(part, _)| part).sum()
@@ -53,25 +53,25 @@ impl Start {
 ///
 /// # Errors
 /// The environment names no cluster, or a start fails.
-pub fn run(runs: u32, clock: Clock) -> anyhow::Result<String> {
+pub fn run(runs: u32, clock: BenchClock) -> anyhow::Result<String> {
     let mut table = Ok(String::new());
     scenario(|relays| table = measure(relays, runs, clock).map(|starts| report(&starts)));
     table
 }
 
-fn measure(relays: &Relays<'_>, runs: u32, clock: Clock) -> anyhow::Result<Vec<Start>> {
+fn measure(relays: &Relays<'_>, runs: u32, clock: BenchClock) -> anyhow::Result<Vec<ColdStart>> {
     // The installation as shipped, except for a shorter time until it is at zero again.
-    let wanted = Wanted { activator: Vec::new(), worker: Vec::new(), ..Wanted::default() };
+    let wanted = Installation { activator: Vec::new(), worker: Vec::new(), ..Installation::default() };
     let relay = relays.installed(&wanted.keda("pollingInterval", json!(5)).keda("cooldownPeriod", json!(1)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let sink = local.block_on(&runtime, Sink::start(clock))?;
+    let sink = local.block_on(&runtime, CountingSink::start(clock))?;
     relay.pushes_to(sink.address);
     let mut starts = Vec::new();
     for run in 0..runs {
         relay.is_back_to_zero();
         sink.reset();
-        let (pods, deployments) = (relay.watch("worker"), Watch::new(relay.api(), &api::path("deployments")));
+        let (pods, deployments) = (relay.watch("worker"), ObjectWatch::new(relay.api(), &api::path("deployments")));
         let before = phases(&relay);
         let once = publish_once(relay.socket(), run, &sink, clock);
         let (published, first) = local.block_on(&runtime, once)?;
@@ -90,12 +90,12 @@ fn measure(relays: &Relays<'_>, runs: u32, clock: Clock) -> anyhow::Result<Vec<S
 async fn publish_once(
     to: std::net::SocketAddr,
     stream: u32,
-    sink: &Sink,
-    clock: Clock,
-) -> anyhow::Result<(Published, u64)> {
-    let publisher = Publisher::start(to, "live", stream, clock).await.context("not started")?;
+    sink: &CountingSink,
+    clock: BenchClock,
+) -> anyhow::Result<(PublishResult, u64)> {
+    let publisher = PacedPublisher::start(to, "live", stream, clock).await.context("not started")?;
     let stop = CancellationToken::new();
-    let (publishing, first) = tokio::join!(publisher.run(Rate { bits: 2_500_000 }, stop.clone()), async {
+    let (publishing, first) = tokio::join!(publisher.run(BitRate { bits: 2_500_000 }, stop.clone()), async {
         let first = cold::first(sink, stream).await;
         stop.cancel();
         first
@@ -106,7 +106,7 @@ async fn publish_once(
 }
 
 /// The number of cold starts that activators have counted; seconds of register, handoff and upstream.
-fn phases(relay: &Relay<'_>) -> (f64, [f64; 3]) {
+fn phases(relay: &ClusterRelay<'_>) -> (f64, [f64; 3]) {
     let sum = |phase: &str, what: &str| {
         relay.sum(&format!("liveedgecast_cold_start_seconds_{what}"), &[&format!("phase=\"{phase}\"")])
     };
@@ -114,19 +114,19 @@ fn phases(relay: &Relay<'_>) -> (f64, [f64; 3]) {
 }
 
 fn take_apart(
-    relay: &Relay<'_>,
-    (published, first, clock): (Published, u64, Clock),
-    pods: &Watch,
-    deployments: &Watch,
+    relay: &ClusterRelay<'_>,
+    (published, first, clock): (PublishResult, u64, BenchClock),
+    pods: &ObjectWatch,
+    deployments: &ObjectWatch,
     [register, handoff, upstream]: [f64; 3],
-) -> anyhow::Result<Start> {
+) -> anyhow::Result<ColdStart> {
     let asked = clock.instant(published.asked);
     let since = |at: Instant| at.saturating_duration_since(asked).as_secs_f64() * 1000.0;
-    let worker = |event: &Event| event.name() == "liveedgecast-worker" && event.object["spec"]["replicas"] == 1;
+    let worker = |event: &WatchEvent| event.name() == "liveedgecast-worker" && event.object["spec"]["replicas"] == 1;
     let scaled = since(deployments.first("the scale", |event| event.at > asked && worker(event)).at);
     let made = pods.first("the pod", |event| event.at > asked && event.what == "ADDED");
     let name = made.name().to_owned();
-    let given = |event: &Event| event.name() == name && event.object["spec"]["nodeName"].is_string();
+    let given = |event: &WatchEvent| event.name() == name && event.object["spec"]["nodeName"].is_string();
     let given = since(pods.first("its node", given).at);
     let runs = began(relay, &Pod::new(made.object.clone())).context("the worker's log has no time")?;
     let runs = runs.duration_since(wall(asked)).unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0;
@@ -139,11 +139,11 @@ fn take_apart(
         *part = end - last;
         last = end;
     }
-    Ok(Start { start: (published.started - published.asked) as f64 / 1e6, media, parts })
+    Ok(ColdStart { start: (published.started - published.asked) as f64 / 1e6, media, parts })
 }
 
 /// Time at which a worker's process wrote its first line of log.
-fn began(relay: &Relay<'_>, pod: &Pod) -> Option<SystemTime> {
+fn began(relay: &ClusterRelay<'_>, pod: &Pod) -> Option<SystemTime> {
     let log = until_some("the worker's log", || {
         relay
             .api()
@@ -154,8 +154,8 @@ fn began(relay: &Relay<'_>, pod: &Pod) -> Option<SystemTime> {
     time(line["timestamp"].as_str()?)
 }
 
-fn report(starts: &[Start]) -> String {
-    let row = |name: &str, value: &dyn Fn(&Start) -> f64| {
+fn report(starts: &[ColdStart]) -> String {
+    let row = |name: &str, value: &dyn Fn(&ColdStart) -> f64| {
         let mut micros: Vec<u64> = starts.iter().map(|start| (value(start).max(0.0) * 1000.0) as u64).collect();
         micros.sort_unstable();
         let at = |q| report::quantile(&micros, q) / 1000.0;
@@ -170,5 +170,5 @@ fn report(starts: &[Start]) -> String {
     for (at, (name, ours)) in PARTS.into_iter().enumerate() {
         out += &row(&format!("→ {name}{}", if ours { " (ours)" } else { "" }), &|it| it.parts[at]);
     }
-    out + &row("ours together", &Start::ours)
+    out + &row("ours together", &ColdStart::ours)
 }

@@ -8,10 +8,10 @@ use anyhow::{Context as _, ensure};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::publisher::{Publisher, Rate};
-use super::relay::{Kind, Ours, Relay};
-use super::sink::Sink;
-use super::{Clock, report};
+use super::publisher::{BitRate, PacedPublisher};
+use super::relay::{BenchRelay, Ours, RelayKind};
+use super::sink::CountingSink;
+use super::{BenchClock, report};
 
 /// Measured cold starts.
 #[derive(Clone, Debug)]
@@ -31,17 +31,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A start fails, or workers do not end.
-pub async fn run(kind: Kind, runs: u32, clock: Clock) -> anyhow::Result<Cold> {
-    let sink = Sink::start(clock).await?;
+pub async fn run(kind: RelayKind, runs: u32, clock: BenchClock) -> anyhow::Result<Cold> {
+    let sink = CountingSink::start(clock).await?;
     let ours = Ours { cooldown: "0s".into(), ..Ours::default() };
-    let relay = Relay::start(kind, sink.address, None, &ours).await?;
+    let relay = BenchRelay::start(kind, sink.address, None, &ours).await?;
     let mut cold = Cold { start: Vec::new(), first_media: Vec::new(), lost_the_first: 0 };
     for run in 0..runs {
         timeout(PATIENCE, none_left(&relay)).await.context("workers do not end")?;
         sink.reset();
-        let publisher = Publisher::start(relay.address, "live", run, clock).await.context("not started")?;
+        let publisher = PacedPublisher::start(relay.address, "live", run, clock).await.context("not started")?;
         let stop = CancellationToken::new();
-        let publishing = tokio::task::spawn_local(publisher.run(Rate { bits: 2_500_000 }, stop.clone()));
+        let publishing = tokio::task::spawn_local(publisher.run(BitRate { bits: 2_500_000 }, stop.clone()));
         let (at, number) = timeout(PATIENCE, first(&sink, run)).await.context("no media arrived")?;
         stop.cancel();
         let published = publishing.await?;
@@ -55,14 +55,14 @@ pub async fn run(kind: Kind, runs: u32, clock: Clock) -> anyhow::Result<Cold> {
     Ok(cold)
 }
 
-async fn none_left(relay: &Relay) {
+async fn none_left(relay: &BenchRelay) {
     while relay.processes() > 1 {
         sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// Arrival of a stream's first media at the sink, and the number of that message.
-pub(super) async fn first(sink: &Sink, stream: u32) -> (u64, u64) {
+pub(super) async fn first(sink: &CountingSink, stream: u32) -> (u64, u64) {
     loop {
         let rung = sink.first.notified();
         let first = sink.tally.borrow().streams.get(&stream).and_then(|came| came.first);
@@ -75,7 +75,7 @@ pub(super) async fn first(sink: &Sink, stream: u32) -> (u64, u64) {
 
 /// The table of the report.
 #[must_use]
-pub fn table(rows: &[(Kind, Cold)]) -> String {
+pub fn table(rows: &[(RelayKind, Cold)]) -> String {
     let mut out = String::from(
         "| cold start | runs | `publish` → Start ms: p50, p99, max | → first media at the sink ms: p50, p99, max | first message lost |\n\
          | --- | --- | --- | --- | --- |\n",

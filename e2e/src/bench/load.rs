@@ -7,18 +7,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::publisher::{Published, Publisher, Rate};
-use super::relay::{Kind, Ours, Relay};
-use super::sink::{Arrived, Sink};
-use super::{Clock, report};
+use super::publisher::{BitRate, PacedPublisher, PublishResult};
+use super::relay::{BenchRelay, Ours, RelayKind};
+use super::sink::{Arrived, CountingSink};
+use super::{BenchClock, report};
 
 /// A load.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
+pub struct BenchLoad {
     /// Streams at once.
     pub streams: u32,
     /// Bit rate of each stream.
-    pub rate: Rate,
+    pub rate: BitRate,
     /// Length of the measurement.
     pub time: Duration,
 }
@@ -34,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The measured relay.
-    pub kind: Kind,
+    pub kind: RelayKind,
     /// Streams whose publisher received `Publish.Start`.
     pub started: u32,
     /// CPU seconds per gigabyte (10^9 bytes of messages at the sink) during the measurement, all processes of the relay.
@@ -69,13 +69,13 @@ pub struct Row {
 ///
 /// # Errors
 /// The relay does not start, or no publisher could publish.
-pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> anyhow::Result<Row> {
-    let sink = Sink::start(clock).await?;
+pub async fn run(kind: RelayKind, load: BenchLoad, clock: BenchClock, core: Option<usize>) -> anyhow::Result<Row> {
+    let sink = CountingSink::start(clock).await?;
     sink.reset();
-    let relay = Relay::start(kind, sink.address, core, &Ours::default()).await?;
+    let relay = BenchRelay::start(kind, sink.address, core, &Ours::default()).await?;
     // One worker runs before the measurement begins; cold starts are measured separately.
     if kind.ours() {
-        let warm = Publisher::start(relay.address, "live", u32::MAX, clock).await?;
+        let warm = PacedPublisher::start(relay.address, "live", u32::MAX, clock).await?;
         warm.run(load.rate, stopped()).await;
     }
     sink.reset();
@@ -91,7 +91,8 @@ pub async fn run(kind: Kind, load: Load, clock: Clock, core: Option<usize>) -> a
     let (after, bytes_after) = (relay.cost(), sink.tally.borrow().bytes);
 
     stop.cancel();
-    let published: Vec<(u32, Published)> = timeout(DRAIN, publishers.join_all()).await?.into_iter().flatten().collect();
+    let published: Vec<(u32, PublishResult)> =
+        timeout(DRAIN, publishers.join_all()).await?.into_iter().flatten().collect();
     let started = u32::try_from(published.len()).unwrap_or(u32::MAX);
     anyhow::ensure!(started > 0, "{}: nobody could publish", kind.as_str());
     wait_until_quiet(&sink, &published).await;
@@ -143,14 +144,18 @@ fn stopped() -> CancellationToken {
 }
 
 /// Starts the publishers one after the other; returns when each has been answered with `Publish.Start` or refused.
-async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<Option<(u32, Published)>>, CancellationToken) {
+async fn start_all(
+    relay: &BenchRelay,
+    load: BenchLoad,
+    clock: BenchClock,
+) -> (JoinSet<Option<(u32, PublishResult)>>, CancellationToken) {
     let stop = CancellationToken::new();
     let mut publishers = JoinSet::new();
     let (answered, mut answers) = tokio::sync::mpsc::channel(load.streams as usize);
     for stream in 0..load.streams {
         let (address, stop, answered) = (relay.address, stop.clone(), answered.clone());
         publishers.spawn_local(async move {
-            let started = Publisher::start(address, "live", stream, clock).await;
+            let started = PacedPublisher::start(address, "live", stream, clock).await;
             // The channel has as many places as streams: it is never full.
             let _ = answered.try_send(());
             match started {
@@ -170,7 +175,7 @@ async fn start_all(relay: &Relay, load: Load, clock: Clock) -> (JoinSet<Option<(
 }
 
 /// Waits until every message has arrived, or no further message does.
-async fn wait_until_quiet(sink: &Sink, published: &[(u32, Published)]) {
+async fn wait_until_quiet(sink: &CountingSink, published: &[(u32, PublishResult)]) {
     let mut last = 0;
     loop {
         let complete = {

@@ -22,9 +22,9 @@ use std::time::Instant;
 
 /// The single clock of generator and sink, which share one process: nanoseconds since its start.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+pub struct BenchClock(Instant);
 
-impl Clock {
+impl BenchClock {
     /// Starts the clock at 0.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "shell: a benchmark measures time")]
@@ -46,7 +46,7 @@ impl Clock {
     }
 }
 
-impl Default for Clock {
+impl Default for BenchClock {
     fn default() -> Self {
         Self::new()
     }

@@ -19,12 +19,12 @@ const PLACES: u64 = 4093;
 
 /// Origin of a message, written into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct PayloadStamp {
     /// Number of the stream.
     pub stream: u32,
     /// Number of the message in its stream, from 0; audio and video together, headers not counted.
     pub number: u64,
-    /// Time of writing, by [`super::Clock`].
+    /// Time of writing, by [`super::BenchClock`].
     pub sent: u64,
 }
 
@@ -47,7 +47,7 @@ pub fn prepare() {
     filler();
 }
 
-fn rest(stamp: &Stamp, len: usize) -> &'static [u8] {
+fn rest(stamp: &PayloadStamp, len: usize) -> &'static [u8] {
     let at = (u64::from(stamp.stream) * 31 + stamp.number) % PLACES;
     &filler()[at as usize..at as usize + len]
 }
@@ -64,7 +64,7 @@ pub enum Shape {
 }
 
 /// Writes a payload of `len` bytes (at least [`LEAST`]) into `out`.
-pub fn write(out: &mut Vec<u8>, shape: Shape, stamp: &Stamp, len: usize) {
+pub fn write(out: &mut Vec<u8>, shape: Shape, stamp: &PayloadStamp, len: usize) {
     out.extend_from_slice(match shape {
         Shape::Keyframe => &[0x17, 1, 0, 0, 0],
         Shape::Inter => &[0x27, 1, 0, 0, 0],
@@ -78,7 +78,7 @@ pub fn write(out: &mut Vec<u8>, shape: Shape, stamp: &Stamp, len: usize) {
 }
 
 /// Reads a payload back. `None`: a payload without a stamp (a header). `Err`: a stamped payload whose bytes were changed.
-pub fn read(payload: &[u8]) -> Option<Result<Stamp, Stamp>> {
+pub fn read(payload: &[u8]) -> Option<Result<PayloadStamp, PayloadStamp>> {
     let body = payload.get(TAG..)?;
     let (magic, body) = body.split_first_chunk::<4>()?;
     let (stream, body) = body.split_first_chunk::<4>()?;
@@ -87,7 +87,7 @@ pub fn read(payload: &[u8]) -> Option<Result<Stamp, Stamp>> {
     if *magic != MAGIC {
         return None;
     }
-    let stamp = Stamp {
+    let stamp = PayloadStamp {
         stream: u32::from_be_bytes(*stream),
         number: u64::from_be_bytes(*number),
         sent: u64::from_be_bytes(*sent),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_found_and_headers_are_not_ours() {
-        let stamp = Stamp { stream: 7, number: 99, sent: 123 };
+        let stamp = PayloadStamp { stream: 7, number: 99, sent: 123 };
         let mut payload = Vec::new();
         write(&mut payload, Shape::Inter, &stamp, 9000);
         assert_eq!((payload.len(), read(&payload)), (9000, Some(Ok(stamp))));

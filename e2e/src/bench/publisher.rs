@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Clock;
-use super::payload::{self, Shape, Stamp};
+use super::BenchClock;
+use super::payload::{self, PayloadStamp, Shape};
 
 /// Chunk size that OBS uses.
 const CHUNK_SIZE: u32 = 4096;
@@ -32,12 +32,12 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// Bit rate of a publisher.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub struct BitRate {
     /// Video and audio together, bits per second.
     pub bits: u64,
 }
 
-impl Rate {
+impl BitRate {
     /// Bytes of an inter frame.
     fn inter(self) -> usize {
         let audio = AUDIO_BYTES as u64 * 8 * 1_000_000 / AUDIO_MICROS;
@@ -48,7 +48,7 @@ impl Rate {
 
 /// Results of a publisher.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Published {
+pub struct PublishResult {
     /// Time at which `publish` was sent, nanoseconds.
     pub asked: u64,
     /// Time at which `Publish.Start` arrived, nanoseconds.
@@ -61,21 +61,21 @@ pub struct Published {
 
 /// A publisher that has received `Publish.Start`.
 #[derive(Debug)]
-pub struct Publisher {
+pub struct PacedPublisher {
     socket: TcpStream,
-    clock: Clock,
+    clock: BenchClock,
     stream: u32,
     out: Vec<u8>,
     chunk: u32,
-    published: Published,
+    published: PublishResult,
 }
 
-impl Publisher {
+impl PacedPublisher {
     /// Connects, shakes hands, and waits for `Publish.Start`.
     ///
     /// # Errors
     /// The connection is refused or closed, or no answer arrives.
-    pub async fn start(address: SocketAddr, app: &str, stream: u32, clock: Clock) -> io::Result<Self> {
+    pub async fn start(address: SocketAddr, app: &str, stream: u32, clock: BenchClock) -> io::Result<Self> {
         let mut socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let mut c0c1 = vec![3, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -85,7 +85,7 @@ impl Publisher {
         read_exact(&mut socket, &mut s).await?;
 
         let mut this =
-            Self { socket, clock, stream, out: s[1..1537].to_vec(), chunk: 128, published: Published::default() };
+            Self { socket, clock, stream, out: s[1..1537].to_vec(), chunk: 128, published: PublishResult::default() };
         let text = |name: &str, value: &str| (name.to_owned(), Value::string(value));
         let url = format!("rtmp://{address}/{app}");
         let object =
@@ -150,7 +150,7 @@ impl Publisher {
     }
 
     /// Sends at the given rate until `stop`, then says goodbye as encoders do.
-    pub async fn run(mut self, rate: Rate, stop: CancellationToken) -> Published {
+    pub async fn run(mut self, rate: BitRate, stop: CancellationToken) -> PublishResult {
         self.published.cut = self.pace(rate, &stop).await.is_err();
         if !self.published.cut {
             let key = Value::string(format!("s{}", self.stream));
@@ -165,7 +165,7 @@ impl Publisher {
         self.published
     }
 
-    async fn pace(&mut self, rate: Rate, stop: &CancellationToken) -> io::Result<()> {
+    async fn pace(&mut self, rate: BitRate, stop: &CancellationToken) -> io::Result<()> {
         let (inter, begin) = (rate.inter(), Instant::now());
         let (mut frame, mut sound) = (0_u64, 0_u64);
         let mut scratch = [0; 4096];
@@ -177,7 +177,7 @@ impl Publisher {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep_until(begin + Duration::from_micros(due)) => {}
             }
-            let stamp = Stamp { stream: self.stream, number: self.published.messages, sent: self.clock.now() };
+            let stamp = PayloadStamp { stream: self.stream, number: self.published.messages, sent: self.clock.now() };
             let mut body = Vec::with_capacity(inter);
             let type_id = if audio < video {
                 sound += 1;

@@ -19,7 +19,7 @@ use crate::orphans::Ward;
 
 /// Relays between publishers and sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Kind {
+pub enum RelayKind {
     /// No relay: the cost of the machine itself.
     Direct,
     /// HAProxy, plain TCP, one thread.
@@ -32,7 +32,7 @@ pub enum Kind {
     Link,
 }
 
-impl Kind {
+impl RelayKind {
     /// Name of the relay's row.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -54,7 +54,7 @@ impl Kind {
 
 /// A running relay; ended when dropped.
 #[derive(Debug)]
-pub struct Relay {
+pub struct BenchRelay {
     /// Address to which publishers connect.
     pub address: SocketAddr,
     /// The process, with the guard that ends it together with this one.
@@ -77,14 +77,14 @@ impl Default for Ours {
     }
 }
 
-impl Relay {
+impl BenchRelay {
     /// Starts a relay that pushes to `sink`, pinned to `core` if one is given.
     ///
     /// # Errors
     /// The relay's program is missing, or does not start.
-    pub async fn start(kind: Kind, sink: SocketAddr, core: Option<usize>, ours: &Ours) -> anyhow::Result<Self> {
+    pub async fn start(kind: RelayKind, sink: SocketAddr, core: Option<usize>, ours: &Ours) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        if kind == Kind::Direct {
+        if kind == RelayKind::Direct {
             return Ok(Self { address: sink, child: None, dir });
         }
         // Another process may have taken a port since it was found free: then another port is tried.
@@ -101,14 +101,14 @@ impl Relay {
         Err(last.context("no relay was started")?)
     }
 
-    fn spawn(&self, kind: Kind, sink: SocketAddr, ours: &Ours) -> anyhow::Result<(Child, Ward)> {
+    fn spawn(&self, kind: RelayKind, sink: SocketAddr, ours: &Ours) -> anyhow::Result<(Child, Ward)> {
         let log = fs::File::create(self.dir.path().join("log"))?;
         let mut command = match kind {
-            Kind::Direct => bail!("direct is no process"),
-            Kind::Haproxy => self.haproxy(sink)?,
-            Kind::Nginx => self.nginx(sink)?,
-            Kind::Descriptor => self.ours(sink, "descriptor", ours)?,
-            Kind::Link => self.ours(sink, "link", ours)?,
+            RelayKind::Direct => bail!("direct is no process"),
+            RelayKind::Haproxy => self.haproxy(sink)?,
+            RelayKind::Nginx => self.nginx(sink)?,
+            RelayKind::Descriptor => self.ours(sink, "descriptor", ours)?,
+            RelayKind::Link => self.ours(sink, "link", ours)?,
         };
         let name = command.get_program().to_owned();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
@@ -188,7 +188,7 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for BenchRelay {
     fn drop(&mut self) {
         let Some((child, _)) = &mut self.child else { return };
         let processes = procfs::tree(child.id());

@@ -1,7 +1,7 @@
 //! Tables of rows. In: repetitions of rows. Out: Markdown with medians, spans, and ratios that were taken within a repetition.
 
 use super::load::Row;
-use super::relay::Kind;
+use super::relay::RelayKind;
 
 /// The value below which the share `q` of a sorted list lies; 0 of an empty one.
 #[must_use]
@@ -26,7 +26,7 @@ fn span(mut values: Vec<f64>, digits: usize) -> String {
 /// Table of one load; `repetitions` holds one list of rows each.
 #[must_use]
 pub fn table(repetitions: &[Vec<Row>]) -> String {
-    let mut kinds: Vec<Kind> = repetitions.iter().flatten().map(|row| row.kind).collect();
+    let mut kinds: Vec<RelayKind> = repetitions.iter().flatten().map(|row| row.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
     let mut out = String::from(
@@ -37,7 +37,7 @@ pub fn table(repetitions: &[Vec<Row>]) -> String {
     for kind in kinds {
         let rows: Vec<&Row> = repetitions.iter().flatten().filter(|row| row.kind == kind).collect();
         let all = |value: fn(&Row) -> f64, digits| span(rows.iter().map(|row| value(row)).collect(), digits);
-        let against = |other: Kind, value: fn(&Row) -> f64, join: fn(f64, f64) -> f64| -> Vec<f64> {
+        let against = |other: RelayKind, value: fn(&Row) -> f64, join: fn(f64, f64) -> f64| -> Vec<f64> {
             let pairs = repetitions.iter().filter_map(|rows| {
                 let of = |kind| rows.iter().find(|row| row.kind == kind).map(value);
                 Some(join(of(kind)?, of(other)?))
@@ -45,16 +45,20 @@ pub fn table(repetitions: &[Vec<Row>]) -> String {
             pairs.collect()
         };
         let ratio = |other| {
-            if kind == Kind::Direct { "-".into() } else { span(against(other, |row| row.cpu_per_gb, |a, b| a / b), 2) }
+            if kind == RelayKind::Direct {
+                "-".into()
+            } else {
+                span(against(other, |row| row.cpu_per_gb, |a, b| a / b), 2)
+            }
         };
-        let added = |value| span(against(Kind::Direct, value, |a, b| a - b), 2);
+        let added = |value| span(against(RelayKind::Direct, value, |a, b| a - b), 2);
         let sum = |value: fn(&Row) -> u64| rows.iter().map(|row| value(row)).sum::<u64>();
         let cells = [
             kind.as_str().to_owned(),
             all(|row| f64::from(row.started), 0),
-            if kind == Kind::Direct { "-".into() } else { all(|row| row.cpu_per_gb, 2) },
-            ratio(Kind::Haproxy),
-            ratio(Kind::Nginx),
+            if kind == RelayKind::Direct { "-".into() } else { all(|row| row.cpu_per_gb, 2) },
+            ratio(RelayKind::Haproxy),
+            ratio(RelayKind::Nginx),
             all(|row| row.kb_per_stream, 0),
             all(|row| row.window_kb_per_stream, 0),
             all(|row| row.p50, 2),

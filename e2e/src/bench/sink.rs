@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{Clock, payload};
+use super::{BenchClock, payload};
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
@@ -57,7 +57,7 @@ pub struct Arrived {
 
 /// Arrivals of all streams.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct SinkTally {
     /// Arrivals by number of the stream.
     pub streams: HashMap<u32, Arrived>,
     /// Nanoseconds from write to complete read, of messages sent within the measurement.
@@ -72,21 +72,21 @@ pub struct Tally {
 
 /// A running sink.
 #[derive(Clone, Debug)]
-pub struct Sink {
+pub struct CountingSink {
     /// Address of the listener.
     pub address: SocketAddr,
     /// Counts so far. Single-threaded: borrowed only between two awaits.
-    pub tally: Rc<RefCell<Tally>>,
+    pub tally: Rc<RefCell<SinkTally>>,
     /// Notified at each stream's first message.
     pub first: Rc<Notify>,
 }
 
-impl Sink {
+impl CountingSink {
     /// Starts a sink on a free port of loopback, on the current local set.
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start(clock: Clock) -> io::Result<Self> {
+    pub async fn start(clock: BenchClock) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let sink = Self { address: listener.local_addr()?, tally: Rc::default(), first: Rc::default() };
         let accepting = sink.clone();
@@ -104,11 +104,11 @@ impl Sink {
 
     /// Forgets all counts.
     pub fn reset(&self) {
-        *self.tally.borrow_mut() = Tally { measure_from: u64::MAX, ..Tally::default() };
+        *self.tally.borrow_mut() = SinkTally { measure_from: u64::MAX, ..SinkTally::default() };
     }
 }
 
-async fn serve(mut socket: TcpStream, sink: Sink, clock: Clock) -> io::Result<()> {
+async fn serve(mut socket: TcpStream, sink: CountingSink, clock: BenchClock) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let mut c0c1 = vec![0; C0C1];
     socket.read_exact(&mut c0c1).await?;
@@ -120,7 +120,7 @@ async fn serve(mut socket: TcpStream, sink: Sink, clock: Clock) -> io::Result<()
     socket.read_exact(&mut c0c1[1..]).await?;
 
     let mut session =
-        Session { ingest: Ingest::new(0), open: Vec::new(), spare: Vec::new(), out: Vec::new(), known: None };
+        PushSession { ingest: Ingest::new(0), open: Vec::new(), spare: Vec::new(), out: Vec::new(), known: None };
     let mut buffer = vec![0; READ];
     let (mut from, mut to) = (0, 0);
     loop {
@@ -149,7 +149,7 @@ async fn serve(mut socket: TcpStream, sink: Sink, clock: Clock) -> io::Result<()
     }
 }
 
-struct Session {
+struct PushSession {
     ingest: Ingest,
     open: Vec<(MessageHeader, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
@@ -157,8 +157,8 @@ struct Session {
     known: Option<u32>,
 }
 
-impl Session {
-    fn take(&mut self, found: Ingested, start: u64, buffer: &[u8], sink: &Sink, now: u64) {
+impl PushSession {
+    fn take(&mut self, found: Ingested, start: u64, buffer: &[u8], sink: &CountingSink, now: u64) {
         match found {
             Ingested::Message { header, payload } => self.answer(&header, &payload),
             Ingested::Media(Scanned::Begin { header, .. }) => {
@@ -179,7 +179,7 @@ impl Session {
         }
     }
 
-    fn count(&mut self, bytes: &[u8], sink: &Sink, now: u64) {
+    fn count(&mut self, bytes: &[u8], sink: &CountingSink, now: u64) {
         let mut tally = sink.tally.borrow_mut();
         tally.bytes += bytes.len() as u64;
         let Some(read) = payload::read(bytes) else { return };

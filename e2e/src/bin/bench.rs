@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Parser;
-use liveedgecast_e2e::bench::load::{self, Load};
-use liveedgecast_e2e::bench::publisher::Rate;
-use liveedgecast_e2e::bench::relay::{self, Kind};
-use liveedgecast_e2e::bench::{Clock, cold, payload, report};
+use liveedgecast_e2e::bench::load::{self, BenchLoad};
+use liveedgecast_e2e::bench::publisher::BitRate;
+use liveedgecast_e2e::bench::relay::{self, RelayKind};
+use liveedgecast_e2e::bench::{BenchClock, cold, payload, report};
 
 /// Measures LiveEdgeCast and its peers side by side on this machine. Build everything in release mode first: tools/bench.sh does.
 #[derive(Debug, Parser)]
@@ -24,8 +24,8 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     repeat: u32,
     /// Relays to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Direct, Kind::Haproxy, Kind::Nginx, Kind::Descriptor, Kind::Link])]
-    relays: Vec<Kind>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [RelayKind::Direct, RelayKind::Haproxy, RelayKind::Nginx, RelayKind::Descriptor, RelayKind::Link])]
+    relays: Vec<RelayKind>,
     /// Measure this many cold starts with each of LiveEdgeCast's two handoffs, instead of load
     #[arg(long)]
     cold: Option<u32>,
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     liveedgecast_common::runtime::raise_open_files();
     if let Some(runs) = args.cluster {
         payload::prepare();
-        println!("{}", liveedgecast_e2e::bench::cluster::run(runs, Clock::new())?);
+        println!("{}", liveedgecast_e2e::bench::cluster::run(runs, BenchClock::new())?);
         return Ok(());
     }
     let cores = std::thread::available_parallelism()?.get();
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
-    let clock = Clock::new();
+    let clock = BenchClock::new();
     payload::prepare();
     if let Some(runs) = args.cold {
         let mut rows = Vec::new();
@@ -66,7 +66,7 @@ async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
         return Ok(());
     }
     let time = Duration::from_secs(args.seconds);
-    let load = Load { streams: args.streams, rate: Rate { bits: args.kbps * 1000 }, time };
+    let load = BenchLoad { streams: args.streams, rate: BitRate { bits: args.kbps * 1000 }, time };
     let mut repetitions = Vec::new();
     for repetition in 0..args.repeat {
         let mut rows = Vec::new();

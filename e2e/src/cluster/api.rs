@@ -8,19 +8,19 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::cluster::NAMESPACE;
-use crate::http::{self, Answer};
-use crate::process::{Process, Program};
+use crate::http::{self, HttpAnswer};
+use crate::process::{Program, RunningProgram};
 use crate::wait::until_some;
 
 /// The API of a cluster. The proxy runs as long as this value lives.
 #[derive(Debug)]
-pub struct Api {
-    _proxy: Process,
+pub struct ClusterApi {
+    _proxy: RunningProgram,
     /// Address of the proxy on this machine: plain HTTP, all rights.
     pub address: SocketAddr,
 }
 
-impl Api {
+impl ClusterApi {
     /// Starts `kubectl proxy`.
     ///
     /// # Panics
@@ -38,7 +38,7 @@ impl Api {
         this
     }
 
-    fn request(&self, method: &str, path: &str, sort: &str, body: &str) -> Option<Answer> {
+    fn request(&self, method: &str, path: &str, sort: &str, body: &str) -> Option<HttpAnswer> {
         http::request_with(self.address, method, path, sort, body).ok()
     }
 

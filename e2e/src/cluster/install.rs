@@ -1,4 +1,4 @@
-//! LiveEdgeCast on the cluster, by `tools/up.sh` and `tools/down.sh`. In: the installation that a scenario wants. Out: a [`Relay`] that is
+//! LiveEdgeCast on the cluster, by `tools/up.sh` and `tools/down.sh`. In: the installation that a scenario wants. Out: a [`ClusterRelay`] that is
 //! idle: no live stream, no worker, KEDA connected.
 //!
 //! Installing takes ten seconds, so a scenario that wants the same installation reuses the present one. Changes go into a copy of `deploy/`
@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::api::path;
-use crate::cluster::relay::Relay;
+use crate::cluster::relay::ClusterRelay;
 use crate::cluster::{NAMESPACE, Relays, door, said, script};
 use crate::publish::root;
 use crate::sink::Sink;
@@ -28,7 +28,7 @@ static OURS: AtomicBool = AtomicBool::new(false);
 
 /// The installation that a scenario wants.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted {
+pub struct Installation {
     /// Further arguments of `up.sh`, such as `--with cpu`.
     pub arguments: Vec<String>,
     /// Environment variables of activators.
@@ -43,7 +43,7 @@ pub struct Wanted {
     pub words: Vec<(String, String, String)>,
 }
 
-impl Default for Wanted {
+impl Default for Installation {
     /// The base, open to all publishers, with times that a scenario can wait for.
     fn default() -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Default for Wanted {
     }
 }
 
-impl Wanted {
+impl Installation {
     /// Adds an argument of `up.sh`, with its value if it has one.
     #[must_use]
     pub fn with(mut self, arguments: &str) -> Self {
@@ -148,7 +148,7 @@ impl Wanted {
 /// The present installation.
 #[derive(Debug)]
 pub(super) struct Standing {
-    wanted: Wanted,
+    wanted: Installation,
     pub(super) copy: PathBuf,
     /// Output of `up.sh`.
     pub(super) told: String,
@@ -163,12 +163,12 @@ impl Relays<'_> {
     /// The installation fails.
     #[must_use]
     #[track_caller]
-    pub fn installed(&self, wanted: &Wanted) -> Relay<'_> {
+    pub fn installed(&self, wanted: &Installation) -> ClusterRelay<'_> {
         let sink = Sink::start();
         let upstream = door::to(sink.address(), self.cluster.host);
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let usable = standing.as_ref().is_some_and(|standing| {
-            standing.wanted == *wanted && settles(&Relay::of(self.cluster, standing, &sink), &standing.keda)
+            standing.wanted == *wanted && settles(&ClusterRelay::of(self.cluster, standing, &sink), &standing.keda)
         });
         if !usable {
             *standing = None;
@@ -185,7 +185,7 @@ impl Relays<'_> {
             *standing = Some(Standing { wanted: wanted.clone(), copy, told: said(&output), keda });
         }
         let standing = standing.as_ref().expect("something stands");
-        Relay::of(self.cluster, standing, &sink)
+        ClusterRelay::of(self.cluster, standing, &sink)
     }
 
     /// Makes the next scenario install anew: activators remember the state of a killed one for a minute.
@@ -240,7 +240,7 @@ pub(super) fn up(tools: &std::path::Path, arguments: &[&str], environment: &[(&s
 }
 
 /// Brings an installation that an earlier scenario used back to idle; returns whether that worked.
-fn settles(relay: &Relay<'_>, keda: &Value) -> bool {
+fn settles(relay: &ClusterRelay<'_>, keda: &Value) -> bool {
     let within =
         |limit: u64, is: &dyn Fn() -> bool| try_until(Duration::from_secs(limit), || is().then_some(())).is_ok();
     // Activators wait ten seconds for a lost publisher.

@@ -10,7 +10,7 @@
 //! - [`door`]: a single address on this machine for all upstreams, since pods keep their push URL.
 //! - [`tell`]: the state of the cluster, for a scenario that failed.
 //!
-//! Scenarios are functions of a [`Cluster`], run by [`scenario`] one after the other: there is one cluster.
+//! Scenarios are functions of a [`KubernetesCluster`], run by [`scenario`] one after the other: there is one cluster.
 //!
 //! Note: a test's output is shown only when it fails, so [`not_run`] writes skipped checks past the capture.
 
@@ -32,7 +32,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::cluster::api::Api;
+use crate::cluster::api::ClusterApi;
 use crate::cluster::install::Standing;
 use crate::publish::root;
 use crate::wait::now;
@@ -45,16 +45,16 @@ static STANDING: Mutex<Option<Standing>> = Mutex::new(None);
 
 /// The cluster, for one scenario.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct KubernetesCluster {
     /// The API of the cluster.
-    pub api: Api,
+    pub api: ClusterApi,
     /// Reference of the LiveEdgeCast image.
     pub image: String,
     /// Address of this machine as pods reach it.
     pub host: IpAddr,
 }
 
-impl Cluster {
+impl KubernetesCluster {
     /// Connects to the cluster that the environment names, and installs KEDA if it is missing.
     ///
     /// # Panics
@@ -69,7 +69,7 @@ impl Cluster {
         let image = given("CLUSTER_IMAGE");
         let image =
             image.expect("CLUSTER_IMAGE is not set: our image, by a reference that the cluster has or can pull");
-        let api = Api::start();
+        let api = ClusterApi::start();
         let host = given("CLUSTER_HOST").map_or_else(
             || towards_nodes(&api),
             |host| host.parse().expect("CLUSTER_HOST is an address of this machine"),
@@ -85,7 +85,7 @@ impl Cluster {
 }
 
 /// The address from which this machine speaks to a node.
-fn towards_nodes(api: &Api) -> IpAddr {
+fn towards_nodes(api: &ClusterApi) -> IpAddr {
     let nodes = api.list("/api/v1/nodes");
     let addresses = nodes.iter().flat_map(|node| node["status"]["addresses"].as_array().cloned().unwrap_or_default());
     let internal: Vec<Value> = addresses.filter(|address| address["type"] == "InternalIP").collect();
@@ -108,7 +108,7 @@ fn towards_nodes(api: &Api) -> IpAddr {
 pub fn scenario(run: impl FnOnce(&Relays<'_>)) {
     let mut standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
     let began = now();
-    let cluster = Cluster::from_environment();
+    let cluster = KubernetesCluster::from_environment();
     let relays = Relays { cluster: &cluster, standing: Mutex::new(standing.take()) };
     let ended = catch_unwind(AssertUnwindSafe(|| run(&relays)));
     match ended {
@@ -128,7 +128,7 @@ pub fn scenario(run: impl FnOnce(&Relays<'_>)) {
 #[derive(Debug)]
 pub struct Relays<'a> {
     /// The cluster.
-    pub cluster: &'a Cluster,
+    pub cluster: &'a KubernetesCluster,
     standing: Mutex<Option<Standing>>,
 }
 
@@ -143,7 +143,7 @@ pub fn script(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> O
     command.stdin(std::process::Stdio::null()).output().unwrap_or_else(|error| panic!("tools/{name}: {error}"))
 }
 
-/// Runs kubectl, for commands that a person would type; other requests use [`Api`].
+/// Runs kubectl, for commands that a person would type; other requests use [`ClusterApi`].
 ///
 /// # Panics
 /// kubectl is missing.

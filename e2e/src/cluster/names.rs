@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::KubernetesCluster;
 use crate::cluster::pods::Pod;
 use crate::wait::until;
 
@@ -16,7 +16,7 @@ const PODS: &str = "/api/v1/namespaces/kube-system/pods";
 /// CoreDNS caches as long as this guard lives.
 #[derive(Debug)]
 pub struct Remembering<'a> {
-    cluster: &'a Cluster,
+    cluster: &'a KubernetesCluster,
     /// The configuration to restore, if it was changed.
     before: Option<Value>,
 }
@@ -25,7 +25,7 @@ impl<'a> Remembering<'a> {
     /// Makes the cluster's CoreDNS cache, if it does not; `None` where that is impossible.
     #[must_use]
     #[track_caller]
-    pub fn on(cluster: &'a Cluster) -> Option<Self> {
+    pub fn on(cluster: &'a KubernetesCluster) -> Option<Self> {
         let configuration = cluster.api.get(CONFIGURATION)?;
         let corefile = configuration["data"]["Corefile"].as_str()?;
         if corefile.contains("cache 30") {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::cluster::NAMESPACE;
-use crate::process::{Process, Program, program};
+use crate::process::{Program, RunningProgram, program};
 use crate::wait::until_some;
 
 /// A pod.
@@ -104,7 +104,7 @@ impl Pod {
 pub struct Way {
     /// Address to connect to.
     pub address: SocketAddr,
-    _forward: Option<Process>,
+    _forward: Option<RunningProgram>,
 }
 
 impl Way {

@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::process::Signal;
 
 use crate::cluster::NAMESPACE;
-use crate::cluster::api::Api;
+use crate::cluster::api::ClusterApi;
 use crate::cluster::pods::Pod;
 use crate::http;
-use crate::process::{Process, Program};
+use crate::process::{Program, RunningProgram};
 use crate::wait::{until, until_some};
 
 const CONFIGURATION: &str = "prometheus.yml";
@@ -20,7 +20,7 @@ const CONFIGURATION: &str = "prometheus.yml";
 /// A running Prometheus.
 #[derive(Debug)]
 pub struct Prometheus {
-    process: Process,
+    process: RunningProgram,
     address: SocketAddr,
 }
 
@@ -51,7 +51,7 @@ impl Prometheus {
     ///
     /// # Panics
     /// The configuration cannot be written.
-    pub fn asks(&mut self, pods: &[Pod], api: &Api) {
+    pub fn asks(&mut self, pods: &[Pod], api: &ClusterApi) {
         let job = |pod: &Pod| {
             let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:8080/proxy/metrics", pod.name);
             let target = api.address;

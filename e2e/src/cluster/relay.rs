@@ -7,19 +7,19 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::cluster::api::{Api, path};
+use crate::cluster::api::{ClusterApi, path};
 use crate::cluster::install::{Standing, up};
 use crate::cluster::pods::Pod;
-use crate::cluster::watch::Watch;
-use crate::cluster::{Cluster, door, kubectl, said};
+use crate::cluster::watch::ObjectWatch;
+use crate::cluster::{KubernetesCluster, door, kubectl, said};
 use crate::http;
 use crate::sink::Sink;
 use crate::wait::{until, until_some};
 
 /// LiveEdgeCast on the cluster, for one scenario.
 #[derive(Clone, Debug)]
-pub struct Relay<'a> {
-    cluster: &'a Cluster,
+pub struct ClusterRelay<'a> {
+    cluster: &'a KubernetesCluster,
     /// The upstream, unless [`Self::pushes_to`] has set another.
     pub sink: Sink,
     /// Output of `up.sh`.
@@ -27,15 +27,15 @@ pub struct Relay<'a> {
     copy: PathBuf,
 }
 
-impl<'a> Relay<'a> {
-    pub(super) fn of(cluster: &'a Cluster, standing: &Standing, sink: &Sink) -> Self {
+impl<'a> ClusterRelay<'a> {
+    pub(super) fn of(cluster: &'a KubernetesCluster, standing: &Standing, sink: &Sink) -> Self {
         let copy = standing.copy.clone();
         Self { cluster, sink: sink.clone(), told: standing.told.clone(), copy }
     }
 
     /// The API of the cluster.
     #[must_use]
-    pub fn api(&self) -> &'a Api {
+    pub fn api(&self) -> &'a ClusterApi {
         &self.cluster.api
     }
 
@@ -276,8 +276,8 @@ impl<'a> Relay<'a> {
 
     /// Watches the pods of `activator` or `worker`.
     #[must_use]
-    pub fn watch(&self, of: &str) -> Watch {
-        Watch::new(&self.cluster.api, &pods_of(of))
+    pub fn watch(&self, of: &str) -> ObjectWatch {
+        ObjectWatch::new(&self.cluster.api, &pods_of(of))
     }
 }
 

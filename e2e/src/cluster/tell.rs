@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::cluster::api::{Api, path};
+use crate::cluster::api::{ClusterApi, path};
 use crate::cluster::{kubectl, said};
 
 /// Lines of each log.
@@ -12,7 +12,7 @@ const LINES: usize = 60;
 
 /// Pods, events, the state of KEDA's objects, logs of LiveEdgeCast and of KEDA's operator.
 #[must_use]
-pub fn everything(api: &Api) -> String {
+pub fn everything(api: &ClusterApi) -> String {
     let mut text = "---- the cluster:\n".to_owned();
     text += &said(&kubectl(&["get", "pods,deployments,replicasets,services,scaledobjects,hpa", "-o", "wide"]));
     let scaled = api.get(&path("scaledobjects"));
@@ -49,7 +49,7 @@ pub fn everything(api: &Api) -> String {
     text + "----"
 }
 
-fn log(api: &Api, pod: &Value, which: &str) -> String {
+fn log(api: &ClusterApi, pod: &Value, which: &str) -> String {
     let word = |name: &str| pod["metadata"][name].as_str().unwrap_or_default().to_owned();
     let target = format!("/api/v1/namespaces/{}/pods/{}/log?tailLines={LINES}{which}", word("namespace"), word("name"));
     api.text(&target).unwrap_or_else(|| "no log\n".to_owned())

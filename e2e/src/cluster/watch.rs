@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::cluster::api::Api;
+use crate::cluster::api::ClusterApi;
 use crate::wait::{now, until_some};
 
 /// A change of an object.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct WatchEvent {
     /// Time of receipt.
     pub at: Instant,
     /// `ADDED`, `MODIFIED`, `DELETED`.
@@ -26,7 +26,7 @@ pub struct Event {
     pub object: Value,
 }
 
-impl Event {
+impl WatchEvent {
     /// Name of the object.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -36,24 +36,24 @@ impl Event {
 
 /// A running watch.
 #[derive(Debug)]
-pub struct Watch {
-    events: Arc<Mutex<Vec<Event>>>,
+pub struct ObjectWatch {
+    events: Arc<Mutex<Vec<WatchEvent>>>,
     socket: TcpStream,
 }
 
-impl Watch {
+impl ObjectWatch {
     /// Watches the objects at `path` from now on: those that exist already are reported as `ADDED` first.
     ///
     /// # Panics
     /// The API does not answer.
     #[must_use]
-    pub fn new(api: &Api, path: &str) -> Self {
+    pub fn new(api: &ClusterApi, path: &str) -> Self {
         let mut socket = TcpStream::connect(api.address).expect("kubectl proxy");
         let joint = if path.contains('?') { '&' } else { '?' };
         // Version 0 asks for all objects, from the server's memory.
         let target = format!("{path}{joint}watch=1&resourceVersion=0");
         write!(socket, "GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", api.address).expect("a request");
-        let events = Arc::<Mutex<Vec<Event>>>::default();
+        let events = Arc::<Mutex<Vec<WatchEvent>>>::default();
         let (shared, reader) = (Arc::clone(&events), socket.try_clone().expect("a socket"));
         thread::spawn(move || {
             let mut answer = BufReader::new(reader);
@@ -67,7 +67,7 @@ impl Watch {
             for line in BufReader::new(Chunks { answer, left: 0 }).lines().map_while(Result::ok) {
                 let Ok(mut event) = serde_json::from_str::<Value>(&line) else { continue };
                 let what = event["type"].as_str().unwrap_or_default().to_owned();
-                let event = Event { at: now(), what, object: event["object"].take() };
+                let event = WatchEvent { at: now(), what, object: event["object"].take() };
                 shared.lock().unwrap_or_else(PoisonError::into_inner).push(event);
             }
         });
@@ -76,18 +76,18 @@ impl Watch {
 
     /// The events so far.
     #[must_use]
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<WatchEvent> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the first event for which a condition holds.
     #[track_caller]
-    pub fn first(&self, what: &str, is: impl Fn(&Event) -> bool) -> Event {
+    pub fn first(&self, what: &str, is: impl Fn(&WatchEvent) -> bool) -> WatchEvent {
         until_some(what, || self.events().into_iter().find(&is))
     }
 }
 
-impl Drop for Watch {
+impl Drop for ObjectWatch {
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }

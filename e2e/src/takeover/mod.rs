@@ -3,7 +3,7 @@
 //!
 //! - [`holder`]: answers the publisher up to `publish`, keeps duplicates of its socket and of the ring, starts readers and kills them.
 //! - [`reader`]: the smallest part of a worker that this needs, in its own process (`takeover-reader`).
-//! - [`Line`]: log lines of readers, which the test compares with the publisher's messages.
+//! - [`LogLine`]: log lines of readers, which the test compares with the publisher's messages.
 //!
 //! Both use the project's own modules for everything under test (`sys`, `handoff`, the sessions), and nothing of activator and worker: a
 //! failure here is a failure of the idea or of those modules.
@@ -22,7 +22,7 @@ pub mod reader;
 
 /// A line of a reader's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum LogLine {
     /// A reader has started.
     Begin {
         /// Position from which the reader parses.
@@ -40,7 +40,7 @@ pub enum Line {
         type_id: u8,
         /// Timestamp of the message, as the publisher sent it.
         timestamp: u32,
-        /// [`Line::digest`] of the payload.
+        /// [`LogLine::digest`] of the payload.
         payload: u64,
     },
     /// The publisher has ended.
@@ -50,7 +50,7 @@ pub enum Line {
     },
 }
 
-impl Line {
+impl LogLine {
     /// A hash that distinguishes payloads.
     #[must_use]
     pub fn digest(payload: &[u8]) -> u64 {
@@ -60,7 +60,7 @@ impl Line {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for LogLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin { position, head, from_page } => write!(f, "begin {position} {head} {from_page}"),
@@ -72,7 +72,7 @@ impl fmt::Display for Line {
     }
 }
 
-impl FromStr for Line {
+impl FromStr for LogLine {
     type Err = anyhow::Error;
 
     fn from_str(line: &str) -> anyhow::Result<Self> {

@@ -25,7 +25,7 @@ use liveedgecast_common::sys::{self, RingMemory, UnmappedRing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Line, secret, send_all};
+use super::{LogLine, secret, send_all};
 
 /// Timestamp of the first message of an upstream session: audio behind a keyframe that is a little older stays above 0.
 const FIRST_TIMESTAMP: u32 = 500;
@@ -42,7 +42,7 @@ const fn csid(type_id: u8) -> u32 {
 }
 
 /// A message whose bytes are still arriving.
-struct Open {
+struct PartialMessage {
     header: MessageHeader,
     begins: u64,
     received: Vec<u8>,
@@ -51,7 +51,7 @@ struct Open {
 }
 
 /// A complete message.
-struct Message {
+struct WholeMessage {
     type_id: u8,
     timestamp: u32,
     payload: Vec<u8>,
@@ -66,10 +66,10 @@ struct Message {
 pub async fn run(control: UnixStream, log: &Path) -> anyhow::Result<()> {
     let (assignment, fds, mut frames) = take(&control).await?;
     let log = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut stream = Stream::new(&assignment, fds, log)?;
+    let mut stream = ReaderStream::new(&assignment, fds, log)?;
     let headers = stream.state.headers.clone();
     stream.scan()?;
-    let mut upstream = Upstream::connect(&assignment, headers).await?;
+    let mut upstream = ReaderUpstream::connect(&assignment, headers).await?;
     let mut told = false;
     loop {
         if upstream.live {
@@ -87,7 +87,7 @@ pub async fn run(control: UnixStream, log: &Path) -> anyhow::Result<()> {
         }
         stream.answer()?;
         if stream.ended && stream.messages.is_empty() {
-            stream.log(&Line::End { position: stream.head })?;
+            stream.log(&LogLine::End { position: stream.head })?;
             return upstream.end().await;
         }
         tokio::select! {
@@ -130,7 +130,7 @@ async fn take(control: &UnixStream) -> anyhow::Result<(Assignment, Vec<OwnedFd>,
 }
 
 /// The publisher's side of the stream.
-struct Stream {
+struct ReaderStream {
     socket: TcpStream,
     ring: RingMemory,
     session: ServerSession,
@@ -139,16 +139,16 @@ struct Stream {
     /// Position at which a successor begins: bytes from here on stay in the ring.
     page: u64,
     state: StreamState,
-    open: Vec<Open>,
-    messages: VecDeque<Message>,
+    open: Vec<PartialMessage>,
+    messages: VecDeque<WholeMessage>,
     /// Complete messages that go behind the keyframe with which the stream resumes, while that is still arriving. `None`: no resume.
-    early: Option<Vec<Message>>,
+    early: Option<Vec<WholeMessage>>,
     log: File,
     /// True if the publisher has closed its side and its last bytes have been read.
     ended: bool,
 }
 
-impl Stream {
+impl ReaderStream {
     fn new(assignment: &Assignment, fds: Vec<OwnedFd>, log: File) -> anyhow::Result<Self> {
         let [socket, memory] = <[OwnedFd; 2]>::try_from(fds).ok().context("a socket and a ring")?;
         let socket = TcpStream::from_std(std::net::TcpStream::from(socket))?;
@@ -176,7 +176,7 @@ impl Stream {
             let kept = state.open.iter().find(|open| open.csid == header.csid);
             let kept = kept.filter(|open| open.received.len() == received as usize);
             let received = kept.context("the beginning of an open message")?.received.clone();
-            open.push(Open { header, begins: 0, received, before: None });
+            open.push(PartialMessage { header, begins: 0, received, before: None });
         }
         let mut this = Self {
             socket,
@@ -191,11 +191,11 @@ impl Stream {
             log,
             ended: false,
         };
-        this.log(&Line::Begin { position, head, from_page })?;
+        this.log(&LogLine::Begin { position, head, from_page })?;
         Ok(this)
     }
 
-    fn log(&mut self, line: &Line) -> io::Result<()> {
+    fn log(&mut self, line: &LogLine) -> io::Result<()> {
         // A single call: the line is written or not, even if the process is killed.
         self.log.write_all(format!("{line}\n").as_bytes())
     }
@@ -225,7 +225,7 @@ impl Stream {
                 None => return Ok(()),
                 Some(Event::Media(Scanned::Begin { header, at })) => {
                     let before = (header.type_id == type_id::VIDEO).then(|| Box::new(self.before()));
-                    self.open.push(Open { header, begins: at, received: Vec::new(), before });
+                    self.open.push(PartialMessage { header, begins: at, received: Vec::new(), before });
                 }
                 Some(Event::Media(Scanned::Payload { csid, at, len, last })) => {
                     let index =
@@ -250,9 +250,10 @@ impl Stream {
         Snapshot { session: self.session.state_before_chunk(), stream: Some(stream), unread: Vec::new() }
     }
 
-    fn complete(&mut self, whole: Open) -> anyhow::Result<()> {
-        let Open { header: MessageHeader { timestamp, type_id, .. }, begins, received: payload, before } = whole;
-        self.log(&Line::Message { begins, type_id, timestamp, payload: Line::digest(&payload) })?;
+    fn complete(&mut self, whole: PartialMessage) -> anyhow::Result<()> {
+        let PartialMessage { header: MessageHeader { timestamp, type_id, .. }, begins, received: payload, before } =
+            whole;
+        self.log(&LogLine::Message { begins, type_id, timestamp, payload: LogLine::digest(&payload) })?;
         let inspection = inspect(type_id, &payload);
         let LastTimestamps { audio, video, data } = &mut self.state.last_timestamp;
         let last = match inspection.kind {
@@ -269,7 +270,7 @@ impl Stream {
             self.state.headers.sort_by_key(|header| header.slot);
         }
         let before = before.filter(|_| inspection.keyframe);
-        let message = Message { type_id, timestamp, payload, before };
+        let message = WholeMessage { type_id, timestamp, payload, before };
         match &mut self.early {
             Some(early) if !inspection.keyframe => early.push(message),
             early => {
@@ -302,7 +303,7 @@ impl Stream {
     }
 
     /// Publishes the newest keyframe before which the upstream has acknowledged everything.
-    fn publish(&mut self, upstream: &mut Upstream) -> anyhow::Result<()> {
+    fn publish(&mut self, upstream: &mut ReaderUpstream) -> anyhow::Result<()> {
         if let Some(snapshot) = upstream.acknowledged_keyframe()? {
             ensure!(page::publish(self.ring.page_mut(), &snapshot), "the snapshot is too large");
             self.page = snapshot.session.position();
@@ -312,7 +313,7 @@ impl Stream {
 }
 
 /// The upstream's side of the stream.
-struct Upstream {
+struct ReaderUpstream {
     socket: TcpStream,
     client: ClientSession,
     output: VecDeque<u8>,
@@ -328,7 +329,7 @@ struct Upstream {
     marks: VecDeque<(u64, Box<Snapshot>)>,
 }
 
-impl Upstream {
+impl ReaderUpstream {
     async fn connect(assignment: &Assignment, headers: Vec<StoredHeader>) -> anyhow::Result<Self> {
         let url = &assignment.destinations.first().context("a destination")?.url;
         let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
@@ -361,7 +362,7 @@ impl Upstream {
     }
 
     /// Queues all complete messages; the headers in force go before the first one.
-    fn take(&mut self, messages: &mut VecDeque<Message>) {
+    fn take(&mut self, messages: &mut VecDeque<WholeMessage>) {
         for message in messages.drain(..) {
             let offset = *self.offset.get_or_insert(FIRST_TIMESTAMP.wrapping_sub(message.timestamp));
             for StoredHeader { type_id, payload, .. } in std::mem::take(&mut self.headers) {

@@ -1,10 +1,10 @@
 //! Rollouts and deaths of activators. Streams pass through the activators here, so their publishers notice.
 
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::pods::Pod;
-use liveedgecast_e2e::cluster::relay::Relay;
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_time_goes_forward};
-use liveedgecast_e2e::process::{Process, kill};
+use liveedgecast_e2e::process::{RunningProgram, kill};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until};
 use serde_json::json;
@@ -14,13 +14,13 @@ use crate::{Relays, ended, published, receives, receives_more, sessions_of};
 on_a_cluster! {
     a_rolled_activator_ends_its_streams_when_its_time_is_over
     a_rolled_activator_keeps_its_streams_until_they_end
-    the_held_publisher_of_a_killed_activator_comes_again
-    the_held_publisher_of_a_rolled_activator_is_told_to_come_again
-    the_publisher_of_a_killed_activator_goes_on_through_another
+    the_held_publisher_of_a_killed_activator_reconnects
+    the_held_publisher_of_a_rolled_activator_is_asked_to_reconnect
+    the_publisher_of_a_killed_activator_continues_through_another
 }
 
 fn a_rolled_activator_keeps_its_streams_until_they_end(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Installation::default());
     let tap = Tap::before(relay.socket());
     let mut live = published(&tap, "live");
     receives(&relay.sink, "live", 50);
@@ -52,7 +52,7 @@ fn a_rolled_activator_keeps_its_streams_until_they_end(relays: &Relays<'_>) {
     relay.is_rolled_out();
 }
 
-fn takes_publishers(relay: &Relay<'_>, pod: &Pod) -> bool {
+fn takes_publishers(relay: &ClusterRelay<'_>, pod: &Pod) -> bool {
     relay.api().of_pod(&pod.name, 8080, "/readyz").is_some()
 }
 
@@ -61,7 +61,7 @@ fn a_rolled_activator_ends_its_streams_when_its_time_is_over(relays: &Relays<'_>
     let spec = json!({"template": {"spec": {"terminationGracePeriodSeconds": 15, "containers": containers}}});
     let metadata = json!({"name": "liveedgecast-activator"});
     let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
-    let relay = relays.installed(&Wanted::default().patch(patch));
+    let relay = relays.installed(&Installation::default().patch(patch));
     let tap = Tap::before(relay.socket());
     let mut publisher = published(&tap, "cut");
     receives(&relay.sink, "cut", 50);
@@ -77,8 +77,8 @@ fn a_rolled_activator_ends_its_streams_when_its_time_is_over(relays: &Relays<'_>
     relay.is_rolled_out();
 }
 
-fn the_publisher_of_a_killed_activator_goes_on_through_another(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+fn the_publisher_of_a_killed_activator_continues_through_another(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default());
     let tap = Tap::before(relay.socket());
     let mut publisher = published(&tap, "cut");
     receives(&relay.sink, "cut", 50);
@@ -94,19 +94,19 @@ fn the_publisher_of_a_killed_activator_goes_on_through_another(relays: &Relays<'
     relays.are_used_up();
 }
 
-fn the_held_publisher_of_a_killed_activator_comes_again(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default().without_watchdog());
+fn the_held_publisher_of_a_killed_activator_reconnects(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default().without_watchdog());
     held_and_then(&relay, |holder| kill_activator(&relay, holder));
     relays.are_used_up();
 }
 
-fn the_held_publisher_of_a_rolled_activator_is_told_to_come_again(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default().without_watchdog());
+fn the_held_publisher_of_a_rolled_activator_is_asked_to_reconnect(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default().without_watchdog());
     held_and_then(&relay, |holder| relay.delete(holder));
 }
 
 /// Lets something happen to the activator that holds a publisher; the publisher then returns and is served.
-pub(crate) fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
+pub(crate) fn held_and_then(relay: &ClusterRelay<'_>, happens: impl Fn(&Pod)) {
     let tap = Tap::before(relay.socket());
     relay.pause_keda(true);
     let mut publisher = published(&tap, "held");
@@ -124,7 +124,7 @@ pub(crate) fn held_and_then(relay: &Relay<'_>, happens: impl Fn(&Pod)) {
     relay.is_rolled_out();
 }
 
-pub(crate) fn kill_activator(relay: &Relay<'_>, pod: &Pod) {
+pub(crate) fn kill_activator(relay: &ClusterRelay<'_>, pod: &Pod) {
     match pod.process() {
         Some(process) => kill(process),
         // The pod's node is another machine: a kill without grace is the closest that the API offers.
@@ -133,7 +133,7 @@ pub(crate) fn kill_activator(relay: &Relay<'_>, pod: &Pod) {
 }
 
 /// Publishes again until the publisher is accepted: the Service may lead to the dead activator for a moment.
-fn comes_again(tap: &Tap, name: &str) -> Process {
+fn comes_again(tap: &Tap, name: &str) -> RunningProgram {
     let before = tap.sessions().len();
     let mut publisher = published(tap, name);
     until("another connection to start", || {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use liveedgecast_e2e::cluster::api::path;
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::not_run;
 use liveedgecast_e2e::cluster::pods::Way;
 use liveedgecast_e2e::compare::assert_arrived_whole;
@@ -12,11 +12,11 @@ use liveedgecast_e2e::tap::Tap;
 use crate::{Relays, ended, published, receives};
 
 on_a_cluster! {
-    a_publisher_comes_by_load_balancer_node_port_and_port_forward
+    a_publisher_arrives_by_load_balancer_node_port_and_port_forward
 }
 
-fn a_publisher_comes_by_load_balancer_node_port_and_port_forward(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+fn a_publisher_arrives_by_load_balancer_node_port_and_port_forward(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default());
     let service = relay.api().get(&format!("{}/liveedgecast", path("services"))).expect("the Service");
     let forward = Way::by_port_forward("service/liveedgecast", 1935);
     let mut ways = vec![("forwarded", forward.address)];

@@ -1,13 +1,13 @@
 //! Two activators of which KEDA polls one: the demand of the other one is known to both, and served all the same.
 
 use liveedgecast_e2e::cluster::api::path;
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::names::Remembering;
 use liveedgecast_e2e::cluster::not_run;
 use liveedgecast_e2e::cluster::pods::{Pod, Way};
-use liveedgecast_e2e::cluster::relay::Relay;
-use liveedgecast_e2e::cluster::watch::Watch;
-use liveedgecast_e2e::process::{Process, is_alive, signal};
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
+use liveedgecast_e2e::cluster::watch::ObjectWatch;
+use liveedgecast_e2e::process::{RunningProgram, is_alive, signal};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, now, until, until_some};
 use rustix::process::Signal;
@@ -18,7 +18,7 @@ use crate::{Relays, ended, published, receives, receives_more};
 on_a_cluster! {
     a_publisher_at_the_activator_that_keda_does_not_listen_to_is_served_by_push
     a_publisher_is_served_while_the_activator_that_keda_listens_to_is_stopped
-    activators_that_begin_at_once_find_each_other_though_names_are_remembered
+    activators_that_start_together_find_each_other_although_names_are_cached
 }
 
 /// The activator that has KEDA's push stream, and the other one.
@@ -29,7 +29,7 @@ struct Two {
 
 impl Two {
     #[track_caller]
-    fn of(relay: &Relay<'_>) -> Self {
+    fn of(relay: &ClusterRelay<'_>) -> Self {
         until_some("two activators, one of them with KEDA's push stream", || {
             let pods = relay.activators();
             let [one, two] = <[Pod; 2]>::try_from(pods).ok()?;
@@ -55,19 +55,19 @@ impl Entrance {
         Self { tap: Tap::before(way.address), _way: way }
     }
 
-    fn published(&self, name: &str) -> Process {
+    fn published(&self, name: &str) -> RunningProgram {
         published(&self.tap, name)
     }
 }
 
 /// Waiting and live streams that an activator reports.
-fn demand(relay: &Relay<'_>, activator: &Pod) -> Option<(u64, u64)> {
+fn demand(relay: &ClusterRelay<'_>, activator: &Pod) -> Option<(u64, u64)> {
     let demand = relay.ask(activator, "demand")?;
     Some((demand["waiting"].as_u64()?, demand["live"].as_u64()?))
 }
 
 fn a_publisher_at_the_activator_that_keda_does_not_listen_to_is_served_by_push(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Installation::default());
     // KEDA polls every five minutes, so the push wakes the worker.
     relay.change_keda(&json!({"pollingInterval": 300}));
     let two = Two::of(&relay);
@@ -92,7 +92,7 @@ fn a_publisher_at_the_activator_that_keda_does_not_listen_to_is_served_by_push(r
 
 /// KEDA waits for answers without a deadline, so it does nothing while the activator that it polls is stopped. The watchdog scales instead.
 fn a_publisher_is_served_while_the_activator_that_keda_listens_to_is_stopped(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Installation::default());
     let two = Two::of(&relay);
     let Some(stopped) = two.asked.process() else {
         not_run("an activator that is stopped", "its process is not to be seen from this machine");
@@ -100,7 +100,7 @@ fn a_publisher_is_served_while_the_activator_that_keda_listens_to_is_stopped(rel
     };
     let entrance = Entrance::of(&two.other);
     let workers = format!("{}?labelSelector=app.kubernetes.io%2Fname%3Dliveedgecast-worker", path("pods"));
-    let pods = Watch::new(relay.api(), &workers);
+    let pods = ObjectWatch::new(relay.api(), &workers);
     let halt = Halt::of(stopped);
     let mut publisher = entrance.published("stopped");
     receives(&relay.sink, "stopped", 20);
@@ -142,8 +142,8 @@ impl Drop for Halt {
     }
 }
 
-fn activators_that_begin_at_once_find_each_other_though_names_are_remembered(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+fn activators_that_start_together_find_each_other_although_names_are_cached(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default());
     let Some(_names) = Remembering::on(relays.cluster) else {
         not_run(
             "names that are remembered for half a minute",

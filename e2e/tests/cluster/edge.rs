@@ -4,9 +4,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::pods::Pod;
-use liveedgecast_e2e::cluster::relay::Relay;
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
 use liveedgecast_e2e::cluster::{kubectl, not_run, said};
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed};
 use liveedgecast_e2e::process::{kill, signal};
@@ -23,22 +23,22 @@ on_a_cluster! {
     a_publisher_at_the_nodes_address_wakes_a_worker_that_gets_its_socket
     a_rolled_activator_leaves_its_ports_to_the_next_and_keeps_its_streams
     a_worker_that_hangs_is_replaced
-    a_worker_that_is_told_to_go_gives_its_streams_to_another
-    the_held_publisher_of_a_killed_edge_activator_comes_again
-    the_held_publisher_of_a_rolled_edge_activator_is_told_to_come_again
+    a_worker_that_drains_hands_its_streams_to_another
+    the_held_publisher_of_a_killed_edge_activator_reconnects
+    the_held_publisher_of_a_rolled_edge_activator_is_asked_to_reconnect
 }
 
-fn edge() -> Wanted {
-    Wanted::default().with("--overlay edge")
+fn edge() -> Installation {
+    Installation::default().with("--overlay edge")
 }
 
-fn stream(relay: &Relay<'_>, state: &str) -> Option<Value> {
+fn stream(relay: &ClusterRelay<'_>, state: &str) -> Option<Value> {
     relay.streams().into_iter().find(|stream| stream["state"] == state)
 }
 
 /// The worker that has all streams.
 #[track_caller]
-fn worker(relay: &Relay<'_>) -> Pod {
+fn worker(relay: &ClusterRelay<'_>) -> Pod {
     let mut workers: Vec<Pod> = relay.workers().into_iter().filter(|pod| !pod.is_going()).collect();
     assert_eq!(workers.len(), 1, "workers");
     workers.remove(0)
@@ -46,7 +46,7 @@ fn worker(relay: &Relay<'_>) -> Pod {
 
 /// Asserts that the publisher kept its connection, and that a second session at the upstream continues its stream.
 #[track_caller]
-fn goes_on_in_a_second_session(relay: &Relay<'_>, tap: &Tap, name: &str) {
+fn goes_on_in_a_second_session(relay: &ClusterRelay<'_>, tap: &Tap, name: &str) {
     until(format!("a second session of {name}"), || sessions_of(&relay.sink, name).len() == 2);
     let resumed = receives(&relay.sink, name, 50);
     assert!(tap.only().left.is_none() && tap.only().closed.is_none(), "the publisher of {name} noticed");
@@ -166,7 +166,7 @@ fn a_worker_that_hangs_is_replaced(relays: &Relays<'_>) {
     ended(&relay.sink, "hangs");
 }
 
-fn a_worker_that_is_told_to_go_gives_its_streams_to_another(relays: &Relays<'_>) {
+fn a_worker_that_drains_hands_its_streams_to_another(relays: &Relays<'_>) {
     let relay = relays.installed(&edge());
     let tap = Tap::before(relay.socket());
     let mut publisher = published(&tap, "moves");
@@ -179,12 +179,12 @@ fn a_worker_that_is_told_to_go_gives_its_streams_to_another(relays: &Relays<'_>)
     ended(&relay.sink, "moves");
 }
 
-fn the_held_publisher_of_a_killed_edge_activator_comes_again(relays: &Relays<'_>) {
+fn the_held_publisher_of_a_killed_edge_activator_reconnects(relays: &Relays<'_>) {
     let relay = relays.installed(&edge());
     held_and_then(&relay, |holder| kill_activator(&relay, holder));
 }
 
-fn the_held_publisher_of_a_rolled_edge_activator_is_told_to_come_again(relays: &Relays<'_>) {
+fn the_held_publisher_of_a_rolled_edge_activator_is_asked_to_reconnect(relays: &Relays<'_>) {
     let relay = relays.installed(&edge());
     held_and_then(&relay, |holder| relay.delete(holder));
 }

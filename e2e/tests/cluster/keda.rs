@@ -1,6 +1,6 @@
 //! KEDA itself stops and starts again.
 
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::compare::assert_arrived_whole;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::until;
@@ -15,7 +15,7 @@ on_a_cluster! {
 const OPERATORS: &str = "/api/v1/pods?labelSelector=app%3Dkeda-operator";
 
 fn a_publisher_is_held_over_a_restart_of_keda(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default().without_watchdog());
+    let relay = relays.installed(&Installation::default().without_watchdog());
     let tap = Tap::before(relay.socket());
     // KEDA is paused, so that the publisher is certainly held when KEDA stops.
     relay.pause_keda(true);

@@ -4,7 +4,7 @@
 //! the same one follow each other, since tests run in the order of their names.
 
 use liveedgecast_e2e::cluster::Relays;
-use liveedgecast_e2e::process::Process;
+use liveedgecast_e2e::process::RunningProgram;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::sink::{Sink, SinkSession};
@@ -40,7 +40,7 @@ mod wake;
 mod workers;
 
 /// Starts ffmpeg, which publishes through a tap.
-fn published(tap: &Tap, name: &str) -> Process {
+fn published(tap: &Tap, name: &str) -> RunningProgram {
     ffmpeg(Media::Both, &tap.url(&format!("live/{}", key(name))))
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use liveedgecast_e2e::cluster::install::Wanted;
-use liveedgecast_e2e::cluster::relay::Relay;
-use liveedgecast_e2e::process::Process;
+use liveedgecast_e2e::cluster::install::Installation;
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
+use liveedgecast_e2e::process::RunningProgram;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::wait::{now, until};
@@ -13,23 +13,23 @@ use serde_json::{Value, json};
 use crate::Relays;
 
 on_a_cluster! {
-    the_second_and_the_eleventh_worker_come_by_the_hpa_alone
+    the_hpa_alone_adds_the_second_and_the_eleventh_worker
 }
 
 /// Workers for a single stream each, small ones, and no watchdog that would be faster than the HPA.
-fn one_stream_each() -> Wanted {
+fn one_stream_each() -> Installation {
     let triggers: Value = json!([{"type": "external-push", "metricType": "AverageValue", "metadata":
         {"scalerAddress": "liveedgecast-scaler.liveedgecast.svc:6000", "target": "1"}}]);
     let container = json!({"name": "worker", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
     let small = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "liveedgecast-worker"},
         "spec": {"template": {"spec": {"containers": [container]}}}});
-    let wanted = Wanted::default().worker("CAPACITY", "1").activator("WORKER_DEPLOYMENT", "").patch(small);
+    let wanted = Installation::default().worker("CAPACITY", "1").activator("WORKER_DEPLOYMENT", "").patch(small);
     wanted.activator("MAX_WORKERS", "").keda("triggers", triggers)
 }
 
-fn the_second_and_the_eleventh_worker_come_by_the_hpa_alone(relays: &Relays<'_>) {
+fn the_hpa_alone_adds_the_second_and_the_eleventh_worker(relays: &Relays<'_>) {
     let relay = relays.installed(&one_stream_each());
-    let mut publishers: Vec<Process> = Vec::new();
+    let mut publishers: Vec<RunningProgram> = Vec::new();
     for live in [1, 2, 10, 11] {
         let begun = now();
         while publishers.len() < live {
@@ -45,7 +45,7 @@ fn the_second_and_the_eleventh_worker_come_by_the_hpa_alone(relays: &Relays<'_>)
 }
 
 /// Number of streams that have media at the upstream.
-fn streams(relay: &Relay<'_>) -> usize {
+fn streams(relay: &ClusterRelay<'_>) -> usize {
     let sessions = relay.sink.sessions();
     sessions.iter().filter(|session| session.ended.is_none() && session.recording.frames() > 5).count()
 }

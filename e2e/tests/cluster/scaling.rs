@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use liveedgecast_e2e::cluster::api::path;
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::not_run;
 use liveedgecast_e2e::cluster::pods::Pod;
-use liveedgecast_e2e::cluster::relay::Relay;
-use liveedgecast_e2e::process::{Process, signal};
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
+use liveedgecast_e2e::process::{RunningProgram, signal};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{until, until_some};
 use rustix::process::Signal;
@@ -18,14 +18,14 @@ use crate::{Relays, ended, published, receives, receives_more, sessions_of};
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 on_a_cluster! {
-    a_publisher_gets_a_worker_though_keda_does_nothing
-    an_idle_worker_goes_and_the_busy_one_stays_though_it_is_the_newest
-    an_idle_worker_that_may_go_is_used_again_before_another_one_is_started
+    a_publisher_gets_a_worker_while_keda_does_nothing
+    an_idle_worker_leaves_and_the_busy_one_stays_although_it_is_newer
+    an_idle_worker_that_may_leave_is_reused_before_another_is_started
     while_an_activator_is_stopped_the_other_one_wakes_a_worker
 }
 
-fn a_publisher_gets_a_worker_though_keda_does_nothing(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+fn a_publisher_gets_a_worker_while_keda_does_nothing(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default());
     let patched = || relay.sum("liveedgecast_watchdog_total", &["outcome=\"patched\""]);
     let before = patched();
     relay.pause_keda(true);
@@ -48,12 +48,12 @@ fn a_publisher_gets_a_worker_though_keda_does_nothing(relays: &Relays<'_>) {
 struct Busy {
     name: String,
     tap: Tap,
-    publisher: Process,
+    publisher: RunningProgram,
     worker: String,
 }
 
 /// Publishes another stream and waits until a worker other than `other` has it.
-fn publish(relay: &Relay<'_>, name: String, other: &str) -> Busy {
+fn publish(relay: &ClusterRelay<'_>, name: String, other: &str) -> Busy {
     let tap = Tap::before(relay.socket());
     let publisher = published(&tap, &name);
     receives(&relay.sink, &name, 50);
@@ -65,7 +65,7 @@ fn publish(relay: &Relay<'_>, name: String, other: &str) -> Busy {
 }
 
 fn while_an_activator_is_stopped_the_other_one_wakes_a_worker(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Installation::default());
     let mut activators = relay.activators();
     activators.sort_by(|one, other| one.name.cmp(&other.name));
     let [first, other] = &activators[..] else { panic!("two activators, not {}", activators.len()) };
@@ -91,8 +91,8 @@ fn while_an_activator_is_stopped_the_other_one_wakes_a_worker(relays: &Relays<'_
 }
 
 /// Workers for a single stream each, and the component `thrifty`, with `down` as the HPA's `scaleDown`.
-fn thrifty<'a>(relays: &'a Relays<'a>, down: &Value) -> Relay<'a> {
-    let wanted = Wanted::default()
+fn thrifty<'a>(relays: &'a Relays<'a>, down: &Value) -> ClusterRelay<'a> {
+    let wanted = Installation::default()
         .with("--with thrifty")
         .activator("CAPACITY", "1")
         .activator("COOLDOWN", "2s")
@@ -107,7 +107,7 @@ fn thrifty<'a>(relays: &'a Relays<'a>, down: &Value) -> Relay<'a> {
     relay
 }
 
-fn an_idle_worker_that_may_go_is_used_again_before_another_one_is_started(relays: &Relays<'_>) {
+fn an_idle_worker_that_may_leave_is_reused_before_another_is_started(relays: &Relays<'_>) {
     // The HPA does not act on the lower number, so the worker stays although it may leave.
     let relay = thrifty(relays, &json!({"selectPolicy": "Disabled"}));
     let mut first = publish(&relay, "first".to_owned(), "");
@@ -139,7 +139,7 @@ fn an_idle_worker_that_may_go_is_used_again_before_another_one_is_started(relays
     relay.is_back_to_zero();
 }
 
-fn an_idle_worker_goes_and_the_busy_one_stays_though_it_is_the_newest(relays: &Relays<'_>) {
+fn an_idle_worker_leaves_and_the_busy_one_stays_although_it_is_newer(relays: &Relays<'_>) {
     // The policy of the component, with a shorter period.
     let down = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]});
     let relay = thrifty(relays, &down);

@@ -1,7 +1,7 @@
 //! `up.sh` and `down.sh`, run as operators run them.
 
 use liveedgecast_e2e::cluster::api::path;
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::{NAMESPACE, door, said, script};
 use liveedgecast_e2e::compare::assert_arrived_whole;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
@@ -13,13 +13,13 @@ use liveedgecast_e2e::wait::{SOON, until};
 use crate::{Relays, published, receives, receives_more};
 
 on_a_cluster! {
-    down_is_refused_while_somebody_is_live
-    up_twice_and_down_twice
+    down_is_refused_while_a_stream_is_live
+    up_and_down_can_each_run_twice
     wrong_input_leaves_nothing_behind
 }
 
-fn down_is_refused_while_somebody_is_live(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+fn down_is_refused_while_a_stream_is_live(relays: &Relays<'_>) {
+    let relay = relays.installed(&Installation::default());
     let tap = Tap::before(relay.socket());
     let mut publisher = published(&tap, "live");
     receives(&relay.sink, "live", 50);
@@ -41,7 +41,7 @@ fn told<'a>(text: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("{name} is not told: {text}")).trim()
 }
 
-fn up_twice_and_down_twice(relays: &Relays<'_>) {
+fn up_and_down_can_each_run_twice(relays: &Relays<'_>) {
     relays.nothing();
     let sink = Sink::start();
     let upstream = door::to(sink.address(), relays.cluster.host);

@@ -7,9 +7,9 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use liveedgecast_e2e::cluster::api::path;
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::cluster::prometheus::Prometheus;
-use liveedgecast_e2e::cluster::relay::Relay;
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
 use liveedgecast_e2e::cluster::{NAMESPACE, not_run, said};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::key;
@@ -21,28 +21,28 @@ use crate::Relays;
 on_a_cluster! {
     a_worker_is_warm_in_the_hours_of_cron
     metrics_api_alone_wakes_a_pod_by_poll
-    prometheus_alone_wakes_a_pod_and_what_it_uses_is_measured
-    with_tls_keda_pushes_and_nobody_else_is_answered
+    prometheus_alone_wakes_a_pod_whose_usage_is_measured
+    with_tls_keda_is_pushed_to_and_plaintext_clients_are_not_answered
 }
 
 /// An installation without the watchdog, so that only KEDA scales.
-fn unwatched() -> Wanted {
-    Wanted::default().activator("WORKER_DEPLOYMENT", "").activator("MAX_WORKERS", "")
+fn unwatched() -> Installation {
+    Installation::default().activator("WORKER_DEPLOYMENT", "").activator("MAX_WORKERS", "")
 }
 
 /// An installation with the triggers that need no further software.
-fn wanted() -> Wanted {
+fn wanted() -> Installation {
     unwatched().with("--with cron --with metrics-api")
 }
 
 /// The triggers as the components have them.
 struct Triggers<'a> {
-    relay: &'a Relay<'a>,
+    relay: &'a ClusterRelay<'a>,
     all: Vec<Value>,
 }
 
 impl<'a> Triggers<'a> {
-    fn of(relay: &'a Relay<'a>) -> Self {
+    fn of(relay: &'a ClusterRelay<'a>) -> Self {
         let all = object(relay)["spec"]["triggers"].as_array().cloned().unwrap_or_default();
         Self { relay, all }
     }
@@ -66,12 +66,12 @@ impl<'a> Triggers<'a> {
     }
 }
 
-fn object(relay: &Relay<'_>) -> Value {
+fn object(relay: &ClusterRelay<'_>) -> Value {
     until_some("the ScaledObject", || relay.api().get(&format!("{}/liveedgecast-worker", path("scaledobjects"))))
 }
 
 /// Waits until KEDA reports the trigger as active, or as inactive.
-fn is_active(relay: &Relay<'_>, trigger: &str, expected: bool) {
+fn is_active(relay: &ClusterRelay<'_>, trigger: &str, expected: bool) {
     until(format!("{trigger} to be shown as active: {expected}"), || {
         let status = object(relay)["status"].take();
         let activity = status["triggersActivity"].as_object().cloned().unwrap_or_default();
@@ -81,7 +81,7 @@ fn is_active(relay: &Relay<'_>, trigger: &str, expected: bool) {
 }
 
 /// The value of a trigger that the HPA receives.
-fn external_metric(relay: &Relay<'_>, name: &str) -> Option<String> {
+fn external_metric(relay: &ClusterRelay<'_>, name: &str) -> Option<String> {
     let selector = "labelSelector=scaledobject.keda.sh%2Fname%3Dliveedgecast-worker";
     let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/{name}?{selector}");
     Some(relay.api().get(&path)?["items"][0]["value"].as_str()?.to_owned())
@@ -109,7 +109,7 @@ fn metrics_api_alone_wakes_a_pod_by_poll(relays: &Relays<'_>) {
     is_active(&relay, "s0-metric-api-value", false);
 }
 
-fn prometheus_alone_wakes_a_pod_and_what_it_uses_is_measured(relays: &Relays<'_>) {
+fn prometheus_alone_wakes_a_pod_whose_usage_is_measured(relays: &Relays<'_>) {
     let mut prometheus = Prometheus::start(relays.cluster.host);
     let from = "http://prometheus.monitoring.svc:9090";
     let wanted = unwatched().edited("prometheus/keda", from, &prometheus.url());
@@ -149,7 +149,7 @@ fn prometheus_alone_wakes_a_pod_and_what_it_uses_is_measured(relays: &Relays<'_>
     is_active(&relay, "s0-prometheus", false);
 }
 
-fn with_tls_keda_pushes_and_nobody_else_is_answered(relays: &Relays<'_>) {
+fn with_tls_keda_is_pushed_to_and_plaintext_clients_are_not_answered(relays: &Relays<'_>) {
     let relay = relays.installed(&unwatched().with("--with scaler-tls"));
     // KEDA polls every five minutes, so the push wakes the worker.
     relay.change_keda(&json!({"pollingInterval": 300}));

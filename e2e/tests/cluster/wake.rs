@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::tap::Tap;
@@ -16,7 +16,7 @@ on_a_cluster! {
 }
 
 fn the_first_publisher_wakes_a_pod_by_push_and_back_to_zero(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Installation::default());
     // KEDA polls every five minutes, so the push wakes the worker.
     relay.change_keda(&json!({"pollingInterval": 300}));
     assert!(relay.workers().is_empty());

@@ -1,6 +1,6 @@
 //! Workers start and end under live streams.
 
-use liveedgecast_e2e::cluster::install::Wanted;
+use liveedgecast_e2e::cluster::install::Installation;
 use liveedgecast_e2e::compare::{assert_decodes, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::until;
@@ -12,7 +12,7 @@ on_a_cluster! {
 }
 
 fn a_rollout_of_workers_under_load_drops_no_publisher(relays: &Relays<'_>) {
-    let relay = relays.installed(&Wanted::default());
+    let relay = relays.installed(&Installation::default());
     let names = ["one", "two", "three"];
     let mut streams: Vec<_> = names
         .iter()

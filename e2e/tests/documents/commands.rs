@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use liveedgecast_e2e::publish::root;
-use liveedgecast_e2e::relay::{Activator, binary};
+use liveedgecast_e2e::relay::{ActivatorProcess, binary};
 
 use super::markdown::{Document, Fence, documents};
 use super::tables::programs;
@@ -194,7 +194,7 @@ fn commands_that_ci_runs_are_in_its_script() {
 
 #[test]
 fn commands_that_can_run_here_do() {
-    let activator = Activator::pushing_to("rtmp://127.0.0.1:9/live/{key}").start();
+    let activator = ActivatorProcess::pushing_to("rtmp://127.0.0.1:9/live/{key}").start();
     let programs = binary("liveedgecast-activator");
     let mut path = programs.parent().expect("a folder").as_os_str().to_owned();
     path.push(":");

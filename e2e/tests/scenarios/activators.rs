@@ -1,9 +1,9 @@
 //! Two activators that share a worker, without a cluster: streams that one of them holds are known to the other.
 
 use liveedgecast_e2e::compare::{assert_decodes, assert_time_goes_forward};
-use liveedgecast_e2e::process::Process;
+use liveedgecast_e2e::process::RunningProgram;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{Activator, Worker, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
@@ -13,13 +13,13 @@ use crate::ends::assert_continued;
 by_descriptor_and_by_link! {
     a_publisher_that_returns_through_the_other_activator_continues_its_session
     a_second_publisher_through_the_other_activator_is_refused
-    a_held_publisher_counts_at_both_and_each_of_two_doors_leads_to_the_worker
+    a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker
 }
 
 /// Two activators with taps in front of them. The activators and their workers learn each other's addresses by name or from each other.
 struct Pair {
     sink: Sink,
-    activators: [Activator; 2],
+    activators: [ActivatorProcess; 2],
     taps: [Tap; 2],
 }
 
@@ -27,7 +27,7 @@ impl Pair {
     fn by(handoff: &str) -> Self {
         let sink = Sink::start();
         let settings = || {
-            let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+            let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
             settings.with("HANDOFF", handoff)
         };
         let settings = [settings(), settings()];
@@ -42,20 +42,20 @@ impl Pair {
     }
 
     /// Starts a worker that is given the first activator's address only, and waits until both know it.
-    fn worker(&self) -> Worker {
-        let worker = Worker::of(&self.activators[0]);
+    fn worker(&self) -> WorkerProcess {
+        let worker = WorkerProcess::of(&self.activators[0]);
         for activator in &self.activators {
             until("the worker to be known to both", || activator.workers().len() == 1);
         }
         worker
     }
 
-    fn published(&self, by: usize, name: &str) -> Process {
+    fn published(&self, by: usize, name: &str) -> RunningProgram {
         ffmpeg(Media::Both, &self.taps[by].url(&format!("live/{}", key(name))))
     }
 
     /// Ends the second publisher and returns the upstream's only session.
-    fn ended(&self, mut second: Process) -> SinkSession {
+    fn ended(&self, mut second: RunningProgram) -> SinkSession {
         self.taps[1].started();
         let arrived = self.sink.only().recording.frames();
         self.sink.receives(arrived + 50);
@@ -125,7 +125,7 @@ fn a_second_publisher_through_the_other_activator_is_refused(handoff: &str) {
     liveedgecast_e2e::compare::assert_arrived_whole(&pair.published_by(0), pair.sink.only().media());
 }
 
-fn a_held_publisher_counts_at_both_and_each_of_two_doors_leads_to_the_worker(handoff: &str) {
+fn a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker(handoff: &str) {
     let pair = Pair::by(handoff);
     let names = ["one", "two"];
     let publishers = [0, 1].map(|by| pair.published(by, names[by]));

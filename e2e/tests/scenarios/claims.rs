@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed, assert_time_goes_forward};
-use liveedgecast_e2e::process::{Process, signal};
+use liveedgecast_e2e::process::{RunningProgram, signal};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::record::Message;
-use liveedgecast_e2e::relay::{Activator, Worker, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
-use liveedgecast_e2e::wire::Wire;
+use liveedgecast_e2e::wire::CuttableWire;
 use rustix::process::Signal;
 
 by_descriptor_and_by_link! {
@@ -23,7 +23,7 @@ by_descriptor_and_by_link! {
 struct Shared {
     own: Sink,
     shared: Sink,
-    activator: Activator,
+    activator: ActivatorProcess,
 }
 
 impl Shared {
@@ -35,7 +35,7 @@ impl Shared {
         let (own, shared) = (Sink::start(), Sink::start());
         shared.take_one_publisher_per_name();
         let urls = format!("{} {}", own.url("live/{key}"), shared.url(&format!("live/{}", key("fixed"))));
-        let activator = Activator::pushing_to(&urls).with("HANDOFF", handoff).with("CAPACITY", capacity);
+        let activator = ActivatorProcess::pushing_to(&urls).with("HANDOFF", handoff).with("CAPACITY", capacity);
         Self { own, shared, activator: activator.with("COOLDOWN", "1s").start() }
     }
 
@@ -127,23 +127,23 @@ fn a_second_key_for_a_shared_upstream_is_refused_while_the_first_is_alive(handof
 /// longer than any scenario: the rest of a session does not end by itself.
 struct Linked {
     sink: Sink,
-    activator: Activator,
+    activator: ActivatorProcess,
     tap: Tap,
-    wires: [Wire; 2],
-    workers: [Worker; 2],
-    publisher: Process,
+    wires: [CuttableWire; 2],
+    workers: [WorkerProcess; 2],
+    publisher: RunningProgram,
 }
 
 impl Linked {
     fn live() -> Self {
         let sink = Sink::start();
         sink.take_one_publisher_per_name();
-        let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+        let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
         let activator = settings.with("HANDOFF", "link").with("GRACE", "600s").start();
-        let wires = [(); 2].map(|()| Wire::to(&activator));
+        let wires = [(); 2].map(|()| CuttableWire::to(&activator));
         let workers = [0, 1].map(|number| {
             let name = number.to_string();
-            Worker::with(&activator, &[("ACTIVATOR", &wires[number].control()), ("WORKER_NAME", &name)])
+            WorkerProcess::with(&activator, &[("ACTIVATOR", &wires[number].control()), ("WORKER_NAME", &name)])
         });
         until("two workers", || activator.workers().len() == 2);
         let tap = Tap::before(activator.rtmp());
@@ -192,11 +192,11 @@ impl Linked {
 }
 
 #[test]
-fn a_stream_whose_link_is_cut_goes_on_in_the_same_session() {
+fn a_stream_whose_link_is_cut_continues_in_the_same_session() {
     let relay = Linked::live();
     let holder = relay.holder();
     for breaks in 1..=3 {
-        relay.wires.iter().for_each(Wire::cut_links);
+        relay.wires.iter().for_each(CuttableWire::cut_links);
         until("the break to be noticed", || {
             let back = |why| relay.activator.metric("liveedgecast_streams_back_total", &[why]).unwrap_or(0.0);
             back("why=\"broken\"") + back("why=\"died\"") >= f64::from(breaks)
@@ -210,7 +210,7 @@ fn a_stream_whose_link_is_cut_goes_on_in_the_same_session() {
 }
 
 #[test]
-fn an_activator_that_was_stopped_for_six_seconds_gives_up_no_worker() {
+fn an_activator_that_was_stopped_for_six_seconds_keeps_its_workers() {
     let relay = Linked::live();
     signal(relay.activator.id(), Signal::STOP);
     // A second has 25 video messages and 43 audio messages.
@@ -220,7 +220,7 @@ fn an_activator_that_was_stopped_for_six_seconds_gives_up_no_worker() {
 }
 
 #[test]
-fn a_worker_that_was_stopped_leaves_its_upstream_to_the_next_one() {
+fn a_stopped_worker_leaves_its_upstream_to_its_successor() {
     let mut relay = Linked::live();
     let stopped = relay.workers[relay.holder()].process.id();
     signal(stopped, Signal::STOP);
@@ -246,7 +246,7 @@ fn a_publisher_that_returns_after_its_activator_died_is_not_refused(handoff: &st
     let sink = Sink::start();
     sink.take_one_publisher_per_name();
     let url = sink.url("live/{key}");
-    let settings = Activator::pushing_to(&url).with("HANDOFF", handoff).with("GRACE", "600s");
+    let settings = ActivatorProcess::pushing_to(&url).with("HANDOFF", handoff).with("GRACE", "600s");
     let mut activator = settings.with("COOLDOWN", "1s").start();
     let taps = [(); 2].map(|()| Tap::before(activator.rtmp()));
     let mut first = ffmpeg(Media::Both, &taps[0].url(&format!("live/{}", key("returns"))));

@@ -6,7 +6,7 @@ use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_res
 use liveedgecast_e2e::process::signal;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::record::Message;
-use liveedgecast_e2e::relay::{Activator, Worker, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, now, stays_true_for, until, until_some};
@@ -19,8 +19,8 @@ by_descriptor_and_by_link! {
     a_publisher_that_does_not_return_ends_its_session
     a_second_publisher_of_a_live_stream_is_refused
     a_second_publisher_takes_over_from_a_silent_one
-    a_worker_that_is_told_to_go_gives_its_stream_to_another
-    an_activator_that_is_told_to_go_waits_for_its_streams
+    a_worker_that_drains_hands_its_stream_to_another
+    an_activator_that_drains_waits_for_its_streams
 }
 
 fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff: &str) {
@@ -68,7 +68,7 @@ fn payloads(media: &[Message]) -> Vec<&[u8]> {
 
 fn a_publisher_that_does_not_return_ends_its_session(handoff: &str) {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff).with("GRACE", "1s");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff).with("GRACE", "1s");
     let activator = settings.with("COOLDOWN", "1s").start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("lost"))));
     sink.receives(50);
@@ -117,15 +117,15 @@ fn a_second_publisher_takes_over_from_a_silent_one(handoff: &str) {
     assert_decodes(relay.sink.only().media());
 }
 
-fn a_worker_that_is_told_to_go_gives_its_stream_to_another(handoff: &str) {
+fn a_worker_that_drains_hands_its_stream_to_another(handoff: &str) {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
     let activator = settings.with("HANDOFF", handoff).start();
     let tap = Tap::before(activator.rtmp());
-    let mut first = Worker::of(&activator);
+    let mut first = WorkerProcess::of(&activator);
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("moves"))));
     sink.receives(100);
-    let _second = Worker::of(&activator);
+    let _second = WorkerProcess::of(&activator);
     until("the second worker to register", || activator.workers().len() == 2);
     let status = first.process.terminate();
     assert!(status.success(), "the worker left with {status}");
@@ -141,9 +141,9 @@ fn a_worker_that_is_told_to_go_gives_its_stream_to_another(handoff: &str) {
     assert!(place.first <= before, "messages {before}..{} are lost", place.first);
 }
 
-fn an_activator_that_is_told_to_go_waits_for_its_streams(handoff: &str) {
+fn an_activator_that_drains_waits_for_its_streams(handoff: &str) {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
     let mut activator = settings.with("DRAIN_TIMEOUT", "60s").start();
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("last"))));
@@ -163,9 +163,9 @@ fn an_activator_that_is_told_to_go_waits_for_its_streams(handoff: &str) {
 }
 
 #[test]
-fn a_second_signal_shortens_the_wait() {
+fn a_second_signal_shortens_the_drain() {
     let sink = Sink::start();
-    let mut activator = Activator::pushing_to(&sink.url("live/{key}")).with("DRAIN_TIMEOUT", "600s").start();
+    let mut activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("DRAIN_TIMEOUT", "600s").start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("last"))));
     sink.receives(50);
     signal(activator.id(), Signal::TERM);
@@ -180,9 +180,9 @@ fn a_second_signal_shortens_the_wait() {
 }
 
 #[test]
-fn an_idle_activator_goes_at_once() {
+fn an_idle_activator_exits_at_once_when_terminated() {
     let sink = Sink::start();
-    let mut activator = Activator::pushing_to(&sink.url("live/{key}")).start();
+    let mut activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).start();
     let asked = now();
     assert!(activator.process.terminate().success());
     println!("it took {:?}", now().saturating_duration_since(asked));

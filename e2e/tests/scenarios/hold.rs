@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes};
 use liveedgecast_e2e::publish::{Gst, Media, Obs, ffmpeg, gstreamer};
-use liveedgecast_e2e::relay::{Activator, Worker, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
@@ -15,9 +15,9 @@ use crate::Relay;
 const HOLD: Duration = Duration::from_secs(60);
 
 #[test]
-fn every_publisher_survives_a_minute_and_then_streams() {
+fn every_encoder_survives_a_minute_of_hold_and_then_streams() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
     let names = ["ffmpeg", "rtmp2sink", "rtmpsink", "obs"];
     let taps = names.map(|_| Tap::before(activator.rtmp()));
     let url = |index: usize| taps[index].url(&format!("live/{}", key(names[index])));
@@ -31,7 +31,7 @@ fn every_publisher_survives_a_minute_and_then_streams() {
     assert_eq!(activator.demand(), Some((4, 0, 4)));
     assert_eq!(sink.connections(), 0);
 
-    let worker = Worker::of(&activator);
+    let worker = WorkerProcess::of(&activator);
     let of = |name: &str| sink.sessions().into_iter().find(|session| session.key == key(name));
     for name in names {
         until_some(format!("{name} at the upstream"), || of(name).filter(|it| it.recording.frames() > 100));
@@ -59,7 +59,7 @@ fn pings(server: &liveedgecast_e2e::record::Recording) -> usize {
 #[test]
 fn a_publisher_that_leaves_while_held_is_forgotten() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
     let tap = Tap::before(activator.rtmp());
     let mut polite = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("polite"))));
     tap.publish_asked();
@@ -70,7 +70,7 @@ fn a_publisher_that_leaves_while_held_is_forgotten() {
     until("the killed one to be forgotten", || activator.demand() == Some((1, 0, 1)));
     polite.kill();
     until("both to be forgotten", || activator.demand() == Some((0, 0, 0)));
-    let _worker = Worker::of(&activator);
+    let _worker = WorkerProcess::of(&activator);
     until("the worker to register", || activator.workers().len() == 1);
     assert_eq!(sink.connections(), 0);
 }
@@ -79,7 +79,7 @@ fn a_publisher_that_leaves_while_held_is_forgotten() {
 fn nginx_push_that_leaves_while_held_is_forgotten() {
     // nginx has sent media, so the activator reads no further: it learns of the connection's end by other means.
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
     let nginx = liveedgecast_e2e::nginx::Nginx::pushing_to(&activator.url("live"));
     let publisher = ffmpeg(Media::Both, &nginx.url(&format!("live/{}", key("pushed"))));
     until("it to wait", || activator.demand() == Some((1, 0, 1)));
@@ -89,16 +89,16 @@ fn nginx_push_that_leaves_while_held_is_forgotten() {
 }
 
 #[test]
-fn a_hold_that_is_spent_makes_the_client_come_again() {
+fn a_client_reconnects_when_its_hold_expires() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with_external_workers();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
     let activator = settings.with("HOLD_TIMEOUT", "2s").start();
     let tap = Tap::before(activator.rtmp());
     let mut obs = Obs::streaming_to(&tap.url("live"), &key("obs"));
     // `Publish.Start` followed by a close is the only sequence after which OBS reconnects by itself.
     until("OBS to come a second time", || tap.sessions().len() >= 2);
     assert!(tap.sessions()[0].server.started_at().is_some());
-    let _worker = Worker::of(&activator);
+    let _worker = WorkerProcess::of(&activator);
     sink.receives(50);
     obs.quit();
 }
@@ -127,7 +127,7 @@ fn an_upstream_that_answers_late_holds_the_publisher(handoff: &str) {
 fn a_wrong_key_is_refused_and_wakes_nothing() {
     let sink = Sink::start();
     let good = key("good");
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("PUBLISH_KEYS", &good);
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("PUBLISH_KEYS", &good);
     let activator = settings.with("COOLDOWN", "1s").start();
     let tap = Tap::before(activator.rtmp());
     let mut wrong = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("wrong"))));

@@ -4,7 +4,7 @@
 //! descriptor and once by link.
 
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 
@@ -39,21 +39,21 @@ mod workers;
 /// An upstream, an activator without a worker, and a tap in front of it.
 struct Relay {
     sink: Sink,
-    activator: Activator,
+    activator: ActivatorProcess,
     tap: Tap,
 }
 
 impl Relay {
     fn by(handoff: &str) -> Self {
         let sink = Sink::start();
-        let settings = Activator::pushing_to(&sink.url("live/{key}"));
+        let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
         let activator = settings.with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
         let tap = Tap::before(activator.rtmp());
         Self { sink, activator, tap }
     }
 
     /// Starts ffmpeg, which publishes to the tap.
-    fn published(&self, media: Media, name: &str) -> liveedgecast_e2e::process::Process {
+    fn published(&self, media: Media, name: &str) -> liveedgecast_e2e::process::RunningProgram {
         ffmpeg(media, &self.tap.url(&format!("live/{}", key(name))))
     }
 }

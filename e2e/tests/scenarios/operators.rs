@@ -1,12 +1,12 @@
 //! Operations: the processes' log, their limits, the signals that operators send.
 
-use liveedgecast_e2e::bench::Clock;
-use liveedgecast_e2e::bench::publisher::Publisher;
+use liveedgecast_e2e::bench::BenchClock;
+use liveedgecast_e2e::bench::publisher::PacedPublisher;
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::nginx::Nginx;
 use liveedgecast_e2e::process::signal;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until};
@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 const EVERYTHING: &str = "trace,h2=trace,hyper=trace,tokio_util=trace";
 
 #[test]
-fn streams_and_the_end_do_not_wait_for_a_reader_of_the_log() {
+fn streams_and_the_drain_do_not_block_on_an_unread_log() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", EVERYTHING);
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", EVERYTHING);
     let mut activator = settings.with("DRAIN_TIMEOUT", "1s").with_unread_errors().start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("unread"))));
     sink.receives(100);
@@ -38,15 +38,15 @@ fn streams_and_the_end_do_not_wait_for_a_reader_of_the_log() {
 }
 
 #[test]
-fn a_hundred_publishers_leave_descriptors_for_probes_where_there_are_256() {
+fn probes_are_answered_while_publishers_use_up_256_descriptors() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("HANDOFF", "descriptor");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", "descriptor");
     let activator = settings.with_open_files(256).start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let publishers = runtime.block_on(async {
-        let (mut starting, clock) = (JoinSet::new(), Clock::new());
+        let (mut starting, clock) = (JoinSet::new(), BenchClock::new());
         for stream in 0..100 {
-            starting.spawn(Publisher::start(activator.rtmp(), "live", stream, clock));
+            starting.spawn(PacedPublisher::start(activator.rtmp(), "live", stream, clock));
         }
         starting.join_all().await
     });
@@ -58,9 +58,9 @@ fn a_hundred_publishers_leave_descriptors_for_probes_where_there_are_256() {
 }
 
 #[test]
-fn a_worker_that_an_operator_terminates_has_not_crashed() {
+fn a_worker_that_an_operator_terminates_is_not_counted_as_crashed() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).start();
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("moved"))));
     sink.receives(50);
@@ -74,16 +74,16 @@ fn a_worker_that_an_operator_terminates_has_not_crashed() {
 }
 
 /// Lines of the activator's log, its workers' lines included, with this event.
-fn events(activator: &Activator, event: &str) -> Vec<Value> {
+fn events(activator: &ActivatorProcess, event: &str) -> Vec<Value> {
     let log = activator.process.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["event"] == event).collect()
 }
 
 #[test]
-fn an_upstream_that_goes_and_comes_back_is_told_once_for_each_change() {
+fn an_upstream_that_is_lost_and_returns_is_logged_once_per_change() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("away"))));
     sink.receives(50);
     sink.go_away();
@@ -105,9 +105,9 @@ fn an_upstream_that_goes_and_comes_back_is_told_once_for_each_change() {
 }
 
 #[test]
-fn an_upstream_is_told_of_under_the_id_of_the_publisher_that_returned() {
+fn an_upstream_is_logged_under_the_id_of_the_publisher_that_returned() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
     let url = activator.url(&format!("live/{}", key("returns")));
     let mut first = ffmpeg(Media::Both, &url);
     sink.receives(50);
@@ -125,9 +125,9 @@ fn an_upstream_is_told_of_under_the_id_of_the_publisher_that_returned() {
 }
 
 #[test]
-fn an_upstream_that_closes_after_each_start_is_told_once() {
+fn an_upstream_that_closes_after_each_start_is_logged_once() {
     let nginx = Nginx::denying();
-    let activator = Activator::pushing_to(&nginx.url("live/{key}")).with("RUST_LOG", "info").start();
+    let activator = ActivatorProcess::pushing_to(&nginx.url("live/{key}")).with("RUST_LOG", "info").start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("rule"))));
     let label = r#"fault="never_lasted""#;
     let times = || activator.metric("liveedgecast_upstream_failures_total", &[label]).unwrap_or_default();
@@ -138,10 +138,10 @@ fn an_upstream_that_closes_after_each_start_is_told_once() {
 }
 
 #[test]
-fn a_start_that_failed_is_not_told_as_one_that_worked() {
+fn a_failed_start_is_not_logged_as_a_cold_start() {
     let sink = Sink::start();
     sink.go_away();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
     let activator = settings.with("HOLD_TIMEOUT", "2s").start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("failed"))));
     until("the failed start to be told", || !events(&activator, "start.failed").is_empty());
@@ -154,9 +154,9 @@ fn a_start_that_failed_is_not_told_as_one_that_worked() {
 }
 
 #[test]
-fn a_refused_publisher_is_told_to_the_operator() {
+fn a_refused_publisher_is_logged_with_advice() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
     let activator = settings.with("PUBLISH_KEYS", &key("listed")).start();
     let mut wrong = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("wrong"))));
     assert!(!wrong.wait(SOON).success());
@@ -166,15 +166,15 @@ fn a_refused_publisher_is_told_to_the_operator() {
 }
 
 #[test]
-fn publishers_above_the_rate_of_their_address_are_started_in_their_turn() {
+fn publishers_above_the_rate_of_their_address_are_delayed_and_not_refused() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("PUBLISH_BURST", "1");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("PUBLISH_BURST", "1");
     let activator = settings.with("PUBLISH_RATE", "1").start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let publishers = runtime.block_on(async {
-        let (mut starting, clock) = (JoinSet::new(), Clock::new());
+        let (mut starting, clock) = (JoinSet::new(), BenchClock::new());
         for stream in 0..6 {
-            starting.spawn(Publisher::start(activator.rtmp(), "live", stream, clock));
+            starting.spawn(PacedPublisher::start(activator.rtmp(), "live", stream, clock));
         }
         starting.join_all().await
     });

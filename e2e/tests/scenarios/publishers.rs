@@ -7,7 +7,7 @@ use liveedgecast_e2e::loopback;
 use liveedgecast_e2e::nginx::Nginx;
 use liveedgecast_e2e::process::Program;
 use liveedgecast_e2e::publish::{Gst, Media, Obs, ffmpeg, gstreamer};
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::wait::{SOON, until};
 
 use crate::Relay;
@@ -66,7 +66,7 @@ fn nginx_push_keeps_its_first_keyframe_through_a_cold_start(handoff: &str) {
 
 fn nginx_is_pushed_to(handoff: &str) {
     let nginx = Nginx::upstream();
-    let settings = Activator::pushing_to(&nginx.url("live/{key}"));
+    let settings = ActivatorProcess::pushing_to(&nginx.url("live/{key}"));
     let activator = settings.with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("pulled"))));
     activator.has_a_stream_that_is("live");
@@ -94,7 +94,7 @@ fn a_listening_ffmpeg_is_pushed_to(handoff: &str) {
         .words("-c copy -f flv")
         .args([&file])
         .start();
-    let activator = Activator::pushing_to(&url).with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
+    let activator = ActivatorProcess::pushing_to(&url).with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("listened"))));
     activator.has_a_stream_that_is("live");
     until("a second of the stream in the file", || file.metadata().is_ok_and(|file| file.len() > 50_000));

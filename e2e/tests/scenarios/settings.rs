@@ -2,14 +2,14 @@
 
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::publish::Media;
-use liveedgecast_e2e::relay::{Activator, KEY_MARK};
+use liveedgecast_e2e::relay::{ActivatorProcess, KEY_MARK};
 use liveedgecast_e2e::wait::SOON;
 
 use crate::Relay;
 
 #[test]
-fn all_mistakes_are_told_at_once_and_nothing_is_opened() {
-    let settings = Activator::pushing_to("http://example.com/live rtmp://example.com/one");
+fn all_mistakes_are_reported_at_once_and_no_port_is_opened() {
+    let settings = ActivatorProcess::pushing_to("http://example.com/live rtmp://example.com/one");
     let mut process = settings.with("CAPACITY", "many").with("HANDOFF", "telepathy").start_anyhow();
     assert!(!process.wait(SOON).success());
     for setting in ["RTMP_PUSH_URL", "CAPACITY", "HANDOFF", "/{key}"] {
@@ -18,7 +18,7 @@ fn all_mistakes_are_told_at_once_and_nothing_is_opened() {
 }
 
 #[test]
-fn a_live_stream_can_be_seen_and_its_key_cannot() {
+fn a_live_stream_is_shown_without_its_key() {
     let relay = Relay::by("auto");
     let _publisher = relay.published(Media::Both, "shown");
     relay.sink.receives(50);

@@ -7,7 +7,7 @@ use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_res
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::process::{kill, signal};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{Activator, Settings, Worker, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, Settings, WorkerProcess, key};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
@@ -20,7 +20,7 @@ fn shared(settings: Settings) -> Settings {
 }
 
 /// Connects as a publisher and begins the handshake; returns whether the server answers.
-fn is_answered(activator: &Activator) -> bool {
+fn is_answered(activator: &ActivatorProcess) -> bool {
     let Ok(mut connection) = TcpStream::connect(activator.rtmp()) else { return false };
     let mut first = vec![0; 1537];
     first[0] = 3;
@@ -39,8 +39,8 @@ fn session(sink: &Sink, name: &str, number: usize, frames: usize) -> SinkSession
 #[test]
 fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
     let sink = Sink::start();
-    let mut elder = shared(Activator::pushing_to(&sink.url("live/{key}"))).start();
-    let worker = Worker::of(&elder);
+    let mut elder = shared(ActivatorProcess::pushing_to(&sink.url("live/{key}"))).start();
+    let worker = WorkerProcess::of(&elder);
     let taps = [Tap::before(elder.rtmp()), Tap::before(elder.rtmp())];
     let mut first = ffmpeg(Media::Both, &taps[0].url(&format!("live/{}", key("first"))));
     session(&sink, "first", 1, 50);
@@ -62,14 +62,14 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
 
     let mut second = ffmpeg(Media::Both, &taps[1].url(&format!("live/{}", key("second"))));
     session(&sink, "second", 1, 50);
-    let mine = |activator: &Activator| activator.process.log().matches("publisher: held").count();
+    let mine = |activator: &ActivatorProcess| activator.process.log().matches("publisher: held").count();
     assert_eq!((mine(&elder), mine(&younger)), (1, 1));
     assert_eq!(younger.demand(), Some((0, 2, 2)), "it answers for both, on the ports that it alone has now");
     assert!(http::request(younger.http(), "GET", "/readyz").is_ok_and(|answer| answer.status == 200));
     assert!(taps[0].only().left.is_none() && sink.sessions().len() == 2, "the first stream's session goes on");
 
     // A new worker finds both activators, so the elder's streams can still be handed to it.
-    let _another = Worker::of(&younger);
+    let _another = WorkerProcess::of(&younger);
     until("the new worker to find both", || {
         [&elder, &younger].iter().all(|activator| activator.process.log().matches("worker registered").count() == 2)
     });
@@ -90,11 +90,11 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
 }
 
 #[test]
-fn a_stream_outlives_the_wait_of_its_activator_where_workers_stay() {
+fn a_stream_outlives_the_drain_of_its_activator_if_its_worker_stays() {
     let sink = Sink::start();
-    let settings = shared(Activator::pushing_to(&sink.url("live/{key}"))).with("DRAIN_TIMEOUT", "0s");
+    let settings = shared(ActivatorProcess::pushing_to(&sink.url("live/{key}"))).with("DRAIN_TIMEOUT", "0s");
     let mut activator = settings.start();
-    let _worker = Worker::of(&activator);
+    let _worker = WorkerProcess::of(&activator);
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("stays"))));
     sink.receives(50);
@@ -115,7 +115,7 @@ fn a_stream_outlives_the_wait_of_its_activator_where_workers_stay() {
 #[test]
 fn an_activator_that_was_started_by_mistake_gets_no_port() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).start();
     let mut mistake = activator.beside(&sink.url("live/{key}")).start_anyhow();
     assert!(!mistake.wait(SOON).success());
     let log = mistake.log();

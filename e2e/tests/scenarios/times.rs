@@ -8,7 +8,7 @@ use liveedgecast_e2e::nginx::Nginx;
 use liveedgecast_e2e::process::Program;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::record::{Message, flv_of_session};
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::replay::{Cue, Replay, cues};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::{Tap, TapSession};
@@ -48,7 +48,7 @@ fn fragments(directory: &Path, key: &str) -> (Vec<u64>, f64) {
 fn nginx_makes_whole_fragments_of_a_session_that_joins_in_mid_stream_with_late_audio() {
     let nginx = Nginx::with_hls();
     let tap = Tap::before(nginx.address());
-    let activator = Activator::pushing_to(&tap.url("live/{key}")).start();
+    let activator = ActivatorProcess::pushing_to(&tap.url("live/{key}")).start();
     let name = key("late");
     let _publisher = Replay::start(activator.rtmp(), &name, late_audio(90));
     let made = |count: usize| {
@@ -75,7 +75,7 @@ fn nginx_makes_whole_fragments_of_a_session_that_joins_in_mid_stream_with_late_a
 #[test]
 fn ffmpeg_sees_audio_and_video_and_nothing_else_after_an_upstream_was_away() {
     let sink = Sink::start();
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("tracks"))));
     sink.receives(100);
     sink.drop_connections();

@@ -8,14 +8,14 @@ use liveedgecast_e2e::loopback;
 use liveedgecast_e2e::process::resident_memory;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::record::Message;
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
 
 by_descriptor_and_by_link! {
     upstreams_do_not_disturb_each_other
-    an_upstream_that_flaps_gets_what_it_missed
+    an_upstream_that_flaps_receives_the_messages_it_missed
 }
 
 fn upstreams_do_not_disturb_each_other(handoff: &str) {
@@ -31,7 +31,7 @@ fn upstreams_do_not_disturb_each_other(handoff: &str) {
         flapping.url("live/{key}"),
         stalled.url("{app}/{key}"),
     ];
-    let settings = Activator::pushing_to(&urls.join(" ")).with("HANDOFF", handoff).with("COOLDOWN", "1s");
+    let settings = ActivatorProcess::pushing_to(&urls.join(" ")).with("HANDOFF", handoff).with("COOLDOWN", "1s");
     let activator = settings.with("UPSTREAM_LAG", "1s").start();
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Heavy, &tap.url(&format!("live/{}", key("many"))));
@@ -88,9 +88,9 @@ fn assert_skips_at_keyframes_only(published: &[Message], arrived: &[Message]) ->
     skips
 }
 
-fn an_upstream_that_flaps_gets_what_it_missed(handoff: &str) {
+fn an_upstream_that_flaps_receives_the_messages_it_missed(handoff: &str) {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
     let activator = settings.with("REPLAY_WINDOW", "30s,16MiB").with("COOLDOWN", "1s").start();
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("flap"))));
@@ -118,7 +118,7 @@ fn an_upstream_that_flaps_gets_what_it_missed(handoff: &str) {
 fn memory_is_bounded_while_an_upstream_stalls() {
     let (good, stalled) = (Sink::start(), Sink::start());
     let urls = format!("{} {}", good.url("live/{key}"), stalled.url("live/{key}"));
-    let activator = Activator::pushing_to(&urls).with("REPLAY_WINDOW", "1s").with("UPSTREAM_LAG", "1s").start();
+    let activator = ActivatorProcess::pushing_to(&urls).with("REPLAY_WINDOW", "1s").with("UPSTREAM_LAG", "1s").start();
     let tap = Tap::before(activator.rtmp());
     let mut publisher = ffmpeg(Media::Heavy, &tap.url(&format!("live/{}", key("slow"))));
     stalled.receives(50);
@@ -137,10 +137,10 @@ fn memory_is_bounded_while_an_upstream_stalls() {
 }
 
 #[test]
-fn app_and_key_and_queries_are_kept() {
+fn app_key_and_query_reach_the_upstream_unchanged() {
     let sink = Sink::start();
     let url = format!("rtmp://{}/{{app}}/{{key}} {}", sink.address(), sink.url("fixed?backup=1/{key}"));
-    let activator = Activator::pushing_to(&url).start();
+    let activator = ActivatorProcess::pushing_to(&url).start();
     let name = format!("{}?token=a%2Fb&x=1", key("query"));
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("studio/{name}")));
     until("two sessions", || sink.sessions().len() == 2);
@@ -153,7 +153,7 @@ fn app_and_key_and_queries_are_kept() {
 fn an_upstream_that_refuses_for_good_refuses_the_publisher() {
     let sink = Sink::start();
     sink.refuse("NetStream.Publish.Denied");
-    let activator = Activator::pushing_to(&sink.url("live/{key}")).with("COOLDOWN", "1s").start();
+    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("COOLDOWN", "1s").start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("denied"))));
     assert!(!publisher.wait(SOON).success());
     activator.is_back_to_zero();
@@ -168,7 +168,7 @@ fn rtmps_upstreams_are_verified_by_name_and_by_address() {
     let of_another_name = Sink::start_tls(|_| authority.server("example.com"));
     let mut urls = [&by_address, &of_a_stranger, &of_another_name].map(|sink| sink.url("live/{key}")).to_vec();
     urls.push(format!("rtmps://localhost:{}/live/{{key}}", by_name.address().port()));
-    let activator = Activator::pushing_to(&urls.join("\n"))
+    let activator = ActivatorProcess::pushing_to(&urls.join("\n"))
         .with("SSL_CERT_FILE", &authority.file().display().to_string())
         .with("COOLDOWN", "1s")
         .start();

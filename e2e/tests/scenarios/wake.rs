@@ -10,10 +10,10 @@ use crate::Relay;
 
 by_descriptor_and_by_link! {
     first_publisher_wakes_a_worker_from_zero
-    audio_alone_passes
-    video_alone_passes
-    hevc_passes
-    av1_passes
+    audio_alone_reaches_the_upstream
+    video_alone_reaches_the_upstream
+    hevc_reaches_the_upstream
+    av1_reaches_the_upstream
     a_second_stream_finds_a_warm_worker
 }
 
@@ -51,25 +51,25 @@ fn passes(handoff: &str, media: Media) -> Relay {
     relay
 }
 
-fn audio_alone_passes(handoff: &str) {
+fn audio_alone_reaches_the_upstream(handoff: &str) {
     let relay = passes(handoff, Media::AudioOnly);
     assert!(relay.sink.only().media().iter().all(|message| message.type_id != 9));
     assert_decodes(relay.sink.only().media());
 }
 
-fn video_alone_passes(handoff: &str) {
+fn video_alone_reaches_the_upstream(handoff: &str) {
     let relay = passes(handoff, Media::VideoOnly);
     assert!(relay.sink.only().media().iter().all(|message| message.type_id != 8));
     assert_decodes(relay.sink.only().media());
 }
 
-fn hevc_passes(handoff: &str) {
+fn hevc_reaches_the_upstream(handoff: &str) {
     let relay = passes(handoff, Media::Hevc);
     assert!(relay.sink.only().recording.keyframes() > 0);
     assert_decodes_with(newer_ffmpeg(), relay.sink.only().media());
 }
 
-fn av1_passes(handoff: &str) {
+fn av1_reaches_the_upstream(handoff: &str) {
     let relay = passes(handoff, Media::Av1);
     assert!(relay.sink.only().recording.keyframes() > 0);
     assert_decodes_with(newer_ffmpeg(), relay.sink.only().media());
@@ -96,7 +96,7 @@ fn a_second_stream_finds_a_warm_worker(handoff: &str) {
 }
 
 #[test]
-fn the_worker_holds_the_socket_and_the_activator_has_nothing_to_do() {
+fn the_worker_holds_the_socket_and_the_activator_is_idle_by_descriptor() {
     let relay = Relay::by("descriptor");
     let _publisher = relay.published(Media::Both, "first");
     relay.sink.receives(50);

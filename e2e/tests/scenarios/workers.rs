@@ -2,7 +2,7 @@
 
 use liveedgecast_e2e::compare::assert_arrived_whole;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{Activator, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{until, until_some};
@@ -13,7 +13,7 @@ use crate::Relay;
 fn three_workers_serve_three_streams() {
     let sink = Sink::start();
     // Scenarios always set HTTP_LISTEN: the workers must not take the same port.
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "3");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "3");
     let activator = settings.with("COOLDOWN", "1s").start();
     let names = ["one", "two", "three"];
     let taps = names.map(|_| Tap::before(activator.rtmp()));
@@ -38,9 +38,9 @@ fn three_workers_serve_three_streams() {
 }
 
 #[test]
-fn a_stream_too_many_waits_for_a_place() {
+fn a_stream_above_capacity_waits_until_a_worker_is_free() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "1");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("CAPACITY", "1").with("MAX_WORKERS", "1");
     let activator = settings.with("COOLDOWN", "1s").start();
     let mut first = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("first"))));
     sink.receives(20);
@@ -53,9 +53,9 @@ fn a_stream_too_many_waits_for_a_place() {
 }
 
 #[test]
-fn a_worker_that_dies_at_start_is_tried_again_ever_more_slowly_and_told() {
+fn a_worker_that_dies_at_start_is_restarted_with_back_off_and_logged() {
     let sink = Sink::start();
-    let settings = Activator::pushing_to(&sink.url("live/{key}")).with_worker_script("#!/bin/sh\nexit 3\n");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_worker_script("#!/bin/sh\nexit 3\n");
     let activator = settings.start();
     let publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("held"))));
     let started = || activator.metric("liveedgecast_worker_processes_started_total", &[]).unwrap_or(0.0);
@@ -83,7 +83,7 @@ impl Since for std::time::Instant {
 }
 
 #[test]
-fn a_stream_outlives_its_activator_and_the_worker_goes_with_the_stream() {
+fn a_stream_outlives_its_activator_and_its_worker_ends_after_it() {
     let mut relay = Relay::by("descriptor");
     let mut publisher = relay.published(Media::Both, "orphan");
     relay.sink.receives(20);

@@ -1,4 +1,4 @@
-//! What the structure test asks of the sources. In: a tree of files and the order of rooms. Out: every place that breaks a rule.
+//! The rules of the structure test. In: a tree of files and the order of rooms. Out: every place that breaks a rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use crate::source::{CRATES, Named, Source, Tree};
 use crate::tokens::Token;
 
-/// What is declared about the workspace.
+/// The declared structure of the workspace.
 pub(crate) struct Order {
     /// The rooms of each crate, lowest first. A room imports those before it.
     pub(crate) rooms: &'static [(&'static str, &'static [&'static str])],
@@ -41,7 +41,7 @@ pub(crate) enum Rule {
     EventMissing,
     /// The constants of events are unique, dotted and used.
     EventConstant,
-    /// Under 5 % of the lines of doc comments begin with a pronoun, a relative or a preposition.
+    /// Less than 5 % of the lines of doc comments begin with a pronoun, a relative or a preposition.
     Words,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Rule {
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) rule: Rule,
-    /// What the exception would name: an edge, a room, a file, a type or a crate.
+    /// The subject, as an exception names it: an edge, a room, a file, a type or a crate.
     pub(crate) key: String,
     pub(crate) at: String,
     pub(crate) text: String,
@@ -67,7 +67,7 @@ const MOST_WEAK: f64 = 5.0;
 /// The design page, whose sections comments cite.
 const DESIGN_PAGE: &str = "deploy/docs/architecture.md";
 
-/// Everything that breaks a rule, in the order of the rules.
+/// Places that break a rule, in the order of the rules.
 pub(crate) fn violations(tree: &Tree, order: &Order) -> Vec<Violation> {
     let sources = tree.sources();
     let rooms: Vec<&Source> = sources.iter().filter(|source| CRATES.contains(&source.crate_name.as_str())).collect();

@@ -79,7 +79,7 @@ pub(crate) struct Defined {
     pub(crate) line: usize,
 }
 
-/// One Rust file.
+/// A Rust file.
 pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) crate_name: String,
@@ -335,7 +335,7 @@ fn without_tests(all: &[Token], path: &str) -> (Vec<Token>, Vec<String>) {
     (kept, files)
 }
 
-/// Where the attribute `#[cfg(test)]` (or `#[cfg(all(test, …))]`, `#[test]`) ends that begins at `at`, if one does.
+/// End of the attribute `#[cfg(test)]` (or one with `all(test, …)` or `any(test, …)`, or `#[test]`) that begins at `at`, if one does.
 fn test_attribute(all: &[Token], at: usize) -> Option<usize> {
     if !(all[at].is("#") && all.get(at + 1)?.is("[")) {
         return None;
@@ -343,11 +343,12 @@ fn test_attribute(all: &[Token], at: usize) -> Option<usize> {
     let end = closing(all, at + 1);
     let words: Vec<&str> = all[at + 2..end - 1].iter().map(|token| token.text.as_str()).collect();
     let whole = words == ["test"] || words == ["cfg", "(", "test", ")"];
-    let test = whole || words.starts_with(&["cfg", "(", "all", "(", "test"]) || words.ends_with(&["::", "test"]);
+    let either = |word| words.starts_with(&["cfg", "(", word, "(", "test"]);
+    let test = whole || either("all") || either("any") || words.ends_with(&["::", "test"]);
     test.then_some(end)
 }
 
-/// One past the bracket that closes the one at `at`.
+/// Index behind the bracket that closes the one at `at`.
 fn closing(all: &[Token], at: usize) -> usize {
     let mut depth = 0_usize;
     for (index, token) in all.iter().enumerate().skip(at) {
@@ -363,7 +364,7 @@ fn closing(all: &[Token], at: usize) -> usize {
     all.len()
 }
 
-/// One past the item, field, arm or statement that begins at `at`.
+/// Index behind the item, field, arm or statement that begins at `at`.
 fn item_end(all: &[Token], mut at: usize) -> usize {
     let items =
         ["fn", "struct", "enum", "mod", "impl", "trait", "const", "static", "type", "async", "unsafe", "extern"];
@@ -413,6 +414,7 @@ mod tests {
         assert_eq!(kept("struct A { #[cfg(test)] pub c: Map<A, B>, d: E }"), "struct A { d : E }");
         assert_eq!(kept("#[cfg(test)] use x::{a, b}; c;"), "c ;");
         assert_eq!(kept("#[cfg(test)] pub(crate) fn x<A, B>(a: [u8; 2]) -> X<A, B> { y; } c;"), "c ;");
+        assert_eq!(kept("a; #[cfg(any(test, feature = \"x\"))] pub mod t; b;"), "a ; b ;");
         assert_eq!(kept("#[cfg(not(test))] const A: u8 = 1;"), "# [ cfg ( not ( test ) ) ] const A : u8 = 1 ;");
         assert_eq!(kept("match a { #[cfg(test)] A => {} B => {} }"), "match a { B = > { } }");
     }

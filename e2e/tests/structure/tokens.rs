@@ -1,14 +1,14 @@
 //! Rust source split into tokens and comments: as much of the language as the rules of this test read. In: the text of a file. Out: words,
 //! strings and signs with their lines, and comments apart from them. Next: `source`.
 
-/// What kind of token stands in the source.
+/// Kinds of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An identifier, a keyword or a number.
     Word,
     /// A string or character literal; its text is the content between the quotes.
     Literal,
-    /// One sign, or `::`.
+    /// A single sign, or `::`.
     Sign,
 }
 
@@ -30,7 +30,7 @@ impl Token {
     }
 }
 
-/// One line of comment, without its slashes.
+/// A line of comment, without its slashes.
 #[derive(Clone, Debug)]
 pub(crate) struct Comment {
     pub(crate) line: usize,
@@ -146,7 +146,7 @@ fn is_word(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
-/// Where the opening quote of a string is that begins here, and for a raw one its number of `#`.
+/// Index of the opening quote of a string that begins here, and for a raw string its number of `#`.
 fn string_start(rest: &str) -> Option<(usize, Option<usize>)> {
     let prefix = rest.find(|character: char| !character.is_ascii_lowercase())?;
     let (prefix, rest) = rest.split_at(prefix);
