@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::drain::Phase;
 use crate::lobby::Views;
-use crate::metrics::Metrics;
+use crate::metrics::ActivatorMetrics;
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
 
 /// What the answers are made of.
 #[derive(Clone)]
-pub struct Shown {
+pub struct HttpContext {
     /// Streams and workers.
     pub views: Views,
     /// The demand of all activators.
@@ -34,7 +34,7 @@ pub struct Shown {
     /// For kicks.
     pub secret: Secret,
     /// Ours.
-    pub metrics: Metrics,
+    pub metrics: ActivatorMetrics,
     /// Where we are on the way down.
     pub phase: watch::Receiver<Phase>,
 }
@@ -50,8 +50,8 @@ const SECRET_NEEDED: &str = "this needs the control secret: send `Authorization:
     without that setting the secret is random, so set it first\n";
 
 /// The table of routes.
-pub fn routes(shown: Shown) -> Routes {
-    let with = |answer: fn(&Shown, &Request) -> Answer| {
+pub fn routes(shown: HttpContext) -> Routes {
+    let with = |answer: fn(&HttpContext, &Request) -> Answer| {
         let shown = shown.clone();
         move |request: Request| {
             let answer = answer(&shown, &request);
@@ -76,7 +76,7 @@ pub fn routes(shown: Shown) -> Routes {
 }
 
 /// Every stream, or as many as [`MAX_LIST`] allows, from `?from=` on; where the rest is, says the header `Link`.
-fn streams(shown: &Shown, request: &Request) -> Answer {
+fn streams(shown: &HttpContext, request: &Request) -> Answer {
     let from = request.query.split('&').find_map(|pair| pair.strip_prefix("from="));
     let Ok(from) = from.unwrap_or("0").parse::<usize>() else {
         return Answer::text("from is a number of streams to leave out\n").with(StatusCode::BAD_REQUEST);
@@ -99,7 +99,7 @@ fn streams(shown: &Shown, request: &Request) -> Answer {
     Answer::typed("application/json", json).and_next(next)
 }
 
-async fn all_metrics(shown: &Shown) -> Answer {
+async fn all_metrics(shown: &HttpContext) -> Answer {
     let workers = shown.metrics.fetch(shown.views.scrapes()).await;
     shown.views.measure();
     shown.cluster.measure(&shown.metrics.peers);
@@ -108,7 +108,7 @@ async fn all_metrics(shown: &Shown) -> Answer {
 }
 
 /// What KEDA's `metrics-api` trigger reads where the plain demand is enough.
-fn demand(shown: &Shown) -> Answer {
+fn demand(shown: &HttpContext) -> Answer {
     match shown.cluster.need(None) {
         Ok(need) => Answer::json(&need.shown()),
         Err(unsure) => Answer::text(format!("{unsure}\n")).with(StatusCode::SERVICE_UNAVAILABLE),
@@ -116,7 +116,7 @@ fn demand(shown: &Shown) -> Answer {
 }
 
 /// What the external scaler would say, for KEDA's `metrics-api` trigger: `?target=…&app=…` is the trigger's metadata.
-fn scale(shown: &Shown, request: &Request) -> Answer {
+fn scale(shown: &HttpContext, request: &Request) -> Answer {
     let pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
     let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let trigger = match Trigger::parse(&metadata, shown.target) {
@@ -124,7 +124,7 @@ fn scale(shown: &Shown, request: &Request) -> Answer {
         Err(error) => return Answer::text(format!("{error}\n")).with(StatusCode::BAD_REQUEST),
     };
     match shown.cluster.need(trigger.app.as_deref()) {
-        Ok(need) => Answer::json(&Scale {
+        Ok(need) => Answer::json(&ScaleReport {
             active: need.demand() > 0,
             workers: trigger.workers(&need),
             target: trigger.target,
@@ -136,14 +136,14 @@ fn scale(shown: &Shown, request: &Request) -> Answer {
 
 /// The answer to [`scale`].
 #[derive(Serialize)]
-struct Scale {
+struct ScaleReport {
     active: bool,
     workers: usize,
     target: f64,
     value: f64,
 }
 
-fn ready(shown: &Shown) -> Answer {
+fn ready(shown: &HttpContext) -> Answer {
     let phase = *shown.phase.borrow();
     if phase != Phase::Serving {
         return Answer::text(format!("going down: {}\n", phase.as_str())).with(StatusCode::SERVICE_UNAVAILABLE);
@@ -158,7 +158,7 @@ fn ready(shown: &Shown) -> Answer {
     Answer::text("ready\n")
 }
 
-fn kick(shown: &Shown, request: &Request) -> Answer {
+fn kick(shown: &HttpContext, request: &Request) -> Answer {
     let known = request.bearer.as_ref().is_some_and(|bearer| *bearer == shown.secret);
     if !known {
         return Answer::text(SECRET_NEEDED).with(StatusCode::FORBIDDEN);

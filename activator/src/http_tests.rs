@@ -31,14 +31,14 @@ struct Server {
 fn server(args: &[&str]) -> Server {
     let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "0123456789abcdef"].iter().chain(args);
     let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
+    let metrics = ActivatorMetrics::new().unwrap();
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
         None,
         metrics.lobby.clone(),
     );
     let (phase, phases) = watch::channel(Phase::Serving);
-    let shown = Shown {
+    let shown = HttpContext {
         views: lobby.views.clone(),
         cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
         target: settings.capacity,
@@ -173,13 +173,13 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
     let (phase, phases) = watch::channel(Phase::Serving);
     let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
-    let metrics = Metrics::new().unwrap();
+    let metrics = ActivatorMetrics::new().unwrap();
     let lobby = Lobby::new(
         Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
         None,
         metrics.lobby.clone(),
     );
-    let shown = Shown {
+    let shown = HttpContext {
         cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
         target: settings.capacity,
         views: lobby.views.clone(),

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use liveedgecast_activator::config::{Args, Fleet, Handoff, Settings, http_address};
 use liveedgecast_activator::processes::program_beside;
-use liveedgecast_activator::task::{self, Start};
+use liveedgecast_activator::task::{self, Startup};
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::runtime::{Signals, raise_open_files};
 use liveedgecast_common::{health, random};
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             }
         },
     };
-    let start = Start { settings, program, log: (log.format().as_str(), args.log.log_filter.clone()) };
+    let start = Startup { settings, program, log: (log.format().as_str(), args.log.log_filter.clone()) };
     let _writing = match log.start() {
         Ok(writing) => writing,
         Err(error) => {
@@ -93,7 +93,7 @@ fn most_connections(files: Option<u64>, handoff: Handoff) -> usize {
     ((files - (files / 2).min(RESERVED)) / each).max(1)
 }
 
-fn run(mut start: Start) -> anyhow::Result<()> {
+fn run(mut start: Startup) -> anyhow::Result<()> {
     let files = raise_open_files();
     let (asked, most) = (start.settings.limits.total, most_connections(files.now, start.settings.handoff));
     if most < asked {

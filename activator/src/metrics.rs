@@ -21,7 +21,7 @@ use crate::scaler::ScalerMetrics;
 
 /// The metrics of all rooms, and of the process.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct ActivatorMetrics {
     registry: Registry,
     /// Connections.
     pub accept: AcceptMetrics,
@@ -58,7 +58,7 @@ struct Used {
 #[derive(Debug)]
 pub struct WorkerPages(Vec<(String, String)>);
 
-impl Metrics {
+impl ActivatorMetrics {
     /// Registers them all, at zero.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_name_is_ours_and_there_from_the_start() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = ActivatorMetrics::new().unwrap();
         let text = metrics.text();
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");

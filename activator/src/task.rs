@@ -28,11 +28,11 @@ use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
 use crate::handoff::Desk;
-use crate::http::{OPEN, Shown, routes};
+use crate::http::{HttpContext, OPEN, routes};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
 use crate::lobby::{DrainSwitch, Lobby};
-use crate::metrics::Metrics;
+use crate::metrics::ActivatorMetrics;
 use crate::peers::{Cluster, Me};
 use crate::ports::Ports;
 use crate::processes::{self, Launch};
@@ -50,7 +50,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What `main` has found out.
 #[derive(Debug)]
-pub struct Start {
+pub struct Startup {
     /// The configuration.
     pub settings: Settings,
     /// The worker's program; for the process fleet.
@@ -60,7 +60,7 @@ pub struct Start {
 }
 
 /// What is open and has to be closed.
-struct Open {
+struct Running {
     held: DrainSwitch,
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
@@ -78,14 +78,14 @@ struct Open {
 ///
 /// # Errors
 /// A port cannot be bound; the text says which.
-pub async fn run(start: Start, mut signals: Signals) -> anyhow::Result<()> {
+pub async fn run(start: Startup, mut signals: Signals) -> anyhow::Result<()> {
     let propagation = match start.settings.fleet {
         Fleet::Process => Duration::ZERO,
         Fleet::External => PROPAGATION,
     };
     let mut drain = drain::list(propagation, start.settings.drain);
     let open = open(start)?;
-    let mut step = Step::begin(&open, drain.phase());
+    let mut step = PhaseStep::begin(&open, drain.phase());
     loop {
         let phase = drain.phase();
         let moved = tokio::select! {
@@ -105,14 +105,14 @@ pub async fn run(start: Start, mut signals: Signals) -> anyhow::Result<()> {
         if phase == Phase::StopServing {
             break;
         }
-        step = Step::begin(&open, phase);
+        step = PhaseStep::begin(&open, phase);
     }
     open.end().await;
     Ok(())
 }
 
-fn open(start: Start) -> anyhow::Result<Open> {
-    let Start { settings, program, log } = start;
+fn open(start: Startup) -> anyhow::Result<Running> {
+    let Startup { settings, program, log } = start;
     let settings = Arc::new(settings);
     let at = settings.listen;
     let bound = Ports::bind(&at)?;
@@ -126,7 +126,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
     // Two containers on one host network have the same host name, and process 1 both of them.
     let unique = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
     let name = instance_name(&unique);
-    let metrics = Metrics::new().context("metrics")?;
+    let metrics = ActivatorMetrics::new().context("metrics")?;
     let admission = Arc::new(Admission::new(&settings));
     let rules = dispatch::Rules {
         hold: settings.hold,
@@ -163,14 +163,14 @@ fn open(start: Start) -> anyhow::Result<Open> {
         Cluster::with_peers(lobby.peers.clone(), me)
     };
     let (phase, phases) = watch::channel(Phase::Serving);
-    let keda = scaler::Desk {
+    let keda = scaler::ScalerContext {
         cluster: cluster.clone(),
         target: settings.capacity,
         tls: settings.scaler_tls.clone().map(scaler::Current::new).transpose()?.map(|tls| Arc::new(Mutex::new(tls))),
         phase: phases.clone(),
         metrics: metrics.scaler.clone(),
     };
-    let shown = Shown {
+    let shown = HttpContext {
         views: lobby.views.clone(),
         cluster: cluster.clone(),
         target: settings.capacity,
@@ -258,7 +258,7 @@ fn open(start: Start) -> anyhow::Result<Open> {
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
         })
     });
-    Ok(Open { held: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
+    Ok(Running { held: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
 }
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
@@ -289,10 +289,10 @@ fn say_hello(settings: &Settings, bound: &Ports) -> anyhow::Result<()> {
 }
 
 /// What a phase does and waits for.
-struct Step(Option<JoinHandle<()>>);
+struct PhaseStep(Option<JoinHandle<()>>);
 
-impl Step {
-    fn begin(open: &Open, phase: Phase) -> Self {
+impl PhaseStep {
+    fn begin(open: &Running, phase: Phase) -> Self {
         let held = open.held.clone();
         Self(match phase {
             Phase::Serving | Phase::Unready | Phase::StopServing => None,
@@ -325,13 +325,13 @@ impl Step {
     }
 }
 
-impl Drop for Step {
+impl Drop for PhaseStep {
     fn drop(&mut self) {
         self.0.iter().for_each(JoinHandle::abort);
     }
 }
 
-impl Open {
+impl Running {
     /// The last phase.
     async fn end(self) {
         self.held.kill_processes();

@@ -10,20 +10,20 @@ use liveedgecast_common::http::{Answer, Routes, StatusCode};
 use tokio::sync::watch;
 
 use crate::drain::WorkerPhase;
-use crate::metrics::Metrics;
+use crate::metrics::WorkerMetrics;
 
 /// What answers are made from.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct WorkerStatus {
     /// The metrics.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<WorkerMetrics>,
     /// Activators that know us.
     pub joined: watch::Receiver<usize>,
     /// Where on the list of going down we are.
     pub phase: watch::Receiver<WorkerPhase>,
 }
 
-impl View {
+impl WorkerStatus {
     /// The table of routes.
     #[must_use]
     pub fn routes(self) -> Routes {
@@ -53,7 +53,7 @@ mod tests {
     fn ready_is_registered_and_not_going_down() {
         let (joins, joined) = watch::channel(0);
         let (phases, phase) = watch::channel(WorkerPhase::Serving);
-        let view = View { metrics: Arc::new(Metrics::new().unwrap()), joined, phase };
+        let view = WorkerStatus { metrics: Arc::new(WorkerMetrics::new().unwrap()), joined, phase };
         let status = || view.readiness().status;
         assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
         joins.send_replace(2);

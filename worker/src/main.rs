@@ -12,7 +12,7 @@ use liveedgecast_common::config::Problems;
 use liveedgecast_common::health;
 use liveedgecast_common::runtime::{host_name, raise_open_files};
 use liveedgecast_worker::config::{Args, Here, Settings, http_address};
-use liveedgecast_worker::metrics::Metrics;
+use liveedgecast_worker::metrics::WorkerMetrics;
 use liveedgecast_worker::{stream, task, upstream};
 
 /// What tells a mistake in the configuration from a failure while running, for whoever starts us: trying again will not help.
@@ -89,8 +89,8 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
         tracing::warn!(asked, capacity = most, "RLIMIT_NOFILE has room for fewer streams than CAPACITY: raise it");
         settings.capacity = most;
     }
-    let metrics = Metrics::new().context("metrics")?;
-    let shared = Arc::new(upstream::UpstreamContext::new().counting(metrics.upstreams.failures.clone()));
+    let metrics = WorkerMetrics::new().context("metrics")?;
+    let shared = Arc::new(upstream::UpstreamContext::new().counting(metrics.upstream.failures.clone()));
     let start = Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let served = runtime.block_on(async {

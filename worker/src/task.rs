@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::drain::{self, WorkerPhase};
 use crate::engine::{self, Engine, StartStream};
-use crate::http::View;
-use crate::metrics::Metrics;
+use crate::http::WorkerStatus;
+use crate::metrics::WorkerMetrics;
 use crate::register::{self, Registration, RegistrationEnd, RegistrationRequest};
 
 /// Signals that wait: there are six phases, and each signal ends one.
@@ -43,7 +43,7 @@ pub fn signals() -> io::Result<mpsc::Receiver<Stop>> {
 pub async fn run(
     settings: Settings,
     start: StartStream,
-    metrics: Metrics,
+    metrics: WorkerMetrics,
     mut stops: mpsc::Receiver<Stop>,
 ) -> io::Result<()> {
     let listener = listen::listen(settings.http)?;
@@ -51,11 +51,10 @@ pub async fn run(
     tracing::info!(name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker");
 
     let metrics = Arc::new(metrics);
-    metrics.streams.capacity.set(settings.capacity.into());
     let (phases, phase) = watch::channel(WorkerPhase::Serving);
     let (joins, joined) = watch::channel(0);
     let stop = CancellationToken::new();
-    let view = View { metrics: Arc::clone(&metrics), joined, phase };
+    let view = WorkerStatus { metrics: Arc::clone(&metrics), joined, phase };
     let within = health::listen_within().unwrap_or_else(|error| {
         tracing::warn!(%error, "probes that run in this container will not reach us");
         None
@@ -64,7 +63,7 @@ pub async fn run(
     let served = tokio::spawn(http::serve(listener, view.routes(), stop.clone()));
 
     let capacity = usize::try_from(settings.capacity).unwrap_or(usize::MAX);
-    let engine = Engine::start(&engine::Settings { capacity, threads: settings.threads }, start, &metrics);
+    let engine = Engine::start(&engine::Settings { capacity, threads: settings.threads }, start, &metrics.engine);
     let registration = Registration {
         settings: register::machine::Settings {
             name: settings.name,
@@ -80,7 +79,7 @@ pub async fn run(
         introducer: settings.introducer,
         secret: settings.secret,
         engine: engine.clone(),
-        metrics: Metrics::clone(&metrics),
+        metrics: metrics.register.clone(),
     };
     let (requests, requested) = Registration::requests();
     let mut registered = tokio::spawn(registration.run(requested, joins));
@@ -124,7 +123,7 @@ pub async fn run(
 struct Walk {
     drain: Drain<WorkerPhase, 6>,
     phases: watch::Sender<WorkerPhase>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<WorkerMetrics>,
     engine: Engine,
     requests: mpsc::Sender<RegistrationRequest>,
     inputs: mpsc::Sender<Input<WorkerPhase>>,

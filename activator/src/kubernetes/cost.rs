@@ -20,14 +20,14 @@ const LATER: Duration = Duration::from_secs(10);
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct PodLoad {
     /// Its streams.
     pub(super) streams: usize,
     /// It is to cost least.
     pub(super) may_go: bool,
 }
 
-impl Seen {
+impl PodLoad {
     fn cost(self) -> i32 {
         match self.streams {
             _ if self.may_go => LEAVING,
@@ -70,7 +70,7 @@ pub(super) enum Patched {
 
 impl Costs {
     /// The workers as they are now, and whether it is ours to tell.
-    pub(super) fn handle(&mut self, now: Instant, seen: &BTreeMap<String, Seen>, ours: bool) {
+    pub(super) fn handle(&mut self, now: Instant, seen: &BTreeMap<String, PodLoad>, ours: bool) {
         // Whoever told meanwhile may have told otherwise.
         if ours && !self.ours {
             self.told.clear();

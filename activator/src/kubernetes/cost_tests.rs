@@ -8,7 +8,7 @@ struct World {
     start: Instant,
     now: Instant,
     costs: Costs,
-    workers: BTreeMap<String, Seen>,
+    workers: BTreeMap<String, PodLoad>,
     told: Vec<(u64, String, i32)>,
     how: Patched,
 }
@@ -21,7 +21,7 @@ impl World {
     }
 
     fn set(&mut self, name: &str, streams: usize, may_go: bool) {
-        self.workers.insert(name.to_owned(), Seen { streams, may_go });
+        self.workers.insert(name.to_owned(), PodLoad { streams, may_go });
         self.look(true);
     }
 

@@ -4,17 +4,17 @@ use liveedgecast_common::metrics::counters;
 use prometheus::{IntCounterVec, Registry};
 
 use super::api::ApiError;
-use super::watchdog::Outcome;
+use super::watchdog::WatchdogOutcome;
 
 /// A call to the Kubernetes API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum ApiCall {
     GetScale,
     PatchScale,
     PatchPod,
 }
 
-impl Call {
+impl ApiCall {
     const ALL: [Self; 3] = [Self::GetScale, Self::PatchScale, Self::PatchPod];
 
     fn as_str(self) -> &'static str {
@@ -28,13 +28,13 @@ impl Call {
 
 /// A step in taking a worker out of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ScaleInStep {
     Cordoned,
     Leaving,
     Returned,
 }
 
-impl Step {
+impl ScaleInStep {
     const ALL: [Self; 3] = [Self::Cordoned, Self::Leaving, Self::Returned];
 
     fn as_str(self) -> &'static str {
@@ -68,14 +68,14 @@ impl KubernetesMetrics {
                 "watchdog_total",
                 "Times that streams had waited and nobody added a worker",
                 "outcome",
-                &Outcome::ALL.map(Outcome::as_str),
+                &WatchdogOutcome::ALL.map(WatchdogOutcome::as_str),
             )?,
             calls: counters(
                 r,
                 "kubernetes_calls_total",
                 "Calls to the Kubernetes API",
                 "call",
-                &Call::ALL.map(Call::as_str),
+                &ApiCall::ALL.map(ApiCall::as_str),
             )?,
             errors: counters(r, "kubernetes_errors_total", "Those that failed", "error", &ApiError::WORDS)?,
             scale_in: counters(
@@ -83,18 +83,18 @@ impl KubernetesMetrics {
                 "scale_in_total",
                 "Workers taken out of use, let go, used again",
                 "step",
-                &Step::ALL.map(Step::as_str),
+                &ScaleInStep::ALL.map(ScaleInStep::as_str),
             )?,
         })
     }
 
     /// Counts a look of the watchdog, by its outcome.
-    pub(super) fn watched(&self, outcome: Outcome) {
+    pub(super) fn watched(&self, outcome: WatchdogOutcome) {
         self.watchdog.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Counts a call to the API.
-    pub(super) fn called(&self, call: Call) {
+    pub(super) fn called(&self, call: ApiCall) {
         self.calls.with_label_values(&[call.as_str()]).inc();
     }
 
@@ -104,7 +104,7 @@ impl KubernetesMetrics {
     }
 
     /// Counts a step in taking a worker out of use.
-    pub(super) fn stepped(&self, step: Step) {
+    pub(super) fn stepped(&self, step: ScaleInStep) {
         self.scale_in.with_label_values(&[step.as_str()]).inc();
     }
 }

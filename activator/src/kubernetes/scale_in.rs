@@ -44,7 +44,7 @@ pub(super) enum Word {
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct WorkerLoad {
     /// Its streams, offers included.
     pub(super) streams: usize,
     /// Its capacity.
@@ -55,9 +55,9 @@ pub(super) struct Seen {
 
 /// All that matters.
 #[derive(Clone, Debug, Default)]
-pub(super) struct View {
+pub(super) struct WorkersView {
     /// Workers, by name.
-    pub(super) workers: BTreeMap<String, Seen>,
+    pub(super) workers: BTreeMap<String, WorkerLoad>,
     /// Workers that are needed for what waits and is live.
     pub(super) needed: usize,
     /// Streams that wait until a cordoned worker is used again.
@@ -84,7 +84,7 @@ pub(super) enum Output {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RemovalStage {
     Closing { until: Instant },
     Marking,
     Counting { at: Instant, calling: bool },
@@ -96,9 +96,9 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct ScaleIn {
     cooldown: Duration,
-    view: View,
+    view: WorkersView,
     /// Ours: of those that we have cordoned.
-    stages: BTreeMap<String, Stage>,
+    stages: BTreeMap<String, RemovalStage>,
     idle_since: BTreeMap<String, Instant>,
     /// Workers that were told to take streams again and do not yet.
     returning: BTreeSet<String>,
@@ -112,7 +112,7 @@ impl ScaleIn {
     pub(super) fn new(cooldown: Duration) -> Self {
         Self {
             cooldown,
-            view: View::default(),
+            view: WorkersView::default(),
             stages: BTreeMap::new(),
             idle_since: BTreeMap::new(),
             returning: BTreeSet::new(),
@@ -123,12 +123,12 @@ impl ScaleIn {
 
     /// Workers whose pods are to say that they cost least.
     pub(super) fn marked(&self) -> impl Iterator<Item = &str> {
-        let marked = self.stages.iter().filter(|(_, stage)| !matches!(stage, Stage::Closing { .. }));
+        let marked = self.stages.iter().filter(|(_, stage)| !matches!(stage, RemovalStage::Closing { .. }));
         marked.map(|(name, _)| name.as_str())
     }
 
     /// Something is different.
-    pub(super) fn handle(&mut self, now: Instant, view: View) {
+    pub(super) fn handle(&mut self, now: Instant, view: WorkersView) {
         self.view = view;
         let workers = &self.view.workers;
         self.stages.retain(|name, _| match workers.get(name).map(|seen| seen.word) {
@@ -156,10 +156,10 @@ impl ScaleIn {
         let equal = |pods: i32| usize::try_from(pods).is_ok_and(|pods| pods == workers);
         let all_known = scale.is_some_and(|scale| equal(scale.wanted) && equal(scale.there));
         for stage in self.stages.values_mut() {
-            if let Stage::Counting { calling: true, .. } = stage {
+            if let RemovalStage::Counting { calling: true, .. } = stage {
                 *stage = match all_known {
-                    true => Stage::Settling { until: now + SETTLE },
-                    false => Stage::Counting { at: now + COUNT_AGAIN, calling: false },
+                    true => RemovalStage::Settling { until: now + SETTLE },
+                    false => RemovalStage::Counting { at: now + COUNT_AGAIN, calling: false },
                 };
             }
         }
@@ -175,9 +175,9 @@ impl ScaleIn {
     /// When [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let stages = self.stages.values().filter_map(|stage| match stage {
-            Stage::Closing { until } | Stage::Settling { until } => Some(*until),
-            Stage::Counting { at, calling: false } => Some(*at),
-            Stage::Counting { calling: true, .. } | Stage::Marking | Stage::Leaving => None,
+            RemovalStage::Closing { until } | RemovalStage::Settling { until } => Some(*until),
+            RemovalStage::Counting { at, calling: false } => Some(*at),
+            RemovalStage::Counting { calling: true, .. } | RemovalStage::Marking | RemovalStage::Leaving => None,
         });
         let begin = self.candidates().map(|(_, at)| at).min();
         stages.chain(begin).min()
@@ -190,17 +190,18 @@ impl ScaleIn {
 
     /// Uses again what is needed again, those first that can be had at once.
     fn take_back(&mut self, now: Instant) {
-        let View { workers, cut_off, ours, .. } = &self.view;
+        let WorkersView { workers, cut_off, ours, .. } = &self.view;
         let seen = |name: &str| workers.get(name).copied().unwrap_or_default();
         let mut back: Vec<String> = Vec::new();
         for (name, stage) in &self.stages {
-            let late = matches!(stage, Stage::Closing { until } if *until <= now) && seen(name).word == Word::Open;
+            let late =
+                matches!(stage, RemovalStage::Closing { until } if *until <= now) && seen(name).word == Word::Open;
             if late {
                 self.not_before.insert(name.clone(), now + NOT_AGAIN);
             }
             let busy = seen(name).streams > 0 && seen(name).word != Word::Open;
             // Who acts now knows nothing of one that pods do not tell of yet.
-            let unfinished = !ours && *stage != Stage::Leaving;
+            let unfinished = !ours && *stage != RemovalStage::Leaving;
             if late || busy || unfinished {
                 back.push(name.clone());
             }
@@ -211,7 +212,7 @@ impl ScaleIn {
             .stages
             .iter()
             .filter(|(name, _)| !back.contains(name))
-            .map(|(name, stage)| (*stage == Stage::Leaving, name))
+            .map(|(name, stage)| (*stage == RemovalStage::Leaving, name))
             .collect();
         rest.sort();
         for (_, name) in rest {
@@ -233,20 +234,20 @@ impl ScaleIn {
     fn go_on(&mut self, now: Instant) {
         for (name, stage) in &mut self.stages {
             let word = self.view.workers.get(name).map(|seen| seen.word).unwrap_or_default();
-            if matches!(stage, Stage::Closing { .. }) && word != Word::Open {
-                *stage = Stage::Marking;
+            if matches!(stage, RemovalStage::Closing { .. }) && word != Word::Open {
+                *stage = RemovalStage::Marking;
             }
-            if *stage == Stage::Marking && self.view.may_go.contains(name) {
-                *stage = Stage::Counting { at: now, calling: false };
+            if *stage == RemovalStage::Marking && self.view.may_go.contains(name) {
+                *stage = RemovalStage::Counting { at: now, calling: false };
             }
-            if let Stage::Counting { at, calling: calling @ false } = stage
+            if let RemovalStage::Counting { at, calling: calling @ false } = stage
                 && *at <= now
             {
                 *calling = true;
                 self.outputs.push(Output::Count);
             }
-            if matches!(stage, Stage::Settling { until } if *until <= now) {
-                *stage = Stage::Leaving;
+            if matches!(stage, RemovalStage::Settling { until } if *until <= now) {
+                *stage = RemovalStage::Leaving;
                 self.outputs.push(Output::Leave(name.clone()));
             }
         }
@@ -255,15 +256,15 @@ impl ScaleIn {
     fn begin(&mut self, now: Instant) {
         let next = self.candidates().filter(|(_, at)| *at <= now).min_by_key(|(_, at)| *at);
         let Some((name, _)) = next.map(|(name, at)| (name.clone(), at)) else { return };
-        self.stages.insert(name.clone(), Stage::Closing { until: now + CLOSING_TIMEOUT });
+        self.stages.insert(name.clone(), RemovalStage::Closing { until: now + CLOSING_TIMEOUT });
         self.outputs.push(Output::Cordon(name));
     }
 
     /// Workers that can be done without, and when each can go.
     fn candidates(&self) -> impl Iterator<Item = (&String, Instant)> {
-        let View { workers, needed, cut_off, unplaced, ours, .. } = &self.view;
+        let WorkersView { workers, needed, cut_off, unplaced, ours, .. } = &self.view;
         let open = || workers.iter().filter(|(name, seen)| seen.word == Word::Open && !self.stages.contains_key(*name));
-        let under_way = self.stages.values().any(|stage| *stage != Stage::Leaving);
+        let under_way = self.stages.values().any(|stage| *stage != RemovalStage::Leaving);
         let busy = open().filter(|(_, seen)| seen.streams > 0).count();
         let spare = open().count() > (*needed).max(busy).max(1);
         let may = *ours && !under_way && spare && *cut_off == 0 && *unplaced == 0;

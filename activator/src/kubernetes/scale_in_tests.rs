@@ -13,7 +13,7 @@ struct World {
     start: Instant,
     now: Instant,
     machine: ScaleIn,
-    view: View,
+    view: WorkersView,
     opens_at: BTreeMap<String, Instant>,
     /// Streams that wait.
     waiting: usize,
@@ -27,14 +27,14 @@ struct World {
 impl World {
     fn new(workers: &[(&str, usize)]) -> Self {
         let now = origin();
-        let workers = workers
-            .iter()
-            .map(|(name, streams)| ((*name).to_owned(), Seen { streams: *streams, capacity: 2, word: Word::Open }));
+        let workers = workers.iter().map(|(name, streams)| {
+            ((*name).to_owned(), WorkerLoad { streams: *streams, capacity: 2, word: Word::Open })
+        });
         let mut world = Self {
             start: now,
             now,
             machine: ScaleIn::new(COOLDOWN),
-            view: View { workers: workers.collect(), ours: true, ..View::default() },
+            view: WorkersView { workers: workers.collect(), ours: true, ..WorkersView::default() },
             opens_at: BTreeMap::new(),
             waiting: 0,
             more_pods: 0,
@@ -46,7 +46,7 @@ impl World {
         world
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut View)) {
+    fn change(&mut self, change: impl FnOnce(&mut WorkersView)) {
         change(&mut self.view);
         self.look();
     }
@@ -78,7 +78,7 @@ impl World {
             };
             self.done.push(((self.now - self.start).as_millis() as u64, output.clone()));
             let obeying = self.obeying;
-            let word = |view: &mut View, name: &str, word| {
+            let word = |view: &mut WorkersView, name: &str, word| {
                 view.workers.get_mut(name).into_iter().filter(|_| obeying).for_each(|seen| seen.word = word);
             };
             match output {
@@ -199,7 +199,9 @@ fn a_worker_that_was_offered_a_stream_just_before_is_used_again() {
     world.obeying = false;
     world.pass(COOLDOWN);
     assert_eq!(world.done(), rows(&[(30_000, "Cordon b")]));
-    world.change(|view| *view.workers.get_mut("b").unwrap() = Seen { streams: 1, capacity: 2, word: Word::Cordoned });
+    world.change(|view| {
+        *view.workers.get_mut("b").unwrap() = WorkerLoad { streams: 1, capacity: 2, word: Word::Cordoned }
+    });
     assert_eq!(world.done(), rows(&[(30_000, "Return b")]));
 }
 

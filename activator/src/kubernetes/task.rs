@@ -12,11 +12,11 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use super::api::{Api, ApiError, Scale};
-use super::cost::{self, Costs, Patched};
+use super::cost::{Costs, Patched, PodLoad};
 use super::health::Health;
-use super::metrics::{Call, KubernetesMetrics, Step};
-use super::scale_in::{self, ScaleIn, View, Word};
-use super::watchdog::{self, Answer, Outcome, PATIENCE, Watchdog};
+use super::metrics::{ApiCall, KubernetesMetrics, ScaleInStep};
+use super::scale_in::{self, ScaleIn, Word, WorkerLoad, WorkersView};
+use super::watchdog::{self, PATIENCE, ScaleAnswer, Watchdog, WatchdogOutcome};
 use crate::lobby::{Views, WorkerCalls};
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
@@ -119,7 +119,7 @@ impl Task {
         let (need, workers) = self.room.cluster.known_workers();
 
         let wanted = self.trigger.workers(&need);
-        let asked = watchdog::Asked { unplaced: need.unplaced, workers: need.workers, wanted };
+        let asked = watchdog::Shortage { unplaced: need.unplaced, workers: need.workers, wanted };
         self.watchdog.handle(now, asked, ours);
         while let Some(output) = self.watchdog.poll_output() {
             self.watch(output);
@@ -127,7 +127,7 @@ impl Task {
 
         let mut marked = BTreeSet::new();
         if let Some(scale_in) = &mut self.scale_in {
-            let view = View {
+            let view = WorkersView {
                 workers: self.room.views.workers().into_iter().filter_map(seen).collect(),
                 needed: self.trigger.for_streams(need.demand()),
                 cut_off: need.cut_off,
@@ -143,16 +143,16 @@ impl Task {
         }
 
         let staying = workers.iter().filter(|(_, worker)| !worker.draining);
-        let seen: BTreeMap<String, cost::Seen> = staying
+        let seen: BTreeMap<String, PodLoad> = staying
             .map(|(name, worker)| {
                 let may_go = worker.leaving || marked.contains(name);
-                (name.clone(), cost::Seen { streams: worker.streams(), may_go })
+                (name.clone(), PodLoad { streams: worker.streams(), may_go })
             })
             .collect();
         self.costs.handle(now, &seen, ours && self.telling.is_able());
         if let Some((pod, cost)) = self.costs.poll_output(now) {
             debug!(pod, cost, "kubernetes: what it costs to lose a pod");
-            self.room.metrics.called(Call::PatchPod);
+            self.room.metrics.called(ApiCall::PatchPod);
             let api = self.room.api.clone();
             self.calls.spawn(async move { Ended::Told(api.set_cost(&pod, cost).await) });
         }
@@ -162,11 +162,11 @@ impl Task {
         let api = self.room.api.clone();
         match output {
             watchdog::Output::Look => {
-                self.room.metrics.called(Call::GetScale);
+                self.room.metrics.called(ApiCall::GetScale);
                 self.calls.spawn(async move { Ended::Looked(api.scale().await) });
             }
             watchdog::Output::Patch { from, to } => {
-                self.room.metrics.called(Call::PatchScale);
+                self.room.metrics.called(ApiCall::PatchScale);
                 self.calls.spawn(async move { Ended::Patched(to, api.change_scale(&from, to).await) });
             }
             watchdog::Output::Note(outcome, asked) => {
@@ -174,7 +174,7 @@ impl Task {
                 let (streams, workers, wanted) = (asked.unplaced, asked.workers, asked.wanted);
                 let seconds = PATIENCE.as_secs();
                 match outcome {
-                    Outcome::Patched => {
+                    WatchdogOutcome::Patched => {
                         warn!(
                             streams,
                             workers,
@@ -182,17 +182,17 @@ impl Task {
                             "watchdog: streams waited {seconds} s, so we have added workers: is KEDA well?"
                         );
                     }
-                    Outcome::AtMost => warn!(
+                    WatchdogOutcome::AtMost => warn!(
                         streams,
                         workers,
                         wanted,
                         most = self.room.most,
                         "watchdog: streams wait, and there are as many workers as may be (MAX_WORKERS)"
                     ),
-                    Outcome::Enough => {
+                    WatchdogOutcome::Enough => {
                         info!(streams, workers, wanted, "watchdog: streams wait, and enough workers are on their way")
                     }
-                    Outcome::Changed | Outcome::Failed => {
+                    WatchdogOutcome::Changed | WatchdogOutcome::Failed => {
                         info!(streams, workers, wanted, outcome = outcome.as_str(), "watchdog: nothing was added");
                     }
                 }
@@ -208,14 +208,14 @@ impl Task {
         match ended {
             Ended::Looked(looked) => {
                 self.note(looked.as_ref().err());
-                self.watchdog.answered(now, looked.map_or(Answer::Failed, Answer::Scale));
+                self.watchdog.answered(now, looked.map_or(ScaleAnswer::Failed, ScaleAnswer::Scale));
             }
             Ended::Patched(to, patched) => {
                 self.note(patched.as_ref().err());
                 let answer = match patched {
-                    Ok(()) => Answer::Patched,
-                    Err(ApiError::Changed(_)) => Answer::Changed,
-                    Err(_) => Answer::Failed,
+                    Ok(()) => ScaleAnswer::Patched,
+                    Err(ApiError::Changed(_)) => ScaleAnswer::Changed,
+                    Err(_) => ScaleAnswer::Failed,
                 };
                 debug!(to, ?answer, "watchdog: patched");
                 self.watchdog.answered(now, answer);
@@ -274,21 +274,21 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
     match output {
         scale_in::Output::Cordon(worker) => {
             room.workers.cordon(&worker, Cordon::On);
-            step(Step::Cordoned);
+            step(ScaleInStep::Cordoned);
             debug!(worker, "scale-in: an idle worker takes nothing more");
         }
         scale_in::Output::Leave(worker) => {
             room.workers.cordon(&worker, Cordon::Leaving);
-            step(Step::Leaving);
+            step(ScaleInStep::Leaving);
             info!(worker, "scale-in: an idle worker may go");
         }
         scale_in::Output::Return(worker) => {
             room.workers.cordon(&worker, Cordon::Off);
-            step(Step::Returned);
+            step(ScaleInStep::Returned);
             info!(worker, "scale-in: a worker is needed again");
         }
         scale_in::Output::Count => {
-            room.metrics.called(Call::GetScale);
+            room.metrics.called(ApiCall::GetScale);
             let api = room.api.clone();
             calls.spawn(async move { Ended::Counted(api.scale().await) });
         }
@@ -296,7 +296,7 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
 }
 
 /// A worker by its own word.
-fn seen(view: crate::dispatch::WorkerView) -> Option<(String, scale_in::Seen)> {
+fn seen(view: crate::dispatch::WorkerView) -> Option<(String, WorkerLoad)> {
     let word = match view.state {
         "ready" => Word::Open,
         "cordoned" => Word::Cordoned,
@@ -305,7 +305,7 @@ fn seen(view: crate::dispatch::WorkerView) -> Option<(String, scale_in::Seen)> {
         _ => return None,
     };
     let capacity = usize::try_from(view.capacity).unwrap_or(usize::MAX);
-    Some((view.name, scale_in::Seen { streams: view.streams, capacity, word }))
+    Some((view.name, WorkerLoad { streams: view.streams, capacity, word }))
 }
 
 #[cfg(test)]

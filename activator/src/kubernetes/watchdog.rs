@@ -24,7 +24,7 @@ const MOST_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Shortage {
     /// Streams that wait and for which no worker has a place.
     pub(super) unplaced: usize,
     /// Workers that are registered.
@@ -35,7 +35,7 @@ pub(super) struct Asked {
 
 /// What became of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum WatchdogOutcome {
     /// Workers were added.
     Patched,
     /// Enough pods are on their way.
@@ -48,7 +48,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl WatchdogOutcome {
     /// Every outcome, for metrics that exist before the first event.
     pub(super) const ALL: [Self; 5] = [Self::Patched, Self::Enough, Self::AtMost, Self::Changed, Self::Failed];
 
@@ -72,12 +72,12 @@ pub(super) enum Output {
     /// Make it this number, if it is still as it was.
     Patch { from: Scale, to: i32 },
     /// For the log and metrics: how it went, and what was wanted.
-    Note(Outcome, Asked),
+    Note(WatchdogOutcome, Shortage),
 }
 
 /// What the shell tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ScaleAnswer {
     /// The number, read.
     Scale(Scale),
     /// The number was changed.
@@ -101,7 +101,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Watchdog {
     most: usize,
-    asked: Asked,
+    asked: Shortage,
     ours: bool,
     waiting: Option<Waiting>,
     /// A look or a patch is under way.
@@ -112,11 +112,11 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// `most`: pods at most.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, asked: Asked::default(), ours: false, waiting: None, calling: false, outputs: Vec::new() }
+        Self { most, asked: Shortage::default(), ours: false, waiting: None, calling: false, outputs: Vec::new() }
     }
 
     /// Something else is needed, or it is ours to act, or is not any more.
-    pub(super) fn handle(&mut self, now: Instant, asked: Asked, ours: bool) {
+    pub(super) fn handle(&mut self, now: Instant, asked: Shortage, ours: bool) {
         let last = std::mem::replace(&mut self.asked, asked);
         self.ours = ours;
         if asked.unplaced == 0 {
@@ -131,20 +131,20 @@ impl Watchdog {
     }
 
     /// The shell has an answer.
-    pub(super) fn answered(&mut self, now: Instant, answer: Answer) {
+    pub(super) fn answered(&mut self, now: Instant, answer: ScaleAnswer) {
         self.calling = false;
         let outcome = match answer {
-            Answer::Patched => Outcome::Patched,
-            Answer::Changed => Outcome::Changed,
-            Answer::Failed => Outcome::Failed,
-            Answer::Scale(_) if self.waiting.is_none() => return,
-            Answer::Scale(scale) => {
+            ScaleAnswer::Patched => WatchdogOutcome::Patched,
+            ScaleAnswer::Changed => WatchdogOutcome::Changed,
+            ScaleAnswer::Failed => WatchdogOutcome::Failed,
+            ScaleAnswer::Scale(_) if self.waiting.is_none() => return,
+            ScaleAnswer::Scale(scale) => {
                 let there = usize::try_from(scale.wanted).unwrap_or(0);
                 let to = self.asked.wanted.min(self.most);
                 if there >= self.most {
-                    Outcome::AtMost
+                    WatchdogOutcome::AtMost
                 } else if there >= to {
-                    Outcome::Enough
+                    WatchdogOutcome::Enough
                 } else {
                     self.calling = true;
                     self.outputs.push(Output::Patch { from: scale, to: i32::try_from(to).unwrap_or(i32::MAX) });

@@ -4,7 +4,7 @@ use liveedgecast_common::testkit::origin;
 
 use super::*;
 
-const WAITS: Asked = Asked { unplaced: 1, workers: 0, wanted: 1 };
+const WAITS: Shortage = Shortage { unplaced: 1, workers: 0, wanted: 1 };
 
 fn scale(wanted: i32) -> Scale {
     Scale { wanted, there: wanted, version: Some("7".into()) }
@@ -27,11 +27,11 @@ impl World {
         Self { now, start: now, dog: Watchdog::new(20), pods, raced: false, seen: Vec::new() }
     }
 
-    fn asked(&mut self, asked: Asked) {
+    fn asked(&mut self, asked: Shortage) {
         self.told(asked, true);
     }
 
-    fn told(&mut self, asked: Asked, ours: bool) {
+    fn told(&mut self, asked: Shortage, ours: bool) {
         self.dog.handle(self.now, asked, ours);
         self.settle();
     }
@@ -51,12 +51,12 @@ impl World {
             let at = (self.now - self.start).as_millis();
             match output {
                 Output::Look => {
-                    let answer = self.pods.map_or(Answer::Failed, |pods| Answer::Scale(scale(pods)));
+                    let answer = self.pods.map_or(ScaleAnswer::Failed, |pods| ScaleAnswer::Scale(scale(pods)));
                     self.dog.answered(self.now, answer);
                 }
                 Output::Patch { from, to } => {
                     assert!(to > from.wanted, "never lower: {from:?} {to}");
-                    let answer = if self.raced { Answer::Changed } else { Answer::Patched };
+                    let answer = if self.raced { ScaleAnswer::Changed } else { ScaleAnswer::Patched };
                     self.pods = if self.raced { Some(to) } else { self.pods.map(|_| to) };
                     self.seen.push((at, format!("{} -> {to}", from.wanted)));
                     self.dog.answered(self.now, answer);
@@ -92,9 +92,9 @@ fn after_five_seconds_in_which_nothing_moved_a_worker_is_added_once() {
 #[test]
 fn a_worker_that_registers_is_a_move() {
     let mut world = World::new(Some(1));
-    world.asked(Asked { unplaced: 9, workers: 0, wanted: 2 });
+    world.asked(Shortage { unplaced: 9, workers: 0, wanted: 2 });
     world.pass(Duration::from_secs(4));
-    world.asked(Asked { unplaced: 5, workers: 1, wanted: 3 });
+    world.asked(Shortage { unplaced: 5, workers: 1, wanted: 3 });
     world.pass(Duration::from_millis(4999));
     assert_eq!(world.seen(), []);
     world.pass(Duration::from_millis(1));
@@ -106,12 +106,12 @@ fn who_got_a_place_is_not_waiting() {
     let mut world = World::new(Some(0));
     world.asked(WAITS);
     world.pass(Duration::from_secs(4));
-    world.asked(Asked { unplaced: 0, workers: 1, wanted: 1 });
+    world.asked(Shortage { unplaced: 0, workers: 1, wanted: 1 });
     world.pass(Duration::from_secs(4));
-    world.asked(Asked { unplaced: 1, workers: 1, wanted: 2 });
+    world.asked(Shortage { unplaced: 1, workers: 1, wanted: 2 });
     world.pass(Duration::from_millis(4999));
     assert_eq!((world.seen(), world.dog.poll_timeout().is_some()), (vec![], true));
-    world.asked(Asked { unplaced: 0, workers: 1, wanted: 1 });
+    world.asked(Shortage { unplaced: 0, workers: 1, wanted: 1 });
     assert_eq!(world.dog.poll_timeout(), None, "nobody waits, nothing is due");
 }
 
@@ -128,19 +128,19 @@ fn another_activator_acts_until_it_cannot() {
 
 #[test]
 fn rows() {
-    type Row = (&'static str, Option<i32>, Asked, &'static [&'static str]);
+    type Row = (&'static str, Option<i32>, Shortage, &'static [&'static str]);
     let rows: [Row; 6] = [
-        ("enough are on their way", Some(2), Asked { unplaced: 1, workers: 1, wanted: 2 }, &["enough"]),
-        ("full up", Some(20), Asked { unplaced: 1, workers: 20, wanted: 23 }, &["at_most"]),
-        ("nearly full up", Some(19), Asked { unplaced: 1, workers: 19, wanted: 21 }, &["19 -> 20", "patched"]),
+        ("enough are on their way", Some(2), Shortage { unplaced: 1, workers: 1, wanted: 2 }, &["enough"]),
+        ("full up", Some(20), Shortage { unplaced: 1, workers: 20, wanted: 23 }, &["at_most"]),
+        ("nearly full up", Some(19), Shortage { unplaced: 1, workers: 19, wanted: 21 }, &["19 -> 20", "patched"]),
         (
             "more than may be, by somebody else's wish",
             Some(30),
-            Asked { unplaced: 1, workers: 30, wanted: 34 },
+            Shortage { unplaced: 1, workers: 30, wanted: 34 },
             &["at_most"],
         ),
         ("no answer", None, WAITS, &["failed"]),
-        ("a crowd", Some(1), Asked { unplaced: 100, workers: 1, wanted: 3 }, &["1 -> 3", "patched"]),
+        ("a crowd", Some(1), Shortage { unplaced: 100, workers: 1, wanted: 3 }, &["1 -> 3", "patched"]),
     ];
     for (name, pods, asked, expected) in rows {
         let mut world = World::new(pods);

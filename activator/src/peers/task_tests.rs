@@ -386,7 +386,7 @@ async fn keda_is_told_by_the_one_it_knows_of_a_stream_that_waits_at_the_other() 
     let (a, b) = two();
     let Door(listener, address) = door();
     let (_phase, phases) = watch::channel(Phase::Serving);
-    let desk = scaler::Desk {
+    let desk = scaler::ScalerContext {
         cluster: b.cluster.clone(),
         target: 50,
         tls: None,

@@ -16,7 +16,7 @@ use super::limits::{FIRST_AGAIN, MAX_AGE, MOST_AGAIN, RARELY, UTMOST_AGE};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct PushDemand {
     /// Streams that wait or are live.
     pub(super) demand: usize,
     /// Of those, the ones that wait and for which no worker has a place.
@@ -36,7 +36,7 @@ pub(super) enum Output {
 #[derive(Debug)]
 pub(super) struct Push {
     opened: Instant,
-    asked: Asked,
+    asked: PushDemand,
     /// `true`s of this urgency so far.
     said: u32,
     last: Option<Instant>,
@@ -47,16 +47,16 @@ pub(super) struct Push {
 
 impl Push {
     /// A stream that has just been opened, while this was asked for.
-    pub(super) fn new(now: Instant, asked: Asked) -> Self {
+    pub(super) fn new(now: Instant, asked: PushDemand) -> Self {
         let opened = now;
         let mut push =
-            Self { opened, asked: Asked::default(), said: 0, last: None, due: None, ended: false, output: None };
+            Self { opened, asked: PushDemand::default(), said: 0, last: None, due: None, ended: false, output: None };
         push.handle(now, asked);
         push
     }
 
     /// Something else is asked for; drain [`Self::poll_output`] afterwards.
-    pub(super) fn handle(&mut self, now: Instant, asked: Asked) {
+    pub(super) fn handle(&mut self, now: Instant, asked: PushDemand) {
         let last = std::mem::replace(&mut self.asked, asked);
         if asked.demand == 0 {
             (self.due, self.said) = (None, 0);
@@ -122,13 +122,13 @@ mod tests {
 
     use super::*;
 
-    const NONE: Asked = Asked { demand: 0, unplaced: 0 };
-    const SERVED: Asked = Asked { demand: 3, unplaced: 0 };
-    const WAITING: Asked = Asked { demand: 3, unplaced: 1 };
-    const MORE: Asked = Asked { demand: 4, unplaced: 2 };
+    const NONE: PushDemand = PushDemand { demand: 0, unplaced: 0 };
+    const SERVED: PushDemand = PushDemand { demand: 3, unplaced: 0 };
+    const WAITING: PushDemand = PushDemand { demand: 3, unplaced: 1 };
+    const MORE: PushDemand = PushDemand { demand: 4, unplaced: 2 };
 
     /// What is said and when, in milliseconds, if these things are asked for at these times; up to `end`.
-    fn said(asked: &[(u64, Asked)], end: u64) -> Vec<(u64, Output)> {
+    fn said(asked: &[(u64, PushDemand)], end: u64) -> Vec<(u64, Output)> {
         let start = origin();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut asked = asked.iter().copied().peekable();
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    fn times(asked: &[(u64, Asked)], end: u64) -> Vec<u64> {
+    fn times(asked: &[(u64, PushDemand)], end: u64) -> Vec<u64> {
         let said = said(asked, end);
         assert!(said.iter().all(|(_, output)| *output == Output::True), "{said:?}");
         said.into_iter().map(|(at, _)| at).collect()
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn rows() {
-        type Row = (&'static str, &'static [(u64, Asked)], u64, &'static [u64]);
+        type Row = (&'static str, &'static [(u64, PushDemand)], u64, &'static [u64]);
         let rows: [Row; 7] = [
             ("nothing asked for, nothing said", &[(0, NONE)], 200_000, &[]),
             ("served: rarely", &[(0, SERVED)], 70_000, &[0, 30_000, 60_000]),
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn it_ends_when_it_is_old_and_nobody_waits() {
         assert_eq!(said(&[(0, NONE)], 1_000_000), [(300_000, Output::End)]);
-        let last = |asked: &[(u64, Asked)]| *said(asked, 1_000_000).last().unwrap();
+        let last = |asked: &[(u64, PushDemand)]| *said(asked, 1_000_000).last().unwrap();
         assert_eq!(last(&[(0, WAITING)]), (600_000, Output::End));
         assert_eq!(last(&[(0, WAITING), (400_000, SERVED)]), (400_000, Output::End));
     }

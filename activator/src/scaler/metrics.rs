@@ -10,14 +10,14 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// A call of KEDA, by the name that the external scaler's protocol gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum KedaCall {
     IsActive,
     StreamIsActive,
     GetMetricSpec,
     GetMetrics,
 }
 
-impl Call {
+impl KedaCall {
     const ALL: [Self; 4] = [Self::IsActive, Self::StreamIsActive, Self::GetMetricSpec, Self::GetMetrics];
 
     /// The word in logs and metrics.
@@ -51,7 +51,7 @@ impl ScalerMetrics {
     /// # Errors
     /// A metric has the name of another one.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let (r, calls) = (registry, Call::ALL.map(Call::as_str));
+        let (r, calls) = (registry, KedaCall::ALL.map(KedaCall::as_str));
         Ok(Self {
             calls: counters(r, "scaler_calls_total", "Calls of KEDA", "call", &calls)?,
             errors: counters(
@@ -75,7 +75,7 @@ impl ScalerMetrics {
     }
 
     /// Counts a call of KEDA; `well`: it was not answered with an error.
-    pub(super) fn called(&self, call: Call, well: bool) {
+    pub(super) fn called(&self, call: KedaCall, well: bool) {
         self.calls.with_label_values(&[call.as_str()]).inc();
         if !well {
             self.errors.with_label_values(&[call.as_str()]).inc();

@@ -15,7 +15,7 @@ mod tls;
 
 pub use metric::{Trigger, TriggerError};
 pub use metrics::ScalerMetrics;
-pub use service::{Desk, serve};
+pub use service::{ScalerContext, serve};
 pub use tls::Current;
 
 /// Generated from `proto/externalscaler.proto`.

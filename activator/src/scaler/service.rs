@@ -24,9 +24,9 @@ use tonic::{Request, Response, Status};
 use tracing::{debug, warn};
 
 use super::limits::{END_TIMEOUT, MAX_AGE, MAX_CALLS, MAX_HEADERS, MAX_MESSAGE, MAX_STREAMS, PING_EVERY, PING_TIMEOUT};
-use super::machine::{Asked, Output, Push};
+use super::machine::{Output, Push, PushDemand};
 use super::metric::Trigger;
-use super::metrics::{Call, ScalerMetrics};
+use super::metrics::{KedaCall, ScalerMetrics};
 use super::proto::external_scaler_server::{ExternalScaler, ExternalScalerServer};
 use super::proto::{
     DESCRIBED, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What the service needs to know.
 #[derive(Clone)]
-pub struct Desk {
+pub struct ScalerContext {
     /// The demand.
     pub cluster: Cluster,
     /// Streams for each worker where a trigger does not say.
@@ -60,12 +60,16 @@ pub struct Desk {
 ///
 /// # Errors
 /// The server cannot run.
-pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    context: ScalerContext,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let listener = Arc::new(listener);
     let places = Places::new();
     let leaving = CancellationToken::new();
     let watching = {
-        let (mut phase, leaving, stop) = (desk.phase.clone(), leaving.clone(), stop.clone());
+        let (mut phase, leaving, stop) = (context.phase.clone(), leaving.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 _ = phase.wait_for(|phase| *phase >= Phase::StopAccepting) => {}
@@ -74,11 +78,11 @@ pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -
             leaving.cancel();
         })
     };
-    let first = until(&desk, &listener, &places, leaving.clone(), true);
+    let first = until(&context, &listener, &places, leaving.clone(), true);
     // For those who come all the same.
     let second = async {
         leaving.cancelled().await;
-        until(&desk, &listener, &places, stop.clone(), false).await
+        until(&context, &listener, &places, stop.clone(), false).await
     };
     // Who does not hang up is not waited for.
     let patience = async {
@@ -95,14 +99,14 @@ pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -
 
 /// Serves until `end`: streams end with OK first, then connections.
 async fn until(
-    desk: &Desk,
+    context: &ScalerContext,
     listener: &Arc<TcpListener>,
     places: &Places,
     end: CancellationToken,
     healthy: bool,
 ) -> Result<(), tonic::transport::Error> {
     let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-    let service = Service { desk: desk.clone(), streams: Arc::clone(&streams), end: end.clone() };
+    let service = ScalerService { context: context.clone(), streams: Arc::clone(&streams), end: end.clone() };
     let service = ExternalScalerServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     let (health, health_service) = tonic_health::server::health_reporter();
     let status = if healthy { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
@@ -128,7 +132,7 @@ async fn until(
     }
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    tokio::spawn(accept(Arc::clone(listener), places.clone(), desk.tls.clone(), accepted));
+    tokio::spawn(accept(Arc::clone(listener), places.clone(), context.tls.clone(), accepted));
     let ended = async move {
         end.cancelled().await;
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
@@ -138,20 +142,20 @@ async fn until(
     server.serve_with_incoming_shutdown(ReceiverStream::new(incoming), ended).await
 }
 
-struct Service {
-    desk: Desk,
+struct ScalerService {
+    context: ScalerContext,
     /// Places of push streams.
     streams: Arc<Semaphore>,
     end: CancellationToken,
 }
 
-impl Service {
+impl ScalerService {
     fn trigger(&self, metadata: &HashMap<String, String>) -> Result<Trigger, Status> {
-        Trigger::parse(metadata, self.desk.target).map_err(|error| Status::invalid_argument(error.to_string()))
+        Trigger::parse(metadata, self.context.target).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
     fn need(&self, trigger: &Trigger) -> Result<Need, Status> {
-        let need = self.desk.cluster.need(trigger.app.as_deref());
+        let need = self.context.cluster.need(trigger.app.as_deref());
         need.map_err(|unsure| Status::unavailable(unsure.to_string()))
     }
 
@@ -166,11 +170,11 @@ impl Service {
     /// Counts a call and its end.
     fn counted<T>(
         &self,
-        call: Call,
+        call: KedaCall,
         object: &ScaledObjectRef,
         answer: Result<T, Status>,
     ) -> Result<Response<T>, Status> {
-        self.desk.metrics.called(call, answer.is_ok());
+        self.context.metrics.called(call, answer.is_ok());
         if let Err(status) = &answer {
             debug!(call = call.as_str(), object = object.name, namespace = object.namespace, %status, "scaler: an error for KEDA");
         }
@@ -179,14 +183,14 @@ impl Service {
 }
 
 #[tonic::async_trait]
-impl ExternalScaler for Service {
+impl ExternalScaler for ScalerService {
     type StreamIsActiveStream = Pushed;
 
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
         let object = Self::taken(request);
         let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| self.need(&trigger));
         let answer = answer.map(|need| IsActiveResponse { result: need.demand() > 0 });
-        self.counted(Call::IsActive, &object, answer)
+        self.counted(KedaCall::IsActive, &object, answer)
     }
 
     async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Pushed>, Status> {
@@ -197,17 +201,21 @@ impl ExternalScaler for Service {
             // One: a `true` that was not read yet says what the next one would.
             let (words, from) = mpsc::channel(1);
             let pushing = Pushing {
-                desk: self.desk.clone(),
+                context: self.context.clone(),
                 trigger,
                 words,
                 end: self.end.clone(),
                 object: format!("{}/{}", object.namespace, object.name),
             };
-            self.desk.metrics.push_streams.inc();
+            self.context.metrics.push_streams.inc();
             tokio::spawn(pushing.run());
-            Ok(Pushed { from: ReceiverStream::new(from), open: self.desk.metrics.push_streams.clone(), _place: place })
+            Ok(Pushed {
+                from: ReceiverStream::new(from),
+                open: self.context.metrics.push_streams.clone(),
+                _place: place,
+            })
         });
-        self.counted(Call::StreamIsActive, &object, answer)
+        self.counted(KedaCall::StreamIsActive, &object, answer)
     }
 
     async fn get_metric_spec(
@@ -222,7 +230,7 @@ impl ExternalScaler for Service {
                 target_size_float: trigger.target,
             }],
         });
-        self.counted(Call::GetMetricSpec, &object, answer)
+        self.counted(KedaCall::GetMetricSpec, &object, answer)
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
@@ -238,15 +246,15 @@ impl ExternalScaler for Service {
             })
         });
         if answer.is_ok() {
-            self.desk.metrics.polled();
+            self.context.metrics.polled();
         }
-        self.counted(Call::GetMetrics, &object, answer)
+        self.counted(KedaCall::GetMetrics, &object, answer)
     }
 }
 
 /// One push stream's task.
 struct Pushing {
-    desk: Desk,
+    context: ScalerContext,
     trigger: Trigger,
     words: mpsc::Sender<Result<IsActiveResponse, Status>>,
     end: CancellationToken,
@@ -255,7 +263,7 @@ struct Pushing {
 
 impl Pushing {
     async fn run(self) {
-        let mut changes = self.desk.cluster.changes();
+        let mut changes = self.context.cluster.changes();
         let mut push = Push::new(now(), self.asked());
         let mut quiet = now();
         debug!(object = self.object, "scaler: push stream opened");
@@ -263,7 +271,7 @@ impl Pushing {
             match push.poll_output() {
                 Some(Output::True) => {
                     debug!(object = self.object, "scaler: true");
-                    self.desk.metrics.pushed.inc();
+                    self.context.metrics.pushed.inc();
                     let _ = self.words.try_send(Ok(IsActiveResponse { result: true }));
                 }
                 // The stream ends with OK when nobody can say anything any more.
@@ -288,9 +296,9 @@ impl Pushing {
         }
     }
 
-    fn asked(&self) -> Asked {
-        let need = self.desk.cluster.known(self.trigger.app.as_deref());
-        Asked { demand: need.demand(), unplaced: need.unplaced }
+    fn asked(&self) -> PushDemand {
+        let need = self.context.cluster.known(self.trigger.app.as_deref());
+        PushDemand { demand: need.demand(), unplaced: need.unplaced }
     }
 }
 

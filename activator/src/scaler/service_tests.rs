@@ -44,13 +44,13 @@ fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), fleet);
     let tls = tls.map(|tls| Arc::new(Mutex::new(tls)));
-    let desk = Desk { cluster, target: 50, tls, phase: phases, metrics: metrics.clone() };
+    let context = ScalerContext { cluster, target: 50, tls, phase: phases, metrics: metrics.clone() };
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let served = {
         let stop = stop.clone();
-        tokio::spawn(async move { serve(listener, desk, stop).await.unwrap() })
+        tokio::spawn(async move { serve(listener, context, stop).await.unwrap() })
     };
     let guard = stop.clone().drop_guard();
     House { address, lobby, registry, metrics, phase, stop, served, _stop: guard }

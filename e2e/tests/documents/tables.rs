@@ -137,8 +137,8 @@ fn from_source(folder: &str) -> BTreeMap<String, Metric> {
 
 /// Every metric of both programs.
 pub(super) fn metrics() -> BTreeMap<String, Metric> {
-    let activator = liveedgecast_activator::metrics::Metrics::new().expect("metrics").text();
-    let worker = liveedgecast_worker::metrics::Metrics::new().expect("metrics");
+    let activator = liveedgecast_activator::metrics::ActivatorMetrics::new().expect("metrics").text();
+    let worker = liveedgecast_worker::metrics::WorkerMetrics::new().expect("metrics");
     worker.phase(liveedgecast_worker::drain::WorkerPhase::Serving);
     let mut all = from_source("activator/src");
     all.extend(from_source("worker/src"));

@@ -7,17 +7,15 @@
 use std::collections::HashMap;
 
 use liveedgecast_common::control::{Session, UpstreamCounts, UpstreamReport};
-use prometheus::IntCounter;
 
+use super::metrics::{EngineMetrics, Hosts};
 use super::table::StreamSlot;
-use crate::metrics::{Hosts, Upstreams};
 
 /// What was counted so far.
 #[derive(Debug)]
 pub(super) struct StreamCounters {
-    metrics: Upstreams,
+    metrics: EngineMetrics,
     hosts: Hosts,
-    received: IntCounter,
     streams: HashMap<StreamSlot, Known>,
 }
 
@@ -29,15 +27,15 @@ struct Known {
 }
 
 impl StreamCounters {
-    pub(super) fn new(metrics: Upstreams, received: IntCounter) -> Self {
-        Self { metrics, hosts: Hosts::default(), received, streams: HashMap::new() }
+    pub(super) fn new(metrics: EngineMetrics) -> Self {
+        Self { metrics, hosts: Hosts::default(), streams: HashMap::new() }
     }
 
     /// A stream's newest report.
     pub(super) fn reported(&mut self, slot: StreamSlot, session: &Session) {
         let known = Known { messages: session.messages, upstreams: session.upstreams.clone() };
         let Known { messages, upstreams: before } = self.streams.insert(slot, known).unwrap_or_default();
-        self.received.inc_by(growth(messages, session.messages));
+        self.metrics.received.inc_by(growth(messages, session.messages));
         for (at, upstream) in session.upstreams.iter().enumerate() {
             let host = self.hosts.label(&upstream.host);
             let known = before.get(at).filter(|known| known.host == upstream.host);
@@ -60,7 +58,7 @@ impl StreamCounters {
     fn count(&mut self, upstreams: &[UpstreamReport], by: i64) {
         for upstream in upstreams {
             let host = self.hosts.label(&upstream.host);
-            self.metrics.now.with_label_values(&[host, upstream.state.as_str()]).add(by);
+            self.metrics.upstreams.with_label_values(&[host, upstream.state.as_str()]).add(by);
         }
     }
 }
@@ -73,7 +71,6 @@ fn growth(last: u64, now: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
     use liveedgecast_common::control::UpstreamState;
 
     fn session(bytes: u64, state: UpstreamState) -> Session {
@@ -84,21 +81,21 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_added_and_states_are_moved() {
-        let metrics = Metrics::new().unwrap();
-        let mut counters = StreamCounters::new(metrics.upstreams.clone(), metrics.streams.received.clone());
+        let metrics = EngineMetrics::unregistered();
+        let mut counters = StreamCounters::new(metrics.clone());
         counters.reported(StreamSlot(1), &session(100, UpstreamState::Dialing));
         counters.reported(StreamSlot(1), &session(150, UpstreamState::Live));
         counters.reported(StreamSlot(2), &session(10, UpstreamState::Live));
         let count = |metric: &str| {
             let at = UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
-            metrics.upstreams.figures[at].with_label_values(&["a:1935"]).get()
+            metrics.figures[at].with_label_values(&["a:1935"]).get()
         };
-        let now = |state| metrics.upstreams.now.with_label_values(&["a:1935", state]).get();
+        let now = |state| metrics.upstreams.with_label_values(&["a:1935", state]).get();
         assert_eq!(
             (count("upstream_bytes_total"), count("upstream_messages_total"), count("upstream_reconnects_total")),
             (160, 16, 2)
         );
-        assert_eq!(metrics.streams.received.get(), 160);
+        assert_eq!(metrics.received.get(), 160);
         assert_eq!((now("dialing"), now("live")), (0, 2));
         counters.reported(StreamSlot(1), &session(30, UpstreamState::Live));
         assert_eq!(count("upstream_bytes_total"), 190, "it began anew");

@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::counters::StreamCounters;
+use super::metrics::EngineMetrics;
 use super::table::{Placing, StreamClaim, StreamSlot, Table, TaskEnd};
 use super::thread::{self, StartStream, ThreadNotice, ThreadRequest};
-use crate::metrics::{Metrics, Streams};
 use crate::receive::{self, FetchedStream};
 use crate::stream::{Contest, Report};
 
@@ -73,7 +73,8 @@ pub struct Engine {
 impl Engine {
     /// Starts the task on the current runtime, and no thread yet.
     #[must_use]
-    pub fn start(settings: &Settings, start: StartStream, metrics: &Metrics) -> Self {
+    pub fn start(settings: &Settings, start: StartStream, metrics: &EngineMetrics) -> Self {
+        metrics.capacity.set(i64::try_from(settings.capacity).unwrap_or(i64::MAX));
         let (requests, requests_in) = mpsc::channel(REQUESTS);
         let (reports, reports_in) = mpsc::channel(REPORTS);
         let (notices, notices_in) = mpsc::channel(NOTICES);
@@ -88,8 +89,8 @@ impl Engine {
             threads: HashMap::new(),
             published,
             publish_at: None,
-            counters: StreamCounters::new(metrics.upstreams.clone(), metrics.streams.received.clone()),
-            metrics: metrics.streams.clone(),
+            counters: StreamCounters::new(metrics.clone()),
+            metrics: metrics.clone(),
         };
         tokio::spawn(task.run(requests_in, reports_in, notices_in));
         Self { requests, sessions }
@@ -168,7 +169,7 @@ struct EngineTask {
     published: watch::Sender<Arc<[Session]>>,
     publish_at: Option<Instant>,
     counters: StreamCounters,
-    metrics: Streams,
+    metrics: EngineMetrics,
 }
 
 impl EngineTask {

@@ -67,8 +67,8 @@ fn session(stream: &IncomingStream, state: SessionState) -> Session {
     Session { stream_id: assignment.stream_id.0.clone(), state, epoch: assignment.epoch, ..Session::default() }
 }
 
-fn engine(capacity: usize, start: StartStream) -> (Engine, Metrics) {
-    let metrics = Metrics::new().unwrap();
+fn engine(capacity: usize, start: StartStream) -> (Engine, EngineMetrics) {
+    let metrics = EngineMetrics::unregistered();
     (Engine::start(&Settings { capacity, threads: 2 }, start, &metrics), metrics)
 }
 
@@ -103,7 +103,7 @@ async fn streams_are_started_served_and_handed_back() {
         assert_eq!(frame(activator).await.unwrap(), Frame::Accepted);
     }
     served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
-    assert_eq!(metrics.streams.live.get(), 2);
+    assert_eq!(metrics.live.get(), 2);
 
     let (verdict, mut c) = take(&engine, "c", "c", 1).await;
     assert_eq!(verdict, TakeOutcome::Declined(Decline::Full));
@@ -116,7 +116,7 @@ async fn streams_are_started_served_and_handed_back() {
     }
     let (_, mut d) = take(&engine, "d", "d", 1).await;
     assert_eq!(frame(&mut d).await.unwrap(), Frame::Returned { why: Decline::Draining });
-    assert_eq!((metrics.streams.live.get(), metrics.streams.ended.get(), metrics.streams.died.get()), (0, 2, 0));
+    assert_eq!((metrics.live.get(), metrics.ended.get(), metrics.died.get()), (0, 2, 0));
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn a_stream_that_panics_takes_only_itself_along() {
     assert_eq!(verdict, TakeOutcome::Started);
     assert!(matches!(frame(&mut never).await, Err(HandoffError::Ended)));
     served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
-    assert_eq!((metrics.streams.died.get(), metrics.streams.ended.get()), (2, 0));
+    assert_eq!((metrics.died.get(), metrics.ended.get()), (2, 0));
 
     // The same stream again, on the same threads.
     let (verdict, mut again) = take(&engine, "b", "b", 2).await;
@@ -297,7 +297,7 @@ async fn many_come_and_go_on_all_threads() {
     assert_eq!(RUNNING.load(Ordering::SeqCst), 200);
     soon(engine.hand_back()).await;
     soon(engine.idle()).await;
-    assert_eq!((RUNNING.load(Ordering::SeqCst), metrics.streams.ended.get()), (0, 200));
+    assert_eq!((RUNNING.load(Ordering::SeqCst), metrics.ended.get()), (0, 200));
 }
 
 #[tokio::test]

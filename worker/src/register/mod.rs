@@ -5,6 +5,8 @@
 
 mod call;
 pub mod machine;
+mod metrics;
 pub mod task;
 
+pub use metrics::RegisterMetrics;
 pub use task::{Registration, RegistrationEnd, RegistrationRequest};

@@ -20,9 +20,9 @@ use tracing::Instrument;
 
 use super::call::{ControlCall, FLUSH_TIMEOUT, UNSENT_MESSAGES};
 use super::machine::{CallEnd, Input, Output, Register, Settings};
+use super::metrics::RegisterMetrics;
 use crate::config::Activator;
 use crate::engine::{Engine, TakeOutcome};
-use crate::metrics::Metrics;
 use crate::receive;
 
 /// Events of all calls that wait. A call that finds no room waits, and with it, by way of HTTP/2, its activator.
@@ -62,7 +62,7 @@ pub struct Registration {
     /// Next room of a fetched stream.
     pub engine: Engine,
     /// Counters of this room and of offers.
-    pub metrics: Metrics,
+    pub metrics: RegisterMetrics,
 }
 
 impl Registration {
@@ -94,7 +94,7 @@ impl Registration {
                 return RegistrationEnd::Orphaned;
             }
             let now_joined = registrar.register.joined();
-            registrar.shell.metrics.register.joined.set(i64::try_from(now_joined).unwrap_or(i64::MAX));
+            registrar.shell.metrics.joined.set(i64::try_from(now_joined).unwrap_or(i64::MAX));
             joined.send_if_modified(|before| std::mem::replace(before, now_joined) != now_joined);
 
             let due = registrar.register.poll_timeout();
@@ -157,7 +157,7 @@ impl Registrar {
                 CallEnd::Broken => "broken",
                 CallEnd::Refused => "refused",
             };
-            self.shell.metrics.register.ended.with_label_values(&[how]).inc();
+            self.shell.metrics.calls_ended.with_label_values(&[how]).inc();
         }
         self.register.handle(now(), input);
     }
@@ -254,7 +254,7 @@ impl Registrar {
         let span = tracing::debug_span!("handoff", stream = %LogSafe(&offer.stream_id), epoch = offer.epoch);
         let taken = async move {
             let begun = now();
-            let metrics = &shell.metrics.streams;
+            let metrics = &shell.metrics;
             let outcome = match receive::fetch(&shell.secret, address, &welcome, &offer).await {
                 Ok(parcel) => {
                     let verdict = shell.engine.take(parcel).await;
@@ -267,7 +267,7 @@ impl Registrar {
                     }
                 }
                 Err(error) => {
-                    metrics.failures.with_label_values(&[error.as_str()]).inc();
+                    metrics.fetch_failures.with_label_values(&[error.as_str()]).inc();
                     tracing::warn!(event = event::FETCH_FAILED, %error, "stream not fetched");
                     "failed"
                 }

@@ -2,12 +2,14 @@
 
 use liveedgecast_common::control::{ActivatorMessage, Availability, Cordon, DeclineReason, SessionState};
 use liveedgecast_common::handoff::{Frame, Transport};
+use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::Handoff;
+use crate::engine::EngineMetrics;
 use crate::testkit::control::{Activator, Kind, Shown, tiny};
 use crate::testkit::{Desk as HandoffDesk, assignment, frame, offer, secret, soon};
 use crate::{config, engine};
@@ -16,7 +18,7 @@ use crate::{config, engine};
 struct Worker {
     requests: Sender<RegistrationRequest>,
     joined: watch::Receiver<usize>,
-    metrics: Metrics,
+    metrics: RegisterMetrics,
     engine: Engine,
     ended: JoinHandle<RegistrationEnd>,
 }
@@ -32,8 +34,9 @@ impl Worker {
         secret: Secret,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let metrics = Metrics::new().unwrap();
-        let engine = Engine::start(&engine::Settings { capacity: 4, threads: 1 }, tiny(), &metrics);
+        let counted = EngineMetrics::unregistered();
+        let metrics = RegisterMetrics::new(&Registry::new(), counted.start_handoff.clone()).unwrap();
+        let engine = Engine::start(&engine::Settings { capacity: 4, threads: 1 }, tiny(), &counted);
         let mut settings = Settings {
             name: "w".into(),
             capacity: 4,
@@ -57,7 +60,7 @@ impl Worker {
     }
 
     fn calls_ended(&self, how: &str) -> u64 {
-        self.metrics.register.ended.with_label_values(&[how]).get()
+        self.metrics.calls_ended.with_label_values(&[how]).get()
     }
 }
 
@@ -69,7 +72,7 @@ async fn it_proves_itself_says_who_it_is_and_is_joined() {
     assert_eq!((hello.name.as_str(), hello.network.as_str(), hello.http_port, hello.pid), ("w", "net", 8081, 7));
     assert_eq!((hello.capacity, hello.availability, hello.sessions.len()), (4, Availability::Open, 0));
     worker.has_joined(1).await;
-    assert_eq!(worker.metrics.register.joined.get(), 1);
+    assert_eq!(worker.metrics.joined.get(), 1);
 }
 
 #[tokio::test]
@@ -171,7 +174,7 @@ async fn offers_are_fetched_served_and_told_by_both_ways() {
         })
         .await;
         assert!(loads.iter().all(|streams| *streams == 1), "{loads:?}");
-        assert_eq!(worker.metrics.streams.offers.with_label_values(&["started"]).get(), 1);
+        assert_eq!(worker.metrics.offers.with_label_values(&["started"]).get(), 1);
 
         call.say(ActivatorMessage::Kick { stream_id: "s".into(), reason: "enough".into() }).await;
         let ended = call.session("s", SessionState::Ended).await;
@@ -189,7 +192,7 @@ async fn an_offer_that_cannot_be_fetched_is_declined() {
     let declined =
         call.until(|say| if let WorkerMessage::Declined(declined) = say { Some(declined) } else { None }).await;
     assert_eq!((declined.stream_id.as_str(), declined.epoch, declined.reason), ("s", 1, DeclineReason::Unreachable));
-    assert_eq!(worker.metrics.streams.failures.with_label_values(&["nowhere"]).get(), 1);
+    assert_eq!(worker.metrics.fetch_failures.with_label_values(&["nowhere"]).get(), 1);
 }
 
 #[tokio::test]

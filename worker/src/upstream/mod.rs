@@ -27,11 +27,13 @@ mod connection;
 mod dial;
 pub mod fault;
 pub mod machine;
+mod metrics;
 mod patience;
 mod tls;
 mod trust;
 
 pub use self::fault::Fault;
+pub use self::metrics::UpstreamMetrics;
 pub use self::tls::UpstreamContext;
 
 /// Bytes read from an upstream at once: its whole handshake.

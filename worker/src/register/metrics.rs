@@ -1,0 +1,47 @@
+//! Metrics of this room. In: calls to activators, and offers. Out: the registry.
+
+use liveedgecast_common::metrics::{counters, gauge};
+use prometheus::{Histogram, IntCounterVec, IntGauge, Registry};
+
+use crate::receive;
+
+/// Outcomes of offers that were taken.
+const OFFER_OUTCOMES: [&str; 4] = ["started", "attached", "declined", "failed"];
+
+/// Counters and gauges of the registration.
+#[derive(Clone, Debug)]
+pub struct RegisterMetrics {
+    /// Activators at which this worker is registered.
+    pub(super) joined: IntGauge,
+    /// Calls to activators that ended, by how.
+    pub(super) calls_ended: IntCounterVec,
+    /// Offers that were taken, by outcome.
+    pub(super) offers: IntCounterVec,
+    /// Streams that could not be fetched, by the cause.
+    pub(super) fetch_failures: IntCounterVec,
+    /// From the offer to the stream's task. A part of the engine's metric of starts.
+    pub(super) start_handoff: Histogram,
+}
+
+impl RegisterMetrics {
+    /// Registers them, at zero; `start_handoff` belongs to the engine and is registered there.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry, start_handoff: Histogram) -> prometheus::Result<Self> {
+        let r = registry;
+        Ok(Self {
+            joined: gauge(r, "worker_activators", "Activators that this worker is registered at")?,
+            calls_ended: counters(r, "worker_calls_ended_total", "Calls to activators", "how", &["broken", "refused"])?,
+            offers: counters(r, "worker_offers_total", "Streams offered and taken", "outcome", &OFFER_OUTCOMES)?,
+            fetch_failures: counters(
+                r,
+                "worker_fetch_failures_total",
+                "Streams that could not be fetched",
+                "why",
+                &receive::FAILURES,
+            )?,
+            start_handoff,
+        })
+    }
+}
