@@ -26,6 +26,19 @@ pub const PUBLISHER_BACK: &str = "publisher.back";
 
 // activator: peers, scaler, kubernetes
 
+/// Another activator has told everything that it knows.
+pub const PEER_SYNCED: &str = "peer.synced";
+/// The call to another activator broke after it had synced.
+pub const PEER_VANISHED: &str = "peer.vanished";
+/// Another activator said goodbye.
+pub const PEER_LEFT: &str = "peer.left";
+/// Another activator ended the call.
+pub const PEER_ENDED: &str = "peer.ended";
+/// Another activator refused our proof, or we its.
+pub const PEER_REFUSED: &str = "peer.refused";
+/// No activator could be followed at an address.
+pub const PEER_FAILED: &str = "peer.failed";
+
 // activator: http, ports, the process
 
 // worker: register, receive

@@ -40,9 +40,7 @@ use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
 use crate::net::Expiring;
 use crate::peers::Cluster;
-use crate::peers::proto::Hello as PeerHello;
-use crate::peers::proto::peers_server::PeersServer;
-use crate::peers::service::{Admitted, Gate, Host};
+use crate::peers::service::{self as peers_service, Gate, ProvedCaller};
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -124,7 +122,7 @@ async fn serve_up_to(
     let (places, proved) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(PROVED_PER_WORKER * most)));
     let found_at = cluster.found_at();
     let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved });
-    let peers = PeersServer::new(Host::new(Arc::clone(&service), cluster, stop.clone()));
+    let peers = peers_service::server(Arc::clone(&service), cluster, stop.clone());
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
@@ -232,7 +230,7 @@ impl Control for ControlService {
         };
         // Of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
-        Ok(Admitted { address, proof }.answer(Outgoing { from, refusal }))
+        Ok(ProvedCaller { address, proof }.answer(Outgoing { from, refusal }))
     }
 
     async fn greet(&self, request: Request<Greeting>) -> Result<Response<Challenge>, Status> {
@@ -250,13 +248,13 @@ impl Control for ControlService {
         // Behind a Service's address the connection still ends at our own.
         let addresses =
             self.found_at.or(peer.ours).into_iter().chain(others).map(|address| address.to_string()).collect();
-        Ok(Admitted { address: peer.address, proof }.answer(Activators { addresses }))
+        Ok(ProvedCaller { address: peer.address, proof }.answer(Activators { addresses }))
     }
 }
 
 impl Gate for ControlService {
-    fn admit(&self, request: &Request<PeerHello>) -> Result<Admitted, Status> {
-        self.admitted(request, Purpose::Follow).map(|(peer, proof)| Admitted { address: peer.address, proof })
+    fn admit<T>(&self, request: &Request<T>) -> Result<ProvedCaller, Status> {
+        self.admitted(request, Purpose::Follow).map(|(peer, proof)| ProvedCaller { address: peer.address, proof })
     }
 
     fn full(&self, peer: IpAddr, text: String) -> Status {

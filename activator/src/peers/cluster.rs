@@ -1,4 +1,5 @@
-//! The handle to what all activators know. In: questions. Out: answers from memory, at once: nobody is asked while KEDA waits.
+//! The handle to the knowledge of all activators. In: questions. Out: answers from memory, at once: no peer is asked while KEDA waits.
+//! Next: `scaler`, the API, `kubernetes`, which ask.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock")]
 
 use std::collections::BTreeMap;
@@ -17,32 +18,32 @@ use crate::config::Fleet;
 use crate::dispatch::{Need, Tally, WorkerTally, tallied_workers};
 use crate::lobby::PeerNews;
 
-/// What all activators know. Clones are the same one.
+/// The knowledge of all activators. Clones share it.
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) news: PeerNews,
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
 }
 
-struct Shared {
-    /// From here on workers have had the time to dial in.
+struct ClusterState {
+    /// End of the time that workers have to dial in.
     sure_from: Instant,
     /// The other activators, if there may be any. A lock, because answers are wanted at once and from anywhere; held for a look or a
     /// step of the machine, never across an await.
     peers: Option<Mutex<Peers>>,
-    /// There is something to do for the task of the peers.
+    /// Wakes the task of the peers.
     stirred: Notify,
-    /// We can act for all on the Kubernetes API.
+    /// Whether we can act for all on the Kubernetes API.
     acts: AtomicBool,
 }
 
-/// We cannot know enough yet; whoever gets this must not take it for "nothing".
+/// Too little is known yet to say "nothing"; the caller must not take this for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not in touch with the other activators and with workers yet: what they have is not known")]
 pub struct Unsure;
 
 impl Cluster {
-    /// Of one activator. Workers that it starts itself cannot be older than itself; others may be.
+    /// The cluster of one activator. Workers that it starts itself cannot be older than itself; others may be.
     #[must_use]
     pub fn alone(news: PeerNews, fleet: Fleet) -> Self {
         let wait = match fleet {
@@ -52,7 +53,7 @@ impl Cluster {
         Self::new(news, wait, None)
     }
 
-    /// Of several; [`run`](super::run) has to run.
+    /// The cluster of several activators; [`run`](super::run) has to run.
     #[must_use]
     pub fn with_peers(news: PeerNews, me: Me) -> Self {
         news.meet(&me.name);
@@ -62,7 +63,7 @@ impl Cluster {
     fn new(news: PeerNews, wait: Duration, peers: Option<Mutex<Peers>>) -> Self {
         Self {
             news,
-            shared: Arc::new(Shared {
+            shared: Arc::new(ClusterState {
                 sure_from: now() + wait,
                 peers,
                 stirred: Notify::new(),
@@ -71,19 +72,19 @@ impl Cluster {
         }
     }
 
-    /// Where we alone are found, if our ports are not ours alone.
+    /// Control listener where this activator alone is found, if it shares its ports.
     pub(crate) fn found_at(&self) -> Option<SocketAddr> {
         self.peers().filter(|peers| peers.me().shares_ports).map(|peers| peers.me().control)
     }
 
-    /// What is needed as far as we know; of one app, or of all.
+    /// The need as far as it is known, of one app or of all.
     #[must_use]
     pub fn known(&self, app: Option<&str>) -> Need {
         let (fresh, last) = self.tallies();
         Need::of(&fresh, &last, app)
     }
 
-    /// What is needed of all, and the workers one by one.
+    /// The need of all apps, and the workers by name.
     #[must_use]
     pub fn known_workers(&self) -> (Need, BTreeMap<String, WorkerTally>) {
         let (fresh, last) = self.tallies();
@@ -92,7 +93,7 @@ impl Cluster {
         (Need::of(&fresh, &last, None), owned)
     }
 
-    /// Of those that can be heard, us included, and of those that have vanished.
+    /// Views of the activators that can be heard, ours included, and last views of those that have vanished.
     fn tallies(&self) -> (Vec<Tally>, Vec<Tally>) {
         let (mut fresh, last) = match self.peers() {
             Some(peers) => (peers.fresh(), peers.last()),
@@ -102,10 +103,10 @@ impl Cluster {
         (fresh, last)
     }
 
-    /// What is needed.
+    /// The need, of one app or of all.
     ///
     /// # Errors
-    /// We know of nothing, and cannot be sure that there is nothing. What we know of is told in any case: it is there.
+    /// We know of nothing, and cannot be sure that there is nothing. A need that is known is returned in any case.
     pub fn need(&self, app: Option<&str>) -> Result<Need, Unsure> {
         let need = self.known(app);
         if need.demand() == 0 && !self.is_sure() {
@@ -127,7 +128,7 @@ impl Cluster {
         self.shared.acts.load(Ordering::Relaxed)
     }
 
-    /// Whether it is ours to act: of those who can, the one with the smallest name.
+    /// Whether this activator has to act for all: of those that can, the one with the smallest name does.
     #[cfg(feature = "kubernetes")]
     pub(crate) fn is_ours_to_act(&self) -> bool {
         self.acts() && self.peers().is_none_or(|peers| peers.is_first())
@@ -148,7 +149,7 @@ impl Cluster {
         theirs.iter().all(|name| ours.contains_key(name))
     }
 
-    /// Whether somebody is there to whom shared ports can be left.
+    /// Whether another activator is there to which shared ports can be left.
     #[must_use]
     pub fn has_heir(&self) -> bool {
         self.peers().is_some_and(|peers| peers.has_heir())
@@ -158,7 +159,7 @@ impl Cluster {
         self.peers().map_or_else(|| now() >= self.shared.sure_from, |peers| peers.is_sure(now()))
     }
 
-    /// Puts the gauges right; called when somebody looks.
+    /// Updates the gauges; called at each scrape.
     pub fn measure(&self, metrics: &PeersMetrics) {
         metrics.demand.set(i64::try_from(self.known(None).demand()).unwrap_or(i64::MAX));
         let (heard, lost) = self.peers().map_or((0, 0), |peers| peers.count());
@@ -173,12 +174,12 @@ impl Cluster {
         self.news.changes()
     }
 
-    /// The others, if there may be any.
+    /// The other activators, if there may be any.
     pub(super) fn peers(&self) -> Option<MutexGuard<'_, Peers>> {
         self.shared.peers.as_ref().map(|peers| peers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Somebody follows us and can be followed there.
+    /// Another activator follows us and can be followed at this address.
     pub(super) fn met(&self, address: SocketAddr) {
         if let Some(mut peers) = self.peers() {
             peers.handle(now(), Input::Met(address));

@@ -1,64 +1,170 @@
-//! One call to one peer, from its first SYN to its end. In: an address. Out: what it says, its end last.
+//! One call to one peer, from its first SYN to its end. In: an address. Out: its messages, bounded and read one by one, its end last. Next:
+//! the machine.
 
 use std::net::SocketAddr;
 
+use liveedgecast_common::control::limits::{MAX_EPOCH, MAX_IDENTITIES};
+use liveedgecast_common::discovery::AttemptId;
+use liveedgecast_common::event;
 use liveedgecast_common::greet::greet;
-use liveedgecast_common::key::{LogSafe, Secret};
+use liveedgecast_common::key::{Identity, LogSafe, MAX_NAME_BYTES, Secret, is_instance_name};
 use liveedgecast_common::proof::Purpose;
+use liveedgecast_common::setting::MAX_CAPACITY;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tracing::{debug, warn};
 
+use super::facts::{PeerMessage, PeerWelcome};
 use super::limits::{CONNECT_TIMEOUT, MAX_MESSAGE, PING_EVERY, PING_TIMEOUT};
-use super::machine::{Input, LinkId};
-use super::proto::Hello;
+use super::machine::Input;
 use super::proto::peers_client::PeersClient;
+use super::proto::says::Say;
+use super::proto::{Held, Hello, Worker};
+use crate::dispatch::{Elsewhere, PeerChange, WorkerTally};
 
-/// Follows until the end, which is told too.
-pub(super) async fn follow(
-    link: LinkId,
-    address: SocketAddr,
-    secret: Secret,
-    hello: Hello,
-    events: mpsc::Sender<Input>,
-) {
-    match listen(link, address, &secret, hello, &events).await {
-        Ok(()) => debug!(peer = %address, "an activator has ended the call"),
-        Err(status) if matches!(status.code(), Code::Unauthenticated | Code::Unimplemented) => {
-            warn!(peer = %address, answer = %LogSafe(status.message()), "another activator does not tell us what it knows");
-        }
-        Err(status) => debug!(peer = %address, %status, "an activator cannot be followed"),
-    }
-    let _ = events.send(Input::Ended(link)).await;
+/// A call that is about to be made.
+pub(super) struct PeerCall {
+    pub(super) attempt: AttemptId,
+    pub(super) address: SocketAddr,
+    pub(super) secret: Secret,
+    /// Our name.
+    pub(super) name: String,
+    /// Port at which the peer can follow us.
+    pub(super) control_port: u16,
+    pub(super) events: mpsc::Sender<Input>,
 }
 
-async fn listen(
-    link: LinkId,
-    address: SocketAddr,
-    secret: &Secret,
-    hello: Hello,
-    events: &mpsc::Sender<Input>,
-) -> Result<(), Status> {
-    let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(unreachable)?;
-    let greeted = greet(channel.clone(), secret, Purpose::Follow).await?;
-    let mut client = PeersClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let mut says = greeted.proved(client.follow(greeted.request(hello)?).await?)?;
-    while let Some(said) = says.message().await? {
-        // Nothing in it: a newer activator says something that we do not know.
-        if let Some(say) = said.say {
-            let _ = events.send(Input::Said(link, say)).await;
+impl PeerCall {
+    /// Follows the peer until the end of the call, and reports that too.
+    pub(super) async fn run(self) {
+        let address = self.address;
+        match self.listen().await {
+            Ok(()) => debug!(event = event::PEER_ENDED, peer = %address, "call ended by the peer"),
+            Err(status) if matches!(status.code(), Code::Unauthenticated | Code::Unimplemented) => {
+                let answer = LogSafe(status.message());
+                warn!(event = event::PEER_REFUSED, peer = %address, %answer, "call refused, by the peer or by us");
+            }
+            Err(status) => debug!(event = event::PEER_FAILED, peer = %address, %status, "peer not followed"),
+        }
+        let _ = self.events.send(Input::Ended(self.attempt)).await;
+    }
+
+    async fn listen(&self) -> Result<(), Status> {
+        let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).map_err(unreachable)?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect()
+            .await
+            .map_err(unreachable)?;
+        let greeted = greet(channel.clone(), &self.secret, Purpose::Follow).await?;
+        let mut client = PeersClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let hello = Hello { activator: self.name.clone(), control_port: self.control_port.into() };
+        let mut says = greeted.proved(client.follow(greeted.request(hello)?).await?)?;
+        while let Some(said) = says.message().await? {
+            // Without content, a newer activator said what this version does not know.
+            if let Some(message) = said.say.map(parse).transpose()?.flatten() {
+                let _ = self.events.send(Input::Said(self.attempt, message)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A message as the machine takes it; `None` for a fact that cannot be.
+///
+/// # Errors
+/// The peer's name is none: nothing of it can be used.
+fn parse(say: Say) -> Result<Option<PeerMessage>, Status> {
+    Ok(match say {
+        Say::Welcome(welcome) if !is_instance_name(&welcome.activator) => {
+            return Err(Status::invalid_argument("the peer has no name that can be shown"));
+        }
+        Say::Welcome(welcome) => Some(PeerMessage::Welcome(PeerWelcome {
+            name: welcome.activator,
+            // A port that cannot be is as good as none: the peer is found where it was dialed.
+            control_port: u16::try_from(welcome.control_port).unwrap_or_default(),
+            started: welcome.started,
+        })),
+        Say::Held(held) => held_change(held).map(PeerMessage::Change),
+        Say::Gone(number) => Some(PeerMessage::Change(PeerChange::Gone(number))),
+        Say::Worker(worker) => worker_change(worker).map(PeerMessage::Change),
+        Say::WorkerGone(name) => Some(PeerMessage::Change(PeerChange::WorkerGone(name))),
+        Say::Acts(acts) => Some(PeerMessage::Acts(acts)),
+        Say::Synced(_) => Some(PeerMessage::Synced),
+        Say::Goodbye(_) => Some(PeerMessage::Goodbye),
+    })
+}
+
+fn held_change(held: Held) -> Option<PeerChange> {
+    let Held { number, identities, app, entered, waiting, provided, worker, epoch } = held;
+    let good = is_app(&app)
+        && (worker.is_empty() || is_instance_name(&worker))
+        && identities.len() <= MAX_IDENTITIES
+        && epoch <= MAX_EPOCH;
+    let identities = identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect();
+    let held = Elsewhere { identities, app, entered, waiting, provided, worker, epoch };
+    good.then_some(PeerChange::Held(number, held))
+}
+
+fn worker_change(worker: Worker) -> Option<PeerChange> {
+    let Worker { name, draining, room, streams, cordoned, leaving } = worker;
+    let all: u64 = streams.values().copied().map(u64::from).sum();
+    let good = is_instance_name(&name)
+        && room <= MAX_CAPACITY
+        // Streams in grace come on top for a moment.
+        && all <= 2 * u64::from(MAX_CAPACITY)
+        && streams.keys().all(|app| is_app(app));
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let streams = streams.into_iter().map(|(app, streams)| (app, count(streams))).collect();
+    good.then_some(PeerChange::Worker(name, WorkerTally { draining, cordoned, leaving, room: count(room), streams }))
+}
+
+/// Whether an app may be called this, as a worker's session has it: nothing if it was told by none.
+fn is_app(text: &str) -> bool {
+    text.len() <= MAX_NAME_BYTES + '…'.len_utf8() && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::proto::Welcome;
+
+    #[test]
+    fn a_fact_that_cannot_be_is_left_out() {
+        let held = || Held { app: "live".into(), ..Held::default() };
+        let worker = || Worker { name: "w".into(), ..Worker::default() };
+        let streams = |count| [("live".to_owned(), count)].into();
+        assert!(parse(Say::Held(held())).unwrap().is_some() && parse(Say::Worker(worker())).unwrap().is_some());
+        for say in [
+            Say::Held(Held { app: "x".repeat(1000), ..held() }),
+            Say::Held(Held { app: "a\nb".into(), ..held() }),
+            Say::Held(Held { worker: "x".repeat(1000), ..held() }),
+            Say::Held(Held { epoch: u64::MAX, ..held() }),
+            Say::Held(Held { identities: vec![vec![1; 16]; MAX_IDENTITIES + 1], ..held() }),
+            Say::Worker(Worker { name: "x".repeat(1000), ..worker() }),
+            Say::Worker(Worker { name: "a b".into(), ..worker() }),
+            Say::Worker(Worker { room: u32::MAX, ..worker() }),
+            Say::Worker(Worker { streams: streams(u32::MAX), ..worker() }),
+            Say::Worker(Worker { streams: [("x".repeat(1000), 1)].into(), ..worker() }),
+        ] {
+            assert_eq!(parse(say.clone()).unwrap(), None, "{say:?}");
         }
     }
-    Ok(())
+
+    #[test]
+    fn a_peer_without_a_name_is_not_followed() {
+        for activator in ["", "a b", "\u{202e}"] {
+            let welcome = Welcome { activator: activator.into(), ..Welcome::default() };
+            assert!(parse(Say::Welcome(welcome)).is_err(), "{activator:?}");
+        }
+        let welcome = Welcome { activator: "a".into(), control_port: 1 << 16, started: 7 };
+        let told = PeerWelcome { name: "a".into(), control_port: 0, started: 7 };
+        assert_eq!(parse(Say::Welcome(welcome)).unwrap(), Some(PeerMessage::Welcome(told)));
+    }
 }

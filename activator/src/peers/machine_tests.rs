@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use liveedgecast_common::testkit::origin;
 
-use super::super::proto::{Goodbye, Synced, Welcome};
+use liveedgecast_common::control::limits::MAX_IDENTITIES;
+use liveedgecast_common::discovery::MAX_ADDRESSES;
+use liveedgecast_common::key::Identity;
+
+use super::super::limits::{MAX_FACTS, MAX_HELD, MAX_WORKERS};
 use super::*;
+use crate::dispatch::{PeerChange, WorkerTally};
 
 fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
@@ -15,8 +20,16 @@ fn me(shares_ports: bool) -> Me {
     Me { name: "me".to_owned(), control: at(7), started: 1000, shares_ports, introducer: false }
 }
 
-fn welcome(activator: &str) -> Say {
-    Say::Welcome(Welcome { activator: activator.to_owned(), ..Welcome::default() })
+fn welcome(activator: &str) -> PeerMessage {
+    PeerMessage::Welcome(PeerWelcome { name: activator.to_owned(), ..PeerWelcome::default() })
+}
+
+fn gone(number: u64) -> PeerMessage {
+    PeerMessage::Change(PeerChange::Gone(number))
+}
+
+fn worker(name: &str, tally: WorkerTally) -> PeerMessage {
+    PeerMessage::Change(PeerChange::Worker(name.to_owned(), tally))
 }
 
 struct World {
@@ -46,8 +59,8 @@ impl World {
         self.outputs()
     }
 
-    fn say(&mut self, link: u64, say: Say) -> Vec<Output> {
-        self.tell(Input::Said(LinkId(link), say))
+    fn say(&mut self, link: u64, message: PeerMessage) -> Vec<Output> {
+        self.tell(Input::Said(AttemptId(link), message))
     }
 
     /// Lets time pass; what is due is done when it is due. Gives what was to be done, with when, in milliseconds from the start.
@@ -71,10 +84,10 @@ impl World {
     /// The peer at this link tells who it is and all that it has: one that waits, and a worker.
     fn sync(&mut self, link: u64, name: &str) -> Vec<Output> {
         let mut outputs = self.say(link, welcome(name));
-        outputs.extend(self.say(link, Say::Held(waiting(1))));
+        outputs.extend(self.say(link, waiting(1)));
         let streams = [("live".to_owned(), 2)].into();
-        outputs.extend(self.say(link, Say::Worker(WorkerSaid { name: "w".into(), streams, ..WorkerSaid::default() })));
-        outputs.extend(self.say(link, Say::Synced(Synced {})));
+        outputs.extend(self.say(link, worker("w", WorkerTally { streams, ..WorkerTally::default() })));
+        outputs.extend(self.say(link, PeerMessage::Synced));
         outputs
     }
 
@@ -84,12 +97,16 @@ impl World {
     }
 }
 
-fn waiting(number: u64) -> HeldSaid {
-    HeldSaid { number, identities: vec![vec![7; 16]], app: "live".into(), waiting: true, ..HeldSaid::default() }
+fn waiting(number: u64) -> PeerMessage {
+    held(number, Elsewhere { identities: vec![Identity([7; 16])], app: "live".into(), ..Elsewhere::default() })
+}
+
+fn held(number: u64, held: Elsewhere) -> PeerMessage {
+    PeerMessage::Change(PeerChange::Held(number, Elsewhere { waiting: true, ..held }))
 }
 
 fn follow(link: u64, port: u16) -> Output {
-    Output::Follow(LinkId(link), at(port))
+    Output::Follow(AttemptId(link), at(port))
 }
 
 #[test]
@@ -97,14 +114,14 @@ fn what_is_told_counts_once_all_was_told() {
     let mut world = World::new();
     assert_eq!(world.resolved(&[1]), [follow(1, 1)]);
     world.say(1, welcome("a"));
-    assert_eq!(world.say(1, Say::Held(waiting(1))), [], "half a picture is none");
+    assert_eq!(world.say(1, waiting(1)), [], "half a picture is none");
     assert_eq!(world.peers.fresh(), []);
-    let outputs = world.say(1, Say::Synced(Synced {}));
-    assert_eq!(outputs[..2], [Output::Note("a".into(), "synced"), Output::Forget("a".into())]);
+    let outputs = world.say(1, PeerMessage::Synced);
+    assert_eq!(outputs[..2], [Output::Turned("a".into(), Turn::Synced), Output::Forget("a".into())]);
     assert!(matches!(&outputs[2], Output::Held(peer, 1, Some(held)) if peer == "a" && held.waiting));
     assert_eq!(outputs.last(), Some(&Output::Met(at(1), true)));
     assert_eq!(world.count(&world.peers.fresh()), (1, 1));
-    let outputs = world.say(1, Say::Gone(1));
+    let outputs = world.say(1, gone(1));
     assert_eq!(outputs, [Output::Held("a".into(), 1, None), Output::Changed]);
     assert_eq!(world.count(&world.peers.fresh()), (1, 0));
 }
@@ -114,18 +131,17 @@ fn ourselves_and_a_second_way_to_somebody_are_left_alone() {
     let mut world = World::new();
     world.resolved(&[1, 2, 3]);
     let hangup = world.say(1, welcome("me"));
-    assert_eq!(hangup, [Output::Hangup(LinkId(1))]);
+    assert_eq!(hangup, [Output::HangUp(AttemptId(1))]);
     // Both ways at once.
     world.say(2, welcome("a"));
     world.say(3, welcome("a"));
-    world.say(3, Say::Synced(Synced {}));
-    assert_eq!(world.say(2, Say::Synced(Synced {})), [Output::Hangup(LinkId(2))]);
-    assert!(world.peers.is_complete());
+    world.say(3, PeerMessage::Synced);
+    assert_eq!(world.say(2, PeerMessage::Synced), [Output::HangUp(AttemptId(2))]);
+    assert!(world.peers.discovery.is_complete());
     assert_eq!(world.peers.count(), (1, 0));
     // The way is lost: the other one is tried, ourselves too, which costs nothing.
-    world.tell(Input::Ended(LinkId(3)));
-    let tried: Vec<Output> = world.pass(0).into_iter().map(|(_, output)| output).collect();
-    assert_eq!(tried, [follow(4, 1), follow(5, 2)]);
+    let outputs = world.tell(Input::Ended(AttemptId(3)));
+    assert_eq!(outputs[outputs.len() - 2..], [follow(4, 1), follow(5, 2)]);
 }
 
 #[test]
@@ -134,7 +150,7 @@ fn who_is_not_there_is_tried_again_and_again() {
     world.resolved(&[1]);
     let (mut link, mut times) = (1, Vec::new());
     for _ in 0..7 {
-        world.tell(Input::Ended(LinkId(link)));
+        world.tell(Input::Ended(AttemptId(link)));
         let outputs = world.pass(2000);
         let (when, next) = outputs
             .iter()
@@ -158,7 +174,7 @@ fn who_hangs_before_it_has_told_all_is_tried_anew() {
     world.resolved(&[1]);
     world.say(1, welcome("a"));
     let outputs = world.pass(5200);
-    assert!(outputs.contains(&(5000, Output::Hangup(LinkId(1)))), "{outputs:?}");
+    assert!(outputs.contains(&(5000, Output::HangUp(AttemptId(1)))), "{outputs:?}");
     assert!(outputs.contains(&(5100, follow(2, 1))), "{outputs:?}");
 }
 
@@ -168,17 +184,17 @@ fn who_vanishes_counts_a_minute_and_who_says_goodbye_does_not() {
     world.resolved(&[1, 2]);
     world.sync(1, "a");
     world.sync(2, "b");
-    let outputs = world.tell(Input::Ended(LinkId(1)));
-    let vanished = [Output::Note("a".into(), "vanished"), Output::Forget("a".into()), Output::Changed];
+    let outputs = world.tell(Input::Ended(AttemptId(1)));
+    let vanished = [Output::Turned("a".into(), Turn::Vanished), Output::Forget("a".into()), Output::Changed];
     assert_eq!(outputs[0], Output::Met(at(1), false));
     assert_eq!(outputs[1..], vanished);
     world.pass(59_999);
     assert_eq!((world.count(&world.peers.fresh()), world.count(&world.peers.last())), ((1, 1), (1, 1)));
     world.pass(1);
     assert_eq!(world.peers.last(), []);
-    let outputs = world.say(2, Say::Goodbye(Goodbye {}));
+    let outputs = world.say(2, PeerMessage::Goodbye);
     assert!(outputs.contains(&Output::Forget("b".into())), "{outputs:?}");
-    world.tell(Input::Ended(LinkId(2)));
+    world.tell(Input::Ended(AttemptId(2)));
     assert_eq!((world.peers.fresh(), world.peers.last()), (vec![], vec![]));
 }
 
@@ -187,11 +203,11 @@ fn who_comes_back_is_what_it_tells_now() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
-    world.tell(Input::Ended(LinkId(1)));
+    world.tell(Input::Ended(AttemptId(1)));
     world.pass(100);
     world.say(2, welcome("a"));
     assert_eq!(world.count(&world.peers.last()), (1, 1), "its last word counts until there is a new one");
-    world.say(2, Say::Synced(Synced {}));
+    world.say(2, PeerMessage::Synced);
     assert_eq!((world.count(&world.peers.fresh()), world.peers.last()), ((1, 0), vec![]));
 }
 
@@ -204,13 +220,13 @@ fn whom_we_met_is_followed_before_the_name_knows_it() {
     world.sync(1, "a");
     world.resolved(&[]);
     assert_eq!(world.peers.count(), (1, 0), "a name that does not know it does not end it");
-    world.tell(Input::Ended(LinkId(1)));
+    world.tell(Input::Ended(AttemptId(1)));
     for link in 2..6 {
         world.pass(2000);
-        world.tell(Input::Ended(LinkId(link)));
+        world.tell(Input::Ended(AttemptId(link)));
     }
     world.pass(20_000);
-    assert!(world.peers.links.is_empty(), "it does not come back");
+    assert_eq!(world.peers.count(), (0, 0), "it does not come back");
 }
 
 #[test]
@@ -275,7 +291,7 @@ fn the_introducer_is_asked_often_at_first_and_whom_it_tells_of_is_followed() {
 #[test]
 fn two_do_not_ask_in_step() {
     let lag = |name: String| Peers::new(origin(), Me { name, introducer: true, ..me(false) }).lag();
-    let lags: BTreeSet<Duration> = (0..32).map(|number| lag(format!("a~{number:08x}"))).collect();
+    let lags: std::collections::BTreeSet<Duration> = (0..32).map(|number| lag(format!("a~{number:08x}"))).collect();
     assert!(lags.len() > 16, "{lags:?}");
 }
 
@@ -293,16 +309,16 @@ fn a_broken_peer_is_bounded() {
     world.resolved(&[1]);
     world.sync(1, "a");
     for number in 0..u64::try_from(MAX_HELD).unwrap() + 10 {
-        world.say(1, Say::Held(waiting(number)));
+        world.say(1, waiting(number));
     }
     for number in 0..MAX_WORKERS + 10 {
-        world.say(1, Say::Worker(WorkerSaid { name: number.to_string(), ..WorkerSaid::default() }));
+        world.say(1, worker(&number.to_string(), WorkerTally::default()));
     }
     let facts = &world.peers.peers["a"].facts;
-    assert_eq!((facts.held.len(), facts.workers.len()), (MAX_HELD, MAX_WORKERS));
+    assert_eq!(facts.count(), (MAX_HELD, MAX_WORKERS));
     let ports: Vec<u16> = (1..1000).collect();
     world.resolved(&ports);
-    assert_eq!(world.peers.links.len(), MAX_ADDRESSES);
+    assert_eq!(world.peers.count(), (1, MAX_ADDRESSES - 1));
 }
 
 #[test]
@@ -310,13 +326,13 @@ fn who_finds_itself_on_a_shared_port_tries_again_a_few_times() {
     let mut world = World::new();
     world.peers = Peers::new(world.now, me(true));
     world.outputs();
-    assert_eq!(world.resolved(&[1]), [Output::Follow(LinkId(1), at(1))]);
+    assert_eq!(world.resolved(&[1]), [Output::Follow(AttemptId(1), at(1))]);
     for link in 1..u64::from(SELF_MEETINGS) {
-        assert_eq!(world.say(link, welcome("me")), [Output::Hangup(LinkId(link))]);
+        assert_eq!(world.say(link, welcome("me")), [Output::HangUp(AttemptId(link))]);
         assert!(!world.peers.is_ready(world.now), "the other one may be there");
         let next = world.pass(SELF_DELAY.as_millis().try_into().unwrap());
         assert_eq!(next.len(), 1, "{next:?}");
-        assert_eq!(next[0].1, Output::Follow(LinkId(link + 1), at(1)));
+        assert_eq!(next[0].1, Output::Follow(AttemptId(link + 1), at(1)));
     }
     world.say(u64::from(SELF_MEETINGS), welcome("me"));
     assert!(world.peers.is_ready(world.now), "nobody else is there");
@@ -330,41 +346,15 @@ fn the_other_one_on_a_shared_port_is_known_by_its_own_and_the_younger_one_is_the
         world.peers = Peers::new(world.now, me(true));
         world.outputs();
         world.resolved(&[1]);
-        let told = Welcome { activator: "a".into(), control_port: 77, started };
-        world.say(1, Say::Welcome(told));
+        let told = PeerWelcome { name: "a".into(), control_port: 77, started };
+        world.say(1, PeerMessage::Welcome(told));
         assert!(!world.peers.has_heir(), "it has not told everything");
-        let outputs = world.say(1, Say::Synced(Synced {}));
+        let outputs = world.say(1, PeerMessage::Synced);
         assert!(outputs.contains(&Output::Met(at(77), true)), "workers are told its own port: {outputs:?}");
         assert_eq!(world.peers.has_heir(), is_heir);
-        let outputs = world.tell(Input::Ended(LinkId(1)));
+        let outputs = world.tell(Input::Ended(AttemptId(1)));
         assert!(outputs.contains(&Output::Met(at(77), false)), "{outputs:?}");
         assert!(!world.peers.has_heir(), "it has vanished");
-    }
-}
-
-#[test]
-fn a_fact_that_cannot_be_is_left_out() {
-    let mut world = World::new();
-    world.resolved(&[1]);
-    world.sync(1, "a");
-    let before = world.peers.fresh();
-    let worker = || WorkerSaid { name: "rogue".into(), ..WorkerSaid::default() };
-    let streams = |count| [("live".to_owned(), count)].into();
-    for say in [
-        Say::Held(HeldSaid { app: "x".repeat(1000), ..waiting(2) }),
-        Say::Held(HeldSaid { app: "a\nb".into(), ..waiting(2) }),
-        Say::Held(HeldSaid { worker: "x".repeat(1000), ..waiting(2) }),
-        Say::Held(HeldSaid { epoch: u64::MAX, ..waiting(2) }),
-        Say::Held(HeldSaid { identities: vec![vec![1; 16]; MAX_IDENTITIES + 1], ..waiting(2) }),
-        Say::Worker(WorkerSaid { name: "x".repeat(1000), ..worker() }),
-        Say::Worker(WorkerSaid { name: "a b".into(), ..worker() }),
-        Say::Worker(WorkerSaid { room: u32::MAX, ..worker() }),
-        Say::Worker(WorkerSaid { streams: streams(u32::MAX), ..worker() }),
-        Say::Worker(WorkerSaid { streams: [("x".repeat(1000), 1)].into(), ..worker() }),
-    ] {
-        let outputs = world.say(1, say.clone());
-        assert!(!outputs.iter().any(|output| matches!(output, Output::Held(..))), "{say:?}");
-        assert_eq!(world.peers.fresh(), before, "{say:?}");
     }
 }
 
@@ -374,20 +364,21 @@ fn facts_are_bounded_in_bytes_and_give_them_back_when_they_are_gone() {
     world.resolved(&[1]);
     world.sync(1, "a");
     let own = world.peers.bytes();
-    let heavy = |number| HeldSaid {
-        identities: vec![vec![7; 16]; MAX_IDENTITIES],
-        app: "x".repeat(255),
-        worker: "w".repeat(253),
-        ..waiting(number)
+    let heavy = |number| {
+        let (app, worker) = ("x".repeat(255), "w".repeat(253));
+        held(
+            number,
+            Elsewhere { identities: vec![Identity([7; 16]); MAX_IDENTITIES], app, worker, ..Elsewhere::default() },
+        )
     };
     let mut number = 2;
-    while !world.say(1, Say::Held(heavy(number))).iter().all(|output| *output == Output::Changed) {
+    while !world.say(1, heavy(number)).iter().all(|output| *output == Output::Changed) {
         number += 1;
     }
     assert!(number > 10_000 && world.peers.bytes() <= MAX_FACTS, "{number}");
-    world.say(1, Say::Held(heavy(2)));
-    for gone in 2..number {
-        world.say(1, Say::Gone(gone));
+    world.say(1, heavy(2));
+    for number in 2..number {
+        world.say(1, gone(number));
     }
     assert_eq!(world.peers.bytes(), own);
 }
@@ -400,8 +391,73 @@ fn peers_that_come_and_go_under_new_names_are_bounded() {
         world.resolved(&[1]);
         link += 1;
         world.sync(link, &format!("a{number}"));
-        world.tell(Input::Ended(LinkId(link)));
+        world.tell(Input::Ended(AttemptId(link)));
         world.pass(100);
     }
     assert!(world.peers.peers.len() <= MAX_PEERS, "{}", world.peers.peers.len());
+}
+
+/// One step of the call to address 1, which is call 1.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Welcome(&'static str),
+    Waiting,
+    Acts,
+    Synced,
+    Goodbye,
+    Ended,
+    Late,
+    Pass(u64),
+    /// The peer `a` is synced by address 2.
+    OtherSynced,
+}
+
+#[test]
+fn every_edge_of_the_picture_is_walked() {
+    use Step::*;
+    type Row = (&'static [Step], (&'static str, usize, usize));
+    let rows: &[Row] = &[
+        (&[], ("Telling", 0, 0)),
+        (&[Welcome("a"), Waiting, Acts], ("Telling", 0, 0)),
+        (&[Synced], ("Telling", 0, 0)),
+        (&[Goodbye], ("Telling", 0, 0)),
+        (&[Welcome("a"), Waiting, Synced], ("Synced", 1, 0)),
+        (&[Welcome("a"), Synced, Waiting, Acts, Welcome("b"), Synced], ("Synced", 1, 0)),
+        (&[Welcome("a"), Synced, Ended], ("over", 0, 1)),
+        (&[Welcome("a"), Synced, Ended, Pass(59_999)], ("over", 0, 1)),
+        (&[Welcome("a"), Synced, Ended, Pass(60_000)], ("over", 0, 0)),
+        (&[Welcome("a"), Synced, Goodbye], ("Synced", 0, 0)),
+        (&[Welcome("a"), Synced, Goodbye, Ended], ("over", 0, 0)),
+        (&[Welcome("a"), Synced, Late], ("Synced", 1, 0)),
+        (&[Welcome("a"), Ended], ("over", 0, 0)),
+        (&[Welcome("a"), Late], ("over", 0, 0)),
+        (&[Welcome("me")], ("over", 0, 0)),
+        (&[OtherSynced, Welcome("a")], ("over", 1, 0)),
+        (&[Welcome("a"), OtherSynced], ("Telling", 1, 0)),
+        (&[Welcome("a"), OtherSynced, Synced], ("over", 1, 0)),
+        (&[OtherSynced, Welcome("b"), Synced], ("Synced", 2, 0)),
+    ];
+    for (steps, expected) in rows {
+        let mut world = World::new();
+        world.resolved(&[1, 2]);
+        for step in *steps {
+            match step {
+                Welcome(name) => drop(world.say(1, welcome(name))),
+                Waiting => drop(world.say(1, waiting(1))),
+                Acts => drop(world.say(1, PeerMessage::Acts(true))),
+                Synced => drop(world.say(1, PeerMessage::Synced)),
+                Goodbye => drop(world.say(1, PeerMessage::Goodbye)),
+                Ended => drop(world.tell(Input::Ended(AttemptId(1)))),
+                Late => drop(world.pass(SYNC_TIMEOUT.as_millis().try_into().unwrap())),
+                Pass(milliseconds) => drop(world.pass(*milliseconds)),
+                OtherSynced => drop(world.sync(2, "a")),
+            }
+        }
+        let call = match world.peers.calls.get(&AttemptId(1)) {
+            Some(Following::Telling { .. }) => "Telling",
+            Some(Following::Synced { .. }) => "Synced",
+            None => "over",
+        };
+        assert_eq!((call, world.peers.fresh().len(), world.peers.last().len()), *expected, "{steps:?}");
+    }
 }

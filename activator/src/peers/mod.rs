@@ -1,13 +1,16 @@
-//! Beside the path: what all activators know together (DESIGN 4.8). In: our own lobby's view, and what the others tell of theirs. Out:
-//! the [`Need`] that the `scaler` and the API answer with, whether it can be relied on, and to the lobby who waits elsewhere. Next:
-//! `scaler`, `lobby`.
+//! The knowledge of all activators together (architecture.md, "Demand and KEDA"). In: our own lobby's view of the demand, and those that
+//! the other activators tell. Out: the [`Need`](crate::dispatch::Need) that KEDA and the API are answered with, whether it can be relied
+//! on, and for the lobby the publishers that wait elsewhere. Next: `scaler`, `lobby`.
 //!
-//! Every activator dials every address of the name of all, again and again, and *follows* what it finds there; who is followed dials
-//! back, because a name server may tell the two at different times. Nobody is asked when KEDA asks: answers come from memory, so a
-//! peer that is stopped or cut off delays nothing. What surprised us: a name leads to ourselves, too; and name servers remember, for half a
-//! minute, who was there before us, or nobody. So an introducer, if there is one, is asked as well: an address that leads to any of us.
+//! Every activator dials every address of the name of all, again and again, and *follows* the activator that it finds there; that one
+//! dials back, because a name server may tell the two at different times. No peer is asked when KEDA asks: answers come from memory, so a
+//! peer that is stopped or cut off delays nothing.
+//!
+//! Note: the name leads to ourselves, too. And name servers remember for half a minute that a name had other addresses, or none; so an
+//! introducer, if there is one, is asked as well: an address that leads to any activator.
 
 mod cluster;
+mod facts;
 mod follow;
 mod limits;
 mod machine;

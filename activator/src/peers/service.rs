@@ -1,5 +1,5 @@
-//! What we tell the other activators. In: their calls on the control listener, proved like a worker's. Out: who we are, who waits here,
-//! how busy workers are; then what changes, as it changes.
+//! What the other activators are told. In: their calls on the control listener, proved like a worker's. Out: our name, the publishers that
+//! wait here, the load of workers; then every change of these.
 #![expect(clippy::disallowed_methods, reason = "shell: a task for each follower, a pause")]
 
 use std::net::IpAddr;
@@ -15,32 +15,32 @@ use tonic::{Request, Response, Status};
 
 use super::cluster::Cluster;
 use super::limits::{MAX_FOLLOWERS, PAUSE, UNSENT};
-use super::proto::peers_server::Peers;
+use super::proto::peers_server::{Peers, PeersServer};
 use super::proto::says::Say;
 use super::proto::{Goodbye, Held, Hello, Says, Synced, Welcome, Worker};
 use crate::dispatch::{FollowerView, PeerChange, WorkerTally};
 
-/// Who may come in.
+/// Proofs of callers, which the control listener asks for.
 pub(crate) trait Gate: Send + Sync + 'static {
     /// The caller, if it has proved that it knows the secret.
     ///
     /// # Errors
     /// It has not.
-    fn admit(&self, request: &Request<Hello>) -> Result<Admitted, Status>;
+    fn admit<T>(&self, request: &Request<T>) -> Result<ProvedCaller, Status>;
 
-    /// Notes that there is no place for a caller that may come in; gives what it is told.
+    /// Notes that there is no place for a caller that has proved itself; returns the answer to it.
     fn full(&self, peer: IpAddr, text: String) -> Status;
 }
 
 /// A caller that has proved itself.
-pub(crate) struct Admitted {
+pub(crate) struct ProvedCaller {
     /// Its address.
     pub(crate) address: IpAddr,
     /// Our own proof for it.
     pub(crate) proof: MetadataValue<Ascii>,
 }
 
-impl Admitted {
+impl ProvedCaller {
     /// The answer, with our proof in its head.
     pub(crate) fn answer<T>(self, body: T) -> Response<T> {
         let mut response = Response::new(body);
@@ -49,23 +49,20 @@ impl Admitted {
     }
 }
 
-/// The service.
-pub(crate) struct Host<G> {
+/// The service. `gate` judges proofs; `cluster` has the facts to tell; at `stop` followers hear a goodbye.
+pub(crate) fn server<G: Gate>(gate: Arc<G>, cluster: Cluster, stop: CancellationToken) -> PeersServer<PeersService<G>> {
+    PeersServer::new(PeersService { gate, cluster, stop, places: Arc::new(Semaphore::new(MAX_FOLLOWERS)) })
+}
+
+pub(crate) struct PeersService<G> {
     gate: Arc<G>,
     cluster: Cluster,
     stop: CancellationToken,
     places: Arc<Semaphore>,
 }
 
-impl<G: Gate> Host<G> {
-    /// `gate`: who may come in. `cluster`: what there is to tell. `stop`: when to say goodbye.
-    pub(crate) fn new(gate: Arc<G>, cluster: Cluster, stop: CancellationToken) -> Self {
-        Self { gate, cluster, stop, places: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }
-    }
-}
-
 #[tonic::async_trait]
-impl<G: Gate> Peers for Host<G> {
+impl<G: Gate> Peers for PeersService<G> {
     type FollowStream = ReceiverStream<Result<Says, Status>>;
 
     async fn follow(&self, request: Request<Hello>) -> Result<Response<Self::FollowStream>, Status> {
@@ -77,37 +74,40 @@ impl<G: Gate> Peers for Host<G> {
         let full = |_| self.gate.full(address, format!("{MAX_FOLLOWERS} activators follow us, as many as can"));
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
         let hello = request.into_inner();
-        if let Some(at) = me.find(address, hello.control_port).filter(|_| hello.activator != me.name) {
+        if let Some(at) = me
+            .find(address, u16::try_from(hello.control_port).unwrap_or_default())
+            .filter(|_| hello.activator != me.name)
+        {
             self.cluster.met(at);
         }
-        let (words, from) = mpsc::channel(UNSENT);
+        let (messages, unsent) = mpsc::channel(UNSENT);
         let (cluster, stop) = (self.cluster.clone(), self.stop.clone());
         let own_port = if me.shares_ports { me.control.port() } else { 0 };
         let welcome = Welcome { activator: me.name, control_port: own_port.into(), started: me.started };
         tokio::spawn(async move {
             let _place = place;
-            let follower = Follower { words: words.clone(), cluster };
+            let follower = Follower { messages: messages.clone(), cluster };
             tokio::select! {
                 _ = follower.tell(welcome) => {}
                 () = stop.cancelled() => {
-                    let _ = words.send(said(Say::Goodbye(Goodbye {}))).await;
+                    let _ = messages.send(said(Say::Goodbye(Goodbye {}))).await;
                 }
             }
         });
-        Ok(admitted.answer(ReceiverStream::new(from)))
+        Ok(admitted.answer(ReceiverStream::new(unsent)))
     }
 }
 
 struct Follower {
-    words: mpsc::Sender<Result<Says, Status>>,
+    messages: mpsc::Sender<Result<Says, Status>>,
     cluster: Cluster,
 }
 
-/// It does not listen any more.
-struct Gone;
+/// The follower has ended its call.
+struct FollowerGone;
 
 impl Follower {
-    async fn tell(self, welcome: Welcome) -> Result<(), Gone> {
+    async fn tell(self, welcome: Welcome) -> Result<(), FollowerGone> {
         let mut changes = self.cluster.changes();
         let mut told = FollowerView::default();
         self.say(Say::Welcome(welcome)).await?;
@@ -123,14 +123,14 @@ impl Follower {
             }
             sleep(PAUSE).await;
             tokio::select! {
-                changed = changes.changed() => changed.map_err(|_| Gone)?,
-                () = self.words.closed() => return Err(Gone),
+                changed = changes.changed() => changed.map_err(|_| FollowerGone)?,
+                () = self.messages.closed() => return Err(FollowerGone),
             }
         }
     }
 
-    async fn say(&self, say: Say) -> Result<(), Gone> {
-        self.words.send(said(say)).await.map_err(|_| Gone)
+    async fn say(&self, say: Say) -> Result<(), FollowerGone> {
+        self.messages.send(said(say)).await.map_err(|_| FollowerGone)
     }
 }
 

@@ -1,41 +1,40 @@
-//! The task of the peers: asks for addresses, makes the calls that the machine wants, tells the lobby who waits elsewhere.
-//! In: names, what the introducer and peers say. Out: calls; the machine's word to the lobby.
+//! The task of the peers: asks for addresses, makes the calls that the machine wants, tells the lobby of publishers that wait elsewhere.
+//! In: names, answers of the introducer, events of calls. Out: calls; the machine's news for the lobby. Next: `lobby`.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks, the clock, name resolution")]
 
 use std::collections::HashMap;
 use std::future::pending;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::introduce;
+use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::key::{LogSafe, Secret};
-use tokio::net::lookup_host;
+use liveedgecast_common::{event, introduce};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep_until, timeout};
-use tracing::{debug, info};
+use tokio::time::sleep_until;
+use tracing::info;
 
 use super::cluster::Cluster;
-use super::follow::follow;
-use super::limits::{EVENTS, RESOLVE_TIMEOUT};
-use super::machine::{Input, LinkId, Output};
-use super::proto::Hello;
+use super::follow::PeerCall;
+use super::limits::EVENTS;
+use super::machine::{Input, Output, Turn};
 use crate::config::PeerAddress;
 
 /// How to find the others.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// Where they are.
+    /// Names that lead to all of them.
     pub addresses: Vec<PeerAddress>,
-    /// Where one of them is, whichever, which tells of the others.
+    /// Name or address behind which there is any one activator, which tells of the others.
     pub introducer: Option<PeerAddress>,
-    /// Shared with them.
+    /// Secret that all share.
     pub secret: Secret,
 }
 
 /// Follows the other activators, until dropped.
 pub async fn run(cluster: Cluster, search: Search) {
     let (events, mut happened) = mpsc::channel(EVENTS);
-    let mut task = Task { cluster, search, events, calls: HashMap::new(), tasks: JoinSet::new() };
+    let mut task = PeersTask { cluster, search, events, calls: HashMap::new(), tasks: JoinSet::new() };
     loop {
         task.act();
         let due = task.cluster.peers().and_then(|peers| peers.poll_timeout());
@@ -62,15 +61,15 @@ pub async fn run(cluster: Cluster, search: Search) {
     }
 }
 
-struct Task {
+struct PeersTask {
     cluster: Cluster,
     search: Search,
     events: mpsc::Sender<Input>,
-    calls: HashMap<LinkId, AbortHandle>,
+    calls: HashMap<AttemptId, AbortHandle>,
     tasks: JoinSet<()>,
 }
 
-impl Task {
+impl PeersTask {
     /// Does all that the machine asks for.
     fn act(&mut self) {
         let mut changed = false;
@@ -85,13 +84,14 @@ impl Task {
                 Output::Ask => {
                     self.tasks.spawn(ask(self.search.clone(), self.events.clone()));
                 }
-                Output::Follow(link, address) => {
-                    let hello = Hello { activator: me.name, control_port: me.control.port().into() };
-                    let call = follow(link, address, self.search.secret.clone(), hello, self.events.clone());
-                    self.calls.insert(link, self.tasks.spawn(call));
+                Output::Follow(attempt, address) => {
+                    let (secret, events) = (self.search.secret.clone(), self.events.clone());
+                    let call =
+                        PeerCall { attempt, address, secret, name: me.name, control_port: me.control.port(), events };
+                    self.calls.insert(attempt, self.tasks.spawn(call.run()));
                 }
-                Output::Hangup(link) => self.calls.remove(&link).into_iter().for_each(|call| call.abort()),
-                Output::Note(peer, word) => info!(peer = %LogSafe(&peer), "activator {word}"),
+                Output::HangUp(attempt) => self.calls.remove(&attempt).into_iter().for_each(|call| call.abort()),
+                Output::Turned(peer, turn) => log(&peer, turn),
                 Output::Held(peer, number, held) => self.cluster.news.elsewhere(peer, number, held),
                 Output::Forget(peer) => self.cluster.news.forget_peer(peer),
                 Output::Met(address, is_there) => self.cluster.news.met(address, is_there),
@@ -105,23 +105,27 @@ impl Task {
     }
 }
 
-/// Every address of all of them.
+fn log(peer: &str, turn: Turn) {
+    let peer = LogSafe(peer);
+    match turn {
+        Turn::Synced => info!(event = event::PEER_SYNCED, %peer, "activator synced"),
+        Turn::Vanished => info!(event = event::PEER_VANISHED, %peer, "activator vanished"),
+        Turn::Left => info!(event = event::PEER_LEFT, %peer, "activator left"),
+    }
+}
+
+/// Asks for every address of all activators.
 async fn resolve(addresses: Vec<PeerAddress>, events: mpsc::Sender<Input>) {
     let (mut all, mut answered) = (Vec::new(), false);
-    for address in addresses {
-        match timeout(RESOLVE_TIMEOUT, lookup_host((address.host.as_str(), address.port))).await {
-            Ok(Ok(found)) => {
-                answered = true;
-                all.extend(found);
-            }
-            Ok(Err(error)) => debug!(%address, %error, "the activators' name cannot be resolved"),
-            Err(_) => debug!(%address, "no answer to the question for the activators' name"),
-        }
+    for PeerAddress { host, port } in addresses {
+        let found = introduce::resolve(&host, port).await;
+        answered |= found.is_some();
+        all.extend(found.into_iter().flatten());
     }
     let _ = events.send(if answered { Input::Resolved(all) } else { Input::Unresolved }).await;
 }
 
-/// Everybody whom the introducer knows.
+/// Asks the introducer for all that it knows.
 async fn ask(search: Search, events: mpsc::Sender<Input>) {
     let Some(PeerAddress { host, port }) = search.introducer else { return };
     let _ = events.send(Input::Introduced(introduce::ask(&host, port, &search.secret).await)).await;

@@ -21,8 +21,7 @@ use crate::control::{self, ControlMetrics};
 use crate::dispatch::{Entry, Introduction, Need, PlaceEvent, Reason, Rules};
 use crate::drain::Phase;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
-use crate::peers::proto::peers_server::PeersServer;
-use crate::peers::proto::says::Say;
+use crate::peers::facts::PeerMessage;
 use crate::peers::service as service_of_peers;
 use crate::peers::{Me, PeersMetrics};
 use crate::scaler::proto::ScaledObjectRef;
@@ -219,19 +218,22 @@ async fn a_wrong_secret_learns_nothing() {
     let (at_one, at_two) = (one.1, two.1);
     let a = house("a", one, &[at_one]);
     let _place = a.publisher("x", 1);
-    let hello = Hello { activator: "b".into(), control_port: at_two.port().into() };
     let (events, mut happened) = mpsc::channel(EVENTS);
-    follow(LinkId(1), at_one, Secret::new("another secret, not ours"), hello, events).await;
+    call(at_one, "another secret, not ours", at_two.port(), events).run().await;
     assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
     assert!(happened.recv().await.is_none());
 }
 
-/// Somebody who does not know the secret: lets everybody in, and shows a proof made with another one.
+fn call(address: SocketAddr, secret: &str, control_port: u16, events: mpsc::Sender<Input>) -> PeerCall {
+    PeerCall { attempt: AttemptId(1), address, secret: Secret::new(secret), name: "b".into(), control_port, events }
+}
+
+/// An activator that does not know the secret: it lets everybody in, and shows a proof made with another one.
 struct Impostor;
 
 impl service_of_peers::Gate for Impostor {
-    fn admit(&self, _: &tonic::Request<Hello>) -> Result<service_of_peers::Admitted, tonic::Status> {
-        Ok(service_of_peers::Admitted { address: [127, 0, 0, 1].into(), proof: "0".repeat(64).parse().unwrap() })
+    fn admit<T>(&self, _: &tonic::Request<T>) -> Result<service_of_peers::ProvedCaller, tonic::Status> {
+        Ok(service_of_peers::ProvedCaller { address: [127, 0, 0, 1].into(), proof: "0".repeat(64).parse().unwrap() })
     }
 
     fn full(&self, _: std::net::IpAddr, text: String) -> tonic::Status {
@@ -265,15 +267,12 @@ async fn an_activator_that_does_not_prove_itself_is_not_listened_to() {
     let at_own = own.1;
     let rumours = house("rumours", own, &[at_own]);
     let _place = rumours.publisher("x", 1);
-    let host = service_of_peers::Host::new(Arc::new(Impostor), rumours.cluster.clone(), CancellationToken::new());
-    let server = tonic::transport::Server::builder()
-        .add_service(ControlServer::new(Impostor))
-        .add_service(PeersServer::new(host));
+    let peers = service_of_peers::server(Arc::new(Impostor), rumours.cluster.clone(), CancellationToken::new());
+    let server = tonic::transport::Server::builder().add_service(ControlServer::new(Impostor)).add_service(peers);
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     tokio::spawn(async move { server.serve_with_incoming(incoming).await });
-    let hello = Hello { activator: "b".into(), control_port: 0 };
     let (events, mut happened) = mpsc::channel(EVENTS);
-    tokio::spawn(follow(LinkId(1), address, Secret::new(SECRET), hello, events));
+    tokio::spawn(call(address, SECRET, 0, events).run());
     assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
 }
 
@@ -477,10 +476,9 @@ async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
     let mut found = 0;
     while found < 32 {
         let (events, mut happened) = mpsc::channel(EVENTS);
-        let hello = Hello { activator: "asks".into(), control_port: 0 };
-        let call = tokio::spawn(follow(LinkId(1), shared, Secret::new(SECRET), hello, events));
+        let call = tokio::spawn(call(shared, SECRET, 0, events).run());
         match happened.recv().await {
-            Some(Input::Said(_, Say::Welcome(welcome))) if welcome.activator == "younger" => found += 1,
+            Some(Input::Said(_, PeerMessage::Welcome(welcome))) if welcome.name == "younger" => found += 1,
             // The elder may not have closed it yet.
             _ => found = 0,
         }
