@@ -176,6 +176,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// Reads the file that a `*_FILE` setting names, without the newlines around its content.
+#[expect(clippy::disallowed_methods, reason = "a setting is read from here whichever way it comes")]
 pub fn read_file(path: &Path) -> Result<String, FileError> {
     use std::io::Read as _;
     let shown = || path.display().to_string();

@@ -223,8 +223,10 @@ mod tests {
         assert!(ask(address, "/healthz").unwrap_err().to_string().starts_with("no answer from 127.0.0.1:"));
         assert!(matches!(ask(SocketAddr::from(([127, 0, 0, 1], 0)), "/healthz"), Err(HealthError::AnyPort)));
     }
+
     #[tokio::test]
-    async fn a_process_is_asked_by_the_name_of_its_container() {
+    #[expect(clippy::disallowed_methods, reason = "a server in a test")]
+    async fn process_is_asked_by_the_name_of_its_container() {
         use crate::http::{Answer, Routes, StatusCode, serve};
 
         // Another name than a container's, so that this test disturbs no process.
@@ -236,7 +238,6 @@ mod tests {
                 Answer::text("not yet\n").with(status)
             });
         let stop = tokio_util::sync::CancellationToken::new();
-        #[expect(clippy::disallowed_methods, reason = "a server in a test")]
         let serving = tokio::spawn(serve(listen_as(&name).unwrap(), routes, stop.clone()));
         assert!(listen_as(&name).is_err(), "one process has the name");
         let ask = |path: &'static str| {

@@ -6,6 +6,7 @@
 //! memory; lines that do not fit are dropped and counted.
 //!
 //! The queue is static, as the log and standard error are: a process has one of each.
+#![expect(clippy::disallowed_methods, reason = "shell: the thread that writes")]
 
 use std::io::{self, Write};
 use std::mem;

@@ -1,6 +1,7 @@
 //! Replays the fuzz corpus, and the tables that most of it was made from, through the functions that the fuzz targets call.
 //!
 //! `cargo test -p liveedgecast-common --test corpus -- --ignored` writes the tables into the corpus again.
+#![expect(clippy::disallowed_methods, reason = "tests over files")]
 
 use std::fs;
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 //! version there has been is read. A test that fails here after a change means a new version, not new files.
 //!
 //! `cargo test -p liveedgecast-common --test golden -- --ignored` writes the files of the newest version.
+#![expect(clippy::disallowed_methods, reason = "tests over files")]
 #![expect(clippy::unwrap_used, reason = "tests, helpers included")]
 
 use std::fs;

@@ -1,4 +1,5 @@
 //! What this process and its children have used. In: `/proc/self/stat`. Out: numbers.
+#![expect(clippy::disallowed_methods, reason = "shell: it reads /proc")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! The shell of the process fleet, with scripts as workers.
+#![expect(clippy::disallowed_methods, reason = "tests of a shell: files that its programs write")]
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -6,6 +6,7 @@
 //!
 //! Note: a process counts as ended only when all its threads are gone, and its descriptors with them; the connection to it closes a little
 //! earlier.
+#![expect(clippy::disallowed_methods, reason = "shell: /proc says what a descriptor is")]
 #![allow(unsafe_code, reason = "registering a descriptor")]
 
 use std::io;

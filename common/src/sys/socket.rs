@@ -6,6 +6,7 @@
 //! - Once a connection has ended (a FIN of both sides, or a reset after a FIN) the kernel does not tell of the FIN: the position is one too
 //!   high then. It matters only for a message whose sender left out just its last byte: that message is taken for complete.
 //! - The kernel drops descriptors beyond the room that was given for them without an error, only with a flag.
+#![expect(clippy::disallowed_methods, reason = "shell: /proc says which boot this is")]
 #![allow(unsafe_code, reason = "socket options that no crate offers")]
 
 use std::io::{self, IoSlice, IoSliceMut};

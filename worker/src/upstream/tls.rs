@@ -2,6 +2,7 @@
 //!
 //! The name in the push URL is what is sent (SNI) and verified, also when it is an address; there is no way to turn that off, but
 //! `SSL_CERT_FILE` replaces the system's store: private authorities, or a server's own certificate (see `trust`). No ALPN: there is no name for RTMP.
+#![expect(clippy::disallowed_methods, reason = "shell: reading certificates may block")]
 
 use std::future::Future;
 use std::io;
