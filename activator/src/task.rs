@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::accept::{self, Doorman};
+use crate::accept::{self, ConnectionLimits};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
-use crate::handoff::Desk;
+use crate::handoff::HandoffListener;
 use crate::http::{HttpContext, OPEN, routes};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
@@ -134,7 +134,8 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         workers_stay: settings.fleet == Fleet::External,
     };
     let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.lobby.clone());
-    let desk = Desk::open(bound.link, settings.secret.clone()).context("the socket for handing over descriptors")?;
+    let listener = HandoffListener::open(bound.link, settings.secret.clone())
+        .context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
     let network = if by_descriptor { network_namespace() } else { String::new() };
     if settings.handoff == Handoff::Descriptor && network.is_empty() {
@@ -143,8 +144,8 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let control = control::Terms {
         welcome: Welcome {
             activator: name.clone(),
-            handoff_socket: if by_descriptor { desk.socket_name() } else { String::new() },
-            link_port: desk.link_port(),
+            handoff_socket: if by_descriptor { listener.socket_name() } else { String::new() },
+            link_port: listener.link_port(),
         },
         secret: settings.secret.clone(),
         network,
@@ -244,17 +245,16 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     }
     let draining = CancellationToken::new();
     let context = Arc::new(publisher::Context {
-        settings: Arc::clone(&settings),
         admission,
         places: lobby.places.clone(),
-        desk,
+        listener,
         name,
         metrics: metrics.publisher.clone(),
         draining: draining.clone(),
     });
     let accepting = tokio::spawn({
-        let (door, publishers) = (Doorman::new(settings.limits), publishers.clone());
-        accept::run(bound.rtmp, door, metrics.accept, move |connection| {
+        let (limits, publishers) = (ConnectionLimits::new(settings.limits), publishers.clone());
+        accept::run(bound.rtmp, limits, metrics.accept, move |connection| {
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
         })
     });

@@ -20,9 +20,61 @@ pub const PUBLISHER_BACK: &str = "publisher.back";
 
 // activator: accept, publisher, admission
 
+/// A connection was let in while an older, undecided one was closed for it.
+pub const CONNECTION_EVICTED: &str = "connection.evicted";
+/// A connection was closed at once for want of room.
+pub const CONNECTION_REFUSED: &str = "connection.refused";
+/// A connection was gone before it was taken.
+pub const CONNECTION_LOST: &str = "connection.lost";
+/// A publisher's connection was taken over by its task.
+pub const PUBLISHER_CONNECTED: &str = "publisher.connected";
+/// A publisher waits for its turn, because its address brings many.
+pub const PUBLISHER_DELAYED: &str = "publisher.delayed";
+/// A worker was offered a publisher's stream.
+pub const PUBLISHER_OFFERED: &str = "publisher.offered";
+/// A publisher's handoff to a worker has ended.
+pub const PUBLISHER_RETURNED: &str = "publisher.returned";
+/// The API asked for the end of a publisher's stream.
+pub const PUBLISHER_KICKED: &str = "publisher.kicked";
+/// A publisher said goodbye on a connection that stays open, and may publish again.
+pub const PUBLISHER_PARTED: &str = "publisher.parted";
+/// A publisher was not admitted.
+pub const PUBLISHER_REFUSED: &str = "publisher.refused";
+/// The lobby had no worker for a publisher.
+pub const PUBLISHER_SENT_AWAY: &str = "publisher.sent_away";
+/// A publisher left before a worker had its stream.
+pub const PUBLISHER_LEFT: &str = "publisher.left";
+/// No worker can go on with a publisher's stream.
+pub const PUBLISHER_STRANDED: &str = "publisher.stranded";
+/// A publisher's connection was closed.
+pub const PUBLISHER_CLOSED: &str = "publisher.closed";
+/// There was no memory for a stream's ring.
+pub const RING_FAILED: &str = "ring.failed";
+
 // activator: lobby, processes, control
 
 // activator: handoff, link
+
+/// A worker was lost, or given up, while it had a publisher or was given one.
+pub const HANDOFF_WORKER_LOST: &str = "handoff.worker_lost";
+/// A worker ended a stream by descriptor.
+pub const HANDOFF_DONE: &str = "handoff.done";
+/// The connection to a worker broke before the worker had the stream.
+pub const HANDOFF_BROKEN: &str = "handoff.broken";
+/// The bytes of a worker could not be read as frames.
+pub const HANDOFF_UNREADABLE: &str = "handoff.unreadable";
+/// A worker that did not let go of a publisher's socket was killed.
+pub const HANDOFF_WORKER_KILLED: &str = "handoff.worker_killed";
+/// A stream was not taken over, because its worker may hold the publisher's socket still.
+pub const HANDOFF_NOT_RELEASED: &str = "handoff.not_released";
+/// A connection to the handoff listener was closed before it proved to be a worker's.
+pub const HANDOFF_PEER_REFUSED: &str = "handoff.peer_refused";
+/// A stream by link did not fit into an assignment.
+pub const LINK_NOT_ASSIGNED: &str = "link.not_assigned";
+/// A worker was lost, or given up, while it had a stream by link.
+pub const LINK_WORKER_LOST: &str = "link.worker_lost";
+/// The bytes of a worker by link could not be read as frames.
+pub const LINK_UNREADABLE: &str = "link.unreadable";
 
 // activator: peers, scaler, kubernetes
 

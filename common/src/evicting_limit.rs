@@ -7,24 +7,78 @@
 //! hundred idle connections kept every probe and every worker out. Our own peers are done within milliseconds, so they are never the
 //! oldest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+/// Peers that can be evicted, in the order of their arrival and in groups. Pure, but for the cancellation of an evicted peer's token.
+#[derive(Debug)]
+pub struct EvictionOrder<G> {
+    next: u64,
+    /// Peers by number, oldest first.
+    peers: BTreeMap<u64, (G, CancellationToken)>,
+    /// The same peers by group.
+    by_group: BTreeSet<(G, u64)>,
+}
+
+impl<G> Default for EvictionOrder<G> {
+    fn default() -> Self {
+        Self { next: 0, peers: BTreeMap::new(), by_group: BTreeSet::new() }
+    }
+}
+
+impl<G: Copy + Ord> EvictionOrder<G> {
+    /// Adds the newest peer; eviction cancels `lost`. Returns the peer's number.
+    pub fn insert(&mut self, group: G, lost: CancellationToken) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.peers.insert(number, (group, lost));
+        self.by_group.insert((group, number));
+        number
+    }
+
+    /// Removes a peer that is not to be evicted any more; false when it was evicted before.
+    pub fn remove(&mut self, number: u64) -> bool {
+        self.take(number).is_some()
+    }
+
+    /// Evicts the oldest peer, of a group or of all; returns its group.
+    pub fn evict(&mut self, group: Option<G>) -> Option<G> {
+        let number = match group {
+            None => self.peers.first_key_value().map(|(number, _)| *number)?,
+            Some(group) => self.by_group.range((group, 0)..=(group, u64::MAX)).next().map(|(_, number)| *number)?,
+        };
+        let (group, lost) = self.take(number)?;
+        lost.cancel();
+        Some(group)
+    }
+
+    /// The number of peers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there is no peer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    fn take(&mut self, number: u64) -> Option<(G, CancellationToken)> {
+        let (group, lost) = self.peers.remove(&number)?;
+        self.by_group.remove(&(group, number));
+        Some((group, lost))
+    }
+}
 
 /// A bounded number of slots, shared by its clones.
 #[derive(Clone, Debug)]
 pub struct EvictingLimit {
     most: usize,
-    // A lock, because slots are given back wherever their owners end; held for one or two map operations.
-    taken: Arc<Mutex<Taken>>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    next: u64,
-    /// Taken slots by number, oldest first.
-    slots: BTreeMap<u64, CancellationToken>,
+    // A lock, because slots are given back wherever their owners end; held for a few map operations.
+    taken: Arc<Mutex<EvictionOrder<()>>>,
 }
 
 impl EvictingLimit {
@@ -44,19 +98,15 @@ impl EvictingLimit {
     #[must_use]
     pub fn enter_with(&self, lost: CancellationToken) -> Slot {
         let mut taken = self.taken();
-        if taken.slots.len() >= self.most
-            && let Some((_, oldest)) = taken.slots.pop_first()
-        {
-            oldest.cancel();
+        if taken.len() >= self.most {
+            taken.evict(None);
         }
-        let number = taken.next;
-        taken.next += 1;
-        taken.slots.insert(number, lost.clone());
+        let number = taken.insert((), lost.clone());
         drop(taken);
         Slot { limit: self.clone(), number, lost }
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, EvictionOrder<()>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,7 +134,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.limit.taken().slots.remove(&self.number);
+        self.limit.taken().remove(self.number);
     }
 }
 
@@ -112,6 +162,6 @@ mod tests {
         let third = limit.enter();
         assert!(!first.lost.is_cancelled() && !third.lost.is_cancelled());
         drop((first, third));
-        assert!(limit.taken().slots.is_empty());
+        assert!(limit.taken().is_empty());
     }
 }

@@ -26,11 +26,15 @@ impl AcceptMetrics {
             turned_away: counters(
                 registry,
                 "connections_turned_away_total",
-                "Connections closed at once, or while they knocked, for want of room",
+                "Connections closed for want of room, at once or while undecided",
                 "why",
                 &TurnedAway::ALL.map(TurnedAway::as_str),
             )?,
-            exhausted: counter(registry, "accept_exhausted_total", "Times that nothing was left to accept with")?,
+            exhausted: counter(
+                registry,
+                "accept_exhausted_total",
+                "Times that accept found no descriptor or memory left",
+            )?,
         })
     }
 

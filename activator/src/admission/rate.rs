@@ -12,7 +12,7 @@ const MAX_ADDRESSES: usize = 8_192;
 
 /// One kind of thing that is limited.
 #[derive(Debug)]
-pub struct Rate {
+pub(super) struct AddressRate {
     burst: u32,
     every: Duration,
     /// When each address's bucket is full again (GCRA's "theoretical arrival time").
@@ -20,20 +20,20 @@ pub struct Rate {
     everyone_else: Option<Instant>,
 }
 
-impl Rate {
+impl AddressRate {
     /// `burst` at once, and one more after each `every`.
-    pub fn new(burst: u32, every: Duration) -> Self {
+    pub(super) fn new(burst: u32, every: Duration) -> Self {
         Self { burst, every, full_at: HashMap::new(), everyone_else: None }
     }
 
     /// Takes a token of this address; false when there is none.
-    pub fn take(&mut self, now: Instant, address: IpAddr) -> bool {
+    pub(super) fn take(&mut self, now: Instant, address: IpAddr) -> bool {
         self.reserve(now, address, Duration::ZERO).is_some()
     }
 
     /// Takes a token of this address, also one that it will not have before some time has passed: returns that time. `None` when it is more
     /// than `patience`; nothing is taken then.
-    pub fn reserve(&mut self, now: Instant, address: IpAddr, patience: Duration) -> Option<Duration> {
+    pub(super) fn reserve(&mut self, now: Instant, address: IpAddr, patience: Duration) -> Option<Duration> {
         let key = bucket(address);
         if self.full_at.len() >= MAX_ADDRESSES && !self.full_at.contains_key(&key) {
             self.full_at.retain(|_, full_at| *full_at > now);
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate_and_each_address_for_itself() {
-        let (mut rate, start) = (Rate::new(3, Duration::from_secs(10)), origin());
+        let (mut rate, start) = (AddressRate::new(3, Duration::from_secs(10)), origin());
         let at = |seconds| start + Duration::from_secs(seconds);
         let taken = [0, 0, 0, 0, 9, 10, 10, 20].map(|t| rate.take(at(t), v4(1)));
         assert_eq!(taken, [true, true, true, false, false, true, false, true]);
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn tokens_to_come_are_reserved_in_turn_as_far_as_patience_goes() {
-        let (mut rate, now) = (Rate::new(2, Duration::from_secs(10)), origin());
+        let (mut rate, now) = (AddressRate::new(2, Duration::from_secs(10)), origin());
         let patience = Duration::from_secs(25);
         let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
         let reserved = [0; 6].map(|_| seconds(rate.reserve(now, v4(1), patience)));
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_rest_share_a_bucket() {
-        let (mut rate, start) = (Rate::new(2, Duration::from_secs(1)), origin());
+        let (mut rate, start) = (AddressRate::new(2, Duration::from_secs(1)), origin());
         for n in 0..MAX_ADDRESSES as u32 {
             assert!(rate.take(start, v4(n)));
         }

@@ -1,93 +1,177 @@
-//! The lobby, as whoever carries a handoff sees it. In: what happens to the place. Out: what concerns this handoff at once; what comes
-//! after it is kept for then.
+//! The rules of a claim on a stream while a worker has its publisher. In: what the lobby says of the publisher's place, and the worker's
+//! acceptance. Out: what concerns this handoff at once; what comes after it is kept for then. Pure. Next: `place`, which carries that out.
 //!
-//! What surprised us: a worker's call on the control listener may end, and the stream be offered to another one, while the handoff to the
-//! first is still on its way. The second comes at once, so it is expected at once; but once the first has accepted, it has the stream,
-//! whatever became of its call.
+//! ```text
+//!              Offered: expect that worker            Accepted: decline the next offer
+//!  Assigned ─────────────────────────────▶ Assigned ────────────────────────────────────▶ Accepted
+//!     │        and keep the offer as next                                                     │
+//!     │ Withdrawn, this claim: give the worker up                        Offered: decline it ─┘
+//!     └─ Refused: keep the refusal as next, whatever was next
+//! ```
+//!
+//! Note: a worker's call on the control listener may end, and the stream be offered to another one, while the handoff to the first is still on
+//! its way. The second comes at once, so it is expected at once; but once the first has accepted, it has the stream, whatever became of
+//! its call.
 
-use crate::dispatch::{Back, PlaceEvent, Reason, Token};
-use crate::handoff::{Desk, Expected};
-use crate::lobby::Place;
+use crate::dispatch::{PlaceEvent, Reason, Token};
 
-/// An offer that a worker was made.
-pub(crate) struct Offer {
+/// An offer to the worker that comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NextOffer {
     /// The number of the claim.
     pub(crate) epoch: u64,
-    /// What the worker will present.
+    /// The token that the worker will present.
     pub(crate) token: Token,
     /// By descriptor, else by link.
     pub(crate) descriptor: bool,
-    /// The worker, if it is expected already.
-    pub(crate) expected: Option<Expected>,
 }
 
-/// What is to be done when this handoff is over.
-pub(crate) enum Next {
+/// The step that follows when this handoff is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterHandoff {
     /// Another worker comes.
-    Offer(Offer),
+    Offer(NextOffer),
     /// The lobby has given up.
     Refused(Reason),
 }
 
-/// What is to be done now.
-pub(crate) enum Told {
-    /// End the stream, for this reason.
-    Kicked(String),
-    /// The worker is not to have it any more.
-    Withdrawn,
+/// An order to the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Have the worker end the stream, for this reason.
+    Kick(String),
+    /// Give this worker up.
+    GiveUp,
+    /// Expect the worker of the next offer, and none before it.
+    Expect(Token),
+    /// Expect no other worker.
+    Forget,
+    /// Tell the lobby that this offer is declined.
+    Decline(u64),
 }
 
-/// One handoff's part of a place.
-pub(crate) struct Claim<'a> {
-    place: &'a mut Place,
-    desk: &'a Desk,
+/// One handoff's claim on a stream.
+#[derive(Debug)]
+pub(super) struct Machine {
     epoch: u64,
     accepted: bool,
-    next: Option<Next>,
+    next: Option<AfterHandoff>,
 }
 
-impl<'a> Claim<'a> {
-    /// Of the offer with this epoch.
-    pub(crate) fn new(place: &'a mut Place, desk: &'a Desk, epoch: u64) -> Self {
-        Self { place, desk, epoch, accepted: false, next: None }
+impl Machine {
+    /// The claim of the offer with this epoch.
+    pub(super) fn new(epoch: u64) -> Self {
+        Self { epoch, accepted: false, next: None }
     }
 
-    /// What concerns the handoff. Cancel safe.
-    pub(crate) async fn told(&mut self) -> Told {
-        loop {
-            match self.place.event().await {
-                PlaceEvent::Kicked(reason) => return Told::Kicked(reason),
-                PlaceEvent::Withdrawn { epoch } if epoch == self.epoch && !self.accepted => return Told::Withdrawn,
-                PlaceEvent::Withdrawn { epoch } => {
-                    let is_next = matches!(&self.next, Some(Next::Offer(offer)) if offer.epoch == epoch);
-                    self.next = self.next.take().filter(|_| !is_next);
-                }
-                PlaceEvent::Offered { epoch, .. } if self.accepted => self.place.back(epoch, Back::Declined),
-                PlaceEvent::Offered { epoch, token, descriptor, .. } => {
-                    let expected = Some(self.desk.expect(token));
-                    self.next = Some(Next::Offer(Offer { epoch, token, descriptor, expected }));
-                }
-                PlaceEvent::Refused(reason) => self.next = Some(Next::Refused(reason)),
+    /// The number of the claim.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Takes what the lobby says.
+    pub(super) fn handle(&mut self, event: PlaceEvent) -> Option<Output> {
+        match event {
+            PlaceEvent::Kicked(reason) => Some(Output::Kick(reason)),
+            PlaceEvent::Withdrawn { epoch } if epoch == self.epoch => (!self.accepted).then_some(Output::GiveUp),
+            PlaceEvent::Withdrawn { epoch } => {
+                self.next.take_if(|next| matches!(next, AfterHandoff::Offer(offer) if offer.epoch == epoch))?;
+                Some(Output::Forget)
+            }
+            PlaceEvent::Offered { epoch, .. } if self.accepted => Some(Output::Decline(epoch)),
+            PlaceEvent::Offered { epoch, token, descriptor, .. } => {
+                self.next = Some(AfterHandoff::Offer(NextOffer { epoch, token, descriptor }));
+                Some(Output::Expect(token))
+            }
+            PlaceEvent::Refused(reason) => {
+                self.next = Some(AfterHandoff::Refused(reason));
+                Some(Output::Forget)
             }
         }
     }
 
-    /// The worker has accepted.
-    pub(crate) fn taken(&mut self) {
+    /// Takes the worker's acceptance.
+    pub(super) fn accepted(&mut self) -> Option<Output> {
         self.accepted = true;
-        if let Some(Next::Offer(offer)) = self.next.take() {
-            self.place.back(offer.epoch, Back::Declined);
+        match self.next.take_if(|next| matches!(next, AfterHandoff::Offer(_)))? {
+            AfterHandoff::Offer(offer) => Some(Output::Decline(offer.epoch)),
+            AfterHandoff::Refused(_) => None,
         }
-        self.place.taken(self.epoch);
     }
 
-    /// The publisher was told to start.
-    pub(crate) fn started(&mut self) {
-        self.place.started();
-    }
-
-    /// What comes after the handoff.
-    pub(crate) fn next(self) -> Option<Next> {
+    /// The step that follows the handoff.
+    pub(super) fn next(self) -> Option<AfterHandoff> {
         self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: u64 = 7;
+    const TOKEN: Token = Token([1; 16]);
+
+    fn offered(epoch: u64) -> PlaceEvent {
+        PlaceEvent::Offered { epoch, token: TOKEN, worker: "w".to_owned(), descriptor: true }
+    }
+
+    fn withdrawn(epoch: u64) -> PlaceEvent {
+        PlaceEvent::Withdrawn { epoch }
+    }
+
+    fn next(epoch: u64) -> Option<AfterHandoff> {
+        Some(AfterHandoff::Offer(NextOffer { epoch, token: TOKEN, descriptor: true }))
+    }
+
+    #[test]
+    fn every_event_has_its_order_and_leaves_its_next_step() {
+        let refused = PlaceEvent::Refused(Reason::HoldSpent);
+        let after_refusal = Some(AfterHandoff::Refused(Reason::HoldSpent));
+        let kick = PlaceEvent::Kicked("go".to_owned());
+        let kicked = Some(Output::Kick("go".to_owned()));
+        // Events before, whether the worker accepts then, an event, its order, the next step after it.
+        let table = [
+            (vec![], false, kick.clone(), kicked.clone(), None),
+            (vec![], true, kick, kicked, None),
+            (vec![], false, withdrawn(OURS), Some(Output::GiveUp), None),
+            (vec![], true, withdrawn(OURS), None, None),
+            (vec![], false, withdrawn(6), None, None),
+            (vec![], false, offered(8), Some(Output::Expect(TOKEN)), next(8)),
+            (vec![], true, offered(8), Some(Output::Decline(8)), None),
+            (vec![offered(8)], false, offered(9), Some(Output::Expect(TOKEN)), next(9)),
+            (vec![offered(8)], false, withdrawn(8), Some(Output::Forget), None),
+            (vec![offered(8)], false, withdrawn(6), None, next(8)),
+            (vec![offered(8)], false, withdrawn(OURS), Some(Output::GiveUp), next(8)),
+            (vec![offered(8)], false, refused.clone(), Some(Output::Forget), after_refusal),
+            (vec![offered(8)], true, offered(9), Some(Output::Decline(9)), None),
+            (vec![], true, refused.clone(), Some(Output::Forget), after_refusal),
+            (vec![refused], false, offered(8), Some(Output::Expect(TOKEN)), next(8)),
+        ];
+        for (before, accepts, event, output, after) in table {
+            let name = format!("{before:?}, accepts: {accepts}, {event:?}");
+            let mut claim = Machine::new(OURS);
+            for event in before {
+                claim.handle(event);
+            }
+            if accepts {
+                claim.accepted();
+            }
+            assert_eq!(claim.handle(event), output, "{name}");
+            assert_eq!(claim.next(), after, "{name}");
+        }
+    }
+
+    #[test]
+    fn acceptance_declines_the_next_offer_and_leaves_a_refusal() {
+        let mut claim = Machine::new(OURS);
+        assert_eq!(claim.accepted(), None);
+        let mut claim = Machine::new(OURS);
+        claim.handle(offered(8));
+        assert_eq!((claim.accepted(), claim.next()), (Some(Output::Decline(8)), None));
+        let mut claim = Machine::new(OURS);
+        claim.handle(PlaceEvent::Refused(Reason::Draining));
+        assert_eq!(claim.accepted(), None);
+        assert_eq!(claim.next(), Some(AfterHandoff::Refused(Reason::Draining)));
     }
 }

@@ -1,45 +1,48 @@
-//! Room 6. In: a held publisher and an offer that a worker was sent. Out: the worker's connection, which gets the publisher by
-//! descriptor ([`keeper`]) or by `link`; in the end an [`Outcome`]. Next: the worker's `receive`.
+//! The handoff of a held publisher to a worker. In: the publisher, its place in the lobby, an offer that a worker was sent. Out: the worker's
+//! connection, which gets the publisher by [`descriptor`] or by `link`; in the end an [`HandoffOutcome`]. Next: `link`, and the worker's `receive`.
 //!
-//! Workers listen on nothing: they dial our [`desk`] with the offer's token.
+//! Workers do not listen: they dial our [`listener`] with the offer's token.
 
-pub(crate) mod claim;
-mod desk;
-pub(crate) mod keeper;
+mod claim;
+pub(crate) mod descriptor;
 pub(crate) mod limits;
+mod listener;
+mod place;
 pub(crate) mod progress;
+mod release;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use liveedgecast_common::handoff::{Close, Decline};
 
-pub use desk::{Desk, Expected, HandoffConnection};
+pub use listener::{ExpectedWorker, HandoffConnection, HandoffListener};
+pub(crate) use place::{ClaimedPlace, ExpectedOffer, FollowUp, Interruption};
 
-/// How a handoff ended.
+/// The outcome of a handoff.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The worker gave it back.
+pub(crate) enum HandoffOutcome {
+    /// The worker gave the stream back.
     Returned {
-        /// Why.
+        /// The worker's reason.
         why: Decline,
-        /// Whether only a worker can go on, because one has read from it.
+        /// Whether only a worker can go on, because one has read from the connection.
         touched: bool,
         /// Whether the publisher was told to start.
         started: bool,
     },
     /// The stream is live elsewhere.
     Duplicate,
-    /// The connection to the worker ended, and nobody but us has the publisher now.
+    /// The connection to the worker ended, and this process alone has the publisher now.
     Lost {
-        /// Whether the worker had accepted it.
+        /// Whether the worker had accepted the stream.
         accepted: bool,
-        /// Whether only a worker can go on, because one has read from it.
+        /// Whether only a worker can go on, because one has read from the connection.
         touched: bool,
         /// Whether the publisher was told to start.
         started: bool,
     },
-    /// By link: the connection to a worker that had accepted the stream ended without a word. It may be alive, and then it keeps the
-    /// upstream sessions for a while.
+    /// By link: the connection to a worker that had accepted the stream ended without a word. The worker may be alive, and then it keeps
+    /// the upstream sessions for a while.
     Broken {
         /// Whether the publisher was told to start.
         started: bool,
@@ -48,14 +51,14 @@ pub(crate) enum Outcome {
     NotReleased,
     /// The publisher has said goodbye, its stream has ended, and its connection is ours: in the state that the worker has left behind.
     Parted,
-    /// The publisher's stay is over.
+    /// The stream is over, and the publisher's connection with it.
     Done(Close),
     /// The publisher is gone and the worker knows.
     PublisherGone,
 }
 
-impl Outcome {
-    /// Nothing came of it, and nothing was done.
+impl HandoffOutcome {
+    /// The outcome of a handoff in which nothing was done.
     pub(crate) fn untouched() -> Self {
         Self::Lost { accepted: false, touched: false, started: false }
     }

@@ -1,14 +1,17 @@
-//! How far a handoff is, by what the worker says. In: its frames. Out: what the lobby is to be told, and how it ends.
+//! The progress of one handoff, by what the worker says. In: its frames. Out: their effects, the end of the handoff among them. Pure. Next:
+//! `descriptor` or `link`, which carry the stream.
 //!
 //! ```text
 //!  Assigned ──Accepted──▶ Accepted ──Started──▶ Started
 //!     │                       │                    │
 //!     └─ Returned, Done, a frame that does not fit, silence, the end of the connection ─▶ over
-//!        (Duplicate: from Assigned alone)
+//!        (Duplicate: from Assigned alone; Parted: from the other two alone)
 //! ```
 //!
-//! Surprise: a worker that goes down mid-stream gives the stream back with the frame that it declines one with; what tells them apart is
-//! whether it had accepted.
+//! Silence ends a handoff before the worker has accepted, and after a kick.
+//!
+//! Note: a worker that goes down mid-stream gives the stream back with the frame that it declines one with; the two differ in whether it
+//! had accepted.
 
 use std::time::Instant;
 
@@ -16,68 +19,68 @@ use liveedgecast_common::handoff::{Close, Decline, Frame};
 
 use super::limits::{ACCEPT_TIME, KICK_TIME};
 
-/// How far it is.
+/// The state of a handoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Stage {
-    /// The worker was given it and has not answered.
+pub(crate) enum HandoffStage {
+    /// The worker was given the stream and has not answered.
     Assigned,
-    /// It is the worker's.
+    /// The worker has accepted the stream.
     Accepted,
     /// The publisher has been told to start.
     Started,
 }
 
-/// What a frame means.
+/// The effect of a frame or a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// Nothing new here: for whoever carries the bytes.
+pub(crate) enum FrameEffect {
+    /// Nothing for the progress; the frame may concern the transport.
     Nothing,
-    /// The worker has it.
-    Taken,
+    /// The worker has accepted the stream.
+    Accepted,
     /// The publisher has been told to start.
     Started,
     /// The handoff is over.
-    Over(End),
+    Over(HandoffEnd),
 }
 
-/// How it ended.
+/// The end of a handoff.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum HandoffEnd {
     /// The worker gave the stream back.
     Returned(Decline),
-    /// The stream lives elsewhere.
+    /// The stream is live elsewhere.
     Duplicate,
     /// The stream has ended, and the publisher's connection is ours again.
     Parted,
     /// The stream has ended.
     Done(Close, String),
+    /// The worker did not end a stream that it was told to end.
+    KickIgnored,
     /// The worker is dead, or as good as that.
-    Lost(Loss),
+    Lost(WorkerLoss),
 }
 
-/// How a worker was lost.
+/// The reason for which a worker counts as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
-    /// Its connection ended: mostly with its process, which `fleet` tells of.
+pub(crate) enum WorkerLoss {
+    /// Its connection ended: mostly with its process, which the process fleet or the control service notices.
     Ended,
     /// The lobby has taken the offer back.
     Withdrawn,
-    /// What it says cannot be read.
+    /// Its bytes cannot be read as frames.
     Unreadable,
-    /// What it says does not fit.
+    /// A frame does not fit the stage.
     Unfit,
     /// It did not say whether it takes the stream.
     NotAccepted,
-    /// It did not end a stream that it was told to end.
-    NotEnded,
     /// By link: it gives no sign of life.
     Silent,
     /// By link: it makes no checkpoint, and too much would have to be kept.
     Behind,
 }
 
-impl Loss {
-    /// The word in logs.
+impl WorkerLoss {
+    /// The reason as logs show it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ended => "ended",
@@ -85,13 +88,12 @@ impl Loss {
             Self::Unreadable => "unreadable",
             Self::Unfit => "unfit",
             Self::NotAccepted => "not_accepted",
-            Self::NotEnded => "not_ended",
             Self::Silent => "silent",
             Self::Behind => "behind",
         }
     }
 
-    /// Whether something is wrong with the worker that nobody else tells of.
+    /// Whether something is wrong with the worker that no other room reports.
     pub(crate) fn is_fault(self) -> bool {
         !matches!(self, Self::Ended | Self::Withdrawn)
     }
@@ -99,63 +101,62 @@ impl Loss {
 
 /// One handoff.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress {
-    stage: Stage,
+pub(crate) struct HandoffProgress {
+    stage: HandoffStage,
     until: Option<Instant>,
 }
 
-impl Progress {
-    /// The assignment is on its way.
+impl HandoffProgress {
+    /// A handoff whose assignment is on its way.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { stage: Stage::Assigned, until: Some(now + ACCEPT_TIME) }
+        Self { stage: HandoffStage::Assigned, until: Some(now + ACCEPT_TIME) }
     }
 
-    /// How far it is.
-    pub(crate) fn stage(&self) -> Stage {
+    /// The state of the handoff.
+    pub(crate) fn stage(&self) -> HandoffStage {
         self.stage
     }
 
     /// Takes a frame of the worker.
-    pub(crate) fn handle(&mut self, frame: &Frame) -> Heard {
+    pub(crate) fn handle(&mut self, frame: &Frame) -> FrameEffect {
+        use HandoffStage::{Accepted, Assigned, Started};
         match (self.stage, frame) {
-            (Stage::Assigned, Frame::Accepted) => {
-                self.stage = Stage::Accepted;
+            (Assigned, Frame::Accepted) => {
+                self.stage = Accepted;
                 self.until = None;
-                Heard::Taken
+                FrameEffect::Accepted
             }
-            (Stage::Accepted, Frame::Started) => {
-                self.stage = Stage::Started;
-                Heard::Started
+            (Accepted, Frame::Started) => {
+                self.stage = Started;
+                FrameEffect::Started
             }
-            (Stage::Assigned, Frame::Duplicate) => Heard::Over(End::Duplicate),
-            (_, Frame::Returned { why }) => Heard::Over(End::Returned(*why)),
-            (Stage::Accepted | Stage::Started, Frame::Parted(_)) => Heard::Over(End::Parted),
-            (_, Frame::Done { how, reason }) => Heard::Over(End::Done(*how, reason.clone())),
-            (_, Frame::Alive) | (Stage::Accepted | Stage::Started, Frame::Reply(_) | Frame::Checkpoint(_)) => {
-                Heard::Nothing
-            }
-            _ => Heard::Over(End::Lost(Loss::Unfit)),
+            (Assigned, Frame::Duplicate) => FrameEffect::Over(HandoffEnd::Duplicate),
+            (_, Frame::Returned { why }) => FrameEffect::Over(HandoffEnd::Returned(*why)),
+            (Accepted | Started, Frame::Parted(_)) => FrameEffect::Over(HandoffEnd::Parted),
+            (_, Frame::Done { how, reason }) => FrameEffect::Over(HandoffEnd::Done(*how, reason.clone())),
+            (_, Frame::Alive) | (Accepted | Started, Frame::Reply(_) | Frame::Checkpoint(_)) => FrameEffect::Nothing,
+            _ => FrameEffect::Over(HandoffEnd::Lost(WorkerLoss::Unfit)),
         }
     }
 
-    /// The worker was told to end the stream.
+    /// Gives the worker, which was told to end the stream, a time for that.
     pub(crate) fn kicked(&mut self, now: Instant) {
         self.until.get_or_insert(now + KICK_TIME);
     }
 
-    /// When [`Self::handle_timeout`] is to be called.
+    /// The time at which [`Self::handle_timeout`] is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.until
     }
 
-    /// The time has come.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Heard {
+    /// Gives the worker up if its time is over.
+    pub(crate) fn handle_timeout(&self, now: Instant) -> FrameEffect {
         match self.until {
-            Some(until) if until <= now => Heard::Over(End::Lost(match self.stage {
-                Stage::Assigned => Loss::NotAccepted,
-                Stage::Accepted | Stage::Started => Loss::NotEnded,
-            })),
-            _ => Heard::Nothing,
+            Some(until) if until <= now => FrameEffect::Over(match self.stage {
+                HandoffStage::Assigned => HandoffEnd::Lost(WorkerLoss::NotAccepted),
+                HandoffStage::Accepted | HandoffStage::Started => HandoffEnd::KickIgnored,
+            }),
+            _ => FrameEffect::Nothing,
         }
     }
 }
@@ -167,10 +168,11 @@ mod tests {
     use liveedgecast_common::testkit::origin;
 
     use super::*;
+    use HandoffStage::{Accepted, Assigned, Started};
 
-    fn at(stage: Stage, now: Instant) -> Progress {
-        let mut progress = Progress::new(now);
-        for (reached, frame) in [(Stage::Accepted, Frame::Accepted), (Stage::Started, Frame::Started)] {
+    fn at(stage: HandoffStage, now: Instant) -> HandoffProgress {
+        let mut progress = HandoffProgress::new(now);
+        for (reached, frame) in [(Accepted, Frame::Accepted), (Started, Frame::Started)] {
             if stage >= reached {
                 progress.handle(&frame);
             }
@@ -179,55 +181,72 @@ mod tests {
         progress
     }
 
+    /// The effect in a word.
+    fn word(effect: &FrameEffect) -> &'static str {
+        match effect {
+            FrameEffect::Over(HandoffEnd::Returned(_)) => "returned",
+            FrameEffect::Over(HandoffEnd::Duplicate) => "duplicate",
+            FrameEffect::Over(HandoffEnd::Parted) => "parted",
+            FrameEffect::Over(HandoffEnd::Done(..)) => "done",
+            FrameEffect::Over(HandoffEnd::KickIgnored) => "kick ignored",
+            FrameEffect::Over(HandoffEnd::Lost(_)) => "lost",
+            FrameEffect::Accepted => "accepted",
+            FrameEffect::Started => "started",
+            FrameEffect::Nothing => "nothing",
+        }
+    }
+
     #[test]
-    fn the_table() {
+    fn every_frame_has_its_effect_in_every_stage() {
         let now = origin();
         let done = Frame::Done { how: Close::Graceful, reason: "ended".to_owned() };
         let returned = Frame::Returned { why: Decline::Full };
         let reply = Frame::Reply(bytes::Bytes::from_static(b"x"));
-        let over = |heard: &Heard| match heard {
-            Heard::Over(End::Returned(_)) => "returned",
-            Heard::Over(End::Duplicate) => "duplicate",
-            Heard::Over(End::Parted) => "parted",
-            Heard::Over(End::Done(..)) => "done",
-            Heard::Over(End::Lost(_)) => "lost",
-            Heard::Taken => "taken",
-            Heard::Started => "started",
-            Heard::Nothing => "nothing",
-        };
-        // One row per frame: what it means when assigned, accepted, started.
+        let state = super::super::testing::snapshot(3073);
+        // One row per frame: its effect when assigned, accepted, started.
         let table = [
-            (Frame::Accepted, ["taken", "lost", "lost"]),
+            (Frame::Accepted, ["accepted", "lost", "lost"]),
             (Frame::Started, ["lost", "started", "lost"]),
             (Frame::Duplicate, ["duplicate", "lost", "lost"]),
             (returned, ["returned"; 3]),
             (done, ["done"; 3]),
             (Frame::Alive, ["nothing"; 3]),
             (reply, ["lost", "nothing", "nothing"]),
-            (Frame::Parted(Box::new(super::super::testing::snapshot(3073))), ["lost", "parted", "parted"]),
+            (Frame::Checkpoint(Box::new(state.clone())), ["lost", "nothing", "nothing"]),
+            (Frame::Parted(Box::new(state)), ["lost", "parted", "parted"]),
             (Frame::Kick("ours to say".to_owned()), ["lost"; 3]),
         ];
-        for (frame, meanings) in &table {
-            for (stage, meaning) in [Stage::Assigned, Stage::Accepted, Stage::Started].into_iter().zip(meanings) {
-                assert_eq!(over(&at(stage, now).handle(frame)), *meaning, "{frame:?} when {stage:?}");
+        for (frame, effects) in &table {
+            for (stage, effect) in [Assigned, Accepted, Started].into_iter().zip(effects) {
+                let mut progress = at(stage, now);
+                assert_eq!(word(&progress.handle(frame)), *effect, "{frame:?} when {stage:?}");
+                let reached = match *effect {
+                    "accepted" => Accepted,
+                    "started" => Started,
+                    _ => stage,
+                };
+                assert_eq!(progress.stage(), reached, "{frame:?} when {stage:?}");
             }
         }
     }
 
     #[test]
-    fn a_worker_that_says_nothing_is_given_up_only_before_it_accepts_or_after_a_kick() {
+    fn silent_worker_is_given_up_only_before_it_accepts_or_after_a_kick() {
         let now = origin();
         let later = now + Duration::from_secs(3600);
-        let mut silent = at(Stage::Assigned, now);
-        assert_eq!(silent.handle_timeout(now), Heard::Nothing);
-        assert!(matches!(silent.handle_timeout(now + ACCEPT_TIME), Heard::Over(End::Lost(_))));
-        for stage in [Stage::Accepted, Stage::Started] {
+        let silent = at(Assigned, now);
+        assert_eq!(word(&silent.handle_timeout(now)), "nothing");
+        assert_eq!(word(&silent.handle_timeout(now + ACCEPT_TIME)), "lost");
+        for stage in [Accepted, Started] {
             let mut progress = at(stage, now);
-            assert_eq!((progress.poll_timeout(), progress.handle_timeout(later)), (None, Heard::Nothing));
+            assert_eq!((progress.poll_timeout(), word(&progress.handle_timeout(later))), (None, "nothing"));
             progress.kicked(later);
             progress.kicked(later + Duration::from_secs(1));
             assert_eq!(progress.poll_timeout(), Some(later + KICK_TIME));
-            assert!(matches!(progress.handle_timeout(later + KICK_TIME), Heard::Over(End::Lost(_))));
+            assert_eq!(word(&progress.handle_timeout(later + KICK_TIME)), "kick ignored");
         }
+        let mut kicked = at(Assigned, now);
+        kicked.kicked(now + ACCEPT_TIME / 2);
+        assert_eq!(kicked.poll_timeout(), Some(now + ACCEPT_TIME), "a kick gives no more time to accept");
     }
 }

@@ -1,4 +1,4 @@
-//! What tests of a handoff begin with.
+//! Support for tests of handoffs: keys, snapshots, assignments, and the worker's end of a connection.
 
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -17,9 +17,9 @@ use liveedgecast_common::socket::PeerSocket;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Desk;
+use super::HandoffListener;
 
-/// Keys as a preface makes them.
+/// Session keys as a preface makes them.
 pub(crate) fn keys() -> SessionKeys {
     let secret = Secret::new("secret");
     let (mut worker, hello) = WorkerSide::new(&secret, [1; 16], [2; 32]);
@@ -73,16 +73,16 @@ pub(crate) struct WorkerEnd {
 }
 
 impl WorkerEnd {
-    /// Dials the desk and proves itself.
-    pub(crate) async fn dial(desk: &Desk, secret: &Secret, token: [u8; 16], descriptor: bool) -> Self {
+    /// Dials the listener and proves itself.
+    pub(crate) async fn dial(listener: &HandoffListener, secret: &Secret, token: [u8; 16], descriptor: bool) -> Self {
         if descriptor {
-            return Self::dial_socket(&desk.socket_name(), secret, token).await;
+            return Self::dial_socket(&listener.socket_name(), secret, token).await;
         }
-        let stream = TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", listener.link_port())).await.unwrap();
         Self::prove(PeerSocket::Tcp(stream), secret, token).await
     }
 
-    /// The same by the name of an abstract socket.
+    /// Dials an abstract socket by its name and proves itself.
     pub(crate) async fn dial_socket(name: &str, secret: &Secret, token: [u8; 16]) -> Self {
         let address = std_unix::SocketAddr::from_abstract_name(name).unwrap();
         let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
@@ -92,7 +92,7 @@ impl WorkerEnd {
 
     async fn prove(wire: PeerSocket, secret: &Secret, token: [u8; 16]) -> Self {
         let (mut side, hello) = WorkerSide::new(secret, token, random::bytes());
-        // Replaced by the session's own when the preface is done.
+        // Replaced by the session's own keys when the preface is done.
         let (reader, writer) = keys().worker_end();
         let mut end = Self { wire, reader, writer, fds: Vec::new() };
         let mut output = hello;
@@ -100,7 +100,7 @@ impl WorkerEnd {
             end.write(&output).await;
             let mut input = [0; 256];
             let read = end.read(&mut input).await;
-            assert!(read > 0, "sent away");
+            assert!(read > 0, "refused");
             let progress = side.handle(&input[..read]);
             output = progress.output;
             match progress.step {
@@ -115,7 +115,7 @@ impl WorkerEnd {
         }
     }
 
-    /// Says one frame.
+    /// Writes one frame.
     pub(crate) async fn say(&mut self, frame: Frame) {
         let mut bytes = Vec::new();
         self.writer.write(&mut bytes, &frame).unwrap();
@@ -146,7 +146,7 @@ impl WorkerEnd {
         }
     }
 
-    /// The stream, which comes first.
+    /// The assignment, which comes first.
     pub(crate) async fn assignment(&mut self) -> Assignment {
         match self.hear().await {
             Some(Frame::Assign(assignment)) => *assignment,
@@ -155,7 +155,7 @@ impl WorkerEnd {
     }
 
     async fn write(&mut self, bytes: &[u8]) {
-        // Who is sent away sees it when it reads.
+        // A refused peer sees the end when it reads.
         let _ = self.wire.write_all(bytes).await;
     }
 

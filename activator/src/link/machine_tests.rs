@@ -19,7 +19,7 @@ fn carried(unread: &[u8]) -> Carried {
 
 /// The worker's end of a link, on memory.
 struct Bench<'a> {
-    link: Link<'a>,
+    link: Machine<'a>,
     reader: Reader,
     now: Instant,
     /// What the worker was given, in order.
@@ -37,7 +37,7 @@ impl<'a> Bench<'a> {
         let mut assigned = Vec::new();
         let assignment = assignment(Transport::Link, 1, carried.checkpoint.clone());
         writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))).unwrap();
-        let link = Link::new(now, carried, writer, assigned);
+        let link = Machine::new(now, carried, writer, assigned);
         Self { link, reader, now, given: Vec::new(), frames: Vec::new(), outputs: Vec::new() }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
         self.now = until;
     }
 
-    fn over(&self) -> Option<&Outcome> {
+    fn over(&self) -> Option<&HandoffOutcome> {
         match self.outputs.last() {
             Some(Output::Over(outcome)) => Some(outcome),
             _ => None,
@@ -96,8 +96,8 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn lost(accepted: bool, started: bool) -> Outcome {
-    Outcome::Lost { accepted, touched: accepted, started }
+fn lost(accepted: bool, started: bool) -> HandoffOutcome {
+    HandoffOutcome::Lost { accepted, touched: accepted, started }
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn nothing_is_read_or_given_before_it_is_accepted() {
     bench.publishes(b" and late");
     assert_eq!(bench.given, b"early and late");
     bench.says(Frame::Started);
-    assert_eq!(bench.outputs, [Output::Taken, Output::Started]);
+    assert_eq!(bench.outputs, [Output::Accepted, Output::Started]);
     bench.says(Frame::Done { how: Close::Graceful, reason: String::new() });
-    assert_eq!(bench.over(), Some(&Outcome::Done(Close::Graceful)));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Done(Close::Graceful)));
     assert_eq!(bench.link.poll_timeout(), None);
 }
 
@@ -123,7 +123,7 @@ fn what_is_given_back_is_as_it_was() {
     let mut carried = carried(b"early");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Returned { why: Decline::Full });
-    let expected = Outcome::Returned { why: Decline::Full, touched: false, started: false };
+    let expected = HandoffOutcome::Returned { why: Decline::Full, touched: false, started: false };
     assert_eq!(bench.over(), Some(&expected));
     let mut again = Bench::new(&mut carried);
     again.says(Frame::Accepted);
@@ -138,9 +138,9 @@ fn a_checkpoint_is_where_the_next_worker_begins() {
     bench.publishes(b"456789");
     bench.says(Frame::Checkpoint(Box::new(snapshot(ORIGIN + 7))));
     bench.publishes(b"abc");
-    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.link.handle_lost(bench.now, WorkerLoss::Ended);
     bench.pump(usize::MAX);
-    assert_eq!(bench.over(), Some(&Outcome::Broken { started: false }));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Broken { started: false }));
     assert_eq!(carried.checkpoint.session.position(), ORIGIN + 7);
     let mut next = Bench::new(&mut carried);
     next.says(Frame::Accepted);
@@ -172,15 +172,15 @@ fn both_give_signs_and_two_seconds_without_one_are_death() {
 fn a_connection_that_ends_tells_of_a_break_and_not_of_a_death() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
-    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.link.handle_lost(bench.now, WorkerLoss::Ended);
     bench.pump(usize::MAX);
     assert_eq!(bench.over(), Some(&lost(false, false)), "it had nothing");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
     bench.says(Frame::Started);
-    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.link.handle_lost(bench.now, WorkerLoss::Ended);
     bench.pump(usize::MAX);
-    assert_eq!(bench.over(), Some(&Outcome::Broken { started: true }));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Broken { started: true }));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn the_bound_stops_the_reading_and_then_the_worker() {
     fill(&mut bench);
     bench.pass(DEAD_AFTER + TICK, true);
     assert_eq!(bench.over(), Some(&lost(true, false)));
-    assert_eq!(carried.kept.len(), MAX_KEPT);
+    assert_eq!(carried.replay.len(), MAX_KEPT);
     // Its successor has as much time.
     let mut next = Bench::new(&mut carried);
     next.says(Frame::Accepted);
@@ -246,7 +246,7 @@ fn after_a_goodbye_what_came_behind_it_is_here() {
     bench.publishes(b"goodbye and more");
     bench.says(Frame::Reply(Bytes::from_static(b"well")));
     bench.says(Frame::Parted(Box::new(snapshot(ORIGIN + 11))));
-    assert_eq!(bench.over(), Some(&Outcome::Parted));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Parted));
     let parted = carried.parted();
     assert_eq!((parted.session.position(), &parted.unread[..]), (ORIGIN + 11, &b" and more"[..]));
     let session = liveedgecast_common::rtmp::server::ServerSession::restore(&parted.session).unwrap();
@@ -267,22 +267,22 @@ fn a_publisher_that_ends_is_told_after_its_last_byte() {
         bench.pass(END_TIME - Duration::from_millis(1), true);
         assert_eq!(bench.over(), None);
         bench.pass(Duration::from_millis(1), true);
-        assert_eq!(bench.over(), Some(&Outcome::PublisherGone));
+        assert_eq!(bench.over(), Some(&HandoffOutcome::PublisherGone));
     }
     // There is nothing to move any more.
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
     bench.link.handle_publisher_end(bench.now, PublisherEnd::Fin);
-    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.link.handle_lost(bench.now, WorkerLoss::Ended);
     bench.pump(usize::MAX);
-    assert_eq!(bench.over(), Some(&Outcome::PublisherGone));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::PublisherGone));
 }
 
 #[test]
 fn a_full_stream_has_its_time_from_the_acceptance_on() {
     let mut carried = carried(b"");
-    carried.kept.push(vec![7; MAX_KEPT].into());
+    carried.replay.push(vec![7; MAX_KEPT].into());
     let mut bench = Bench::new(&mut carried);
     // The worker is busy, and has longer than that to accept.
     bench.pass(DEAD_AFTER * 2, false);
@@ -314,7 +314,7 @@ fn replies_reach_a_publisher_that_reads_and_do_not_end_one_that_does_not() {
     bench.link.replied(1);
     assert_eq!((bench.over(), bench.link.reads()), (None, true));
     // The next worker goes on where this one was in a reply, and the last reply is there.
-    bench.link.handle_lost(bench.now, Loss::Ended);
+    bench.link.handle_lost(bench.now, WorkerLoss::Ended);
     let mut next = Bench::new(&mut carried);
     let mut heard = Vec::new();
     while let Some(reply) = next.link.reply().map(<[u8]>::to_vec) {
@@ -334,7 +334,7 @@ fn a_kick_is_passed_on_and_does_not_wait_for_ever() {
     bench.pump(usize::MAX);
     assert_eq!(bench.frames, [Frame::Kick("why not".to_owned())]);
     bench.pass(KICK_TIME, true);
-    assert_eq!(bench.over(), Some(&Outcome::Done(Close::Graceful)));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Done(Close::Graceful)));
 }
 
 proptest! {

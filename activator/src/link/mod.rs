@@ -1,10 +1,10 @@
-//! Room 8. In: a held publisher and the connection of a worker that does not share our network namespace. Out: the publisher's bytes in
-//! frames, the worker's answers to it, and a copy of what came since the last checkpoint, for the worker's successor. Next: the
+//! Streams of workers that cannot have the publisher's socket. In: a held publisher and the connection of a worker. Out: the publisher's bytes
+//! in frames, the worker's answers to the publisher, and a copy of the bytes since the last checkpoint, for the worker's successor. Next: the
 //! worker's `receive`.
 
-mod kept;
 mod limits;
 mod machine;
+mod replay_buffer;
 mod task;
 
 pub(crate) use machine::Carried;

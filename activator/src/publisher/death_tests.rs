@@ -67,7 +67,7 @@ struct Actor {
 impl Actor {
     fn start(house: &House, offer: &liveedgecast_common::control::Offer, part: Part) -> Self {
         let token: String = offer.token.iter().map(|byte| format!("{byte:02x}")).collect();
-        let told = format!("{} {token} {} {part:?}", house.desk.socket_name(), house.settings.secret.expose());
+        let told = format!("{} {token} {} {part:?}", house.listener.socket_name(), house.settings.secret.expose());
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", THIS_TEST, "--nocapture"])
             .env(ENVIRONMENT, told)

@@ -1,4 +1,4 @@
-//! Every bound on a publisher that is not on a worker yet: a name, a value, a reason.
+//! The bounds on a publisher that no worker has yet: a name, a value, a reason.
 
 use std::time::Duration;
 
@@ -7,6 +7,10 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// From the connection to `publish`. Encoders need a few round trips; half a minute is also what librtmp waits for one answer.
 pub(crate) const PUBLISH_TIME: Duration = Duration::from_secs(30);
+
+/// From `publish` to the verdict. nginx-rtmp gives its `on_publish` callback 10 s, and clients wait 30 s for an answer; no pings are sent
+/// meanwhile.
+pub(crate) const VERDICT_TIME: Duration = Duration::from_secs(10);
 
 /// Between two PingRequests to a held publisher. OBS and librtmp die after 30 s without a byte; unknown encoders may be stricter.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(5);
@@ -17,21 +21,21 @@ pub(crate) const OFFER_TIME: Duration = Duration::from_secs(5);
 /// Bytes of a held publisher that are kept unread, at most: a message that is media stops the reading before them.
 pub(crate) const MAX_UNREAD: usize = 16 << 10;
 
-/// Bytes for a publisher that its socket has not taken, at most. Our answers up to `Publish.Start` are below 4 KiB together: who does
-/// not read them sends on only to make us answer more.
+/// Bytes for a publisher that its socket has not taken, at most. Our answers up to `Publish.Start` are below 4 KiB together: a client that
+/// does not read them sends on only to make us answer more.
 pub(crate) const MAX_UNSENT: usize = 16 << 10;
 
-/// Bytes that are read at once.
+/// Bytes of one read.
 pub(crate) const READ_BYTES: usize = 4 << 10;
 
-/// From our last byte to the end of the connection: so long a publisher may take to read a refusal (DESIGN 4.2).
+/// From our last byte to the end of the connection: the time for a publisher to read a refusal (architecture.md, "Saying no").
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// From a publisher's goodbye to the end of its connection, unless it publishes again: its last commands are on their way, and GStreamer's
 /// rtmp2sink exits with status 1 when it finds our end before it has sent them.
 pub(crate) const PARTED_TIME: Duration = Duration::from_secs(2);
 
-/// Bytes that are read and thrown away in that time, at most: a publisher of 50 Mbps in full swing, and no free sink for a flood.
+/// Bytes that are read and discarded within [`LINGER_TIME`], at most: a publisher of 50 Mbps in full swing, and no free sink for a flood.
 pub(crate) const LINGER_BYTES: usize = 16 << 20;
 
 /// Offers in a row by a kind of handoff that a stream cannot be moved by, until its publisher is asked to come again: a stream that

@@ -1,18 +1,19 @@
-//! The rules of a publisher until it is a worker's, and between two workers.
-//!
-//! In: its bytes and its end, the verdict on it, what the lobby says, what became of a handoff. Out: bytes for it, questions for the
-//! other rooms, and in the end how to close. Next room: `handoff`, with [`Publisher::snapshot`].
+//! The rules of a publisher until a worker has it, and between two workers. In: the publisher's bytes and its end, the verdict on it, what the
+//! lobby says, the outcome of a handoff. Out: bytes for the publisher, questions for other rooms, and in the end how to close. Pure. Next:
+//! `admission`, `lobby`, then `handoff`, with [`Machine::snapshot`].
 //!
 //! ```text
-//!             3073 bytes            publish          admitted          offer             worker came            Done
+//!             3073 bytes            publish          admitted          offer             worker came            done
 //!  Handshake ───────────▶ Connecting ──────▶ Judged ─────────▶ Held ─────────▶ Offered ─────────────▶ Handed ────────▶ Closing
-//!                                              │ guessed        ▲ ▲  withdrawn, no worker came  │       │ │ ▲
-//!                                              ▼                │ └─────────────────────────────┘       │ │ │ worker came
-//!                                           Penalty             └──── declined, lost: untouched ────────┘ │ │
-//!                                                                     Orphaned ⇄ Offered ◀────────────────┘ ┘
+//!                              ▲               │ refused,       ▲ ▲  withdrawn, no worker came  │       │ │ ▲
+//!                              │ goodbye,      ▼ later          │ └─────────────────────────────┘       │ │ │ worker came
+//!                              │ held, offered Penalty          └──── declined, lost: untouched ────────┘ │ │
+//!                              └ or handed                            Orphaned ⇄ Offered ◀────────────────┘ ┘
 //!                                                                          moving, lost: a worker has read from it
 //!  any ── its end, an error, a deadline, a refusal ──▶ Closing
 //! ```
+//!
+//! `Judged` waits for a verdict that may take its time, because others may have to be asked; its deadline is a refusal for now.
 //!
 //! A publisher that says goodbye, held or handed, is `Connecting` again for two seconds: it ends its connection, or publishes once more. Until
 //! then its stream has ended everywhere else.
@@ -20,9 +21,9 @@
 //! `Orphaned` is held, too, but a worker has read from the connection: only a worker can go on reading (the state is in the page or in
 //! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either.
 //!
-//! What surprised us: nginx-rtmp `push` and SRS `forward` send media without waiting for `Publish.Start`. At the first such message the
-//! session goes back to the state before it and the reading stops; the kernel keeps the rest. From then on the socket is always
-//! readable, and the publisher's end must be waited for as such ([`Watch::End`]).
+//! Note: nginx-rtmp `push` and SRS `forward` send media without waiting for `Publish.Start`. At the first such message the session goes back
+//! to the state before it and the reading stops; the kernel keeps the rest. From then on the socket is always readable, and the publisher's
+//! end must be waited for as such ([`WatchFor::End`]).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -33,50 +34,39 @@ use liveedgecast_common::rtmp::Scanned;
 use liveedgecast_common::rtmp::handshake::Handshake;
 use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession, SessionError};
 
-use super::limits::{HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PARTED_TIME, PING_EVERY, PUBLISH_TIME};
-use crate::admission::{self, Admitted, Verdict};
+use super::limits::{
+    HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PARTED_TIME, PING_EVERY, PUBLISH_TIME, VERDICT_TIME,
+};
+use crate::accept::WatchFor;
+use crate::admission::{Admitted, RefusalReason, Verdict};
 use crate::dispatch;
-use crate::handoff::Outcome;
+use crate::handoff::HandoffOutcome;
 
-/// Where the publisher is.
+/// The state of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     /// RTMP's handshake.
     Handshake,
     /// Commands up to `publish`.
     Connecting,
-    /// `admission` is asked.
+    /// Admission was asked, and has not answered.
     Judged,
-    /// Refused, and waiting for the answer because it guesses, or its address brings too many.
+    /// Refused, and waiting for the answer because it guesses keys, or its address brings too many.
     Penalty,
     /// In the lobby, or waiting for its turn to enter.
     Held,
-    /// In the lobby, after a worker has read from it.
+    /// In the lobby, after a worker has read from the connection.
     Orphaned,
     /// A worker was told to come.
     Offered,
-    /// A worker has it.
+    /// A worker has the publisher.
     Handed,
-    /// Told why or not, it is closed.
+    /// The answer has been written, and the connection is closed.
     Closing,
 }
 
 impl State {
-    /// Every state, for the walk of the table.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Handshake,
-        Self::Connecting,
-        Self::Judged,
-        Self::Penalty,
-        Self::Held,
-        Self::Orphaned,
-        Self::Offered,
-        Self::Handed,
-        Self::Closing,
-    ];
-
-    /// The word in logs.
+    /// The state as logs show it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -92,36 +82,25 @@ impl State {
     }
 }
 
-/// What the shell waits for on the publisher's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// Bytes.
-    Bytes,
-    /// Its end; bytes stay where they are.
-    End,
-    /// A reset alone: what it sent before its end is for the next worker.
-    Reset,
-}
-
-/// How the connection ends.
+/// The way in which the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
-    /// What was written arrives: shutdown, a last read, close.
+    /// The written bytes arrive: shutdown, a last read, close.
     Graceful,
     /// A reset.
     Abort,
-    /// It has ended already, or a worker has ended it.
+    /// The connection has ended already, or a worker has ended it.
     Gone,
 }
 
-/// What the shell tells the machine.
+/// An event for the machine.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The publisher closed its side, or its network did.
     Ended,
-    /// Its place was given to somebody else.
+    /// The connection's place was given to another one.
     Evicted,
-    /// What `admission` thinks of it.
+    /// Admission has decided.
     Verdict(Verdict),
     /// The lobby has a worker.
     Offered {
@@ -132,79 +111,79 @@ pub(crate) enum Input {
     },
     /// The lobby takes its offer back.
     Withdrawn {
-        /// Whose.
+        /// The number of the claim.
         epoch: u64,
     },
     /// The lobby gives up.
     Refused(dispatch::Reason),
-    /// Somebody wants it gone.
+    /// The API asks for the end of the stream.
     Kicked,
     /// The activator goes down.
     Draining,
     /// The worker that was told to come has come.
     Came,
     /// The handoff is over.
-    Over(Outcome),
+    Over(HandoffOutcome),
 }
 
-/// What the machine wants done.
+/// An order to the shell.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// Bytes for the publisher.
+    /// Write these bytes to the publisher.
     Write(Vec<u8>),
-    /// Ask `admission` about [`Publisher::asks`].
+    /// Ask admission about [`Machine::asks`].
     Judge,
     /// Enter the lobby.
     Enter(Box<Admitted>),
-    /// The publisher has answered something.
+    /// Tell the lobby that the publisher has answered.
     Heard,
     /// Have the worker expected, and none before it.
     Expect,
-    /// Expect it no longer.
+    /// Expect no worker.
     Forget,
     /// Tell the lobby that the stream waits again.
     Back(u64, dispatch::Back),
-    /// Its stream has ended, for this reason: leave the lobby, and be another stream from now on.
-    Part(Why),
+    /// Leave the lobby: the stream has ended, for this reason. The connection is another stream's from now on.
+    Part(CloseReason),
     /// Close the connection and leave. The last output.
-    Close(Closing, Why),
+    Close(Closing, CloseReason),
 }
 
-/// Why a publisher was closed, for logs and metrics.
+/// The reason for which a publisher's stream or connection has ended, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// It left before it published.
+pub(crate) enum CloseReason {
+    /// The publisher left before it published.
     Left,
-    /// It left while it was held.
+    /// The publisher left while it was held.
     LeftHeld,
-    /// It had not published yet when its place was given to somebody else.
+    /// The publisher had not published yet when its place was given to another connection.
     Evicted,
-    /// It broke RTMP or a limit of ours.
+    /// The publisher broke RTMP or a limit of ours.
     Protocol,
-    /// It was too slow.
+    /// The publisher was too slow.
     Slow,
-    /// Not admitted.
-    Refused(admission::Reason),
+    /// The publisher was not admitted.
+    Refused(RefusalReason),
     /// The lobby gave up.
     Lobby(dispatch::Reason),
-    /// Somebody wanted it gone.
+    /// The API asked for the end.
     Kicked,
-    /// A worker has closed its connection in order: its stream is over.
+    /// A worker has closed the connection in order: the stream is over.
     Done,
-    /// A worker has broken its connection off: it was silent, sent something wrong, or was replaced.
+    /// A worker has broken the connection off: the publisher was silent, sent something wrong, or was replaced.
     Disconnected,
-    /// Its connection has ended while a worker had it.
+    /// The connection has ended while a worker had it.
     Gone,
-    /// No worker can take it over.
+    /// No worker can take the stream over.
     Stranded,
 }
 
-impl Why {
+impl CloseReason {
     /// The ends of admitted publishers, for metrics that exist before the first event.
     pub(crate) const ENDS: [Self; 6] =
         [Self::LeftHeld, Self::Kicked, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
 
-    /// The word in logs and metrics.
+    /// The reason as logs and metrics show it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
@@ -227,37 +206,37 @@ impl Why {
 }
 
 /// One publisher.
-pub(crate) struct Publisher {
+pub(crate) struct Machine {
     state: State,
     born: Instant,
     handshake: Option<Box<Handshake>>,
     session: Option<Box<ServerSession>>,
-    /// From [`Self::base`] on.
+    /// Bytes that were read from the socket and not by the session.
     unread: Vec<u8>,
     /// Position of the first unread byte.
     base: u64,
-    /// Media has come while it was held.
+    /// Media has come while the publisher was held.
     media: bool,
-    /// A worker has read from it.
+    /// A worker has read from the connection.
     touched: bool,
-    /// It was told to start.
+    /// The publisher was told to start.
     started: bool,
-    /// It has said goodbye, and has not published again.
+    /// The publisher has said goodbye, and has not published again.
     parted: bool,
     epoch: u64,
     misfits: u32,
-    refusal: Option<admission::Reason>,
-    /// Its stream key was none.
+    refusal: Option<RefusalReason>,
+    /// The mistake in a stream key that is no name.
     unnamed: Option<NameError>,
-    /// It is held, and enters the lobby then, because its address brings many.
+    /// The time at which a held publisher enters the lobby, because its address brings many.
     turn: Option<(Instant, Box<Admitted>)>,
-    /// End of this state, for those that have one.
+    /// Deadline of this state, if it has one.
     until: Option<Instant>,
     ping_at: Option<Instant>,
     outputs: VecDeque<Output>,
 }
 
-impl Publisher {
+impl Machine {
     /// A connection without a byte so far.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
@@ -282,23 +261,17 @@ impl Publisher {
         }
     }
 
-    /// Where it is.
-    #[cfg(test)]
-    pub(crate) fn state(&self) -> State {
-        self.state
-    }
-
-    /// What the shell waits for on its socket. Not asked while a worker has it.
-    pub(crate) fn watch(&self) -> Watch {
+    /// The sign that the shell watches the connection for. Not asked while a worker has it.
+    pub(crate) fn watch(&self) -> WatchFor {
         match self.state {
-            State::Handshake | State::Connecting => Watch::Bytes,
-            _ if self.touched => Watch::Reset,
-            State::Held | State::Offered if !self.media => Watch::Bytes,
-            _ => Watch::End,
+            State::Handshake | State::Connecting => WatchFor::Bytes,
+            _ if self.touched => WatchFor::Reset,
+            State::Held | State::Offered if !self.media => WatchFor::Bytes,
+            _ => WatchFor::End,
         }
     }
 
-    /// What it wants to publish: app and key as they came.
+    /// App and key that the publisher wants to publish, as they came.
     pub(crate) fn asks(&self) -> Option<(&str, &StreamKey)> {
         let session = self.session.as_deref()?;
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
@@ -325,15 +298,9 @@ impl Publisher {
         Some(Snapshot { session: session.state(), stream: None, unread: self.unread.clone() })
     }
 
-    /// Position of the first byte that was not read from the socket.
-    #[cfg(test)]
-    pub(crate) fn position(&self) -> u64 {
-        self.base + self.unread.len() as u64
-    }
-
     /// Takes bytes of the publisher.
     pub(crate) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        if self.watch() != Watch::Bytes {
+        if self.watch() != WatchFor::Bytes {
             debug_assert!(false, "bytes in state {}", self.state.as_str());
             return;
         }
@@ -343,10 +310,10 @@ impl Publisher {
         }
         self.read(now);
         if self.state != State::Closing && self.unread.len() > MAX_UNREAD {
-            self.close(Closing::Abort, Why::Protocol);
+            self.close(Closing::Abort, CloseReason::Protocol);
         }
         if self.unread.is_empty() {
-            // What is held in ten thousands holds nothing that it does not need.
+            // Ten thousand held publishers keep no buffers that they do not need.
             self.unread = Vec::new();
         }
     }
@@ -356,7 +323,7 @@ impl Publisher {
         match (self.state, input) {
             (State::Closing, _) => {}
             (_, Input::Ended) => self.ended(),
-            (_, Input::Evicted) => self.close(Closing::Gone, Why::Evicted),
+            (_, Input::Evicted) => self.close(Closing::Gone, CloseReason::Evicted),
             (State::Judged, Input::Verdict(verdict)) => self.judged(now, verdict),
             (State::Held | State::Orphaned | State::Offered, Input::Offered { epoch, fits }) => {
                 self.offered(now, epoch, fits);
@@ -372,13 +339,13 @@ impl Publisher {
             }
             (State::Held | State::Orphaned | State::Offered, Input::Refused(reason)) => self.given_up(reason),
             (State::Held | State::Orphaned | State::Offered, Input::Kicked) => {
-                self.refuse(Refusal::Denied, "closed by the operator", Why::Kicked);
+                self.refuse(Refusal::Denied, "closed by the operator", CloseReason::Kicked);
             }
             (State::Handed, Input::Over(outcome)) => self.over(now, outcome),
             (State::Penalty, Input::Draining) => self.penalty_over(),
-            // The lobby has the answer, and says it to those that are on their way, too.
+            // The lobby has the answer, and gives it to publishers on their way, too.
             (_, Input::Draining) => self.turn_comes(),
-            // What the lobby says may cross what we told it: the worker's connection, or its end, is the better witness.
+            // The lobby's words may cross ours: the worker's connection, or its end, is the better witness.
             (_, Input::Offered { .. } | Input::Withdrawn { .. } | Input::Refused(_) | Input::Kicked) => {}
             (state, Input::Verdict(_) | Input::Came | Input::Over(_)) => {
                 debug_assert!(false, "an answer nobody asked for in state {}", state.as_str());
@@ -386,24 +353,26 @@ impl Publisher {
         }
     }
 
-    /// When [`Self::handle_timeout`] is to be called.
+    /// The time at which [`Self::handle_timeout`] is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let turn = self.turn.as_ref().map(|(at, _)| *at);
         self.until.into_iter().chain(self.ping_at).chain(turn).min()
     }
 
-    /// The time has come.
+    /// Acts on the deadlines that are due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.until.is_some_and(|until| until <= now) {
             match self.state {
-                State::Connecting if self.parted => self.close(Closing::Graceful, Why::Left),
-                State::Handshake | State::Connecting => self.close(Closing::Gone, Why::Slow),
+                State::Connecting if self.parted => self.close(Closing::Graceful, CloseReason::Left),
+                State::Handshake | State::Connecting => self.close(Closing::Gone, CloseReason::Slow),
                 State::Penalty => self.penalty_over(),
                 State::Offered => {
                     self.outputs.push_back(Output::Forget);
                     self.back(dispatch::Back::Unreachable);
                 }
-                State::Judged | State::Held | State::Orphaned | State::Handed | State::Closing => self.until = None,
+                // A verdict that comes later is for nobody.
+                State::Judged => self.come_again(CloseReason::Refused(RefusalReason::Unanswered)),
+                State::Held | State::Orphaned | State::Handed | State::Closing => self.until = None,
             }
         }
         if self.turn.as_ref().is_some_and(|(at, _)| *at <= now) {
@@ -421,7 +390,7 @@ impl Publisher {
         }
     }
 
-    /// What is to be done next.
+    /// The next order to the shell.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -437,7 +406,7 @@ impl Publisher {
         }
     }
 
-    fn close(&mut self, how: Closing, why: Why) {
+    fn close(&mut self, how: Closing, why: CloseReason) {
         self.enter(State::Closing, None);
         (self.ping_at, self.turn) = (None, None);
         self.outputs.push_back(Output::Close(how, why));
@@ -445,15 +414,15 @@ impl Publisher {
 
     fn ended(&mut self) {
         let why = match self.state {
-            State::Held | State::Offered | State::Orphaned => Why::LeftHeld,
-            _ => Why::Left,
+            State::Held | State::Offered | State::Orphaned => CloseReason::LeftHeld,
+            _ => CloseReason::Left,
         };
         self.close(Closing::Gone, why);
     }
 
-    /// Reads on in what has come, as far as this state reads.
+    /// Reads the unread bytes, as far as this state reads.
     fn read(&mut self, now: Instant) {
-        while self.watch() == Watch::Bytes {
+        while self.watch() == WatchFor::Bytes {
             let more = match self.state {
                 State::Handshake => self.read_handshake(),
                 State::Connecting | State::Held | State::Offered => self.read_session(now),
@@ -465,11 +434,11 @@ impl Publisher {
         }
     }
 
-    /// False: it wants more bytes, or it is over.
+    /// Reads one step; false when more bytes are needed, or the connection is closed.
     fn read_handshake(&mut self) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let Ok(progress) = handshake.handle(&self.unread) else {
-            self.close(Closing::Abort, Why::Protocol);
+            self.close(Closing::Abort, CloseReason::Protocol);
             return false;
         };
         self.unread.drain(..progress.used);
@@ -478,13 +447,13 @@ impl Publisher {
         if progress.done {
             self.handshake = None;
             self.session = Some(Box::new(ServerSession::new(self.base)));
-            // Both times count from the connection: who is slow here has less left there.
+            // Both times count from the connection: a slow handshake leaves less for the commands.
             self.enter(State::Connecting, Some(self.born + PUBLISH_TIME));
         }
         progress.done
     }
 
-    /// False: it wants more bytes, or it is over.
+    /// Reads one step; false when more bytes are needed, or the connection is closed.
     fn read_session(&mut self, now: Instant) -> bool {
         let Some(session) = &mut self.session else { return false };
         let event = session.next(&self.unread);
@@ -495,18 +464,18 @@ impl Publisher {
         let event = match event {
             Ok(event) => event,
             Err(SessionError::Name(error)) => {
-                // It was told what is wrong.
+                // The session has told the publisher what is wrong.
                 self.unnamed = Some(error);
-                self.close(Closing::Graceful, Why::Refused(admission::Reason::Name));
+                self.close(Closing::Graceful, CloseReason::Refused(RefusalReason::Name));
                 return false;
             }
             Err(_) if self.parted => {
-                self.close(Closing::Graceful, Why::Left);
+                self.close(Closing::Graceful, CloseReason::Left);
                 return false;
             }
             Err(_) => {
-                // It may have been told what is wrong.
-                self.close(if told { Closing::Graceful } else { Closing::Abort }, Why::Protocol);
+                // The session may have told the publisher what is wrong.
+                self.close(if told { Closing::Graceful } else { Closing::Abort }, CloseReason::Protocol);
                 return false;
             }
         };
@@ -523,7 +492,7 @@ impl Publisher {
             None => return false,
             Some(Event::Publish) if !holding => {
                 self.parted = false;
-                self.enter(State::Judged, None);
+                self.enter(State::Judged, Some(now + VERDICT_TIME));
                 self.outputs.push_back(Output::Judge);
             }
             Some(Event::Ended(_)) if holding => {
@@ -537,14 +506,15 @@ impl Publisher {
         true
     }
 
-    /// The publisher has said goodbye: to us while it was held, or to its worker, which has left the connection in this state.
+    /// Ends the stream of a publisher that has said goodbye: to us while it was held, or to its worker, which has left the connection in
+    /// this state.
     pub(crate) fn part(&mut self, now: Instant, snapshot: Snapshot) {
         let Snapshot { session, unread, .. } = snapshot;
         let ours = self.session.as_deref().and_then(ServerSession::connect);
         let mut reopened = match ServerSession::reopen(&session) {
-            // A worker has no say in who the publisher is.
+            // A worker does not decide which publisher this is.
             Ok(reopened) if reopened.connect() == ours => reopened,
-            _ => return self.close(Closing::Graceful, Why::Done),
+            _ => return self.close(Closing::Graceful, CloseReason::Done),
         };
         let unsent = reopened.take_output();
         self.base = reopened.position();
@@ -556,13 +526,13 @@ impl Publisher {
             self.outputs.push_back(Output::Forget);
         }
         let was_handed = self.state == State::Handed;
-        self.outputs.push_back(Output::Part(if was_handed { Why::Done } else { Why::LeftHeld }));
+        self.outputs.push_back(Output::Part(if was_handed { CloseReason::Done } else { CloseReason::LeftHeld }));
         self.write(unsent);
         self.enter(State::Connecting, Some(now + PARTED_TIME));
         self.read(now);
     }
 
-    /// The session goes back to where the media begins, so that the worker reads it from its first chunk on.
+    /// Takes the session back to the beginning of the media, so that the worker reads it from its first chunk on.
     fn stop_before_media(&mut self) {
         let Some(session) = &mut self.session else { return };
         let state = session.state_before_chunk();
@@ -575,7 +545,7 @@ impl Publisher {
                 self.unread.drain(..skip);
                 self.media = true;
             }
-            _ => self.close(Closing::Abort, Why::Protocol),
+            _ => self.close(Closing::Abort, CloseReason::Protocol),
         }
     }
 
@@ -589,12 +559,12 @@ impl Publisher {
                 } else {
                     self.outputs.push_back(Output::Enter(admitted));
                 }
-                // What came behind `publish` in the same read.
+                // Bytes came behind `publish` in the same read.
                 self.read(now);
             }
             Verdict::Refuse { why, after } if after > Duration::ZERO => {
                 self.refusal = Some(why);
-                // It costs a socket and a session from here on.
+                // A refused publisher costs a socket and a session from here on.
                 self.unread = Vec::new();
                 self.enter(State::Penalty, Some(now + after));
             }
@@ -603,7 +573,7 @@ impl Publisher {
     }
 
     fn penalty_over(&mut self) {
-        self.refuse_by(self.refusal.unwrap_or(admission::Reason::Key));
+        self.refuse_by(self.refusal.unwrap_or(RefusalReason::Key));
     }
 
     fn turn_comes(&mut self) {
@@ -612,15 +582,15 @@ impl Publisher {
         }
     }
 
-    fn refuse_by(&mut self, why: admission::Reason) {
+    fn refuse_by(&mut self, why: RefusalReason) {
         if why.is_temporary() {
-            self.come_again(Why::Refused(why));
+            self.come_again(CloseReason::Refused(why));
         } else {
             let description = match self.slip() {
                 Some(slip) => format!("{} ({slip})", why.description()),
                 None => why.description().to_owned(),
             };
-            self.refuse(refusal_of(why), &description, Why::Refused(why));
+            self.refuse(refusal_of(why), &description, CloseReason::Refused(why));
         }
     }
 
@@ -633,13 +603,13 @@ impl Publisher {
         }
         self.misfits += 1;
         if self.misfits >= MAX_MISFITS {
-            self.come_again(Why::Stranded);
+            self.come_again(CloseReason::Stranded);
         } else {
             self.back(dispatch::Back::Declined);
         }
     }
 
-    /// Waits in the lobby, which knows.
+    /// Waits in the lobby, which knows already.
     fn wait(&mut self) {
         let state = if self.touched { State::Orphaned } else { State::Held };
         self.enter(state, None);
@@ -651,29 +621,31 @@ impl Publisher {
         self.wait();
     }
 
-    fn over(&mut self, now: Instant, outcome: Outcome) {
+    fn over(&mut self, now: Instant, outcome: HandoffOutcome) {
         match outcome {
-            Outcome::Returned { why, touched, started } => {
+            HandoffOutcome::Returned { why, touched, started } => {
                 self.taken_back(now, touched, started);
                 let moving = touched || why == Decline::Moving;
                 self.back(if moving { dispatch::Back::Moving } else { dispatch::Back::Declined });
             }
-            Outcome::Lost { accepted, touched, started } => {
+            HandoffOutcome::Lost { accepted, touched, started } => {
                 self.taken_back(now, touched, started);
                 self.back(if accepted { dispatch::Back::Died } else { dispatch::Back::Unreachable });
             }
-            Outcome::Broken { started } => {
+            HandoffOutcome::Broken { started } => {
                 self.taken_back(now, true, started);
                 self.back(dispatch::Back::Broken);
             }
-            Outcome::Duplicate if self.started || self.touched => self.close(Closing::Graceful, Why::Stranded),
-            Outcome::Duplicate => self.given_up(dispatch::Reason::Duplicate),
-            Outcome::NotReleased => self.close(Closing::Gone, Why::Stranded),
-            Outcome::Done(Close::Graceful) => self.close(Closing::Graceful, Why::Done),
-            Outcome::Done(Close::Abort) => self.close(Closing::Abort, Why::Disconnected),
-            Outcome::PublisherGone => self.close(Closing::Gone, Why::Gone),
-            // Its state has been lost on the way.
-            Outcome::Parted => self.close(Closing::Graceful, Why::Done),
+            HandoffOutcome::Duplicate if self.started || self.touched => {
+                self.close(Closing::Graceful, CloseReason::Stranded)
+            }
+            HandoffOutcome::Duplicate => self.given_up(dispatch::Reason::Duplicate),
+            HandoffOutcome::NotReleased => self.close(Closing::Gone, CloseReason::Stranded),
+            HandoffOutcome::Done(Close::Graceful) => self.close(Closing::Graceful, CloseReason::Done),
+            HandoffOutcome::Done(Close::Abort) => self.close(Closing::Abort, CloseReason::Disconnected),
+            HandoffOutcome::PublisherGone => self.close(Closing::Gone, CloseReason::Gone),
+            // The state of the connection has been lost on the way.
+            HandoffOutcome::Parted => self.close(Closing::Graceful, CloseReason::Done),
         }
     }
 
@@ -681,7 +653,7 @@ impl Publisher {
         self.touched |= touched;
         self.started |= started;
         if self.touched {
-            // Nothing here can be read on from; the page, or the checkpoint, can.
+            // Reading goes on from the page or the checkpoint, not from here.
             self.unread = Vec::new();
         }
         // A publisher in full swing reads no pings (OBS), and waits for nothing.
@@ -691,25 +663,25 @@ impl Publisher {
     fn given_up(&mut self, reason: dispatch::Reason) {
         match reason {
             dispatch::Reason::Duplicate => {
-                self.refuse(Refusal::BadName, "this stream is being published already", Why::Lobby(reason));
+                self.refuse(Refusal::BadName, "this stream is being published already", CloseReason::Lobby(reason));
             }
             dispatch::Reason::HoldSpent | dispatch::Reason::FleetFull | dispatch::Reason::Draining => {
-                self.come_again(Why::Lobby(reason));
+                self.come_again(CloseReason::Lobby(reason));
             }
         }
     }
 
-    /// For good: said with one of the two codes that every client understands, then closed (DESIGN 4.2).
-    fn refuse(&mut self, refusal: Refusal, description: &str, why: Why) {
+    /// Refuses for good, with one of the two codes that every client understands (architecture.md, "Saying no").
+    fn refuse(&mut self, refusal: Refusal, description: &str, why: CloseReason) {
         self.last_words(why, |session| session.refuse_publish(refusal, description));
     }
 
-    /// For now: OBS reconnects by itself only from a stream that was started (DESIGN 4.2).
-    fn come_again(&mut self, why: Why) {
+    /// Refuses for now: OBS reconnects by itself only from a stream that was started (architecture.md, "Saying no").
+    fn come_again(&mut self, why: CloseReason) {
         self.last_words(why, ServerSession::accept_publish);
     }
 
-    fn last_words(&mut self, why: Why, say: impl FnOnce(&mut ServerSession)) {
+    fn last_words(&mut self, why: CloseReason, say: impl FnOnce(&mut ServerSession)) {
         if self.state == State::Offered {
             self.outputs.push_back(Output::Forget);
         }
@@ -724,14 +696,15 @@ impl Publisher {
     }
 }
 
-/// Which of the two codes. `Denied` is for who may not, `BadName` for what cannot be.
-fn refusal_of(reason: admission::Reason) -> Refusal {
+/// The code of a refusal for good: `Denied` for a publisher that may not, `BadName` for a name that cannot be.
+fn refusal_of(reason: RefusalReason) -> Refusal {
     match reason {
-        admission::Reason::Key => Refusal::Denied,
-        admission::Reason::Name
-        | admission::Reason::Destination
-        | admission::Reason::Rate
-        | admission::Reason::Share => Refusal::BadName,
+        RefusalReason::Key => Refusal::Denied,
+        RefusalReason::Name
+        | RefusalReason::Destination
+        | RefusalReason::Rate
+        | RefusalReason::Share
+        | RefusalReason::Unanswered => Refusal::BadName,
     }
 }
 

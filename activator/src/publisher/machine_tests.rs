@@ -1,4 +1,4 @@
-//! On virtual time, with our own client session as the publisher.
+//! The publisher's machine on virtual time, with our own client session as the publisher.
 
 use std::time::Duration;
 
@@ -14,18 +14,46 @@ use liveedgecast_common::url::PushTemplate;
 use proptest::prelude::*;
 
 use super::*;
+use crate::admission::StreamPolicy;
+use crate::config::{Handoff, ReplayWindow};
 
 fn admitted() -> Box<Admitted> {
     let app = AppName::parse("live").unwrap();
     let key = StreamKey::parse("alpha").unwrap();
     let identities = vec![Identity::of_stream(&Secret::new("s"), &app, &key)];
-    Box::new(Admitted { app, key, identities, destinations: Vec::new(), deadline: origin(), seat: None })
+    let replay = ReplayWindow { time: Duration::from_secs(4), bytes: 8 << 20 };
+    let policy = StreamPolicy {
+        deadline: origin(),
+        handoff: Handoff::Auto,
+        grace: Duration::from_secs(10),
+        replay,
+        upstream_lag: Duration::from_secs(2),
+    };
+    Box::new(Admitted { app, key, identities, destinations: Vec::new(), policy, seat: None })
+}
+
+/// Every state, for the walk of the table.
+const ALL: [State; 9] = [
+    State::Handshake,
+    State::Connecting,
+    State::Judged,
+    State::Penalty,
+    State::Held,
+    State::Orphaned,
+    State::Offered,
+    State::Handed,
+    State::Closing,
+];
+
+/// Position of the first byte that was not read from the socket.
+fn position(machine: &Machine) -> u64 {
+    machine.base + machine.unread.len() as u64
 }
 
 /// A publisher and the machine, joined by hand.
 struct Pair {
     client: ClientSession,
-    machine: Publisher,
+    machine: Machine,
     now: Instant,
     outputs: Vec<Output>,
     /// Everything that the client has sent.
@@ -39,14 +67,14 @@ impl Pair {
         let mut client = ClientSession::new(&url, None);
         client.start();
         let now = origin();
-        Self { client, machine: Publisher::new(now), now, outputs: Vec::new(), sent: Vec::new() }
+        Self { client, machine: Machine::new(now), now, outputs: Vec::new(), sent: Vec::new() }
     }
 
     /// Lets both speak until neither has anything to say. What the machine wants otherwise is kept.
     fn speak(&mut self) {
         loop {
             let said = self.client.take_output();
-            if !said.is_empty() && self.machine.watch() == Watch::Bytes {
+            if !said.is_empty() && self.machine.watch() == WatchFor::Bytes {
                 self.sent.extend_from_slice(&said);
                 self.machine.handle_bytes(self.now, &said);
             }
@@ -96,7 +124,7 @@ impl Pair {
     }
 
     /// The one `Close`, which must be the last output.
-    fn closed(&mut self) -> (Closing, Why) {
+    fn closed(&mut self) -> (Closing, CloseReason) {
         match self.outputs().pop() {
             Some(Output::Close(how, why)) => (how, why),
             other => panic!("not closed: {other:?}"),
@@ -107,7 +135,7 @@ impl Pair {
         let mut pair = Self::new();
         pair.speak();
         assert!(matches!(pair.outputs()[..], [Output::Judge]));
-        assert_eq!(pair.machine.state(), State::Judged);
+        assert_eq!(pair.machine.state, State::Judged);
         pair
     }
 
@@ -134,7 +162,7 @@ impl Pair {
 
     fn orphaned(started: bool) -> Self {
         let mut pair = Self::handed();
-        pair.handle(Input::Over(Outcome::Lost { accepted: true, touched: true, started }));
+        pair.handle(Input::Over(HandoffOutcome::Lost { accepted: true, touched: true, started }));
         assert!(matches!(pair.outputs()[..], [Output::Back(7, dispatch::Back::Died)]));
         pair
     }
@@ -156,7 +184,7 @@ impl Pair {
             State::Penalty => {
                 let mut pair = Self::judged();
                 let after = Duration::from_secs(4);
-                pair.handle(Input::Verdict(Verdict::Refuse { why: admission::Reason::Key, after }));
+                pair.handle(Input::Verdict(Verdict::Refuse { why: RefusalReason::Key, after }));
                 pair
             }
             State::Held => Self::held(),
@@ -169,20 +197,20 @@ impl Pair {
                 pair
             }
         };
-        assert_eq!(pair.machine.state(), state);
+        assert_eq!(pair.machine.state, state);
         pair
     }
 }
 
 /// The words of a state, for the table.
 fn state(word: &str) -> State {
-    State::ALL.into_iter().find(|state| state.as_str() == word).unwrap()
+    ALL.into_iter().find(|state| state.as_str() == word).unwrap()
 }
 
 #[test]
 fn the_table() {
     type Make = fn() -> Input;
-    // An input, and the state it leads to from each state of `State::ALL` ("" is an answer that nobody asked for).
+    // An input, and the state it leads to from each state of `ALL` ("" is an answer that nobody asked for).
     let table: &[(&str, Make, [&str; 9])] = &[
         ("the publisher ends", || Input::Ended, ["closing"; 9]),
         (
@@ -192,17 +220,17 @@ fn the_table() {
         ),
         (
             "refused at once",
-            || Input::Verdict(Verdict::Refuse { why: admission::Reason::Name, after: Duration::ZERO }),
+            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO }),
             ["", "", "closing", "", "", "", "", "", "closing"],
         ),
         (
             "refused, later",
-            || Input::Verdict(Verdict::Refuse { why: admission::Reason::Key, after: Duration::from_secs(1) }),
+            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Key, after: Duration::from_secs(1) }),
             ["", "", "penalty", "", "", "", "", "", "closing"],
         ),
         (
             "not now",
-            || Input::Verdict(Verdict::Refuse { why: admission::Reason::Rate, after: Duration::from_secs(10) }),
+            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Rate, after: Duration::from_secs(10) }),
             ["", "", "penalty", "", "", "", "", "", "closing"],
         ),
         (
@@ -238,40 +266,48 @@ fn the_table() {
         ("a worker came", || Input::Came, ["", "", "", "", "", "", "handed", "", "closing"]),
         (
             "given back untouched",
-            || Input::Over(Outcome::Returned { why: Decline::Full, touched: false, started: false }),
+            || Input::Over(HandoffOutcome::Returned { why: Decline::Full, touched: false, started: false }),
             ["", "", "", "", "", "", "", "held", "closing"],
         ),
         (
             "given back by one that goes down",
-            || Input::Over(Outcome::Returned { why: Decline::Moving, touched: true, started: true }),
+            || Input::Over(HandoffOutcome::Returned { why: Decline::Moving, touched: true, started: true }),
             ["", "", "", "", "", "", "", "orphaned", "closing"],
         ),
-        ("a duplicate", || Input::Over(Outcome::Duplicate), ["", "", "", "", "", "", "", "closing", "closing"]),
+        ("a duplicate", || Input::Over(HandoffOutcome::Duplicate), ["", "", "", "", "", "", "", "closing", "closing"]),
         (
             "lost before it was taken",
-            || Input::Over(Outcome::untouched()),
+            || Input::Over(HandoffOutcome::untouched()),
             ["", "", "", "", "", "", "", "held", "closing"],
         ),
         (
             "lost",
-            || Input::Over(Outcome::Lost { accepted: true, touched: true, started: true }),
+            || Input::Over(HandoffOutcome::Lost { accepted: true, touched: true, started: true }),
             ["", "", "", "", "", "", "", "orphaned", "closing"],
         ),
         (
             "broken",
-            || Input::Over(Outcome::Broken { started: true }),
+            || Input::Over(HandoffOutcome::Broken { started: true }),
             ["", "", "", "", "", "", "", "orphaned", "closing"],
         ),
-        ("not released", || Input::Over(Outcome::NotReleased), ["", "", "", "", "", "", "", "closing", "closing"]),
-        ("done", || Input::Over(Outcome::Done(Close::Graceful)), ["", "", "", "", "", "", "", "closing", "closing"]),
-        ("gone", || Input::Over(Outcome::PublisherGone), ["", "", "", "", "", "", "", "closing", "closing"]),
+        (
+            "not released",
+            || Input::Over(HandoffOutcome::NotReleased),
+            ["", "", "", "", "", "", "", "closing", "closing"],
+        ),
+        (
+            "done",
+            || Input::Over(HandoffOutcome::Done(Close::Graceful)),
+            ["", "", "", "", "", "", "", "closing", "closing"],
+        ),
+        ("gone", || Input::Over(HandoffOutcome::PublisherGone), ["", "", "", "", "", "", "", "closing", "closing"]),
     ];
     for (name, input, leads_to) in table {
-        for (from, to) in State::ALL.into_iter().zip(leads_to) {
+        for (from, to) in ALL.into_iter().zip(leads_to) {
             if !to.is_empty() {
                 let mut pair = Pair::at(from);
                 pair.machine.handle(pair.now, input());
-                assert_eq!(pair.machine.state(), state(to), "{name}, from {}", from.as_str());
+                assert_eq!(pair.machine.state, state(to), "{name}, from {}", from.as_str());
             }
         }
     }
@@ -282,7 +318,7 @@ fn deadlines_of_every_state() {
     let times = [
         (State::Handshake, Some(HANDSHAKE_TIME), State::Closing),
         (State::Connecting, Some(PUBLISH_TIME), State::Closing),
-        (State::Judged, None, State::Judged),
+        (State::Judged, Some(VERDICT_TIME), State::Closing),
         (State::Penalty, Some(Duration::from_secs(4)), State::Closing),
         (State::Offered, Some(OFFER_TIME), State::Held),
         (State::Handed, None, State::Handed),
@@ -293,10 +329,10 @@ fn deadlines_of_every_state() {
         assert_eq!(pair.machine.poll_timeout(), time.map(|time| pair.now + time), "{}", state.as_str());
         if let Some(time) = time {
             pair.machine.handle_timeout(pair.now + time - Duration::from_millis(1));
-            assert_eq!(pair.machine.state(), state);
+            assert_eq!(pair.machine.state, state);
             pair.machine.handle_timeout(pair.now + time);
         }
-        assert_eq!(pair.machine.state(), then);
+        assert_eq!(pair.machine.state, then);
     }
 }
 
@@ -320,39 +356,39 @@ fn between_two_workers_it_is_pinged_only_while_it_waits_for_start() {
     let mut waiting = Pair::orphaned(false);
     assert_eq!(waiting.machine.poll_timeout(), Some(waiting.now + PING_EVERY));
     waiting.pass(PING_EVERY);
-    assert_eq!(waiting.machine.watch(), Watch::Reset, "its answers are the next worker's to read");
+    assert_eq!(waiting.machine.watch(), WatchFor::Reset, "its answers are the next worker's to read");
     for mut pair in [Pair::orphaned(true), waiting] {
         pair.handle(Input::Offered { epoch: 9, fits: true });
-        assert_eq!((pair.machine.state(), pair.machine.watch()), (State::Offered, Watch::Reset));
+        assert_eq!((pair.machine.state, pair.machine.watch()), (State::Offered, WatchFor::Reset));
         pair.handle(Input::Came);
-        pair.handle(Input::Over(Outcome::untouched()));
-        assert_eq!(pair.machine.state(), State::Orphaned);
+        pair.handle(Input::Over(HandoffOutcome::untouched()));
+        assert_eq!(pair.machine.state, State::Orphaned);
     }
 }
 
 #[test]
 fn refusals_for_good_are_said_with_the_two_codes_and_closed() {
-    let mut told: Vec<(Pair, &str, Why)> = Vec::new();
-    for (why, code) in [(admission::Reason::Key, "Denied"), (admission::Reason::Name, "BadName")] {
+    let mut told: Vec<(Pair, &str, CloseReason)> = Vec::new();
+    for (why, code) in [(RefusalReason::Key, "Denied"), (RefusalReason::Name, "BadName")] {
         let mut pair = Pair::judged();
         pair.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::ZERO }));
-        told.push((pair, code, Why::Refused(why)));
+        told.push((pair, code, CloseReason::Refused(why)));
     }
     let mut guessing = Pair::at(State::Penalty);
     assert!(guessing.events().is_empty());
     guessing.pass(Duration::from_secs(4));
-    told.push((guessing, "Denied", Why::Refused(admission::Reason::Key)));
+    told.push((guessing, "Denied", CloseReason::Refused(RefusalReason::Key)));
     for state in [State::Held, State::Offered] {
         let mut pair = Pair::at(state);
         pair.handle(Input::Refused(dispatch::Reason::Duplicate));
-        told.push((pair, "BadName", Why::Lobby(dispatch::Reason::Duplicate)));
+        told.push((pair, "BadName", CloseReason::Lobby(dispatch::Reason::Duplicate)));
     }
     let mut duplicate = Pair::handed();
-    duplicate.handle(Input::Over(Outcome::Duplicate));
-    told.push((duplicate, "BadName", Why::Lobby(dispatch::Reason::Duplicate)));
+    duplicate.handle(Input::Over(HandoffOutcome::Duplicate));
+    told.push((duplicate, "BadName", CloseReason::Lobby(dispatch::Reason::Duplicate)));
     let mut kicked = Pair::held();
     kicked.handle(Input::Kicked);
-    told.push((kicked, "Denied", Why::Kicked));
+    told.push((kicked, "Denied", CloseReason::Kicked));
     for (mut pair, code, why) in told {
         let events = pair.events();
         match &events[..] {
@@ -369,20 +405,20 @@ fn refusals_for_now_are_a_start_and_a_close() {
         for mut pair in [Pair::held(), Pair::offered(), Pair::orphaned(false)] {
             pair.handle(Input::Refused(reason));
             assert_eq!(pair.events(), [ClientEvent::Started]);
-            assert_eq!(pair.closed(), (Closing::Graceful, Why::Lobby(reason)));
+            assert_eq!(pair.closed(), (Closing::Graceful, CloseReason::Lobby(reason)));
         }
         let mut started = Pair::orphaned(true);
         started.handle(Input::Refused(reason));
         assert_eq!(started.events(), [], "it has been told already");
-        assert_eq!(started.closed(), (Closing::Graceful, Why::Lobby(reason)));
+        assert_eq!(started.closed(), (Closing::Graceful, CloseReason::Lobby(reason)));
     }
-    for why in [admission::Reason::Rate, admission::Reason::Share] {
+    for why in [RefusalReason::Rate, RefusalReason::Share] {
         let mut flood = Pair::judged();
         flood.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::from_secs(10) }));
         assert_eq!(flood.events(), [], "it does not come again at once");
         flood.pass(Duration::from_secs(10));
         assert_eq!(flood.events(), [ClientEvent::Started]);
-        assert_eq!(flood.closed(), (Closing::Graceful, Why::Refused(why)));
+        assert_eq!(flood.closed(), (Closing::Graceful, CloseReason::Refused(why)));
     }
 }
 
@@ -391,7 +427,7 @@ fn a_publisher_that_waits_for_its_turn_is_held_and_then_enters() {
     let mut pair = Pair::judged();
     let after = 2 * PING_EVERY + PING_EVERY / 2;
     pair.handle(Input::Verdict(Verdict::Admit { admitted: admitted(), after }));
-    assert_eq!(pair.machine.state(), State::Held);
+    assert_eq!(pair.machine.state, State::Held);
     assert!(pair.outputs().is_empty(), "it is in nobody's demand");
     pair.pass(PING_EVERY);
     let heard = |outputs: &[Output]| matches!(outputs, [Output::Heard]);
@@ -415,14 +451,14 @@ fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
     assert!(!turn.machine.is_put_off(), "it is told once");
     turn.handle(Input::Refused(dispatch::Reason::Draining));
     assert_eq!(turn.events(), [ClientEvent::Started]);
-    assert_eq!(turn.closed(), (Closing::Graceful, Why::Lobby(dispatch::Reason::Draining)));
-    for why in [admission::Reason::Rate, admission::Reason::Share, admission::Reason::Key] {
+    assert_eq!(turn.closed(), (Closing::Graceful, CloseReason::Lobby(dispatch::Reason::Draining)));
+    for why in [RefusalReason::Rate, RefusalReason::Share, RefusalReason::Key] {
         let mut refused = Pair::judged();
         refused.handle(Input::Verdict(Verdict::Refuse { why, after: later }));
         assert!(refused.machine.is_put_off());
         refused.handle(Input::Draining);
         assert_eq!(refused.events() == [ClientEvent::Started], why.is_temporary());
-        assert_eq!(refused.closed(), (Closing::Graceful, Why::Refused(why)));
+        assert_eq!(refused.closed(), (Closing::Graceful, CloseReason::Refused(why)));
     }
     for state in [State::Connecting, State::Held, State::Orphaned, State::Offered, State::Handed] {
         assert!(!Pair::at(state).machine.is_put_off(), "{}", state.as_str());
@@ -440,26 +476,30 @@ fn offers_that_cannot_be_taken_do_not_go_on_for_ever() {
     }
     pair.handle(Input::Offered { epoch: 99, fits: false });
     assert_eq!(pair.events(), [ClientEvent::Started]);
-    assert_eq!(pair.closed(), (Closing::Graceful, Why::Stranded));
+    assert_eq!(pair.closed(), (Closing::Graceful, CloseReason::Stranded));
 }
 
 #[test]
 fn a_publisher_that_says_goodbye_while_held_leaves_the_lobby_and_has_a_moment_to_close() {
     for mut pair in [Pair::held(), Pair::offered()] {
-        let offered = pair.machine.state() == State::Offered;
+        let offered = pair.machine.state == State::Offered;
         pair.client.end();
         pair.speak();
         let outputs = pair.outputs();
-        let forgotten = matches!(outputs[..], [Output::Heard, Output::Forget, Output::Part(Why::LeftHeld)]);
+        let forgotten = matches!(outputs[..], [Output::Heard, Output::Forget, Output::Part(CloseReason::LeftHeld)]);
         assert!(
-            if offered { forgotten } else { matches!(outputs[..], [Output::Heard, Output::Part(Why::LeftHeld)]) },
+            if offered {
+                forgotten
+            } else {
+                matches!(outputs[..], [Output::Heard, Output::Part(CloseReason::LeftHeld)])
+            },
             "{outputs:?}"
         );
-        assert_eq!((pair.machine.state(), pair.machine.watch()), (State::Connecting, Watch::Bytes));
+        assert_eq!((pair.machine.state, pair.machine.watch()), (State::Connecting, WatchFor::Bytes));
         pair.pass(PARTED_TIME - Duration::from_millis(1));
         assert!(pair.outputs().is_empty());
         pair.pass(Duration::from_millis(1));
-        assert_eq!(pair.closed(), (Closing::Graceful, Why::Left));
+        assert_eq!(pair.closed(), (Closing::Graceful, CloseReason::Left));
     }
 }
 
@@ -468,7 +508,7 @@ fn left_behind(pair: &Pair, unread: &[u8]) -> Snapshot {
     let mut session = ServerSession::restore(&pair.machine.snapshot().unwrap().session).unwrap();
     session.accept_publish();
     let bytes = command("FCUnpublish", 6.0, 0, &[Value::string("alpha")]);
-    while session.next(&bytes[(session.position() - pair.machine.position()) as usize..]).unwrap().is_some() {}
+    while session.next(&bytes[(session.position() - position(&pair.machine)) as usize..]).unwrap().is_some() {}
     session.take_output();
     assert!(session.is_ended());
     Snapshot { session: session.state(), stream: None, unread: unread.to_vec() }
@@ -498,11 +538,11 @@ fn a_publisher_that_said_goodbye_to_a_worker_may_publish_again_wherever_its_byte
             pair.machine.handle_bytes(pair.now, later);
         }
         let outputs: Vec<Output> = std::iter::from_fn(|| pair.machine.poll_output()).collect();
-        assert!(matches!(outputs.first(), Some(Output::Part(Why::Done))), "{outputs:?}");
+        assert!(matches!(outputs.first(), Some(Output::Part(CloseReason::Done))), "{outputs:?}");
         assert!(matches!(outputs.last(), Some(Output::Judge)), "{outputs:?}");
         assert_eq!(pair.machine.asks().map(|(app, key)| (app, key.expose())), Some(("live", "beta")));
         pair.machine.handle(pair.now, Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO }));
-        assert_eq!((pair.machine.state(), pair.machine.poll_timeout().is_some()), (State::Held, true));
+        assert_eq!((pair.machine.state, pair.machine.poll_timeout().is_some()), (State::Held, true));
     }
 }
 
@@ -512,21 +552,21 @@ fn a_worker_that_leaves_another_publishers_state_behind_is_not_believed() {
     pair.machine
         .part(pair.now, Snapshot { session: ServerSession::new(3073).state(), stream: None, unread: Vec::new() });
     pair.speak();
-    assert_eq!(pair.closed(), (Closing::Graceful, Why::Done));
+    assert_eq!(pair.closed(), (Closing::Graceful, CloseReason::Done));
 }
 
 #[test]
 fn rubbish_is_reset() {
     for rubbish in [&b"GET / HTTP/1.1\r\n"[..], &[0xFF; 64]] {
-        let mut machine = Publisher::new(origin());
+        let mut machine = Machine::new(origin());
         machine.handle_bytes(origin(), rubbish);
-        assert!(matches!(machine.poll_output(), Some(Output::Close(Closing::Abort, Why::Protocol))));
+        assert!(matches!(machine.poll_output(), Some(Output::Close(Closing::Abort, CloseReason::Protocol))));
     }
     // And after the handshake: a chunk stream that was never begun, with an impossible length.
     let mut pair = Pair::at(State::Connecting);
     pair.machine.handle_bytes(pair.now, &[3, 0, 0, 0, 0xFF, 0xFF, 0xFF, 20, 0, 0, 0, 0]);
     pair.speak();
-    assert_eq!(pair.closed().1, Why::Protocol);
+    assert_eq!(pair.closed().1, CloseReason::Protocol);
 }
 
 #[test]
@@ -536,7 +576,7 @@ fn a_key_that_is_none_is_told_so() {
     let mut pair = Pair { client: ClientSession::new(&url, None), ..Pair::new() };
     pair.client.start();
     pair.speak();
-    assert_eq!(pair.closed(), (Closing::Graceful, Why::Refused(admission::Reason::Name)));
+    assert_eq!(pair.closed(), (Closing::Graceful, CloseReason::Refused(RefusalReason::Name)));
     assert!(matches!(pair.events()[..], [ClientEvent::Refused(..)]));
 }
 
@@ -559,12 +599,12 @@ fn impatient() -> (Vec<u8>, usize) {
 }
 
 /// Feeds a publisher's bytes in pieces, as long as they are read; gives the machine and how much was read.
-fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Publisher, usize) {
+fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Machine, usize) {
     let now = origin();
-    let mut machine = Publisher::new(now);
+    let mut machine = Machine::new(now);
     let mut read = 0;
     for piece in pieces {
-        if machine.watch() != Watch::Bytes {
+        if machine.watch() != WatchFor::Bytes {
             break;
         }
         machine.handle_bytes(origin(), piece);
@@ -604,8 +644,8 @@ fn media_is_left_for_the_worker_at_every_split_point() {
     for split in splits {
         let (first, second) = bytes.split_at(split);
         let (machine, read) = feed([first, second].into_iter().filter(|piece| !piece.is_empty()));
-        assert_eq!((machine.state(), machine.watch()), (State::Held, Watch::End), "split at {split}");
-        assert_eq!(machine.position(), read as u64);
+        assert_eq!((machine.state, machine.watch()), (State::Held, WatchFor::End), "split at {split}");
+        assert_eq!(position(&machine), read as u64);
         let snapshot = machine.snapshot().unwrap();
         assert_eq!(snapshot.session.position(), commands as u64, "split at {split}");
         let headers = found(&snapshot, &bytes[read..]);
@@ -637,10 +677,10 @@ fn a_held_publisher_with_media_is_pinged_and_its_worker_gets_the_same_state() {
     machine.handle_timeout(now);
     assert!(matches!(machine.poll_output(), Some(Output::Write(_))));
     machine.handle(now, Input::Offered { epoch: 1, fits: true });
-    assert_eq!(machine.watch(), Watch::End);
+    assert_eq!(machine.watch(), WatchFor::End);
     machine.handle(now, Input::Came);
-    machine.handle(now, Input::Over(Outcome::Returned { why: Decline::Full, touched: false, started: false }));
-    assert_eq!((machine.state(), machine.watch()), (State::Held, Watch::End));
+    machine.handle(now, Input::Over(HandoffOutcome::Returned { why: Decline::Full, touched: false, started: false }));
+    assert_eq!((machine.state, machine.watch()), (State::Held, WatchFor::End));
     let after = machine.snapshot().unwrap();
     assert_eq!(found(&before, &bytes[read..]), found(&after, &bytes[read..]));
 }
@@ -652,12 +692,12 @@ proptest! {
     fn any_order_of_events(steps in proptest::collection::vec((0..12_u8, 1..3000_usize), 1..60)) {
         let (stream, _) = impatient();
         let mut now = origin();
-        let mut machine = Publisher::new(now);
+        let mut machine = Machine::new(now);
         let (mut fed, mut epoch, mut touched) = (0, 0, false);
         let (mut entered, mut closed) = (false, false);
         for (step, amount) in steps {
             match step {
-                0..=3 if machine.watch() == Watch::Bytes && machine.state() != State::Closing => {
+                0..=3 if machine.watch() == WatchFor::Bytes && machine.state != State::Closing => {
                     prop_assert!(!touched);
                     let piece = &stream[fed.min(stream.len())..(fed + amount).min(stream.len())];
                     fed += piece.len();
@@ -671,17 +711,17 @@ proptest! {
                     epoch += 1;
                     machine.handle(now, Input::Offered { epoch, fits: amount % 5 > 0 });
                 }
-                7 if machine.state() == State::Offered => machine.handle(now, Input::Came),
+                7 if machine.state == State::Offered => machine.handle(now, Input::Came),
                 8 => machine.handle(now, Input::Withdrawn { epoch }),
-                9 if machine.state() == State::Handed => {
+                9 if machine.state == State::Handed => {
                     touched |= amount % 2 == 0;
                     machine.handle(now, Input::Over(match amount % 4 {
-                        3 if touched => Outcome::Broken { started: true },
-                        0 => Outcome::Lost { accepted: touched, touched, started: touched },
-                        1 => Outcome::Returned { why: Decline::Full, touched, started: touched },
-                        _ => Outcome::untouched(),
+                        3 if touched => HandoffOutcome::Broken { started: true },
+                        0 => HandoffOutcome::Lost { accepted: touched, touched, started: touched },
+                        1 => HandoffOutcome::Returned { why: Decline::Full, touched, started: touched },
+                        _ => HandoffOutcome::untouched(),
                     }));
-                    touched |= machine.state() == State::Orphaned;
+                    touched |= machine.state == State::Orphaned;
                 }
                 10 if amount < 60 => machine.handle(now, Input::Refused(dispatch::Reason::HoldSpent)),
                 11 if amount < 60 => machine.handle(now, Input::Ended),
@@ -701,8 +741,8 @@ proptest! {
                     Output::Write(bytes) => prop_assert!(!bytes.is_empty()),
                 }
             }
-            prop_assert_eq!(closed, machine.state() == State::Closing);
-            if machine.state() == State::Offered && machine.watch() != Watch::Reset {
+            prop_assert_eq!(closed, machine.state == State::Closing);
+            if machine.state == State::Offered && machine.watch() != WatchFor::Reset {
                 let snapshot = machine.snapshot().unwrap();
                 prop_assert_eq!(snapshot.session.position() + snapshot.unread.len() as u64, fed as u64);
             }
@@ -713,7 +753,7 @@ proptest! {
 #[test]
 fn a_held_publisher_is_small() {
     // The machine, its session and what both hold on the heap, well under 16 KiB with socket buffers left to the kernel.
-    assert!(size_of::<Publisher>() < 512, "{}", size_of::<Publisher>());
+    assert!(size_of::<Machine>() < 512, "{}", size_of::<Machine>());
     assert!(size_of::<ServerSession>() < 2048, "{}", size_of::<ServerSession>());
     let pair = Pair::held();
     assert!(pair.machine.handshake.is_none());

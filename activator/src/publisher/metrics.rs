@@ -3,8 +3,9 @@
 use liveedgecast_common::metrics::{counter, counters, gauge};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::machine::Why;
-use crate::{admission, dispatch};
+use super::machine::CloseReason;
+use crate::admission::RefusalReason;
+use crate::dispatch;
 
 /// Counters and gauges of publishers.
 #[derive(Clone, Debug)]
@@ -17,9 +18,9 @@ pub struct PublisherMetrics {
     pub(super) delayed: IntCounter,
     /// Refused publishers, by the reason of the admission or the lobby.
     pub(super) refused: IntCounterVec,
-    /// Admitted publishers that have ended, by [`Why`].
+    /// Admitted publishers that have ended, by [`CloseReason`].
     pub(super) ended: IntCounterVec,
-    /// Connections that ended before `publish`, by [`Why`].
+    /// Connections that ended before `publish`, by [`CloseReason`].
     pub(super) errors: IntCounterVec,
 }
 
@@ -29,24 +30,24 @@ impl PublisherMetrics {
     /// # Errors
     /// A metric has the name of another one.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let refusals = admission::Reason::ALL.map(admission::Reason::as_str);
+        let refusals = RefusalReason::ALL.map(RefusalReason::as_str);
         let refusals: Vec<&str> =
             refusals.into_iter().chain(dispatch::Reason::ALL.map(dispatch::Reason::as_str)).collect();
         Ok(Self {
             connections: gauge(registry, "connections", "Publishers' connections open now")?,
-            admitted: counter(registry, "publishers_admitted_total", "Publishers that may publish")?,
+            admitted: counter(registry, "publishers_admitted_total", "Publishers admitted")?,
             delayed: counter(
                 registry,
                 "publishers_delayed_total",
                 "Publishers that waited for their turn because their address brings many",
             )?,
-            refused: counters(registry, "publishers_refused_total", "Publishers told no", "why", &refusals)?,
+            refused: counters(registry, "publishers_refused_total", "Publishers refused", "why", &refusals)?,
             ended: counters(
                 registry,
                 "publishers_ended_total",
-                "Admitted publishers whose stay is over",
+                "Admitted publishers that have ended",
                 "how",
-                &Why::ENDS.map(Why::as_str),
+                &CloseReason::ENDS.map(CloseReason::as_str),
             )?,
             errors: counters(registry, "publisher_errors_total", "Connections that ended by an error", "error", &[])?,
         })

@@ -1,66 +1,57 @@
-//! A publisher's task: from its first byte until nothing of it is ours any more. Owns the socket, the session, the place in the lobby.
+//! The task of one publisher, from its first byte until nothing of it is ours any more. In: a connection, the lobby's events, workers that have
+//! come. Out: what the machine orders. Owns the connection, the machine, the place in the lobby. Next: `handover`.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use liveedgecast_common::clock::{now, sleep_until};
-use liveedgecast_common::handoff::{Assignment, Close, Destination, Policy, Snapshot, Transport};
-use liveedgecast_common::key::{AppName, Identity, StreamId};
+use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::log_limiter::LogLimiter;
-use liveedgecast_common::random;
-use liveedgecast_common::sys::RingMemory;
-use liveedgecast_common::url::PushUrl;
-use tokio::net::TcpStream;
+use liveedgecast_common::{event, random};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, debug_span, info, trace, warn};
+use tracing::{Instrument, debug, debug_span, info, trace};
 
+use super::handover::{AssignmentParts, Resume, by_descriptor, by_link};
 use super::limits::READ_BYTES;
-use super::machine::{Closing, Input, Output, Publisher, Why};
+use super::machine::{CloseReason, Closing, Input, Machine, Output};
 use super::metrics::PublisherMetrics;
-use super::socket::{Happened, Socket};
-use crate::accept::{Accepted, Permit};
-use crate::admission::{self, Admission, Admitted, Verdict};
-use crate::config::Settings;
-use crate::dispatch;
-use crate::dispatch::{Entry, PlaceEvent};
-use crate::handoff::claim::{self, Claim, Offer};
-use crate::handoff::keeper::{self, Duplicates};
-use crate::handoff::{Desk, HandoffConnection, Outcome};
-use crate::link::{self, Carried};
+use super::outgoing::BufferedConnection;
+use crate::accept::{Accepted, ConnectionEvent, Permit};
+use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
+use crate::dispatch::{self, Entry, PlaceEvent};
+use crate::handoff::{ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome};
 use crate::lobby::{Place, Places};
 
-/// Publishers that wait for their turn are counted; a line for one of them in a while is enough.
+/// Limits the lines about publishers that wait for their turn, which are counted.
 static DELAYED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
-/// Between two lines about refusals of one kind.
+/// Time between two lines about refusals of one kind.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
-/// One for each kind.
-static REFUSED: [LogLimiter; admission::Reason::ALL.len()] =
-    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; admission::Reason::ALL.len()];
-/// The same for what the lobby says.
+/// Limits the lines about refusals of admission, for each reason.
+static REFUSED: [LogLimiter; RefusalReason::ALL.len()] =
+    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; RefusalReason::ALL.len()];
+/// Limits the lines about refusals of the lobby, for each reason.
 static SENT_AWAY: [LogLimiter; dispatch::Reason::ALL.len()] =
     [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; dispatch::Reason::ALL.len()];
-/// The same for those that leave by themselves.
+/// Limits the lines about publishers that leave by themselves.
 static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 
-/// What every publisher's task uses.
+/// The rooms that every publisher's task uses.
 pub struct Context {
-    /// The configuration.
-    pub settings: Arc<Settings>,
-    /// Who may publish.
+    /// The decision about who may publish.
     pub admission: Arc<Admission>,
-    /// Where the admitted ones wait.
+    /// The lobby's places, where admitted publishers wait.
     pub places: Places,
-    /// Where workers fetch what they were offered.
-    pub desk: Desk,
+    /// The listener where workers fetch the streams that they were offered.
+    pub listener: HandoffListener,
     /// This activator's name, for workers' logs.
     pub name: String,
-    /// What is counted.
+    /// The counters of this room.
     pub metrics: PublisherMetrics,
     /// Cancelled when the activator goes down, after the lobby was told. Note: a publisher that waits for its turn or for a refusal is not
     /// in the lobby; without this it was cut off with the process, and OBS comes back by itself only from a stream that was started.
@@ -69,98 +60,93 @@ pub struct Context {
 
 /// Serves one connection to its end.
 pub async fn run(accepted: Accepted, context: Arc<Context>) {
-    let Accepted { socket, client, permit } = accepted;
+    let Accepted { connection, client, permit } = accepted;
     let stream_id = StreamId::from_bytes(random::bytes());
     let span = debug_span!("publisher", %stream_id, %client);
-    let _counted = Counted::new(&context.metrics);
-    let stay = Stay {
-        machine: Publisher::new(now()),
-        socket: Some(Socket::new(socket)),
+    let _counted = ConnectionCount::new(&context.metrics);
+    let task = PublisherTask {
+        machine: Machine::new(now()),
+        connection: Some(BufferedConnection::new(connection)),
         stream_id,
         client,
         permit,
+        verdict: None,
         held: None,
         offer: None,
         resume: None,
         context: Arc::clone(&context),
     };
-    trace!(parent: &span, "publisher: connected");
-    stay.serve().instrument(span).await;
+    trace!(parent: &span, event = event::PUBLISHER_CONNECTED, "publisher connected");
+    task.serve().instrument(span).await;
 }
 
 /// One connection in the gauge.
-struct Counted(prometheus::IntGauge);
+struct ConnectionCount(prometheus::IntGauge);
 
-impl Counted {
+impl ConnectionCount {
     fn new(metrics: &PublisherMetrics) -> Self {
         metrics.connections.inc();
         Self(metrics.connections.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-/// What an admitted publisher has.
-struct Held {
+/// An admitted publisher's stream and place.
+struct HeldPublisher {
     admitted: Box<Admitted>,
     place: Place,
 }
 
-/// What a worker left behind, for the next one.
-enum Resume {
-    /// By descriptor: the ring with its state page, and where the first worker began.
-    Descriptor(OwnedFd, Box<Snapshot>),
-    /// By link: the last checkpoint and the bytes since.
-    Link(Box<Carried>),
-    /// By either, after the publisher's goodbye: nothing but the connection, for us to read on.
-    Parted(Box<Snapshot>),
-}
-
-struct Stay {
-    machine: Publisher,
-    /// None while a worker has it by descriptor.
-    socket: Option<Socket>,
+struct PublisherTask {
+    machine: Machine,
+    /// `None` while a worker has the publisher.
+    connection: Option<BufferedConnection>,
     stream_id: StreamId,
     client: SocketAddr,
     permit: Permit,
-    held: Option<Held>,
-    offer: Option<Offer>,
+    /// The answer of admission, while it is awaited.
+    verdict: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>,
+    held: Option<HeldPublisher>,
+    offer: Option<ExpectedOffer>,
     resume: Option<Resume>,
     context: Arc<Context>,
 }
 
-enum Next {
-    Happened(io::Result<Happened>),
+enum TaskEvent {
+    Connection(io::Result<ConnectionEvent>),
     Evicted,
     Draining,
+    Verdict(Verdict),
     Place(PlaceEvent),
-    /// Boxed: its keys take a kilobyte, and who waits has none.
+    /// Boxed: its keys take a kilobyte, and a waiting publisher has none.
     Came(Box<HandoffConnection>),
     Timeout,
 }
 
-impl Stay {
+impl PublisherTask {
     async fn serve(mut self) {
         let (how, why) = loop {
             if let Some(end) = self.act() {
                 break end;
             }
             match self.next().await {
-                Next::Happened(Ok(Happened::Bytes)) => self.read(),
-                Next::Happened(Ok(Happened::Nothing)) => {}
-                Next::Happened(Ok(Happened::End) | Err(_)) => self.machine.handle(now(), Input::Ended),
-                Next::Evicted => self.machine.handle(now(), Input::Evicted),
-                Next::Draining => self.machine.handle(now(), Input::Draining),
-                Next::Place(event) => self.lobby_says(event),
-                Next::Came(connection) => {
+                TaskEvent::Connection(Ok(ConnectionEvent::Bytes)) => self.read(),
+                TaskEvent::Connection(Ok(ConnectionEvent::Writable)) => {}
+                TaskEvent::Connection(Ok(ConnectionEvent::End) | Err(_)) => self.machine.handle(now(), Input::Ended),
+                TaskEvent::Evicted => self.machine.handle(now(), Input::Evicted),
+                TaskEvent::Draining => self.machine.handle(now(), Input::Draining),
+                TaskEvent::Verdict(verdict) => self.judged(verdict),
+                TaskEvent::Place(event) => self.lobby_says(event),
+                TaskEvent::Came(connection) => {
                     self.machine.handle(now(), Input::Came);
                     // Boxed, like the closing: ten thousand held publishers have no use for the room.
-                    let (outcome, next) = Box::pin(self.hand_over(*connection)).await;
-                    debug!(?outcome, "publisher: the handoff is over");
+                    let (outcome, follow_up) = Box::pin(self.hand_over(*connection)).await;
+                    debug!(event = event::PUBLISHER_RETURNED, ?outcome, "handoff ended");
                     match self.resume.take() {
                         Some(Resume::Parted(snapshot)) => self.machine.part(now(), *snapshot),
                         resume => {
@@ -168,27 +154,27 @@ impl Stay {
                             self.machine.handle(now(), Input::Over(outcome));
                         }
                     }
-                    match next {
-                        Some(claim::Next::Offer(offer)) => self.offered(offer),
-                        Some(claim::Next::Refused(reason)) => self.lobby_says(PlaceEvent::Refused(reason)),
+                    match follow_up {
+                        Some(FollowUp::Offer(offer)) => self.offered(offer),
+                        Some(FollowUp::Refused(reason)) => self.lobby_says(PlaceEvent::Refused(reason)),
                         None => {}
                     }
                 }
-                Next::Timeout => self.machine.handle_timeout(now()),
+                TaskEvent::Timeout => self.machine.handle_timeout(now()),
             }
         };
         Box::pin(self.close(how, why)).await;
     }
 
-    /// Does what the machine wants, until it wants nothing more; then, in the end, how to close.
-    fn act(&mut self) -> Option<(Closing, Why)> {
-        if self.socket.as_mut().is_some_and(|socket| socket.flush().is_err()) {
+    /// Carries out the machine's orders; in the end, how to close and why.
+    fn act(&mut self) -> Option<(Closing, CloseReason)> {
+        if self.connection.as_mut().is_some_and(|connection| connection.flush().is_err()) {
             self.machine.handle(now(), Input::Ended);
         }
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Write(bytes) => {
-                    if self.socket.as_mut().is_some_and(|socket| socket.write(&bytes).is_err()) {
+                    if self.connection.as_mut().is_some_and(|connection| connection.write(&bytes).is_err()) {
                         self.machine.handle(now(), Input::Ended);
                     }
                 }
@@ -201,7 +187,7 @@ impl Stay {
                 }
                 Output::Expect => {
                     if let Some(offer) = &mut self.offer {
-                        offer.expected.get_or_insert_with(|| self.context.desk.expect(offer.token));
+                        offer.expected.get_or_insert_with(|| self.context.listener.expect(offer.token));
                     }
                 }
                 Output::Forget => self.offer = None,
@@ -220,7 +206,7 @@ impl Stay {
                     // A publisher that brings the same name again finds it free.
                     (self.offer, self.resume) = (None, None);
                     self.stream_id = StreamId::from_bytes(random::bytes());
-                    debug!(next = %self.stream_id, "publisher: its stream has ended, and it may publish again");
+                    debug!(event = event::PUBLISHER_PARTED, next = %self.stream_id, "publisher parted, and may publish again");
                 }
                 Output::Close(how, why) => return Some((how, why)),
             }
@@ -228,43 +214,49 @@ impl Stay {
         None
     }
 
-    async fn next(&mut self) -> Next {
+    async fn next(&mut self) -> TaskEvent {
         let (watch, timeout) = (self.machine.watch(), self.machine.poll_timeout());
         let put_off = self.machine.is_put_off();
         tokio::select! {
-            happened = async {
-                match &self.socket {
-                    Some(socket) => socket.watch(watch).await,
+            event = async {
+                match &self.connection {
+                    Some(connection) => connection.watch(watch).await,
                     None => pending().await,
                 }
-            } => Next::Happened(happened),
+            } => TaskEvent::Connection(event),
+            verdict = async {
+                match &mut self.verdict {
+                    Some(verdict) => verdict.await,
+                    None => pending().await,
+                }
+            } => TaskEvent::Verdict(verdict),
             event = async {
                 match &mut self.held {
                     Some(held) => held.place.event().await,
                     None => pending().await,
                 }
-            } => Next::Place(event),
+            } => TaskEvent::Place(event),
             connection = async {
                 match self.offer.as_mut().and_then(|offer| offer.expected.as_mut()) {
                     Some(expected) => expected.await,
                     None => pending().await,
                 }
-            } => Next::Came(Box::new(connection)),
-            () = self.permit.lost() => Next::Evicted,
+            } => TaskEvent::Came(Box::new(connection)),
+            () = self.permit.lost() => TaskEvent::Evicted,
             () = async {
                 match put_off {
                     // Boxed: few are put off, and ten thousand held publishers have no use for the room.
                     true => Box::pin(self.context.draining.cancelled()).await,
                     false => pending().await,
                 }
-            } => Next::Draining,
-            () = sleep_until(timeout) => Next::Timeout,
+            } => TaskEvent::Draining,
+            () = sleep_until(timeout) => TaskEvent::Timeout,
         }
     }
 
     fn read(&mut self) {
-        let Some(socket) = &self.socket else { return };
-        match socket.read(&mut [0; READ_BYTES]) {
+        let Some(connection) = &self.connection else { return };
+        match connection.read(&mut [0; READ_BYTES]) {
             Ok(Some([])) | Err(_) => self.machine.handle(now(), Input::Ended),
             Ok(Some(bytes)) => self.machine.handle_bytes(now(), bytes),
             Ok(None) => {}
@@ -272,21 +264,25 @@ impl Stay {
     }
 
     fn judge(&mut self) {
-        self.permit.judged();
+        self.permit.decided();
+        let Some((app, key)) = self.machine.asks() else { return };
+        let request = AdmissionRequest { client: self.client.ip(), app: app.to_owned(), key: key.clone() };
+        let admission = Arc::clone(&self.context.admission);
+        self.verdict = Some(Box::pin(async move { admission.judge(request).await }));
+    }
+
+    fn judged(&mut self, verdict: Verdict) {
+        self.verdict = None;
         let now = now();
-        let verdict = match self.machine.asks() {
-            Some((app, key)) => self.context.admission.judge(now, self.client.ip(), app, key),
-            None => return,
-        };
         if let Verdict::Admit { after, .. } = &verdict {
             self.permit.admitted();
             self.context.metrics.admitted.inc();
             if *after > Duration::ZERO {
                 self.context.metrics.delayed.inc();
                 if DELAYED.is_due(now) {
-                    let advice = admission::Reason::Rate.advice();
+                    let advice = RefusalReason::Rate.advice();
                     let after_ms = after.as_millis();
-                    info!(event = "publisher.delayed", stream = %self.stream_id, client = %self.client, after_ms, advice, "publisher waits for its turn: its address brings many");
+                    info!(event = event::PUBLISHER_DELAYED, stream = %self.stream_id, client = %self.client, after_ms, advice, "publisher delayed: its address brings many");
                 }
             }
         }
@@ -294,241 +290,132 @@ impl Stay {
     }
 
     fn enter(&mut self, admitted: Box<Admitted>) {
-        debug!(app = %admitted.app, "publisher: held");
-        let deadline = admitted.deadline;
+        let names: Vec<&str> = admitted.destinations.iter().map(|destination| destination.name.as_str()).collect();
+        info!(event = event::STREAM_PUBLISHED, stream = %self.stream_id, client = %self.client, app = %admitted.app, upstreams = names.join(" "), "stream published");
         let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
             app: admitted.app.clone(),
             client: self.client,
-            deadline,
+            deadline: admitted.policy.deadline,
         });
-        self.held = Some(Held { admitted, place });
+        self.held = Some(HeldPublisher { admitted, place });
     }
 
     fn lobby_says(&mut self, event: PlaceEvent) {
         let input = match event {
-            PlaceEvent::Offered { epoch, token, worker, descriptor, .. } => {
-                debug!(worker, epoch, descriptor, "publisher: a worker is coming");
-                return self.offered(Offer { epoch, token, descriptor, expected: None });
+            PlaceEvent::Offered { epoch, token, worker, descriptor } => {
+                debug!(event = event::PUBLISHER_OFFERED, worker, epoch, descriptor, "stream offered to a worker");
+                return self.offered(ExpectedOffer { epoch, token, descriptor, expected: None });
             }
             PlaceEvent::Withdrawn { epoch } => Input::Withdrawn { epoch },
             PlaceEvent::Refused(reason) => Input::Refused(reason),
             PlaceEvent::Kicked(reason) => {
-                debug!(reason, "publisher: kicked");
+                debug!(event = event::PUBLISHER_KICKED, reason, "publisher kicked");
                 Input::Kicked
             }
         };
         self.machine.handle(now(), input);
     }
 
-    fn offered(&mut self, offer: Offer) {
-        let fits = match &self.resume {
-            None => true,
-            Some(Resume::Descriptor(..)) => offer.descriptor,
-            Some(Resume::Link(_)) => !offer.descriptor,
-            Some(Resume::Parted(_)) => false,
-        };
+    fn offered(&mut self, offer: ExpectedOffer) {
+        let fits = Resume::fits(self.resume.as_ref(), offer.descriptor);
         let epoch = offer.epoch;
         self.offer = Some(offer);
         self.machine.handle(now(), Input::Offered { epoch, fits });
     }
 
-    /// Gives the publisher to the worker that has come and waits for the end of that.
-    async fn hand_over(&mut self, connection: HandoffConnection) -> (Outcome, Option<claim::Next>) {
-        let (Some(held), Some(offer), Some(socket)) = (&mut self.held, self.offer.take(), self.socket.take()) else {
-            return (Outcome::untouched(), None);
+    /// Gives the publisher to the worker that has come, and waits for the end of that.
+    async fn hand_over(&mut self, connection: HandoffConnection) -> (HandoffOutcome, Option<FollowUp>) {
+        let (Some(held), Some(offer), Some(publisher)) = (&mut self.held, self.offer.take(), self.connection.take())
+        else {
+            return (HandoffOutcome::untouched(), None);
         };
-        let begin = Begin {
+        let parts = AssignmentParts {
             identities: held.place.identities().unwrap_or_else(|| held.admitted.identities.clone()),
             stream_id: &self.stream_id,
             client: self.client,
             epoch: offer.epoch,
             admitted: &held.admitted,
-            context: &self.context,
+            activator: &self.context.name,
         };
-        // What we still have to say must not come after what the worker says.
-        let possible = socket.is_flushed() && connection.wire.is_unix() == offer.descriptor;
+        // Our last words must not come after the worker's first.
+        let possible = publisher.is_flushed()
+            && connection.wire.is_unix() == offer.descriptor
+            && (publisher.is_movable() || !offer.descriptor);
         let (Some(snapshot), true) = (self.machine.snapshot(), possible) else {
-            self.socket = Some(socket);
-            return (Outcome::untouched(), None);
+            self.connection = Some(publisher);
+            return (HandoffOutcome::untouched(), None);
         };
-        let mut claim = Claim::new(&mut held.place, &self.context.desk, offer.epoch);
+        let mut place = ClaimedPlace::new(&mut held.place, &self.context.listener, offer.epoch);
         let resume = self.resume.take();
-        let (outcome, socket, resume) = if offer.descriptor {
-            by_descriptor(connection, begin, snapshot, socket, resume, &mut claim).await
+        let (outcome, publisher, resume) = if offer.descriptor {
+            by_descriptor(connection, parts, snapshot, publisher, resume, &mut place).await
         } else {
-            by_link(connection, begin, snapshot, socket, resume, &mut claim).await
+            by_link(connection, parts, snapshot, publisher, resume, &mut place).await
         };
-        let next = claim.next();
-        self.socket = socket;
+        let follow_up = place.follow_up();
+        self.connection = publisher;
         self.resume = resume;
-        (outcome, next)
+        (outcome, follow_up)
     }
 
-    /// Logs the ends that no worker's log has. The ends of streams that a worker had are in its own lines; those that strangers can cause as often as
-    /// they like are counted, and one in a while is logged.
-    fn log(&self, why: Why) {
+    /// Logs the ends that no worker's log has. A worker logs the ends of its streams itself; ends that strangers can cause as often as they like
+    /// are counted, and logged once in a while.
+    fn log(&self, why: CloseReason) {
         let (stream, client) = (&self.stream_id, self.client);
         let app = self.machine.asks().and_then(|(app, _)| AppName::parse(app).ok()).map(tracing::field::display);
         match why {
-            Why::Refused(reason) if REFUSED[reason as usize].is_due(now()) => {
+            CloseReason::Refused(reason) if REFUSED[reason as usize].is_due(now()) => {
                 let slip = self.machine.slip();
-                info!(event = "publisher.refused", %stream, %client, app, class = why.as_str(), slip, advice = reason.advice(), "publisher refused");
+                info!(event = event::PUBLISHER_REFUSED, %stream, %client, app, class = why.as_str(), slip, advice = reason.advice(), "publisher refused");
             }
-            Why::Lobby(reason) if SENT_AWAY[reason as usize].is_due(now()) => {
-                info!(event = "publisher.sent_away", %stream, %client, app, class = why.as_str(), advice = reason.advice(), "publisher sent away");
+            CloseReason::Lobby(reason) if SENT_AWAY[reason as usize].is_due(now()) => {
+                info!(event = event::PUBLISHER_SENT_AWAY, %stream, %client, app, class = why.as_str(), advice = reason.advice(), "publisher sent away");
             }
-            Why::LeftHeld if LEFT_HELD.is_due(now()) => {
-                info!(event = "publisher.left", %stream, %client, app, class = why.as_str(), "publisher left before a worker had its stream");
+            CloseReason::LeftHeld if LEFT_HELD.is_due(now()) => {
+                info!(event = event::PUBLISHER_LEFT, %stream, %client, app, class = why.as_str(), "publisher left before a worker had its stream");
             }
-            Why::Stranded => {
-                info!(event = "publisher.stranded", %stream, %client, app, class = why.as_str(), "publisher closed: no worker can go on with its stream");
+            CloseReason::Stranded => {
+                info!(event = event::PUBLISHER_STRANDED, %stream, %client, app, class = why.as_str(), "publisher stranded: no worker can go on with its stream");
             }
             _ => {}
         }
     }
 
-    async fn close(mut self, how: Closing, why: Why) {
-        // The lobby and the desk have nothing to wait for; the peer may take its time.
+    async fn close(mut self, how: Closing, why: CloseReason) {
+        // Lobby and listener have nothing to wait for; the peer may take its time.
         self.held = None;
         self.offer = None;
         self.resume = None;
-        debug!(why = why.as_str(), ?how, "publisher: closed");
+        debug!(event = event::PUBLISHER_CLOSED, why = why.as_str(), ?how, "publisher closed");
         let metrics = &self.context.metrics;
         match why {
-            Why::Refused(_) | Why::Lobby(_) => metrics.refused.with_label_values(&[why.as_str()]).inc(),
-            Why::Protocol | Why::Slow | Why::Evicted => metrics.errors.with_label_values(&[why.as_str()]).inc(),
-            Why::Stranded => {
+            CloseReason::Refused(_) | CloseReason::Lobby(_) => metrics.refused.with_label_values(&[why.as_str()]).inc(),
+            CloseReason::Protocol | CloseReason::Slow | CloseReason::Evicted => {
+                metrics.errors.with_label_values(&[why.as_str()]).inc()
+            }
+            CloseReason::Stranded => {
                 metrics.errors.with_label_values(&[why.as_str()]).inc();
                 metrics.ended.with_label_values(&[why.as_str()]).inc();
             }
-            Why::LeftHeld | Why::Kicked | Why::Done | Why::Disconnected | Why::Gone => {
+            CloseReason::LeftHeld
+            | CloseReason::Kicked
+            | CloseReason::Done
+            | CloseReason::Disconnected
+            | CloseReason::Gone => {
                 metrics.ended.with_label_values(&[why.as_str()]).inc();
             }
-            Why::Left => {}
+            CloseReason::Left => {}
         }
         self.log(why);
-        let Some(socket) = self.socket.take() else { return };
+        let Some(connection) = self.connection.take() else { return };
         match how {
-            Closing::Graceful => socket.close_gracefully().await,
-            Closing::Abort => socket.abort(),
+            Closing::Graceful => connection.close_gracefully().await,
+            Closing::Abort => connection.abort(),
             Closing::Gone => {}
         }
     }
-}
-
-/// What an assignment is made of.
-struct Begin<'a> {
-    stream_id: &'a StreamId,
-    client: SocketAddr,
-    epoch: u64,
-    admitted: &'a Admitted,
-    /// The admitted destinations that the stream has not lost to other streams.
-    identities: Vec<Identity>,
-    context: &'a Context,
-}
-
-impl Begin<'_> {
-    fn assignment(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> Assignment {
-        let settings = &self.context.settings;
-        let lost = |url: &PushUrl| {
-            let identity = Identity::of_upstream(&settings.secret, url);
-            self.admitted.identities.contains(&identity) && !self.identities.contains(&identity)
-        };
-        let destinations = self.admitted.destinations.iter().filter(|url| !lost(url));
-        Assignment {
-            stream_id: self.stream_id.clone(),
-            epoch: self.epoch,
-            activator: self.context.name.clone(),
-            client: self.client,
-            app: self.admitted.app.clone(),
-            key: self.admitted.key.clone(),
-            identities: self.identities.clone(),
-            // Only a routes file can require one.
-            destinations: destinations.map(|url| Destination { url: url.clone(), required: false }).collect(),
-            policy: Policy {
-                hold_left: self.admitted.deadline.saturating_duration_since(now()),
-                grace: settings.grace,
-                replay_time: settings.replay.time,
-                replay_bytes: settings.replay.bytes,
-                lag_time: settings.upstream_lag,
-                lag_bytes: settings.replay.bytes,
-            },
-            transport,
-            resumed,
-            snapshot,
-        }
-    }
-}
-
-type After = (Outcome, Option<Socket>, Option<Resume>);
-
-async fn by_descriptor(
-    connection: HandoffConnection,
-    begin: Begin<'_>,
-    snapshot: Snapshot,
-    socket: Socket,
-    resume: Option<Resume>,
-    claim: &mut Claim<'_>,
-) -> After {
-    let (memory, snapshot, resumed) = match resume {
-        Some(Resume::Descriptor(memory, snapshot)) => (Ok(memory), snapshot, true),
-        _ => (ring(begin.context), Box::new(snapshot), false),
-    };
-    let memory = match memory {
-        Ok(memory) => memory,
-        Err(error) => {
-            warn!(%error, "publisher: no memory for a stream's ring");
-            return (Outcome::untouched(), Some(socket), None);
-        }
-    };
-    // Out of epoll: from here on this process is told nothing about it.
-    let Ok(socket) = socket.stream.into_std() else { return (Outcome::PublisherGone, None, None) };
-    let duplicates = Duplicates { socket, memory };
-    let assignment = begin.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
-    let mut parted = None;
-    let outcome = keeper::keep(connection, assignment, &duplicates, claim, &mut parted).await;
-    let Duplicates { socket, memory } = duplicates;
-    let socket = TcpStream::from_std(socket).ok().map(Socket::new);
-    match outcome {
-        // The worker has said its last words and closed; ours is a duplicate.
-        Outcome::Done(Close::Graceful) => (outcome, None, None),
-        Outcome::Parted => (outcome, socket, parted.map(Resume::Parted)),
-        Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
-            (outcome, socket, Some(Resume::Descriptor(memory, snapshot)))
-        }
-        _ => (outcome, socket, None),
-    }
-}
-
-async fn by_link(
-    connection: HandoffConnection,
-    begin: Begin<'_>,
-    snapshot: Snapshot,
-    mut socket: Socket,
-    resume: Option<Resume>,
-    claim: &mut Claim<'_>,
-) -> After {
-    let (mut carried, resumed) = match resume {
-        Some(Resume::Link(carried)) => (carried, true),
-        _ => (Box::new(Carried::new(snapshot)), false),
-    };
-    let assignment = begin.assignment(Transport::Link, resumed, carried.checkpoint.clone());
-    let outcome = link::carry(connection, assignment, &mut socket.stream, &mut carried, claim).await;
-    match outcome {
-        Outcome::Broken { .. } => (outcome, Some(socket), Some(Resume::Link(carried))),
-        Outcome::Returned { touched, .. } | Outcome::Lost { touched, .. } if touched || resumed => {
-            (outcome, Some(socket), Some(Resume::Link(carried)))
-        }
-        Outcome::Parted => (outcome, Some(socket), Some(Resume::Parted(Box::new(carried.parted())))),
-        _ => (outcome, Some(socket), None),
-    }
-}
-
-/// A stream's memory, as large as the replay window.
-fn ring(context: &Context) -> io::Result<OwnedFd> {
-    RingMemory::create(usize::try_from(context.settings.replay.bytes).map_err(io::Error::other)?)
 }
 
 #[cfg(test)]

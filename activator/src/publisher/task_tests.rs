@@ -16,7 +16,6 @@ use liveedgecast_common::rtmp::message::Command;
 use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession};
 use liveedgecast_common::rtmp::writer::write_message;
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, type_id};
-use liveedgecast_common::sys::UnmappedRing;
 use liveedgecast_common::url::PushTemplate;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,11 +25,14 @@ use tokio::task::JoinSet;
 #[path = "death_tests.rs"]
 mod death;
 
+use liveedgecast_common::handoff::{Assignment, Close, Snapshot, Transport};
+use liveedgecast_common::sys::{RingMemory, UnmappedRing};
+use tokio::net::TcpStream;
+
 use super::*;
-use crate::accept::{self, AcceptMetrics, Doorman};
-use crate::config::{Args, Limits};
-use crate::dispatch::Rules;
-use crate::dispatch::{CallId, Introduction};
+use crate::accept::{self, AcceptMetrics, ConnectionLimits};
+use crate::config::{Args, Limits, Settings};
+use crate::dispatch::{CallId, Introduction, Rules};
 use crate::handoff::testing::WorkerEnd;
 use crate::lobby::{Lobby, LobbyMetrics};
 
@@ -54,7 +56,7 @@ async fn when(mut so: impl FnMut() -> bool) {
 /// The activator's rooms from accept to desk.
 struct House {
     lobby: Lobby,
-    desk: Desk,
+    listener: HandoffListener,
     settings: Arc<Settings>,
     metrics: PublisherMetrics,
     admission: Arc<Admission>,
@@ -78,15 +80,14 @@ impl House {
         let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
         let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let desk = Desk::open(link, settings.secret.clone()).unwrap();
+        let for_workers = HandoffListener::open(link, settings.secret.clone()).unwrap();
         let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (admission, draining) = (Arc::new(Admission::new(&settings)), CancellationToken::new());
         let context = Arc::new(Context {
-            settings: Arc::clone(&settings),
             admission: Arc::clone(&admission),
             places: lobby.places.clone(),
-            desk: desk.clone(),
+            listener: for_workers.clone(),
             name: "test".to_owned(),
             metrics: metrics.clone(),
             draining: draining.clone(),
@@ -94,10 +95,20 @@ impl House {
         let mut tasks = JoinSet::new();
         tasks.spawn(lobby.keep_time());
         let counted = AcceptMetrics::new(&registry).unwrap();
-        tasks.spawn(accept::run(listener, Doorman::new(Limits::default()), counted, move |accepted| {
+        tasks.spawn(accept::run(listener, ConnectionLimits::new(Limits::default()), counted, move |accepted| {
             tokio::spawn(run(accepted, Arc::clone(&context)));
         }));
-        Self { lobby, desk, settings, metrics, admission, address, workers: 0, draining, _tasks: tasks }
+        Self {
+            lobby,
+            listener: for_workers,
+            settings,
+            metrics,
+            admission,
+            address,
+            workers: 0,
+            draining,
+            _tasks: tasks,
+        }
     }
 
     /// A worker registers.
@@ -115,7 +126,7 @@ impl House {
         let call = self.lobby.workers.join(introduction, outbox).unwrap();
         Employee {
             lobby: self.lobby.clone(),
-            desk: self.desk.clone(),
+            listener: self.listener.clone(),
             settings: Arc::clone(&self.settings),
             call,
             offers,
@@ -141,7 +152,7 @@ impl House {
 /// A worker that has registered.
 struct Employee {
     lobby: Lobby,
-    desk: Desk,
+    listener: HandoffListener,
     settings: Arc<Settings>,
     call: CallId,
     offers: mpsc::Receiver<ActivatorMessage>,
@@ -159,7 +170,7 @@ impl Employee {
     async fn fetch(&mut self) -> Hands {
         let offer = self.offer().await;
         let token = offer.token;
-        let mut end = soon(WorkerEnd::dial(&self.desk, &self.settings.secret, token, offer.descriptor)).await;
+        let mut end = soon(WorkerEnd::dial(&self.listener, &self.settings.secret, token, offer.descriptor)).await;
         let assignment = soon(end.assignment()).await;
         assert_eq!(assignment.epoch, offer.epoch);
         Hands::new(end, assignment).await
@@ -481,7 +492,7 @@ async fn who_leaves_while_offered_is_not_there_for_the_worker() {
         drop(encoder);
         house.until_empty().await;
         let token = offer.token;
-        let mut end = soon(WorkerEnd::dial(&house.desk, &house.settings.secret, token, descriptor)).await;
+        let mut end = soon(WorkerEnd::dial(&house.listener, &house.settings.secret, token, descriptor)).await;
         assert!(soon(end.hear()).await.is_none());
     })
     .await;
@@ -758,7 +769,8 @@ async fn publishers_that_wait_for_their_turn_are_told_to_come_again_when_the_act
     // Others of their address, so that their turn is further away than this test waits.
     for _ in 0..10 * PATIENCE.as_secs() {
         let key = StreamKey::parse("other").unwrap();
-        let _ = house.admission.judge(now(), house.address.ip(), "live", &key);
+        let request = AdmissionRequest { client: house.address.ip(), app: "live".to_owned(), key };
+        let _ = house.admission.judge(request).await;
     }
     let mut encoders = [Encoder::publish(&house, "first").await, Encoder::publish(&house, "second").await];
     when(|| house.metrics.delayed.get() == 2).await;
@@ -866,10 +878,10 @@ async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost()
 
 #[test]
 fn the_task_of_a_publisher_is_small() {
-    fn size<F>(_: impl FnOnce(Stay) -> F) -> usize {
+    fn size<F>(_: impl FnOnce(PublisherTask) -> F) -> usize {
         size_of::<F>()
     }
-    let size = size(Stay::serve);
+    let size = size(PublisherTask::serve);
     assert!(size < 2048, "{size}");
 }
 

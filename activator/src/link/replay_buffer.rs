@@ -1,5 +1,5 @@
-//! A publisher's bytes since the worker's last checkpoint, and how far they were given to the worker at hand. In: blocks as they were
-//! read. Out: slices to write, again from the start for the next worker. Nothing is copied.
+//! A publisher's bytes since the worker's last checkpoint, and the part of them that the present worker was given. In: blocks as they were
+//! read. Out: slices to write, again from the start for the next worker. Nothing is copied. Pure. Next: `machine`, which frames them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 
 /// The bytes from one position of the publisher's connection to another.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct ReplayBuffer {
     blocks: VecDeque<Bytes>,
     /// Position of the first kept byte.
     start: u64,
@@ -16,22 +16,22 @@ pub(crate) struct Kept {
     end: u64,
     /// Position of the first byte that the worker was not given.
     given: u64,
-    /// Where that is: block and offset in it.
+    /// The block of that byte, and the offset in the block.
     cursor: (usize, usize),
 }
 
-impl Kept {
-    /// Nothing yet; the next byte has this position.
+impl ReplayBuffer {
+    /// An empty buffer; the next byte has this position.
     pub(crate) fn new(position: u64) -> Self {
         Self { blocks: VecDeque::new(), start: position, end: position, given: position, cursor: (0, 0) }
     }
 
-    /// Bytes kept.
+    /// The number of bytes in the buffer.
     pub(crate) fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 
-    /// Bytes that the worker was not given yet.
+    /// The number of bytes that the worker was not given yet.
     pub(crate) fn waiting(&self) -> usize {
         (self.end - self.given) as usize
     }
@@ -44,7 +44,7 @@ impl Kept {
         }
     }
 
-    /// Of the next bytes to be given `len`, or as many as fit into `most` slices.
+    /// Adds to `out` the next `len` bytes to be given, or as many as fit into `most` slices.
     pub(crate) fn slices<'a>(&'a self, mut len: usize, most: usize, out: &mut Vec<IoSlice<'a>>) {
         let (block, mut offset) = self.cursor;
         for block in self.blocks.iter().skip(block).take(most) {
@@ -59,7 +59,7 @@ impl Kept {
         }
     }
 
-    /// `len` more bytes were given.
+    /// Counts `len` more bytes as given.
     pub(crate) fn gave(&mut self, len: usize) {
         debug_assert!(len <= self.waiting(), "more was given than there is");
         self.given += len as u64;
@@ -74,7 +74,7 @@ impl Kept {
         self.cursor = (block, offset);
     }
 
-    /// The worker has everything before `position` for good. False: it can not have, it was not given that.
+    /// Forgets the bytes before `position`, which the worker has for good. False if the worker cannot have them: it was not given them.
     pub(crate) fn forget_before(&mut self, position: u64) -> bool {
         if position < self.start || position > self.given {
             return false;
@@ -99,12 +99,12 @@ impl Kept {
         true
     }
 
-    /// Everything that is kept, for whoever reads on here.
+    /// All bytes of the buffer, for this process to read on.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.blocks.into_iter().flatten().collect()
     }
 
-    /// Another worker gets everything that is kept.
+    /// Starts over, for another worker, which gets every byte of the buffer.
     pub(crate) fn rewind(&mut self) {
         self.given = self.start;
         self.cursor = (0, 0);
@@ -117,15 +117,15 @@ mod tests {
 
     use super::*;
 
-    fn next(kept: &Kept, len: usize) -> Vec<u8> {
+    fn next(kept: &ReplayBuffer, len: usize) -> Vec<u8> {
         let mut slices = Vec::new();
         kept.slices(len, usize::MAX, &mut slices);
         slices.iter().flat_map(|slice| slice.iter().copied()).collect()
     }
 
     #[test]
-    fn what_was_not_given_cannot_be_forgotten() {
-        let mut kept = Kept::new(100);
+    fn bytes_that_were_not_given_cannot_be_forgotten() {
+        let mut kept = ReplayBuffer::new(100);
         kept.push(Bytes::from_static(b"0123456789"));
         assert!(!kept.forget_before(101));
         kept.gave(4);
@@ -136,11 +136,11 @@ mod tests {
     }
 
     proptest! {
-        /// Against one long vector with two positions in it.
+        /// The model is one long vector with two positions in it.
         #[test]
-        fn it_is_a_vector_with_positions(steps in proptest::collection::vec((0..4_u8, 0..300_usize), 1..100)) {
+        fn buffer_behaves_like_a_vector_with_positions(steps in proptest::collection::vec((0..4_u8, 0..300_usize), 1..100)) {
             let origin = 3073;
-            let mut kept = Kept::new(origin);
+            let mut kept = ReplayBuffer::new(origin);
             let mut all: Vec<u8> = Vec::new();
             let (mut start, mut given) = (0, 0);
             for (step, amount) in steps {

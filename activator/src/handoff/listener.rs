@@ -1,8 +1,9 @@
-//! Where workers come for what they were offered. In: connections on an abstract Unix socket and on the link listener. Out: the ones
-//! that proved to know the control secret and presented a token that somebody waits for. Next: `keeper`, or `link`.
+//! The listeners where workers fetch the streams that they were offered. In: connections on an abstract Unix socket and on the link listener.
+//! Out: those of peers that proved to know the control secret and presented a token that a publisher's task expects. Next: `descriptor`, or
+//! `link`.
 //!
-//! What surprised us: anybody on the host can connect to an abstract socket, whatever the file system says, and after a restart its name
-//! could be somebody else's. So it is random, the peer's user is checked, and both sides prove themselves all the same.
+//! Note: anybody on the host can connect to an abstract socket, whatever the file system says, and after a restart its name could be somebody
+//! else's. So the name is random, the peer's user is checked, and both sides prove themselves all the same.
 #![expect(clippy::disallowed_methods, reason = "shell: accept loops and the preface's deadline")]
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use liveedgecast_common::listen::Listener;
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::ProcessHandle;
-use liveedgecast_common::{clock, random, sys};
+use liveedgecast_common::{clock, event, random, sys};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -35,32 +36,32 @@ use tracing::{debug, warn};
 use super::limits::{MAX_GREETINGS, PREFACE_TIME};
 use crate::dispatch::Token;
 
-/// The listeners, and who is expected at them. Dropping the last clone closes them.
+/// Both listeners, and the workers that are expected. Dropping the last clone closes the listeners.
 #[derive(Clone)]
-pub struct Desk {
-    shared: Arc<Shared>,
+pub struct HandoffListener {
+    shared: Arc<Expectations>,
     socket_name: Arc<str>,
     link_port: u16,
     _open: Arc<DropGuard>,
 }
 
-struct Shared {
+struct Expectations {
     secret: Secret,
-    // A lock, because whoever expects may go at any time and must be forgotten then; held for one map operation.
+    // A lock, because a publisher's task may end at any time and its token must be forgotten then; held for one map operation.
     expected: Mutex<HashMap<Token, oneshot::Sender<HandoffConnection>>>,
 }
 
-impl Shared {
+impl Expectations {
     fn expected(&self) -> MutexGuard<'_, HashMap<Token, oneshot::Sender<HandoffConnection>>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Desk {
+impl HandoffListener {
     /// Opens the abstract Unix socket and serves it and `link`. Must be called in a runtime.
     ///
     /// # Errors
-    /// The Unix socket can not be bound.
+    /// The Unix socket cannot be bound.
     pub fn open(link: TcpListener, secret: Secret) -> io::Result<Self> {
         let link_port = link.local_addr()?.port();
         let socket_name = format!("liveedgecast-{:032x}", u128::from_be_bytes(random::bytes()));
@@ -68,18 +69,18 @@ impl Desk {
         unix.set_nonblocking(true)?;
         let unix = UnixListener::from_std(unix)?;
 
-        let shared = Arc::new(Shared { secret, expected: Mutex::default() });
+        let shared = Arc::new(Expectations { secret, expected: Mutex::default() });
         let closed = CancellationToken::new();
         tokio::spawn(serve(unix.into(), Arc::clone(&shared), closed.clone()));
         tokio::spawn(serve(link.into(), Arc::clone(&shared), closed.clone()));
         Ok(Self { shared, socket_name: socket_name.into(), link_port, _open: Arc::new(closed.drop_guard()) })
     }
 
-    /// The connection of the worker that will present `token`. Dropping it forgets the token; how long it waits is for its owner to say.
-    pub fn expect(&self, token: Token) -> Expected {
+    /// The connection of the worker that will present `token`. Dropping it forgets the token; its owner sets the deadline.
+    pub fn expect(&self, token: Token) -> ExpectedWorker {
         let (sender, receiver) = oneshot::channel();
         self.shared.expected().insert(token, sender);
-        Expected { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
+        ExpectedWorker { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
     }
 
     /// Name of the abstract Unix socket, without its leading NUL, for [`liveedgecast_common::control::wire::Welcome`].
@@ -94,14 +95,14 @@ impl Desk {
 }
 
 /// A worker that is expected.
-pub struct Expected {
+pub struct ExpectedWorker {
     token: Token,
-    /// Gone when somebody else expects the same token: nobody will come here.
+    /// `None` once another task expects the same token: no worker will come here.
     receiver: Option<oneshot::Receiver<HandoffConnection>>,
-    shared: Arc<Shared>,
+    shared: Arc<Expectations>,
 }
 
-impl Future for Expected {
+impl Future for ExpectedWorker {
     type Output = HandoffConnection;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandoffConnection> {
@@ -117,7 +118,7 @@ impl Future for Expected {
     }
 }
 
-impl Drop for Expected {
+impl Drop for ExpectedWorker {
     fn drop(&mut self) {
         self.receiver = None;
         let mut expected = self.shared.expected();
@@ -127,40 +128,40 @@ impl Drop for Expected {
     }
 }
 
-/// A worker that has come and proved that it is one.
+/// The connection of a worker that has proved itself.
 pub struct HandoffConnection {
     pub(crate) wire: PeerSocket,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
-    /// Itself, if it has passed that on.
+    /// The worker's process, if the worker has passed a handle of it.
     pub(crate) process: Option<ProcessHandle>,
 }
 
-/// One door's accept loop. It awaits nobody: who comes is greeted in a task of its own.
-async fn serve(listener: Listener, shared: Arc<Shared>, closed: CancellationToken) {
+/// The accept loop of one listener. It awaits no peer: each is greeted in a task of its own.
+async fn serve(listener: Listener, shared: Arc<Expectations>, closed: CancellationToken) {
     let limit = EvictingLimit::new(MAX_GREETINGS);
     loop {
         let (wire, _) = tokio::select! {
             () = closed.cancelled() => return,
             accepted = listener.accept("handoff") => accepted,
         };
-        let (shared, closed, place) = (Arc::clone(&shared), closed.clone(), limit.enter());
+        let (shared, closed, slot) = (Arc::clone(&shared), closed.clone(), limit.enter());
         tokio::spawn(async move {
             tokio::select! {
                 () = closed.cancelled() => {}
-                () = place.lost() => debug!("desk: too many who have not proved themselves, one is sent away"),
+                () = slot.lost() => debug!(event = event::HANDOFF_PEER_REFUSED, "connection closed: too many have not proved themselves"),
                 () = greet(wire, &shared) => {}
             }
         });
     }
 }
 
-/// Anybody who can connect can make one.
+/// Limits the lines about peers that fail to prove themselves: anybody who can connect can cause one.
 static MISTAKES: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 
-/// Why somebody at the desk is sent away.
+/// The reason for which a connection is closed before it is a worker's.
 #[derive(Debug, thiserror::Error)]
-enum Unwelcome {
+enum PeerRefusal {
     #[error("it runs as user {0}, not as this one")]
     User(u32),
     #[error(transparent)]
@@ -173,29 +174,29 @@ enum Unwelcome {
     Slow,
 }
 
-async fn greet(wire: PeerSocket, shared: &Shared) {
+async fn greet(wire: PeerSocket, shared: &Expectations) {
     let greeted = match tokio::time::timeout(PREFACE_TIME, listen(wire, shared)).await {
         Ok(greeted) => greeted,
-        Err(_) => Err(Unwelcome::Slow),
+        Err(_) => Err(PeerRefusal::Slow),
     };
     match greeted {
         Ok(()) => {}
-        // Somebody's mistake, which he should see.
-        Err(why @ Unwelcome::Preface(PrefaceError::Version { .. } | PrefaceError::Proof))
+        // A mistake of configuration, most likely: its operator should see it.
+        Err(why @ PeerRefusal::Preface(PrefaceError::Version { .. } | PrefaceError::Proof))
             if MISTAKES.is_due(clock::now()) =>
         {
-            warn!(%why, "desk: a worker is sent away");
+            warn!(event = event::HANDOFF_PEER_REFUSED, %why, "worker refused");
         }
-        Err(why) => debug!(%why, "desk: a connection is sent away"),
+        Err(why) => debug!(event = event::HANDOFF_PEER_REFUSED, %why, "connection refused"),
     }
 }
 
-async fn listen(mut wire: PeerSocket, shared: &Shared) -> Result<(), Unwelcome> {
+async fn listen(mut wire: PeerSocket, shared: &Expectations) -> Result<(), PeerRefusal> {
     match &mut wire {
         PeerSocket::Unix(stream) => {
             let uid = sys::peer(&*stream)?.uid;
             if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-                return Err(Unwelcome::User(uid));
+                return Err(PeerRefusal::User(uid));
             }
         }
         PeerSocket::Tcp(stream) => stream.set_nodelay(true)?,
@@ -203,15 +204,15 @@ async fn listen(mut wire: PeerSocket, shared: &Shared) -> Result<(), Unwelcome> 
     let mut passed = Vec::new();
     let (token, reader, writer) = preface(&mut wire, &mut passed, &shared.secret).await?;
     let process = passed.pop().and_then(|pidfd| ProcessHandle::passed(pidfd).ok());
-    let sender = shared.expected().remove(&token).ok_or(Unwelcome::Token)?;
-    sender.send(HandoffConnection { wire, reader, writer, process }).map_err(|_| Unwelcome::Token)
+    let sender = shared.expected().remove(&token).ok_or(PeerRefusal::Token)?;
+    sender.send(HandoffConnection { wire, reader, writer, process }).map_err(|_| PeerRefusal::Token)
 }
 
 async fn preface(
     wire: &mut PeerSocket,
     passed: &mut Vec<OwnedFd>,
     secret: &Secret,
-) -> Result<(Token, Reader, Writer), Unwelcome> {
+) -> Result<(Token, Reader, Writer), PeerRefusal> {
     let mut side = ActivatorSide::new(secret, random::bytes::<NONCE_BYTES>());
     let mut input = [0; 256];
     loop {
@@ -227,7 +228,7 @@ async fn preface(
             Step::More => {}
             Step::Failed(error) => return Err(error.into()),
             Step::Done(keys) => {
-                let token = Token(side.token().ok_or(Unwelcome::Token)?);
+                let token = Token(side.token().ok_or(PeerRefusal::Token)?);
                 let (mut reader, writer) = keys.activator_end();
                 reader.buffer().extend_from_slice(&input[progress.used..read]);
                 return Ok((token, reader, writer));
@@ -237,5 +238,5 @@ async fn preface(
 }
 
 #[cfg(test)]
-#[path = "desk_tests.rs"]
+#[path = "listener_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Over real sockets, with the worker's side of the preface.
+//! Both listeners over real sockets, with the worker's side of the preface.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use super::*;
 
 const SECRET: &str = "a secret of this test";
 
-fn desk() -> Desk {
+fn open() -> HandoffListener {
     let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    Desk::open(link, Secret::new(SECRET)).unwrap()
+    HandoffListener::open(link, Secret::new(SECRET)).unwrap()
 }
 
-async fn unix(desk: &Desk) -> UnixStream {
-    let address = std_unix::SocketAddr::from_abstract_name(desk.socket_name()).unwrap();
+async fn unix(listener: &HandoffListener) -> UnixStream {
+    let address = std_unix::SocketAddr::from_abstract_name(listener.socket_name()).unwrap();
     let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
     stream.set_nonblocking(true).unwrap();
     UnixStream::from_std(stream).unwrap()
 }
 
-async fn link(desk: &Desk) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", desk.link_port())).await.unwrap()
+async fn link(listener: &HandoffListener) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", listener.link_port())).await.unwrap()
 }
 
-/// Proves itself as a worker does, `pause` bytes at a time; `None` when it is sent away.
+/// Proves itself as a worker does, `piece` bytes at a time; `None` when it is refused.
 async fn present<S>(stream: &mut S, secret: &str, token: [u8; TOKEN_BYTES], piece: usize) -> Option<(Reader, Writer)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -62,29 +62,29 @@ async fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
 }
 
 #[tokio::test]
-async fn who_is_expected_comes_through_both_doors_in_any_pieces() {
-    let desk = desk();
+async fn expected_worker_is_let_in_by_both_listeners_in_any_pieces() {
+    let listener = open();
     for (number, piece) in [(1, 1), (2, 7), (3, 1000)] {
         let token = [number; TOKEN_BYTES];
-        let expected = desk.expect(Token(token));
-        let mut stream = unix(&desk).await;
+        let expected = listener.expect(Token(token));
+        let mut stream = unix(&listener).await;
         let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
         assert!(ours.is_some() && connection.wire.is_unix());
 
-        let expected = desk.expect(Token(token));
-        let mut stream = link(&desk).await;
+        let expected = listener.expect(Token(token));
+        let mut stream = link(&listener).await;
         let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
         assert!(ours.is_some() && !connection.wire.is_unix());
     }
-    assert!(desk.shared.expected().is_empty());
+    assert!(listener.shared.expected().is_empty());
 }
 
 #[tokio::test]
-async fn frames_follow_the_preface() {
-    let desk = desk();
+async fn frames_behind_the_preface_are_read() {
+    let listener = open();
     let token = [5; TOKEN_BYTES];
-    let expected = desk.expect(Token(token));
-    let mut stream = unix(&desk).await;
+    let expected = listener.expect(Token(token));
+    let mut stream = unix(&listener).await;
     let (mut side, hello) = WorkerSide::new(&Secret::new(SECRET), token, [0; 32]);
     stream.write_all(&hello).await.unwrap();
     let mut input = [0; 256];
@@ -110,48 +110,48 @@ async fn frames_follow_the_preface() {
 }
 
 #[tokio::test]
-async fn who_is_not_expected_or_does_not_know_the_secret_is_sent_away() {
-    let desk = desk();
+async fn peer_without_token_or_secret_is_refused() {
+    let listener = open();
     let token = [9; TOKEN_BYTES];
-    let mut stranger = link(&desk).await;
-    // The proof is right, and the token nobody's: the connection ends without a frame.
+    let mut stranger = link(&listener).await;
+    // The proof is right, and nobody expects the token: the connection ends without a frame.
     if present(&mut stranger, SECRET, token, 100).await.is_some() {
         assert!(is_closed(&mut stranger).await);
     }
-    let forgotten = desk.expect(Token(token));
+    let forgotten = listener.expect(Token(token));
     drop(forgotten);
-    assert!(desk.shared.expected().is_empty());
+    assert!(listener.shared.expected().is_empty());
 
-    let expected = desk.expect(Token(token));
-    let mut guesser = link(&desk).await;
+    let expected = listener.expect(Token(token));
+    let mut guesser = link(&listener).await;
     assert!(present(&mut guesser, "another secret", token, 100).await.is_none());
-    // The one who is meant still gets it, once.
-    let mut stream = link(&desk).await;
+    // The expected worker still gets the stream, once.
+    let mut stream = link(&listener).await;
     let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), expected);
     assert!(ours.is_some());
-    let mut second = link(&desk).await;
+    let mut second = link(&listener).await;
     if present(&mut second, SECRET, token, 100).await.is_some() {
         assert!(is_closed(&mut second).await);
     }
 }
 
 #[tokio::test]
-async fn who_expects_a_token_last_has_it_and_who_forgets_does_not_take_it_from_others() {
-    let desk = desk();
+async fn token_belongs_to_the_last_task_that_expects_it() {
+    let listener = open();
     let token = [3; TOKEN_BYTES];
-    let first = desk.expect(Token(token));
-    let second = desk.expect(Token(token));
+    let first = listener.expect(Token(token));
+    let second = listener.expect(Token(token));
     drop(first);
-    let mut stream = unix(&desk).await;
+    let mut stream = unix(&listener).await;
     let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), second);
     assert!(ours.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_sent_away_after_a_while() {
-    let desk = desk();
-    let mut silent = link(&desk).await;
-    let mut slow = unix(&desk).await;
+async fn silent_peer_is_closed_after_the_preface_time() {
+    let listener = open();
+    let mut silent = link(&listener).await;
+    let mut slow = unix(&listener).await;
     slow.write_all(b"L").await.unwrap();
     let started = tokio::time::Instant::now();
     assert!(is_closed(&mut silent).await && is_closed(&mut slow).await);
@@ -159,19 +159,19 @@ async fn who_says_nothing_is_sent_away_after_a_while() {
 }
 
 #[tokio::test]
-async fn strangers_keep_no_worker_out_and_a_desk_that_is_gone_lets_them_go() {
-    let desk = desk();
+async fn strangers_keep_no_worker_out_and_a_closed_listener_drops_them() {
+    let listener = open();
     let mut waiting = Vec::new();
     for _ in 0..MAX_GREETINGS {
-        waiting.push(link(&desk).await);
+        waiting.push(link(&listener).await);
     }
     let token = [4; TOKEN_BYTES];
-    let expected = desk.expect(Token(token));
-    let mut worker = link(&desk).await;
+    let expected = listener.expect(Token(token));
+    let mut worker = link(&listener).await;
     let (ours, _connection) = tokio::join!(present(&mut worker, SECRET, token, 100), expected);
     assert!(ours.is_some());
-    assert!(is_closed(&mut waiting.remove(0)).await, "the one who came first made room");
-    drop(desk);
+    assert!(is_closed(&mut waiting.remove(0)).await, "the oldest connection made room");
+    drop(listener);
     for mut stream in waiting {
         assert!(is_closed(&mut stream).await);
     }

@@ -1,0 +1,198 @@
+//! The rules on virtual time, with settings as they are typed.
+
+use std::cell::RefCell;
+
+use clap::Parser;
+use liveedgecast_common::testkit::origin;
+
+use super::*;
+use crate::config::{Args, Reloaded};
+
+/// Rules with what is listed.
+struct Fixture {
+    rules: RefCell<Rules>,
+    listed: Listed,
+}
+
+fn admission(args: &[&str]) -> Fixture {
+    let args = Args::try_parse_from(["x"].iter().chain(args)).unwrap();
+    let settings = Settings::resolve(&args, [1; 32]).unwrap();
+    let files = Reloaded::new(&settings);
+    let listed = Listed { push: files.push().clone(), keys: files.keys().cloned() };
+    Fixture { rules: RefCell::new(Rules::new(&settings)), listed }
+}
+
+fn judge(admission: &Fixture, now: Instant, app: &str, key: &str) -> Verdict {
+    judge_from(admission, now, "10.0.0.1", app, key)
+}
+
+fn judge_from(admission: &Fixture, now: Instant, from: &str, app: &str, key: &str) -> Verdict {
+    let key = StreamKey::parse(key).unwrap();
+    let request = AdmissionRequest { client: from.parse().unwrap(), app: app.to_owned(), key };
+    admission.rules.borrow_mut().judge(now, &request, &admission.listed)
+}
+
+fn admitted(verdict: Verdict) -> Admitted {
+    match verdict {
+        Verdict::Admit { admitted, after: Duration::ZERO } => *admitted,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The seconds that an admitted publisher waits for its turn.
+fn turn(verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Admit { after, .. } => after.as_secs(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn destinations_are_resolved_for_each_publisher() {
+    let open = admission(&["--push-url", "rtmp://a/{app}/{key} rtmps://b/live2/FIXED rtmp://a/live/{key}"]);
+    let now = origin();
+    let one = admitted(judge(&open, now, "live", "alpha?x=1"));
+    let keys: Vec<&str> = one.destinations.iter().map(|destination| destination.url.key.expose()).collect();
+    assert_eq!(keys, ["alpha?x=1", "FIXED"], "the third template comes to the first one's place, for this app");
+    assert_eq!(one.identities.len(), 2);
+    let other = admitted(judge(&open, now, "show", "beta"));
+    assert_eq!(other.destinations.len(), 3);
+    assert_ne!(one.identities[0], other.identities[0]);
+    assert_eq!(one.identities[1], other.identities[1], "the fixed upstream is one stream for everybody");
+    let again = admitted(judge(&open, now, "live?token=2", "alpha?y=2"));
+    assert_eq!(one.identities[0], again.identities[0], "queries are not part of a stream's identity");
+}
+
+#[test]
+fn only_listed_keys_publish_and_a_publisher_that_guesses_waits() {
+    let closed = admission(&["--push-url", "rtmp://a/live/{key}", "--publish-keys", "alpha show/beta"]);
+    let now = origin();
+    admitted(judge(&closed, now, "live", "alpha"));
+    admitted(judge(&closed, now, "show", "beta"));
+    for miss in 0..MISS_BURST + 5 {
+        let expected = if miss < MISS_BURST { Duration::ZERO } else { MISS_PENALTY };
+        match judge(&closed, now, "live", "beta") {
+            Verdict::Refuse { why: RefusalReason::Key, after } => assert_eq!(after, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    admitted(judge(&closed, now, "live", "alpha"));
+}
+
+#[test]
+fn invalid_names_are_refused() {
+    let open = admission(&["--push-url", "rtmp://a/live/{key}"]);
+    let now = origin();
+    for app in ["", "/", "a/../b", "a\nb", "\u{fffd}"] {
+        assert!(matches!(judge(&open, now, app, "k"), Verdict::Refuse { why: RefusalReason::Name, .. }), "{app:?}");
+    }
+}
+
+#[test]
+fn publishers_above_the_rate_of_their_address_wait_for_their_turn() {
+    let limits = ["--publish-burst", "3", "--publish-rate", "1", "--hold-timeout", "4s"];
+    let open = admission(&[&["--push-url", "rtmp://a/live/{key}"][..], &limits].concat());
+    let now = origin();
+    let turns = [0; 5].map(|_| turn(judge(&open, now, "live", "k")));
+    assert_eq!(turns, [0, 0, 0, 1, 2]);
+    match judge(&open, now, "live", "k") {
+        Verdict::Refuse { why: RefusalReason::Rate, after } => assert_eq!(after, LATER_PAUSE),
+        other => panic!("a turn that comes after half of the hold: {other:?}"),
+    }
+    assert_eq!(turn(judge(&open, now + Duration::from_secs(1), "live", "k")), 2);
+    assert_eq!(turn(judge_from(&open, now, "10.0.0.2", "live", "k")), 0);
+}
+
+#[test]
+fn listed_keys_are_not_charged_to_their_address() {
+    let limits = ["--publish-burst", "1", "--publish-rate", "1", "--max-streams-per-address", "1"];
+    let keys = ["--push-url", "rtmp://a/live/{key}", "--publish-keys", "alpha"];
+    let closed = admission(&[&keys[..], &limits].concat());
+    let both = [0; 2].map(|_| admitted(judge(&closed, origin(), "live", "alpha")));
+    assert!(both.iter().all(|admitted| admitted.seat.is_none()));
+}
+
+/// The stream, if this address may publish it.
+fn room(admission: &Fixture, now: Instant, from: &str, key: &str) -> Option<Admitted> {
+    match judge_from(admission, now, from, "live", key) {
+        Verdict::Admit { admitted, .. } => Some(*admitted),
+        Verdict::Refuse { why: RefusalReason::Share, after } => {
+            assert_eq!(after, LATER_PAUSE);
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `count` streams of one address.
+fn streams(admission: &Fixture, from: &str, count: usize) -> Vec<Admitted> {
+    (0..count).map(|n| room(admission, origin(), from, &format!("k{n}")).unwrap()).collect()
+}
+
+#[test]
+fn one_address_gets_half_of_an_open_fleet_unless_it_is_loopback() {
+    let open = admission(&["--push-url", "rtmp://a/live/{key}", "--capacity", "10", "--max-workers", "2"]);
+    let _ten = streams(&open, "10.0.0.1", 10);
+    assert!(room(&open, origin(), "10.0.0.1", "more").is_none());
+    let _eleven = [streams(&open, "127.0.0.1", 11), streams(&open, "::1", 11)];
+    let told = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
+    let _three = streams(&told, "127.0.0.1", 3);
+    assert!(room(&told, origin(), "127.0.0.1", "more").is_none(), "as set, for everybody");
+}
+
+#[test]
+fn a_stream_that_returns_has_room_while_its_dead_connection_still_counts() {
+    let open = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
+    let dead = streams(&open, "10.0.0.1", 3);
+    let returned = streams(&open, "10.0.0.1", 3);
+    assert!(room(&open, origin(), "10.0.0.1", "k2?token=other").is_some());
+    assert!(room(&open, origin(), "10.0.0.1", "more").is_none());
+    drop(dead);
+    assert!(room(&open, origin() + Duration::from_secs(3600), "10.0.0.1", "more").is_none(), "they are published");
+    drop(returned);
+}
+
+#[test]
+fn a_stream_counts_for_the_grace_time_after_its_publisher_was_lost() {
+    let grace = Duration::from_secs(10);
+    let open = admission(&["--push-url", "rtmp://a/live/{key}", "--max-streams-per-address", "3"]);
+    let before = origin();
+    drop(streams(&open, "10.0.0.1", 3));
+    let after = origin();
+    let just_before = before + grace - Duration::from_millis(1);
+    assert!(room(&open, just_before, "10.0.0.1", "more").is_none(), "their sessions hold places");
+    assert!(room(&open, after + grace, "10.0.0.1", "more").is_some());
+}
+
+#[test]
+fn a_wait_for_a_turn_is_part_of_the_hold() {
+    let limits = ["--publish-burst", "1", "--publish-rate", "1", "--hold-timeout", "4s"];
+    let open = admission(&[&["--push-url", "rtmp://a/live/{key}"][..], &limits].concat());
+    let now = origin();
+    for turn in 0..=2 {
+        match judge(&open, now, "live", "k") {
+            Verdict::Admit { admitted, after } => {
+                assert_eq!((after.as_secs(), admitted.policy.deadline - now), (turn, Duration::from_secs(4)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn destinations_have_names_that_are_unique_within_a_stream() {
+    let urls = "rtmp://a/live/{key} rtmps://b/live2/FIXED rtmp://a/backup/{key}";
+    let one = admitted(judge(&admission(&["--push-url", urls]), origin(), "live", "alpha"));
+    let names: Vec<&str> = one.destinations.iter().map(|destination| destination.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "a (2)"]);
+    assert!(one.destinations.iter().all(|destination| !destination.required));
+}
+
+#[test]
+fn a_place_that_a_fixed_url_leads_to_has_an_identity_in_either_order() {
+    for urls in ["rtmp://a/live/{key} rtmp://a/live/alpha", "rtmp://a/live/alpha rtmp://a/live/{key}"] {
+        let one = admitted(judge(&admission(&["--push-url", urls]), origin(), "live", "alpha"));
+        assert_eq!((one.destinations.len(), one.identities.len()), (1, 2), "{urls}");
+        assert_eq!(one.destinations[0].identity, Some(one.identities[1]), "{urls}");
+    }
+}

@@ -1,0 +1,51 @@
+//! The shell of admission. In: the questions of publishers' tasks. Out: a [`Verdict`] for each. Owns the files of keys and push URLs, which
+//! are looked at before each verdict, and the lock around the rules.
+//!
+//! [`Admission::judge`] is asynchronous, because others may be asked before the rules are: publishers wait for the verdict under the deadline
+//! of their own machine, and nothing else waits for them.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock of verdicts")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use liveedgecast_common::clock::now;
+
+use super::rules::{AdmissionRequest, Listed, Rules};
+use super::verdict::Verdict;
+use crate::config::{Reloaded, Settings};
+
+/// The decision about who may publish what. One per process, asked by every publisher's task.
+pub struct Admission {
+    // A lock of its own, because files are read under it: a slow disk delays the publishers that come next, not the rules.
+    files: Mutex<Reloaded>,
+    // A lock, because publishers' tasks ask from wherever they run; held for one decision, never across an await.
+    rules: Mutex<Rules>,
+}
+
+impl Admission {
+    /// Admission by these settings, and by the files they name whenever those change.
+    pub fn new(settings: &Settings) -> Self {
+        Self { files: Mutex::new(Reloaded::new(settings)), rules: Mutex::new(Rules::new(settings)) }
+    }
+
+    /// Whether anyone may publish, now.
+    pub fn is_open(&self) -> bool {
+        lock(&self.files).keys().is_none()
+    }
+
+    /// The verdict on one `publish`. Cancel safe: a turn or a seat that was taken for a publisher that has gone counts as that publisher's.
+    pub async fn judge(&self, request: AdmissionRequest) -> Verdict {
+        let listed = self.listed();
+        lock(&self.rules).judge(now(), &request, &listed)
+    }
+
+    /// The keys and push URLs that count for the next publisher.
+    fn listed(&self) -> Listed {
+        let mut files = lock(&self.files);
+        files.refresh();
+        Listed { push: files.push().clone(), keys: files.keys().cloned() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,154 @@
+//! The answer to a `publish`. Everything that later rooms need to know about an admitted stream is in [`Admitted`], so that none of them
+//! reads the process's settings. Next: `publisher`, which carries the answer out.
+
+use std::time::{Duration, Instant};
+
+use liveedgecast_common::handoff::Policy;
+use liveedgecast_common::key::{AppName, Identity, StreamKey};
+use liveedgecast_common::url::PushUrl;
+
+use super::seats::Seat;
+use crate::config::{Handoff, ReplayWindow};
+
+/// The reason for a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// App or stream key is not a valid name.
+    Name,
+    /// The key is not among `PUBLISH_KEYS`.
+    Key,
+    /// A push URL is not valid with these names in it.
+    Destination,
+    /// The address brings too many publishers in a short time.
+    Rate,
+    /// The address has as many streams as one may have.
+    Share,
+    /// Nobody has decided in time.
+    Unanswered,
+}
+
+impl RefusalReason {
+    /// Every reason, for metrics that exist before the first event.
+    pub const ALL: [Self; 6] = [Self::Name, Self::Key, Self::Destination, Self::Rate, Self::Share, Self::Unanswered];
+
+    /// The reason as logs and metrics show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Key => "key",
+            Self::Destination => "destination",
+            Self::Rate => "rate",
+            Self::Share => "share",
+            Self::Unanswered => "unanswered",
+        }
+    }
+
+    /// Whether the same publisher may be admitted later.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Rate | Self::Share | Self::Unanswered)
+    }
+
+    /// Advice for the operator.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Name => "let the encoder use a plain app and stream key, without slashes or blanks at their ends",
+            Self::Key => "correct the stream key in the encoder, or add it to PUBLISH_KEYS",
+            Self::Destination => "this app and key do not make a valid push URL: check RTMP_PUSH_URL and the encoder",
+            Self::Rate => "raise PUBLISH_BURST or PUBLISH_RATE, or list keys in PUBLISH_KEYS, which are not counted",
+            Self::Share => "raise MAX_STREAMS_PER_ADDRESS, or list keys in PUBLISH_KEYS, which are not counted",
+            Self::Unanswered => {
+                "look why admission takes so long: a disk that hangs under a *_FILE, or a process without CPU"
+            }
+        }
+    }
+
+    /// The text for the publisher; its operator reads it in OBS.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Name => "this app or stream key cannot be used",
+            Self::Key => "this stream key may not publish here",
+            Self::Destination => "this stream key does not fit the upstream's address",
+            Self::Rate => "too many publishers from this address, try again later",
+            Self::Share => "too many streams from this address, try again later",
+            Self::Unanswered => "nobody has decided about this stream key, try again later",
+        }
+    }
+}
+
+/// One upstream of an admitted stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedDestination {
+    /// A name that is unique within the stream and the same for all of its publishers: the host, with a number if it is not the first there.
+    pub name: String,
+    /// The push URL, credentials included.
+    pub url: PushUrl,
+    /// The stream starts only when a required upstream has started, and ends if that one refuses. `RTMP_PUSH_URL` requires none.
+    pub required: bool,
+    /// The identity of an upstream that takes no `{key}`: one stream at a time has it.
+    pub identity: Option<Identity>,
+}
+
+/// The times, sizes and ways that one stream is treated by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPolicy {
+    /// End of the hold; the wait for a turn is part of it.
+    pub deadline: Instant,
+    /// The ways by which a worker may get the stream.
+    pub handoff: Handoff,
+    /// Time that the upstream sessions are kept after the publisher was lost.
+    pub grace: Duration,
+    /// The part of the stream that an upstream gets again after an absence; the ring is as large.
+    pub replay: ReplayWindow,
+    /// Longest lag of an upstream.
+    pub upstream_lag: Duration,
+}
+
+impl StreamPolicy {
+    /// The policy as a worker gets it at `now`.
+    pub fn on_wire(&self, now: Instant) -> Policy {
+        Policy {
+            hold_left: self.deadline.saturating_duration_since(now),
+            grace: self.grace,
+            replay_time: self.replay.time,
+            replay_bytes: self.replay.bytes,
+            lag_time: self.upstream_lag,
+            lag_bytes: self.replay.bytes,
+        }
+    }
+}
+
+/// A stream that may be published.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The app.
+    pub app: AppName,
+    /// The stream key, byte for byte.
+    pub key: StreamKey,
+    /// The stream's own identity, then those of upstreams that take no `{key}`.
+    pub identities: Vec<Identity>,
+    /// The stream's upstreams.
+    pub destinations: Vec<NamedDestination>,
+    /// The stream's times, sizes and ways.
+    pub policy: StreamPolicy,
+    /// The seat in the address's share; `None` with a listed key.
+    pub seat: Option<Seat>,
+}
+
+/// The decision about a publisher.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The publisher is held until a worker takes its stream.
+    Admit {
+        /// The stream.
+        admitted: Box<Admitted>,
+        /// Wait before the publisher enters the lobby, because its address brings many.
+        after: Duration,
+    },
+    /// The publisher is refused and closed.
+    Refuse {
+        /// The reason.
+        why: RefusalReason,
+        /// Wait for the answer, if the publisher guesses keys or is one of too many.
+        after: Duration,
+    },
+}

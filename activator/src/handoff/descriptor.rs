@@ -1,0 +1,277 @@
+//! The shell of a handoff by descriptor. In: the worker's connection, the assignment, our duplicates of socket and memory. Out: an
+//! [`HandoffOutcome`], when the worker is through with the stream or dead. Meanwhile nothing but the worker's connection is in epoll, and that is
+//! silent: a live stream costs this process no CPU. The rules are in `progress` and `release`. Next: the worker's `receive`.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
+
+use std::fs;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+
+use liveedgecast_common::clock::{now, sleep_until};
+use liveedgecast_common::event;
+use liveedgecast_common::handoff::frame::{Reader, Writer};
+use liveedgecast_common::handoff::{Assignment, Frame, Snapshot};
+use liveedgecast_common::socket::PeerSocket;
+use liveedgecast_common::sys::{self, ProcessHandle};
+use tokio::net::UnixStream;
+use tracing::{debug, warn};
+
+use super::HandoffOutcome;
+use super::listener::HandoffConnection;
+use super::place::{ClaimedPlace, Interruption};
+use super::progress::{FrameEffect, HandoffEnd, HandoffProgress, WorkerLoss};
+use super::release::{self, Machine as Release};
+
+/// Our duplicates of the descriptors that the worker gets.
+#[derive(Debug)]
+pub(crate) struct Duplicates {
+    /// The publisher's socket.
+    pub(crate) socket: TcpStream,
+    /// The stream's ring and state page.
+    pub(crate) memory: OwnedFd,
+}
+
+/// The worker that has the stream.
+struct DescriptorWorker {
+    stream: UnixStream,
+    process: Option<ProcessHandle>,
+    /// 0: its processes are not among ours.
+    pid: u32,
+}
+
+impl DescriptorWorker {
+    /// Whether the worker is in another container: nobody can look into it or kill it.
+    fn is_elsewhere(&self) -> bool {
+        self.pid == 0
+    }
+}
+
+/// Hands the publisher over and waits for the end. `parted` gets the state of the connection when that is ours again.
+pub(crate) async fn hand_over(
+    connection: HandoffConnection,
+    assignment: Assignment,
+    duplicates: &Duplicates,
+    place: &mut ClaimedPlace<'_>,
+    parted: &mut Option<Box<Snapshot>>,
+) -> HandoffOutcome {
+    let HandoffConnection { wire, mut reader, mut writer, process } = connection;
+    let PeerSocket::Unix(stream) = wire else {
+        return HandoffOutcome::untouched();
+    };
+    let before = position(duplicates);
+    let pid = sys::peer(&stream).map_or(0, |peer| peer.pid);
+    let worker = DescriptorWorker { process: ProcessHandle::of_peer(&stream).ok().or(process), stream, pid };
+    let mut progress = HandoffProgress::new(now());
+    let end = match assign(&worker, &mut writer, assignment, duplicates, &progress).await {
+        Ok(()) => watch(&worker, &mut reader, &mut writer, place, &mut progress, parted).await,
+        Err(error) => {
+            debug!(event = event::HANDOFF_BROKEN, %error, "worker gone before it had the stream");
+            HandoffEnd::Lost(WorkerLoss::Ended)
+        }
+    };
+    let stage = progress.stage();
+    match &end {
+        HandoffEnd::Done(_, reason) => debug!(event = event::HANDOFF_DONE, pid, reason, "stream done"),
+        HandoffEnd::Lost(how) if how.is_fault() => {
+            warn!(event = event::HANDOFF_WORKER_LOST, pid, ?stage, how = how.as_str(), "worker given up");
+        }
+        HandoffEnd::Lost(how) => {
+            debug!(event = event::HANDOFF_WORKER_LOST, pid, ?stage, how = how.as_str(), "worker lost");
+        }
+        // The publisher's end tells the worker again.
+        HandoffEnd::KickIgnored => drop(duplicates.socket.shutdown(Shutdown::Both)),
+        _ => {}
+    }
+    let is_released = !release::is_in_doubt(&end, worker.is_elsewhere()) || released(&worker, duplicates).await;
+    // The worker may have read before it thought better of it; the kernel knows.
+    release::outcome(&end, stage, is_released, position(duplicates) != before)
+}
+
+fn position(duplicates: &Duplicates) -> Option<u64> {
+    sys::bytes_received(&duplicates.socket).ok()
+}
+
+async fn assign(
+    worker: &DescriptorWorker,
+    writer: &mut Writer,
+    assignment: Assignment,
+    duplicates: &Duplicates,
+    progress: &HandoffProgress,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes, &Frame::Assign(Box::new(assignment))).map_err(io::Error::other)?;
+    let fds = [duplicates.socket.as_fd(), duplicates.memory.as_fd()];
+    tokio::select! {
+        sent = sys::send_with_fds(&worker.stream, &bytes, &fds) => sent,
+        () = sleep_until(progress.poll_timeout()) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Reads the worker's frames until the handoff is over.
+async fn watch(
+    worker: &DescriptorWorker,
+    reader: &mut Reader,
+    writer: &mut Writer,
+    place: &mut ClaimedPlace<'_>,
+    progress: &mut HandoffProgress,
+    parted: &mut Option<Box<Snapshot>>,
+) -> HandoffEnd {
+    loop {
+        // Whole frames first: those of the preface's last read are here already.
+        loop {
+            let effect = match reader.next() {
+                // Frames of the link alone.
+                Ok(Some(Frame::Reply(_) | Frame::Checkpoint(_))) => return HandoffEnd::Lost(WorkerLoss::Unfit),
+                Ok(Some(frame)) => {
+                    let effect = progress.handle(&frame);
+                    if let Frame::Parted(snapshot) = frame {
+                        *parted = Some(snapshot);
+                    }
+                    effect
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    warn!(event = event::HANDOFF_UNREADABLE, pid = worker.pid, %error, "frame of a worker unreadable");
+                    return HandoffEnd::Lost(WorkerLoss::Unreadable);
+                }
+            };
+            match effect {
+                FrameEffect::Nothing => {}
+                FrameEffect::Accepted => place.accepted(),
+                FrameEffect::Started => place.started(),
+                FrameEffect::Over(end) => return end,
+            }
+        }
+        tokio::select! {
+            read = read(&worker.stream, reader) => match read {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return HandoffEnd::Lost(WorkerLoss::Ended),
+            },
+            interruption = place.interruption() => match interruption {
+                Interruption::Kicked(reason) => {
+                    kick(worker, writer, reason);
+                    progress.kicked(now());
+                }
+                Interruption::Withdrawn => return HandoffEnd::Lost(WorkerLoss::Withdrawn),
+            },
+            () = sleep_until(progress.poll_timeout()) => {
+                // The worker's frames may wait unread, because this process was stopped or is busy: they are handled before its deadline is judged.
+                if let Ok(1..) = sys::read_now(&worker.stream, reader.buffer()) {
+                    continue;
+                }
+                if let FrameEffect::Over(end) = progress.handle_timeout(now()) {
+                    return end;
+                }
+            }
+        }
+    }
+}
+
+/// Reads once. Cancel safe.
+async fn read(stream: &UnixStream, reader: &mut Reader) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(reader.buffer()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+}
+
+fn kick(worker: &DescriptorWorker, writer: &mut Writer, reason: String) {
+    let mut bytes = Vec::new();
+    if writer.write(&mut bytes, &Frame::Kick(reason)).is_ok() {
+        // A few bytes in an empty buffer: if they do not fit, the worker hangs and its time runs.
+        let _ = worker.stream.try_write(&bytes);
+    }
+}
+
+/// Makes sure that no process but this one has the socket; false if that cannot be had.
+async fn released(worker: &DescriptorWorker, duplicates: &Duplicates) -> bool {
+    let pid = worker.pid;
+    if pid == std::process::id() {
+        // A worker within this process, as tests have it: its descriptors went with its connection.
+        return true;
+    }
+    let Some(process) = &worker.process else {
+        warn!(event = event::HANDOFF_NOT_RELEASED, pid, "stream not taken over: its worker's process is not known");
+        return false;
+    };
+    let Some(socket) = inode(duplicates) else { return false };
+    let mut release = Release::new(now(), worker.is_elsewhere());
+    loop {
+        let mut output = release.handle(now(), look(worker, process, socket));
+        if output == release::Output::Kill {
+            warn!(event = event::HANDOFF_WORKER_KILLED, pid, "worker killed: it did not let go of a stream");
+            let killed = process.kill();
+            if let Err(error) = &killed {
+                warn!(event = event::HANDOFF_NOT_RELEASED, pid, %error, "stream not taken over: its worker cannot be killed");
+            }
+            let input = if killed.is_ok() { look(worker, process, socket) } else { release::Input::NotKilled };
+            output = release.handle(now(), input);
+        }
+        match output {
+            release::Output::Released => return true,
+            release::Output::NotReleased => {
+                if worker.is_elsewhere() {
+                    warn!(
+                        event = event::HANDOFF_NOT_RELEASED,
+                        pid, "stream not taken over: its worker lives in another container"
+                    );
+                }
+                return false;
+            }
+            release::Output::Kill => {}
+            release::Output::Look(at) => tokio::select! {
+                _ = process.ended() => {}
+                () = sleep_until(Some(at)) => {}
+            },
+        }
+    }
+}
+
+fn look(worker: &DescriptorWorker, process: &ProcessHandle, socket: u64) -> release::Input {
+    if process.has_ended().unwrap_or(false) {
+        return release::Input::Ended;
+    }
+    let lets_go = !worker.is_elsewhere() && matches!(holds(worker.pid, socket), Ok(false));
+    // The process is still alive, so its pid was not reused while we looked.
+    if lets_go && !process.has_ended().unwrap_or(true) { release::Input::LetGo } else { release::Input::Holds }
+}
+
+fn inode(duplicates: &Duplicates) -> Option<u64> {
+    rustix::fs::fstat(&duplicates.socket).ok().map(|stat| stat.st_ino)
+}
+
+/// Whether a process holds the socket.
+fn holds(pid: u32, socket: u64) -> io::Result<bool> {
+    let wanted = format!("socket:[{socket}]");
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // A descriptor that was closed meanwhile is not the one.
+        if fs::read_link(entry?.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_process_holds_a_socket_until_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let memory = OwnedFd::from(socket.try_clone().unwrap());
+        let duplicates = Duplicates { socket, memory };
+        let (ours, inode) = (std::process::id(), inode(&duplicates).unwrap());
+        assert!(holds(ours, inode).unwrap());
+        drop(duplicates);
+        assert!(!holds(ours, inode).unwrap());
+        assert!(holds(u32::MAX, inode).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! One handover of a publisher to a worker that has come. In: the worker's connection, the publisher's connection and snapshot, what an earlier
+//! worker left behind. Out: the outcome, and everything that the next worker, or this process, goes on from. Next: `handoff` by descriptor,
+//! or `link`.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock of what is left of a hold")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use liveedgecast_common::clock::now;
+use liveedgecast_common::event;
+use liveedgecast_common::handoff::{Assignment, Close, Destination, Snapshot, Transport};
+use liveedgecast_common::key::{Identity, StreamId};
+use liveedgecast_common::sys::RingMemory;
+use tracing::warn;
+
+use super::outgoing::BufferedConnection;
+use crate::accept::PublisherConnection;
+use crate::admission::{Admitted, NamedDestination};
+use crate::handoff::descriptor::{self, Duplicates};
+use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome};
+use crate::link::{self, Carried};
+
+/// The part of a stream that a worker left behind, for the next one.
+pub(super) enum Resume {
+    /// By descriptor: the ring with its state page, and the first worker's beginning.
+    Descriptor(OwnedFd, Box<Snapshot>),
+    /// By link: the last checkpoint and the bytes since.
+    Link(Box<Carried>),
+    /// By either, after the publisher's goodbye: nothing but the connection, for this process to read on.
+    Parted(Box<Snapshot>),
+}
+
+impl Resume {
+    /// Whether a worker that has a stream this way can go on.
+    pub(super) fn fits(resume: Option<&Self>, descriptor: bool) -> bool {
+        match resume {
+            None => true,
+            Some(Self::Descriptor(..)) => descriptor,
+            Some(Self::Link(_)) => !descriptor,
+            Some(Self::Parted(_)) => false,
+        }
+    }
+}
+
+/// The parts of an assignment that do not depend on the transport.
+pub(super) struct AssignmentParts<'a> {
+    pub(super) stream_id: &'a StreamId,
+    pub(super) client: SocketAddr,
+    pub(super) epoch: u64,
+    pub(super) admitted: &'a Admitted,
+    /// The admitted identities that the stream has not lost to other streams.
+    pub(super) identities: Vec<Identity>,
+    /// The name of this activator.
+    pub(super) activator: &'a str,
+}
+
+impl AssignmentParts<'_> {
+    fn assignment(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> Assignment {
+        let kept = |destination: &&NamedDestination| {
+            destination.identity.is_none_or(|identity| self.identities.contains(&identity))
+        };
+        let on_wire = |NamedDestination { url, required, .. }: &NamedDestination| Destination {
+            url: url.clone(),
+            required: *required,
+        };
+        Assignment {
+            stream_id: self.stream_id.clone(),
+            epoch: self.epoch,
+            activator: self.activator.to_owned(),
+            client: self.client,
+            app: self.admitted.app.clone(),
+            key: self.admitted.key.clone(),
+            identities: self.identities.clone(),
+            destinations: self.admitted.destinations.iter().filter(kept).map(on_wire).collect(),
+            policy: self.admitted.policy.on_wire(now()),
+            transport,
+            resumed,
+            snapshot,
+        }
+    }
+}
+
+/// The outcome, the connection if it is ours again, and what the next worker goes on from.
+pub(super) type HandedBack = (HandoffOutcome, Option<BufferedConnection>, Option<Resume>);
+
+/// Hands the connection itself over.
+pub(super) async fn by_descriptor(
+    connection: HandoffConnection,
+    parts: AssignmentParts<'_>,
+    snapshot: Snapshot,
+    publisher: BufferedConnection,
+    resume: Option<Resume>,
+    place: &mut ClaimedPlace<'_>,
+) -> HandedBack {
+    let (memory, snapshot, resumed) = match resume {
+        Some(Resume::Descriptor(memory, snapshot)) => (Ok(memory), snapshot, true),
+        _ => (ring(parts.admitted), Box::new(snapshot), false),
+    };
+    let memory = match memory {
+        Ok(memory) => memory,
+        Err(error) => {
+            warn!(event = event::RING_FAILED, %error, "no memory for a stream's ring");
+            return (HandoffOutcome::untouched(), Some(publisher), None);
+        }
+    };
+    let Some(socket) = publisher.into_connection().into_socket() else {
+        return (HandoffOutcome::PublisherGone, None, None);
+    };
+    let duplicates = Duplicates { socket, memory };
+    let assignment = parts.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
+    let mut parted = None;
+    let outcome = descriptor::hand_over(connection, assignment, &duplicates, place, &mut parted).await;
+    let Duplicates { socket, memory } = duplicates;
+    let publisher = PublisherConnection::from_socket(socket).ok().map(BufferedConnection::new);
+    match outcome {
+        // The worker has said its last words and closed; ours is a duplicate.
+        HandoffOutcome::Done(Close::Graceful) => (outcome, None, None),
+        HandoffOutcome::Parted => (outcome, publisher, parted.map(Resume::Parted)),
+        HandoffOutcome::Returned { touched, .. } | HandoffOutcome::Lost { touched, .. } if touched || resumed => {
+            (outcome, publisher, Some(Resume::Descriptor(memory, snapshot)))
+        }
+        _ => (outcome, publisher, None),
+    }
+}
+
+/// Carries the bytes of the connection, which stays here.
+pub(super) async fn by_link(
+    connection: HandoffConnection,
+    parts: AssignmentParts<'_>,
+    snapshot: Snapshot,
+    mut publisher: BufferedConnection,
+    resume: Option<Resume>,
+    place: &mut ClaimedPlace<'_>,
+) -> HandedBack {
+    let (mut carried, resumed) = match resume {
+        Some(Resume::Link(carried)) => (carried, true),
+        _ => (Box::new(Carried::new(snapshot)), false),
+    };
+    let assignment = parts.assignment(Transport::Link, resumed, carried.checkpoint.clone());
+    let outcome = link::carry(connection, assignment, publisher.connection(), &mut carried, place).await;
+    let resume = match outcome {
+        HandoffOutcome::Broken { .. } => Some(Resume::Link(carried)),
+        HandoffOutcome::Returned { touched, .. } | HandoffOutcome::Lost { touched, .. } if touched || resumed => {
+            Some(Resume::Link(carried))
+        }
+        HandoffOutcome::Parted => Some(Resume::Parted(Box::new(carried.parted()))),
+        _ => None,
+    };
+    (outcome, Some(publisher), resume)
+}
+
+/// The memory of a stream, as large as its replay window.
+fn ring(admitted: &Admitted) -> io::Result<OwnedFd> {
+    RingMemory::create(usize::try_from(admitted.policy.replay.bytes).map_err(io::Error::other)?)
+}
