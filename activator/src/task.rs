@@ -190,7 +190,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     }
     serving.spawn(serve(bound.http, routes(shown), release.clone()));
     serving.spawn({
-        let doors = control::Doors { all: bound.control, ours: bound.own_control, release: release.clone() };
+        let doors = control::ControlListeners { all: bound.control, ours: bound.own_control, release: release.clone() };
         let served = control::serve(
             doors,
             control,

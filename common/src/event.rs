@@ -53,6 +53,43 @@ pub const RING_FAILED: &str = "ring.failed";
 
 // activator: lobby, processes, control
 
+/// A waiting stream was offered to a worker.
+pub const STREAM_OFFERED: &str = "stream.offered";
+/// A worker was told to end its part of a stream that another worker gets.
+pub const STREAM_FENCED: &str = "stream.fenced";
+/// A stream started on a worker that was running already.
+pub const START_WARM: &str = "start.warm";
+/// A stream started on a worker that had to be started for it; the line has the time of each phase.
+pub const START_COLD: &str = "start.cold";
+/// A stream that a worker had taken ended before it started.
+pub const START_FAILED: &str = "start.failed";
+/// A worker registered.
+pub const WORKER_REGISTERED: &str = "worker.registered";
+/// A worker's call ended.
+pub const WORKER_LEFT: &str = "worker.left";
+/// A worker that serves streams was silent; it is offered nothing.
+pub const WORKER_SILENT: &str = "worker.silent";
+/// A worker reported more sessions than its capacity; they are left out.
+pub const WORKER_EXCEEDED: &str = "worker.exceeded";
+/// The network namespaces of a worker and this activator were compared.
+pub const NETWORKS_COMPARED: &str = "networks.compared";
+/// A call on the control listener was refused.
+pub const CONTROL_REFUSED: &str = "control.refused";
+/// A call on the control listener broke before its first message.
+pub const CONTROL_BROKEN: &str = "control.broken";
+/// A worker process was started.
+pub const PROCESS_STARTED: &str = "process.started";
+/// A worker process was sent a signal.
+pub const PROCESS_SIGNALLED: &str = "process.signalled";
+/// A worker process could not be sent a signal.
+pub const SIGNAL_FAILED: &str = "signal.failed";
+/// A worker process failed; the line has its last words.
+pub const PROCESS_FAILED: &str = "process.failed";
+/// A worker process ended as asked.
+pub const PROCESS_ENDED: &str = "process.ended";
+/// A worker process ended in order, without being asked.
+pub const PROCESS_TERMINATED: &str = "process.terminated";
+
 // activator: handoff, link
 
 /// A worker was lost, or given up, while it had a publisher or was given one.

@@ -1,7 +1,7 @@
-//! The gRPC service that workers dial. In: their calls. Out: what they say, to the lobby; offers, to them. Next: `lobby`.
+//! The gRPC service that workers dial. In: their calls. Out: messages of workers, to `lobby`; offers, to workers.
 
 mod metrics;
 mod service;
 
 pub use metrics::ControlMetrics;
-pub use service::{Doors, Terms, serve};
+pub use service::{ControlListeners, Terms, serve};

@@ -1,8 +1,8 @@
-//! The control listener (gRPC), which workers dial. In: their calls, with a proof of the control secret; our own goes out with the head
-//! of each answer. Out: what they say, to the lobby; offers, to them. Next: `lobby`.
+//! The control listener (gRPC), which workers dial (architecture.md, "Workers dial in"). In: their calls, with a proof of the control
+//! secret; our own proof goes out with the head of each answer. Out: messages of workers, to `lobby`; offers, to workers.
 //!
-//! What surprised us: one worker reaches one activator by several addresses (`localhost` is two), so a second call by a name that is
-//! joined is answered with Welcome and ended: the worker sees that it knows us and stops dialing that address.
+//! Note: one worker reaches one activator by several addresses (`localhost` is two), so a second call by a name that is
+//! registered is answered with Welcome and ended: the worker sees that it knows this activator and stops dialing that address.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
 
 use std::future::pending;
@@ -18,6 +18,7 @@ use liveedgecast_common::control::wire::control_server::{Control, ControlServer}
 use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, Hello, Malformed, Welcome, WorkerMessage};
+use liveedgecast_common::event;
 use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::listen::accept_tcp;
@@ -47,16 +48,16 @@ const MAX_WORKERS: usize = 1024;
 /// Connections with a proof, for each worker that there may be: its call and its questions for the other activators, which have connections
 /// of their own; the rest is for other activators.
 const PROVED_PER_WORKER: usize = 4;
-/// Connections without a proof. One more, and the oldest goes: a worker proves itself in its first packet, so those who only knock do
-/// not keep it out.
+/// Connections without a proof. One more evicts the oldest: a worker proves itself in its first packet, so connections that stay
+/// undecided do not keep it out.
 const MAX_STRANGERS: usize = 256;
-/// From the connection to a call with a proof. A worker has it in its first packet.
+/// Longest time from the connection to a call with a proof. A worker has it in its first packet.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the call to Hello.
+/// Longest time from the call to Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that is silent for this long is asked for a sign …
+/// Silence of a connection after which it is pinged …
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// … which it has this long to give: a worker's host that vanished is noticed within both.
+/// … and the time in which it has to answer: a host that vanished is noticed within the sum of both.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls on one connection: a worker has one.
 const MAX_CALLS: u32 = 4;
@@ -65,54 +66,55 @@ const MAX_MESSAGE: usize = 4 << 20;
 /// Bytes of a call's headers; ours are some 300.
 const MAX_HEADERS: u32 = 8 << 10;
 
-/// Anybody who can connect can have a proof refused; `control_refused_total` counts them all.
+/// Limit of log lines about refusals: any peer that can connect can cause one. `control_refused_total` counts all of them.
 static REFUSALS: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 
-/// What the service needs to know.
+/// The settings of the control service.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// What every worker is told.
+    /// Welcome to every worker.
     pub welcome: Welcome,
-    /// What it has to prove to know.
+    /// Control secret that a caller has to prove to know.
     pub secret: Secret,
-    /// Our network namespace; empty if it cannot be told.
+    /// Network namespace of this process; empty if it is unknown.
     pub network: String,
 }
 
-/// Where they come in.
-pub struct Doors {
-    /// Where everybody looks.
+/// The control listeners.
+pub struct ControlListeners {
+    /// Listener on the port that is configured.
     pub all: TcpListener,
-    /// Where this activator alone is found, if others listen there, too.
+    /// Listener of this activator alone, if others listen on the configured port, too.
     pub ours: Option<TcpListener>,
-    /// When the first of them is left to the others.
+    /// Cancelled when the configured port is left to the others.
     pub release: CancellationToken,
 }
 
-impl From<TcpListener> for Doors {
+#[cfg(test)]
+impl From<TcpListener> for ControlListeners {
     fn from(all: TcpListener) -> Self {
         Self { all, ours: None, release: CancellationToken::new() }
     }
 }
 
-/// Serves `doors` until `stop`.
+/// Serves `listeners` until `stop`.
 ///
 /// # Errors
 /// The server cannot run.
 pub async fn serve(
-    doors: impl Into<Doors>,
+    listeners: ControlListeners,
     terms: Terms,
     workers: WorkerCalls,
     cluster: Cluster,
     metrics: ControlMetrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    serve_up_to(MAX_WORKERS, doors.into(), terms, workers, cluster, metrics, stop).await
+    serve_up_to(MAX_WORKERS, listeners, terms, workers, cluster, metrics, stop).await
 }
 
 async fn serve_up_to(
     most: usize,
-    doors: Doors,
+    listeners: ControlListeners,
     terms: Terms,
     workers: WorkerCalls,
     cluster: Cluster,
@@ -124,14 +126,14 @@ async fn serve_up_to(
     let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved });
     let peers = peers_service::server(Arc::clone(&service), cluster, stop.clone());
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
-    // One: whoever is accepted is served at once.
+    // Length one, because every accepted connection is served at once.
     let (accepted, incoming) = mpsc::channel(1);
     let strangers = EvictingLimit::new(MAX_STRANGERS);
-    let ours = doors.ours.map(|listener| tokio::spawn(accept(listener, strangers.clone(), accepted.clone())));
-    let (released, kept) = (doors.release, accepted.clone());
+    let ours = listeners.ours.map(|listener| tokio::spawn(accept(listener, strangers.clone(), accepted.clone())));
+    let (released, kept) = (listeners.release, accepted.clone());
     let all = tokio::spawn(async move {
         tokio::select! {
-            () = accept(doors.all, strangers, accepted) => {}
+            () = accept(listeners.all, strangers, accepted) => {}
             () = released.cancelled() => {}
         }
     });
@@ -161,18 +163,18 @@ async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc:
 /// A connection that is closed unless it has proved itself in time.
 type Guarded = Expiring<TcpStream, Caller>;
 
-/// What a call knows of its connection.
+/// The connection, as its calls see it.
 #[derive(Clone)]
 struct Caller {
     address: IpAddr,
-    /// Where it has reached us.
+    /// Local address of the connection.
     ours: Option<SocketAddr>,
-    /// Cancelled: it has proved itself.
+    /// Cancelled once the caller has proved itself.
     proved: CancellationToken,
-    /// The nonces that its next call has to be proved with: the caller's, and ours. A lock, because connections serve calls from several
+    /// Nonces for the proof of the next call: the caller's, and ours. There is a lock, because connections serve calls from several
     /// tasks; held for one store or take.
     greeted: Arc<Mutex<Option<(Nonce, Nonce)>>>,
-    /// Its room among those that have proved themselves.
+    /// Permit of a connection that has proved itself.
     room: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
@@ -201,11 +203,11 @@ fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
 struct ControlService {
     terms: Terms,
     workers: WorkerCalls,
-    /// Where we are, if the address by which one has come leads to others too.
+    /// Control address of this activator, if the address that a caller dialed leads to others too.
     found_at: Option<SocketAddr>,
     metrics: ControlMetrics,
     places: Arc<Semaphore>,
-    /// For connections that have proved themselves.
+    /// Permits for connections that have proved themselves.
     proved: Arc<Semaphore>,
 }
 
@@ -228,7 +230,7 @@ impl Control for ControlService {
             refusal: Arc::clone(&refusal),
             _place: place,
         };
-        // Of its own, because the answer's head has to go out before Hello comes.
+        // The conversation has a task of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
         Ok(ProvedCaller { address, proof }.answer(Outgoing { from, refusal }))
     }
@@ -245,7 +247,7 @@ impl Control for ControlService {
     async fn introduce(&self, request: Request<Stranger>) -> Result<Response<Activators>, Status> {
         let (peer, proof) = self.admitted(&request, Purpose::Introduce)?;
         let others = self.workers.activators();
-        // Behind a Service's address the connection still ends at our own.
+        // A connection to the address of a Kubernetes Service still ends at our own address.
         let addresses =
             self.found_at.or(peer.ours).into_iter().chain(others).map(|address| address.to_string()).collect();
         Ok(ProvedCaller { address: peer.address, proof }.answer(Activators { addresses }))
@@ -279,7 +281,7 @@ impl ControlService {
         if !proof::is_readable(told) {
             return refused(CallRefusal::Proof, Status::unauthenticated(proof::ProofError::Malformed.to_string()));
         }
-        // Taken: a second call with it is none.
+        // The challenge is taken, so a second call with it is refused.
         let Some((caller, challenge)) = peer.greeted.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             let text = "this connection has no challenge that was not answered yet: dial again";
             return refused(CallRefusal::Replay, Status::aborted(text));
@@ -309,16 +311,16 @@ impl ControlService {
 fn refused(metrics: &ControlMetrics, peer: IpAddr, why: CallRefusal, text: &str) {
     metrics.refused(why).inc();
     if why != CallRefusal::Joined && REFUSALS.is_due(now()) {
-        warn!(%peer, why = why.as_str(), text, "control: refused");
+        warn!(event = event::CONTROL_REFUSED, %peer, why = why.as_str(), text, "control call refused");
     } else {
-        debug!(%peer, why = why.as_str(), text, "control: refused");
+        debug!(event = event::CONTROL_REFUSED, %peer, why = why.as_str(), text, "control call refused");
     }
 }
 
-/// What we say to a worker, then why the call ends.
+/// The messages to a worker, then the status with which the call ends.
 pub(crate) struct Outgoing {
     from: mpsc::Receiver<ActivatorMessage>,
-    // A lock, because the conversation's task writes what the server's reads; once.
+    // There is a lock, because the task of the conversation writes it, once, and the task of the server reads it.
     refusal: Arc<Mutex<Option<Status>>>,
 }
 
@@ -333,7 +335,7 @@ impl Stream for Outgoing {
     }
 }
 
-/// One call of a worker, from its proof to its end.
+/// A call of a worker, from its proof to its end.
 struct Conversation {
     terms: Terms,
     workers: WorkerCalls,
@@ -348,7 +350,7 @@ impl Conversation {
         let first = match timeout(HELLO_TIMEOUT, incoming.message()).await {
             Ok(Ok(Some(WorkerSays { say: Some(say @ WorkerSay::Hello(_)) }))) => WorkerMessage::try_from(say),
             Ok(Err(error)) => {
-                debug!(peer = %self.peer, %error, "control: the call broke before Hello");
+                debug!(event = event::CONTROL_BROKEN, peer = %self.peer, %error, "control call broke before Hello");
                 return;
             }
             _ => return self.refuse_hello("the first message is to be Hello, and soon"),
@@ -361,7 +363,7 @@ impl Conversation {
         let (network, version) = (hello.network.clone(), hello.version.clone());
         let introduction = introduction(hello, self.peer, &self.terms.network);
         let (name, capacity, same_host) = (introduction.name.clone(), introduction.capacity, introduction.same_host);
-        // Before any offer, which follows from joining. There is room: the channel is new.
+        // Welcome goes before any offer, which follows from the registration. There is room: the channel is new.
         let _ = outbox.try_send(ActivatorMessage::Welcome(self.terms.welcome.clone()));
         let held_open = outbox.clone();
         let Some(call) = self.workers.join(introduction, outbox) else {
@@ -369,8 +371,10 @@ impl Conversation {
             return self.refuse(CallRefusal::Joined, Status::already_exists(text));
         };
         drop(held_open);
-        info!(worker = name, capacity, peer = %self.peer, same_host, version, "worker registered");
-        debug!(worker = name, theirs = network, ours = self.terms.network, "network namespaces");
+        let (event, peer) = (event::WORKER_REGISTERED, self.peer);
+        info!(event, worker = name, capacity, %peer, same_host, version, "worker registered");
+        let (event, ours) = (event::NETWORKS_COMPARED, &self.terms.network);
+        debug!(event, worker = name, theirs = network, ours, "network namespaces compared");
         let end = loop {
             match incoming.message().await {
                 Ok(Some(WorkerSays { say: Some(say) })) => match WorkerMessage::try_from(say) {
@@ -379,26 +383,26 @@ impl Conversation {
                     Err(error @ (Malformed::Capacity | Malformed::Streams { .. })) => {
                         self.workers.lost(call);
                         let text = error.to_string();
-                        info!(worker = name, end = text, "worker left");
+                        info!(event = event::WORKER_LEFT, worker = name, end = text, "worker left");
                         return self.refuse(CallRefusal::Load, Status::invalid_argument(text));
                     }
                     Err(Malformed::Name | Malformed::Port | Malformed::Declined) => {}
                 },
-                // A kind of message that this version does not know.
+                // The message is of a kind that this version does not know.
                 Ok(Some(WorkerSays { say: None })) => {}
                 Ok(None) => break "it hung up".to_owned(),
                 Err(error) => break error.to_string(),
             }
         };
         self.workers.lost(call);
-        info!(worker = name, end, "worker left");
+        info!(event = event::WORKER_LEFT, worker = name, end, "worker left");
     }
 
     fn refuse_hello(self, text: &str) {
         self.refuse(CallRefusal::Hello, Status::invalid_argument(text));
     }
 
-    /// The call ends with this status as soon as the caller drops the outbox.
+    /// Ends the call with this status, as soon as the outbox is dropped.
     fn refuse(self, why: CallRefusal, status: Status) {
         refused(&self.metrics, self.peer, why, status.message());
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);

@@ -143,7 +143,7 @@ async fn a_worker_joins_is_offered_a_stream_and_leaves() {
 }
 
 #[tokio::test]
-async fn who_is_new_is_told_where_activators_are() {
+async fn a_stranger_is_told_the_addresses_of_activators() {
     let server = server();
     let other: SocketAddr = "10.0.0.2:6001".parse().unwrap();
     server.lobby.peers.met(other, true);
@@ -201,7 +201,7 @@ async fn a_caller_without_the_secret_or_of_another_version_is_refused_and_counte
 }
 
 #[tokio::test]
-async fn a_worker_beyond_as_many_as_may_register_is_refused_and_counted() {
+async fn a_worker_beyond_the_limit_is_refused_and_counted() {
     let server = server_for(1);
     let _first = joined(&server, "w-1").await;
     let status = call(&server).await.err().unwrap();
@@ -238,7 +238,7 @@ async fn a_worker_may_be_called_like_the_pod_with_the_longest_name() {
 }
 
 #[tokio::test]
-async fn a_second_call_by_a_name_that_is_joined_hears_who_we_are_and_ends() {
+async fn a_second_call_under_a_registered_name_gets_a_welcome_and_ends() {
     let server = server();
     let first = joined(&server, "w").await;
     let mut second = call(&server).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_second_call_by_a_name_that_is_joined_hears_who_we_are_and_ends() {
 }
 
 #[tokio::test]
-async fn a_hello_that_cannot_be_is_refused_with_the_reason() {
+async fn a_malformed_hello_is_refused_with_the_reason() {
     let server = server();
     let rows = [
         (WorkerSay::Load(Load::default()), "first message"),
@@ -277,7 +277,7 @@ async fn a_hello_that_cannot_be_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_load_that_cannot_be_ends_the_call() {
+async fn a_malformed_load_ends_the_call() {
     let server = server();
     let rows = [(0, 0, "capacity"), (0, u32::MAX, "capacity"), (0, 10_001, "capacity"), (11, 5, "streams")];
     for (streams, capacity, text) in rows {
@@ -340,7 +340,7 @@ async fn a_stranger_who_sends_and_never_reads_is_closed_too() {
 }
 
 #[tokio::test]
-async fn who_only_knocks_keeps_no_worker_out() {
+async fn undecided_connections_keep_no_worker_out() {
     let server = server();
     let mut knocking = Vec::new();
     for _ in 0..2 * MAX_STRANGERS {
@@ -352,7 +352,7 @@ async fn who_only_knocks_keeps_no_worker_out() {
 }
 
 #[tokio::test]
-async fn who_has_proved_itself_is_no_stranger_any_more() {
+async fn a_caller_that_has_proved_itself_is_not_evicted() {
     let server = server();
     let line = joined(&server, "w-1").await;
     tokio::time::pause();

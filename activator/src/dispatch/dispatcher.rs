@@ -1,7 +1,7 @@
-//! The rules of the lobby: who waits, in which order, and who is offered to which worker.
+//! The states of the publishers that have a place, and the changes from one to the next.
 //!
-//! In: publishers that come, go and answer, what workers say, time. Out: what to tell publishers' tasks and workers. Its words are in
-//! `messages`, who gets whom in `placing`, what others are told and shown in `news` and `view`.
+//! In: publishers that come, go and answer, messages of workers, time. Out: decisions for publishers' tasks and workers, to `lobby`. The
+//! inputs and outputs are in `messages`; `placing` decides which worker gets a stream; `news` and `view` show the state to others.
 //!
 //! ```text
 //!            enter              matched               Accepted            started
@@ -13,9 +13,11 @@
 //!  any ─▶ gone   left, refused
 //! ```
 //! A stream that a worker loses waits at the front. If nothing but the connection to the worker broke, the stream goes back to that
-//! worker, which keeps the upstream sessions for a while; where it has to go to another one, the first is told to end them. Surprises: of two publishers with one identity the worker that has one decides
-//! (it knows whether the old one is silent), so the second is offered to it whatever its load; and a worker that declines everything
-//! must not be asked again at once, or two of them keep a publisher flying between them.
+//! worker, which keeps the upstream sessions for a while; if the stream has to go to another worker, the first is told to end them.
+//!
+//! Note: of two publishers with one identity the worker that serves one decides (it knows whether the old one is silent), so the second is
+//! offered to it whatever its load. A worker that declines everything is not asked again at once, or two such workers would pass a
+//! publisher back and forth.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -31,12 +33,12 @@ use super::{Back, Entry, Reason};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
 pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
-/// A worker that did not fetch, or said that it is full, is offered nothing for this long.
+/// Pause before the next offer to a worker that did not fetch, or reported that it is full.
 const AVOID_WORKER: Duration = Duration::from_secs(1);
-/// A stream that a worker did not take or keep is not offered to the same one for this long.
+/// Pause before a stream is offered again to a worker that did not take or keep it.
 const AVOID_FOR_STREAM: Duration = Duration::from_secs(1);
 /// A held publisher that has answered nothing for this long gives way to a second one: it is pinged every 5 s, so an answer may be
-/// that old by rights, and a slow network's two seconds more (DESIGN 4.7 has 5 s, for publishers that send media).
+/// that old by rights, and a slow network's two seconds more (a worker waits 5 s, for a publisher that sends media).
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(7);
 
 #[derive(Clone, Debug)]
@@ -70,34 +72,34 @@ impl State {
 pub(super) struct HeldPublisher {
     pub(super) entry: Entry,
     pub(super) state: State,
-    /// At the front: a worker has lost it.
+    /// The stream waits at the front, because a worker lost it.
     pub(super) front: bool,
-    /// It was live: it is not let go by a drain.
+    /// The stream was live: a drain does not let it go.
     pub(super) was_live: bool,
-    /// It was offered by descriptor.
+    /// The newest offer was by descriptor.
     pub(super) by_descriptor: bool,
     pub(super) heard: Instant,
-    /// Workers that did not take or keep it, and until when they are not asked again.
+    /// Workers that did not take or keep the stream, and the end of the time in which they are not asked again.
     pub(super) avoid: BTreeMap<CallId, Instant>,
     pub(super) entered: Instant,
     pub(super) taken: Option<Instant>,
-    /// When the worker that has it, or had it last, took it.
+    /// The time at which the newest worker took the stream.
     pub(super) taken_last: Instant,
-    /// An earlier one waits at another activator: it goes then, if that one has not.
+    /// The time at which this publisher is refused, if an earlier one still waits at another activator then.
     pub(super) yields_at: Option<Instant>,
     pub(super) timer: Option<Instant>,
 }
 
-/// See the picture above.
+/// The machine of the picture above.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub(super) rules: Rules,
     pub(super) places: BTreeMap<Key, HeldPublisher>,
     pub(super) next_key: Key,
     pub(super) epoch: u64,
-    /// Those that wait for any worker; the front ones first.
+    /// Places that wait for any worker; those at the front first.
     pub(super) queue: BTreeSet<(bool, Key)>,
-    /// Those that wait for a certain worker.
+    /// Places that wait for one certain worker.
     pub(super) bound: BTreeSet<Key>,
     pub(super) by_id: HashMap<String, Key>,
     pub(super) by_identity: HashMap<Identity, BTreeSet<Key>>,
@@ -113,7 +115,7 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// An empty lobby.
+    /// A dispatcher without publishers and workers.
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             rules,
@@ -136,7 +138,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes a publisher in; drain [`Self::poll_output`] afterwards.
+    /// Gives a publisher a place; drain [`Self::poll_output`] afterwards.
     pub(crate) fn enter(&mut self, now: Instant, entry: Entry) -> Key {
         self.next_key += 1;
         let key = self.next_key;
@@ -162,7 +164,7 @@ impl Dispatcher {
         if self.draining {
             self.refuse(key, Reason::Draining);
         } else if self.wait(now, key) {
-            // Those ahead of it could not be matched before it came, and its coming changes nothing for them.
+            // The places ahead could not be matched before this one came, and it changes nothing for them.
             self.match_one(now, key);
         }
         key
@@ -176,7 +178,7 @@ impl Dispatcher {
                 self.forget(key);
                 self.fill(now);
             }
-            // Many and often: nothing else is to be done.
+            // Publishers answer often, and nothing else follows.
             Input::Heard(key) => self.places.get_mut(&key).into_iter().for_each(|held| held.heard = now),
             Input::Taken(key, epoch) => self.taken(now, key, epoch),
             Input::Started(key) => self.started(now, key),
@@ -205,7 +207,7 @@ impl Dispatcher {
         }
     }
 
-    /// Does what is due.
+    /// Carries out everything that is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         for call in self.workers.handle_timeout(now) {
             let name = self.workers.get(call).map(|worker| worker.name.clone());
@@ -218,12 +220,12 @@ impl Dispatcher {
         self.fill(now);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at).into_iter().chain(self.workers.poll_timeout()).min()
     }
 
-    /// The next thing to do.
+    /// The next decision.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -233,7 +235,7 @@ impl Dispatcher {
         self.places.get(&key).map(|held| &held.entry.identities[..])
     }
 
-    /// Whether a worker of this name is registered.
+    /// Tells whether a worker of this name is registered.
     pub(crate) fn is_joined(&self, name: &str) -> bool {
         self.named(name).is_some()
     }
@@ -243,13 +245,13 @@ impl Dispatcher {
         self.workers.named(name)
     }
 
-    /// The registered workers' names, and whether they have anything to do.
+    /// The names of the workers that are not silent, and whether each serves streams.
     pub(crate) fn busy(&self) -> impl Iterator<Item = (&str, bool)> {
         let heard = self.workers.iter().filter(|(_, worker)| !worker.is_suspect());
         heard.map(|(_, worker)| (worker.name.as_str(), worker.streams() > 0))
     }
 
-    /// Ends a stream; false when nobody has it.
+    /// Ends a stream; false when neither a publisher here nor a worker has it.
     pub(crate) fn kick(&mut self, stream_id: &str, reason: &str) -> bool {
         if let Some(key) = self.by_id.get(stream_id) {
             self.outputs.push_back(Output::Kicked(*key, reason.to_owned()));
@@ -295,7 +297,7 @@ impl Dispatcher {
         }
     }
 
-    /// A publisher leaves: if a worker has its stream and has not told it to start, that start has failed.
+    /// Reports a failed start: the publisher leaves, and the worker that took its stream has not told it to start.
     fn note_failed_start(&mut self, key: Key) {
         let Some(held) = self.places.get(&key).filter(|held| !held.was_live) else { return };
         let State::Starting { call, .. } = held.state else { return };
@@ -311,7 +313,7 @@ impl Dispatcher {
         let brief = now < held.taken_last + AVOID_FOR_STREAM;
         if taken {
             held.front = true;
-            // It was alive a moment ago: its worker read it.
+            // The publisher was alive a moment ago: its worker read from it.
             held.heard = now;
         } else {
             self.outputs.push_back(Output::Outcome(match why {
@@ -365,7 +367,7 @@ impl Dispatcher {
         self.fill(now);
     }
 
-    /// A session may be a stream of ours whose worker has dialed in again; and it binds those who wait with its identity.
+    /// Takes a reported session into account: it may be a stream of ours whose worker has dialed in again, and it binds publishers that wait with its identity.
     fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
         let ended = session.state == SessionState::Ended;
         if !ended {
@@ -507,7 +509,7 @@ impl Dispatcher {
         }
     }
 
-    /// It waits from here on, unless another one has its identity: then false, if it was the one to go.
+    /// Makes a place wait. Returns false if the publisher was refused instead, for another one with its identity.
     pub(super) fn wait(&mut self, now: Instant, key: Key) -> bool {
         let Some(held) = self.places.get_mut(&key) else { return false };
         if let Some((call, _)) = held.state.on() {

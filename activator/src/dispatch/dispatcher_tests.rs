@@ -1,4 +1,4 @@
-//! The rules of the lobby, on virtual time.
+//! The rules of the dispatcher and of `placing`, on virtual time.
 
 use liveedgecast_common::control::limits::MAX_EPOCH;
 use liveedgecast_common::control::{Availability, Load};
@@ -135,7 +135,7 @@ fn declined(id: &str, epoch: u64, reason: DeclineReason) -> WorkerMessage {
 }
 
 #[test]
-fn who_came_first_is_offered_first_up_to_the_capacity() {
+fn the_earliest_publishers_are_offered_first_up_to_the_capacity() {
     let mut world = World::new();
     let keys: Vec<Key> = (0..5).map(|n| world.enter(&format!("s{n}"), &[n]).0).collect();
     let (call, outputs) = world.worker(3, vec![]);
@@ -164,7 +164,7 @@ fn the_busiest_worker_is_filled_first() {
 }
 
 #[test]
-fn an_offer_that_nobody_fetches_is_withdrawn_and_made_to_another() {
+fn an_offer_that_is_not_fetched_is_withdrawn_and_made_to_another() {
     let mut world = World::new();
     let (first, _) = world.worker(2, vec![]);
     let offer = one_offer(&world.enter("a", &[1]).1);
@@ -179,7 +179,7 @@ fn an_offer_that_nobody_fetches_is_withdrawn_and_made_to_another() {
 }
 
 #[test]
-fn declined_is_back_in_its_place_and_not_asked_again_at_once() {
+fn a_declined_stream_keeps_its_place_and_is_not_offered_again_at_once() {
     let mut world = World::new();
     let (call, _) = world.worker(1, vec![]);
     let offer = one_offer(&world.enter("a", &[1]).1);
@@ -261,7 +261,7 @@ fn a_hold_ends_with_the_reason() {
 }
 
 #[test]
-fn of_two_that_wait_the_earlier_wins_unless_it_is_silent() {
+fn the_earlier_of_two_publishers_wins_unless_it_is_silent() {
     let mut world = World::new();
     let (first, _) = world.enter("a", &[1, 9]);
     world.pass(SILENT_AFTER - Duration::from_millis(1));
@@ -286,7 +286,7 @@ fn a_second_publisher_goes_to_the_worker_that_has_the_stream() {
         let offer = one_offer(&world.enter("new", &[1]).1);
         assert_eq!(offer.call, full, "whatever its load");
         assert_eq!(offer.epoch, 8, "more than any that was told");
-        // It was a duplicate: its task drops the place.
+        // The publisher was a duplicate: its task drops the place.
         world.tell(Input::Left(offer.key));
         assert!(world.lobby.is_empty());
     }
@@ -312,7 +312,7 @@ fn a_publisher_that_wants_an_upstream_goes_to_the_worker_that_has_it() {
 }
 
 #[test]
-fn a_publisher_goes_to_its_own_stream_whoever_has_its_upstreams() {
+fn a_publisher_goes_to_the_worker_of_its_stream_before_that_of_its_upstreams() {
     let mut world = World::new();
     world.worker(5, vec![in_grace("other", &[2, 9])]);
     let (own, _) = world.worker(5, vec![in_grace("old", &[1])]);
@@ -333,7 +333,7 @@ fn a_publisher_that_wants_upstreams_of_two_workers_waits_until_one_is_free() {
 }
 
 #[test]
-fn an_upstream_that_a_stream_has_lost_binds_nobody_to_its_worker() {
+fn an_upstream_that_a_stream_has_lost_binds_no_publisher_to_its_worker() {
     let mut world = World::new();
     let (first, _) = world.worker(1, vec![]);
     let live = world.live("a", &[1, 9]);
@@ -388,7 +388,7 @@ fn neither_of_two_live_streams_goes_for_an_upstream_that_one_took_over_from_the_
         assert_eq!(refused(&outputs), [], "{why:?}");
         let offered: Vec<Key> = offers(&outputs).iter().map(|offer| offer.key).collect();
         assert_eq!(offered, streams.map(|stream| stream.key), "{why:?}");
-        // The first does not claim it any more, wherever it is now.
+        // The first stream does not claim the upstream any more, wherever it is now.
         let identities = |key| world.lobby.identities(key).unwrap().iter().map(|it| it.0[0]).collect::<Vec<u8>>();
         assert_eq!((identities(offered[0]), identities(offered[1])), (vec![1], vec![2, 9]), "{why:?}");
     }
@@ -494,7 +494,7 @@ fn a_worker_that_joins_again_is_told_to_end_what_another_one_has() {
 }
 
 #[test]
-fn a_session_that_is_told_later_binds_who_waits() {
+fn a_session_that_is_reported_later_binds_waiting_publishers() {
     let mut world = World::new();
     let (full, _) = world.worker(1, vec![session("other", 5, SessionState::Live, 1)]);
     let (_, outputs) = world.enter("new", &[1]);
@@ -521,7 +521,7 @@ fn a_second_publisher_of_a_live_stream_waits_while_that_moves() {
 }
 
 #[test]
-fn a_grace_on_a_worker_that_goes_down_binds_nobody() {
+fn a_grace_on_a_draining_worker_binds_no_publisher() {
     let mut world = World::new();
     let (first, _) = world.worker(5, vec![session("old", 1, SessionState::Grace, 1)]);
     world.say(first, WorkerMessage::Goodbye);
@@ -530,7 +530,7 @@ fn a_grace_on_a_worker_that_goes_down_binds_nobody() {
 }
 
 #[test]
-fn who_leaves_while_offered_frees_the_place() {
+fn a_publisher_that_leaves_while_offered_frees_the_place() {
     let mut world = World::new();
     let (call, _) = world.worker(1, vec![]);
     let offer = one_offer(&world.enter("a", &[1]).1);
@@ -555,7 +555,7 @@ fn a_worker_that_joins_again_has_its_streams() {
 }
 
 #[test]
-fn a_drain_lets_go_who_is_held_and_keeps_who_is_live() {
+fn a_drain_refuses_held_publishers_and_keeps_live_ones() {
     let mut world = World::new();
     let (first, _) = world.worker(1, vec![]);
     let live = world.live("a", &[1]);
@@ -616,7 +616,7 @@ fn descriptors_only_go_to_workers_of_this_host() {
 }
 
 #[test]
-fn a_start_is_told_once_with_its_times() {
+fn a_start_is_reported_once_with_its_times() {
     let mut world = World::new();
     let (key, _) = world.enter("a", &[1]);
     let entered = world.now;
@@ -667,7 +667,7 @@ fn the_views_have_the_words_of_the_interface() {
 }
 
 #[test]
-fn ten_thousand_wait_and_are_placed_without_ado() {
+fn ten_thousand_waiting_publishers_are_placed_in_time() {
     let mut world = World::new();
     for n in 0..10_000_u32 {
         let entry = Entry {
@@ -709,7 +709,7 @@ fn other(identity: u8, entered: u64, worker: &str) -> Option<Elsewhere> {
 }
 
 #[test]
-fn of_two_that_wait_at_two_activators_the_earlier_stays() {
+fn the_earlier_of_two_publishers_at_two_activators_stays() {
     for (peer, entered, stays) in
         [("peer", 999_999, false), ("peer", 1_000_001, true), ("aa", 1_000_000, false), ("zz", 1_000_000, true)]
     {
@@ -741,7 +741,7 @@ fn a_silent_publisher_gives_way_to_the_later_one_elsewhere() {
 }
 
 #[test]
-fn the_later_one_stays_when_the_earlier_one_is_gone_in_time() {
+fn the_later_publisher_stays_when_the_earlier_one_leaves_in_time() {
     for vanishes in [true, false] {
         let mut world = one_of_two();
         world.tell(Input::Elsewhere("peer".into(), 1, other(1, 5, "")));
@@ -753,7 +753,7 @@ fn the_later_one_stays_when_the_earlier_one_is_gone_in_time() {
 }
 
 #[test]
-fn whose_twin_elsewhere_has_a_worker_goes_there_with_a_greater_epoch() {
+fn a_publisher_whose_twin_elsewhere_has_a_worker_goes_there_with_a_greater_epoch() {
     let mut world = one_of_two();
     let (theirs, _) = world.worker(5, vec![]);
     let (_busier, _) = world.worker(5, vec![]);
@@ -771,7 +771,7 @@ fn whose_twin_elsewhere_has_a_worker_goes_there_with_a_greater_epoch() {
 }
 
 #[test]
-fn others_are_told_what_changes_and_nothing_twice() {
+fn followers_are_told_each_change_once() {
     let mut world = one_of_two();
     let mut told = FollowerView::default();
     assert_eq!(world.lobby.tell(world.now, &mut told), []);
@@ -794,7 +794,7 @@ fn others_are_told_what_changes_and_nothing_twice() {
 }
 
 #[test]
-fn others_are_told_that_a_stream_has_lost_an_upstream() {
+fn followers_are_told_that_a_stream_has_lost_an_upstream() {
     let mut world = one_of_two();
     let mut told = FollowerView::default();
     let (call, _) = world.worker(9, vec![]);
@@ -808,7 +808,7 @@ fn others_are_told_that_a_stream_has_lost_an_upstream() {
 }
 
 #[test]
-fn who_is_silent_though_it_serves_is_not_among_those_that_can_be_heard() {
+fn a_serving_worker_that_is_silent_is_not_among_the_heard() {
     let mut world = World::new();
     let (call, _) = world.worker(2, vec![]);
     world.live("x", &[1]);
@@ -822,7 +822,7 @@ fn who_is_silent_though_it_serves_is_not_among_those_that_can_be_heard() {
 }
 
 #[test]
-fn at_the_end_what_workers_have_by_descriptor_goes_on_where_they_stay() {
+fn a_close_keeps_streams_by_descriptor_on_workers_that_stay() {
     for (workers_stay, handoff, kicked) in
         [(false, Handoff::Auto, true), (true, Handoff::Auto, false), (true, Handoff::Link, true)]
     {
@@ -839,7 +839,7 @@ fn at_the_end_what_workers_have_by_descriptor_goes_on_where_they_stay() {
 }
 
 #[test]
-fn an_epoch_that_somebody_invents_stops_no_offer() {
+fn an_invented_epoch_stops_no_offer() {
     for invented in [u64::MAX, MAX_EPOCH, 1 << 48] {
         let mut world = World::new();
         let rogue = session("rogue", 9, SessionState::Live, invented);
@@ -855,7 +855,7 @@ fn an_epoch_that_somebody_invents_stops_no_offer() {
 }
 
 #[test]
-fn an_offer_is_greater_than_what_others_claim_of_the_same_stream() {
+fn the_epoch_of_an_offer_is_greater_than_other_claims_on_the_stream() {
     let mut world = World::new();
     world.worker(5, vec![session("old", 1, SessionState::Grace, 1 << 60)]);
     let (_, outputs) = world.enter("a", &[1]);
@@ -916,7 +916,7 @@ fn world_in(state: &str) -> (World, Offered) {
 }
 
 #[test]
-fn every_edge_of_the_picture_is_taken_and_no_other() {
+fn every_edge_of_the_picture_is_walked_and_no_other() {
     type Edge = fn(&mut World, &Offered) -> Vec<Output>;
     const LEAVE: Edge = |world, offer| world.tell(Input::Left(offer.key));
     const DIED: Edge = |world, offer| world.tell(Input::Back(offer.key, offer.epoch, Back::Died));

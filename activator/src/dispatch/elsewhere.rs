@@ -1,9 +1,9 @@
-//! Publishers that other activators hold, as far as they matter to ours: who waits with the same identity, and whose worker is known.
-//! In: what peers tell. Out: the twins of an identity. Pure.
+//! Publishers that other activators hold, as far as they matter here: those that wait with the same identity, and those whose worker is
+//! known. In: reports of peers. Out: the twins of an identity. Pure.
 //!
 //! Of two that wait with one identity at two activators the earlier wins, ties by the activator's name. Both sides compare the same two
 //! numbers (wall clocks, as told), so they agree even if their clocks do not. The later one is refused only after a moment, because
-//! the earlier one may have been silent for long: that only its own activator knows, and then it is the one to go.
+//! the earlier one may have been silent for long: only its own activator knows that, and refuses it then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -16,24 +16,24 @@ pub(super) const YIELD_AFTER: Duration = Duration::from_secs(1);
 /// A publisher of another activator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// Who it is.
+    /// The stream's own identity, then those of its upstreams that take no `{key}`.
     pub identities: Vec<Identity>,
-    /// The app it publishes to.
+    /// The app that the publisher named.
     pub app: String,
-    /// When it came: microseconds since 1970 by that activator's clock.
+    /// The time at which the publisher came: microseconds since 1970, by that activator's clock.
     pub entered: u64,
-    /// Whether it waits for a worker, an offer on its way included.
+    /// The publisher waits for a worker, an open offer included.
     pub waiting: bool,
-    /// It waits and needs no capacity: an offer is on its way, or a worker has its identity.
+    /// The publisher waits and needs no capacity: an offer is open, or a worker has its identity.
     pub provided: bool,
-    /// The worker that it is offered to, or that has it; empty for none.
+    /// The worker that was offered the stream, or has it; empty for none.
     pub worker: String,
-    /// The claim.
+    /// The number of that claim.
     pub epoch: u64,
 }
 
 impl Elsewhere {
-    /// About as many as it takes.
+    /// Bytes of memory that this takes, about.
     pub(crate) fn bytes(&self) -> usize {
         // An entry's share of a tree's node, and what the allocator adds.
         const ENTRY: usize = 64;
@@ -41,12 +41,12 @@ impl Elsewhere {
     }
 }
 
-/// Who we are among activators.
+/// This activator, as the others know it.
 #[derive(Clone, Debug)]
 pub struct Ourselves {
-    /// Our name, unique among activators.
+    /// Name, unique among activators.
     pub name: String,
-    /// A moment, and its microseconds since 1970.
+    /// A moment, and its microseconds since 1970, which convert all others.
     pub origin: (Instant, u64),
 }
 
@@ -61,7 +61,7 @@ impl Ourselves {
 
 type Number = (String, u64);
 
-/// All of them.
+/// The publishers of all other activators.
 #[derive(Debug, Default)]
 pub(super) struct Others {
     held: BTreeMap<Number, Elsewhere>,
@@ -69,7 +69,7 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// Notes one, or that it is gone; gives the identities for which something may be different now.
+    /// Stores a publisher, or removes it. Returns the identities for which something may be different now.
     pub(super) fn set(&mut self, peer: &str, number: u64, held: Option<Elsewhere>) -> BTreeSet<Identity> {
         let number = (peer.to_owned(), number);
         let mut affected = self.remove(&number);
@@ -83,7 +83,7 @@ impl Others {
         affected
     }
 
-    /// Forgets all of a peer.
+    /// Removes all publishers of a peer. Returns their identities.
     pub(super) fn forget(&mut self, peer: &str) -> BTreeSet<Identity> {
         let from = (peer.to_owned(), 0);
         let theirs: Vec<Number> =
@@ -91,7 +91,7 @@ impl Others {
         theirs.iter().flat_map(|number| self.remove(number)).collect()
     }
 
-    /// Who has one of these identities, and with which activator.
+    /// The publishers elsewhere with one of these identities, each with the name of its activator.
     pub(super) fn twins(&self, identities: &[Identity]) -> impl Iterator<Item = (&str, &Elsewhere)> {
         let numbers: BTreeSet<&Number> =
             identities.iter().filter_map(|identity| self.by_identity.get(identity)).flatten().collect();

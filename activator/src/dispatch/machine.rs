@@ -1,5 +1,5 @@
-//! The lobby and the process fleet as one machine, because each moves the other: what waits starts processes, what is stopped takes no
-//! more. In: changes of either. Out: the outputs of both. Pure.
+//! The dispatcher and the process fleet as one machine, because each moves the other: waiting streams start processes, and a worker that
+//! is stopped is offered no more streams. In: inputs of either. Out: the outputs of both, to `lobby`. Pure.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::messages::{self, Input, Rules};
 use super::processes::{self, Processes};
 use super::view::WorkerView;
 
-/// What either of them wants done.
+/// An output of the dispatcher or of the process fleet.
 #[derive(Debug)]
 pub(crate) enum Output {
     Dispatcher(messages::Output),
@@ -27,7 +27,7 @@ impl Machine {
         Self { dispatcher: Dispatcher::new(rules), processes: processes.map(Processes::new), outputs: VecDeque::new() }
     }
 
-    /// Takes one input of the lobby; drain [`Self::poll_output`] afterwards, as after every change.
+    /// Takes one input of the dispatcher; drain [`Self::poll_output`] afterwards, as after every change.
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
         self.dispatcher.handle(now, input);
         self.settle(now);
@@ -45,7 +45,7 @@ impl Machine {
         if let Some(processes) = &mut self.processes {
             processes.handle_timeout(now);
         }
-        // First, so that a hold that ends now ends with the right reason.
+        // The dispatcher learns first whether the fleet is full, so that a hold which ends now ends with the right reason.
         self.settle(now);
         self.dispatcher.handle_timeout(now);
         self.settle(now);
@@ -73,7 +73,7 @@ impl Machine {
         starting.chain(self.dispatcher.workers()).collect()
     }
 
-    /// Lets each see what the other has done, until nothing more follows.
+    /// Shows each machine the changes of the other, until nothing more follows.
     pub(crate) fn settle(&mut self, now: Instant) {
         loop {
             while let Some(mut output) = self.dispatcher.poll_output() {

@@ -3,7 +3,7 @@
 
 use super::{PlaceEvent, Reason};
 
-/// At most one event of each kind, because a newer one makes the older one void.
+/// The unread events: at most one of each kind, because a newer one makes the older one void.
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
     withdrawn: Option<u64>,

@@ -1,4 +1,4 @@
-//! The words of [`super::dispatcher::Dispatcher`]: what it is told, and what it says.
+//! The inputs and outputs of the [`Dispatcher`](super::dispatcher::Dispatcher).
 
 use std::time::{Duration, Instant};
 
@@ -9,121 +9,121 @@ use super::workers::{CallId, Introduction};
 use super::{Back, Reason};
 use crate::config::Handoff;
 
-/// A place. Never used twice; of two the smaller one came first.
+/// The number of a place. Never used twice; of two places the one with the smaller number was taken first.
 pub type Key = u64;
 
-/// What the dispatcher is told once.
+/// The settings of the dispatcher.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Longest hold, also of a stream that lost its worker.
     pub hold: Duration,
-    /// How streams may be handed over.
+    /// The ways in which streams may be handed over.
     pub handoff: Handoff,
-    /// Workers do not end with us: what they have by descriptor goes on without us.
+    /// Workers outlive this process: a stream that one has by descriptor continues without us.
     pub workers_stay: bool,
 }
 
-/// What the shell tells the machine.
+/// An event that the shell reports.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The publisher or its task has gone.
+    /// The publisher of this place left, or its task ended.
     Left(Key),
-    /// The publisher has answered.
+    /// The publisher of this place answered.
     Heard(Key),
-    /// A worker has accepted.
+    /// A worker accepted the stream of this place, under this epoch.
     Taken(Key, u64),
-    /// The publisher was told to start.
+    /// The worker told the publisher of this place to start.
     Started(Key),
-    /// The worker has not kept it.
+    /// The worker did not keep the stream of this place, which it had under this epoch.
     Back(Key, u64, Back),
-    /// A worker has registered. Its name is not that of another, see [`super::dispatcher::Dispatcher::is_joined`].
+    /// A worker registered. No other worker has its name, see [`super::dispatcher::Dispatcher::is_joined`].
     Joined(CallId, Introduction),
-    /// A worker has said something else than Hello.
+    /// A registered worker sent a message.
     Said(CallId, WorkerMessage),
-    /// A worker's call has ended.
+    /// A worker's call ended.
     Lost(CallId),
-    /// The process fleet stops this worker.
+    /// The process fleet is about to stop the worker of this name.
     Retire(String),
-    /// Whether there are as many workers as may be.
+    /// The process fleet has, or no longer has, as many workers as it may have.
     FleetFull(bool),
-    /// Who we are among activators.
+    /// The name and the clock of this activator among the others.
     Ourselves(Ourselves),
-    /// Another activator's publisher, as it is now; or it is gone.
+    /// A publisher of another activator, by the activator's name and its number there, as it is now; `None`: it left.
     Elsewhere(String, u64, Option<Elsewhere>),
-    /// Nothing of this activator stands any more.
+    /// The activator of this name is gone, with everything that it told.
     ForgetPeer(String),
-    /// A number that others look at has changed.
+    /// A figure changed that others look at and that is kept elsewhere.
     Changed,
-    /// Nobody is held any more.
+    /// The drain began: publishers are no longer held.
     Drain,
-    /// Nobody is served any more.
+    /// The drain ends: streams are no longer served.
     Close,
 }
 
-/// What the machine asks of the shell.
+/// A decision that the shell carries out or reports.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Output {
-    /// Tell both sides, the publisher's task first.
+    /// A stream is offered to a worker: both sides are told, the publisher's task first.
     Offer {
-        /// Whose place.
+        /// The place of the publisher.
         key: Key,
-        /// Which worker.
+        /// The call of the worker.
         call: CallId,
-        /// Its name.
+        /// The name of the worker.
         worker: String,
         /// The stream.
         stream_id: String,
-        /// The claim.
+        /// The number of this claim.
         epoch: u64,
-        /// By descriptor.
+        /// Handed over by descriptor, otherwise by link.
         descriptor: bool,
         /// The worker has the stream, or an upstream that it wants.
         known: bool,
     },
-    /// The offer does not stand any more.
+    /// The offer of this epoch is void.
     Withdrawn(Key, u64),
-    /// The place is gone.
+    /// The publisher is refused and its place is gone.
     Refused(Key, Reason),
-    /// End the stream, says who holds its publisher.
+    /// The publisher's task ends the stream, for this reason.
     Kicked(Key, String),
-    /// End the stream of another activator's publisher, or of one that has gone.
+    /// A worker ends a stream, for this reason; its publisher is connected to another activator, or is gone.
     KickOnWorker(CallId, String, String),
-    /// End what this worker has of the stream under an epoch lower than this: another worker gets it.
+    /// A worker ends its part of a stream under a lower epoch than this: another worker gets the stream.
     Fence(CallId, String, u64),
-    /// A stream runs for the first time.
+    /// A stream started for the first time.
     Started(Box<Started>),
-    /// A stream that a worker had taken has ended before it ran.
+    /// A stream that a worker had taken ended before it started.
     NeverStarted {
         /// The stream.
         stream_id: String,
         /// The worker that had it.
         worker: String,
-        /// When its publisher entered.
+        /// The time at which its publisher entered.
         entered: Instant,
     },
-    /// What became of an offer, for metrics.
+    /// The outcome of an offer, for metrics.
     Outcome(&'static str),
-    /// A worker has been silent though it serves something.
+    /// A worker was silent although it serves streams.
     Suspect(String),
-    /// A worker tells of so many sessions more than there is room for; they are not taken note of.
+    /// A worker reported this many sessions beyond its capacity; they are left out.
     Excess(String, usize),
 }
 
-/// How a stream came to run.
+/// The times of a start.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Started {
     /// The stream.
     pub(crate) stream_id: String,
     /// The worker that has it.
     pub(crate) worker: String,
-    /// When the publisher entered,
+    /// The publisher entered.
     pub(crate) entered: Instant,
-    /// its worker registered (before, if it was there),
+    /// The worker registered; before `entered` if the worker was running already.
     pub(crate) joined: Instant,
-    /// took the stream,
+    /// The worker took the stream.
     pub(crate) taken: Instant,
-    /// and started it.
+    /// The worker told the publisher to start.
     pub(crate) started: Instant,
-    /// When its process was asked for, and when it ran; unknown when somebody else starts workers.
+    /// The worker's process was ordered, and was spawned; unknown when another program starts workers.
     pub(crate) process: Option<(Instant, Instant)>,
 }

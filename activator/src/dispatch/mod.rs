@@ -1,5 +1,5 @@
-//! The rules of who gets which worker. In: publishers that were admitted, what workers and other activators say, time. Out: offers,
-//! refusals, orders for worker processes, the demand. Next: `lobby`, the shell that carries out what this room decides.
+//! The rules of which stream gets which worker. In: admitted publishers, messages of workers, news of other activators, time. Out:
+//! offers, refusals, orders for worker processes, the demand. Next: `lobby`, the shell that carries them out.
 //!
 //! Everything here is pure. [`Machine`] joins the [`dispatcher`] with the fleet of worker [`processes`]; `placing` alone decides which
 //! worker gets a stream, and [`tally`] adds up the demand.
@@ -36,7 +36,7 @@ pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use view::{Demand, StreamView, UpstreamView, WorkerView};
 pub use workers::{CallId, Introduction};
 
-/// What a worker presents to get the stream it was offered; good once. It is a secret: whoever has it and the control secret gets the
+/// The secret that a worker presents to get the stream it was offered; good once. A peer that has it and the control secret gets the
 /// stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub [u8; 16]);
@@ -47,56 +47,56 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A publisher that enters.
+/// A publisher that asks for a place.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its name in logs and the API; unique.
+    /// The name of the stream in logs and the API; unique.
     pub stream_id: StreamId,
-    /// Who it is: the stream's own identity, then those of upstreams that take no `{key}`.
+    /// The stream's own identity, then those of its upstreams that take no `{key}`.
     pub identities: Vec<Identity>,
-    /// The app it publishes to.
+    /// The app that the publisher named.
     pub app: AppName,
-    /// Where it comes from.
+    /// The address of the publisher.
     pub client: SocketAddr,
-    /// End of its hold.
+    /// The end of the hold.
     pub deadline: Instant,
 }
 
-/// What a publisher's task is told.
+/// An event of one place, for its publisher's task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceEvent {
-    /// A worker was told to fetch the stream: expect it at the desk.
+    /// A worker was told to fetch the stream: the handoff listener expects it.
     Offered {
         /// The number of this claim; greater than any before.
         epoch: u64,
-        /// What the worker will present.
+        /// The token that the worker will present.
         token: Token,
-        /// Its name.
+        /// The name of the worker.
         worker: String,
-        /// By descriptor, else by link.
+        /// Handed over by descriptor, otherwise by link.
         descriptor: bool,
     },
-    /// The offer does not stand any more: forget its token. The place is kept, another offer follows.
+    /// The offer is void and its token is forgotten. The place is kept and another offer follows.
     Withdrawn {
-        /// Which.
+        /// The number of the void claim.
         epoch: u64,
     },
-    /// There will be no worker: the place is gone.
+    /// The publisher gets no worker: the place is gone.
     Refused(Reason),
-    /// Somebody wants the stream to end, now, also when it is live.
+    /// An operator ends the stream, now, also when it is live; the reason is for the publisher.
     Kicked(String),
 }
 
 /// Why a publisher gets no worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody else publishes this stream: for good.
+    /// The stream has another publisher: trying again is of no use.
     Duplicate,
     /// No worker came in time.
     HoldSpent,
-    /// No worker came in time, because there are as many as may be and all are full.
+    /// No worker came in time: the fleet has as many as it may have, and all are full.
     FleetFull,
-    /// We are going down.
+    /// The activator drains.
     Draining,
 }
 

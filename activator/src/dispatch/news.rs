@@ -1,4 +1,4 @@
-//! What the other activators are told of this one. In: what one of them was told already. Out: what has changed since. Pure.
+//! The changes of this activator that followers are told. In: the state that a follower knows. Out: each [`PeerChange`] since. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -21,16 +21,16 @@ pub enum PeerChange {
     WorkerGone(String),
 }
 
-/// What a follower knows.
+/// The state of this activator as one follower knows it.
 #[derive(Debug, Default)]
 pub(crate) struct FollowerView {
-    /// With the number of its identities: a stream can lose upstreams to others.
+    /// Waiting, provided, worker, epoch and the number of identities of each publisher: a stream can lose upstreams to others.
     held: BTreeMap<Key, (bool, bool, String, u64, usize)>,
     workers: BTreeMap<String, WorkerTally>,
 }
 
 impl Dispatcher {
-    /// The difference between what is and what was told; it counts as told from here on.
+    /// The changes since `told`, which is brought up to date.
     pub(crate) fn tell(&self, now: Instant, told: &mut FollowerView) -> Vec<PeerChange> {
         let mut changes = Vec::new();
         told.held.retain(|key, _| {

@@ -1,4 +1,4 @@
-//! A start, taken apart. In: when what happened. Out: how long each part took. Pure.
+//! The phases of a cold start. In: the times of a start. Out: the duration of each phase. Pure.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::messages::Started;
 /// `Publish.Start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Phases {
-    /// Until a worker was asked for.
+    /// Time until a worker was ordered.
     pub(crate) detect: Duration,
-    /// Until its process ran.
+    /// Time until its process was spawned.
     pub(crate) scale: Duration,
-    /// Until it had dialed in.
+    /// Time until the worker had registered.
     pub(crate) register: Duration,
-    /// Until it had taken the stream.
+    /// Time until the worker had taken the stream.
     pub(crate) handoff: Duration,
-    /// Until the first upstream had started.
+    /// Time until the first upstream had started.
     pub(crate) upstream: Duration,
 }
 
 impl Phases {
-    /// With their words in logs and metrics.
+    /// The durations with their labels in metrics.
     pub(crate) fn named(&self) -> [(&'static str, Duration); 5] {
         [
             ("detect", self.detect),
@@ -39,7 +39,7 @@ pub(crate) fn cold(start: &Started) -> Option<Phases> {
         return None;
     }
     let (asked, spawned) = start.process.unwrap_or((start.entered, start.entered));
-    // A worker that was on its way already has had a part of it before the publisher came.
+    // Part of the start of a worker that was being started already lies before the publisher came.
     let asked = asked.max(start.entered);
     let spawned = spawned.max(asked);
     let joined = start.joined.max(spawned);
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_are_the_whole_and_a_warm_start_has_none() {
+    fn phases_add_up_to_the_cold_start_and_a_warm_start_has_none() {
         let origin = origin();
         let at = |milliseconds| origin + Duration::from_millis(milliseconds);
         let start = |entered, joined, process| Started {

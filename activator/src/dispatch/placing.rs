@@ -22,19 +22,19 @@ use super::messages::{Key, Output};
 use super::workers::{CLAIMED_EPOCH, CallId, MAX_OFFERS, Worker, Workers};
 use crate::config::Handoff;
 
-/// Who may take a waiting stream.
+/// The workers that may take a waiting stream.
 pub(super) enum Owner {
     Nobody,
-    /// This worker has the stream, or an upstream that it wants, and decides.
+    /// Only this worker: it has the stream, or an upstream that the stream wants, and decides.
     Worker(CallId),
-    /// This worker has lost nothing but the connection to the publisher's activator.
+    /// Only this worker: it has lost nothing but the connection to the publisher's activator.
     Keeper(CallId),
-    /// Somebody has it whom we can not ask now.
+    /// No worker for now: one has the stream that cannot be asked.
     Wait,
 }
 
 impl Dispatcher {
-    /// Refuses one of two publishers that wait for one stream, or for one upstream. Returns whether `key` stays.
+    /// Refuses one of two publishers that wait here for one stream, or for one upstream. Returns whether `key` stays.
     pub(super) fn settle_twins(&mut self, now: Instant, key: Key) -> bool {
         let Some(held) = self.places.get(&key) else { return false };
         let twins: BTreeSet<Key> = held
@@ -50,11 +50,11 @@ impl Dispatcher {
             if other == key || two.state.is_taken() {
                 continue;
             }
-            // Who was live is the stream; else who came first.
+            // A publisher that has been live keeps the stream; otherwise the one that arrived first does.
             let (first, second) =
                 if (!one.was_live, key) < (!two.was_live, other) { (key, other) } else { (other, key) };
             let silent = self.places.get(&first).is_some_and(|held| {
-                // One that was live is not heard while it waits; a publisher of another stream cannot end its stream by that.
+                // A publisher that was live is not heard while it waits; a publisher of another stream cannot end its stream by that.
                 let same = held.entry.identities.first() == second_own(&self.places, second);
                 held.heard + SILENT_AFTER <= now && (same || !held.was_live)
             });
@@ -67,10 +67,10 @@ impl Dispatcher {
         true
     }
 
-    /// The same with those that wait at other activators. Whether `key` stays.
+    /// Refuses or delays a publisher because of one that waits at another activator. Returns whether `key` stays.
     pub(super) fn settle_elsewhere(&mut self, now: Instant, key: Key) -> bool {
         let Some((held, ourselves)) = self.places.get(&key).zip(self.ourselves.as_ref()) else { return true };
-        // Who was live is the stream.
+        // A publisher that has been live keeps the stream.
         if !held.state.is_waiting() || held.was_live {
             return true;
         }
@@ -92,7 +92,7 @@ impl Dispatcher {
         true
     }
 
-    /// Something is different elsewhere for those of ours that wait with one of these identities.
+    /// Looks again at the publishers that wait here with one of these identities, after a change at another activator.
     pub(super) fn look_again(&mut self, now: Instant, identities: &BTreeSet<Identity>) {
         self.revision += 1;
         let ours: BTreeSet<Key> =
@@ -104,7 +104,7 @@ impl Dispatcher {
         }
     }
 
-    /// Offers what can be offered, in order.
+    /// Offers every waiting stream that can be offered, in order.
     pub(super) fn fill(&mut self, now: Instant) {
         for key in self.bound.clone() {
             self.match_one(now, key);
@@ -189,10 +189,10 @@ impl Dispatcher {
             let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
             let there = twin.state.on().and_then(|(call, _)| Some((call, self.workers.get(call)?)));
             return match there {
-                // Its stream has lost this upstream to another one.
+                // The stream has lost this upstream to another stream.
                 Some((_, worker)) if worker.has_without(twin.entry.stream_id.as_str(), identity) => continue,
                 Some((call, worker)) if !worker.is_draining() => Owner::Worker(call),
-                // It moves, or its worker is lost: where it goes will be known in a moment.
+                // The stream moves, or its worker is lost: its next worker will be known in a moment.
                 _ => Owner::Wait,
             };
         }
@@ -211,7 +211,7 @@ impl Dispatcher {
             let there = self.workers.named(&twin.worker).and_then(|call| Some((call, self.workers.get(call)?)));
             match there {
                 Some((call, worker)) if !worker.is_draining() => return Owner::Worker(call),
-                // The later one waits for us.
+                // The later publisher waits for ours.
                 None if twin.waiting && twin.worker.is_empty() && ours < (twin.entered, peer) => {}
                 _ => return Owner::Wait,
             }
@@ -221,8 +221,8 @@ impl Dispatcher {
 
     fn offer(&mut self, now: Instant, key: Key, call: CallId, known: bool) {
         self.epoch = self.epoch.max(self.workers.epoch()).saturating_add(1);
-        // Greater than what others have claimed of the same stream, also where that is too great to count on from; another number each
-        // time; and never more than the worker may tell.
+        // The epoch is greater than every other claim on the same stream, also where that claim is too great to count on from; it is another
+        // number each time; and it never exceeds what a worker may report.
         let identities = self.places.get(&key).map_or(&[][..], |held| &held.entry.identities);
         let elsewhere = self.others.twins(identities).map(|(_, twin)| twin.epoch).max().unwrap_or_default();
         let claimed = elsewhere.max(self.workers.claimed(identities)).min(CLAIMED_EPOCH);
@@ -234,7 +234,7 @@ impl Dispatcher {
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);
         let stream_id = held.entry.stream_id.0.clone();
-        // Before the offer: an upstream that takes one publisher per name is to be free by the time that the next worker asks.
+        // The fence goes before the offer: an upstream that takes one publisher per name is to be free by the time that the next worker asks.
         if held.front {
             let others = self.workers.serving(&stream_id).map(|(other, ..)| other).filter(|other| *other != call);
             self.outputs.extend(others.map(|other| Output::Fence(other, stream_id.clone(), epoch)));
@@ -252,7 +252,7 @@ impl Dispatcher {
         self.arm(key);
     }
 
-    /// Whether streams can be handed over to it.
+    /// Tells whether streams can be handed over to this worker.
     pub(super) fn fits(&self, worker: &Worker) -> bool {
         self.rules.handoff != Handoff::Descriptor || worker.same_host
     }
@@ -285,17 +285,17 @@ impl Worker {
         if self.is_usable(now) { capacity.saturating_sub(self.streams()) } else { 0 }
     }
 
-    /// Whether an offer can be made at all, whatever the load.
+    /// Tells whether the worker can be made an offer, whatever its load.
     fn can_be_offered(&self, now: Instant) -> bool {
         !self.is_cordoned() && self.can_be_given_back(now)
     }
 
-    /// Whether a stream that the worker has can be offered to it again: a cordoned worker takes that too.
+    /// Tells whether a stream that the worker has can be offered to it again: a cordoned worker takes that too.
     fn can_be_given_back(&self, now: Instant) -> bool {
         self.is_usable(now) && self.offers.len() < MAX_OFFERS
     }
 
-    /// Whether the worker answers and is not about to go.
+    /// Tells whether the worker answers and is not about to go.
     fn is_usable(&self, now: Instant) -> bool {
         !self.is_draining() && !self.is_suspect() && !self.is_avoided(now)
     }

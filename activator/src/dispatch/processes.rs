@@ -1,7 +1,7 @@
 //! When worker processes are started, stopped and killed.
 //!
-//! In: the lobby's shortage, registrations, ends of processes, time. Out: what the shell does to processes. Next room: none; a worker
-//! that runs dials in by itself.
+//! In: the shortage, registrations, ends of processes, time. Out: orders for the shell of `processes`. A worker that runs dials in by
+//! itself.
 //!
 //! ```text
 //!         shortage            spawned             registered           idle for the cool-down, or all are to go
@@ -11,7 +11,7 @@
 //!                  (ended) + pause       Killed ─▶ (ended)    (ended) + pause, if it was young
 //!                                         + pause ◀───── not registered any more, or silent, for 3 s: killed
 //! ```
-//! Surprise: a worker that registers and dies with its first stream would be a hot loop as tight as one that never registers, so a
+//! Note: a worker that registers and dies with its first stream would be a hot loop as tight as one that never registers, so a
 //! registration alone does not end the pauses: living for a while, or having been asked to go, does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,64 +19,64 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::backoff::Backoff;
 
-/// From its start to its registration. It takes some ten milliseconds; a loaded machine may need a second.
+/// Longest time from a process's start to its registration. It takes some ten milliseconds; a loaded machine may need a second.
 pub(super) const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A worker that lived this long was sound when it started.
+/// Life time after which a worker counts as sound.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
 /// First pause after a worker that failed: short, because publishers wait, and a worker that was killed is not a broken one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
-/// From the end of its registration to its own end, for one that was not asked to go; and from when one that serves something has become
+/// Longest time from the end of a worker's registration to its own end, if it was not asked to go; and from the time at which it became
 /// suspect, which takes two seconds of silence. A worker that lives dials again within a fraction of a second, and says what it serves
 /// twice in one; one that hangs (stopped, swapped out, deadlocked) holds its publishers' sockets, which nobody else may touch before, and
 /// OBS gives up after 15 s.
 const SILENT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Beyond its own drain time, until a worker that was asked to go is killed.
+/// Time beyond its own drain time after which a worker that was asked to go is killed.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
-/// What the machine is told once.
+/// The settings of the process fleet.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Processes at most.
     pub most: usize,
     /// Streams each of them takes.
     pub capacity: usize,
-    /// Idle time after which one is stopped.
+    /// Idle time after which a process is stopped.
     pub cooldown: Duration,
-    /// How long one may take to end when asked.
+    /// Longest time that a process may take to end when asked.
     pub drain: Duration,
-    /// For the jitter of pauses.
+    /// Seed of the jitter of pauses.
     pub seed: u64,
 }
 
-/// How a process has ended.
+/// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessEnd {
-    /// Its status in words.
+    /// The exit status in words.
     pub status: String,
-    /// Its status is that of a worker which was told to go and has done all that it had to.
+    /// The exit status is that of a worker which was asked to go and completed its drain.
     pub in_order: bool,
-    /// The last lines it wrote to standard error.
+    /// The last lines that the process wrote to standard error.
     pub last_words: Vec<String>,
 }
 
-/// What the shell tells the machine.
+/// An event that the shell reports.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The process runs.
+    /// The process of this name was spawned.
     Spawned(String),
-    /// It could not be started.
+    /// The process of this name could not be spawned, for this reason.
     NotSpawned(String, String),
-    /// It has ended and was reaped.
+    /// The process of this name ended and was reaped.
     Ended(String, ProcessEnd),
-    /// All are to go, no more are started.
+    /// Every process is asked to go, and no more are started.
     Stop,
-    /// All that are left are killed.
+    /// Every process that is left is killed, and no more are started.
     Kill,
 }
 
-/// What the machine asks of the shell.
+/// An order to the shell, or an event to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Start a process of this name; answer with [`Input::Spawned`] or [`Input::NotSpawned`].
@@ -87,15 +87,15 @@ pub enum Output {
     Kill(String),
     /// Tell the operator that a worker failed.
     Failed {
-        /// Which.
+        /// The name of the worker.
         name: String,
-        /// How, as metrics say it.
+        /// The label of the failure in metrics.
         how: &'static str,
-        /// In words.
+        /// The cause in words.
         why: String,
-        /// What it said last.
+        /// The last lines of its standard error.
         last_words: Vec<String>,
-        /// How long no other one is started.
+        /// Pause before another process is started.
         pause: Duration,
     },
     /// A worker ended as asked.
@@ -114,7 +114,7 @@ enum State {
     Ready {
         since: Instant,
         idle_since: Option<Instant>,
-        /// It runs and is not registered any more, or is silent though it serves something.
+        /// Since then the process runs but is not registered, or serves streams and is silent.
         silent_since: Option<Instant>,
     },
     Stopping {
@@ -128,7 +128,7 @@ enum State {
 enum KillReason {
     NeverRegistered,
     Silent,
-    /// It was to go, and did not.
+    /// The process was asked to go, and did not end in time.
     Asked,
 }
 
@@ -139,7 +139,7 @@ struct Process {
     spawned: Option<Instant>,
 }
 
-/// See the picture above.
+/// The machine of the picture above.
 #[derive(Debug)]
 pub struct Processes {
     rules: Rules,
@@ -153,7 +153,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// None yet.
+    /// A process fleet without processes.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, MOST_PAUSE, rules.seed);
@@ -226,7 +226,7 @@ impl Processes {
         self.start_what_is_needed(now);
     }
 
-    /// Does what is due.
+    /// Carries out everything that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.pause_until.is_some_and(|until| until <= now) {
             self.pause_until = None;
@@ -252,7 +252,7 @@ impl Processes {
         self.start_what_is_needed(now);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let processes = self.all.values().filter_map(|process| self.due(process));
@@ -260,18 +260,18 @@ impl Processes {
         processes.chain(pause).chain(self.sound_at()).min()
     }
 
-    /// The next thing to do.
+    /// The next order or event.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Whether there are as many as may be.
+    /// Tells whether there are as many processes as may be.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.all.len() >= self.rules.most
     }
 
-    /// Whether there is none.
+    /// Tells whether there is no process.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -289,13 +289,13 @@ impl Processes {
         self.rules.capacity
     }
 
-    /// Those that are not registered yet.
+    /// The processes that are not registered yet.
     pub fn starting(&self) -> impl Iterator<Item = &str> {
         let starting = |process: &Process| matches!(process.state, State::Asked | State::Starting { .. });
         self.all.iter().filter(move |(_, process)| starting(process)).map(|(name, _)| name.as_str())
     }
 
-    /// When a process was asked for, and when it ran.
+    /// The times at which a process was ordered and was spawned.
     #[must_use]
     pub fn times(&self, name: &str) -> Option<(Instant, Instant)> {
         let process = self.all.get(name)?;
@@ -303,7 +303,7 @@ impl Processes {
     }
 
     fn start_what_is_needed(&mut self, now: Instant) {
-        // Those that are on their way will take some of the waiting ones.
+        // Processes that are being started will take some of the waiting streams.
         let mut coming = self.starting().count() * self.rules.capacity;
         while !self.stopping && self.shortage > coming && !self.is_full() && self.pause_until.is_none() {
             self.started += 1;
@@ -336,7 +336,7 @@ impl Processes {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
                     self.backoff.reset();
                 } else {
-                    // One that takes its leave as soon as it has come, again and again, must not be a hot loop either.
+                    // A worker that registers and leaves at once, again and again, must not be a hot loop either.
                     self.pause_until = Some(now + self.backoff.failed());
                 }
                 self.outputs.push_back(Output::Terminated(name));
@@ -386,7 +386,7 @@ impl Processes {
         match process.state {
             State::Starting { until } | State::Stopping { until } => Some(until),
             State::Ready { silent_since: Some(since), .. } => Some(since + SILENT_TIMEOUT),
-            // While anything waits without a place, a free worker is about to be used or is the wrong one: not now.
+            // While a stream waits without a place, a free worker is about to be used, or cannot take it: it is not stopped now.
             State::Ready { idle_since, .. } if self.shortage == 0 => {
                 idle_since.map(|since| since + self.rules.cooldown)
             }
@@ -394,7 +394,7 @@ impl Processes {
         }
     }
 
-    /// When a worker will have lived long enough to end the pauses.
+    /// The time at which a worker will have lived long enough to end the pauses.
     fn sound_at(&self) -> Option<Instant> {
         let sound = |process: &Process| match process.state {
             State::Ready { since, .. } => Some(since + SOUND_AFTER),
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn from_zero_by_demand_and_back_to_zero() {
+    fn demand_starts_a_worker_from_zero_and_idling_stops_it() {
         let mut world = World::new(4);
         assert_eq!(world.look(0), []);
         assert_eq!(world.processes.poll_timeout(), None, "idle wakes for nothing");
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_needed_and_never_more_than_may_be() {
+    fn shortage_starts_as_many_workers_as_needed_up_to_the_limit() {
         let mut world = World::new(3);
         assert_eq!(world.look(3), spawns(&["worker-1", "worker-2"]));
         assert_eq!(world.look(100), spawns(&["worker-3"]));
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn registering_and_dying_young_is_a_failure_too() {
+    fn a_worker_that_registers_and_dies_young_is_a_failure() {
         let mut world = World::new(1);
         world.look(1);
         let mut pauses = Vec::new();
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_started_is_a_failure() {
+    fn a_process_that_cannot_be_spawned_is_a_failure() {
         let mut world = World::new(2);
         world.look(1);
         let outputs = world.tell(Input::NotSpawned("worker-1".into(), "no such file".into()));
@@ -626,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn all_go_when_told_and_are_killed_when_they_do_not() {
+    fn a_stop_asks_all_processes_to_go_and_kills_overdue_ones() {
         let mut world = World::new(2);
         world.look(3);
         world.run("worker-1", true, 1);
@@ -672,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn every_edge_of_the_picture_is_taken() {
+    fn every_edge_of_the_picture_is_walked() {
         type Edge = fn(&mut World);
         const ENDED: Edge = |world| drop(world.end("worker-1"));
         const OVERDUE: Edge = |world| drop(world.wait());

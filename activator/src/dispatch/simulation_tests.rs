@@ -1,4 +1,4 @@
-//! Lobby, worker table and process fleet together, against a model that knows what publishers and workers really do. Every step is
+//! Dispatcher, workers and process fleet together, against a model that knows the true state of publishers and workers. Every step is
 //! drawn from a seed; the first seed that breaks a rule is printed, and `LIVEEDGECAST_SIMULATION_SEED` plays that one alone.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +64,7 @@ enum Stay {
 #[derive(Debug)]
 struct Publisher {
     id: String,
-    /// Its own, then those of upstreams that it wants.
+    /// Identities: the stream's own, then those of upstreams that it wants.
     identities: Vec<u64>,
     stay: Stay,
     was_live: bool,
@@ -91,7 +91,7 @@ struct World {
     processes: BTreeMap<String, Process>,
     /// The call of a process that is gone, until that is told.
     dying: Option<CallId>,
-    /// Whether workers do what they should.
+    /// False while workers misbehave.
     kind: bool,
     entered: u64,
     calls: u64,
@@ -279,7 +279,7 @@ impl World {
         self.lobby(Input::Started(key));
     }
 
-    /// Something happens to a process that has not registered or is to go.
+    /// Lets something happen to a process that has not registered or is to go.
     fn process_moves(&mut self) {
         let names: Vec<String> = self.processes.keys().cloned().collect();
         let Some(name) = self.chance.pick(&names) else { return };
@@ -610,7 +610,7 @@ impl World {
         self.chance.pick(&keys)
     }
 
-    /// From here on workers do as they should and nobody comes: everybody gets a worker or an answer, and then all is idle.
+    /// Workers behave from here on and no publisher comes: each publisher gets a worker or an answer, and then all is idle.
     fn end_well(&mut self) {
         self.kind = true;
         for _ in 0..1500 {
@@ -653,7 +653,7 @@ fn said(id: &str, identities: &[u64], epoch: u64, state: SessionState) -> Sessio
 }
 
 #[test]
-fn nobody_is_lost_whatever_publishers_and_workers_do() {
+fn no_publisher_is_lost_whatever_publishers_and_workers_do() {
     let one: Option<u64> = std::env::var(SEED).ok().map(|seed| seed.parse().expect("a seed is a number"));
     let (mut served, mut refused) = (0, BTreeSet::new());
     for seed in one.map_or(0..SEEDS, |seed| seed..seed + 1) {

@@ -1,4 +1,4 @@
-//! What of the demand one activator knows by itself, and the sum of what all know. Pure.
+//! The demand as one activator knows it by itself ([`Tally`]), and the sum over all activators ([`Need`]). Pure.
 //!
 //! Every worker tells every activator what it serves, so two views of one worker are two counts of the same streams: the larger one
 //! is the newer, and they are never added. Publishers that wait are known to their own activator alone: those are added.
@@ -15,16 +15,16 @@ const UNVOUCHED: usize = 50;
 /// Streams by app.
 pub type ByApp = BTreeMap<String, usize>;
 
-/// One activator's own view.
+/// The demand as one activator knows it by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Its publishers that wait.
+    /// Publishers of this activator that wait, by app.
     pub waiting: ByApp,
-    /// Of those, the ones that need no capacity: a worker is on its way to them, or they wait for the one that has their stream.
+    /// Number of waiting publishers that need no capacity: an offer is open, or they wait for the worker that has their stream.
     pub provided: usize,
-    /// Its live streams whose worker is not registered just now.
+    /// Live streams of this activator whose worker is not registered just now.
     pub loose: ByApp,
-    /// Its live streams by the worker that has them.
+    /// Live streams of this activator, by worker.
     pub placed: BTreeMap<String, ByApp>,
     /// The workers that are registered with it, by name.
     pub workers: BTreeMap<String, WorkerTally>,
@@ -33,34 +33,34 @@ pub struct Tally {
 /// A worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerTally {
-    /// It takes no more and goes when it has no stream left; Kubernetes does not count it any more.
+    /// The worker takes no more streams and ends when it has none left; Kubernetes does not count it any more.
     pub draining: bool,
-    /// It takes nothing for now; it is used again when it is needed.
+    /// The worker takes no streams for now; it is used again when it is needed.
     pub cordoned: bool,
-    /// It is cordoned, serves nothing and may go, and Kubernetes knows that it is the one.
+    /// The worker is cordoned, serves nothing and may go, and Kubernetes knows which pod it is.
     pub leaving: bool,
-    /// Places that can be had now, or could if it were not cordoned.
+    /// Free places, as if the worker were not cordoned.
     pub room: usize,
-    /// Starting, live and in grace.
+    /// Streams that are starting, live and in grace, by app.
     pub streams: ByApp,
 }
 
-/// What is needed, all told; of one app, or of all.
+/// The demand of one app, or of all, as all activators know it together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Need {
     /// Streams that wait.
     pub waiting: usize,
     /// Streams that workers have which are not about to go.
     pub live: usize,
-    /// Of the waiting, the ones for which no worker has a place, cordoned ones included.
+    /// Waiting streams for which no worker has a place, cordoned workers included.
     pub unplaced: usize,
-    /// Of the waiting, the ones that wait until a cordoned worker is used again.
+    /// Waiting streams that wait until a cordoned worker is used again.
     pub cut_off: usize,
     /// Workers that are not about to go.
     pub workers: usize,
-    /// Of those, the ones that have such a stream.
+    /// Workers that are not about to go and have such a stream.
     pub busy: usize,
-    /// Of those, the ones that may go.
+    /// Workers that are not draining and may go.
     pub leaving: usize,
 }
 
@@ -75,7 +75,7 @@ impl Need {
         let (fresh, last): (Vec<&Tally>, Vec<&Tally>) = (fresh.into_iter().collect(), last.into_iter().collect());
         let workers = workers(fresh.iter().copied(), last.iter().copied());
         let (mut waiting, mut all, mut provided, mut loose) = (0, 0, 0, 0);
-        // By worker: publishers that activators hold, and that it has.
+        // Streams by worker, of the publishers that activators hold.
         let mut vouched: BTreeMap<&str, usize> = BTreeMap::new();
         for tally in fresh.into_iter().chain(last) {
             for (worker, by_app) in &tally.placed {
@@ -105,12 +105,12 @@ impl Need {
         }
     }
 
-    /// What keeps workers: waiting and live.
+    /// Streams that need a worker: waiting and live.
     pub fn demand(&self) -> usize {
         self.waiting + self.live
     }
 
-    /// As the API shows it.
+    /// The demand as the API shows it.
     pub fn shown(&self) -> Demand {
         Demand { waiting: self.waiting, live: self.live, demand: self.demand() }
     }
@@ -135,23 +135,23 @@ pub(crate) fn workers<'a>(
 }
 
 impl WorkerTally {
-    /// Its streams, of all apps.
+    /// Streams of this worker, of all apps.
     pub fn streams(&self) -> usize {
         select(&self.streams, None)
     }
 
-    /// About as many as it takes, its name included.
+    /// Bytes of memory that this takes, its name included, about.
     pub(crate) fn bytes(&self) -> usize {
         // A name, an entry's share of a tree's node, and what the allocator adds.
         const ENTRY: usize = 256;
         size_of::<Self>() + ENTRY + self.streams.keys().map(|app| app.len() + 64).sum::<usize>()
     }
 
-    /// Two views of one worker.
+    /// Merges the view of another activator of the same worker.
     fn join(&mut self, other: &Self) {
         self.draining |= other.draining;
         self.cordoned |= other.cordoned;
-        // Who may go is not counted: one who knows better is enough.
+        // A worker that may go is not counted, so one activator that knows better is enough.
         self.leaving &= other.leaving;
         self.room = self.room.min(other.room);
         for (app, streams) in &other.streams {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_of_who_vanished_is_the_word_nobody_else_has() {
+    fn a_vanished_activators_view_counts_where_no_other_has_one() {
         let fresh = tally(&[], 0, &[("w", worker(0, &[("a", 1)]))]);
         let last = tally(&[("a", 1)], 0, &[("w", worker(0, &[("a", 9)])), ("gone", worker(0, &[("a", 2)]))]);
         let need = Need { waiting: 1, live: 3, unplaced: 1, workers: 2, busy: 2, ..Need::default() };
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_about_to_go_does_not_count() {
+    fn a_draining_worker_does_not_count() {
         let going = WorkerTally { draining: true, ..worker(5, &[("a", 3)]) };
         let mut tally = tally(&[("a", 1)], 0, &[("w", going)]);
         tally.loose = by_app(&[("a", 2)]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cordoned_worker_is_there_and_its_room_is_not_to_be_had_at_once() {
+    fn a_cordoned_worker_counts_and_its_room_is_cut_off() {
         let cordoned = WorkerTally { cordoned: true, leaving: true, ..worker(2, &[]) };
         let busy = worker(1, &[("a", 1)]);
         let one = tally(&[("a", 2)], 0, &[("w", busy.clone()), ("x", cordoned.clone())]);

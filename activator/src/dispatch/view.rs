@@ -1,4 +1,5 @@
-//! What the lobby shows: demand, streams and workers, as the HTTP API tells them (DESIGN 4.11).
+//! Demand, streams and workers, as the HTTP API shows them (architecture.md, "Seen from outside"). In: the state of the dispatcher. Out:
+//! views, to `lobby`. Pure.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,31 +11,31 @@ use serde::Serialize;
 use super::dispatcher::{Dispatcher, HeldPublisher, State};
 use super::tally::{ByApp, Tally, WorkerTally};
 
-/// What autoscaling acts on.
+/// The demand that autoscaling acts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Demand {
     /// Streams that wait for a worker.
     pub waiting: usize,
     /// Streams that a worker has: starting, live or in grace.
     pub live: usize,
-    /// Both.
+    /// Waiting and live streams together.
     pub demand: usize,
 }
 
 /// A stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamView {
-    /// Its id.
+    /// Id of the stream.
     pub id: String,
-    /// The app it is published to.
+    /// App that the publisher named.
     pub app: String,
     /// waiting, starting, live or grace.
     pub state: &'static str,
-    /// The worker that has it, or is offered it.
+    /// Worker that has the stream, or is offered it.
     pub worker: Option<String>,
-    /// How it got there, descriptor or link, if its publisher came through us.
+    /// Way of the handoff, descriptor or link, if the publisher came through this activator.
     pub handoff: Option<&'static str>,
-    /// Where it goes; known once a worker has it.
+    /// Destinations; known once a worker has the stream.
     pub upstreams: Vec<UpstreamView>,
 }
 
@@ -49,9 +50,9 @@ pub struct UpstreamView {
     pub bytes: u64,
     /// Messages written.
     pub messages: u64,
-    /// Messages it did not get.
+    /// Messages that the upstream did not get.
     pub lost: u64,
-    /// Messages it got twice, in two sessions.
+    /// Messages that the upstream got twice, in two sessions.
     pub replayed: u64,
     /// Sessions after the first.
     pub reconnects: u64,
@@ -62,7 +63,7 @@ pub struct UpstreamView {
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerView {
-    /// Its name.
+    /// Name of the worker.
     pub name: String,
     /// starting, ready, cordoned, leaving or draining.
     pub state: &'static str,
@@ -83,7 +84,7 @@ impl Dispatcher {
         Demand { waiting, live, demand: waiting + live }
     }
 
-    /// What we know of the demand by ourselves, for the sum of all activators.
+    /// The demand as this activator knows it by itself, for the sum of all activators.
     pub(crate) fn tally(&self, now: Instant) -> Tally {
         let mut tally = Tally { provided: self.bound.len(), ..Tally::default() };
         let one = |by_app: &mut ByApp, app: &str| match by_app.get_mut(app) {
@@ -99,7 +100,7 @@ impl Dispatcher {
                 streams: ByApp::new(),
             };
             for (id, session) in &worker.sessions {
-                // One that waits again is not counted twice.
+                // A stream that waits again is not counted twice.
                 let waits = self.by_id.get(id).and_then(|key| self.places.get(key));
                 if waits.is_none_or(|held| held.state.is_taken()) {
                     one(&mut told.streams, &session.app);
@@ -129,7 +130,7 @@ impl Dispatcher {
         tally
     }
 
-    /// Counts what may have changed [`Self::tally`] and what our peers are told.
+    /// Number of changes that may have changed [`Self::tally`] and the news for peers.
     pub(crate) fn revision(&self) -> u64 {
         self.revision + self.workers.revision()
     }
@@ -139,7 +140,7 @@ impl Dispatcher {
         self.places.values().filter(|held| held.state.is_taken()).count()
     }
 
-    /// Whether any publisher has a place here.
+    /// Tells whether no publisher has a place here.
     pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
@@ -175,7 +176,7 @@ impl Dispatcher {
         view.collect()
     }
 
-    /// Where workers serve their metrics.
+    /// Addresses at which workers serve their metrics, by name.
     pub(crate) fn scrapes(&self) -> Vec<(String, SocketAddr)> {
         self.workers.iter().filter_map(|(_, worker)| Some((worker.name.clone(), worker.http?))).collect()
     }

@@ -1,11 +1,11 @@
-//! The workers that have registered, as the lobby sees them. In: what they say of themselves, what they were offered. Out: who can
-//! take a stream, and who has one. Pure.
+//! The registered workers, as `placing` sees them. In: their reports, and the offers made to them. Out: their load, and the streams that
+//! each has. Pure.
 //!
-//! A worker is the authority on its load; what it was offered and does not count yet holds a place all the same. What surprised us:
-//! its word and our own count overlap in an unknown part (streams that come through other activators are in its word alone), so the
-//! larger of the two counts is right, and their sum never is.
+//! A worker is the authority on its load; a stream that it was offered and does not count yet holds a place all the same. Note: the
+//! worker's count and our own overlap in an unknown part (streams that come through other activators are in the worker's count alone), so
+//! the larger of the two is right, and their sum never is.
 //!
-//! The words of workers cost memory and are shown to everybody: see [`KEPT_BYTES`].
+//! Reports of workers cost memory and are shown to everybody: see [`KEPT_BYTES`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use liveedgecast_common::key::Identity;
 
 use super::messages::Key;
 
-/// A worker that serves something says so twice a second (DESIGN 4.3); after this silence it is offered nothing.
+/// Silence after which a worker is offered nothing. One that serves streams reports twice a second (architecture.md, "Workers dial in").
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(2);
-/// A look at a worker's silence that comes later than this after it was due: this process was stopped or starved, and what the worker has
-/// said meanwhile may wait unread. It has so long again to be read.
+/// Delay of a timer after which a worker's silence proves nothing: this process was stopped or starved, and reports of the worker may wait
+/// unread. They have this long again to be read.
 const LATE: Duration = Duration::from_millis(500);
 /// Offers to one worker that were not fetched yet. Fetching takes about a millisecond, so this does not slow a crowd down, and it
 /// bounds what is in the channel to the worker.
@@ -35,31 +35,32 @@ const DETAILED_BYTES: usize = 64 << 20;
 /// sessions are not taken note of.
 const KEPT_BYTES: usize = 256 << 20;
 
-/// The greatest epoch that our own counting goes on from. One that is told and is greater counts for its own stream alone, so that nobody
+/// The greatest epoch that our own counting goes on from. A greater one that a peer reports counts for its own stream alone, so that no peer
 /// can use our numbers up: from here there are as many left as above.
 const LEARNED_EPOCH: u64 = 1 << 48;
-/// The greatest epoch that an offer of the same stream goes on from. From here to [`MAX_EPOCH`](liveedgecast_common::control::limits::MAX_EPOCH) there is room for all our own numbers, so
-/// a worker may tell any epoch that it was offered, whatever others have claimed.
+/// The greatest epoch that an offer of the same stream goes on from. From here to
+/// [`MAX_EPOCH`](liveedgecast_common::control::limits::MAX_EPOCH) there is room for all our own numbers, so a worker may report any epoch
+/// that it was offered, whatever others have claimed.
 pub(crate) const CLAIMED_EPOCH: u64 = 1 << 61;
 
-/// One call of a worker on the control listener, from its Hello to its end. Never used twice.
+/// The number of a worker's call on the control listener, from its Hello to its end. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// What a worker said of itself when it joined.
+/// The Hello of a worker, with what its connection tells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Introduction {
-    /// Its name, unique among those that are joined.
+    /// Name, unique among the registered workers.
     pub name: String,
     /// Streams at most.
     pub capacity: u32,
-    /// Whether it takes streams.
+    /// Word of the worker on whether it takes streams.
     pub availability: Availability,
-    /// Whether it shares our network namespace, so that sockets can be given to it.
+    /// True if the worker shares our network namespace, so that sockets can be passed to it.
     pub same_host: bool,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub http: Option<SocketAddr>,
-    /// What it serves.
+    /// Streams that the worker serves.
     pub sessions: Vec<Session>,
 }
 
@@ -71,23 +72,23 @@ pub(crate) struct Worker {
     pub(crate) same_host: bool,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) joined: Instant,
-    /// Its own count of its streams.
+    /// Number of streams by the worker's own count.
     told: u32,
     availability: Availability,
     /// The process fleet is about to stop it.
     retired: bool,
     heard: Instant,
     suspect: bool,
-    /// Its silence was noticed too late to mean anything.
+    /// The silence was noticed too late to mean anything.
     excused: bool,
-    /// Nothing is offered before.
+    /// The worker is offered nothing before this time.
     avoid_until: Option<Instant>,
     pub(crate) sessions: BTreeMap<String, Session>,
     /// Offered, taken or live streams of ours, by stream id.
     ours: BTreeMap<String, Key>,
-    /// Of those, the ones that are not among `sessions`.
+    /// Number of `ours` that are not among `sessions`.
     uncounted: usize,
-    /// Of those, the ones that are offered and not taken.
+    /// Places among `ours` that are offered and not taken.
     pub(crate) offers: BTreeSet<Key>,
 }
 
@@ -97,7 +98,7 @@ impl Worker {
         usize::try_from(self.told).unwrap_or(usize::MAX).max(self.sessions.len() + self.uncounted)
     }
 
-    /// Whether it serves something and is silent.
+    /// Tells whether the worker serves streams and is silent.
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect
     }
@@ -114,7 +115,7 @@ impl Worker {
         self.availability == Availability::Leaving
     }
 
-    /// Whether the worker serves the stream, but no longer the upstream of this identity.
+    /// Tells whether the worker serves the stream, but no longer the upstream of this identity.
     pub(crate) fn has_without(&self, stream_id: &str, identity: &Identity) -> bool {
         self.sessions.get(stream_id).is_some_and(|session| !session.identities.contains(identity))
     }
@@ -127,24 +128,24 @@ impl Worker {
         self.told > 0 || !self.sessions.is_empty()
     }
 
-    /// When it is to be looked at again.
+    /// The time at which the worker is to be looked at again.
     fn due(&self) -> Option<Instant> {
         let silence = (self.is_busy() && !self.suspect).then(|| self.heard + SUSPECT_AFTER);
         silence.into_iter().chain(self.avoid_until).min()
     }
 }
 
-/// All of them.
+/// All registered workers.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     all: BTreeMap<CallId, Worker>,
-    /// Who has what, by what the workers say.
+    /// Calls and stream ids by identity, as the workers report them.
     identities: HashMap<Identity, BTreeSet<(CallId, String)>>,
     /// The greatest epoch any of them has told, up to [`LEARNED_EPOCH`].
     epoch: u64,
     /// Bytes that all sessions take.
     kept: usize,
-    /// Counts what may have changed who has a place and who serves what.
+    /// Number of changes of places and sessions.
     revision: u64,
 }
 
@@ -178,7 +179,7 @@ impl Workers {
         sessions.map(|session| session.epoch).max().unwrap_or_default()
     }
 
-    /// Gives the number of sessions that were not taken note of.
+    /// Adds a worker. Returns the number of its sessions that were left out.
     pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
         let Introduction { name, capacity, availability, same_host, http, sessions } = introduction;
         let worker = Worker {
@@ -215,7 +216,7 @@ impl Workers {
         worker.offers
     }
 
-    /// Anything was heard from it.
+    /// Notes that the worker was heard.
     pub(crate) fn heard(&mut self, now: Instant, call: CallId) {
         if let Some(worker) = self.all.get_mut(&call) {
             self.revision += u64::from(worker.suspect);
@@ -246,7 +247,7 @@ impl Workers {
         self.all.get_mut(&call).into_iter().for_each(|worker| worker.avoid_until = Some(until));
     }
 
-    /// One of its sessions, as it is now. False when it is not taken note of, because there are too many.
+    /// Stores a session as it is now. False when it is left out, because there are too many.
     pub(crate) fn session(&mut self, call: CallId, mut session: Session) -> bool {
         let Some(worker) = self.all.get_mut(&call) else { return true };
         self.epoch = self.epoch.max(learned(session.epoch));
@@ -332,7 +333,7 @@ impl Workers {
         }
     }
 
-    /// Does what is due; gives those that have become suspect.
+    /// Carries out everything that is due. Returns the workers that have become suspect.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<CallId> {
         let mut suspects = Vec::new();
         for (call, worker) in &mut self.all {
@@ -341,7 +342,7 @@ impl Workers {
                 self.revision += 1;
             }
             if worker.is_busy() && !worker.suspect && worker.heard + SUSPECT_AFTER + LATE <= now && !worker.excused {
-                // Not what it would be without our own absence, but the same time from now on.
+                // The worker gets the same time from now on, though it would have less without our own absence.
                 (worker.heard, worker.excused) = (now + LATE - SUSPECT_AFTER, true);
             }
             if worker.is_busy() && !worker.suspect && worker.heard + SUSPECT_AFTER <= now {
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn its_word_and_our_count_are_not_added() {
+    fn the_workers_count_and_our_count_are_not_added() {
         let (mut workers, now) = (Workers::default(), origin());
         let call = CallId(1);
         workers.join(now, call, introduction("a", 3));
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_an_identity_is_found_but_for_the_stream_itself() {
+    fn the_holder_of_an_identity_is_found_unless_it_is_the_stream_itself() {
         let (mut workers, now) = (Workers::default(), origin());
         let wanted = [Identity([7; 16])];
         let mut first = introduction("a", 2);

@@ -18,20 +18,20 @@ use crate::dispatch::{
     WorkerView,
 };
 
-/// One lobby: a handle for each kind of caller.
+/// A handle for each kind of caller, all on one hub.
 #[derive(Clone)]
 pub struct Lobby {
-    /// For publishers' tasks.
+    /// Handle of publishers' tasks.
     pub places: Places,
-    /// For the control service and the scale-in.
+    /// Handle of the control service and the scale-in.
     pub workers: WorkerCalls,
-    /// For the process fleet's shell.
+    /// Handle of the process fleet's shell.
     pub processes: ProcessOrders,
-    /// For peers.
+    /// Handle of peers.
     pub peers: PeerNews,
-    /// For HTTP, metrics and Kubernetes.
+    /// Handle of HTTP, metrics and Kubernetes.
     pub views: Views,
-    /// For the drain.
+    /// Handle of the drain.
     pub drain: DrainSwitch,
 }
 
@@ -62,7 +62,7 @@ impl Lobby {
 pub struct WorkerCalls(pub(super) Arc<Hub>);
 
 impl WorkerCalls {
-    /// A worker has said Hello. Its messages go to `outbox`; `None` when a worker of its name is registered already.
+    /// Registers a worker. Messages for it go to `outbox`; `None` when a worker of its name is registered already.
     pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorMessage>) -> Option<CallId> {
         let (call, spawned) = self.0.step(|state, now| {
             if state.machine.dispatcher.is_joined(&introduction.name) {
@@ -77,12 +77,12 @@ impl WorkerCalls {
         Some(call)
     }
 
-    /// A worker has said something else.
+    /// Passes on a message of a registered worker.
     pub(crate) fn said(&self, call: CallId, message: WorkerMessage) {
         self.0.tell(Input::Said(call, message));
     }
 
-    /// A worker's call has ended.
+    /// Ends a worker's call.
     pub(crate) fn lost(&self, call: CallId) {
         self.0.step(|state, now| {
             state.close_call(call);
@@ -122,14 +122,14 @@ impl ProcessOrders {
         }
     }
 
-    /// Something happened to a worker process.
+    /// Reports an event of a worker process.
     pub(crate) fn process(&self, input: processes::Input) {
         self.0.step(|state, now| state.machine.process(now, input));
         self.0.left.notify_waiters();
     }
 }
 
-/// What peers are told and tell.
+/// News for peers and from peers.
 #[derive(Clone)]
 pub struct PeerNews(pub(super) Arc<Hub>);
 
@@ -144,24 +144,24 @@ impl PeerNews {
         self.0.changes.subscribe()
     }
 
-    /// This is one of several activators, and this is its name among them.
+    /// Gives this activator its name among several.
     pub(crate) fn meet(&self, name: &str) {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let origin: (Instant, u64) = (now(), u64::try_from(unix.as_micros()).unwrap_or(u64::MAX));
         self.0.tell(Input::Ourselves(Ourselves { name: name.to_owned(), origin }));
     }
 
-    /// Another activator's publisher, as it is now; or it is gone.
+    /// Stores a publisher of another activator as it is now, or removes it.
     pub(crate) fn elsewhere(&self, peer: String, number: u64, held: Option<Elsewhere>) {
         self.0.tell(Input::Elsewhere(peer, number, held));
     }
 
-    /// Nothing of this activator stands any more.
+    /// Removes everything that this activator told.
     pub(crate) fn forget_peer(&self, peer: String) {
         self.0.tell(Input::ForgetPeer(peer));
     }
 
-    /// Another activator is there, or is not any more: workers are to dial it.
+    /// Adds or removes another activator: workers are told to dial those that are there.
     pub(crate) fn met(&self, address: SocketAddr, is_there: bool) {
         self.0.step(|state, now| {
             if !is_there {
@@ -172,7 +172,7 @@ impl PeerNews {
         });
     }
 
-    /// A number that others look at has changed.
+    /// Announces a change of a figure that others look at.
     pub(crate) fn changed(&self) {
         self.0.tell(Input::Changed);
     }
@@ -200,7 +200,7 @@ impl Views {
         self.0.lock().machine.dispatcher.streams().collect()
     }
 
-    /// Gives streams to `take`, from the one with this number on, until it wants no more; then the number of the one that it did not want.
+    /// Passes streams to `take`, from number `from` on, until it returns false; returns the number of the stream that it did not take.
     pub(crate) fn each_stream(&self, from: usize, mut take: impl FnMut(StreamView) -> bool) -> Option<usize> {
         let state = self.0.lock();
         let mut streams = state.machine.dispatcher.streams().enumerate().skip(from);

@@ -47,7 +47,7 @@ pub(super) struct State {
     pub(super) mail: HashMap<Key, Mailbox>,
     calls: HashMap<CallId, mpsc::Sender<ActivatorMessage>>,
     next_call: u64,
-    /// For the process fleet; bounded by the number of processes, each of which is spawned, stopped and killed once.
+    /// Orders for the process fleet; bounded by the number of processes, each of which is spawned, stopped and killed once.
     pub(super) orders: VecDeque<Order>,
     pub(super) armed: Option<Instant>,
     /// The control listeners of the other activators: every worker is told of them.

@@ -1,4 +1,4 @@
-//! The lobby's handles.
+//! The handles of the lobby, with one hub behind them.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
     let second = lobby.workers.join(introduction("w"), outbox).unwrap();
     let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
     assert!(inbox.recv().await.is_some());
-    // One that was read is told.
+    // The end of an offer that was read is reported.
     let reason = DeclineReason::Full;
     lobby.workers.said(second, WorkerMessage::Declined(Declined { stream_id: "a".into(), epoch, reason }));
     assert_eq!(place.event().await, PlaceEvent::Withdrawn { epoch });
@@ -93,7 +93,7 @@ async fn a_worker_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_is_spent_ends_by_itself() {
+async fn a_spent_hold_ends_by_itself() {
     let lobby = lobby(None);
     let running = running(&lobby);
     let mut place = lobby.places.enter(entry("a", 1));

@@ -5,7 +5,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, I
 
 use crate::dispatch::Back;
 
-/// From a fraction of a millisecond (everything is warm) to the longest hold that is usual.
+/// Buckets from a fraction of a millisecond (everything is warm) to the longest hold that is usual.
 const START_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
 
@@ -31,13 +31,13 @@ pub struct LobbyMetrics {
     pub(super) back: IntCounterVec,
     /// Streams that a worker took and that ended before they ran.
     pub(super) never_started: IntCounter,
-    /// From `publish` to `Publish.Start`, by whether a worker had to be started.
+    /// Time from `publish` to `Publish.Start`, by whether a worker had to be started.
     pub(super) start: HistogramVec,
     /// The parts of a start for which a worker had to be started.
     pub(super) cold_start: HistogramVec,
     /// Workers, by state.
     pub(super) workers: IntGaugeVec,
-    /// From the start of a worker process to its registration.
+    /// Time from the start of a worker process to its registration.
     pub(super) registration: Histogram,
     /// Worker processes that have ended, by how.
     pub(crate) processes_ended: IntCounterVec,

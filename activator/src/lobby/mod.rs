@@ -1,7 +1,7 @@
 //! The shell of `dispatch`: its lock, its clock, its mail. In: calls of six kinds of callers, each with a handle of its own. Out: mail for
 //! publishers' places, messages for workers, orders for worker processes. Next: `admission`, `handoff`.
 //!
-//! | handle | who has it | what it may do |
+//! | handle | callers | purpose |
 //! | --- | --- | --- |
 //! | [`Places`] | publishers' tasks | take a [`Place`] |
 //! | [`WorkerCalls`] | the control service, the scale-in | register workers, pass on what they report, cordon them |

@@ -28,8 +28,8 @@ impl Places {
     }
 }
 
-/// A publisher's place, waiting or live. Dropping it leaves the lobby: an offer that is open is void (the worker finds nobody who
-/// expects it), a live stream is no longer counted as ours.
+/// A publisher's place, waiting or live. Dropping it leaves the lobby: an open offer becomes void (the worker is not expected any
+/// more), and a live stream is no longer counted as ours.
 pub struct Place {
     hub: Arc<Hub>,
     key: Key,

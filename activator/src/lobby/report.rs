@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::event;
 use liveedgecast_common::log_limiter::LogLimiter;
 use tracing::{debug, error, info, warn};
 
@@ -24,26 +25,34 @@ pub(super) fn report(metrics: &LobbyMetrics, now: Instant, output: &Output) {
 fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
     match decision {
         Decision::Offer { worker, stream_id, epoch, descriptor, .. } => {
-            debug!(stream = stream_id, worker, epoch, descriptor, "offered");
+            debug!(event = event::STREAM_OFFERED, stream = stream_id, worker, epoch, descriptor, "stream offered");
         }
         Decision::Fence(_, stream_id, epoch) => {
-            info!(event = "stream.fenced", stream = stream_id, epoch, "old worker told to end its part of a stream");
+            debug!(
+                event = event::STREAM_FENCED,
+                stream = stream_id,
+                epoch,
+                "old worker told to end its part of a stream"
+            );
         }
         Decision::Started(started) => report_start(metrics, started),
         Decision::NeverStarted { stream_id, worker, entered } => {
             metrics.never_started.inc();
             let whole_ms = now.saturating_duration_since(*entered).as_millis();
-            // Why, the worker says.
-            info!(event = "start.failed", stream = stream_id, worker, whole_ms, "start failed");
+            // The worker logs the cause.
+            info!(event = event::START_FAILED, stream = stream_id, worker, whole_ms, "start failed");
         }
         Decision::Outcome(outcome) => metrics.offers.with_label_values(&[*outcome]).inc(),
         Decision::Excess(worker, sessions) => {
             metrics.excess.inc_by(u64::try_from(*sessions).unwrap_or(u64::MAX));
             if EXCESSES.is_due(now) {
-                warn!(worker, sessions, "a worker tells of more sessions than it has capacity for; they do not count");
+                let text = "sessions beyond a worker's capacity left out";
+                warn!(event = event::WORKER_EXCEEDED, worker, sessions, "{text}");
             }
         }
-        Decision::Suspect(worker) => warn!(worker, "a worker that serves streams is silent; it is offered nothing"),
+        Decision::Suspect(worker) => {
+            warn!(event = event::WORKER_SILENT, worker, "silent worker with streams left out of offers");
+        }
         Decision::Withdrawn(..) | Decision::Refused(..) | Decision::Kicked(..) | Decision::KickOnWorker(..) => {}
     }
 }
@@ -54,14 +63,15 @@ fn report_start(metrics: &LobbyMetrics, started: &Started) {
     let milliseconds = |time: Duration| time.as_micros() as f64 / 1000.0;
     let Some(phases) = cold(started) else {
         metrics.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
-        debug!(stream, worker, whole_ms = milliseconds(whole), "started on a running worker");
+        debug!(event = event::START_WARM, stream, worker, whole_ms = milliseconds(whole), "warm start");
         return;
     };
     metrics.start.with_label_values(&["cold"]).observe(whole.as_secs_f64());
     for (name, time) in phases.named() {
         metrics.cold_start.with_label_values(&[name]).observe(time.as_secs_f64());
     }
-    info!(
+    debug!(
+        event = event::START_COLD,
         stream,
         worker,
         detect_ms = milliseconds(phases.detect),
@@ -81,18 +91,19 @@ fn report_process(metrics: &LobbyMetrics, output: &ProcessOutput) {
         ProcessOutput::Failed { name, how, why, last_words, pause } => {
             ended(how);
             let last_words = last_words.join("\n");
-            error!(worker = name, why, last_words, pause_ms = pause.as_millis(), "a worker process failed");
+            let pause_ms = pause.as_millis();
+            error!(event = event::PROCESS_FAILED, worker = name, why, last_words, pause_ms, "worker process failed");
         }
         ProcessOutput::Gone(name) => {
             ended("asked");
-            info!(worker = name, "the worker process has gone");
+            info!(event = event::PROCESS_ENDED, worker = name, "worker process ended");
         }
         ProcessOutput::Terminated(name) => {
             ended("terminated");
             info!(
-                event = "worker.terminated",
+                event = event::PROCESS_TERMINATED,
                 worker = name,
-                "worker process ended in order without being asked: somebody terminated it, or it had lost this activator"
+                "worker process ended without being asked: another program terminated it, or it had lost this activator"
             );
         }
     }

@@ -59,13 +59,13 @@ fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> H
     house_of(me, door.0, others)
 }
 
-fn house_of(me: Me, doors: impl Into<control::Doors>, others: &[SocketAddr]) -> House {
+fn house_of(me: Me, doors: impl Into<control::ControlListeners>, others: &[SocketAddr]) -> House {
     house_with(me, doors, others, None)
 }
 
 fn house_with(
     me: Me,
-    doors: impl Into<control::Doors>,
+    doors: impl Into<control::ControlListeners>,
     others: &[SocketAddr],
     introducer: Option<SocketAddr>,
 ) -> House {
@@ -440,7 +440,7 @@ fn house_on(shared: SocketAddr, name: &str, started: u64) -> (House, Cancellatio
     let release = CancellationToken::new();
     let all = listen_shared(shared).unwrap();
     let address = all.local_addr().unwrap();
-    let doors = control::Doors { all, ours: Some(own.0), release: release.clone() };
+    let doors = control::ControlListeners { all, ours: Some(own.0), release: release.clone() };
     (house_of(me, doors, &[address]), release)
 }
 

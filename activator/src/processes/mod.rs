@@ -1,5 +1,5 @@
-//! Worker processes on this machine. In: orders of the process fleet in `dispatch`. Out: processes, and what became of them. Next: the
-//! workers dial in like any other.
+//! Worker processes on this machine. In: orders of the process fleet in `dispatch`. Out: processes, and reports of their ends. A worker
+//! that runs dials in like any other (architecture.md, "The process fleet").
 
 mod metrics;
 mod task;

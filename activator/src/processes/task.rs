@@ -1,8 +1,8 @@
 //! The shell of the process fleet: starts, signals and reaps worker processes. In: orders of the machine. Out: what became of them.
 //!
-//! What surprised us: a terminal's Ctrl-C goes to the whole process group, so workers get a group of their own or they would leave
-//! before us; and a worker must outlive us with its streams, so its standard error is a pipe that it never waits for: when we are
-//! stuck or gone, its lines are lost and nothing else.
+//! Note: a terminal's Ctrl-C goes to the whole process group, so workers get a group of their own, or they would end before the activator.
+//! A worker must outlive the activator with its streams, so its standard error is a pipe that it never waits for: when the activator is
+//! stuck or gone, log lines are lost and nothing else.
 #![expect(clippy::disallowed_methods, reason = "shell: processes and the tasks that watch them")]
 
 use std::collections::{HashMap, VecDeque};
@@ -13,6 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use liveedgecast_common::config::show_duration;
+use liveedgecast_common::event;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::stderr;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -43,19 +44,19 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Signals to one process that wait for its task: it is stopped once and killed once.
 const SIGNALS: usize = 4;
 
-/// How workers are started.
+/// The way to start a worker.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments but for the name.
+    /// Arguments of the program, without the name.
     pub arguments: Vec<String>,
-    /// All of its environment.
+    /// Environment of the program, complete.
     pub environment: Vec<(&'static str, Secret)>,
 }
 
 impl Launch {
-    /// By the configuration. `control`: where workers dial in, as bound. `log`: format and filter of their logs.
+    /// The launch by the settings. `control`: the control listener, as bound. `log`: format and filter of the workers' logs.
     #[must_use]
     pub fn new(settings: &Settings, program: PathBuf, control: SocketAddr, log: (&str, Option<&str>)) -> Self {
         let handoff = match settings.handoff {
@@ -77,16 +78,16 @@ impl Launch {
         Self {
             program,
             arguments: arguments.chain(["--exit-when-orphaned".to_owned()]).collect(),
-            // By environment, because arguments can be read by everybody on the machine.
+            // The secret goes by the environment, because arguments can be read by everybody on the machine.
             environment: passed.chain(filter).chain([("CONTROL_SECRET", settings.secret.clone())]).collect(),
         }
     }
 }
 
-/// The worker's program: beside ours, so that both are of one version.
+/// The path of the worker's program: beside ours, so that both are of one version.
 ///
 /// # Errors
-/// It is not there; the text says where it was looked for.
+/// The program is not there; the text has the path.
 pub fn program_beside(ours: &Path) -> io::Result<PathBuf> {
     let program = ours.with_file_name(PROGRAM);
     if program.is_file() {
@@ -99,7 +100,7 @@ pub fn program_beside(ours: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
-/// Carries out the machine's orders, until dropped. The processes live on then.
+/// Carries out the orders of the process fleet, until dropped. The processes live on then.
 pub async fn run(orders: ProcessOrders, launch: Launch, metrics: ProcessMetrics) {
     let mut running: HashMap<String, mpsc::Sender<Signal>> = HashMap::new();
     loop {
@@ -109,7 +110,7 @@ pub async fn run(orders: ProcessOrders, launch: Launch, metrics: ProcessMetrics)
                 match spawn(&launch, &name) {
                     Ok((child, pid, words)) => {
                         metrics.started.inc();
-                        info!(worker = name, pid, "a worker process was started");
+                        info!(event = event::PROCESS_STARTED, worker = name, pid, "worker process started");
                         let (signals, asked) = mpsc::channel(SIGNALS);
                         running.insert(name.clone(), signals);
                         orders.process(Input::Spawned(name.clone()));
@@ -128,15 +129,15 @@ pub async fn run(orders: ProcessOrders, launch: Launch, metrics: ProcessMetrics)
 }
 
 fn send(running: &HashMap<String, mpsc::Sender<Signal>>, name: &str, signal: Signal) {
-    debug!(worker = name, ?signal, "signal");
+    debug!(event = event::PROCESS_SIGNALLED, worker = name, ?signal, "worker process signalled");
     if let Some(signals) = running.get(name) {
-        // Closed: it has ended by itself. Full: it was killed already.
+        // A closed channel means that the process has ended by itself, a full one that it was killed already.
         let _ = signals.try_send(signal);
     }
 }
 
 fn spawn(launch: &Launch, name: &str) -> io::Result<(Child, i32, pipe::Receiver)> {
-    // Ours to read and theirs to write, neither of which waits.
+    // The activator reads one end and the worker writes the other; neither waits.
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let words = pipe::Receiver::from_owned_fd(ours)?;
     let child = Command::new(&launch.program)
@@ -168,9 +169,9 @@ async fn watch(
             biased;
             status = child.wait() => break status,
             Some(signal) = signals.recv() => {
-                // Nobody else reaps it, so the number is still this process's.
+                // Only this task reaps the process, so the pid was not reused.
                 if let Some(Err(error)) = Pid::from_raw(pid).map(|pid| kill_process(pid, signal)) {
-                    warn!(worker = name, %error, "the worker process cannot be signalled");
+                    warn!(event = event::SIGNAL_FAILED, worker = name, %error, "signal to a worker process failed");
                 }
             }
         }
@@ -203,7 +204,8 @@ async fn pass_on(mut from: pipe::Receiver, name: String) -> Vec<String> {
         };
         let rest = buffer.split_off(if ended { buffer.len() } else { whole });
         for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            // As a whole: lines of several workers must not mix. What our own reader does not take is dropped there and counted.
+            // A line is written as a whole, because lines of several workers must not mix. Lines that our own reader does not take are dropped
+            // there and counted.
             stderr::write_line(&marked(line, &name));
             last.push_back(shortened(line));
             if last.len() > LAST_LINES {
@@ -227,7 +229,7 @@ fn marked(line: &[u8], name: &str) -> Vec<u8> {
 
 fn shortened(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(LAST_LINE_BYTES)]);
-    // Our own program's words, but words that strangers may have put in its mouth.
+    // The worker is our own program, but its lines may quote strangers.
     text.split(' ').map(|word| LogSafe(word).to_string()).collect::<Vec<_>>().join(" ")
 }
 

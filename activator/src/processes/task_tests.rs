@@ -105,7 +105,7 @@ async fn a_worker_gets_its_arguments_and_nothing_of_our_environment() {
 }
 
 #[tokio::test]
-async fn one_that_dies_at_start_is_counted_and_tried_again() {
+async fn a_worker_that_dies_at_start_is_counted_and_started_again() {
     let fleet = fleet("echo 'no such luck' >&2; exit 3");
     let _place = waiting(&fleet);
     until(|| fleet.ended("at_start") >= 2).await;
@@ -113,7 +113,7 @@ async fn one_that_dies_at_start_is_counted_and_tried_again() {
 }
 
 #[tokio::test]
-async fn one_is_asked_to_go_before_it_is_killed() {
+async fn a_worker_is_asked_to_go_before_it_is_killed() {
     let fleet = fleet("trap 'echo > $here/asked; exit 0' TERM; echo > $here/up; while :; do sleep 0.01; done");
     let place = waiting(&fleet);
     fleet.written("up").await;
@@ -142,7 +142,7 @@ async fn the_last_lines_are_kept_and_a_long_one_is_cut() {
 }
 
 #[test]
-fn lines_tell_whose_they_are() {
+fn lines_carry_the_name_of_their_worker() {
     assert_eq!(marked(b"{\"level\":\"INFO\"}", "worker-1"), b"{\"process\":\"worker-1\",\"level\":\"INFO\"}\n");
     assert_eq!(marked(b"oh \xff", "worker-1"), b"worker-1: oh \xff\n");
 }
