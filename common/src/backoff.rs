@@ -61,7 +61,7 @@ mod tests {
     const MOST: Duration = Duration::from_secs(10);
 
     #[test]
-    fn doubles_within_its_bounds() {
+    fn delay_doubles_within_its_bounds() {
         for seed in 0..100 {
             let mut backoff = Backoff::new(FIRST, MOST, seed);
             for n in 0..80_u32 {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_spread_and_repeat() {
+    fn different_seeds_spread_and_equal_seeds_repeat() {
         let third = |seed| {
             let mut backoff = Backoff::new(FIRST, MOST, seed);
             (backoff.failed(), backoff.failed(), backoff.failed()).2
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn is_never_a_hot_loop() {
+    fn delay_is_never_zero() {
         let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO, 1);
         assert!(backoff.failed() >= Duration::from_micros(500));
     }

@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_parse_with_binary_and_decimal_units() {
         for (text, bytes) in
             [("0", 0), ("8MiB", 8 << 20), (" 8 MiB ", 8 << 20), ("64k", 65536), ("1GB", 1_000_000_000), ("5B", 5)]
         {
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_parse_and_print_with_units() {
         for (text, millis) in
             [("0", 0), ("0s", 0), ("30s", 30_000), ("500ms", 500), ("1m30s", 90_000), ("2h", 7_200_000), (" 1s ", 1000)]
         {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn publish_keys_by_key_and_by_app() {
+    fn publish_keys_allow_by_key_and_by_app() {
         let keys = PublishKeys::parse("alpha, live/beta\n# gamma\n\tdelta?pass=1  a/b/epsilon").unwrap();
         assert_eq!(keys.len(), 4);
         let table = [
@@ -386,14 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn publish_keys_that_are_mistakes() {
+    fn malformed_publish_keys_are_refused() {
         assert_eq!(PublishKeys::parse(" ,\n# all gone\n"), Err(PublishKeysError::Empty));
         assert_eq!(PublishKeys::parse("good /s3cret"), Err(PublishKeysError::Entry(2, NameError::Path)));
         assert!(!PublishKeys::parse("good /s3cret").unwrap_err().to_string().contains("s3cret"));
     }
 
     #[test]
-    fn all_problems_at_once() {
+    fn all_problems_are_reported_at_once() {
         let mut problems = Problems::new();
         assert_eq!(problems.check("A", "8MiB".parse::<ByteSize>()), Some(ByteSize(8 << 20)));
         assert_eq!(problems.check("CAPACITY", "x".parse::<ByteSize>()), None);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_or_its_file() {
+    fn value_comes_from_the_setting_or_its_file_never_both() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, "\u{feff}hunter2\r\n").unwrap();

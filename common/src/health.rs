@@ -184,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn alive_is_200() {
+    fn status_200_is_healthy() {
         let (address, server) = served("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n");
         ask(address, "/healthz").unwrap();
         assert!(server.join().unwrap().starts_with("GET /healthz HTTP/1.1\r\n"));
     }
 
     #[test]
-    fn a_listener_on_all_addresses_is_asked_on_loopback() {
+    fn listener_on_all_addresses_is_asked_on_loopback() {
         let (address, server) = served("HTTP/1.1 200 OK\r\n\r\n");
         ask(SocketAddr::from(([0, 0, 0, 0], address.port())), "/healthz").unwrap();
         server.join().unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_an_error() {
+    fn any_other_status_is_an_error() {
         for (answer, told) in [
             ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "answers \"HTTP/1.1 503 Service Unavailable\""),
             ("", "answers \"\""),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_an_error() {
+    fn closed_port_is_an_error() {
         // Bound and not listening, so that no other process can take the port meanwhile.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

@@ -371,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_refused() {
+    fn malformed_names_are_refused() {
         let long = "k".repeat(256);
         let long_query = format!("k?{}", "q".repeat(MAX_QUALIFIED_BYTES));
         let table = [
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_taken_byte_for_byte() {
+    fn valid_names_stay_byte_for_byte() {
         for text in [
             "a",
             "a/b",
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_redact_and_compare() {
+    fn secrets_are_redacted_and_comparable() {
         let key = StreamKey::parse("s3cret?pass=word").unwrap();
         let secret = Secret::new("hunter2");
         let shown = format!("{key} {key:?} {secret} {secret:?} {:?}", Some((&key, &secret)));
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_text_stays_on_its_line() {
+    fn text_of_a_stranger_stays_on_its_line() {
         assert_eq!(LogSafe("a\r\nb\u{202e}c é").to_string(), "a\\u{d}\\u{a}b\\u{202e}c é");
         let long = LogSafe(&"é".repeat(200)).to_string();
         assert!(long.ends_with('…') && long.len() <= MAX_LOGGED_BYTES + 3);

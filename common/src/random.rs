@@ -18,7 +18,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn no_two_are_alike() {
+    fn random_bytes_differ() {
         assert_ne!(super::bytes::<16>(), super::bytes::<16>());
     }
 }

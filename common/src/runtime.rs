@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mistakes_are_told_with_the_fix() {
+    fn mistakes_are_reported_with_the_fix() {
         let mut problems = Problems::new();
         let args = LogArgs { log_format: Some("xml".into()), log_filter: Some("info,worker=loudly".into()) };
         args.resolve(&mut problems);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_for_everything_does_not_count_for_libraries_that_log_what_strangers_send() {
+    fn default_level_does_not_reach_libraries_that_log_frames_of_strangers() {
         use tracing_subscriber::layer::SubscriberExt;
 
         for (text, ours, h2) in [
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_told_whatever_the_filter_is() {
+    fn panic_is_logged_whatever_the_filter_is() {
         use tracing_subscriber::layer::SubscriberExt;
 
         for (filter, logged) in [("info", true), ("liveedgecast_worker=debug", false), ("off", false)] {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_open_files_is_the_hard_one() {
+    fn limit_of_open_files_is_raised_to_the_hard_one() {
         let limit = raise_open_files();
         assert_eq!(limit.now, getrlimit(Resource::Nofile).maximum);
         assert_eq!(raise_open_files().found, limit.now);

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_never_wait_for_a_reader_that_has_stopped_and_what_it_misses_is_counted() {
+    fn writers_never_wait_for_a_stopped_reader_and_dropped_lines_are_counted() {
         const LINE: &[u8] = &[b'x'; 1000];
         let (lines, mut reader, tells) = written(10 * LINE.len());
         // More than any socket buffer and the queue hold together.

@@ -57,7 +57,7 @@ const ROWS: &[(&str, bool, &str, u16, &str, &str)] = &[
 ];
 
 #[test]
-fn rows() {
+fn every_row_splits_into_app_and_key() {
     for (url, tls, host, port, app, key) in ROWS {
         let template = PushTemplate::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
         assert_eq!((template.tls, template.host.as_str(), template.port), (*tls, *host, *port), "{url}");
@@ -66,7 +66,7 @@ fn rows() {
 }
 
 #[test]
-fn mistakes() {
+fn malformed_urls_are_refused_with_their_fix() {
     let no_key = || UrlError::NoKey("rtmp://h".to_owned());
     let no_app = || UrlError::NoApp("rtmp://h".to_owned());
     let long = format!("rtmp://h/a/{}", "k".repeat(MAX_URL_BYTES));
@@ -119,7 +119,7 @@ fn mistakes() {
 }
 
 #[test]
-fn one_segment_alone_is_offered_a_key_and_not_shown() {
+fn error_for_one_segment_suggests_a_key_and_hides_the_segment() {
     let error = PushTemplate::parse("rtmp://u:pw@h:99/S3CRET").unwrap_err().to_string();
     assert!(error.contains("/{key}") && error.contains("rtmp://h:99"), "{error}");
     assert!(!error.contains("S3CRET") && !error.contains("pw"), "{error}");
@@ -148,7 +148,7 @@ fn substitution_is_byte_for_byte() {
 }
 
 #[test]
-fn knows_which_placeholders_it_takes() {
+fn template_knows_its_placeholders() {
     let table =
         [("rtmp://h/live/KEY", false, false), ("rtmp://h/{app}/KEY", true, false), ("rtmp://h/{key}/x", false, true)];
     for (url, app, key) in table {
@@ -174,7 +174,7 @@ fn credentials_come_from_the_url_and_are_not_shown() {
 }
 
 #[test]
-fn nothing_after_the_application_is_shown() {
+fn display_hides_everything_after_the_app() {
     for url in
         ["rtmp://h/live/S3CRET/", "rtmp://h/live/S3CRET/x", "rtmp://h//live/S3CRET/x?y", "rtmp://h/live/S3CRET#x"]
     {
@@ -205,7 +205,7 @@ fn tc_url_leaves_out_key_and_default_port() {
 }
 
 #[test]
-fn a_comma_before_the_next_url_is_no_part_of_a_key() {
+fn comma_before_the_next_url_is_refused() {
     for text in ["rtmp://h/live/{key}, rtmp://i/live/{key}", "rtmp://h/live/K;\nrtmp://i/live/K"] {
         assert_eq!(PushTemplate::parse_list(text), Err(vec![(1, UrlError::Separator)]), "{text:?}");
     }
@@ -213,7 +213,7 @@ fn a_comma_before_the_next_url_is_no_part_of_a_key() {
 }
 
 #[test]
-fn a_list_reports_every_mistake() {
+fn list_reports_every_mistake() {
     let urls = PushTemplate::parse_list(" rtmp://a/live/{key}\n\trtmps://b/live2/KEY ").unwrap();
     assert_eq!(
         urls.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -227,7 +227,7 @@ fn a_list_reports_every_mistake() {
 }
 
 #[test]
-fn our_wire_carries_it_in_full() {
+fn our_wire_carries_urls_in_full() {
     let url = resolved("rtmps://u:p@h/live/{key}", "a", "k?x");
     let bytes = postcard::to_stdvec(&url).unwrap();
     assert_eq!(postcard::from_bytes::<PushUrl>(&bytes).unwrap(), url);

@@ -19,7 +19,7 @@ fn corpus(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../e2e/fuzz/corpus").join(target)
 }
 
-/// Golden files whose name begins so.
+/// Golden files whose name has this prefix.
 fn golden(prefix: &str) -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("an entry"));
@@ -130,7 +130,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         }
         "frames" => {
             for (name, bytes) in golden("frames-") {
-                // What is behind the assignment; one is put before it.
+                // The content after the assignment; an assignment is put before it.
                 let head = bytes[1..].first_chunk().map_or(0, |length| 5 + u32::from_be_bytes(*length) as usize);
                 add("golden", &name, [&[6], &bytes[if bytes[0] == 1 { head } else { 0 }..]].concat());
             }

@@ -50,7 +50,7 @@ fn to_activator() -> [Frame; 9] {
     ]
 }
 
-/// One that came later than the others.
+/// A frame that came with a later release.
 fn parted() -> Frame {
     Frame::Parted(Box::new(Snapshot { unread: b"unread".to_vec(), ..samples::fresh() }))
 }
@@ -155,9 +155,9 @@ fn messages(session: &mut ServerSession, bytes: &[u8], open: Vec<(u32, Vec<u8>)>
     complete
 }
 
-/// A worker that has only the bytes of the snapshot, of whichever version, hears from there on what the first one would have heard.
+/// A worker that has only the bytes of the snapshot, of any version, reads from there on the same messages as the first worker would have.
 #[test]
-fn a_second_worker_goes_on_in_the_middle_of_a_message() {
+fn second_worker_resumes_in_the_middle_of_a_message() {
     let (bytes, at) = samples::media_bytes();
     let mut first = samples::held();
     first.accept_publish();

@@ -1,4 +1,4 @@
-//! The handoff's machines from outside: preface, frames, state page and what they carry, whole and in pieces, honest and not.
+//! The handoff's machines from outside: preface, frames, state page and their content, whole and in pieces, honest and hostile.
 #![expect(clippy::unwrap_used, reason = "tests, helpers included")]
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ const TOKEN: [u8; 16] = *b"0123456789abcdef";
 
 // The preface.
 
-/// Gives a side its input in pieces; what it answered, and where it stands.
+/// Gives a side its input in pieces; returns its answers and its state.
 fn feed(input: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> Progress) -> (Vec<u8>, Step) {
     let (mut at, mut output, mut last) = (0, Vec::new(), Step::More);
     while at < input.len() {
@@ -38,7 +38,7 @@ fn feed(input: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> Progress) ->
     (output, last)
 }
 
-/// Both sides, joined; bytes go in pieces of `step`. Where worker and activator stand at the end.
+/// Joins both sides; bytes go in pieces of `step`. Returns the final states of worker and activator.
 fn join(worker_secret: &Secret, activator_secret: &Secret, step: usize) -> (Step, Step, Option<[u8; 16]>) {
     let (mut worker, hello) = WorkerSide::new(worker_secret, TOKEN, [1; 32]);
     let mut activator = ActivatorSide::new(activator_secret, [2; 32]);
@@ -50,7 +50,7 @@ fn join(worker_secret: &Secret, activator_secret: &Secret, step: usize) -> (Step
 }
 
 #[test]
-fn both_prove_themselves_however_the_bytes_come() {
+fn both_sides_prove_themselves_however_the_bytes_are_cut() {
     for step in 1..200 {
         let (worker, activator, token) = join(&samples::secret(), &samples::secret(), step);
         assert!(matches!(worker, Step::Done(_)) && worker == activator, "{step}");
@@ -63,7 +63,7 @@ fn another_secret_fails_at_the_activator_and_learns_nothing() {
     for step in [1, 7, 1000] {
         let (worker, activator, _) = join(&Secret::new("guess"), &samples::secret(), step);
         assert_eq!(activator, Step::Failed(PrefaceError::Proof));
-        // It was given no proof to try secrets on.
+        // The worker got no proof to try secrets on.
         assert_eq!(worker, Step::More);
     }
 }
@@ -75,7 +75,7 @@ fn an_activator_with_another_secret_is_not_believed() {
     worker.handle(&impostor.handle(&hello).output);
     let progress = worker.handle(&[7; 32]);
     assert_eq!(progress, Progress { used: 32, output: vec![], step: Step::Failed(PrefaceError::Proof) });
-    // And stays so.
+    // The error stays.
     assert_eq!(worker.handle(&[7; 32]), Progress { used: 0, output: vec![], step: Step::Failed(PrefaceError::Proof) });
 }
 
@@ -88,7 +88,7 @@ fn a_recorded_preface_is_of_no_use() {
     // And to another connection of the worker.
     let (mut worker, _) = WorkerSide::new(&samples::secret(), TOKEN, [9; 32]);
     assert_eq!(worker.handle(&answered).step, Step::Failed(PrefaceError::Proof));
-    // A reflected one: what the worker sent comes back to it.
+    // A reflected preface: the worker's own bytes come back to it.
     let (mut worker, hello) = WorkerSide::new(&samples::secret(), TOKEN, [1; 32]);
     let proof = worker.handle(&answered[..38]).output;
     let _ = worker.handle(&proof);
@@ -148,7 +148,7 @@ fn strangers_and_other_versions_are_told_apart_at_once() {
 }
 
 #[test]
-fn what_follows_the_preface_is_left_alone() {
+fn bytes_after_the_preface_are_left_alone() {
     let (sent, answered, _) = samples::preface();
     let progress = ActivatorSide::new(&samples::secret(), [2; 32]).handle(&[&sent[..], b"frames"].concat());
     assert_eq!(progress.used, sent.len());
@@ -335,7 +335,7 @@ fn the_assignment_is_first_and_comes_once() {
 }
 
 #[test]
-fn codes_and_text_that_mean_nothing_are_refused() {
+fn unknown_codes_and_malformed_text_are_refused() {
     for (type_id, payload) in [(33, &[4][..]), (33, &[]), (38, &[]), (38, &[2]), (38, &[0, 0xFF])] {
         let mut reader = keys().activator_end().0;
         reader.buffer().extend_from_slice(&[type_id, 0, 0, 0, payload.len() as u8]);
@@ -345,7 +345,7 @@ fn codes_and_text_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn sealed_frames_are_changed_repeated_or_left_out_by_nobody() {
+fn changed_repeated_or_missing_sealed_frames_are_refused() {
     let checkpoints =
         [Frame::Checkpoint(Box::new(samples::fresh())), Frame::Checkpoint(Box::new(samples::mid_message()))];
     let (bytes, _) = written(&checkpoints);
@@ -371,7 +371,7 @@ fn sealed_frames_are_changed_repeated_or_left_out_by_nobody() {
     assert_eq!(read(&bytes[first..]), wrong, "left out");
     assert_eq!(read(&[&bytes[..first], &bytes[..first]].concat()), wrong, "repeated");
     assert_eq!(read(&[&bytes[first..], &bytes[..first]].concat()), wrong, "in another order");
-    // Nor is one that went the other way, or another session's.
+    // A frame of the other direction or of another session is refused, too.
     let mut reflected = bytes.clone();
     reflected[0] = 1;
     let mut worker = keys().worker_end().0;
@@ -386,7 +386,7 @@ fn sealed_frames_are_changed_repeated_or_left_out_by_nobody() {
 }
 
 #[test]
-fn what_is_too_large_is_not_written() {
+fn oversized_frames_are_not_written() {
     let (_, mut writer) = keys().worker_end();
     let mut out = b"before".to_vec();
     for snapshot in too_large() {
@@ -402,7 +402,7 @@ fn what_is_too_large_is_not_written() {
 }
 
 #[test]
-fn nothing_shows_a_secret_or_bytes() {
+fn debug_shows_no_secret_and_no_bytes() {
     let mut frames = to_worker();
     frames.extend(to_activator());
     frames.push(Frame::Data(Bytes::from_static(b"s3cr3t-key")));
@@ -501,8 +501,8 @@ fn a_page_holds_the_last_snapshot() {
     assert_eq!(page::read(ring.page()).unwrap(), numbered(9));
 }
 
-/// A writer that is killed after any byte of a slot leaves the snapshot before; and its successor, whatever was left, publishes as if
-/// nothing had been.
+/// A writer that is killed after any byte of a slot leaves the snapshot before; and its successor publishes as if nothing had happened,
+/// whatever bytes were left.
 #[test]
 fn a_page_torn_at_any_byte_has_the_snapshot_before() {
     let last = numbered(9);
@@ -515,7 +515,7 @@ fn a_page_torn_at_any_byte_has_the_snapshot_before() {
         let first = changed[0] / SLOT_BYTES * SLOT_BYTES;
         assert!(changed[changed.len() - 1] < first + SLOT_BYTES, "one slot is written");
         let old = (number > 1).then(|| numbered(number - 1));
-        // Forwards, and backwards as well: nobody says in which order memory is written.
+        // Forwards, and backwards as well: memory has no guaranteed order of writes.
         let (mut torn, mut backwards) = (before.clone(), before.clone());
         for (done, at) in changed.iter().copied().enumerate().take(changed.len() - 1) {
             torn[at] = after[at];
@@ -527,7 +527,7 @@ fn a_page_torn_at_any_byte_has_the_snapshot_before() {
                 let mut next = torn.clone();
                 assert!(page::publish(&mut next, &last));
                 assert!(page::read(&next).as_ref() == Some(&last), "{number} torn at {at}");
-                // What the successor overwrote was not the only one that was whole: it may be killed as well.
+                // The successor must not overwrite the only whole slot: it may be killed as well.
                 let mut slots = (0..STATE_BYTES).step_by(SLOT_BYTES);
                 let slot = slots.find(|slot| next[*slot..][..40] != torn[*slot..][..40]).unwrap();
                 next[slot + 20] ^= 1;
@@ -544,7 +544,7 @@ fn a_page_has_the_size_of_its_version() {
 }
 
 #[test]
-fn a_page_of_any_bytes_is_read_or_not() {
+fn arbitrary_page_never_panics() {
     for bytes in [0, 1, 0x7F, 0xFF] {
         for length in [0, 1, SLOT_BYTES - 1, SLOT_BYTES, STATE_BYTES - 1, STATE_BYTES, STATE_BYTES + 9] {
             let mut page = vec![bytes; length];
@@ -559,7 +559,7 @@ fn a_page_of_any_bytes_is_read_or_not() {
         page[4..8].copy_from_slice(&length.to_be_bytes());
         assert_eq!(page::read(&page), None);
     }
-    // The highest sequence there is: somebody's joke.
+    // The highest sequence there is, as a hostile writer might choose it.
     page[8..16].fill(0xFF);
     assert!(page::publish(&mut page, &numbered(2)));
     assert_eq!(page::read(&page).unwrap(), numbered(2));

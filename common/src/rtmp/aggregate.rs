@@ -1,8 +1,8 @@
-//! Takes an aggregate message (type 22) apart: its whole payload comes in, the audio, video and data messages in it go out, with the place of
+//! Takes an aggregate message (type 22) apart. In: its whole payload. Out: the audio, video and data messages in it, with the range of
 //! their payloads. Flash Media Server and Wowza relays send these; we never do.
 //!
-//! What surprised us: the timestamps inside are the sender's own; only their differences count, and the first message gets the aggregate's
-//! timestamp (RTMP 1.0, 7.1.6). The size behind each message is there for readers that go backwards; some write 0, so it is not looked at.
+//! Note: the timestamps inside are the sender's own; only their differences count, and the first message gets the aggregate's timestamp
+//! (RTMP 1.0, 7.1.6). The size behind each message serves readers that go backwards; some senders write 0, so it is ignored.
 
 use std::ops::Range;
 
@@ -14,22 +14,22 @@ const TAG_HEADER: usize = 11;
 /// Size of the tag before, behind every tag.
 const BACK_POINTER: usize = 4;
 
-/// One message of an aggregate.
+/// A message of an aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubMessage {
-    /// Chunk stream and message stream are the aggregate's; the timestamp is rebased.
+    /// Header of the message: chunk stream and message stream are the aggregate's; the timestamp is rebased.
     pub header: MessageHeader,
-    /// Where its payload is in the aggregate's.
+    /// Range of its payload in the aggregate's.
     pub payload: Range<usize>,
 }
 
-/// The peer's aggregate cannot be read from here on; the messages before are good.
+/// The peer's aggregate cannot be parsed from here on; the messages before are good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AggregateError {
-    /// It ends inside a message.
+    /// Aggregate that ends inside a message.
     #[error("aggregate message is cut short")]
     Truncated,
-    /// An aggregate in an aggregate, which nobody needs and which would recurse.
+    /// Aggregate in an aggregate, which no server needs and which would recurse.
     #[error("aggregate message inside an aggregate message")]
     Nested,
     /// More than [`MAX_AGGREGATE_MESSAGES`].
@@ -70,7 +70,7 @@ impl Split<'_> {
         if to > self.payload.len() {
             return Err(AggregateError::Truncated);
         }
-        // The last back pointer is sometimes left out.
+        // Some senders leave out the last back pointer.
         self.at = self.payload.len().min(to + BACK_POINTER);
         let since_first = theirs.wrapping_sub(*self.first.get_or_insert(theirs));
         let timestamp = self.header.timestamp.wrapping_add(since_first);

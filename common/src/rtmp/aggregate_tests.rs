@@ -9,7 +9,7 @@ fn header(timestamp: u32, payload: &[u8]) -> MessageHeader {
 }
 
 #[test]
-fn every_row_is_split_as_it_says() {
+fn every_row_splits_into_its_messages() {
     for (name, timestamp, payload, subs, error) in table::rows() {
         let all: Vec<_> = split(&header(timestamp, &payload), &payload).collect();
         let good: Vec<_> = all.iter().flatten().collect();
@@ -37,7 +37,7 @@ fn empty_messages_are_limited() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(timestamp: u32, payload in proptest::collection::vec(proptest::prelude::prop_oneof![0_u8..4, proptest::prelude::any::<u8>()], 0..300)) {
+    fn arbitrary_bytes_never_panic(timestamp: u32, payload in proptest::collection::vec(proptest::prelude::prop_oneof![0_u8..4, proptest::prelude::any::<u8>()], 0..300)) {
         for sub in split(&header(timestamp, &payload), &payload).flatten() {
             assert!(sub.payload.end <= payload.len());
         }

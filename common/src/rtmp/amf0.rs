@@ -1,17 +1,17 @@
-//! AMF0 with limits: payload of commands and data messages in, [`Value`]s out, and back. Next room: [`super::message`].
+//! AMF0 with limits. In: payload of commands and data messages. Out: [`Value`]s, and back. Next: [`super::message`].
 //!
 //! Tolerant where real encoders are odd (dates, long strings, typed objects, strings that are not UTF-8, wrong array counts), strict
 //! where memory or stack are at stake: depth, number of values, and no count is believed before its values have been read.
 //!
-//! What surprised us: FMLE and Wirecast put dates into `connect`; counts of ECMA arrays are often 0 or wrong, only the end marker tells;
-//! property order matters to some servers, so that objects are lists here and not maps.
+//! Note: FMLE and Wirecast put dates into `connect`; counts of ECMA arrays are often 0 or wrong, and only the end marker tells; property
+//! order matters to some servers, so objects are lists here and not maps.
 
 #[cfg(not(test))]
 use std::fmt;
 
 use super::limits::{MAX_AMF0_DEPTH, MAX_AMF0_VALUES};
 
-/// One AMF0 value. Outside of tests its `Debug` tells shapes and numbers only, because the strings may be stream keys.
+/// An AMF0 value. Outside of tests its `Debug` tells shapes and numbers only, because the strings may be stream keys.
 #[derive(Clone, PartialEq)]
 #[cfg_attr(test, derive(Debug))]
 pub enum Value {
@@ -50,7 +50,7 @@ pub enum Value {
     TypedObject {
         /// Name of the class.
         class: String,
-        /// As in an object.
+        /// Properties, as in an object.
         properties: Vec<(String, Value)>,
     },
     /// Marker 0x11: the rest of the message is AMF3, kept as it is.
@@ -91,7 +91,7 @@ impl Value {
         }
     }
 
-    /// Properties of an object, ECMA array or typed object; empty for everything else.
+    /// Properties of an object, ECMA array or typed object; empty for any other value.
     #[must_use]
     pub fn properties(&self) -> &[(String, Value)] {
         match self {
@@ -100,7 +100,7 @@ impl Value {
         }
     }
 
-    /// The last property of that name: what a map would have kept.
+    /// The last property of that name, which is the one that a map would have kept.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&Value> {
         self.properties().iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
@@ -155,7 +155,7 @@ pub enum Amf0Error {
     TooMany,
 }
 
-/// Reads one value and says how many bytes it took.
+/// Reads one value and returns it with the number of bytes it took.
 ///
 /// # Errors
 /// The value is not whole, not AMF0, or beyond a limit.
@@ -168,7 +168,7 @@ pub fn read(input: &[u8]) -> Result<(Value, usize), Amf0Error> {
 /// Reads values to the end of the input.
 ///
 /// # Errors
-/// As [`read`]; the limit on the number of values is one for all.
+/// See [`read`]; the limit on the number of values is one for all.
 pub fn read_all(input: &[u8]) -> Result<Vec<Value>, Amf0Error> {
     let mut reader = Reader::new(input);
     let mut values = Vec::new();
@@ -178,7 +178,7 @@ pub fn read_all(input: &[u8]) -> Result<Vec<Value>, Amf0Error> {
     Ok(values)
 }
 
-/// The text of a string that begins the input, if one does and is whole, and the bytes it took. Copies nothing.
+/// The text of a string at the beginning of the input, if there is a whole one, and the bytes it took. Copies nothing.
 #[must_use]
 pub fn leading_string(input: &[u8]) -> Option<(&[u8], usize)> {
     let (&[marker, high, low], rest) = input.split_first_chunk::<3>()?;
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         self.text(length as usize)
     }
 
-    /// `depth`: how many objects and arrays are around the value.
+    /// Reads a value; `depth` is the number of objects and arrays around it.
     fn value(&mut self, depth: usize) -> Result<Value, Amf0Error> {
         self.values_left = self.values_left.checked_sub(1).ok_or(Amf0Error::TooMany)?;
         let [marker] = self.array()?;
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
             return Err(Amf0Error::TooDeep);
         }
         let count = u32::from_be_bytes(self.array()?) as usize;
-        // Every value takes at least a byte: a count that cannot be true is told before anything is kept.
+        // Every value takes at least a byte: an impossible count is refused before anything is kept.
         if count > self.rest.len() {
             return Err(Amf0Error::Truncated);
         }

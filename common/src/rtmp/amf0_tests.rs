@@ -73,7 +73,7 @@ fn every_row_is_read_and_written() {
 }
 
 #[test]
-fn what_follows_a_value_is_left_alone() {
+fn bytes_after_a_value_are_left_alone() {
     for (name, value, mut bytes) in rows().into_iter().filter(|(name, ..)| *name != "AMF3") {
         let length = bytes.len();
         bytes.extend_from_slice(&[0xFF; 3]);
@@ -91,7 +91,7 @@ fn every_row_cut_short_is_truncated() {
 }
 
 #[test]
-fn what_must_be_refused_is() {
+fn malformed_values_are_refused() {
     for (name, bytes, error) in table::refused() {
         let refused = read(&bytes).unwrap_err();
         assert_eq!(format!("{refused:?}"), error, "{name}");
@@ -142,7 +142,7 @@ fn texts_too_long_for_their_place_are_cut_between_characters() {
 }
 
 #[test]
-fn values_are_asked_for_what_they_are() {
+fn accessors_return_only_values_of_their_type() {
     let object = Value::EcmaArray(pairs(&[("a", Value::Number(1.0)), ("a", Value::Number(2.0)), ("b", text("x"))]));
     assert_eq!(object.property("a").and_then(Value::as_f64), Some(2.0));
     assert_eq!(object.property("b").and_then(Value::as_str), Some("x"));
@@ -166,7 +166,7 @@ mod differential {
 
     use super::*;
 
-    /// What both know: their objects are maps, and dates, long strings, typed objects and XML are unknown to them.
+    /// Values that both implementations know: rml_rtmp's objects are maps, and it knows no dates, long strings, typed objects or XML.
     fn value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             any::<f64>().prop_filter("equal to itself", |number| !number.is_nan()).prop_map(Value::Number),
@@ -212,7 +212,7 @@ mod differential {
 
     proptest! {
         #[test]
-        fn they_read_what_we_write(values in prop::collection::vec(value(), 1..5)) {
+        fn rml_rtmp_reads_our_values(values in prop::collection::vec(value(), 1..5)) {
             let mut bytes = Vec::new();
             values.iter().for_each(|value| write(&mut bytes, value));
             let read: Vec<Amf0Value> = rml_amf0::deserialize(&mut &bytes[..]).unwrap();
@@ -220,14 +220,14 @@ mod differential {
         }
 
         #[test]
-        fn we_read_what_they_write(values in prop::collection::vec(value(), 1..5)) {
+        fn we_read_values_of_rml_rtmp(values in prop::collection::vec(value(), 1..5)) {
             let bytes = rml_amf0::serialize(&values.iter().map(theirs).collect::<Vec<_>>()).unwrap();
             let read: Vec<Value> = read_all(&bytes).unwrap().into_iter().map(sorted).collect();
             prop_assert_eq!(read, values);
         }
 
         #[test]
-        fn no_bytes_make_it_panic_and_what_is_read_can_be_written(bytes in prop::collection::vec(prop_oneof![0_u8..20, any::<u8>()], 0..300)) {
+        fn arbitrary_bytes_never_panic_and_read_values_can_be_written(bytes in prop::collection::vec(prop_oneof![0_u8..20, any::<u8>()], 0..300)) {
             if let Ok((value, length)) = read(&bytes) {
                 prop_assert!(length <= bytes.len());
                 let again = written(&value);

@@ -1,11 +1,11 @@
 //! Credentials that an upstream asks for in a refused `connect`: Adobe `authmod=adobe` and Limelight `authmod=llnw`.
 //!
-//! In: the description of `NetConnection.Connect.Rejected`. Out: what is appended to `app` and `tcUrl` of the next connection. Next room:
-//! [`super::client`].
+//! In: the description of `NetConnection.Connect.Rejected`. Out: the text that is appended to `app` and `tcUrl` of the next connection.
+//! Next: [`super::client`].
 //!
-//! What surprised us: it takes three connections. The first is refused with the name of the scheme, the second says who we are and is
-//! refused with a challenge, the third answers it. Values are neither quoted nor escaped, in either direction, and the user in the answer
-//! is the one the upstream wrote (it may have normalised ours).
+//! Note: it takes three connections. The first is refused with the name of the scheme, the second names the user and is refused with a
+//! challenge, the third answers it. Values are neither quoted nor escaped, in either direction, and the user in the answer is the one the
+//! upstream wrote (it may have normalised ours).
 
 use std::fmt;
 
@@ -20,20 +20,20 @@ const MAX_VALUE_BYTES: usize = 512;
 const REALM: &str = "live";
 const METHOD: &str = "publish";
 const QOP: &str = "auth";
-/// Every nonce is used once.
+/// Count of uses of a nonce: each is used once.
 const NONCE_COUNT: &str = "00000001";
 
-/// How an upstream wants to be convinced.
+/// The authentication scheme of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Adobe's access manager; Akamai and Wowza have it too.
     Adobe,
-    /// Limelight: HTTP digest in another coat.
+    /// Limelight's: HTTP digest in other words.
     Limelight,
 }
 
 impl Scheme {
-    /// Its name on the wire.
+    /// Name of the scheme on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,20 +43,20 @@ impl Scheme {
     }
 }
 
-/// What the description of a refused `connect` says about credentials.
+/// The part that the description of a refused `connect` says about credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// They are asked for.
+    /// Credentials are asked for.
     Asks(Challenge),
-    /// They are wrong.
+    /// Credentials were wrong.
     Wrong(Wrong),
-    /// They are asked for in a way that we do not know.
+    /// Credentials are asked for by a scheme that we do not know.
     Unknown,
-    /// Nothing: it is refused for another reason.
+    /// Refused for another reason.
     Unrelated,
 }
 
-/// Why credentials were not accepted.
+/// The reason why credentials were not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Wrong {
     /// `reason=authfailed`.
@@ -67,14 +67,14 @@ pub enum Wrong {
     User,
 }
 
-/// What an upstream asked for. Values of it are not shown by `Debug`: a log of them helps nobody but a guesser.
+/// The question of an upstream. `Debug` does not show its values, which would only help an attacker.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
     scheme: Scheme,
     proof: Option<Proof>,
 }
 
-/// What the answer must be computed from.
+/// The values from which the answer is computed.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Proof {
     user: String,
@@ -94,7 +94,7 @@ impl Rejection {
             Some(_) => return Self::Unknown,
             None => return Self::Unrelated,
         };
-        // The parameters of the second refusal come first: their text could hold the words of the first one.
+        // The parameters of the second refusal are looked for first: their text could contain the words of the first one.
         let Some((_, parameters)) = description.split_once("?reason=") else {
             if description.contains("code=403 need auth") {
                 return Self::Asks(Challenge { scheme, proof: None });
@@ -113,7 +113,7 @@ impl Rejection {
 }
 
 impl Proof {
-    /// `None`: a value is longer than any real one.
+    /// Reads the parameters; `None` if a value is longer than any real one.
     fn read<'a>(parameters: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut proof = Self::default();
         for parameter in parameters {
@@ -135,13 +135,13 @@ impl Proof {
 }
 
 impl Challenge {
-    /// Which scheme.
+    /// The scheme that the upstream uses.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Whether only the user's name is asked for yet. The answer to that one is good for every connection.
+    /// True if only the user's name is asked for yet. The answer to that question is good for every connection.
     #[must_use]
     pub const fn asks_for_the_user(&self) -> bool {
         self.proof.is_none()
@@ -157,12 +157,13 @@ impl fmt::Debug for Challenge {
     }
 }
 
-/// What the next connection says. A secret: `Debug` does not show it.
+/// The text that the next connection sends. A secret: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer(String);
 
 impl Answer {
-    /// The answer to a challenge. `app`: as in the push URL, Limelight's digest covers it. `nonce`: 32 random bits, fresh for every answer.
+    /// The answer to a challenge. `app` is the app of the push URL, which Limelight's digest covers. `nonce`: 32 random bits, fresh for
+    /// every answer.
     #[must_use]
     pub fn new(challenge: &Challenge, credentials: &Credentials, app: &str, nonce: u32) -> Self {
         let scheme = challenge.scheme.as_str();
@@ -186,7 +187,7 @@ impl Answer {
         })
     }
 
-    /// `app` or `tcUrl` with the answer behind it.
+    /// `app` or `tcUrl` with the answer appended.
     #[must_use]
     pub fn appended_to(&self, text: &str) -> String {
         let separator = if text.contains('?') { '&' } else { '?' };
@@ -205,8 +206,8 @@ fn adobe_response(proof: &Proof, user: &str, password: &str, ours: &str) -> Stri
     base64_md5(&[&salted, proof.opaque.as_ref().unwrap_or(&proof.challenge), ours])
 }
 
-/// RFC 2617, 3.2.2, with constants for what HTTP would have there. The URI is the app without its query, with the default instance if it
-/// names none.
+/// RFC 2617, 3.2.2, with constants in the place of HTTP's method and realm. The URI is the app without its query, with the default instance
+/// if it names none.
 fn limelight_response(asked: &str, user: &str, password: &str, app: &str, ours: &str) -> String {
     let app = app.split_once('?').map_or(app, |(name, _)| name);
     let instance = if app.contains('/') { "" } else { "/_definst_" };
@@ -229,7 +230,7 @@ fn hex_md5(parts: &[&str]) -> String {
     HEXLOWER.encode(&md5(parts))
 }
 
-/// What follows `name`, to the next blank, bracket, semicolon or ampersand.
+/// The text after `name`, to the next blank, bracket, semicolon or ampersand.
 fn value_after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(name)?;
     Some(rest.split([' ', ']', ';', '&']).next().unwrap_or(rest))
@@ -259,7 +260,7 @@ mod tests {
     const NEED_LLNW: &str = "[ AccessManager.Reject ] : [ code=403 need auth; authmod=llnw ] : ";
 
     #[test]
-    fn the_first_refusal_asks_for_the_user() {
+    fn first_refusal_asks_for_the_user() {
         for (description, name) in [(NEED_ADOBE, "adobe"), (NEED_LLNW, "llnw")] {
             let challenge = challenge(description);
             assert!(challenge.asks_for_the_user());
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_is_the_one_that_the_upstream_wrote() {
+    fn answer_names_the_user_as_the_upstream_wrote_it() {
         let asked = challenge("authmod=adobe ?reason=needauth&user=FOO&salt=s&challenge=c");
         let answer = Answer::new(&asked, &credentials(), "live", 1).appended_to("");
         assert!(answer.contains("user=FOO&"), "{answer}");
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn other_refusals() {
+    fn other_refusals_are_told_apart() {
         let long = format!("authmod=adobe ?reason=needauth&salt={}", "x".repeat(MAX_VALUE_BYTES + 1));
         for (description, expected) in [
             ("", Rejection::Unrelated),
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_it_is_shown() {
+    fn debug_shows_no_challenge_and_no_answer() {
         let asked = challenge("authmod=adobe ?reason=needauth&user=foo&salt=SALT&challenge=CHALL");
         let answer = Answer::new(&asked, &credentials(), "live", 1);
         let shown = format!("{asked:?} {answer:?}");

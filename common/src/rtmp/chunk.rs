@@ -1,6 +1,6 @@
-//! The chunk scanner: bytes of one RTMP connection in, message and payload boundaries out. Nothing is copied and nothing is
-//! allocated per message; payload stays where it is, told by its position in the connection. Next room: [`super::ingest`], or the
-//! stream ring's index in the worker.
+//! The chunk scanner. In: bytes of one RTMP connection. Out: message and payload boundaries. Nothing is copied and nothing is allocated per
+//! message; payload stays in place, named by its position in the connection. Next: [`super::ingest`], or the stream ring's index in the
+//! worker.
 //!
 //! ```text
 //!            basic + message header                 payload bytes
@@ -9,15 +9,15 @@
 //!      └ fmt0-2 on an open message: Aborted, then the header again
 //! ```
 //!
-//! What surprised us:
-//! - Whether a fmt3 chunk repeats the extended timestamp is settled differently by the specification (yes), old librtmp (no) and
-//!   nginx-rtmp (a setting). We compare the four bytes with the value they would have to repeat, byte by byte, so that a last chunk
-//!   of fewer than four bytes does not wait for bytes that belong to the next message.
+//! Note:
+//! - The specification says that a fmt3 chunk repeats the extended timestamp, old librtmp does not repeat it, and nginx-rtmp has a setting.
+//!   We compare the four bytes with the value they would have to repeat, byte by byte, so that a last chunk of fewer than four bytes does
+//!   not wait for bytes that belong to the next message.
 //! - The extended timestamp of fmt1 and fmt2 is a delta for ffmpeg and gortmplib and absolute for SRS (enhanced-rtmp#42). It
 //!   is read as a delta, as the specification says. It takes a gap of 4 h 39 m within one chunk stream to see the difference.
 //! - fmt3 that begins a message adds the previous delta; after fmt0 that delta is the timestamp of the fmt0 (RTMP 1.0, 5.3.1.2.4).
 //!   ffmpeg writes so; nginx-rtmp reads 0 there.
-//! - librtmp begins with fmt1, DJI with fmt2, on a chunk stream that has never been used: taken as following an empty message at 0.
+//! - librtmp begins with fmt1, DJI with fmt2, on a chunk stream that has never been used: it counts as following an empty message at 0.
 //! - A fmt0, fmt1 or fmt2 header inside an unfinished message begins a new one; the old one is reported as aborted.
 
 use serde::{Deserialize, Serialize};
@@ -27,12 +27,12 @@ use super::limits::{
 };
 use super::{MessageHeader, type_id};
 
-/// What the scanner found.
+/// An event of the scanner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scanned {
     /// A message begins.
     Begin {
-        /// Its header, complete whatever the format of the chunk header was.
+        /// Header of the message, complete whatever the format of the chunk header was.
         header: MessageHeader,
         /// Position of the first byte of its first chunk header.
         at: u64,
@@ -43,9 +43,9 @@ pub enum Scanned {
         csid: u32,
         /// Position of the first byte.
         at: u64,
-        /// Bytes.
+        /// Bytes of payload.
         len: u32,
-        /// The message is complete.
+        /// True if the message is complete.
         last: bool,
     },
     /// The rest of the open message of this chunk stream will not come: an Abort named it, or a new header replaced it.
@@ -57,16 +57,16 @@ pub enum Scanned {
     },
 }
 
-/// The publisher or upstream erred; the connection cannot be read any further. Retrying is of no use.
+/// The error of a publisher or upstream; the connection cannot be read any further. Retrying is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// fmt3 on a chunk stream that never had a header.
+    /// First header of a chunk stream is fmt3.
     #[error("chunk stream {csid} continues a message that never began")]
     NeverBegan {
         /// Chunk stream id.
         csid: u32,
     },
-    /// More chunk streams than [`MAX_CHUNK_STREAMS`].
+    /// Number of chunk streams above [`MAX_CHUNK_STREAMS`].
     #[error("more than {MAX_CHUNK_STREAMS} chunk streams")]
     TooManyChunkStreams,
     /// A message longer than its type may be.
@@ -76,13 +76,13 @@ pub enum ChunkError {
         type_id: u8,
         /// Claimed length.
         length: u32,
-        /// [`max_message`] of the type.
+        /// Longest message of the type ([`max_message`]).
         limit: u32,
     },
     /// Set Chunk Size with 0 or with its highest bit set (RTMP 1.0, 5.4.1).
     #[error("chunk size {size:#x} is not allowed")]
     ChunkSize {
-        /// The value sent.
+        /// Value sent.
         size: u32,
     },
     /// Set Chunk Size or Abort with fewer than four bytes.
@@ -90,7 +90,7 @@ pub enum ChunkError {
     ShortControl {
         /// Message type.
         type_id: u8,
-        /// Its length.
+        /// Length of its payload.
         length: u32,
     },
     /// Incomplete small messages hold more than [`super::limits::MAX_ASSEMBLY`] bytes together.
@@ -101,20 +101,20 @@ pub enum ChunkError {
     State(&'static str),
 }
 
-/// One chunk stream: the last message header, and how much of the message has come.
+/// A chunk stream: the last message header, and the progress of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct ChunkStream {
     csid: u32,
-    /// Absolute, of the last message begun.
+    /// Absolute timestamp of the last message begun.
     timestamp: u32,
-    /// What a fmt3 that begins a message adds.
+    /// Delta that a fmt3 adds when it begins a message.
     delta: u32,
-    /// The extended field of the last header, which fmt3 repeats.
+    /// Extended field of the last header, which fmt3 repeats.
     extended: Option<u32>,
     length: u32,
     type_id: u8,
     stream_id: u32,
-    /// The last message begun is not complete.
+    /// True if the last message begun is not complete.
     open: bool,
     /// Payload bytes of the open message so far.
     received: u32,
@@ -158,7 +158,7 @@ struct Chunk {
     remaining: u32,
 }
 
-/// Everything a scanner knows, as data: a part of every snapshot. Comes back through [`ChunkScanner::restore`], which trusts nothing.
+/// The whole state of a scanner, as data: a part of every snapshot. Comes back through [`ChunkScanner::restore`], which trusts nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScannerState {
     position: u64,
@@ -181,7 +181,7 @@ impl ScannerState {
         self.streams.iter().filter(|stream| stream.open).count()
     }
 
-    /// Headers of the incomplete messages, and how many bytes of each have come.
+    /// Headers of the incomplete messages, with the number of bytes received of each.
     pub fn open(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
         self.streams.iter().filter(|stream| stream.open).map(|stream| (stream.header(), stream.received))
     }
@@ -191,11 +191,11 @@ impl ScannerState {
 #[derive(Clone, Debug)]
 pub struct ChunkScanner {
     state: ScannerState,
-    /// As of the first byte of the chunk whose `Begin` was last returned.
+    /// State as of the first byte of the chunk whose `Begin` was last returned.
     before: ScannerState,
     /// Chunk streams that may differ from those in `before`, one bit each.
     touched: u64,
-    /// Index of the chunk stream of the last chunk: where to look first.
+    /// Index of the chunk stream of the last chunk: the first one to compare.
     last: usize,
 }
 
@@ -208,16 +208,16 @@ impl ChunkScanner {
         Self { before: state.clone(), state, touched: 0, last: 0 }
     }
 
-    /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
+    /// Continues from a state, which may come from a page that any process wrote to: every bound is checked.
     ///
     /// # Errors
-    /// [`ChunkError::State`] says what is wrong with it.
+    /// [`ChunkError::State`], with the reason why the state is not valid.
     pub fn restore(state: &ScannerState) -> Result<Self, ChunkError> {
         validate(state)?;
         Ok(Self { before: state.clone(), state: state.clone(), touched: 0, last: 0 })
     }
 
-    /// Position of the next byte to be given.
+    /// Position of the next byte to scan.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.state.position
@@ -241,7 +241,7 @@ impl ChunkScanner {
         self.before.clone()
     }
 
-    /// Same as [`Self::state_before_chunk`], borrowed.
+    /// The state of [`Self::state_before_chunk`], borrowed.
     #[must_use]
     pub(super) fn before_chunk(&self) -> &ScannerState {
         &self.before
@@ -264,11 +264,11 @@ impl ChunkScanner {
         self.state.streams.iter().find(|stream| stream.csid == csid).map(ChunkStream::header)
     }
 
-    /// Finds the next thing in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
+    /// Finds the next event in `input`, whose first byte is the one at [`Self::position`]. Used bytes are gone: the next call wants the
     /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
     ///
     /// # Errors
-    /// The peer broke the protocol or a limit; the scanner stays where it was and says the same again.
+    /// The peer broke the protocol or a limit; the scanner stays at its position and returns the same error again.
     pub fn scan(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
         if let Some((csid, missing)) = self.state.aborted.take() {
             return Ok(Some(Scanned::Aborted { csid, missing }));
@@ -288,7 +288,7 @@ impl ChunkScanner {
         self.scan_payload(input)
     }
 
-    /// One chunk header, if it is wholly there. Returns `Begin` or `Aborted`; a continuation only opens the chunk.
+    /// Reads one chunk header, if it is there whole. Returns `Begin` or `Aborted`; a continuation only opens the chunk.
     fn scan_header(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
         let Some((format, csid, basic)) = basic_header(input) else { return Ok(None) };
         let known = self.find(csid);
@@ -345,7 +345,7 @@ impl ChunkScanner {
         streams.iter().position(|stream| stream.csid == csid)
     }
 
-    /// fmt3 within a message opens the next chunk; there is nothing to read but a repeated extended timestamp.
+    /// Opens the next chunk of a message at a fmt3 header, which can only hold a repeated extended timestamp.
     fn continue_message(&mut self, index: usize, basic: usize, input: &[u8]) {
         let stream = &self.state.streams[index];
         let extended = match stream.extended.map(|value| repeats(value, input)) {
@@ -359,8 +359,8 @@ impl ChunkScanner {
         self.last = index;
     }
 
-    /// Keeps the state for [`Self::state_before_chunk`]. Only what has changed since the last time is copied: with 64 chunk streams, and
-    /// empty messages of one byte each, all of it would be 3 KiB per byte received.
+    /// Keeps the state for [`Self::state_before_chunk`]. Only chunk streams that changed since the last time are copied: with 64 chunk
+    /// streams, and empty messages of one byte each, the whole state would be 3 KiB per byte received.
     fn remember(&mut self) {
         self.before.position = self.state.position;
         self.before.chunk_size = self.state.chunk_size;
@@ -377,7 +377,7 @@ impl ChunkScanner {
         }
     }
 
-    /// As much payload of the current chunk as there is.
+    /// The payload of the current chunk, as far as it is there.
     fn scan_payload(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
         let Some(chunk) = self.state.chunk else { return Ok(None) };
         let len = chunk.remaining.min(u32::try_from(input.len()).unwrap_or(u32::MAX));
@@ -410,7 +410,8 @@ impl ChunkScanner {
         Ok(Some(Scanned::Payload { csid: done.csid, at, len, last }))
     }
 
-    /// What a complete Set Chunk Size or Abort does to the scanner. The message itself is closed by now, should an Abort name itself.
+    /// Applies a complete Set Chunk Size or Abort to the scanner. The message itself is closed by now, in case an Abort names its own chunk
+    /// stream.
     fn apply(&mut self, message: &ChunkStream) {
         let value = u32::from_be_bytes(message.control);
         if message.type_id == type_id::SET_CHUNK_SIZE {
@@ -438,8 +439,8 @@ fn basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
     }
 }
 
-/// Reads a message header into `stream` and returns its length, or `None` when it is not wholly there (RTMP 1.0, 5.3.1.2). `stream` is a
-/// copy, so that a half-read one does no harm; it has no open message.
+/// Reads a message header into `stream` and returns its length, or `None` when it is not there whole (RTMP 1.0, 5.3.1.2). `stream` is a
+/// copy, so a half-read header does no harm; it has no open message.
 fn message_header(stream: &mut ChunkStream, format: u8, input: &[u8]) -> Option<usize> {
     let fields = match format {
         0 => 11,
@@ -476,7 +477,7 @@ fn message_header(stream: &mut ChunkStream, format: u8, input: &[u8]) -> Option<
     Some(used)
 }
 
-/// Whether the bytes after a fmt3 basic header repeat the extended timestamp. `None`: not to be told from the bytes given.
+/// True if the bytes after a fmt3 basic header repeat the extended timestamp. `None`: the bytes given do not tell.
 fn repeats(value: u32, input: &[u8]) -> Option<bool> {
     let expected = value.to_be_bytes();
     let given = input.len().min(4);

@@ -86,7 +86,7 @@ fn meant() -> impl Strategy<Value = Meant> {
 
 proptest! {
     #[test]
-    fn whatever_a_sender_may_do_is_heard(
+    fn every_message_of_the_model_is_read(
         messages in prop::collection::vec(meant(), 1..30),
         shortest in prop::collection::vec(0_u8..=3, 30),
         order in prop::collection::vec(any::<Index>(), 200),

@@ -4,7 +4,7 @@ use super::*;
 
 use crate::rtmp::tables::chunk::{End, Message, Row, bytes, fmt0, fmt2, fmt3, rows, set_chunk_size};
 
-/// What a byte stream came to, whatever way it was fed.
+/// The result of a byte stream, however it was fed.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Heard {
     pub(super) messages: Vec<Message>,
@@ -61,7 +61,7 @@ pub(super) fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Hea
 }
 
 #[test]
-fn every_row_is_read_as_it_says() {
+fn every_row_scans_to_its_messages() {
     for Row { name, bytes, messages, aborted, end } in rows() {
         let (heard, scanner) = hear(&bytes, [bytes.len()]);
         assert_eq!(heard.messages, messages, "{name}");
@@ -82,7 +82,7 @@ fn every_row_is_read_as_it_says() {
 }
 
 #[test]
-fn byte_by_byte_gives_the_same() {
+fn feeding_byte_by_byte_gives_the_same() {
     for Row { name, bytes, .. } in rows() {
         let (whole, at_once) = hear(&bytes, [bytes.len()]);
         let (parts, one_by_one) = hear(&bytes, 0..=bytes.len());
@@ -147,7 +147,7 @@ fn the_state_before_a_chunk_begins_that_message_again() {
 }
 
 #[test]
-fn positions_count_from_where_the_scanner_was_told() {
+fn positions_count_from_the_given_start() {
     let stream = [fmt0(4, 0, 2, 8, 1), b"ab".to_vec()].concat();
     let mut scanner = ChunkScanner::new(3073);
     assert!(matches!(scanner.scan(&stream), Ok(Some(Scanned::Begin { at: 3073, .. }))));
@@ -157,7 +157,7 @@ fn positions_count_from_where_the_scanner_was_told() {
 }
 
 #[test]
-fn payload_comes_as_it_arrives() {
+fn payload_is_reported_as_it_arrives() {
     let stream = [fmt0(4, 0, 200, 9, 1), bytes(100)].concat();
     let mut scanner = ChunkScanner::new(0);
     scanner.scan(&stream).unwrap();
@@ -168,7 +168,7 @@ fn payload_comes_as_it_arrives() {
 }
 
 #[test]
-fn a_last_chunk_without_repeated_timestamp_does_not_wait_for_the_next_message() {
+fn last_chunk_without_repeated_timestamp_does_not_wait_for_the_next_message() {
     // Old librtmp, past 4 h 39 min: one byte of payload is left, and nothing else is on the way.
     let stream =
         [fmt0(6, 0xFF_FFFF, 129, 9, 1), 0x0100_0010_u32.to_be_bytes().to_vec(), bytes(128), fmt3(6), vec![9]].concat();
@@ -177,7 +177,7 @@ fn a_last_chunk_without_repeated_timestamp_does_not_wait_for_the_next_message() 
 }
 
 #[test]
-fn an_error_is_said_again() {
+fn error_is_returned_again() {
     let stream = fmt3(9);
     let mut scanner = ChunkScanner::new(0);
     let error = Err(ChunkError::NeverBegan { csid: 9 });
@@ -187,7 +187,7 @@ fn an_error_is_said_again() {
 }
 
 #[test]
-fn a_scanner_takes_no_memory_by_claimed_lengths() {
+fn claimed_lengths_take_no_memory() {
     let many: Vec<u8> = (2..66).flat_map(|csid| [fmt0(csid, 0, 0xFF_FFFF, 9, 1), bytes(128)].concat()).collect();
     let (heard, scanner) = hear(&many, [many.len()]);
     assert_eq!(heard.open.len(), 64);
@@ -195,7 +195,7 @@ fn a_scanner_takes_no_memory_by_claimed_lengths() {
 }
 
 #[test]
-fn states_that_no_scanner_was_in_are_refused() {
+fn impossible_states_are_refused() {
     let stream = [set_chunk_size(64), fmt0(4, 5, 100, 9, 1), bytes(64), fmt0(5, 5, 10, 8, 1), bytes(3)].concat();
     let (_, scanner) = hear(&stream, [stream.len()]);
     let good = scanner.state();
@@ -237,7 +237,7 @@ fn states_that_no_scanner_was_in_are_refused() {
 }
 
 #[test]
-fn rml_rtmp_writes_what_we_read() {
+fn we_read_chunks_of_rml_rtmp() {
     use rml_rtmp::chunk_io::ChunkSerializer;
     use rml_rtmp::messages::MessagePayload;
     use rml_rtmp::time::RtmpTimestamp;
@@ -328,7 +328,7 @@ mod random {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(messages in prop::collection::vec(message(), 1..12), chunk_size in 1_u32..600, cut in any::<prop::sample::Index>()) {
+        fn written_messages_are_read(messages in prop::collection::vec(message(), 1..12), chunk_size in 1_u32..600, cut in any::<prop::sample::Index>()) {
             let mut stream = set_chunk_size(chunk_size);
             for (header, payload) in &messages {
                 writer::write_message(&mut stream, header, payload, chunk_size);
@@ -340,7 +340,7 @@ mod random {
         }
 
         #[test]
-        fn what_rml_rtmp_compresses_is_read(
+        fn messages_compressed_by_rml_rtmp_are_read(
             messages in prop::collection::vec((3_u8..=25, 0_u32..0x0200_0000, prop::collection::vec(any::<u8>(), 1..400)), 1..20),
             uncompressed in any::<bool>(),
         ) {
@@ -394,7 +394,7 @@ mod random {
         }
 
         #[test]
-        fn no_bytes_make_it_panic_and_no_split_makes_a_difference(
+        fn arbitrary_bytes_never_panic_and_splits_make_no_difference(
             noise in prop::collection::vec(any::<u8>(), 0..2000), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         ) {
             // A few real beginnings, so that the noise is not refused at once.

@@ -1,6 +1,6 @@
 //! An RTMP session towards an upstream, without IO: from the first byte of the handshake to the end.
 //!
-//! In: the upstream's bytes. Out: bytes for it, and [`ClientEvent`]s. Next room: the worker's `upstream`, which owns socket and clock.
+//! In: the upstream's bytes. Out: bytes for it, and [`ClientEvent`]s. Next: the worker's `upstream`, which owns socket and clock.
 //!
 //! ```text
 //!              S0 S1 S2           _result            _result, id         Publish.Start
@@ -9,15 +9,15 @@
 //!      └─────────────────────┴───────────────────┴──────────────────┴─────────────────────┴──▶ Ended
 //!         _error, onStatus of level error, close by the upstream, our own end
 //! ```
-//! What is sent at each edge: C2, Set Chunk Size and `connect` in one piece; `releaseStream`, `FCPublish`, `createStream` in one piece;
+//! Messages sent at each edge: C2, Set Chunk Size and `connect` in one piece; `releaseStream`, `FCPublish`, `createStream` in one piece;
 //! `publish`. That is the order of FMLE, OBS and ffmpeg, which every ingest was built for.
 //!
 //! While live, only an error about this publishing or the whole connection ends the session: servers also report recordings, players and
 //! calls that failed, and other message streams of the connection.
 //!
-//! What surprised us: nginx-rtmp never answers `releaseStream` and `FCPublish`, others answer them with an error that means nothing;
-//! answers come with transaction 0; the stream id is not always 1; a refused name does not mean that the connection is closed; and
-//! descriptions may repeat the stream key, so that what is shown of them is looked through first.
+//! Note: nginx-rtmp never answers `releaseStream` and `FCPublish`, others answer them with an error that means nothing; answers come with
+//! transaction 0; the stream id is not always 1; a refused name does not mean that the connection is closed; and descriptions may repeat
+//! the stream key, so they are checked before they are shown.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -35,15 +35,16 @@ use crate::url::PushUrl;
 /// 65536 without a complaint.
 pub const CHUNK_SIZE: u32 = 65_536;
 
-/// FMLE's with our name where ffmpeg has its own: ingests look for the beginning.
+/// Flash version of FMLE, with our name where ffmpeg has its own: ingests look for the beginning.
 const FLASH_VERSION: &str = "FMLE/3.0 (compatible; LiveEdgeCast)";
 
-/// Answers (acknowledgements, pongs) that wait to be sent, in bytes: beyond that the upstream asks faster than it reads, and gets none.
+/// Answers (acknowledgements, pongs) that wait to be sent, in bytes: an upstream that exceeds it asks faster than it reads, and gets no
+/// more.
 const MAX_WAITING_ANSWERS: usize = 4096;
 
-/// Chunk stream of commands on the connection, as OBS and ffmpeg have it.
+/// Chunk stream of commands on the connection, as in OBS and ffmpeg.
 const COMMAND_CSID: u32 = 3;
-/// Chunk stream of `publish`, as OBS has it.
+/// Chunk stream of `publish`, as in OBS.
 const PUBLISH_CSID: u32 = 4;
 
 /// Transactions of our commands, in their order.
@@ -58,22 +59,21 @@ mod transaction {
     pub(super) const DELETE_STREAM: f64 = 8.0;
 }
 
-/// What kind of no an upstream said: it decides when to ask again.
+/// The class of an upstream's refusal, which decides when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The name is taken (`NetStream.Publish.BadName`): mostly our own stale session, so ask again soon.
+    /// Name that is taken (`NetStream.Publish.BadName`): mostly our own stale session, so try again soon.
     BadName,
-    /// Denied, unauthorized, forbidden, wrong credentials, unknown app: somebody has to change something, so ask again slowly and say it
-    /// loudly.
+    /// Denied, unauthorized, forbidden, wrong credentials, unknown app: an operator has to change something, so try again slowly and warn.
     Denied,
-    /// An error with another code, or none. That can be a stale session, too, or a server that restarts, so a few are needed to believe it.
+    /// Error with another code, or none. That can be a stale session, too, or a server that restarts, so it takes several to believe it.
     Refused,
-    /// It does not speak RTMP as we understand it.
+    /// Peer that does not speak RTMP as we understand it.
     Protocol,
 }
 
 impl Class {
-    /// For logs and metrics.
+    /// Name of the class in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,9 +84,9 @@ impl Class {
         }
     }
 
-    /// By the code of an `_error` or an `onStatus` of level error.
+    /// Classifies the code of an `_error` or an `onStatus` of level error.
     fn of(code: &str) -> Self {
-        // Vendors have their own: InvalidSign, InvalidKey, Forbidden, AuthFailed, …
+        // Vendors have codes of their own: InvalidSign, InvalidKey, Forbidden, AuthFailed, …
         const DENIED: [&str; 8] =
             ["Denied", "Unauthorized", "Rejected", "Invalid", "Auth", "Forbidden", "NotAllowed", "Expired"];
         if code == "NetStream.Publish.BadName" {
@@ -99,7 +99,7 @@ impl Class {
     }
 }
 
-/// How far a session is.
+/// The stage that a session has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// C0, C1 are sent; S0, S1, S2 are awaited.
@@ -117,7 +117,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// For logs and metrics.
+    /// Name of the stage in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,42 +131,42 @@ impl Stage {
     }
 }
 
-/// What the owner must know.
+/// An event for the owner of the session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent {
     /// Media may be sent from now on, on [`ClientSession::message_stream`].
     Started,
-    /// The upstream said no; the text is for the log and holds no secret.
+    /// The upstream refused; the text is for the log and holds no secret.
     Refused(Class, String),
-    /// It wants credentials on a new connection.
+    /// The upstream wants credentials on a new connection.
     AuthAsked(auth::Challenge),
-    /// It sends us to another server before the start: untrusted text, see [`PushUrl::redirected`]. Redacted, as it may hold the key.
+    /// The upstream redirects us before the start: untrusted text, see [`PushUrl::redirected`]. Redacted, as it may hold the key.
     Redirected(Secret),
-    /// It ended the publishing, or asks us to come again; the text is for the log and holds no secret.
+    /// The upstream ended the publishing, or asks us to come again; the text is for the log and holds no secret.
     Ended(String),
-    /// Bytes it says it has received, wrapping at 2^32.
+    /// Bytes that the upstream says it has received, wrapping at 2^32.
     Acknowledged(u32),
 }
 
-/// The upstream broke the protocol; the connection is of no further use.
+/// The error by which the upstream broke the protocol; the connection is of no further use.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// In the handshake.
+    /// Error in the handshake.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// After it.
+    /// Error after the handshake.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
 }
 
-/// See the file's header. Bytes of the upstream come in by [`Self::handle`]; drain [`Self::poll_event`] and [`Self::take_output`] after it.
+/// The session. Give bytes of the upstream to [`Self::handle`]; drain [`Self::poll_event`] and [`Self::take_output`] after it.
 pub struct ClientSession {
     app: String,
     app_holds_key: bool,
     tc_url: String,
     key: StreamKey,
     stage: Stage,
-    /// `None` once it is done.
+    /// Handshake; `None` once it is done.
     handshake: Option<Box<Handshake>>,
     ingest: Ingest,
     /// The upstream's bytes that [`Ingest`] did not use yet: less than a chunk header.
@@ -182,7 +182,7 @@ pub struct ClientSession {
 }
 
 impl ClientSession {
-    /// A session that publishes to `url`. `auth`: the answer to what the connection before was asked.
+    /// A session that publishes to `url`. `auth` is the answer to the challenge of the connection before.
     #[must_use]
     pub fn new(url: &PushUrl, auth: Option<auth::Answer>) -> Self {
         let with_auth = |text: &str| auth.as_ref().map_or_else(|| text.to_owned(), |answer| answer.appended_to(text));
@@ -212,7 +212,7 @@ impl ClientSession {
         }
     }
 
-    /// Takes bytes of the upstream, all of them. After the end they are ignored.
+    /// Handles bytes of the upstream, all of them. After the end they are ignored.
     ///
     /// # Errors
     /// The upstream broke the protocol.
@@ -250,7 +250,7 @@ impl ClientSession {
         Ok(())
     }
 
-    /// Reads whole messages and says how many bytes were used.
+    /// Reads whole messages and returns the number of bytes used.
     fn read(&mut self, input: &[u8]) -> Result<usize, ClientError> {
         let start = self.ingest.position();
         loop {
@@ -268,7 +268,7 @@ impl ClientSession {
         }
     }
 
-    /// What has happened, in order.
+    /// The next event, in order.
     pub fn poll_event(&mut self) -> Option<ClientEvent> {
         self.events.pop_front()
     }
@@ -278,13 +278,13 @@ impl ClientSession {
         std::mem::take(&mut self.output)
     }
 
-    /// Whether [`Self::take_output`] would give anything.
+    /// True if [`Self::take_output`] would return bytes.
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// How far it is.
+    /// The stage that the session has reached.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.stage
@@ -363,7 +363,7 @@ impl ClientSession {
         command.write(&mut self.output, COMMAND_CSID, 0, CHUNK_SIZE);
     }
 
-    /// What cannot be understood is left alone: a deadline ends the wait for what should have come instead.
+    /// A message that cannot be parsed is ignored: a deadline ends the wait for the one that should have come instead.
     fn message(&mut self, header: &MessageHeader, payload: &[u8]) {
         match header.type_id {
             type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
@@ -383,7 +383,7 @@ impl ClientSession {
         }
     }
 
-    /// Only the last of several that nobody has asked for is kept.
+    /// Replaces an acknowledgement that was not polled: only the last one is kept.
     fn note_acknowledgement(&mut self, bytes: u32) {
         match self.events.back_mut() {
             Some(ClientEvent::Acknowledged(last)) => *last = bytes,
@@ -391,14 +391,14 @@ impl ClientSession {
         }
     }
 
-    /// An answer that the upstream asked for. Before `publish`, commands of ours wait in the same output; they are never left out.
+    /// Queues an answer that the upstream asked for. Before `publish`, commands of ours wait in the same output; they are never left out.
     fn say(&mut self, control: &Control) {
         if self.output.len() < MAX_WAITING_ANSWERS {
             control.write(&mut self.output, CHUNK_SIZE);
         }
     }
 
-    /// Sent at half the window, as ffmpeg and SRS do: at its very end the upstream may be waiting already.
+    /// Acknowledges at half the window, as ffmpeg and SRS do: at its very end the upstream may be waiting already.
     fn acknowledge(&mut self) {
         if self.window == 0 || self.stage == Stage::Ended {
             return;
@@ -432,7 +432,7 @@ impl ClientSession {
     fn result(&mut self, command: &Command) {
         match self.stage {
             Stage::Connect => {
-                // Some say no in a result.
+                // Some servers refuse in a result.
                 let status = Status::of(command);
                 if status.level == "error" { self.refused_connect(&status) } else { self.create_stream() }
             }
@@ -500,7 +500,7 @@ impl ClientSession {
 
     fn status(&mut self, stream: u32, status: &Status<'_>) {
         const RECONNECT: &str = "NetConnection.Connect.ReconnectRequest";
-        // Before the start, some servers say it on message stream 0, 1 or whichever they like.
+        // Before the start, some servers send it on message stream 0, 1 or any other.
         let ours = self.stage != Stage::Live || [0, self.message_stream].contains(&stream);
         if !ours {
             return;
@@ -514,7 +514,7 @@ impl ClientSession {
             (Stage::CreateStream | Stage::Publish, "error", _) if !status.is_about_something_else() => {
                 self.refused_in_words(status, "onStatus");
             }
-            // A clear no, whatever its level.
+            // A clear refusal, whatever its level.
             (Stage::Publish, _, _) if status.says_no_to_publish() => self.refused_in_words(status, "onStatus"),
             (Stage::Live, "error", _) if status.ends_a_publish() => self.refused_in_words(status, "onStatus"),
             // Enhanced RTMP. Its new address is not followed: the configured server is asked again, and may redirect us.
@@ -552,17 +552,18 @@ impl ClientSession {
     }
 }
 
-/// What an answer says about how it went.
+/// The outcome that an answer reports.
 struct Status<'a> {
     level: &'a str,
     code: &'a str,
     description: &'a str,
-    /// The other server that it names, by the convention of Flash Media Server, which SRS and others have: `ex.code` 302, `ex.redirect`.
+    /// The other server that the answer names, by the convention of Flash Media Server, which SRS and others share: `ex.code` 302,
+    /// `ex.redirect`.
     redirect: Option<&'a str>,
 }
 
 impl<'a> Status<'a> {
-    /// From the first argument that is an object with a code; some put it where the command object should be.
+    /// Reads the first argument that is an object with a code; some servers put it where the command object should be.
     fn of(command: &'a Command) -> Self {
         let coded = |value: &&Value| value.property("code").is_some();
         let info = command.arguments.iter().chain([&command.object]).find(coded).or(command.argument(0));
@@ -573,14 +574,14 @@ impl<'a> Status<'a> {
         Self { level: text("level"), code: text("code"), description: text("description"), redirect }
     }
 
-    /// A code that says how the publishing, or the connection as a whole, is. Recording, playing and calls go wrong on their own.
+    /// True for a code about the publishing, or about the connection as a whole. Errors of recording, playing and calls are separate.
     fn ends_a_publish(&self) -> bool {
         ["NetStream.Publish.", "NetStream.Unpublish.", "NetStream.Failed", "NetConnection.Connect."]
             .iter()
             .any(|begin| self.code.starts_with(begin))
     }
 
-    /// An error that answers neither `createStream` nor `publish`.
+    /// True for an error that answers neither `createStream` nor `publish`.
     fn is_about_something_else(&self) -> bool {
         ["NetStream.Record.", "NetStream.Play.", "NetStream.Seek.", "NetConnection.Call.", "SharedObject."]
             .iter()
@@ -601,7 +602,7 @@ impl<'a> Status<'a> {
     }
 }
 
-/// Some write it as a text.
+/// True for 302 as a number or, as some servers write it, as text.
 fn is_302(code: &Value) -> bool {
     code.as_f64() == Some(302.0) || code.as_str() == Some("302")
 }

@@ -46,7 +46,7 @@ fn live() -> (ClientSession, Heard) {
     (session, heard)
 }
 
-/// What a client has said, in its order.
+/// The messages that a client has sent, in order.
 struct Heard {
     ingest: Ingest,
     unread: Vec<u8>,
@@ -109,7 +109,7 @@ fn end_of(session: &ClientSession, events: &[ClientEvent]) -> End {
 }
 
 #[test]
-fn the_order_is_fmles() {
+fn commands_go_out_in_the_order_of_fmle() {
     let (mut session, mut heard) = connecting();
     assert_eq!(session.stage(), Stage::Connect);
     assert_eq!(heard.controls(), [Control::SetChunkSize(CHUNK_SIZE)]);
@@ -158,7 +158,7 @@ fn the_order_is_fmles() {
 }
 
 #[test]
-fn every_upstream_of_the_table() {
+fn every_upstream_of_the_table_leads_to_its_end() {
     for Row { name, bytes, end } in rows() {
         let (mut session, _) = connecting();
         session.handle(&bytes).unwrap();
@@ -169,7 +169,7 @@ fn every_upstream_of_the_table() {
     }
 }
 
-/// What a session says and tells when it gets these parts.
+/// The output and events of a session that gets these parts.
 fn run(mut session: ClientSession, parts: &[&[u8]]) -> (Vec<u8>, Vec<ClientEvent>, Stage, u32) {
     let (mut output, mut all) = (Vec::new(), Vec::new());
     for part in parts {
@@ -181,7 +181,7 @@ fn run(mut session: ClientSession, parts: &[&[u8]]) -> (Vec<u8>, Vec<ClientEvent
 }
 
 #[test]
-fn every_upstream_split_at_every_byte() {
+fn every_upstream_leads_to_its_end_when_split_at_any_byte() {
     // Thousands of handshakes would take the time: theirs is another test.
     let after_handshake = || {
         let mut session = ClientSession::new(&url(URL), None);
@@ -202,7 +202,7 @@ fn every_upstream_split_at_every_byte() {
 }
 
 #[test]
-fn a_handshake_split_anywhere() {
+fn handshake_completes_when_split_anywhere() {
     let all = [greeting(), connected(), created(4.0, 1.0), started()].concat();
     let greeted = || {
         let mut session = ClientSession::new(&url(URL), None);
@@ -233,7 +233,7 @@ fn c2_and_connect_leave_in_one_piece() {
 }
 
 #[test]
-fn another_version_is_an_error() {
+fn another_version_is_refused() {
     for first in [0, 6, 8, b'G', b'H', 0x16] {
         let mut session = ClientSession::new(&url(URL), None);
         session.start();
@@ -321,7 +321,7 @@ fn bytes_are_acknowledged_at_half_the_window() {
 }
 
 #[test]
-fn a_window_of_nothing_is_no_window() {
+fn window_of_zero_is_ignored() {
     let (mut session, _) = live();
     session.handle(&message(5, 0, &[0; 4])).unwrap();
     assert!(!session.has_output());
@@ -333,14 +333,14 @@ fn a_window_of_nothing_is_no_window() {
 }
 
 #[test]
-fn acknowledgements_of_the_upstream_are_told_the_last_of_several() {
+fn last_of_several_acknowledgements_is_reported() {
     let (mut session, _) = live();
     session.handle(&[message(3, 0, &[0, 0, 0, 9]), message(3, 0, &[0xFF; 4])].concat()).unwrap();
     assert_eq!(events(&mut session), [ClientEvent::Acknowledged(u32::MAX)]);
 }
 
 #[test]
-fn an_answer_is_said_in_app_and_tc_url() {
+fn auth_answer_goes_into_app_and_tc_url() {
     let asked =
         status("_error", 1.0, "error", "NetConnection.Connect.Rejected", "[ code=403 need auth; authmod=adobe ] :");
     let (mut session, _) = connecting();
@@ -361,7 +361,7 @@ fn an_answer_is_said_in_app_and_tc_url() {
 }
 
 #[test]
-fn before_publish_there_is_nothing_to_end() {
+fn end_before_publish_sends_nothing() {
     let (mut session, _) = connecting();
     session.handle(&connected()).unwrap();
     session.take_output();
@@ -372,7 +372,7 @@ fn before_publish_there_is_nothing_to_end() {
 }
 
 #[test]
-fn a_name_that_is_taken_ends_the_session_with_all_that_follows() {
+fn taken_name_ends_the_session_and_later_input_is_ignored() {
     let (mut session, _) = connecting();
     let refused = status("onStatus", 0.0, "error", "NetStream.Publish.BadName", "Already publishing");
     session.handle(&[connected(), created(4.0, 1.0), refused, started(), vec![0xFF; 50]].concat()).unwrap();
@@ -510,7 +510,7 @@ fn answer_all(
     }
 }
 
-/// Our own server at the other end.
+/// Publishes to our own server.
 #[test]
 fn our_server_takes_the_publish() {
     let mut session = ClientSession::new(&url(URL), None);
@@ -550,7 +550,7 @@ fn our_server_takes_the_publish() {
 
 /// Unused results of the scanner would mean that a payload was left in the input.
 #[test]
-fn media_of_the_upstream_is_passed_over() {
+fn media_of_the_upstream_is_skipped() {
     let (mut session, _) = live();
     let video = message(9, 1, &[0x17; 1000]);
     let mut ingest = Ingest::new(0);

@@ -1,4 +1,4 @@
-//! The handshake, both roles: bytes of the peer in, our bytes out, until the first byte of the first chunk. Next rooms: [`super::server`],
+//! The handshake, both roles. In: bytes of the peer. Out: our bytes, until the first byte of the first chunk. Next: [`super::server`],
 //! [`super::client`].
 //!
 //! ```text
@@ -6,11 +6,11 @@
 //! server               ◀─ S0 S1 ── S2 (on C1)             (on C2) done
 //! ```
 //!
-//! The packets themselves, digest (Flash Player 9, both schemes) and plain, are rml_rtmp's, which also takes their random bytes; here are
-//! the bounds around it: the version is judged before a byte is answered, and it is never given more than the handshake has.
+//! The packets themselves, digest (Flash Player 9, both schemes) and plain, are rml_rtmp's, which also takes their random bytes. This file
+//! adds the bounds: the version is checked before a byte is answered, and rml_rtmp never gets more bytes than the handshake has.
 //!
-//! What surprised us: the second packet is not always an echo of the first (GStreamer, Flash), so it is not compared; it may come late
-//! and glued to `connect`; and what arrives at an RTMP port is often TLS, HTTP or a health check, so the error names them.
+//! Note: the second packet is not always an echo of the first (GStreamer, Flash), so it is not compared; it may come late and glued to
+//! `connect`; and bytes that arrive at an RTMP port are often TLS, HTTP or a health check, so the error names them.
 
 use std::fmt;
 
@@ -19,42 +19,42 @@ use rml_rtmp::handshake::{Handshake as Packets, HandshakeProcessResult, PeerType
 /// Bytes that each side sends in a handshake: version, first and second packet (RTMP 1.0, 5.2).
 pub const HANDSHAKE_BYTES: u64 = 1 + 1536 + 1536;
 
-/// The version that is spoken here: plain RTMP (RTMP 1.0, 5.2.2).
+/// Version that is spoken here: plain RTMP (RTMP 1.0, 5.2.2).
 const VERSION: u8 = 3;
 
-/// One connection's handshake. About 3.5 KiB; drop it when it is done.
+/// The handshake of one connection. About 3.5 KiB; drop it when it is done.
 pub struct Handshake {
     packets: Packets,
-    /// Of [`HANDSHAKE_BYTES`].
+    /// Bytes received, out of [`HANDSHAKE_BYTES`].
     received: usize,
-    /// Said again, should anybody ask.
+    /// Error that further calls return again.
     failed: Option<HandshakeError>,
     client: bool,
 }
 
-/// What became of some input.
+/// The result of handling some input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the input that belonged to the handshake.
     pub used: usize,
-    /// For the peer.
+    /// Bytes for the peer.
     pub output: Vec<u8>,
-    /// The handshake is over; what was not used is chunks.
+    /// True if the handshake is over; unused bytes are chunks.
     pub done: bool,
 }
 
-/// The peer does not speak RTMP, or not ours. Close without an answer; retrying is of no use.
+/// The reason why the peer does not speak RTMP, or not ours. Close without an answer; retrying is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// First byte of the peer: only 3, plain RTMP, is spoken here.
     #[error("the first byte is {0:#04x} instead of 0x03{hint}", hint = guess(*.0))]
     Version(u8),
-    /// The first packet is not one.
+    /// First packet that is malformed.
     #[error("the handshake cannot be understood")]
     Packet,
 }
 
-/// What else begins with that byte, for the people who read logs.
+/// The other protocol that begins with this byte, for readers of the log.
 fn guess(version: u8) -> &'static str {
     match version {
         0x06 | 0x08 | 0x09 => " (RTMPE, which is not spoken here)",
@@ -67,19 +67,20 @@ fn guess(version: u8) -> &'static str {
 }
 
 impl Handshake {
-    /// For a peer that connected to us.
+    /// A handshake with a peer that connected to us.
     #[must_use]
     pub fn server() -> Self {
         Self { packets: Packets::new(PeerType::Server), received: 0, failed: None, client: false }
     }
 
-    /// For a peer that we connected to.
+    /// A handshake with a peer that we connected to.
     #[must_use]
     pub fn client() -> Self {
         Self { packets: Packets::new(PeerType::Client), received: 0, failed: None, client: true }
     }
 
-    /// What to send before anything is received: version and first packet of a client, nothing of a server. Once, before any input.
+    /// Bytes to send before anything is received: version and first packet of a client, nothing of a server. Take them once, before any
+    /// input.
     pub fn start(&mut self) -> Vec<u8> {
         if !self.client || self.received > 0 {
             return Vec::new();
@@ -87,16 +88,16 @@ impl Handshake {
         self.packets.generate_outbound_p0_and_p1().unwrap_or_default()
     }
 
-    /// The handshake is over.
+    /// True if the handshake is over.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.received == HANDSHAKE_BYTES as usize
     }
 
-    /// Takes what has come, up to the end of the handshake.
+    /// Handles input, up to the end of the handshake.
     ///
     /// # Errors
-    /// The peer is of no use to us.
+    /// The peer does not speak RTMP.
     pub fn handle(&mut self, input: &[u8]) -> Result<Progress, HandshakeError> {
         self.take(input).inspect_err(|error| self.failed = Some(*error))
     }

@@ -48,7 +48,7 @@ fn both_roles_agree_however_the_bytes_are_cut() {
 }
 
 #[test]
-fn rml_rtmp_as_client_and_as_server() {
+fn rml_rtmp_completes_the_handshake_as_client_and_as_server() {
     let (mut oracle, mut server) = (Oracle::new(PeerType::Client), Handshake::server());
     let (answer, _) = feed(&mut server, &oracle.generate_outbound_p0_and_p1().unwrap(), 999);
     let Ok(Result2::Completed { response_bytes, remaining_bytes }) = oracle.process_bytes(&answer) else { panic!() };
@@ -114,7 +114,7 @@ fn the_second_packet_need_not_be_an_echo() {
 }
 
 #[test]
-fn everything_at_once_before_anything_was_answered() {
+fn whole_handshake_in_one_read_completes() {
     let mut server = Handshake::server();
     let input = [&[3][..], &plain_c1(), &[9; PACKET], b"\x03chunks"].concat();
     let progress = server.handle(&input).unwrap();
@@ -146,7 +146,7 @@ fn other_protocols_get_no_answer() {
 }
 
 #[test]
-fn nothing_is_answered_to_nothing_and_the_version_alone_is_enough_for_ours() {
+fn server_answers_nothing_before_the_version() {
     let mut server = Handshake::server();
     assert_eq!(server.handle(b""), Ok(Progress::default()));
     let progress = server.handle(&[3]).unwrap();
@@ -154,6 +154,6 @@ fn nothing_is_answered_to_nothing_and_the_version_alone_is_enough_for_ours() {
 }
 
 #[test]
-fn it_takes_no_more_memory_than_it_says() {
+fn handshake_keeps_to_its_memory() {
     assert!(size_of::<Handshake>() < 2048, "{}", size_of::<Handshake>());
 }

@@ -1,10 +1,10 @@
-//! The scanner plus assembly of the messages that a session must read. Bytes of a connection come in; control messages and commands go
-//! out whole, to [`super::server`] or [`super::client`]; media goes out as the scanner's events, its payload left where it is, to the
-//! stream ring or, while a publisher is held, as the sign to stop reading.
+//! The scanner plus assembly of the messages that a session must read. In: bytes of a connection. Out: control messages and commands,
+//! whole, to [`super::server`] or [`super::client`]; media as the scanner's events, its payload left in place, to the stream ring or, while
+//! a publisher is held, as the sign to stop reading.
 //!
-//! What surprised us: a snapshot at a keyframe is a state of the past (before the chunk that began it), and a command that was open then
-//! may be complete now. Its bytes of that time are kept until the next message begins, so that the state is exact and costs a copy
-//! only for commands that are interleaved with media.
+//! Note: a snapshot at a keyframe is a state of the past (before the chunk that began it), and a command that was open then may be complete
+//! now. Its bytes of that time are kept until the next message begins, so that the state is exact and costs a copy only for commands that
+//! are interleaved with media.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,19 +12,19 @@ use super::chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
 use super::limits::{MAX_ASSEMBLY, MAX_CONTROL_MESSAGE};
 use super::{MessageHeader, is_media};
 
-/// Whether a message is neither media nor assembled: of a type that nobody here needs, and long.
+/// True if a message is neither media nor assembled: of a type that has no reader here, and long.
 fn is_passed_over(header: &MessageHeader) -> bool {
     !is_media(header.type_id) && header.length > MAX_CONTROL_MESSAGE
 }
 
-/// What has been found.
+/// An event of the ingest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ingested {
     /// A message that is not media, whole: [`super::is_media`] is false for it.
     Message {
-        /// Its header.
+        /// Header of the message.
         header: MessageHeader,
-        /// `header.length` bytes.
+        /// Payload of `header.length` bytes.
         payload: Vec<u8>,
     },
     /// Audio, video, data or an aggregate.
@@ -38,7 +38,7 @@ struct Partial {
     payload: Vec<u8>,
 }
 
-/// Everything an [`Ingest`] knows, as data: a part of every snapshot. Comes back through [`Ingest::restore`], which trusts nothing.
+/// The whole state of an [`Ingest`], as data: a part of every snapshot. Comes back through [`Ingest::restore`], which trusts nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestState {
     scanner: ScannerState,
@@ -58,25 +58,25 @@ impl IngestState {
         self.scanner.open_messages()
     }
 
-    /// Headers of the incomplete messages, and how many bytes of each have come.
+    /// Headers of the incomplete messages, with the number of bytes received of each.
     pub fn open(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
         self.scanner.open()
     }
 }
 
-/// Reads what a peer sends after the handshake.
+/// Reads the bytes that a peer sends after the handshake.
 #[derive(Clone, Debug)]
 pub struct Ingest {
     scanner: ChunkScanner,
-    /// Each belongs to an open message; so there are at most as many as chunk streams. Empty nearly always.
+    /// Partial payloads, each of an open message; so there are at most as many as chunk streams. Empty nearly always.
     partials: Vec<Partial>,
     /// Sum of the partial payloads.
     assembling: usize,
     /// Partials that were there at the last `Begin` and have been completed or aborted since.
     gone: Vec<Partial>,
-    /// Chunk streams whose open message is passed over. Empty nearly always.
+    /// Chunk streams whose open message is skipped. Empty nearly always.
     passing: Vec<u32>,
-    /// Messages passed over.
+    /// Messages skipped.
     passed: u64,
     /// Messages begun, wrapping.
     begun: u64,
@@ -97,10 +97,10 @@ impl Ingest {
         }
     }
 
-    /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
+    /// Continues from a state, which may come from a page that any process wrote to: every bound is checked.
     ///
     /// # Errors
-    /// [`ChunkError::State`] says what is wrong with it.
+    /// [`ChunkError::State`], with the reason why the state is not valid.
     pub fn restore(state: &IngestState) -> Result<Self, ChunkError> {
         let scanner = ChunkScanner::restore(&state.scanner)?;
         let (passed, others): (Vec<_>, Vec<_>) = state.scanner.open().partition(|(header, _)| is_passed_over(header));
@@ -129,7 +129,7 @@ impl Ingest {
         })
     }
 
-    /// Position of the next byte to be given.
+    /// Position of the next byte to read.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.scanner.position()
@@ -173,12 +173,12 @@ impl Ingest {
         self.begun
     }
 
-    /// Messages passed over since this ingest was made: long, and of no type that is known here.
+    /// Messages skipped since this ingest was made: long, and of no type that is known here.
     pub(super) fn passed(&self) -> u64 {
         self.passed
     }
 
-    /// Finds the next thing in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
+    /// Finds the next event in `input`, whose first byte is the one at [`Self::position`]. Used bytes are gone: the next call wants the
     /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl Ingest {
         }
     }
 
-    /// An Abort that has just been heard takes its partial with it at once, so that no saved state has one without an open message.
+    /// An Abort takes its partial with it at once, so that no saved state has a partial without an open message.
     fn settle_abort(&mut self) {
         let index = self.scanner.aborted().and_then(|(csid, _)| self.partial(csid));
         if let Some(index) = index {
@@ -249,7 +249,7 @@ impl Ingest {
         self.partials.iter().position(|partial| partial.header.csid == csid)
     }
 
-    /// Takes a partial out; one that was open at the last `Begin` is kept as it was then.
+    /// Removes a partial; one that was open at the last `Begin` is kept as it was then.
     fn remove(&mut self, index: usize) -> Partial {
         let partial = self.partials.swap_remove(index);
         self.assembling -= partial.payload.len();

@@ -60,7 +60,7 @@ fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Heard, Ingest)
 }
 
 #[test]
-fn every_row_is_read_as_it_says() {
+fn every_row_reads_to_its_messages() {
     for Row { name, bytes, messages, end, .. } in rows() {
         let (heard, ingest) = hear(&bytes, [bytes.len()]);
         let (media, small): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| is_media(message.2));
@@ -137,7 +137,7 @@ fn the_state_before_a_chunk_is_what_the_state_was_there() {
 }
 
 #[test]
-fn a_long_message_of_an_unknown_type_is_passed_over_wherever_it_is_cut() {
+fn long_message_of_unknown_type_is_skipped_wherever_it_is_cut() {
     // A shared object (type 19) of 70,000 bytes, with a frame and a command between its chunks; then one that is aborted.
     let part = |from: usize, to: usize| bytes(70_000)[from..to].to_vec();
     let stream = [
@@ -183,7 +183,7 @@ fn a_command_completed_within_a_keyframe_is_still_open_in_the_state_before_it() 
 }
 
 #[test]
-fn commands_that_never_end_may_hold_so_much_together_and_no_more() {
+fn unfinished_commands_are_bounded_together() {
     let part = |csid| [fmt0(csid, 0, 64 << 10, 20, 0), vec![0; 60_000]].concat();
     let stream = [table::set_chunk_size(60_000), part(3), part(4), part(5)].concat();
     let (heard, ingest) = hear(&stream, [stream.len()]);
@@ -199,7 +199,7 @@ fn a_claimed_length_takes_no_memory() {
 }
 
 #[test]
-fn states_that_no_ingest_was_in_are_refused() {
+fn impossible_states_are_refused() {
     let stream = [fmt0(3, 0, 200, type_id::COMMAND_AMF0, 0), bytes(128)].concat();
     let (_, ingest) = hear(&stream, [stream.len()]);
     let good = ingest.state();

@@ -1,9 +1,9 @@
-//! What the first bytes of an audio, video or data message say: is it a keyframe, a header that every later session needs, an end. The
-//! payload's prefix comes in, an [`Inspection`] goes out to the stream ring's index. Codecs are not looked into and need not be known.
+//! The information in the first bytes of an audio, video or data message: keyframe, header that every later session needs, end of sequence.
+//! In: the prefix of a payload. Out: an [`Inspection`], for the stream ring's index. Codecs are not parsed and need not be known.
 //!
 //! Legacy FLV (E.4.2.1, E.4.3.1) and Enhanced RTMP v1 and v2 (ex headers, FourCC, multitrack, ModEx chains).
 //!
-//! What surprised us:
+//! Note:
 //! - The frame type of an ex header has three bits: the fourth says that it is one. nginx-rtmp masks it as four and never sees an
 //!   HEVC keyframe.
 //! - A sequence header has the frame type of a keyframe, and is none.
@@ -15,21 +15,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{amf0, type_id};
 
-/// A prefix that is enough to inspect any message that is not made to deceive: multitrack behind ten timestamp modifiers.
+/// A prefix that suffices to inspect any honest message: multitrack behind ten timestamp modifiers.
 pub const INSPECT_BYTES: usize = 64;
 
-/// What a message carries.
+/// The kind of content of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// Type 8.
     Audio,
     /// Type 9.
     Video,
-    /// Everything else: metadata, cue points, and aggregates, which [`super::aggregate::split`] takes apart.
+    /// Data messages: metadata, cue points, and aggregates, which [`super::aggregate::split`] takes apart.
     Data,
 }
 
-/// Where a header belongs that every new session needs before anything else. The order is the one to send them in.
+/// The slot of a header that every new session needs before anything else. The order is the one to send them in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HeaderSlot {
     /// `onMetaData`, with or without `@setDataFrame`.
@@ -41,31 +41,31 @@ pub enum HeaderSlot {
     },
     /// Enhanced RTMP v2: order of the audio channels.
     AudioChannels {
-        /// As above.
+        /// Track, as in [`HeaderSlot::Audio`].
         track: u8,
     },
     /// Video sequence header.
     Video {
-        /// As above.
+        /// Track, as in [`HeaderSlot::Audio`].
         track: u8,
     },
     /// Enhanced RTMP: colour information, in force until it is replaced.
     VideoMetadata {
-        /// As above.
+        /// Track, as in [`HeaderSlot::Audio`].
         track: u8,
     },
 }
 
-/// What a message is.
+/// The result of looking at a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// Audio, video or data.
     pub kind: Kind,
-    /// Multitrack's track id, the first of several; 0 everywhere else.
+    /// Track id of multitrack, the first of several; 0 without multitrack.
     pub track: u8,
-    /// Video that can be decoded without what came before (and is not a header).
+    /// Video that can be decoded without earlier frames (and is not a header).
     pub keyframe: bool,
-    /// It replaces the header of this slot.
+    /// Slot whose header this message replaces.
     pub header: Option<HeaderSlot>,
     /// The codec's end of sequence.
     pub end_of_sequence: bool,
@@ -76,14 +76,14 @@ impl Inspection {
         Self { kind, track: 0, keyframe: false, header: None, end_of_sequence: false }
     }
 
-    /// Audio or video proper: no header and no data.
+    /// True for audio or video proper: no header and no data.
     #[must_use]
     pub const fn is_frame(&self) -> bool {
         !matches!(self.kind, Kind::Data) && self.header.is_none()
     }
 }
 
-/// Looks at the first [`INSPECT_BYTES`] of a payload, or at all of it. What cannot be told from them is taken for ordinary media.
+/// Looks at the first [`INSPECT_BYTES`] of a payload, or at all of it. A message that they do not identify counts as ordinary media.
 #[must_use]
 pub fn inspect(type_id: u8, prefix: &[u8]) -> Inspection {
     match type_id {
@@ -99,7 +99,7 @@ pub fn inspect(type_id: u8, prefix: &[u8]) -> Inspection {
 const LEGACY_AAC: u8 = 10;
 /// Sound format that announces an ex header (Enhanced RTMP v2).
 const EX_AUDIO: u8 = 9;
-/// Legacy video codecs whose second byte is the packet type: AVC, and what Chinese CDNs made of it for HEVC and AV1.
+/// Legacy video codecs whose second byte is the packet type: AVC, and its copies for HEVC and AV1 by Chinese CDNs.
 const LEGACY_PACKETED: [u8; 3] = [7, 12, 13];
 
 const FRAME_KEY: u8 = 1;
@@ -175,7 +175,7 @@ fn video(prefix: &[u8]) -> Inspection {
     found
 }
 
-/// The real packet type and the first track behind modifiers and the multitrack header. `None`: not to be told from the prefix.
+/// The real packet type and the first track behind modifiers and the multitrack header. `None`: the prefix does not tell.
 fn ex_packet(mut packet: u8, multitrack: u8, mut rest: &[u8]) -> Option<(u8, u8)> {
     while packet == packet::MODIFIER {
         let (&short, after) = rest.split_first()?;

@@ -24,7 +24,7 @@ fn is(inspection: Inspection) -> Is {
 }
 
 #[test]
-fn every_row_is_what_it_says() {
+fn every_row_is_inspected_as_listed() {
     for (name, type_id, prefix, expected) in ROWS {
         let inspection = inspect(*type_id, prefix);
         assert_eq!(is(inspection), *expected, "{name}");
@@ -62,7 +62,7 @@ fn ten_modifiers_and_multitrack_fit_into_the_prefix() {
 }
 
 #[test]
-fn headers_are_sorted_as_they_are_to_be_sent() {
+fn headers_sort_in_the_order_of_sending() {
     let mut slots = [
         HeaderSlot::VideoMetadata { track: 0 },
         HeaderSlot::Video { track: 1 },
@@ -81,7 +81,7 @@ fn headers_are_sorted_as_they_are_to_be_sent() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(type_id: u8, prefix in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
+    fn arbitrary_bytes_never_panic(type_id: u8, prefix in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
         for type_id in [type_id, 8, 9, 15, 18] {
             let _ = inspect(type_id, &prefix);
         }

@@ -1,10 +1,10 @@
-//! The small messages as types: payloads of whole messages in, [`Control`]s and [`Command`]s out, and back. Next room: the sessions.
+//! The small messages as types. In: payloads of whole messages. Out: [`Control`]s and [`Command`]s, and back. Next: the sessions.
 //!
 //! Both directions are tolerant of what is seen in the field: AMF3 commands (type 17) are AMF0 behind a zero byte, also without it;
 //! arguments may be missing; unknown user control events are kept as they are.
 //!
-//! What surprised us: `releaseStream` may come as name and number alone (rml_rtmp panics on it); GStreamer uses transaction 0 for
-//! commands that want an answer; a command's object is sometimes left out altogether.
+//! Note: `releaseStream` may come as name and number alone (rml_rtmp panics on it); GStreamer uses transaction 0 for commands that want an
+//! answer; a command's object is sometimes left out altogether.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub enum Control {
     UserControl(UserControl),
     /// Bytes that may be under way before an acknowledgement is awaited (5.4.4).
     WindowAckSize(u32),
-    /// What the receiver should limit its output to (5.4.5).
+    /// Window to which the receiver should limit its output (5.4.5).
     SetPeerBandwidth {
         /// Window in bytes.
         size: u32,
@@ -58,14 +58,14 @@ pub enum UserControl {
     PingRequest(u32),
     /// Answer to a ping.
     PingResponse(u32),
-    /// Any other event, or one with fewer bytes than it should have: its number and the bytes after it.
+    /// Unknown event, or one with too few bytes: its number and the bytes after it.
     Other(u16, Vec<u8>),
 }
 
-/// The peer's message cannot be understood.
+/// The reason why the peer's message cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// Not a message of that sort at all.
+    /// Type that is none of these.
     #[error("message type {0} is not one of these")]
     Type(u8),
     /// Fewer bytes than the type needs.
@@ -73,7 +73,7 @@ pub enum MessageError {
     Short {
         /// Message type.
         type_id: u8,
-        /// Its length.
+        /// Length of the payload.
         length: usize,
     },
     /// The payload of a command is not AMF0.
@@ -141,7 +141,7 @@ impl Control {
 }
 
 impl UserControl {
-    /// `None`: not even an event number.
+    /// Parses an event; `None` if there is not even an event number.
     fn parse(payload: &[u8]) -> Option<Self> {
         let (number, rest) = payload.split_first_chunk::<2>()?;
         let number = u16::from_be_bytes(*number);
@@ -184,11 +184,11 @@ impl UserControl {
 pub struct Command {
     /// `connect`, `publish`, `_result`, `onStatus`, …
     pub name: String,
-    /// What an answer refers to; 0 where none is wanted, or where the sender left it out.
+    /// Number of the command that an answer refers to; 0 where no answer is wanted, or where the sender left it out.
     pub transaction: f64,
     /// The command object; [`Value::Null`] where there is none.
     pub object: Value,
-    /// Everything after it.
+    /// Arguments after the command object.
     pub arguments: Vec<Value>,
 }
 
@@ -200,7 +200,7 @@ impl Command {
     pub fn parse(type_id: u8, payload: &[u8]) -> Result<Self, MessageError> {
         let payload = match type_id {
             type_id::COMMAND_AMF0 => payload,
-            // The zero is the format selector; a command cannot begin with a number, which is what it would mean in AMF0.
+            // The zero is the format selector; a command cannot begin with a number, which a zero would mean in AMF0.
             type_id::COMMAND_AMF3 => payload.strip_prefix(&[0]).unwrap_or(payload),
             other => return Err(MessageError::Type(other)),
         };

@@ -78,7 +78,7 @@ fn control_messages_cut_short_are_refused() {
 }
 
 #[test]
-fn more_bytes_than_needed_are_ignored() {
+fn surplus_bytes_are_ignored() {
     assert_eq!(Control::parse(5, &[0, 0, 0, 1, 9, 9]), Ok(Control::WindowAckSize(1)));
     assert_eq!(Control::parse(4, &[0, 6, 0, 0, 0, 1, 9]), Ok(Control::UserControl(UserControl::PingRequest(1))));
 }
@@ -154,7 +154,7 @@ fn missing_parts_of_a_command_are_no_error() {
 }
 
 #[test]
-fn what_is_no_command_is_refused() {
+fn other_payloads_are_no_commands() {
     let nameless = Err(MessageError::Nameless);
     let parsed = |type_id, payload: &[u8]| Command::parse(type_id, payload).map(|command| command.name);
     assert_eq!(parsed(20, &[]), nameless);

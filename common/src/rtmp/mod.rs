@@ -1,4 +1,4 @@
-//! RTMP without IO. Bytes of a connection come in, messages go out, and the other way round.
+//! RTMP without IO. In: bytes of a connection. Out: messages, and the other way round.
 //!
 //! In the order of the bytes:
 //! - [`handshake`]: the bytes before the first chunk, both roles.
@@ -6,11 +6,12 @@
 //! - [`ingest`]: the scanner plus assembly of the small messages that a session must read ([`Ingest`]).
 //! - [`message`], [`amf0`]: those small messages as types.
 //! - [`server`]: a publisher's session.
-//! - [`media`], [`aggregate`]: what the first bytes of an audio, video or data message say about it.
-//! - [`writer`]: chunk headers for what we send.
-//! - [`limits`]: every bound on what a peer may make us hold.
+//! - [`client`], [`auth`]: a session towards an upstream, and the credentials that it asks for.
+//! - [`media`], [`aggregate`]: the information in the first bytes of an audio, video or data message.
+//! - [`writer`]: chunk headers for our own messages.
+//! - [`limits`]: every bound on what a peer may make this process hold.
 //!
-//! What surprised us is told in each file's header: most clients stretch RTMP 1.0 somewhere.
+//! The notes in each file's header list the clients that stretch RTMP 1.0, which most do.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ pub mod type_id {
     pub const ACKNOWLEDGEMENT: u8 = 3;
     /// User control events (stream begin, ping, …).
     pub const USER_CONTROL: u8 = 4;
-    /// Protocol control: how many bytes the sender sends between acknowledgements.
+    /// Protocol control: bytes that the sender sends between acknowledgements.
     pub const WINDOW_ACK_SIZE: u8 = 5;
     /// Protocol control: limit on the receiver's output.
     pub const SET_PEER_BANDWIDTH: u8 = 6;
@@ -65,13 +66,13 @@ pub mod type_id {
     pub const AGGREGATE: u8 = 22;
 }
 
-/// Whether a message is part of the stream that is relayed, rather than something the session must read.
+/// True if a message is part of the stream that is relayed, rather than one that the session must read.
 #[must_use]
 pub const fn is_media(type_id: u8) -> bool {
     matches!(type_id, type_id::AUDIO | type_id::VIDEO | type_id::DATA_AMF3 | type_id::DATA_AMF0 | type_id::AGGREGATE)
 }
 
-/// Whether a session must read messages of that type: protocol control and commands.
+/// True if a session must read messages of that type: protocol control and commands.
 #[must_use]
 pub const fn is_heeded(type_id: u8) -> bool {
     matches!(
@@ -80,7 +81,7 @@ pub const fn is_heeded(type_id: u8) -> bool {
     )
 }
 
-/// What a chunk stream says about one message.
+/// The header of one message, as its chunk stream gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageHeader {
     /// Chunk stream id, 2..=65599.
@@ -89,7 +90,7 @@ pub struct MessageHeader {
     pub timestamp: u32,
     /// Bytes of payload, at most 2^24 - 1 on the wire.
     pub length: u32,
-    /// See [`type_id`].
+    /// Message type; see [`type_id`].
     pub type_id: u8,
     /// Message stream id: 0 for the connection, else what `createStream` returned.
     pub stream_id: u32,

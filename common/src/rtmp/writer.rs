@@ -1,11 +1,11 @@
-//! Chunk headers for what we send. A message header comes in, at most 18 bytes of chunk header go out; the payload is the caller's, who
-//! may write it straight from where it lies. Next room: a socket.
+//! Chunk headers for our own messages. In: a message header. Out: at most 18 bytes of chunk header; the payload is the caller's, who may
+//! write it straight from the memory in which it lies. Next: a socket.
 //!
-//! Always fmt0 for the first chunk and fmt3 for the others: a message then depends on no other message of its chunk stream, so that
-//! messages can be skipped or injected freely. The 4 to 8 bytes that fmt1-3 would save per message are below 0.1 % of a stream.
+//! The first chunk always has fmt0 and the others fmt3: a message then depends on no other message of its chunk stream, so that messages
+//! can be skipped or injected freely. The 4 to 8 bytes that fmt1-3 would save per message are below 0.1 % of a stream.
 //!
-//! What surprised us: a receiver that follows the specification wants the extended timestamp repeated in every fmt3 chunk, and the only
-//! ones that do not (old librtmp) compare the bytes before they skip them.
+//! Note: a receiver that follows the specification wants the extended timestamp repeated in every fmt3 chunk, and the only receivers that
+//! do not (old librtmp) compare the bytes before they skip them.
 
 use std::ops::Deref;
 

@@ -32,7 +32,7 @@ const TABLE: &[(&str, MessageHeader, &[u8], &[u8])] = &[
 ];
 
 #[test]
-fn headers_have_these_bytes() {
+fn headers_have_the_listed_bytes() {
     for (name, header, first, continuation) in TABLE {
         assert_eq!(&*first_header(header), *first, "{name}");
         assert_eq!(&*continuation_header(header), *continuation, "{name}");
@@ -54,7 +54,7 @@ fn chunk_size_zero_does_not_hang() {
 }
 
 #[test]
-fn the_scanner_reads_what_is_written() {
+fn scanner_reads_written_messages() {
     for (name, header, ..) in TABLE.iter().filter(|(_, header, ..)| header.csid > 1) {
         for length in [0, 1, 127, 128, 129, 300] {
             let payload: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
@@ -78,7 +78,7 @@ fn the_scanner_reads_what_is_written() {
 }
 
 #[test]
-fn rml_rtmp_reads_what_is_written() {
+fn rml_rtmp_reads_written_messages() {
     for (name, header, ..) in TABLE.iter().filter(|(_, header, ..)| header.csid > 1) {
         for length in [1, 127, 128, 129, 300] {
             let payload: Vec<u8> = (0..length).map(|byte| byte as u8).collect();

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_ends_by_itself_is_noticed() {
+    async fn end_of_a_process_is_noticed() {
         let mut child = child();
         let handle = ProcessHandle::open(child.id()).unwrap();
         assert!(!handle.has_ended().unwrap());
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopped_process_is_killed() {
+    async fn stopped_process_is_killed() {
         let mut child = child();
         let handle = ProcessHandle::open(child.id()).unwrap();
         rustix::process::kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn no_process_has_the_number_nought() {
+    fn pid_zero_is_no_process() {
         for pid in [0, u32::MAX] {
             assert_eq!(ProcessHandle::open(pid).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 
     #[tokio::test]
-    async fn a_process_that_was_passed_on_is_known_by_its_end() {
+    async fn passed_pidfd_tells_of_the_end() {
         let mut child = child();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         let handle = ProcessHandle::passed(pidfd).unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_peer_of_a_socket_is_found() {
+    async fn peer_of_a_socket_is_found() {
         let (here, there) = UnixStream::pair().unwrap();
         // Both ends belong to this process.
         assert!(!ProcessHandle::of_peer(&here).unwrap().has_ended().unwrap());

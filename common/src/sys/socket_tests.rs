@@ -31,7 +31,7 @@ fn state(socket: &TcpStream) -> u8 {
 }
 
 #[test]
-fn a_position_counts_what_was_read() {
+fn position_counts_read_bytes() {
     let (mut client, mut server) = connection();
     assert_eq!(bytes_received(&server).unwrap(), 0);
     client.write_all(&[7; 1000]).unwrap();
@@ -46,7 +46,7 @@ fn a_position_counts_what_was_read() {
 }
 
 #[test]
-fn a_fin_is_no_byte() {
+fn fin_is_no_byte_of_the_position() {
     let (mut client, mut server) = connection();
     client.write_all(&[7; 1000]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -63,7 +63,7 @@ fn a_fin_is_no_byte() {
 
 /// The case in the file's header in which the kernel has forgotten the FIN.
 #[test]
-fn a_fin_of_a_connection_that_is_no_more_counts() {
+fn fin_of_an_ended_connection_counts_as_a_byte() {
     let (mut client, mut server) = connection();
     client.write_all(&[7; 1000]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -77,7 +77,7 @@ fn a_fin_of_a_connection_that_is_no_more_counts() {
 }
 
 #[test]
-fn our_own_fin_changes_nothing() {
+fn own_fin_leaves_the_position_unchanged() {
     let (mut client, mut server) = connection();
     server.shutdown(Shutdown::Write).unwrap();
     client.write_all(&[7; 1000]).unwrap();
@@ -89,7 +89,7 @@ fn our_own_fin_changes_nothing() {
 }
 
 #[test]
-fn a_reset_changes_nothing() {
+fn reset_leaves_the_position_unchanged() {
     let (mut client, mut server) = connection();
     client.write_all(&[7; 1000]).unwrap();
     server.write_all(&[7; 10]).unwrap();
@@ -106,7 +106,7 @@ fn a_reset_changes_nothing() {
 }
 
 #[test]
-fn a_position_is_right_while_bytes_arrive() {
+fn position_is_exact_while_bytes_arrive() {
     const TOTAL: u64 = 64 << 20;
     let (mut client, mut server) = connection();
     std::thread::scope(|scope| {
@@ -157,7 +157,7 @@ fn only_tcp_has_positions() {
 }
 
 #[test]
-fn a_peer_is_known() {
+fn peer_of_a_unix_socket_has_pid_and_uid() {
     let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
     let peer = peer(&here).unwrap();
     assert_eq!(peer, PeerCredentials { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
@@ -165,7 +165,7 @@ fn a_peer_is_known() {
 }
 
 #[test]
-fn a_network_namespace_has_a_name() {
+fn network_namespace_has_a_name() {
     let name = network_namespace();
     let (boot, inode) = name.split_once(':').unwrap();
     assert!(boot.len() == 36 && inode.parse::<u64>().unwrap() > 0, "{name}");

@@ -1,4 +1,4 @@
-//! Sessions and assignments as they occur, for the tests of the handoff, its golden bytes and its fuzz seeds.
+//! Realistic sessions and assignments, for the tests of the handoff, its golden bytes and its fuzz seeds.
 #![allow(unreachable_pub, dead_code, reason = "shared by several test binaries, each of which uses a part")]
 #![allow(clippy::unwrap_used, reason = "a sample that cannot be made fails its test")]
 
@@ -16,9 +16,9 @@ use liveedgecast_common::rtmp::server::{Event, ServerSession};
 use liveedgecast_common::rtmp::{MessageHeader, type_id, writer};
 use liveedgecast_common::url::PushTemplate;
 
-/// Bytes of the handshake: where a session begins.
+/// Bytes of the handshake: the position at which a session begins.
 pub const START: u64 = 3073;
-/// What must not be seen anywhere.
+/// Text that must not be shown anywhere.
 pub const SECRETS: [&str; 4] = ["s3cr3t-key", "t0ken", "p4ssw0rd", "pushk3y"];
 
 /// The control secret of the tests.
@@ -39,7 +39,7 @@ fn command(
     command.write(out, csid, 0, chunk_size);
 }
 
-/// What a publisher sends from the handshake to `publish`.
+/// The bytes of a publisher from the handshake to `publish`.
 pub fn until_publish() -> Vec<u8> {
     let text = |text: &str| Value::string(text);
     let connect = Value::Object(vec![
@@ -122,7 +122,7 @@ pub fn media_bytes() -> (Vec<u8>, usize) {
     (bytes, at)
 }
 
-/// Feeds all bytes; the events.
+/// Feeds all bytes; returns the events.
 pub fn feed(session: &mut ServerSession, bytes: &[u8]) -> Vec<Event> {
     let start = session.position();
     let mut events = Vec::new();
@@ -140,14 +140,14 @@ pub fn held() -> ServerSession {
     session
 }
 
-/// What the activator gives for a publisher that has just been admitted; some of its bytes came early.
+/// The activator's snapshot of a publisher that has just been admitted; some of its bytes came early.
 pub fn fresh() -> Snapshot {
     let mut session = held();
     session.take_output();
     Snapshot { session: session.state(), stream: None, unread: media_bytes().0[..100].to_vec() }
 }
 
-/// As of the keyframe that begins while an audio message is open.
+/// The snapshot at the keyframe that begins while an audio message is open.
 pub fn mid_message() -> Snapshot {
     let mut session = held();
     session.accept_publish();
@@ -206,7 +206,7 @@ pub fn assignment(transport: Transport, resumed: bool) -> Assignment {
     }
 }
 
-/// A whole preface with given nonces: what the worker sent, what the activator sent, the keys.
+/// A whole preface with given nonces: the worker's bytes, the activator's bytes, the keys.
 pub fn preface() -> (Vec<u8>, Vec<u8>, SessionKeys) {
     let mut activator = ActivatorSide::new(&secret(), [2; 32]);
     let (mut worker, mut sent) = WorkerSide::new(&secret(), *b"0123456789abcdef", [1; 32]);

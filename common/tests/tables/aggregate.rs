@@ -1,9 +1,9 @@
-//! Aggregate messages and what is in them: for the splitter's tests, and as seeds for fuzzing.
+//! Aggregate messages and the messages in them: for the splitter's tests, and as seeds for fuzzing.
 
 /// Type, rebased timestamp, payload.
 pub type Sub = (u8, u32, &'static [u8]);
 
-/// One tag with its back pointer.
+/// A tag with its back pointer.
 pub fn tag(type_id: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
     let [_, l2, l1, l0] = (payload.len() as u32).to_be_bytes();
     let [t3, t2, t1, t0] = timestamp.to_be_bytes();
@@ -11,10 +11,10 @@ pub fn tag(type_id: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
     [&[type_id, l2, l1, l0, t2, t1, t0, t3, 0, 0, 0], payload, &back].concat()
 }
 
-/// `{name, timestamp of the aggregate, payload, messages, what the error is called}`.
+/// `{name, timestamp of the aggregate, payload, messages, name of the error}`.
 pub type Row = (&'static str, u32, Vec<u8>, Vec<Sub>, Option<&'static str>);
 
-/// All of them.
+/// The rows.
 pub fn rows() -> Vec<Row> {
     let two = || [tag(9, 500, b"video"), tag(8, 520, b"audio")].concat();
     let subs: fn(u32, u32) -> Vec<Sub> = |first, second| vec![(9, first, b"video"), (8, second, b"audio")];

@@ -1,6 +1,6 @@
 //! AMF0 values that must not be read, with the beginning of the error's name; shared with the corpus and as seeds for fuzzing.
 
-/// `{name, bytes, what the error is called}`.
+/// `{name, bytes, name of the error}`.
 pub fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let object = |body: &[u8]| [&[3][..], body].concat();
     vec![

@@ -3,10 +3,10 @@
 /// Chunk stream, timestamp, type, message stream, payload.
 pub type Message = (u32, u32, u8, u32, Vec<u8>);
 
-/// How the bytes end.
+/// The state at the end of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// All messages are complete.
+    /// Complete: no message is open.
     Clean,
     /// So many messages are incomplete, or a header is.
     Open(usize),
@@ -14,17 +14,17 @@ pub enum End {
     Refused(&'static str),
 }
 
-/// One byte stream.
+/// A byte stream.
 pub struct Row {
-    /// What is special.
+    /// Name of the row, which says its peculiarity.
     pub name: &'static str,
-    /// What the peer sends after the handshake.
+    /// Bytes of the peer after the handshake.
     pub bytes: Vec<u8>,
     /// Complete messages, in the order of their completion.
     pub messages: Vec<Message>,
     /// (chunk stream, missing bytes) of messages that were given up.
     pub aborted: Vec<(u32, u32)>,
-    /// What is left.
+    /// State at the end.
     pub end: End,
 }
 
@@ -89,7 +89,7 @@ fn refused(name: &'static str, parts: &[&[u8]], messages: Vec<Message>, why: &'s
     row(name, parts, messages, End::Refused(why))
 }
 
-/// All of them.
+/// The rows.
 pub fn rows() -> Vec<Row> {
     [formats(), basic_headers(), chunk_sizes(), lengths(), interleaving(), aborts(), timestamps(), types()]
         .into_iter()

@@ -1,8 +1,8 @@
-//! What upstreams answer: for the client's tests, for the corpus, and as seeds for fuzzing.
+//! Answers of upstreams: for the client's tests, for the corpus, and as seeds for fuzzing.
 
 use super::chunk::fmt0;
 
-/// What becomes of the session.
+/// The end of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Live, on this message stream.
@@ -19,13 +19,13 @@ pub enum End {
     Waiting(&'static str),
 }
 
-/// One upstream.
+/// An upstream.
 pub struct Row {
-    /// What is special.
+    /// Name of the row, which says its peculiarity.
     pub name: &'static str,
-    /// What it sends after the handshake.
+    /// Bytes of the upstream after the handshake.
     pub bytes: Vec<u8>,
-    /// What becomes of it.
+    /// End of the session.
     pub end: End,
 }
 
@@ -79,10 +79,10 @@ pub fn status(name: &str, transaction: f64, level: &str, code: &str, description
     command(name, transaction, &[null(), info])
 }
 
-/// Where the rows redirect to.
+/// The target of the rows that redirect.
 pub const REDIRECT: &str = "rtmp://other.example/live";
 
-/// A refusal that names another server, as Flash Media Server and SRS say it; the code of the redirect as given.
+/// A refusal that names another server, as Flash Media Server and SRS send it; with the given code of the redirect.
 fn redirected(name: &str, transaction: f64, code: Vec<u8>) -> Vec<u8> {
     let mut info =
         object(&[("level", "error"), ("code", "NetConnection.Connect.Rejected"), ("description", "RTMP 302")]);

@@ -1,6 +1,6 @@
-//! First bytes of media messages and what they are: for inspection's tests, and as seeds for fuzzing.
+//! First bytes of media messages and their meaning: for inspection's tests, and as seeds for fuzzing.
 
-/// What a message is: keyframe, header (its slot as text), end of sequence, track.
+/// The expected inspection: keyframe, header (its slot as text), end of sequence, track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Is {
     /// A keyframe.
@@ -13,7 +13,7 @@ pub struct Is {
     pub track: u8,
 }
 
-/// Nothing special.
+/// Ordinary media.
 pub const PLAIN: Is = Is { key: false, header: "", end: false, track: 0 };
 /// A keyframe.
 pub const KEY: Is = Is { key: true, ..PLAIN };
@@ -24,7 +24,7 @@ const fn header(slot: &'static str) -> Is {
     Is { header: slot, ..PLAIN }
 }
 
-/// `{name, type, first bytes, what it is}`.
+/// `{name, type, first bytes, expected inspection}`.
 pub const ROWS: &[(&str, u8, &[u8], Is)] = &[
     // Legacy video.
     ("AVC sequence header", 9, &[0x17, 0, 0, 0, 0, 1, 0x64], header("Video 0")),

@@ -1,18 +1,18 @@
-//! What publishers say after the handshake, good and bad, and what comes of it: for the session's tests, for the corpus, and as seeds for
-//! fuzzing. The publish is accepted as soon as it is asked for.
+//! Publishers after the handshake, good and bad, and the events and answers they cause: for the session's tests, for the corpus, and as
+//! seeds for fuzzing. The publish is accepted as soon as it is requested.
 
 use super::amf0::{number, object, property, text};
 use super::chunk::{bytes, ext, fmt0, fmt1, fmt2, fmt3, set_chunk_size};
 
-/// One publisher.
+/// A publisher.
 pub struct Row {
-    /// What is special.
+    /// Name of the row, which says its peculiarity.
     pub name: &'static str,
-    /// What it sends after the handshake.
+    /// Bytes of the publisher after the handshake.
     pub bytes: Vec<u8>,
     /// Events in words; a message of media when it is complete: type, timestamp, length.
     pub events: Vec<&'static str>,
-    /// What it is told in words, behind the answer to `connect` (which begins it unless there was no connect).
+    /// Answers in words, after the answer to `connect` (which begins them unless there was no connect).
     pub told: Vec<&'static str>,
     /// The error's text contains this.
     pub error: Option<&'static str>,
@@ -58,7 +58,7 @@ pub fn publish(stream: u32, key: &str) -> Vec<u8> {
     command(8, stream, "publish", 0.0, &[null(), text(key), text("live")])
 }
 
-/// Everything up to `publish`.
+/// The bytes up to and including `publish`.
 pub fn up_to_publish() -> Vec<u8> {
     [plain_connect(), create(2.0), publish(1, "key")].concat()
 }
@@ -79,7 +79,7 @@ fn row(name: &'static str, parts: &[Vec<u8>], events: &[&'static str], told: &[&
     Row { name, bytes: parts.concat(), events: events.to_vec(), told: told.to_vec(), error: None }
 }
 
-/// What comes after a normal `publish` of `key` on 1.
+/// A row whose bytes come after a normal `publish` of `key` on 1.
 fn live(name: &'static str, parts: &[Vec<u8>], events: &[&'static str], told: &[&'static str]) -> Row {
     let told = [&TOLD[..], told].concat();
     row(name, &[up_to_publish(), parts.concat()], &[&EVENTS[..], events].concat(), &told)
@@ -95,12 +95,12 @@ fn refused(
     Row { error: Some(error), ..row(name, parts, events, told) }
 }
 
-/// All of them.
+/// The rows.
 pub fn rows() -> Vec<Row> {
     [clients(), order(), names(), media(), ends(), flow_control(), nonsense()].into_iter().flatten().collect()
 }
 
-/// As real clients write, shortened.
+/// Bytes of real clients, shortened.
 fn clients() -> Vec<Row> {
     let in_4096 = |csid, stream, name: &str, transaction, rest: &[Vec<u8>]| {
         message(4096, csid, 20, stream, &[text(name), number(transaction), rest.concat()].concat())

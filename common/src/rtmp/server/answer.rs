@@ -1,16 +1,16 @@
-//! What a publisher is told, as commands. In: what [`super`] decided. Out: messages, for its output.
+//! The answers to a publisher, as commands. In: the decisions of [`super`]. Out: messages, for its output.
 //!
-//! What surprised us: OBS and librtmp understand a refused publish only as `onStatus` with the codes `BadName` or `Denied`, any other one
-//! hangs them for 30 s; ffmpeg publishes in chunks of 128 bytes unless Set Chunk Size comes before the answer to `connect`; nobody
-//! agrees on which of the two objects of that answer tells Enhanced RTMP's capabilities, so both do; xiu's push knows no AMF0 undefined and
-//! stops there, and takes any answer with the number of `connect` for the answer to `connect`.
+//! Note: OBS and librtmp understand a refused publish only as `onStatus` with the codes `BadName` or `Denied`, any other code hangs them
+//! for 30 s; ffmpeg publishes in chunks of 128 bytes unless Set Chunk Size comes before the answer to `connect`; servers do not agree on
+//! which of the two objects of that answer carries Enhanced RTMP's capabilities, so both do; xiu's push knows no AMF0 undefined and stops
+//! there, and takes any answer with the number of `connect` for the answer to `connect`.
 
 use super::super::amf0::Value;
 use super::super::limits::{DEFAULT_CHUNK_SIZE, DEFAULT_WINDOW};
 use super::super::message::{Command, Control, UserControl};
 use super::ConnectInfo;
 
-/// Our chunk size once the client has connected: no answer is longer, and ffmpeg adopts it for its media.
+/// Chunk size of ours once the client has connected: no answer is longer, and ffmpeg adopts it for its media.
 pub(super) const CHUNK_SIZE: u32 = 65_536;
 
 /// Chunk stream of answers that belong to the connection.
@@ -21,7 +21,7 @@ const STREAM_CSID: u32 = 5;
 /// Transaction of every client's `connect` (RTMP 1.0, 7.2.1.1).
 const CONNECT_TRANSACTION: f64 = 1.0;
 
-/// Enhanced RTMP: this server forwards what it may not understand.
+/// Enhanced RTMP: this server forwards codecs that it does not understand.
 const CAN_FORWARD: f64 = 4.0;
 /// `capsEx`: multitrack, ModEx and nanosecond offsets pass through as any payload does. Reconnect requests (1) are not sent.
 const FORWARDED_CAPS: u32 = 2 | 4 | 8;
@@ -38,7 +38,7 @@ fn command(name: &str, transaction: f64, object: Value, arguments: Vec<Value>) -
 pub(super) fn connected(transaction: f64, info: &ConnectInfo) -> Vec<u8> {
     let mut out = Vec::new();
     Control::WindowAckSize(DEFAULT_WINDOW).write(&mut out, DEFAULT_CHUNK_SIZE);
-    // 2: dynamic, which binds nobody; FMLE-like clients wait for it.
+    // 2 is dynamic, which binds no client; clients like FMLE wait for it.
     Control::SetPeerBandwidth { size: DEFAULT_WINDOW, limit: 2 }.write(&mut out, DEFAULT_CHUNK_SIZE);
     Control::SetChunkSize(CHUNK_SIZE).write(&mut out, DEFAULT_CHUNK_SIZE);
     let mut properties = vec![
@@ -50,7 +50,7 @@ pub(super) fn connected(transaction: f64, info: &ConnectInfo) -> Vec<u8> {
         ("level", Value::string("status")),
         ("code", Value::string("NetConnection.Connect.Success")),
         ("description", Value::string("Connection succeeded.")),
-        // Whatever was asked for: we read no AMF3.
+        // Always AMF0, whatever was asked for: we read no AMF3.
         ("objectEncoding", Value::Number(0.0)),
     ];
     if info.enhanced {
@@ -73,7 +73,7 @@ pub(super) fn connected(transaction: f64, info: &ConnectInfo) -> Vec<u8> {
     out
 }
 
-/// `_result` of a command that has none but that it was heard. Transaction 0 asks for none (GStreamer's `releaseStream`), and
+/// `_result` of a command whose only answer is that it was received. Transaction 0 asks for none (GStreamer's `releaseStream`), and
 /// [`CONNECT_TRANSACTION`] would be understood as a second answer to `connect`.
 pub(super) fn result(transaction: f64) -> Vec<u8> {
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! A publisher's session: from the first byte after the handshake to the end of its connection. Bytes of the publisher in; events out,
+//! A publisher's session: from the first byte after the handshake to the end of its connection. In: bytes of the publisher. Out: events,
 //! and bytes for the publisher. The activator owns it while the publisher is held, a worker (as [`SessionState`]) from then on.
 //!
 //! ```text
@@ -8,12 +8,12 @@
 //!                                         Ended ◀──────────────────────┘
 //! ```
 //!
-//! One connection has one publish at a time: a second one beside it or after its end is answered with `BadName` and is no event, because the
-//! stream's end is the session's end to everybody behind this room. After its end the connection can be gone on with by
-//! [`ServerSession::reopen`], which is `Connected` again. The same `publish` again (name and message stream) is ignored, which
-//! also makes it harmless to read it twice after a crash.
+//! One connection has one publish at a time: a second one beside it or after its end is answered with `BadName` and is no event, because
+//! the stream's end is the session's end for all code behind this room. After its end the connection can be used again through
+//! [`ServerSession::reopen`], which is `Connected` again. The same `publish` again (name and message stream) is ignored, which also makes
+//! it harmless to read it twice after a crash.
 //!
-//! What surprised us:
+//! Note:
 //! - nginx-rtmp's `push` sends media right behind `publish`, on message stream 1 whatever it was told; so media is an event from `publish`
 //!   on, and 1 is the first id that is given.
 //! - A chunk stream that begins with fmt1 or fmt2 (librtmp, DJI) has no message stream: media on 0 counts as the published stream's.
@@ -46,46 +46,46 @@ pub use request::{ConnectInfo, EndedBy, PublishRequest, Refusal};
 pub use state::SessionState;
 use state::{Facts, Phase, validate};
 
-/// What happened.
+/// An event for the owner of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// `connect` has been answered: see [`ServerSession::connect`].
     Connected,
-    /// It wants to publish, see [`ServerSession::publish`], and waits for [`ServerSession::accept_publish`].
+    /// The publisher wants to publish, see [`ServerSession::publish`], and waits for [`ServerSession::accept_publish`].
     Publish,
     /// Audio, video, data or an aggregate of the published stream.
     Media(Scanned),
-    /// The publish has ended cleanly. Once.
+    /// The publish has ended cleanly. Reported once.
     Ended(EndedBy),
     /// Answer to a [`ServerSession::ping`] of these milliseconds.
     Pong(u32),
 }
 
-/// The publisher erred; what [`ServerSession::take_output`] still has should be sent, then the connection closed.
+/// An error of the publisher. Send the rest of [`ServerSession::take_output`], then close the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// Its chunks cannot be read.
+    /// Chunks that cannot be parsed.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
-    /// A command before `publish` cannot be read.
+    /// Command before `publish` that cannot be parsed.
     #[error(transparent)]
     Message(#[from] MessageError),
     /// A name that no stream can have; the publisher has been told.
     #[error("stream key: {0}")]
     Name(#[from] NameError),
-    /// A command that has no place there.
+    /// Command out of place.
     #[error("{0}")]
     Order(&'static str),
-    /// More than [`MAX_COMMANDS_BEFORE_PUBLISH`].
+    /// Commands before `publish` beyond [`MAX_COMMANDS_BEFORE_PUBLISH`].
     #[error("more than {MAX_COMMANDS_BEFORE_PUBLISH} commands without a publish")]
     TooManyCommands,
-    /// More than [`MAX_MESSAGE_STREAMS`].
+    /// Message streams beyond [`MAX_MESSAGE_STREAMS`].
     #[error("more than {MAX_MESSAGE_STREAMS} message streams")]
     TooManyStreams,
-    /// More than [`MAX_MEDIA_BEFORE_PUBLISH`].
+    /// Media before `publish` beyond [`MAX_MEDIA_BEFORE_PUBLISH`].
     #[error("more than {MAX_MEDIA_BEFORE_PUBLISH} bytes of media before a publish")]
     TooMuchMedia,
-    /// It wants to play; the publisher has been told that there is nothing.
+    /// Attempt to play; the publisher has been told that there is nothing.
     #[error("it wants to play, and this is a relay for publishers")]
     Play,
     /// A state that no session can have been in.
@@ -107,7 +107,7 @@ pub struct Dropped {
 pub struct ServerSession {
     ingest: Ingest,
     now: Facts,
-    /// As of the chunk that began the last message, but with what we decided since: reading that chunk again does not decide it again.
+    /// State as of the chunk that began the last message, but with our decisions since: reading that chunk again does not decide it again.
     before: Facts,
     /// `now` may differ from what it was at that chunk.
     changed: bool,
@@ -149,10 +149,10 @@ impl ServerSession {
         }
     }
 
-    /// Continues from a state, which may come from a page that anybody wrote to: every bound is checked.
+    /// Continues from a state, which may come from a page that any process wrote to: every bound is checked.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the state is not valid.
     pub fn restore(state: &SessionState) -> Result<Self, SessionError> {
         let ingest = Ingest::restore(&state.ingest)?;
         validate(state)?;
@@ -166,8 +166,8 @@ impl ServerSession {
         })
     }
 
-    /// Continues a connection whose publish has ended, from its state on: it may publish again, and what is still to come of the media of the
-    /// publish before belongs to nobody.
+    /// Continues a connection whose publish has ended, from its state on: it may publish again, and media of the publish before that is
+    /// still to come is ignored.
     ///
     /// # Errors
     /// The reason why the state is not valid.
@@ -191,20 +191,20 @@ impl ServerSession {
         SessionState { ingest: self.ingest.state(), facts: self.now.clone(), output: self.output.clone() }
     }
 
-    /// The state as of the first byte of the chunk that began the last message, but with what we decided since. It has no output: what had
-    /// to be said by then has been taken.
+    /// The state as of the first byte of the chunk that began the last message, but with our decisions since. It has no output: everything
+    /// due by then has been taken.
     #[must_use]
     pub fn state_before_chunk(&self) -> SessionState {
         SessionState { ingest: self.ingest.state_before_chunk(), facts: self.before.clone(), output: Vec::new() }
     }
 
-    /// Position of the next byte to be given.
+    /// Position of the next byte to handle.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.ingest.position()
     }
 
-    /// Finds the next event in `input`, whose first byte is the one at [`Self::position`]. What it used is gone: the next call wants the
+    /// Finds the next event in `input`, whose first byte is the one at [`Self::position`]. Used bytes are gone: the next call wants the
     /// bytes from the new position on. `None`: more bytes are needed than were given (some may have been used all the same).
     ///
     /// # Errors
@@ -248,20 +248,20 @@ impl ServerSession {
         &self.output
     }
 
-    /// Whether [`Self::take_output`] has something.
+    /// True if [`Self::take_output`] has bytes.
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// Queues a PingRequest; nothing, if the publisher's output is full.
+    /// Queues a PingRequest, unless the publisher's output is full.
     pub fn ping(&mut self, milliseconds: u32) {
         if self.output.len() < MAX_OUTPUT {
             self.control(&Control::UserControl(UserControl::PingRequest(milliseconds)));
         }
     }
 
-    /// Tells the publisher to start. Does nothing unless it waits for that.
+    /// Tells the publisher to start. Does nothing unless the publisher waits for that.
     pub fn accept_publish(&mut self) {
         if self.now.phase == Phase::Held
             && let Some(publish) = &self.now.publish
@@ -287,25 +287,25 @@ impl ServerSession {
         }
     }
 
-    /// `Publish.Start` has been queued, on this side or before a restore.
+    /// True once `Publish.Start` has been queued, on this side or before a restore.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.now.started
     }
 
-    /// The publish has ended, or was refused. Another one on this connection takes [`Self::reopen`].
+    /// True once the publish has ended, or was refused. Another publish on this connection takes [`Self::reopen`].
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.now.phase == Phase::Ended
     }
 
-    /// What it wants to publish, from [`Event::Publish`] on.
+    /// The requested publish, from [`Event::Publish`] on.
     #[must_use]
     pub fn publish(&self) -> Option<&PublishRequest> {
         self.now.publish.as_deref()
     }
 
-    /// What it said in `connect`, from [`Event::Connected`] on.
+    /// The publisher's `connect`, from [`Event::Connected`] on.
     #[must_use]
     pub fn connect(&self) -> Option<&ConnectInfo> {
         self.now.connect.as_deref()
@@ -317,7 +317,7 @@ impl ServerSession {
         self.now.dropped
     }
 
-    /// Messages passed over since this session was made or restored: longer than those that are read, and of no type that is known here.
+    /// Messages skipped since this session was made or restored: longer than the session reads, and of no type that is known here.
     #[must_use]
     pub fn passed_over(&self) -> u64 {
         self.ingest.passed()
@@ -328,7 +328,7 @@ impl ServerSession {
         &mut self.now
     }
 
-    /// Our own decisions hold for the past state too: no byte of the peer would bring them back.
+    /// Applies a decision of ours to the past state, too: no byte of the peer would bring it back.
     fn decide(&mut self, phase: Phase) {
         for facts in [&mut self.now, &mut self.before] {
             facts.phase = phase;
@@ -352,12 +352,12 @@ impl ServerSession {
         }
     }
 
-    /// What the peer lets be under way, made sane.
+    /// The peer's window, within sane bounds.
     fn window(&self) -> u64 {
         u64::from(if self.now.window == 0 { DEFAULT_WINDOW } else { self.now.window.max(MIN_WINDOW) })
     }
 
-    /// Acknowledges everything so far if that is at least `due` bytes more than the last time.
+    /// Acknowledges all bytes so far if they are at least `due` more than the last time.
     fn acknowledge(&mut self, due: u64) {
         let position = self.ingest.position();
         if position - self.now.acknowledged < due {
@@ -378,7 +378,7 @@ impl ServerSession {
         self.output.extend(bytes);
     }
 
-    /// Whether it belongs to the published stream; counts what does not.
+    /// True if a message belongs to the published stream; other messages are counted.
     fn media(&mut self, scanned: Scanned) -> Result<bool, SessionError> {
         match scanned {
             Scanned::Begin { header, .. } => {
@@ -414,7 +414,7 @@ impl ServerSession {
         live && self.publish().is_some_and(|publish| stream == 0 || [0, stream].contains(&publish.message_stream))
     }
 
-    /// Whether the message of that chunk stream was dropped; it is over.
+    /// True if the message of that chunk stream was dropped; it is over then.
     fn forget(&mut self, csid: u32) -> bool {
         let index = self.now.dropping.iter().position(|dropping| *dropping == csid);
         if let Some(index) = index {
@@ -427,11 +427,12 @@ impl ServerSession {
         match header.type_id {
             type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => match Command::parse(header.type_id, payload) {
                 Ok(command) => self.command(header.stream_id, &command),
-                // A publisher that is live is not dropped for a command that nobody needs.
+                // A live publisher is not dropped for a command that is of no use.
                 Err(_) if self.now.phase >= Phase::Held => Ok(None),
                 Err(error) => Err(error.into()),
             },
-            // What is cut short says nothing; the chunk layer has refused what would matter. Unknown types are others' extensions.
+            // A command that is cut short says nothing; the chunk layer has refused the ones that matter. Unknown types are extensions of
+            // others.
             _ => Ok(Control::parse(header.type_id, payload).ok().and_then(|control| self.hear(&control))),
         }
     }
@@ -502,7 +503,7 @@ impl ServerSession {
                 }
             }
             ("closeStream", _) if self.wants(stream) => return Ok(self.end(EndedBy::CloseStream)),
-            // Answers to what we never ask, and what other servers know.
+            // Answers to requests that we never send, and commands that only other servers know.
             _ => {}
         }
         Ok(None)
@@ -553,7 +554,7 @@ impl ServerSession {
         Ok(Some(Event::Publish))
     }
 
-    /// Whether an `FCUnpublish` means the published stream: by its name, queries aside, or by having none.
+    /// True if an `FCUnpublish` means the published stream: by its name, queries aside, or by having none.
     fn is_named(&self, command: &Command) -> bool {
         let without_query = |name: &str| name.split('?').next().unwrap_or_default().to_owned();
         let named = command.argument(0).and_then(Value::as_str).filter(|name| !name.is_empty());
@@ -562,7 +563,7 @@ impl ServerSession {
         })
     }
 
-    /// The publish is over, unless it was before.
+    /// Ends the publish, unless it has ended before.
     fn end(&mut self, by: EndedBy) -> Option<Event> {
         if !matches!(self.now.phase, Phase::Held | Phase::Started) {
             return None;

@@ -1,4 +1,4 @@
-//! What a publisher said, as types. In: commands. Out: what admission, the lobby and hooks want to know, bounded.
+//! The requests of a publisher, as types. In: commands. Out: the fields that admission, the lobby and hooks need, bounded.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use super::super::amf0::{self, Value};
 use super::super::limits::{MAX_APP_TEXT, MAX_CONNECT_TEXT};
 use crate::key::{LogSafe, StreamKey};
 
-/// What a publisher said in `connect`. `Debug` leaves out everything that may hold a query.
+/// The `connect` of a publisher. `Debug` leaves out all fields that may hold a query.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectInfo {
-    /// As it came; [`crate::key::AppName::parse`] judges it.
+    /// App as it came; [`crate::key::AppName::parse`] checks it.
     pub app: String,
-    /// URL the client thinks it connected to, query included. Like the others, cut at [`MAX_CONNECT_TEXT`].
+    /// URL that the client believes it connected to, query included. Like the other texts, cut at [`MAX_CONNECT_TEXT`].
     pub tc_url: String,
-    /// What the client says it is.
+    /// Name and version by which the client describes itself.
     pub flash_ver: String,
     /// `swfUrl`, for hooks.
     pub swf_url: String,
     /// `pageUrl`, for hooks.
     pub page_url: String,
-    /// It asked for Enhanced RTMP.
+    /// True if the client asked for Enhanced RTMP.
     pub enhanced: bool,
     /// `capsEx` of Enhanced RTMP: reconnect 1, multitrack 2, ModEx 4, nanoseconds 8.
     pub caps_ex: u32,
@@ -59,12 +59,12 @@ impl fmt::Debug for ConnectInfo {
     }
 }
 
-/// What a publisher said in `publish`.
+/// The `publish` of a publisher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PublishRequest {
     /// The publishing name with its query, byte for byte.
     pub key: StreamKey,
-    /// `live`, `record`, `append` or nothing: told, never acted upon.
+    /// Type, which is `live`, `record`, `append` or nothing: reported, never acted upon.
     pub kind: String,
     /// Message stream of the command; its media comes on it.
     pub message_stream: u32,
@@ -72,7 +72,7 @@ pub struct PublishRequest {
     pub transaction: f64,
 }
 
-/// How a publish is refused: the two codes that every client measured understands.
+/// The ways to refuse a publish: the two codes that every client measured understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// `NetStream.Publish.BadName`.
@@ -81,7 +81,7 @@ pub enum Refusal {
     Denied,
 }
 
-/// What a clean end of the publish was said with.
+/// The command that ended the publish cleanly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndedBy {
     /// `FCUnpublish`.

@@ -1,5 +1,5 @@
-//! A session as data. In: what [`super`] knows. Out: a part of every snapshot, and back, trusting nothing: a page that it comes from may have
-//! been written by anybody.
+//! A session as data. In: the state of [`super`]. Out: a part of every snapshot, and back, trusting nothing: any process may have written
+//! to the page that it comes from.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::super::{MessageHeader, is_media};
 use super::{ConnectInfo, Dropped, PublishRequest, SessionError};
 use crate::key::StreamKey;
 
-/// See the picture in the file above.
+/// The states in the picture of [`super`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Phase {
     New,
@@ -25,32 +25,32 @@ pub(super) enum Phase {
     Ended,
 }
 
-/// What the session knows beside the chunk streams. Cheap to copy: it is, whenever a message begins after a change.
+/// The state of a session beside its chunk streams. Cheap to copy: it is copied whenever a message begins after a change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub(super) phase: Phase,
-    /// `Publish.Start` has been queued, ended or not.
+    /// True once `Publish.Start` has been queued, ended or not.
     pub(super) started: bool,
     #[serde(with = "shared")]
     pub(super) connect: Option<Arc<ConnectInfo>>,
     #[serde(with = "shared")]
     pub(super) publish: Option<Arc<PublishRequest>>,
-    /// Before `publish`.
+    /// Commands before `publish`.
     pub(super) commands: u32,
     /// Message streams created; the last one's id.
     pub(super) streams: u32,
-    /// The peer's; 0: it named none.
+    /// Window of the peer; 0: it named none.
     pub(super) window: u32,
-    /// Position told in the last acknowledgement.
+    /// Position in the last acknowledgement.
     pub(super) acknowledged: u64,
-    /// Up to this position the peer's bytes have paid for answers; at most [`ANSWER_CREDIT`] beyond the current one.
+    /// Position up to which the peer's bytes have paid for answers; at most [`ANSWER_CREDIT`] beyond the current one.
     pub(super) answered: u64,
     pub(super) dropped: Dropped,
     /// Chunk streams whose open message is dropped.
     pub(super) dropping: Vec<u32>,
 }
 
-/// `Arc`s as what they hold.
+/// Holds `Arc`s, which are serialised as their content.
 mod shared {
     use std::sync::Arc;
 
@@ -67,13 +67,13 @@ mod shared {
     }
 }
 
-/// Everything a [`super::ServerSession`] knows, as data: a part of every snapshot. Comes back through [`super::ServerSession::restore`], which trusts
-/// nothing. `Debug` shows none of it that is secret.
+/// The whole state of a [`super::ServerSession`], as data: a part of every snapshot. Comes back through [`super::ServerSession::restore`],
+/// which trusts nothing. `Debug` shows no secret of it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionState {
     pub(super) ingest: IngestState,
     pub(super) facts: Facts,
-    /// Not taken yet.
+    /// Output that was not taken yet.
     pub(super) output: Vec<u8>,
 }
 
@@ -84,12 +84,12 @@ impl SessionState {
         self.ingest.position()
     }
 
-    /// Has this as its output: what the publisher has not been sent when the state is handed on.
+    /// The state with this output: bytes that the publisher has not been sent when the state is handed on.
     pub fn set_output(&mut self, output: Vec<u8>) {
         self.output = output;
     }
 
-    /// Headers of the media messages of the published stream that are not complete, and how many bytes of each have come.
+    /// Headers of the incomplete media messages of the published stream, with the number of bytes received of each.
     pub fn open_media(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
         let media = self.ingest.open().filter(|(header, _)| is_media(header.type_id));
         media.filter(|(header, _)| !self.facts.dropping.contains(&header.csid))
@@ -108,7 +108,7 @@ impl fmt::Debug for SessionState {
     }
 }
 
-/// Whether a session can have been in that state; its chunk streams have been looked at.
+/// Checks that a session can have been in that state; its chunk streams have been checked already.
 pub(super) fn validate(state: &SessionState) -> Result<(), SessionError> {
     let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(SessionError::State(what)) };
     let facts = &state.facts;

@@ -10,7 +10,7 @@ use crate::rtmp::tables::session::{
     self as table, Row, audio, command, message, plain_connect, publish, rows, up_to_publish,
 };
 
-/// What came of a publisher's bytes.
+/// The result of a publisher's bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Heard {
     events: Vec<String>,
@@ -55,7 +55,7 @@ impl Heard {
         self.events.push(text);
     }
 
-    /// Everything up to `end`; `decide` is asked at every publish.
+    /// Handles the input up to `end`; `decide` is called at every publish.
     fn feed(&mut self, session: &mut ServerSession, stream: &[u8], end: usize, decide: fn(&mut ServerSession)) {
         while self.error.is_none() {
             match session.next(&stream[session.position() as usize..end]) {
@@ -81,7 +81,7 @@ fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Heard, ServerS
     (heard, session)
 }
 
-/// What we said, in words.
+/// Our messages, in words.
 fn told(output: &[u8]) -> Vec<String> {
     let mut ingest = Ingest::new(0);
     let mut told = Vec::new();
@@ -127,7 +127,7 @@ const CONNECTED: [&str; 4] =
     ["window 2500000", "bandwidth 2500000", "chunk size 65536", "_result 1 NetConnection.Connect.Success"];
 
 #[test]
-fn every_row_goes_as_it_says() {
+fn every_publisher_of_the_table_gets_its_answers() {
     for Row { name, bytes, events, told: expected, error } in rows() {
         let (heard, session) = hear(&bytes, [bytes.len()]);
         assert_eq!(heard.events, events, "{name}");
@@ -171,14 +171,14 @@ fn every_split_point_gives_the_same_also_through_a_saved_state() {
 }
 
 #[test]
-fn byte_by_byte_gives_the_same() {
+fn feeding_byte_by_byte_gives_the_same() {
     for Row { name, bytes, .. } in rows() {
         assert_eq!(hear(&bytes, 0..=bytes.len()).0, hear(&bytes, [bytes.len()]).0, "{name}");
     }
 }
 
 #[test]
-fn output_that_nobody_took_is_saved_too() {
+fn output_that_was_not_taken_is_saved() {
     let stream = up_to_publish();
     let mut session = ServerSession::new(0);
     while session.next(&stream[session.position() as usize..]).unwrap().is_some() {}
@@ -278,7 +278,7 @@ fn media_before_the_decision_is_an_event_and_pings_go_on() {
 }
 
 #[test]
-fn a_refused_publish_is_told_once_and_over() {
+fn refused_publish_is_answered_once_and_ends() {
     for (refusal, code) in [(Refusal::BadName, "BadName"), (Refusal::Denied, "Denied")] {
         let stream = [up_to_publish(), audio(0, 10), publish(1, "key")].concat();
         let mut session = ServerSession::new(0);
@@ -307,7 +307,7 @@ fn a_refused_publish_is_told_once_and_over() {
 }
 
 #[test]
-fn media_of_nobody_is_counted_and_has_an_end() {
+fn media_of_no_stream_is_counted_and_bounded() {
     let other = |length: usize| [fmt0(6, 0, length as u32, 9, 2), bytes(length)].concat();
     let set = table_chunk_size(0xFF_FFFF);
     let stream = [set.clone(), up_to_publish_in_one(), other(100_000), other(5)].concat();
@@ -327,7 +327,7 @@ fn up_to_publish_in_one() -> Vec<u8> {
 }
 
 #[test]
-fn nobody_makes_us_send_more_than_he_sends() {
+fn peer_cannot_make_us_send_more_than_it_sends() {
     // The smallest ping takes 7 bytes: fmt3 repeats everything.
     let first = message(128, 2, 4, 0, &[&[0, 6][..], &ext(1)].concat());
     let more = [fmt3(2), vec![0, 6], ext(1)].concat().repeat(100_000);
@@ -385,7 +385,7 @@ fn a_connection_whose_publish_has_ended_can_publish_again() {
 }
 
 #[test]
-fn output_that_nobody_takes_has_an_end_and_the_session_goes_on() {
+fn output_is_bounded_when_the_peer_never_reads() {
     let least = message(128, 2, 5, 0, &ext(limits::MIN_WINDOW));
     let ping = message(128, 2, 4, 0, &[&[0, 6][..], &ext(1)].concat());
     let acknowledged = [table_chunk_size(65_536), audio(0, 4_000)].concat().repeat(10_000);
@@ -582,7 +582,7 @@ fn connect_is_kept_within_bounds_and_secrets_are_not_shown() {
 }
 
 #[test]
-fn states_that_no_session_was_in_are_refused() {
+fn impossible_states_are_refused() {
     let stream = [up_to_publish(), [fmt0(6, 5, 200, 9, 2), bytes(128)].concat()].concat();
     let (_, session) = hear(&stream, [stream.len()]);
     let good = session.state();
@@ -629,7 +629,7 @@ fn states_that_no_session_was_in_are_refused() {
 }
 
 #[test]
-fn a_stream_key_that_was_written_into_a_state_is_judged_again() {
+fn stream_key_in_a_restored_state_is_checked_again() {
     let (_, session) = hear(&up_to_publish(), [up_to_publish().len()]);
     let mut bytes = postcard::to_stdvec(&session.state()).unwrap();
     let at = bytes.windows(4).rposition(|window| window == b"\x03key").unwrap();
@@ -669,7 +669,7 @@ mod with_rml_rtmp {
             }
         }
 
-        /// Both ways until nothing moves.
+        /// Exchanges bytes until neither side has any.
         fn settle(&mut self) {
             loop {
                 let end = self.sent.len();
@@ -686,7 +686,7 @@ mod with_rml_rtmp {
     }
 
     #[test]
-    fn its_client_publishes_and_its_media_arrives() {
+    fn rml_rtmp_client_publishes_and_its_media_arrives() {
         let mut config = ClientSessionConfig::new();
         config.tc_url = Some("rtmp://localhost/live".to_owned());
         let (client, results) = ClientSession::new(config).unwrap();
@@ -744,7 +744,7 @@ mod with_rml_rtmp {
     }
 
     #[test]
-    fn its_server_and_ours_agree_on_a_publisher() {
+    fn rml_rtmp_server_and_ours_agree_on_a_publisher() {
         use rml_rtmp::sessions::{
             ServerSession as Oracle, ServerSessionConfig, ServerSessionEvent, ServerSessionResult,
         };
