@@ -161,11 +161,11 @@ async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc:
 }
 
 /// A connection that is closed unless it has proved itself in time.
-type Guarded = Expiring<TcpStream, Caller>;
+type Guarded = Expiring<TcpStream, ControlConnection>;
 
 /// The connection, as its calls see it.
 #[derive(Clone)]
-struct Caller {
+struct ControlConnection {
     address: IpAddr,
     /// Local address of the connection.
     ours: Option<SocketAddr>,
@@ -180,7 +180,7 @@ struct Caller {
 
 fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
     let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
-    let peer = Caller {
+    let peer = ControlConnection {
         address: peer.ip(),
         ours,
         proved: CancellationToken::new(),
@@ -264,8 +264,8 @@ impl Gate for ControlService {
     }
 }
 
-fn peer_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
-    request.extensions().get::<Caller>().ok_or_else(|| Status::internal("the connection is not known"))
+fn peer_of<T>(request: &Request<T>) -> Result<&ControlConnection, Status> {
+    request.extensions().get::<ControlConnection>().ok_or_else(|| Status::internal("the connection is not known"))
 }
 
 impl ControlService {
@@ -274,7 +274,7 @@ impl ControlService {
         &self,
         request: &'a Request<T>,
         purpose: Purpose,
-    ) -> Result<(&'a Caller, MetadataValue<Ascii>), Status> {
+    ) -> Result<(&'a ControlConnection, MetadataValue<Ascii>), Status> {
         let peer = peer_of(request)?;
         let refused = |why, status| Err(self.refused(peer.address, why, status));
         let told = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();

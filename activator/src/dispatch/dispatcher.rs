@@ -68,8 +68,9 @@ impl State {
     }
 }
 
+/// A publisher that has a place, with its state in the picture above.
 #[derive(Debug)]
-pub(super) struct HeldPublisher {
+pub(super) struct PublisherRecord {
     pub(super) entry: Entry,
     pub(super) state: State,
     /// The stream waits at the front, because a worker lost it.
@@ -94,7 +95,7 @@ pub(super) struct HeldPublisher {
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub(super) rules: Rules,
-    pub(super) places: BTreeMap<Key, HeldPublisher>,
+    pub(super) places: BTreeMap<Key, PublisherRecord>,
     pub(super) next_key: Key,
     pub(super) epoch: u64,
     /// Places that wait for any worker; those at the front first.
@@ -146,7 +147,7 @@ impl Dispatcher {
         for identity in &entry.identities {
             self.by_identity.entry(*identity).or_default().insert(key);
         }
-        let held = HeldPublisher {
+        let held = PublisherRecord {
             entry,
             state: State::Waiting,
             front: false,
@@ -384,7 +385,8 @@ impl Dispatcher {
             self.revision += 1;
             self.workers.reserve(call, &session.stream_id, key, false);
         }
-        let newer = |held: &HeldPublisher| held.state.on().filter(|(on, epoch)| *on != call && session.epoch < *epoch);
+        let newer =
+            |held: &PublisherRecord| held.state.on().filter(|(on, epoch)| *on != call && session.epoch < *epoch);
         let held = self.by_id.get(&session.stream_id).and_then(|key| self.places.get(key)).filter(|_| !ended);
         if let Some((_, epoch)) = held.and_then(newer) {
             self.outputs.push_back(Output::Fence(call, session.stream_id.clone(), epoch));
@@ -403,8 +405,8 @@ impl Dispatcher {
     fn note_lost_upstreams(&mut self, session: &Session) {
         let Some(key) = self.by_id.get(&session.stream_id).copied() else { return };
         let has = |identity: &Identity| session.identities.contains(identity);
-        let newest = |held: &HeldPublisher| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
-        let same = |held: &HeldPublisher| held.entry.identities.first().is_some_and(has);
+        let newest = |held: &PublisherRecord| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
+        let same = |held: &PublisherRecord| held.entry.identities.first().is_some_and(has);
         let Some(held) = self.places.get_mut(&key).filter(|held| newest(held) && same(held)) else { return };
         let lost: Vec<Identity> = held.entry.identities.extract_if(.., |identity| !has(identity)).collect();
         self.revision += u64::from(!lost.is_empty());
@@ -424,7 +426,7 @@ impl Dispatcher {
 
     fn declined(&mut self, now: Instant, call: CallId, Declined { stream_id, epoch, reason }: &Declined) {
         let Some(key) = self.by_id.get(stream_id).copied() else { return };
-        let offered = |held: &HeldPublisher| matches!(held.state, State::Offered { call: on, epoch: current, .. } if on == call && current == *epoch);
+        let offered = |held: &PublisherRecord| matches!(held.state, State::Offered { call: on, epoch: current, .. } if on == call && current == *epoch);
         if !self.places.get(&key).is_some_and(offered) {
             return;
         }
@@ -461,7 +463,7 @@ impl Dispatcher {
     fn close(&mut self) {
         self.drain();
         self.closing = true;
-        let stays = |held: &HeldPublisher| self.rules.workers_stay && held.by_descriptor && held.state.is_taken();
+        let stays = |held: &PublisherRecord| self.rules.workers_stay && held.by_descriptor && held.state.is_taken();
         let ending = self.places.iter().filter(|(_, held)| !stays(held));
         let rest: Vec<(Key, bool)> = ending.map(|(key, held)| (*key, held.state.is_taken())).collect();
         for (key, taken) in rest {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::dispatcher::{Dispatcher, HeldPublisher};
+use super::dispatcher::{Dispatcher, PublisherRecord};
 use super::elsewhere::Elsewhere;
 use super::messages::Key;
 use super::tally::WorkerTally;
@@ -67,7 +67,11 @@ impl Dispatcher {
         changes
     }
 
-    fn as_told(&self, held: &HeldPublisher, (waiting, provided, worker, epoch): (bool, bool, &str, u64)) -> Elsewhere {
+    fn as_told(
+        &self,
+        held: &PublisherRecord,
+        (waiting, provided, worker, epoch): (bool, bool, &str, u64),
+    ) -> Elsewhere {
         Elsewhere {
             identities: held.entry.identities.clone(),
             app: held.entry.app.name().to_owned(),

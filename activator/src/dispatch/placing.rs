@@ -16,7 +16,7 @@ use liveedgecast_common::control::SessionState;
 use liveedgecast_common::key::Identity;
 
 use super::Reason;
-use super::dispatcher::{Dispatcher, HeldPublisher, OFFER_TIMEOUT, SILENT_AFTER, State};
+use super::dispatcher::{Dispatcher, OFFER_TIMEOUT, PublisherRecord, SILENT_AFTER, State};
 use super::elsewhere::YIELD_AFTER;
 use super::messages::{Key, Output};
 use super::workers::{CLAIMED_EPOCH, CallId, MAX_OFFERS, Worker, Workers};
@@ -149,7 +149,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn owner(&self, now: Instant, key: Key, held: &HeldPublisher) -> Owner {
+    pub(super) fn owner(&self, now: Instant, key: Key, held: &PublisherRecord) -> Owner {
         if let Some(call) = self.keeper(now, held) {
             return Owner::Keeper(call);
         }
@@ -170,7 +170,7 @@ impl Dispatcher {
     }
 
     /// The worker that has the session of a stream which came back here, if it is alive and has not failed to take it.
-    fn keeper(&self, now: Instant, held: &HeldPublisher) -> Option<CallId> {
+    fn keeper(&self, now: Instant, held: &PublisherRecord) -> Option<CallId> {
         if !held.front {
             return None;
         }
@@ -183,7 +183,7 @@ impl Dispatcher {
         alive.max_by_key(|(_, _, session)| session.epoch).map(|(call, ..)| call)
     }
 
-    fn owner_of(&self, key: Key, held: &HeldPublisher, identity: &Identity) -> Owner {
+    fn owner_of(&self, key: Key, held: &PublisherRecord, identity: &Identity) -> Owner {
         let id = held.entry.stream_id.as_str();
         for other in self.by_identity.get(identity).into_iter().flatten().filter(|other| **other != key) {
             let Some(twin) = self.places.get(other).filter(|twin| twin.state.is_taken()) else { continue };
@@ -301,6 +301,6 @@ impl Worker {
     }
 }
 
-fn second_own(places: &BTreeMap<Key, HeldPublisher>, second: Key) -> Option<&Identity> {
+fn second_own(places: &BTreeMap<Key, PublisherRecord>, second: Key) -> Option<&Identity> {
     places.get(&second).and_then(|held| held.entry.identities.first())
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use liveedgecast_common::control::{Session, SessionState, UpstreamReport};
 use serde::Serialize;
 
-use super::dispatcher::{Dispatcher, HeldPublisher, State};
+use super::dispatcher::{Dispatcher, PublisherRecord, State};
 use super::tally::{ByApp, Tally, WorkerTally};
 
 /// The demand that autoscaling acts on.
@@ -187,7 +187,7 @@ impl Dispatcher {
         })
     }
 
-    fn view_of(&self, held: &HeldPublisher) -> StreamView {
+    fn view_of(&self, held: &PublisherRecord) -> StreamView {
         let id = held.entry.stream_id.as_str();
         let worker = held.state.on().and_then(|(call, _)| self.workers.get(call));
         let session = worker.and_then(|worker| worker.sessions.get(id));
