@@ -32,7 +32,7 @@ impl Encoder {
     /// Nobody listens at the address, or the server does not speak RTMP.
     #[must_use]
     pub fn connect(address: SocketAddr, app: &str) -> Self {
-        let mut socket = TcpStream::connect(address).expect("somebody listens");
+        let mut socket = TcpStream::connect(address).expect("a server at the address");
         socket.set_nodelay(true).expect("a socket");
         socket.set_read_timeout(Some(SOON)).expect("a socket");
         let hello: Vec<u8> = [3, 0, 0, 0, 0, 0, 0, 0, 0].into_iter().chain(std::iter::repeat_n(5, 1528)).collect();

@@ -153,6 +153,14 @@ impl ActivatorProcess {
         http::metric(&http::get(self.http(), "/metrics")?, name, labels)
     }
 
+    /// Lines of the activator's log, its workers' lines included, that have this event.
+    #[must_use]
+    pub fn events(&self, event: &str) -> Vec<Value> {
+        let log = self.process.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"] == event).collect()
+    }
+
     /// Waits until a stream is in `state`.
     #[track_caller]
     pub fn has_a_stream_that_is(&self, state: &str) -> Value {

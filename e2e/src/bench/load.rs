@@ -94,7 +94,7 @@ pub async fn run(kind: RelayKind, load: BenchLoad, clock: BenchClock, core: Opti
     let published: Vec<(u32, PublishResult)> =
         timeout(DRAIN, publishers.join_all()).await?.into_iter().flatten().collect();
     let started = u32::try_from(published.len()).unwrap_or(u32::MAX);
-    anyhow::ensure!(started > 0, "{}: nobody could publish", kind.as_str());
+    anyhow::ensure!(started > 0, "{}: no publisher could publish", kind.as_str());
     wait_until_quiet(&sink, &published).await;
     let gigabytes = (bytes_after - bytes_before) as f64 / 1e9;
     let per_stream = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1000.0 / f64::from(started);

@@ -113,7 +113,7 @@ pub(crate) fn held_and_then(relay: &ClusterRelay<'_>, happens: impl Fn(&Pod)) {
     tap.publish_asked();
     happens(&relay.holder());
     publisher.wait(SOON);
-    assert!(relay.sink.sessions().is_empty(), "nobody was woken");
+    assert!(relay.sink.sessions().is_empty(), "no worker was woken");
     relay.pause_keda(false);
     let mut publisher = comes_again(&tap, "held");
     receives(&relay.sink, "held", 50);

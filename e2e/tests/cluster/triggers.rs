@@ -191,7 +191,7 @@ fn a_worker_is_warm_in_the_hours_of_cron(relays: &Relays<'_>) {
     triggers.only(&[between(-1, 1)], "s0-cron");
     until("a warm worker", || relay.workers().iter().any(|pod| pod.is_running() && !pod.is_going()));
     is_active(&relay, "s0-cron", true);
-    assert!(relay.is_idle(), "somebody publishes");
+    assert!(relay.is_idle(), "a publisher is connected");
 
     triggers.only(&[between(10, 11)], "s0-cron");
     relay.is_back_to_zero();

@@ -130,7 +130,7 @@ fn a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker(hand
     let names = ["one", "two"];
     let publishers = [0, 1].map(|by| pair.published(by, names[by]));
     for activator in &pair.activators {
-        until("both to count at both", || activator.demand() == Some((2, 0, 2)));
+        until("both streams to count at both activators", || activator.demand() == Some((2, 0, 2)));
     }
     let _worker = pair.worker();
     for name in names {
@@ -139,7 +139,7 @@ fn a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker(hand
         });
     }
     for activator in &pair.activators {
-        until("both to be live at both", || activator.demand() == Some((0, 2, 2)));
+        until("both streams to be live at both activators", || activator.demand() == Some((0, 2, 2)));
     }
     drop(publishers);
 }

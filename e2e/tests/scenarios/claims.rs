@@ -86,7 +86,7 @@ fn a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own(handoff: &s
     let continued = relay.of("first", before + 50);
     again.interrupt();
     second.interrupt();
-    until("nothing to be left", || relay.activator.demand() == Some((0, 0, 0)));
+    until("the last stream to be forgotten", || relay.activator.demand() == Some((0, 0, 0)));
 
     let published = taps.map(|tap| tap.only().publisher.media);
     let firsts = [&published[0][..], &published[2]].concat();
@@ -234,7 +234,7 @@ fn a_stopped_worker_leaves_its_upstream_to_its_successor() {
             .find(|it| it.connected > relay.sink.sessions()[0].connected && it.recording.frames() > 50)
     });
     relay.publisher.interrupt();
-    let session = until_some("its end", || {
+    let session = until_some("the end of that session", || {
         relay.sink.sessions().into_iter().find(|it| it.connected == resumed.connected && it.ended.is_some())
     });
     assert_in_turn(&relay.sink.sessions()[0], &session);

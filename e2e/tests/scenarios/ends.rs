@@ -44,7 +44,7 @@ fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff:
     assert_time_goes_forward(session.media());
     assert_decodes(session.media());
     let second = relay.tap.sessions()[1].publisher.media.clone();
-    assert_eq!(assert_continued(&first, &second, session.media()), first.len(), "all that it said first");
+    assert_eq!(assert_continued(&first, &second, session.media()), first.len(), "all messages of the first connection");
     relay.activator.is_back_to_zero();
 }
 
@@ -52,7 +52,7 @@ fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff:
 /// own. Returns the number of the first connection's messages: the last ones may be missing, if they were in flight.
 #[track_caller]
 pub(crate) fn assert_continued(first: &[Message], second: &[Message], session: &[Message]) -> usize {
-    let number = session.len().checked_sub(second.len()).expect("all that the second said");
+    let number = session.len().checked_sub(second.len()).expect("all messages of the second connection");
     let (before, after) = session.split_at(number);
     assert_arrived_whole(&first[..number.min(first.len())], before);
     assert_eq!(payloads(second), payloads(after));
@@ -109,7 +109,7 @@ fn a_second_publisher_takes_over_from_a_silent_one(handoff: &str) {
     let arrived = relay.sink.only().recording.frames();
     relay.sink.receives(arrived + 100);
     assert_eq!(relay.sink.sessions().len(), 1, "one session at the upstream");
-    until("the silent one to be closed", || relay.tap.sessions()[0].closed.is_some());
+    until("the silent publisher to be closed", || relay.tap.sessions()[0].closed.is_some());
     silent.signal(Signal::CONT);
     silent.wait(SOON);
     second.interrupt();
@@ -149,7 +149,7 @@ fn an_activator_that_drains_waits_for_its_streams(handoff: &str) {
     let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("last"))));
     sink.receives(50);
     signal(activator.id(), Signal::TERM);
-    until("it to be unready", || {
+    until("the activator to be unready", || {
         liveedgecast_e2e::http::request(activator.http(), "GET", "/readyz").is_ok_and(|answer| answer.status == 503)
     });
     until("the RTMP port to be closed", || std::net::TcpStream::connect(activator.rtmp()).is_err());
@@ -172,7 +172,7 @@ fn a_second_signal_shortens_the_drain() {
     until("the RTMP port to be closed", || std::net::TcpStream::connect(activator.rtmp()).is_err());
     stays_true_for(Duration::from_millis(500), "it waits for its stream", || activator.process.is_running());
     // Each further signal ends one phase of the drain.
-    until("it to go", || {
+    until("the activator to exit", || {
         signal(activator.id(), Signal::TERM);
         !activator.process.is_running()
     });

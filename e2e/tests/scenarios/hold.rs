@@ -63,13 +63,13 @@ fn a_publisher_that_leaves_while_held_is_forgotten() {
     let tap = Tap::before(activator.rtmp());
     let mut polite = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("polite"))));
     tap.publish_asked();
-    until("it to wait", || activator.demand() == Some((1, 0, 1)));
+    until("the publisher to wait", || activator.demand() == Some((1, 0, 1)));
     let mut gone = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("gone"))));
-    until("both to wait", || activator.demand() == Some((2, 0, 2)));
+    until("both publishers to wait", || activator.demand() == Some((2, 0, 2)));
     gone.kill();
-    until("the killed one to be forgotten", || activator.demand() == Some((1, 0, 1)));
+    until("the killed publisher to be forgotten", || activator.demand() == Some((1, 0, 1)));
     polite.kill();
-    until("both to be forgotten", || activator.demand() == Some((0, 0, 0)));
+    until("both publishers to be forgotten", || activator.demand() == Some((0, 0, 0)));
     let _worker = WorkerProcess::of(&activator);
     until("the worker to register", || activator.workers().len() == 1);
     assert_eq!(sink.connections(), 0);
@@ -82,10 +82,10 @@ fn nginx_push_that_leaves_while_held_is_forgotten() {
     let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers().start();
     let nginx = liveedgecast_e2e::nginx::Nginx::pushing_to(&activator.url("live"));
     let publisher = ffmpeg(Media::Both, &nginx.url(&format!("live/{}", key("pushed"))));
-    until("it to wait", || activator.demand() == Some((1, 0, 1)));
+    until("the publisher to wait", || activator.demand() == Some((1, 0, 1)));
     drop(nginx);
     drop(publisher);
-    until("it to be forgotten", || activator.demand() == Some((0, 0, 0)));
+    until("the publisher to be forgotten", || activator.demand() == Some((0, 0, 0)));
 }
 
 #[test]

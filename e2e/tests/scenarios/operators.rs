@@ -1,5 +1,6 @@
 //! Operations: the processes' log, their limits, the signals that operators send.
 
+use liveedgecast_common::event;
 use liveedgecast_e2e::bench::BenchClock;
 use liveedgecast_e2e::bench::publisher::PacedPublisher;
 use liveedgecast_e2e::http;
@@ -73,13 +74,6 @@ fn a_worker_that_an_operator_terminates_is_not_counted_as_crashed() {
     assert!(publisher.is_running() && tap.sessions().len() == 1, "the publisher was dropped");
 }
 
-/// Lines of the activator's log, its workers' lines included, with this event.
-fn events(activator: &ActivatorProcess, event: &str) -> Vec<Value> {
-    let log = activator.process.log();
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["event"] == event).collect()
-}
-
 #[test]
 fn an_upstream_that_is_lost_and_returns_is_logged_once_per_change() {
     let sink = Sink::start();
@@ -94,8 +88,9 @@ fn an_upstream_that_is_lost_and_returns_is_logged_once_per_change() {
     until("several attempts to fail", || failures("connection_refused") >= 3.0);
     sink.come_back();
     sink.receives_in_session(2, 50);
-    until("its return to be told", || events(&activator, "upstream.back").len() == 1);
-    let refused = events(&activator, "upstream.away").into_iter().filter(|line| line["fault"] == "connection_refused");
+    until("its return to be logged", || activator.events(event::UPSTREAM_BACK).len() == 1);
+    let refused =
+        activator.events(event::UPSTREAM_AWAY).into_iter().filter(|line| line["fault"] == "connection_refused");
     let refused: Vec<Value> = refused.collect();
     assert_eq!(refused.len(), 1, "one line for many attempts: {refused:?}");
     let stream = activator.has_a_stream_that_is("live");
@@ -118,8 +113,8 @@ fn an_upstream_is_logged_under_the_id_of_the_publisher_that_returned() {
     let after = activator.has_a_stream_that_is("live");
     assert_ne!(before["id"], after["id"]);
     sink.go_away();
-    until("its absence to be told", || !events(&activator, "upstream.away").is_empty());
-    for line in events(&activator, "upstream.away") {
+    until("its absence to be logged", || !activator.events(event::UPSTREAM_AWAY).is_empty());
+    for line in activator.events(event::UPSTREAM_AWAY) {
         assert_eq!(line["stream"], after["id"], "{line}");
     }
 }
@@ -131,8 +126,8 @@ fn an_upstream_that_closes_after_each_start_is_logged_once() {
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("rule"))));
     let label = r#"fault="never_lasted""#;
     let times = || activator.metric("liveedgecast_upstream_failures_total", &[label]).unwrap_or_default();
-    until("it to have closed after several starts", || times() >= 3.0);
-    let failed = events(&activator, "upstream.failed");
+    until("the upstream to have closed after several starts", || times() >= 3.0);
+    let failed = activator.events(event::UPSTREAM_FAILED);
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert_eq!(failed[0]["fault"], "never_lasted");
 }
@@ -141,16 +136,17 @@ fn an_upstream_that_closes_after_each_start_is_logged_once() {
 fn a_failed_start_is_not_logged_as_a_cold_start() {
     let sink = Sink::start();
     sink.go_away();
+    // A cold start is logged at debug.
     let settings =
         ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info,liveedgecast_activator=debug");
     let activator = settings.with("HOLD_TIMEOUT", "2s").start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("failed"))));
-    until("the failed start to be told", || !events(&activator, "start.failed").is_empty());
-    assert!(events(&activator, "start.cold").is_empty(), "it is told as a cold start");
+    until("the failed start to be logged", || !activator.events(event::START_FAILED).is_empty());
+    assert!(activator.events(event::START_COLD).is_empty(), "it is logged as a cold start");
     assert!(activator.metric("liveedgecast_starts_failed_total", &[]) >= Some(1.0));
     // The reason is in the worker's own log.
-    until("the reason to be told", || {
-        events(&activator, "stream.ended").iter().any(|line| line["reason"] == "hold time spent")
+    until("the reason to be logged", || {
+        activator.events(event::STREAM_ENDED).iter().any(|line| line["reason"] == "hold time spent")
     });
 }
 
@@ -161,8 +157,8 @@ fn a_refused_publisher_is_logged_with_advice() {
     let activator = settings.with("PUBLISH_KEYS", &key("listed")).start();
     let mut wrong = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("wrong"))));
     assert!(!wrong.wait(SOON).success());
-    until("the refusal to be told", || !events(&activator, "publisher.refused").is_empty());
-    let refused = &events(&activator, "publisher.refused")[0];
+    until("the refusal to be logged", || !activator.events(event::PUBLISHER_REFUSED).is_empty());
+    let refused = &activator.events(event::PUBLISHER_REFUSED)[0];
     assert!(refused["class"] == "key" && refused["app"] == "live" && refused["advice"].is_string(), "{refused}");
 }
 

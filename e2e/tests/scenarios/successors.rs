@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use liveedgecast_common::event;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed};
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::process::{kill, signal};
@@ -47,31 +48,34 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
     assert_eq!(elder.streams()[0]["handoff"], "descriptor");
 
     let younger = shared(elder.beside(&sink.url("live/{key}"))).start();
-    until("the two to find each other", || younger.process.log().contains("activator synced"));
-    until("the worker to find both", || younger.process.log().contains("worker registered"));
+    until("the activators to find each other", || !younger.events(event::PEER_SYNCED).is_empty());
+    until("the worker to find both activators", || !younger.events(event::WORKER_REGISTERED).is_empty());
     signal(elder.id(), Signal::TERM);
     // No connection may be lost while the ports change hands.
     let mut answered = 0;
     until("the elder to have left all its ports", || {
         assert!(is_answered(&elder), "the connection after {answered} is lost");
         answered += 1;
-        elder.process.log().contains("phase=\"finish_streams\"")
-            || elder.process.log().contains("\"phase\":\"finish_streams\"")
+        elder.process.log().contains("\"phase\":\"finish_streams\"")
     });
     println!("{answered} connections meanwhile");
 
     let mut second = ffmpeg(Media::Both, &taps[1].url(&format!("live/{}", key("second"))));
     session(&sink, "second", 1, 50);
-    let mine = |activator: &ActivatorProcess| activator.process.log().matches("publisher: held").count();
+    let mine = |activator: &ActivatorProcess| activator.events(event::STREAM_PUBLISHED).len();
     assert_eq!((mine(&elder), mine(&younger)), (1, 1));
-    assert_eq!(younger.demand(), Some((0, 2, 2)), "it answers for both, on the ports that it alone has now");
+    assert_eq!(
+        younger.demand(),
+        Some((0, 2, 2)),
+        "the younger activator answers for both, on ports that it alone has now"
+    );
     assert!(http::request(younger.http(), "GET", "/readyz").is_ok_and(|answer| answer.status == 200));
     assert!(taps[0].only().left.is_none() && sink.sessions().len() == 2, "the first stream's session goes on");
 
     // A new worker finds both activators, so the elder's streams can still be handed to it.
     let _another = WorkerProcess::of(&younger);
-    until("the new worker to find both", || {
-        [&elder, &younger].iter().all(|activator| activator.process.log().matches("worker registered").count() == 2)
+    until("the new worker to find both activators", || {
+        [&elder, &younger].iter().all(|activator| activator.events(event::WORKER_REGISTERED).len() == 2)
     });
     // Enough messages to pass the first keyframe, where a resumed session looks like a new one.
     session(&sink, "second", 1, 100);
@@ -86,7 +90,7 @@ fn an_activator_leaves_its_ports_to_the_next_and_keeps_its_streams() {
     second.interrupt();
     let status = elder.process.wait(SOON);
     assert!(status.success(), "the elder left with {status}");
-    until("nothing to be left", || younger.demand() == Some((0, 0, 0)));
+    until("the last stream to be forgotten", || younger.demand() == Some((0, 0, 0)));
 }
 
 #[test]
@@ -109,7 +113,7 @@ fn a_stream_outlives_the_drain_of_its_activator_if_its_worker_stays() {
     assert!(!twin.wait(SOON).success(), "a second publisher is taken");
     publisher.interrupt();
     assert_arrived_whole(&tap.only().publisher.media, sink.ended().media());
-    until("nothing to be left", || next.demand() == Some((0, 0, 0)));
+    until("the last stream to be forgotten", || next.demand() == Some((0, 0, 0)));
 }
 
 #[test]

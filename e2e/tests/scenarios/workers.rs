@@ -45,10 +45,10 @@ fn a_stream_above_capacity_waits_until_a_worker_is_free() {
     let mut first = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("first"))));
     sink.receives(20);
     let _second = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("second"))));
-    until("the second to wait", || activator.demand() == Some((1, 1, 2)));
+    until("the second publisher to wait", || activator.demand() == Some((1, 1, 2)));
     assert_eq!(activator.worker_processes().len(), 1);
     first.interrupt();
-    until("the second at the upstream", || sink.last().is_some_and(|it| it.key == key("second")));
+    until("the second stream at the upstream", || sink.last().is_some_and(|it| it.key == key("second")));
     sink.receives(20);
 }
 
@@ -59,15 +59,18 @@ fn a_worker_that_dies_at_start_is_restarted_with_back_off_and_logged() {
     let activator = settings.start();
     let publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("held"))));
     let started = || activator.metric("liveedgecast_worker_processes_started_total", &[]).unwrap_or(0.0);
-    until("a first try", || started() >= 1.0);
+    until("a worker to be started", || started() >= 1.0);
     let first = liveedgecast_e2e::wait::now();
-    until("three tries", || started() >= 3.0);
+    until("a worker to be started three times", || started() >= 3.0);
     let spent = first.elapsed_since();
-    assert!(spent.as_millis() > 100, "three tries in {spent:?} are a hot loop");
-    until("it to be counted", || {
+    assert!(spent.as_millis() > 100, "three starts in {spent:?} are a hot loop");
+    until("the failed starts to be counted", || {
         activator.metric("liveedgecast_worker_processes_ended_total", &["how=\"at_start\""]) >= Some(2.0)
     });
-    assert!(activator.process.log().contains("WARN") || activator.process.log().contains("ERROR"), "it is not told");
+    assert!(
+        activator.process.log().contains("WARN") || activator.process.log().contains("ERROR"),
+        "no warning is logged"
+    );
     assert_eq!(activator.demand(), Some((1, 0, 1)), "the publisher is still held");
     drop(publisher);
 }
