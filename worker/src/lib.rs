@@ -2,10 +2,10 @@
 //!
 //! The rooms, in the order of the bytes:
 //!
-//! 8. [`register`] dials in to every activator and takes offers,
-//! 9. [`receive`] fetches an offered stream, over a Unix socket or TCP that it dials,
-//! 10. [`engine`] gives it to a thread, where [`stream`] reads the publisher into its ring,
-//! 11. [`upstream`] is the way out of the ring, one per destination.
+//! - [`register`] dials in to every activator and takes offers,
+//! - [`receive`] fetches an offered stream, over a Unix socket or TCP that it dials,
+//! - [`engine`] gives it to a thread, where [`stream`] reads the publisher into its ring,
+//! - [`upstream`] is the way out of the ring, one per destination.
 //!
 //! Around them: [`config`] (arguments → settings), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
 //!

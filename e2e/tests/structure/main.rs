@@ -43,7 +43,7 @@ const ORDER: Order = Order {
         ),
         (
             "worker",
-            &["config", "drain", "upstream", "stream", "engine", "receive", "register", "metrics", "http", "task"],
+            &["config", "drain", "receive", "upstream", "stream", "engine", "register", "metrics", "http", "task"],
         ),
         (
             "common",

@@ -259,6 +259,13 @@ fn citations(found: &mut Found, tree: &Tree, sources: &[Source]) {
         }
         let source = by_path.get(path.as_str()).copied();
         let key = source.map_or_else(|| path.clone(), Source::place);
+        // `8. [`receive`]`, in the list of a crate's rooms.
+        for comment in source.iter().flat_map(|source| &source.comments) {
+            let item = comment.text.trim_start_matches(|c: char| c.is_ascii_digit());
+            if item.len() < comment.text.len() && item.starts_with(". [") {
+                found.on_line(Rule::RoomNumber, &key, path, comment.line, &comment.text);
+            }
+        }
         for (line, run) in comments(path, text, source) {
             if let Some(number) = room_number(&run) {
                 found.on_line(Rule::RoomNumber, &key, path, line, number);

@@ -136,6 +136,7 @@ fn generated_types_stay_at_the_entry_points() {
 fn rooms_have_no_numbers() {
     assert_rule(Rule::RoomNumber, &[(LOW, "//! Room 3. In: x.")], &[(LOW, "//! The room of 3. In: room for x.")]);
     assert_rule(Rule::RoomNumber, &[(LOW, "// the next\n// room\n// 4.")], &[(LOW, "fn f() { \"room 4\"; }")]);
+    assert_rule(Rule::RoomNumber, &[(LOW, "//! 8. [`low`] is low.")], &[(LOW, "//! 8. In [`low`].\n//! - [`low`]")]);
     assert_rule(Rule::RoomNumber, &[("deploy/docs/x.md", "see room 3")], &[("deploy/docs/x.md", "see there")]);
 }
 
