@@ -19,7 +19,7 @@ const WORKERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// A phase of the list. The order is the order of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// All is open.
+    /// Every listener is open.
     Serving,
     /// `/readyz` says no; load balancers that read it stop sending publishers.
     Unready,

@@ -1,11 +1,13 @@
-//! What is seen over HTTP: metrics, health, readiness, demand, streams, workers; and a kick. In: requests. Out: answers (DESIGN 4.11).
+//! The HTTP routes: metrics, health, readiness, demand, streams, workers; and a kick (architecture.md, "Seen from outside"). In: requests.
+//! Out: answers.
 //!
-//! A kick ends somebody's stream, so it is for those who know the control secret. Note: an address says nothing about who asks. Behind a
-//! reverse proxy on the same machine everybody comes from this machine, and so does every web page that its users look at; nginx adds no
-//! header that tells and puts our own address into `Host`.
+//! A kick ends a stream, so it needs the control secret. Note: an address does not identify a client. Behind a reverse proxy on the same
+//! machine every request comes from this machine, and so does one from every web page that its users look at; nginx adds no header that
+//! says so and puts the activator's own address into `Host`.
 
 use std::sync::Arc;
 
+use liveedgecast_common::event;
 use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode};
 use liveedgecast_common::key::{LogSafe, Secret};
 use serde::Serialize;
@@ -18,7 +20,7 @@ use crate::metrics::ActivatorMetrics;
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
 
-/// What the answers are made of.
+/// The sources of all answers.
 #[derive(Clone)]
 pub struct HttpContext {
     /// Streams and workers.
@@ -27,22 +29,22 @@ pub struct HttpContext {
     pub cluster: Cluster,
     /// Streams for each worker, for scaling.
     pub target: u32,
-    /// Whether anyone may publish.
+    /// Tells if anyone may publish.
     pub admission: Arc<Admission>,
-    /// Whether publishers can only come from this machine.
+    /// True if publishers can only connect from this machine.
     pub is_local: bool,
-    /// For kicks.
+    /// The control secret, which a kick needs.
     pub secret: Secret,
-    /// Ours.
+    /// Metrics of this process.
     pub metrics: ActivatorMetrics,
-    /// Where we are on the way down.
+    /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
 }
 
 /// Bytes of one list of streams: 10,000 of one worker, at some 400 each. The rest is on further pages. Eight readers at most hold one.
 const MAX_LIST: usize = 4 << 20;
 
-/// What to say of a server that takes streams from anyone.
+/// The warning of an activator at which anyone may publish.
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
 
 /// The answer to a kick without the secret.
@@ -60,7 +62,7 @@ pub fn routes(shown: HttpContext) -> Routes {
     };
     let metrics = shown.clone();
     Routes::new()
-        // One at a time, as all routes, so that a crowd at our door is no crowd at the workers'.
+        // One at a time, as all routes, so that many scrapers of the activator do not become many scrapers of the workers.
         .get("/metrics", move |_| {
             let shown = metrics.clone();
             async move { all_metrics(&shown).await }
@@ -75,7 +77,7 @@ pub fn routes(shown: HttpContext) -> Routes {
         .on(MethodFilter::POST, "/api/v1/streams/{id}/kick", with(kick))
 }
 
-/// Every stream, or as many as [`MAX_LIST`] allows, from `?from=` on; where the rest is, says the header `Link`.
+/// Lists streams from `?from=` on, as many as [`MAX_LIST`] allows; the header `Link` has the address of the rest.
 fn streams(shown: &HttpContext, request: &Request) -> Answer {
     let from = request.query.split('&').find_map(|pair| pair.strip_prefix("from="));
     let Ok(from) = from.unwrap_or("0").parse::<usize>() else {
@@ -107,7 +109,7 @@ async fn all_metrics(shown: &HttpContext) -> Answer {
     Answer::metrics(shown.metrics.merged(&workers))
 }
 
-/// What KEDA's `metrics-api` trigger reads where the plain demand is enough.
+/// The plain demand, for KEDA's `metrics-api` trigger where that is enough.
 fn demand(shown: &HttpContext) -> Answer {
     match shown.cluster.need(None) {
         Ok(need) => Answer::json(&need.shown()),
@@ -115,7 +117,7 @@ fn demand(shown: &HttpContext) -> Answer {
     }
 }
 
-/// What the external scaler would say, for KEDA's `metrics-api` trigger: `?target=…&app=…` is the trigger's metadata.
+/// The number of the external scaler, for KEDA's `metrics-api` trigger: `?target=…&app=…` is the trigger's metadata.
 fn scale(shown: &HttpContext, request: &Request) -> Answer {
     let pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
     let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
@@ -169,7 +171,7 @@ fn kick(shown: &HttpContext, request: &Request) -> Answer {
     if !shown.views.kick(id, &LogSafe(reason).to_string()) {
         return Answer::text("there is no such stream\n").with(StatusCode::NOT_FOUND);
     }
-    tracing::info!(stream = %LogSafe(id), reason = %LogSafe(reason), peer = %request.peer, "a stream is kicked");
+    tracing::info!(event = event::STREAM_KICKED_OVER_HTTP, stream = %LogSafe(id), reason = %LogSafe(reason), peer = %request.peer, "stream kicked over HTTP");
     Answer::text("kicked\n")
 }
 

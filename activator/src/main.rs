@@ -1,4 +1,5 @@
-//! `liveedgecast-activator`: reads its configuration, then serves until it is told to go.
+//! `liveedgecast-activator`: reads its configuration, then serves until it is asked to stop. In: arguments, signals. Out: the exit code.
+//! Next: `config`, then `task`.
 
 use std::process::ExitCode;
 
@@ -9,9 +10,9 @@ use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Startup};
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::runtime::{Signals, raise_open_files};
-use liveedgecast_common::{health, random};
+use liveedgecast_common::{event, health, random};
 
-/// What tells a mistake in the configuration from a failure while running, for whoever starts us: trying again will not help.
+/// Exit code for a mistake in the configuration, which a supervisor cannot cure by a restart.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
@@ -53,13 +54,13 @@ fn main() -> ExitCode {
     match run(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the activator ends");
+            tracing::error!(event = event::ACTIVATOR_STOPPED, error = format!("{error:#}"), "activator failed");
             ExitCode::FAILURE
         }
     }
 }
 
-/// For health checks in images that have nothing else to ask with.
+/// Checks health, for images without another HTTP client.
 fn health(args: &Args, path: &str) -> ExitCode {
     let ask = |address| match address {
         Some(address) => health::ask(address, path),
@@ -78,8 +79,8 @@ fn health(args: &Args, path: &str) -> ExitCode {
     }
 }
 
-/// Publishers' connections that may be open at once for so many open files: what strangers and live streams can take must not be what
-/// starting a worker and answering probes need.
+/// Most connections of publishers with so many open files: strangers and live streams must not take the descriptors that starting a
+/// worker and answering probes need.
 fn most_connections(files: Option<u64>, handoff: Handoff) -> usize {
     /// Listeners, HTTP, KEDA, workers' calls and pipes, peers, libraries.
     const RESERVED: usize = 4096;
@@ -97,7 +98,12 @@ fn run(mut start: Startup) -> anyhow::Result<()> {
     let files = raise_open_files();
     let (asked, most) = (start.settings.limits.total, most_connections(files.now, start.settings.handoff));
     if most < asked {
-        tracing::info!(asked, connections = most, "RLIMIT_NOFILE has room for fewer connections than MAX_CONNECTIONS");
+        tracing::info!(
+            event = event::LIMIT_LOWERED,
+            asked,
+            connections = most,
+            "MAX_CONNECTIONS lowered to the room that RLIMIT_NOFILE has"
+        );
         start.settings.limits.total = most;
     }
     // One thread: what it does is wait, and hand over. Streams run in workers.

@@ -86,11 +86,11 @@ impl ActivatorMetrics {
                 )?,
                 resident: gauge(r, "activator_resident_bytes", "Resident memory of the activator")?,
             },
-            scrape_failures: counter(r, "worker_scrape_failures_total", "Workers' metrics that were not to be had")?,
+            scrape_failures: counter(r, "worker_scrape_failures_total", "Failed scrapes of workers' metrics")?,
             lines_left_out: counter(
                 r,
                 "worker_metric_lines_left_out_total",
-                "Lines of workers' metrics that were not passed on, because a scraper would reject them or they are not a worker's to say",
+                "Lines of workers' metrics that were left out, because a scraper would reject them or the names are the activator's",
             )?,
             log_lines_dropped: dropped_log_lines(r, "activator_log_lines_dropped_total")?,
             registry,
@@ -112,7 +112,7 @@ impl ActivatorMetrics {
         page
     }
 
-    /// Everything in the Prometheus text format.
+    /// The process's own metrics in the Prometheus text format.
     pub fn text(&self) -> String {
         if let Some(usage) = process::Usage::now() {
             let risen = |counter: &Counter, to: std::time::Duration| {

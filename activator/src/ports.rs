@@ -1,10 +1,10 @@
-//! The ports. In: addresses. Out: listeners, all bound before any is served; and, where an activator that follows this one may listen
-//! there too (`REUSE_PORT`), the order in which they are left to it. Next: `accept`, and each listener's own room.
+//! The ports. In: addresses. Out: listeners, all bound before any is served; and, where a successor may listen there too (`REUSE_PORT`),
+//! the order in which they are left to it. Next: `accept`, and each listener's own room.
 //!
 //! Two activators on the same ports are two of several ([`peers`](crate::peers)), each with a control port of its own beside the shared
-//! one. New connections come to either, and each answers for both. The elder that is told to go sends new ones to the younger, accepts
-//! what was on its way to itself, and closes: what waits at a listener that closes would be reset. Until there is a younger one it keeps
-//! all but the RTMP port, since workers and KEDA have nobody else.
+//! one. New connections reach either, and each answers for both. The predecessor that is asked to stop steers new ones to the successor,
+//! accepts its own backlog, and closes: connections in the backlog of a listener that closes are reset. Without a successor it keeps
+//! all but the RTMP port, since workers and KEDA have no other activator.
 #![expect(clippy::disallowed_methods, reason = "shell: a moment between two steps")]
 
 use std::io;
@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use liveedgecast_common::event;
 use liveedgecast_common::listen::{listen, listen_shared};
 use liveedgecast_common::sys::reuse_port;
 use tokio::net::TcpListener;
@@ -25,15 +26,16 @@ use crate::config::{Listen, dialed};
 use crate::drain::Phase;
 use crate::peers::Cluster;
 
-/// From when new connections go to the other one until ours are closed: a handshake that has begun ends with us, also over a slow line.
+/// Time between steering new connections to the successor and closing the ports: a handshake that has begun ends here, also over a slow
+/// line.
 const ON_THEIR_WAY: Duration = Duration::from_secs(1);
 
-/// All of them.
+/// Listeners of the process.
 pub(crate) struct Ports {
     pub(crate) rtmp: TcpListener,
     pub(crate) http: TcpListener,
     pub(crate) control: TcpListener,
-    /// Where this activator alone is found; if its control port is shared.
+    /// Control port of this activator alone, if the other one is shared.
     pub(crate) own_control: Option<TcpListener>,
     pub(crate) link: TcpListener,
     pub(crate) scaler: Option<TcpListener>,
@@ -51,18 +53,18 @@ impl Ports {
             http: bind(at.http).context("HTTP_LISTEN")?,
             control: bind(at.control).context("CONTROL_LISTEN")?,
             own_control: at.shared.then(|| listen(own(at.control))).transpose().context("a control port of our own")?,
-            // Workers are told of it by whoever they are to fetch from, so it has to be that one's.
+            // A worker learns it from the activator that holds the publisher, so it must not be shared.
             link: listen(at.link).context("LINK_LISTEN")?,
             scaler: at.scaler.map(bind).transpose().context("SCALER_LISTEN")?,
         })
     }
 
-    /// Where this activator alone is found by others and by workers.
+    /// Control address that leads to this activator alone, for other activators and workers.
     pub(crate) fn found_at(&self) -> io::Result<SocketAddr> {
         self.own_control.as_ref().unwrap_or(&self.control).local_addr()
     }
 
-    /// What is to be left to an activator that follows; nothing if the ports are ours alone.
+    /// Duplicates of the listeners that are left to a successor; `None` if the ports are not shared.
     pub(crate) fn shared(&self) -> io::Result<Option<Shared>> {
         if self.own_control.is_none() {
             return Ok(None);
@@ -76,7 +78,7 @@ impl Ports {
     }
 }
 
-/// Beside a listener that is shared; any port.
+/// An address for a second control port, at any port.
 fn own(control: SocketAddr) -> SocketAddr {
     SocketAddr::new(dialed(control).ip(), 0)
 }
@@ -88,8 +90,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Leaves the ports to the activator that follows, when we are told to go and it is there. Then `release` is cancelled, whereupon
-    /// all but the RTMP port, which closes by the list of going down, are to be closed.
+    /// Leaves the ports to a successor once this process goes down and the successor serves. Then `release` is cancelled, which closes all
+    /// but the RTMP port; that one closes by the list of going down.
     pub(crate) async fn leave(
         mut self,
         cluster: Cluster,
@@ -116,10 +118,10 @@ impl Shared {
                 return;
             }
         }
-        info!("the activator that follows is there: it gets the ports");
+        info!(event = event::PORTS_LEFT, "ports left to the successor");
         for listener in self.rtmp.iter().chain(&self.others) {
             if let Err(error) = reuse_port::steer_to_successor(listener) {
-                warn!(%error, "new connections cannot be sent to it: it gets those that come after our ports are closed");
+                warn!(event = event::PORTS_NOT_STEERED, %error, "new connections not steered to the successor: it gets those that come after our ports are closed");
             }
         }
         drop(self);

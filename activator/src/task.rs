@@ -1,4 +1,4 @@
-//! The activator as a whole: opens the rooms, keeps them until told to go, closes them in order. In: the configuration and signals.
+//! The activator as a whole: opens the rooms, keeps them until the process is asked to stop, closes them in order. In: the configuration and signals.
 //! Out: the end. Next: `accept`, in the order of the bytes.
 #![expect(clippy::disallowed_methods, reason = "shell: the tasks of the process, the clock of its going down")]
 
@@ -14,7 +14,7 @@ use liveedgecast_common::http::serve;
 use liveedgecast_common::key::instance_name;
 use liveedgecast_common::runtime::{Signals, host_name};
 use liveedgecast_common::sys::network_namespace;
-use liveedgecast_common::{health, random};
+use liveedgecast_common::{event, health, random};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -48,7 +48,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long killed workers may take to be reaped, and the servers to end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What `main` has found out.
+/// Facts that `main` has gathered.
 #[derive(Debug)]
 pub struct Startup {
     /// The configuration.
@@ -59,7 +59,7 @@ pub struct Startup {
     pub log: (&'static str, Option<String>),
 }
 
-/// What is open and has to be closed.
+/// Everything that runs and has to be ended.
 struct Running {
     held: DrainSwitch,
     phase: watch::Sender<Phase>,
@@ -74,7 +74,7 @@ struct Running {
     keeping: Vec<JoinHandle<()>>,
 }
 
-/// Serves until told to go, then goes.
+/// Serves until asked to stop, then goes down by the list.
 ///
 /// # Errors
 /// A port cannot be bound; the text says which.
@@ -90,7 +90,7 @@ pub async fn run(start: Startup, mut signals: Signals) -> anyhow::Result<()> {
         let phase = drain.phase();
         let moved = tokio::select! {
             stop = signals.next() => {
-                info!(signal = %stop, phase = phase.as_str(), "told to go");
+                info!(event = event::SIGNAL_RECEIVED, signal = %stop, phase = phase.as_str(), "signal received");
                 drain.handle(now(), Input::Signal)
             }
             () = step.done() => drain.handle(now(), Input::Done(phase)),
@@ -100,7 +100,7 @@ pub async fn run(start: Startup, mut signals: Signals) -> anyhow::Result<()> {
             continue;
         }
         let phase = drain.phase();
-        info!(phase = phase.as_str(), "going down");
+        info!(event = event::DRAIN_ADVANCED, phase = phase.as_str(), "drain advanced");
         open.phase.send_replace(phase);
         if phase == Phase::StopServing {
             break;
@@ -118,7 +118,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let bound = Ports::bind(&at)?;
     let (found_at, shared) = (bound.found_at().context("CONTROL_LISTEN")?, bound.shared().context("shared ports")?);
     let within = health::listen_within().unwrap_or_else(|error| {
-        warn!(%error, "probes that run in this container will not reach us");
+        warn!(event = event::PROBE_SOCKET_FAILED, %error, "socket for probes in this container not opened");
         None
     });
     say_hello(&settings, &bound)?;
@@ -201,7 +201,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         );
         async move {
             if let Err(error) = served.await {
-                tracing::error!(%error, "the control listener has ended");
+                tracing::error!(event = event::SERVER_FAILED, server = "control", %error, "server failed");
             }
         }
     });
@@ -209,7 +209,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         let served = scaler::serve(listener, keda, release.clone());
         serving.spawn(async move {
             if let Err(error) = served.await {
-                tracing::error!(%error, "the scaler has ended");
+                tracing::error!(event = event::SERVER_FAILED, server = "scaler", %error, "server failed");
             }
         });
     }
@@ -274,21 +274,22 @@ fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
 fn say_hello(settings: &Settings, bound: &Ports) -> anyhow::Result<()> {
     let upstreams: Vec<String> = settings.push.iter().map(ToString::to_string).collect();
     info!(
+        event = event::ACTIVATOR_STARTED,
         rtmp = %bound.rtmp.local_addr()?,
         http = %bound.http.local_addr()?,
         control = %bound.control.local_addr()?,
         link = %bound.link.local_addr()?,
         scaler = bound.scaler.as_ref().map(TcpListener::local_addr).transpose()?.map(tracing::field::display),
         upstreams = upstreams.join(" "),
-        "ready for publishers"
+        "activator started"
     );
     if settings.is_open_to_strangers() {
-        warn!("{OPEN}");
+        warn!(event = event::ACTIVATOR_OPEN, "{OPEN}");
     }
     Ok(())
 }
 
-/// What a phase does and waits for.
+/// The step of a phase, and its end.
 struct PhaseStep(Option<JoinHandle<()>>);
 
 impl PhaseStep {
@@ -342,6 +343,6 @@ impl Running {
         self.serving.close();
         let _ = timeout(END_TIMEOUT, self.serving.wait()).await;
         self.keeping.iter().for_each(JoinHandle::abort);
-        info!("gone");
+        info!(event = event::ACTIVATOR_STOPPED, "activator stopped");
     }
 }

@@ -127,8 +127,53 @@ pub const PEER_ENDED: &str = "peer.ended";
 pub const PEER_REFUSED: &str = "peer.refused";
 /// No activator could be followed at an address.
 pub const PEER_FAILED: &str = "peer.failed";
+/// The Kubernetes API could not be used; another activator acts meanwhile, if one can.
+pub const KUBERNETES_FAILED: &str = "kubernetes.failed";
+/// A pod could not be told the cost of losing it.
+pub const POD_COST_FAILED: &str = "pod.cost_failed";
+/// A pod was told the cost of losing it.
+pub const POD_COST_SET: &str = "pod.cost_set";
+/// The watchdog looked for streams that had waited too long without a new worker.
+pub const WATCHDOG_ACTED: &str = "watchdog.acted";
+/// An idle worker was asked to take no more streams.
+pub const WORKER_CORDONED: &str = "worker.cordoned";
+/// An idle worker was released: its pod may be removed.
+pub const WORKER_RELEASED: &str = "worker.released";
+/// A worker that was out of use was asked to take streams again.
+pub const WORKER_RECALLED: &str = "worker.recalled";
+/// A call of KEDA was answered with an error.
+pub const SCALER_CALL_FAILED: &str = "scaler.call_failed";
+/// A push stream of KEDA was opened.
+pub const SCALER_STREAM_OPENED: &str = "scaler.stream_opened";
+/// `true` was pushed to KEDA.
+pub const SCALER_PUSHED: &str = "scaler.pushed";
+/// A TLS handshake with the scaler failed.
+pub const SCALER_HANDSHAKE_FAILED: &str = "scaler.handshake_failed";
+/// The scaler could not offer reflection.
+pub const SCALER_REFLECTION_FAILED: &str = "scaler.reflection_failed";
 
 // activator: http, ports, the process
+
+/// The process was started, and serves.
+pub const ACTIVATOR_STARTED: &str = "activator.started";
+/// The process has stopped; with `error`, because it could not serve.
+pub const ACTIVATOR_STOPPED: &str = "activator.stopped";
+/// Anyone who reaches the RTMP port may publish.
+pub const ACTIVATOR_OPEN: &str = "activator.open";
+/// A server of the process ended by itself.
+pub const SERVER_FAILED: &str = "server.failed";
+/// The shared ports were left to a successor.
+pub const PORTS_LEFT: &str = "ports.left";
+/// New connections could not be sent to the successor before the ports are closed.
+pub const PORTS_NOT_STEERED: &str = "ports.not_steered";
+/// An HTTP request ended a stream.
+pub const STREAM_KICKED_OVER_HTTP: &str = "stream.kicked_over_http";
+/// A worker's metrics could not be fetched.
+pub const SCRAPE_FAILED: &str = "scrape.failed";
+/// A file of the configuration was read again.
+pub const FILE_RELOADED: &str = "file.reloaded";
+/// A file of the configuration could not be used; its last good values stay in force.
+pub const FILE_REJECTED: &str = "file.rejected";
 
 // worker: register, receive
 
@@ -199,8 +244,23 @@ pub const CERTIFICATES_UNREADABLE: &str = "certificates.unreadable";
 
 // worker: http, the process
 
+/// The process was started, and serves.
+pub const WORKER_STARTED: &str = "worker.started";
+/// The process has stopped, because it could not serve.
+pub const WORKER_STOPPED: &str = "worker.stopped";
+/// No activator and no stream were left.
+pub const WORKER_ORPHANED: &str = "worker.orphaned";
+
 // common
 
+/// A signal asked the process to go down.
+pub const SIGNAL_RECEIVED: &str = "signal.received";
+/// Going down reached another phase.
+pub const DRAIN_ADVANCED: &str = "drain.advanced";
+/// The socket for health probes inside the container could not be opened.
+pub const PROBE_SOCKET_FAILED: &str = "probe_socket.failed";
+/// A limit was lowered to what the open files of the process have room for.
+pub const LIMIT_LOWERED: &str = "limit.lowered";
 /// A host name of an activator or an introducer was not resolved.
 pub const NAME_UNRESOLVED: &str = "name.unresolved";
 /// The introducer gave no addresses of activators.

@@ -1,8 +1,8 @@
-//! What is seen from outside: `/metrics`, `/healthz`, `/readyz`. In: the metrics, how many activators know us, the phase of
-//! going down. Out: answers. The activator of a process fleet asks here too, on a port of loopback that it was told.
+//! The HTTP routes: `/metrics`, `/healthz`, `/readyz`. In: the metrics, the number of activators that this worker is registered at, the
+//! phase of going down. Out: answers. The activator of a process fleet calls here too, on a port of loopback that it learns by registration.
 //!
-//! Surprise: a full worker is ready all the same. That it is full is said to the activators; a pod that is not ready is the
-//! first that a scale-in takes (DESIGN 4.3).
+//! Note: a full worker is ready all the same. The activators learn from its load that it is full; a pod that is not ready is the first
+//! that a scale-in removes (architecture.md, "Scale-in").
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use tokio::sync::watch;
 use crate::drain::WorkerPhase;
 use crate::metrics::WorkerMetrics;
 
-/// What answers are made from.
+/// The sources of all answers.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
     /// The metrics.
     pub metrics: Arc<WorkerMetrics>,
-    /// Activators that know us.
+    /// Activators at which this worker is registered.
     pub joined: watch::Receiver<usize>,
-    /// Where on the list of going down we are.
+    /// The phase of going down.
     pub phase: watch::Receiver<WorkerPhase>,
 }
 

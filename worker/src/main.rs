@@ -1,7 +1,8 @@
-//! `liveedgecast-worker`: reads its configuration, then serves until it is told to go.
+//! `liveedgecast-worker`: reads its configuration, then serves until it is asked to stop. In: arguments, signals. Out: the exit code.
+//! Next: `config`, then `task`.
 //!
-//! The order is that of a cold start, in which every millisecond is somebody's waiting: nothing is loaded here that the first
-//! stream may not need.
+//! The order is that of a cold start, in which a publisher waits for every millisecond: nothing is loaded here that the first stream may
+//! not need.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use liveedgecast_common::config::Problems;
-use liveedgecast_common::health;
 use liveedgecast_common::runtime::{host_name, raise_open_files};
+use liveedgecast_common::{event, health};
 use liveedgecast_worker::config::{Args, Here, Settings, http_address};
 use liveedgecast_worker::metrics::WorkerMetrics;
 use liveedgecast_worker::{stream, task, upstream};
 
-/// What tells a mistake in the configuration from a failure while running, for whoever starts us: trying again will not help.
+/// Exit code for a mistake in the configuration, which a supervisor cannot cure by a restart.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
@@ -40,13 +41,13 @@ fn main() -> ExitCode {
     match run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the worker ends");
+            tracing::error!(event = event::WORKER_STOPPED, error = format!("{error:#}"), "worker failed");
             ExitCode::FAILURE
         }
     }
 }
 
-/// For health checks in images that have nothing else to ask with.
+/// Checks health, for images without another HTTP client.
 fn health(args: &Args) -> ExitCode {
     let ask = |address| match address {
         Some(address) => health::ask(address, health::ALIVE),
@@ -70,12 +71,12 @@ fn here() -> Here {
     Here { host: host_name(), pid: std::process::id(), cores }
 }
 
-/// Streams that so many open files are enough for. What one is told to have no room for waits, or goes to another worker; what it takes
-/// and has no descriptor for comes again ten times a second.
+/// Most streams with so many open files. A stream that a worker has no room for waits, or goes to another worker; one that it takes and
+/// has no descriptor for comes again ten times a second.
 fn most_streams(files: Option<u64>) -> u32 {
     /// Publisher, ring, the connection to its activator, and a handful of upstreams.
     const EACH: u64 = 8;
-    /// For everything else: libraries, activators, scrapers.
+    /// Descriptors for everything else: libraries, activators, scrapers.
     const RESERVED: u64 = 256;
     let files = files.unwrap_or(u64::MAX);
     u32::try_from((files - (files / 4).min(RESERVED)) / EACH).unwrap_or(u32::MAX).max(1)
@@ -86,7 +87,12 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
     let most = most_streams(files.now);
     if most < settings.capacity {
         let asked = settings.capacity;
-        tracing::warn!(asked, capacity = most, "RLIMIT_NOFILE has room for fewer streams than CAPACITY: raise it");
+        tracing::warn!(
+            event = event::LIMIT_LOWERED,
+            asked,
+            capacity = most,
+            "CAPACITY lowered to the room that RLIMIT_NOFILE has: raise it"
+        );
         settings.capacity = most;
     }
     let metrics = WorkerMetrics::new().context("metrics")?;

@@ -38,7 +38,7 @@ impl WorkerMetrics {
             upstream: UpstreamMetrics::new(r)?,
             register: RegisterMetrics::new(r, engine.start_handoff.clone())?,
             engine,
-            phase: gauges(r, "worker_phase", "1 for the phase of going down that the worker is in", "phase", &phases)?,
+            phase: gauges(r, "worker_phase", "1 for the current phase of going down", "phase", &phases)?,
             log_lines_dropped: dropped_log_lines(r, "worker_log_lines_dropped_total")?,
             registry,
         })
@@ -51,7 +51,7 @@ impl WorkerMetrics {
         }
     }
 
-    /// Everything in the Prometheus text format.
+    /// The page in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
         measure_log(&self.log_lines_dropped);

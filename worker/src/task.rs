@@ -8,7 +8,7 @@ use std::sync::Arc;
 use liveedgecast_common::clock::now;
 use liveedgecast_common::drain::{Drain, Input};
 use liveedgecast_common::runtime::{Signals, Stop};
-use liveedgecast_common::{health, http, listen, sys};
+use liveedgecast_common::{event, health, http, listen, sys};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let listener = listen::listen(settings.http)?;
     let http = listener.local_addr()?;
-    tracing::info!(name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker");
+    tracing::info!(event = event::WORKER_STARTED, name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker started");
 
     let metrics = Arc::new(metrics);
     let (phases, phase) = watch::channel(WorkerPhase::Serving);
@@ -56,7 +56,7 @@ pub async fn run(
     let stop = CancellationToken::new();
     let view = WorkerStatus { metrics: Arc::clone(&metrics), joined, phase };
     let within = health::listen_within().unwrap_or_else(|error| {
-        tracing::warn!(%error, "probes that run in this container will not reach us");
+        tracing::warn!(event = event::PROBE_SOCKET_FAILED, %error, "socket for probes in this container not opened");
         None
     });
     let within = within.map(|door| tokio::spawn(http::serve(door, view.clone().routes(), stop.clone())));
@@ -91,13 +91,13 @@ pub async fn run(
         let due = walk.drain.poll_timeout();
         let moved = tokio::select! {
             Some(signal) = stops.recv() => {
-                tracing::info!(%signal, phase = walk.drain.phase().as_str(), "told to go");
+                tracing::info!(event = event::SIGNAL_RECEIVED, %signal, phase = walk.drain.phase().as_str(), "signal received");
                 walk.drain.handle(now(), Input::Signal)
             }
             Some(input) = happened.recv() => walk.drain.handle(now(), input),
             ended = &mut registered => {
                 if ended.map_err(io::Error::other)? == RegistrationEnd::Orphaned {
-                    tracing::info!("no activator any more, and no stream");
+                    tracing::info!(event = event::WORKER_ORPHANED, "no activator and no stream left");
                     walk.drain.handle(now(), Input::Skip(WorkerPhase::Leave));
                 }
                 // Whatever the phase was, nothing can be said any more.
@@ -135,7 +135,12 @@ impl Walk {
         self.phases.send_replace(phase);
         self.metrics.phase(phase);
         if phase != WorkerPhase::Serving {
-            tracing::info!(phase = phase.as_str(), streams = self.engine.streams(), "going down");
+            tracing::info!(
+                event = event::DRAIN_ADVANCED,
+                phase = phase.as_str(),
+                streams = self.engine.streams(),
+                "drain advanced"
+            );
         }
         let (engine, requests, inputs) = (self.engine.clone(), self.requests.clone(), self.inputs.clone());
         tokio::spawn(async move {

@@ -22,7 +22,7 @@ impl AcceptMetrics {
     /// A metric has the name of another one.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            accepted: counter(registry, "connections_total", "Publishers' connections let in")?,
+            accepted: counter(registry, "connections_total", "Connections of publishers accepted")?,
             turned_away: counters(
                 registry,
                 "connections_turned_away_total",

@@ -1,4 +1,4 @@
-//! What of Kubernetes is asked, from what was typed. In: [`Args`]. Out: [`Kubernetes`], or mistakes with their fix. Pure.
+//! The settings about Kubernetes. In: [`Args`]. Out: [`Kubernetes`], or mistakes with their fix. Pure.
 
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::setting::{choice, set};
@@ -9,16 +9,17 @@ use super::resolve::Fleet;
 /// Longest name of an object (RFC 1123, as Kubernetes has it).
 const MOST_NAME: usize = 253;
 
-/// What is asked of the Kubernetes API.
+/// Settings for calls to the Kubernetes API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubernetes {
-    /// The Deployment of the workers, in our namespace.
+    /// The Deployment of the workers, in this activator's namespace.
     pub deployment: String,
-    /// Whether idle workers are let go while others are busy.
+    /// True if idle workers are released while others are busy.
     pub idle_may_go: bool,
 }
 
-/// Judges it. With workers that somebody else starts, the settings about ours have no meaning unless we ask for workers.
+/// Judges the arguments. With workers that this activator does not start, the settings about its own have no meaning unless it asks for
+/// workers.
 pub(super) fn resolve(args: &Args, fleet: Fleet, problems: &mut Problems) -> Option<Kubernetes> {
     let idle_may_go = choice("SCALE_IN", &args.scale_in, &[("none", false), ("idle", true)], problems);
     let name = set(&args.worker_deployment);

@@ -1,7 +1,7 @@
 //! Configuration in two steps. In: flags and environment ([`Args`]). Out: [`Settings`], known to be good, or every
 //! mistake at once with its fix. Next: `main`, which binds ports only after this.
 //!
-//! What surprised us: compose files and shells pass "nothing" as an empty variable, so empty means not set; and
+//! Note: compose files and shells pass "nothing" as an empty variable, so empty means not set; and
 //! `--help` of clap prints the values of environment variables, so those that hold keys are hidden from it.
 
 mod args;

@@ -1,8 +1,8 @@
 //! Settings that may change while we run. In: the files of `RTMP_PUSH_URL_FILE` and `PUBLISH_KEYS_FILE`. Out: what
 //! admission asks for each publish. Live streams keep what they have.
 //!
-//! The files are looked at when a publisher comes, not by a timer: an idle activator wakes for nothing. What surprised
-//! us: Kubernetes replaces a mounted secret by swapping a symbolic link, so the file that is followed has another inode
+//! The files are looked at when a publisher comes, not by a timer: an idle activator wakes for nothing. Note:
+//! Kubernetes replaces a mounted secret by swapping a symbolic link, so the file that is followed has another inode
 //! and often an older time; that is why inode, size and time are compared and not "is newer".
 #![expect(clippy::disallowed_methods, reason = "shell: it looks at files")]
 
@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use liveedgecast_common::config::{Problems, PublishKeys, read_file};
+use liveedgecast_common::event;
 use liveedgecast_common::url::PushTemplate;
 
 use super::resolve::{Settings, parse_push};
 
-/// What a file looked like when it was read.
+/// Device, inode, size and time of a file when it was read.
 type Stamp = (u64, u64, u64, i64, i64);
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -24,7 +25,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
-/// A file, and what it looked like when it was looked at last.
+/// A file, and its stamp when it was looked at last.
 pub(crate) struct Watched {
     path: PathBuf,
     seen: Option<Stamp>,
@@ -35,7 +36,7 @@ impl Watched {
         Self { path: path.to_owned(), seen: stamp(path) }
     }
 
-    /// Whether the file is another than last time.
+    /// True if the file has changed since the last call.
     pub(crate) fn is_another(&mut self) -> bool {
         let before = std::mem::replace(&mut self.seen, stamp(&self.path));
         before != self.seen
@@ -66,7 +67,7 @@ impl Reloaded {
         }
     }
 
-    /// Reads again what has changed. What cannot be used is logged, and the last good value stays.
+    /// Reads changed files again. A file that cannot be used is logged, and its last good values stay in force.
     pub fn refresh(&mut self) {
         if let Some(text) = self.push_file.as_mut().and_then(Watched::changed) {
             let mut problems = Problems::new();
@@ -74,31 +75,50 @@ impl Reloaded {
             let push = text.map(|text| parse_push(&text, "RTMP_PUSH_URL_FILE", &mut problems)).unwrap_or_default();
             match problems.into_result() {
                 Ok(()) => {
-                    tracing::info!(urls = push.len(), "push URLs read again; they count from the next publisher on");
+                    tracing::info!(
+                        event = event::FILE_RELOADED,
+                        setting = "RTMP_PUSH_URL_FILE",
+                        urls = push.len(),
+                        "push URLs read again, for publishers from now on"
+                    );
                     self.push = push.into();
                 }
-                Err(problems) => tracing::error!(%problems, "push URLs not taken over, the last ones stay"),
+                Err(problems) => {
+                    tracing::error!(event = event::FILE_REJECTED, setting = "RTMP_PUSH_URL_FILE", %problems, "push URLs rejected, the last ones stay in force")
+                }
             }
         }
         match self.keys_file.as_mut().and_then(Watched::changed) {
             None => {}
             Some(Ok(text)) => match PublishKeys::parse(&text) {
                 Ok(keys) => {
-                    tracing::info!(keys = keys.len(), "publish keys read again");
+                    tracing::info!(
+                        event = event::FILE_RELOADED,
+                        setting = "PUBLISH_KEYS_FILE",
+                        keys = keys.len(),
+                        "publish keys read again"
+                    );
                     self.keys = Some(Arc::new(keys));
                 }
-                Err(error) => tracing::error!(%error, "PUBLISH_KEYS_FILE not taken over, the last keys stay"),
+                Err(error) => {
+                    tracing::error!(event = event::FILE_REJECTED, setting = "PUBLISH_KEYS_FILE", %error, "publish keys rejected, the last ones stay in force")
+                }
             },
-            Some(Err(error)) => tracing::error!(error, "PUBLISH_KEYS_FILE not taken over, the last keys stay"),
+            Some(Err(error)) => tracing::error!(
+                event = event::FILE_REJECTED,
+                setting = "PUBLISH_KEYS_FILE",
+                error,
+                "publish keys rejected, the last ones stay in force"
+            ),
         }
     }
 
-    /// Where streams go.
+    /// Push URLs in force.
     pub fn push(&self) -> &Arc<[PushTemplate]> {
         &self.push
     }
 
-    /// Who may publish; `None` is anyone.
+    /// Publish keys in force; `None` if anyone may publish.
     pub fn keys(&self) -> Option<&Arc<PublishKeys>> {
         self.keys.as_ref()
     }

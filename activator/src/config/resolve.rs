@@ -1,4 +1,4 @@
-//! The configuration as it is meant. In: [`Args`], and 32 random bytes for a secret of our own. Out: [`Settings`] or
+//! The resolved configuration. In: [`Args`], and 32 random bytes for a secret of our own. Out: [`Settings`] or
 //! all [`Problems`]. Reads the files that `*_FILE` settings name, and touches nothing else.
 
 use std::fmt;
@@ -24,16 +24,16 @@ const LEAST_REPLAY: u64 = 8 << 20;
 /// Largest replay window: it is memory per stream.
 const MOST_REPLAY: u64 = 1 << 30;
 
-/// Workers at most, unless told, where somebody else starts them.
+/// Default of the most workers with `FLEET=external`.
 const EXTERNAL_WORKERS: u32 = 20;
-/// Where HTTP is served unless told.
+/// Default address for HTTP.
 const HTTP_LISTEN: &str = "[::]:8080";
-/// Who starts workers.
+/// The starter of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fleet {
-    /// We do, as processes on this machine.
+    /// This activator, as processes on this machine.
     Process,
-    /// Somebody else, e.g. Kubernetes.
+    /// Another program, such as Kubernetes.
     External,
 }
 
@@ -48,18 +48,18 @@ pub struct Listen {
     pub control: SocketAddr,
     /// Workers fetch streams here.
     pub link: SocketAddr,
-    /// KEDA asks here, if at all.
+    /// KEDA calls here, if at all.
     pub scaler: Option<SocketAddr>,
-    /// Whether an activator that follows us may listen there too.
+    /// True if a successor of this activator may listen there too.
     pub shared: bool,
 }
 
-/// What of a stream is kept for an upstream that was away.
+/// Part of a stream that is kept for an upstream that was away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayWindow {
-    /// At most this much time.
+    /// Longest time.
     pub time: Duration,
-    /// At most this many bytes; a power of two.
+    /// Most bytes; a power of two.
     pub bytes: u64,
 }
 
@@ -81,11 +81,11 @@ impl fmt::Display for PeerAddress {
 /// Connections that may be open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// All of them. 16384: ten thousand held publishers and room for those who only knock; at a few KiB each.
+    /// Most connections. 16384: ten thousand held publishers and room for undecided connections; at a few KiB each.
     pub total: usize,
-    /// From one address. 4096: a load balancer that hides its clients' addresses must still fit.
+    /// Most connections from one address. 4096: a load balancer that hides its clients' addresses must still fit.
     pub per_address: usize,
-    /// From one address, not yet admitted. 512: a venue's encoders that reconnect in the same second, and no more.
+    /// Most connections from one address that are not admitted yet. 512: a venue's encoders that reconnect in the same second, and no more.
     pub strangers_per_address: usize,
 }
 
@@ -107,14 +107,14 @@ pub struct PublishRate {
 /// How many streams one address may have where anyone may publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// At most.
+    /// Most streams of one address.
     pub most: usize,
-    /// Whether that counts for this machine's own addresses, which others may come through.
+    /// True if the bound holds for this machine's own addresses too, through which a proxy may bring others.
     pub here_too: bool,
 }
 
 impl Share {
-    /// Whether an address that has so many may have one more.
+    /// True if an address with so many streams may have one more.
     pub fn has_room(&self, address: IpAddr, streams: usize) -> bool {
         streams < self.most || (!self.here_too && address.to_canonical().is_loopback())
     }
@@ -123,45 +123,45 @@ impl Share {
 /// The configuration, good.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where streams go.
+    /// Templates of the upstreams' URLs.
     pub push: Vec<PushTemplate>,
-    /// Where `push` came from, if from a file.
+    /// File from which `push` was read, if any.
     pub push_file: Option<PathBuf>,
-    /// Who may publish; `None` is anyone.
+    /// Keys of publishers; `None` if anyone may publish.
     pub keys: Option<PublishKeys>,
-    /// Where `keys` came from, if from a file.
+    /// File from which `keys` were read, if any.
     pub keys_file: Option<PathBuf>,
     /// Addresses.
     pub listen: Listen,
-    /// Where the other activators are; nowhere if there are none.
+    /// Addresses of the other activators; none if this is the only one.
     pub peers: Vec<PeerAddress>,
-    /// Where one of them is, whichever.
+    /// Address of any one of them.
     pub introducer: Option<PeerAddress>,
-    /// How the scaler proves who it is, and who may ask it.
+    /// Certificate of the scaler, and authorities of its clients.
     pub scaler_tls: Option<ScalerTls>,
     /// Shared with workers.
     pub secret: Secret,
-    /// Who starts workers.
+    /// The starter of workers.
     pub fleet: Fleet,
-    /// How streams are handed over.
+    /// Ways in which streams are handed over.
     pub handoff: Handoff,
-    /// What is asked of Kubernetes, if anything.
+    /// Settings for calls to the Kubernetes API, if it is called.
     pub kubernetes: Option<Kubernetes>,
     /// Streams per worker.
     pub capacity: u32,
-    /// Workers at most, of those that we start or ask for.
+    /// Most workers that this activator starts or asks for.
     pub max_workers: u32,
-    /// Idle time after which a worker may go.
+    /// Idle time after which a worker may end.
     pub cooldown: Duration,
     /// Longest hold of a publisher.
     pub hold: Duration,
-    /// How long a lost publisher's upstream sessions are kept.
+    /// Time for which a lost publisher's upstream sessions are kept.
     pub grace: Duration,
-    /// What an upstream that was away gets again.
+    /// Part of a stream that is replayed to an upstream that was away.
     pub replay: ReplayWindow,
-    /// How far an upstream may lag.
+    /// Most lag of an upstream.
     pub upstream_lag: Duration,
-    /// How long live streams may take when we are told to go.
+    /// Time that live streams have when the process is asked to stop.
     pub drain: Duration,
     /// Bounds on connections.
     pub limits: Limits,
@@ -172,7 +172,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Judges what was typed.
+    /// Judges the arguments.
     ///
     /// # Errors
     /// Every mistake, each with its fix.
@@ -224,7 +224,7 @@ impl Settings {
         problems.into_result().map(|()| settings)
     }
 
-    /// Whether anyone who reaches the RTMP port may publish, from other machines too.
+    /// True if anyone who reaches the RTMP port may publish, from other machines too.
     pub fn is_open_to_strangers(&self) -> bool {
         self.keys.is_none() && !self.listen.rtmp.ip().is_loopback()
     }
@@ -258,7 +258,7 @@ fn push_urls(args: &Args, problems: &mut Problems) -> Vec<PushTemplate> {
     }
 }
 
-/// Where somebody on this machine reaches a listener of ours.
+/// The address at which a process on this machine reaches a listener.
 #[must_use]
 pub fn dialed(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
@@ -270,7 +270,8 @@ pub fn dialed(listener: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listener.port())
 }
 
-/// Where HTTP is served, whatever else was typed: all that a health check needs to know. `None` when that leads to others, too.
+/// The address of HTTP, whatever the other arguments are: a health check needs no more. `None` if the address leads to other processes
+/// too.
 ///
 /// # Errors
 /// It is no address.

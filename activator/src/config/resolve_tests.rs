@@ -1,4 +1,4 @@
-//! Tables of what may be typed.
+//! Tables of arguments and the settings or mistakes that follow from them.
 
 use clap::Parser;
 
@@ -95,7 +95,7 @@ fn values() {
     good(&["--rtmp-listen", zero, "--http-listen", zero, "--control-listen", zero, "--link-listen", zero]);
 }
 
-/// What was typed, and what the sentence must say.
+/// Arguments, and a part of the sentence about the mistake in them.
 const MISTAKES: &[(&[&str], &str)] = &[
     (&[], "RTMP_PUSH_URL: is required"),
     (&["--push-url", "http://a/b/c"], "RTMP_PUSH_URL: URL 1: a push URL begins with rtmp://"),

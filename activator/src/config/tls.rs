@@ -15,11 +15,11 @@ use rustls::{RootCertStore, ServerConfig};
 /// PEM texts, as KEDA's TriggerAuthentication has their other halves (`caCert`, `tlsClientCert`, `tlsClientKey`).
 #[derive(Clone, Debug)]
 struct Files {
-    /// Our certificate, with those that lead to its authority.
+    /// Certificate of the scaler, with those that lead to its authority.
     certificate: String,
-    /// Its key.
+    /// Key of the certificate.
     key: Secret,
-    /// The authority of those who may ask; anyone without.
+    /// Authorities of clients; any client may call without it.
     client_ca: Option<String>,
 }
 
@@ -34,13 +34,13 @@ pub struct ScalerTls {
     pub client_ca: Option<PathBuf>,
 }
 
-/// What is wrong with them: the setting, and a sentence without a secret.
+/// A mistake in the files: the setting, and a sentence without a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {sentence}")]
 pub struct Flaw {
-    /// Which of the files.
+    /// Setting that names the file.
     pub setting: &'static str,
-    /// What is wrong with it.
+    /// The mistake and its fix.
     pub sentence: String,
 }
 
@@ -53,7 +53,7 @@ const KEY: &str = "SCALER_TLS_KEY_FILE";
 const CLIENT_CA: &str = "SCALER_TLS_CLIENT_CA_FILE";
 
 impl ScalerTls {
-    /// What the files are good for now.
+    /// The configuration that the files give now.
     ///
     /// # Errors
     /// They cannot be read, or do not belong together.

@@ -16,41 +16,41 @@ use tokio::time::timeout;
 
 /// How long a call may take, name resolution and TLS included.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Whose fields they are, for who looks at `managedFields`.
+/// Owner of patched fields in `managedFields`.
 const FIELD_MANAGER: &str = "liveedgecast-activator";
-/// What a ReplicaSet goes by when it has to choose among pods that are ready.
+/// Annotation by which a ReplicaSet chooses among ready pods.
 pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// How many pods there should be, and are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scale {
-    /// That there should be.
+    /// Wanted pods.
     pub wanted: i32,
-    /// That there are, those that start included.
+    /// Existing pods, starting ones included.
     pub there: i32,
     /// The state that this was read from.
     pub version: Option<String>,
 }
 
-/// Why a call came to nothing.
+/// The cause for which a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// We are not in a pod, or in one without a token.
+    /// The process is not in a pod, or in one without a token.
     #[error("there is no way to the Kubernetes API: {0}; the pod needs a service account's token")]
     Outside(String),
-    /// We may not do this.
+    /// The role does not allow the call.
     #[error("Kubernetes does not allow it: {0}; deploy/base/activator/role.yaml does")]
     Forbidden(String),
-    /// What it is about is not there.
+    /// The object does not exist.
     #[error("Kubernetes has no such object: {0}")]
     Missing(String),
-    /// It has changed meanwhile.
+    /// The object has changed meanwhile.
     #[error("it has changed meanwhile: {0}")]
     Changed(String),
     /// The API said no, or that it cannot now.
     #[error("the Kubernetes API answered {0}: {1}")]
     Refused(u16, String),
-    /// Nobody answers.
+    /// The API server does not answer.
     #[error("the Kubernetes API cannot be reached: {0}")]
     Unreachable(String),
     /// There was no answer in time.
@@ -101,10 +101,10 @@ impl From<kube::Error> for ApiError {
     }
 }
 
-/// Where the API is.
+/// Address of the API.
 #[derive(Clone, Debug)]
 enum At {
-    /// Where the pod we are in is told.
+    /// The one that the pod's environment names.
     Pod,
     /// Elsewhere.
     Configured(Box<Config>),
@@ -120,19 +120,19 @@ pub struct Api {
 }
 
 impl Api {
-    /// From inside a pod. `deployment` is that of the workers, in the pod's own namespace.
+    /// The API as seen from inside a pod. `deployment` is that of the workers, in the pod's own namespace.
     #[must_use]
     pub fn in_pod(deployment: &str) -> Self {
         Self::new(deployment, At::Pod)
     }
 
-    /// From anywhere.
+    /// The API at a configured address.
     #[must_use]
     pub fn configured(deployment: &str, config: Config) -> Self {
         Self::new(deployment, At::Configured(Box::new(config)))
     }
 
-    /// By a client that is there; it is not made anew.
+    /// The API by a given client, which is not made anew.
     #[cfg(test)]
     pub(super) fn with_client(deployment: &str, client: Client) -> Self {
         let api = Self::new(deployment, At::Pod);

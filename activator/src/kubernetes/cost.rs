@@ -1,4 +1,4 @@
-//! What it costs to lose a pod. In: the workers and how many streams they have, time, how patches went. Out: patches. Pure.
+//! The cost of losing a pod. In: the workers and their streams, time, results of patches. Out: patches. Pure.
 //!
 //! A ReplicaSet that shrinks takes pods of the lowest cost first, among those that are ready. The levels are few (idle, then by powers of
 //! two), so that a patch goes out only when a worker becomes another one to Kubernetes: soon when it is dearer than it says, later when
@@ -15,15 +15,15 @@ const IDLE: i32 = -100;
 const BUSY: i32 = 100;
 /// How long a worker has been dearer than its pod says before that is told.
 const SOON: Duration = Duration::from_secs(1);
-/// How long it has been cheaper: encoders come back.
+/// Time for which a pod has been cheaper before it is told: encoders come back.
 const LATER: Duration = Duration::from_secs(10);
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PodLoad {
-    /// Its streams.
+    /// Streams of the worker.
     pub(super) streams: usize,
-    /// It is to cost least.
+    /// True if the pod is to cost least.
     pub(super) may_go: bool,
 }
 
@@ -37,18 +37,18 @@ impl PodLoad {
     }
 }
 
-/// What its pod says.
+/// The cost that a pod announces.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     /// `None` before the first patch, and after one of which nothing is known.
     cost: Option<i32>,
-    /// Since when it should say something else, and what.
+    /// Time since which another cost is due, and that cost.
     differs: Option<(Instant, i32)>,
-    /// There is no such pod: the worker runs elsewhere, or the pod is gone.
+    /// No pod has the worker's name: the worker runs elsewhere, or the pod was removed.
     missing: bool,
 }
 
-/// All of them.
+/// The costs of all pods.
 #[derive(Debug, Default)]
 pub(super) struct Costs {
     told: BTreeMap<String, Told>,
@@ -57,14 +57,14 @@ pub(super) struct Costs {
     calling: Option<(String, i32)>,
 }
 
-/// How a patch went.
+/// The result of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patched {
-    /// The pod says it.
+    /// The pod announces the cost.
     Done,
-    /// There is no such pod.
+    /// No such pod exists.
     Missing,
-    /// It may say it or not.
+    /// The result is unknown.
     Failed,
 }
 
@@ -120,7 +120,7 @@ impl Costs {
         }
     }
 
-    /// When [`Self::poll_output`] has something.
+    /// The time at which [`Self::poll_output`] has a patch.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         if !self.ours || self.calling.is_some() { None } else { self.told.values().filter_map(Told::due).min() }
     }

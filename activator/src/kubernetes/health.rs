@@ -1,20 +1,20 @@
-//! Whether we can act on the Kubernetes API. In: how calls went, time. Out: yes or no; a line for the log, seldom. Pure.
+//! The ability of this activator to act on the Kubernetes API. In: results of calls, time. Out: able or not; an error to log, seldom. Pure.
 //!
 //! ```text
 //!         an error                             the time is over
 //!  Able ───────────▶ Unable 10 s, 20 s … 1 min ─────────────────▶ Able (until the next error; a success forgets all)
 //! ```
-//! While we are unable another activator acts, if one can.
+//! While this activator is unable, another one acts, if it can.
 
 use std::time::{Duration, Instant};
 
 use super::api::ApiError;
 
-/// After the first error; doubled from there on.
+/// Pause after the first error; doubled from there on.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-/// Between two attempts at most: half a hold, so that an API that is back is of use to who is held.
+/// Longest pause between two attempts: half a hold, so that an API that is back is of use to publishers that are held.
 const MOST_PAUSE: Duration = Duration::from_secs(60);
-/// One kind of error is told once in this time.
+/// Time between two log lines about one kind of error.
 const TOLD_EVERY: Duration = Duration::from_secs(300);
 
 /// See the picture above.
@@ -26,7 +26,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// A call has ended. Whether its error is to be told.
+    /// Takes the result of a call; true if its error is to be logged as a warning.
     pub(super) fn handle(&mut self, now: Instant, error: Option<&ApiError>) -> bool {
         match error {
             None => {
@@ -53,12 +53,12 @@ impl Health {
         self.unable_until = self.unable_until.filter(|until| *until > now);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.unable_until
     }
 
-    /// Whether we can.
+    /// True if this activator can act.
     pub(super) fn is_able(&self) -> bool {
         self.unable_until.is_none()
     }

@@ -66,7 +66,7 @@ impl KubernetesMetrics {
             watchdog: counters(
                 r,
                 "watchdog_total",
-                "Times that streams had waited and nobody added a worker",
+                "Looks of the watchdog at streams that had waited without a new worker",
                 "outcome",
                 &WatchdogOutcome::ALL.map(WatchdogOutcome::as_str),
             )?,
@@ -77,11 +77,17 @@ impl KubernetesMetrics {
                 "call",
                 &ApiCall::ALL.map(ApiCall::as_str),
             )?,
-            errors: counters(r, "kubernetes_errors_total", "Those that failed", "error", &ApiError::WORDS)?,
+            errors: counters(
+                r,
+                "kubernetes_errors_total",
+                "Calls to the Kubernetes API that failed",
+                "error",
+                &ApiError::WORDS,
+            )?,
             scale_in: counters(
                 r,
                 "scale_in_total",
-                "Workers taken out of use, let go, used again",
+                "Workers cordoned, released, recalled",
                 "step",
                 &ScaleInStep::ALL.map(ScaleInStep::as_str),
             )?,

@@ -1,9 +1,9 @@
-//! Beside the path: all that is asked of the Kubernetes API (DESIGN 4.8, 4.9). In: what all activators know ([`crate::peers`]). Out: more
-//! workers when KEDA does not act (`watchdog`); pods that are told what they cost to lose (`cost`); idle workers taken out of use, so
+//! All calls to the Kubernetes API (architecture.md, "Demand and KEDA" and "Scale-in"). In: the view of all activators ([`crate::peers`]). Out: more
+//! workers when KEDA does not act (`watchdog`); pods that are told the cost of losing them (`cost`); idle workers taken out of use, so
 //! that the HPA removes exactly those (`scale_in`). Next: the API server; nothing on a stream's way waits for it.
 //!
-//! Of several activators one acts: the smallest name of those that say they can; who gets an error says that he cannot, for a while.
-//! What surprised us: KEDA's client of our scaler has no deadline, so one activator that is stopped can keep it from acting for a
+//! Of several activators one acts: the one with the smallest name among those that can; one whose call fails says for a while that it cannot.
+//! Note: KEDA's client of our scaler has no deadline, so one activator that is stopped can keep it from acting for a
 //! quarter of an hour; and a ReplicaSet that shrinks removes the pods first that are not ready, then by deletion cost, then the newest,
 //! which may be the only one that is busy.
 

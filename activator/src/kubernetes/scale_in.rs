@@ -1,8 +1,8 @@
-//! Which workers go while others are busy (`SCALE_IN=idle`). In: the workers by their own word, what is needed, what pods say, time.
-//! Out: cordons. Pure.
+//! Removal of idle workers while others are busy (`SCALE_IN=idle`). In: the workers' reports, the need, the costs that pods announce,
+//! time. Out: cordons. Pure.
 //!
 //! ```text
-//!        not needed, idle for the cool-down        it says: cordoned, idle      its pod says: costs least
+//!        not needed, idle for the cool-down        reports: cordoned, idle      its pod tells: costs least
 //!  Open ─────────────────────────────────▶ Closing ──────────────────▶ Marking ─────────────────────────▶ Counting
 //!   ▲                                        │                            │                                 │ as many pods as workers
 //!   │ a stream waits for it, or it has one   │                            │                                 ▼
@@ -19,41 +19,41 @@ use std::time::{Duration, Instant};
 
 use super::api::Scale;
 
-/// How long a worker may take to say that it is cordoned. One that never does is of an older version.
+/// Time that a worker has to report that it is cordoned. A worker of an older version never does.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Such a one is not asked again for this long.
+/// Time for which a worker that did not report is not asked again.
 const NOT_AGAIN: Duration = Duration::from_secs(300);
-/// Between two counts of pods while there are others than workers.
+/// Time between two counts while pods and workers differ.
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
-/// From the pod's word to the lower number: whoever removes pods goes by a copy of what they say, which is some milliseconds old.
+/// Time from the pod's announcement to the lower number: the ReplicaSet controller goes by a copy of the pods that is some milliseconds old.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What a worker says of itself.
+/// The availability that a worker reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Word {
-    /// It takes streams.
+    /// The worker takes streams.
     #[default]
     Open,
-    /// It takes none, by an activator's wish.
+    /// The worker takes none, because an activator cordoned it.
     Cordoned,
-    /// And may go.
+    /// The same, and its pod may be removed.
     Leaving,
-    /// It is about to go.
+    /// The worker goes down.
     Draining,
 }
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerLoad {
-    /// Its streams, offers included.
+    /// Streams of the worker, offers included.
     pub(super) streams: usize,
-    /// Its capacity.
+    /// Most streams of the worker.
     pub(super) capacity: usize,
-    /// What it says.
+    /// Availability by its own report.
     pub(super) word: Word,
 }
 
-/// All that matters.
+/// The state on which removals depend.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WorkersView {
     /// Workers, by name.
@@ -66,18 +66,18 @@ pub(super) struct WorkersView {
     pub(super) unplaced: usize,
     /// Pods that say that they cost least.
     pub(super) may_go: BTreeSet<String>,
-    /// Whether it is ours to begin with another worker.
+    /// True if this activator is the one to begin with another worker.
     pub(super) ours: bool,
 }
 
-/// What the shell does.
+/// An order to the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Take nothing more.
+    /// Ask the worker to take no more streams.
     Cordon(String),
-    /// And expect to go.
+    /// Release the worker: its pod may be removed.
     Leave(String),
-    /// Take streams again.
+    /// Ask the worker to take streams again.
     Return(String),
     /// Count the pods.
     Count,
@@ -97,7 +97,7 @@ enum RemovalStage {
 pub(super) struct ScaleIn {
     cooldown: Duration,
     view: WorkersView,
-    /// Ours: of those that we have cordoned.
+    /// Stages of the workers that this activator has cordoned.
     stages: BTreeMap<String, RemovalStage>,
     idle_since: BTreeMap<String, Instant>,
     /// Workers that were told to take streams again and do not yet.
@@ -108,7 +108,7 @@ pub(super) struct ScaleIn {
 }
 
 impl ScaleIn {
-    /// `cooldown`: how long a worker must have been idle.
+    /// A machine without removals. `cooldown`: idle time before a worker is removed.
     pub(super) fn new(cooldown: Duration) -> Self {
         Self {
             cooldown,
@@ -127,7 +127,7 @@ impl ScaleIn {
         marked.map(|(name, _)| name.as_str())
     }
 
-    /// Something is different.
+    /// Takes a new view.
     pub(super) fn handle(&mut self, now: Instant, view: WorkersView) {
         self.view = view;
         let workers = &self.view.workers;
@@ -172,7 +172,7 @@ impl ScaleIn {
         self.begin(now);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let stages = self.stages.values().filter_map(|stage| match stage {
             RemovalStage::Closing { until } | RemovalStage::Settling { until } => Some(*until),

@@ -5,7 +5,7 @@ use liveedgecast_common::testkit::origin;
 use super::*;
 
 const COOLDOWN: Duration = Duration::from_secs(30);
-/// As long as a worker stays closed after it might have gone.
+/// Time for which a worker stays closed after its pod might have been removed.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
 
 /// Workers that do what they are told, pods that say what they are to say.
@@ -121,7 +121,7 @@ impl World {
         self.now = end;
     }
 
-    /// What was done since the last look.
+    /// Outputs since the last look.
     fn done(&mut self) -> Vec<(u64, String)> {
         let done = std::mem::take(&mut self.done);
         let shown = |output| match output {

@@ -1,5 +1,5 @@
-//! The task of this room: asks the machines what to do, makes the calls. In: changes of what all activators know, answers of the API.
-//! Out: calls to the API, cordons, lines for the log. Sleeps without a timer while nobody waits and no worker changes.
+//! The shell of the machines. In: changes of the view of all activators, answers of the API. Out: calls to the API, cordons, log lines.
+//! Sleeps without a timer while no stream waits and no worker changes.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks, the clock")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +7,7 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::event;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
@@ -25,15 +26,15 @@ use liveedgecast_common::control::Cordon;
 /// A crowd of changes is one change: nothing here is urgent.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What the task needs.
+/// Everything that the task needs.
 pub struct Room {
     /// The way to the API.
     pub api: Api,
-    /// What all activators know.
+    /// View of all activators.
     pub cluster: Cluster,
     /// The workers that are registered here.
     pub views: Views,
-    /// Their calls, to cordon them.
+    /// Calls of the workers, to cordon them.
     pub workers: WorkerCalls,
     /// Streams for each worker.
     pub capacity: u32,
@@ -41,11 +42,11 @@ pub struct Room {
     pub most: usize,
     /// Idle workers go after this long while others are busy, if at all.
     pub idle_go_after: Option<Duration>,
-    /// What is counted.
+    /// Metrics of this room.
     pub metrics: KubernetesMetrics,
 }
 
-/// How a call has ended.
+/// The result of a call.
 enum Ended {
     Looked(Result<Scale, ApiError>),
     Patched(i32, Result<(), ApiError>),
@@ -79,12 +80,12 @@ struct Task {
     room: Room,
     trigger: Trigger,
     health: Health,
-    /// Of telling pods: who may not do that can still add workers.
+    /// Ability to tell pods their cost: an activator whose role forbids that can still add workers.
     telling: Health,
     watchdog: Watchdog,
     costs: Costs,
     scale_in: Option<ScaleIn>,
-    /// One of each machine at most: a look or patch, a count, a cost.
+    /// Calls under way, at most one of each machine: a look or patch, a count, a cost.
     calls: JoinSet<Ended>,
 }
 
@@ -151,7 +152,7 @@ impl Task {
             .collect();
         self.costs.handle(now, &seen, ours && self.telling.is_able());
         if let Some((pod, cost)) = self.costs.poll_output(now) {
-            debug!(pod, cost, "kubernetes: what it costs to lose a pod");
+            debug!(event = event::POD_COST_SET, pod, cost, "cost of losing a pod set");
             self.room.metrics.called(ApiCall::PatchPod);
             let api = self.room.api.clone();
             self.calls.spawn(async move { Ended::Told(api.set_cost(&pod, cost).await) });
@@ -176,24 +177,42 @@ impl Task {
                 match outcome {
                     WatchdogOutcome::Patched => {
                         warn!(
+                            event = event::WATCHDOG_ACTED,
                             streams,
                             workers,
                             wanted,
-                            "watchdog: streams waited {seconds} s, so we have added workers: is KEDA well?"
+                            outcome = outcome.as_str(),
+                            "watchdog added workers, because streams had waited {seconds} s: is KEDA well?"
                         );
                     }
                     WatchdogOutcome::AtMost => warn!(
+                        event = event::WATCHDOG_ACTED,
                         streams,
                         workers,
                         wanted,
                         most = self.room.most,
-                        "watchdog: streams wait, and there are as many workers as may be (MAX_WORKERS)"
+                        outcome = outcome.as_str(),
+                        "watchdog added no worker, because MAX_WORKERS are there"
                     ),
                     WatchdogOutcome::Enough => {
-                        info!(streams, workers, wanted, "watchdog: streams wait, and enough workers are on their way")
+                        info!(
+                            event = event::WATCHDOG_ACTED,
+                            streams,
+                            workers,
+                            wanted,
+                            outcome = outcome.as_str(),
+                            "watchdog added no worker, because enough are on their way"
+                        )
                     }
                     WatchdogOutcome::Changed | WatchdogOutcome::Failed => {
-                        info!(streams, workers, wanted, outcome = outcome.as_str(), "watchdog: nothing was added");
+                        info!(
+                            event = event::WATCHDOG_ACTED,
+                            streams,
+                            workers,
+                            wanted,
+                            outcome = outcome.as_str(),
+                            "watchdog added no worker"
+                        );
                     }
                 }
             }
@@ -217,7 +236,7 @@ impl Task {
                     Err(ApiError::Changed(_)) => ScaleAnswer::Changed,
                     Err(_) => ScaleAnswer::Failed,
                 };
-                debug!(to, ?answer, "watchdog: patched");
+                debug!(event = event::WATCHDOG_ACTED, to, ?answer, "scale of the Deployment patched");
                 self.watchdog.answered(now, answer);
             }
             Ended::Counted(counted) => {
@@ -237,13 +256,13 @@ impl Task {
                     Err(error @ ApiError::Forbidden(_)) => {
                         self.room.metrics.failed(&error);
                         if self.telling.handle(now, Some(&error)) {
-                            warn!(%error, "kubernetes: pods cannot be told what they cost to lose");
+                            warn!(event = event::POD_COST_FAILED, %error, "cost of losing a pod not set");
                         }
                     }
                     // A worker of ours may run anywhere.
                     Err(error @ ApiError::Missing(_)) => {
                         self.room.metrics.failed(&error);
-                        debug!(%error, "kubernetes: a worker has no pod of its name");
+                        debug!(event = event::POD_COST_FAILED, %error, "worker without a pod of its name");
                     }
                     told => {
                         self.note(told.as_ref().err());
@@ -262,9 +281,9 @@ impl Task {
         let Some(error) = error else { return };
         self.room.metrics.failed(error);
         if due {
-            warn!(%error, "kubernetes: we cannot act; another activator does, if one can");
+            warn!(event = event::KUBERNETES_FAILED, %error, "Kubernetes API call failed; another activator acts, if one can");
         } else {
-            debug!(%error, "kubernetes: a call has failed");
+            debug!(event = event::KUBERNETES_FAILED, %error, "Kubernetes API call failed");
         }
     }
 }
@@ -275,17 +294,17 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
         scale_in::Output::Cordon(worker) => {
             room.workers.cordon(&worker, Cordon::On);
             step(ScaleInStep::Cordoned);
-            debug!(worker, "scale-in: an idle worker takes nothing more");
+            debug!(event = event::WORKER_CORDONED, worker, "idle worker cordoned");
         }
         scale_in::Output::Leave(worker) => {
             room.workers.cordon(&worker, Cordon::Leaving);
             step(ScaleInStep::Leaving);
-            info!(worker, "scale-in: an idle worker may go");
+            info!(event = event::WORKER_RELEASED, worker, "idle worker released");
         }
         scale_in::Output::Return(worker) => {
             room.workers.cordon(&worker, Cordon::Off);
             step(ScaleInStep::Returned);
-            info!(worker, "scale-in: a worker is needed again");
+            info!(event = event::WORKER_RECALLED, worker, "worker recalled");
         }
         scale_in::Output::Count => {
             room.metrics.called(ApiCall::GetScale);

@@ -238,7 +238,7 @@ async fn a_cordoned_worker_gets_no_offer() {
     assert_eq!(house.server.count("GET"), 0, "whoever has cordoned it takes it back; no pod is added");
 }
 
-/// Nothing of a stream's way waits for the API: a lobby whose room hangs gives places as ever.
+/// Streams never wait for the API: a lobby gives places as ever while this room hangs.
 #[tokio::test(start_paused = true)]
 async fn streams_do_not_wait_for_the_api() {
     let house = house(Some(Duration::ZERO));

@@ -17,19 +17,19 @@ use tokio::net::TcpListener;
 
 use super::api::DELETION_COST;
 
-/// What it does with requests.
+/// The server's behaviour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mood {
-    /// What they ask for.
+    /// Does as requested.
     #[default]
     Well,
-    /// Its role does not allow it.
+    /// Refuses, because the role does not allow it.
     Forbidding,
-    /// Its role has no pods in it.
+    /// Refuses patches of pods, which the role does not have.
     ForbiddingPods,
-    /// It never answers.
+    /// Never answers.
     Hanging,
-    /// It has other things to do.
+    /// Answers that it is busy.
     Overloaded,
 }
 

@@ -1,8 +1,8 @@
-//! When we ask for workers ourselves. In: what is needed, whether it is ours to act, how many pods there should be by now, time.
+//! Workers that this activator adds itself. In: the shortage, whether this activator is the one to act, the wanted number of pods, time.
 //! Out: look, patch. Pure.
 //!
 //! ```text
-//!        a stream waits that no worker has a place for        5 s, and it is ours to act          fewer than needed
+//!        a stream waits that no worker has a place for        5 s, and this one acts              fewer than needed
 //!  Calm ───────────────────────────────────────────────▶ Waiting ────────────────────────▶ Looking ─────────────────▶ Patching
 //!   ▲                                                     ▲    │ a worker registers:          │ enough are on           │
 //!   │                                                     │    │ 5 s from now                 │ their way, or an error  │
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use super::api::Scale;
 
-/// How long a stream may have waited without anything happening. KEDA's push takes a tenth of a second and its poll five.
+/// Time for which a stream waits before the watchdog looks. KEDA's push takes a tenth of a second and its poll five.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// After the first look; doubled from there on: a pod that has to fetch its image takes this long by rights.
+/// Time between the first look and the second; doubled from there on: a pod that fetches its image takes as long.
 const FIRST_AGAIN: Duration = Duration::from_secs(5);
-/// Between two looks at most.
+/// Longest time between two looks.
 const MOST_AGAIN: Duration = Duration::from_secs(60);
 
-/// What is needed.
+/// Streams without a place, and the workers for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shortage {
     /// Streams that wait and for which no worker has a place.
@@ -33,7 +33,7 @@ pub(super) struct Shortage {
     pub(super) wanted: usize,
 }
 
-/// What became of a look.
+/// The outcome of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WatchdogOutcome {
     /// Workers were added.
@@ -42,7 +42,7 @@ pub(super) enum WatchdogOutcome {
     Enough,
     /// There are as many as may be.
     AtMost,
-    /// Somebody else changed the number meanwhile.
+    /// Another client changed the number meanwhile.
     Changed,
     /// The API did not do it.
     Failed,
@@ -64,25 +64,25 @@ impl WatchdogOutcome {
     }
 }
 
-/// What the shell does.
+/// An order to the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// Read the number of pods.
     Look,
     /// Make it this number, if it is still as it was.
     Patch { from: Scale, to: i32 },
-    /// For the log and metrics: how it went, and what was wanted.
+    /// Log and count the outcome, with the shortage that caused the look.
     Note(WatchdogOutcome, Shortage),
 }
 
-/// What the shell tells.
+/// An answer of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ScaleAnswer {
     /// The number, read.
     Scale(Scale),
     /// The number was changed.
     Patched,
-    /// It was not, because somebody else has changed it.
+    /// The number was not changed, because another client has changed it.
     Changed,
     /// No answer, or no.
     Failed,
@@ -90,7 +90,7 @@ pub(super) enum ScaleAnswer {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// Since when nothing has moved.
+    /// Time of the last progress.
     since: Instant,
     /// Not before.
     again: Option<Instant>,
@@ -110,12 +110,12 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// `most`: pods at most.
+    /// A calm watchdog. `most`: most pods.
     pub(super) fn new(most: usize) -> Self {
         Self { most, asked: Shortage::default(), ours: false, waiting: None, calling: false, outputs: Vec::new() }
     }
 
-    /// Something else is needed, or it is ours to act, or is not any more.
+    /// Takes a new shortage, and whether this activator is the one to act.
     pub(super) fn handle(&mut self, now: Instant, asked: Shortage, ours: bool) {
         let last = std::mem::replace(&mut self.asked, asked);
         self.ours = ours;
@@ -168,7 +168,7 @@ impl Watchdog {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.waiting.filter(|_| self.ours && !self.calling)?;
         let patient = waiting.since + PATIENCE;

@@ -53,32 +53,32 @@ impl LobbyMetrics {
     pub fn new(registry: &Registry, excess: IntCounter) -> prometheus::Result<Self> {
         let r = registry;
         Ok(Self {
-            waiting: gauge(r, "waiting_streams", "Streams held here, waiting for a worker")?,
+            waiting: gauge(r, "waiting_streams", "Streams held here that wait for a worker")?,
             live: gauge(r, "held_live_streams", "Live streams whose publishers are connected here")?,
             offers: counters(r, "offers_total", "Offers to workers", "outcome", &OFFER_OUTCOMES)?,
             back: counters(
                 r,
                 "streams_back_total",
-                "Streams that a worker did not keep",
+                "Streams that a worker gave back or lost",
                 "why",
                 &Back::ALL.map(Back::as_str),
             )?,
             never_started: counter(
                 r,
                 "starts_failed_total",
-                "Streams that a worker took and that ended before they ran",
+                "Streams that a worker took and that ended before they were live",
             )?,
             start: histograms(
                 r,
                 "start_seconds",
-                "From publish to Publish.Start",
+                "Time from publish to Publish.Start",
                 ("start", &["cold", "warm"]),
                 START_BUCKETS,
             )?,
             cold_start: histograms(
                 r,
                 "cold_start_seconds",
-                "Parts of a start for which a worker had to be started",
+                "Time of each part of a start for which a worker had to be started",
                 ("phase", &COLD_START_PHASES),
                 START_BUCKETS,
             )?,
@@ -86,7 +86,7 @@ impl LobbyMetrics {
             registration: histogram(
                 r,
                 "worker_registration_seconds",
-                "From a process's start to its registration",
+                "Time from the start of a worker process to its registration",
                 START_BUCKETS,
             )?,
             processes_ended: counters(

@@ -1,4 +1,4 @@
-//! Workers' metrics. In: where they are. Out: their pages, as far as they can be had in time. Next: `merge`.
+//! Workers' metrics. In: the addresses of workers. Out: the pages that arrived in time, and the number of failed scrapes. Next: `merge`.
 //!
 //! HTTP/1.0, by hand: one request that never changes, to a server of our own.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets and deadlines")]
@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use liveedgecast_common::event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
-/// All of one page. Scrapers wait for 10 s; a worker answers in milliseconds.
+/// The deadline of one page. Scrapers wait for 10 s; a worker answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of one page: some 100 bytes a sample, some samples an upstream host.
 const MAX_PAGE: usize = 1 << 20;
@@ -42,7 +43,7 @@ pub(crate) async fn all(workers: Vec<(String, SocketAddr)>) -> (Vec<(String, Str
             Ok(page) => pages.push((name, page)),
             Err(error) => {
                 failures += 1;
-                debug!(worker = name, %error, "its metrics are not to be had");
+                debug!(event = event::SCRAPE_FAILED, worker = name, %error, "scrape failed");
             }
         }
     }

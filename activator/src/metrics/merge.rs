@@ -20,7 +20,7 @@ const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 /// The kinds of metrics; a scraper rejects the page for any other word.
 const KINDS: [&str; 5] = ["counter", "gauge", "histogram", "summary", "untyped"];
 
-/// All samples of one name.
+/// Samples of one name.
 #[derive(Default)]
 struct Family<'a> {
     kind: Option<&'a str>,
@@ -109,12 +109,12 @@ impl<'a> Page<'a> {
         true
     }
 
-    /// Whether the page being read may have this name, and nothing in the line that no line may have.
+    /// True if the page being read may have this name, and the line has no control character.
     fn may_have(&self, name: &str, line: &str) -> bool {
         is_name(name) && !self.is_ours(name) && !line.chars().any(|c| c.is_control() && c != '\t')
     }
 
-    /// Whether the name is one of ours, or that of a sample of a histogram or summary of ours.
+    /// True if the name is one of the activator's own, or that of a sample of its histograms or summaries.
     fn is_ours(&self, name: &str) -> bool {
         let kind = |family: &str| self.families.get(family).and_then(|family| family.kind);
         let has_parts = |family: &str| matches!(kind(family), Some("histogram" | "summary"));
@@ -145,7 +145,7 @@ struct Sample<'a> {
     /// The text between the braces, without a comma at its end.
     labels: &'a str,
     value: &'a str,
-    /// In milliseconds.
+    /// Milliseconds since 1970.
     time: Option<&'a str>,
 }
 

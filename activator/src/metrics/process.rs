@@ -1,9 +1,9 @@
-//! What this process and its children have used. In: `/proc/self/stat`. Out: numbers.
+//! Resources that this process and its children have used. In: `/proc/self/stat`. Out: numbers.
 #![expect(clippy::disallowed_methods, reason = "shell: it reads /proc")]
 
 use std::time::Duration;
 
-/// What the kernel counts.
+/// Figures that the kernel keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     /// CPU time of this process.
@@ -15,7 +15,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// As of now; `None` where there is no `/proc`.
+    /// The figures of this moment; `None` where there is no `/proc`.
     pub(crate) fn now() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let page = u64::try_from(rustix::param::page_size()).ok()?;

@@ -19,7 +19,7 @@ pub(crate) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A socket that fails once its time is over.
 pub(crate) struct Expiring<S, P> {
     socket: S,
-    /// What calls learn of the connection.
+    /// Connection's data for the calls on it.
     peer: P,
     over: Expiry,
 }

@@ -23,7 +23,7 @@ impl PeersMetrics {
             demand: gauge(
                 registry,
                 "cluster_demand",
-                "Streams waiting or live, all that we know of; for max(), not sum()",
+                "Waiting and live streams of all activators as this one knows them; for max(), not sum()",
             )?,
         })
     }

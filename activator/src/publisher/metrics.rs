@@ -39,7 +39,7 @@ impl PublisherMetrics {
             delayed: counter(
                 registry,
                 "publishers_delayed_total",
-                "Publishers that waited for their turn because their address brings many",
+                "Publishers that waited for their turn because their address starts many",
             )?,
             refused: counters(registry, "publishers_refused_total", "Publishers refused", "why", &refusals)?,
             ended: counters(
@@ -49,7 +49,13 @@ impl PublisherMetrics {
                 "how",
                 &CloseReason::ENDS.map(CloseReason::as_str),
             )?,
-            errors: counters(registry, "publisher_errors_total", "Connections that ended by an error", "error", &[])?,
+            errors: counters(
+                registry,
+                "publisher_errors_total",
+                "Connections of publishers that ended with an error",
+                "error",
+                &[],
+            )?,
         })
     }
 }

@@ -1,12 +1,12 @@
-//! Every bound on what KEDA, or who takes its place, may cost; and the times of the push.
+//! Every bound on the cost of KEDA, or of a client in its place; and the times of the push.
 
 use std::time::Duration;
 
-/// Between the first `true` and the second; doubled from there on. KEDA loses a `true` for good when its cache is a moment old.
+/// Time between the first `true` and the second; doubled from there on. KEDA loses a `true` for good when its cache is a moment old.
 pub(super) const FIRST_AGAIN: Duration = Duration::from_millis(200);
-/// Between two of them at most, while a stream waits without capacity: each costs KEDA a patch of a status once workers exist.
+/// Longest time between two of them while a stream waits without capacity: each costs KEDA a patch of a status once workers exist.
 pub(super) const MOST_AGAIN: Duration = Duration::from_secs(5);
-/// Between two of them while everything that is asked for has its place: KEDA's cool-down is five minutes, its polls come more often.
+/// Time between two of them while every stream has its place: KEDA's cool-down is five minutes, its polls come more often.
 pub(super) const RARELY: Duration = Duration::from_secs(30);
 /// A push stream is ended with OK after this, and a connection asked to go, so that KEDA finds activators that came later.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(300);
@@ -30,7 +30,7 @@ pub(super) const MAX_HEADERS: u32 = 8 << 10;
 pub(super) const PING_EVERY: Duration = Duration::from_secs(20);
 /// … which it has this long to give.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// From the connection to the end of the TLS handshake.
+/// Time from the connection to the end of the TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long streams that end may take to be told OK before connections are asked to go.
 pub(super) const END_TIMEOUT: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
-//! When `true` is pushed, for one stream of KEDA's. In: what is asked for, time. Out: `true`, or the end. Pure.
+//! The times at which `true` is pushed on one stream of KEDA's. In: the demand, time. Out: `true`, or the end. Pure.
 //!
 //! ```text
-//!        somebody waits without capacity                 all have their places
+//!        a stream waits without capacity                 all have their places
 //!  Calm ────────────────────────────────▶ Urgent ─────────────────────────────────▶ Calm
 //!   │ `true` every 30 s while anything      `true` at once, then after
 //!   │ is asked for; else nothing            200, 400, 800 ms … 5 s; from the
@@ -14,16 +14,16 @@ use std::time::Instant;
 
 use super::limits::{FIRST_AGAIN, MAX_AGE, MOST_AGAIN, RARELY, UTMOST_AGE};
 
-/// What is asked for.
+/// The demand of one trigger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PushDemand {
     /// Streams that wait or are live.
     pub(super) demand: usize,
-    /// Of those, the ones that wait and for which no worker has a place.
+    /// Waiting streams among them for which no worker has a place.
     pub(super) unplaced: usize,
 }
 
-/// What the shell does.
+/// An order to the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// Say `true`.
@@ -55,7 +55,7 @@ impl Push {
         push
     }
 
-    /// Something else is asked for; drain [`Self::poll_output`] afterwards.
+    /// Takes a new demand; drain [`Self::poll_output`] afterwards.
     pub(super) fn handle(&mut self, now: Instant, asked: PushDemand) {
         let last = std::mem::replace(&mut self.asked, asked);
         if asked.demand == 0 {
@@ -90,7 +90,7 @@ impl Push {
         }
     }
 
-    /// We go down.
+    /// Ends the stream, because the process goes down.
     pub(super) fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             self.due = None;
@@ -98,7 +98,7 @@ impl Push {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.due.into_iter().chain(self.end_due()).min()
     }
@@ -127,7 +127,7 @@ mod tests {
     const WAITING: PushDemand = PushDemand { demand: 3, unplaced: 1 };
     const MORE: PushDemand = PushDemand { demand: 4, unplaced: 2 };
 
-    /// What is said and when, in milliseconds, if these things are asked for at these times; up to `end`.
+    /// Outputs and their times in milliseconds up to `end`, for demands at given times.
     fn said(asked: &[(u64, PushDemand)], end: u64) -> Vec<(u64, Output)> {
         let start = origin();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn at_once_and_again_ever_more_seldom_while_somebody_waits() {
+    fn true_is_repeated_ever_more_seldom_while_a_stream_waits() {
         let expected = [0, 200, 600, 1400, 3000, 6200, 11_200, 16_200];
         assert_eq!(times(&[(0, WAITING)], 20_000), expected, "waiting before the stream was opened");
         let later: Vec<u64> = expected.iter().map(|at| at + 7000).collect();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rows() {
+    fn true_follows_the_demand() {
         type Row = (&'static str, &'static [(u64, PushDemand)], u64, &'static [u64]);
         let rows: [Row; 7] = [
             ("nothing asked for, nothing said", &[(0, NONE)], 200_000, &[]),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_is_old_and_nobody_waits() {
+    fn old_stream_ends_when_nothing_waits() {
         assert_eq!(said(&[(0, NONE)], 1_000_000), [(300_000, Output::End)]);
         let last = |asked: &[(u64, PushDemand)]| *said(asked, 1_000_000).last().unwrap();
         assert_eq!(last(&[(0, WAITING)]), (600_000, Output::End));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn told_to_go_it_ends_and_says_nothing_more() {
+    fn ended_stream_says_nothing_more() {
         let now = origin();
         let mut push = Push::new(now, WAITING);
         assert_eq!(push.poll_output(), Some(Output::True));

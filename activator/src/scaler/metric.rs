@@ -1,9 +1,9 @@
-//! The number that KEDA hands to the HPA. In: a trigger's metadata, what is needed. Out: a metric and its target, whose quotient is the
-//! number of workers that there should be. Pure.
+//! The number that KEDA hands to the HPA. In: a trigger's metadata, the need of all activators. Out: a metric and its target, whose
+//! quotient is the wanted number of workers. Pure.
 //!
 //! The HPA compares `value / (target × existing)` with 1 and does nothing within a tenth, so eleven workers for ten never come about
 //! if the value is the number of streams. When more workers are needed than exist, the value therefore says
-//! `max(needed, ⌊1.1 × existing⌋ + 1)` workers (DESIGN 4.8); and never fewer than are busy. With `scaleIn: idle` it says fewer than exist
+//! `max(needed, ⌊1.1 × existing⌋ + 1)` workers (architecture.md, "Demand and KEDA"); and never fewer than are busy. With `scaleIn: idle` it says fewer than exist
 //! only by those that take nothing, serve nothing and cost Kubernetes least ([`Need::leaving`]), so that the HPA removes these.
 
 use std::collections::HashMap;
@@ -23,23 +23,23 @@ pub struct Trigger {
     pub idle_may_go: bool,
 }
 
-/// What is wrong with a trigger's metadata, and what to write.
+/// A mistake in a trigger's metadata, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TriggerError {
-    /// It is not a number that one can divide by.
+    /// The target is not a number by which streams can be divided.
     #[error(
         "metadata target: {0:?} is not a number of streams for each worker: write one from 0.001 to 1000000, such as 50"
     )]
     Target(String),
-    /// It does not name an app.
+    /// The value cannot be the name of an app.
     #[error(
         "metadata app: {0:?} cannot be an app: write the part of the publish URL between host and key, or leave it out"
     )]
     App(String),
-    /// It is none of the words.
+    /// The value is none of the known words.
     #[error("metadata scaleIn: {0:?} is not known: write none or idle")]
     ScaleIn(String),
-    /// What only a later version knows.
+    /// The key belongs to a later version.
     #[error("metadata route: this version has no routes; app chooses the streams of one app")]
     Route,
 }
@@ -85,7 +85,7 @@ impl Trigger {
         format!("{name}-{}", app.trim_end_matches('-')).trim_end_matches('-').to_owned()
     }
 
-    /// For KEDA before 2.17, which takes whole numbers alone.
+    /// Target for KEDA before 2.17, which takes whole numbers alone.
     pub fn whole_target(&self) -> i64 {
         whole(self.target)
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata() {
+    fn metadata_is_read_or_its_mistake_named() {
         let all = Trigger { app: None, target: 50.0, idle_may_go: false };
         assert_eq!(parse(&[]), Ok(all.clone()));
         assert_eq!(parse(&[("scalerAddress", "a:6000"), ("target", " "), ("app", ""), ("other", "x")]), Ok(all));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_plain() {
+    fn metric_names_are_plain() {
         for (app, name) in [
             (None, "liveedgecast-streams"),
             (Some("live"), "liveedgecast-streams-live"),
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// What the HPA makes of a value: its tolerance is a tenth, and at zero it takes the quotient (KEDA has made it one by then).
+    /// The HPA's number of workers for a value: its tolerance is a tenth, and at zero it takes the quotient (KEDA has made it one by then).
     fn hpa(value: f64, target: f64, existing: usize) -> usize {
         let existing = count(existing);
         if existing > 0.0 && (value / (target * existing) - 1.0).abs() <= 0.1 {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn rows() {
+    fn workers_follow_the_need() {
         let row =
             |waiting, live, unplaced, workers, busy| Need { waiting, live, unplaced, workers, busy, ..Need::default() };
         for (name, need, expected) in [
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn with_idle_ones_that_may_go_it_falls_by_these_alone() {
+    fn value_falls_by_idle_workers_that_may_go_alone() {
         let trigger = Trigger { app: None, target: 10.0, idle_may_go: true };
         for workers in 1..=12 {
             for leaving in 0..=workers {

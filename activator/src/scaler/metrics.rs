@@ -54,14 +54,8 @@ impl ScalerMetrics {
         let (r, calls) = (registry, KedaCall::ALL.map(KedaCall::as_str));
         Ok(Self {
             calls: counters(r, "scaler_calls_total", "Calls of KEDA", "call", &calls)?,
-            errors: counters(
-                r,
-                "scaler_errors_total",
-                "Calls of KEDA that were answered with an error",
-                "call",
-                &calls,
-            )?,
-            push_streams: gauge(r, "scaler_push_streams", "Push streams of KEDA that are open")?,
+            errors: counters(r, "scaler_errors_total", "Calls of KEDA answered with an error", "call", &calls)?,
+            push_streams: gauge(r, "scaler_push_streams", "Open push streams of KEDA")?,
             pushed: counter(r, "scaler_pushed_total", "Times that true was pushed to KEDA")?,
             since_poll: register(
                 r,

@@ -1,7 +1,7 @@
-//! Beside the path: KEDA asks here how many workers there should be. In: the demand of all activators ([`crate::peers`]), KEDA's
+//! KEDA's external scaler: the wanted number of workers. In: the demand of all activators ([`crate::peers`]), KEDA's
 //! calls. Out: `true` at once when a stream waits without capacity, a number that makes the HPA add a worker. Next: KEDA.
 //!
-//! What surprised people before us (KEDA 2.17 to 2.21): a pushed `true` may be lost, so it is said again; `false` is never acted on, or
+//! Note (KEDA 2.17 to 2.21): a pushed `true` may be lost, so it is said again; `false` is never acted on, or
 //! too readily, so it is never pushed; the back-off of a push stream is forgotten only when we end it with OK; KEDA's client has no
 //! deadline at all; and the HPA does not see one worker more in eleven, because of its tolerance of a tenth.
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::event;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -41,7 +42,7 @@ use crate::peers::Cluster;
 /// A crowd of changes is one change: after one was looked at, this long passes before the next.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What the service needs to know.
+/// Everything that the service needs.
 #[derive(Clone)]
 pub struct ScalerContext {
     /// The demand.
@@ -50,9 +51,9 @@ pub struct ScalerContext {
     pub target: u32,
     /// Certificates; without, it speaks in the clear.
     pub tls: Option<Arc<Mutex<Current>>>,
-    /// Where we are on the way down.
+    /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
-    /// What is counted.
+    /// Metrics of this room.
     pub metrics: ScalerMetrics,
 }
 
@@ -79,12 +80,12 @@ pub async fn serve(
         })
     };
     let first = until(&context, &listener, &places, leaving.clone(), true);
-    // For those who come all the same.
+    // For clients that connect all the same.
     let second = async {
         leaving.cancelled().await;
         until(&context, &listener, &places, stop.clone(), false).await
     };
-    // Who does not hang up is not waited for.
+    // A client that does not hang up is not waited for.
     let patience = async {
         stop.cancelled().await;
         sleep(2 * END_TIMEOUT).await;
@@ -128,7 +129,9 @@ async fn until(
     };
     match (described().build_v1(), described().build_v1alpha()) {
         (Ok(new), Ok(old)) => server = server.add_service(new).add_service(old),
-        (new, old) => warn!(error = ?new.err().or(old.err()), "scaler: no reflection"),
+        (new, old) => {
+            warn!(event = event::SCALER_REFLECTION_FAILED, error = ?new.err().or(old.err()), "reflection not offered")
+        }
     }
     // One: whoever is accepted is served at once.
     let (accepted, incoming) = mpsc::channel(1);
@@ -159,7 +162,7 @@ impl ScalerService {
         need.map_err(|unsure| Status::unavailable(unsure.to_string()))
     }
 
-    /// Takes a call; its connection is no stranger's any more.
+    /// Takes a call; its connection counts among callers from now on.
     fn taken<T>(request: Request<T>) -> T {
         if let Some(caller) = request.extensions().get::<Caller>() {
             caller.known();
@@ -176,7 +179,7 @@ impl ScalerService {
     ) -> Result<Response<T>, Status> {
         self.context.metrics.called(call, answer.is_ok());
         if let Err(status) = &answer {
-            debug!(call = call.as_str(), object = object.name, namespace = object.namespace, %status, "scaler: an error for KEDA");
+            debug!(event = event::SCALER_CALL_FAILED, call = call.as_str(), object = object.name, namespace = object.namespace, %status, "call of KEDA answered with an error");
         }
         answer.map(Response::new)
     }
@@ -252,7 +255,7 @@ impl ExternalScaler for ScalerService {
     }
 }
 
-/// One push stream's task.
+/// The task of a push stream.
 struct Pushing {
     context: ScalerContext,
     trigger: Trigger,
@@ -266,11 +269,11 @@ impl Pushing {
         let mut changes = self.context.cluster.changes();
         let mut push = Push::new(now(), self.asked());
         let mut quiet = now();
-        debug!(object = self.object, "scaler: push stream opened");
+        debug!(event = event::SCALER_STREAM_OPENED, object = self.object, "push stream opened");
         loop {
             match push.poll_output() {
                 Some(Output::True) => {
-                    debug!(object = self.object, "scaler: true");
+                    debug!(event = event::SCALER_PUSHED, object = self.object, "true pushed to KEDA");
                     self.context.metrics.pushed.inc();
                     let _ = self.words.try_send(Ok(IsActiveResponse { result: true }));
                 }
@@ -302,7 +305,7 @@ impl Pushing {
     }
 }
 
-/// What KEDA reads of a push stream; its place is free when it has ended.
+/// KEDA's end of a push stream; its place is free when the stream has ended.
 pub(super) struct Pushed {
     from: ReceiverStream<Result<IsActiveResponse, Status>>,
     open: prometheus::IntGauge,

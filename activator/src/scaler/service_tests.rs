@@ -140,7 +140,7 @@ impl Keda {
         Self { client: ExternalScalerClient::new(channel), object, back_off: 2 }
     }
 
-    /// What a poll learns: replicas by the HPA's division, and whether it is active. Both of KEDA's ways to read a metric agree.
+    /// The result of a poll: replicas by the HPA's division, and whether it is active. Both of KEDA's ways to read a metric agree.
     async fn poll(&mut self) -> Result<(f64, bool), Status> {
         let specs = self.client.get_metric_spec(self.object.clone()).await?.into_inner().metric_specs;
         let [spec] = specs.as_slice() else { panic!("{specs:?}") };
@@ -320,7 +320,7 @@ async fn just_started_it_says_neither_no_nor_nothing() {
     assert_eq!(keda.poll().await.unwrap(), (1.0, true), "what it knows of is there");
 }
 
-/// What KEDA before 2.17 knows of the answers.
+/// Fields of the answers that KEDA before 2.17 knows.
 mod old {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Spec {

@@ -1,15 +1,16 @@
 //! A connection that holds its place among those that there may be. In: a listener. Out: connections for tonic, with TLS around
 //! them if it is asked for.
 //!
-//! Anybody may knock here. A connection is a stranger's until its certificate has been verified (where one is asked for) or it has made
+//! Any host may connect here. A connection is a stranger's until its certificate has been verified (where one is asked for) or it has made
 //! one of KEDA's calls; from then on its place is among the callers', which strangers cannot take. In both crowds the oldest makes room.
 //!
-//! Note: in the clear, a stranger who makes calls is a caller like KEDA. `SCALER_TLS_CLIENT_CA_FILE` keeps him out.
+//! Note: in the clear, a stranger who makes calls is a caller like KEDA. `SCALER_TLS_CLIENT_CA_FILE` keeps it out.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use liveedgecast_common::event;
 use liveedgecast_common::evicting_limit::EvictingLimit;
 use liveedgecast_common::listen::accept_tcp;
 use rustls::ServerConfig;
@@ -64,7 +65,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// It has made a call, or shown a certificate that we trust.
+    /// Marks the connection as a caller's: it has made a call, or shown a trusted certificate.
     pub(super) fn known(&self) {
         self.known.cancel();
     }
@@ -113,7 +114,7 @@ async fn handshake(
             }
             let _ = accepted.send(Ok(Expiring::new(Either::Right(Box::new(socket)), caller, lost))).await;
         }
-        Ok(Err(error)) => debug!(%error, "scaler: no TLS handshake"),
-        Err(_) => debug!("scaler: no TLS handshake in time"),
+        Ok(Err(error)) => debug!(event = event::SCALER_HANDSHAKE_FAILED, %error, "TLS handshake failed"),
+        Err(_) => debug!(event = event::SCALER_HANDSHAKE_FAILED, error = "deadline", "TLS handshake failed"),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use liveedgecast_common::event;
 use rustls::ServerConfig;
 
 use crate::config::{Flaw, ScalerTls, Watched};
@@ -28,16 +29,22 @@ impl Current {
         Ok(Self { files, watched, config })
     }
 
-    /// For one connection.
+    /// Configuration for one connection.
     pub(super) fn config(&mut self) -> Arc<ServerConfig> {
         // Every one is looked at, or the second of two would be found changed the next time again.
         if self.watched.iter_mut().fold(false, |before, file| file.is_another() | before) {
             match self.files.config() {
                 Ok(config) => {
-                    tracing::info!("the scaler's certificates read again");
+                    tracing::info!(
+                        event = event::FILE_RELOADED,
+                        setting = "SCALER_TLS_CERT_FILE",
+                        "certificates of the scaler read again"
+                    );
                     self.config = Arc::new(config);
                 }
-                Err(flaw) => tracing::error!(%flaw, "the scaler's certificates not taken over, the last ones stay"),
+                Err(flaw) => {
+                    tracing::error!(event = event::FILE_REJECTED, setting = flaw.setting, %flaw, "certificates of the scaler rejected, the last ones stay in force")
+                }
             }
         }
         Arc::clone(&self.config)

@@ -25,7 +25,7 @@ fn signed() -> Signed {
     Signed { authority: authority.pem(), certificate: leaf.pem(), key: key.serialize_pem() }
 }
 
-/// As a mounted Secret is laid: behind a link, which is swapped.
+/// Lays files as in a mounted Secret: behind a link, which is swapped.
 fn lay(folder: &Path, signed: &Signed) {
     let laid = tempfile::tempdir_in(folder).unwrap().keep();
     for (name, text) in [("tls.crt", &signed.certificate), ("tls.key", &signed.key), ("ca.crt", &signed.authority)] {
@@ -41,7 +41,7 @@ fn paths(folder: &TempDir) -> ScalerTls {
     ScalerTls { certificate: now.join("tls.crt"), key: now.join("tls.key"), client_ca: Some(now.join("ca.crt")) }
 }
 
-/// What a poll says to somebody who trusts `trusted` and is who `identity` says.
+/// The answer to a poll of a client that trusts `trusted` and shows `identity`.
 async fn poll(house: &House, trusted: &Signed, identity: Option<&Signed>) -> Result<(f64, bool), String> {
     keda(house, trusted, identity).await?.poll().await.map_err(|status| status.to_string())
 }

@@ -1,4 +1,4 @@
-//! The configuration as people type it. In: flags, environment. Out: text, not judged yet. Next: `meant`.
+//! The arguments. In: flags, environment. Out: text, not judged yet. Next: `resolve`.
 #![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help text, in which [::] is an address")]
 
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use liveedgecast_common::setting::Hidden;
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "liveedgecast-worker", version, max_term_width = 120)]
 pub struct Args {
-    /// Where to dial in, HOST:PORT of the activators' control listener; every address of the name is used
+    /// Activators to register at, HOST:PORT of their control listener; every address of the name is used
     /// [default: 127.0.0.1:6001]
     #[arg(long, env = "ACTIVATOR", value_name = "HOST:PORT")]
     pub activator: Option<String>,
-    /// Where one of the activators is, whichever, HOST:PORT such as a Kubernetes Service's: it tells of the others, so that they are
-    /// found before name servers know [default: there is none]
+    /// Address of any one activator, HOST:PORT such as a Kubernetes Service's: it introduces the others, so that they are
+    /// found before name servers list them [default: there is none]
     #[arg(long, env = "INTRODUCER", value_name = "HOST:PORT")]
     pub introducer: Option<String>,
     /// The secret that activators share with workers (required)
@@ -28,29 +28,29 @@ pub struct Args {
     /// A file with the control secret instead
     #[arg(long, env = "CONTROL_SECRET_FILE", value_name = "PATH")]
     pub control_secret_file: Option<PathBuf>,
-    /// /metrics, /healthz, /readyz; port 0 takes any and tells the activators which [default: [::]:8081]
+    /// Address for /metrics, /healthz, /readyz; port 0 takes any port and tells it to the activators [default: [::]:8081]
     #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<String>,
-    /// Streams at most [default: 50]
+    /// Most streams at once [default: 50]
     #[arg(long, env = "CAPACITY", value_name = "STREAMS")]
     pub capacity: Option<String>,
-    /// Which streams fit: auto, descriptor (an activator on the same host only) or link [default: auto]
+    /// Streams that are accepted: auto, descriptor (an activator on the same host only) or link [default: auto]
     #[arg(long, env = "HANDOFF", value_name = "KIND")]
     pub handoff: Option<String>,
-    /// How long we wait for live streams to move to other workers when told to go [default: 8s]
+    /// Longest wait for live streams to move to other workers when the worker is asked to stop [default: 8s]
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "TIME")]
     pub drain_timeout: Option<String>,
     /// Threads for streams; they are started when needed [default: one per core]
     #[arg(long, env = "STREAM_THREADS", value_name = "THREADS")]
     pub stream_threads: Option<String>,
-    /// Our name in logs, the API and metrics; unique among workers [default: host name and process id]
+    /// Name in logs, the API and metrics; unique among workers [default: host name and process id]
     #[arg(long, env = "WORKER_NAME", value_name = "NAME")]
     pub name: Option<String>,
-    /// End by itself when there has been no activator and no stream for 5 s, and wait for no lost publisher while there is no activator; the process fleet sets it
+    /// End after 5 s without an activator and a stream, and keep no lost publisher's sessions without an activator; the process fleet sets it
     #[arg(long)]
     pub exit_when_orphaned: bool,
 
-    /// Ask the worker that runs here with the same settings whether it is alive; the answer is the exit code
+    /// Exit with 0 if the worker that runs here with the same settings is alive
     #[arg(long, hide = true)]
     pub health: bool,
 

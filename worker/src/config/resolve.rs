@@ -1,4 +1,4 @@
-//! The configuration as it is meant. In: [`Args`], and what the machine is: its name, our process id, its cores. Out:
+//! The resolved configuration. In: [`Args`], and the machine's name and cores and the process id. Out:
 //! [`Settings`] or all [`Problems`]. Reads the file that `CONTROL_SECRET_FILE` names, and touches nothing else.
 
 use std::fmt;
@@ -16,10 +16,10 @@ use super::args::Args;
 /// Threads for streams at most: more than cores of any machine that this runs on, each of them with a stack.
 const MOST_THREADS: u32 = 256;
 
-/// Where HTTP is served unless told.
+/// Default address for HTTP.
 const HTTP_LISTEN: &str = "[::]:8081";
 
-/// Where HTTP is served, whatever else was typed: all that a health check needs to know. `None` when any port was taken.
+/// The address of HTTP, whatever the other arguments are: a health check needs no more. `None` if the port is the kernel's choice.
 ///
 /// # Errors
 /// It is no address.
@@ -29,7 +29,7 @@ pub fn http_address(args: &Args) -> Result<Option<SocketAddr>, Problems> {
     problems.into_result().map(|()| (http.port() != 0).then_some(http))
 }
 
-/// Where activators are: a name is asked for again and again, an address stands for itself.
+/// Activators to register at: a name is resolved again and again, an address stands for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activator {
     /// An address.
@@ -44,7 +44,7 @@ pub enum Activator {
 }
 
 impl Activator {
-    /// Whether dialing it stays on this machine.
+    /// True if a connection to it stays on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match self {
@@ -63,25 +63,25 @@ impl fmt::Display for Activator {
     }
 }
 
-/// What the process knows of itself before it reads its configuration.
+/// Facts about the process that do not come from its arguments.
 #[derive(Clone, Debug)]
 pub struct Here {
     /// The machine's name.
     pub host: String,
-    /// Our process id.
+    /// Process id.
     pub pid: u32,
-    /// Cores that we may use.
+    /// Cores that the process may use.
     pub cores: usize,
 }
 
 /// The configuration, good.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Our name.
+    /// Name of this worker.
     pub name: String,
-    /// Where to dial in.
+    /// Activators to register at.
     pub activator: Activator,
-    /// Where one of them is, whichever, which tells of the others.
+    /// Address of any one activator, which introduces the others.
     pub introducer: Option<Activator>,
     /// Shared with activators.
     pub secret: Secret,
@@ -89,18 +89,18 @@ pub struct Settings {
     pub http: SocketAddr,
     /// Streams at most.
     pub capacity: u32,
-    /// Which offers fit.
+    /// Offers that are accepted.
     pub handoff: Handoff,
-    /// How long live streams may take to move when we are told to go.
+    /// Time that live streams have to move when the process is asked to stop.
     pub drain: Duration,
     /// Threads for streams at most.
     pub threads: usize,
-    /// Whether to end without an activator.
+    /// True if the process ends without an activator.
     pub exit_when_orphaned: bool,
 }
 
 impl Settings {
-    /// Judges what was typed.
+    /// Judges the arguments.
     ///
     /// # Errors
     /// Every mistake, each with its fix.

@@ -1,4 +1,4 @@
-//! Tables of what may be typed.
+//! Tables of arguments and the settings or mistakes that follow from them.
 
 use clap::Parser;
 
@@ -58,7 +58,7 @@ fn values() {
     assert_eq!(Settings::resolve(&parse(&["--control-secret", SECRET]), &none).unwrap().threads, 1);
 }
 
-/// What was typed, and what the sentence must say.
+/// Arguments, and a part of the sentence about the mistake in them.
 const MISTAKES: &[(&[&str], &str)] = &[
     (&[], "CONTROL_SECRET: is required: give it the same as the activator's"),
     (&["--control-secret", SECRET, "--control-secret-file", "/x"], "CONTROL_SECRET: given both directly and as"),

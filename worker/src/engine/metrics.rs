@@ -56,13 +56,13 @@ impl EngineMetrics {
         let start = histograms(
             r,
             "worker_start_seconds",
-            "Parts of a stream's start",
+            "Time of each part of a stream's start",
             ("phase", &START_PHASES),
             START_BUCKETS,
         )?;
         Ok(Self {
-            live: gauge(r, "live_streams", "Streams starting, live or in grace here")?,
-            capacity: gauge(r, "worker_capacity", "Streams that this worker takes")?,
+            live: gauge(r, "live_streams", "Streams of this worker: starting, live or in grace")?,
+            capacity: gauge(r, "worker_capacity", "Most streams that this worker takes")?,
             received: counter(r, "received_messages_total", "Audio, video and data messages from publishers")?,
             clock_jumps: counter(r, "publisher_clock_jumps_total", "Frames at which a publisher's clock jumped")?,
             skipped: counter(
@@ -70,7 +70,7 @@ impl EngineMetrics {
                 "worker_skipped_messages_total",
                 "Messages of publishers that are too long for the replay window, or long and of an unknown type",
             )?,
-            ended: counter(r, "worker_streams_ended_total", "Streams that are over")?,
+            ended: counter(r, "worker_streams_ended_total", "Streams that have ended")?,
             died: counter(r, "worker_streams_died_total", "Streams whose task panicked")?,
             start_handoff: start.with_label_values(&["handoff"]),
             start_upstream: start.with_label_values(&["upstream"]),

@@ -31,9 +31,15 @@ impl RegisterMetrics {
     pub fn new(registry: &Registry, start_handoff: Histogram) -> prometheus::Result<Self> {
         let r = registry;
         Ok(Self {
-            joined: gauge(r, "worker_activators", "Activators that this worker is registered at")?,
-            calls_ended: counters(r, "worker_calls_ended_total", "Calls to activators", "how", &["broken", "refused"])?,
-            offers: counters(r, "worker_offers_total", "Streams offered and taken", "outcome", &OFFER_OUTCOMES)?,
+            joined: gauge(r, "worker_activators", "Activators at which this worker is registered")?,
+            calls_ended: counters(
+                r,
+                "worker_calls_ended_total",
+                "Calls to activators that ended",
+                "how",
+                &["broken", "refused"],
+            )?,
+            offers: counters(r, "worker_offers_total", "Offers that were taken", "outcome", &OFFER_OUTCOMES)?,
             fetch_failures: counters(
                 r,
                 "worker_fetch_failures_total",
