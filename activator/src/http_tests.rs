@@ -71,6 +71,7 @@ fn entry(id: &str) -> Entry {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
+        link_only: false,
     }
 }
 

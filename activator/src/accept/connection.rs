@@ -59,7 +59,7 @@ pub(crate) struct Wants {
 }
 
 impl PublisherConnection {
-    /// Whether a worker can take the connection over as a descriptor.
+    /// Tells whether a worker can take the connection over as a descriptor.
     pub(crate) fn is_movable(&self) -> bool {
         match self {
             Self::Tcp(_) => true,

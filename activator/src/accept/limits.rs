@@ -142,7 +142,7 @@ fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection's place. Dropping it gives the place back.
+/// The place of one connection. Dropping it gives the place back.
 pub struct Permit {
     counts: Arc<Mutex<Counts>>,
     key: IpAddr,

@@ -1,4 +1,5 @@
-//! How often an address may do something: a bucket of tokens per address, in bounded memory. Pure.
+//! The rate at which an address may do something: a bucket of tokens per address, in bounded memory. In: the time and an address. Out: the
+//! wait for a token. Pure. Next: `rules`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use crate::net::bucket;
 
-/// Addresses remembered at once, some 50 bytes each. Who finds the table full shares one bucket with everybody else who
-/// does: a botnet cannot grow it, and cannot lock out those who are in it.
+/// Addresses remembered at once, some 50 bytes each. Addresses that find the table full share one bucket: a botnet cannot grow the table, and
+/// cannot lock out the addresses in it.
 const MAX_ADDRESSES: usize = 8_192;
 
-/// One kind of thing that is limited.
+/// The rate of one kind of action, for all addresses.
 #[derive(Debug)]
 pub(super) struct AddressRate {
     burst: u32,
     every: Duration,
-    /// When each address's bucket is full again (GCRA's "theoretical arrival time").
+    /// The time at which each address's bucket is full again (GCRA's "theoretical arrival time").
     full_at: HashMap<IpAddr, Instant>,
     everyone_else: Option<Instant>,
 }
 
 impl AddressRate {
-    /// `burst` at once, and one more after each `every`.
+    /// A rate of `burst` tokens at once, and one more after each `every`.
     pub(super) fn new(burst: u32, every: Duration) -> Self {
         Self { burst, every, full_at: HashMap::new(), everyone_else: None }
     }
@@ -31,8 +32,8 @@ impl AddressRate {
         self.reserve(now, address, Duration::ZERO).is_some()
     }
 
-    /// Takes a token of this address, also one that it will not have before some time has passed: returns that time. `None` when it is more
-    /// than `patience`; nothing is taken then.
+    /// Takes a token of this address, also a future one: returns the wait for it. `None` when the wait is longer than `patience`; nothing is
+    /// taken then.
     pub(super) fn reserve(&mut self, now: Instant, address: IpAddr, patience: Duration) -> Option<Duration> {
         let key = bucket(address);
         if self.full_at.len() >= MAX_ADDRESSES && !self.full_at.contains_key(&key) {
@@ -97,7 +98,7 @@ mod tests {
             assert!(rate.take(start, v4(n)));
         }
         assert_eq!([9_000_001, 9_000_002, 9_000_003].map(|n| rate.take(start, v4(n))), [true, true, false]);
-        assert!(rate.take(start, v4(5)), "who is in the table keeps its own bucket");
+        assert!(rate.take(start, v4(5)), "an address in the table keeps its own bucket");
         let later = start + Duration::from_secs(3);
         assert!(rate.take(later, v4(9_000_003)), "buckets that are full again are forgotten");
         assert!(rate.full_at.len() < 10);

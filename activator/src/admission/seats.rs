@@ -18,10 +18,10 @@ use crate::net::bucket;
 /// connections, because each of them leaves one. When a flood brings more, those that would be forgotten next are.
 const MAX_GONE: usize = 16_384;
 
-/// All seats. Clones are the same ones.
+/// The seats of all addresses, shared by clones.
 #[derive(Clone, Debug)]
 pub(super) struct Seats {
-    /// How long a stream counts after its publisher was lost.
+    /// Time that a stream counts after its publisher was lost.
     grace: Duration,
     // A lock, because seats are dropped wherever their publisher ends; held for a few map operations, never across an await.
     taken: Arc<Mutex<Taken>>,
@@ -38,17 +38,17 @@ struct Taken {
 #[derive(Debug, Default)]
 struct Stream {
     publishers: usize,
-    /// Its place in [`Taken::gone`].
+    /// The stream's key in [`Taken::gone`].
     gone: Option<(Instant, u64)>,
 }
 
 impl Seats {
-    /// None taken.
+    /// Seats of which none is taken.
     pub(super) fn new(grace: Duration) -> Self {
         Self { grace, taken: Arc::default() }
     }
 
-    /// How many streams this address has without this one; `None` when this one is among them.
+    /// The number of the address's other streams; `None` when this stream counts already.
     pub(super) fn others(&self, now: Instant, address: IpAddr, stream: &Identity) -> Option<usize> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.forget(|(until, _), _| until <= now);
@@ -73,7 +73,7 @@ impl Seats {
 }
 
 impl Taken {
-    /// A publisher is gone; its stream counts until then.
+    /// Gives a seat back; the stream counts until then.
     fn leave(&mut self, key: IpAddr, stream: Identity, until: Instant) {
         let Some(entry) = self.streams.get_mut(&key).and_then(|streams| streams.get_mut(&stream)) else { return };
         entry.publishers = entry.publishers.saturating_sub(1);
@@ -87,7 +87,7 @@ impl Taken {
         self.forget(|_, gone| gone > MAX_GONE);
     }
 
-    /// Forgets streams, the next one first, as long as it and their number are such.
+    /// Forgets streams, the one that is due first at the head, while the condition holds for its time and their number.
     fn forget(&mut self, is_due: impl Fn((Instant, u64), usize) -> bool) {
         while let Some((place, (key, stream))) = self.gone.first_key_value().map(|(place, whose)| (*place, *whose))
             && is_due(place, self.gone.len())
@@ -109,12 +109,12 @@ pub struct Seat {
     seats: Seats,
     key: IpAddr,
     stream: Identity,
-    /// Its session holds no place.
+    /// The session has ended, and holds no worker's place.
     has_ended: bool,
 }
 
 impl Seat {
-    /// The publisher has said goodbye, which ends its session: nothing of it counts any more.
+    /// Ends the seat of a publisher that has said goodbye, which ends its session: nothing of it counts any more.
     pub(crate) fn end(mut self) {
         self.has_ended = true;
     }

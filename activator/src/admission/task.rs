@@ -27,7 +27,7 @@ impl Admission {
         Self { files: Mutex::new(Reloaded::new(settings)), rules: Mutex::new(Rules::new(settings)) }
     }
 
-    /// Whether anyone may publish, now.
+    /// Tells whether anyone may publish, now.
     pub fn is_open(&self) -> bool {
         lock(&self.files).keys().is_none()
     }

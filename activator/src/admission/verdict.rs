@@ -23,7 +23,7 @@ pub enum RefusalReason {
     Rate,
     /// The address has as many streams as one may have.
     Share,
-    /// Nobody has decided in time.
+    /// The verdict did not come in time.
     Unanswered,
 }
 
@@ -43,7 +43,7 @@ impl RefusalReason {
         }
     }
 
-    /// Whether the same publisher may be admitted later.
+    /// Tells whether the same publisher may be admitted later.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Rate | Self::Share | Self::Unanswered)
     }
@@ -75,7 +75,7 @@ impl RefusalReason {
     }
 }
 
-/// One upstream of an admitted stream.
+/// An upstream of an admitted stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedDestination {
     /// A name that is unique within the stream and the same for all of its publishers: the host, with a number if it is not the first there.

@@ -123,6 +123,7 @@ fn entry() -> Entry {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
+        link_only: false,
     }
 }
 

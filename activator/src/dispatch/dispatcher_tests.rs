@@ -44,6 +44,7 @@ impl World {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
+            link_only: false,
         };
         let key = self.lobby.enter(self.now, entry);
         (key, self.outputs())
@@ -616,6 +617,23 @@ fn descriptors_only_go_to_workers_of_this_host() {
 }
 
 #[test]
+fn link_only_entry_is_never_offered_by_descriptor() {
+    let mut world = World::new();
+    let entry = Entry {
+        stream_id: StreamId("a".to_owned()),
+        identities: vec![Identity([1; 16])],
+        app: AppName::parse("live").unwrap(),
+        client: "10.0.0.1:1".parse().unwrap(),
+        deadline: world.now + HOLD,
+        link_only: true,
+    };
+    world.lobby.enter(world.now, entry);
+    let (_, outputs) = world.worker(1, vec![]);
+    let offer = |output: &Output| matches!(output, Output::Offer { descriptor: false, .. });
+    assert!(outputs.iter().any(offer), "{outputs:?}");
+}
+
+#[test]
 fn a_start_is_reported_once_with_its_times() {
     let mut world = World::new();
     let (key, _) = world.enter("a", &[1]);
@@ -676,6 +694,7 @@ fn ten_thousand_waiting_publishers_are_placed_in_time() {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: world.now + HOLD,
+            link_only: false,
         };
         world.lobby.enter(world.now, entry);
     }

@@ -60,6 +60,8 @@ pub struct Entry {
     pub client: SocketAddr,
     /// The end of the hold.
     pub deadline: Instant,
+    /// The publisher's connection cannot move: workers get the stream by link alone, whatever the rules are.
+    pub link_only: bool,
 }
 
 /// An event of one place, for its publisher's task.

@@ -229,7 +229,7 @@ impl Dispatcher {
         let epoch = if claimed < self.epoch { self.epoch } else { claimed.saturating_add(self.epoch) };
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
-        held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link;
+        held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link && !held.entry.link_only;
         self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);

@@ -168,6 +168,7 @@ impl World {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
+            link_only: false,
         };
         let key = self.core.dispatcher.enter(self.now, entry);
         self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting, was_live: false });

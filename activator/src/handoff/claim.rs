@@ -22,14 +22,14 @@ pub(crate) struct NextOffer {
     pub(crate) epoch: u64,
     /// The token that the worker will present.
     pub(crate) token: Token,
-    /// By descriptor, else by link.
+    /// The way of the handoff: by descriptor, else by link.
     pub(crate) descriptor: bool,
 }
 
 /// The step that follows when this handoff is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterHandoff {
-    /// Another worker comes.
+    /// The next worker comes.
     Offer(NextOffer),
     /// The lobby has given up.
     Refused(Reason),
@@ -50,7 +50,7 @@ pub(super) enum Output {
     Decline(u64),
 }
 
-/// One handoff's claim on a stream.
+/// The claim of one handoff on a stream.
 #[derive(Debug)]
 pub(super) struct Machine {
     epoch: u64,

@@ -23,7 +23,7 @@ use super::place::{ClaimedPlace, Interruption};
 use super::progress::{FrameEffect, HandoffEnd, HandoffProgress, WorkerLoss};
 use super::release::{self, Machine as Release};
 
-/// Our duplicates of the descriptors that the worker gets.
+/// Duplicates of the descriptors that the worker gets.
 #[derive(Debug)]
 pub(crate) struct Duplicates {
     /// The publisher's socket.
@@ -41,7 +41,7 @@ struct DescriptorWorker {
 }
 
 impl DescriptorWorker {
-    /// Whether the worker is in another container: nobody can look into it or kill it.
+    /// Tells whether the worker is in another container: it can be neither looked into nor killed.
     fn is_elsewhere(&self) -> bool {
         self.pid == 0
     }
@@ -244,7 +244,7 @@ fn inode(duplicates: &Duplicates) -> Option<u64> {
     rustix::fs::fstat(&duplicates.socket).ok().map(|stat| stat.st_ino)
 }
 
-/// Whether a process holds the socket.
+/// Tells whether a process holds the socket.
 fn holds(pid: u32, socket: u64) -> io::Result<bool> {
     let wanted = format!("socket:[{socket}]");
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {

@@ -36,7 +36,7 @@ use tracing::{debug, warn};
 use super::limits::{MAX_GREETINGS, PREFACE_TIME};
 use crate::dispatch::Token;
 
-/// Both listeners, and the workers that are expected. Dropping the last clone closes the listeners.
+/// The two listeners, and the workers that are expected. Dropping the last clone closes the listeners.
 #[derive(Clone)]
 pub struct HandoffListener {
     shared: Arc<Expectations>,

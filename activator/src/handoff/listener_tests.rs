@@ -56,7 +56,7 @@ where
     }
 }
 
-/// Whether the other end has closed.
+/// Tells whether the other end has closed.
 async fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
     !matches!(stream.read(&mut [0; 64]).await, Ok(1..))
 }

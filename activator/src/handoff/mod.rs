@@ -25,26 +25,26 @@ pub(crate) enum HandoffOutcome {
     Returned {
         /// The worker's reason.
         why: Decline,
-        /// Whether only a worker can go on, because one has read from the connection.
+        /// Only a worker can go on, because one has read from the connection.
         touched: bool,
-        /// Whether the publisher was told to start.
+        /// The publisher was told to start.
         started: bool,
     },
     /// The stream is live elsewhere.
     Duplicate,
     /// The connection to the worker ended, and this process alone has the publisher now.
     Lost {
-        /// Whether the worker had accepted the stream.
+        /// The worker had accepted the stream.
         accepted: bool,
-        /// Whether only a worker can go on, because one has read from the connection.
+        /// Only a worker can go on, because one has read from the connection.
         touched: bool,
-        /// Whether the publisher was told to start.
+        /// The publisher was told to start.
         started: bool,
     },
-    /// By link: the connection to a worker that had accepted the stream ended without a word. The worker may be alive, and then it keeps
-    /// the upstream sessions for a while.
+    /// The connection by link to a worker that had accepted the stream ended without a word. The worker may be alive, and then it keeps the
+    /// upstream sessions for a while.
     Broken {
-        /// Whether the publisher was told to start.
+        /// The publisher was told to start.
         started: bool,
     },
     /// The connection to the worker ended, and the worker may have the socket still.

@@ -13,7 +13,7 @@ pub(crate) struct ExpectedOffer {
     pub(crate) epoch: u64,
     /// The token that the worker will present.
     pub(crate) token: Token,
-    /// By descriptor, else by link.
+    /// The way of the handoff: by descriptor, else by link.
     pub(crate) descriptor: bool,
     /// The worker, if it is expected already.
     pub(crate) expected: Option<ExpectedWorker>,
@@ -21,7 +21,7 @@ pub(crate) struct ExpectedOffer {
 
 /// The step of a publisher's task that follows when a handoff is over.
 pub(crate) enum FollowUp {
-    /// Another worker comes.
+    /// The next worker comes.
     Offer(ExpectedOffer),
     /// The lobby has given up.
     Refused(Reason),
@@ -35,7 +35,7 @@ pub(crate) enum Interruption {
     Withdrawn,
 }
 
-/// One handoff's hold on a place.
+/// The place of a publisher, as one handoff claims it.
 pub(crate) struct ClaimedPlace<'a> {
     place: &'a mut Place,
     listener: &'a HandoffListener,

@@ -33,7 +33,7 @@ pub(crate) enum HandoffStage {
 /// The effect of a frame or a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FrameEffect {
-    /// Nothing for the progress; the frame may concern the transport.
+    /// No effect on the progress; the frame may concern the transport.
     Nothing,
     /// The worker has accepted the stream.
     Accepted,
@@ -63,19 +63,19 @@ pub(crate) enum HandoffEnd {
 /// The reason for which a worker counts as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerLoss {
-    /// Its connection ended: mostly with its process, which the process fleet or the control service notices.
+    /// The connection ended: mostly with the worker's process, which the process fleet or the control service notices.
     Ended,
     /// The lobby has taken the offer back.
     Withdrawn,
-    /// Its bytes cannot be read as frames.
+    /// The worker's bytes cannot be read as frames.
     Unreadable,
     /// A frame does not fit the stage.
     Unfit,
-    /// It did not say whether it takes the stream.
+    /// The worker did not say whether it takes the stream.
     NotAccepted,
-    /// By link: it gives no sign of life.
+    /// The worker gives no sign of life by link.
     Silent,
-    /// By link: it makes no checkpoint, and too much would have to be kept.
+    /// The worker makes no checkpoint by link, and too much would have to be kept.
     Behind,
 }
 
@@ -93,13 +93,13 @@ impl WorkerLoss {
         }
     }
 
-    /// Whether something is wrong with the worker that no other room reports.
+    /// Tells whether something is wrong with the worker that no other room reports.
     pub(crate) fn is_fault(self) -> bool {
         !matches!(self, Self::Ended | Self::Withdrawn)
     }
 }
 
-/// One handoff.
+/// The progress of one handoff.
 #[derive(Clone, Debug)]
 pub(crate) struct HandoffProgress {
     stage: HandoffStage,

@@ -44,7 +44,7 @@ pub(super) enum Output {
     Look(Instant),
     /// Kill the process, then look.
     Kill,
-    /// This process alone has the socket.
+    /// The socket is in this process alone.
     Released,
     /// The worker may have the socket still.
     NotReleased,
@@ -83,7 +83,7 @@ impl Machine {
     }
 }
 
-/// Whether the end of a handoff by descriptor leaves the socket in doubt, so that its release has to be seen.
+/// Tells whether the end of a handoff by descriptor leaves the socket in doubt, so that its release has to be seen.
 pub(super) fn is_in_doubt(end: &HandoffEnd, is_elsewhere: bool) -> bool {
     match end {
         HandoffEnd::Duplicate | HandoffEnd::Done(..) | HandoffEnd::KickIgnored => false,

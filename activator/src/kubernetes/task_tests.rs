@@ -66,6 +66,7 @@ impl House {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + Duration::from_secs(600),
+            link_only: false,
         })
     }
 

@@ -1,4 +1,4 @@
-//! Every bound on a stream by link: a name, a value, a reason.
+//! The bounds on a stream by link: a name, a value, a reason.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// checkpoint.
 pub(crate) const MAX_KEPT: usize = liveedgecast_common::handoff::limits::MAX_KEPT_BYTES;
 
-/// Without a sign of the worker for this long, or at the bound for this long, it is dead.
+/// Time without a sign of the worker, or at the bound, after which the worker counts as dead.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
 
 /// Reads of a worker that is about to be given up, of 16 KiB: what its socket keeps, which is bounded, and what it goes on to say.
@@ -19,7 +19,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 /// answer takes the place of the one before.
 pub(crate) const MAX_REPLIES: usize = 64 << 10;
 
-/// From the publisher's end to the worker's `Done`: it puts the last bytes where they belong and says so.
+/// Time from the publisher's end to the worker's `Done`: the worker passes the last bytes on and says so.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
 /// Room for reads of the publisher, made when the last one is used up; a read takes what is left of it. Doubled when a read has filled

@@ -92,7 +92,7 @@ struct PublisherEnding {
     until: Instant,
 }
 
-/// One handoff by link.
+/// The rules of one handoff by link.
 pub(crate) struct Machine<'a> {
     carried: &'a mut Carried,
     writer: Writer,
@@ -141,12 +141,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Whether the publisher is to be read now.
+    /// Tells whether the publisher is to be read now.
     pub(crate) fn reads(&self) -> bool {
         !self.over && self.ending.is_none() && self.is_accepted() && self.carried.replay.len() < MAX_KEPT
     }
 
-    /// Whether the worker has the stream.
+    /// Tells whether the worker has the stream.
     pub(crate) fn is_accepted(&self) -> bool {
         self.progress.stage() >= HandoffStage::Accepted
     }
@@ -215,7 +215,7 @@ impl<'a> Machine<'a> {
         times.into_iter().flatten().min().filter(|_| !self.over)
     }
 
-    /// Whether [`Self::handle_timeout`] would give the worker up: everything that the worker has said is to be read first. This process may
+    /// Tells whether [`Self::handle_timeout`] would give the worker up: everything that the worker has said is to be read first. This process may
     /// have been stopped, or too busy to read it.
     pub(crate) fn gives_up(&self, now: Instant) -> bool {
         let late = |until: Option<Instant>| until.is_some_and(|until| until <= now);
@@ -260,7 +260,7 @@ impl<'a> Machine<'a> {
         self.outputs.pop_front()
     }
 
-    /// Whether there are bytes for the worker; makes them ready for [`Self::slices`].
+    /// Tells whether there are bytes for the worker; makes them ready for [`Self::slices`].
     pub(crate) fn transmit(&mut self) -> bool {
         if self.head_sent == self.head.len() && self.body == 0 {
             self.next_frames();

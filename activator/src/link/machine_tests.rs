@@ -1,4 +1,4 @@
-//! On virtual time, with the worker's end of the frames and a model of what was published.
+//! The machine on virtual time, with the worker's end of the frames and a model of the published bytes.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ struct Bench<'a> {
     link: Machine<'a>,
     reader: Reader,
     now: Instant,
-    /// What the worker was given, in order.
+    /// The bytes that the worker was given, in order.
     given: Vec<u8>,
     frames: Vec<Frame>,
     outputs: Vec<Output>,
@@ -101,7 +101,7 @@ fn lost(accepted: bool, started: bool) -> HandoffOutcome {
 }
 
 #[test]
-fn nothing_is_read_or_given_before_it_is_accepted() {
+fn publisher_is_not_read_before_the_worker_accepts() {
     let mut carried = carried(b"early");
     let mut bench = Bench::new(&mut carried);
     bench.pump(usize::MAX);
@@ -119,7 +119,7 @@ fn nothing_is_read_or_given_before_it_is_accepted() {
 }
 
 #[test]
-fn what_is_given_back_is_as_it_was() {
+fn returned_stream_is_as_it_was() {
     let mut carried = carried(b"early");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Returned { why: Decline::Full });
@@ -131,7 +131,7 @@ fn what_is_given_back_is_as_it_was() {
 }
 
 #[test]
-fn a_checkpoint_is_where_the_next_worker_begins() {
+fn next_worker_begins_at_the_last_checkpoint() {
     let mut carried = carried(b"0123");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
@@ -152,7 +152,7 @@ fn a_checkpoint_is_where_the_next_worker_begins() {
 }
 
 #[test]
-fn both_give_signs_and_two_seconds_without_one_are_death() {
+fn both_sides_give_signs_and_a_worker_without_one_for_two_seconds_is_lost() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
@@ -169,7 +169,7 @@ fn both_give_signs_and_two_seconds_without_one_are_death() {
 }
 
 #[test]
-fn a_connection_that_ends_tells_of_a_break_and_not_of_a_death() {
+fn ended_connection_is_a_break_and_not_a_death() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     bench.link.handle_lost(bench.now, WorkerLoss::Ended);
@@ -184,7 +184,7 @@ fn a_connection_that_ends_tells_of_a_break_and_not_of_a_death() {
 }
 
 #[test]
-fn a_worker_is_asked_for_news_before_it_is_given_up() {
+fn worker_is_read_before_it_is_given_up() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     assert!(!bench.link.gives_up(bench.now) && bench.link.gives_up(bench.now + ACCEPT_TIME));
@@ -197,7 +197,7 @@ fn a_worker_is_asked_for_news_before_it_is_given_up() {
 }
 
 #[test]
-fn who_does_not_accept_in_time_is_lost_without_harm() {
+fn worker_that_does_not_accept_in_time_is_lost_without_harm() {
     let mut carried = carried(b"early");
     let mut bench = Bench::new(&mut carried);
     bench.pass(ACCEPT_TIME - Duration::from_millis(1), false);
@@ -207,7 +207,7 @@ fn who_does_not_accept_in_time_is_lost_without_harm() {
 }
 
 #[test]
-fn the_bound_stops_the_reading_and_then_the_worker() {
+fn bound_stops_the_reading_and_then_the_worker() {
     let block = vec![7; 64 << 10];
     let fill = |bench: &mut Bench<'_>| {
         while bench.link.reads() {
@@ -239,7 +239,7 @@ fn the_bound_stops_the_reading_and_then_the_worker() {
 }
 
 #[test]
-fn after_a_goodbye_what_came_behind_it_is_here() {
+fn bytes_behind_a_goodbye_stay_here() {
     let mut carried = carried(b"0123");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
@@ -254,7 +254,7 @@ fn after_a_goodbye_what_came_behind_it_is_here() {
 }
 
 #[test]
-fn a_publisher_that_ends_is_told_after_its_last_byte() {
+fn end_of_a_publisher_is_reported_after_its_last_byte() {
     for end in [PublisherEnd::Fin, PublisherEnd::Reset, PublisherEnd::Silent] {
         let mut carried = carried(b"");
         let mut bench = Bench::new(&mut carried);
@@ -280,7 +280,7 @@ fn a_publisher_that_ends_is_told_after_its_last_byte() {
 }
 
 #[test]
-fn a_full_stream_has_its_time_from_the_acceptance_on() {
+fn full_stream_has_its_time_from_the_acceptance_on() {
     let mut carried = carried(b"");
     carried.replay.push(vec![7; MAX_KEPT].into());
     let mut bench = Bench::new(&mut carried);
@@ -326,7 +326,7 @@ fn replies_reach_a_publisher_that_reads_and_do_not_end_one_that_does_not() {
 }
 
 #[test]
-fn a_kick_is_passed_on_and_does_not_wait_for_ever() {
+fn kick_is_passed_on_and_has_a_deadline() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);

@@ -99,7 +99,7 @@ impl ReplayBuffer {
         true
     }
 
-    /// All bytes of the buffer, for this process to read on.
+    /// The bytes of the buffer, for this process to read on.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.blocks.into_iter().flatten().collect()
     }

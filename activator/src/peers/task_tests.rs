@@ -106,6 +106,7 @@ impl House {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + std::time::Duration::from_secs(600),
+            link_only: false,
         })
     }
 

@@ -54,6 +54,7 @@ fn waiting(fleet: &Fleet) -> Place {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
+        link_only: false,
     })
 }
 

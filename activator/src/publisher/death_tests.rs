@@ -1,4 +1,4 @@
-//! By descriptor, with workers that are processes: this test binary again, which does what [`as_a_worker_process`] is told.
+//! Handoffs by descriptor to workers that are processes: this test binary again, which plays a part in [`as_a_worker_process`].
 
 use std::process::Stdio;
 
@@ -8,11 +8,11 @@ use tokio::process::{Child, Command};
 
 use super::*;
 
-/// Tells the process which it is: socket, token, secret, part.
+/// The process's part: socket, token, secret, name of the part.
 const ENVIRONMENT: &str = "LIVEEDGECAST_TEST_WORKER";
 const THIS_TEST: &str = "publisher::task::tests::death::as_a_worker_process";
 
-/// What a worker does when it has fetched the stream.
+/// The behaviour of a worker that has fetched the stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
     /// Says nothing.
@@ -84,13 +84,13 @@ impl Actor {
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
-    /// Whether it lives.
+    /// Tells whether the process lives.
     fn lives(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 }
 
-/// A publisher that is with a process; how that goes on.
+/// A publisher whose worker is a process that plays this part.
 async fn scene(part: Part) -> (House, Encoder, Employee, Actor) {
     let mut house = House::new(&[]);
     let encoder = Encoder::publish(&house, "alpha").await;
@@ -100,7 +100,7 @@ async fn scene(part: Part) -> (House, Encoder, Employee, Actor) {
     (house, encoder, worker, actor)
 }
 
-/// Another worker takes it over and the stream runs.
+/// Has another worker take the stream over, and sees that it runs.
 async fn taken_over(house: &mut House, mut encoder: Encoder, resumed: bool) {
     let mut hands = house.worker(true).fetch().await;
     assert_eq!(hands.assignment.resumed, resumed);
@@ -112,7 +112,7 @@ async fn taken_over(house: &mut House, mut encoder: Encoder, resumed: bool) {
 }
 
 #[tokio::test]
-async fn a_killed_worker_is_succeeded() {
+async fn killed_worker_is_succeeded() {
     let (mut house, encoder, worker, actor) = scene(Part::Accepts).await;
     house.until(0, 1).await;
     actor.signal(Signal::KILL);
@@ -121,7 +121,7 @@ async fn a_killed_worker_is_succeeded() {
 }
 
 #[tokio::test]
-async fn a_worker_that_hangs_before_it_accepts_is_killed_before_anyone_else_reads() {
+async fn hung_worker_is_killed_before_another_one_reads() {
     let (mut house, encoder, worker, mut actor) = scene(Part::Silent).await;
     // Stopped or silent is the same to us; the lobby loses patience first.
     drop(worker);
@@ -131,7 +131,7 @@ async fn a_worker_that_hangs_before_it_accepts_is_killed_before_anyone_else_read
 }
 
 #[tokio::test]
-async fn a_worker_that_keeps_the_socket_of_a_lost_connection_is_killed() {
+async fn worker_that_keeps_the_socket_of_a_lost_connection_is_killed() {
     let (mut house, encoder, worker, mut actor) = scene(Part::Clings).await;
     when(|| !actor.lives()).await;
     worker.dies();
@@ -139,7 +139,7 @@ async fn a_worker_that_keeps_the_socket_of_a_lost_connection_is_killed() {
 }
 
 #[tokio::test]
-async fn a_worker_that_lets_go_lives_on() {
+async fn worker_that_lets_go_lives_on() {
     for part in [Part::LetsGo, Part::GivesBack] {
         let (mut house, encoder, worker, mut actor) = scene(part).await;
         taken_over(&mut house, encoder, true).await;

@@ -23,16 +23,16 @@ use crate::link::{self, Carried};
 
 /// The part of a stream that a worker left behind, for the next one.
 pub(super) enum Resume {
-    /// By descriptor: the ring with its state page, and the first worker's beginning.
+    /// The ring with its state page, by descriptor, and the first worker's beginning.
     Descriptor(OwnedFd, Box<Snapshot>),
-    /// By link: the last checkpoint and the bytes since.
+    /// The last checkpoint and the bytes since, by link.
     Link(Box<Carried>),
-    /// By either, after the publisher's goodbye: nothing but the connection, for this process to read on.
+    /// The connection alone, for this process to read on after the publisher's goodbye.
     Parted(Box<Snapshot>),
 }
 
 impl Resume {
-    /// Whether a worker that has a stream this way can go on.
+    /// Tells whether a worker that gets the stream this way can go on.
     pub(super) fn fits(resume: Option<&Self>, descriptor: bool) -> bool {
         match resume {
             None => true,

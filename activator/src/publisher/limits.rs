@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-/// From the connection to the last byte of the handshake. Its 3 KiB are sent at once by every client; GStreamer gives up after 5 s.
+/// Time from the connection to the last byte of the handshake. Its 3 KiB are sent at once by every client; GStreamer gives up after 5 s.
 pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// From the connection to `publish`. Encoders need a few round trips; half a minute is also what librtmp waits for one answer.
+/// Time from the connection to `publish`. Encoders need a few round trips; half a minute is also what librtmp waits for one answer.
 pub(crate) const PUBLISH_TIME: Duration = Duration::from_secs(30);
 
-/// From `publish` to the verdict. nginx-rtmp gives its `on_publish` callback 10 s, and clients wait 30 s for an answer; no pings are sent
+/// Time from `publish` to the verdict. nginx-rtmp gives its `on_publish` callback 10 s, and clients wait 30 s for an answer; no pings are sent
 /// meanwhile.
 pub(crate) const VERDICT_TIME: Duration = Duration::from_secs(10);
 
-/// Between two PingRequests to a held publisher. OBS and librtmp die after 30 s without a byte; unknown encoders may be stricter.
+/// Time between two PingRequests to a held publisher. OBS and librtmp die after 30 s without a byte; unknown encoders may be stricter.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// From an offer to the worker's connection. The lobby withdraws an offer sooner; this is for one that forgets to.
+/// Time from an offer to the worker's connection. The lobby withdraws an offer sooner; this is for a lobby that forgets to.
 pub(crate) const OFFER_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of a held publisher that are kept unread, at most: a message that is media stops the reading before them.
@@ -28,10 +28,10 @@ pub(crate) const MAX_UNSENT: usize = 16 << 10;
 /// Bytes of one read.
 pub(crate) const READ_BYTES: usize = 4 << 10;
 
-/// From our last byte to the end of the connection: the time for a publisher to read a refusal (architecture.md, "Saying no").
+/// Time from our last byte to the end of the connection: the time for a publisher to read a refusal (architecture.md, "Saying no").
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// From a publisher's goodbye to the end of its connection, unless it publishes again: its last commands are on their way, and GStreamer's
+/// Time from a publisher's goodbye to the end of its connection, unless it publishes again: its last commands are on their way, and GStreamer's
 /// rtmp2sink exits with status 1 when it finds our end before it has sent them.
 pub(crate) const PARTED_TIME: Duration = Duration::from_secs(2);
 

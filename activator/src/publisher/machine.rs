@@ -53,9 +53,9 @@ pub(crate) enum State {
     Judged,
     /// Refused, and waiting for the answer because it guesses keys, or its address brings too many.
     Penalty,
-    /// In the lobby, or waiting for its turn to enter.
+    /// Waiting in the lobby, or for its turn to enter.
     Held,
-    /// In the lobby, after a worker has read from the connection.
+    /// Waiting in the lobby, after a worker has read from the connection.
     Orphaned,
     /// A worker was told to come.
     Offered,
@@ -106,7 +106,7 @@ pub(crate) enum Input {
     Offered {
         /// The number of the claim.
         epoch: u64,
-        /// Whether the worker can have the stream that way.
+        /// The worker can have the stream that way.
         fits: bool,
     },
     /// The lobby takes its offer back.
@@ -205,7 +205,7 @@ impl CloseReason {
     }
 }
 
-/// One publisher.
+/// The rules of one publisher.
 pub(crate) struct Machine {
     state: State,
     born: Instant,
@@ -277,7 +277,7 @@ impl Machine {
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
     }
 
-    /// Whether the publisher waits by our own doing, outside of the lobby: only then [`Input::Draining`] is for it.
+    /// Tells whether the publisher waits by our own doing, outside of the lobby: only then [`Input::Draining`] is for it.
     pub(crate) fn is_put_off(&self) -> bool {
         self.state == State::Penalty || self.turn.is_some()
     }
@@ -292,7 +292,7 @@ impl Machine {
         }
     }
 
-    /// Everything a worker needs to go on, as long as none has read from the connection.
+    /// The session and bytes that a worker goes on from, as long as none has read from the connection.
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         let session = self.session.as_deref()?;
         Some(Snapshot { session: session.state(), stream: None, unread: self.unread.clone() })

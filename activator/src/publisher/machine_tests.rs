@@ -56,7 +56,7 @@ struct Pair {
     machine: Machine,
     now: Instant,
     outputs: Vec<Output>,
-    /// Everything that the client has sent.
+    /// The bytes that the client has sent.
     sent: Vec<u8>,
 }
 
@@ -208,7 +208,7 @@ fn state(word: &str) -> State {
 }
 
 #[test]
-fn the_table() {
+fn every_input_leads_to_its_state_from_every_state() {
     type Make = fn() -> Input;
     // An input, and the state it leads to from each state of `ALL` ("" is an answer that nobody asked for).
     let table: &[(&str, Make, [&str; 9])] = &[
@@ -314,7 +314,7 @@ fn the_table() {
 }
 
 #[test]
-fn deadlines_of_every_state() {
+fn every_state_has_its_deadline() {
     let times = [
         (State::Handshake, Some(HANDSHAKE_TIME), State::Closing),
         (State::Connecting, Some(PUBLISH_TIME), State::Closing),
@@ -503,7 +503,7 @@ fn a_publisher_that_says_goodbye_while_held_leaves_the_lobby_and_has_a_moment_to
     }
 }
 
-/// What a worker leaves behind that has read a goodbye, and these bytes behind it.
+/// The snapshot of a worker that has read a goodbye, and these bytes behind it.
 fn left_behind(pair: &Pair, unread: &[u8]) -> Snapshot {
     let mut session = ServerSession::restore(&pair.machine.snapshot().unwrap().session).unwrap();
     session.accept_publish();
@@ -556,7 +556,7 @@ fn a_worker_that_leaves_another_publishers_state_behind_is_not_believed() {
 }
 
 #[test]
-fn rubbish_is_reset() {
+fn rubbish_closes_with_a_reset() {
     for rubbish in [&b"GET / HTTP/1.1\r\n"[..], &[0xFF; 64]] {
         let mut machine = Machine::new(origin());
         machine.handle_bytes(origin(), rubbish);
@@ -570,7 +570,7 @@ fn rubbish_is_reset() {
 }
 
 #[test]
-fn a_key_that_is_none_is_told_so() {
+fn invalid_key_is_refused_with_its_mistake() {
     let template = PushTemplate::parse("rtmp://here/live#a/../b").unwrap();
     let url = template.resolve("live", &StreamKey::parse("x").unwrap()).unwrap();
     let mut pair = Pair { client: ClientSession::new(&url, None), ..Pair::new() };
@@ -591,7 +591,7 @@ fn media() -> Vec<u8> {
     bytes
 }
 
-/// What a publisher sends from its first byte on, without waiting for anything after `createStream`.
+/// The bytes of a publisher that waits for nothing after `createStream`.
 fn impatient() -> (Vec<u8>, usize) {
     let pair = Pair::judged();
     let commands = pair.sent.len();
@@ -622,7 +622,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Machine, usize) {
     (machine, read)
 }
 
-/// What a worker finds that goes on from a snapshot: the begin of every media message.
+/// The media messages that a worker finds that goes on from a snapshot.
 fn found(snapshot: &Snapshot, rest: &[u8]) -> Vec<MessageHeader> {
     let mut session = ServerSession::restore(&snapshot.session).unwrap();
     let bytes = [&snapshot.unread, rest].concat();
@@ -686,7 +686,7 @@ fn a_held_publisher_with_media_is_pinged_and_its_worker_gets_the_same_state() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: it closes once and is silent then, it is in the lobby before it is offered, nothing is read
+    /// The order of events is free: the machine closes once and is silent then, it is in the lobby before it is offered, nothing is read
     /// that is a worker's to read, and what it has read is in its snapshot.
     #[test]
     fn any_order_of_events(steps in proptest::collection::vec((0..12_u8, 1..3000_usize), 1..60)) {

@@ -23,6 +23,7 @@ use super::metrics::PublisherMetrics;
 use super::outgoing::BufferedConnection;
 use crate::accept::{Accepted, ConnectionEvent, Permit};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
+use crate::config::Handoff;
 use crate::dispatch::{self, Entry, PlaceEvent};
 use crate::handoff::{ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome};
 use crate::lobby::{Place, Places};
@@ -292,12 +293,14 @@ impl PublisherTask {
     fn enter(&mut self, admitted: Box<Admitted>) {
         let names: Vec<&str> = admitted.destinations.iter().map(|destination| destination.name.as_str()).collect();
         info!(event = event::STREAM_PUBLISHED, stream = %self.stream_id, client = %self.client, app = %admitted.app, upstreams = names.join(" "), "stream published");
+        let movable = self.connection.as_ref().is_some_and(BufferedConnection::is_movable);
         let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
             app: admitted.app.clone(),
             client: self.client,
             deadline: admitted.policy.deadline,
+            link_only: admitted.policy.handoff == Handoff::Link || !movable,
         });
         self.held = Some(HeldPublisher { admitted, place });
     }

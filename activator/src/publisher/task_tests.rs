@@ -1,4 +1,4 @@
-//! Over real sockets, with the real lobby and desk: our client session publishes, the worker's side of the handoff is played here.
+//! Publishers over real sockets, with the real lobby and handoff listener; the worker's side of the handoff is played here.
 #![expect(clippy::disallowed_methods, reason = "tests over real sockets: clock, timers, tasks")]
 
 use std::future::Future;
@@ -53,7 +53,7 @@ async fn when(mut so: impl FnMut() -> bool) {
     .await;
 }
 
-/// The activator's rooms from accept to desk.
+/// The activator's rooms from accept to the handoff listener.
 struct House {
     lobby: Lobby,
     listener: HandoffListener,
@@ -211,7 +211,7 @@ impl Hands {
         Self { end, assignment, session, unread: snapshot.unread, publisher, memory, media: Vec::new() }
     }
 
-    /// Takes it and tells the publisher to start.
+    /// Accepts the stream and tells the publisher to start.
     async fn take(&mut self) {
         self.end.say(Frame::Accepted).await;
         self.session.accept_publish();
@@ -392,7 +392,7 @@ async fn both<F: Future<Output = ()>>(scenario: impl Fn(bool) -> F) {
 }
 
 #[tokio::test]
-async fn the_whole_path() {
+async fn publisher_is_held_handed_over_and_closed() {
     both(|descriptor| async move {
         let mut house = House::new(&[]);
         let mut encoder = Encoder::publish(&house, "alpha").await;
@@ -471,7 +471,7 @@ async fn a_publisher_that_does_not_wait_for_its_start_loses_nothing() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_held_leaves_the_lobby() {
+async fn publisher_that_leaves_while_held_leaves_the_lobby() {
     for early_media in [0, 15] {
         let house = House::new(&[]);
         let mut encoder = Encoder::publish(&house, "alpha").await;
@@ -483,7 +483,7 @@ async fn who_leaves_while_held_leaves_the_lobby() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_offered_is_not_there_for_the_worker() {
+async fn publisher_that_leaves_while_offered_is_not_there_for_the_worker() {
     both(|descriptor| async move {
         let mut house = House::new(&[]);
         let encoder = Encoder::publish(&house, "alpha").await;
@@ -745,7 +745,7 @@ async fn kicks_end_the_held_and_the_live() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_and_nothing_waits() {
+async fn wrong_key_is_refused_and_nothing_waits() {
     let house = House::new(&["--publish-keys", "alpha"]);
     let mut encoder = Encoder::connect(&house, "beta").await;
     assert!(matches!(&encoder.last_words().await[..], [ClientEvent::Refused(_, text)] if text.contains("Denied")));
@@ -755,7 +755,7 @@ async fn a_wrong_key_is_told_and_nothing_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_is_spent_is_a_start_and_a_close() {
+async fn spent_hold_is_a_start_and_a_close() {
     let house = House::new(&["--hold-timeout", "20s"]);
     let mut encoder = Encoder::publish(&house, "alpha").await;
     let started = tokio::time::Instant::now();
@@ -785,7 +785,7 @@ async fn publishers_that_wait_for_their_turn_are_told_to_come_again_when_the_act
 }
 
 #[tokio::test]
-async fn silence_of_a_link_worker_is_its_death() {
+async fn silent_link_worker_is_lost() {
     let mut house = House::new(&[]);
     let mut encoder = Encoder::publish(&house, "alpha").await;
     let mut first = house.worker(false);
@@ -877,7 +877,7 @@ async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost()
 }
 
 #[test]
-fn the_task_of_a_publisher_is_small() {
+fn publisher_task_is_small() {
     fn size<F>(_: impl FnOnce(PublisherTask) -> F) -> usize {
         size_of::<F>()
     }
@@ -886,16 +886,19 @@ fn the_task_of_a_publisher_is_small() {
 }
 
 #[tokio::test]
-async fn who_only_knocks_keeps_no_publisher_out() {
+async fn undecided_connections_keep_no_publisher_out() {
     let house = House::new(&[]);
-    let mut knocking = Vec::new();
+    let mut undecided = Vec::new();
     for _ in 0..Limits::default().strangers_per_address {
-        knocking.push(TcpStream::connect(house.address).await.unwrap());
+        undecided.push(TcpStream::connect(house.address).await.unwrap());
     }
-    when(|| house.metrics.connections.get() == knocking.len() as i64).await;
+    when(|| house.metrics.connections.get() == undecided.len() as i64).await;
     let _held = Encoder::publish(&house, "alpha").await;
     house.until(1, 0).await;
-    assert!(!matches!(soon(knocking[0].read(&mut [0; 1])).await, Ok(1..)), "who has knocked longest has made room");
+    assert!(
+        !matches!(soon(undecided[0].read(&mut [0; 1])).await, Ok(1..)),
+        "the oldest undecided connection has made room"
+    );
     let errors = &house.metrics.errors;
     when(|| errors.with_label_values(&["evicted"]).get() == 1).await;
 }
