@@ -1,4 +1,4 @@
-//! The decision about a publisher. In: who wants to publish what, and from where. Out: a [`Verdict`]: everything that later rooms need to
+//! The decision about a publisher. In: the app, the stream key and the address of a `publish`. Out: a [`Verdict`]: everything that later rooms need to
 //! know about the stream, or one of the kinds of "no" (architecture.md, "Saying no"). Next: `publisher`, which asks, then `lobby`, which
 //! wakes workers; so everything that a stranger can be refused for is decided here, before.
 //!

@@ -1,5 +1,5 @@
-//! The rules of admission. In: who wants to publish what, from where, and the keys and push URLs of the moment. Out: a [`Verdict`]. Pure,
-//! but for the clock of a seat that is dropped. Next: `task`, which asks.
+//! The rules of admission. In: a `publish`, its address, and the keys and push URLs of the moment. Out: a [`Verdict`]. Pure, but for the
+//! clock of a seat that is dropped. Next: `task`, which asks.
 //!
 //! Without `PUBLISH_KEYS` an address has a rate and a share: a publisher above the rate waits for its turn, which costs nobody a worker,
 //! and is told to come again only when that would take longer than half a hold. Note: with a start and a close, which makes OBS come

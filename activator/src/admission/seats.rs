@@ -1,5 +1,5 @@
-//! The streams that count against the share of their address. In: streams that are published, and their ends. Out: how many others an address
-//! has. Pure but for the lock, and the clock of a seat that is dropped.
+//! The streams that count against the share of their address. In: streams that are published, and their ends. Out: the number of an address's
+//! other streams. Next: `rules`. Pure but for the lock, and the clock of a seat that is dropped.
 //!
 //! Streams count, not connections. Note: a router that forgets its connections leaves them here until keepalive notices, 25 s later, while
 //! its encoders are back; and a publisher that resets its connection leaves a session that holds a worker's place for the grace time.

@@ -26,12 +26,12 @@ impl BufferedConnection {
         &mut self.connection
     }
 
-    /// The same by value.
+    /// The connection by value, for a worker by descriptor.
     pub(super) fn into_connection(self) -> PublisherConnection {
         self.connection
     }
 
-    /// Whether a worker can take the connection over as a descriptor.
+    /// Tells whether a worker can take the connection over as a descriptor.
     pub(super) fn is_movable(&self) -> bool {
         self.connection.is_movable()
     }
@@ -74,7 +74,7 @@ impl BufferedConnection {
         Ok(())
     }
 
-    /// Whether the publisher's socket has taken everything.
+    /// Tells whether the publisher's socket has taken everything.
     pub(super) fn is_flushed(&self) -> bool {
         self.unsent.is_empty()
     }

@@ -50,7 +50,7 @@ pub struct Context {
     pub places: Places,
     /// The listener where workers fetch the streams that they were offered.
     pub listener: HandoffListener,
-    /// This activator's name, for workers' logs.
+    /// The name of this activator, for workers' logs.
     pub name: String,
     /// The counters of this room.
     pub metrics: PublisherMetrics,
@@ -81,7 +81,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     task.serve().instrument(span).await;
 }
 
-/// One connection in the gauge.
+/// Counts one connection in the gauge.
 struct ConnectionCount(prometheus::IntGauge);
 
 impl ConnectionCount {

@@ -176,7 +176,7 @@ impl Employee {
         Hands::new(end, assignment).await
     }
 
-    /// Its process is gone, as the control service notices it.
+    /// The worker's process is gone, as the control service notices it.
     fn dies(self) {
         self.lobby.workers.lost(self.call);
     }
@@ -187,7 +187,7 @@ struct Hands {
     end: WorkerEnd,
     assignment: Assignment,
     session: ServerSession,
-    /// From the session's position on.
+    /// The bytes from the session's position on.
     unread: Vec<u8>,
     publisher: Option<TcpStream>,
     memory: Option<RingMemory>,
@@ -367,7 +367,7 @@ impl Encoder {
         }
     }
 
-    /// Everything it is told until the end of the connection.
+    /// The events until the end of the connection.
     async fn last_words(&mut self) -> Vec<ClientEvent> {
         soon(async { while self.step().await {} }).await;
         std::iter::from_fn(|| self.session.poll_event()).collect()
@@ -618,7 +618,7 @@ async fn a_worker_may_die_at_every_step() {
     }
 }
 
-/// Where the session stands when it has read so many media messages of [`media`] to their end.
+/// The position of a session that has read so many media messages of [`media`] to their end.
 fn position_after(messages: u32, hands: &Hands) -> u64 {
     let start = hands.assignment.snapshot.session.position();
     start + media(messages).len() as u64
@@ -802,7 +802,7 @@ async fn silent_link_worker_is_lost() {
     drop(hands);
 }
 
-/// As after a stop of this process: its timers are due, and what the worker has said meanwhile waits in the kernel.
+/// The state after a stop of this process: its timers are due, and what the worker has said meanwhile waits in the kernel.
 #[tokio::test]
 async fn a_link_worker_is_heard_before_its_silence_is_judged() {
     let mut house = House::new(&[]);

@@ -1,5 +1,5 @@
-//! A stream as it is given to a worker: who it is, where it goes, how it is to be treated, where it stands. Made by the activator, which
-//! owns routes and secrets; sealed by [`super::frame`]; used by the worker's stream.
+//! The assignment of a stream to a worker: its names, its destinations, its policy, its state. In: the activator's decisions; it owns routes and
+//! secrets. Out: bytes, which [`super::frame`] seals, and the same read again. Next: the worker's stream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub const VERSION: u16 = 1;
 /// A stream for a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assignment {
-    /// The name of this stay of the publisher.
+    /// The name of the stream while this publisher has it, for logs and the API.
     pub stream_id: StreamId,
     /// Number of this claim on the stream; a lower one is refused.
     pub epoch: u64,
@@ -26,56 +26,56 @@ pub struct Assignment {
     pub activator: String,
     /// The publisher's address.
     pub client: SocketAddr,
-    /// The application it publishes to.
+    /// The application that the publisher names.
     pub app: AppName,
-    /// Its stream key, byte for byte.
+    /// The stream key, byte for byte.
     pub key: StreamKey,
     /// The stream's own identity first, then those of destinations that take no `{key}`.
     pub identities: Vec<Identity>,
-    /// Where it goes, resolved.
+    /// The stream's upstreams, resolved.
     pub destinations: Vec<Destination>,
-    /// How it is to be treated.
+    /// The stream's times and sizes.
     pub policy: Policy,
-    /// How its bytes come.
+    /// The way of the publisher's bytes.
     pub transport: Transport,
-    /// Another worker had it before: `Publish.Start` may have been said, and a state page or checkpoint be newer than the start.
+    /// A worker had the stream before: `Publish.Start` may have been said, and a state page or checkpoint be newer than the start.
     pub resumed: bool,
-    /// Where it stands. By descriptor and resumed, the state page in the ring may hold a newer one.
+    /// The state of the session. If the stream is resumed by descriptor, the state page in the ring may hold a newer one.
     pub snapshot: Snapshot,
 }
 
-/// One upstream of a stream.
+/// An upstream of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
-    /// Where to push, credentials included.
+    /// The push URL, credentials included.
     pub url: PushUrl,
-    /// The stream starts only when this one has started, and ends if it refuses.
+    /// The stream starts only when a required upstream has started, and ends if that one refuses.
     pub required: bool,
 }
 
 /// Times and sizes of one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// What is left of the time that the publisher may be held.
+    /// Rest of the time that the publisher may be held.
     pub hold_left: Duration,
-    /// How long a lost publisher is waited for.
+    /// Time that a lost publisher is waited for.
     pub grace: Duration,
-    /// How far back the replay window reaches.
+    /// Length of the replay window.
     pub replay_time: Duration,
-    /// What it holds at most, in bytes.
+    /// Size of the replay window, in bytes.
     pub replay_bytes: u64,
-    /// How far an upstream may lag.
+    /// Longest lag of an upstream.
     pub lag_time: Duration,
-    /// And by how many bytes.
+    /// Largest lag of an upstream, in bytes.
     pub lag_bytes: u64,
 }
 
-/// How a publisher's bytes reach the worker.
+/// The way of a publisher's bytes to the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
-    /// Its socket and the ring's memory come along; the activator leaves the path.
+    /// The publisher's socket and the ring's memory come along; the activator leaves the path.
     Descriptor,
-    /// Through the activator, as frames.
+    /// The activator stays in the path and sends frames.
     Link,
 }
 
@@ -97,7 +97,7 @@ struct V1 {
 }
 
 impl Assignment {
-    /// Its bytes, in the newest version. They hold secrets: [`super::frame`] seals them.
+    /// The bytes of the assignment, in the newest version. They hold secrets: [`super::frame`] seals them.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self {
@@ -135,7 +135,7 @@ impl Assignment {
     /// Reads any version there has been.
     ///
     /// # Errors
-    /// Another version, not readable, or more than the limits allow.
+    /// The version is unknown, the bytes cannot be read, or a part exceeds its limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         within(bytes.len(), MAX_ASSIGNMENT_BYTES, "assignment")?;
         let (version, rest) = wire::version(bytes)?;
@@ -175,7 +175,7 @@ impl Assignment {
         Ok(assignment)
     }
 
-    /// Whether every part is within its limit.
+    /// Checks every part against its limit.
     pub(super) fn check(&self) -> Result<(), WireError> {
         within(self.stream_id.as_str().len(), MAX_NAME_BYTES, "stream id")?;
         within(self.activator.len(), MAX_NAME_BYTES, "name of the activator")?;
