@@ -80,7 +80,7 @@ pub struct Request {
 
 /// The connection on which a request came.
 #[derive(Clone)]
-struct Origin {
+struct Arrival {
     peer: IpAddr,
     /// Cancelled to close the connection.
     lost: CancellationToken,
@@ -102,8 +102,8 @@ impl FromRequest<()> for Request {
                 Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
             }
         };
-        let origin = Extension::<Origin>::from_request_parts(&mut head, &()).await;
-        let peer = origin.map_err(IntoResponse::into_response)?.peer;
+        let arrival = Extension::<Arrival>::from_request_parts(&mut head, &()).await;
+        let peer = arrival.map_err(IntoResponse::into_response)?.peer;
         let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
         let path = head.uri.path().to_owned();
@@ -218,18 +218,18 @@ impl Readers {
         let slot = self.limit.enter_with(lost);
         // A reader that has just lost its slot holds its answer until its connection's task runs.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
-        Bytes::from_owner(Held { body, _slot: slot, _room: room })
+        Bytes::from_owner(HeldBody { body, _slot: slot, _room: room })
     }
 }
 
 /// A large body that is being read.
-struct Held {
+struct HeldBody {
     body: Bytes,
     _slot: Slot,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
@@ -267,12 +267,12 @@ impl Routes {
         A: Future<Output = Answer> + Send + 'static,
     {
         let route = Arc::new((handler, Readers::new()));
-        let answer = move |Extension(origin): Extension<Origin>, request: Request| async move {
+        let answer = move |Extension(arrival): Extension<Arrival>, request: Request| async move {
             let (handler, readers) = &*route;
             // Held until the answer has room: answers that wait for it would be in memory, too.
             let _making = readers.making.lock().await;
             let mut answer = handler(request).await;
-            answer.body = readers.admit(answer.body, origin.lost).await;
+            answer.body = readers.admit(answer.body, arrival.lost).await;
             answer
         };
         self.router = self.router.route(path, on(method, answer));
@@ -305,8 +305,8 @@ pub async fn serve(listener: impl Into<Listener>, routes: Routes, stop: Cancella
 
 async fn converse(socket: PeerSocket, peer: IpAddr, slot: Slot, router: Router, stop: CancellationToken) {
     // A reader that has to make room loses its connection, as one that has to make room for another connection does.
-    let origin = Origin { peer, lost: slot.loss() };
-    let service = service_fn(move |request| answer(router.clone(), origin.clone(), request));
+    let arrival = Arrival { peer, lost: slot.loss() };
+    let service = service_fn(move |request| answer(router.clone(), arrival.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -334,8 +334,12 @@ async fn converse(socket: PeerSocket, peer: IpAddr, slot: Slot, router: Router, 
     }
 }
 
-async fn answer(router: Router, origin: Origin, mut request: http::Request<Incoming>) -> Result<Response, Infallible> {
-    request.extensions_mut().insert(origin);
+async fn answer(
+    router: Router,
+    arrival: Arrival,
+    mut request: http::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(arrival);
     let response = router.oneshot(request).await?;
     if response.status() != StatusCode::METHOD_NOT_ALLOWED {
         return Ok(response);

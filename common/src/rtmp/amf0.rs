@@ -160,9 +160,9 @@ pub enum Amf0Error {
 /// # Errors
 /// The value is not whole, not AMF0, or beyond a limit.
 pub fn read(input: &[u8]) -> Result<(Value, usize), Amf0Error> {
-    let mut reader = Reader::new(input);
-    let value = reader.value(0)?;
-    Ok((value, input.len() - reader.rest.len()))
+    let mut decoder = Decoder::new(input);
+    let value = decoder.value(0)?;
+    Ok((value, input.len() - decoder.rest.len()))
 }
 
 /// Reads values to the end of the input.
@@ -170,10 +170,10 @@ pub fn read(input: &[u8]) -> Result<(Value, usize), Amf0Error> {
 /// # Errors
 /// See [`read`]; the limit on the number of values is one for all.
 pub fn read_all(input: &[u8]) -> Result<Vec<Value>, Amf0Error> {
-    let mut reader = Reader::new(input);
+    let mut decoder = Decoder::new(input);
     let mut values = Vec::new();
-    while !reader.rest.is_empty() {
-        values.push(reader.value(0)?);
+    while !decoder.rest.is_empty() {
+        values.push(decoder.value(0)?);
     }
     Ok(values)
 }
@@ -206,12 +206,12 @@ mod marker {
     pub(super) const AMF3: u8 = 0x11;
 }
 
-struct Reader<'a> {
+struct Decoder<'a> {
     rest: &'a [u8],
     values_left: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Decoder<'a> {
     const fn new(input: &'a [u8]) -> Self {
         Self { rest: input, values_left: MAX_AMF0_VALUES }
     }

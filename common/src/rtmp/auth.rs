@@ -159,9 +159,9 @@ impl fmt::Debug for Challenge {
 
 /// The text that the next connection sends. A secret: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Answer(String);
+pub struct AuthAnswer(String);
 
-impl Answer {
+impl AuthAnswer {
     /// The answer to a challenge. `app` is the app of the push URL, which Limelight's digest covers. `nonce`: 32 random bits, fresh for
     /// every answer.
     #[must_use]
@@ -195,9 +195,9 @@ impl Answer {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for AuthAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answer(…)")
+        f.write_str("AuthAnswer(…)")
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
         for (description, name) in [(NEED_ADOBE, "adobe"), (NEED_LLNW, "llnw")] {
             let challenge = challenge(description);
             assert!(challenge.asks_for_the_user());
-            let answer = Answer::new(&challenge, &credentials(), "live", 1);
+            let answer = AuthAnswer::new(&challenge, &credentials(), "live", 1);
             assert_eq!(answer.appended_to("live"), format!("live?authmod={name}&user=foo"));
             assert_eq!(answer.appended_to("live2?backup=1"), format!("live2?backup=1&authmod={name}&user=foo"));
         }
@@ -278,7 +278,7 @@ mod tests {
         assert!(!asked.asks_for_the_user());
         // salted = base64(md5("foo" "FgAAAA==" "bar")) = BqrZ8N1WzZEaMhLPRFscoQ==
         // response = base64(md5(salted "zzUAAA==" "0badcafe"))
-        let answer = Answer::new(&asked, &credentials(), "live", 0x0BAD_CAFE);
+        let answer = AuthAnswer::new(&asked, &credentials(), "live", 0x0BAD_CAFE);
         assert_eq!(
             answer.appended_to("rtmp://h/live"),
             "rtmp://h/live?authmod=adobe&user=foo&challenge=0badcafe&response=HzOpw4owyZ6zWTU4lLmvmA==&opaque=zzUAAA=="
@@ -289,7 +289,7 @@ mod tests {
     fn adobe_answers_with_the_challenge_where_there_is_no_opaque_value() {
         let asked = challenge("[ authmod=adobe ] : ?reason=needauth&user=foo&salt=FgAAAA==&challenge=yhUAAA==");
         // response = base64(md5(salted "yhUAAA==" "0badcafe"))
-        let answer = Answer::new(&asked, &credentials(), "live", 0x0BAD_CAFE);
+        let answer = AuthAnswer::new(&asked, &credentials(), "live", 0x0BAD_CAFE);
         assert_eq!(
             answer.appended_to("live"),
             "live?authmod=adobe&user=foo&challenge=0badcafe&response=Uw3tVOxIuOMZK68uSE2rdA=="
@@ -308,7 +308,7 @@ mod tests {
             ("live?token=1", "b5d5772e18823d057775216087bbc512"),
             ("live/inst", "a7c9f05668cd4ea9708150d42e3e18ea"),
         ] {
-            let answer = Answer::new(&asked, &credentials(), app, 0x0BAD_CAFE);
+            let answer = AuthAnswer::new(&asked, &credentials(), app, 0x0BAD_CAFE);
             assert_eq!(
                 answer.appended_to("live"),
                 format!("live?authmod=llnw&user=foo&nonce=N0NCE==&cnonce=0badcafe&nc=00000001&response={response}")
@@ -319,10 +319,10 @@ mod tests {
     #[test]
     fn answer_names_the_user_as_the_upstream_wrote_it() {
         let asked = challenge("authmod=adobe ?reason=needauth&user=FOO&salt=s&challenge=c");
-        let answer = Answer::new(&asked, &credentials(), "live", 1).appended_to("");
+        let answer = AuthAnswer::new(&asked, &credentials(), "live", 1).appended_to("");
         assert!(answer.contains("user=FOO&"), "{answer}");
         let asked = challenge("authmod=adobe ?reason=needauth&salt=s&challenge=c");
-        let answer = Answer::new(&asked, &credentials(), "live", 1).appended_to("");
+        let answer = AuthAnswer::new(&asked, &credentials(), "live", 1).appended_to("");
         assert!(answer.contains("user=foo&"), "{answer}");
     }
 
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn debug_shows_no_challenge_and_no_answer() {
         let asked = challenge("authmod=adobe ?reason=needauth&user=foo&salt=SALT&challenge=CHALL");
-        let answer = Answer::new(&asked, &credentials(), "live", 1);
+        let answer = AuthAnswer::new(&asked, &credentials(), "live", 1);
         let shown = format!("{asked:?} {answer:?}");
         for secret in ["foo", "bar", "SALT", "CHALL", "response"] {
             assert!(!shown.contains(secret), "{shown}");

@@ -184,7 +184,7 @@ pub struct ClientSession {
 impl ClientSession {
     /// A session that publishes to `url`. `auth` is the answer to the challenge of the connection before.
     #[must_use]
-    pub fn new(url: &PushUrl, auth: Option<auth::Answer>) -> Self {
+    pub fn new(url: &PushUrl, auth: Option<auth::AuthAnswer>) -> Self {
         let with_auth = |text: &str| auth.as_ref().map_or_else(|| text.to_owned(), |answer| answer.appended_to(text));
         Self {
             app: with_auth(&url.app),

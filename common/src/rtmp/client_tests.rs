@@ -347,7 +347,7 @@ fn auth_answer_goes_into_app_and_tc_url() {
     session.handle(&asked).unwrap();
     let Some(ClientEvent::AuthAsked(challenge)) = session.poll_event() else { panic!("not asked") };
     let credentials = Credentials { user: "foo".to_owned(), password: Secret::new("bar") };
-    let answer = auth::Answer::new(&challenge, &credentials, "live", 1);
+    let answer = auth::AuthAnswer::new(&challenge, &credentials, "live", 1);
     let mut session = ClientSession::new(&url(URL), Some(answer));
     session.start();
     session.take_output();

@@ -28,7 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::UpstreamState;
-use liveedgecast_common::rtmp::auth::{Answer, Challenge};
+use liveedgecast_common::rtmp::auth::{AuthAnswer, Challenge};
 use liveedgecast_common::rtmp::client::{ClientEvent, Stage};
 use liveedgecast_common::url::PushUrl;
 
@@ -120,7 +120,7 @@ pub enum Output {
     /// The upstream has sent us to another server, whose name is resolved next. For the log.
     Redirected(String),
     /// Begin a session: on this connection, dropping the others, or on the one that is secured.
-    Begin(Option<DialId>, Option<Answer>),
+    Begin(Option<DialId>, Option<AuthAnswer>),
     /// Drop whatever there is: lookups, dials, the connection.
     Drop,
     /// Media may be written.
@@ -192,7 +192,7 @@ pub struct Machine {
     /// What the upstream's first question was: answered unasked from then on, which saves a connection.
     asks_for_the_user: Option<Challenge>,
     /// What the next session says.
-    answer: Option<Answer>,
+    answer: Option<AuthAnswer>,
     challenges: u32,
     patience: Patience,
     /// Since when it has not worked.
@@ -498,7 +498,7 @@ impl Machine {
     fn answer(&mut self, challenge: &Challenge) {
         let nonce = self.nonce();
         let url = self.url();
-        let answer = url.credentials.as_ref().map(|known| Answer::new(challenge, known, &url.app, nonce));
+        let answer = url.credentials.as_ref().map(|known| AuthAnswer::new(challenge, known, &url.app, nonce));
         self.answer = answer;
     }
 
