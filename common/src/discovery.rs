@@ -30,19 +30,19 @@ pub const MAX_ADDRESSES: usize = 64;
 pub const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts: what an activator that comes back costs at most in waiting.
 pub const MOST_DELAY: Duration = Duration::from_secs(2);
-/// Between two questions for the name's addresses.
+/// Pause between two questions for the name's addresses.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 /// The same while the answer is awaited most: the name may have appeared just now.
 pub const RESOLVE_EAGERLY: Duration = Duration::from_millis(500);
 
-/// Where the two users of this machine differ.
+/// Differences between the two users of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Failures in a row that are followed by [`FIRST_DELAY`].
     pub eager_attempts: u32,
     /// Longest time from a dial to [`Input::Answered`] or [`Input::Connected`], if the shell has no limit of its own.
     pub dial_timeout: Option<Duration>,
-    /// Whether one activator is enough or all are wanted.
+    /// Number of activators that are enough.
     pub wanted: Wanted,
     /// Failures in a row after which an address that was only told of is forgotten.
     pub told_failures: u32,
@@ -55,17 +55,17 @@ pub struct Rules {
 /// How many activators are enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// One, since activators tell of each other: the introducer is not asked while one is connected, and the name seldom.
+    /// A single one, since activators tell of each other: the introducer is not asked while one is connected, and the name seldom.
     One,
-    /// All: the introducer is asked for ever, and the name often until its first answer.
+    /// Every activator: the introducer is asked for ever, and the name often until its first answer.
     All,
 }
 
-/// One attempt at an address, from its first SYN to its end. Never used twice.
+/// An attempt at an address, from its first SYN to its end. Numbers are never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub u64);
 
-/// What the owner tells the machine.
+/// Inputs from the owner.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Every address of the name.
@@ -86,11 +86,11 @@ pub enum Input {
     Again(AttemptId, Duration),
     /// The call has ended, or never came about. The pause may be another than that after a failure.
     Failed(AttemptId, Option<Duration>),
-    /// All calls are ended, and nothing is done any more.
+    /// The end: calls are hung up, and nothing is done any more.
     Stop,
 }
 
-/// What the machine asks of its owner.
+/// Orders to the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Ask for the name's addresses.
@@ -119,12 +119,12 @@ enum State {
     Alias { of: Option<SocketAddr> },
 }
 
-/// Where an address is known from.
+/// The source of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// The name leads to it.
     Listed,
-    /// Somebody has told of it.
+    /// An activator or the introducer has told of it.
     Told,
     /// The name led to it once.
     Unlisted,
@@ -136,7 +136,7 @@ struct Candidate {
     state: State,
     attempt: AttemptId,
     failures: u32,
-    /// It has been connected.
+    /// True once it has been connected.
     worked: bool,
 }
 
@@ -188,14 +188,14 @@ impl Discovery {
         self.candidates.values().filter(|candidate| !candidate.is_settled()).count()
     }
 
-    /// Whether every address of the name is connected, or an alias.
+    /// True if every address of the name is connected, or an alias.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let settled = |address| self.candidates.get(address).is_some_and(Candidate::is_settled);
         self.resolved.as_ref().is_some_and(|resolved| resolved.iter().all(settled))
     }
 
-    /// Whether the name or the introducer has given an answer that says who is there.
+    /// True once the name or the introducer has told which activators there are.
     #[must_use]
     pub fn is_informed(&self) -> bool {
         self.resolved.is_some() || self.introduced
@@ -270,7 +270,7 @@ impl Discovery {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Time at which [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.stopped {
@@ -415,7 +415,7 @@ impl Discovery {
 }
 
 impl Candidate {
-    /// Whether nothing is left to find out about it.
+    /// True if nothing is left to find out about it.
     fn is_settled(&self) -> bool {
         matches!(self.state, State::Connected | State::Alias { .. })
     }

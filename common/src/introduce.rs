@@ -22,9 +22,9 @@ use crate::greet::greet;
 use crate::key::Secret;
 use crate::proof::Purpose;
 
-/// For a name server's answer. The C library's resolver has limits of its own, usually 5 s per server, and cannot be interrupted.
+/// Longest wait for a name server. The C library's resolver has limits of its own, usually 5 s per server, and cannot be interrupted.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the first SYN to the answer. The activator behind the address may be stopped; the next attempt may lead to another one.
+/// Time from the first SYN to the answer. The activator behind the address may be stopped; the next attempt may lead to another one.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes of an answer: [`MAX_ADDRESSES`] of them.
 const MAX_MESSAGE: usize = 8 << 10;

@@ -42,7 +42,7 @@ pub enum Purpose {
     Join,
     /// A caller asks where activators are.
     Introduce,
-    /// Another activator follows.
+    /// An activator follows another one.
     Follow,
 }
 
@@ -59,10 +59,10 @@ impl Purpose {
 /// Why a proof is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// It does not look like a proof.
+    /// The text does not look like a proof.
     #[error("the proof cannot be read; if the other side is of another version, run one version of both")]
     Malformed,
-    /// It was made with another secret, or for another connection.
+    /// The proof was made with another secret, or for another connection.
     #[error("the proof was made with another secret: give both sides the same CONTROL_SECRET")]
     Wrong,
 }
@@ -125,7 +125,7 @@ impl Exchange {
     }
 }
 
-/// Whether a text can be a proof at all; what earlier versions sent cannot.
+/// True for a text that can be a proof at all; the proofs of earlier versions cannot.
 #[must_use]
 pub fn is_readable(text: &str) -> bool {
     decoded(text).is_some()

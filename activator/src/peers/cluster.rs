@@ -33,7 +33,7 @@ struct ClusterState {
     peers: Option<Mutex<Peers>>,
     /// Wakes the task of the peers.
     stirred: Notify,
-    /// Whether we can act for all on the Kubernetes API.
+    /// True while we can act for all on the Kubernetes API.
     acts: AtomicBool,
 }
 
@@ -123,18 +123,18 @@ impl Cluster {
         }
     }
 
-    /// Whether we can act for all.
+    /// True while we can act for all on the Kubernetes API.
     pub(super) fn acts(&self) -> bool {
         self.shared.acts.load(Ordering::Relaxed)
     }
 
-    /// Whether this activator has to act for all: of those that can, the one with the smallest name does.
+    /// True if this activator has to act for all: of those that can, the one with the smallest name does.
     #[cfg(feature = "kubernetes")]
     pub(crate) fn is_ours_to_act(&self) -> bool {
         self.acts() && self.peers().is_none_or(|peers| peers.is_first())
     }
 
-    /// Whether publishers may be sent here: all activators that there are can be heard, and the workers that they know are registered
+    /// Readiness: publishers may be sent here when all activators that there are can be heard, and the workers that they know are registered
     /// here, too; or all had the time.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -149,7 +149,7 @@ impl Cluster {
         theirs.iter().all(|name| ours.contains_key(name))
     }
 
-    /// Whether another activator is there to which shared ports can be left.
+    /// True if another activator is there to which shared ports can be left.
     #[must_use]
     pub fn has_heir(&self) -> bool {
         self.peers().is_some_and(|peers| peers.has_heir())
@@ -179,7 +179,7 @@ impl Cluster {
         self.shared.peers.as_ref().map(|peers| peers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another activator follows us and can be followed at this address.
+    /// Follows the activator at this address, which follows us.
     pub(super) fn met(&self, address: SocketAddr) {
         if let Some(mut peers) = self.peers() {
             peers.handle(now(), Input::Met(address));

@@ -13,11 +13,11 @@ pub(super) enum PeerMessage {
     Welcome(PeerWelcome),
     /// A publisher or a worker, as it is now.
     Change(PeerChange),
-    /// Whether it can act for all on the Kubernetes API; a peer that never says so cannot.
+    /// Ability to act for all on the Kubernetes API; a peer that never says so has it not.
     Acts(bool),
-    /// Everything that was there at the beginning has been told.
+    /// End of the facts that were there at the beginning.
     Synced,
-    /// It leaves on purpose: nothing of it is to be waited for.
+    /// The peer leaves on purpose: nothing of it is to be waited for.
     Goodbye,
 }
 
@@ -32,12 +32,12 @@ pub(super) struct PeerWelcome {
     pub(super) started: u64,
 }
 
-/// Everything that a peer has told and that still stands.
+/// Publishers and workers of one peer, as it has told them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Facts {
     held: BTreeMap<u64, Elsewhere>,
     workers: BTreeMap<String, WorkerTally>,
-    /// Whether it can act for all on the Kubernetes API.
+    /// Ability to act for all on the Kubernetes API.
     pub(super) acts: bool,
     /// Bytes that they take, about.
     pub(super) bytes: usize,
@@ -75,7 +75,7 @@ impl Facts {
         }
     }
 
-    /// Its publishers that have a place, by their numbers.
+    /// Publishers that have a place there, with their numbers.
     pub(super) fn held(&self) -> impl Iterator<Item = (u64, &Elsewhere)> {
         self.held.iter().map(|(number, held)| (*number, held))
     }
@@ -91,7 +91,7 @@ impl Facts {
         (self.held.len(), self.workers.len())
     }
 
-    /// Its view of the demand.
+    /// The peer's view of the demand.
     pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally { workers: self.workers.clone(), ..Tally::default() };
         for held in self.held.values() {

@@ -28,7 +28,7 @@ pub(super) struct PeerCall {
     pub(super) attempt: AttemptId,
     pub(super) address: SocketAddr,
     pub(super) secret: Secret,
-    /// Our name.
+    /// Name of this activator.
     pub(super) name: String,
     /// Port at which the peer can follow us.
     pub(super) control_port: u16,
@@ -125,7 +125,7 @@ fn worker_change(worker: Worker) -> Option<PeerChange> {
     good.then_some(PeerChange::Worker(name, WorkerTally { draining, cordoned, leaving, room: count(room), streams }))
 }
 
-/// Whether an app may be called this, as a worker's session has it: nothing if it was told by none.
+/// True for the name of an app, as a worker's session has it: empty if it was told none.
 fn is_app(text: &str) -> bool {
     text.len() <= MAX_NAME_BYTES + '…'.len_utf8() && !text.chars().any(char::is_control)
 }

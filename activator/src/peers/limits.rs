@@ -8,13 +8,13 @@ use liveedgecast_common::discovery::MAX_ADDRESSES;
 pub(super) const MAX_FAILURES: u32 = 5;
 /// How long a connection may take. In one site it takes a millisecond; a SYN that got lost is repeated after a second.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
-/// From the call to Synced.
+/// Longest time from the call to Synced.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that is silent for this long is asked for a sign …
 pub(super) const PING_EVERY: Duration = Duration::from_secs(2);
 /// … which it has this long to give: a peer that is stopped or cut off has vanished within both.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two questions for the introducer in our first seconds, when those that it leads to may not have found each other.
+/// Pause between two questions to the introducer in our first seconds, when those that it leads to may not have found each other.
 pub(super) const ASK_EAGERLY: Duration = Duration::from_millis(200);
 /// Longest addition to that, by which activators differ.
 pub(super) const MAX_LAG: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ pub(super) const MAX_LAG: Duration = Duration::from_millis(100);
 pub(super) const SYNC_TIME: Duration = Duration::from_secs(3);
 /// The facts of a peer that vanished count for this long: its publishers come back by then, to others or to its successor.
 pub(super) const KEEP_VANISHED: Duration = Duration::from_secs(60);
-/// On a port that we share, a dial leads to ourselves with a chance of one in two while another is there. So often in a row, and no other
+/// Dials of a shared port that led to ourselves, in a row. While another is there the chance of each is one in two; after so many, no other
 /// is there …
 pub(super) const SELF_MEETINGS: u32 = 16;
 /// … with this pause between two of them.

@@ -38,7 +38,7 @@ const DISCOVERY: discovery::Rules = discovery::Rules {
     alias_patience: 1,
 };
 
-/// What the shell tells the machine.
+/// Inputs from the shell.
 #[derive(Clone, Debug)]
 pub(super) enum Input {
     /// Every address of the name of all.
@@ -55,7 +55,7 @@ pub(super) enum Input {
     Ended(AttemptId),
 }
 
-/// What the machine asks of the shell.
+/// Orders to the shell.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Output {
     /// Ask for the addresses.
@@ -66,43 +66,43 @@ pub(super) enum Output {
     Follow(AttemptId, SocketAddr),
     /// End the call; nothing of it is reported after that.
     HangUp(AttemptId),
-    /// For the log: a turn in what we know of the peer of this name.
+    /// A turn of the peer of this name, for the log.
     Turned(String, Turn),
-    /// For the lobby: a peer's publisher, by the peer's name and its number there; `None`: it is gone.
+    /// A peer's publisher, for the lobby: the peer's name, the number there, the publisher or `None` once it is gone.
     Held(String, u64, Option<Elsewhere>),
-    /// For the lobby: no publisher of this peer stands any more.
+    /// No publisher of this peer stands any more, for the lobby.
     Forget(String),
-    /// For workers: whether an activator is at this address.
+    /// An activator is at this address (true) or is not any more, for workers.
     Met(SocketAddr, bool),
-    /// For readers of the demand.
+    /// The demand may have changed.
     Changed,
 }
 
 /// Turns in what we know of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It has told everything.
+    /// The peer has told everything.
     Synced,
-    /// Its call broke.
+    /// The call to the peer broke.
     Vanished,
-    /// It has said goodbye.
+    /// The peer has said goodbye.
     Left,
 }
 
 /// A call to a peer.
 #[derive(Clone, Debug, PartialEq)]
 enum Following {
-    /// It has not told everything yet.
+    /// The peer has not told everything yet.
     Telling { welcome: Option<PeerWelcome>, facts: Facts },
-    /// It tells changes.
+    /// The peer has told everything and tells changes.
     Synced {
         name: String,
-        /// Where workers find it.
+        /// Address at which workers find the peer.
         at: SocketAddr,
     },
 }
 
-/// This activator among its peers.
+/// The identity of this activator among its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Me {
     /// Name, unique among activators.
@@ -111,14 +111,14 @@ pub struct Me {
     pub control: SocketAddr,
     /// Start of the process, in microseconds since 1970.
     pub started: u64,
-    /// Whether others listen on the same ports, so that dialing the address of all leads to any of them.
+    /// True if others listen on the same ports, so that dialing the address of all leads to any of them.
     pub shares_ports: bool,
-    /// Whether there is an introducer, which tells the addresses of the others.
+    /// True if there is an introducer, which tells the addresses of the others.
     pub introducer: bool,
 }
 
 impl Me {
-    /// Where a peer is found that has this control port and was met at `ip`; `None` for port 0. A peer that shares our ports shares the
+    /// The address of a peer that has this control port and was met at `ip`; `None` for port 0. A peer that shares our ports shares the
     /// host and its addresses; and by loopback all seem to come from the same one.
     pub(super) fn find(&self, ip: IpAddr, control_port: u16) -> Option<SocketAddr> {
         let ip = if self.shares_ports { self.control.ip() } else { ip };
@@ -132,7 +132,7 @@ struct KnownPeer {
     facts: Facts,
     /// Start of its process, in microseconds since 1970 by its clock.
     started: u64,
-    /// Since when it is not heard any more.
+    /// Time of its loss, if it is not heard any more.
     vanished: Option<Instant>,
 }
 
@@ -147,7 +147,7 @@ pub(super) struct Peers {
     selves: BTreeMap<SocketAddr, u32>,
     /// Answers of the introducer, good or not.
     answers: u32,
-    /// By name.
+    /// Peers by name.
     peers: BTreeMap<String, KnownPeer>,
     outputs: VecDeque<Output>,
 }
@@ -170,12 +170,12 @@ impl Peers {
         peers
     }
 
-    /// This activator.
+    /// The identity that peers are told.
     pub(super) fn me(&self) -> &Me {
         &self.me
     }
 
-    /// Whether a peer is there that was started after us. Where ports are shared, they are left to it.
+    /// True if a peer is there that was started after us. Where ports are shared, they are left to it.
     pub(super) fn has_heir(&self) -> bool {
         let ours = (self.me.started, self.me.name.as_str());
         self.heard().any(|(name, peer)| (peer.started, name.as_str()) > ours)
@@ -186,7 +186,7 @@ impl Peers {
         self.heard().flat_map(|(_, peer)| peer.facts.staying_workers())
     }
 
-    /// Whether there was the time to find everybody.
+    /// True once there was the time to find everybody.
     pub(super) fn had_time(&self, now: Instant) -> bool {
         now >= self.started + SYNC_TIME
     }
@@ -217,7 +217,7 @@ impl Peers {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let vanished = self.peers.values().filter_map(|peer| peer.vanished.map(|at| at + KEEP_VANISHED));
         vanished.chain(self.discovery.poll_timeout()).min()
@@ -238,7 +238,7 @@ impl Peers {
         self.peers.values().filter(|peer| peer.vanished.is_some()).map(|peer| peer.facts.tally()).collect()
     }
 
-    /// Whether no peer that can be heard and that can act has a smaller name.
+    /// True if no peer that can be heard and that can act has a smaller name.
     #[cfg(feature = "kubernetes")]
     pub(super) fn is_first(&self) -> bool {
         let acting = self.heard().filter(|(_, peer)| peer.facts.acts);
@@ -250,12 +250,12 @@ impl Peers {
         (self.heard().count(), self.discovery.unreachable())
     }
 
-    /// Whether publishers may be sent here: all that the name leads to can be heard, or they had the time.
+    /// Publishers may be sent here: all that the name leads to can be heard, or they had the time.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.had_time(now) || self.discovery.is_complete()
     }
 
-    /// Whether "nothing" may be said. Without a name server or an introducer we do not know which peers we have not heard, however long
+    /// "Nothing" may be said. Without a name server or an introducer we do not know which peers we have not heard, however long
     /// it lasts. When there is no peer, workers need the time: they may serve streams that no activator tells of.
     pub(super) fn is_sure(&self, now: Instant) -> bool {
         let all_heard = self.heard().next().is_some() && self.discovery.is_complete();
@@ -289,7 +289,7 @@ impl Peers {
         }
     }
 
-    /// When the introducer is to be asked again. It may lead to ourselves, and the activator that it leads to knows only those that it has
+    /// Time of the next question to the introducer. It may lead to ourselves, and the activator that it leads to knows only those that it has
     /// found: while all begin, each is asked often.
     fn ask_again(&mut self, now: Instant) -> Instant {
         self.answers = self.answers.wrapping_add(1);

@@ -397,7 +397,7 @@ fn peers_that_come_and_go_under_new_names_are_bounded() {
     assert!(world.peers.peers.len() <= MAX_PEERS, "{}", world.peers.peers.len());
 }
 
-/// One step of the call to address 1, which is call 1.
+/// A step of the call to address 1, which is call 1.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Welcome(&'static str),

@@ -34,9 +34,9 @@ pub(crate) trait Gate: Send + Sync + 'static {
 
 /// A caller that has proved itself.
 pub(crate) struct ProvedCaller {
-    /// Its address.
+    /// Address of the caller.
     pub(crate) address: IpAddr,
-    /// Our own proof for it.
+    /// Proof that we answer with.
     pub(crate) proof: MetadataValue<Ascii>,
 }
 

@@ -277,13 +277,13 @@ async fn an_activator_that_does_not_prove_itself_is_not_listened_to() {
     assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
 }
 
-/// What becomes of the bytes between two.
+/// The fate of the bytes between two activators.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Open,
     /// Connections stay, and nothing comes through.
     Hole,
-    /// As when a process is killed.
+    /// Connections are closed, as when a process is killed.
     Dead,
 }
 

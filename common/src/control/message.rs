@@ -12,14 +12,14 @@ use crate::handoff::preface::TOKEN_BYTES;
 use crate::key::{MAX_INSTANCE_NAME, is_instance_name};
 use crate::setting::MAX_CAPACITY;
 
-/// What a worker says.
+/// A message of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkerMessage {
     /// The first message of a call.
     Hello(Hello),
     /// Sent on change, and twice a second while the worker serves anything.
     Load(Load),
-    /// One stream, as it is now.
+    /// A stream, as it is now.
     Session(Session),
     /// An offer was not taken.
     Declined(Declined),
@@ -27,7 +27,7 @@ pub enum WorkerMessage {
     Goodbye,
 }
 
-/// What an activator says.
+/// A message of an activator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActivatorMessage {
     /// The first message of a call.
@@ -41,7 +41,7 @@ pub enum ActivatorMessage {
         /// Number of the offer.
         epoch: u64,
     },
-    /// Whether this activator wants the worker to take streams.
+    /// The activator's wish that the worker take streams, or not.
     Cordon(Cordon),
     /// End this stream.
     Kick {
@@ -50,9 +50,9 @@ pub enum ActivatorMessage {
         /// Cause, for the log and the publisher.
         reason: String,
     },
-    /// Another activator is here: dial in there too, though its name may not tell yet. The address of its control listener.
+    /// The control listener of another activator: dial in there too, though the name may not lead there yet.
     Meet(SocketAddr),
-    /// Another worker gets this stream: end what is left of it under a lower epoch and close its upstreams at once. The publisher's
+    /// The stream goes to another worker: end what is left of it under a lower epoch and close its upstreams at once. The publisher's
     /// connection is not touched.
     Fence {
         /// Id of the stream.
@@ -65,16 +65,16 @@ pub enum ActivatorMessage {
 /// Why a message of a worker cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Its name could not be shown or stored.
+    /// The name could not be shown or stored.
     #[error("a worker's name has 1 to {MAX_INSTANCE_NAME} letters, digits, - _ . : or ~")]
     Name,
-    /// Its capacity is out of range.
+    /// The capacity is out of range.
     #[error("a worker's capacity is from 1 to {MAX_CAPACITY}")]
     Capacity,
-    /// Its port is out of range.
+    /// The port is out of range.
     #[error("a port is below 65536")]
     Port,
-    /// It counts more streams than it may have.
+    /// The load counts more streams than there may be.
     #[error("{streams} streams are more than a capacity of {capacity} allows")]
     Streams {
         /// Streams that it counts.
@@ -90,16 +90,16 @@ pub enum Malformed {
     Declined,
 }
 
-/// What a worker says of itself when it joins.
+/// A worker's account of itself when it joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Name, unique among the workers of an activator.
     pub name: String,
     /// Streams at most.
     pub capacity: u32,
-    /// Whether it takes streams.
+    /// Readiness to take streams.
     pub availability: Availability,
-    /// Everything that it serves now, so that an activator that restarts learns it. Sessions that cannot be used are left out.
+    /// Streams that it serves now, so that an activator that restarts learns them. Sessions that cannot be used are left out.
     pub sessions: Vec<Session>,
     /// Name of the host's network namespace; equal names make the descriptor handoff possible. Empty: not told.
     pub network: String,
@@ -118,14 +118,14 @@ pub struct Load {
     pub streams: u32,
     /// Streams at most.
     pub capacity: u32,
-    /// Whether it takes streams.
+    /// Readiness to take streams.
     pub availability: Availability,
 }
 
-/// Whether a worker takes streams, by its own word.
+/// A worker's readiness to take streams, by its own word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Availability {
-    /// It takes them up to its capacity.
+    /// The worker takes streams up to its capacity.
     #[default]
     Open,
     /// An activator has taken it out of use; it would take streams again.
@@ -133,7 +133,7 @@ pub enum Availability {
     /// Cordoned, and it serves nothing, and an activator has said that its pod may go. It stays cordoned for some seconds when that is taken
     /// back, because Kubernetes may have acted on it already.
     Leaving,
-    /// It is about to go.
+    /// The worker is about to go.
     Draining,
 }
 
@@ -151,7 +151,7 @@ pub struct Declined {
 /// Why a worker declines an offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeclineReason {
-    /// None of the others.
+    /// Any other cause.
     #[default]
     Other,
     /// No place is left.
@@ -162,7 +162,7 @@ pub enum DeclineReason {
     Unreachable,
 }
 
-/// What an activator says of itself when a worker joins.
+/// An activator's account of itself when a worker joins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Welcome {
     /// Name of the activator.
@@ -182,21 +182,21 @@ pub struct Offer {
     pub epoch: u64,
     /// Proof that the worker which dials back is the one that was asked.
     pub token: [u8; TOKEN_BYTES],
-    /// By descriptor (the Unix socket) or else by link.
+    /// Handoff by descriptor (the Unix socket) if true, or else by link.
     pub descriptor: bool,
     /// The worker has the stream, or an upstream that it wants: it decides even where it has no place left.
     pub known: bool,
 }
 
-/// Whether an activator wants a worker to take streams. Forgotten with the call.
+/// An activator's wish that a worker take streams, or not. Forgotten with the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cordon {
-    /// It may take them.
+    /// The worker may take streams.
     #[default]
     Off,
-    /// It may take no more.
+    /// The worker may take no more.
     On,
-    /// It may take no more, and is to expect its end.
+    /// The worker may take no more, and is to expect its end.
     Leaving,
 }
 
@@ -242,7 +242,7 @@ impl Availability {
         }
     }
 
-    /// Whether it is cordoned, leaving or not.
+    /// True while it is cordoned, leaving or not.
     #[must_use]
     pub fn is_cordoned(self) -> bool {
         matches!(self, Self::Cordoned | Self::Leaving)
@@ -250,14 +250,14 @@ impl Availability {
 }
 
 impl Cordon {
-    /// Whether the worker may take no more.
+    /// True if the worker may take no more.
     #[must_use]
     pub fn is_on(self) -> bool {
         self != Self::Off
     }
 }
 
-/// Whether a capacity may be; one that is told later has to be as good as the one in Hello.
+/// Checks a capacity; one that is told later has to be as good as the one in Hello.
 fn check_capacity(capacity: u32) -> Result<(), Malformed> {
     if (1..=MAX_CAPACITY).contains(&capacity) { Ok(()) } else { Err(Malformed::Capacity) }
 }

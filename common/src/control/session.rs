@@ -34,15 +34,15 @@ pub enum SessionState {
     Unknown,
     /// No upstream has started yet.
     Starting,
-    /// At least one upstream has started.
+    /// An upstream has started.
     Live,
     /// The publisher's connection was lost; the grace time runs.
     Grace,
-    /// Over.
+    /// The stream is over.
     Ended,
 }
 
-/// One upstream of a stream.
+/// An upstream of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamReport {
     /// Host and port alone: an upstream's path is a secret.
@@ -51,7 +51,7 @@ pub struct UpstreamReport {
     pub state: UpstreamState,
     /// Newest failure; empty for none.
     pub error: String,
-    /// Everything that is counted of it.
+    /// Figures of this upstream.
     pub counts: UpstreamCounts,
 }
 
@@ -61,15 +61,15 @@ pub enum UpstreamState {
     /// A state that this version does not know.
     #[default]
     Unknown,
-    /// From the question for its addresses to the end of TLS.
+    /// Name resolution, connection and TLS.
     Dialing,
-    /// From RTMP's handshake to its start.
+    /// RTMP's handshake and commands, up to the start.
     Starting,
-    /// It takes the stream.
+    /// The upstream takes the stream.
     Live,
-    /// It failed and is dialed again after a pause.
+    /// The upstream failed and is dialed again after a pause.
     Backoff,
-    /// It failed in a way that time alone does not mend.
+    /// The upstream failed in a way that time alone does not mend.
     Failed,
     /// Done, or being closed.
     Closed,
@@ -97,7 +97,7 @@ pub struct Figure {
     pub metric: &'static str,
     /// Help text of that metric.
     pub help: &'static str,
-    /// Its value.
+    /// Value of the column.
     pub of: fn(&UpstreamCounts) -> u64,
 }
 
@@ -133,7 +133,7 @@ impl UpstreamCounts {
 }
 
 impl UpstreamState {
-    /// All states, [`Self::Unknown`] last.
+    /// Every state, [`Self::Unknown`] last.
     pub const ALL: [Self; 7] =
         [Self::Dialing, Self::Starting, Self::Live, Self::Backoff, Self::Failed, Self::Closed, Self::Unknown];
 
@@ -253,7 +253,7 @@ impl From<SessionState> for wire::session::State {
     }
 }
 
-/// Whether a peer may call a stream this.
+/// True for a text that a peer may call a stream.
 pub(super) fn is_stream_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_STREAM_ID && text.chars().all(|c| c.is_ascii_graphic())
 }

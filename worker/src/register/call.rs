@@ -36,9 +36,9 @@ const MAX_MESSAGE: usize = 64 << 10;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the answer to a ping may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the connection to the activator's proof: as long as Welcome may take after it.
+/// Longest time from the connection to the activator's proof: as long as Welcome may take after it.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
-/// After hanging up: how long the last messages may take to be sent.
+/// Time for the last messages to be sent after hanging up.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A call that is about to be made.

@@ -39,7 +39,7 @@ const DISCOVERY: discovery::Rules = discovery::Rules {
 };
 /// Pause after a refused proof: the secret will not become right by asking often.
 const REFUSED_DELAY: Duration = Duration::from_secs(10);
-/// From the activator's proof to Welcome. A call that hangs longer is given up.
+/// Longest time from the activator's proof to Welcome. A call that hangs longer is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The load is repeated this often while anything is served: the activator tells a hung worker by its silence (architecture.md, "Workers
 /// dial in").
@@ -52,14 +52,14 @@ const ASK_AFTER: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// A worker that was started by an activator and has had none for this long has no reason to be.
 const ORPHANED_AFTER: Duration = Duration::from_secs(5);
-/// After so long without an activator, a worker that was started by one stops waiting for lost publishers: they return through an
+/// Time without an activator after which a worker that was started by one stops waiting for lost publishers: they return through an
 /// activator, and a new one may have another secret. The first attempts are over by then, so a call that only broke is there again.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// A worker whose pod might have gone takes nothing for this long after that was taken back: an activator or Kubernetes that heard the
 /// lower number just before has acted on it by then, or will not.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
 
-/// What a worker says of itself.
+/// A worker's account of itself.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Name, unique among the workers of its activators.
@@ -74,9 +74,9 @@ pub struct Settings {
     pub pid: u32,
     /// Handoffs that fit.
     pub handoff: Handoff,
-    /// Whether the worker ends by itself when it has no activator and serves nothing.
+    /// True if the worker ends by itself when it has no activator and serves nothing.
     pub exit_when_orphaned: bool,
-    /// Whether there is an introducer, which tells the addresses of activators.
+    /// True if there is an introducer, which tells the addresses of activators.
     pub introducer: bool,
 }
 
@@ -89,7 +89,7 @@ pub enum CallEnd {
     Refused,
 }
 
-/// What the shell tells the machine.
+/// Inputs from the shell.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Every address of the activator's name.
@@ -104,19 +104,19 @@ pub enum Input {
     Said(AttemptId, ActivatorMessage),
     /// The call has ended, or never came about.
     Ended(AttemptId, CallEnd),
-    /// Everything that the engine serves now.
+    /// Streams that the engine serves now, all of them.
     Sessions(Vec<Session>),
     /// A taken offer ended well: the engine has the stream.
     Taken(String),
     /// A taken offer could not be fetched: its call, stream and epoch.
     NotTaken(AttemptId, String, u64),
-    /// From now on nothing more is taken.
+    /// The drain has begun: nothing more is taken.
     Drain,
     /// Say goodbye and end all calls.
     Leave,
 }
 
-/// What the machine asks of the shell.
+/// Orders to the shell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Ask for the addresses.
@@ -161,7 +161,7 @@ pub enum Output {
         /// The other worker's claim.
         epoch: u64,
     },
-    /// Whether no activator is there through which a lost publisher could return.
+    /// True if no activator is left through which a lost publisher could return.
     Alone(bool),
     /// There is no activator any more and nothing to do.
     Orphaned,
@@ -183,7 +183,7 @@ pub struct Register {
     discovery: Discovery,
     /// Calls that can be spoken into.
     calls: BTreeMap<AttemptId, Call>,
-    /// What activators were told last, by stream.
+    /// Sessions as activators were told last, by stream.
     sessions: BTreeMap<String, Session>,
     /// Offers taken that the engine does not list yet: epochs by stream.
     taking: BTreeMap<String, u64>,
@@ -193,14 +193,14 @@ pub struct Register {
     draining: bool,
     /// Cordoned, without a stream, and told that our pod may go.
     leaving: bool,
-    /// That was taken back; until then the worker stays cordoned all the same.
+    /// End of the cordon that outlasts `leaving`, once that was taken back.
     returns_at: Option<Instant>,
     left: bool,
-    /// Since when no activator is joined and nothing is served.
+    /// Time since which no activator is joined and nothing is served.
     alone_since: Option<Instant>,
-    /// When that is told to streams that are served without an activator.
+    /// Time at which streams that are served without an activator are told so.
     alone_at: Option<Instant>,
-    /// It was told.
+    /// Streams were told so.
     alone: bool,
     outputs: VecDeque<Output>,
 }
@@ -308,7 +308,7 @@ impl Register {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Time at which [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.left {
@@ -493,7 +493,7 @@ impl Register {
         }
     }
 
-    /// Whether an activator alone is why offers are declined.
+    /// True if an activator's cordon alone is why offers are declined.
     fn cordoned(&self) -> bool {
         !self.draining && (self.returns_at.is_some() || self.calls.values().any(|call| call.cordon.is_on()))
     }

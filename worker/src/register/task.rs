@@ -42,7 +42,7 @@ pub enum RegistrationRequest {
 /// Why the task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationEnd {
-    /// It was asked to leave.
+    /// The drain asked it to leave.
     Left,
     /// There has been no activator for a while, and no stream.
     Orphaned,
