@@ -121,7 +121,7 @@ enum State {
 
 /// The source of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+enum AddressSource {
     /// The name leads to it.
     Listed,
     /// An activator or the introducer has told of it.
@@ -132,7 +132,7 @@ enum Source {
 
 #[derive(Debug)]
 struct Candidate {
-    source: Source,
+    source: AddressSource,
     state: State,
     attempt: AttemptId,
     failures: u32,
@@ -288,16 +288,16 @@ impl Discovery {
         let resolved: BTreeSet<SocketAddr> = addresses.into_iter().take(MAX_ADDRESSES).collect();
         for (address, candidate) in &mut self.candidates {
             candidate.source = match candidate.source {
-                _ if resolved.contains(address) => Source::Listed,
-                Source::Listed | Source::Unlisted => Source::Unlisted,
-                Source::Told => Source::Told,
+                _ if resolved.contains(address) => AddressSource::Listed,
+                AddressSource::Listed | AddressSource::Unlisted => AddressSource::Unlisted,
+                AddressSource::Told => AddressSource::Told,
             };
         }
-        let unlisted = self.candidates.iter().filter(|(_, candidate)| candidate.source == Source::Unlisted);
+        let unlisted = self.candidates.iter().filter(|(_, candidate)| candidate.source == AddressSource::Unlisted);
         let unlisted: Vec<SocketAddr> = unlisted.map(|(address, _)| *address).collect();
         unlisted.into_iter().for_each(|address| self.forget_unless_used(now, address));
         for address in &resolved {
-            self.add(now, *address, Source::Listed);
+            self.add(now, *address, AddressSource::Listed);
         }
         self.resolved = Some(resolved);
         self.resolve_later(now);
@@ -323,11 +323,11 @@ impl Discovery {
     }
 
     /// Failures in a row after which an address is forgotten.
-    fn limit(&self, source: Source) -> u32 {
+    fn limit(&self, source: AddressSource) -> u32 {
         match source {
-            Source::Listed => u32::MAX,
-            Source::Told => self.rules.told_failures,
-            Source::Unlisted => self.rules.unlisted_failures,
+            AddressSource::Listed => u32::MAX,
+            AddressSource::Told => self.rules.told_failures,
+            AddressSource::Unlisted => self.rules.unlisted_failures,
         }
     }
 
@@ -345,17 +345,18 @@ impl Discovery {
 
     fn told(&mut self, now: Instant, address: SocketAddr) {
         if let Some(candidate) = self.candidates.get_mut(&address) {
-            if candidate.source == Source::Unlisted {
-                candidate.source = Source::Told;
+            if candidate.source == AddressSource::Unlisted {
+                candidate.source = AddressSource::Told;
             }
             return;
         }
-        if self.candidates.values().filter(|candidate| candidate.source == Source::Told).count() < MAX_ADDRESSES {
-            self.add(now, address, Source::Told);
+        if self.candidates.values().filter(|candidate| candidate.source == AddressSource::Told).count() < MAX_ADDRESSES
+        {
+            self.add(now, address, AddressSource::Told);
         }
     }
 
-    fn add(&mut self, now: Instant, address: SocketAddr, source: Source) {
+    fn add(&mut self, now: Instant, address: SocketAddr, source: AddressSource) {
         if !self.candidates.contains_key(&address) && self.candidates.len() < 2 * MAX_ADDRESSES {
             let state = State::Waiting { until: now };
             let candidate = Candidate { source, state, attempt: AttemptId(0), failures: 0, worked: false };

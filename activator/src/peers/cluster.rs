@@ -134,8 +134,8 @@ impl Cluster {
         self.acts() && self.peers().is_none_or(|peers| peers.is_first())
     }
 
-    /// Readiness: publishers may be sent here when all activators that there are can be heard, and the workers that they know are registered
-    /// here, too; or all had the time.
+    /// Readiness: publishers may be sent here when all activators that there are can be heard, and the workers that they know are
+    /// registered here, too; or all had the time.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let Some(peers) = self.peers() else { return true };

@@ -34,7 +34,7 @@ pub(super) struct PeerWelcome {
 
 /// Publishers and workers of one peer, as it has told them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Facts {
+pub(super) struct PeerFacts {
     held: BTreeMap<u64, Elsewhere>,
     workers: BTreeMap<String, WorkerTally>,
     /// Ability to act for all on the Kubernetes API.
@@ -43,7 +43,7 @@ pub(super) struct Facts {
     pub(super) bytes: usize,
 }
 
-impl Facts {
+impl PeerFacts {
     /// Notes a change; returns it if the lobby wants to know. Changes beyond a bound or the `room` that is left are dropped: a peer that
     /// knows the secret may be broken all the same.
     pub(super) fn take(&mut self, change: PeerChange, room: usize) -> Option<(u64, Option<Elsewhere>)> {

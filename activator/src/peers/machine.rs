@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::discovery::{self, AttemptId, Discovery, RESOLVE_EVERY, Wanted};
 
-use super::facts::{Facts, PeerMessage, PeerWelcome};
+use super::facts::{PeerFacts, PeerMessage, PeerWelcome};
 use super::limits::{
     ASK_EAGERLY, KEEP_VANISHED, MAX_ALL_FACTS, MAX_FAILURES, MAX_LAG, MAX_PEERS, SELF_DELAY, SELF_MEETINGS, SYNC_TIME,
     SYNC_TIMEOUT,
@@ -93,7 +93,7 @@ pub(super) enum Turn {
 #[derive(Clone, Debug, PartialEq)]
 enum Following {
     /// The peer has not told everything yet.
-    Telling { welcome: Option<PeerWelcome>, facts: Facts },
+    Telling { welcome: Option<PeerWelcome>, facts: PeerFacts },
     /// The peer has told everything and tells changes.
     Synced {
         name: String,
@@ -129,7 +129,7 @@ impl Me {
 /// A peer that has told everything at least once.
 #[derive(Debug)]
 struct KnownPeer {
-    facts: Facts,
+    facts: PeerFacts,
     /// Start of its process, in microseconds since 1970 by its clock.
     started: u64,
     /// Time of its loss, if it is not heard any more.
@@ -278,7 +278,7 @@ impl Peers {
                 discovery::Output::Resolve => Output::Resolve,
                 discovery::Output::Ask => Output::Ask,
                 discovery::Output::Dial { attempt, address, .. } => {
-                    self.calls.insert(attempt, Following::Telling { welcome: None, facts: Facts::default() });
+                    self.calls.insert(attempt, Following::Telling { welcome: None, facts: PeerFacts::default() });
                     Output::Follow(attempt, address)
                 }
                 discovery::Output::HangUp(attempt) => {
@@ -289,8 +289,8 @@ impl Peers {
         }
     }
 
-    /// Time of the next question to the introducer. It may lead to ourselves, and the activator that it leads to knows only those that it has
-    /// found: while all begin, each is asked often.
+    /// Time of the next question to the introducer. It may lead to ourselves, and the activator that it leads to knows only those that it
+    /// has found: while all begin, each is asked often.
     fn ask_again(&mut self, now: Instant) -> Instant {
         self.answers = self.answers.wrapping_add(1);
         let after = match self.had_time(now) {
@@ -377,7 +377,7 @@ impl Peers {
         }
     }
 
-    fn synced(&mut self, now: Instant, attempt: AttemptId, welcome: PeerWelcome, facts: Facts) {
+    fn synced(&mut self, now: Instant, attempt: AttemptId, welcome: PeerWelcome, facts: PeerFacts) {
         let PeerWelcome { name, control_port, started } = welcome;
         let Some(address) = self.discovery.address(attempt) else { return };
         // Two ways to it at once, and the other one was faster.

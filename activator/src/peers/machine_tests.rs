@@ -63,7 +63,7 @@ impl World {
         self.tell(Input::Said(AttemptId(link), message))
     }
 
-    /// Lets time pass; what is due is done when it is due. Gives what was to be done, with when, in milliseconds from the start.
+    /// Lets time pass, with every timeout handled when it is due. Returns the outputs and their times, in milliseconds from the start.
     fn pass(&mut self, milliseconds: u64) -> Vec<(u64, Output)> {
         let end = self.now + Duration::from_millis(milliseconds);
         let mut all = Vec::new();
@@ -81,7 +81,7 @@ impl World {
         self.tell(Input::Resolved(ports.iter().copied().map(at).collect()))
     }
 
-    /// The peer at this link tells who it is and all that it has: one that waits, and a worker.
+    /// The peer of this call tells its name and all its facts: a publisher that waits, and a worker.
     fn sync(&mut self, link: u64, name: &str) -> Vec<Output> {
         let mut outputs = self.say(link, welcome(name));
         outputs.extend(self.say(link, waiting(1)));
@@ -110,7 +110,7 @@ fn follow(link: u64, port: u16) -> Output {
 }
 
 #[test]
-fn what_is_told_counts_once_all_was_told() {
+fn facts_count_once_all_were_told() {
     let mut world = World::new();
     assert_eq!(world.resolved(&[1]), [follow(1, 1)]);
     world.say(1, welcome("a"));
@@ -145,7 +145,7 @@ fn ourselves_and_a_second_way_to_somebody_are_left_alone() {
 }
 
 #[test]
-fn who_is_not_there_is_tried_again_and_again() {
+fn an_absent_peer_is_dialed_again_and_again() {
     let mut world = World::new();
     world.resolved(&[1]);
     let (mut link, mut times) = (1, Vec::new());
@@ -169,7 +169,7 @@ fn who_is_not_there_is_tried_again_and_again() {
 }
 
 #[test]
-fn who_hangs_before_it_has_told_all_is_tried_anew() {
+fn a_peer_that_hangs_before_it_has_told_all_is_dialed_again() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.say(1, welcome("a"));
@@ -179,7 +179,7 @@ fn who_hangs_before_it_has_told_all_is_tried_anew() {
 }
 
 #[test]
-fn who_vanishes_counts_a_minute_and_who_says_goodbye_does_not() {
+fn a_vanished_peer_counts_for_a_minute_and_one_that_said_goodbye_does_not() {
     let mut world = World::new();
     world.resolved(&[1, 2]);
     world.sync(1, "a");
@@ -199,7 +199,7 @@ fn who_vanishes_counts_a_minute_and_who_says_goodbye_does_not() {
 }
 
 #[test]
-fn who_comes_back_is_what_it_tells_now() {
+fn a_peer_that_comes_back_counts_by_its_new_facts() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
@@ -212,7 +212,7 @@ fn who_comes_back_is_what_it_tells_now() {
 }
 
 #[test]
-fn whom_we_met_is_followed_before_the_name_knows_it() {
+fn a_peer_that_follows_us_is_followed_before_the_name_leads_to_it() {
     let mut world = World::new();
     world.resolved(&[]);
     assert_eq!(world.tell(Input::Met(at(9))), [follow(1, 9)]);
@@ -230,7 +230,7 @@ fn whom_we_met_is_followed_before_the_name_knows_it() {
 }
 
 #[test]
-fn when_it_is_ready_and_when_it_is_sure() {
+fn readiness_and_certainty_come_with_peers_or_with_time() {
     let check = |world: &World| (world.peers.is_ready(world.now), world.peers.is_sure(world.now));
     let mut world = World::new();
     assert_eq!(check(&world), (false, false));
@@ -261,7 +261,7 @@ fn when_it_is_ready_and_when_it_is_sure() {
 }
 
 #[test]
-fn the_introducer_is_asked_often_at_first_and_whom_it_tells_of_is_followed() {
+fn the_introducer_is_asked_often_at_first_and_its_addresses_are_followed() {
     let mut world = World::with_introducer(true);
     world.tell(Input::Unresolved);
     let mut asked = Vec::new();
@@ -269,7 +269,7 @@ fn the_introducer_is_asked_often_at_first_and_whom_it_tells_of_is_followed() {
         for (when, output) in world.pass(10) {
             if output == Output::Ask {
                 asked.push(when);
-                // It is us whom it leads to, or nobody yet.
+                // It leads to ourselves, or to no activator yet.
                 world.tell(Input::Introduced(vec![]));
             }
         }
@@ -296,7 +296,7 @@ fn two_do_not_ask_in_step() {
 }
 
 #[test]
-fn an_idle_world_wakes_for_names_alone() {
+fn an_idle_machine_wakes_for_names_alone() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
@@ -322,7 +322,7 @@ fn a_broken_peer_is_bounded() {
 }
 
 #[test]
-fn who_finds_itself_on_a_shared_port_tries_again_a_few_times() {
+fn an_activator_that_finds_itself_on_a_shared_port_tries_again_a_few_times() {
     let mut world = World::new();
     world.peers = Peers::new(world.now, me(true));
     world.outputs();

@@ -177,7 +177,7 @@ async fn goodbye_forgets_and_death_does_not() {
 }
 
 #[tokio::test]
-async fn whoever_follows_us_is_followed() {
+async fn a_follower_is_followed_back() {
     let (one, two) = (door(), door());
     let (at_one, at_two) = (one.1, two.1);
     let a = house("a", one, &[at_one, at_two]);
@@ -200,10 +200,10 @@ async fn service(targets: Vec<SocketAddr>) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn activators_whom_no_name_knows_find_each_other_by_the_introducer() {
+async fn activators_without_a_name_find_each_other_by_the_introducer() {
     let (one, two) = (door(), door());
     let introducer = Some(service(vec![one.1, two.1]).await);
-    // What a name server remembers of those before them.
+    // The name server still remembers the activators before them.
     let gone = door().1;
     let built = [("a~1", one), ("b~2", two)].map(|(name, door)| {
         let me = Me { name: name.to_owned(), control: door.1, started: 0, shares_ports: false, introducer: true };
@@ -322,7 +322,7 @@ async fn two_with_a_way_between() -> (House, House, watch::Sender<Way>) {
 }
 
 #[tokio::test]
-async fn a_black_hole_delays_no_answer_and_its_last_word_counts() {
+async fn a_peer_in_a_black_hole_delays_no_answer_and_its_last_facts_count() {
     let (a, b, way) = two_with_a_way_between().await;
     let _place = a.publisher("x", 1);
     until(|| b.known() == (1, 0)).await;
@@ -335,7 +335,7 @@ async fn a_black_hole_delays_no_answer_and_its_last_word_counts() {
 }
 
 #[tokio::test]
-async fn who_has_heard_nobody_yet_does_not_say_nothing() {
+async fn an_activator_that_has_heard_no_peer_yet_does_not_say_nothing() {
     let Door(silent, address) = door();
     let own = door();
     let at_own = own.1;
@@ -350,7 +350,7 @@ async fn who_has_heard_nobody_yet_does_not_say_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_with_one_identity_the_earlier_waits_and_the_later_goes() {
+async fn the_earlier_of_two_publishers_with_one_identity_waits_and_the_later_is_refused() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     let mut first = a.publisher("x", 1);
@@ -362,7 +362,7 @@ async fn of_two_with_one_identity_the_earlier_waits_and_the_later_goes() {
 }
 
 #[tokio::test]
-async fn whoever_comes_through_the_other_door_goes_to_the_worker_that_has_the_stream() {
+async fn a_publisher_at_the_other_activator_goes_to_the_worker_that_has_its_stream() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     // Both know both workers, as workers dial every activator.
@@ -417,7 +417,7 @@ async fn workers_are_told_of_every_activator() {
 
 #[cfg(feature = "kubernetes")]
 #[tokio::test]
-async fn of_those_who_can_act_one_does() {
+async fn one_of_the_activators_that_can_act_does() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     assert!(!a.cluster.is_ours_to_act() && !b.cluster.is_ours_to_act(), "neither has said that it can");
@@ -472,7 +472,7 @@ async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
     let _place = elder.publisher("x", 1);
     until(|| younger.known() == (1, 0)).await;
 
-    // The elder leaves the port: who dials it finds the younger alone, and the two are in touch all the same.
+    // The elder leaves the port: a dial finds the younger alone, and the two are in touch all the same.
     release.cancel();
     let mut found = 0;
     while found < 32 {

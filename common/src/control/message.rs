@@ -130,8 +130,8 @@ pub enum Availability {
     Open,
     /// An activator has taken it out of use; it would take streams again.
     Cordoned,
-    /// Cordoned, and it serves nothing, and an activator has said that its pod may go. It stays cordoned for some seconds when that is taken
-    /// back, because Kubernetes may have acted on it already.
+    /// Cordoned, and it serves nothing, and an activator has said that its pod may go. It stays cordoned for some seconds when that is
+    /// taken back, because Kubernetes may have acted on it already.
     Leaving,
     /// The worker is about to go.
     Draining,

@@ -80,7 +80,7 @@ fn activator_messages_survive_the_wire() {
 }
 
 #[test]
-fn workers_of_impossible_words_are_refused() {
+fn impossible_messages_of_workers_are_refused() {
     let good = || wire::Hello::from(hello(Availability::Open));
     let hellos = [
         (wire::Hello { name: "a b".into(), ..good() }, Malformed::Name),

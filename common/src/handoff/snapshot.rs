@@ -18,7 +18,7 @@ use super::limits::{
 };
 use super::wire::{self, WireError, within};
 use crate::rtmp::media::HeaderSlot;
-use crate::rtmp::server::SessionState;
+use crate::rtmp::server::ServerSessionState;
 
 /// The version that [`Snapshot::encode`] writes.
 pub const VERSION: u16 = 1;
@@ -27,7 +27,7 @@ pub const VERSION: u16 = 1;
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// RTMP session with its chunk streams. The session's position is the snapshot's.
-    pub session: SessionState,
+    pub session: ServerSessionState,
     /// State learned from media; `None` before the first media message.
     pub stream: Option<StreamState>,
     /// Bytes after the position that were read already; at most [`MAX_UNREAD_BYTES`]. Empty where they are kept elsewhere.

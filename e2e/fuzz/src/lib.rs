@@ -8,7 +8,7 @@ use liveedgecast_common::rtmp::{
     handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError},
     is_media, limits, media,
     message::{Command, Control},
-    server::{Event, Refusal, ServerSession, SessionError, SessionState},
+    server::{Event, Refusal, ServerSession, ServerSessionState, SessionError},
     type_id,
 };
 
@@ -315,7 +315,7 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> SessionResu
             assert!(session.is_ended() == again.is_ended());
 
             let saved = postcard::to_stdvec(&session.state()).expect("a state can be saved");
-            let state: SessionState = postcard::from_bytes(&saved).expect("a saved state can be read");
+            let state: ServerSessionState = postcard::from_bytes(&saved).expect("a saved state can be read");
             session = ServerSession::restore(&state).expect("a state of ours is valid");
             // The Debug form must not panic.
             let _ = format!("{session:?}");
@@ -339,7 +339,7 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> SessionResu
 pub fn session_state(data: &[u8]) {
     let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
     let Some((saved, stream)) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length))) else { return };
-    let Ok(state) = postcard::from_bytes::<SessionState>(saved) else { return };
+    let Ok(state) = postcard::from_bytes::<ServerSessionState>(saved) else { return };
     let Ok(mut session) = ServerSession::restore(&state) else { return };
     assert!(session.state() == state);
     let start = session.position();

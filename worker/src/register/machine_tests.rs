@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const ONE: &str = "10.0.0.1:6001";
 const TWO: &str = "10.0.0.2:6001";
 
-/// A machine with its clock, answering with what it asked for.
+/// A machine with its clock; every call returns the machine's outputs.
 struct Desk {
     now: Instant,
     register: Register,
@@ -28,7 +28,7 @@ impl Desk {
             introducer: false,
         };
         change(&mut settings);
-        // The one reading of a clock: everything after is added to it.
+        // The only reading of a clock: later times are added to it.
         let now = origin();
         Self { now, register: Register::new(now, settings) }
     }
@@ -280,7 +280,7 @@ fn offers_that_do_not_fit_are_declined() {
     let (mut desk, link) = Desk::joined(|_| {});
     let unreadable = ActivatorMessage::UnreadableOffer { stream_id: "9".into(), epoch: 1 };
     assert_eq!(declined(&desk.tell(Input::Said(link, unreadable))), Some(DeclineReason::Other));
-    // A claim that is not newer than the one we hold is void; a newer one is not.
+    // A claim that is not newer than the worker's own is void; a newer one is not.
     desk.tell(Input::Sessions(vec![session("9", SessionState::Live)]));
     assert_eq!(offer(&mut desk, link, |_| {}), Some(DeclineReason::Other));
     assert_eq!(offer(&mut desk, link, |offer| offer.epoch = 2), None);
@@ -319,7 +319,7 @@ fn availability(outputs: &[Output]) -> Option<Availability> {
 }
 
 #[test]
-fn an_idle_worker_that_may_go_says_so_and_comes_back_only_when_nobody_can_act_on_it_any_more() {
+fn an_idle_worker_that_may_go_says_so_and_stays_cordoned_while_kubernetes_may_act_on_it() {
     let (mut desk, link) = Desk::joined(|_| {});
     assert_eq!(availability(&desk.tell(Input::Said(link, cordon(true, false)))), Some(Availability::Cordoned));
     assert_eq!(availability(&desk.tell(Input::Said(link, cordon(true, true)))), Some(Availability::Leaving));
@@ -349,7 +349,7 @@ fn a_worker_that_has_a_stream_never_says_that_it_may_go() {
 }
 
 #[test]
-fn who_said_that_it_may_go_and_is_gone_has_taken_it_back() {
+fn an_activator_that_is_lost_has_taken_its_leave_to_go_back() {
     let (mut desk, one) = Desk::joined(|_| {});
     let two = desk.resolve(&[ONE, TWO]);
     desk.welcome(two[0], "b");
@@ -449,7 +449,7 @@ fn an_orphan_without_streams_ends() {
 }
 
 #[test]
-fn goodbye_is_the_last_word_to_everybody() {
+fn goodbye_is_the_last_message_to_every_activator() {
     let mut desk = Desk::new(|_| {});
     let links = desk.resolve(&[ONE, TWO]);
     desk.welcome(links[0], "a");
@@ -529,7 +529,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: no hot loop (asserted in `pass`), nothing said into a call before its Hello or
+    /// Any inputs in any order: no hot loop (asserted in `pass`), nothing said into a call before its Hello or
     /// after its end, never two calls for one address, never more streams taken than there is room for.
     #[test]
     fn any_order_of_events_keeps_the_rules(acts in proptest::collection::vec(act(), 0..120)) {
@@ -625,14 +625,14 @@ fn an_activator_that_another_one_tells_of_is_joined_and_given_up_when_it_is_not_
 }
 
 #[test]
-fn without_an_activator_the_introducer_is_asked_and_whom_it_tells_of_is_dialed() {
+fn without_an_activator_the_introducer_is_asked_and_its_addresses_are_dialed() {
     let asked = |outputs: &[(Duration, Output)]| {
         let asks = outputs.iter().filter(|(_, output)| *output == Output::Ask);
         asks.map(|(when, _)| when.as_millis()).collect::<Vec<_>>()
     };
     let mut desk = Desk::new(|settings| settings.introducer = true);
     desk.outputs();
-    // What the name server remembers: nobody is there any more.
+    // The name server remembers an address at which no activator is any more.
     desk.resolve(&[ONE]);
     assert_eq!(asked(&desk.pass(Duration::from_secs(1))), [50], "once, until there is an answer");
     assert_eq!(desk.tell(Input::Introduced(vec![])), []);
@@ -648,11 +648,66 @@ fn without_an_activator_the_introducer_is_asked_and_whom_it_tells_of_is_dialed()
 }
 
 #[test]
-fn who_finds_its_activators_by_name_asks_nobody() {
+fn a_worker_that_finds_activators_by_name_asks_no_introducer() {
     let mut desk = Desk::new(|settings| settings.introducer = true);
     desk.outputs();
     let link = desk.resolve(&[ONE])[0];
     desk.welcome(link, "a");
     let outputs = desk.pass(Duration::from_secs(60));
     assert!(outputs.iter().all(|(_, output)| *output != Output::Ask), "{outputs:?}");
+}
+
+/// A step of the call to [`ONE`]; the call to [`TWO`] is the other.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Connected,
+    Welcome(&'static str),
+    Ended,
+    Late,
+    OtherJoins,
+    Leave,
+}
+
+#[test]
+fn every_edge_of_the_picture_is_walked() {
+    use Step::*;
+    let rows: &[(&[Step], &str)] = &[
+        (&[], "none"),
+        (&[Welcome("a")], "none"),
+        (&[Connected], "Greeted"),
+        (&[Connected, Connected], "Greeted"),
+        (&[Connected, Late], "none"),
+        (&[Connected, Ended], "none"),
+        (&[Connected, Welcome("a")], "Joined"),
+        (&[Connected, Welcome("a"), Welcome("b")], "Joined"),
+        (&[Connected, Welcome("a"), Late], "Joined"),
+        (&[Connected, Welcome("a"), Ended], "none"),
+        (&[Connected, Welcome("a"), Leave], "none"),
+        (&[OtherJoins, Connected, Welcome("a")], "none"),
+        (&[OtherJoins, Connected, Welcome("b")], "Joined"),
+        (&[OtherJoins, Connected, Welcome("")], "Joined"),
+    ];
+    for (steps, state) in rows {
+        let mut desk = Desk::new(|_| {});
+        let links = desk.resolve(&[ONE, TWO]);
+        for step in *steps {
+            match step {
+                Connected => drop(desk.tell(Input::Connected(links[0]))),
+                Welcome(activator) => {
+                    let welcome = super::Welcome { activator: (*activator).into(), ..super::Welcome::default() };
+                    desk.tell(Input::Said(links[0], ActivatorMessage::Welcome(welcome)));
+                }
+                Ended => drop(desk.tell(Input::Ended(links[0], CallEnd::Broken))),
+                Late => drop(desk.pass(WELCOME_TIMEOUT)),
+                OtherJoins => drop(desk.welcome(links[1], "a")),
+                Leave => drop(desk.tell(Input::Leave)),
+            }
+        }
+        let found = match desk.register.calls.get(&links[0]) {
+            None => "none",
+            Some(call) if call.welcome.is_none() => "Greeted",
+            Some(_) => "Joined",
+        };
+        assert_eq!(found, *state, "{steps:?}");
+    }
 }

@@ -65,7 +65,7 @@ impl Worker {
 }
 
 #[tokio::test]
-async fn it_proves_itself_says_who_it_is_and_is_joined() {
+async fn a_worker_proves_itself_says_hello_and_is_joined() {
     let mut activator = Activator::start().await;
     let mut worker = Worker::start(activator.address, secret(), |_| {});
     let (_call, hello) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
@@ -88,7 +88,7 @@ async fn a_name_is_resolved_and_all_its_addresses_are_tried() {
 async fn an_activator_that_no_name_leads_to_is_found_by_the_introducer() {
     let mut activator = Activator::start().await;
     let introducer = Activator::introducing(activator.address);
-    // Nobody listens on a port that is bound and no more.
+    // The port is bound and nothing listens on it.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let name = config::Activator::Name { host: "localhost".into(), port: introducer.address.port() };
     let mut worker = Worker::start_at(config::Activator::Address(gone), Some(name), secret(), |_| {});
@@ -149,7 +149,7 @@ async fn an_introducer_without_the_secret_is_not_believed() {
 }
 
 #[tokio::test]
-async fn offers_are_fetched_served_and_told_by_both_ways() {
+async fn offers_are_fetched_and_served_by_descriptor_and_by_link() {
     for transport in [Transport::Descriptor, Transport::Link] {
         let desk = match transport {
             Transport::Descriptor => HandoffDesk::unix(),
@@ -220,7 +220,7 @@ async fn an_activator_that_comes_back_is_found_again_and_learns_what_is_served()
 }
 
 #[tokio::test]
-async fn draining_is_said_and_goodbye_is_the_last_word() {
+async fn draining_is_told_and_goodbye_is_the_last_message() {
     let mut activator = Activator::start().await;
     let worker = Worker::start(activator.address, secret(), |_| {});
     let (mut call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
@@ -255,7 +255,7 @@ async fn without_an_activator_a_child_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_accepts_and_does_not_speak_is_called_again() {
+async fn an_activator_that_accepts_and_says_nothing_is_called_again() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let worker = Worker::start(silent.local_addr().unwrap(), secret(), |_| {});
     // Time is virtual: it goes on while all wait.

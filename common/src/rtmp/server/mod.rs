@@ -1,5 +1,5 @@
 //! A publisher's session: from the first byte after the handshake to the end of its connection. In: bytes of the publisher. Out: events,
-//! and bytes for the publisher. The activator owns it while the publisher is held, a worker (as [`SessionState`]) from then on.
+//! and bytes for the publisher. The activator owns it while the publisher is held, a worker (as [`ServerSessionState`]) from then on.
 //!
 //! ```text
 //!  New ──connect──▶ Connected ──publish──▶ Held ──accept_publish──▶ Started
@@ -43,7 +43,7 @@ mod request;
 mod state;
 
 pub use request::{ConnectInfo, EndedBy, PublishRequest, Refusal};
-pub use state::SessionState;
+pub use state::ServerSessionState;
 use state::{Facts, Phase, validate};
 
 /// An event for the owner of the session.
@@ -153,7 +153,7 @@ impl ServerSession {
     ///
     /// # Errors
     /// The reason why the state is not valid.
-    pub fn restore(state: &SessionState) -> Result<Self, SessionError> {
+    pub fn restore(state: &ServerSessionState) -> Result<Self, SessionError> {
         let ingest = Ingest::restore(&state.ingest)?;
         validate(state)?;
         Ok(Self {
@@ -171,7 +171,7 @@ impl ServerSession {
     ///
     /// # Errors
     /// The reason why the state is not valid.
-    pub fn reopen(state: &SessionState) -> Result<Self, SessionError> {
+    pub fn reopen(state: &ServerSessionState) -> Result<Self, SessionError> {
         if state.facts.phase != Phase::Ended {
             return Err(SessionError::State("a publish that has not ended"));
         }
@@ -187,15 +187,15 @@ impl ServerSession {
 
     /// The state between any two calls.
     #[must_use]
-    pub fn state(&self) -> SessionState {
-        SessionState { ingest: self.ingest.state(), facts: self.now.clone(), output: self.output.clone() }
+    pub fn state(&self) -> ServerSessionState {
+        ServerSessionState { ingest: self.ingest.state(), facts: self.now.clone(), output: self.output.clone() }
     }
 
     /// The state as of the first byte of the chunk that began the last message, but with our decisions since. It has no output: everything
     /// due by then has been taken.
     #[must_use]
-    pub fn state_before_chunk(&self) -> SessionState {
-        SessionState { ingest: self.ingest.state_before_chunk(), facts: self.before.clone(), output: Vec::new() }
+    pub fn state_before_chunk(&self) -> ServerSessionState {
+        ServerSessionState { ingest: self.ingest.state_before_chunk(), facts: self.before.clone(), output: Vec::new() }
     }
 
     /// Position of the next byte to handle.

@@ -70,14 +70,14 @@ mod shared {
 /// The whole state of a [`super::ServerSession`], as data: a part of every snapshot. Comes back through [`super::ServerSession::restore`],
 /// which trusts nothing. `Debug` shows no secret of it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionState {
+pub struct ServerSessionState {
     pub(super) ingest: IngestState,
     pub(super) facts: Facts,
     /// Output that was not taken yet.
     pub(super) output: Vec<u8>,
 }
 
-impl SessionState {
+impl ServerSessionState {
     /// Position of the next byte, counted from the start of the connection.
     #[must_use]
     pub fn position(&self) -> u64 {
@@ -96,10 +96,10 @@ impl SessionState {
     }
 }
 
-impl fmt::Debug for SessionState {
+impl fmt::Debug for ServerSessionState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("SessionState")
+            .debug_struct("ServerSessionState")
             .field("position", &self.position())
             .field("open_messages", &self.ingest.open_messages())
             .field("facts", &self.facts)
@@ -109,7 +109,7 @@ impl fmt::Debug for SessionState {
 }
 
 /// Checks that a session can have been in that state; its chunk streams have been checked already.
-pub(super) fn validate(state: &SessionState) -> Result<(), SessionError> {
+pub(super) fn validate(state: &ServerSessionState) -> Result<(), SessionError> {
     let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(SessionError::State(what)) };
     let facts = &state.facts;
     let position = state.position();

@@ -149,9 +149,9 @@ fn cuts(length: usize) -> impl Iterator<Item = usize> {
     (0..=length).step_by(if length > 2500 { length / 80 } else { 1 })
 }
 
-fn saved(state: &SessionState) -> ServerSession {
+fn saved(state: &ServerSessionState) -> ServerSession {
     let bytes = postcard::to_stdvec(state).unwrap();
-    let read: SessionState = postcard::from_bytes(&bytes).unwrap();
+    let read: ServerSessionState = postcard::from_bytes(&bytes).unwrap();
     assert_eq!(read, *state);
     ServerSession::restore(&read).unwrap()
 }
@@ -587,7 +587,7 @@ fn impossible_states_are_refused() {
     let (_, session) = hear(&stream, [stream.len()]);
     let good = session.state();
     assert!(ServerSession::restore(&good).is_ok());
-    type Break = fn(&mut SessionState);
+    type Break = fn(&mut ServerSessionState);
     let table: [(&str, Break); 17] = [
         ("connect", |state| state.facts.connect = None),
         ("publish", |state| state.facts.publish = None),
@@ -634,7 +634,7 @@ fn stream_key_in_a_restored_state_is_checked_again() {
     let mut bytes = postcard::to_stdvec(&session.state()).unwrap();
     let at = bytes.windows(4).rposition(|window| window == b"\x03key").unwrap();
     bytes[at + 1..at + 4].copy_from_slice(b"../");
-    let state: SessionState = postcard::from_bytes(&bytes).unwrap();
+    let state: ServerSessionState = postcard::from_bytes(&bytes).unwrap();
     assert_eq!(ServerSession::restore(&state).err(), Some(SessionError::State("stream key")));
 }
 
