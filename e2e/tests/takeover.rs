@@ -26,7 +26,7 @@ use liveedgecast_e2e::process::{Program, RunningProgram};
 use liveedgecast_e2e::publish;
 use liveedgecast_e2e::record::{Message, read_flv};
 use liveedgecast_e2e::takeover::LogLine;
-use liveedgecast_e2e::takeover::holder::HeldPublisher;
+use liveedgecast_e2e::takeover::holder::TakeoverHolder;
 use liveedgecast_e2e::tap::{Tap, TapSession};
 use liveedgecast_e2e::wait::{SOON, now, until};
 
@@ -90,7 +90,7 @@ fn outlive(pace: &str, kills: u64) {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut held = HeldPublisher::accept(&listener).unwrap();
+        let mut held = TakeoverHolder::accept(&listener).unwrap();
         let program = env!("CARGO_BIN_EXE_takeover-reader");
         for number in 0..kills {
             let url = upstream.url(&format!("live/session-{number}"));
@@ -140,7 +140,7 @@ fn a_stream_resumes_from_golden_bytes_of_every_version() {
         let following = fs::read(golden(version, "bytes")).unwrap();
         let log = nginx.process.directory().join("readers");
         runtime.block_on(async {
-            let mut held = HeldPublisher::left_behind(snapshot, &following).unwrap();
+            let mut held = TakeoverHolder::left_behind(snapshot, &following).unwrap();
             let program = env!("CARGO_BIN_EXE_takeover-reader");
             let reader = held.start_reader(program, &upstream.url("live/golden"), &log).await.unwrap();
             reader.end(SOON).await.unwrap();

@@ -27,7 +27,7 @@ const RING_BYTES: usize = 8 << 20;
 
 /// A publisher that has sent `publish`.
 #[derive(Debug)]
-pub struct HeldPublisher {
+pub struct TakeoverHolder {
     socket: TcpStream,
     memory: OwnedFd,
     client: SocketAddr,
@@ -47,7 +47,7 @@ pub struct RunningReader {
     frames: Reader,
 }
 
-impl HeldPublisher {
+impl TakeoverHolder {
     /// Accepts a publisher and answers it up to `publish`.
     ///
     /// # Errors
