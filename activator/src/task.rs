@@ -39,13 +39,13 @@ use crate::processes::{self, Launch};
 use crate::{control, dispatch};
 use crate::{peers, publisher, scaler};
 
-/// How long load balancers and endpoints need to notice that we are unready. On one machine nobody looks.
+/// Time in which load balancers and endpoints notice that this process is unready. One machine has neither.
 const PROPAGATION: Duration = Duration::from_secs(3);
-/// How long the streams that are closed last may take to be handed their goodbyes before workers are told to go.
+/// Time in which the streams that are closed last get their goodbyes before workers are asked to stop.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How long publishers that are on their way out may take to read why.
+/// Time in which publishers that are closed read the reason.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long killed workers may take to be reaped, and the servers to end.
+/// Time in which killed workers are reaped, and the servers end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Facts that `main` has gathered.
@@ -59,7 +59,7 @@ pub struct Startup {
     pub log: (&'static str, Option<String>),
 }
 
-/// Everything that runs and has to be ended.
+/// Tasks and listeners that run and have to be ended.
 struct Running {
     held: DrainSwitch,
     phase: watch::Sender<Phase>,

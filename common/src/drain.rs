@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 /// The longest time that a phase may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// As long as its step takes; the first phase waits for a signal, the last for nothing.
+    /// No limit but the step; the first phase waits for a signal, the last for nothing.
     Step,
-    /// This much, counted from its beginning.
+    /// A time, counted from the beginning of the phase.
     AtMost(Duration),
-    /// Until live streams have had their time, which is counted from the first signal.
+    /// The time of live streams, counted from the first signal.
     Streams,
 }
 
@@ -44,7 +44,7 @@ pub struct Drain<P, const N: usize> {
 }
 
 impl<P: Copy + PartialEq, const N: usize> Drain<P, N> {
-    /// At the first phase of `list`. `streams`: the time that live streams have from the first signal on.
+    /// A list at its first phase. `streams`: the time that live streams have from the first signal on.
     #[must_use]
     pub fn new(list: [(P, Wait); N], streams: Duration) -> Self {
         const { assert!(N > 0) };

@@ -1,13 +1,19 @@
 //! The worker: takes streams from activators and retransmits each of them to its upstreams.
 //!
-//! The rooms, in the order of the bytes:
+//! The rooms, lowest first; a room imports those above it in this list, never one below:
 //!
-//! - [`register`] dials in to every activator and takes offers,
+//! - [`config`] has all settings: arguments, judged and resolved,
+//! - [`drain`] is the list of phases in which the process goes down,
+//! - [`upstream`] is the way out of a stream's ring, one per destination,
+//! - [`stream`] reads the publisher into its ring,
+//! - [`engine`] gives each stream to a thread,
 //! - [`receive`] fetches an offered stream, over a Unix socket or TCP that it dials,
-//! - [`engine`] gives it to a thread, where [`stream`] reads the publisher into its ring,
-//! - [`upstream`] is the way out of the ring, one per destination.
+//! - [`register`] dials in to every activator and takes offers,
+//! - [`metrics`] gathers each room's metrics for one page,
+//! - [`http`] serves that page, health and readiness,
+//! - [`task`] starts all of them, and walks the list of going down.
 //!
-//! Around them: [`config`] (arguments → settings), [`drain`], [`http`], [`metrics`]; [`task`] puts them together.
+//! The bytes of a publisher pass `register` (the offer), `receive`, `engine`, `stream` and `upstream`.
 //!
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |

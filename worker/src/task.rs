@@ -36,7 +36,7 @@ pub fn signals() -> io::Result<mpsc::Receiver<Stop>> {
     Ok(stops)
 }
 
-/// Serves until told to go, by `stops`. `start` begins a stream's task.
+/// Serves until asked to stop, by `stops`. `start` begins a stream's task.
 ///
 /// # Errors
 /// The HTTP port cannot be had.

@@ -31,9 +31,9 @@ const HTTP_LISTEN: &str = "[::]:8080";
 /// The starter of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fleet {
-    /// This activator, as processes on this machine.
+    /// The activator itself, as processes on this machine.
     Process,
-    /// Another program, such as Kubernetes.
+    /// A program outside, such as Kubernetes.
     External,
 }
 

@@ -161,7 +161,7 @@ impl Api {
         .await
     }
 
-    /// Makes it another number, if nobody has changed it since it was read.
+    /// Changes the number of pods, if no client has changed it since it was read.
     ///
     /// # Errors
     /// It was not done, or we cannot know.
@@ -212,7 +212,7 @@ impl Api {
             At::Pod => Config::incluster().map_err(|error| outside(&error))?,
             At::Configured(config) => (**config).clone(),
         };
-        // Its own patience has no end: ours does, and the machines have theirs.
+        // The client's own deadlines are unlimited: this one ends, and the machines retry.
         (config.connect_timeout, config.default_retry) = (Some(CALL_TIMEOUT), false);
         let client = Client::try_from(config).map_err(|error| outside(&error))?;
         Ok(known.insert(client).clone())

@@ -61,7 +61,7 @@ async fn nobody_there() {
 struct TcpListenerThatGoes;
 
 impl TcpListenerThatGoes {
-    /// An address where nobody is.
+    /// An address without a listener.
     async fn address() -> SocketAddr {
         tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
@@ -80,7 +80,7 @@ async fn who_does_not_answer_is_not_waited_for() {
 
 #[tokio::test]
 async fn outside_a_pod_there_is_no_way() {
-    // Tests run in pods too, but not in ones that have a service account of ours.
+    // Tests run in pods too, but not in pods that have the activator's service account.
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
         let error = Api::in_pod("workers").scale().await.unwrap_err();
         assert_eq!(error.as_str(), "outside");

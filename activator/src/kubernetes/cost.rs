@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A worker that may go.
 const LEAVING: i32 = -1000;
-/// An idle worker. A pod that nobody has said anything of has 0.
+/// Cost of an idle worker's pod. A pod without the annotation counts as 0.
 const IDLE: i32 = -100;
 /// A worker with one stream; one more for each doubling.
 const BUSY: i32 = 100;
@@ -69,7 +69,7 @@ pub(super) enum Patched {
 }
 
 impl Costs {
-    /// The workers as they are now, and whether it is ours to tell.
+    /// Takes the workers as they are now, and whether this activator is the one to tell pods.
     pub(super) fn handle(&mut self, now: Instant, seen: &BTreeMap<String, PodLoad>, ours: bool) {
         // Whoever told meanwhile may have told otherwise.
         if ours && !self.ours {

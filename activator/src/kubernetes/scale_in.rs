@@ -7,7 +7,7 @@
 //!   ▲                                        │                            │                                 │ as many pods as workers
 //!   │ a stream waits for it, or it has one   │                            │                                 ▼
 //!   ├────────────────────────────────────────┴────────────────────────────┴─────────────────────────────── Settling 2 s
-//!   │ the same; the worker itself waits some seconds, until nobody can act on the lower number any more     │
+//!   │ the same; the worker itself waits some seconds, until no controller acts on the lower number any more │
 //!   └───────────────────────────────────────────────────────────────────────────────────────────────── Leaving
 //! ```
 //! Only from Leaving on is the number that KEDA gets lower, by exactly these workers, so the HPA removes as many pods as there are that

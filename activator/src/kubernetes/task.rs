@@ -26,7 +26,7 @@ use liveedgecast_common::control::Cordon;
 /// A crowd of changes is one change: nothing here is urgent.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Everything that the task needs.
+/// Dependencies of the task.
 pub struct Room {
     /// The way to the API.
     pub api: Api,
@@ -259,7 +259,7 @@ impl Task {
                             warn!(event = event::POD_COST_FAILED, %error, "cost of losing a pod not set");
                         }
                     }
-                    // A worker of ours may run anywhere.
+                    // A worker may run outside the cluster.
                     Err(error @ ApiError::Missing(_)) => {
                         self.room.metrics.failed(&error);
                         debug!(event = event::POD_COST_FAILED, %error, "worker without a pod of its name");

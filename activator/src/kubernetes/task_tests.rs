@@ -159,7 +159,7 @@ async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_a
         assert!(house.has(&format!("kubernetes_errors_total{{error=\"{word}\"}} 1")), "{}", text(&house.registry));
         assert!(house.has("watchdog_total{outcome=\"failed\"} 1"));
         house.server.objects().mood = Mood::Well;
-        // By a client made anew there is no API in a test: who hung is asked again by the old one.
+        // A client made anew finds no API in a test: after a call that hung, the old one is used again.
         if mood == Mood::Forbidding {
             pass(20).await;
             assert_eq!(house.server.objects().replicas, 1);

@@ -33,7 +33,7 @@ pub(super) enum Mood {
     Overloaded,
 }
 
-/// Its objects.
+/// Objects of the server.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     pub(super) mood: Mood,

@@ -42,7 +42,7 @@ pub(super) enum WatchdogOutcome {
     Enough,
     /// There are as many as may be.
     AtMost,
-    /// Another client changed the number meanwhile.
+    /// A client of the API changed the number meanwhile.
     Changed,
     /// The API did not do it.
     Failed,

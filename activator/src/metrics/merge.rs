@@ -1,15 +1,15 @@
 //! One page of metrics out of several. In: our own and every worker's, in the Prometheus text format. Out: the same with a `worker`
-//! label on the workers' samples, and how many lines of theirs were left out. Pure.
+//! label on the workers' samples, and the number of their lines that were left out. Pure.
 //!
 //! The format wants every sample of a name in one group, so pages cannot simply follow each other. A scraper throws the whole page away for
 //! one line that it cannot read, or for a label that stands there twice, so every line of a worker is read as strictly as Prometheus
-//! and the other parsers do, and is written anew. A worker's sample of a name that is ours is left out: `max()` over it, which an
+//! and the other parsers do, and is written anew. A worker's sample of a name that is the activator's is left out: `max()` over it, which an
 //! autoscaler may look at, would be the worker's word.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes that workers' samples may take on the page. A worker has some 10 KiB of them, so this is a thousand workers' with their names. A
-/// page is in memory as long as somebody reads it, and eight readers at most do.
+/// page is in memory as long as a client reads it, and at most eight do.
 const MAX_SAMPLES: usize = 16 << 20;
 /// Labels of one sample. Ours have two.
 const MAX_LABELS: usize = 32;
@@ -39,7 +39,7 @@ struct Page<'a> {
     left_out: u64,
 }
 
-/// Merges pages: ours, and those of workers by name. Gives the number of workers' lines that were left out, too.
+/// Merges the activator's page and those of workers, by name. Returns the page and the number of workers' lines that were left out.
 pub(crate) fn merge(own: &str, workers: &[(String, String)]) -> (String, u64) {
     let mut page = Page { room: MAX_SAMPLES, ..Page::default() };
     page.add(own, None);
@@ -179,7 +179,7 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// The labels before the closing brace, and what follows it; `None` when they are not as a scraper wants them, or have ours already.
+/// The labels before the closing brace, and what follows it; `None` if a scraper would reject them, or they have the label `worker` already.
 fn labels(text: &str, of_a_worker: bool) -> Option<(&str, &str)> {
     let mut names: Vec<&str> = Vec::new();
     let mut at = 0;

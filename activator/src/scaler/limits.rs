@@ -10,7 +10,7 @@ pub(super) const MOST_AGAIN: Duration = Duration::from_secs(5);
 pub(super) const RARELY: Duration = Duration::from_secs(30);
 /// A push stream is ended with OK after this, and a connection asked to go, so that KEDA finds activators that came later.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(300);
-/// KEDA comes back after two seconds without push, so a stream is not ended while somebody waits; but after this all the same.
+/// KEDA comes back after two seconds without push, so a push stream is not ended while a publisher waits; but after this it is.
 pub(super) const UTMOST_AGE: Duration = Duration::from_secs(600);
 /// Connections of callers at once: one for each operator of KEDA and each trigger with its own TLS; a person or two.
 /// One more, and the oldest goes.

@@ -81,7 +81,7 @@ impl ScalerMetrics {
         *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
     }
 
-    /// Sets the gauge of the time since the last poll; called when somebody looks.
+    /// Sets the gauge of the time since the last poll; called before the page is written.
     pub fn measure(&self) {
         let last = *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner);
         self.since_poll.set(last.map_or(-1.0, |last| now().saturating_duration_since(last).as_secs_f64()));

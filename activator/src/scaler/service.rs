@@ -1,7 +1,7 @@
 //! The shell: the gRPC service. In: KEDA's calls. Out: answers from memory; pushed `true`s.
 //!
 //! Going down: when publishers are not accepted any more, push streams are ended with OK and then connections are asked to go, so that
-//! KEDA comes back to another activator and without a back-off; but whoever comes here all the same is answered until the very end
+//! KEDA comes back to another activator and without a back-off; but a client that connects here all the same is answered until the end
 //! (a gateway that stopped answering while it had streams would have them scaled away).
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, the clock")]
 
@@ -42,7 +42,7 @@ use crate::peers::Cluster;
 /// A crowd of changes is one change: after one was looked at, this long passes before the next.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Everything that the service needs.
+/// Dependencies of the service.
 #[derive(Clone)]
 pub struct ScalerContext {
     /// The demand.
@@ -133,7 +133,7 @@ async fn until(
             warn!(event = event::SCALER_REFLECTION_FAILED, error = ?new.err().or(old.err()), "reflection not offered")
         }
     }
-    // One: whoever is accepted is served at once.
+    // One: an accepted connection is served at once.
     let (accepted, incoming) = mpsc::channel(1);
     tokio::spawn(accept(Arc::clone(listener), places.clone(), context.tls.clone(), accepted));
     let ended = async move {
@@ -277,7 +277,7 @@ impl Pushing {
                     self.context.metrics.pushed.inc();
                     let _ = self.words.try_send(Ok(IsActiveResponse { result: true }));
                 }
-                // The stream ends with OK when nobody can say anything any more.
+                // The stream ends with OK when its last sender is dropped.
                 Some(Output::End) => return,
                 None => {}
             }

@@ -267,7 +267,7 @@ async fn going_down_streams_end_with_ok_and_questions_are_answered_to_the_end() 
     house.phase.send_replace(Phase::StopAccepting);
     assert_eq!(keda.pushed(&mut stream).await, None);
     assert_eq!(keda.back_off, 2, "the back-off is as if nothing had happened");
-    // It has nobody else to go to.
+    // KEDA has no other activator here.
     let mut again = house.keda(&[]).await;
     assert_eq!(again.poll().await.unwrap(), (1.0, true), "its stream keeps the worker");
     let mut stream = again.stream().await.unwrap();

@@ -4,7 +4,7 @@
 //! Any host may connect here. A connection is a stranger's until its certificate has been verified (where one is asked for) or it has made
 //! one of KEDA's calls; from then on its place is among the callers', which strangers cannot take. In both crowds the oldest makes room.
 //!
-//! Note: in the clear, a stranger who makes calls is a caller like KEDA. `SCALER_TLS_CLIENT_CA_FILE` keeps it out.
+//! Note: in the clear, a stranger that makes calls is a caller like KEDA. `SCALER_TLS_CLIENT_CA_FILE` keeps it out.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
 
 use std::io;
@@ -71,7 +71,7 @@ impl Caller {
     }
 }
 
-/// Accepts until nobody wants connections any more.
+/// Accepts until the server has ended.
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
     places: Places,
@@ -94,7 +94,7 @@ pub(super) async fn accept(
     }
 }
 
-/// A task for each connection, as long as it has its place: whoever never finishes holds up nobody.
+/// The handshake of one connection, in a task of its own for as long as it has its place: a peer that never finishes delays no other.
 async fn handshake(
     socket: TcpStream,
     config: Arc<ServerConfig>,

@@ -48,7 +48,7 @@ fn values() {
     assert_eq!(good(&["--name", "worker-1.a:b_c"]).name, "worker-1.a:b_c");
     assert_eq!(good(&["--stream-threads", "2"]).threads, 2);
     assert!(good(&["--exit-when-orphaned"]).exit_when_orphaned);
-    // On loopback whoever listens could as well read our memory.
+    // A process that listens on loopback could as well read this one's memory.
     assert_eq!(resolve(&["--control-secret", "short"]).unwrap().secret.expose(), "short");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
