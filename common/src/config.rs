@@ -117,7 +117,7 @@ pub fn show_duration(duration: Duration) -> String {
     out
 }
 
-/// One mistake in the configuration.
+/// A mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Setting as people write it: `RTMP_PUSH_URL`.
@@ -126,7 +126,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// All mistakes of a configuration, to be shown at once.
+/// The mistakes of a configuration, to be shown all at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 

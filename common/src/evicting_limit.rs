@@ -60,7 +60,7 @@ impl<G: Copy + Ord> EvictionOrder<G> {
         self.peers.len()
     }
 
-    /// Whether there is no peer.
+    /// True if no slot is taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()

@@ -206,7 +206,7 @@ impl<'de> Deserialize<'de> for StreamKey {
     }
 }
 
-/// Any other secret: passwords, the control secret. Redacted, compared in constant time, serialised in full (our own wire only).
+/// A secret that is no stream key: passwords, the control secret. Redacted, compared in constant time, serialised in full (our own wire only).
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);

@@ -1,12 +1,12 @@
-//! What both processes, or the wire between them, need. Without IO where that is possible.
+//! The code that both processes need, or the wire between them. Without IO where that is possible.
 //!
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
 //! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
 //!   [`greet`], its caller's side; [`discovery`] and [`introduce`]: where activators are.
 //! - [`key`], [`url`]: names and secrets, and where a stream goes.
-//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: what a process is made of.
+//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
 //! - [`drain`]: going down, as a list.
-//! - [`event`]: the names of what log lines tell.
+//! - [`event`]: the names of the events in the log.
 //! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
 //! - [`backoff`], [`random`], [`log_limiter`]: small values.
 //! - [`sys`]: the kernel's calls that no library has. Unsafe code is there and nowhere else.

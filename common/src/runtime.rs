@@ -69,7 +69,7 @@ impl LogArgs {
     }
 }
 
-/// Libraries that log what strangers send, frame by frame: 30 MB/s with one that sends HTTP/2 frames. The default level raises them to `info`
+/// Libraries that log the input of strangers, frame by frame: 30 MB/s with one that sends HTTP/2 frames. The default level raises them to `info`
 /// at most; a directive that names one applies in full.
 const LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"];
 /// The most detailed level of these libraries in that case.
@@ -192,9 +192,9 @@ pub fn raise_open_files() -> OpenFiles {
 /// A request from outside to stop the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// SIGTERM, what orchestrators send.
+    /// SIGTERM, which orchestrators send.
     Terminate,
-    /// SIGINT, what Ctrl-C sends.
+    /// SIGINT, which Ctrl-C sends.
     Interrupt,
 }
 

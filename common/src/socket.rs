@@ -72,7 +72,7 @@ impl PeerSocket {
         either!(self, socket => socket.poll_write_ready(cx))
     }
 
-    /// Writes what the kernel has room for, without waiting.
+    /// Writes as many bytes as the kernel has room for, without waiting.
     ///
     /// # Errors
     /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is no room.

@@ -153,7 +153,7 @@ impl Pattern {
     }
 }
 
-/// One configured push URL, split into its parts, with the placeholders still in it.
+/// A configured push URL, split into its parts, with the placeholders still in it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PushTemplate {
     tls: bool,
@@ -295,7 +295,7 @@ impl fmt::Debug for PushTemplate {
     }
 }
 
-/// One destination of a stream. Serialised in full, secrets too: only our own wire may carry it.
+/// A destination of a stream. Serialised in full, secrets too: only our own wire may carry it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushUrl {
     /// RTMPS rather than RTMP.

@@ -1,4 +1,4 @@
-//! The table of push URLs, the errors, redirects and what is shown of them.
+//! The table of push URLs; errors, redirects, and the parts that are shown.
 
 use super::*;
 

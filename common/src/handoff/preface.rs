@@ -34,7 +34,7 @@ const HEAD_BYTES: usize = 6;
 const HELLO_BYTES: usize = HEAD_BYTES + TOKEN_BYTES + NONCE_BYTES;
 const CHALLENGE_BYTES: usize = HEAD_BYTES + NONCE_BYTES;
 
-// Labels of what the secret signs, each for one purpose; the transcript that follows always has the same length.
+// Labels under which the secret signs, each for one purpose; the transcript that follows always has the same length.
 const WORKER_PROOF: &[u8] = b"handoff worker";
 const ACTIVATOR_PROOF: &[u8] = b"handoff activator";
 const KEY_TO_WORKER: &[u8] = b"handoff key to worker";

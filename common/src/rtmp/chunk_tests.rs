@@ -35,7 +35,7 @@ impl Heard {
         }
     }
 
-    /// Feeds what is there up to `end`.
+    /// Feeds the input up to `end`.
     fn feed(&mut self, scanner: &mut ChunkScanner, stream: &[u8], end: usize) {
         while self.error.is_none() {
             match scanner.scan(&stream[scanner.position() as usize..end]) {

@@ -1,4 +1,4 @@
-//! Tests of [`super`]: one table of what upstreams answer, whole and split everywhere; and rml_rtmp's server at the other end.
+//! Tests of [`super`]: one table of answers of upstreams, whole and split everywhere; and rml_rtmp's server at the other end.
 
 use rml_rtmp::handshake::{Handshake as Packets, HandshakeProcessResult, PeerType};
 use rml_rtmp::sessions::{

@@ -17,7 +17,7 @@
 //! - nginx-rtmp's `push` sends media right behind `publish`, on message stream 1 whatever it was told; so media is an event from `publish`
 //!   on, and 1 is the first id that is given.
 //! - A chunk stream that begins with fmt1 or fmt2 (librtmp, DJI) has no message stream: media on 0 counts as the published stream's.
-//! - Pings and commands can be smaller than what answers them. Answers draw on a credit that the peer's own bytes fill.
+//! - Pings and commands can be smaller than their answers. Answers draw on a credit that the peer's own bytes fill.
 //! - The point in the byte stream where an acknowledgement is due is not the end of a read: it is looked at when a message is complete, so
 //!   that a session gives the same bytes however its input was cut; in between only when a whole window has come, lest the peer waits.
 //! - Some encoders never read. They are live for weeks, so their acknowledgements must not pile up: each says all that the one before said.
@@ -109,7 +109,7 @@ pub struct ServerSession {
     now: Facts,
     /// State as of the chunk that began the last message, but with our decisions since: reading that chunk again does not decide it again.
     before: Facts,
-    /// `now` may differ from what it was at that chunk.
+    /// True if `now` may differ from its value at that chunk.
     changed: bool,
     output: Vec<u8>,
     /// Offset in the output at which the last acknowledgement begins, unless it has been taken.

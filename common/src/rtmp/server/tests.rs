@@ -81,7 +81,7 @@ fn hear(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Heard, ServerS
     (heard, session)
 }
 
-/// Our messages, in words.
+/// The messages of the session, in words.
 fn told(output: &[u8]) -> Vec<String> {
     let mut ingest = Ingest::new(0);
     let mut told = Vec::new();
@@ -133,7 +133,7 @@ fn every_publisher_of_the_table_gets_its_answers() {
         assert_eq!(heard.events, events, "{name}");
         let connected = events.contains(&"connected");
         let expected: Vec<_> = CONNECTED.iter().filter(|_| connected).chain(&expected).copied().collect();
-        // A client may say more than connect first; what is told for it would come first.
+        // A client may send more than connect first; the answers to that would come first.
         assert_eq!(told(&heard.output), expected, "{name}");
         match (heard.error, error) {
             (Some(heard), Some(expected)) => assert!(heard.to_string().contains(expected), "{name}: {heard}"),
@@ -189,7 +189,7 @@ fn output_that_was_not_taken_is_saved() {
     assert!(!again.has_output());
 }
 
-/// Wherever the last message began, reading from there gives what came since, and our own decisions are not asked for again.
+/// Reading again from the beginning of the last message gives the same events, and does not ask for our decisions again.
 #[test]
 fn the_state_before_a_chunk_is_exact() {
     for Row { name, bytes, error, .. } in rows() {
