@@ -4,10 +4,10 @@
 //!
 //! - [`config`] has all settings: arguments, judged and resolved,
 //! - [`drain`] is the list of phases in which the process goes down,
+//! - [`receive`] fetches an offered stream, over a Unix socket or TCP that it dials,
 //! - [`upstream`] is the way out of a stream's ring, one per destination,
 //! - [`stream`] reads the publisher into its ring,
 //! - [`engine`] gives each stream to a thread,
-//! - [`receive`] fetches an offered stream, over a Unix socket or TCP that it dials,
 //! - [`register`] dials in to every activator and takes offers,
 //! - [`metrics`] gathers each room's metrics for one page,
 //! - [`http`] serves that page, health and readiness,
