@@ -16,7 +16,7 @@ use crate::receive::{HandoffError, HandoffStream};
 use crate::testkit::control::{Activator, Incall, tiny};
 use crate::testkit::{Desk, assignment, frame, offer, secret, soon};
 
-/// Longer than any test: what ends by it fails.
+/// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
 
 struct Process {
@@ -79,7 +79,7 @@ impl Process {
         answer
     }
 
-    /// It says goodbye, hangs up, and ends well.
+    /// Waits until the process says goodbye, hangs up, and ends well.
     async fn leaves(mut self) {
         self.call.until(|say| matches!(say, WorkerMessage::Goodbye).then_some(())).await;
         assert_eq!(self.call.next().await, None);
@@ -90,7 +90,7 @@ impl Process {
 }
 
 #[tokio::test]
-async fn it_is_ready_when_registered_and_shows_what_it_serves() {
+async fn registered_worker_is_ready_and_shows_its_streams() {
     let (process, _streams) = Process::serving(NEVER, &["a"]).await;
     assert!(process.get("/readyz").await.contains("ready: registered at 1"));
     assert!(process.get("/healthz").await.starts_with("HTTP/1.1 200"));
@@ -107,14 +107,14 @@ async fn it_is_ready_when_registered_and_shows_what_it_serves() {
 }
 
 #[tokio::test]
-async fn told_to_go_without_streams_it_goes() {
+async fn worker_without_streams_ends_at_a_signal() {
     let (process, _) = Process::serving(NEVER, &[]).await;
     process.signal().await;
     process.leaves().await;
 }
 
 #[tokio::test]
-async fn told_to_go_it_hands_its_streams_back_first() {
+async fn worker_hands_its_streams_back_before_it_ends() {
     let (mut process, mut streams) = Process::serving(NEVER, &["a", "b"]).await;
     process.signal().await;
     for stream in &mut streams {
@@ -138,7 +138,7 @@ async fn told_to_go_it_hands_its_streams_back_first() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_takes_is_waited_for_until_a_second_signal() {
+async fn stream_that_no_worker_takes_is_waited_for_until_a_second_signal() {
     let (mut process, mut streams) = Process::serving(NEVER, &["stubborn"]).await;
     process.signal().await;
     process
@@ -150,7 +150,7 @@ async fn a_stream_that_nobody_takes_is_waited_for_until_a_second_signal() {
     assert!(process.get("/readyz").await.contains("going down"));
     assert!(process.get("/metrics").await.contains("liveedgecast_live_streams 1"));
 
-    // Whatever phase it is in by now, so many signals end its waits.
+    // In any phase, so many signals end its waits.
     for _ in WorkerPhase::ALL {
         let _ = process.stops.send(Stop::Interrupt).await;
     }
@@ -162,14 +162,14 @@ async fn a_stream_that_nobody_takes_is_waited_for_until_a_second_signal() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_takes_is_waited_for_no_longer_than_told() {
+async fn stream_that_no_worker_takes_is_waited_for_until_the_drain_time_is_over() {
     let (process, _streams) = Process::serving(Duration::from_millis(50), &["stubborn"]).await;
     process.signal().await;
     process.leaves().await;
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_an_error_and_not_a_worker() {
+async fn taken_http_port_is_an_error() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let http = taken.local_addr().unwrap();
     let settings = Settings { http, ..settings(http, NEVER) };
@@ -179,7 +179,7 @@ async fn a_port_that_is_taken_is_an_error_and_not_a_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_orphan_ends_well() {
+async fn orphaned_worker_ends_well() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let settings = Settings { exit_when_orphaned: true, ..settings(nobody, NEVER) };
     let (_stops, stopped) = mpsc::channel(STOPS);

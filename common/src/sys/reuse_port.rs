@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn new_connections_go_where_they_are_sent() {
+    fn new_connections_go_to_the_listener_that_was_chosen() {
         let elder = shared("127.0.0.1:0".parse().unwrap());
         let at = elder.local_addr().unwrap();
         assert_eq!(spread(at, 8, &[&elder]), [8]);

@@ -216,7 +216,7 @@ impl RingMemory {
         Ok(())
     }
 
-    /// Whether this is the mapping of that memory.
+    /// Returns whether this is the mapping of that memory.
     #[must_use]
     pub fn is_of(&self, unmapped: &UnmappedRing) -> bool {
         self.sole.0 == unmapped.id
@@ -226,7 +226,7 @@ impl RingMemory {
     /// in use already, or the kernel has no mapping left.
     ///
     /// # Panics
-    /// From `from` to `to` is more than [`Self::capacity`]; or the kernel takes back what it had given.
+    /// From `from` to `to` is more than [`Self::capacity`]; or the kernel does not restore a mapping that it had made.
     pub fn grow(&mut self, from: u64, to: u64) -> bool {
         let (lap, next) = (self.lap, self.lap * 2);
         assert!(to - from <= lap as u64, "the bytes to keep are no longer than the lap");

@@ -1,8 +1,8 @@
-//! What streams and their upstreams count, the latter added up by host. In: sessions as streams report them, with counters
+//! The counters of streams and their upstreams, the latter added up by host. In: sessions as streams report them, with counters
 //! that grow. Out: the metrics of all streams, so that neither `stream` nor `upstream` knows of metrics.
 //!
-//! What surprised us: a stream that gets its publisher back reports under another id and goes on counting, so accounts are
-//! kept by its place and not by its name.
+//! Note: a stream that gets its publisher back reports under another id and goes on counting, so the reports are kept by the stream's slot
+//! and not by its id.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use liveedgecast_common::control::{Session, UpstreamCounts, UpstreamReport};
 use super::metrics::{EngineMetrics, Hosts};
 use super::table::StreamSlot;
 
-/// What was counted so far.
+/// The counters, and the newest report of each stream.
 #[derive(Debug)]
 pub(super) struct StreamCounters {
     metrics: EngineMetrics,
@@ -31,7 +31,7 @@ impl StreamCounters {
         Self { metrics, hosts: Hosts::default(), streams: HashMap::new() }
     }
 
-    /// A stream's newest report.
+    /// Adds the growth since the last report of a stream.
     pub(super) fn reported(&mut self, slot: StreamSlot, session: &Session) {
         let known = Known { messages: session.messages, upstreams: session.upstreams.clone() };
         let Known { messages, upstreams: before } = self.streams.insert(slot, known).unwrap_or_default();
@@ -49,7 +49,7 @@ impl StreamCounters {
         self.count(&session.upstreams, 1);
     }
 
-    /// A stream is over.
+    /// Notes that a stream has ended.
     pub(super) fn closed(&mut self, slot: StreamSlot) {
         let known = self.streams.remove(&slot).unwrap_or_default();
         self.count(&known.upstreams, -1);
@@ -63,7 +63,7 @@ impl StreamCounters {
     }
 }
 
-/// What a counter has grown by. One that went back began anew: its stream's task went on with another publisher.
+/// Growth of a counter. A counter that went back began anew: its stream's task went on with another publisher.
 fn growth(last: u64, now: u64) -> u64 {
     now.checked_sub(last).unwrap_or(now)
 }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_is_added_and_states_are_moved() {
+    fn reports_add_their_growth_and_move_states() {
         let metrics = EngineMetrics::unregistered();
         let mut counters = StreamCounters::new(metrics.clone());
         counters.reported(StreamSlot(1), &session(100, UpstreamState::Dialing));

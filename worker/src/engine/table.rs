@@ -1,6 +1,6 @@
-//! The rules of the engine: who has which stream, where a new one goes, what is told of them. Pure; the shell is `task`.
+//! The rules of the engine: the stream of each identity, the thread of a new stream, the list of sessions. Pure; the shell is `task`.
 //!
-//! In: claims on streams, what streams report, that a stream's task is gone. Out: a [`Placing`], the list of sessions.
+//! In: claims on streams, reports of streams, ends of their tasks. Out: a [`Placing`], the list of sessions.
 //!
 //! ```text
 //!                 place           reported Live         gone
@@ -11,11 +11,11 @@
 //!  (an upstream's identity is another stream's) ── Contend: that stream gives the upstream up, or the claim is refused
 //! ```
 //!
-//! Note: only its own identity makes a claim a stream's. One that shares nothing but an upstream is another stream: its media must
+//! Note: a claim belongs to a stream by its own identity alone. A claim that shares nothing but an upstream is another stream: its media must
 //! never leave in the session of the first one, under that one's key. A stream that is known goes on with the upstreams that it
-//! has, so a claim on it contends for none. A stream's goodbye and the end of its task are two messages: only the second frees the
-//! place, and where the first is missing the task died. And who looks at the list now and then would miss why a stream ended,
-//! so its last word stays on the list for a while.
+//! has, so a claim on it contends for none. A stream's goodbye and the end of its task are two messages: only the second frees its
+//! slot, and where the first is missing the task died. A reader that looks at the list now and then would miss why a stream ended,
+//! so its last session stays on the list for a while.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -28,20 +28,19 @@ use liveedgecast_common::key::{Identity, StreamId};
 /// each other. More are declined.
 pub const MAX_UNDECIDED: usize = 4;
 
-/// How long the last word of a stream stays on the list: whoever tells it on looks at every list that he is shown, within
-/// milliseconds.
+/// Time for which the last session of a stream stays on the list: `register` reads every list within milliseconds.
 pub const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// The place of one stream, from its start to the end of its task. Never used twice.
+/// The slot of one stream, from its start to the end of its task. No number is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamSlot(pub u64);
 
-/// What somebody wants to bring.
+/// A claim on a stream: an activator offers it.
 #[derive(Clone, Debug)]
 pub struct StreamClaim {
-    /// This stay of the publisher.
+    /// Id of the stream, which is that of this stay of its publisher.
     pub stream_id: StreamId,
-    /// The number of the claim.
+    /// Number of the claim.
     pub epoch: u64,
     /// The application's name, without its query.
     pub app: String,
@@ -49,51 +48,51 @@ pub struct StreamClaim {
     pub identities: Vec<Identity>,
 }
 
-/// Where a claim goes.
+/// The place of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placing {
     /// A new stream, on this thread.
     Start {
-        /// Its place.
+        /// Slot of the stream.
         slot: StreamSlot,
-        /// Its thread.
+        /// Thread of the stream.
         thread: usize,
     },
-    /// To the stream that has the claim's own identity; it decides.
+    /// The stream that has the claim's own identity decides.
     Attach {
-        /// Its place.
+        /// Slot of the stream.
         slot: StreamSlot,
-        /// Its thread.
+        /// Thread of the stream.
         thread: usize,
     },
-    /// This stream has an upstream that the claim wants too. It is asked to give it up, and the claim is placed again, or refused.
+    /// A stream has an upstream that the claim wants too. That stream is asked to give it up, and the claim is placed again, or refused.
     Contend {
-        /// Its place.
+        /// Slot of the stream.
         slot: StreamSlot,
-        /// Its thread.
+        /// Thread of the stream.
         thread: usize,
     },
-    /// Not here.
+    /// The claim is declined.
     Decline(Decline),
 }
 
-/// How a stream's task ended.
+/// The way in which a stream's task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskEnd {
-    /// After it had said so.
+    /// The stream had reported its end.
     Ended,
-    /// Without a word: it panicked.
+    /// The task panicked.
     Died,
 }
 
-/// What a report brought.
+/// The change that a report brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionChange {
-    /// Whose it is.
+    /// Slot of the stream.
     pub slot: StreamSlot,
     /// More than counters has changed.
     pub loud: bool,
-    /// How long the start took, if it has just ended.
+    /// Duration of the start, if it has just ended.
     pub took: Option<Duration>,
 }
 
@@ -102,7 +101,7 @@ struct ServedStream {
     thread: usize,
     session: Session,
     undecided: Vec<StreamClaim>,
-    /// Streams that wait for one of its upstreams.
+    /// Streams that wait for an upstream of this one.
     contenders: Vec<StreamId>,
     placed: Instant,
     started: bool,
@@ -118,14 +117,14 @@ pub struct Table {
     places: BTreeMap<StreamSlot, ServedStream>,
     identities: HashMap<Identity, StreamSlot>,
     names: HashMap<StreamId, StreamSlot>,
-    /// Last words, the oldest first, with the time that they are forgotten. No more than the capacity.
+    /// Sessions that have ended, the oldest first, each with the time at which it leaves the list. No more than the capacity.
     last_words: VecDeque<(Instant, Session)>,
     next: u64,
     draining: bool,
 }
 
 impl Table {
-    /// Nothing served yet.
+    /// Creates a table without streams.
     #[must_use]
     pub fn new(capacity: usize, threads: usize) -> Self {
         Self {
@@ -146,32 +145,32 @@ impl Table {
         self.places.len()
     }
 
-    /// What is served, and with the state `Ended` what was a moment ago.
+    /// Sessions that are served, and with the state `Ended` those that ended a moment ago.
     #[must_use]
     pub fn sessions(&self) -> Vec<Session> {
         let served = self.places.values().map(|place| &place.session);
         served.chain(self.last_words.iter().map(|(_, session)| session)).cloned().collect()
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Deadline of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.last_words.front().map(|(until, _)| *until)
     }
 
-    /// Forgets last words.
+    /// Takes sessions that ended long enough ago off the list.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.poll_timeout().is_some_and(|until| until <= now) {
             self.last_words.pop_front();
         }
     }
 
-    /// From now on nothing more is taken.
+    /// Declines every claim from now on.
     pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    /// Judges a claim and, where it is taken, notes it.
+    /// Places a claim, and notes it where it is taken.
     pub fn place(&mut self, now: Instant, claim: StreamClaim) -> Placing {
         if self.draining {
             return Placing::Decline(Decline::Draining);
@@ -179,7 +178,7 @@ impl Table {
         if let Some(slot) = self.known(&claim) {
             return self.attach(slot, claim);
         }
-        // Before the capacity: a publisher that is one too many at an upstream is to hear so.
+        // Before the capacity: a publisher that is one too many at an upstream must be refused as such.
         if let Some(slot) = self.contended(&claim) {
             return self.contend(slot, claim.stream_id);
         }
@@ -216,7 +215,7 @@ impl Table {
         Placing::Start { slot, thread }
     }
 
-    /// The stream that a claim belongs to: the one of this very stay, or of its own identity.
+    /// The stream that a claim belongs to: that of the same stay, or of the claim's own identity.
     fn known(&self, claim: &StreamClaim) -> Option<StreamSlot> {
         let by_name = || self.names.get(&claim.stream_id).copied();
         let undecided = || self.undecided(&claim.stream_id).map(|(slot, _)| slot);
@@ -224,8 +223,8 @@ impl Table {
         by_name().or_else(undecided).or_else(by_identity)
     }
 
-    /// The stream that has an upstream which a new one wants. Of several, the one that is the least likely to give it up: were that one
-    /// asked last, the others would have given theirs up for nothing.
+    /// The stream that has an upstream which a new one wants. Of several, the one that is the least likely to give it up: if it were asked
+    /// last, the others would have given theirs up for nothing.
     fn contended(&self, claim: &StreamClaim) -> Option<StreamSlot> {
         let holders = claim.identities.iter().skip(1).filter_map(|identity| self.identities.get(identity)).copied();
         let waits =
@@ -243,7 +242,7 @@ impl Table {
         Placing::Contend { slot, thread }
     }
 
-    /// A stream has answered a contender, and has nothing to do any more with the upstreams of these identities.
+    /// Notes a stream's answer to a contender: it no longer has the upstreams of these identities.
     pub fn answered(&mut self, slot: StreamSlot, contender: &StreamId, given_up: &[Identity]) {
         let Some(place) = self.places.get_mut(&slot) else { return };
         let waiting = place.contenders.iter().position(|waiting| waiting == contender);
@@ -255,7 +254,7 @@ impl Table {
         self.rename(slot, kept);
     }
 
-    /// Which stream has not decided about this one yet, and its number there.
+    /// The slot of the stream that has not decided about this claim yet, and the claim's number there.
     fn undecided(&self, stream_id: &StreamId) -> Option<(StreamSlot, usize)> {
         let waits = |place: &ServedStream| place.undecided.iter().position(|claim| claim.stream_id == *stream_id);
         self.places.iter().find_map(|(slot, place)| waits(place).map(|at| (*slot, at)))
@@ -277,7 +276,7 @@ impl Table {
         threads.min_by_key(|(_, streams)| **streams).map(|(thread, _)| thread).unwrap_or_default()
     }
 
-    /// A stream said what it is doing; `None` if nobody knows it.
+    /// Notes a stream's report; `None`: no stream has this id.
     pub fn reported(&mut self, now: Instant, mut session: Session) -> Option<SessionChange> {
         let slot = *self.names.get(&StreamId(session.stream_id.clone()))?;
         let place = self.places.get_mut(&slot)?;
@@ -294,7 +293,7 @@ impl Table {
         Some(SessionChange { slot, loud, took })
     }
 
-    /// A stream decided on a claim that was attached to it.
+    /// Notes a stream's decision about a claim that was attached to it.
     pub fn decided(&mut self, stream_id: &StreamId, accepted: bool) {
         let Some((slot, at)) = self.undecided(stream_id) else { return };
         let Some(place) = self.places.get_mut(&slot) else { return };
@@ -304,7 +303,7 @@ impl Table {
         }
         let before = std::mem::replace(&mut place.session.stream_id, claim.stream_id.0.clone());
         (place.session.epoch, place.session.app) = (claim.epoch, claim.app);
-        // The identities stay what they are: it is the same stream, with the upstreams that it has.
+        // The identities stay: it is the same stream, with the upstreams that it has.
         self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
         self.names.remove(&StreamId(before));
         self.names.insert(claim.stream_id, slot);
@@ -324,14 +323,14 @@ impl Table {
         self.identities.retain(|_, holder| *holder != slot);
     }
 
-    /// A stream said goodbye; its task will be gone soon.
+    /// Notes that a stream has reported its end; its task will end soon.
     pub fn ended(&mut self, stream_id: &StreamId) {
         if let Some(place) = self.names.get(stream_id).and_then(|slot| self.places.get_mut(slot)) {
             place.ended = true;
         }
     }
 
-    /// A stream's task is gone; `None` if that was known.
+    /// Notes that a stream's task has ended; `None`: that was known.
     pub fn gone(&mut self, now: Instant, slot: StreamSlot) -> Option<(StreamId, TaskEnd)> {
         let place = self.places.remove(&slot)?;
         self.threads[place.thread] = self.threads[place.thread].saturating_sub(1);
@@ -351,7 +350,7 @@ impl Table {
         Some((stream_id, gone))
     }
 
-    /// Which stream has this name.
+    /// Slot and thread of the stream that has this id.
     #[must_use]
     pub fn find(&self, stream_id: &StreamId) -> Option<(StreamSlot, usize)> {
         let slot = *self.names.get(stream_id)?;

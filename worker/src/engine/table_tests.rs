@@ -120,7 +120,7 @@ fn a_session_is_listed_from_the_start_with_what_was_claimed() {
 }
 
 #[test]
-fn counters_are_not_loud() {
+fn change_of_counters_alone_is_not_loud() {
     let (mut table, now) = (Table::new(1, 1), origin());
     started(table.place(now, claim("a", &[1])));
     let up = |bytes, state| {
@@ -135,7 +135,7 @@ fn counters_are_not_loud() {
 }
 
 #[test]
-fn full_is_full_but_a_known_identity_needs_no_place() {
+fn full_table_declines_unless_the_identity_is_known() {
     let (mut table, now) = (Table::new(1, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1])));
     assert_eq!(table.place(now, claim("b", &[2])), Placing::Decline(Decline::Full));
@@ -151,7 +151,7 @@ fn a_claim_attaches_only_to_a_stream_of_its_own_identity() {
     let (second, _) = started(table.place(now, claim("b", &[2])));
     assert_eq!(attached(table.place(now, claim("c", &[2, 100]))), second, "a stream goes on with the upstreams it has");
     assert_eq!(contends(table.place(now, claim("d", &[3, 100]))), first);
-    // The same stay again, after the activator lost its connection: whatever it claims.
+    // The same stay again, after the activator lost its connection: whichever identities it claims.
     assert_eq!(attached(table.place(now, claim("b", &[1]))), second);
 }
 
@@ -164,7 +164,7 @@ fn an_upstream_that_was_given_up_is_the_contenders() {
     table.answered(first, &StreamId("b".into()), &[who(100)]);
     assert_eq!(table.sessions()[0].identities, [who(1)]);
     let (second, _) = started(table.place(now, claim("b", &[2, 100])));
-    // The first one's publisher goes on with what is left of it; the upstream is the second one's.
+    // The first stream's publisher continues without the upstream, which is the second stream's.
     assert_eq!(attached(table.place(now, claim("c", &[1, 100]))), first);
     table.decided(&StreamId("c".into()), true);
     assert_eq!(contends(table.place(now, claim("d", &[3, 100]))), second);
@@ -207,7 +207,7 @@ fn an_attached_publisher_gives_the_stream_its_name() {
     assert_eq!(table.find(&StreamId("a".into())), None);
     assert_eq!(table.reported(now, session("a", SessionState::Live)), None, "it is another one now");
 
-    // What it says of itself counts from then on.
+    // The stream's own reports count from then on.
     let now_it_is = Session { identities: vec![Identity([1; 16])], ..session("b", SessionState::Live) };
     assert!(table.reported(now, now_it_is).is_some());
     started(table.place(now, claim("c", &[2, 100])));
@@ -225,7 +225,7 @@ fn a_refused_publisher_changes_nothing() {
 }
 
 #[test]
-fn undecided_ones_are_bounded() {
+fn undecided_claims_of_one_stream_are_bounded() {
     let (mut table, now) = (Table::new(9, 1), origin());
     started(table.place(now, claim("a", &[1])));
     for number in 0..MAX_UNDECIDED {

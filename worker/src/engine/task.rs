@@ -1,4 +1,4 @@
-//! The engine's task: owns the table, starts threads when they are needed, hands streams to them and collects what they say.
+//! The engine's task: owns the table, starts threads when they are needed, hands streams to them and collects their reports.
 #![expect(clippy::disallowed_methods, reason = "shell: a task, its clock, threads")]
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ const COUNTERS_DELAY: Duration = Duration::from_millis(500);
 /// activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
 const ANOTHER_CONTEST: Duration = Duration::from_millis(300);
 
-/// What the engine must know.
+/// Settings of the engine.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Streams at most.
@@ -44,14 +44,14 @@ pub struct Settings {
     pub threads: usize,
 }
 
-/// What became of a fetched.
+/// The engine's answer to a stream that was fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOutcome {
-    /// It is a stream of its own.
+    /// Started as a new stream.
     Started,
-    /// It went to the stream that has its identity.
+    /// Attached to the stream that has its identity.
     Attached,
-    /// It was given back.
+    /// Given back to its activator.
     Declined(Decline),
 }
 
@@ -96,7 +96,7 @@ impl Engine {
         Self { requests, sessions }
     }
 
-    /// Gives it a stream. When this returns, [`Self::sessions`] lists a stream that was started.
+    /// Hands a stream to the engine. When this returns, [`Self::sessions`] lists a stream that was started.
     pub async fn take(&self, fetched: FetchedStream) -> TakeOutcome {
         let (outcome, answer) = oneshot::channel();
         let _ = self.requests.send(EngineRequest::Take(Box::new(fetched), outcome)).await;
@@ -108,7 +108,7 @@ impl Engine {
         let _ = self.requests.send(EngineRequest::Kick(stream_id, reason)).await;
     }
 
-    /// Ends what there is of a stream under a lower epoch than this.
+    /// Ends a stream that runs under a lower epoch than this.
     pub async fn fence(&self, stream_id: String, epoch: u64) {
         let _ = self.requests.send(EngineRequest::Fence(stream_id, epoch)).await;
     }
@@ -125,18 +125,18 @@ impl Engine {
         let _ = answer.await;
     }
 
-    /// What is served, all of it, and with the state `Ended` what was a moment ago.
+    /// Every session that is served, and with the state `Ended` those that ended a moment ago.
     #[must_use]
     pub fn sessions(&self) -> watch::Receiver<Arc<[Session]>> {
         self.sessions.clone()
     }
 
-    /// Returns when nothing is served.
+    /// Waits until no stream is served.
     pub async fn idle(&self) {
         let _ = self.sessions().wait_for(|sessions| !sessions.iter().any(is_served)).await;
     }
 
-    /// Streams that are served.
+    /// Number of streams that are served.
     #[must_use]
     pub fn streams(&self) -> usize {
         self.sessions.borrow().iter().filter(|session| is_served(session)).count()
@@ -152,7 +152,7 @@ struct Contender {
     slot: StreamSlot,
     fetched: FetchedStream,
     outcome: Option<oneshot::Sender<TakeOutcome>>,
-    /// When it began to wait for the first such stream.
+    /// The time since which it has waited for such streams.
     since: Instant,
 }
 
@@ -233,7 +233,7 @@ impl EngineTask {
         }
     }
 
-    /// Finds a place for it. One that has to wait for a stream's answer is taken again with that, and with the time since which it waits.
+    /// Places a stream. A stream that has to wait for another one's answer is taken again with that, and with the time since which it waits.
     async fn take(
         &mut self,
         fetched: FetchedStream,
@@ -263,7 +263,7 @@ impl EngineTask {
                 TakeOutcome::Attached
             }
             Placing::Contend { slot, .. } if since.is_some_and(|since| since + ANOTHER_CONTEST <= now()) => {
-                // The upstream that it has waited for is free when it is offered again.
+                // The upstream that the stream has waited for is free when it is offered again.
                 self.table.answered(slot, &fetched.assignment.stream_id, &[]);
                 decline(fetched, Decline::Other)
             }
@@ -285,7 +285,7 @@ impl EngineTask {
         }
     }
 
-    /// Contenders that were answered are placed again, or refused.
+    /// Places contenders that were answered again, or refuses them.
     async fn act_on_answers(&mut self) {
         for (stream_id, given_up) in std::mem::take(&mut self.answers) {
             let waits = |contender: &Contender| contender.fetched.assignment.stream_id == stream_id;
@@ -305,7 +305,7 @@ impl EngineTask {
         }
     }
 
-    /// Whether the thread runs, now if it did not.
+    /// Starts the thread unless it runs; returns whether it runs.
     fn open(&mut self, thread: usize) -> bool {
         if self.threads.get(&thread).is_some_and(|requests| !requests.is_closed()) {
             return true;
@@ -354,7 +354,7 @@ impl EngineTask {
         match notice {
             ThreadNotice::TaskEnd(slot) => self.lost(slot).await,
             ThreadNotice::Missed(slot, fetched) => {
-                // Its own notice is on the way.
+                // The stream's own notice is on the way.
                 self.lost(slot).await;
                 self.take(*fetched, None, None).await;
             }
@@ -362,7 +362,7 @@ impl EngineTask {
         }
     }
 
-    /// A stream is gone, and with it its answer to those who wait for its upstreams.
+    /// Places the contenders of a stream that has ended, and so will not answer them.
     async fn lost(&mut self, slot: StreamSlot) {
         self.forget(slot);
         while let Some(at) = self.contenders.iter().position(|contender| contender.slot == slot) {
@@ -371,7 +371,7 @@ impl EngineTask {
         }
     }
 
-    /// A contender that nobody will answer goes back to its activator.
+    /// Gives back a contender that no stream will answer.
     fn give_back(&mut self, stream_id: &StreamId) {
         let waits = |contender: &Contender| contender.fetched.assignment.stream_id == *stream_id;
         let Some(at) = self.contenders.iter().position(waits) else { return };

@@ -1,4 +1,4 @@
-//! The engine with tiny streams that do what their key says.
+//! The engine with tiny streams that behave as their key says.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use crate::receive::{HandoffError, HandoffStream};
 use crate::stream::{IncomingStream, PublisherConnection, StreamCommand};
 use crate::testkit::{assignment, fetched_stream, frame, publisher, soon};
 
-/// A stream of a few lines: live at once, taken over by whoever comes with the epoch to do so.
+/// A stream of a few lines: live at once, taken over by any publisher with a higher epoch.
 fn tiny() -> StartStream {
     Arc::new(|incoming: IncomingStream, reports| {
         let key = incoming.assignment.key.expose().to_owned();
@@ -78,7 +78,7 @@ async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (TakeOutcome,
     (soon(engine.take(fetched)).await, activator)
 }
 
-/// Waits until what is served is this.
+/// Waits until these sessions are served.
 async fn served(engine: &Engine, wanted: &[(&str, SessionState)]) {
     let wanted: Vec<(String, SessionState)> = wanted.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect();
     let mut sessions = engine.sessions();
@@ -206,7 +206,7 @@ async fn a_contender_that_has_waited_for_one_stream_does_not_wait_for_the_next()
 }
 
 #[tokio::test]
-async fn who_waits_for_an_upstream_of_a_stream_that_dies_is_placed() {
+async fn contender_of_a_stream_that_dies_is_placed() {
     for _ in 0..50 {
         let (engine, _) = engine(1, tiny());
         let (_, _a) = take_sharing(&engine, "a", "gives up").await;
@@ -248,7 +248,7 @@ async fn a_stream_that_panics_takes_only_itself_along() {
 }
 
 #[tokio::test]
-async fn what_comes_while_its_stream_dies_is_never_kept_silently() {
+async fn stream_that_comes_while_its_identity_dies_is_started_or_given_back() {
     for _ in 0..50 {
         let (engine, _) = engine(1, tiny());
         let (_, _a) = take(&engine, "a", "key", 1).await;

@@ -1,8 +1,8 @@
-//! One thread and its streams. In: requests of the engine's task. Out: notices that a stream's task is gone, or was gone
-//! already. Each stream's task is one task of a `LocalSet`: a panic in it ends that task, and nothing else.
+//! One thread and its streams. In: requests of the engine's task. Out: notices that a stream's task has ended, now or earlier.
+//! Each stream's task is one task of a `LocalSet`: a panic in it ends that task, and nothing else.
 //!
-//! What surprised us: there is no need to watch tasks for panics. A task that is gone for whatever reason has dropped the
-//! receiver of its commands, and that can be waited for.
+//! Note: there is no need to watch tasks for panics. A task that has ended for any reason has dropped the receiver of its commands, and
+//! that can be waited for.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread and its tasks")]
 
 use std::cell::{Cell, RefCell};
@@ -29,36 +29,36 @@ use crate::stream::{Contest, IncomingStream, PublisherConnection, Report, Stream
 /// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
 const REQUESTS: usize = 256;
 
-/// Log lines about streams that do not listen. Publishers of a name that such a stream has can come as often as they like, and each command to
-/// all streams meets every one that hangs.
+/// Limit of log lines about streams that take no commands. Publishers of a name that such a stream has can come as often as they like, and
+/// each command to all streams meets every stream that hangs.
 static DEAF: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
-/// Starts a stream's task on the current `LocalSet` and gives the way to it. Ours is [`crate::stream::spawn`].
+/// Starts a stream's task on the current `LocalSet` and returns the sender of its commands: [`crate::stream::spawn`], or a stand-in in tests.
 pub type StartStream = Arc<dyn Fn(IncomingStream, mpsc::Sender<Report>) -> mpsc::Sender<StreamCommand> + Send + Sync>;
 
-/// What a thread is to do.
+/// Requests to a thread.
 pub(super) enum ThreadRequest {
     /// Begin a stream.
     Start(StreamSlot, FetchedStream),
-    /// Give it to a stream that is here.
+    /// Give a publisher to a stream of this thread.
     Attach(StreamSlot, FetchedStream),
-    /// A stream is asked for upstreams.
+    /// Ask a stream for upstreams.
     Contend(StreamSlot, Contest),
     /// End a stream.
     Kick(StreamSlot, String),
-    /// End what a stream has under a lower epoch.
+    /// End a stream that runs under a lower epoch.
     Fence(StreamSlot, u64),
-    /// Every stream: whether no activator is there.
+    /// Tell every stream whether no activator is there.
     Alone(bool),
-    /// Every stream is to go back to its activator.
+    /// Ask every stream to go back to its activator.
     HandBack,
 }
 
-/// What a thread says.
+/// Notices of a thread.
 pub(super) enum ThreadNotice {
-    /// The stream's task is gone.
+    /// The stream's task has ended.
     TaskEnd(StreamSlot),
-    /// The stream to attach to was gone.
+    /// The stream to attach to had ended.
     Missed(StreamSlot, Box<FetchedStream>),
     /// The stream that has an upstream of this one does not take commands.
     Unheard(StreamId),
@@ -76,7 +76,7 @@ struct StreamThread {
     alone: Cell<bool>,
 }
 
-/// Starts a thread; it ends when the sender of its requests is dropped.
+/// Starts a thread, which ends when the sender of its requests is dropped.
 ///
 /// # Errors
 /// The kernel has no thread, or no event queue for it.
@@ -104,7 +104,7 @@ pub(super) fn start(
 }
 
 impl StreamThread {
-    /// Never waits: a stream that hangs must not hold up the others.
+    /// Handles a request without waiting: a stream that hangs must not hold up the others.
     fn handle(&self, request: ThreadRequest) {
         match request {
             ThreadRequest::Start(slot, fetched) => self.begin(slot, fetched),
@@ -129,7 +129,7 @@ impl StreamThread {
     fn begin(&self, slot: StreamSlot, fetched: FetchedStream) {
         let started = incoming(fetched).map(|incoming| {
             let reports = self.reports.clone();
-            // What is restored comes from outside; a mistake of ours in reading it must not take the thread's streams along.
+            // The restored state comes from outside; a mistake in reading it must not take the thread's other streams along.
             catch_unwind(AssertUnwindSafe(|| (self.start)(incoming, reports)))
         });
         match started {
@@ -174,7 +174,7 @@ impl StreamThread {
         }
     }
 
-    /// A stream that is gone gives no answer: the notice of its end is one.
+    /// Asks a stream for upstreams. A stream that has ended gives no answer: the notice of its end is one.
     fn contend(&self, slot: StreamSlot, contest: Contest) {
         let commands = self.streams.borrow().get(&slot).cloned();
         let Some(Err(mpsc::error::TrySendError::Full(StreamCommand::Contend(contest)))) =
@@ -206,7 +206,7 @@ impl StreamThread {
     }
 }
 
-/// Puts a fetched into this thread's runtime.
+/// Puts a fetched stream into this thread's runtime.
 fn incoming(fetched: FetchedStream) -> io::Result<IncomingStream> {
     let control = fetched.connection.attach()?;
     let publisher = match fetched.publisher {

@@ -2,7 +2,7 @@
 //! bounded both ways. In: a socket and the session's reader and writer. Out: [`HandoffStream`], which the stream's task owns
 //! and polls together with everything else of its stream.
 //!
-//! What surprised us: a socket of tokio belongs to the runtime in which it was made, so it is taken out of the runtime that
+//! Note: a socket of tokio belongs to the runtime in which it was made, so it is taken out of the runtime that
 //! fetched it ([`Detached`]) and put into the one of the stream's thread.
 
 use std::io;
@@ -15,27 +15,27 @@ use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys;
 use tokio::net::{TcpStream, UnixStream};
 
-/// What may wait to be written, in bytes. A checkpoint is a quarter of it at most, and the activator reads all the time: one
-/// that has not read this much hangs, and its streams are better off in its memory of the last checkpoint.
+/// Bytes that may wait to be written. A checkpoint is a quarter of it at most, and the activator reads all the time: an activator that has
+/// not read this much hangs, and its streams are better off in its memory of the last checkpoint.
 pub const MAX_QUEUED: usize = 1 << 20;
-/// The first read's room. By descriptor next to nothing comes, so that a stream costs no more than this.
+/// Room of the first read. By descriptor next to nothing comes, so that a stream costs no more than this.
 const LEAST_READ: usize = 2 << 10;
-/// A read's room at most: one data frame.
+/// Room of a read at most: one data frame.
 const MOST_READ: usize = 64 << 10;
 
-/// Why a handoff connection is of no further use.
+/// The reason why a handoff connection is of no further use.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoffError {
     /// The activator ended it.
     #[error("the activator closed the handoff connection")]
     Ended,
-    /// The kernel says so.
+    /// The kernel reported an error.
     #[error("the handoff connection broke: {0}")]
     Broken(#[from] io::Error),
-    /// What came is not of our protocol, or was not made with the session's keys.
+    /// A frame is not of our protocol, or was not made with the session's keys.
     #[error("the activator sent something else than expected: {0}")]
     Frame(#[from] FrameError),
-    /// [`MAX_QUEUED`].
+    /// More than [`MAX_QUEUED`] bytes wait.
     #[error("the activator has stopped reading: {MAX_QUEUED} bytes wait for it")]
     Overfull,
 }
@@ -46,7 +46,7 @@ pub struct HandoffStream {
     socket: PeerSocket,
     reader: Reader,
     writer: Writer,
-    /// What is queued; its first `sent` bytes are on their way.
+    /// Queued bytes; the first `sent` of them are on their way.
     queued: Vec<u8>,
     sent: usize,
     /// Room of the next read.
@@ -69,7 +69,8 @@ enum StdSocket {
 }
 
 impl HandoffStream {
-    /// Over `socket`, with what [`SessionKeys::worker_end`](liveedgecast_common::handoff::SessionKeys) gave, after the preface's last byte.
+    /// Creates a connection over `socket`, after the last byte of the preface. Reader and writer are those of
+    /// [`SessionKeys::worker_end`](liveedgecast_common::handoff::SessionKeys).
     #[must_use]
     pub fn new(socket: impl Into<PeerSocket>, (reader, writer): (Reader, Writer)) -> Self {
         Self { socket: socket.into(), reader, writer, queued: Vec::new(), sent: 0, room: LEAST_READ }
@@ -78,7 +79,7 @@ impl HandoffStream {
     /// The next frame. When it is pending, the task is woken when there is more.
     ///
     /// # Errors
-    /// The connection has ended or what came cannot be understood; either way nothing more will come.
+    /// The connection has ended, or a frame cannot be understood; either way no more will come.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, HandoffError>> {
         loop {
             if let Some(frame) = self.reader.next()? {
@@ -90,8 +91,8 @@ impl HandoffStream {
         }
     }
 
-    /// Whether the connection has something that the runtime has not told of: then the next [`Self::poll_frame`] finds it. To be asked
-    /// before the other side's silence is judged.
+    /// Returns whether the connection has bytes that the runtime has not told of: the next [`Self::poll_frame`] finds them. Ask before the
+    /// other side's silence is judged.
     pub fn has_more(&mut self) -> bool {
         let read = sys::read_now(&self.socket, self.reader.buffer());
         matches!(read, Ok(1..))
@@ -115,7 +116,7 @@ impl HandoffStream {
         }
     }
 
-    /// Puts a frame behind those that wait. It goes out with [`Self::poll_flush`].
+    /// Puts a frame behind the queued ones. It goes out with [`Self::poll_flush`].
     ///
     /// # Errors
     /// Too much waits already, or the frame is larger than any may be. Nothing of it was queued.
@@ -133,7 +134,7 @@ impl HandoffStream {
         self.queued.len() - self.sent
     }
 
-    /// Writes what is queued. Ready when nothing waits any more; when pending, the task is woken when more can be written.
+    /// Writes the queued bytes. Ready when none wait any more; when pending, the task is woken when more can be written.
     ///
     /// # Errors
     /// The connection broke.
@@ -155,7 +156,7 @@ impl HandoffStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes it out of this runtime.
+    /// Takes the connection out of this runtime.
     ///
     /// # Errors
     /// The runtime does not let go of it.
@@ -170,7 +171,7 @@ impl HandoffStream {
 }
 
 impl Detached {
-    /// Puts it into this runtime.
+    /// Puts the connection into this runtime.
     ///
     /// # Errors
     /// The runtime does not take it.

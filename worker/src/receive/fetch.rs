@@ -1,8 +1,8 @@
-//! The way of one stream from an activator to us: dial, prove, take. In: the offer, and what the activator said of itself.
-//! Out: a [`FetchedStream`]. Next: the engine. Whatever goes wrong, the connection is closed and the activator has the stream still.
+//! The way of one stream from an activator to this worker: dial, prove, take. In: the offer, and the activator's `Welcome`. Out: a
+//! [`FetchedStream`]. Next room: `engine`. If anything goes wrong, the connection is closed and the activator still has the stream.
 //!
-//! What surprised us: descriptors that come while nobody made room for them are dropped without an error, so every read of
-//! the Unix socket makes room, the preface's too.
+//! Note: the kernel drops descriptors without an error when the read makes no room for them, so every read of the Unix socket makes room,
+//! the preface's too.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets and a deadline")]
 
 use std::io;
@@ -25,62 +25,62 @@ use tokio::time::timeout;
 
 use super::connection::{Detached, HandoffError, HandoffStream};
 
-/// From the first SYN to the whole assignment. A publisher waits at the other end: a SYN that got lost may be repeated twice,
-/// and what takes longer is better tried with another worker.
+/// Time from the first SYN to the whole assignment. A publisher waits at the other end: a lost SYN may be repeated twice, and a handoff that
+/// takes longer is better tried with another worker.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a refusal may take to be written: it is a few bytes into an empty socket.
+/// Time for a refusal to be written: a few bytes into an empty socket.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Room of one read. An assignment without media is a few KiB.
+/// Bytes of one read. An assignment without media is a few KiB.
 const READ_BYTES: usize = 16 << 10;
 /// Descriptors of a handoff: the publisher's socket, then the ring's memory.
 const DESCRIPTORS: usize = 2;
 
-/// A stream with all that belongs to it, in no runtime.
+/// A stream with everything that belongs to it, in no runtime.
 #[derive(Debug)]
 pub struct FetchedStream {
-    /// Who it is and what is to be done with it.
+    /// Identity, destinations and policy of the stream.
     pub assignment: Assignment,
-    /// The connection to the activator that has it.
+    /// The connection to the activator that has the stream.
     pub connection: Detached,
     /// The publisher's socket, by descriptor.
     pub publisher: Option<std::net::TcpStream>,
-    /// Its ring: the one that came along, or a new one.
+    /// Memory of its ring: the one that came along, or a new one.
     pub ring: UnmappedRing,
 }
 
-/// Why a stream could not be fetched.
+/// The reason why a stream was not fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The activator did not say where.
+    /// The activator named no place to dial.
     #[error("the activator offers no {0}")]
     Nowhere(&'static str),
-    /// It cannot be reached.
+    /// The activator cannot be reached.
     #[error("cannot dial {to}: {error}")]
     Dial {
-        /// Where to.
+        /// Address that was dialed.
         to: String,
-        /// Why.
+        /// Error of the kernel.
         error: io::Error,
     },
-    /// The Unix socket belongs to somebody else.
+    /// The Unix socket belongs to a stranger.
     #[error("the handoff socket belongs to user {uid}, not to root or us: who took the activator's place?")]
     Stranger {
-        /// Who.
+        /// User at the other end.
         uid: u32,
     },
-    /// The connection broke, or what came on it cannot be understood.
+    /// The connection broke, or a frame on it cannot be understood.
     #[error(transparent)]
     Connection(#[from] HandoffError),
-    /// It is no activator of ours.
+    /// The other end is no activator of ours.
     #[error(transparent)]
     Preface(#[from] PrefaceError),
-    /// It is the wrong stream, or not all of it.
+    /// The activator sent a wrong stream, or a part of one.
     #[error("the activator sent {0}")]
     Unexpected(&'static str),
-    /// Something is wrong on our side.
+    /// Memory for the ring is wrong, or there is none.
     #[error("no ring for the stream: {0}")]
     Ring(io::Error),
-    /// [`FETCH_TIMEOUT`].
+    /// [`FETCH_TIMEOUT`] is over.
     #[error("nothing came within {} s", FETCH_TIMEOUT.as_secs())]
     TooLate,
 }
@@ -90,7 +90,7 @@ pub const FAILURES: [&str; 8] =
     ["nowhere", "dial", "stranger", "connection", "preface", "unexpected", "ring", "too_late"];
 
 impl FetchError {
-    /// The word in metrics.
+    /// The word of metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -106,10 +106,10 @@ impl FetchError {
     }
 }
 
-/// Fetches an offered stream. `host`: where the activator was dialed.
+/// Fetches an offered stream. `host`: the address at which the activator was dialed.
 ///
 /// # Errors
-/// The stream is still the activator's, which may offer it to somebody else.
+/// The stream is still the activator's, which may offer it to another worker.
 pub async fn fetch(
     secret: &Secret,
     host: SocketAddr,
@@ -157,8 +157,8 @@ impl Dialed {
         if read == 0 { Err(HandoffError::Ended) } else { Ok(read) }
     }
 
-    /// Passes our process on, too: where it is in another container the activator knows of its end by that alone, and must before it
-    /// gives the stream to anybody else.
+    /// Writes the first bytes, and passes a pidfd of this process along: in another container the activator learns of its end by that alone,
+    /// and must, before it gives the stream to another worker.
     async fn write_first(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
         match (&self.socket, ProcessHandle::ours()) {
             (PeerSocket::Unix(socket), Ok(ours)) => Ok(sys::send_with_fds(socket, bytes, &[ours.as_fd()]).await?),
@@ -177,7 +177,7 @@ async fn dial_unix(name: &str) -> Result<UnixStream, FetchError> {
     }
     let dialed = UnixStream::connect(format!("\0{name}")).await;
     let socket = dialed.map_err(|error| FetchError::Dial { to: format!("@{name}"), error })?;
-    // Names of abstract sockets are anyone's who comes first. The preface would find out too, but by then our proof is out.
+    // An abstract socket's name belongs to the first process that takes it. The preface would find out too, but only after our proof was sent.
     let peer = sys::peer(&socket).map_err(HandoffError::Broken)?;
     if !is_trusted(peer.uid, rustix::process::geteuid().as_raw()) {
         return Err(FetchError::Stranger { uid: peer.uid });
@@ -185,7 +185,7 @@ async fn dial_unix(name: &str) -> Result<UnixStream, FetchError> {
     Ok(socket)
 }
 
-/// Root may do anything to us anyway, and so may our own user.
+/// Returns whether that user is trusted: root and our own user may do anything to this process anyway.
 fn is_trusted(user: u32, ours: u32) -> bool {
     user == 0 || user == ours
 }
@@ -200,7 +200,7 @@ async fn dial_tcp(host: SocketAddr, port: u16) -> Result<TcpStream, FetchError> 
     Ok(socket)
 }
 
-/// The preface. Gives what came after it too.
+/// Runs the preface; returns the keys, and the bytes that came behind it.
 async fn prove(
     dialed: &mut Dialed,
     secret: &Secret,
@@ -264,7 +264,7 @@ async fn receive(
 
 type Belongings = (Option<std::net::TcpStream>, UnmappedRing);
 
-/// What came along by descriptor.
+/// The socket and the memory that came along by descriptor.
 fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
     let Ok([publisher, memory]) = <[OwnedFd; DESCRIPTORS]>::try_from(fds) else {
         return Err(FetchError::Unexpected("another number of descriptors than two"));
@@ -280,7 +280,7 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
     Ok((Some(publisher.into()), ring))
 }
 
-/// A ring for a stream that comes by link.
+/// Creates a ring for a stream that comes by link.
 fn new_ring(policy: &handoff::Policy) -> Result<Belongings, FetchError> {
     let wanted = usize::try_from(policy.replay_bytes).unwrap_or(usize::MAX);
     let bytes = wanted.clamp(MIN_RING_BYTES, MAX_RING_BYTES).next_power_of_two();

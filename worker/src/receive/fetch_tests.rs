@@ -22,7 +22,7 @@ async fn desk(transport: Transport) -> Desk {
     }
 }
 
-/// Fetches while the activator's side does what `activator` does.
+/// Fetches while `activator` plays the activator's side.
 async fn fetched<T>(
     transport: Transport,
     secret: &Secret,
@@ -65,7 +65,7 @@ async fn a_stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on()
 }
 
 #[tokio::test]
-async fn the_token_is_shown_and_any_pieces_do() {
+async fn token_is_shown_and_a_preface_in_any_pieces_is_read() {
     for transport in BOTH {
         for piece in [1, 2, 31, 77] {
             let (fetched, token) = fetched(transport, &secret(), async |mut caller| {
@@ -94,7 +94,7 @@ fn only_root_and_our_own_user_are_trusted() {
 }
 
 #[tokio::test]
-async fn another_secret_is_told_apart() {
+async fn activator_of_another_secret_is_told_apart() {
     for transport in BOTH {
         let (fetched, proved) = fetched(transport, &Secret::new("another secret"), async |mut caller| {
             caller.prove(&secret(), usize::MAX).await.err()
@@ -124,7 +124,7 @@ async fn an_activator_that_cannot_prove_itself_gets_nothing() {
 
 #[tokio::test]
 async fn an_activator_that_dies_in_the_middle_of_any_step_leaves_an_error() {
-    // What a whole handoff by link takes, as the worker sees it.
+    // Bytes of a whole handoff by link, as the worker sees it.
     let whole = {
         let keys = crate::testkit::keys();
         let (_, mut writer) = keys.activator_end();
@@ -154,7 +154,7 @@ struct Dying {
 }
 
 impl Dying {
-    /// Whether it lives on.
+    /// Writes as much as the activator lives to; returns whether it lives on.
     async fn write(&mut self, bytes: &[u8]) -> bool {
         let part = bytes.len().min(self.left);
         self.left -= part;
@@ -193,7 +193,7 @@ impl Dying {
 }
 
 #[tokio::test]
-async fn what_comes_otherwise_than_offered_is_not_taken() {
+async fn stream_that_differs_from_its_offer_is_not_taken() {
     type Change = fn(&mut Assignment);
     let changes: [(&str, Change); 3] = [
         ("id", |assignment| assignment.stream_id.0.push('x')),
@@ -230,7 +230,7 @@ async fn what_comes_otherwise_than_offered_is_not_taken() {
 }
 
 #[tokio::test]
-async fn belongings_that_are_none_are_given_back() {
+async fn stream_with_wrong_descriptors_is_given_back() {
     let (held, _client) = publisher().await;
     let (file, ring) = (std::fs::File::open("/dev/null").unwrap(), memory());
     let table: [(&str, Vec<std::os::fd::BorrowedFd<'_>>); 5] = [
@@ -276,7 +276,7 @@ async fn an_activator_that_dawdles_is_given_up() {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn absent_activator_is_an_error() {
     let nowhere = Welcome::default();
     for transport in BOTH {
         let offer = offer(&assignment("s", "k", transport), TOKEN);
@@ -291,7 +291,7 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
-async fn a_frame_too_many_is_not_queued_without_end() {
+async fn frames_beyond_the_bound_are_not_queued() {
     let keys = crate::testkit::keys();
     let (_theirs, ours) = UnixStream::pair().unwrap();
     let mut stream = HandoffStream::new(ours, keys.worker_end());

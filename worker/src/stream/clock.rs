@@ -1,13 +1,13 @@
 //! The clock of one publisher: timestamps of 32 bits come in, a time in milliseconds that neither wraps nor jumps goes out. Next room:
-//! [`super::timeline`], which moves that time to where a session of an upstream is.
+//! [`super::timeline`], which moves that time into a session of an upstream.
 //!
 //! Every frame (audio or video proper) moves the clock. Audio and video share one offset between timestamp and time unless the publisher
 //! gives them clocks of their own. There are three cases:
 //! - A frame that follows the last one of its kind keeps that one's offset.
-//! - A frame that does not, but fits with the offset of this kind, the one that this kind had before, or the offset of the other kind, takes
+//! - A frame that does not follow it, but fits with the offset of this kind, the one that this kind had before, or the offset of the other kind, takes
 //!   that offset. So both kinds stay together, and one wrong timestamp has no consequences. A frame fits when it is neither [`FAR`] from the
 //!   newest time nor a [`STEP_BACK`] before both kinds.
-//! - Any other frame comes from another clock: it goes on where the wall clock says, and a jump is counted.
+//! - Any other frame comes from another clock: its time is the last time plus the wall time since, and a jump is counted.
 //!
 //! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine, some of them with every
 //! keyframe. Headers and data therefore never move the clock.
@@ -17,26 +17,26 @@ use std::time::Instant;
 use liveedgecast_common::handoff::LastTimestamps;
 use liveedgecast_common::rtmp::media::Kind;
 
-/// A frame within so many milliseconds of where its kind was is the next one of it.
+/// A frame within so many milliseconds of the last frame of its kind follows it.
 const SMOOTH: i64 = 1_000;
-/// A kind that has been away for this long does not simply go on.
+/// A frame of a kind that has been away for this long does not follow the last one.
 const AWAY: i64 = 10_000;
 /// A frame this far, in milliseconds, from the newest time comes from another clock. ffmpeg's muxer lets audio and video drift up to 10 s
-/// apart before it writes one without the other (`max_interleave_delta`); what live encoders do is below 2 s. And what an encoder leaves out
-/// on a congested network is less.
+/// apart before it writes one without the other (`max_interleave_delta`); live encoders stay below 2 s. An encoder on a congested network
+/// leaves out less.
 const FAR: i64 = 10_000;
-/// The same for a frame that lies before the last one of its own kind and far from the other kind: a track of several may be a second behind
-/// the others, and a clip that is played in a loop is longer.
+/// A frame this far before the last one of its own kind, and far from the other kind, comes from another clock: a track of several may be a
+/// second behind the others, and a clip that is played in a loop is longer.
 const STEP_BACK: i64 = 3_000;
 
-/// A frame that did not fit to the clock.
+/// A frame that did not fit the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
     /// Audio or video.
     pub kind: Kind,
     /// The publisher's timestamp that this kind would have had.
     pub expected: u32,
-    /// The publisher's timestamp that it has.
+    /// The publisher's timestamp of the frame.
     pub timestamp: u32,
 }
 
@@ -45,7 +45,7 @@ pub struct Jump {
 pub struct Clock {
     audio: Option<Track>,
     video: Option<Track>,
-    /// The highest time, and when its frame came.
+    /// The highest time, and the arrival of its frame.
     newest: Option<(i64, Instant)>,
     /// The offset of the frame that came last.
     offset: u32,
@@ -58,13 +58,13 @@ struct Track {
     offset: u32,
     /// The offset before that one.
     previous: u32,
-    /// The time of the last frame, and when it came.
+    /// The time of the last frame, and its arrival.
     last: i64,
     at: Instant,
 }
 
 impl Clock {
-    /// The clock of a publisher that another worker had: `last` is what its last frames said.
+    /// The clock of a publisher that another worker had. `last`: timestamps of its last frames.
     #[must_use]
     pub fn restored(now: Instant, last: &LastTimestamps) -> Self {
         let mut clock = Self::default();
@@ -76,13 +76,13 @@ impl Clock {
         clock
     }
 
-    /// Whether there has been no frame.
+    /// Returns whether no frame has come yet.
     #[must_use]
     pub fn is_unset(&self) -> bool {
         self.newest.is_none()
     }
 
-    /// The time of a frame, and the jump that it is, if it is one.
+    /// The time of a frame, and the jump, if it is one.
     pub fn frame(&mut self, now: Instant, kind: Kind, timestamp: u32) -> (i64, Option<Jump>) {
         let own = *self.track(kind);
         let (time, offset, jumped) = self.place(now, own, kind, timestamp);
@@ -133,7 +133,7 @@ impl Clock {
         }
     }
 
-    /// The time of a header or of data: what its timestamp says, but never ahead of the frames.
+    /// The time of a header or of data: that of its timestamp, but never ahead of the frames.
     #[must_use]
     pub fn other(&self, now: Instant, timestamp: u32) -> i64 {
         let Some((newest, at)) = self.newest else { return i64::from(timestamp) };
@@ -167,7 +167,7 @@ fn milliseconds(now: Instant, since: Instant) -> i64 {
     i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX / 2)
 }
 
-/// Whether a session that begins with a frame of this time leaves room for the other kind, whose frames are at that time.
+/// Returns whether a session that begins with a frame of this time leaves room for the other kind, whose frames are at that time.
 #[must_use]
 pub fn leaves_room(one: i64, other: i64) -> bool {
     belong_together(one, other, FAR)

@@ -1,6 +1,6 @@
-//! The cursor of one upstream: where it is in the stream, and what is to be written to it next.
+//! The cursor of one upstream: its place in the stream, and the messages to write to it next.
 //!
-//! In: the [`Index`], what the upstream has taken, how its sessions begin and end. Out: slices of the ring with chunk headers between
+//! In: the [`Index`], the bytes that the upstream has taken, beginnings and ends of its sessions. Out: slices of the ring with chunk headers between
 //! them, for one vectored write; counts. Next room: [`crate::upstream`].
 //!
 //! ```text
@@ -13,8 +13,8 @@
 //! While flowing, a cursor that lags too far jumps to the newest keyframe. Video that is no keyframe never flows before one does; a new
 //! publisher closes that gate again.
 //!
-//! QueuedBytes surprised us: a message that is partly written has to be finished, whatever becomes of its bytes, its publisher or the lag: the
-//! receiver counts. Its rest is copied aside.
+//! Note: a message that is partly written has to be finished, even if its bytes leave the ring, its publisher leaves, or the upstream lags:
+//! the receiver counts bytes. The rest of such a message is copied aside.
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -27,32 +27,32 @@ use super::ledger::Ledger;
 use super::queue::{QueueItem, WritePart, WriteQueue};
 use super::timeline::Timeline;
 
-/// Without a keyframe for this long, audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
+/// Time without a keyframe after which audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
 pub const AUDIO_ALONE_AFTER: Duration = Duration::from_secs(2);
 /// Slices in one write. A message takes a header and one or two slices per publisher's chunk; the kernel takes 1024.
 pub const MAX_SLICES: usize = 64;
 /// Messages prepared for writing: as many as one write can hold.
 const MAX_PLANNED: usize = MAX_SLICES / 2;
-/// After this many unconfirmed messages the upstream is asked what has been acknowledged: a few seconds of a stream.
+/// Unconfirmed messages after which the kernel is asked how much has been acknowledged: a few seconds of a stream.
 const ASK_AFTER: usize = 256;
 
-/// How far an upstream may lag.
+/// Bounds of an upstream's lag.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// A message that has not been written for this long is given up for a newer keyframe.
     pub time: Duration,
-    /// The same for bytes of the ring.
+    /// A message behind which so many bytes of the ring lie is given up, too.
     pub bytes: u64,
 }
 
-/// QueuedBytes a cursor has done.
+/// Counts of one cursor, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CursorCounters {
     /// Messages delivered, each counted once.
     pub messages: u64,
     /// Bytes written, chunk headers and repetitions included.
     pub bytes: u64,
-    /// Messages that no session of the upstream got. Can go down by what a later session delivers after all.
+    /// Messages that no session of the upstream got. The count goes down when a later session delivers some of them after all.
     pub lost: u64,
     /// Messages written again in a later session.
     pub replayed: u64,
@@ -60,12 +60,12 @@ pub struct CursorCounters {
     pub jumps: u64,
 }
 
-/// One session of the upstream.
+/// The state of the upstream's session.
 #[derive(Debug)]
 struct CursorSession {
     message_stream: u32,
     since: Instant,
-    /// Nothing has been planned yet.
+    /// No message has been planned yet.
     fresh: bool,
     flowing: bool,
     /// A keyframe of the current publisher has been planned: other video may follow.
@@ -94,7 +94,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// A cursor at the first message there will be.
+    /// Creates a cursor at the first message there will be.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Cursor {
         }
     }
 
-    /// A session of the upstream has begun.
+    /// Notes that a session of the upstream has begun.
     pub fn start(&mut self, now: Instant, message_stream: u32, chunk_size: u32) {
         self.session_over(0, 0);
         self.session = Some(CursorSession {
@@ -126,7 +126,7 @@ impl Cursor {
         });
     }
 
-    /// The session is gone. `unacknowledged`: bytes that were written and did not reach the peer; `front`: see [`Index::front`].
+    /// Notes that the session is lost. `unacknowledged`: bytes that were written and did not reach the peer; `front`: see [`Index::front`].
     pub fn session_over(&mut self, unacknowledged: u64, front: u64) {
         let Some(mut session) = self.session.take() else { return };
         self.bytes += session.queue.written();
@@ -138,7 +138,7 @@ impl Cursor {
         self.away(front);
     }
 
-    /// Without a session: what leaves the ring is lost.
+    /// Counts the messages that leave the ring as lost, while there is no session.
     fn away(&mut self, front: u64) {
         let from = self.ledger.settled();
         self.ledger.pass(from..front, std::iter::empty());
@@ -146,14 +146,14 @@ impl Cursor {
         self.ledger.forget(front);
     }
 
-    /// Chunks of the connection itself, to be written as soon as no message is in the way.
+    /// Adds chunks of the connection itself, to be written as soon as no message is in the way.
     pub fn push_control(&mut self, bytes: Vec<u8>) {
         if let Some(session) = &mut self.session {
             session.queue.push_control(bytes);
         }
     }
 
-    /// Entries before `until` are about to be forgotten: see [`Index::evict`]. Their bytes are still there.
+    /// Prepares for [`Index::evict`]: entries before `until` are about to be forgotten. Their bytes are still there.
     pub fn before_eviction(&mut self, until: u64, index: &Index, memory: &impl Memory) {
         let Some(session) = &mut self.session else { return self.away(until) };
         session.queue.save_started(until, index, memory);
@@ -187,13 +187,13 @@ impl Cursor {
         session.queue.parts(index, &mut self.parts, &mut self.heads, MAX_SLICES);
     }
 
-    /// Whether [`Self::plan`] has found something to write.
+    /// Returns whether [`Self::plan`] has found something to write.
     #[must_use]
     pub fn wants_write(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// QueuedBytes was planned, as slices; returns how many. Empty ones are left out.
+    /// Fills in the planned bytes as slices, empty ones left out; returns how many.
     pub fn slices<'a>(&'a self, memory: &'a impl Memory, out: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let Some(session) = &self.session else { return 0 };
         for (part, slice) in self.parts.iter().zip(out.iter_mut()) {
@@ -206,7 +206,7 @@ impl Cursor {
         self.parts.len().min(MAX_SLICES)
     }
 
-    /// The upstream took `count` bytes of what was planned.
+    /// Notes that the upstream took `count` of the planned bytes.
     pub fn wrote(&mut self, count: usize) {
         self.parts.clear();
         let Some(session) = &mut self.session else { return };
@@ -227,40 +227,39 @@ impl Cursor {
         }
     }
 
-    /// Whether it is time to say what has been [`Self::acknowledged`].
+    /// Returns whether a call of [`Self::acknowledged`] is due.
     #[must_use]
     pub fn wants_acknowledgement(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.queue.unconfirmed() >= ASK_AFTER)
     }
 
-    /// All but this many of the bytes written have reached the peer.
+    /// Notes that all but this many of the bytes written have reached the peer.
     pub fn acknowledged(&mut self, unacknowledged: u64) {
         if let Some(session) = &mut self.session {
             session.queue.acknowledged(unacknowledged, |number| self.ledger.confirm(number, true));
         }
     }
 
-    /// The lowest number that the session has not been heard to have delivered; `None` without a session. Say first what has been
-    /// [`Self::acknowledged`].
+    /// The lowest message that the session is not known to have delivered; `None` without a session. Call [`Self::acknowledged`] first.
     #[must_use]
     pub fn owes_from(&self) -> Option<u64> {
         let session = self.session.as_ref()?;
         Some(session.queue.unacknowledged().next().unwrap_or(session.passed))
     }
 
-    /// Whether the last message was written to its end.
+    /// Returns whether the last message was written to its end.
     #[must_use]
     pub fn is_between_messages(&self) -> bool {
         self.session.as_ref().is_none_or(|session| !session.queue.is_started())
     }
 
-    /// Whether everything there is has been written, or there is no session to write it to.
+    /// Returns whether every message was written, or there is no session to write to.
     #[must_use]
     pub fn is_drained(&self, index: &Index) -> bool {
         self.session.as_ref().is_none_or(|session| session.queue.len() == 0 && session.next >= index.end())
     }
 
-    /// Nothing more will be written: what has not been is lost.
+    /// Ends the cursor: messages that were not written are lost.
     pub fn finish(&mut self, index: &Index) {
         let from = match self.session.take() {
             Some(session) => {
@@ -274,7 +273,7 @@ impl Cursor {
         self.ledger.settle(index.end());
     }
 
-    /// When to plan again, even if nothing comes.
+    /// Deadline of the next plan, even if no message comes.
     #[must_use]
     pub fn poll_timeout(&self, index: &Index) -> Option<Instant> {
         let session = self.session.as_ref()?;
@@ -282,7 +281,7 @@ impl Cursor {
         index.without_keyframe_since().filter(|_| waiting).map(|since| since + AUDIO_ALONE_AFTER)
     }
 
-    /// See [`CursorCounters`].
+    /// The counts so far.
     #[must_use]
     pub fn counters(&self) -> CursorCounters {
         CursorCounters {
@@ -296,20 +295,20 @@ impl Cursor {
 }
 
 impl CursorSession {
-    /// The first message that no byte has been written of.
+    /// The first message of which no byte was written.
     fn first_unwritten(&self) -> u64 {
         self.queue.first_unstarted().unwrap_or(self.next)
     }
 
     fn lags(&self, now: Instant, bounds: &Bounds, index: &Index, head: u64) -> bool {
-        // QueuedBytes came while there was no session is a burst that may take as long as any lag.
+        // Messages that came while there was no session are a burst that may take as long as any lag.
         let busy_for = now.saturating_duration_since(self.since);
         let Some(entry) = index.entry(self.first_unwritten()).filter(|_| busy_for > bounds.time) else { return false };
         let bytes = if entry.place.ring == index.place().ring { head.saturating_sub(entry.start) } else { head };
         now.saturating_duration_since(entry.arrived) > bounds.time || bytes > bounds.bytes
     }
 
-    /// To the newest keyframe, or without video to the newest message; `false` if that is no progress.
+    /// Jumps to the newest keyframe, or without video to the newest message; `false` if that is no progress.
     fn jump(&mut self, index: &Index, ledger: &mut Ledger, memory: &impl Memory) -> bool {
         let target = if index.has_video() { index.last_join() } else { index.end().checked_sub(1) };
         let Some(target) = target.filter(|target| *target > self.first_unwritten()) else { return false };
@@ -318,12 +317,12 @@ impl CursorSession {
         true
     }
 
-    /// QueuedBytes was planned and not started will not be written.
+    /// Takes back the planned messages that were not started.
     fn take_back(&mut self) {
         self.timeline = self.queue.drop_unstarted().unwrap_or(self.timeline);
     }
 
-    /// QueuedBytes was planned has been taken back, and everything before `until` is gone.
+    /// Seeks again: the plan has been taken back, and everything before `until` has left the ring.
     fn leave(&mut self, until: u64, ledger: &mut Ledger) {
         self.flowing = false;
         self.video = false;
@@ -331,7 +330,7 @@ impl CursorSession {
         self.pass_to(until, ledger, &[]);
     }
 
-    /// Everything before `number` that is not on its way is passed over.
+    /// Passes over every message before `number` that is not on its way.
     fn pass_to(&mut self, number: u64, ledger: &mut Ledger, still_to_come: &[u64]) {
         let coming = self.queue.numbers().chain(still_to_come.iter().copied());
         ledger.pass(self.passed..number, coming.clone());
@@ -347,7 +346,7 @@ impl CursorSession {
             (due && from < index.end()).then_some(from)
         };
         let target = if from == 0 || !index.has_video() {
-            // From the very beginning nothing has to be left out, not even audio before the first keyframe.
+            // At the very beginning of a stream nothing is left out, not even audio before the first keyframe.
             (from < index.end()).then_some(from)
         } else if self.fresh {
             let same = |join: &u64| clock(index, *join) == clock(index, from);
@@ -360,7 +359,7 @@ impl CursorSession {
         }
     }
 
-    /// Goes on at this message, with the headers that are new to the session in front of it.
+    /// Continues at this message, with the headers that are new to the session in front of it.
     fn join(&mut self, target: u64, index: &Index, ledger: &mut Ledger, memory: &impl Memory) {
         let Some(entry) = index.entry(target) else { return };
         let mut headers = index.headers_before(target, memory);
@@ -369,7 +368,7 @@ impl CursorSession {
             !self.headers.contains(&known) && !self.queue.holds_header(known)
         });
         if self.fresh {
-            // A replay begins before what has been passed in the session before.
+            // A replay begins before the messages that the session before had passed.
             self.passed = self.passed.min(target);
         }
         let numbers: Vec<u64> = headers.iter().filter_map(|header| header.number).collect();
@@ -377,18 +376,18 @@ impl CursorSession {
         self.next = target;
         self.enter(entry);
         let before = self.timeline;
-        // The receiver takes headers at 0 for headers; within a session, time goes on.
+        // At the beginning of a session headers have time 0, as receivers expect; within a session, time goes on.
         let timestamp = if self.timeline.is_fresh() { 0 } else { self.timestamp(entry, index) };
         for header in headers {
             self.queue.push(QueueItem::injected(header, timestamp, self.message_stream, before));
         }
         self.fresh = false;
         self.flowing = true;
-        // Opened by the target, if it is a keyframe.
+        // The target opens the gate, if it is a keyframe.
         self.video = false;
     }
 
-    /// A publisher's first message in this session closes the gate for video.
+    /// Closes the gate for video at a publisher's first message in this session.
     fn enter(&mut self, entry: &IndexEntry) {
         if self.clock != entry.place.clock || !self.flowing {
             self.clock = entry.place.clock;
@@ -414,7 +413,7 @@ impl CursorSession {
         self.queue.push(QueueItem::entry(entry, timestamp, self.message_stream, before));
     }
 
-    /// The first frame of a publisher decides where all of it lies in the session.
+    /// The timestamp to send. The first frame of a publisher decides where all of its frames lie in the session.
     fn timestamp(&mut self, entry: &IndexEntry, index: &Index) -> u32 {
         let clock = entry.place.clock;
         if !self.timeline.has_begun(clock) && entry.inspection.is_frame() {
@@ -424,7 +423,7 @@ impl CursorSession {
     }
 }
 
-/// Whose message it is, or will be.
+/// The publisher of a message that is here or will come.
 fn clock(index: &Index, number: u64) -> u32 {
     index.entry(number).map_or(index.place().clock, |entry| entry.place.clock)
 }

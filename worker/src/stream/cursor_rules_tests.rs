@@ -30,7 +30,7 @@ impl World {
         }
     }
 
-    /// Numbers of what a session got.
+    /// Numbers of the messages that a session got.
     fn got(&self, session: usize) -> Vec<usize> {
         let (bytes, chunk_size, _) = &self.sessions[session];
         self.numbers(&read(bytes, *chunk_size))
@@ -304,7 +304,7 @@ fn a_session_that_joins_in_mid_stream_has_room_for_audio_that_comes_late() {
         world.act(&Action::Lose(0));
         world.act(&Action::Start(128));
         if late {
-            // The keyframe is the last that has come: audio that will follow is known only by what was there before.
+            // The keyframe came last: the times of the audio that will follow are known only by the audio before it.
             world.send(&[(Keyframe, from + 1_300)]);
             world.act(&EVERYTHING);
         }

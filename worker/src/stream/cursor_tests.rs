@@ -1,4 +1,4 @@
-//! Index and cursor against a model: random publishers, partial writes, flaps, time. The model knows what was sent, and reads what the
+//! Index and cursor against a model: random publishers, partial writes, flaps, time. The model knows every sent message, and reads what the
 //! upstream got.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ const PUBLISHER_CHUNK: usize = 128;
 const REPLAY: Duration = Duration::from_secs(4);
 const LAG: Bounds = Bounds { time: Duration::from_secs(2), bytes: 4 << 10 };
 
-/// All that was ever received; reading what a ring would have overwritten is a failure.
+/// Every byte that was received; reading bytes that a ring would have overwritten is a failure.
 #[derive(Default)]
 struct Received {
     rings: Vec<Vec<u8>>,
@@ -96,7 +96,7 @@ struct World {
     memory: Received,
     scanner: ChunkScanner,
     cursor: Cursor,
-    /// By their number.
+    /// Upstreams by number.
     messages: Vec<Message>,
     clock: u32,
     timestamp: u32,
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// QueuedBytes is complete, in the order of completion.
+    /// Complete messages, in the order of completion.
     fn note(&mut self, found: Scanned) {
         match found {
             Scanned::Begin { header, .. } => {

@@ -1,8 +1,8 @@
-//! The end of a publisher's connection: the last bytes are written, FIN, what comes is discarded for a moment, then the activator is told.
-//! Part of the shell.
+//! The end of a publisher's connection: the last bytes are written, then FIN, incoming bytes are discarded for a moment, then the activator is
+//! told. Part of the shell.
 //!
-//! What surprised us: the activator holds a duplicate of the socket, so that closing ours says nothing to the publisher: it takes a
-//! shutdown. And a connection that is closed with unread bytes is reset, which takes back the last bytes on their way.
+//! Note: the activator holds a duplicate of the socket, so that closing ours tells the publisher nothing: only a shutdown does. And a
+//! connection that is closed with unread bytes is reset, which takes back the last bytes on their way.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 
 use crate::receive::HandoffStream;
 
-/// How long a connection's other end may take to close its side (DESIGN 4.2).
+/// Time for a connection's other end to close its side (architecture.md, "When the publisher goes").
 const DISCARD_TIME: Duration = Duration::from_secs(2);
-/// One read of what is discarded.
+/// Bytes of one read of discarded input.
 const DISCARD_BYTES: usize = 16 << 10;
 
 pub(super) struct PublisherEnding {
@@ -28,7 +28,7 @@ pub(super) struct PublisherEnding {
     written: usize,
     /// FIN is sent.
     shut: bool,
-    /// What is said to the activator when the socket is closed.
+    /// The frame for the activator when the socket is closed.
     done: Option<Frame>,
     deadline: Instant,
 }
@@ -57,13 +57,13 @@ impl PublisherEnding {
         ending
     }
 
-    /// The publisher has ended its stream and will end its connection; there is nobody else to wait for that.
+    /// Waits for a publisher that has ended its stream to end its connection: no activator is there to do so.
     pub(super) fn awaited(now: Instant, socket: Option<TcpStream>, output: Vec<u8>) -> Self {
-        // No FIN before the publisher's own: one that finds it in front of its last command takes it for an error.
+        // No FIN before the publisher's own: a publisher that finds it in front of its last command takes it for an error.
         Self { shut: true, ..Self::new(now, socket, None, output, Close::Graceful, String::new()) }
     }
 
-    /// Says that the publisher is to be given to somebody else; its socket is let go of.
+    /// Gives the publisher back, for another worker; its socket is closed without a shutdown.
     pub(super) fn given_back(now: Instant, control: Option<HandoffStream>) -> Self {
         let why = liveedgecast_common::handoff::Decline::Moving;
         let mut ending = Self::said_or_not(now, control);
@@ -71,7 +71,7 @@ impl PublisherEnding {
         ending
     }
 
-    /// What was queued is to reach the activator.
+    /// Writes the queued frames to the activator.
     pub(super) fn said(now: Instant, control: HandoffStream) -> Self {
         Self::said_or_not(now, Some(control))
     }
@@ -81,7 +81,7 @@ impl PublisherEnding {
         Self { socket: None, control, output: Vec::new(), written: 0, shut: false, done: None, deadline }
     }
 
-    /// Ready when it is over. `handle_timeout` is part of it: poll it at [`Self::deadline`].
+    /// Ready when the end is done. Timeouts are handled here: poll at [`Self::deadline`], too.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let late = self.deadline <= now;
         if self.socket.is_some() {
@@ -89,7 +89,7 @@ impl PublisherEnding {
                 Poll::Pending if !late => return Poll::Pending,
                 Poll::Pending | Poll::Ready(_) => {
                     self.end_socket();
-                    // The activator has a moment of its own.
+                    // The activator has its own 2 s.
                     self.deadline = now + DISCARD_TIME;
                 }
             }
@@ -133,7 +133,7 @@ impl PublisherEnding {
 
     fn end_socket(&mut self) {
         if let Some(socket) = self.socket.take() {
-            // Fails when the publisher was faster.
+            // Fails when the publisher has closed it before.
             let _ = socket2::SockRef::from(&socket).shutdown(Shutdown::Both);
         }
     }
@@ -148,7 +148,7 @@ impl PublisherEnding {
         if ready!(control.poll_flush(cx)).is_err() {
             return Poll::Ready(());
         }
-        // Until the activator closes it; frames that were on their way are of no interest.
+        // Until the activator closes the connection; frames that were on their way do not matter.
         while let Poll::Ready(frame) = control.poll_frame(cx) {
             if frame.is_err() {
                 return Poll::Ready(());

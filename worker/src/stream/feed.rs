@@ -1,4 +1,4 @@
-//! One upstream of a stream: the way to it and the cursor that feeds it. Part of the shell: nothing is decided here.
+//! One upstream of a stream: its connection and the cursor that feeds it. Part of the shell: every decision is the cursor's or the machine's.
 
 use std::io::IoSlice;
 use std::task::{Context, Poll};
@@ -18,24 +18,24 @@ pub(super) struct UpstreamFeed {
     upstream: Upstream,
     cursor: Cursor,
     phase: FeedState,
-    /// Closed without waiting for what is not written yet.
+    /// Close without waiting for the rest to be written.
     cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FeedState {
     Open,
-    /// To be closed when everything is written.
+    /// Closes when everything is written.
     Draining,
     Closing,
     Closed,
 }
 
-/// What the stream must know.
+/// Events of an upstream that the stream must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FeedEvent {
     Live,
-    /// Clearly.
+    /// The upstream has clearly refused.
     Refused,
     Lost,
     Closed,
@@ -46,7 +46,7 @@ impl UpstreamFeed {
         Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false }
     }
 
-    /// The stream is called this from now on.
+    /// Renames the stream in the upstream's log lines.
     pub(super) fn rename_stream(&mut self, id: &StreamId) {
         self.upstream.rename_stream(id);
     }
@@ -74,7 +74,7 @@ impl UpstreamFeed {
         })
     }
 
-    /// Writes what there is until the upstream takes no more. `true`: the write failed, poll again.
+    /// Writes messages until there are none or the upstream takes no more. `true`: the write failed, poll again.
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -125,25 +125,25 @@ impl UpstreamFeed {
         self.cursor.owes_from()
     }
 
-    /// Entries before `until` are about to go.
+    /// Prepares for the eviction of the entries before `until`.
     pub(super) fn before_eviction(&mut self, until: u64, index: &Index, rings: &Rings) {
         self.cursor.before_eviction(until, index, rings);
     }
 
-    /// Closes it when everything is written.
+    /// Closes the upstream when everything is written.
     pub(super) fn drain(&mut self) {
         if self.phase == FeedState::Open {
             self.phase = FeedState::Draining;
         }
     }
 
-    /// Closes it at once: another stream is to have its upstream.
+    /// Closes the upstream at once: another stream takes it over.
     pub(super) fn give_up(&mut self) {
         self.drain();
         self.cut = true;
     }
 
-    /// Closes it if it is to be closed and everything is written, or now. `true`: poll it.
+    /// Closes the upstream if that was asked for and everything is written, or `now`. `true`: poll it.
     pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
         let due = self.phase == FeedState::Draining && (now || self.cut || self.cursor.is_drained(index));
         if due {

@@ -1,14 +1,14 @@
-//! The index of what lies in a stream's ring: which message is where, which one is a keyframe, which headers are in force.
+//! The index of a stream's ring: the place of each message, which messages are keyframes, which headers are in force.
 //!
-//! In: what the publisher's session finds in its bytes. Out: [`IndexEntry`]s with numbers, which cursors follow; the stream's part of a
+//! In: the messages that the publisher's session finds in its bytes. Out: [`IndexEntry`]s with numbers, which cursors follow; the stream's part of a
 //! snapshot. Nothing is copied but headers that leave the ring while they are in force. Next room: [`super::cursor`].
 //!
-//! QueuedBytes surprised us:
+//! Note:
 //! - Messages complete in another order than they begin, so the lowest byte that an entry needs may lie before that of the entry in
-//!   front of it. [`IndexEntry::hold`] is the lowest of an entry and all behind it: what is kept is always one run of whole messages.
+//!   front of it. [`IndexEntry::hold`] is the lowest of an entry and all behind it: the kept bytes are always one run of whole messages.
 //! - The headers to begin at a keyframe with are those of *its* time, not the newest ones.
 //! - A publisher that returns within its grace time comes with a ring of its own whose positions begin anew: hence [`EntryPlace::ring`].
-//!   One that was merely handed over again keeps its clock: hence [`EntryPlace::clock`].
+//!   A publisher that was merely handed over again keeps its clock: hence [`EntryPlace::clock`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -30,26 +30,26 @@ pub use self::headers::Header;
 pub const MAX_ENTRIES: usize = 16 << 10;
 /// Segments at most: 8 MiB in chunks of 128 bytes (the smallest that real clients send) are 65,536.
 pub const MAX_SEGMENTS: usize = 128 << 10;
-/// A group of pictures that reaches back further than this beyond the window is not kept whole: nobody wants so much again, and a publisher
+/// A group of pictures that reaches back further than this beyond the window is not kept whole: no upstream wants so much again, and a publisher
 /// that has switched its video off never begins another one.
 const LONGEST_GROUP: Duration = Duration::from_secs(30);
-/// Segments of all open messages at most: the longest message in such chunks. QueuedBytes comes in smaller ones yet is not relayed.
+/// Segments of all open messages at most: the longest message in such chunks. A message in smaller chunks yet is not relayed.
 const MAX_OPEN_SEGMENTS: usize = 128 << 10;
-/// Room of a list that is kept for another message: 256 KiB in chunks of 128 bytes.
+/// Room of a segment list that is kept for another message: 256 KiB in chunks of 128 bytes.
 const MAX_SPARE_SEGMENTS: usize = 2 << 10;
 
-/// Where payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
+/// The memory in which payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
 pub trait Memory {
     /// `len` bytes from that position of the connection whose ring has this number.
     fn bytes(&self, ring: u32, position: u64, len: usize) -> &[u8];
 }
 
-/// Where an entry comes from.
+/// The origin of an entry: its ring and its publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryPlace {
     /// Number of the ring.
     pub ring: u32,
-    /// Number of the publisher: times of different ones have nothing to do with each other.
+    /// Number of the publisher: times of different publishers have nothing to do with each other.
     pub clock: u32,
 }
 
@@ -62,24 +62,24 @@ pub struct Segment {
     pub len: u32,
 }
 
-/// One complete message.
+/// A complete message.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexEntry {
     /// Counts the stream's messages from 0, without gaps.
     pub number: u64,
-    /// As the publisher sent it; the timestamp is the publisher's.
+    /// The message header as the publisher sent it, with the publisher's timestamp.
     pub header: MessageHeader,
     /// The time of that timestamp: milliseconds that neither wrap nor jump (see [`super::clock`]).
     pub time: i64,
-    /// QueuedBytes it is.
+    /// Kind of the message, found by its first bytes.
     pub inspection: Inspection,
     /// A keyframe that a session can begin at.
     pub join: bool,
-    /// Its bytes are in the ring. Where not, it was overwritten before it was complete, and can only be counted as lost.
+    /// The message's bytes are in the ring. `false`: they were overwritten before the message was complete, so that it can only be counted as lost.
     pub whole: bool,
-    /// When its last byte came.
+    /// Arrival of the last byte.
     pub arrived: Instant,
-    /// Where it comes from.
+    /// Ring and publisher of the message.
     pub place: EntryPlace,
     /// Lowest position of its payload.
     pub start: u64,
@@ -89,10 +89,10 @@ pub struct IndexEntry {
     segments: u32,
 }
 
-/// How an index goes on when a publisher comes while there has been one.
+/// The relation between a publisher that comes and the publisher before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continue {
-    /// Another connection: another ring, another clock, other headers.
+    /// A new connection: a new ring, a new clock, other headers.
     OtherPublisher,
     /// The same connection, handed over again, in another ring.
     SamePublisher,
@@ -109,10 +109,10 @@ pub struct LeftOut {
     pub bytes: u32,
 }
 
-/// QueuedBytes a call of [`Index::media`] has brought.
+/// The result of a call of [`Index::media`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexProgress {
-    /// A message has begun: the session's state before its chunk is to be had.
+    /// A message has begun: a snapshot of the session before its chunk can be made.
     pub begins: bool,
     /// The message that began last turns out to be a keyframe to join at.
     pub keyframe: bool,
@@ -153,7 +153,7 @@ pub struct Index {
     jumps: u64,
     last_jump: Option<Jump>,
     has_video: bool,
-    /// Since when there has been video without a keyframe.
+    /// Beginning of the video that has no keyframe yet.
     without_keyframe_since: Option<Instant>,
     steps_back: u64,
     unfit: u64,
@@ -161,7 +161,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// An index of messages that are kept for `replay_time`, as long as their bytes are in the ring.
+    /// Creates an index of messages that are kept for `replay_time`, as long as their bytes are in the ring.
     #[must_use]
     pub fn new(replay_time: Duration) -> Self {
         Self {
@@ -213,7 +213,7 @@ impl Index {
         self.place
     }
 
-    /// Takes what the publisher's session found. `memory` holds everything received so far.
+    /// Takes an event of the publisher's session. `memory` holds every byte received so far.
     pub fn media(&mut self, now: Instant, scanned: Scanned, memory: &impl Memory) -> IndexProgress {
         match scanned {
             Scanned::Begin { header, .. } => {
@@ -242,7 +242,7 @@ impl Index {
         last: bool,
         memory: &impl Memory,
     ) -> IndexProgress {
-        // A message that began before this index did: its first bytes are unknown.
+        // The message began before this index did: its first bytes are unknown.
         let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else {
             return IndexProgress::default();
         };
@@ -260,7 +260,7 @@ impl Index {
         IndexProgress { begins: false, keyframe, complete: last }
     }
 
-    /// Whether the bytes so far of an open message tell that it is a keyframe to join at.
+    /// Returns whether the bytes so far of an open message tell that it is a keyframe to join at.
     fn begins_keyframe(&self, at: usize, memory: &impl Memory) -> bool {
         let open = &self.open[at];
         let mut prefix = [0; INSPECT_BYTES];
@@ -276,7 +276,7 @@ impl Index {
         }
     }
 
-    /// Keeps an emptied list for another message, unless it is that of a very long one.
+    /// Keeps an emptied segment list for another message, unless it was that of a very long one.
     fn spare(&mut self, mut segments: Vec<Segment>) {
         if segments.capacity() <= MAX_SPARE_SEGMENTS {
             segments.clear();
@@ -300,7 +300,7 @@ impl Index {
         self.push(now, &open.header, &open.segments, whole, memory);
     }
 
-    /// An aggregate becomes the messages in it, each with its own part of the bytes.
+    /// Adds the messages in an aggregate, each with its own part of the bytes.
     fn complete_aggregate(&mut self, now: Instant, open: &OpenEntry, memory: &impl Memory) {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
@@ -308,7 +308,7 @@ impl Index {
             payload.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
         }
         let mut parts = Vec::new();
-        // QueuedBytes follows an error in it cannot be read; the messages before are good.
+        // The bytes behind an error in it cannot be read; the messages before it are good.
         for message in aggregate::split(&open.header, &payload).map_while(Result::ok) {
             part(&open.segments, message.payload.start, message.payload.len(), &mut parts);
             self.push(now, &message.header, &parts, true, memory);
@@ -376,7 +376,7 @@ impl Index {
     fn note_time(&mut self, now: Instant, timestamp: u32, inspection: &Inspection) -> i64 {
         let kind = inspection.kind;
         if !inspection.is_frame() {
-            // A header says nothing of its kind's frames, whose clock a successor goes on with.
+            // A header tells nothing of the clock of its kind's frames, which a successor continues.
             if kind == Kind::Data {
                 self.last.data = Some(timestamp);
             }
@@ -395,12 +395,12 @@ impl Index {
         time
     }
 
-    /// The first number that stays when everything before `floor` in the ring in use is overwritten, and what is too old is forgotten. A
+    /// The first number that stays when everything before `floor` in the ring in use is overwritten, and messages that are too old are forgotten. A
     /// group of pictures that is old in part stays whole: an upstream that needs its end can only begin at its keyframe.
     #[must_use]
     pub fn keeps_from(&self, now: Instant, floor: u64) -> u64 {
         let crowd = self.entries.len().saturating_sub(MAX_ENTRIES);
-        // Once something of the ring in use goes, so does all that came before it by another ring.
+        // Once a message of the ring in use goes, so do all messages that came before it by another ring.
         let current = self.first_of_this_ring();
         let overwritten = match self.entries.get(current) {
             Some(first) if first.hold < floor => {
@@ -422,7 +422,7 @@ impl Index {
         self.front + kept.map_or(self.entries.len(), |kept| self.old_until(now, forced.max(kept))) as u64
     }
 
-    /// The number of leading entries that age lets us forget; at least `gone`.
+    /// The number of leading entries that are too old to be kept; at least `gone`.
     fn old_until(&self, now: Instant, gone: usize) -> usize {
         let age = |entry: &IndexEntry| now.saturating_duration_since(entry.arrived);
         // The last keyframe before the edge of the window. Most of the time there is one in front, and the next one is not old.
@@ -484,7 +484,7 @@ impl Index {
         self.entries.get(usize::try_from(number.checked_sub(self.front)?).ok()?)
     }
 
-    /// Where an entry's payload lies.
+    /// The runs of bytes of an entry's payload.
     pub fn segments(&self, entry: &IndexEntry) -> impl Iterator<Item = Segment> + '_ {
         let from = entry.first_segment.saturating_sub(self.front_segment) as usize;
         let to = (from + entry.segments as usize).min(self.segments.len());
@@ -510,31 +510,31 @@ impl Index {
         self.joins.back().copied()
     }
 
-    /// Whether the publisher sends video (that is more than a header).
+    /// Returns whether the publisher sends video (more than a header).
     #[must_use]
     pub fn has_video(&self) -> bool {
         self.has_video
     }
 
-    /// Since when there has been no keyframe, though there is video. `None`: no video.
+    /// The time since which video has come without a keyframe. `None`: no video.
     #[must_use]
     pub fn without_keyframe_since(&self) -> Option<Instant> {
         self.without_keyframe_since
     }
 
-    /// Where new entries come from.
+    /// Ring and publisher of new entries.
     #[must_use]
     pub fn place(&self) -> EntryPlace {
         self.place
     }
 
-    /// Audio and video frames whose timestamp was lower than the one before of their kind.
+    /// Audio and video frames with a lower timestamp than the frame before of their kind.
     #[must_use]
     pub fn steps_back(&self) -> u64 {
         self.steps_back
     }
 
-    /// The last header that is too long to be kept; said once per kind of header and publisher.
+    /// The last header that is too long to be kept; returned once per kind of header and publisher.
     pub fn take_left_out(&mut self) -> Option<LeftOut> {
         self.left_out.take()
     }
@@ -545,7 +545,7 @@ impl Index {
         self.jumps
     }
 
-    /// The last of them.
+    /// The last of these jumps.
     #[must_use]
     pub fn last_jump(&self) -> Option<Jump> {
         self.last_jump
@@ -556,7 +556,7 @@ impl Index {
     pub fn lowest_time_from(&self, frame: &IndexEntry) -> i64 {
         let same_clock = frame.place.clock == self.place.clock;
         let first = |kind: Kind| {
-            // Nothing to be found where the publisher has never sent this kind.
+            // The publisher may never have sent this kind.
             let last = self.clock.last(kind).filter(|_| same_clock);
             if same_clock && last.is_none() {
                 return None;
@@ -588,7 +588,7 @@ impl Index {
         open.chain(entries).min()
     }
 
-    /// Where in the entries those of the ring in use begin; nearly always there is no other.
+    /// The place in the entries at which those of the ring in use begin; nearly always there is no other ring.
     fn first_of_this_ring(&self) -> usize {
         match self.entries.front() {
             Some(first) if first.place.ring < self.place.ring => {

@@ -17,7 +17,7 @@ const INTER: &[u8] = &[0x27, 1, 0, 0, 0, 3];
 const AUDIO: &[u8] = &[0xAF, 1, 4];
 const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
 
-/// One ring, which never forgets.
+/// A ring that never forgets.
 struct Bytes(Vec<u8>);
 
 impl Memory for Bytes {
@@ -399,7 +399,7 @@ fn a_successor_completes_what_was_open() {
     assert!(successor.media(fixture.now, rest, &fixture.bytes).complete);
     fixture.index = successor;
     assert_eq!(fixture.payload(0), audio);
-    // Of a message that nobody knows the beginning of, nothing is made.
+    // A message whose beginning is unknown becomes no entry.
     let rest = Scanned::Payload { csid: 77, at, len: 1, last: true };
     assert!(!fixture.index.media(fixture.now, rest, &fixture.bytes).complete);
 }

@@ -1,6 +1,6 @@
-//! QueuedBytes has become of each message on the way to one upstream: delivered, lost or repeated. Numbers of messages come in, counts go out.
+//! The fate of each message on the way to one upstream: delivered, lost or repeated. Numbers of messages come in, counts go out.
 //!
-//! QueuedBytes surprised us: nothing is final before the peer has acknowledged it. A message that was skipped to catch up can be delivered by the
+//! Note: nothing is final before the peer has acknowledged it. A message that was skipped to catch up can be delivered by the
 //! next session, which begins at an earlier keyframe; one that was written can be lost with its session.
 
 use std::collections::VecDeque;
@@ -22,10 +22,10 @@ enum Fate {
 /// See the file's header.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Of the numbers from `base` on. A byte each, and only for those that something may still change.
+    /// Fates of the numbers from `base` on: a byte each, and only for messages whose fate may still change.
     fates: VecDeque<Fate>,
     base: u64,
-    /// All below it are final.
+    /// The fate of every number below is final.
     settled: u64,
     owed: u64,
     lost: u64,
@@ -33,12 +33,12 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// All below it have been dealt with.
+    /// The first number that has no fate yet.
     fn end(&self) -> u64 {
         self.base + self.fates.len() as u64
     }
 
-    /// Delivered, each counted once.
+    /// Messages delivered, each counted once.
     pub(super) fn delivered(&self) -> u64 {
         self.end() - self.lost - self.owed
     }
@@ -57,12 +57,12 @@ impl Ledger {
         self.settled
     }
 
-    /// Everything below has been acknowledged, or lost for good.
+    /// Notes that every message below was acknowledged, or lost for good.
     pub(super) fn settle(&mut self, below: u64) {
         self.settled = self.settled.max(below);
     }
 
-    /// The session has written this message, and passes over those from `passed` on.
+    /// Notes that the session has written this message, and passes over those from `passed` on.
     pub(super) fn complete(&mut self, number: u64, passed: u64) {
         self.pass(passed..number, std::iter::empty());
         let fate = match self.fate(number) {
@@ -74,21 +74,21 @@ impl Ledger {
         }
     }
 
-    /// The peer has it, or it has not and the session is gone.
+    /// Notes that the peer has a message, or that it was lost with the session.
     pub(super) fn confirm(&mut self, number: u64, delivered: bool) {
         if self.fate(number) == Some(Fate::Found) {
             self.set(number, if delivered { Fate::Delivered } else { Fate::Lost });
         }
     }
 
-    /// The session has written a header in front of a keyframe. That is no repetition: every session begins with headers.
+    /// Notes that the session has written a header in front of a keyframe. That is no repetition: every session begins with headers.
     pub(super) fn complete_injected(&mut self, number: u64) {
         if number >= self.base {
             self.set(number, Fate::Delivered);
         }
     }
 
-    /// These numbers are passed over: lost, but for those that are still to come. QueuedBytes is settled stays as it is.
+    /// Passes over these numbers: they are lost, except those that are still to come and those that are settled.
     pub(super) fn pass(&mut self, range: Range<u64>, still_to_come: impl Iterator<Item = u64> + Clone) {
         for number in range.start.max(self.settled).max(self.base)..range.end {
             let fate = match self.fate(number) {
@@ -101,12 +101,12 @@ impl Ledger {
         }
     }
 
-    /// The session is gone with what was on its way.
+    /// Notes that the session is lost, with every message that was on its way.
     pub(super) fn session_over(&mut self) {
         self.only_still_to_come(std::iter::empty());
     }
 
-    /// Nothing else than this is on its way any more.
+    /// Counts as lost every message on its way that is not among these.
     pub(super) fn only_still_to_come(&mut self, still_to_come: impl Iterator<Item = u64> + Clone) {
         for number in self.base..self.end() {
             if self.owed == 0 {
@@ -119,7 +119,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing will refer to numbers below this one any more, except to those that are on their way.
+    /// Forgets the numbers below, which no call will name any more, except those that are on their way.
     pub(super) fn forget(&mut self, below: u64) {
         while self.base < below && self.fates.front().is_some_and(|fate| !matches!(fate, Fate::Owed { .. })) {
             self.fates.pop_front();
@@ -131,7 +131,7 @@ impl Ledger {
         self.fates.get(usize::try_from(number.checked_sub(self.base)?).ok()?).copied()
     }
 
-    /// Returns what it was. Numbers are dealt with in order: those between the end and this one have been passed over.
+    /// Sets a fate and returns the one before. Numbers come in order: those between the end and this one were passed over.
     fn set(&mut self, number: u64, fate: Fate) -> Option<Fate> {
         let before = self.fate(number);
         while self.end() <= number {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_over_is_lost() {
+    fn passed_messages_are_lost_unless_they_still_come() {
         let mut ledger = Ledger::default();
         ledger.complete(0, 0);
         ledger.complete(3, 1);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_session_repeats_and_finds() {
+    fn later_session_repeats_delivered_and_finds_lost_messages() {
         let mut ledger = Ledger::default();
         ledger.complete(0, 0);
         ledger.complete(1, 1);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_on_its_way_is_lost_with_its_session() {
+    fn messages_on_their_way_are_lost_with_their_session() {
         let mut ledger = Ledger::default();
         ledger.pass(0..4, [1, 2].into_iter());
         assert_eq!(counts(&ledger), (0, 2, 0));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_not_lost() {
+    fn settled_messages_are_not_lost() {
         let mut ledger = Ledger::default();
         (0..10).for_each(|number| ledger.complete(number, number));
         ledger.settle(7);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_half_written_in_a_replay_is_repeated_once_it_is_whole() {
+    fn message_half_written_in_a_replay_counts_as_repeated_once_it_is_whole() {
         let mut ledger = Ledger::default();
         (0..4).for_each(|number| ledger.complete(number, number));
         ledger.pass(2..8, [2].into_iter());

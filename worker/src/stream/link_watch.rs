@@ -13,7 +13,7 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct LinkWatch {
     alive_at: Instant,
-    /// When the activator was heard last.
+    /// The time at which the activator was heard last.
     heard: Instant,
 }
 
@@ -28,12 +28,12 @@ impl LinkWatch {
         self.heard = now;
     }
 
-    /// Whether the activator has been silent for too long.
+    /// Returns whether the activator has been silent for too long.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         self.heard + SILENT_AFTER <= now
     }
 
-    /// Whether a sign of life is due.
+    /// Returns whether a sign of life is due.
     pub(super) fn is_alive_due(&self, now: Instant) -> bool {
         self.alive_at <= now
     }
@@ -43,7 +43,7 @@ impl LinkWatch {
         self.alive_at = now + ALIVE_INTERVAL;
     }
 
-    /// When to ask again.
+    /// Deadline of the next question.
     pub(super) fn poll_timeout(&self) -> Instant {
         self.alive_at.min(self.heard + SILENT_AFTER)
     }

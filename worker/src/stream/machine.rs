@@ -1,6 +1,6 @@
-//! The life of a stream, as rules: when its publisher is told to start, who may take its place, when it is over.
+//! The life of a stream, as rules: when its publisher is told to start, which publisher may take its place, when it ends.
 //!
-//! In: what publisher and upstreams do, commands of the engine, time. Out: what the shell does. No media comes here: see [`super::index`]
+//! In: events of publisher and upstreams, commands of the engine, time. Out: actions of the shell. No media comes here: see [`super::index`]
 //! and [`super::cursor`].
 //!
 //! ```text
@@ -16,9 +16,9 @@
 //! ```
 //!
 //! Note: a stream that was handed over again after its worker's death is not a duplicate, though its identity is still here (in grace, if
-//! it came by link): it is known by its id and a higher epoch. And another stream may want one of the upstreams, one that leads to the
-//! same place for every publisher: the stream gives it up where it would give way to a publisher of its own name, and goes on with the
-//! others; without any, it ends.
+//! it came by link): its id and a higher epoch tell. And another stream may want one of the upstreams, one that leads to the same place for
+//! every publisher: the stream gives that upstream up where it would give way to a publisher of its own name, and goes on with the others;
+//! without any upstream it ends.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,18 +26,17 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::control::SessionState;
 use liveedgecast_common::handoff::Close;
 
-/// Between pings to a publisher that is held. At least every 5 s is promised; the answer to one is to be here before the publisher counts
-/// as silent.
+/// Interval of pings to a publisher that is held. At least every 5 s is promised; the answer must come before the publisher counts as silent.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
-/// A publisher that has been silent for this long gives way to one of the same name.
+/// A publisher that has been silent for this long gives way to another one of the same name.
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
-/// A publisher that has been silent for this long is gone, whatever its connection says: encoders send audio all the time.
+/// A publisher that has been silent for this long counts as lost, though its connection is open: encoders send audio all the time.
 pub const SILENCE_ENDS_AFTER: Duration = Duration::from_secs(60);
-/// What upstreams have not taken this long after the end is not waited for.
+/// Time after the end in which upstreams may take the rest of the stream.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// After this the stream is over, even if a connection cannot be closed in order: each is given 2 s, and upstreams the time above.
+/// Time after which the stream has ended, even if a connection was not closed in order: each is given 2 s, and upstreams [`DRAIN_TIME`] before.
 const CLOSE_TIME: Duration = Duration::from_secs(6);
-/// The same when the next publisher of the name is there: what an upstream is given to say goodbye, and a little more.
+/// The same time when the next publisher of the name is there: an upstream's 2 s for its goodbye, and a little more.
 const HURRIED_CLOSE_TIME: Duration = Duration::from_millis(2_500);
 
 /// See the picture above.
@@ -45,18 +44,18 @@ const HURRIED_CLOSE_TIME: Duration = Duration::from_millis(2_500);
 pub enum State {
     /// The publisher is held until an upstream has started.
     Starting,
-    /// It streams.
+    /// The publisher streams.
     Live,
-    /// It is gone, and may come back.
+    /// The publisher is lost, and may come back.
     Grace,
-    /// What is left is written, connections are closed.
+    /// The rest is written, connections are closed.
     Closing,
-    /// Nothing is left.
+    /// Every connection is closed.
     Ended,
 }
 
 impl State {
-    /// As logs and metrics say it.
+    /// The word of logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +67,7 @@ impl State {
         }
     }
 
-    /// As activators are told.
+    /// The state that activators are told.
     #[must_use]
     pub const fn told(self) -> SessionState {
         match self {
@@ -83,102 +82,102 @@ impl State {
 /// Times of one stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// What is left of the time that the publisher may be held.
+    /// Rest of the time for which the publisher may be held.
     pub hold_left: Duration,
-    /// How long a lost publisher is waited for.
+    /// Time for which a lost publisher is waited for.
     pub grace: Duration,
 }
 
 /// A publisher that wants to be this stream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Newcomer {
-    /// It is the one that the stream has (had), handed over again with a higher epoch.
+    /// The publisher that the stream has (had), handed over again with a higher epoch.
     pub same: bool,
-    /// It has been told to start, and has sent media.
+    /// The publisher was told to start, and has sent media.
     pub started: bool,
-    /// How long it may be held.
+    /// Time for which it may be held.
     pub hold_left: Duration,
     /// If this stream is about to end, one of its own may follow: it wants no upstream that another stream may have by then.
     pub may_follow: bool,
 }
 
-/// What the shell tells.
+/// Events that the shell tells the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Media may be written to this upstream.
+    /// Media may be written to the upstream of this number.
     UpstreamLive(usize),
-    /// This upstream has clearly said no.
+    /// The upstream of this number has clearly refused.
     UpstreamRefused(usize),
-    /// All upstreams are closed.
+    /// Every upstream is closed.
     UpstreamsClosed,
     /// The publisher's connection is closed, as [`Output::EndPublisher`] said.
     PublisherClosed,
     /// The publisher has ended the stream.
     Ended,
-    /// The publisher is gone without a word.
+    /// The publisher was lost without a goodbye.
     Lost {
-        /// For the log.
+        /// Reason for the log.
         why: &'static str,
-        /// Whether its connection can still be closed in order.
+        /// The way to close its connection: in order, if that is still possible.
         how: Close,
     },
-    /// Another publisher; answered by [`Output::Decide`].
+    /// A publisher wants to be attached; answered by [`Output::Decide`].
     Attach(Newcomer),
-    /// Another stream wants upstreams of this one; answered by [`Output::GiveUp`].
+    /// A contender wants upstreams of this stream; answered by [`Output::GiveUp`].
     Contend,
-    /// This upstream was given up.
+    /// The upstream of this number was given up.
     GivenUp(usize),
-    /// Another worker has the stream, and its publisher.
+    /// The stream and its publisher are another worker's now.
     Fence,
-    /// Whether no activator is there through which a lost publisher could return: then it is not waited for.
+    /// `true`: no activator is there through which a lost publisher could return, so it is not waited for.
     Alone(bool),
-    /// Somebody ends the stream.
+    /// The activator or an operator ends the stream.
     Kick(String),
-    /// This worker goes down. `possible`: there is an activator to give the publisher to.
+    /// The worker goes down.
     HandBack {
-        /// See above.
+        /// An activator is there to give the publisher to.
         possible: bool,
     },
 }
 
-/// What the shell does.
+/// Actions of the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Tell the publisher `Publish.Start`, and the activator.
     Start,
     /// Tell the publisher `Publish.Start` and not the activator: it is closed next, and comes again.
     SendAway,
-    /// Tell the publisher no.
+    /// Refuse the publisher.
     Refuse(String),
     /// Ping the publisher.
     Ping,
     /// End the publisher's connection, and tell the activator. [`Input::PublisherClosed`] follows.
     EndPublisher {
-        /// How.
+        /// The way to close it.
         how: Close,
-        /// For the log.
+        /// Reason for the log.
         reason: String,
     },
     /// Leave the publisher's connection to the activator: it has said goodbye, and may publish again. [`Input::PublisherClosed`] follows.
     PartPublisher,
     /// Give the publisher back to the activator as it is.
     GiveBack,
-    /// Do with the publisher that came as decided.
+    /// Attach or refuse the publisher that came.
     Decide(AttachDecision),
     /// Close the upstreams that another stream wants, or keep them.
     GiveUp(bool),
     /// Close each upstream when everything has been written to it.
     CloseUpstreams,
-    /// Close them now.
+    /// Close every upstream now.
     CutUpstreams,
-    /// Tell the engine.
+    /// Log and report the new state.
     State(State),
 }
 
 /// The answer to a publisher that was to be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachDecision {
-    /// It is this stream's publisher from now on; the one before was ended.
+    /// The stream's publisher from now on; the one before was ended.
     Adopt,
     /// A new stream begins with it when this one has ended.
     Follow,
@@ -193,12 +192,12 @@ pub enum AttachDecision {
 pub struct Machine {
     state: State,
     times: Times,
-    /// Upstreams: without which of them there is no start, which have started, which refused.
+    /// Upstreams by number: required for the start, live, refused, given up.
     required: Vec<bool>,
     live: Vec<bool>,
     refused: Vec<bool>,
     given_up: Vec<bool>,
-    /// Until when the publisher is held, the grace lasts, or closing may take.
+    /// End of the hold time, of the grace time, or of the time for closing.
     deadline: Option<Instant>,
     cut_at: Option<Instant>,
     ping_at: Instant,
@@ -214,7 +213,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A stream whose publisher has just come. `started`: it streams already, from another worker.
+    /// Creates a stream with a publisher that has just come. `started`: it streams already, from another worker.
     #[must_use]
     pub fn new(now: Instant, times: Times, required: Vec<bool>, started: bool) -> Self {
         let count = required.len();
@@ -245,25 +244,25 @@ impl Machine {
         machine
     }
 
-    /// Where the stream is.
+    /// The stream's state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Why its publisher is gone, or why it ends; otherwise empty.
+    /// The reason why its publisher was lost, or why it ends; otherwise empty.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// Whether no activator is there, as far as was told.
+    /// Returns whether no activator is there, as the engine told last.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.alone
     }
 
-    /// Bytes of the publisher have come.
+    /// Notes that bytes of the publisher have come.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
     }
@@ -298,7 +297,7 @@ impl Machine {
         }
     }
 
-    /// Does what is due.
+    /// Handles the deadlines of the state.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
             State::Starting => {
@@ -329,7 +328,7 @@ impl Machine {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Deadline of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
@@ -341,7 +340,7 @@ impl Machine {
         }
     }
 
-    /// The next thing to do.
+    /// The next action.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -352,7 +351,7 @@ impl Machine {
     }
 
     fn upstream_live(&mut self, now: Instant, at: usize) {
-        // Its answer was on the way when it was given up.
+        // Its answer was on the way when the upstream was given up.
         if self.given_up.get(at) == Some(&true) {
             return;
         }
@@ -375,7 +374,7 @@ impl Machine {
         self.enter(State::Live);
     }
 
-    /// Only the first start can be refused: a publisher that was told to start is not dropped for an upstream's sake.
+    /// Notes a refusal. Only the first start can be refused: a publisher that was told to start is not dropped for an upstream's sake.
     fn upstream_refused(&mut self, now: Instant, at: usize) {
         if let Some(refused) = self.refused.get_mut(at) {
             *refused = true;
@@ -406,7 +405,7 @@ impl Machine {
         self.heard + SILENT_AFTER <= now
     }
 
-    /// The same rule as for a second publisher of the stream's own name.
+    /// Answers a contender, by the same rule as for a second publisher of the stream's own name.
     fn contend(&mut self, now: Instant) {
         let gives_up = match self.state {
             State::Grace => true,
@@ -435,7 +434,7 @@ impl Machine {
         self.hurry(now);
     }
 
-    /// Another publisher waits for the end of this stream, and its activator withdraws an offer after 3 s: nothing more is drained.
+    /// Stops draining: another publisher waits for the end of this stream, and its activator withdraws an offer after 3 s.
     fn hurry(&mut self, now: Instant) {
         if self.state == State::Closing {
             self.cut_at = None;
@@ -449,7 +448,7 @@ impl Machine {
         match self.state {
             State::Grace => self.adopt(now, newcomer),
             State::Starting | State::Live if newcomer.same || silent => {
-                // By descriptor, the same publisher's connection must not be ended: it is what has come.
+                // By descriptor, the connection of the same publisher must not be ended: the newcomer has the same one.
                 if !newcomer.same {
                     let reason = "another publisher took over".to_owned();
                     self.outputs.push_back(Output::EndPublisher { how: Close::Abort, reason });
@@ -479,7 +478,7 @@ impl Machine {
         if newcomer.started {
             self.enter(State::Live);
         } else if was_started {
-            // Its upstreams have started once; whether they are there just now is no concern of the publisher's.
+            // Its upstreams have started once; the publisher need not know whether they are there just now.
             self.start(now);
         } else {
             self.deadline = Some(now + newcomer.hold_left);
@@ -488,7 +487,7 @@ impl Machine {
         }
     }
 
-    /// The other worker's session is to find the name free: nothing is waited for.
+    /// Closes at once: the other worker's session must find the name free.
     fn fence(&mut self, now: Instant) {
         match self.state {
             State::Starting | State::Live => {
@@ -514,7 +513,7 @@ impl Machine {
         self.close(now, Close::Graceful, reason);
     }
 
-    /// For now: `Publish.Start` and then the end is what makes encoders try again by themselves (DESIGN 4.2).
+    /// Sends the publisher away for now: `Publish.Start` and then the end make encoders try again by themselves (architecture.md, "Saying no").
     fn come_back_later(&mut self, now: Instant, reason: &str) {
         if self.state == State::Starting {
             self.outputs.push_back(Output::SendAway);
@@ -528,7 +527,7 @@ impl Machine {
                 self.outputs.push_back(Output::GiveBack);
                 self.publisher_open = false;
                 self.reason = "given back".to_owned();
-                // The successor's session is to find the name free: nothing is waited for.
+                // The successor's session must find the name free, so that nothing is waited for.
                 self.begin_closing(now, now);
             }
             State::Grace => self.close(now, Close::Graceful, "this worker goes down"),
@@ -536,7 +535,7 @@ impl Machine {
         }
     }
 
-    /// The publisher has ended the stream. Its upstreams end at once; its connection is its own to end.
+    /// Ends the stream after its publisher's goodbye. Its upstreams end at once; the publisher ends its connection itself.
     fn part(&mut self, now: Instant) {
         if matches!(self.state, State::Starting | State::Live) {
             self.reason = "ended by the publisher".to_owned();

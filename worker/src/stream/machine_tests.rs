@@ -69,7 +69,7 @@ fn end(how: Close, reason: &str) -> Output {
 }
 
 #[test]
-fn the_transition_table() {
+fn every_input_leads_from_every_state_where_the_picture_says() {
     use State::{Closing, Ended, Grace, Live, Starting};
     type Row = (Input, [State; 5]);
     let table: Vec<Row> = vec![
@@ -147,7 +147,7 @@ fn the_publisher_starts_with_the_first_upstream() {
 }
 
 #[test]
-fn it_is_refused_only_when_all_have_refused() {
+fn publisher_is_refused_only_when_every_upstream_has_refused() {
     let mut fixture = Fixture::new(2, false);
     fixture.outputs();
     fixture.handle(Input::UpstreamRefused(1));
@@ -202,7 +202,7 @@ fn a_held_publisher_is_pinged_and_sent_away_when_its_time_is_spent() {
 }
 
 #[test]
-fn a_lost_publisher_is_waited_for() {
+fn lost_publisher_is_waited_for_until_the_grace_time_is_over() {
     let mut fixture = Fixture::in_state(State::Live);
     fixture.handle(lost());
     assert_eq!(fixture.outputs(), [end(Close::Graceful, "connection closed"), Output::State(State::Grace)]);
@@ -374,7 +374,7 @@ fn a_publisher_that_needs_an_upstream_of_another_stream_does_not_follow_one_that
 }
 
 #[test]
-fn closing_does_not_wait_for_ever() {
+fn closing_ends_at_its_deadline() {
     let mut fixture = Fixture::in_state(State::Live);
     fixture.handle(Input::Ended);
     fixture.outputs();

@@ -1,13 +1,13 @@
-//! Room 10, the heart: one stream, from the publisher's bytes to what is written to its upstreams.
+//! One stream, from the publisher's bytes to the writes to its upstreams. The heart of the worker.
 //!
 //! In: a stream that was fetched ([`IncomingStream`]), and [`StreamCommand`]s of the engine. Out: media to each [`crate::upstream`], answers to the
 //! publisher, snapshots for a successor, and [`Report`]s. In the order of the bytes:
 //! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer.
-//! - [`index`]: what lies where in the ring, and at which time by the publisher's [`clock`].
-//! - [`cursor`]: where an upstream is in it, and what is to be written next; with [`timeline`] and `ledger`.
-//! - [`machine`]: starting, live, grace, ended.
+//! - [`index`]: the place of each message in the ring, and its time by the publisher's [`clock`].
+//! - [`cursor`]: an upstream's place in the index, and the messages to write to it next; with [`timeline`] and `ledger`.
+//! - [`machine`]: starting, live, grace, ended; `snapshots`, `link_watch` and `reports` have the other rules.
 //!
-//! What surprised us: nearly everything that can go wrong (a flap, a crash, a slow upstream, a late one) is the same thing, a cursor
+//! Note: nearly everything that can go wrong (a flap, a crash, a slow upstream, a late one) is the same thing, a cursor
 //! that begins again at a keyframe.
 
 use std::sync::Arc;
@@ -40,100 +40,100 @@ mod source;
 mod task;
 pub mod timeline;
 
-/// Commands to one stream that may wait: an attach, a kick and the drain are all there is at one time.
+/// Commands to one stream that may wait: an attach, a kick and the drain can come at one time, and no more.
 const COMMANDS: usize = 8;
 
-/// A stream that was fetched: `Assign` has come, nothing has been answered.
+/// A stream that was fetched: `Assign` has come, and has no answer yet.
 #[derive(Debug)]
 pub struct IncomingStream {
-    /// Who it is, where it goes, where it stands.
+    /// Identity, destinations and state of the stream.
     pub assignment: Assignment,
-    /// How its bytes come.
+    /// The publisher's connection.
     pub publisher: PublisherConnection,
-    /// Where they go: by descriptor the memory that came along, by link memory of our own.
+    /// Memory for the publisher's bytes: by descriptor the one that came along, by link a new one.
     pub ring: UnmappedRing,
 }
 
-/// The publisher, in this runtime.
+/// A publisher's connection, in this runtime.
 #[derive(Debug)]
 pub enum PublisherConnection {
-    /// Its own socket. The activator holds a duplicate: only an explicit shutdown ends the connection.
+    /// The publisher's own socket. The activator holds a duplicate: only an explicit shutdown ends the connection.
     Descriptor {
         /// The socket.
         socket: TcpStream,
         /// The connection to the activator. The stream outlives it.
         control: HandoffStream,
     },
-    /// In frames of the activator.
+    /// Frames of the activator with the publisher's bytes.
     Link {
-        /// The connection to the activator. With it, the publisher is lost.
+        /// The connection to the activator. The publisher is lost with it.
         control: HandoffStream,
     },
 }
 
-/// Another stream wants upstreams that this one has: they lead to the same place for every publisher.
+/// A contest for upstreams that a stream has and another one wants: they lead to the same place for every publisher.
 #[derive(Clone, Debug)]
 pub struct Contest {
-    /// The other stream.
+    /// The contender.
     pub stream_id: StreamId,
-    /// Its identities, its own first.
+    /// Identities of the contender, its own first.
     pub identities: Vec<Identity>,
-    /// Its destinations.
+    /// Destinations of the contender.
     pub destinations: Vec<PushUrl>,
 }
 
-/// What the engine wants of a stream.
+/// The engine's commands to a stream.
 #[derive(Debug)]
 pub enum StreamCommand {
-    /// The same identity has come again: decide (see [`Report::AttachDecided`]), and answer `Accepted` or `Duplicate`.
+    /// A publisher of the same identity has come: decide (see [`Report::AttachDecided`]), and answer `Accepted` or `Duplicate`.
     Attach(Box<IncomingStream>),
     /// Give upstreams up to another stream, or keep them; answered by [`Report::ContestDecided`].
     Contend(Contest),
-    /// End it; the reason is for the log and the activator.
+    /// End the stream; the reason is for the log and the activator.
     Kick(String),
-    /// Another worker has the stream under this epoch: end what is older, close the upstreams at once, and leave the publisher alone.
+    /// Give way to the worker that has the stream under this epoch: end an older one, close the upstreams at once, and leave the publisher alone.
     Fence(u64),
-    /// Whether no activator is there through which a lost publisher could return.
+    /// Note whether no activator is there through which a lost publisher could return.
     Alone(bool),
-    /// This worker goes down: give the stream back, state and all.
+    /// Give the stream back with its state: the worker goes down.
     HandBack,
 }
 
-/// What the engine learns of a stream.
+/// Reports of a stream to the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// Its state has changed, or its counters have and it is time to say so.
+    /// The session as it is now: its state has changed, or a report of its counters is due.
     Session(Session),
-    /// An attach has been decided. Accepted: the stream goes on under this id; one of another id has ended.
+    /// An attach was decided. Accepted: the stream goes on under this id; a stream of another id has ended.
     AttachDecided {
-        /// Of the stream that was to be attached.
+        /// Id of the stream that was to be attached.
         stream_id: StreamId,
-        /// Whether it is this stream now. Where not, the activator has been told already.
+        /// `true`: it is this stream now. `false`: the activator was told already.
         accepted: bool,
     },
-    /// A contest has been decided. Not said by a stream that ends with the upstreams that it gives up.
+    /// A contest was decided. A stream that ends with the upstreams that it gives up does not report it.
     ContestDecided {
-        /// The other stream.
+        /// The contender.
         stream_id: StreamId,
-        /// The identities whose upstreams this stream has closed; `None`: it keeps them.
+        /// Identities whose upstreams this stream has closed; `None`: it keeps them.
         given_up: Option<Vec<Identity>>,
     },
     /// The publisher's clock has jumped; see [`clock`].
     ClockJumps {
-        /// Frames at which it did, since the last report of this kind.
+        /// Frames at which the clock jumped, since the last report of this kind.
         count: u64,
     },
-    /// So many more of the publisher's messages were skipped: too long for the ring, or long and of an unknown type.
+    /// The number of further messages of the publisher that were skipped: too long for the ring, or long and of an unknown type.
     Skipped(u64),
-    /// It is over; the task ends. Said once, after the last [`Report::Session`].
+    /// The stream has ended, and its task ends. Reported once, after the last [`Report::Session`].
     Ended {
-        /// Which.
+        /// Id of the stream.
         stream_id: StreamId,
     },
 }
 
-/// Starts the task of a stream in the current `LocalSet`. It answers `Accepted` to the activator itself, and tells the engine everything
-/// by `reports`.
+/// Starts the task of a stream in the current `LocalSet`, and returns the sender of its commands, which is closed when the task has ended. The
+/// task answers `Accepted` to the activator itself, and tells the engine everything by `reports`.
 pub fn spawn(
     incoming: IncomingStream,
     shared: Arc<UpstreamContext>,

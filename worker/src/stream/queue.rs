@@ -1,7 +1,7 @@
-//! QueuedBytes a cursor has decided to write, in chunks: items go in, parts of a vectored write come out, counted by the byte.
+//! The messages that a cursor has decided to write, in chunks: items go in, parts of a vectored write come out, counted by the byte.
 //!
-//! QueuedBytes surprised us: the encoded form of a message is never made. Where a partial write has stopped is one number, from which the chunk
-//! and the place in it follow.
+//! Note: the encoded form of a message is never made. The end of a partial write is one number, from which the chunk and the place in it
+//! follow.
 
 use std::collections::VecDeque;
 
@@ -19,28 +19,29 @@ const VIDEO_CSID: u32 = 6;
 const DATA_CSID: u32 = 5;
 const _: () = assert!(CONTROL_CSID < AUDIO_CSID);
 
-/// Written and not known to be acknowledged, at most: beyond it the oldest is taken for acknowledged. More than a socket's buffer holds.
+/// Messages that were written and are not known to be acknowledged, at most: beyond it the oldest is taken for
+/// acknowledged. A socket's buffer holds fewer.
 const MAX_UNCONFIRMED: usize = 16 << 10;
 
-/// Something to be written whole.
+/// A message or some chunks to be written whole.
 #[derive(Debug)]
 pub(super) struct QueueItem {
     what: QueuedBytes,
-    /// The message of the stream that it is.
+    /// Number of the message in the stream.
     pub(super) number: Option<u64>,
-    /// A header put in front of where a session goes on: not in the stream's order.
+    /// A header put in front of the message at which a session goes on: not in the stream's order.
     pub(super) injected: bool,
-    /// It is this header of that message.
+    /// Kind of the header that it is, and the message that brought it.
     pub(super) header_of: Option<(HeaderSlot, Option<u64>)>,
-    /// The session's time before this item was given its timestamp: what holds again if it is taken back.
+    /// The session's time before this item was given its timestamp: it holds again if the item is taken back.
     before: Option<Timeline>,
-    /// Encoded.
+    /// Bytes in encoded form.
     length: u64,
 }
 
 #[derive(Debug)]
 enum QueuedBytes {
-    /// Chunks as they are.
+    /// Encoded chunks.
     Bytes(Vec<u8>),
     /// A header's payload, before it is encoded.
     Header(MessageHeader, Vec<u8>),
@@ -48,7 +49,7 @@ enum QueuedBytes {
     IndexEntry(MessageHeader),
 }
 
-/// One slice of a write.
+/// A slice of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WritePart {
     /// A chunk header from its byte `from` on.
@@ -70,7 +71,7 @@ pub(super) struct WriteQueue {
     written: u64,
     /// Bytes written up to the end of the item that was popped last.
     popped: u64,
-    /// Where in the session's bytes each message ends, for those that the peer may not have.
+    /// Ends of messages in the session's bytes, with their numbers, for those that the peer may not have.
     unconfirmed: VecDeque<(u64, u64)>,
 }
 
@@ -134,7 +135,7 @@ impl WriteQueue {
         self.written
     }
 
-    /// WritePart of the first item is written.
+    /// Returns whether a part of the first item is written.
     pub(super) fn is_started(&self) -> bool {
         self.offset > 0
     }
@@ -155,7 +156,7 @@ impl WriteQueue {
         self.items.push_back(item);
     }
 
-    /// Puts chunks of the connection itself in front of everything that has not been started.
+    /// Puts chunks of the connection itself in front of every item that has not been started.
     pub(super) fn push_control(&mut self, bytes: Vec<u8>) {
         if bytes.is_empty() {
             return;
@@ -163,7 +164,7 @@ impl WriteQueue {
         let length = bytes.len() as u64;
         let what = QueuedBytes::Bytes(bytes);
         let item = QueueItem { what, number: None, injected: false, header_of: None, before: None, length };
-        // Behind earlier ones: what they say is in order.
+        // Chunks of the connection keep their order among themselves.
         let first = usize::from(self.is_started());
         let behind = self.items.iter().skip(first).take_while(|item| item.before.is_none()).count();
         self.items.insert(first + behind, item);
@@ -175,12 +176,12 @@ impl WriteQueue {
         first_header(header).len() as u64 + u64::from(header.length) + continuations
     }
 
-    /// Numbers of what is queued.
+    /// Numbers of the queued messages.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> + Clone + '_ {
         self.items.iter().filter_map(|item| item.number)
     }
 
-    /// The first message in the stream's order that no byte is written of.
+    /// The first message in the stream's order of which no byte was written.
     pub(super) fn first_unstarted(&self) -> Option<u64> {
         let unstarted = self.items.iter().skip(usize::from(self.is_started()));
         unstarted.filter(|item| !item.injected).find_map(|item| item.number)
@@ -190,7 +191,7 @@ impl WriteQueue {
         self.items.iter().any(|item| item.header_of == Some(header))
     }
 
-    /// Takes back what no byte is written of, but for chunks of the connection itself. Returns the session's time before all that.
+    /// Takes back the items of which no byte was written, except chunks of the connection itself. Returns the session's time before them.
     pub(super) fn drop_unstarted(&mut self) -> Option<Timeline> {
         let started = usize::from(self.is_started());
         let time = self.items.iter().skip(started).find_map(|item| item.before);
@@ -202,7 +203,7 @@ impl WriteQueue {
         time
     }
 
-    /// If the first item is a message before `until` that is partly written, its rest is copied.
+    /// Copies the rest of the first item, if that is a message before `until` that is partly written.
     pub(super) fn save_started(&mut self, until: u64, index: &Index, memory: &impl Memory) {
         let started = self.is_started();
         let Some(item) = self.items.front_mut().filter(|item| started && item.number.is_some_and(|at| at < until))
@@ -220,7 +221,7 @@ impl WriteQueue {
         item.what = QueuedBytes::Bytes(bytes);
     }
 
-    /// Bytes of an item, from one of them on.
+    /// The bytes of an item from `from` on.
     pub(super) fn bytes(&self, at: usize, from: usize) -> &[u8] {
         match self.items.get(at).map(|item| &item.what) {
             Some(QueuedBytes::Bytes(bytes)) => bytes.get(from..).unwrap_or_default(),
@@ -240,7 +241,7 @@ impl WriteQueue {
                     parts.push(WritePart::Bytes { at, from: skip as usize })
                 }
                 QueuedBytes::IndexEntry(header) => {
-                    // Always there: what is about to be forgotten has been saved or taken back.
+                    // Always there: an entry that is about to be forgotten was saved or taken back.
                     let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
                     self.entry_parts(header, entry, index, skip, parts, heads, most);
                 }
@@ -262,7 +263,7 @@ impl WriteQueue {
         let size = u64::from(self.chunk_size);
         let (first, continuation) = (first_header(header), continuation_header(header));
         let (first_len, continuation_len) = (first.len() as u64, continuation.len() as u64);
-        // Which chunk, and how much of its header and payload is written.
+        // The chunk, and how much of its header and payload is written.
         let (chunk, into, head) = match skip.checked_sub(first_len + size) {
             None => (0, skip, first),
             Some(rest) => (1 + rest / (continuation_len + size), rest % (continuation_len + size), continuation),
@@ -298,7 +299,7 @@ impl WriteQueue {
         }
     }
 
-    /// Some of what was laid out is written.
+    /// Notes that `count` of the laid-out bytes are written.
     pub(super) fn wrote(&mut self, count: u64) {
         self.written += count;
         self.offset += count;
@@ -328,7 +329,7 @@ impl WriteQueue {
         self.unconfirmed.front().map(|(_, number)| *number)
     }
 
-    /// Tells each message that has reached the peer.
+    /// Calls `confirm` with each message that has reached the peer.
     pub(super) fn acknowledged(&mut self, unacknowledged: u64, mut confirm: impl FnMut(u64)) {
         let reached = self.written.saturating_sub(unacknowledged);
         while let Some((_, number)) = self.unconfirmed.front().copied().filter(|(end, _)| *end <= reached) {
@@ -337,7 +338,7 @@ impl WriteQueue {
         }
     }
 
-    /// Messages that were written to their end and have not been told by [`Self::acknowledged`].
+    /// Messages that were written to their end and were not confirmed by [`Self::acknowledged`].
     pub(super) fn unacknowledged(&self) -> impl Iterator<Item = u64> + '_ {
         self.unconfirmed.iter().map(|(_, number)| *number)
     }

@@ -8,11 +8,11 @@ use liveedgecast_common::control;
 
 use super::Report;
 
-/// Between two reports of counters, while there are arrivals.
+/// Interval of reports of counters, while there are arrivals.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// After this, a report that found no room is tried again.
+/// Time after which a report that found no room is tried again.
 const REPORT_RETRY: Duration = Duration::from_millis(50);
-/// Between two reports about the clock of one publisher: a broken one jumps at every frame.
+/// Interval of reports about the clock of one publisher: a broken clock jumps at every frame.
 const JUMPS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The outbox of one stream.
@@ -28,7 +28,7 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Nothing waits; the first report of the session is due.
+    /// Creates an empty outbox; the first report of the session is due.
     pub(super) fn new(now: Instant) -> Self {
         Self { waiting: VecDeque::new(), session_at: now, retry_at: None, jumps: (0, None), skipped: 0 }
     }
@@ -43,7 +43,7 @@ impl Reports {
         self.session_at = now;
     }
 
-    /// Whether a report of the session is due.
+    /// Returns whether a report of the session is due.
     pub(super) fn is_session_due(&self, now: Instant) -> bool {
         self.session_at <= now
     }
@@ -104,12 +104,12 @@ impl Reports {
         self.retry_at = Some(now + REPORT_RETRY);
     }
 
-    /// Whether everything was sent.
+    /// Returns whether every report was sent.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// When to send again. Counters have no deadline of their own: they change only when the task is woken anyway.
+    /// Deadline of the next attempt to send. Counters have no deadline of their own: they change only when the task is woken anyway.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.retry_at
     }

@@ -25,7 +25,7 @@ pub(super) fn read_room(capacity: usize) -> usize {
     READ_BYTES.min(capacity / 4)
 }
 
-/// A publisher whose connection can be read on.
+/// A publisher, ready for its connection to be read on.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) assignment: Assignment,
@@ -43,7 +43,7 @@ pub(super) struct Prepared {
     pub(super) told: Option<StreamCommand>,
 }
 
-/// A publisher whose connection cannot be read on.
+/// A publisher after a failed resume.
 #[derive(Debug)]
 pub(super) struct NotResumed {
     pub(super) error: ResumeError,

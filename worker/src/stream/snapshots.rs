@@ -1,6 +1,6 @@
 //! The rules of snapshots: when one of a publisher is made, which one is published, and how far back the last one may lie. Pure.
 //!
-//! In: positions of the publisher's connection, beginnings of messages, the message from which the slowest upstream needs the stream again.
+//! In: positions of the publisher's connection, beginnings of messages, the message from which the slowest upstream needs the stream.
 //! Out: whether to make a snapshot, and the one to publish. The shells are `source` (it writes them to the state page or to the link) and
 //! `task::arrivals` (it makes them).
 //!
@@ -19,12 +19,12 @@ use super::resume::read_room;
 
 /// Snapshots that wait for an upstream: its lag is bounded by time, and a keyframe comes every second or two.
 const MAX_WAITING: usize = 4;
-/// By link, a snapshot at the next message after so many bytes: a successor has that much less to read again.
+/// Bytes after which the next message by link brings a snapshot: a successor has that much less to read again.
 const LINK_SNAPSHOT_BYTES: u64 = 1 << 20;
-/// Another snapshot only after so many bytes, however long the message is that begins: a publisher may begin one with every dozen bytes, and
+/// Bytes before another snapshot, however long the message is that begins: a publisher may begin one with every dozen bytes, and
 /// the bytes behind the last snapshot are that many at most.
 const SNAPSHOT_STEP: u64 = 64 << 10;
-/// Without a keyframe, a snapshot this often: a successor repeats that much of a stream that is audio alone.
+/// Interval of snapshots without a keyframe: a successor repeats that much of a stream that is audio alone.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in which every frame is a keyframe need no snapshot of each.
 const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
@@ -37,7 +37,7 @@ pub(super) struct SnapshotRules {
     ring_bytes: usize,
     /// Position of the last snapshot that was published.
     published: u64,
-    /// When the last snapshot was made, published or not.
+    /// The time at which the last snapshot was made, published or not.
     made: Option<Instant>,
     /// The publisher was told to start, and no published snapshot says so.
     start_due: bool,
@@ -61,12 +61,12 @@ impl SnapshotRules {
         self.start_due = true;
     }
 
-    /// Whether a successor does not know yet that the publisher was told to start.
+    /// Returns whether a successor does not know yet that the publisher was told to start.
     pub(super) fn owes_start(&self) -> bool {
         self.start_due
     }
 
-    /// Whether to make a snapshot, now that a message has begun or turned out to be a keyframe.
+    /// Returns whether to make a snapshot, now that a message has begun or turned out to be a keyframe.
     pub(super) fn wants(&self, now: Instant, keyframe: bool, has_video: bool) -> bool {
         let age = self.made.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let due = (keyframe && age >= MIN_SNAPSHOT_INTERVAL) || (!has_video && age >= SNAPSHOT_INTERVAL);
@@ -79,7 +79,7 @@ impl SnapshotRules {
         self.waiting.push_back((before, snapshot));
     }
 
-    /// Whether any snapshot waits for an upstream.
+    /// Returns whether any snapshot waits for an upstream.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -94,14 +94,14 @@ impl SnapshotRules {
         newest.map(|(_, snapshot)| snapshot)
     }
 
-    /// Whether a successor would have to go back too far, now that the session is at `position` and a message of `coming` bytes begins.
+    /// Returns whether a successor would have to go back too far, now that the session is at `position` and a message of `coming` bytes begins.
     pub(super) fn is_needed(&self, position: u64, coming: u32) -> bool {
         let since = position.saturating_sub(self.published);
         self.goes_far(position, self.published)
             || since >= SNAPSHOT_STEP && !self.reaches(position, self.published, coming)
     }
 
-    /// Whether a successor would not find everything behind the last published snapshot, were it to come now.
+    /// Returns whether a successor would not find everything behind the last published snapshot, were it to come now.
     pub(super) fn is_out_of_reach(&self, position: u64) -> bool {
         !self.reaches(position, self.published, 0)
     }
@@ -125,14 +125,14 @@ impl SnapshotRules {
         self.start_due = false;
     }
 
-    /// Whether there is enough for another snapshot between the two positions.
+    /// Returns whether there are enough bytes for another snapshot between the two positions.
     fn goes_far(&self, position: u64, from: u64) -> bool {
         let half = self.ring_bytes as u64 / 2;
         let most = if self.link { LINK_SNAPSHOT_BYTES.min(half) } else { half };
         position.saturating_sub(from) >= most
     }
 
-    /// Whether a successor that begins at `from` finds everything, also when a message of `coming` bytes has come.
+    /// Returns whether a successor that begins at `from` finds everything, also when a message of `coming` bytes has come.
     fn reaches(&self, position: u64, from: u64, coming: u32) -> bool {
         let most = if self.link {
             MAX_UNCHECKED_BYTES

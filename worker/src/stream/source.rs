@@ -51,7 +51,7 @@ pub(super) struct Source {
     pub(super) session: ServerSession,
     /// Position up to which every byte has been received.
     pub(super) head: u64,
-    /// Where `head` was at the beginning.
+    /// Position of `head` at the beginning.
     first: u64,
     /// Messages that were complete before this position are in the index already: the connection was handed over again.
     pub(super) known_before: u64,
@@ -59,7 +59,7 @@ pub(super) struct Source {
     /// Signs of life, by link.
     watch: Option<LinkWatch>,
     pub(super) snapshots: SnapshotRules,
-    /// It was logged that a snapshot is too large.
+    /// A snapshot that is too large was logged.
     logged_large: bool,
 }
 
@@ -106,7 +106,7 @@ impl Source {
         self.head - self.first
     }
 
-    /// Whether there is an activator that the publisher could be given back to.
+    /// Returns whether there is an activator that the publisher could be given back to.
     pub(super) fn has_activator(&self) -> bool {
         self.control.is_some()
     }

@@ -135,7 +135,7 @@ struct StreamTask {
     reports: Reports,
     engine: mpsc::Sender<Report>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires, if it is set.
+    /// Deadline of the timer, if it is set.
     armed: Option<Instant>,
     engine_gone: bool,
 }
@@ -301,7 +301,7 @@ impl StreamTask {
         self.reports.push(Report::AttachDecided { stream_id, accepted: false });
     }
 
-    /// Whether a publisher came with the memory that this stream has mapped, though it is another one, or would begin a stream of its own.
+    /// Returns whether a publisher came with the memory that this stream has mapped, though it is another one, or would begin a stream of its own.
     /// Activators make new memory for each stay of a publisher, and a stream that ends gives its publisher up first.
     fn needs_memory_of_its_own(&self, prepared: &Prepared) -> bool {
         let same = prepared.assignment.stream_id == self.assignment.stream_id;
@@ -309,7 +309,7 @@ impl StreamTask {
         prepared.ring.is_none() && (ends || !same)
     }
 
-    /// Whether a stream of this assignment could begin in the place of this one: it may want no upstreams but this stream's.
+    /// Returns whether a stream of this assignment could begin in the place of this one: it may want no upstreams but this stream's.
     fn may_follow(&self, assignment: &Assignment) -> bool {
         assignment.identities.iter().skip(1).all(|identity| self.shared.contains(identity))
     }
@@ -559,7 +559,7 @@ impl StreamTask {
             match self.engine.try_send(report) {
                 Ok(()) => {}
                 Err(TrySendError::Full(report)) => return self.reports.put_back(now, report),
-                // The engine is gone, and nobody else reads reports.
+                // The engine has ended, and nothing else reads reports.
                 Err(TrySendError::Closed(_)) => {}
             }
         }

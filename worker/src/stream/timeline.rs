@@ -1,19 +1,19 @@
-//! From the publisher's time to an upstream session's (DESIGN 4.6). Times of a [`super::clock`] come in, timestamps go out, which wrap at
+//! Timestamps of one upstream session (architecture.md, "Upstream sessions"). Times of a [`super::clock`] come in, timestamps go out, which wrap at
 //! 2^32.
 //!
 //! Within one publisher and one upstream session the offset is constant, as long as the publisher's clock does not jump. It changes where
 //! another publisher takes over: the next timestamp is then the last one sent plus the wall time since.
 //!
-//! Nothing that is sent lies before where its publisher's part of the session begins: a timestamp below 0 would be one of 49 days, which
+//! No message is sent with a time before the beginning of its publisher's part of the session: a timestamp below 0 would be one of 49 days, which
 //! nginx-rtmp's HLS answers with empty fragments. So the first frame is placed such that the frames that will come after it and are earlier
-//! than it (audio that was interleaved late) fit in front of it, and whatever does not is sent at the beginning.
+//! than it (audio that was interleaved late) fit in front of it, and a frame that does not fit is sent at the beginning.
 //!
 //! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine. So headers and data do not
 //! decide the offset, the first frame does; and ffmpeg takes metadata for a track of subtitles unless it comes at 0.
 
 use std::time::{Duration, Instant};
 
-/// A new session's frames begin at most here, in milliseconds: room for a publisher whose audio is a little early, and for messages that
+/// Latest beginning of a new session's frames, in milliseconds: room for audio that is a little early, and for messages that
 /// overtake each other. A publisher that begins below it keeps its timestamps. A publisher that takes over goes no further back than that.
 const START: i64 = 250;
 
@@ -37,19 +37,19 @@ struct PublisherOrigin {
 }
 
 impl Timeline {
-    /// Whether no frame has been sent, or is about to be.
+    /// Returns whether no frame has been placed yet.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.origin.is_none()
     }
 
-    /// Whether this publisher's first frame has been placed.
+    /// Returns whether this publisher's first frame has been placed.
     #[must_use]
     pub fn has_begun(&self, clock: u32) -> bool {
         self.origin.is_some_and(|origin| origin.clock == clock)
     }
 
-    /// Places a publisher's first frame, whose time is `first` and which came at `arrived`. `lowest`: the earliest time of this frame and all
+    /// Places a publisher's first frame, of the time `first`, which came at `arrived`. `lowest`: the earliest time of this frame and all
     /// that follow.
     pub fn begin(&mut self, clock: u32, first: i64, lowest: i64, arrived: Instant) {
         let room = (first - lowest).max(0);
@@ -64,7 +64,7 @@ impl Timeline {
     pub fn map(&mut self, clock: u32, time: i64, arrived: Instant) -> u32 {
         let out = match (self.origin, self.last) {
             (Some(origin), _) if origin.clock == clock => (time + origin.offset).max(origin.floor),
-            // Headers of a publisher whose first frame has not come yet.
+            // Headers that came before their publisher's first frame.
             (Some(_), Some((last, at))) => last + since(at, arrived),
             _ if (0..=START).contains(&time) => time,
             _ => 0,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_begins_near_0_keeps_its_timestamps() {
+    fn publisher_that_begins_near_0_keeps_its_timestamps() {
         let mut timeline = Timeline::default();
         assert_eq!([timeline.map(0, 0, at(0)), timeline.map(0, 20, at(0))], [0, 20], "headers");
         timeline.begin(0, 23, 0, at(0));
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_below_0() {
         let mut timeline = begun(100_000, 100_000);
-        // A header with timestamp 0, and audio that nobody knew of.
+        // A header with timestamp 0, and audio that came unexpectedly.
         assert_eq!([0, 99_200, 99_760].map(|time| timeline.map(0, time, at(0))), [0, 0, 10]);
     }
 

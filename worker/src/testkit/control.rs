@@ -23,7 +23,7 @@ use crate::engine::StartStream;
 use crate::receive::HandoffStream;
 use crate::stream::{IncomingStream, PublisherConnection, Report, StreamCommand};
 
-/// One worker's call, seen from the activator.
+/// A worker's call, seen from the activator.
 pub(crate) struct Incall {
     says: Streaming<WorkerSays>,
     answers: Sender<Result<ActivatorSays, Status>>,
@@ -46,7 +46,7 @@ impl Incall {
         soon(self.answers.send(Ok(message.into()))).await.unwrap();
     }
 
-    /// The same to somebody who may have hung up.
+    /// Says the same to a worker that may have hung up.
     pub(crate) async fn try_say(&self, message: ActivatorMessage) {
         let _ = self.answers.send(Ok(message.into())).await;
     }
@@ -72,15 +72,15 @@ impl Incall {
     }
 }
 
-/// Whether an activator is one.
+/// The kind of activator.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Honest,
-    /// It does not know the secret: it takes every proof, and shows this.
+    /// An impostor, which does not know the secret: it accepts every proof, and shows this one.
     Impostor(Shown),
 }
 
-/// What an impostor shows for a proof.
+/// The proof of an impostor.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Shown {
     Nothing,
@@ -127,7 +127,7 @@ impl Control for Service {
 }
 
 impl Service {
-    /// Judges the caller's proof, if we can; gives what we show for ours.
+    /// Checks the caller's proof, if it can; returns this side's proof.
     fn prove<T>(&self, request: &tonic::Request<T>, purpose: Purpose) -> Result<String, Status> {
         let shown = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let exchange = self.greeted.lock().unwrap().remove(&request.remote_addr().unwrap());
@@ -169,19 +169,19 @@ impl Activator {
         Self::serve(listener, address, Kind::Honest)
     }
 
-    /// One that does not know the secret.
+    /// Starts an activator that does not know the secret.
     pub(crate) fn impostor(shown: Shown) -> Self {
         let listener = liveedgecast_common::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         Self::serve(listener, address, Kind::Impostor(shown))
     }
 
-    /// One that is only asked where this one is.
+    /// Starts an introducer, which only tells where this activator is.
     pub(crate) fn introducing(other: SocketAddr) -> Self {
         Self::introducing_as(other, Kind::Honest)
     }
 
-    /// The same by one that may be none of ours.
+    /// Starts an introducer that may be none of ours.
     pub(crate) fn introducing_as(other: SocketAddr, kind: Kind) -> Self {
         Self::serve(liveedgecast_common::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap(), other, kind)
     }
@@ -202,7 +202,7 @@ impl Activator {
         soon(self.calls.recv()).await.unwrap()
     }
 
-    /// It dies: nobody listens any more.
+    /// Ends the activator: its port is closed.
     pub(crate) async fn die(self) {
         self.server.abort();
         let _ = self.server.await;

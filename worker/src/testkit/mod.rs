@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::receive::{Detached, FetchedStream, HandoffError, HandoffStream};
 
-/// What a test waits at most. Never reached when it passes.
+/// Longest wait of a test. Never reached when it passes.
 const HANG: Duration = Duration::from_secs(30);
 
 /// Fails instead of hanging.
@@ -35,7 +35,7 @@ pub(crate) fn secret() -> Secret {
     Secret::new("0123456789abcdef")
 }
 
-/// An assignment of a stream that nobody has started; its own identity is made from `key`.
+/// An assignment of a stream that was not started; its own identity is made from `key`.
 pub(crate) fn assignment(id: &str, key: &str, transport: Transport) -> Assignment {
     let (app, key) = (AppName::parse("live").unwrap(), StreamKey::parse(key).unwrap());
     Assignment {
@@ -71,7 +71,7 @@ pub(crate) fn offer(assignment: &Assignment, token: [u8; TOKEN_BYTES]) -> Offer 
     }
 }
 
-/// A publisher's connection: what is held, and what the publisher has.
+/// A publisher's connection: the activator's end, and the publisher's.
 pub(crate) async fn publisher() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (accepted, client) = tokio::join!(listener.accept(), TcpStream::connect(listener.local_addr().unwrap()));
@@ -105,7 +105,7 @@ pub(crate) fn keys() -> SessionKeys {
     }
 }
 
-/// Where a worker dials for its streams.
+/// The listener at which workers dial for their streams.
 pub(crate) enum Desk {
     Unix(UnixListener, String),
     Tcp(TcpListener),
@@ -121,7 +121,7 @@ impl Desk {
         Self::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    /// What the activator says of itself.
+    /// The activator's `Welcome`.
     pub(crate) fn welcome(&self) -> Welcome {
         let (handoff_socket, link_port) = match self {
             Self::Unix(_, name) => (name.clone(), 0),
@@ -152,7 +152,7 @@ impl Caller {
         }
     }
 
-    /// Nothing when the worker has gone.
+    /// Writes the bytes; no error when the worker has hung up.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = match self {
             Self::Unix(socket) => socket.write_all(bytes).await,
@@ -160,7 +160,7 @@ impl Caller {
         };
     }
 
-    /// The preface, in pieces of this size. Gives the keys and the token that was shown.
+    /// Runs the preface, in pieces of this size. Returns the keys, and the token that was shown.
     pub(crate) async fn prove(
         &mut self,
         secret: &Secret,
@@ -183,7 +183,7 @@ impl Caller {
         }
     }
 
-    /// The first frame with its descriptors; then the rest is framed.
+    /// Sends the first frame with its descriptors; then the connection is framed.
     pub(crate) async fn give(self, keys: &SessionKeys, frame: Frame, fds: &[BorrowedFd<'_>]) -> HandoffStream {
         let (reader, mut writer) = keys.activator_end();
         let mut bytes = Vec::new();
@@ -201,7 +201,7 @@ impl Caller {
         }
     }
 
-    /// All of it, as an activator does it.
+    /// Hands a stream over, as an activator does.
     pub(crate) async fn hand_over(mut self, assignment: Assignment) -> (HandoffStream, Option<TcpStream>) {
         let (keys, _) = self.prove(&secret(), usize::MAX).await.unwrap();
         if assignment.transport == Transport::Link {

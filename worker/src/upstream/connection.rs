@@ -1,5 +1,5 @@
-//! One connection, with or without TLS: bytes in both directions, never waiting, nothing copied where there is no TLS. The session's own
-//! bytes and the media are both written here. This is where they leave us.
+//! A connection to an upstream, with or without TLS: bytes in both directions, never waiting, nothing copied where there is no TLS. The
+//! session's own bytes and the media are both written here, and leave the process.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// What rustls takes before it wants to be emptied (its default, which we keep), with room for the heads of its records.
+/// Bytes that rustls takes before it wants to be flushed (its default, which is kept), with room for the headers of its records.
 const TLS_BUFFER: u64 = (64 << 10) + (4 << 10);
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Connection {
         }
     }
 
-    /// Whether [`Self::poll_read`] is worth a buffer. TLS may have bytes that the socket has given up already: it is asked itself.
+    /// Ready when [`Self::poll_read`] is worth a buffer. TLS may have bytes that the socket has given up already, so it is always asked.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.transport {
             UpstreamSocket::Plain(stream) => stream.poll_read_ready(cx),
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// 0 is the end.
+    /// Reads some bytes; 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             UpstreamSocket::Plain(stream) => loop {
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// At least one byte, unless the slices have none.
+    /// Writes at least one byte, unless the slices have none.
     pub(super) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,14 +91,14 @@ impl Connection {
             },
             UpstreamSocket::Tls { stream, unflushed } => {
                 let taken = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, slices))?;
-                // It has given the kernel what that would take.
+                // TLS has given the kernel as much as that would take.
                 *unflushed = if stream.get_ref().1.wants_write() { *unflushed + taken as u64 } else { 0 };
                 Poll::Ready(Ok(taken))
             }
         }
     }
 
-    /// Gives the kernel what TLS still has.
+    /// Gives the kernel the bytes that TLS still has.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             UpstreamSocket::Tls { stream, unflushed } if *unflushed > 0 => {
@@ -110,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Ends the writing side of the connection.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             UpstreamSocket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -118,8 +118,8 @@ impl Connection {
         }
     }
 
-    /// Bytes written that the peer's kernel has not acknowledged, those in TLS's buffer included; with TLS more rather than less.
-    /// `None`: the kernel does not say.
+    /// Bytes written that the peer's kernel has not acknowledged, those in TLS's buffer included; with TLS rather too many than too few.
+    /// `None`: the kernel does not tell.
     pub(super) fn unacknowledged(&self) -> Option<u64> {
         let unsent = u64::from(sys::unsent(self.socket()).ok()?);
         let buffered = match &self.transport {
@@ -129,7 +129,7 @@ impl Connection {
         Some(unsent + buffered)
     }
 
-    /// The next segments are acknowledged at once: servers that leave Nagle on wait for that between two answers.
+    /// Acknowledges the next segments at once: servers that leave Nagle on wait for that between two answers.
     pub(super) fn quick_ack(&self) {
         // Without it everything works, 40 ms later.
         let _ = sys::quick_ack(self.socket());

@@ -1,6 +1,6 @@
-//! Names to addresses and addresses to connections. Next room: [`super::tls`] or [`super::connection`].
+//! From names to addresses, and from addresses to connections. Next room: [`super::tls`] or [`super::connection`].
 //!
-//! What surprised us: on one host, dialing a port of the ephemeral range where nobody listens can connect the socket to itself.
+//! Note: on one host, dialing a port of the ephemeral range without a listener can connect the socket to itself.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,14 +16,14 @@ use tokio::sync::OnceCell;
 
 /// Addresses of one name that are looked at. CDNs return up to 8 of each family.
 const MAX_ADDRESSES: usize = 16;
-/// How long bytes may stay unacknowledged, or the peer's window closed, before the kernel gives the connection up. An upstream that stalls
+/// Time that bytes may stay unacknowledged, or the peer's window closed, before the kernel gives the connection up. An upstream that stalls
 /// for 10 s must be survived; OBS gives up after 15.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// While nothing is sent (10 s + 3 × 5 s), as towards publishers.
+/// Keepalive while nothing is sent (10 s + 3 × 5 s), as towards publishers.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)).with_retries(3);
 
-/// An answer of the resolver, or why there is none.
+/// An answer of the resolver, or the reason why there is none.
 type Addresses = Result<Vec<SocketAddr>, String>;
 /// Host and port.
 type HostAndPort = (String, u16);
@@ -52,7 +52,7 @@ impl Resolver {
         })
     }
 
-    /// The one under way for that name, or a new one.
+    /// The question under way for that name, or a new one.
     fn question(&self, target: &HostAndPort) -> Arc<Question> {
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(question) = asking.get(target).and_then(Weak::upgrade).filter(|question| !question.initialized()) {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn questions_at_the_same_time_are_one() {
+    async fn questions_for_one_name_at_the_same_time_are_one() {
         let resolver = Resolver::default();
         let target = ("127.0.0.1".to_owned(), 1935);
         let (one, two) = (resolver.question(&target), resolver.question(&target));
@@ -100,12 +100,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_not_kept() {
+    async fn answer_is_not_kept_for_a_later_question() {
         let resolver = Resolver::default();
         let target = ("127.0.0.1".to_owned(), 1935);
         let answered = resolver.question(&target);
         answered.set(Ok(Vec::new())).unwrap();
-        // Somebody still holds it.
+        // A lookup still holds the old one.
         assert!(!Arc::ptr_eq(&answered, &resolver.question(&target)));
         assert_eq!(resolver.lookup("127.0.0.1", 1935).await.unwrap().len(), 1);
         resolver.question(&("other".to_owned(), 1));

@@ -1,10 +1,10 @@
-//! Why an attempt or a session failed: a class for each kind of trouble, and advice for the person who runs the relay.
+//! Classes of failures, one for each kind of trouble, with advice for the person who runs the relay.
 //!
 //! In: errors of the IO and answers of the upstream. Out: words for log lines, the API and labels of metrics. Used by [`super::machine`],
 //! which decides by the class when to ask again.
 //!
 //! A log line has the class as a field (`fault=no_answer`), the upstream's own words (`why`) and the advice; a counter has the class as its
-//! label, and [`Fault::ALL`] for its rows.
+//! label, and [`Fault::ALL`] as its rows.
 
 use std::io;
 
@@ -21,23 +21,23 @@ pub enum Fault {
     Unreachable,
     /// The server is connected and does not answer in time.
     NoAnswer,
-    /// The certificate is not one that we trust for that name.
+    /// The certificate is not trusted for that name.
     Untrusted,
     /// The server does not speak RTMP, or not TLS, as we understand it.
     Protocol,
     /// The name is taken.
     BadName,
-    /// The server clearly says that we may not.
+    /// The server clearly says that this relay may not publish.
     Denied,
-    /// The server says no with a code of its own.
+    /// The server refuses with a code of its own.
     Refused,
     /// The server closes the connection without a word, after it has answered the handshake.
     Closed,
     /// The server says `Publish.Start` and closes, each time.
     NeverLasted,
-    /// The server redirects to where we do not follow.
+    /// The server redirects to a place that is not followed.
     BadRedirect,
-    /// A session that had lasted is gone.
+    /// A session that had lasted was lost.
     Lost,
 }
 
@@ -59,7 +59,7 @@ impl Fault {
         Self::Lost,
     ];
 
-    /// For logs and metrics.
+    /// The word of logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -116,13 +116,13 @@ impl Fault {
         }
     }
 
-    /// Nothing gets better by waiting: a person has to read about it.
+    /// Returns whether waiting does not help, so that a person has to read about it.
     #[must_use]
     pub const fn is_loud(self) -> bool {
         matches!(self, Self::Untrusted | Self::Protocol | Self::Denied | Self::NeverLasted | Self::BadRedirect)
     }
 
-    /// The class of a refusal in words.
+    /// Class of a refusal in words.
     #[must_use]
     pub const fn of_answer(class: Class) -> Self {
         match class {

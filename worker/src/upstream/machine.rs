@@ -1,6 +1,7 @@
-//! The rules of an upstream: which stage may take how long, when to try again, what counts as what.
+//! The rules of an upstream: the time of each stage, the next attempt, the meaning of each failure.
 //!
-//! In: what the shell found out. Out: what the shell does. Next room: the shell (`connection`), and through it the upstream server.
+//! In: results of the shell's lookups, dials and sessions. Out: actions of the shell. Next: the shell (`connection`), and through it the
+//! upstream server.
 //!
 //! ```text
 //!               addresses            first of them           TLS                   Publish.Start
@@ -28,74 +29,74 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::UpstreamState;
-use liveedgecast_common::rtmp::auth::{AuthAnswer, Challenge};
+use liveedgecast_common::rtmp::auth::{Answer, Challenge};
 use liveedgecast_common::rtmp::client::{ClientEvent, Stage};
 use liveedgecast_common::url::PushUrl;
 
 use super::fault::Fault;
 use super::patience::{History, Patience};
 
-/// For the answer of the resolver at the first attempt; beyond that it asks other servers.
+/// Time for the resolver's answer at the first attempt; a resolver that takes longer asks other servers.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For TCP, all addresses together.
+/// Time for TCP, all addresses together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until the next address is dialed too, while the earlier ones may still answer (RFC 8305, 5).
+/// Time until the next address is dialed too, while the earlier ones may still answer (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Until the addresses are dialed once more: before the kernel repeats a SYN for the second time, after 3 s.
+/// Time until the addresses are dialed once more: before the kernel repeats a SYN for the second time, after 3 s.
 const REDIAL: Duration = Duration::from_secs(1);
 /// Sockets that dial at the same time. With more addresses, the oldest gives way: it has had two seconds.
 const MAX_DIALS: usize = 8;
-/// For TLS at the first attempt: two round trips and a certificate chain.
+/// Time for TLS at the first attempt: two round trips and a certificate chain.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the handshake at the first attempt: a server asks nobody for it. GStreamer gives a server as much.
+/// Time for the handshake at the first attempt: a server asks nobody for it. GStreamer gives a server as much.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the answers to `connect` and `createStream` at the first attempt: hooks of some servers ask somebody else first, by HTTP.
+/// Time for the answers to `connect` and `createStream` at the first attempt: hooks of some servers ask another service first, by HTTP.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// For Publish.Start at the first attempt: nginx-rtmp gives its hook 10 s, and there may be two.
+/// Time for Publish.Start at the first attempt: nginx-rtmp gives its hook 10 s, and there may be two.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
-/// Each time-out doubles the limits of its kind for the attempts after it, so often: 80 s for Publish.Start, within the usual time of holding.
+/// Number of times that a time-out doubles the limits of its kind for the attempts after it: 80 s for Publish.Start, within the usual hold time.
 const MOST_DOUBLINGS: u32 = 2;
-/// From the last word to the end of the connection (DESIGN 4.2).
+/// Time from the last command to the end of the connection (architecture.md, "Upstream sessions").
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A session that lasted this long proves that the upstream works: what went wrong before is forgotten.
+/// A session that lasted this long proves that the upstream works: earlier failures are forgotten.
 const STABLE: Duration = Duration::from_secs(10);
-/// So long after something broke, it is taken for a flap: we ask often, to be back within a second of its return.
+/// Time after a failure in which it is taken for a flap: the upstream is asked often, to be back within a second of its return.
 const FLAP: Duration = Duration::from_secs(15);
-/// So many refusals without words, or with a code that we do not know, at the same stage are a refusal.
+/// Closes without words, or with an unknown code, at the same stage that together are a refusal.
 const REFUSALS: u32 = 3;
-/// A session that ended within this time was never taken. SRS closes after 7 s without media, which is another matter.
+/// A session that ended within this time was never accepted. SRS closes after 7 s without media, which is no refusal.
 const NEVER_LASTED: Duration = Duration::from_secs(5);
-/// So long after the first time, a taken name is taken for a stale session and not for a refusal (DESIGN 4.6): a worker whose activator
-/// died keeps its sessions for the grace time, 10 s, and a server needs a moment to notice the end of one.
+/// Time after the first refusal in which a taken name is a stale session and not a refusal (architecture.md, "Upstream sessions"): a worker
+/// whose activator died keeps its sessions for the grace time, 10 s, and a server needs a moment to notice the end of one.
 const STALE_NAME: Duration = Duration::from_secs(15);
-/// At most between two attempts while that is so: a publisher is being held.
+/// Longest wait between two attempts in that time: a publisher is being held.
 const STALE_NAME_RETRY: Duration = Duration::from_secs(2);
 /// Connections refused with a question for credentials, in one attempt: one for the user, one for the proof.
 const MAX_CHALLENGES: u32 = 2;
 
-/// One TCP connection that is being dialed. Never used twice.
+/// A TCP connection that is being dialed. No id is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialId(pub u64);
 
-/// What the shell tells the machine.
+/// Results that the shell tells the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Every address of the name.
     Resolved(Vec<SocketAddr>),
     /// The name could not be resolved.
     Unresolved(String),
-    /// TCP is there.
+    /// The TCP connection is there.
     Connected(DialId),
-    /// It is not.
+    /// The TCP connection failed.
     NotConnected(DialId, Fault, String),
-    /// TLS is there.
+    /// The connection has TLS.
     Secured,
-    /// It is not.
+    /// TLS failed.
     NotSecured(Fault, String),
     /// The session is in another stage.
     Reached(Stage),
-    /// The session has something to tell.
+    /// The session has an event.
     Session(ClientEvent),
     /// The connection has ended, or broke the protocol.
     Broken(Fault, String),
@@ -106,22 +107,22 @@ pub enum Input {
     },
 }
 
-/// What the machine asks of the shell.
+/// Actions of the shell.
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Ask for the addresses of the host.
     Resolve,
     /// Connect, besides those that are being dialed already.
     Dial(DialId, SocketAddr),
-    /// Dial this one no longer.
+    /// Give up this dial.
     Undial(DialId),
     /// Go on with this connection, drop the others that are being dialed, and do TLS on it.
     Secure(DialId),
-    /// The upstream has sent us to another server, whose name is resolved next. For the log.
+    /// Log that the upstream redirects to another server; its name is resolved next.
     Redirected(String),
     /// Begin a session: on this connection, dropping the others, or on the one that is secured.
-    Begin(Option<DialId>, Option<AuthAnswer>),
-    /// Drop whatever there is: lookups, dials, the connection.
+    Begin(Option<DialId>, Option<Answer>),
+    /// Drop everything: lookups, dials, the connection.
     Drop,
     /// Media may be written.
     Live,
@@ -129,7 +130,7 @@ pub enum Output {
     Lost(String),
     /// Tell [`super::UpstreamEvent::Refused`].
     Refused(Fault),
-    /// Write the end of the session (if it may speak) and FIN, then discard what comes.
+    /// Write the end of the session (if it may speak) and FIN, then discard input.
     Farewell {
         /// See [`Input::Close`].
         speak: bool,
@@ -153,11 +154,11 @@ enum State {
 /// Attempts that were not answered in time.
 #[derive(Debug, Default)]
 struct TimeOuts {
-    /// By the resolver.
+    /// Time-outs of the resolver.
     resolver: u32,
-    /// By the server at TLS or the handshake, for which it asks nobody: most often it hangs.
+    /// Time-outs of the server at TLS or the handshake, for which it asks nobody: most often it hangs.
     connection: u32,
-    /// By the server later, where its hook may be slow.
+    /// Time-outs of the server later, where its hook may be slow.
     answers: u32,
 }
 
@@ -166,7 +167,7 @@ struct TimeOuts {
 struct UpstreamFailure {
     fault: Fault,
     why: String,
-    /// Waiting alone makes nothing better.
+    /// Waiting alone does not help.
     failed: bool,
 }
 
@@ -176,31 +177,31 @@ pub struct Machine {
     url: PushUrl,
     /// The server to which the upstream has redirected this attempt.
     redirected: Option<PushUrl>,
-    /// The redirecting server is on this machine, so that it may send us to this machine.
+    /// The redirecting server is on this machine, so that its redirect may lead to this machine.
     redirected_from_here: bool,
     state: State,
-    /// Of this attempt, in the order in which they are dialed.
+    /// Addresses of this attempt, in the order in which they are dialed.
     addresses: Vec<SocketAddr>,
     /// Dials begun in this attempt.
     dialed: usize,
     dialing: Vec<(DialId, SocketAddr)>,
     next_id: u64,
-    /// Of the connection.
+    /// Address of the connection.
     peer: Option<SocketAddr>,
-    /// An address whose connection was of no use: the others come first next time.
+    /// Address of a connection that failed: the other addresses come first next time.
     avoid: Option<SocketAddr>,
-    /// What the upstream's first question was: answered unasked from then on, which saves a connection.
+    /// The upstream's first challenge: it is answered unasked from then on, which saves a connection.
     asks_for_the_user: Option<Challenge>,
-    /// What the next session says.
-    answer: Option<AuthAnswer>,
+    /// Answer that the next session sends.
+    answer: Option<Answer>,
     challenges: u32,
     patience: Patience,
-    /// Since when it has not worked.
+    /// Beginning of the time in which it has not worked.
     broken_since: Option<Instant>,
     timeouts: TimeOuts,
-    /// The stage at which the upstream refused last without clear words, and how often in a row.
+    /// The stage at which the upstream refused last without clear words, and the number of refusals in a row.
     refusals: (Stage, u32),
-    /// Since when the name has been taken.
+    /// Beginning of the time in which the name has been taken.
     taken_since: Option<Instant>,
     /// A session has been live.
     lived: bool,
@@ -212,7 +213,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Begins by asking for addresses. The same seed gives the same delays and answers.
+    /// Creates a machine that begins by asking for addresses. The same seed gives the same delays and answers.
     #[must_use]
     pub fn new(now: Instant, url: PushUrl, seed: u64) -> Self {
         Self {
@@ -242,18 +243,18 @@ impl Machine {
         }
     }
 
-    /// The server of this attempt: the configured one, or where that has sent us.
+    /// The server of this attempt: the configured one, or the one that it redirected to.
     #[must_use]
     pub fn url(&self) -> &PushUrl {
         self.redirected.as_ref().unwrap_or(&self.url)
     }
 
-    /// Sessions have lived and lasted before, with another machine.
+    /// Notes that sessions have lived and lasted before, with another machine.
     pub fn has_worked(&mut self) {
         (self.lived, self.lasted) = (true, true);
     }
 
-    /// Whether media may be written.
+    /// Returns whether media may be written.
     #[must_use]
     pub const fn is_live(&self) -> bool {
         matches!(self.state, State::Live { .. })
@@ -274,19 +275,20 @@ impl Machine {
         }
     }
 
-    /// Whether the session that is live has lasted long enough to prove that the upstream works.
+    /// Returns whether the session that is live has lasted long enough to prove that the upstream works.
     #[must_use]
     pub fn has_lasted(&self, now: Instant) -> bool {
         matches!(self.state, State::Live { since, .. } if now.saturating_duration_since(since) >= STABLE)
     }
 
-    /// What went wrong last, until a session is live.
+    /// The last failure, until a session is live.
     #[must_use]
     pub fn fault(&self) -> Option<(Fault, &str)> {
         self.failure.as_ref().map(|failure| (failure.fault, failure.why.as_str()))
     }
 
-    /// Takes one input; drain [`Self::poll_output`] afterwards. What does not fit the state is late news of something that was dropped.
+    /// Takes one input; drain [`Self::poll_output`] afterwards. An input that does not fit the state is late news of a lookup or
+    /// dial that was dropped.
     pub fn handle(&mut self, now: Instant, input: Input) {
         match (self.state, input) {
             (State::Closed, _) => {}
@@ -304,7 +306,7 @@ impl Machine {
             (State::Starting { .. }, Input::Reached(stage)) => self.reached(now, stage),
             (State::Starting { .. } | State::Live { .. }, Input::Session(event)) => self.session(now, event),
             (State::Starting { stage, .. }, Input::Broken(fault, why)) => {
-                // A proxy whose server is away closes before it has said anything; closed later, it is a no without words.
+                // A proxy without its server closes before it has said anything; a close at a later stage is a refusal without words.
                 let fault =
                     if fault == Fault::Closed && stage == Stage::Handshake { Fault::Unreachable } else { fault };
                 self.failed(now, fault, format!("{why} at {}", stage.as_str()));
@@ -314,7 +316,7 @@ impl Machine {
         }
     }
 
-    /// Does what is due.
+    /// Handles the deadline of the state.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return;
@@ -335,7 +337,7 @@ impl Machine {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Deadline of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
@@ -349,7 +351,7 @@ impl Machine {
         }
     }
 
-    /// What is to be done next.
+    /// The next action.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -398,7 +400,7 @@ impl Machine {
         self.dial(now, now + CONNECT_TIMEOUT);
     }
 
-    /// Dials the next address and says when the one after it is due.
+    /// Dials the next address and sets the deadline of the one after it.
     fn dial(&mut self, now: Instant, until: Instant) {
         if self.dialing.len() == MAX_DIALS {
             let (oldest, _) = self.dialing.remove(0);
@@ -498,7 +500,7 @@ impl Machine {
     fn answer(&mut self, challenge: &Challenge) {
         let nonce = self.nonce();
         let url = self.url();
-        let answer = url.credentials.as_ref().map(|known| AuthAnswer::new(challenge, known, &url.app, nonce));
+        let answer = url.credentials.as_ref().map(|known| Answer::new(challenge, known, &url.app, nonce));
         self.answer = answer;
     }
 
@@ -526,7 +528,7 @@ impl Machine {
         (self.chance >> 32) as u32
     }
 
-    /// An attempt has failed before it was live.
+    /// Notes an attempt that failed before it was live.
     fn failed(&mut self, now: Instant, fault: Fault, why: String) {
         let why = match &self.redirected {
             Some(url) => format!("redirected to {url}: {why}"),
@@ -557,7 +559,7 @@ impl Machine {
         }
     }
 
-    /// An attempt has failed because something took too long: the next one waits for longer.
+    /// Notes an attempt that failed because an answer took too long: the next one waits for longer.
     fn timed_out(&mut self, now: Instant, fault: Fault, why: String) {
         let timeouts = match self.state {
             State::Resolving { .. } => &mut self.timeouts.resolver,
@@ -568,7 +570,7 @@ impl Machine {
         self.failed(now, fault, why);
     }
 
-    /// Counts a refusal without clear words. `true`: it was not the first ones at that stage, so that it must be meant.
+    /// Counts a refusal without clear words. `true`: it is the third in a row at that stage, so that it is meant.
     fn refused_again(&mut self, stage: Stage) -> bool {
         let (last, times) = self.refusals;
         let times = if stage == last { times.saturating_add(1) } else { 1 };
@@ -582,7 +584,7 @@ impl Machine {
             self.patience.reset();
             self.broken_since = None;
             self.refusals = (Stage::Handshake, 0);
-            // It hung for a while. A hook or a resolver that was slow once will be slow again.
+            // The server hung for a while. A hook or a resolver that was slow once will be slow again.
             self.timeouts.connection = 0;
             self.lasted = true;
         }
@@ -622,7 +624,7 @@ impl Machine {
                 self.state = State::Closing { until: now + CLOSE_TIMEOUT };
                 self.outputs.push_back(Output::Farewell { speak: between_messages });
             }
-            // It has been promised nothing, except by a `publish` without an answer, which the end of the connection takes back.
+            // Nothing was promised to the server, except by a `publish` without an answer, which the end of the connection takes back.
             State::Resolving { .. }
             | State::Connecting { .. }
             | State::Securing { .. }
@@ -638,12 +640,12 @@ impl Machine {
     }
 }
 
-/// How long an attempt waits for an answer for which the first one waits so long, after so many time-outs.
+/// The limit of an answer after so many time-outs; `limit`: that of the first attempt.
 fn patient(limit: Duration, timeouts: u32) -> Duration {
     limit.saturating_mul(1 << timeouts.min(MOST_DOUBLINGS))
 }
 
-/// This machine itself, or what only its link can reach: services there trust those who can connect.
+/// Returns whether an address is this machine's, or one that only its link can reach: services there trust every client that can connect.
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_unspecified() || v4.is_link_local(),
@@ -651,7 +653,7 @@ fn is_near(address: IpAddr) -> bool {
     }
 }
 
-/// Families in turns, beginning with the resolver's favourite (RFC 8305, 4): where one does not work, the other is not far.
+/// The addresses with their families in turns, beginning with the resolver's favourite (RFC 8305, 4): if one family does not work, the other is near.
 fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (favourite, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|at| at.is_ipv6() == first_is_v6);

@@ -70,7 +70,7 @@ impl Sim {
         }
     }
 
-    /// From Resolving to Starting, over the first address.
+    /// Goes from Resolving to Starting, over the first address.
     fn start(&mut self) -> Vec<Output> {
         let outputs = self.handle(Input::Resolved(vec![address(1)]));
         let (id, _) = Self::dial(&outputs);
@@ -233,7 +233,7 @@ fn every_input_leads_from_every_state_where_the_picture_says() {
 }
 
 #[test]
-fn an_upstream_goes_live() {
+fn upstream_goes_live_and_closes_stage_by_stage() {
     let mut sim = Sim::new(PLAIN);
     assert_eq!(sim.outputs(), [Output::Resolve]);
     assert_eq!(sim.word(), "dialing");
@@ -265,7 +265,7 @@ fn rtmps_is_secured_first() {
 
 /// Every state of the picture, and where its deadline leads.
 #[test]
-fn every_stage_has_a_deadline() {
+fn every_stage_fails_at_its_deadline() {
     let to = |stages: &'static [Stage]| {
         move |sim: &mut Sim| {
             sim.start();
@@ -321,7 +321,7 @@ fn every_stage_has_a_deadline() {
 }
 
 #[test]
-fn a_farewell_has_a_deadline() {
+fn farewell_ends_at_its_deadline() {
     let mut sim = Sim::new(PLAIN);
     sim.go_live();
     assert_eq!(sim.handle(Input::Close { between_messages: false }), [Output::Farewell { speak: false }]);
@@ -329,7 +329,7 @@ fn a_farewell_has_a_deadline() {
 }
 
 #[test]
-fn closed_at_every_stage_it_comes_back() {
+fn upstream_that_closes_at_any_stage_is_asked_again() {
     for (stages, fault) in [
         (&[][..], Fault::Unreachable),
         (&[Stage::Connect], Fault::Closed),
@@ -351,7 +351,7 @@ fn closed_at_every_stage_it_comes_back() {
 }
 
 #[test]
-fn the_first_address_is_dead_and_silent() {
+fn silent_first_address_gives_way_to_the_second() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     let outputs = sim.handle(Input::Resolved(vec![address(1), address(2), address(3)]));
@@ -363,7 +363,7 @@ fn the_first_address_is_dead_and_silent() {
 }
 
 #[test]
-fn the_first_address_is_dead_and_says_so() {
+fn refusing_first_address_gives_way_to_the_second_at_once() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     sim.handle(Input::Resolved(vec![address(1), address(2)]));
@@ -434,7 +434,7 @@ fn many_refusing_addresses_are_all_tried() {
 }
 
 #[test]
-fn families_take_turns() {
+fn address_families_take_turns() {
     let (a, b, c) = (v6(1), v6(2), v6(3));
     assert_eq!(in_turns(vec![a, b, c, address(1)]), [a, address(1), b, c]);
     assert_eq!(in_turns(vec![address(1), a, address(2)]), [address(1), a, address(2)]);
@@ -460,7 +460,7 @@ fn an_address_that_failed_comes_last_next_time() {
 }
 
 #[test]
-fn names_that_do_not_resolve() {
+fn name_that_does_not_resolve_is_asked_again() {
     for input in [Input::Unresolved("no such host".to_owned()), Input::Resolved(vec![])] {
         let mut sim = Sim::new(PLAIN);
         sim.outputs();
@@ -610,7 +610,7 @@ fn an_upstream_that_closes_for_want_of_media_is_not_taken_to_refuse() {
     }
 }
 
-/// One attempt that gets to a stage.
+/// Makes an attempt that gets to a stage.
 fn reach(sim: &mut Sim, stage: Stage) {
     sim.start();
     for reached in [Stage::Connect, Stage::CreateStream, Stage::Publish] {
@@ -898,7 +898,7 @@ fn answers_differ_in_their_nonce() {
 }
 
 #[test]
-fn credentials_that_do_not_convince() {
+fn upstream_that_rejects_the_credentials_fails() {
     let mut sim = Sim::new(WITH_CREDENTIALS);
     sim.outputs();
     sim.start();
@@ -999,7 +999,7 @@ fn credentials_are_not_given_to_a_server_that_we_were_redirected_to() {
 }
 
 #[test]
-fn credentials_asked_for_and_not_given() {
+fn upstream_that_asks_for_missing_credentials_fails() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     sim.start();
@@ -1035,7 +1035,7 @@ fn closed_before_it_is_live_there_is_no_farewell() {
 
 /// However news and time come: outputs fit the state, there is always a way on, and nothing follows the end.
 #[test]
-fn any_news_in_any_state() {
+fn machine_survives_any_input_in_any_state() {
     use proptest::prelude::*;
     let news = |choice: u8, value: u8| match choice % 16 {
         0 => Input::Resolved((0..value % 20).map(address).collect()),

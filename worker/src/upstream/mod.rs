@@ -1,10 +1,11 @@
-//! Upstreams: one [`Upstream`] is the way to one destination, from the DNS question to the last byte.
+//! Upstreams: an [`Upstream`] is the connection to one destination, from the DNS question to the last byte.
 //!
 //! In: a resolved [`PushUrl`] and, once live, chunks of media. Out: a connection that is live or on its way to be again, and
-//! [`UpstreamEvent`]s for the stream's task, which owns and polls it: no task, no channel and no clock of its own. This is the last room
-//! of ours; the next is the upstream server.
+//! [`UpstreamEvent`]s for the stream's task, which owns and polls it: it has no task, no channel and no clock of its own. This is the last
+//! room; behind it is the upstream server.
 //!
-//! [`machine`] has the rules, [`fault`] the classes of failures, `dial`, `tls` (with `trust`) and `connection` the IO, the RTMP session is [`ClientSession`].
+//! [`machine`] has the rules with `patience`, [`fault`] the classes of failures, `dial`, `tls` (with `trust`) and `connection` the IO; the RTMP
+//! session is [`ClientSession`].
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -38,32 +39,32 @@ pub use self::tls::UpstreamContext;
 
 /// Bytes read from an upstream at once: its whole handshake.
 const READ_BYTES: usize = 4096;
-/// Reads in one poll, then the other upstreams and the publisher have their turn: an upstream has little to say.
+/// Reads in one poll; then the other upstreams and the publisher have their turn. An upstream has little to say.
 const READS_PER_POLL: usize = 16;
 
-/// What the owner of an [`Upstream`] must know.
+/// Events for the owner of an [`Upstream`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamEvent {
     /// A new session is live: media may be written, beginning with headers and a keyframe, timestamps near 0.
     Live,
-    /// The live session is gone; the next attempt follows by itself.
+    /// The live session was lost; the next attempt follows by itself.
     Lost {
         /// Bytes taken by [`Upstream::poll_write_vectored`] in that session that the peer has not acknowledged.
         unacknowledged: u64,
-        /// For the log; holds no secret.
+        /// Reason for the log, without secrets.
         why: String,
     },
-    /// It clearly said no before it was live: in words, or by closing again and again. A taken name counts only when it has been taken for
-    /// some time. The next attempt follows by itself all the same.
+    /// The upstream clearly refused before it was live: in words, or by closing again and again. A taken name counts only when it has been
+    /// taken for some time. The next attempt follows by itself all the same.
     Refused {
-        /// The kind of no.
+        /// Class of the refusal.
         fault: Fault,
     },
-    /// After [`Upstream::close`]: the upstream is done and can be dropped.
+    /// The upstream is closed, after [`Upstream::close`], and can be dropped.
     Closed,
 }
 
-/// Since the beginning.
+/// Counts since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounters {
     /// Bytes taken by [`Upstream::poll_write_vectored`].
@@ -72,53 +73,51 @@ pub struct UpstreamCounters {
     pub attempts: u64,
     /// Sessions that were live.
     pub sessions: u64,
-    /// Clear refusals.
-    pub refusals: u64,
 }
 
-/// The way to one destination. Poll it whenever the task is woken, when [`Self::next_timeout`] is due, and after [`Self::close`].
+/// The connection to one destination. Poll it whenever the task is woken, when [`Self::next_timeout`] is due, and after [`Self::close`].
 pub struct Upstream {
     url: PushUrl,
     shared: UpstreamContext,
     machine: Machine,
     lookup: Option<Lookup>,
     dials: Vec<(DialId, Dial)>,
-    /// Told to the machine; the next output says what to do with it.
+    /// The connection that was told to the machine; the next output says what to do with it.
     dialed: Option<(DialId, TcpStream)>,
     securing: Option<Secure>,
     connection: Option<Connection>,
     session: Option<ClientSession>,
-    /// As told to the machine.
+    /// Stage that was told to the machine.
     stage: Stage,
-    /// The session's bytes that are being written; media never goes this way.
+    /// Bytes of the session that are being written; media never goes this way.
     outgoing: SessionBytes,
     farewell: Option<Farewell>,
-    /// [`Self::close`] was called, not yet told to the machine: whether between messages.
+    /// [`Self::close`] was called, and the machine does not know yet. `true`: between messages.
     closing: Option<bool>,
-    /// A write has failed, not yet told to the machine.
+    /// A failed write that the machine does not know yet.
     broken: Option<(Fault, String)>,
-    /// Bytes of this session taken from the owner.
+    /// Bytes of media taken from the owner in this session.
     media: u64,
     counters: UpstreamCounters,
     logged: &'static str,
-    /// The class of failure that was logged last and is not over, and whether it is asked again rarely.
+    /// The class of failure that was logged last and is not over; `true`: the upstream is asked again rarely.
     trouble: Option<(Fault, bool)>,
     /// The stream, for the log.
     stream: String,
-    /// As logged last: an upstream that spreads its load redirects each attempt.
+    /// Server of the redirect that was logged last: an upstream that spreads its load redirects each attempt.
     redirected_to: String,
 }
 
-/// How far the end of the connection is.
+/// Progress of the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Farewell {
     /// The last commands are being written.
     Speaking,
-    /// FIN is sent, what comes is discarded.
+    /// FIN is sent, input is discarded.
     Listening,
 }
 
-/// Bytes being written, the first of them already.
+/// Bytes being written; the first `written` of them are.
 #[derive(Debug, Default)]
 struct SessionBytes {
     bytes: Vec<u8>,
@@ -132,7 +131,7 @@ impl SessionBytes {
 }
 
 impl Upstream {
-    /// Begins to dial at the first [`Self::poll`]. `seed`: the chance in its back-off and in its answers to challenges.
+    /// Creates an upstream that begins to dial at the first [`Self::poll`]. `seed`: of the chance in its back-off and in its answers to challenges.
     #[must_use]
     pub fn new(url: PushUrl, shared: &UpstreamContext, seed: u64, now: Instant) -> Self {
         Self {
@@ -159,27 +158,27 @@ impl Upstream {
         }
     }
 
-    /// The same for a stream that has been live with another worker: the upstream has worked, so that what looks like a refusal is rather a
-    /// stale session of that worker's.
+    /// The upstream of a stream that has been live with another worker: it has worked, so that an apparent refusal is rather a stale session of
+    /// that worker's.
     #[must_use]
     pub fn resumed(mut self) -> Self {
         self.machine.has_worked();
         self
     }
 
-    /// The same with the stream's id in its log lines.
+    /// Sets the stream's id in the log lines.
     #[must_use]
     pub fn of_stream(mut self, id: &StreamId) -> Self {
         self.rename_stream(id);
         self
     }
 
-    /// The stream is called this from now on: a publisher that returns has an id of its own.
+    /// Renames the stream in the log lines: a publisher that returns has an id of its own.
     pub fn rename_stream(&mut self, id: &StreamId) {
         self.stream.clone_from(&id.0);
     }
 
-    /// Does what can be done now and returns the next event. After `Ready`, poll again until `Pending`; then write what
+    /// Makes progress and returns the next event. After `Ready`, poll again until `Pending`; then write what
     /// [`Self::take_control`] has, if it is live.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<UpstreamEvent> {
         if let Some(between_messages) = self.closing.take() {
@@ -198,13 +197,13 @@ impl Upstream {
         }
     }
 
-    /// When to poll at the latest, even if nothing wakes the task.
+    /// Deadline of the next poll, even if nothing wakes the task.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.machine.poll_timeout()
     }
 
-    /// Whether media may be written.
+    /// Returns whether media may be written.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.machine.is_live() && self.closing.is_none()
@@ -231,7 +230,7 @@ impl Upstream {
         }
     }
 
-    /// Writes part of the slices, and says how many bytes. On `Pending` the task is woken when it can be tried again. An error means that
+    /// Writes part of the slices, and returns how many bytes. On `Pending` the task is woken when it can be tried again. An error means that
     /// the next [`Self::poll`] tells `Lost`. Without TLS the kernel takes the bytes from where they lie.
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let live = self.is_live();
@@ -252,8 +251,8 @@ impl Upstream {
         Poll::Ready(result)
     }
 
-    /// Bytes taken by [`Self::poll_write_vectored`] in this session that the peer's kernel has not acknowledged; with TLS more rather than
-    /// less.
+    /// Bytes taken by [`Self::poll_write_vectored`] in this session that the peer's kernel has not acknowledged; with TLS rather too many than
+    /// too few.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
         let held = self.connection.as_ref().and_then(Connection::unacknowledged);
@@ -261,7 +260,7 @@ impl Upstream {
     }
 
     /// Ends the session for good: `FCUnpublish`, `deleteStream`, FIN, then at most 2 s for the peer's. Poll until `Closed`.
-    /// `between_messages`: the last message was written to its end; where not, nothing may be put into it and the FIN alone says it.
+    /// `between_messages`: the last message was written to its end; otherwise no command may be put into it, and the FIN alone ends the session.
     pub fn close(&mut self, between_messages: bool) {
         self.closing = Some(between_messages);
     }
@@ -270,12 +269,6 @@ impl Upstream {
     #[must_use]
     pub fn url(&self) -> &PushUrl {
         &self.url
-    }
-
-    /// What it has done.
-    #[must_use]
-    pub fn counters(&self) -> UpstreamCounters {
-        self.counters
     }
 
     /// The part of the report that is known here; message counters are the stream's to fill.
@@ -336,7 +329,6 @@ impl Upstream {
                 return Some(UpstreamEvent::Lost { unacknowledged, why });
             }
             Output::Refused(fault) => {
-                self.counters.refusals += 1;
                 return Some(UpstreamEvent::Refused { fault });
             }
             Output::Farewell { speak } => {
@@ -352,7 +344,7 @@ impl Upstream {
         None
     }
 
-    /// The connection that was dialed last, if it is that one; the others are of no use any more.
+    /// The connection that was dialed last, if it has this id; the other dials are dropped.
     fn take_dialed(&mut self, id: DialId) -> Option<TcpStream> {
         self.dials.clear();
         self.dialed.take().filter(|(dialed, _)| *dialed == id).map(|(_, stream)| stream)
@@ -370,7 +362,7 @@ impl Upstream {
         self.broken = None;
     }
 
-    /// What the machine does not know yet.
+    /// The next input for the machine.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         if let Some(lookup) = &mut self.lookup
             && let Poll::Ready(result) = lookup.as_mut().poll(cx)
@@ -429,14 +421,14 @@ impl Upstream {
             }
             let written = self.machine.is_live() || self.poll_outgoing(cx)?.is_ready();
             let Some(session) = &mut self.session else { return Poll::Pending };
-            // Media must not overtake what the session has begun to write.
+            // Media must not overtake bytes that the session has begun to write.
             if (written || stage != Stage::Live)
                 && let Some(event) = session.poll_event()
             {
                 return Poll::Ready(Ok(Input::Session(event)));
             }
             if let Some(connection) = &mut self.connection {
-                // With TLS, media that the last write left behind.
+                // With TLS, the last write may have left media behind.
                 let _ = connection.poll_flush(cx)?;
             }
             let read = ready!(self.poll_read(cx))?;
@@ -448,7 +440,7 @@ impl Upstream {
         Poll::Pending
     }
 
-    /// Reads once and tells the session; an input, if that was the end.
+    /// Reads once and gives the bytes to the session; returns an input if that was the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Input>>> {
         let (Some(connection), Some(session)) = (&mut self.connection, &mut self.session) else { return Poll::Pending };
         ready!(connection.poll_readable(cx))?;
@@ -466,7 +458,7 @@ impl Upstream {
         }))
     }
 
-    /// Writes what the session has for the upstream, one write for all that is there.
+    /// Writes the session's bytes for the upstream, in one write.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(connection) = &mut self.connection else { return Poll::Pending };
         loop {
@@ -485,8 +477,8 @@ impl Upstream {
         }
     }
 
-    /// The last commands, FIN, then everything up to the peer's FIN is discarded: closing with unread bytes would be a reset, which takes
-    /// media back that is still on its way.
+    /// Writes the last commands and FIN, then discards everything up to the peer's FIN: closing with unread bytes would be a reset, which takes
+    /// back media that is still on its way.
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Input>> {
         if self.farewell == Some(Farewell::Speaking) {
             ready!(self.poll_outgoing(cx))?;
@@ -505,8 +497,8 @@ impl Upstream {
         Poll::Pending
     }
 
-    /// Every new state once, in the words of the machine's picture; for everybody to see what has changed: a failure of another class than
-    /// the last one, and its end.
+    /// Logs each new state once, in the words of the machine's picture. At info: a live session was lost, and one is back; as a warning: a
+    /// failure of another class than the last one.
     fn log(&mut self, now: Instant) {
         let word = self.machine.state().as_str();
         let proven = self.trouble.is_some() && self.machine.has_lasted(now);
@@ -531,7 +523,7 @@ impl Upstream {
                     tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, fault = class, why, "upstream {word}");
                 }
             }
-            // An upstream that never lasted is live for a moment at each attempt.
+            // An upstream whose sessions never last is live for a moment at each attempt.
             ("live", _) => match self.trouble.take_if(|(fault, _)| *fault != Fault::NeverLasted || proven) {
                 Some((fault, _)) => {
                     let attempts = self.counters.attempts;

@@ -43,7 +43,7 @@ pub(super) struct Patience {
 /// The part of an upstream's history that counts for the next wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
-    /// It broke a short while ago.
+    /// The first failure was a short while ago.
     pub(super) flap: bool,
     /// A session has been live.
     pub(super) lived: bool,

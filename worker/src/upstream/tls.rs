@@ -1,6 +1,6 @@
-//! RTMPS: the certificates that we trust, and TLS on a new connection. Next room: [`super::connection`].
+//! RTMPS: the trusted certificates, and TLS on a new connection. Next room: [`super::connection`].
 //!
-//! The name in the push URL is what is sent (SNI) and verified, also when it is an address; there is no way to turn that off, but
+//! The name in the push URL is sent (SNI) and verified, also when it is an address; there is no way to turn that off, but
 //! `SSL_CERT_FILE` replaces the system's store: private authorities, or a server's own certificate (see `trust`). No ALPN: there is no name for RTMP.
 #![expect(clippy::disallowed_methods, reason = "shell: reading certificates may block")]
 
@@ -25,24 +25,24 @@ use super::trust::{self, Verifier};
 
 pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
 
-/// What all upstreams of a process share. Cheap to clone. Root certificates are read when the first RTMPS upstream is dialed: a worker that
+/// State that all upstreams of a process share. Cheap to clone. Root certificates are read when the first RTMPS upstream is dialed: a worker that
 /// is started for a plain one starts without them.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamContext {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
     pub(super) resolver: Resolver,
-    /// Failures by class, if somebody counts them.
+    /// Counter of failures by class, if there is one.
     failures: Option<IntCounterVec>,
 }
 
 impl UpstreamContext {
-    /// With the machine's root certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Creates a context with the machine's root certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with a counter of failures, by class.
+    /// Adds a counter of failures, by class.
     #[must_use]
     pub fn counting(self, failures: IntCounterVec) -> Self {
         Self { failures: Some(failures), ..self }
@@ -52,16 +52,17 @@ impl UpstreamContext {
         self.failures.iter().for_each(|failures| failures.with_label_values(&[fault.as_str()]).inc());
     }
 
-    /// With these root certificates only.
+    /// Creates a context with these root certificates only.
     ///
     /// # Errors
     /// TLS cannot be set up at all.
-    pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
+    #[cfg(test)]
+    pub(super) fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
         let config = Arc::new(OnceCell::new_with(Some(Arc::new(configure(roots)?))));
         Ok(Self { config, ..Self::default() })
     }
 
-    /// Without any, the next attempt looks again.
+    /// The configuration, read at the first call. After an error the next call reads again.
     async fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let load = || async {
             let loaded = tokio::task::spawn_blocking(load).await;
@@ -71,7 +72,7 @@ impl UpstreamContext {
     }
 }
 
-/// Files of certificates that could not be read and are told of, at most: a directory may be full of them.
+/// Unreadable files of certificates that are logged, at most: a directory may be full of them.
 const MAX_TOLD: usize = 4;
 
 fn load() -> Result<Arc<ClientConfig>, String> {
@@ -92,7 +93,7 @@ fn load() -> Result<Arc<ClientConfig>, String> {
 fn configure(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions()?;
-    // A verifier of our own needs something to trust.
+    // Our verifier needs at least one certificate.
     let builder = if roots.is_empty() {
         builder.with_root_certificates(roots)
     } else {
@@ -101,7 +102,7 @@ fn configure(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Why there is no TLS.
+/// The reason why there is no TLS.
 #[derive(Debug)]
 pub(super) struct NotSecured {
     pub(super) fault: Fault,
@@ -125,7 +126,7 @@ impl NotSecured {
     }
 }
 
-/// TLS as the client, its deadline is the machine's.
+/// Begins TLS as the client; its deadline is the machine's.
 pub(super) fn secure(shared: &UpstreamContext, host: &str, stream: TcpStream) -> Secure {
     let shared = shared.clone();
     let host = host.to_owned();

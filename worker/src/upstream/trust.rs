@@ -1,4 +1,4 @@
-//! The certificates of upstreams that we trust, and the reasons against others, in words. Part of [`super::tls`].
+//! The verdict on an upstream's certificate, and the reason against it in words. Part of [`super::tls`].
 //!
 //! In: certificates, and the errors of rustls. Out: a verdict, and a sentence with the fix.
 //!
@@ -19,7 +19,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 /// Names of a certificate that are shown.
 const MAX_NAMES: usize = 3;
 
-/// webpki's verifier, and what is listed.
+/// The verifier of webpki, and the listed certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -34,7 +34,7 @@ impl Verifier {
         Ok(Self { webpki: webpki.map_err(|error| Error::General(error.to_string()))?, listed })
     }
 
-    /// Whether subject and key are those of a listed certificate. Who has such a key could sign any certificate with it.
+    /// Returns whether subject and key are those of a listed certificate. An owner of such a key could sign any certificate with it.
     fn lists(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut alone = RootCertStore::empty();
         alone.add(certificate.clone().into_owned()).is_ok()
@@ -52,7 +52,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // Its time has been verified before either of these.
+            // The certificate's time has been verified before either of these errors.
             Err(Error::InvalidCertificate(why))
                 if (is_of_an_authority(&why) || why == CertificateError::UnknownIssuer) && self.lists(certificate) =>
             {
@@ -86,7 +86,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// webpki's error, which rustls has no name for.
+/// Returns whether it is webpki's error for an authority's certificate, which rustls has no name for.
 fn is_of_an_authority(why: &CertificateError) -> bool {
     is_other(why, "CaUsedAsEndEntity")
 }
@@ -95,7 +95,7 @@ fn is_other(why: &CertificateError, name: &str) -> bool {
     matches!(why, CertificateError::Other(other) if other.to_string() == name)
 }
 
-/// What is wrong, and what to do about it.
+/// The error in words, with its fix.
 pub(super) fn explain(error: &Error, host: &str) -> String {
     match error {
         Error::InvalidCertificate(why) => explain_certificate(why, host),
@@ -176,7 +176,7 @@ fn nameless(host: &str) -> String {
     )
 }
 
-/// `DnsName("a.example")` and `IpAddress(192.0.2.1)` without what is around the name.
+/// The bare name in `DnsName("a.example")` and `IpAddress(192.0.2.1)`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, rest)| rest.trim_end_matches(')'));
     inner.trim_matches('"')

@@ -1,4 +1,4 @@
-//! The headers of an [`Index`]: those in force at any of its entries, and what a snapshot keeps of the stream.
+//! The headers of an [`Index`]: those in force at any of its entries, and the stream's part of a snapshot.
 //!
 //! In: entries that are headers, and copies of those that have left the ring. Out: [`Header`]s for a cursor, a [`StreamState`] for a
 //! successor, and back.
@@ -17,13 +17,13 @@ use crate::stream::clock::Clock;
 /// A header in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// QueuedBytes it is the header of.
+    /// Track and kind that the header describes.
     pub slot: HeaderSlot,
     /// Type of the message.
     pub type_id: u8,
-    /// The publisher's.
+    /// Timestamp of the publisher.
     pub timestamp: u32,
-    /// Number of the message that brought it; `None` when that came before this index.
+    /// Number of the message that brought the header; `None`: that message came before this index.
     pub number: Option<u64>,
     /// The whole payload.
     pub payload: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct Header {
 }
 
 impl Index {
-    /// Takes over what a snapshot knows; before the first entry of this ring. `headers` are those of its open messages, in any order;
+    /// Takes over the headers of a snapshot, before the first entry of this ring. `headers` are those of its open messages, in any order;
     /// their bytes are given as segments of the ring.
     pub fn restore(&mut self, now: Instant, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
         self.last = state.last_timestamp;
@@ -74,7 +74,7 @@ impl Index {
         headers
     }
 
-    /// As [`put`]; a payload is only copied to be kept.
+    /// Puts a header as [`put`] does; its payload is copied only if it is kept.
     pub(super) fn put_entry(&self, headers: &mut Vec<Header>, entry: &IndexEntry, memory: &impl Memory) {
         let Some(slot) = entry.inspection.header else { return };
         if make_room(headers, entry.place.clock, slot, entry.header.length as usize) {
@@ -97,7 +97,7 @@ impl Index {
         })
     }
 
-    /// QueuedBytes a snapshot as of the last message's beginning tells of the stream. `keyframe`: that message is one to join at.
+    /// The stream's part of a snapshot as of the beginning of the last message. `keyframe`: that message is one to join at.
     #[must_use]
     pub fn state(&self, keyframe: bool, memory: &impl Memory) -> StreamState {
         self.state_but(self.last_begun, keyframe, memory)
@@ -109,7 +109,7 @@ impl Index {
         self.state_but(None, false, memory)
     }
 
-    /// All that is known, but for the open message of this chunk stream.
+    /// The stream's state without the open message of this chunk stream.
     fn state_but(&self, csid: Option<u32>, keyframe: bool, memory: &impl Memory) -> StreamState {
         let stored =
             |Header { slot, type_id, timestamp, payload, .. }| StoredHeader { slot, type_id, timestamp, payload };
@@ -132,7 +132,7 @@ impl Index {
     }
 }
 
-/// Replaces the header of its slot and publisher, unless what is kept of that publisher would become too long.
+/// Replaces the header of its slot and publisher, unless the headers kept of that publisher would become too long.
 pub(super) fn put(headers: &mut Vec<Header>, header: Header) {
     if make_room(headers, header.clock, header.slot, header.payload.len()) {
         headers.push(header);
@@ -146,7 +146,8 @@ fn make_room(headers: &mut Vec<Header>, clock: u32, slot: HeaderSlot, bytes: usi
     fits(same_clock.map(|known| (known.slot, known.payload.len())), slot, bytes)
 }
 
-/// Whether one more header may be kept. Metadata has its own bound: it neither takes room from sequence headers nor waits for what they leave.
+/// Returns whether one more header may be kept. Metadata has a bound of its own: it neither takes room
+/// from sequence headers nor waits for the room that they leave.
 fn fits(kept: impl Iterator<Item = (HeaderSlot, usize)>, slot: HeaderSlot, bytes: usize) -> bool {
     if slot == HeaderSlot::Metadata {
         return bytes <= MAX_METADATA_BYTES;
@@ -164,7 +165,7 @@ pub(super) struct StoredHeaders {
 }
 
 impl StoredHeaders {
-    /// Takes note of a header, by the same rule as [`put`]; `false`: it is the first of its slot that cannot be kept. A header that fits changes
+    /// Notes a header, by the same rule as [`put`]; `false`: it is the first of its slot that cannot be kept. A header that fits changes
     /// nothing about that, because a publisher can send long and short ones in turns.
     pub(super) fn put(&mut self, slot: HeaderSlot, bytes: usize) -> bool {
         self.lengths.retain(|(known, _)| *known != slot);
@@ -173,7 +174,7 @@ impl StoredHeaders {
             return true;
         }
         let known = self.left_out.contains(&slot);
-        // A publisher with more slots than that has been told often enough.
+        // A publisher with more slots than that was logged often enough.
         if !known && self.left_out.len() < MAX_HEADERS {
             self.left_out.push(slot);
             return false;

@@ -9,12 +9,12 @@ use super::{Memory, Segment};
 pub(super) struct OpenEntry {
     pub(super) header: MessageHeader,
     pub(super) segments: Vec<Segment>,
-    /// Too many segments: its bytes are not noted any more.
+    /// The message has too many segments: its bytes are not noted any more.
     pub(super) given_up: bool,
 }
 
 impl OpenEntry {
-    /// Takes what has come of it. `room`: there may be another segment.
+    /// Adds the bytes that have come of the message. `room`: there may be another segment.
     pub(super) fn add(&mut self, segment: Segment, room: bool) {
         if segment.len == 0 || self.given_up {
             return;
@@ -54,7 +54,7 @@ pub(super) fn gather(prefix: &mut [u8], segments: &[Segment], ring: u32, memory:
     length
 }
 
-/// The segments of a part of a payload.
+/// Collects the segments of a part of a payload.
 pub(super) fn part(segments: &[Segment], from: usize, len: usize, into: &mut Vec<Segment>) {
     into.clear();
     let (mut skip, mut left) = (from, len);

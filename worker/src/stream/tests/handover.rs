@@ -243,7 +243,7 @@ fn a_successor_by_link_goes_on_from_the_last_checkpoint() {
                 until("the first part", || sink.count(number) == count).await;
             })
             .await;
-            // What an activator does: the checkpoint, the bytes kept since, then those that come.
+            // As an activator does: the checkpoint, the bytes kept since, then the new ones.
             let snapshot = activator.checkpoint().unwrap_or_else(|| given.snapshot.clone());
             let kept = (snapshot.session.position() - began) as usize;
             let again = Assignment { resumed: true, epoch: 2, snapshot, ..given.clone() };
@@ -357,7 +357,7 @@ fn upstreams_are_told_goodbye_as_soon_as_the_grace_time_is_over() {
         engine.ended().await;
         let took = lost.elapsed();
         assert_eq!(sink.with(0, |got| (got.ended.is_some(), got.closed)), Some((true, true)));
-        // Later than that, what is not written is cut off.
+        // Later than that, unwritten messages are cut off.
         assert!(took < crate::stream::machine::DRAIN_TIME, "the end came {took:?} after the publisher was lost");
     });
 }
@@ -427,7 +427,7 @@ fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
         let snapshot = activator.checkpoint().unwrap();
         drop(activator);
         engine.report("grace", |report| in_state(report, SessionState::Grace)).await;
-        // The same publisher, from the last checkpoint on: what the upstream has is not sent to it again.
+        // The same publisher, from the last checkpoint on: the upstream gets no message twice.
         let kept = (snapshot.session.position() - began) as usize;
         let (activator, incoming) = link(Assignment { resumed: true, epoch: 2, snapshot, ..given }).await;
         engine.command(StreamCommand::Attach(Box::new(incoming)));
@@ -449,7 +449,7 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
         encoder.goodbye().await;
         engine.report("the end", |report| in_state(report, SessionState::Live)).await;
         until("the goodbye", || sink.with(0, |got| got.ended.is_some()) == Some(true)).await;
-        // Still closing, or over already: then nobody listens.
+        // Still closing, or ended already: then no task takes commands.
         if engine.commands.try_send(StreamCommand::Attach(Box::new(incoming))).is_ok() {
             other.started().await;
             other.send(&stream(2)).await;

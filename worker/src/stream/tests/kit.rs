@@ -1,4 +1,4 @@
-//! What the tests of the task stand on: a publisher, an activator and upstreams, over real sockets on loopback, all in one thread.
+//! Kit of the task's tests: a publisher, an activator and upstreams, over real sockets on loopback, all in one thread.
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Without their timestamps, which are another session's.
+/// The messages without their timestamps, which are another session's.
 pub(super) fn untimed(messages: &[Message]) -> Vec<Message> {
     messages.iter().map(|message| Message { timestamp: 0, ..message.clone() }).collect()
 }
@@ -88,7 +88,7 @@ pub(super) fn video_header() -> Message {
     Message { type_id: type_id::VIDEO, timestamp: 0, payload: vec![0x17, 0, 0, 0, 0, 1, 2, 3] }
 }
 
-/// A frame whose payload tells which one it is.
+/// A frame with its timestamp in the payload.
 pub(super) fn video(timestamp: u32, keyframe: bool, length: usize) -> Message {
     let mut payload = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
     payload.extend(timestamp.to_be_bytes());
@@ -118,7 +118,7 @@ pub(super) fn group_of_frames(from: u32) -> Vec<Message> {
     (0..5).flat_map(frame).collect()
 }
 
-/// What an upstream got in one connection.
+/// The messages of one connection to an upstream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Got {
     pub(super) published: bool,
@@ -132,13 +132,13 @@ pub(super) struct Got {
 pub(super) struct Sink {
     pub(super) address: SocketAddr,
     pub(super) sessions: Rc<RefCell<Vec<Got>>>,
-    /// What it says to `publish`: `None` for start.
+    /// Answer to `publish`; `None`: start.
     pub(super) refuse: Rc<Cell<Option<Refusal>>>,
     /// Connections numbered below this are closed instead of an answer to `publish`.
     pub(super) hangs_up: Rc<Cell<usize>>,
-    /// It answers nothing any more.
+    /// `true`: the upstream answers nothing any more.
     pub(super) mute: Rc<Cell<bool>>,
-    /// It reads nothing any more.
+    /// `true`: the upstream reads nothing any more.
     pub(super) deaf: Rc<Cell<bool>>,
     /// Connections made before are cut.
     pub(super) cut: Rc<Cell<usize>>,
@@ -149,7 +149,7 @@ impl Sink {
         Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
     }
 
-    /// One whose kernel takes a few kilobytes, no more, until it reads.
+    /// Starts an upstream whose kernel takes a few kilobytes, no more, until it reads.
     pub(super) async fn narrow() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
@@ -182,7 +182,7 @@ impl Sink {
         template.resolve("live", &StreamKey::parse("key").unwrap()).unwrap()
     }
 
-    /// All connections so far are cut.
+    /// Cuts the connections so far.
     pub(super) fn cut(&self) {
         self.cut.set(self.sessions.borrow().len());
     }
@@ -365,7 +365,7 @@ impl Encoder {
         self.socket.write_all(&bytes).await.unwrap();
     }
 
-    /// What is written for it: events until it starts, is refused, or the connection ends (`None`).
+    /// The next event of the publisher's session; `None`: the connection has ended.
     pub(super) async fn event(&mut self) -> Option<ClientEvent> {
         let mut buffer = [0; 4096];
         loop {
@@ -572,7 +572,7 @@ pub(super) async fn killed(incoming: IncomingStream, condition: impl AsyncFnOnce
         .await;
 }
 
-/// A publisher that is given to a worker by descriptor: what stays with the publisher, the activator and for a successor.
+/// A publisher that is given to a worker by descriptor: the ends of publisher and activator, and the duplicates for a successor.
 pub(super) struct Given {
     pub(super) encoder: Encoder,
     pub(super) activator: Activator,
@@ -627,7 +627,7 @@ pub(super) fn unmapped(memory: &std::os::fd::OwnedFd) -> UnmappedRing {
     UnmappedRing::check(memory.try_clone().unwrap()).unwrap()
 }
 
-/// The same publisher once more, for a successor.
+/// Hands the same publisher over once more, to a successor.
 pub(super) async fn give_again(
     given_socket: &std::net::TcpStream,
     memory: &std::os::fd::OwnedFd,
@@ -640,7 +640,7 @@ pub(super) async fn give_again(
     (activator, IncomingStream { assignment, publisher: PublisherConnection::Descriptor { socket, control }, ring })
 }
 
-/// A publisher by link: its bytes are given to the activator, what it is told comes from there.
+/// A publisher by link: the activator passes its bytes and the answers to it.
 pub(super) struct Linked {
     pub(super) encoder: Encoder,
     pub(super) activator: Activator,

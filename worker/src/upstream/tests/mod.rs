@@ -25,7 +25,7 @@ fn url(text: &str) -> PushUrl {
     PushTemplate::parse(text).unwrap().resolve("unused", &key).unwrap()
 }
 
-/// An upstream, its time, and what it has told.
+/// An upstream, its time, and its events.
 struct Driver {
     upstream: Upstream,
     now: Instant,
@@ -148,7 +148,7 @@ impl Driver {
     }
 }
 
-/// How far a scripted server goes before it does what the test is about.
+/// Stage up to which a scripted server behaves before the test takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Upto {
     Accept,
@@ -171,7 +171,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A server that does what it is told.
+/// A scripted server.
 struct Peer<S> {
     stream: S,
     ingest: Ingest,
@@ -179,7 +179,7 @@ struct Peer<S> {
     ended: bool,
 }
 
-/// What a client says.
+/// A message of the client.
 #[derive(Debug)]
 enum Said {
     Command(Command),

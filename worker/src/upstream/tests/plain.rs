@@ -103,7 +103,7 @@ async fn an_upstream_that_never_answers_at_each_stage() {
         assert_eq!(driver.error(), format!("no answer at {stage}"));
         driver.pass();
         go_live(&mut driver, &listener).await;
-        assert_eq!(driver.upstream.counters().attempts, 2);
+        assert_eq!(driver.upstream.counters.attempts, 2);
     }
 }
 
@@ -205,7 +205,6 @@ async fn a_name_that_is_taken_is_tried_again() {
     assert!(matches!(driver.while_peer(peer.said()).await, Said::Fin));
     driver.pass();
     go_live(&mut driver, &listener).await;
-    assert_eq!(driver.upstream.counters().refusals, 0);
 }
 
 #[tokio::test]
@@ -349,7 +348,7 @@ async fn credentials_take_three_connections() {
         .await;
     driver.until_word("live").await;
     assert_eq!(driver.take_events(), [UpstreamEvent::Live]);
-    assert_eq!(driver.upstream.counters().attempts, 1);
+    assert_eq!(driver.upstream.counters.attempts, 1);
 }
 
 #[tokio::test]
@@ -411,13 +410,13 @@ async fn wrong_credentials_are_told() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    // Bound and not listening, the port is nobody else's either.
+    // Bound and not listening, the port cannot be taken by another process.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let mut driver = plain(socket.local_addr().unwrap());
     driver.until_word("backoff").await;
     assert!(driver.error().contains("refused"), "{}", driver.error());
-    // And then somebody does.
+    // Then a server listens.
     let listener = socket.listen(8).unwrap();
     driver.pass();
     go_live(&mut driver, &listener).await;
@@ -430,19 +429,19 @@ async fn a_name_that_cannot_exist() {
     driver.until_word("backoff").await;
     assert!(!driver.error().is_empty());
     driver.pass();
-    driver.until("another attempt", |driver| driver.upstream.counters().attempts == 2).await;
+    driver.until("another attempt", |driver| driver.upstream.counters.attempts == 2).await;
 }
 
 #[tokio::test]
 async fn the_first_of_two_addresses_is_dead() {
     let (listener, address) = listen().await;
-    // Nobody listens on this one of the loopback addresses.
+    // No server listens on this one of the loopback addresses.
     let refusing = SocketAddr::from(([127, 0, 0, 2], address.port()));
     let mut driver = plain(address);
     driver.upstream.lookup = Some(Box::pin(async move { Ok(vec![refusing, address]) }));
     assert_eq!(driver.upstream.machine.poll_output(), Some(Output::Resolve));
     go_live(&mut driver, &listener).await;
-    assert_eq!(driver.upstream.counters().sessions, 1);
+    assert_eq!(driver.upstream.counters.sessions, 1);
 }
 
 #[tokio::test]
@@ -453,7 +452,7 @@ async fn a_flood_from_the_upstream_does_not_keep_the_task() {
     let mut ping = Vec::new();
     Control::UserControl(liveedgecast_common::rtmp::message::UserControl::PingRequest(1)).write(&mut ping, 128);
     let flood = ping.repeat(20_000);
-    // Nobody takes the answers: they are bounded, and the upstream goes on.
+    // The server does not read the answers: they are bounded, and the upstream goes on.
     driver.while_peer(async { peer.stream.write_all(&flood).await.unwrap() }).await;
     let position = |driver: &Driver| driver.upstream.session.as_ref().unwrap().position();
     driver.until("all of it", |driver| position(driver) >= flood.len() as u64).await;

@@ -73,7 +73,7 @@ enum Signed {
     OtherName,
     /// Not an authority's, and by itself.
     AsServer,
-    /// By an authority that is not listed.
+    /// A certificate of an authority that is not listed.
     ByAnother,
 }
 
