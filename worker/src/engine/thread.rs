@@ -159,7 +159,9 @@ impl StreamThread {
         match place {
             Some(Ok(place)) => match incoming(fetched) {
                 Ok(incoming) => place.send(StreamCommand::Attach(Box::new(incoming))),
-                Err(error) => tracing::error!(%error, "a stream's sockets cannot be used"),
+                Err(error) => {
+                    tracing::error!(event = event::STREAM_UNUSABLE, %error, "stream's sockets could not be used")
+                }
             },
             Some(Err(mpsc::error::TrySendError::Full(()))) => {
                 if DEAF.is_due(Instant::now()) {

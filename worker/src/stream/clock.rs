@@ -42,7 +42,7 @@ pub struct Jump {
 
 /// See the file's header.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Clock {
+pub struct PublisherClock {
     audio: Option<Track>,
     video: Option<Track>,
     /// The highest time, and the arrival of its frame.
@@ -63,7 +63,7 @@ struct Track {
     at: Instant,
 }
 
-impl Clock {
+impl PublisherClock {
     /// The clock of a publisher that another worker had. `last`: timestamps of its last frames.
     #[must_use]
     pub fn restored(now: Instant, last: &LastTimestamps) -> Self {

@@ -9,14 +9,14 @@ use super::*;
 use Kind::{Audio, Video};
 
 struct Publisher {
-    clock: Clock,
+    clock: PublisherClock,
     now: Instant,
     jumps: usize,
 }
 
 impl Publisher {
     fn new() -> Self {
-        Self { clock: Clock::default(), now: origin(), jumps: 0 }
+        Self { clock: PublisherClock::default(), now: origin(), jumps: 0 }
     }
 
     /// The times of frames that come 20 ms apart.
@@ -184,7 +184,7 @@ fn headers_and_data_do_not_move_the_clock() {
 #[test]
 fn a_successor_knows_how_far_audio_and_video_are_apart() {
     let last = LastTimestamps { audio: Some(899_200), video: Some(900_000), data: Some(0) };
-    let mut clock = Clock::restored(origin(), &last);
+    let mut clock = PublisherClock::restored(origin(), &last);
     assert_eq!((clock.last(Video), clock.last(Audio)), (Some(900_000), Some(899_200)));
     assert_eq!(clock.frame(origin(), Audio, 899_220), (899_220, None));
 }

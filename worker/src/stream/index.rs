@@ -19,7 +19,7 @@ use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
 use self::headers::StoredHeaders;
 use self::open::{OpenEntry, gather, part};
-use super::clock::{Clock, Jump, leaves_room};
+use super::clock::{Jump, PublisherClock, leaves_room};
 
 mod headers;
 mod open;
@@ -149,7 +149,7 @@ pub struct Index {
     last_begun: Option<u32>,
     lowest_track: Option<u8>,
     last: LastTimestamps,
-    clock: Clock,
+    clock: PublisherClock,
     jumps: u64,
     last_jump: Option<Jump>,
     has_video: bool,
@@ -183,7 +183,7 @@ impl Index {
             last_begun: None,
             lowest_track: None,
             last: LastTimestamps::default(),
-            clock: Clock::default(),
+            clock: PublisherClock::default(),
             jumps: 0,
             last_jump: None,
             has_video: false,
@@ -205,7 +205,7 @@ impl Index {
             self.place.clock += 1;
             self.lowest_track = None;
             self.last = LastTimestamps::default();
-            self.clock = Clock::default();
+            self.clock = PublisherClock::default();
             self.kept = StoredHeaders::default();
             self.has_video = false;
             self.without_keyframe_since = None;

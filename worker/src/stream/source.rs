@@ -43,7 +43,7 @@ pub(super) enum SourceEvent {
     Kick(String),
 }
 
-pub(super) struct Source {
+pub(super) struct PublisherSource {
     /// The publisher's socket, by descriptor.
     socket: Option<TcpStream>,
     /// `None`: the connection to the activator was lost (by descriptor; by link, the publisher is lost with it).
@@ -63,7 +63,7 @@ pub(super) struct Source {
     logged_large: bool,
 }
 
-impl Source {
+impl PublisherSource {
     /// `ring_bytes`: bytes of the ring that can be in use.
     pub(super) fn new(
         now: Instant,

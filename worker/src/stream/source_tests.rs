@@ -19,7 +19,7 @@ async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
     assert!(matches!(frame(&mut control).await, Ok(Frame::Assign(_))));
     let publisher = PublisherConnection::Link { control };
     let start = origin();
-    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
+    let mut source = PublisherSource::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
     assert!(poll_fn(|cx| Poll::Ready(source.poll(cx, start))).await.is_pending());
     // In one go: as in a process that was stopped, the runtime has not been told of it when the time is up.
     tokio::task::unconstrained(say(&mut activator, &Frame::Alive)).await;
@@ -37,7 +37,7 @@ async fn answers_that_a_full_output_had_no_room_for_are_written_in_the_same_flus
     socket.writable().await.unwrap();
     let publisher = PublisherConnection::Descriptor { socket, control: fetched.connection.attach().unwrap() };
     let start = origin();
-    let mut source = Source::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
+    let mut source = PublisherSource::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
     source.output = vec![0; FULL_OUTPUT];
     source.session.ping(7);
     let flushed = poll_fn(|cx| Poll::Ready(source.flush(cx, start))).await;

@@ -32,7 +32,7 @@ use super::machine::{AttachDecision, Input, Machine, Newcomer, Output, State, Ti
 use super::reports::Reports;
 use super::resume::{NotResumed, Prepared, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
-use super::source::{self, Source, SourceEvent};
+use super::source::{self, PublisherSource, SourceEvent};
 use super::{Contest, IncomingStream, PublisherConnection, Report, StreamCommand};
 use crate::upstream::{Upstream, UpstreamContext};
 
@@ -105,7 +105,7 @@ struct StreamTask {
     index: Index,
     rings: Rings,
     feeds: Vec<UpstreamFeed>,
-    source: Option<Source>,
+    source: Option<PublisherSource>,
     /// Messages that were complete when the last one began: its snapshot takes them for known.
     begun_at: u64,
     /// Position up to which the publisher had been received when it was lost.
@@ -176,7 +176,7 @@ impl StreamTask {
             rings: Rings::new(index.place().ring, ring),
             index,
             feeds,
-            source: Some(Source::new(now, publisher, session, head, ring_bytes)),
+            source: Some(PublisherSource::new(now, publisher, session, head, ring_bytes)),
             begun_at: 0,
             left_at: 0,
             endings: Vec::new(),
@@ -265,7 +265,7 @@ impl StreamTask {
             StreamCommand::Alone(alone) => self.machine.handle(now, Input::Alone(alone)),
             StreamCommand::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
             StreamCommand::HandBack => {
-                let possible = self.source.as_ref().is_some_and(Source::has_activator);
+                let possible = self.source.as_ref().is_some_and(PublisherSource::has_activator);
                 self.machine.handle(now, Input::HandBack { possible });
             }
         }
@@ -379,8 +379,8 @@ impl StreamTask {
         while let Some(output) = self.machine.poll_output() {
             said = true;
             match output {
-                Output::Start => self.source.iter_mut().for_each(Source::start),
-                Output::SendAway => self.source.iter_mut().for_each(Source::send_away),
+                Output::Start => self.source.iter_mut().for_each(PublisherSource::start),
+                Output::SendAway => self.source.iter_mut().for_each(PublisherSource::send_away),
                 Output::Refuse(text) => self.source.iter_mut().for_each(|source| source.refuse(&text)),
                 Output::Ping => {
                     if let Some(source) = &mut self.source {
@@ -445,7 +445,7 @@ impl StreamTask {
             }
             (_, State::Closing) => {
                 let state = before.as_str();
-                let bytes = self.received + self.source.as_ref().map_or(0, Source::received);
+                let bytes = self.received + self.source.as_ref().map_or(0, PublisherSource::received);
                 let duration = now.saturating_duration_since(self.began).as_secs_f64();
                 tracing::info!(event = event::STREAM_ENDED, %stream, %app, %client, state, reason, duration, bytes, "stream ended");
             }
@@ -501,7 +501,7 @@ impl StreamTask {
         self.assignment = prepared.assignment;
         self.feeds.iter_mut().for_each(|feed| feed.rename_stream(&self.assignment.stream_id));
         let ring_bytes = self.rings.current().map_or(0, RingMemory::most);
-        let mut source = Source::new(now, prepared.publisher, prepared.session, prepared.head, ring_bytes);
+        let mut source = PublisherSource::new(now, prepared.publisher, prepared.session, prepared.head, ring_bytes);
         source.known_before = known_before;
         self.reports.restart_skipped(self.index.unfit());
         self.source = Some(source);
@@ -568,7 +568,7 @@ impl StreamTask {
     /// Sets the timer. It may fire too early: that costs less than setting it at every arrival.
     fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
         let feeds = self.feeds.iter().filter_map(|feed| feed.next_timeout(&self.index));
-        let source = self.source.iter().filter_map(Source::next_timeout);
+        let source = self.source.iter().filter_map(PublisherSource::next_timeout);
         let endings = self.endings.iter().map(PublisherEnding::deadline);
         let own = [self.machine.poll_timeout(), self.reports.poll_timeout()].into_iter().flatten();
         let Some(wanted) = feeds.chain(source).chain(endings).chain(own).min() else { return };

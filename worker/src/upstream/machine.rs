@@ -29,7 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::UpstreamState;
-use liveedgecast_common::rtmp::auth::{Answer, Challenge};
+use liveedgecast_common::rtmp::auth::{AuthAnswer, Challenge};
 use liveedgecast_common::rtmp::client::{ClientEvent, Stage};
 use liveedgecast_common::url::PushUrl;
 
@@ -121,7 +121,7 @@ pub enum Output {
     /// Log that the upstream redirects to another server; its name is resolved next.
     Redirected(String),
     /// Begin a session: on this connection, dropping the others, or on the one that is secured.
-    Begin(Option<DialId>, Option<Answer>),
+    Begin(Option<DialId>, Option<AuthAnswer>),
     /// Drop everything: lookups, dials, the connection.
     Drop,
     /// Media may be written.
@@ -192,8 +192,8 @@ pub struct Machine {
     avoid: Option<SocketAddr>,
     /// The upstream's first challenge: it is answered unasked from then on, which saves a connection.
     asks_for_the_user: Option<Challenge>,
-    /// Answer that the next session sends.
-    answer: Option<Answer>,
+    /// AuthAnswer that the next session sends.
+    answer: Option<AuthAnswer>,
     challenges: u32,
     patience: Patience,
     /// Beginning of the time in which it has not worked.
@@ -500,7 +500,7 @@ impl Machine {
     fn answer(&mut self, challenge: &Challenge) {
         let nonce = self.nonce();
         let url = self.url();
-        let answer = url.credentials.as_ref().map(|known| Answer::new(challenge, known, &url.app, nonce));
+        let answer = url.credentials.as_ref().map(|known| AuthAnswer::new(challenge, known, &url.app, nonce));
         self.answer = answer;
     }
 

@@ -12,7 +12,7 @@ use liveedgecast_common::rtmp::media::HeaderSlot;
 
 use super::open::OpenEntry;
 use super::{Index, IndexEntry, Memory, Segment};
-use crate::stream::clock::Clock;
+use crate::stream::clock::PublisherClock;
 
 /// A header in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Index {
     pub fn restore(&mut self, now: Instant, state: &StreamState, open: &[(MessageHeader, Option<Segment>)]) {
         self.last = state.last_timestamp;
         if self.clock.is_unset() {
-            self.clock = Clock::restored(now, &state.last_timestamp);
+            self.clock = PublisherClock::restored(now, &state.last_timestamp);
         }
         self.has_video = state.headers.iter().any(|header| matches!(header.slot, HeaderSlot::Video { .. }))
             || state.last_timestamp.video.is_some();
