@@ -83,6 +83,8 @@ const ORDER: Order = Order {
         "activator/src/peers/service.rs",
         "activator/src/scaler/service.rs",
         "common/src/control/",
+        "common/src/greet.rs",
+        "common/src/introduce.rs",
         "worker/src/register/call.rs",
     ],
     conventions: &["Args", "Error", "Input", "Limits", "Machine", "Output", "Rules", "Settings", "State"],
