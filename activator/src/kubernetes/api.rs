@@ -1,7 +1,8 @@
-//! The calls to the Kubernetes API. In: a question. Out: its answer within a deadline, or what went wrong and what to do about it.
+//! The calls to the Kubernetes API. In: a request of the shell in `task`. Out: the answer within a deadline, or an error that names its
+//! fix. Next: the API server.
 //!
-//! The client is made when it is first needed, from what Kubernetes puts into every pod, and anew after an error, because the
-//! authority's certificate may be another one by then (the token is read again by itself).
+//! The client is built before the first call, from the environment and the files that Kubernetes gives to every pod, and again after an
+//! error, because the authority's certificate may have changed by then (the library itself reads a new token).
 #![expect(clippy::disallowed_methods, reason = "shell: the API's clock")]
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,25 +15,25 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio::time::timeout;
 
-/// How long a call may take, name resolution and TLS included.
+/// Deadline of a call, name resolution and TLS included.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Owner of patched fields in `managedFields`.
 const FIELD_MANAGER: &str = "liveedgecast-activator";
 /// Annotation by which a ReplicaSet chooses among ready pods.
 pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// How many pods there should be, and are.
+/// Number of pods of the workers' Deployment, wanted and existing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scale {
     /// Wanted pods.
     pub wanted: i32,
     /// Existing pods, starting ones included.
     pub there: i32,
-    /// The state that this was read from.
+    /// Resource version of the object that was read.
     pub version: Option<String>,
 }
 
-/// The cause for which a call failed.
+/// The cause of a failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// The process is not in a pod, or in one without a token.
@@ -47,23 +48,23 @@ pub enum ApiError {
     /// The object has changed meanwhile.
     #[error("it has changed meanwhile: {0}")]
     Changed(String),
-    /// The API said no, or that it cannot now.
+    /// The API server refused the call, or could not answer it now. Status code and message.
     #[error("the Kubernetes API answered {0}: {1}")]
     Refused(u16, String),
-    /// The API server does not answer.
+    /// The API server cannot be reached.
     #[error("the Kubernetes API cannot be reached: {0}")]
     Unreachable(String),
-    /// There was no answer in time.
+    /// The answer did not come within the deadline.
     #[error("the Kubernetes API has not answered within 5 s")]
     Late,
 }
 
 impl ApiError {
-    /// The word of every error, for metrics that exist before the first event.
+    /// Labels of all errors, for metrics that exist before the first event.
     pub(super) const WORDS: [&str; 7] =
         ["outside", "forbidden", "missing", "changed", "refused", "unreachable", "late"];
 
-    /// The word in metrics.
+    /// Label of the error in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -88,7 +89,7 @@ impl From<kube::Error> for ApiError {
                 code => Self::Refused(code, status.message),
             },
             error => {
-                // The library's own text names the layer alone; the cause is further down.
+                // The text of the outermost error names its layer alone; the innermost error is the cause.
                 let mut text = error.to_string();
                 let mut source = std::error::Error::source(&error);
                 while let Some(cause) = source {
@@ -104,18 +105,18 @@ impl From<kube::Error> for ApiError {
 /// Address of the API.
 #[derive(Clone, Debug)]
 enum At {
-    /// The one that the pod's environment names.
+    /// The address that the pod's environment names.
     Pod,
-    /// Elsewhere.
+    /// An address of the configuration.
     Configured(Box<Config>),
 }
 
-/// The way to it. Clones are the same one.
+/// A client of the Kubernetes API for one Deployment. Clones share the connection.
 #[derive(Clone)]
 pub struct Api {
     deployment: Arc<str>,
     at: Arc<At>,
-    // A lock, because calls run beside each other; held for a look.
+    // A lock, because calls run concurrently; held while the client is copied or built, never while a call is under way.
     client: Arc<Mutex<Option<Client>>>,
 }
 
@@ -132,7 +133,7 @@ impl Api {
         Self::new(deployment, At::Configured(Box::new(config)))
     }
 
-    /// The API by a given client, which is not made anew.
+    /// The API by a given client, which is used until a call fails.
     #[cfg(test)]
     pub(super) fn with_client(deployment: &str, client: Client) -> Self {
         let api = Self::new(deployment, At::Pod);
@@ -144,10 +145,10 @@ impl Api {
         Self { deployment: deployment.into(), at: Arc::new(at), client: Arc::default() }
     }
 
-    /// How many workers' pods there should be.
+    /// Reads the numbers of workers' pods, wanted and existing.
     ///
     /// # Errors
-    /// No answer, or none that is one.
+    /// The call failed, or its answer could not be read.
     pub async fn scale(&self) -> Result<Scale, ApiError> {
         self.call(async |client| {
             let all = kube::Api::<Deployment>::default_namespaced(client);
@@ -161,10 +162,10 @@ impl Api {
         .await
     }
 
-    /// Changes the number of pods, if no client has changed it since it was read.
+    /// Sets the wanted number of pods to `to`, unless the object has changed since `from` was read.
     ///
     /// # Errors
-    /// It was not done, or we cannot know.
+    /// The number was not changed, or the result is unknown (no answer in time).
     pub async fn change_scale(&self, from: &Scale, to: i32) -> Result<(), ApiError> {
         let patch = Patch::Merge(json!({
             "metadata": { "resourceVersion": from.version },
@@ -177,10 +178,10 @@ impl Api {
         .await
     }
 
-    /// Says what it costs to lose a pod.
+    /// Sets the deletion cost of a pod (annotation `controller.kubernetes.io/pod-deletion-cost`).
     ///
     /// # Errors
-    /// It was not done, or we cannot know.
+    /// The annotation was not set, or the result is unknown (no answer in time).
     pub async fn set_cost(&self, pod: &str, cost: i32) -> Result<(), ApiError> {
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { DELETION_COST: cost.to_string() } } }));
         self.call(async |client| {
@@ -212,7 +213,7 @@ impl Api {
             At::Pod => Config::incluster().map_err(|error| outside(&error))?,
             At::Configured(config) => (**config).clone(),
         };
-        // The client's own deadlines are unlimited: this one ends, and the machines retry.
+        // The client's own defaults wait without end and retry: here a call has a deadline, and the machines decide about retries.
         (config.connect_timeout, config.default_retry) = (Some(CALL_TIMEOUT), false);
         let client = Client::try_from(config).map_err(|error| outside(&error))?;
         Ok(known.insert(client).clone())

@@ -1,4 +1,4 @@
-//! The calls against a server on a port.
+//! Calls to a server on a port.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,13 @@ use super::*;
 
 fn api(address: SocketAddr) -> Api {
     let mut config = Config::new(format!("http://{address}").parse().unwrap());
-    // In the clear, no authority is needed; without one here the system's would have to be there.
+    // Without TLS no authority is needed, but with `None` the client would insist on reading the system's certificates.
     (config.default_namespace, config.root_cert) = ("edge".into(), Some(vec![]));
     Api::configured("workers", config)
 }
 
 #[tokio::test]
-async fn the_number_is_read_and_changed_unless_somebody_else_has() {
+async fn scale_is_changed_unless_another_client_changed_it_first() {
     let server = Server::default();
     server.objects().replicas = 2;
     let api = api(server.serve().await);
@@ -28,7 +28,7 @@ async fn the_number_is_read_and_changed_unless_somebody_else_has() {
 }
 
 #[tokio::test]
-async fn a_pod_is_told_what_it_costs() {
+async fn deletion_cost_is_annotated_when_the_pod_exists() {
     let server = Server::default();
     server.objects().pods.insert("w-1".into(), None);
     let api = api(server.serve().await);
@@ -38,7 +38,7 @@ async fn a_pod_is_told_what_it_costs() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_has_a_name_and_a_remedy() {
+async fn failed_call_names_its_cause_and_is_not_repeated() {
     let server = Server::default();
     let api = api(server.serve().await);
     server.objects().mood = Mood::Forbidding;
@@ -53,7 +53,7 @@ async fn what_goes_wrong_has_a_name_and_a_remedy() {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn call_fails_when_no_process_listens() {
     let address = TcpListenerThatGoes::address().await;
     assert_eq!(api(address).scale().await.unwrap_err().as_str(), "unreachable");
 }
@@ -61,14 +61,14 @@ async fn nobody_there() {
 struct TcpListenerThatGoes;
 
 impl TcpListenerThatGoes {
-    /// An address without a listener.
+    /// An address where no process listens.
     async fn address() -> SocketAddr {
         tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_answer_is_not_waited_for() {
+async fn call_fails_after_its_deadline_when_the_server_hangs() {
     let server = Server::default();
     server.objects().mood = Mood::Hanging;
     let api = Api::with_client("workers", server.client());
@@ -79,8 +79,8 @@ async fn who_does_not_answer_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn outside_a_pod_there_is_no_way() {
-    // Tests run in pods too, but not in pods that have the activator's service account.
+async fn call_fails_outside_a_pod() {
+    // Tests may run in a pod too, where the call would use that pod's service account.
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
         let error = Api::in_pod("workers").scale().await.unwrap_err();
         assert_eq!(error.as_str(), "outside");
@@ -89,7 +89,7 @@ async fn outside_a_pod_there_is_no_way() {
 }
 
 #[test]
-fn errors_have_the_words_of_the_metric() {
+fn every_error_has_its_label_in_the_metric() {
     let text = String::new;
     let all = [
         ApiError::Outside(text()),

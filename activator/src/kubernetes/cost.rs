@@ -1,24 +1,25 @@
-//! The cost of losing a pod. In: the workers and their streams, time, results of patches. Out: patches. Pure.
+//! The cost of losing a pod. In: the workers and their streams, time, results of patches. Out: patches. Pure. Next: `task`, which sends
+//! the patches.
 //!
-//! A ReplicaSet that shrinks takes pods of the lowest cost first, among those that are ready. The levels are few (idle, then by powers of
-//! two), so that a patch goes out only when a worker becomes another one to Kubernetes: soon when it is dearer than it says, later when
-//! it is cheaper, at once when it is to go.
+//! A ReplicaSet that shrinks removes pods of the lowest cost first, among those that are ready. The levels are few (idle, then by powers
+//! of two), so that a pod is patched only when its worker reaches another level: soon when the cost rises, later when it falls, and at
+//! once when the worker is to be removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// A worker that may go.
+/// Cost of a worker that may be removed.
 const LEAVING: i32 = -1000;
-/// Cost of an idle worker's pod. A pod without the annotation counts as 0.
+/// Cost of an idle worker. A pod without the annotation has cost 0.
 const IDLE: i32 = -100;
-/// A worker with one stream; one more for each doubling.
+/// Cost of a worker with one stream; one more for each doubling.
 const BUSY: i32 = 100;
-/// How long a worker has been dearer than its pod says before that is told.
+/// Time for which a worker has been dearer than its pod announces before the pod is patched.
 const SOON: Duration = Duration::from_secs(1);
-/// Time for which a pod has been cheaper before it is told: encoders come back.
+/// Time for which a worker has been cheaper than its pod announces before the pod is patched: encoders come back.
 const LATER: Duration = Duration::from_secs(10);
 
-/// A worker.
+/// The load of a worker, as far as it determines the cost of its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PodLoad {
     /// Streams of the worker.
@@ -40,7 +41,7 @@ impl PodLoad {
 /// The cost that a pod announces.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
-    /// `None` before the first patch, and after one of which nothing is known.
+    /// The cost of the last patch; `None` before the first one, and after a patch whose result is unknown.
     cost: Option<i32>,
     /// Time since which another cost is due, and that cost.
     differs: Option<(Instant, i32)>,
@@ -69,9 +70,9 @@ pub(super) enum Patched {
 }
 
 impl Costs {
-    /// Takes the workers as they are now, and whether this activator is the one to tell pods.
+    /// Takes the present workers by name, and whether this activator is the one to patch pods.
     pub(super) fn handle(&mut self, now: Instant, seen: &BTreeMap<String, PodLoad>, ours: bool) {
-        // Whoever told meanwhile may have told otherwise.
+        // Another activator may have patched the pods differently meanwhile.
         if ours && !self.ours {
             self.told.clear();
         }
@@ -85,13 +86,13 @@ impl Costs {
         }
     }
 
-    /// The pods that say that they may go.
+    /// The pods that announce the lowest cost.
     pub(super) fn may_go(&self) -> BTreeSet<String> {
         let said = |told: &Told| told.cost == Some(LEAVING) && told.differs.is_none();
         self.told.iter().filter(|(_, told)| said(told)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// A patch to send now; [`Self::patched`] tells how it went, and then comes the next.
+    /// The patch to send now, as pod and cost. The next one comes after [`Self::patched`] has taken its result.
     pub(super) fn poll_output(&mut self, now: Instant) -> Option<(String, i32)> {
         if !self.ours || self.calling.is_some() {
             return None;
@@ -103,7 +104,7 @@ impl Costs {
         self.calling.clone()
     }
 
-    /// The patch under way has ended.
+    /// Takes the result of the patch under way.
     pub(super) fn patched(&mut self, now: Instant, how: Patched) {
         let Some((name, cost)) = self.calling.take() else { return };
         let Some(told) = self.told.get_mut(&name) else { return };

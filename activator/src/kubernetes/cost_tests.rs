@@ -1,4 +1,4 @@
-//! What pods are told, and when.
+//! Patches of pods and their times, on virtual time.
 
 use liveedgecast_common::testkit::origin;
 
@@ -50,7 +50,7 @@ impl World {
 }
 
 #[test]
-fn a_patch_when_a_worker_becomes_another_one_and_no_more() {
+fn pod_is_patched_only_when_its_worker_reaches_another_level() {
     let mut world = World::new();
     world.set("a", 0, false);
     world.pass(Duration::from_secs(60));
@@ -67,7 +67,7 @@ fn a_patch_when_a_worker_becomes_another_one_and_no_more() {
 }
 
 #[test]
-fn what_does_not_last_is_not_told() {
+fn pod_is_not_patched_when_a_change_of_load_is_short() {
     let mut world = World::new();
     world.set("a", 4, false);
     world.pass(Duration::from_secs(5));
@@ -81,7 +81,7 @@ fn what_does_not_last_is_not_told() {
 }
 
 #[test]
-fn one_that_may_go_is_told_at_once_and_that_is_known() {
+fn pod_is_patched_at_once_when_its_worker_may_go() {
     let mut world = World::new();
     world.set("a", 0, false);
     world.set("b", 1, false);
@@ -96,7 +96,7 @@ fn one_that_may_go_is_told_at_once_and_that_is_known() {
 }
 
 #[test]
-fn a_patch_that_failed_is_tried_again_and_a_pod_that_is_not_there_is_let_alone() {
+fn failed_patch_is_repeated_unless_the_pod_is_missing() {
     let mut world = World::new();
     world.how = Patched::Failed;
     world.set("a", 1, false);
@@ -112,7 +112,7 @@ fn a_patch_that_failed_is_tried_again_and_a_pod_that_is_not_there_is_let_alone()
 }
 
 #[test]
-fn who_begins_to_act_tells_all_of_them_and_who_does_not_act_nobody() {
+fn all_pods_are_patched_again_when_this_activator_begins_to_act() {
     let mut world = World::new();
     world.set("a", 1, false);
     world.pass(Duration::from_secs(5));

@@ -1,4 +1,5 @@
-//! The ability of this activator to act on the Kubernetes API. In: results of calls, time. Out: able or not; an error to log, seldom. Pure.
+//! The ability of this activator to act on the Kubernetes API. In: results of calls, time. Out: able or not; whether to log an error.
+//! Pure. Next: `task`, which tells the other activators.
 //!
 //! ```text
 //!         an error                             the time is over
@@ -33,7 +34,7 @@ impl Health {
                 (self.errors, self.unable_until) = (0, None);
                 return false;
             }
-            // It was answered, and about one object alone.
+            // The API works: the conflict concerns one object alone.
             Some(ApiError::Changed(_)) => return false,
             Some(_) => {}
         }
@@ -48,7 +49,7 @@ impl Health {
         due
     }
 
-    /// Does what is due.
+    /// Ends the pause when its time is over.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.unable_until = self.unable_until.filter(|until| *until > now);
     }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_makes_unable_for_ever_longer_and_a_success_forgets() {
+    fn errors_lengthen_the_pause_until_a_call_succeeds() {
         let (mut health, start) = (Health::default(), origin());
         let forbidden = ApiError::Forbidden("no".into());
         let mut now = start;
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_of_error_is_told_seldom() {
+    fn repeated_error_is_logged_once_in_five_minutes() {
         let (mut health, start) = (Health::default(), origin());
         let at = |seconds| start + Duration::from_secs(seconds);
         let forbidden = ApiError::Forbidden("no".into());

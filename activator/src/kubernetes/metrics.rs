@@ -26,7 +26,7 @@ impl ApiCall {
     }
 }
 
-/// A step in taking a worker out of use.
+/// A step in the removal of an idle worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScaleInStep {
     Cordoned,
@@ -46,7 +46,7 @@ impl ScaleInStep {
     }
 }
 
-/// Counters of all that is asked of the Kubernetes API.
+/// Counters of calls to the Kubernetes API and of the decisions behind them.
 #[derive(Clone, Debug)]
 pub struct KubernetesMetrics {
     watchdog: IntCounterVec,
@@ -56,7 +56,7 @@ pub struct KubernetesMetrics {
 }
 
 impl KubernetesMetrics {
-    /// Registers them, at zero.
+    /// Registers the counters, at zero.
     ///
     /// # Errors
     /// A metric has the name of another one.
@@ -109,7 +109,7 @@ impl KubernetesMetrics {
         self.errors.with_label_values(&[error.as_str()]).inc();
     }
 
-    /// Counts a step in taking a worker out of use.
+    /// Counts a step in the removal of an idle worker.
     pub(super) fn stepped(&self, step: ScaleInStep) {
         self.scale_in.with_label_values(&[step.as_str()]).inc();
     }

@@ -1,11 +1,13 @@
-//! All calls to the Kubernetes API (architecture.md, "Demand and KEDA" and "Scale-in"). In: the view of all activators ([`crate::peers`]). Out: more
-//! workers when KEDA does not act (`watchdog`); pods that are told the cost of losing them (`cost`); idle workers taken out of use, so
-//! that the HPA removes exactly those (`scale_in`). Next: the API server; nothing on a stream's way waits for it.
+//! All calls to the Kubernetes API (architecture.md, "Demand and KEDA" and "Scale-in"). In: the view of all activators
+//! ([`crate::peers`]). Out: more workers when KEDA does not act (`watchdog`); deletion costs of pods (`cost`); cordons of idle workers, so
+//! that the HPA removes exactly those (`scale_in`). Next: the API server; no stream waits for it.
 //!
-//! Of several activators one acts: the one with the smallest name among those that can; one whose call fails says for a while that it cannot.
-//! Note: KEDA's client of our scaler has no deadline, so one activator that is stopped can keep it from acting for a
-//! quarter of an hour; and a ReplicaSet that shrinks removes the pods first that are not ready, then by deletion cost, then the newest,
-//! which may be the only one that is busy.
+//! Of several activators one acts: the one with the smallest name among those that can. An activator whose call fails announces for a
+//! while that it cannot.
+//!
+//! Note: KEDA's client of the external scaler has no deadline, so one activator that hangs can keep KEDA from acting for a
+//! quarter of an hour. A ReplicaSet that shrinks removes pods that are not ready first, then pods of the lowest deletion cost, then the
+//! newest pod, which may be the only busy one.
 
 mod api;
 mod cost;

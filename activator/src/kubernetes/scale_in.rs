@@ -1,5 +1,5 @@
 //! Removal of idle workers while others are busy (`SCALE_IN=idle`). In: the workers' reports, the need, the costs that pods announce,
-//! time. Out: cordons. Pure.
+//! time. Out: cordons. Pure. Next: `task`, which gives the orders to the workers.
 //!
 //! ```text
 //!        not needed, idle for the cool-down        reports: cordoned, idle      its pod tells: costs least
@@ -7,12 +7,12 @@
 //!   ▲                                        │                            │                                 │ as many pods as workers
 //!   │ a stream waits for it, or it has one   │                            │                                 ▼
 //!   ├────────────────────────────────────────┴────────────────────────────┴─────────────────────────────── Settling 2 s
-//!   │ the same; the worker itself waits some seconds, until no controller acts on the lower number any more │
+//!   │ the same; the worker waits some seconds until neither KEDA nor the HPA can act on the lower number    │
 //!   └───────────────────────────────────────────────────────────────────────────────────────────────── Leaving
 //! ```
-//! Only from Leaving on is the number that KEDA gets lower, by exactly these workers, so the HPA removes as many pods as there are that
-//! cost least, take nothing and serve nothing. The worker is the authority: an offer that came to it before the cordon makes it busy,
-//! and one that comes after is declined. One at a time.
+//! The number that KEDA gets falls only from Leaving on, by exactly these workers, so the HPA removes as many pods as there are workers
+//! that cost least, take no streams and serve none. The worker is the authority: an offer that it got before the cordon makes it busy,
+//! and it declines an offer that comes after. Workers go through the stages before Leaving one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 const NOT_AGAIN: Duration = Duration::from_secs(300);
 /// Time between two counts while pods and workers differ.
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
-/// Time from the pod's announcement to the lower number: the ReplicaSet controller goes by a copy of the pods that is some milliseconds old.
+/// Time from the pod's announcement to the lower number: the ReplicaSet controller goes by a copy of the pods that is some milliseconds
+/// old.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// The availability that a worker reports.
@@ -36,13 +37,13 @@ pub(super) enum Word {
     Open,
     /// The worker takes none, because an activator cordoned it.
     Cordoned,
-    /// The same, and its pod may be removed.
+    /// The worker takes none, and its pod may be removed.
     Leaving,
     /// The worker goes down.
     Draining,
 }
 
-/// A worker.
+/// The load of a worker, by its own report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerLoad {
     /// Streams of the worker, offers included.
@@ -58,13 +59,13 @@ pub(super) struct WorkerLoad {
 pub(super) struct WorkersView {
     /// Workers, by name.
     pub(super) workers: BTreeMap<String, WorkerLoad>,
-    /// Workers that are needed for what waits and is live.
+    /// Number of workers that the waiting and live streams need.
     pub(super) needed: usize,
     /// Streams that wait until a cordoned worker is used again.
     pub(super) cut_off: usize,
     /// Streams that wait for more workers.
     pub(super) unplaced: usize,
-    /// Pods that say that they cost least.
+    /// Pods that announce the lowest cost.
     pub(super) may_go: BTreeSet<String>,
     /// True if this activator is the one to begin with another worker.
     pub(super) ours: bool,
@@ -100,9 +101,9 @@ pub(super) struct ScaleIn {
     /// Stages of the workers that this activator has cordoned.
     stages: BTreeMap<String, RemovalStage>,
     idle_since: BTreeMap<String, Instant>,
-    /// Workers that were told to take streams again and do not yet.
+    /// Workers that have been recalled and do not report so yet.
     returning: BTreeSet<String>,
-    /// Workers that are not to be asked before.
+    /// The earliest time of the next cordon, for workers that did not obey the last one.
     not_before: BTreeMap<String, Instant>,
     outputs: Vec<Output>,
 }
@@ -121,7 +122,7 @@ impl ScaleIn {
         }
     }
 
-    /// Workers whose pods are to say that they cost least.
+    /// Workers whose pods are to announce the lowest cost.
     pub(super) fn marked(&self) -> impl Iterator<Item = &str> {
         let marked = self.stages.iter().filter(|(_, stage)| !matches!(stage, RemovalStage::Closing { .. }));
         marked.map(|(name, _)| name.as_str())
@@ -132,7 +133,7 @@ impl ScaleIn {
         self.view = view;
         let workers = &self.view.workers;
         self.stages.retain(|name, _| match workers.get(name).map(|seen| seen.word) {
-            // One of an older version says no more than this, of a cordon too.
+            // A worker of an older version knows no cordon and reports that it drains.
             Some(Word::Draining) => {
                 self.outputs.push(Output::Return(name.clone()));
                 self.not_before.insert(name.clone(), now + NOT_AGAIN);
@@ -150,7 +151,7 @@ impl ScaleIn {
         self.handle_timeout(now);
     }
 
-    /// The pods were counted; `None` if they could not be.
+    /// Takes the number of pods; `None` if the call failed.
     pub(super) fn counted(&mut self, now: Instant, scale: Option<&Scale>) {
         let workers = self.view.workers.values().filter(|seen| seen.word != Word::Draining).count();
         let equal = |pods: i32| usize::try_from(pods).is_ok_and(|pods| pods == workers);
@@ -165,7 +166,7 @@ impl ScaleIn {
         }
     }
 
-    /// Does what is due.
+    /// Recalls workers that are needed, advances the stages, and begins with the next worker.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.take_back(now);
         self.go_on(now);
@@ -183,12 +184,12 @@ impl ScaleIn {
         stages.chain(begin).min()
     }
 
-    /// The next thing to do.
+    /// The next order to the shell.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
     }
 
-    /// Uses again what is needed again, those first that can be had at once.
+    /// Recalls workers that are needed again, those first that can take streams at once.
     fn take_back(&mut self, now: Instant) {
         let WorkersView { workers, cut_off, ours, .. } = &self.view;
         let seen = |name: &str| workers.get(name).copied().unwrap_or_default();
@@ -200,7 +201,7 @@ impl ScaleIn {
                 self.not_before.insert(name.clone(), now + NOT_AGAIN);
             }
             let busy = seen(name).streams > 0 && seen(name).word != Word::Open;
-            // Who acts now knows nothing of one that pods do not tell of yet.
+            // The activator that acts now cannot know of a removal that no pod announces yet.
             let unfinished = !ours && *stage != RemovalStage::Leaving;
             if late || busy || unfinished {
                 back.push(name.clone());
@@ -224,7 +225,7 @@ impl ScaleIn {
         }
         for name in back {
             self.stages.remove(&name);
-            // Its idleness begins anew, or it would be closed again before anybody came.
+            // The idle time starts anew, or the worker would be cordoned again before a stream came.
             self.idle_since.insert(name.clone(), now);
             self.outputs.push(Output::Return(name.clone()));
             self.returning.insert(name);
@@ -260,7 +261,7 @@ impl ScaleIn {
         self.outputs.push(Output::Cordon(name));
     }
 
-    /// Workers that can be done without, and when each can go.
+    /// Idle workers that no stream needs, and the time at which the removal of each may begin.
     fn candidates(&self) -> impl Iterator<Item = (&String, Instant)> {
         let WorkersView { workers, needed, cut_off, unplaced, ours, .. } = &self.view;
         let open = || workers.iter().filter(|(name, seen)| seen.word == Word::Open && !self.stages.contains_key(*name));

@@ -1,4 +1,4 @@
-//! Workers of one world: which are closed, which may go, which come back.
+//! Cordons, releases and recalls of workers, on virtual time.
 
 use liveedgecast_common::testkit::origin;
 
@@ -8,16 +8,16 @@ const COOLDOWN: Duration = Duration::from_secs(30);
 /// Time for which a worker stays closed after its pod might have been removed.
 const RETURN_AFTER: Duration = Duration::from_secs(6);
 
-/// Workers that do what they are told, pods that say what they are to say.
+/// Workers that obey orders, and pods that announce the costs that are set, unless a test says otherwise.
 struct World {
     start: Instant,
     now: Instant,
     machine: ScaleIn,
     view: WorkersView,
     opens_at: BTreeMap<String, Instant>,
-    /// Streams that wait.
+    /// Number of waiting streams.
     waiting: usize,
-    /// Pods beside those of the workers.
+    /// Number of pods without a registered worker.
     more_pods: i32,
     marking: bool,
     obeying: bool,
@@ -139,7 +139,7 @@ fn rows(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn the_idle_one_is_closed_marked_counted_and_then_lets_itself_go() {
+fn idle_worker_is_released_after_its_pod_is_marked_and_pods_are_counted() {
     let mut world = World::new(&[("busy", 1), ("idle", 0)]);
     world.pass(COOLDOWN - Duration::from_millis(1));
     assert_eq!(world.done(), []);
@@ -152,7 +152,7 @@ fn the_idle_one_is_closed_marked_counted_and_then_lets_itself_go() {
 }
 
 #[test]
-fn one_after_the_other_down_to_those_that_are_needed() {
+fn idle_workers_are_released_one_by_one_while_others_suffice() {
     let mut world = World::new(&[("a", 1), ("b", 0), ("c", 0), ("d", 1)]);
     world.pass(Duration::from_secs(60));
     let expected = [
@@ -164,14 +164,14 @@ fn one_after_the_other_down_to_those_that_are_needed() {
         (34_000, "Leave c"),
     ];
     assert_eq!(world.done(), rows(&expected));
-    // Nobody is live: one worker stays open.
+    // No stream is live, but one worker stays open.
     let mut world = World::new(&[("a", 0), ("b", 0)]);
     world.pass(Duration::from_secs(60));
     assert_eq!(world.done().len(), 3);
 }
 
 #[test]
-fn demand_that_rises_takes_back_first_what_can_be_had_at_once() {
+fn unreleased_workers_are_recalled_first_when_demand_rises() {
     let mut world = World::new(&[("a", 2), ("b", 0), ("c", 0)]);
     world.marking = false;
     world.pass(COOLDOWN);
@@ -194,7 +194,7 @@ fn demand_that_rises_takes_back_first_what_can_be_had_at_once() {
 }
 
 #[test]
-fn a_worker_that_was_offered_a_stream_just_before_is_used_again() {
+fn worker_is_recalled_when_an_offer_preceded_its_cordon() {
     let mut world = World::new(&[("a", 1), ("b", 0)]);
     world.obeying = false;
     world.pass(COOLDOWN);
@@ -206,7 +206,7 @@ fn a_worker_that_was_offered_a_stream_just_before_is_used_again() {
 }
 
 #[test]
-fn while_there_are_other_pods_than_workers_nobody_may_go() {
+fn no_worker_is_released_while_pods_and_workers_differ() {
     let mut world = World::new(&[("a", 1), ("b", 0)]);
     world.more_pods = 1;
     world.pass(COOLDOWN + 2 * COUNT_AGAIN);
@@ -217,7 +217,7 @@ fn while_there_are_other_pods_than_workers_nobody_may_go() {
 }
 
 #[test]
-fn one_that_does_not_answer_is_let_alone_for_a_while() {
+fn worker_is_not_cordoned_again_for_a_while_when_it_does_not_answer() {
     let mut world = World::new(&[("a", 1), ("b", 0)]);
     world.obeying = false;
     world.pass(COOLDOWN + CLOSING_TIMEOUT + NOT_AGAIN);
@@ -225,7 +225,7 @@ fn one_that_does_not_answer_is_let_alone_for_a_while() {
 }
 
 #[test]
-fn one_of_an_older_version_that_takes_a_cordon_for_its_end_is_used_again() {
+fn older_worker_is_recalled_when_it_drains_at_a_cordon() {
     let mut world = World::new(&[("a", 1), ("b", 0)]);
     world.obeying = false;
     world.pass(COOLDOWN);
@@ -234,7 +234,7 @@ fn one_of_an_older_version_that_takes_a_cordon_for_its_end_is_used_again() {
 }
 
 #[test]
-fn who_does_not_act_any_more_ends_what_it_has_begun() {
+fn activator_recalls_unreleased_workers_when_it_stops_acting() {
     let mut world = World::new(&[("a", 1), ("b", 0), ("c", 0)]);
     world.pass(COOLDOWN + SETTLE);
     assert_eq!(world.done().len(), 5, "b may go, c is closed");
@@ -251,7 +251,7 @@ fn who_does_not_act_any_more_ends_what_it_has_begun() {
 }
 
 #[test]
-fn nothing_begins_while_streams_wait() {
+fn no_worker_is_cordoned_while_streams_wait() {
     let mut world = World::new(&[("a", 2), ("b", 0), ("c", 0)]);
     world.change(|view| view.unplaced = 1);
     world.pass(Duration::from_secs(600));

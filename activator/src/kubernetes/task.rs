@@ -1,4 +1,5 @@
-//! The shell of the machines. In: changes of the view of all activators, answers of the API. Out: calls to the API, cordons, log lines.
+//! The shell around `watchdog`, `cost`, `scale_in` and `health`. In: changes of the view of all activators, answers of the API. Out: calls
+//! to the API (`api`), cordons ([`crate::lobby`]), log lines.
 //! Sleeps without a timer while no stream waits and no worker changes.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks, the clock")]
 
@@ -23,24 +24,24 @@ use crate::peers::Cluster;
 use crate::scaler::Trigger;
 use liveedgecast_common::control::Cordon;
 
-/// A crowd of changes is one change: nothing here is urgent.
+/// Time between two looks at changes. Many changes at once are handled as one, because none of them is urgent.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Dependencies of the task.
+/// The handles and settings of the task.
 pub struct Room {
-    /// The way to the API.
+    /// Client of the Kubernetes API.
     pub api: Api,
     /// View of all activators.
     pub cluster: Cluster,
-    /// The workers that are registered here.
+    /// Workers that are registered at this activator.
     pub views: Views,
     /// Calls of the workers, to cordon them.
     pub workers: WorkerCalls,
-    /// Streams for each worker.
+    /// Streams for each worker, at most.
     pub capacity: u32,
     /// Workers at most.
     pub most: usize,
-    /// Idle workers go after this long while others are busy, if at all.
+    /// Idle time after which a worker is removed while others are busy; `None` if idle workers stay.
     pub idle_go_after: Option<Duration>,
     /// Metrics of this room.
     pub metrics: KubernetesMetrics,
@@ -54,7 +55,7 @@ enum Ended {
     Told(Result<(), ApiError>),
 }
 
-/// Keeps watch, until dropped.
+/// Runs the machines of this room until the future is dropped.
 pub async fn run(room: Room) {
     let mut changes = room.cluster.changes();
     let mut task = Task::new(room);
@@ -110,7 +111,7 @@ impl Task {
         all.into_iter().flatten().min()
     }
 
-    /// Looks at everything and does what follows.
+    /// Gives the present view to every machine and carries out the outputs.
     fn act(&mut self) {
         let now = now();
         self.health.handle_timeout(now);
@@ -219,10 +220,10 @@ impl Task {
         }
     }
 
-    /// A call has ended.
+    /// Gives the result of a call to the machine that asked for it.
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         let now = now();
-        // They neither panic nor are aborted.
+        // Calls neither panic nor are aborted.
         let Ok(ended) = ended else { return };
         match ended {
             Ended::Looked(looked) => {
@@ -314,7 +315,7 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
     }
 }
 
-/// A worker by its own word.
+/// The name and load that a worker reports; `None` if its state is unknown.
 fn seen(view: crate::dispatch::WorkerView) -> Option<(String, WorkerLoad)> {
     let word = match view.state {
         "ready" => Word::Open,

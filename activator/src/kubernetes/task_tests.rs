@@ -1,4 +1,4 @@
-//! The room in a house: a lobby with publishers and workers, and an API server.
+//! The task of this room beside a lobby with publishers and workers, and an API server.
 
 use clap::Parser;
 use liveedgecast_common::control::ActivatorMessage;
@@ -104,7 +104,7 @@ impl House {
     }
 }
 
-/// A stream is live.
+/// The report of a worker that a stream is live.
 fn session(id: &str) -> WorkerMessage {
     let state = SessionState::Live;
     WorkerMessage::Session(Session { stream_id: id.into(), app: "live".into(), state, ..Session::default() })
@@ -123,7 +123,7 @@ async fn cordon(worker: &mut Worker) -> Cordon {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_waits_for_nobody_gets_a_pod() {
+async fn one_pod_is_added_when_a_stream_waits_and_no_worker_comes() {
     let house = house(None);
     pass(3600).await;
     assert_eq!(house.server.objects().requests, [], "idle: nothing is asked");
@@ -139,7 +139,7 @@ async fn a_stream_that_waits_for_nobody_gets_a_pod() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_in_time_and_nothing_is_asked() {
+async fn api_is_not_called_when_a_worker_registers_in_time() {
     let house = house(None);
     let _place = house.publisher("x");
     pass(4).await;
@@ -149,7 +149,7 @@ async fn a_worker_in_time_and_nothing_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_again() {
+async fn activator_pauses_and_retries_when_the_api_forbids_or_hangs() {
     for (mood, word) in [(Mood::Forbidding, "forbidden"), (Mood::Hanging, "late")] {
         let house = house(None);
         house.server.objects().mood = mood;
@@ -159,7 +159,7 @@ async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_a
         assert!(house.has(&format!("kubernetes_errors_total{{error=\"{word}\"}} 1")), "{}", text(&house.registry));
         assert!(house.has("watchdog_total{outcome=\"failed\"} 1"));
         house.server.objects().mood = Mood::Well;
-        // A client made anew finds no API in a test: after a call that hung, the old one is used again.
+        // A hanging call makes the task build a new client, which finds no API in a test: only the forbidding server is asked again.
         if mood == Mood::Forbidding {
             pass(20).await;
             assert_eq!(house.server.objects().replicas, 1);
@@ -170,7 +170,7 @@ async fn an_api_that_forbids_or_hangs_makes_us_unable_for_a_while_and_is_tried_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_are_told_what_they_cost_and_one_that_is_none_does_no_harm() {
+async fn pod_is_patched_and_activator_stays_able_when_it_is_missing() {
     let house = house(None);
     let worker = house.worker("w");
     house.lobby.workers.said(worker.call, session("x"));
@@ -184,7 +184,7 @@ async fn pods_are_told_what_they_cost_and_one_that_is_none_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_may_not_tell_pods_can_still_add_workers() {
+async fn watchdog_adds_workers_when_patches_of_pods_are_forbidden() {
     let house = house(None);
     house.server.objects().mood = Mood::ForbiddingPods;
     let worker = house.worker("w");
@@ -198,7 +198,7 @@ async fn who_may_not_tell_pods_can_still_add_workers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_worker_is_closed_marked_and_let_go_and_needed_again() {
+async fn idle_worker_is_released_and_recalled_when_a_stream_comes() {
     let house = house(Some(Duration::from_secs(30)));
     let busy = house.worker("busy");
     let mut idle = house.worker("idle");
@@ -225,7 +225,7 @@ async fn an_idle_worker_is_closed_marked_and_let_go_and_needed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cordoned_worker_gets_no_offer() {
+async fn cordoned_worker_gets_no_offer() {
     let house = house(None);
     let mut worker = house.worker("w");
     house.says(&worker, 0, true, false);
@@ -241,7 +241,7 @@ async fn a_cordoned_worker_gets_no_offer() {
 
 /// Streams never wait for the API: a lobby gives places as ever while this room hangs.
 #[tokio::test(start_paused = true)]
-async fn streams_do_not_wait_for_the_api() {
+async fn stream_is_offered_at_once_while_the_api_hangs() {
     let house = house(Some(Duration::ZERO));
     house.server.objects().mood = Mood::Hanging;
     let _first = house.publisher("x");

@@ -1,4 +1,5 @@
-//! An API server, as far as this room asks one: one Deployment's scale, and pods. In: requests. Out: answers, or none.
+//! An API server for tests, with the objects that this room uses: the scale of one Deployment, and pods. In: requests. Out: answers, or
+//! none.
 #![expect(clippy::disallowed_methods, reason = "shell: a server's tasks")]
 
 use std::collections::BTreeMap;
@@ -33,20 +34,20 @@ pub(super) enum Mood {
     Overloaded,
 }
 
-/// Objects of the server.
+/// Objects and behaviour of the server.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     pub(super) mood: Mood,
     /// The scale of the Deployment `workers`.
     pub(super) replicas: i32,
     version: u64,
-    /// Deletion costs of the pods that there are.
+    /// Deletion costs of the existing pods, by name.
     pub(super) pods: BTreeMap<String, Option<String>>,
     /// Every request: method, path, content type.
     pub(super) requests: Vec<(String, String, String)>,
 }
 
-/// Clones are the same one.
+/// The server. Clones share its objects.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server(Arc<Mutex<Objects>>);
 
@@ -58,7 +59,7 @@ impl Server {
         self.0.lock().unwrap()
     }
 
-    /// A client of it without sockets, so that it needs no time.
+    /// A client that reaches the server without sockets, so that calls take no virtual time.
     pub(super) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
@@ -68,7 +69,7 @@ impl Server {
         Client::new(service, "edge")
     }
 
-    /// Serves it on a port.
+    /// Serves the objects on a port of the system's choice, whose address is returned.
     pub(super) async fn serve(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -88,7 +89,7 @@ impl Server {
         address
     }
 
-    /// Requests so far of this method.
+    /// Number of requests so far with this method.
     pub(super) fn count(&self, method: &str) -> usize {
         self.objects().requests.iter().filter(|(asked, _, _)| asked == method).count()
     }

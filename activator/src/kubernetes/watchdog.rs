@@ -1,15 +1,15 @@
 //! Workers that this activator adds itself. In: the shortage, whether this activator is the one to act, the wanted number of pods, time.
-//! Out: look, patch. Pure.
+//! Out: look, patch. Pure. Next: `task`, which calls the API.
 //!
 //! ```text
-//!        a stream waits that no worker has a place for        5 s, and this one acts              fewer than needed
+//!        a stream waits, and no worker has a place for it     5 s, and this one acts              fewer than needed
 //!  Calm ───────────────────────────────────────────────▶ Waiting ────────────────────────▶ Looking ─────────────────▶ Patching
 //!   ▲                                                     ▲    │ a worker registers:          │ enough are on           │
 //!   │                                                     │    │ 5 s from now                 │ their way, or an error  │
 //!   │                                                     └────┴──────────────────────────────┴─────────────────────────┘
 //!   └── all have their places                                   then after 5, 10, 20, 40, 60 s
 //! ```
-//! The number is the one that KEDA is told, so the HPA agrees with it afterwards; it is never lowered.
+//! The watchdog asks for the same number of pods that KEDA is told, so the HPA agrees with it afterwards. It never lowers the number.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub(super) struct Shortage {
     pub(super) unplaced: usize,
     /// Workers that are registered.
     pub(super) workers: usize,
-    /// Workers that there should be.
+    /// Wanted number of workers.
     pub(super) wanted: usize,
 }
 
@@ -40,11 +40,11 @@ pub(super) enum WatchdogOutcome {
     Patched,
     /// Enough pods are on their way.
     Enough,
-    /// There are as many as may be.
+    /// The largest allowed number of pods is wanted already.
     AtMost,
-    /// A client of the API changed the number meanwhile.
+    /// The number was changed by another client meanwhile.
     Changed,
-    /// The API did not do it.
+    /// The call to the API failed.
     Failed,
 }
 
@@ -52,7 +52,7 @@ impl WatchdogOutcome {
     /// Every outcome, for metrics that exist before the first event.
     pub(super) const ALL: [Self; 5] = [Self::Patched, Self::Enough, Self::AtMost, Self::Changed, Self::Failed];
 
-    /// The word in logs and metrics.
+    /// Label of the outcome in logs and metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Patched => "patched",
@@ -69,7 +69,7 @@ impl WatchdogOutcome {
 pub(super) enum Output {
     /// Read the number of pods.
     Look,
-    /// Make it this number, if it is still as it was.
+    /// Set the number of pods to `to`, unless it has changed since `from` was read.
     Patch { from: Scale, to: i32 },
     /// Log and count the outcome, with the shortage that caused the look.
     Note(WatchdogOutcome, Shortage),
@@ -78,13 +78,13 @@ pub(super) enum Output {
 /// An answer of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ScaleAnswer {
-    /// The number, read.
+    /// The number of pods that was read.
     Scale(Scale),
     /// The number was changed.
     Patched,
     /// The number was not changed, because another client has changed it.
     Changed,
-    /// No answer, or no.
+    /// The call failed.
     Failed,
 }
 
@@ -92,7 +92,7 @@ pub(super) enum ScaleAnswer {
 struct Waiting {
     /// Time of the last progress.
     since: Instant,
-    /// Not before.
+    /// The earliest time of the next look; `None` before the first one.
     again: Option<Instant>,
     looks: u32,
 }
@@ -130,7 +130,7 @@ impl Watchdog {
         self.handle_timeout(now);
     }
 
-    /// The shell has an answer.
+    /// Takes the answer to a look or a patch.
     pub(super) fn answered(&mut self, now: Instant, answer: ScaleAnswer) {
         self.calling = false;
         let outcome = match answer {
@@ -160,7 +160,7 @@ impl Watchdog {
         }
     }
 
-    /// Does what is due.
+    /// Orders a look, if one is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.calling = true;
@@ -175,7 +175,7 @@ impl Watchdog {
         Some(waiting.again.map_or(patient, |again| again.max(patient)))
     }
 
-    /// The next thing to do.
+    /// The next order to the shell.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
     }

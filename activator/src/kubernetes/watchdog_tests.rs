@@ -1,4 +1,4 @@
-//! What it does and when, on virtual time.
+//! Looks and patches of the watchdog, on virtual time.
 
 use liveedgecast_common::testkit::origin;
 
@@ -10,13 +10,13 @@ fn scale(wanted: i32) -> Scale {
     Scale { wanted, there: wanted, version: Some("7".into()) }
 }
 
-/// A watchdog, its API of so many pods (or none), and what happened: milliseconds, what.
+/// A watchdog, an API with a number of pods (`None`: calls fail), and the events so far with their times in milliseconds.
 struct World {
     now: Instant,
     start: Instant,
     dog: Watchdog,
     pods: Option<i32>,
-    /// A patch comes too late.
+    /// True if another client changes the number before every patch.
     raced: bool,
     seen: Vec<(u128, String)>,
 }
@@ -72,7 +72,7 @@ impl World {
 }
 
 #[test]
-fn after_five_seconds_in_which_nothing_moved_a_worker_is_added_once() {
+fn worker_is_added_once_after_five_seconds_without_progress() {
     let mut world = World::new(Some(0));
     world.asked(WAITS);
     world.pass(Duration::from_millis(4999));
@@ -90,7 +90,7 @@ fn after_five_seconds_in_which_nothing_moved_a_worker_is_added_once() {
 }
 
 #[test]
-fn a_worker_that_registers_is_a_move() {
+fn wait_starts_anew_when_a_worker_registers() {
     let mut world = World::new(Some(1));
     world.asked(Shortage { unplaced: 9, workers: 0, wanted: 2 });
     world.pass(Duration::from_secs(4));
@@ -102,7 +102,7 @@ fn a_worker_that_registers_is_a_move() {
 }
 
 #[test]
-fn who_got_a_place_is_not_waiting() {
+fn wait_ends_when_every_stream_has_a_place() {
     let mut world = World::new(Some(0));
     world.asked(WAITS);
     world.pass(Duration::from_secs(4));
@@ -116,7 +116,7 @@ fn who_got_a_place_is_not_waiting() {
 }
 
 #[test]
-fn another_activator_acts_until_it_cannot() {
+fn watchdog_does_nothing_until_this_activator_is_the_one_to_act() {
     let mut world = World::new(Some(0));
     world.told(WAITS, false);
     assert_eq!(world.dog.poll_timeout(), None);
@@ -127,7 +127,7 @@ fn another_activator_acts_until_it_cannot() {
 }
 
 #[test]
-fn rows() {
+fn pods_are_added_up_to_the_need_and_the_maximum() {
     type Row = (&'static str, Option<i32>, Shortage, &'static [&'static str]);
     let rows: [Row; 6] = [
         ("enough are on their way", Some(2), Shortage { unplaced: 1, workers: 1, wanted: 2 }, &["enough"]),
@@ -152,7 +152,7 @@ fn rows() {
 }
 
 #[test]
-fn of_two_that_act_at_once_one_is_too_late() {
+fn patch_changes_nothing_when_another_activator_was_first() {
     let mut world = World::new(Some(0));
     world.raced = true;
     world.asked(WAITS);

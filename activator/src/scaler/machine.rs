@@ -1,4 +1,5 @@
-//! The times at which `true` is pushed on one stream of KEDA's. In: the demand, time. Out: `true`, or the end. Pure.
+//! The times at which `true` is pushed on one push stream of KEDA. In: the demand, time. Out: `true`, or the end. Pure. Next: `service`,
+//! which owns the stream.
 //!
 //! ```text
 //!        a stream waits without capacity                 all have their places
@@ -8,7 +9,7 @@
 //!   ▼                                       beginning when more wait
 //!  Ended   (age, when calm; utmost age; going down)
 //! ```
-//! `false` is never said: KEDA before 2.18 acts on it without asking the other triggers, and KEDA from then on not at all.
+//! `false` is never pushed: KEDA before 2.18 acts on it without asking the other triggers, and KEDA from then on not at all.
 
 use std::time::Instant;
 
@@ -37,7 +38,7 @@ pub(super) enum Output {
 pub(super) struct Push {
     opened: Instant,
     asked: PushDemand,
-    /// `true`s of this urgency so far.
+    /// Number of `true`s since the demand last changed its urgency.
     said: u32,
     last: Option<Instant>,
     due: Option<Instant>,
@@ -46,7 +47,7 @@ pub(super) struct Push {
 }
 
 impl Push {
-    /// A stream that has just been opened, while this was asked for.
+    /// The machine of a push stream that KEDA has just opened, with the demand at that time.
     pub(super) fn new(now: Instant, asked: PushDemand) -> Self {
         let opened = now;
         let mut push =
@@ -61,7 +62,8 @@ impl Push {
         if asked.demand == 0 {
             (self.due, self.said) = (None, 0);
         } else if asked.unplaced > last.unplaced {
-            // At once, but not twice at once: streams that come and go must not cost KEDA a patch each.
+            // The `true` is due at once, but not within FIRST_AGAIN of the last one, because streams that come and go must not cost KEDA a
+            // patch each.
             self.said = 0;
             self.due = Some(self.last.map_or(now, |last| now.max(last + FIRST_AGAIN)));
         } else if asked.unplaced == 0 && (last.unplaced > 0 || last.demand == 0) {
@@ -71,7 +73,7 @@ impl Push {
         self.handle_timeout(now);
     }
 
-    /// Does what is due.
+    /// Pushes `true`, or ends the stream, if either is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.ended {
             return;
@@ -103,7 +105,7 @@ impl Push {
         self.due.into_iter().chain(self.end_due()).min()
     }
 
-    /// The next thing to do.
+    /// The next order to the shell.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         self.output.take()
     }

@@ -1,10 +1,11 @@
 //! The number that KEDA hands to the HPA. In: a trigger's metadata, the need of all activators. Out: a metric and its target, whose
-//! quotient is the wanted number of workers. Pure.
+//! quotient is the wanted number of workers. Pure. Next: `service`, which answers KEDA.
 //!
-//! The HPA compares `value / (target × existing)` with 1 and does nothing within a tenth, so eleven workers for ten never come about
-//! if the value is the number of streams. When more workers are needed than exist, the value therefore says
-//! `max(needed, ⌊1.1 × existing⌋ + 1)` workers (architecture.md, "Demand and KEDA"); and never fewer than are busy. With `scaleIn: idle` it says fewer than exist
-//! only by those that take nothing, serve nothing and cost Kubernetes least ([`Need::leaving`]), so that the HPA removes these.
+//! The HPA compares `value / (target × existing)` with 1 and does nothing within a tenth, so ten workers never become eleven if the value
+//! is the number of streams. When more workers are needed than exist, the value therefore stands for
+//! `max(needed, ⌊1.1 × existing⌋ + 1)` workers (architecture.md, "Demand and KEDA"), and it never stands for fewer than are busy. With
+//! `scaleIn: idle` the value falls below the existing workers only by those that take no streams, serve none and cost Kubernetes least
+//! ([`Need::leaving`]), so that the HPA removes these.
 
 use std::collections::HashMap;
 
@@ -12,14 +13,14 @@ use crate::dispatch::Need;
 
 use super::limits::MAX_APP_IN_NAME;
 
-/// A trigger's metadata, good.
+/// The valid metadata of a trigger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trigger {
-    /// The app whose streams it is about; all of them without.
+    /// The app whose streams count; `None` counts the streams of all apps.
     pub app: Option<String>,
     /// Streams for each worker. Positive and finite.
     pub target: f64,
-    /// The HPA may remove workers one by one: the number falls by those alone that may go.
+    /// True if the number may fall by released workers alone (`scaleIn: idle`), so that the HPA removes them one by one.
     pub idle_may_go: bool,
 }
 
@@ -45,10 +46,10 @@ pub enum TriggerError {
 }
 
 impl Trigger {
-    /// Reads it. Keys that are KEDA's own, or a later version's, are left alone.
+    /// Reads the metadata of a trigger. Keys that are KEDA's own, or a later version's, are ignored.
     ///
     /// # Errors
-    /// The first mistake.
+    /// The first mistake in the metadata.
     pub fn parse(metadata: &HashMap<String, String>, default_target: u32) -> Result<Self, TriggerError> {
         let set = |key: &str| metadata.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
         if set("route").is_some() {
@@ -76,7 +77,7 @@ impl Trigger {
         Ok(Self { app, target, idle_may_go })
     }
 
-    /// The metric's name; lower case, digits and hyphens alone, because KEDA and Kubernetes put it into names of their own.
+    /// Name of the metric: lower case, digits and hyphens alone, because KEDA and Kubernetes put it into names of their own.
     pub fn metric_name(&self) -> String {
         let name = "liveedgecast-streams".to_owned();
         let Some(app) = &self.app else { return name };
@@ -90,25 +91,25 @@ impl Trigger {
         whole(self.target)
     }
 
-    /// The value.
+    /// Value of the metric: the wanted workers times the target.
     pub fn value(&self, need: &Need) -> f64 {
         count(self.workers(need)) * self.target
     }
 
-    /// The value for KEDA before 2.17: it says the same number of workers with [`Self::whole_target`].
+    /// Value for KEDA before 2.17; divided by [`Self::whole_target`] it gives the same number of workers.
     pub fn whole_value(&self, need: &Need) -> i64 {
         let workers = i64::try_from(self.workers(need)).unwrap_or(i64::MAX);
         workers.saturating_mul(self.whole_target())
     }
 
-    /// Workers that there should be.
+    /// Wanted number of workers.
     pub fn workers(&self, need: &Need) -> usize {
         let needed = self.needed(need);
         let stay = if self.idle_may_go { need.workers.saturating_sub(need.leaving) } else { 0 };
         if needed > need.workers { needed.max(need.workers + need.workers / 10 + 1) } else { needed.max(stay) }
     }
 
-    /// Workers for so many streams.
+    /// Number of workers for a number of streams, rounded up.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive whole number")]
     pub fn for_streams(&self, streams: usize) -> usize {
         (count(streams) / self.target).ceil() as usize
@@ -116,7 +117,7 @@ impl Trigger {
 
     fn needed(&self, need: &Need) -> usize {
         let for_streams = |streams| self.for_streams(streams);
-        // Streams that lie scattered on many workers leave no place for one more, whatever the average says.
+        // Streams that are spread over many workers may leave no place for one more, even if the target asks for no more workers.
         let more = if need.unplaced > 0 { need.workers + for_streams(need.unplaced) } else { 0 };
         for_streams(need.demand()).max(need.busy).max(more)
     }
@@ -169,7 +170,8 @@ mod tests {
         }
     }
 
-    /// The HPA's number of workers for a value: its tolerance is a tenth, and at zero it takes the quotient (KEDA has made it one by then).
+    /// The HPA's number of workers for a value: the tolerance is a tenth, and at zero workers the HPA takes the quotient (KEDA has made it
+    /// one by then).
     fn hpa(value: f64, target: f64, existing: usize) -> usize {
         let existing = count(existing);
         if existing > 0.0 && (value / (target * existing) - 1.0).abs() <= 0.1 {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hpa_adds_a_worker_whenever_one_is_needed_and_takes_no_busy_one() {
+    fn hpa_adds_a_worker_whenever_one_is_needed_and_removes_no_busy_one() {
         for target in [1.0, 2.5, 10.0, 50.0] {
             let trigger = Trigger { app: None, target, idle_may_go: false };
             for workers in 0..=40 {

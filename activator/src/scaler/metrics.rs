@@ -20,7 +20,7 @@ pub(super) enum KedaCall {
 impl KedaCall {
     const ALL: [Self; 4] = [Self::IsActive, Self::StreamIsActive, Self::GetMetricSpec, Self::GetMetrics];
 
-    /// The word in logs and metrics.
+    /// Label of the call in logs and metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::IsActive => "IsActive",
@@ -38,15 +38,15 @@ pub struct ScalerMetrics {
     errors: IntCounterVec,
     /// Push streams that are open.
     pub(super) push_streams: IntGauge,
-    /// Times that `true` was pushed.
+    /// Number of `true`s that were pushed.
     pub(super) pushed: IntCounter,
     since_poll: Gauge,
-    // A lock, because calls run beside each other; held for one store or look.
+    // A lock, because calls run concurrently; held for one store or load.
     last_poll: Arc<Mutex<Option<Instant>>>,
 }
 
 impl ScalerMetrics {
-    /// Registers them, at zero.
+    /// Registers the metrics, at zero.
     ///
     /// # Errors
     /// A metric has the name of another one.
@@ -68,7 +68,7 @@ impl ScalerMetrics {
         })
     }
 
-    /// Counts a call of KEDA; `well`: it was not answered with an error.
+    /// Counts a call of KEDA. `well`: false if the answer is an error.
     pub(super) fn called(&self, call: KedaCall, well: bool) {
         self.calls.with_label_values(&[call.as_str()]).inc();
         if !well {
@@ -81,7 +81,7 @@ impl ScalerMetrics {
         *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
     }
 
-    /// Sets the gauge of the time since the last poll; called before the page is written.
+    /// Sets the gauge of the time since the last poll; called at every scrape.
     pub fn measure(&self) {
         let last = *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner);
         self.since_poll.set(last.map_or(-1.0, |last| now().saturating_duration_since(last).as_secs_f64()));

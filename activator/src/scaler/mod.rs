@@ -1,9 +1,9 @@
-//! KEDA's external scaler: the wanted number of workers. In: the demand of all activators ([`crate::peers`]), KEDA's
-//! calls. Out: `true` at once when a stream waits without capacity, a number that makes the HPA add a worker. Next: KEDA.
+//! KEDA's external scaler, which answers with the wanted number of workers. In: the demand of all activators ([`crate::peers`]), KEDA's
+//! calls. Out: `true` at once when a stream waits without capacity, and a number that makes the HPA add a worker. Next: KEDA.
 //!
-//! Note (KEDA 2.17 to 2.21): a pushed `true` may be lost, so it is said again; `false` is never acted on, or
-//! too readily, so it is never pushed; the back-off of a push stream is forgotten only when we end it with OK; KEDA's client has no
-//! deadline at all; and the HPA does not see one worker more in eleven, because of its tolerance of a tenth.
+//! Note (KEDA 2.17 to 2.21): KEDA may lose a pushed `true`, so `true` is repeated. KEDA acts on `false` never, or too readily, so `false`
+//! is never pushed. KEDA resets the back-off of a push stream only when the server ends the stream with OK. KEDA's client has no deadline
+//! at all. The HPA does not act on one worker more than ten, because its tolerance is a tenth.
 
 mod limits;
 mod machine;
@@ -23,6 +23,6 @@ pub use tls::Current;
 pub mod proto {
     tonic::include_proto!("externalscaler");
 
-    /// The service as reflection shows it.
+    /// Descriptor of the service, for reflection.
     pub(super) const DESCRIBED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/externalscaler.bin"));
 }

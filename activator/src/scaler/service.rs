@@ -1,8 +1,9 @@
-//! The shell: the gRPC service. In: KEDA's calls. Out: answers from memory; pushed `true`s.
+//! The gRPC service, shell around `machine` and `metric`. In: KEDA's calls, on connections of `socket`. Out: answers from memory; pushed
+//! `true`s. Next: KEDA.
 //!
-//! Going down: when publishers are not accepted any more, push streams are ended with OK and then connections are asked to go, so that
-//! KEDA comes back to another activator and without a back-off; but a client that connects here all the same is answered until the end
-//! (a gateway that stopped answering while it had streams would have them scaled away).
+//! Going down: when the activator accepts no more publishers, it ends push streams with OK and then asks connections to close, so that
+//! KEDA reconnects to another activator and without a back-off. A client that connects here all the same is answered until the very end,
+//! because KEDA would remove the workers of its live streams if the activator stopped answering.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, the clock")]
 
 use std::collections::HashMap;
@@ -39,17 +40,17 @@ use crate::dispatch::Need;
 use crate::drain::Phase;
 use crate::peers::Cluster;
 
-/// A crowd of changes is one change: after one was looked at, this long passes before the next.
+/// Time between two looks at changes, so that many changes at once are handled as one.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Dependencies of the service.
+/// The handles and settings of the service.
 #[derive(Clone)]
 pub struct ScalerContext {
-    /// The demand.
+    /// View of all activators, with the demand.
     pub cluster: Cluster,
-    /// Streams for each worker where a trigger does not say.
+    /// Streams for each worker, for triggers without a target.
     pub target: u32,
-    /// Certificates; without, it speaks in the clear.
+    /// Certificates; `None` serves without TLS.
     pub tls: Option<Arc<Mutex<Current>>>,
     /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
@@ -57,10 +58,10 @@ pub struct ScalerContext {
     pub metrics: ScalerMetrics,
 }
 
-/// Serves `listener` until `stop`.
+/// Serves `listener` until `stop` is cancelled.
 ///
 /// # Errors
-/// The server cannot run.
+/// The server could not run.
 pub async fn serve(
     listener: TcpListener,
     context: ScalerContext,
@@ -98,7 +99,7 @@ pub async fn serve(
     served
 }
 
-/// Serves until `end`: streams end with OK first, then connections.
+/// Serves until `end` is cancelled: push streams end with OK first, then connections.
 async fn until(
     context: &ScalerContext,
     listener: &Arc<TcpListener>,
@@ -121,7 +122,7 @@ async fn until(
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT));
     let mut server = server.add_service(service).add_service(health_service);
-    // Made from what we have compiled ourselves, so this cannot fail; and without it the service is only harder to look at.
+    // The descriptors are compiled in, so building cannot fail. Without reflection the service is only harder to inspect.
     let described = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIBED)
@@ -133,7 +134,7 @@ async fn until(
             warn!(event = event::SCALER_REFLECTION_FAILED, error = ?new.err().or(old.err()), "reflection not offered")
         }
     }
-    // One: an accepted connection is served at once.
+    // Length 1: tonic serves an accepted connection at once.
     let (accepted, incoming) = mpsc::channel(1);
     tokio::spawn(accept(Arc::clone(listener), places.clone(), context.tls.clone(), accepted));
     let ended = async move {
@@ -201,7 +202,7 @@ impl ExternalScaler for ScalerService {
         let answer = self.trigger(&object.scaler_metadata).and_then(|trigger| {
             let place = Arc::clone(&self.streams).try_acquire_owned();
             let place = place.map_err(|_| Status::resource_exhausted("too many push streams"))?;
-            // One: a `true` that was not read yet says what the next one would.
+            // Length 1: a `true` that is still unread says the same as the next one would.
             let (words, from) = mpsc::channel(1);
             let pushing = Pushing {
                 context: self.context.clone(),
@@ -277,7 +278,7 @@ impl Pushing {
                     self.context.metrics.pushed.inc();
                     let _ = self.words.try_send(Ok(IsActiveResponse { result: true }));
                 }
-                // The stream ends with OK when its last sender is dropped.
+                // Dropping the only sender ends the stream with OK.
                 Some(Output::End) => return,
                 None => {}
             }

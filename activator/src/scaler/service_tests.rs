@@ -100,7 +100,7 @@ impl House {
         Keda::new(endpoint.connect().await.unwrap(), metadata)
     }
 
-    /// Opens more connections than strangers may have, and waits until some have been sent away.
+    /// Opens more connections than strangers may have, and waits until some have been closed.
     async fn knock(&self) -> Vec<tokio::net::TcpStream> {
         use tokio::io::AsyncReadExt;
         let mut knocking = Vec::new();
@@ -118,7 +118,7 @@ impl House {
     }
 }
 
-/// Takes what it is offered.
+/// Takes the offer that the publisher gets, as its worker would.
 async fn taken(place: &mut Place) {
     let PlaceEvent::Offered { epoch, .. } = place.event().await else { panic!() };
     place.taken(epoch);
@@ -129,7 +129,7 @@ async fn taken(place: &mut Place) {
 struct Keda {
     client: ExternalScalerClient<Channel>,
     object: ScaledObjectRef,
-    /// Seconds that it would wait before it opens a push stream again.
+    /// Seconds that KEDA would wait before it opens a push stream again.
     back_off: u64,
 }
 
@@ -187,7 +187,7 @@ impl Keda {
 }
 
 #[tokio::test]
-async fn polls_follow_a_stream_from_nothing_to_its_worker_and_back() {
+async fn polls_follow_a_stream_from_its_arrival_to_its_end() {
     let house = house();
     let mut keda = house.keda(&[("target", "10")]).await;
     assert!(house.metric("liveedgecast_scaler_seconds_since_poll -1"));
@@ -205,7 +205,7 @@ async fn polls_follow_a_stream_from_nothing_to_its_worker_and_back() {
 }
 
 #[tokio::test]
-async fn the_eleventh_worker_is_asked_for_loudly_enough() {
+async fn need_of_an_eleventh_worker_exceeds_the_tolerance_of_the_hpa() {
     let house = house();
     let mut keda = house.keda(&[("target", "1")]).await;
     let mut workers = Vec::new();
@@ -219,7 +219,7 @@ async fn the_eleventh_worker_is_asked_for_loudly_enough() {
 }
 
 #[tokio::test]
-async fn a_trigger_may_be_about_one_app() {
+async fn trigger_counts_one_app_when_it_names_one() {
     let house = house();
     let (mut live, mut other) = (house.keda(&[("app", "live")]).await, house.keda(&[("app", "other")]).await);
     let _place = house.publisher("a", "live");
@@ -228,7 +228,7 @@ async fn a_trigger_may_be_about_one_app() {
 }
 
 #[tokio::test]
-async fn a_stream_without_a_place_is_pushed_at_once_and_again_and_false_never() {
+async fn true_is_pushed_again_while_a_stream_waits_and_false_never() {
     let house = house();
     let mut keda = house.keda(&[]).await;
     let mut stream = keda.stream().await.unwrap();
@@ -246,7 +246,7 @@ async fn a_stream_without_a_place_is_pushed_at_once_and_again_and_false_never() 
 }
 
 #[tokio::test]
-async fn who_waited_before_the_stream_was_opened_is_pushed_at_once() {
+async fn true_is_pushed_at_once_when_a_publisher_waited_before() {
     let house = house();
     let _place = house.publisher("a", "live");
     let mut keda = house.keda(&[]).await;
@@ -256,7 +256,7 @@ async fn who_waited_before_the_stream_was_opened_is_pushed_at_once() {
 }
 
 #[tokio::test]
-async fn going_down_streams_end_with_ok_and_questions_are_answered_to_the_end() {
+async fn push_streams_end_with_ok_and_polls_are_answered_while_going_down() {
     let house = house();
     let _worker = house.worker("w", 1, &["a"]);
     let mut keda = house.keda(&[]).await;
@@ -267,7 +267,7 @@ async fn going_down_streams_end_with_ok_and_questions_are_answered_to_the_end() 
     house.phase.send_replace(Phase::StopAccepting);
     assert_eq!(keda.pushed(&mut stream).await, None);
     assert_eq!(keda.back_off, 2, "the back-off is as if nothing had happened");
-    // KEDA has no other activator here.
+    // KEDA finds no other activator.
     let mut again = house.keda(&[]).await;
     assert_eq!(again.poll().await.unwrap(), (1.0, true), "its stream keeps the worker");
     let mut stream = again.stream().await.unwrap();
@@ -279,7 +279,7 @@ async fn going_down_streams_end_with_ok_and_questions_are_answered_to_the_end() 
 }
 
 #[tokio::test]
-async fn a_push_stream_that_is_dropped_leaves_nothing() {
+async fn push_stream_is_not_counted_after_keda_drops_it() {
     let house = house();
     let mut keda = house.keda(&[]).await;
     let stream = keda.stream().await.unwrap();
@@ -291,7 +291,7 @@ async fn a_push_stream_that_is_dropped_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn bad_metadata_gets_a_sentence_from_every_call() {
+async fn every_call_explains_the_mistake_when_metadata_is_bad() {
     let house = house();
     let mut keda = house.keda(&[("target", "ten")]).await;
     let object = keda.object.clone();
@@ -310,7 +310,7 @@ async fn bad_metadata_gets_a_sentence_from_every_call() {
 }
 
 #[tokio::test]
-async fn just_started_it_says_neither_no_nor_nothing() {
+async fn scaler_is_unavailable_after_start_until_it_knows_a_stream() {
     let house = house_with(Fleet::External, None);
     let mut keda = house.keda(&[]).await;
     let object = keda.object.clone();
@@ -373,7 +373,7 @@ async fn keda_before_2_17_reads_whole_numbers() {
 }
 
 #[test]
-fn the_contract_is_kedas() {
+fn protocol_matches_keda_2_17_to_2_21() {
     use prost::Message as _;
     let set = prost_types::FileDescriptorSet::decode(DESCRIBED).unwrap();
     let file = set.file.iter().find(|file| file.package() == "externalscaler").unwrap();
@@ -415,7 +415,7 @@ fn the_contract_is_kedas() {
 }
 
 #[tokio::test]
-async fn keda_2_21_may_ask_for_what_there_is_not() {
+async fn stream_metric_spec_of_keda_2_21_is_unimplemented() {
     let house = house();
     let endpoint = Endpoint::from_shared(format!("http://{}", house.address)).unwrap();
     let mut raw = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
@@ -427,7 +427,7 @@ async fn keda_2_21_may_ask_for_what_there_is_not() {
 }
 
 #[tokio::test]
-async fn it_tells_its_health_and_what_it_is() {
+async fn scaler_serves_health_and_reflection_until_it_goes_down() {
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -452,7 +452,7 @@ async fn it_tells_its_health_and_what_it_is() {
     assert!(list.service.contains(&ServiceResponse { name: "externalscaler.ExternalScaler".into() }), "{list:?}");
     house.phase.send_replace(Phase::StopAccepting);
     loop {
-        // The first may still be answered by the connection that is asked to go.
+        // The first server may still accept this connection while it goes down.
         let mut health = HealthClient::new(endpoint.connect().await.unwrap());
         let answer = health.check(HealthCheckRequest::default()).await;
         if answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::NotServing) {
@@ -462,7 +462,7 @@ async fn it_tells_its_health_and_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_worker_that_leaves_makes_the_push_urgent_again() {
+async fn poll_counts_both_streams_when_their_worker_is_lost() {
     let house = house();
     let inbox = house.worker("w", 1, &["a"]);
     let mut keda = house.keda(&[]).await;
@@ -486,7 +486,7 @@ async fn keda_keeps_its_push_stream_while_strangers_hold_idle_connections() {
 }
 
 #[tokio::test]
-async fn who_only_knocks_does_not_keep_keda_out() {
+async fn keda_connects_while_strangers_hold_all_idle_connections() {
     use tokio::io::AsyncReadExt;
     let house = house();
     let mut knocking = Vec::new();

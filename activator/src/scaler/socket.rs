@@ -1,8 +1,9 @@
-//! A connection that holds its place among those that there may be. In: a listener. Out: connections for tonic, with TLS around
-//! them if it is asked for.
+//! The connections of the scaler and their limits. In: a listener. Out: connections, each of which holds its place, with TLS around them
+//! if it is configured. Next: `service`, whose tonic server reads them.
 //!
 //! Any host may connect here. A connection is a stranger's until its certificate has been verified (where one is asked for) or it has made
-//! one of KEDA's calls; from then on its place is among the callers', which strangers cannot take. In both crowds the oldest makes room.
+//! one of KEDA's calls; from then on its place is among the callers', which strangers cannot take. When either limit is reached, the
+//! oldest connection of that kind is closed.
 //!
 //! Note: in the clear, a stranger that makes calls is a caller like KEDA. `SCALER_TLS_CLIENT_CA_FILE` keeps it out.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
@@ -27,10 +28,10 @@ use super::limits::{HANDSHAKE_TIMEOUT, MAX_CALLERS, MAX_STRANGERS};
 use super::tls::Current;
 use crate::net::{Expiring, Expiry};
 
-/// A connection as long as it has its place.
+/// A connection that ends when it loses its place.
 pub(super) type Placed = Expiring<Either<TcpStream, Box<TlsStream<TcpStream>>>, Caller>;
 
-/// The places that there are.
+/// The places of strangers' and callers' connections.
 #[derive(Clone)]
 pub(super) struct Places {
     strangers: EvictingLimit,
@@ -42,7 +43,7 @@ impl Places {
         Self { strangers: EvictingLimit::new(MAX_STRANGERS), callers: EvictingLimit::new(MAX_CALLERS) }
     }
 
-    /// A place for a connection, and when it is lost: a stranger's until `caller` is known.
+    /// Takes a place for a connection, a stranger's until `caller` is known. The future ends when the place is lost.
     fn enter(&self, caller: &Caller) -> Expiry {
         let (place, callers, known) = (self.strangers.enter(), self.callers.clone(), caller.known.clone());
         Box::pin(async move {
@@ -60,7 +61,7 @@ impl Places {
 /// The state of a connection that its calls share.
 #[derive(Clone, Default)]
 pub(super) struct Caller {
-    /// Cancelled: it is no stranger's.
+    /// Cancelled when the connection is a caller's.
     known: CancellationToken,
 }
 
@@ -71,7 +72,7 @@ impl Caller {
     }
 }
 
-/// Accepts until the server has ended.
+/// Accepts until the receiver of connections is dropped.
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
     places: Places,
@@ -94,7 +95,8 @@ pub(super) async fn accept(
     }
 }
 
-/// The handshake of one connection, in a task of its own for as long as it has its place: a peer that never finishes delays no other.
+/// Finishes the TLS handshake of one connection, in a task of its own, while the connection has its place: a peer that never finishes
+/// delays no other.
 async fn handshake(
     socket: TcpStream,
     config: Arc<ServerConfig>,
@@ -108,7 +110,7 @@ async fn handshake(
     };
     match shaken {
         Ok(Ok(socket)) => {
-            // A certificate was asked of this caller, and verified.
+            // rustls keeps a peer's certificate only if one was requested and has been verified.
             if socket.get_ref().1.peer_certificates().is_some() {
                 caller.known();
             }

@@ -1,7 +1,8 @@
-//! The scaler's certificate as it is now. In: the files that the configuration names. Out: rustls' configuration for a connection.
+//! The present certificate of the scaler. In: the files that the configuration names. Out: rustls' configuration for a connection. Next:
+//! `socket`, which makes the handshake.
 //!
-//! The files are looked at when a connection comes, not by a timer; KEDA's are ended every few minutes, so a certificate that was
-//! renewed is shown soon enough, and an authority that is trusted no more is forgotten as soon.
+//! The files are checked when a connection comes, not by a timer. KEDA's connections are ended every few minutes, so a renewed certificate
+//! is shown, and an authority that is no longer trusted is forgotten, within that time.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use rustls::ServerConfig;
 
 use crate::config::{Flaw, ScalerTls, Watched};
 
-/// The configuration of the files as they are when a connection comes; of the last good ones, if they are not good.
+/// The configuration of the files as they are when a connection comes; of the last good files, if the present ones are bad.
 pub struct Current {
     files: ScalerTls,
     watched: Vec<Watched>,
@@ -21,7 +22,7 @@ impl Current {
     /// Reads the files.
     ///
     /// # Errors
-    /// They are not good.
+    /// A file cannot be read, or the certificate, key and authority in them cannot be used.
     pub fn new(files: ScalerTls) -> Result<Self, Flaw> {
         let watched = [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()];
         let watched = watched.into_iter().flatten().map(|path| Watched::new(path)).collect();
@@ -31,7 +32,7 @@ impl Current {
 
     /// Configuration for one connection.
     pub(super) fn config(&mut self) -> Arc<ServerConfig> {
-        // Every one is looked at, or the second of two would be found changed the next time again.
+        // Every file is checked, or the second of two changed files would be found changed at the next connection again.
         if self.watched.iter_mut().fold(false, |before, file| file.is_another() | before) {
             match self.files.config() {
                 Ok(config) => {

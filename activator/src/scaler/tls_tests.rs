@@ -9,7 +9,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use super::*;
 use crate::config::ScalerTls;
 
-/// An authority, and what it has signed for `localhost`.
+/// An authority, and the certificate and key that it has signed for `localhost`.
 struct Signed {
     authority: String,
     certificate: String,
@@ -71,7 +71,7 @@ async fn with_tls_keda_keeps_its_push_stream_while_strangers_hold_idle_connectio
 }
 
 #[tokio::test]
-async fn with_tls_keda_proves_itself() {
+async fn poll_is_answered_when_the_certificate_is_signed_by_the_client_authority() {
     let (folder, one) = (tempfile::tempdir().unwrap(), signed());
     lay(folder.path(), &one);
     let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
@@ -85,7 +85,7 @@ async fn with_tls_keda_proves_itself() {
 }
 
 #[tokio::test]
-async fn files_that_change_count_from_the_next_connection_and_wrong_ones_do_not() {
+async fn changed_files_apply_from_the_next_connection_unless_they_are_bad() {
     let (folder, one, two) = (tempfile::tempdir().unwrap(), signed(), signed());
     lay(folder.path(), &one);
     let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
@@ -103,7 +103,7 @@ async fn files_that_change_count_from_the_next_connection_and_wrong_ones_do_not(
 }
 
 #[tokio::test]
-async fn who_does_not_finish_a_handshake_holds_up_nobody() {
+async fn poll_is_answered_while_strangers_leave_handshakes_unfinished() {
     let (folder, one) = (tempfile::tempdir().unwrap(), signed());
     lay(folder.path(), &one);
     let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
@@ -115,7 +115,7 @@ async fn who_does_not_finish_a_handshake_holds_up_nobody() {
 }
 
 #[test]
-fn certificates_are_tried_before_anything_is_opened() {
+fn bad_file_is_rejected_under_the_name_of_its_setting() {
     let (folder, one, other) = (tempfile::tempdir().unwrap(), signed(), signed());
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
