@@ -28,16 +28,16 @@ pub struct Cluster {
 struct ClusterState {
     /// End of the time that workers have to dial in.
     sure_from: Instant,
-    /// The other activators, if there may be any. A lock, because answers are wanted at once and from anywhere; held for a look or a
-    /// step of the machine, never across an await.
+    /// The other activators; `None` for the cluster of one. A lock, because callers in many tasks want answers at once; held for one
+    /// question or step of the machine, never across an await.
     peers: Option<Mutex<Peers>>,
     /// Wakes the task of the peers.
     stirred: Notify,
-    /// True while we can act for all on the Kubernetes API.
+    /// True while this activator can act for all on the Kubernetes API.
     acts: AtomicBool,
 }
 
-/// Too little is known yet to say "nothing"; the caller must not take this for it.
+/// The error of an activator that knows of no need and cannot tell yet that there is none; the caller must not read it as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not in touch with the other activators and with workers yet: what they have is not known")]
 pub struct Unsure;
@@ -106,7 +106,7 @@ impl Cluster {
     /// The need, of one app or of all.
     ///
     /// # Errors
-    /// We know of nothing, and cannot be sure that there is nothing. A need that is known is returned in any case.
+    /// [`Unsure`] if no need is known and the other activators and workers have not been heard yet. A known need is always returned.
     pub fn need(&self, app: Option<&str>) -> Result<Need, Unsure> {
         let need = self.known(app);
         if need.demand() == 0 && !self.is_sure() {
@@ -115,7 +115,7 @@ impl Cluster {
         Ok(need)
     }
 
-    /// Notes whether we can act for all on the Kubernetes API, and tells the others.
+    /// Notes whether this activator can act for all on the Kubernetes API, and tells the others.
     #[cfg(feature = "kubernetes")]
     pub(crate) fn set_acts(&self, acts: bool) {
         if self.shared.acts.swap(acts, Ordering::Relaxed) != acts {
@@ -123,7 +123,7 @@ impl Cluster {
         }
     }
 
-    /// True while we can act for all on the Kubernetes API.
+    /// True while this activator can act for all on the Kubernetes API.
     pub(super) fn acts(&self) -> bool {
         self.shared.acts.load(Ordering::Relaxed)
     }
@@ -134,8 +134,8 @@ impl Cluster {
         self.acts() && self.peers().is_none_or(|peers| peers.is_first())
     }
 
-    /// Readiness: publishers may be sent here when all activators that there are can be heard, and the workers that they know are
-    /// registered here, too; or all had the time.
+    /// Readiness for publishers: true when every known activator can be heard and its workers are registered here too, or when the time
+    /// for that is over.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let Some(peers) = self.peers() else { return true };
@@ -149,7 +149,7 @@ impl Cluster {
         theirs.iter().all(|name| ours.contains_key(name))
     }
 
-    /// True if another activator is there to which shared ports can be left.
+    /// True if a younger activator can be heard, to which shared ports can be left.
     #[must_use]
     pub fn has_heir(&self) -> bool {
         self.peers().is_some_and(|peers| peers.has_heir())

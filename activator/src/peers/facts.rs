@@ -1,5 +1,5 @@
-//! What one peer has told of itself. In: its messages, read and bounded one by one. Out: its view of the demand, bounded as a whole. Pure.
-//! Next: the machine, which adds the views up.
+//! The facts that one peer has told of itself. In: its messages, read and bounded one by one. Out: its view of the demand, bounded as a
+//! whole. Pure. Next: `machine`, which adds the views up.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub(super) struct PeerFacts {
     workers: BTreeMap<String, WorkerTally>,
     /// Ability to act for all on the Kubernetes API.
     pub(super) acts: bool,
-    /// Bytes that they take, about.
+    /// Approximate memory of the facts, in bytes.
     pub(super) bytes: usize,
 }
 

@@ -1,5 +1,5 @@
-//! One call to one peer, from its first SYN to its end. In: an address. Out: its messages, bounded and read one by one, its end last. Next:
-//! the machine.
+//! One call to one peer, from its first SYN to its end. In: an address. Out: the peer's messages, bounded and read one by one, and the end
+//! of the call last. Next: `machine`.
 
 use std::net::SocketAddr;
 
@@ -67,7 +67,7 @@ impl PeerCall {
         let hello = Hello { activator: self.name.clone(), control_port: self.control_port.into() };
         let mut says = greeted.proved(client.follow(greeted.request(hello)?).await?)?;
         while let Some(said) = says.message().await? {
-            // Without content, a newer activator said what this version does not know.
+            // A message without content comes from a newer activator, of a kind that this version does not know.
             if let Some(message) = said.say.map(parse).transpose()?.flatten() {
                 let _ = self.events.send(Input::Said(self.attempt, message)).await;
             }
@@ -76,10 +76,10 @@ impl PeerCall {
     }
 }
 
-/// A message as the machine takes it; `None` for a fact that cannot be.
+/// The message in the machine's terms; `None` for a fact that is out of bounds.
 ///
 /// # Errors
-/// The peer's name is none: nothing of it can be used.
+/// The peer's name is not a valid name, so none of its facts can be used.
 fn parse(say: Say) -> Result<Option<PeerMessage>, Status> {
     Ok(match say {
         Say::Welcome(welcome) if !is_instance_name(&welcome.activator) => {
@@ -87,7 +87,7 @@ fn parse(say: Say) -> Result<Option<PeerMessage>, Status> {
         }
         Say::Welcome(welcome) => Some(PeerMessage::Welcome(PeerWelcome {
             name: welcome.activator,
-            // A port that cannot be is as good as none: the peer is found where it was dialed.
+            // A port out of range counts as 0: the peer is found at the dialed address.
             control_port: u16::try_from(welcome.control_port).unwrap_or_default(),
             started: welcome.started,
         })),
@@ -117,7 +117,7 @@ fn worker_change(worker: Worker) -> Option<PeerChange> {
     let all: u64 = streams.values().copied().map(u64::from).sum();
     let good = is_instance_name(&name)
         && room <= MAX_CAPACITY
-        // Streams in grace come on top for a moment.
+        // A worker may exceed its capacity for a moment, by streams in grace.
         && all <= 2 * u64::from(MAX_CAPACITY)
         && streams.keys().all(|app| is_app(app));
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);

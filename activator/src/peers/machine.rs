@@ -1,6 +1,6 @@
-//! The other activators: which of them are followed, what they have told, and whether that is all. Pure.
+//! The other activators: the calls to them, their facts, and the completeness of these. Pure.
 //!
-//! In: what [`Discovery`] and the calls find out, messages of peers. Out: what the shell does, news for the lobby. Next: `lobby`.
+//! In: results of [`Discovery`] and of calls, messages of peers. Out: orders to the shell, news for the lobby. Next: `lobby`.
 //!
 //! ```text
 //!           Welcome, changes      Synced             ended: vanished, its facts count for 60 s
@@ -9,10 +9,10 @@
 //!     │ that is synced by another address    ▼
 //!     └─▶ hung up: an alias
 //! ```
-//! One such picture per call; when and where calls are made is [`Discovery`]'s.
+//! The picture is that of one call; [`Discovery`] decides about the times and addresses of calls.
 //!
 //! Note: where two activators listen on one port, dialing it leads to either. So an activator that finds itself there tries again a few
-//! times, and every activator tells a port of its own, which is the one that workers are told.
+//! times, and every activator tells the others a port of its own, at which workers find it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +34,7 @@ const DISCOVERY: discovery::Rules = discovery::Rules {
     wanted: Wanted::All,
     told_failures: MAX_FAILURES,
     unlisted_failures: MAX_FAILURES,
-    // A peer that is lost is looked for at once by every other way to it.
+    // When a peer is lost, every other address that led to it is dialed at once.
     alias_patience: 1,
 };
 
@@ -78,7 +78,7 @@ pub(super) enum Output {
     Changed,
 }
 
-/// Turns in what we know of a peer.
+/// Turns in the life of a peer, as seen from this activator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// The peer has told everything.
@@ -186,7 +186,7 @@ impl Peers {
         self.heard().flat_map(|(_, peer)| peer.facts.staying_workers())
     }
 
-    /// True once there was the time to find everybody.
+    /// True once the time to find all activators is over.
     pub(super) fn had_time(&self, now: Instant) -> bool {
         now >= self.started + SYNC_TIME
     }
@@ -206,7 +206,7 @@ impl Peers {
         }
     }
 
-    /// Does what is due.
+    /// Ends calls that take too long, forgets vanished peers, and makes the dials that are due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.discovery.handle_timeout(now);
         self.dial();
@@ -223,7 +223,7 @@ impl Peers {
         vanished.chain(self.discovery.poll_timeout()).min()
     }
 
-    /// The next thing to do.
+    /// The next order to the shell.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -245,18 +245,19 @@ impl Peers {
         acting.map(|(name, _)| name).min().is_none_or(|name| *name > self.me.name)
     }
 
-    /// Peers that can be heard, and addresses that lead to nobody.
+    /// Number of peers that can be heard, and of addresses that no activator answers at.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.heard().count(), self.discovery.unreachable())
     }
 
-    /// Publishers may be sent here: all that the name leads to can be heard, or they had the time.
+    /// True if publishers may be sent here: every activator that the name leads to can be heard, or the time for that is over.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.had_time(now) || self.discovery.is_complete()
     }
 
-    /// "Nothing" may be said. Without a name server or an introducer we do not know which peers we have not heard, however long
-    /// it lasts. When there is no peer, workers need the time: they may serve streams that no activator tells of.
+    /// True if an empty view proves that there is no demand. Without an answer of a name server or an introducer, the unheard peers stay
+    /// unknown, however long that lasts. Without a peer, workers get the time to dial in: they may serve streams that no activator tells
+    /// of.
     pub(super) fn is_sure(&self, now: Instant) -> bool {
         let all_heard = self.heard().next().is_some() && self.discovery.is_complete();
         self.discovery.is_informed() && (self.had_time(now) || all_heard)
@@ -271,7 +272,7 @@ impl Peers {
         self.dial();
     }
 
-    /// Passes on what discovery asks for.
+    /// Passes on the outputs of discovery.
     fn dial(&mut self) {
         while let Some(output) = self.discovery.poll_output() {
             self.outputs.push_back(match output {
@@ -289,12 +290,12 @@ impl Peers {
         }
     }
 
-    /// Time of the next question to the introducer. It may lead to ourselves, and the activator that it leads to knows only those that it
-    /// has found: while all begin, each is asked often.
+    /// Time of the next question to the introducer. The introducer may lead back to this activator, and any other activator knows only
+    /// those that it has found; while all start, the question is therefore repeated often.
     fn ask_again(&mut self, now: Instant) -> Instant {
         self.answers = self.answers.wrapping_add(1);
         let after = match self.had_time(now) {
-            // Twice in a row: it may lead those who ask by turns.
+            // Every second question follows at once, because a round-robin introducer may lead every other one back to this activator.
             _ if self.answers % 2 == 1 => Duration::ZERO,
             false => ASK_EAGERLY,
             true => RESOLVE_EVERY,
@@ -302,8 +303,8 @@ impl Peers {
         now + after + self.lag()
     }
 
-    /// A delay that differs from that of others, as names are random: two that ask in step would be led, where the leading goes by turns,
-    /// each to itself for ever.
+    /// A delay that differs between activators, as names are random. Behind a round-robin introducer, two activators that ask in step would
+    /// each be led to itself for ever.
     fn lag(&self) -> Duration {
         let sum = self.me.name.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
         MAX_LAG * u32::from(sum) / u32::from(u8::MAX)
@@ -380,7 +381,7 @@ impl Peers {
     fn synced(&mut self, now: Instant, attempt: AttemptId, welcome: PeerWelcome, facts: PeerFacts) {
         let PeerWelcome { name, control_port, started } = welcome;
         let Some(address) = self.discovery.address(attempt) else { return };
-        // Two ways to it at once, and the other one was faster.
+        // Calls to two addresses of this peer were under way at once, and the other call was faster.
         let other = self.synced_by(&name);
         if other.is_some() || !self.has_room(&name) {
             return self.alias(now, attempt, other);
@@ -398,13 +399,13 @@ impl Peers {
         self.outputs.push_back(Output::Met(at, true));
     }
 
-    /// The call has led to an activator for which there is a better one.
+    /// Ends a call of no use: it leads to this activator or to a peer that another call has reached, or there is no room for the peer.
     fn alias(&mut self, now: Instant, attempt: AttemptId, of: Option<SocketAddr>) {
         self.discovery.address(attempt).map(|address| self.selves.remove(&address));
         self.discover(now, discovery::Input::Alias(attempt, of));
     }
 
-    /// The call has led to ourselves. On a shared port that says nothing about others that are there.
+    /// Handles a call that has led back to this activator. On a shared port another activator may listen all the same.
     fn found_ourselves(&mut self, now: Instant, attempt: AttemptId) {
         let Some(address) = self.discovery.address(attempt) else { return };
         let meetings = self.selves.get(&address).copied().unwrap_or_default() + 1;

@@ -110,7 +110,7 @@ fn follow(link: u64, port: u16) -> Output {
 }
 
 #[test]
-fn facts_count_once_all_were_told() {
+fn facts_count_when_the_peer_has_told_all_of_them() {
     let mut world = World::new();
     assert_eq!(world.resolved(&[1]), [follow(1, 1)]);
     world.say(1, welcome("a"));
@@ -127,25 +127,25 @@ fn facts_count_once_all_were_told() {
 }
 
 #[test]
-fn ourselves_and_a_second_way_to_somebody_are_left_alone() {
+fn call_is_ended_when_it_leads_to_this_activator_or_a_synced_peer() {
     let mut world = World::new();
     world.resolved(&[1, 2, 3]);
     let hangup = world.say(1, welcome("me"));
     assert_eq!(hangup, [Output::HangUp(AttemptId(1))]);
-    // Both ways at once.
+    // Both calls lead to the same peer at once.
     world.say(2, welcome("a"));
     world.say(3, welcome("a"));
     world.say(3, PeerMessage::Synced);
     assert_eq!(world.say(2, PeerMessage::Synced), [Output::HangUp(AttemptId(2))]);
     assert!(world.peers.discovery.is_complete());
     assert_eq!(world.peers.count(), (1, 0));
-    // The way is lost: the other one is tried, ourselves too, which costs nothing.
+    // The call ends: the other addresses are dialed, this activator's own too, which costs nothing.
     let outputs = world.tell(Input::Ended(AttemptId(3)));
     assert_eq!(outputs[outputs.len() - 2..], [follow(4, 1), follow(5, 2)]);
 }
 
 #[test]
-fn an_absent_peer_is_dialed_again_and_again() {
+fn absent_peer_is_dialed_again_after_growing_delays() {
     let mut world = World::new();
     world.resolved(&[1]);
     let (mut link, mut times) = (1, Vec::new());
@@ -169,7 +169,7 @@ fn an_absent_peer_is_dialed_again_and_again() {
 }
 
 #[test]
-fn a_peer_that_hangs_before_it_has_told_all_is_dialed_again() {
+fn peer_is_dialed_again_when_it_hangs_before_it_has_told_all() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.say(1, welcome("a"));
@@ -179,7 +179,7 @@ fn a_peer_that_hangs_before_it_has_told_all_is_dialed_again() {
 }
 
 #[test]
-fn a_vanished_peer_counts_for_a_minute_and_one_that_said_goodbye_does_not() {
+fn vanished_peer_counts_for_a_minute_unless_it_said_goodbye() {
     let mut world = World::new();
     world.resolved(&[1, 2]);
     world.sync(1, "a");
@@ -199,7 +199,7 @@ fn a_vanished_peer_counts_for_a_minute_and_one_that_said_goodbye_does_not() {
 }
 
 #[test]
-fn a_peer_that_comes_back_counts_by_its_new_facts() {
+fn peer_counts_by_its_new_facts_when_it_comes_back() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
@@ -212,7 +212,7 @@ fn a_peer_that_comes_back_counts_by_its_new_facts() {
 }
 
 #[test]
-fn a_peer_that_follows_us_is_followed_before_the_name_leads_to_it() {
+fn follower_is_followed_before_the_name_leads_to_it() {
     let mut world = World::new();
     world.resolved(&[]);
     assert_eq!(world.tell(Input::Met(at(9))), [follow(1, 9)]);
@@ -230,7 +230,7 @@ fn a_peer_that_follows_us_is_followed_before_the_name_leads_to_it() {
 }
 
 #[test]
-fn readiness_and_certainty_come_with_peers_or_with_time() {
+fn activator_is_ready_and_sure_when_all_peers_are_heard_or_time_is_over() {
     let check = |world: &World| (world.peers.is_ready(world.now), world.peers.is_sure(world.now));
     let mut world = World::new();
     assert_eq!(check(&world), (false, false));
@@ -261,7 +261,7 @@ fn readiness_and_certainty_come_with_peers_or_with_time() {
 }
 
 #[test]
-fn the_introducer_is_asked_often_at_first_and_its_addresses_are_followed() {
+fn introducer_is_asked_often_at_first_and_its_addresses_are_followed() {
     let mut world = World::with_introducer(true);
     world.tell(Input::Unresolved);
     let mut asked = Vec::new();
@@ -269,7 +269,7 @@ fn the_introducer_is_asked_often_at_first_and_its_addresses_are_followed() {
         for (when, output) in world.pass(10) {
             if output == Output::Ask {
                 asked.push(when);
-                // It leads to ourselves, or to no activator yet.
+                // The introducer leads back to this activator, or to none yet.
                 world.tell(Input::Introduced(vec![]));
             }
         }
@@ -289,14 +289,14 @@ fn the_introducer_is_asked_often_at_first_and_its_addresses_are_followed() {
 }
 
 #[test]
-fn two_do_not_ask_in_step() {
+fn activators_ask_the_introducer_at_different_times() {
     let lag = |name: String| Peers::new(origin(), Me { name, introducer: true, ..me(false) }).lag();
     let lags: std::collections::BTreeSet<Duration> = (0..32).map(|number| lag(format!("a~{number:08x}"))).collect();
     assert!(lags.len() > 16, "{lags:?}");
 }
 
 #[test]
-fn an_idle_machine_wakes_for_names_alone() {
+fn machine_wakes_for_names_alone_when_nothing_changes() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
@@ -304,7 +304,7 @@ fn an_idle_machine_wakes_for_names_alone() {
 }
 
 #[test]
-fn a_broken_peer_is_bounded() {
+fn facts_are_bounded_in_number_when_a_peer_is_broken() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
@@ -322,7 +322,7 @@ fn a_broken_peer_is_bounded() {
 }
 
 #[test]
-fn an_activator_that_finds_itself_on_a_shared_port_tries_again_a_few_times() {
+fn shared_port_is_dialed_again_when_it_led_to_this_activator() {
     let mut world = World::new();
     world.peers = Peers::new(world.now, me(true));
     world.outputs();
@@ -340,7 +340,7 @@ fn an_activator_that_finds_itself_on_a_shared_port_tries_again_a_few_times() {
 }
 
 #[test]
-fn the_other_one_on_a_shared_port_is_known_by_its_own_and_the_younger_one_is_the_heir() {
+fn peer_on_a_shared_port_is_known_by_its_own_port_and_the_younger_is_the_heir() {
     for (started, is_heir) in [(999, false), (1001, true)] {
         let mut world = World::new();
         world.peers = Peers::new(world.now, me(true));
@@ -359,7 +359,7 @@ fn the_other_one_on_a_shared_port_is_known_by_its_own_and_the_younger_one_is_the
 }
 
 #[test]
-fn facts_are_bounded_in_bytes_and_give_them_back_when_they_are_gone() {
+fn facts_are_bounded_in_bytes_until_some_are_gone() {
     let mut world = World::new();
     world.resolved(&[1]);
     world.sync(1, "a");
@@ -384,7 +384,7 @@ fn facts_are_bounded_in_bytes_and_give_them_back_when_they_are_gone() {
 }
 
 #[test]
-fn peers_that_come_and_go_under_new_names_are_bounded() {
+fn peers_are_bounded_when_they_come_and_go_under_new_names() {
     let mut world = World::new();
     let mut link = 0;
     for number in 0..2 * MAX_PEERS {

@@ -1,9 +1,9 @@
-//! Metrics of this room. In: [`Cluster::measure`](super::Cluster::measure), when somebody looks. Out: the registry.
+//! Metrics of this room. In: [`Cluster::measure`](super::Cluster::measure), at every scrape. Out: the registry.
 
 use liveedgecast_common::metrics::{gauge, gauges};
 use prometheus::{IntGauge, IntGaugeVec, Registry};
 
-/// Gauges of what all activators know together.
+/// Gauges of the knowledge of all activators together.
 #[derive(Clone, Debug)]
 pub struct PeersMetrics {
     /// Other activators, by whether they can be heard.
@@ -13,7 +13,7 @@ pub struct PeersMetrics {
 }
 
 impl PeersMetrics {
-    /// Registers them, at zero.
+    /// Registers the gauges, at zero.
     ///
     /// # Errors
     /// A metric has the name of another one.

@@ -1,13 +1,13 @@
-//! The knowledge of all activators together (architecture.md, "Demand and KEDA"). In: our own lobby's view of the demand, and those that
-//! the other activators tell. Out: the [`Need`](crate::dispatch::Need) that KEDA and the API are answered with, whether it can be relied
-//! on, and for the lobby the publishers that wait elsewhere. Next: `scaler`, `lobby`.
+//! The knowledge of all activators together (architecture.md, "Demand and KEDA"). In: the view of the demand of this activator's lobby, and
+//! the views that the other activators tell. Out: the [`Need`](crate::dispatch::Need) for the answers to KEDA and the API, its reliability,
+//! and for the lobby the publishers that wait elsewhere. Next: `scaler`, `lobby`.
 //!
-//! Every activator dials every address of the name of all, again and again, and *follows* the activator that it finds there; that one
-//! dials back, because a name server may tell the two at different times. No peer is asked when KEDA asks: answers come from memory, so a
-//! peer that is stopped or cut off delays nothing.
+//! Every activator dials every address of the activators' common name, again and again, and *follows* the activator that it finds there.
+//! That one dials back, because a name server may tell the two at different times. No peer is asked when KEDA asks: answers come from
+//! memory, so a peer that hangs or is cut off delays none of them.
 //!
-//! Note: the name leads to ourselves, too. And name servers remember for half a minute that a name had other addresses, or none; so an
-//! introducer, if there is one, is asked as well: an address that leads to any activator.
+//! Note: the name leads back to this activator, too. Name servers remember for half a minute that a name had other addresses, or none, so
+//! an introducer, if one is configured, is asked as well: an address that leads to any activator.
 
 mod cluster;
 mod facts;

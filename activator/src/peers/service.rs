@@ -1,5 +1,5 @@
-//! What the other activators are told. In: their calls on the control listener, proved like a worker's. Out: our name, the publishers that
-//! wait here, the load of workers; then every change of these.
+//! The service that other activators follow. In: their calls on the control listener, proved like a worker's. Out: this activator's name,
+//! the publishers that wait here, the load of workers; then every change of these. Next: the peers, in `follow`.
 #![expect(clippy::disallowed_methods, reason = "shell: a task for each follower, a pause")]
 
 use std::net::IpAddr;
@@ -25,10 +25,10 @@ pub(crate) trait Gate: Send + Sync + 'static {
     /// The caller, if it has proved that it knows the secret.
     ///
     /// # Errors
-    /// It has not.
+    /// The caller has not proved it.
     fn admit<T>(&self, request: &Request<T>) -> Result<ProvedCaller, Status>;
 
-    /// Notes that there is no place for a caller that has proved itself; returns the answer to it.
+    /// Notes that a caller that has proved itself found no place, and returns the answer for it.
     fn full(&self, peer: IpAddr, text: String) -> Status;
 }
 
@@ -36,12 +36,12 @@ pub(crate) trait Gate: Send + Sync + 'static {
 pub(crate) struct ProvedCaller {
     /// Address of the caller.
     pub(crate) address: IpAddr,
-    /// Proof that we answer with.
+    /// Proof of this activator, for the answer.
     pub(crate) proof: MetadataValue<Ascii>,
 }
 
 impl ProvedCaller {
-    /// The answer, with our proof in its head.
+    /// The answer, with this activator's proof in its head.
     pub(crate) fn answer<T>(self, body: T) -> Response<T> {
         let mut response = Response::new(body);
         response.metadata_mut().insert(proof::METADATA, self.proof);

@@ -20,18 +20,18 @@ use super::limits::EVENTS;
 use super::machine::{Input, Output, Turn};
 use crate::config::PeerAddress;
 
-/// How to find the others.
+/// The ways by which the other activators are found.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// Names that lead to all of them.
+    /// Names that resolve to all activators.
     pub addresses: Vec<PeerAddress>,
-    /// Name or address behind which there is any one activator, which tells of the others.
+    /// Name or address that leads to any one activator, which tells of the others.
     pub introducer: Option<PeerAddress>,
-    /// Secret that all share.
+    /// Control secret, which all activators and workers share.
     pub secret: Secret,
 }
 
-/// Follows the other activators, until dropped.
+/// Follows the other activators until the future is dropped.
 pub async fn run(cluster: Cluster, search: Search) {
     let (events, mut happened) = mpsc::channel(EVENTS);
     let mut task = PeersTask { cluster, search, events, calls: HashMap::new(), tasks: JoinSet::new() };
@@ -70,11 +70,11 @@ struct PeersTask {
 }
 
 impl PeersTask {
-    /// Does all that the machine asks for.
+    /// Carries out the machine's orders.
     fn act(&mut self) {
         let mut changed = false;
         loop {
-            // The lobby has a lock of its own: the machine's is not held meanwhile.
+            // The lobby has a lock of its own, so the machine's lock is not held meanwhile.
             let next = self.cluster.peers().and_then(|mut peers| Some((peers.poll_output()?, peers.me().clone())));
             let Some((output, me)) = next else { break };
             match output {
@@ -125,7 +125,7 @@ async fn resolve(addresses: Vec<PeerAddress>, events: mpsc::Sender<Input>) {
     let _ = events.send(if answered { Input::Resolved(all) } else { Input::Unresolved }).await;
 }
 
-/// Asks the introducer for all that it knows.
+/// Asks the introducer for the addresses of all activators that it knows.
 async fn ask(search: Search, events: mpsc::Sender<Input>) {
     let Some(PeerAddress { host, port }) = search.introducer else { return };
     let _ = events.send(Input::Introduced(introduce::ask(&host, port, &search.secret).await)).await;

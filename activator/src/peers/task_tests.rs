@@ -46,13 +46,13 @@ struct House {
     _tasks: JoinSet<()>,
 }
 
-/// An activator behind this door that looks for others at these addresses.
+/// An activator on the listener `door` that looks for others at the addresses `others`.
 fn house(name: &str, door: Door, others: &[SocketAddr]) -> House {
     let port = door.1.port();
     house_found_at(port, name, door, others)
 }
 
-/// The same, where others are told another port, or none: 0.
+/// An activator that tells the others `port` as its control port; 0 for none.
 fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> House {
     let control = SocketAddr::new(door.1.ip(), port);
     let me = Me { name: name.to_owned(), control, started: 0, shares_ports: false, introducer: false };
@@ -142,7 +142,7 @@ async fn until(holds: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn each_answers_for_all() {
+async fn each_activator_answers_for_all() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     assert!(a.cluster.is_ready() && b.cluster.is_ready());
@@ -161,7 +161,7 @@ async fn each_answers_for_all() {
 }
 
 #[tokio::test]
-async fn goodbye_forgets_and_death_does_not() {
+async fn facts_are_forgotten_at_a_goodbye_and_kept_at_a_death() {
     let (a, b) = two();
     let _place = a.publisher("x", 1);
     until(|| b.known() == (1, 0)).await;
@@ -177,7 +177,7 @@ async fn goodbye_forgets_and_death_does_not() {
 }
 
 #[tokio::test]
-async fn a_follower_is_followed_back() {
+async fn follower_is_followed_back() {
     let (one, two) = (door(), door());
     let (at_one, at_two) = (one.1, two.1);
     let a = house("a", one, &[at_one, at_two]);
@@ -203,7 +203,7 @@ async fn service(targets: Vec<SocketAddr>) -> SocketAddr {
 async fn activators_without_a_name_find_each_other_by_the_introducer() {
     let (one, two) = (door(), door());
     let introducer = Some(service(vec![one.1, two.1]).await);
-    // The name server still remembers the activators before them.
+    // The name server still remembers the addresses of earlier activators.
     let gone = door().1;
     let built = [("a~1", one), ("b~2", two)].map(|(name, door)| {
         let me = Me { name: name.to_owned(), control: door.1, started: 0, shares_ports: false, introducer: true };
@@ -214,7 +214,7 @@ async fn activators_without_a_name_find_each_other_by_the_introducer() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_learns_nothing() {
+async fn follower_learns_nothing_when_its_secret_is_wrong() {
     let (one, two) = (door(), door());
     let (at_one, at_two) = (one.1, two.1);
     let a = house("a", one, &[at_one]);
@@ -263,7 +263,7 @@ impl Control for Impostor {
 }
 
 #[tokio::test]
-async fn an_activator_that_does_not_prove_itself_is_not_listened_to() {
+async fn peer_is_not_listened_to_when_it_does_not_prove_the_secret() {
     let (own, Door(listener, address)) = (door(), door());
     let at_own = own.1;
     let rumours = house("rumours", own, &[at_own]);
@@ -322,25 +322,25 @@ async fn two_with_a_way_between() -> (House, House, watch::Sender<Way>) {
 }
 
 #[tokio::test]
-async fn a_peer_in_a_black_hole_delays_no_answer_and_its_last_facts_count() {
+async fn peer_delays_no_answer_and_its_last_facts_count_when_packets_are_lost() {
     let (a, b, way) = two_with_a_way_between().await;
     let _place = a.publisher("x", 1);
     until(|| b.known() == (1, 0)).await;
     way.send_replace(Way::Hole);
     let _own = b.publisher("y", 2);
-    // No await: the answer is there.
+    // Without an await the answer can come from memory alone.
     assert_eq!(b.cluster.need(None).map(|need| need.waiting), Ok(2));
     until(|| b.peers() == (0, 1)).await;
     assert_eq!(b.known(), (2, 0), "what it said last");
 }
 
 #[tokio::test]
-async fn an_activator_that_has_heard_no_peer_yet_does_not_say_nothing() {
+async fn activator_is_unsure_until_it_has_heard_a_peer() {
     let Door(silent, address) = door();
     let own = door();
     let at_own = own.1;
     let a = house("a", own, &[at_own, address]);
-    // It is there, accepts, and never says a word.
+    // The peer accepts the connection and never sends a byte.
     let (mut socket, _) = silent.accept().await.unwrap();
     assert!(a.cluster.need(None).is_err() && !a.cluster.is_ready());
     let _place = a.publisher("x", 1);
@@ -350,7 +350,7 @@ async fn an_activator_that_has_heard_no_peer_yet_does_not_say_nothing() {
 }
 
 #[tokio::test]
-async fn the_earlier_of_two_publishers_with_one_identity_waits_and_the_later_is_refused() {
+async fn earlier_of_two_publishers_with_one_identity_waits_and_the_later_is_refused() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     let mut first = a.publisher("x", 1);
@@ -362,7 +362,7 @@ async fn the_earlier_of_two_publishers_with_one_identity_waits_and_the_later_is_
 }
 
 #[tokio::test]
-async fn a_publisher_at_the_other_activator_goes_to_the_worker_that_has_its_stream() {
+async fn publisher_at_another_activator_goes_to_the_worker_that_has_its_stream() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     // Both know both workers, as workers dial every activator.
@@ -382,7 +382,7 @@ async fn a_publisher_at_the_other_activator_goes_to_the_worker_that_has_its_stre
 }
 
 #[tokio::test]
-async fn keda_is_told_by_the_one_it_knows_of_a_stream_that_waits_at_the_other() {
+async fn keda_learns_from_one_activator_of_a_stream_that_waits_at_the_other() {
     let (a, b) = two();
     let Door(listener, address) = door();
     let (_phase, phases) = watch::channel(Phase::Serving);
@@ -417,7 +417,7 @@ async fn workers_are_told_of_every_activator() {
 
 #[cfg(feature = "kubernetes")]
 #[tokio::test]
-async fn one_of_the_activators_that_can_act_does() {
+async fn exactly_one_activator_acts_of_those_that_can() {
     let (a, b) = two();
     until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
     assert!(!a.cluster.is_ours_to_act() && !b.cluster.is_ours_to_act(), "neither has said that it can");
@@ -446,8 +446,8 @@ fn house_on(shared: SocketAddr, name: &str, started: u64) -> (House, Cancellatio
 }
 
 #[tokio::test]
-async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
-    // Bound and not listening: the port stays ours while this test goes on.
+async fn activators_on_one_port_find_each_other_and_the_younger_gets_it() {
+    // A socket that is bound and does not listen reserves the port for this test.
     let port = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     port.set_reuse_port(true).unwrap();
     port.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -460,7 +460,7 @@ async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
     assert!(elder.cluster.has_heir() && !younger.cluster.has_heir());
     assert!(!younger.cluster.is_ready(), "a worker is there that it does not know");
 
-    // The worker is told where the younger one alone is found.
+    // The worker is told the address at which the younger activator alone is found.
     let Some(ActivatorMessage::Meet(met)) = words.recv().await else { panic!() };
     let at = met;
     assert_ne!(at, shared);
@@ -480,7 +480,7 @@ async fn two_on_one_port_find_each_other_and_the_younger_gets_it() {
         let call = tokio::spawn(call(shared, SECRET, 0, events).run());
         match happened.recv().await {
             Some(Input::Said(_, PeerMessage::Welcome(welcome))) if welcome.name == "younger" => found += 1,
-            // The elder may not have closed it yet.
+            // The elder may not have closed its listener yet.
             _ => found = 0,
         }
         call.abort();
