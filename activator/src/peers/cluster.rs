@@ -43,7 +43,7 @@ struct ClusterState {
 pub struct Unsure;
 
 impl Cluster {
-    /// The cluster of one activator. Workers that it starts itself cannot be older than itself; others may be.
+    /// The cluster of one activator. Workers that the activator starts itself cannot be older than it; other workers may be.
     #[must_use]
     pub fn alone(news: PeerNews, fleet: Fleet) -> Self {
         let wait = match fleet {
@@ -72,12 +72,12 @@ impl Cluster {
         }
     }
 
-    /// Control listener where this activator alone is found, if it shares its ports.
+    /// Control listener where this activator alone is found; `None` if it does not share its ports.
     pub(crate) fn found_at(&self) -> Option<SocketAddr> {
         self.peers().filter(|peers| peers.me().shares_ports).map(|peers| peers.me().control)
     }
 
-    /// The need as far as it is known, of one app or of all.
+    /// The known need, of one app or of all.
     #[must_use]
     pub fn known(&self, app: Option<&str>) -> Need {
         let (fresh, last) = self.tallies();
@@ -93,7 +93,7 @@ impl Cluster {
         (Need::of(&fresh, &last, None), owned)
     }
 
-    /// Views of the activators that can be heard, ours included, and last views of those that have vanished.
+    /// Views of the activators that can be heard, this one included, and last views of those that have vanished.
     fn tallies(&self) -> (Vec<Tally>, Vec<Tally>) {
         let (mut fresh, last) = match self.peers() {
             Some(peers) => (peers.fresh(), peers.last()),
@@ -179,7 +179,7 @@ impl Cluster {
         self.shared.peers.as_ref().map(|peers| peers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Follows the activator at this address, which follows us.
+    /// Follows the activator at this address, which follows this one.
     pub(super) fn met(&self, address: SocketAddr) {
         if let Some(mut peers) = self.peers() {
             peers.handle(now(), Input::Met(address));
@@ -187,7 +187,7 @@ impl Cluster {
         self.shared.stirred.notify_one();
     }
 
-    /// Returns when there is something to do.
+    /// Returns when the machine has been given an input outside the task.
     pub(super) async fn stirred(&self) {
         self.shared.stirred.notified().await;
     }

@@ -11,13 +11,13 @@ use crate::dispatch::{Elsewhere, PeerChange, Tally, WorkerTally};
 pub(super) enum PeerMessage {
     /// The first message of a call.
     Welcome(PeerWelcome),
-    /// A publisher or a worker, as it is now.
+    /// The present state of a publisher or a worker.
     Change(PeerChange),
-    /// Ability to act for all on the Kubernetes API; a peer that never says so has it not.
+    /// Ability to act for all on the Kubernetes API; a peer that never announces it cannot act.
     Acts(bool),
     /// End of the facts that were there at the beginning.
     Synced,
-    /// The peer leaves on purpose: nothing of it is to be waited for.
+    /// The peer leaves on purpose: its facts are forgotten at once.
     Goodbye,
 }
 
@@ -26,13 +26,13 @@ pub(super) enum PeerMessage {
 pub(super) struct PeerWelcome {
     /// Name of the activator.
     pub(super) name: String,
-    /// Control port at which it alone is found; 0: the one that was dialed.
+    /// Control port at which the peer alone is found; 0 for the dialed port.
     pub(super) control_port: u16,
     /// Start of the process, in microseconds since 1970 by its clock.
     pub(super) started: u64,
 }
 
-/// Publishers and workers of one peer, as it has told them.
+/// Publishers and workers of one peer, by its own messages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PeerFacts {
     held: BTreeMap<u64, Elsewhere>,
@@ -44,8 +44,8 @@ pub(super) struct PeerFacts {
 }
 
 impl PeerFacts {
-    /// Notes a change; returns it if the lobby wants to know. Changes beyond a bound or the `room` that is left are dropped: a peer that
-    /// knows the secret may be broken all the same.
+    /// Notes a change, and returns it if it concerns a publisher, for the lobby. Changes beyond a bound or the remaining `room` in bytes are
+    /// dropped: a peer that knows the secret may be broken all the same.
     pub(super) fn take(&mut self, change: PeerChange, room: usize) -> Option<(u64, Option<Elsewhere>)> {
         match change {
             PeerChange::Held(number, held) => {
@@ -107,7 +107,7 @@ impl PeerFacts {
         tally
     }
 
-    /// Notes that a fact takes `more` bytes after `less` before; `None` when there is no room for it.
+    /// Notes that a fact takes `more` bytes after `less` before; `None` when the room does not suffice.
     fn grow(&mut self, less: usize, more: usize, room: usize) -> Option<()> {
         let others = self.bytes.saturating_sub(less);
         if more > less && (others + more > MAX_FACTS || more - less > room) {

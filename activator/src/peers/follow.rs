@@ -30,7 +30,7 @@ pub(super) struct PeerCall {
     pub(super) secret: Secret,
     /// Name of this activator.
     pub(super) name: String,
-    /// Port at which the peer can follow us.
+    /// Control port at which the peer can follow this activator.
     pub(super) control_port: u16,
     pub(super) events: mpsc::Sender<Input>,
 }
@@ -125,7 +125,7 @@ fn worker_change(worker: Worker) -> Option<PeerChange> {
     good.then_some(PeerChange::Worker(name, WorkerTally { draining, cordoned, leaving, room: count(room), streams }))
 }
 
-/// True for the name of an app, as a worker's session has it: empty if it was told none.
+/// True for the name of an app, as in a worker's session; the name is empty if the worker does not know it.
 fn is_app(text: &str) -> bool {
     text.len() <= MAX_NAME_BYTES + '…'.len_utf8() && !text.chars().any(char::is_control)
 }

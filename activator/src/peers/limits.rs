@@ -22,16 +22,16 @@ pub(super) const MAX_LAG: Duration = Duration::from_millis(100);
 pub(super) const SYNC_TIME: Duration = Duration::from_secs(3);
 /// Time for which the facts of a vanished peer count. Its publishers come back by then, to others or to its successor.
 pub(super) const KEEP_VANISHED: Duration = Duration::from_secs(60);
-/// Dials of a shared port in a row that lead back to this activator before it concludes that no other one listens there. While another one
-/// listens, the chance of each is one in two.
+/// Dials of a shared port in a row that lead back to this activator, after which it concludes that no other one listens there. While another
+/// one listens, the chance of each is one in two.
 pub(super) const SELF_MEETINGS: u32 = 16;
 /// Pause between two such dials.
 pub(super) const SELF_DELAY: Duration = Duration::from_millis(50);
 /// Followers at once: every other activator, and those of a rollout.
 pub(super) const MAX_FOLLOWERS: usize = 2 * MAX_ADDRESSES;
-/// Publishers of one peer that are noted: as many as it may have connections by default, and more.
+/// Most publishers that are noted of one peer: as many as the connections that it may have by default, and more.
 pub(super) const MAX_HELD: usize = 64 << 10;
-/// Workers of one peer that are noted: as many as may register with it.
+/// Most workers that are noted of one peer: as many as may register with it.
 pub(super) const MAX_WORKERS: usize = 1024;
 /// Bytes of one peer's facts. A publisher takes some 250: ten thousand held ones, and their workers, fit five times.
 pub(super) const MAX_FACTS: usize = 16 << 20;

@@ -5,7 +5,7 @@
 //! ```text
 //!           Welcome, changes      Synced             ended: vanished, its facts count for 60 s
 //!  Telling ──────────────────────────────▶ Synced ──────────────────────────────────────────▶ dialed again
-//!     │ it is ourselves, or a peer           │ Goodbye: its facts are forgotten, the call ends
+//!     │ leads to ourselves, or a peer        │ Goodbye: its facts are forgotten, the call ends
 //!     │ that is synced by another address    ▼
 //!     └─▶ hung up: an alias
 //! ```
@@ -47,7 +47,7 @@ pub(super) enum Input {
     Unresolved,
     /// Addresses of the introducer's answer; none if it had no answer.
     Introduced(Vec<SocketAddr>),
-    /// An activator follows us and has said where it can be followed.
+    /// Address at which an activator that follows this one can be followed.
     Met(SocketAddr),
     /// A message of a peer.
     Said(AttemptId, PeerMessage),
@@ -68,7 +68,7 @@ pub(super) enum Output {
     HangUp(AttemptId),
     /// A turn of the peer of this name, for the log.
     Turned(String, Turn),
-    /// A peer's publisher, for the lobby: the peer's name, the number there, the publisher or `None` once it is gone.
+    /// A peer's publisher, for the lobby: the peer's name, the publisher's number there, and the publisher or `None` once it is gone.
     Held(String, u64, Option<Elsewhere>),
     /// No publisher of this peer stands any more, for the lobby.
     Forget(String),
@@ -118,8 +118,8 @@ pub struct Me {
 }
 
 impl Me {
-    /// The address of a peer that has this control port and was met at `ip`; `None` for port 0. A peer that shares our ports shares the
-    /// host and its addresses; and by loopback all seem to come from the same one.
+    /// The address of a peer that has this control port and was met at `ip`; `None` for port 0. A peer on shared ports has this activator's
+    /// host and addresses, whereas `ip` may be a loopback address, from which all peers seem to come.
     pub(super) fn find(&self, ip: IpAddr, control_port: u16) -> Option<SocketAddr> {
         let ip = if self.shares_ports { self.control.ip() } else { ip };
         (control_port != 0).then(|| SocketAddr::new(ip, control_port))
@@ -143,7 +143,7 @@ pub(super) struct Peers {
     started: Instant,
     discovery: Discovery,
     calls: BTreeMap<AttemptId, Following>,
-    /// Dials in a row that led to ourselves, by address, while we try again.
+    /// Number of dials in a row that led back to this activator, by address, while these are repeated.
     selves: BTreeMap<SocketAddr, u32>,
     /// Answers of the introducer, good or not.
     answers: u32,
@@ -175,7 +175,7 @@ impl Peers {
         &self.me
     }
 
-    /// True if a peer is there that was started after us. Where ports are shared, they are left to it.
+    /// True if a peer can be heard that was started after this activator. Shared ports are left to it.
     pub(super) fn has_heir(&self) -> bool {
         let ours = (self.me.started, self.me.name.as_str());
         self.heard().any(|(name, peer)| (peer.started, name.as_str()) > ours)
