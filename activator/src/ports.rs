@@ -65,13 +65,13 @@ impl Ports {
     }
 
     /// Duplicates of the listeners that are left to a successor; `None` if the ports are not shared.
-    pub(crate) fn shared(&self) -> io::Result<Option<Shared>> {
+    pub(crate) fn shared(&self) -> io::Result<Option<SharedPorts>> {
         if self.own_control.is_none() {
             return Ok(None);
         }
         let others = [Some(&self.http), Some(&self.control), self.scaler.as_ref()];
         let others = others.into_iter().flatten().map(|listener| listener.as_fd().try_clone_to_owned());
-        Ok(Some(Shared {
+        Ok(Some(SharedPorts {
             rtmp: Some(self.rtmp.as_fd().try_clone_to_owned()?),
             others: others.collect::<Result<_, _>>()?,
         }))
@@ -84,12 +84,12 @@ fn own(control: SocketAddr) -> SocketAddr {
 }
 
 /// Duplicates of the listeners: they have to be dropped for the ports to close.
-pub(crate) struct Shared {
+pub(crate) struct SharedPorts {
     rtmp: Option<OwnedFd>,
     others: Vec<OwnedFd>,
 }
 
-impl Shared {
+impl SharedPorts {
     /// Leaves the ports to a successor once this process goes down and the successor serves. Then `release` is cancelled, which closes all
     /// but the RTMP port; that one closes by the list of going down.
     pub(crate) async fn leave(

@@ -20,6 +20,8 @@ pub const MAX_QUALIFIED_BYTES: usize = 2048;
 /// Longest name of a worker or an activator, in bytes: it is a metric label and stands in every line about the process. A worker has the
 /// name of its pod, which may have 253 characters (RFC 1123). Every side takes the bound from here.
 pub const MAX_INSTANCE_NAME: usize = 253;
+/// Longest app or key towards an upstream, in bytes: twice a whole URL of the configuration; far below the 65535 of an AMF0 string.
+pub const MAX_RESOLVED_BYTES: usize = 8192;
 /// Longest text from a stranger that goes into one log field, in bytes.
 const MAX_LOGGED_BYTES: usize = 128;
 
@@ -132,12 +134,12 @@ impl StreamKey {
         Ok(Self(text.to_owned()))
     }
 
-    /// A key towards an upstream, joined from configuration and a publisher's names that were checked before: any path, longer.
+    /// A key towards an upstream, joined from configuration and a publisher's names that were checked before: any path.
     pub(crate) fn joined(text: String) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
-        if text.len() > crate::url::MAX_RESOLVED_BYTES {
+        if text.len() > MAX_RESOLVED_BYTES {
             return Err(NameError::TooLong);
         }
         if text.chars().any(char::is_control) {
@@ -270,12 +272,8 @@ impl Identity {
         Self::keyed(secret, b"stream", &[app.name(), key.distinct()])
     }
 
-    /// The identity of an upstream whose URL takes no `{key}`: all publishers there are one stream to it.
-    pub fn of_upstream(secret: &Secret, url: &crate::url::PushUrl) -> Self {
-        Self::keyed(secret, b"upstream", &[&url.host, &url.port.to_string(), &url.app, url.key.expose()])
-    }
-
-    fn keyed(secret: &Secret, domain: &[u8], fields: &[&str]) -> Self {
+    /// An identity of its own `domain`, over fields that contain no NUL.
+    pub(crate) fn keyed(secret: &Secret, domain: &[u8], fields: &[&str]) -> Self {
         // NUL separates: no name can contain it.
         let mut parts: Vec<&[u8]> = vec![domain];
         for field in fields {

@@ -96,11 +96,11 @@ impl Drop for Writing {
 /// A queue of lines, shared by its clones.
 #[derive(Clone, Debug)]
 struct Lines {
-    shared: Arc<Shared>,
+    shared: Arc<LogBuffer>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct LogBuffer {
     // A lock, because any thread logs; held for copying one line, never while writing.
     queue: Mutex<Queue>,
     /// Notified when there is something to write.
@@ -123,7 +123,9 @@ struct Queue {
 impl Lines {
     fn new(most: usize) -> Self {
         let (filled, emptied) = (Condvar::new(), Condvar::new());
-        Self { shared: Arc::new(Shared { queue: Mutex::default(), filled, emptied, dropped: AtomicU64::new(0), most }) }
+        Self {
+            shared: Arc::new(LogBuffer { queue: Mutex::default(), filled, emptied, dropped: AtomicU64::new(0), most }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

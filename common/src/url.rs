@@ -14,12 +14,10 @@ use std::net::Ipv6Addr;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use crate::key::{NameError, Secret, StreamKey};
+use crate::key::{Identity, MAX_RESOLVED_BYTES, NameError, Secret, StreamKey};
 
 /// Longest URL in the configuration, in bytes: keys with signatures (Facebook) take a few hundred.
 pub const MAX_URL_BYTES: usize = 4096;
-/// Longest app or key after substitution, in bytes: twice a whole URL; far below the 65535 of an AMF0 string.
-pub const MAX_RESOLVED_BYTES: usize = 2 * MAX_URL_BYTES;
 /// Most URLs in one list: every URL costs a copy of the stream, so a longer list is a mistake.
 pub const MAX_URLS: usize = 32;
 
@@ -318,6 +316,11 @@ impl PushUrl {
     /// The `tcUrl` of `connect`: scheme, host, port unless it is the default, app with its query. CDNs choose the virtual host by it.
     pub fn tc_url(&self) -> String {
         format!("{}/{}", Origin { tls: self.tls, host: &self.host, port: self.port, always_port: false }, self.app)
+    }
+
+    /// The identity of this upstream, whose URL takes no `{key}`: all publishers there are one stream to it.
+    pub fn identity(&self, secret: &Secret) -> Identity {
+        Identity::keyed(secret, b"upstream", &[&self.host, &self.port.to_string(), &self.app, self.key.expose()])
     }
 
     /// True if both lead to one stream of one upstream, which takes one publisher at a time.

@@ -8,7 +8,7 @@ use liveedgecast_common::handoff::limits::{
     MAX_TEXT_BYTES, MAX_UNREAD_BYTES,
 };
 use liveedgecast_common::handoff::page::{self, SLOT_BYTES};
-use liveedgecast_common::handoff::preface::{Progress, Step};
+use liveedgecast_common::handoff::preface::{PrefaceProgress, Step};
 use liveedgecast_common::handoff::{
     ActivatorSide, Assignment, Close, Decline, Frame, FrameError, PrefaceError, PublisherEnd, SessionKeys, Snapshot,
     StoredHeader, Transport, WireError, WorkerSide,
@@ -24,7 +24,7 @@ const TOKEN: [u8; 16] = *b"0123456789abcdef";
 // The preface.
 
 /// Gives a side its input in pieces; returns its answers and its state.
-fn feed(input: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> Progress) -> (Vec<u8>, Step) {
+fn feed(input: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> PrefaceProgress) -> (Vec<u8>, Step) {
     let (mut at, mut output, mut last) = (0, Vec::new(), Step::More);
     while at < input.len() {
         let progress = handle(&input[at..input.len().min(at + step)]);
@@ -74,9 +74,12 @@ fn an_activator_with_another_secret_is_not_believed() {
     let mut impostor = ActivatorSide::new(&Secret::new("guess"), [2; 32]);
     worker.handle(&impostor.handle(&hello).output);
     let progress = worker.handle(&[7; 32]);
-    assert_eq!(progress, Progress { used: 32, output: vec![], step: Step::Failed(PrefaceError::Proof) });
+    assert_eq!(progress, PrefaceProgress { used: 32, output: vec![], step: Step::Failed(PrefaceError::Proof) });
     // The error stays.
-    assert_eq!(worker.handle(&[7; 32]), Progress { used: 0, output: vec![], step: Step::Failed(PrefaceError::Proof) });
+    assert_eq!(
+        worker.handle(&[7; 32]),
+        PrefaceProgress { used: 0, output: vec![], step: Step::Failed(PrefaceError::Proof) }
+    );
 }
 
 #[test]

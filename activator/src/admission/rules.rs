@@ -140,7 +140,7 @@ fn destinations(
     let mut destinations: Vec<NamedDestination> = Vec::new();
     for template in templates {
         let url = template.resolve(app.expose(), key)?;
-        let identity = (!template.takes_key()).then(|| Identity::of_upstream(secret, &url));
+        let identity = (!template.takes_key()).then(|| url.identity(secret));
         // Two templates can come to the same place for one app; the second session would be refused as a duplicate.
         if let Some(same) = destinations.iter_mut().find(|destination| destination.url == url) {
             same.identity = same.identity.or(identity);

@@ -85,7 +85,7 @@ pub(crate) enum Output {
 
 /// The end of the publisher's bytes.
 #[derive(Clone, Copy, Debug)]
-struct PublisherEnding {
+struct EndOfPublisher {
     how: PublisherEnd,
     /// The worker was told.
     said: bool,
@@ -104,7 +104,7 @@ pub(crate) struct Machine<'a> {
     body: usize,
     /// Frames that go out before the next data.
     control: Vec<u8>,
-    ending: Option<PublisherEnding>,
+    ending: Option<EndOfPublisher>,
     heard_at: Instant,
     /// The time at which the bound was reached.
     full_since: Option<Instant>,
@@ -170,7 +170,7 @@ impl<'a> Machine<'a> {
             return;
         }
         if self.is_accepted() {
-            self.ending = Some(PublisherEnding { how, said: false, until: now + END_TIME });
+            self.ending = Some(EndOfPublisher { how, said: false, until: now + END_TIME });
         } else {
             // The worker sees its connection end, and has begun nothing.
             self.finish(HandoffOutcome::PublisherGone);

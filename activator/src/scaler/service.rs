@@ -34,7 +34,7 @@ use super::proto::{
     DESCRIBED, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef,
 };
-use super::socket::{Caller, Places, accept};
+use super::socket::{Caller, ConnectionPlaces, accept};
 use super::tls::Current;
 use crate::dispatch::Need;
 use crate::drain::Phase;
@@ -68,7 +68,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let listener = Arc::new(listener);
-    let places = Places::new();
+    let places = ConnectionPlaces::new();
     let leaving = CancellationToken::new();
     let watching = {
         let (mut phase, leaving, stop) = (context.phase.clone(), leaving.clone(), stop.clone());
@@ -103,7 +103,7 @@ pub async fn serve(
 async fn until(
     context: &ScalerContext,
     listener: &Arc<TcpListener>,
-    places: &Places,
+    places: &ConnectionPlaces,
     end: CancellationToken,
     healthy: bool,
 ) -> Result<(), tonic::transport::Error> {

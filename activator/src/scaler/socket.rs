@@ -33,12 +33,12 @@ pub(super) type Placed = Expiring<Either<TcpStream, Box<TlsStream<TcpStream>>>, 
 
 /// The places of strangers' and callers' connections.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct ConnectionPlaces {
     strangers: EvictingLimit,
     callers: EvictingLimit,
 }
 
-impl Places {
+impl ConnectionPlaces {
     pub(super) fn new() -> Self {
         Self { strangers: EvictingLimit::new(MAX_STRANGERS), callers: EvictingLimit::new(MAX_CALLERS) }
     }
@@ -75,7 +75,7 @@ impl Caller {
 /// Accepts until the receiver of connections is dropped.
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
-    places: Places,
+    places: ConnectionPlaces,
     tls: Option<Arc<Mutex<Current>>>,
     accepted: mpsc::Sender<io::Result<Placed>>,
 ) {

@@ -59,7 +59,7 @@ pub enum PrefaceError {
 
 /// The result of handling some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct PrefaceProgress {
     /// Bytes of the input that belong to the preface; the rest are frames. Fewer than all only with [`Step::Done`].
     pub used: usize,
     /// Bytes for the other side; they are sent even when the connection is closed after [`Step::Failed`].
@@ -159,7 +159,7 @@ impl ActivatorSide {
     }
 
     /// Handles bytes of the worker.
-    pub fn handle(&mut self, input: &[u8]) -> Progress {
+    pub fn handle(&mut self, input: &[u8]) -> PrefaceProgress {
         let side = &mut self.side;
         let (mut used, mut output) = (0, Vec::new());
         if side.step == Step::More && side.transcript.is_empty() {
@@ -185,7 +185,7 @@ impl ActivatorSide {
                 }
             }
         }
-        Progress { used, output, step: side.step.clone() }
+        PrefaceProgress { used, output, step: side.step.clone() }
     }
 
     /// The token that the worker showed; trustworthy once the preface is done.
@@ -211,7 +211,7 @@ impl WorkerSide {
     }
 
     /// Handles bytes of the activator.
-    pub fn handle(&mut self, input: &[u8]) -> Progress {
+    pub fn handle(&mut self, input: &[u8]) -> PrefaceProgress {
         let side = &mut self.side;
         let (mut used, mut output) = (0, Vec::new());
         if side.step == Step::More && side.transcript.len() == HELLO_BYTES {
@@ -229,7 +229,7 @@ impl WorkerSide {
                 side.step = side.judge(ACTIVATOR_PROOF, &proof);
             }
         }
-        Progress { used, output, step: side.step.clone() }
+        PrefaceProgress { used, output, step: side.step.clone() }
     }
 }
 

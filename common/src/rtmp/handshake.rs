@@ -34,7 +34,7 @@ pub struct Handshake {
 
 /// The result of handling some input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct HandshakeProgress {
     /// Bytes of the input that belonged to the handshake.
     pub used: usize,
     /// Bytes for the peer.
@@ -98,17 +98,17 @@ impl Handshake {
     ///
     /// # Errors
     /// The peer does not speak RTMP.
-    pub fn handle(&mut self, input: &[u8]) -> Result<Progress, HandshakeError> {
+    pub fn handle(&mut self, input: &[u8]) -> Result<HandshakeProgress, HandshakeError> {
         self.take(input).inspect_err(|error| self.failed = Some(*error))
     }
 
-    fn take(&mut self, input: &[u8]) -> Result<Progress, HandshakeError> {
+    fn take(&mut self, input: &[u8]) -> Result<HandshakeProgress, HandshakeError> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
         let input = &input[..input.len().min(HANDSHAKE_BYTES as usize - self.received)];
         let Some(first) = input.first() else {
-            return Ok(Progress { done: self.is_done(), ..Progress::default() });
+            return Ok(HandshakeProgress { done: self.is_done(), ..HandshakeProgress::default() });
         };
         if self.received == 0 && *first != VERSION {
             return Err(HandshakeError::Version(*first));
@@ -117,7 +117,7 @@ impl Handshake {
         let (HandshakeProcessResult::InProgress { response_bytes: output }
         | HandshakeProcessResult::Completed { response_bytes: output, .. }) = processed;
         self.received += input.len();
-        Ok(Progress { used: input.len(), output, done: self.is_done() })
+        Ok(HandshakeProgress { used: input.len(), output, done: self.is_done() })
     }
 }
 

@@ -119,7 +119,7 @@ fn whole_handshake_in_one_read_completes() {
     let input = [&[3][..], &plain_c1(), &[9; PACKET], b"\x03chunks"].concat();
     let progress = server.handle(&input).unwrap();
     assert_eq!((progress.used, progress.output.len(), progress.done), (ALL, ALL, true));
-    assert_eq!(server.handle(b"\x03chunks").unwrap(), Progress { used: 0, output: vec![], done: true });
+    assert_eq!(server.handle(b"\x03chunks").unwrap(), HandshakeProgress { used: 0, output: vec![], done: true });
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn other_protocols_get_no_answer() {
 #[test]
 fn server_answers_nothing_before_the_version() {
     let mut server = Handshake::server();
-    assert_eq!(server.handle(b""), Ok(Progress::default()));
+    assert_eq!(server.handle(b""), Ok(HandshakeProgress::default()));
     let progress = server.handle(&[3]).unwrap();
     assert_eq!((progress.used, progress.output.len(), progress.done), (1, 1 + PACKET, false));
 }

@@ -185,10 +185,7 @@ pub fn assignment(transport: Transport, resumed: bool) -> Assignment {
         epoch: 7,
         activator: "edge-0".to_owned(),
         client: "[2001:db8::1]:50000".parse().unwrap(),
-        identities: vec![
-            Identity::of_stream(&secret(), &app, &key),
-            Identity::of_upstream(&secret(), &destinations[1].url),
-        ],
+        identities: vec![Identity::of_stream(&secret(), &app, &key), destinations[1].url.identity(&secret())],
         destinations,
         app,
         key,

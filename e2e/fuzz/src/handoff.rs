@@ -1,7 +1,7 @@
 //! Fuzz targets of the handoff. In: bytes that another process sends, or that a broken writer left in a state page.
 
 use liveedgecast_common::handoff::frame::Reader;
-use liveedgecast_common::handoff::preface::{Progress, Step};
+use liveedgecast_common::handoff::preface::{PrefaceProgress, Step};
 use liveedgecast_common::handoff::{
     ActivatorSide, Assignment, Frame, FrameError, SessionKeys, Snapshot, WorkerSide, page,
 };
@@ -99,7 +99,7 @@ pub fn preface(data: &[u8]) {
     assert!(!matches!(at_activator.1, Step::Done(_)) && !matches!(at_worker.1, Step::Done(_)));
 }
 
-fn run(bytes: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> Progress) -> (Vec<u8>, Step) {
+fn run(bytes: &[u8], step: usize, mut handle: impl FnMut(&[u8]) -> PrefaceProgress) -> (Vec<u8>, Step) {
     let (mut output, mut last) = (Vec::new(), Step::More);
     for piece in bytes.chunks(step) {
         let progress = handle(piece);

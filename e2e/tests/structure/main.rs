@@ -7,9 +7,7 @@ mod rules_tests;
 mod source;
 mod tokens;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::fs;
+use std::collections::BTreeMap;
 
 use liveedgecast_e2e::publish::root;
 use rules::{Order, Violation, violations, words};
@@ -90,32 +88,11 @@ const ORDER: Order = Order {
     conventions: &["Args", "Error", "Input", "Limits", "Machine", "Output", "Rules", "Settings", "State"],
 };
 
-/// The exceptions, one `rule key` per line. Each is a debt: the test fails on a line that is no longer needed, and the file goes when it is empty.
-const NOT_YET: &str = "e2e/tests/structure/not_yet.txt";
-
-fn key(violation: &Violation) -> String {
-    format!("{:?} {}", violation.rule, violation.key)
-}
-
 #[test]
 fn sources_keep_the_structure() {
     let found = violations(&Tree::read(root()), &ORDER);
-    let keys: BTreeSet<String> = found.iter().map(key).collect();
-    if std::env::var_os("UPDATE_NOT_YET").is_some() {
-        let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
-        fs::write(root().join(NOT_YET), text).expect("the exceptions");
-        return;
-    }
-    let text = fs::read_to_string(root().join(NOT_YET)).unwrap_or_default();
-    let known: BTreeSet<String> = text.lines().map(str::to_owned).collect();
-    let mut report = String::new();
-    for violation in found.iter().filter(|violation| !known.contains(&key(violation))) {
-        let _ = writeln!(report, "{violation}");
-    }
-    for stale in known.difference(&keys) {
-        let _ = writeln!(report, "{NOT_YET}: take out `{stale}`, which is so no longer");
-    }
-    assert!(report.is_empty(), "\n{report}");
+    let report: String = found.iter().map(|violation| format!("{violation}\n")).collect();
+    assert!(found.is_empty(), "\n{report}");
 }
 
 #[test]

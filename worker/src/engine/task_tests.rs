@@ -7,7 +7,7 @@ use tokio::task::spawn_local;
 
 use super::*;
 use crate::receive::{HandoffError, HandoffStream};
-use crate::stream::{IncomingStream, PublisherConnection, StreamCommand};
+use crate::stream::{IncomingStream, PublisherHandoff, StreamCommand};
 use crate::testkit::{assignment, fetched_stream, frame, publisher, soon};
 
 /// A stream of a few lines: live at once, taken over by any publisher with a higher epoch.
@@ -58,7 +58,7 @@ fn tiny() -> StartStream {
 
 fn control(stream: &mut IncomingStream) -> &mut HandoffStream {
     match &mut stream.publisher {
-        PublisherConnection::Descriptor { control, .. } | PublisherConnection::Link { control } => control,
+        PublisherHandoff::Descriptor { control, .. } | PublisherHandoff::Link { control } => control,
     }
 }
 
@@ -306,7 +306,7 @@ async fn a_publishers_socket_works_on_the_streams_thread() {
         let (sender, commands) = mpsc::channel(2);
         spawn_local(async move {
             let _commands = commands;
-            let PublisherConnection::Descriptor { socket, .. } = &incoming.publisher else { panic!("no socket") };
+            let PublisherHandoff::Descriptor { socket, .. } = &incoming.publisher else { panic!("no socket") };
             socket.writable().await.unwrap();
             socket.try_write(b"!").unwrap();
         });

@@ -24,7 +24,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::table::StreamSlot;
 use crate::receive::{self, FetchedStream};
-use crate::stream::{Contest, IncomingStream, PublisherConnection, Report, StreamCommand};
+use crate::stream::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
 
 /// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
 const REQUESTS: usize = 256;
@@ -212,8 +212,8 @@ impl StreamThread {
 fn incoming(fetched: FetchedStream) -> io::Result<IncomingStream> {
     let control = fetched.connection.attach()?;
     let publisher = match fetched.publisher {
-        Some(socket) => PublisherConnection::Descriptor { socket: TcpStream::from_std(socket)?, control },
-        None => PublisherConnection::Link { control },
+        Some(socket) => PublisherHandoff::Descriptor { socket: TcpStream::from_std(socket)?, control },
+        None => PublisherHandoff::Link { control },
     };
     Ok(IncomingStream { assignment: fetched.assignment, publisher, ring: fetched.ring })
 }

@@ -49,14 +49,14 @@ pub struct IncomingStream {
     /// Identity, destinations and state of the stream.
     pub assignment: Assignment,
     /// The publisher's connection.
-    pub publisher: PublisherConnection,
+    pub publisher: PublisherHandoff,
     /// Memory for the publisher's bytes: by descriptor the one that came along, by link a new one.
     pub ring: UnmappedRing,
 }
 
 /// A publisher's connection, in this runtime.
 #[derive(Debug)]
-pub enum PublisherConnection {
+pub enum PublisherHandoff {
     /// The publisher's own socket. The activator holds a duplicate: only an explicit shutdown ends the connection.
     Descriptor {
         /// The socket.

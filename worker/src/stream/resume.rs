@@ -15,7 +15,7 @@ use liveedgecast_common::rtmp::server::ServerSession;
 use liveedgecast_common::sys::{self, RingMemory};
 
 use super::index::Segment;
-use super::{IncomingStream, PublisherConnection, StreamCommand};
+use super::{IncomingStream, PublisherHandoff, StreamCommand};
 
 /// Bytes of one read at most: a socket of a fast publisher has that many after a few milliseconds.
 pub(super) const READ_BYTES: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub(super) fn read_room(capacity: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) assignment: Assignment,
-    pub(super) publisher: PublisherConnection,
+    pub(super) publisher: PublisherHandoff,
     /// The publisher's ring. `None`: the one that the stream has mapped already.
     pub(super) ring: Option<RingMemory>,
     /// The publisher's session: every byte before its position has been understood.
@@ -48,7 +48,7 @@ pub(super) struct Prepared {
 pub(super) struct NotResumed {
     pub(super) error: ResumeError,
     pub(super) assignment: Assignment,
-    pub(super) publisher: PublisherConnection,
+    pub(super) publisher: PublisherHandoff,
 }
 
 /// The cause of a failed resume.
@@ -70,8 +70,8 @@ pub(super) fn prepare(incoming: IncomingStream, mapped: Option<&mut RingMemory>)
     let ring = match mapped.filter(|mapped| mapped.is_of(&memory)) {
         Some(mapped) => Ok(mapped),
         None => match &publisher {
-            PublisherConnection::Descriptor { .. } => memory.map_growing(),
-            PublisherConnection::Link { .. } => memory.map(),
+            PublisherHandoff::Descriptor { .. } => memory.map_growing(),
+            PublisherHandoff::Link { .. } => memory.map(),
         }
         .map(|mapped| own.insert(mapped)),
     };
@@ -94,11 +94,11 @@ struct Found {
     head: u64,
 }
 
-fn find(assignment: &Assignment, publisher: &PublisherConnection, ring: &RingMemory) -> Result<Found, ResumeError> {
+fn find(assignment: &Assignment, publisher: &PublisherHandoff, ring: &RingMemory) -> Result<Found, ResumeError> {
     let given = &assignment.snapshot;
     let given_head = given.session.position() + given.unread.len() as u64;
     let (head, published) = match publisher {
-        PublisherConnection::Descriptor { socket, .. } if assignment.resumed => {
+        PublisherHandoff::Descriptor { socket, .. } if assignment.resumed => {
             (sys::bytes_received(socket).map_err(ResumeError::Position)?, page::read(ring.page()))
         }
         _ => (given_head, None),

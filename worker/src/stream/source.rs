@@ -24,7 +24,7 @@ use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::PublisherConnection;
+use super::PublisherHandoff;
 use super::ending::PublisherEnding;
 use super::link_watch::LinkWatch;
 use super::snapshots::SnapshotRules;
@@ -67,14 +67,14 @@ impl PublisherSource {
     /// `ring_bytes`: bytes of the ring that can be in use.
     pub(super) fn new(
         now: Instant,
-        publisher: PublisherConnection,
+        publisher: PublisherHandoff,
         session: ServerSession,
         head: u64,
         ring_bytes: usize,
     ) -> Self {
         let (socket, control) = match publisher {
-            PublisherConnection::Descriptor { socket, control } => (Some(socket), control),
-            PublisherConnection::Link { control } => (None, control),
+            PublisherHandoff::Descriptor { socket, control } => (Some(socket), control),
+            PublisherHandoff::Link { control } => (None, control),
         };
         let link = socket.is_none();
         let mut source = Self {
@@ -331,11 +331,11 @@ impl PublisherSource {
 /// Answers for a publisher that never was this stream's.
 pub(super) fn refused(
     now: Instant,
-    publisher: PublisherConnection,
+    publisher: PublisherHandoff,
     assignment: &Assignment,
     frame: &Frame,
 ) -> PublisherEnding {
-    let (PublisherConnection::Descriptor { mut control, .. } | PublisherConnection::Link { mut control }) = publisher;
+    let (PublisherHandoff::Descriptor { mut control, .. } | PublisherHandoff::Link { mut control }) = publisher;
     if let Err(error) = control.queue(frame) {
         tracing::debug!(event = event::HANDOFF_LOST, %error, stream = %assignment.stream_id, "refusal to the activator was not queued");
     }

@@ -17,7 +17,7 @@ async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
     let mut control = fetched.connection.attach().unwrap();
     say(&mut activator, &Frame::Assign(Box::new(fetched.assignment))).await;
     assert!(matches!(frame(&mut control).await, Ok(Frame::Assign(_))));
-    let publisher = PublisherConnection::Link { control };
+    let publisher = PublisherHandoff::Link { control };
     let start = origin();
     let mut source = PublisherSource::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
     assert!(poll_fn(|cx| Poll::Ready(source.poll(cx, start))).await.is_pending());
@@ -35,7 +35,7 @@ async fn answers_that_a_full_output_had_no_room_for_are_written_in_the_same_flus
     let (held, _client) = publisher().await;
     let socket = TcpStream::from_std(held.into()).unwrap();
     socket.writable().await.unwrap();
-    let publisher = PublisherConnection::Descriptor { socket, control: fetched.connection.attach().unwrap() };
+    let publisher = PublisherHandoff::Descriptor { socket, control: fetched.connection.attach().unwrap() };
     let start = origin();
     let mut source = PublisherSource::new(start, publisher, ServerSession::new(3073), 3073, MIN_RING_BYTES);
     source.output = vec![0; FULL_OUTPUT];

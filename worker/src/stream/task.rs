@@ -33,7 +33,7 @@ use super::reports::Reports;
 use super::resume::{NotResumed, Prepared, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
 use super::source::{self, PublisherSource, SourceEvent};
-use super::{Contest, IncomingStream, PublisherConnection, Report, StreamCommand};
+use super::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
 use crate::upstream::{Upstream, UpstreamContext};
 
 /// Events of the publisher that are handled before the other streams of the thread have their turn.
@@ -92,8 +92,8 @@ fn not_resumed(now: Instant, failed: NotResumed) -> PublisherEnding {
         return source::refused(now, publisher, &assignment, &Frame::Returned { why: Decline::Other });
     }
     let (socket, mut control) = match publisher {
-        PublisherConnection::Descriptor { socket, control } => (Some(socket), control),
-        PublisherConnection::Link { control } => (None, control),
+        PublisherHandoff::Descriptor { socket, control } => (Some(socket), control),
+        PublisherHandoff::Link { control } => (None, control),
     };
     let control = control.queue(&Frame::Accepted).is_ok().then_some(control);
     PublisherEnding::new(now, socket, control, Vec::new(), Close::Abort, error.to_string())

@@ -21,7 +21,7 @@ use tonic::{Response, Status, Streaming};
 use super::{secret, soon};
 use crate::engine::StartStream;
 use crate::receive::HandoffStream;
-use crate::stream::{IncomingStream, PublisherConnection, Report, StreamCommand};
+use crate::stream::{IncomingStream, PublisherHandoff, Report, StreamCommand};
 
 /// A worker's call, seen from the activator.
 pub(crate) struct Incall {
@@ -223,7 +223,7 @@ pub(crate) fn tiny() -> StartStream {
         let (sender, mut commands) = mpsc::channel(2);
         spawn_local(async move {
             let control: &mut HandoffStream = match &mut incoming.publisher {
-                PublisherConnection::Descriptor { control, .. } | PublisherConnection::Link { control } => control,
+                PublisherHandoff::Descriptor { control, .. } | PublisherHandoff::Link { control } => control,
             };
             let _ = control.queue(&Frame::Accepted);
             let _ = std::future::poll_fn(|cx| control.poll_flush(cx)).await;

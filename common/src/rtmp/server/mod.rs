@@ -44,7 +44,7 @@ mod state;
 
 pub use request::{ConnectInfo, EndedBy, PublishRequest, Refusal};
 pub use state::ServerSessionState;
-use state::{Facts, Phase, validate};
+use state::{Facts, SessionPhase, validate};
 
 /// An event for the owner of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl ServerSession {
     #[must_use]
     pub fn new(position: u64) -> Self {
         let facts = Facts {
-            phase: Phase::New,
+            phase: SessionPhase::New,
             started: false,
             connect: None,
             publish: None,
@@ -172,14 +172,14 @@ impl ServerSession {
     /// # Errors
     /// The reason why the state is not valid.
     pub fn reopen(state: &ServerSessionState) -> Result<Self, SessionError> {
-        if state.facts.phase != Phase::Ended {
+        if state.facts.phase != SessionPhase::Ended {
             return Err(SessionError::State("a publish that has not ended"));
         }
         let mut state = state.clone();
         let media = state.ingest.open().filter(|(header, _)| is_media(header.type_id));
         let dropping = media.map(|(header, _)| header.csid).collect();
         let facts = &mut state.facts;
-        (facts.phase, facts.started, facts.publish) = (Phase::Connected, false, None);
+        (facts.phase, facts.started, facts.publish) = (SessionPhase::Connected, false, None);
         (facts.commands, facts.streams) = (0, 0);
         (facts.dropped, facts.dropping) = (Dropped::default(), dropping);
         Self::restore(&state)
@@ -263,11 +263,11 @@ impl ServerSession {
 
     /// Tells the publisher to start. Does nothing unless the publisher waits for that.
     pub fn accept_publish(&mut self) {
-        if self.now.phase == Phase::Held
+        if self.now.phase == SessionPhase::Held
             && let Some(publish) = &self.now.publish
         {
             self.output.extend(answer::started(publish.message_stream));
-            self.decide(Phase::Started);
+            self.decide(SessionPhase::Started);
         }
     }
 
@@ -278,12 +278,12 @@ impl ServerSession {
             Refusal::BadName => "NetStream.Publish.BadName",
             Refusal::Denied => "NetStream.Publish.Denied",
         };
-        if matches!(self.now.phase, Phase::Held | Phase::Started)
+        if matches!(self.now.phase, SessionPhase::Held | SessionPhase::Started)
             && let Some(publish) = &self.now.publish
         {
             let description = amf0::cut(description, MAX_STATUS_TEXT);
             self.output.extend(answer::status(publish.message_stream, "error", code, description));
-            self.decide(Phase::Ended);
+            self.decide(SessionPhase::Ended);
         }
     }
 
@@ -296,7 +296,7 @@ impl ServerSession {
     /// True once the publish has ended, or was refused. Another publish on this connection takes [`Self::reopen`].
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        self.now.phase == Phase::Ended
+        self.now.phase == SessionPhase::Ended
     }
 
     /// The requested publish, from [`Event::Publish`] on.
@@ -329,10 +329,10 @@ impl ServerSession {
     }
 
     /// Applies a decision of ours to the past state, too: no byte of the peer would bring it back.
-    fn decide(&mut self, phase: Phase) {
+    fn decide(&mut self, phase: SessionPhase) {
         for facts in [&mut self.now, &mut self.before] {
             facts.phase = phase;
-            facts.started |= phase == Phase::Started;
+            facts.started |= phase == SessionPhase::Started;
         }
         self.before.connect.clone_from(&self.now.connect);
         self.before.publish.clone_from(&self.now.publish);
@@ -395,7 +395,7 @@ impl ServerSession {
                 if !wanted {
                     let facts = self.change();
                     facts.dropped.bytes += u64::from(len);
-                    if facts.phase < Phase::Held && facts.dropped.bytes > MAX_MEDIA_BEFORE_PUBLISH {
+                    if facts.phase < SessionPhase::Held && facts.dropped.bytes > MAX_MEDIA_BEFORE_PUBLISH {
                         return Err(SessionError::TooMuchMedia);
                     }
                 }
@@ -410,7 +410,7 @@ impl ServerSession {
     }
 
     fn wants(&self, stream: u32) -> bool {
-        let live = matches!(self.now.phase, Phase::Held | Phase::Started);
+        let live = matches!(self.now.phase, SessionPhase::Held | SessionPhase::Started);
         live && self.publish().is_some_and(|publish| stream == 0 || [0, stream].contains(&publish.message_stream))
     }
 
@@ -428,7 +428,7 @@ impl ServerSession {
             type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => match Command::parse(header.type_id, payload) {
                 Ok(command) => self.command(header.stream_id, &command),
                 // A live publisher is not dropped for a command that is of no use.
-                Err(_) if self.now.phase >= Phase::Held => Ok(None),
+                Err(_) if self.now.phase >= SessionPhase::Held => Ok(None),
                 Err(error) => Err(error.into()),
             },
             // A command that is cut short says nothing; the chunk layer has refused the ones that matter. Unknown types are extensions of
@@ -452,7 +452,7 @@ impl ServerSession {
     }
 
     fn command(&mut self, stream: u32, command: &Command) -> Result<Option<Event>, SessionError> {
-        if self.now.phase < Phase::Held {
+        if self.now.phase < SessionPhase::Held {
             if self.now.commands >= MAX_COMMANDS_BEFORE_PUBLISH {
                 return Err(SessionError::TooManyCommands);
             }
@@ -460,9 +460,9 @@ impl ServerSession {
         }
         let transaction = command.transaction;
         match (command.name.as_str(), self.now.phase) {
-            ("connect", Phase::New) => return Ok(Some(self.connected(command))),
-            ("connect", Phase::Connected) => return Err(SessionError::Order("connect twice")),
-            ("releaseStream" | "FCPublish" | "createStream" | "publish" | "play" | "play2", Phase::New) => {
+            ("connect", SessionPhase::New) => return Ok(Some(self.connected(command))),
+            ("connect", SessionPhase::Connected) => return Err(SessionError::Order("connect twice")),
+            ("releaseStream" | "FCPublish" | "createStream" | "publish" | "play" | "play2", SessionPhase::New) => {
                 return Err(SessionError::Order("a command before connect"));
             }
             ("releaseStream" | "_checkbw", _) => {
@@ -475,7 +475,7 @@ impl ServerSession {
                 if self.now.streams < MAX_MESSAGE_STREAMS {
                     self.change().streams += 1;
                     self.answer(&answer::created(transaction, self.now.streams));
-                } else if phase == Phase::Connected {
+                } else if phase == SessionPhase::Connected {
                     return Err(SessionError::TooManyStreams);
                 }
             }
@@ -487,7 +487,7 @@ impl ServerSession {
                     "NetStream.Play.StreamNotFound",
                     "Nothing is played here.",
                 ));
-                if phase == Phase::Connected {
+                if phase == SessionPhase::Connected {
                     return Err(SessionError::Play);
                 }
             }
@@ -513,7 +513,7 @@ impl ServerSession {
         let info = ConnectInfo::read(&command.object);
         self.answer(&answer::connected(command.transaction, &info));
         let facts = self.change();
-        facts.phase = Phase::Connected;
+        facts.phase = SessionPhase::Connected;
         facts.connect = Some(Arc::new(info));
         Event::Connected
     }
@@ -525,15 +525,17 @@ impl ServerSession {
             Ok(key) => key,
             Err(error) => {
                 self.answer(&bad_name(&error.to_string()));
-                return if self.now.phase == Phase::Connected { Err(error.into()) } else { Ok(None) };
+                return if self.now.phase == SessionPhase::Connected { Err(error.into()) } else { Ok(None) };
             }
         };
         match (self.now.phase, self.publish()) {
-            (Phase::Connected, _) => {}
-            (Phase::Held | Phase::Started, Some(old)) if old.key == key && old.message_stream == stream => {
+            (SessionPhase::Connected, _) => {}
+            (SessionPhase::Held | SessionPhase::Started, Some(old))
+                if old.key == key && old.message_stream == stream =>
+            {
                 return Ok(None);
             }
-            (Phase::Ended, _) => {
+            (SessionPhase::Ended, _) => {
                 self.answer(&bad_name("The stream of this connection has ended; connect again."));
                 return Ok(None);
             }
@@ -549,7 +551,7 @@ impl ServerSession {
             transaction: if command.transaction.is_finite() { command.transaction } else { 0.0 },
         };
         let facts = self.change();
-        facts.phase = Phase::Held;
+        facts.phase = SessionPhase::Held;
         facts.publish = Some(Arc::new(request));
         Ok(Some(Event::Publish))
     }
@@ -565,12 +567,12 @@ impl ServerSession {
 
     /// Ends the publish, unless it has ended before.
     fn end(&mut self, by: EndedBy) -> Option<Event> {
-        if !matches!(self.now.phase, Phase::Held | Phase::Started) {
+        if !matches!(self.now.phase, SessionPhase::Held | SessionPhase::Started) {
             return None;
         }
         let stream = self.publish().map_or(0, |publish| publish.message_stream);
         self.answer(&answer::status(stream, "status", "NetStream.Unpublish.Success", "The stream has ended."));
-        self.change().phase = Phase::Ended;
+        self.change().phase = SessionPhase::Ended;
         Some(Event::Ended(by))
     }
 }

@@ -17,7 +17,7 @@ use crate::key::StreamKey;
 
 /// The states in the picture of [`super`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Phase {
+pub(super) enum SessionPhase {
     New,
     Connected,
     Held,
@@ -28,7 +28,7 @@ pub(super) enum Phase {
 /// The state of a session beside its chunk streams. Cheap to copy: it is copied whenever a message begins after a change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Facts {
-    pub(super) phase: Phase,
+    pub(super) phase: SessionPhase,
     /// True once `Publish.Start` has been queued, ended or not.
     pub(super) started: bool,
     #[serde(with = "shared")]
@@ -113,12 +113,12 @@ pub(super) fn validate(state: &ServerSessionState) -> Result<(), SessionError> {
     let check = |good: bool, what: &'static str| if good { Ok(()) } else { Err(SessionError::State(what)) };
     let facts = &state.facts;
     let position = state.position();
-    check(facts.connect.is_some() == (facts.phase > Phase::New), "connect")?;
-    check(facts.publish.is_some() == (facts.phase > Phase::Connected), "publish")?;
+    check(facts.connect.is_some() == (facts.phase > SessionPhase::New), "connect")?;
+    check(facts.publish.is_some() == (facts.phase > SessionPhase::Connected), "publish")?;
     let started = match facts.phase {
-        Phase::New | Phase::Connected | Phase::Held => !facts.started,
-        Phase::Started => facts.started,
-        Phase::Ended => true,
+        SessionPhase::New | SessionPhase::Connected | SessionPhase::Held => !facts.started,
+        SessionPhase::Started => facts.started,
+        SessionPhase::Ended => true,
     };
     check(started, "start")?;
     if let Some(connect) = &facts.connect {
@@ -140,7 +140,7 @@ pub(super) fn validate(state: &ServerSessionState) -> Result<(), SessionError> {
         let open = state.ingest.open().any(|(header, _)| header.csid == *csid && is_media(header.type_id));
         check(open && !facts.dropping[..index].contains(csid), "dropped message")?;
     }
-    if facts.phase < Phase::Held {
+    if facts.phase < SessionPhase::Held {
         let mut media = state.ingest.open().filter(|(header, _)| is_media(header.type_id));
         check(media.all(|(header, _)| facts.dropping.contains(&header.csid)), "media of no publish")?;
     }

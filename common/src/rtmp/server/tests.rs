@@ -591,10 +591,10 @@ fn impossible_states_are_refused() {
     let table: [(&str, Break); 17] = [
         ("connect", |state| state.facts.connect = None),
         ("publish", |state| state.facts.publish = None),
-        ("connect", |state| state.facts.phase = Phase::New),
-        ("publish", |state| state.facts.phase = Phase::Connected),
+        ("connect", |state| state.facts.phase = SessionPhase::New),
+        ("publish", |state| state.facts.phase = SessionPhase::Connected),
         ("start", |state| state.facts.started = false),
-        ("start", |state| state.facts.phase = Phase::Held),
+        ("start", |state| state.facts.phase = SessionPhase::Held),
         ("app", |state| {
             state.facts.connect = Some(Arc::new(ConnectInfo { app: "a".repeat(5000), ..ConnectInfo::default() }));
         }),

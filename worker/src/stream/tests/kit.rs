@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::receive::HandoffStream;
-use crate::stream::{IncomingStream, PublisherConnection, Report, StreamCommand, spawn};
+use crate::stream::{IncomingStream, PublisherHandoff, Report, StreamCommand, spawn};
 use crate::upstream::UpstreamContext;
 
 /// Ring of the tests: the longest message fits, and yet it is soon full.
@@ -590,7 +590,7 @@ pub(super) async fn give_descriptor(id: &str, sinks: &[&Sink]) -> Given {
     let memory = RingMemory::create(RING).unwrap();
     let ring = unmapped(&memory);
     let (activator, control) = Activator::connection(&assignment).await;
-    let publisher = PublisherConnection::Descriptor { socket: TcpStream::from_std(server).unwrap(), control };
+    let publisher = PublisherHandoff::Descriptor { socket: TcpStream::from_std(server).unwrap(), control };
     let incoming = IncomingStream { assignment, publisher, ring };
     Given { encoder: Encoder { client, socket }, activator, incoming, socket: kept, memory }
 }
@@ -637,7 +637,7 @@ pub(super) async fn give_again(
     let ring = unmapped(memory);
     let (activator, control) = Activator::connection(&assignment).await;
     let socket = TcpStream::from_std(given_socket.try_clone().unwrap()).unwrap();
-    (activator, IncomingStream { assignment, publisher: PublisherConnection::Descriptor { socket, control }, ring })
+    (activator, IncomingStream { assignment, publisher: PublisherHandoff::Descriptor { socket, control }, ring })
 }
 
 /// A publisher by link: the activator passes its bytes and the answers to it.
@@ -657,5 +657,5 @@ pub(super) async fn give_link(id: &str, sinks: &[&Sink]) -> Linked {
 pub(super) async fn link(assignment: Assignment) -> (Activator, IncomingStream) {
     let (activator, control) = Activator::connection(&assignment).await;
     let ring = UnmappedRing::create(RING).unwrap();
-    (activator, IncomingStream { assignment, publisher: PublisherConnection::Link { control }, ring })
+    (activator, IncomingStream { assignment, publisher: PublisherHandoff::Link { control }, ring })
 }

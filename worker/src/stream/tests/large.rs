@@ -5,7 +5,7 @@ use liveedgecast_common::sys::RingMemory;
 
 use super::answers::carry;
 use super::kit::*;
-use crate::stream::{IncomingStream, PublisherConnection, Report};
+use crate::stream::{IncomingStream, PublisherHandoff, Report};
 
 /// The default replay window.
 const WINDOW: usize = 8 << 20;
@@ -105,7 +105,7 @@ fn a_successor_goes_on_in_the_middle_of_a_keyframe_of_five_megabytes() {
         })
         .await;
         let (_activator, again) = give_again(&socket, &memory, given).await;
-        assert!(matches!(again.publisher, PublisherConnection::Descriptor { .. }));
+        assert!(matches!(again.publisher, PublisherHandoff::Descriptor { .. }));
         let _engine = Engine::start(with_window(again, &memory));
         tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, tail).await.unwrap();
         let next = [video(4_000, true, 900), video(4_040, false, 900)];

@@ -99,7 +99,7 @@ fn media_that_came_before_the_start_is_not_lost() {
             .await;
         let ring = UnmappedRing::create(RING).unwrap();
         let (_activator, control) = Activator::connection(&given).await;
-        let publisher = PublisherConnection::Descriptor { socket: server, control };
+        let publisher = PublisherHandoff::Descriptor { socket: server, control };
         let engine = Engine::start(IncomingStream { assignment: given, publisher, ring });
         let number = 1; // 0 is the encoder's own idle connection.
         until("all messages", || sink.count(number) == stream(2).len()).await;
