@@ -124,7 +124,7 @@ impl ConnectionLimits {
         let key = bucket(address);
         let mut counts = lock(&self.counts);
         let mut instead = None;
-        // Each time round has one connection less.
+        // The loop ends, because each eviction leaves one connection less.
         while let Some(why) = counts.refusal(&self.limits, key) {
             if !counts.make_room(why, key) {
                 return Err(why);
@@ -292,7 +292,7 @@ mod tests {
         let undecided: Vec<Permit> = (1..5).map(|n| limits.enter(IpAddr::from([10, 0, 0, n])).unwrap()).collect();
         let last = limits.enter(ip("10.0.0.7")).unwrap();
         assert!(last.instead() == Some(TurnedAway::Full) && has_lost(&early) && !has_lost(&undecided[0]));
-        // It was decided about before it noticed: it stays.
+        // Its publisher was admitted before its task noticed the eviction: it stays.
         early.admitted();
         assert_eq!(open(&limits), 6);
         drop((early, last, undecided));
@@ -308,5 +308,53 @@ mod tests {
         let _c = decided(&limits, "2001:db8::1").unwrap();
         let _d = decided(&limits, "2001:db8::ffff:2").unwrap();
         assert_eq!(limits.enter(ip("2001:db8::3")).err(), Some(TurnedAway::Strangers));
+    }
+
+    #[test]
+    fn every_stage_of_a_permit_counts_until_the_permit_is_dropped_or_evicted() {
+        #[derive(Clone, Copy, Debug)]
+        enum Step {
+            Decided,
+            Admitted,
+            /// One more connection from the same address, which has room for one stranger.
+            Next,
+        }
+        use Step::{Admitted, Decided, Next};
+        // Steps, the stage of the permit after them, and the address's connections and strangers.
+        let table: [(&[Step], &str, (usize, usize)); 10] = [
+            (&[], "undecided", (1, 1)),
+            (&[Decided], "stranger", (1, 1)),
+            (&[Decided, Decided], "stranger", (1, 1)),
+            (&[Admitted], "admitted", (1, 0)),
+            (&[Decided, Admitted], "admitted", (1, 0)),
+            (&[Next], "evicted", (1, 1)),
+            // The decision came before the eviction was noticed: one connection more than the bound.
+            (&[Next, Decided], "stranger", (2, 2)),
+            (&[Next, Admitted], "admitted", (2, 1)),
+            (&[Decided, Next], "stranger", (1, 1)),
+            (&[Admitted, Next], "admitted", (2, 1)),
+        ];
+        for (steps, stage, counts) in table {
+            let limits = ConnectionLimits::new(Limits { total: 5, per_address: 3, strangers_per_address: 1 });
+            let mut permit = limits.enter(ip("10.0.0.1")).unwrap();
+            let mut others = Vec::new();
+            for step in steps {
+                match step {
+                    Decided => permit.decided(),
+                    Admitted => permit.admitted(),
+                    Next => others.extend(limits.enter(ip("10.0.0.1"))),
+                }
+            }
+            let found = match &permit.stage {
+                PermitStage::Undecided(lost) if lost.is_cancelled() => "evicted",
+                PermitStage::Undecided(_) => "undecided",
+                PermitStage::Stranger => "stranger",
+                PermitStage::Admitted => "admitted",
+            };
+            let address = lock(&limits.counts).addresses[&ip("10.0.0.1")];
+            assert_eq!((found, (address.open, address.strangers)), (stage, counts), "{steps:?}");
+            drop((permit, others));
+            assert_eq!(open(&limits), 0, "{steps:?}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The rules of a claim on a stream while a worker has its publisher. In: what the lobby says of the publisher's place, and the worker's
-//! acceptance. Out: what concerns this handoff at once; what comes after it is kept for then. Pure. Next: `place`, which carries that out.
+//! acceptance. Out: orders that concern this handoff at once, and the step that follows it. Pure. Next: `place`, which carries them out.
 //!
 //! ```text
 //!              Offered: expect that worker            Accepted: decline the next offer
@@ -8,10 +8,11 @@
 //!     │ Withdrawn, this claim: give the worker up                        Offered: decline it ─┘
 //!     └─ Refused: keep the refusal as next, whatever was next
 //! ```
+//! In both states a kick goes to the worker at once, and an offer that is withdrawn while it is next is forgotten.
 //!
 //! Note: a worker's call on the control listener may end, and the stream be offered to another one, while the handoff to the first is still on
-//! its way. The second comes at once, so it is expected at once; but once the first has accepted, it has the stream, whatever became of
-//! its call.
+//! its way. The second worker dials at once, so it is expected at once; but once the first has accepted, it has the stream, whatever became
+//! of its call.
 
 use crate::dispatch::{PlaceEvent, Reason, Token};
 
@@ -38,11 +39,11 @@ pub(crate) enum AfterHandoff {
 /// An order to the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Have the worker end the stream, for this reason.
+    /// Tell the worker to end the stream, for this reason.
     Kick(String),
     /// Give this worker up.
     GiveUp,
-    /// Expect the worker of the next offer, and none before it.
+    /// Expect the worker of the next offer, and no longer that of an earlier one.
     Expect(Token),
     /// Expect no other worker.
     Forget,
@@ -130,23 +131,26 @@ mod tests {
         let after_refusal = Some(AfterHandoff::Refused(Reason::HoldSpent));
         let kick = PlaceEvent::Kicked("go".to_owned());
         let kicked = Some(Output::Kick("go".to_owned()));
-        // Events before, whether the worker accepts then, an event, its order, the next step after it.
+        // Events before, whether the worker accepts then, an event or else the worker's acceptance, its order, the next step after it.
         let table = [
-            (vec![], false, kick.clone(), kicked.clone(), None),
-            (vec![], true, kick, kicked, None),
-            (vec![], false, withdrawn(OURS), Some(Output::GiveUp), None),
-            (vec![], true, withdrawn(OURS), None, None),
-            (vec![], false, withdrawn(6), None, None),
-            (vec![], false, offered(8), Some(Output::Expect(TOKEN)), next(8)),
-            (vec![], true, offered(8), Some(Output::Decline(8)), None),
-            (vec![offered(8)], false, offered(9), Some(Output::Expect(TOKEN)), next(9)),
-            (vec![offered(8)], false, withdrawn(8), Some(Output::Forget), None),
-            (vec![offered(8)], false, withdrawn(6), None, next(8)),
-            (vec![offered(8)], false, withdrawn(OURS), Some(Output::GiveUp), next(8)),
-            (vec![offered(8)], false, refused.clone(), Some(Output::Forget), after_refusal),
-            (vec![offered(8)], true, offered(9), Some(Output::Decline(9)), None),
-            (vec![], true, refused.clone(), Some(Output::Forget), after_refusal),
-            (vec![refused], false, offered(8), Some(Output::Expect(TOKEN)), next(8)),
+            (vec![], false, Some(kick.clone()), kicked.clone(), None),
+            (vec![], true, Some(kick), kicked, None),
+            (vec![], false, Some(withdrawn(OURS)), Some(Output::GiveUp), None),
+            (vec![], true, Some(withdrawn(OURS)), None, None),
+            (vec![], false, Some(withdrawn(6)), None, None),
+            (vec![], false, Some(offered(8)), Some(Output::Expect(TOKEN)), next(8)),
+            (vec![], true, Some(offered(8)), Some(Output::Decline(8)), None),
+            (vec![offered(8)], false, Some(offered(9)), Some(Output::Expect(TOKEN)), next(9)),
+            (vec![offered(8)], false, Some(withdrawn(8)), Some(Output::Forget), None),
+            (vec![offered(8)], false, Some(withdrawn(6)), None, next(8)),
+            (vec![offered(8)], false, Some(withdrawn(OURS)), Some(Output::GiveUp), next(8)),
+            (vec![offered(8)], false, Some(refused.clone()), Some(Output::Forget), after_refusal),
+            (vec![offered(8)], true, Some(offered(9)), Some(Output::Decline(9)), None),
+            (vec![], true, Some(refused.clone()), Some(Output::Forget), after_refusal),
+            (vec![refused.clone()], false, Some(offered(8)), Some(Output::Expect(TOKEN)), next(8)),
+            (vec![], false, None, None, None),
+            (vec![offered(8)], false, None, Some(Output::Decline(8)), None),
+            (vec![refused], false, None, None, after_refusal),
         ];
         for (before, accepts, event, output, after) in table {
             let name = format!("{before:?}, accepts: {accepts}, {event:?}");
@@ -157,21 +161,12 @@ mod tests {
             if accepts {
                 claim.accepted();
             }
-            assert_eq!(claim.handle(event), output, "{name}");
+            let found = match event {
+                Some(event) => claim.handle(event),
+                None => claim.accepted(),
+            };
+            assert_eq!(found, output, "{name}");
             assert_eq!(claim.next(), after, "{name}");
         }
-    }
-
-    #[test]
-    fn acceptance_declines_the_next_offer_and_leaves_a_refusal() {
-        let mut claim = Machine::new(OURS);
-        assert_eq!(claim.accepted(), None);
-        let mut claim = Machine::new(OURS);
-        claim.handle(offered(8));
-        assert_eq!((claim.accepted(), claim.next()), (Some(Output::Decline(8)), None));
-        let mut claim = Machine::new(OURS);
-        claim.handle(PlaceEvent::Refused(Reason::Draining));
-        assert_eq!(claim.accepted(), None);
-        assert_eq!(claim.next(), Some(AfterHandoff::Refused(Reason::Draining)));
     }
 }

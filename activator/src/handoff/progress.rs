@@ -4,14 +4,15 @@
 //! ```text
 //!  Assigned ──Accepted──▶ Accepted ──Started──▶ Started
 //!     │                       │                    │
-//!     └─ Returned, Done, a frame that does not fit, silence, the end of the connection ─▶ over
+//!     └─ Returned, Done, a frame that does not fit, silence ─▶ over
 //!        (Duplicate: from Assigned alone; Parted: from the other two alone)
 //! ```
 //!
-//! Silence ends a handoff before the worker has accepted, and after a kick.
+//! Silence ends a handoff before the worker has accepted, and after a kick. So does the end of the worker's connection, at any time: the
+//! transports see it and end the handoff themselves.
 //!
-//! Note: a worker that goes down mid-stream gives the stream back with the frame that it declines one with; the two differ in whether it
-//! had accepted.
+//! Note: `Returned` is the frame of a worker that declines the stream and of one that goes down mid-stream; the two differ in whether the
+//! worker had accepted.
 
 use std::time::Instant;
 
@@ -56,7 +57,7 @@ pub(crate) enum HandoffEnd {
     Done(Close, String),
     /// The worker did not end a stream that it was told to end.
     KickIgnored,
-    /// The worker is dead, or as good as that.
+    /// The worker is dead, or is treated as dead.
     Lost(WorkerLoss),
 }
 
@@ -139,7 +140,7 @@ impl HandoffProgress {
         }
     }
 
-    /// Gives the worker, which was told to end the stream, a time for that.
+    /// Starts the deadline of a worker that was told to end the stream.
     pub(crate) fn kicked(&mut self, now: Instant) {
         self.until.get_or_insert(now + KICK_TIME);
     }
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_has_its_effect_in_every_stage() {
+    fn every_frame_and_silence_have_their_effect_in_every_stage() {
         let now = origin();
         let done = Frame::Done { how: Close::Graceful, reason: "ended".to_owned() };
         let returned = Frame::Returned { why: Decline::Full };
@@ -226,6 +227,17 @@ mod tests {
                     _ => stage,
                 };
                 assert_eq!(progress.stage(), reached, "{frame:?} when {stage:?}");
+            }
+        }
+        let silence = [(false, ["lost", "nothing", "nothing"]), (true, ["lost", "kick ignored", "kick ignored"])];
+        for (kicked, effects) in silence {
+            for (stage, effect) in [Assigned, Accepted, Started].into_iter().zip(effects) {
+                let mut progress = at(stage, now);
+                if kicked {
+                    progress.kicked(now);
+                }
+                let late = now + ACCEPT_TIME.max(KICK_TIME);
+                assert_eq!(word(&progress.handle_timeout(late)), effect, "silence when {stage:?}, kicked: {kicked}");
             }
         }
     }

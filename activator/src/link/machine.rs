@@ -10,13 +10,16 @@
 //!     ▼                     ▼ or 2 s at the bound            ▼
 //!   over                  over: for the next worker        over: the publisher is gone
 //! ```
+//! `Done` ends the handoff in every state. From `Carrying` a stream that is given back goes to the next worker, too, and `Parted` leaves the
+//! publisher's connection with this process.
 //!
-//! A publisher that reads nothing is no less live: its answers are whole messages, frame by frame, and of those that wait the last is enough.
+//! A publisher that reads nothing is still live. Each frame of answers holds whole messages, so where too many wait the newest replaces the
+//! one before.
 //!
 //! The publisher is read from `Carrying` on: a stream that is given back before then must be as it was.
 //!
 //! Note: a publisher that sends faster than real time, a file over a fast network, reaches the bound between two checkpoints of a healthy
-//! worker. So the bound stops the reading at once, but costs the worker the stream only after 2 s at it.
+//! worker. So the reading stops at the bound at once, but the worker loses the stream only after 2 s at it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -118,7 +121,7 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// A handoff that begins with the assignment, a frame already.
+    /// A handoff that begins with the assignment, which is encoded as a frame.
     pub(crate) fn new(now: Instant, carried: &'a mut Carried, writer: Writer, assignment: Vec<u8>) -> Self {
         carried.replay.rewind();
         let full_since = (carried.replay.len() >= MAX_KEPT).then_some(now);
@@ -215,7 +218,7 @@ impl<'a> Machine<'a> {
         times.into_iter().flatten().min().filter(|_| !self.over)
     }
 
-    /// Tells whether [`Self::handle_timeout`] would give the worker up: everything that the worker has said is to be read first. This process may
+    /// Tells whether [`Self::handle_timeout`] would give the worker up. The shell then reads first what the worker has sent: this process may
     /// have been stopped, or too busy to read it.
     pub(crate) fn gives_up(&self, now: Instant) -> bool {
         let late = |until: Option<Instant>| until.is_some_and(|until| until <= now);
@@ -347,7 +350,7 @@ impl<'a> Machine<'a> {
     fn parted(&mut self, now: Instant, snapshot: Snapshot) {
         self.checkpoint(now, snapshot);
         if !self.over {
-            // A publisher that has closed its side already reads the last words, and says no more.
+            // A publisher that has closed its side already can read the last answers, and cannot publish again.
             let ended = self.ending.is_some();
             self.finish(if ended { HandoffOutcome::Done(Close::Graceful) } else { HandoffOutcome::Parted });
         }
@@ -359,7 +362,7 @@ impl<'a> Machine<'a> {
         let end = match effect {
             FrameEffect::Nothing => return,
             FrameEffect::Accepted => {
-                // From here on its silence counts, and so does the time that it makes no checkpoint: it was given nothing before.
+                // The worker was given nothing before: its silence, and its time without a checkpoint, count from here on.
                 self.heard_at = now;
                 self.full_since = self.full_since.map(|_| now);
                 self.outputs.push_back(Output::Accepted);

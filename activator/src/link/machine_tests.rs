@@ -337,6 +337,93 @@ fn kick_is_passed_on_and_has_a_deadline() {
     assert_eq!(bench.over(), Some(&HandoffOutcome::Done(Close::Graceful)));
 }
 
+/// A step of one handoff.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Accepted,
+    GivenBack,
+    Done,
+    Parted,
+    WorkerEnds,
+    PublisherEnds,
+    /// Nothing comes from the worker for so long.
+    Silent(Duration),
+    /// Only signs of life come from the worker for so long.
+    Alive(Duration),
+    /// The publisher's bytes reach the bound, and the worker gives signs but no checkpoint for so long.
+    Full(Duration),
+}
+
+impl Bench<'_> {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Accepted => self.says(Frame::Accepted),
+            Step::GivenBack => self.says(Frame::Returned { why: Decline::Full }),
+            Step::Done => self.says(Frame::Done { how: Close::Abort, reason: String::new() }),
+            Step::Parted => self.says(Frame::Parted(Box::new(snapshot(ORIGIN)))),
+            Step::WorkerEnds => self.link.handle_lost(self.now, WorkerLoss::Ended),
+            Step::PublisherEnds => self.link.handle_publisher_end(self.now, PublisherEnd::Fin),
+            Step::Silent(time) => self.pass(time, false),
+            Step::Alive(time) => self.pass(time, true),
+            Step::Full(time) => {
+                while self.link.reads() {
+                    self.publishes(&[7; 64 << 10]);
+                }
+                self.pass(time, true);
+            }
+        }
+        self.pump(usize::MAX);
+    }
+
+    /// The state in the picture, or the outcome of the handoff.
+    fn state(&self) -> &'static str {
+        match self.over() {
+            None if self.link.ending.is_some() => "Ending",
+            None if self.link.is_accepted() => "Carrying",
+            None => "Assigned",
+            Some(HandoffOutcome::Returned { .. }) => "returned",
+            Some(HandoffOutcome::Lost { .. }) => "lost",
+            Some(HandoffOutcome::Broken { .. }) => "broken",
+            Some(HandoffOutcome::Parted) => "parted",
+            Some(HandoffOutcome::Done(_)) => "done",
+            Some(HandoffOutcome::PublisherGone) => "publisher gone",
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_edge_of_the_picture_is_walked() {
+    let moment = Duration::from_millis(1);
+    let states: [&[Step]; 3] = [&[], &[Step::Accepted], &[Step::Accepted, Step::PublisherEnds]];
+    // A step, and the state after it from Assigned, Carrying and Ending.
+    let table = [
+        (Step::Accepted, ["Carrying", "lost", "publisher gone"]),
+        (Step::GivenBack, ["returned", "returned", "publisher gone"]),
+        (Step::Done, ["done"; 3]),
+        (Step::Parted, ["lost", "parted", "done"]),
+        (Step::WorkerEnds, ["lost", "broken", "publisher gone"]),
+        (Step::PublisherEnds, ["publisher gone", "Ending", "Ending"]),
+        (Step::Silent(DEAD_AFTER - TICK), ["Assigned", "Carrying", "Ending"]),
+        (Step::Silent(DEAD_AFTER + TICK), ["Assigned", "lost", "publisher gone"]),
+        (Step::Silent(ACCEPT_TIME), ["lost", "lost", "publisher gone"]),
+        (Step::Alive(END_TIME - moment), ["Assigned", "Carrying", "Ending"]),
+        (Step::Alive(END_TIME), ["lost", "Carrying", "publisher gone"]),
+        (Step::Full(DEAD_AFTER - TICK), ["Assigned", "Carrying", "Ending"]),
+        (Step::Full(DEAD_AFTER + TICK), ["Assigned", "lost", "Ending"]),
+    ];
+    for (step, expected) in table {
+        for (before, expected) in states.into_iter().zip(expected) {
+            let mut carried = carried(b"");
+            let mut bench = Bench::new(&mut carried);
+            before.iter().for_each(|step| bench.step(*step));
+            let from = bench.state();
+            bench.step(step);
+            assert_eq!(bench.state(), expected, "{from}, {step:?}");
+        }
+    }
+}
+
 proptest! {
     /// However bytes come, are written and are checkpointed, and whenever workers die: each worker gets, from the last checkpoint
     /// on, exactly what was published.

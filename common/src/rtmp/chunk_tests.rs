@@ -177,6 +177,24 @@ fn last_chunk_without_repeated_timestamp_does_not_wait_for_the_next_message() {
 }
 
 #[test]
+fn every_edge_of_the_picture_is_walked() {
+    // A message of 200 bytes in chunks of 128, cut off by another one of 4 bytes.
+    let stream = [fmt0(4, 0, 200, 8, 1), bytes(128), fmt0(4, 0, 4, 8, 1), bytes(4), fmt3(4), bytes(4)].concat();
+    let mut scanner = ChunkScanner::new(0);
+    let mut walked = Vec::new();
+    while let Some(scanned) = scanner.scan(&stream[scanner.position() as usize..]).unwrap() {
+        let found = match scanned {
+            Scanned::Begin { .. } => "Begin",
+            Scanned::Payload { .. } => "Payload",
+            Scanned::Aborted { .. } => "Aborted",
+        };
+        walked.push((found, if scanner.state.chunk.is_some() { "InChunk" } else { "Between" }));
+    }
+    let message = [("Begin", "InChunk"), ("Payload", "Between")];
+    assert_eq!(walked, [&message[..], &[("Aborted", "Between")], &message, &message].concat());
+}
+
+#[test]
 fn error_is_returned_again() {
     let stream = fmt3(9);
     let mut scanner = ChunkScanner::new(0);

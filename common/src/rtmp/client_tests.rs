@@ -169,6 +169,50 @@ fn every_upstream_of_the_table_leads_to_its_end() {
     }
 }
 
+#[test]
+fn every_edge_of_the_picture_is_walked() {
+    const STATES: [Stage; 6] =
+        [Stage::Handshake, Stage::Connect, Stage::CreateStream, Stage::Publish, Stage::Live, Stage::Ended];
+    let answers = [greeting(), connected(), created(4.0, 1.0), started()];
+    let session_in = |stage: Stage| {
+        let mut session = ClientSession::new(&url(URL), None);
+        session.start();
+        for answer in &answers {
+            if session.stage() < stage {
+                session.handle(answer).unwrap();
+            }
+        }
+        if stage == Stage::Ended {
+            session.end();
+        }
+        assert_eq!(session.stage(), stage);
+        session
+    };
+    for (at, stage) in STATES.into_iter().enumerate() {
+        let mut session = session_in(stage);
+        session.end();
+        assert_eq!(session.stage(), Stage::Ended, "our own end when {stage:?}");
+        if stage == Stage::Ended {
+            session.handle(&started()).unwrap();
+            assert_eq!(session.stage(), Stage::Ended);
+            continue;
+        }
+        if let Some(answer) = answers.get(at) {
+            let mut session = session_in(stage);
+            session.handle(answer).unwrap();
+            assert_eq!(session.stage(), STATES[at + 1], "the answer when {stage:?}");
+        }
+        // Before the end of the handshake there are no messages.
+        let Some(transaction) = [None, Some(1.0), Some(4.0), Some(5.0), Some(5.0)][at] else { continue };
+        let refused = |name, transaction| status(name, transaction, "error", "NetStream.Publish.BadName", "taken");
+        for input in [refused("_error", transaction), refused("onStatus", 0.0), command("close", 0.0, &[])] {
+            let mut session = session_in(stage);
+            session.handle(&input).unwrap();
+            assert_eq!(session.stage(), Stage::Ended, "{input:?} when {stage:?}");
+        }
+    }
+}
+
 /// The output and events of a session that gets these parts.
 fn run(mut session: ClientSession, parts: &[&[u8]]) -> (Vec<u8>, Vec<ClientEvent>, Stage, u32) {
     let (mut output, mut all) = (Vec::new(), Vec::new());

@@ -48,7 +48,49 @@ impl World {
 }
 
 #[test]
-fn from_the_beginning_nothing_is_left_out() {
+fn every_edge_of_the_picture_is_walked() {
+    const START: Action = Action::Start(100);
+    let (keyframe, audio, late) = (arrive(&[Keyframe]), arrive(&[Audio]), Action::Pass(2_000));
+    let begun = [
+        START,
+        Action::Arrive { messages: vec![(Keyframe, 0, 600)], interleaved: false },
+        Action::Write { bytes: 250, most: 250 },
+    ];
+    // More than the ring holds, and no keyframe in it.
+    let flood = Action::Arrive { messages: vec![(Inter, 10, 600); 18], interleaved: false };
+    let after_flood = |actions: &[Action]| [&begun[..], std::slice::from_ref(&flood), actions].concat();
+    let table = [
+        (vec![], "Away"),
+        (vec![START], "Seeking"),
+        (vec![START, EVERYTHING], "Seeking"),
+        (vec![START, Action::Lose(0)], "Away"),
+        (vec![START, keyframe.clone(), EVERYTHING], "Flowing"),
+        // No video.
+        (vec![START, audio.clone(), EVERYTHING], "Flowing"),
+        (vec![START, audio.clone(), EVERYTHING, Action::Lose(0)], "Away"),
+        (vec![START, audio.clone(), EVERYTHING, START, EVERYTHING], "Seeking"),
+        (begun.to_vec(), "Flowing"),
+        // Its messages have left the ring.
+        (after_flood(&[]), "Seeking"),
+        (after_flood(&[audio.clone(), EVERYTHING]), "Seeking"),
+        (after_flood(&[audio.clone(), EVERYTHING, Action::Lose(0)]), "Away"),
+        (after_flood(&[audio.clone(), keyframe, EVERYTHING]), "Flowing"),
+        // No keyframe for 2 s.
+        (after_flood(&[late, audio, EVERYTHING]), "Flowing"),
+    ];
+    for (actions, state) in table {
+        let world = World::after(&actions);
+        let found = match &world.cursor.session {
+            None => "Away",
+            Some(session) if session.flowing => "Flowing",
+            Some(_) => "Seeking",
+        };
+        assert_eq!(found, state, "{actions:?}");
+    }
+}
+
+#[test]
+fn session_from_the_streams_beginning_leaves_nothing_out() {
     let world = World::after(&[
         Action::Start(128),
         arrive(&[Metadata, AudioHeader, Audio, VideoHeader, Keyframe, Inter]),
@@ -80,7 +122,7 @@ fn a_late_upstream_gets_headers_and_then_the_first_keyframe_that_is_left() {
 }
 
 #[test]
-fn after_a_flap_it_goes_back_to_the_keyframe_before_what_was_not_acknowledged() {
+fn session_after_a_flap_begins_at_the_keyframe_before_the_first_unacknowledged_message() {
     let first = arrive(&[VideoHeader, Keyframe, Inter, Audio, Keyframe, Inter, Audio]);
     let mut world = World::after(&[Action::Start(128), first, EVERYTHING]);
     // The last message and a part of the one before.
@@ -94,7 +136,7 @@ fn after_a_flap_it_goes_back_to_the_keyframe_before_what_was_not_acknowledged() 
 }
 
 #[test]
-fn what_has_left_the_ring_is_lost_and_the_next_keyframe_is_waited_for() {
+fn messages_that_left_the_ring_are_lost_and_the_next_keyframe_is_waited_for() {
     let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter, Audio]), EVERYTHING]);
     world.act(&Action::Lose(60));
     world.act(&arrive(&[Inter]));
@@ -135,7 +177,7 @@ fn an_outage_shorter_than_the_window_loses_nothing() {
 }
 
 #[test]
-fn without_a_keyframe_for_two_seconds_audio_goes_alone() {
+fn audio_goes_alone_after_two_seconds_without_a_keyframe() {
     let mut world = World::after(&[arrive(&[AudioHeader, VideoHeader, Keyframe]), Action::Pass(1_500)]);
     world.index.evict(3, 0, &world.memory);
     world.cursor.before_eviction(3, &world.index, &world.memory);
@@ -155,7 +197,7 @@ fn without_a_keyframe_for_two_seconds_audio_goes_alone() {
 }
 
 #[test]
-fn without_video_nothing_is_waited_for() {
+fn session_without_video_waits_for_nothing() {
     let mut world = World::after(&[Action::Start(128), arrive(&[AudioHeader, Audio, Audio]), EVERYTHING]);
     world.act(&Action::Lose(0));
     world.act(&arrive(&[Audio, Audio]));
@@ -264,7 +306,7 @@ fn a_new_session_begins_near_0() {
 }
 
 #[test]
-fn what_the_connection_says_goes_between_two_messages() {
+fn control_messages_go_between_two_messages() {
     let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter, Cue])]);
     world.act(&Action::Write { bytes: 5, most: 5 });
     world.act(&Action::Control);

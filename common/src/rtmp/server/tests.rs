@@ -144,6 +144,66 @@ fn every_publisher_of_the_table_gets_its_answers() {
     }
 }
 
+/// What happens to a session: a command of the publisher, or a decision of ours.
+enum Step {
+    Hears(Vec<u8>),
+    Accepts,
+    Refuses,
+    Reopens,
+}
+
+#[test]
+fn every_edge_of_the_picture_is_walked() {
+    use SessionPhase::{Connected, Ended, Held, New, Started};
+    const STATES: [SessionPhase; 5] = [New, Connected, Held, Started, Ended];
+    let session_in = |phase: SessionPhase| {
+        let whole = up_to_publish();
+        let asks = whole.len() - publish(1, "key").len();
+        let mut session = ServerSession::new(0);
+        let end = match phase {
+            New => 0,
+            Connected => asks,
+            Held | Started | Ended => whole.len(),
+        };
+        Heard::default().feed(&mut session, &whole, end, |_| {});
+        if phase >= Started {
+            session.accept_publish();
+        }
+        if phase == Ended {
+            session.refuse_publish(Refusal::Denied, "kicked");
+        }
+        assert_eq!(session.now.phase, phase);
+        session
+    };
+    let to_stream = |name, rest: &[Vec<u8>]| Step::Hears(command(3, 1, name, 0.0, &[&[null()], rest].concat()));
+    let (none, ended) = (None, [Some(New), Some(Connected), Some(Ended), Some(Ended), Some(Ended)]);
+    // A step, and the state after it from each state; without one it is an error.
+    let table = [
+        ("connect", Step::Hears(plain_connect()), [Some(Connected), none, Some(Held), Some(Started), Some(Ended)]),
+        ("publish", Step::Hears(publish(1, "key")), [none, Some(Held), Some(Held), Some(Started), Some(Ended)]),
+        ("another publish", Step::Hears(publish(1, "b")), [none, Some(Held), Some(Held), Some(Started), Some(Ended)]),
+        ("accept", Step::Accepts, [Some(New), Some(Connected), Some(Started), Some(Started), Some(Ended)]),
+        ("refuse", Step::Refuses, ended),
+        ("FCUnpublish", to_stream("FCUnpublish", &[text("key")]), ended),
+        ("deleteStream", to_stream("deleteStream", &[number(1.0)]), ended),
+        ("closeStream", to_stream("closeStream", &[]), ended),
+        ("reopen", Step::Reopens, [none, none, none, none, Some(Connected)]),
+    ];
+    for (name, step, expected) in &table {
+        for (from, expected) in STATES.into_iter().zip(expected) {
+            let mut session = session_in(from);
+            let mut result = Ok(());
+            match step {
+                Step::Hears(bytes) => result = session.next(bytes).map(drop),
+                Step::Accepts => session.accept_publish(),
+                Step::Refuses => session.refuse_publish(Refusal::BadName, "taken"),
+                Step::Reopens => result = ServerSession::reopen(&session.state()).map(|again| session = again),
+            }
+            assert_eq!(result.ok().map(|()| session.now.phase), *expected, "{name} when {from:?}");
+        }
+    }
+}
+
 /// Long rows are cut at fewer points: they are repetitions.
 fn cuts(length: usize) -> impl Iterator<Item = usize> {
     (0..=length).step_by(if length > 2500 { length / 80 } else { 1 })
