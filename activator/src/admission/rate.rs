@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_then_the_rate_and_each_address_for_itself() {
+    fn each_address_gets_a_burst_and_then_the_rate() {
         let (mut rate, start) = (AddressRate::new(3, Duration::from_secs(10)), origin());
         let at = |seconds| start + Duration::from_secs(seconds);
         let taken = [0, 0, 0, 0, 9, 10, 10, 20].map(|t| rate.take(at(t), v4(1)));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_to_come_are_reserved_in_turn_as_far_as_patience_goes() {
+    fn publishers_reserve_later_tokens_in_turn_within_the_longest_wait() {
         let (mut rate, now) = (AddressRate::new(2, Duration::from_secs(10)), origin());
         let patience = Duration::from_secs(25);
         let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());

@@ -14,7 +14,7 @@ fn session(id: &str, state: SessionState) -> Session {
 }
 
 #[test]
-fn the_workers_count_and_our_count_are_not_added() {
+fn streams_in_the_workers_count_and_in_ours_count_once() {
     let (mut workers, now) = (Workers::default(), origin());
     let call = CallId(1);
     workers.join(now, call, introduction("a", 3));
@@ -38,7 +38,7 @@ fn the_workers_count_and_our_count_are_not_added() {
 }
 
 #[test]
-fn the_busiest_comes_first_and_the_oldest_of_equals() {
+fn busiest_worker_comes_first_and_of_equals_the_oldest() {
     let (mut workers, now) = (Workers::default(), origin());
     for (number, streams) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
         workers.join(now, CallId(number), introduction(&number.to_string(), 2));

@@ -351,7 +351,7 @@ fn a_held_publisher_is_pinged_and_answers() {
 }
 
 #[test]
-fn between_two_workers_it_is_pinged_only_while_it_waits_for_start() {
+fn orphaned_publisher_is_pinged_only_while_it_waits_for_start() {
     assert_eq!(Pair::orphaned(true).machine.poll_timeout(), None);
     let mut waiting = Pair::orphaned(false);
     assert_eq!(waiting.machine.poll_timeout(), Some(waiting.now + PING_EVERY));
@@ -367,7 +367,7 @@ fn between_two_workers_it_is_pinged_only_while_it_waits_for_start() {
 }
 
 #[test]
-fn refusals_for_good_are_said_with_the_two_codes_and_closed() {
+fn refusal_for_good_has_one_of_two_codes_and_closes() {
     let mut told: Vec<(Pair, &str, CloseReason)> = Vec::new();
     for (why, code) in [(RefusalReason::Key, "Denied"), (RefusalReason::Name, "BadName")] {
         let mut pair = Pair::judged();
@@ -466,7 +466,7 @@ fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
 }
 
 #[test]
-fn offers_that_cannot_be_taken_do_not_go_on_for_ever() {
+fn publisher_is_closed_after_some_offers_that_cannot_be_taken() {
     let mut pair = Pair::orphaned(false);
     for epoch in 1..MAX_MISFITS {
         pair.handle(Input::Offered { epoch: u64::from(epoch), fits: false });
@@ -655,7 +655,7 @@ fn media_is_left_for_the_worker_at_every_split_point() {
 }
 
 #[test]
-fn byte_by_byte_and_in_any_pieces_it_comes_to_the_same() {
+fn snapshot_is_the_same_however_the_publishers_bytes_are_cut() {
     let (bytes, commands) = impatient();
     for size in [1, 2, 3, 7, 100, 1460, READ] {
         let (machine, read) = feed(bytes.chunks(size));
@@ -689,7 +689,7 @@ proptest! {
     /// The order of events is free: the machine closes once and is silent then, it is in the lobby before it is offered, nothing is read
     /// that is a worker's to read, and what it has read is in its snapshot.
     #[test]
-    fn any_order_of_events(steps in proptest::collection::vec((0..12_u8, 1..3000_usize), 1..60)) {
+    fn machine_keeps_its_rules_in_any_order_of_events(steps in proptest::collection::vec((0..12_u8, 1..3000_usize), 1..60)) {
         let (stream, _) = impatient();
         let mut now = origin();
         let mut machine = Machine::new(now);

@@ -483,7 +483,7 @@ async fn publisher_that_leaves_while_held_leaves_the_lobby() {
 }
 
 #[tokio::test]
-async fn publisher_that_leaves_while_offered_is_not_there_for_the_worker() {
+async fn worker_gets_nothing_when_the_publisher_left_while_offered() {
     both(|descriptor| async move {
         let mut house = House::new(&[]);
         let encoder = Encoder::publish(&house, "alpha").await;
@@ -533,7 +533,7 @@ async fn a_duplicate_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn an_upstreams_no_reaches_the_publisher() {
+async fn refusal_of_an_upstream_reaches_the_publisher() {
     both(|descriptor| async move {
         let mut house = House::new(&[]);
         let mut encoder = Encoder::publish(&house, "alpha").await;

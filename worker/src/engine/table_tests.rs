@@ -250,7 +250,7 @@ fn only_the_end_of_the_task_frees_the_place() {
 }
 
 #[test]
-fn last_words_stay_for_a_while_and_are_no_streams() {
+fn ended_session_stays_listed_for_a_while_and_is_no_stream() {
     let (mut table, now) = (Table::new(2, 1), origin());
     let gone = |table: &mut Table, id: &str| {
         let (slot, _) = started(table.place(now, claim(id, &[1])));

@@ -270,7 +270,7 @@ async fn stream_that_comes_while_its_identity_dies_is_started_or_given_back() {
 }
 
 #[tokio::test]
-async fn many_come_and_go_on_all_threads() {
+async fn streams_start_and_end_on_all_threads() {
     static RUNNING: AtomicUsize = AtomicUsize::new(0);
     let start: StartStream = Arc::new(|incoming: IncomingStream, reports| {
         let (sender, mut commands) = mpsc::channel(2);

@@ -362,7 +362,7 @@ fn an_activator_that_is_lost_has_taken_its_leave_to_go_back() {
 }
 
 #[test]
-fn a_cordon_goes_with_the_activator_that_said_it() {
+fn cordon_ends_with_the_activator_that_asked_for_it() {
     let (mut desk, link) = Desk::joined(|_| {});
     desk.tell(Input::Said(link, cordon(true, false)));
     desk.tell(Input::Ended(link, CallEnd::Broken));

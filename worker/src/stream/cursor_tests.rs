@@ -464,7 +464,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_every_session_is_sound_and_the_counts_are_true(
+    fn every_session_is_sound_and_the_counts_are_true_after_any_actions(
         actions in prop::collection::vec(actions(true), 1..120)
     ) {
         let mut world = World::new();
@@ -473,7 +473,7 @@ proptest! {
     }
 
     #[test]
-    fn without_headers_the_counts_are_exact(actions in prop::collection::vec(actions(false), 1..120)) {
+    fn counts_are_exact_without_headers(actions in prop::collection::vec(actions(false), 1..120)) {
         let mut world = World::new();
         actions.iter().for_each(|action| world.act(action));
         world.finish();

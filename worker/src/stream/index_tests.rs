@@ -268,7 +268,7 @@ fn headers_of_a_publisher_that_has_gone_take_no_room_from_the_next_one() {
 }
 
 #[test]
-fn what_was_overwritten_before_it_was_complete_is_only_counted() {
+fn message_overwritten_before_it_was_complete_is_only_counted() {
     let mut fixture = Fixture::new();
     let video = [KEYFRAME, &[7; 300]].concat();
     let header = header(6, type_id::VIDEO, &video);
@@ -352,7 +352,7 @@ fn a_group_that_the_edge_of_the_window_falls_into_is_kept_whole() {
 }
 
 #[test]
-fn aborted_and_replaced_messages_are_none() {
+fn aborted_and_replaced_messages_get_no_entry() {
     let mut fixture = Fixture::new();
     let video = [KEYFRAME, &[7; 300]].concat();
     let header = header(6, type_id::VIDEO, &video);

@@ -533,7 +533,7 @@ fn waits_grow_by_class() {
 }
 
 #[test]
-fn during_a_flap_it_is_asked_more_than_once_a_second() {
+fn upstream_is_asked_more_than_once_a_second_during_a_flap() {
     let mut sim = Sim::new(PLAIN);
     sim.go_live();
     sim.pass(STABLE);
@@ -892,7 +892,7 @@ fn credentials_take_three_connections_and_then_two() {
 }
 
 #[test]
-fn answers_differ_in_their_nonce() {
+fn nonce_differs_for_each_answer() {
     let mut sim = Sim::new(WITH_CREDENTIALS);
     assert_ne!(sim.machine.nonce(), sim.machine.nonce());
 }
@@ -1008,7 +1008,7 @@ fn upstream_that_asks_for_missing_credentials_fails() {
 }
 
 #[test]
-fn closed_before_it_is_live_there_is_no_farewell() {
+fn upstream_closed_before_it_is_live_gets_no_farewell() {
     let prepare: [fn(&mut Sim); 5] = [
         |_| {},
         |sim| {

@@ -153,7 +153,7 @@ fn a_successor_repeats_one_group_of_what_all_upstreams_have() {
 }
 
 #[test]
-fn a_worker_that_dies_before_anything_was_said_is_made_up_for() {
+fn successor_starts_the_publisher_of_a_worker_that_died_before_the_start() {
     run(async {
         let sink = Sink::start().await;
         sink.mute.set(true);
@@ -198,7 +198,7 @@ fn a_state_page_of_a_stranger_is_not_believed() {
 }
 
 #[test]
-fn nothing_to_go_on_with_ends_the_publisher_and_says_so() {
+fn publisher_is_ended_with_a_reason_when_no_page_tells_its_state() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;

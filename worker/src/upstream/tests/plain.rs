@@ -48,7 +48,7 @@ async fn a_stream_goes_out_and_ends_cleanly() {
 }
 
 #[tokio::test]
-async fn within_a_message_it_ends_without_words() {
+async fn session_closed_within_a_message_ends_without_commands() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let mut peer = go_live(&mut driver, &listener).await;
@@ -86,7 +86,7 @@ async fn a_peer_that_never_closes_is_left_after_a_while() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_never_answers_at_each_stage() {
+async fn upstream_that_does_not_answer_at_any_stage_is_asked_again() {
     for (upto, stage) in EVERY_STAGE {
         let (listener, address) = listen().await;
         let mut driver = plain(address);
@@ -108,7 +108,7 @@ async fn an_upstream_that_never_answers_at_each_stage() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_closes_after_each_stage() {
+async fn upstream_that_closes_after_any_stage_is_asked_again() {
     for (upto, stage) in EVERY_STAGE {
         for reset in [false, true] {
             let (listener, address) = listen().await;
@@ -155,7 +155,7 @@ async fn an_upstream_that_closes_when_live_is_noticed_at_once() {
 }
 
 #[tokio::test]
-async fn what_the_peer_did_not_take_is_told() {
+async fn bytes_that_the_peer_did_not_take_are_reported() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let peer = go_live(&mut driver, &listener).await;
@@ -171,7 +171,7 @@ async fn what_the_peer_did_not_take_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_peer_has_taken_is_acknowledged() {
+async fn bytes_that_the_peer_has_taken_are_acknowledged() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let mut peer = go_live(&mut driver, &listener).await;
@@ -208,7 +208,7 @@ async fn a_name_that_is_taken_is_tried_again() {
 }
 
 #[tokio::test]
-async fn wrong_rtmp_is_no_rtmp() {
+async fn answer_in_http_fails_as_no_rtmp() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     driver
@@ -247,7 +247,7 @@ async fn pings_and_acknowledgements_go_between_messages() {
 }
 
 #[tokio::test]
-async fn a_server_that_writes_byte_by_byte() {
+async fn upstream_that_writes_byte_by_byte_goes_live() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let _peer = driver
@@ -390,7 +390,7 @@ async fn a_redirect_is_followed_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told() {
+async fn wrong_credentials_are_reported() {
     let (listener, address) = listen().await;
     let mut driver = Driver::new(&format!("rtmp://foo:bar@{address}/live/KEY"));
     driver
@@ -409,7 +409,7 @@ async fn wrong_credentials_are_told() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn upstream_that_does_not_listen_yet_is_asked_again() {
     // Bound and not listening, the port cannot be taken by another process.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -423,7 +423,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_exist() {
+async fn name_that_cannot_exist_is_resolved_again() {
     // A label is at most 63 bytes: told by the resolver without asking anybody.
     let mut driver = Driver::new(&format!("rtmp://{}.example/live/KEY", "x".repeat(64)));
     driver.until_word("backoff").await;
@@ -433,7 +433,7 @@ async fn a_name_that_cannot_exist() {
 }
 
 #[tokio::test]
-async fn the_first_of_two_addresses_is_dead() {
+async fn second_address_is_dialed_when_the_first_refuses() {
     let (listener, address) = listen().await;
     // No server listens on this one of the loopback addresses.
     let refusing = SocketAddr::from(([127, 0, 0, 2], address.port()));
@@ -471,7 +471,7 @@ fn silent() -> (SocketAddr, std::net::TcpStream, tokio::net::TcpListener) {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_answer_the_connection() {
+async fn upstream_that_does_not_answer_the_connection_is_given_up() {
     let (address, _first, _listener) = silent();
     let mut driver = plain(address);
     driver.until("a dial", |driver| !driver.upstream.dials.is_empty()).await;
@@ -483,7 +483,7 @@ async fn an_upstream_that_does_not_answer_the_connection() {
 }
 
 #[tokio::test]
-async fn a_silent_address_holds_nobody_up() {
+async fn next_address_is_dialed_while_the_first_is_silent() {
     let (dead, _first, _listener) = silent();
     let (listener, address) = listen().await;
     let mut driver = plain(address);
@@ -495,7 +495,7 @@ async fn a_silent_address_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn closed_at_every_stage_it_is_done_at_once() {
+async fn upstream_closed_by_us_at_any_stage_is_done_at_once() {
     for (upto, stage) in EVERY_STAGE {
         let (listener, address) = listen().await;
         let mut driver = plain(address);

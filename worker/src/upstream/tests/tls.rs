@@ -163,7 +163,7 @@ async fn a_stream_goes_out_encrypted_and_ends_cleanly() {
 }
 
 #[tokio::test]
-async fn what_tls_holds_counts_as_unacknowledged() {
+async fn bytes_held_by_tls_count_as_unacknowledged() {
     let authority = Authority::new("ours");
     let acceptor = authority.certify(dns("localhost"), false);
     let (listener, address) = listen().await;
@@ -190,7 +190,7 @@ async fn an_address_is_verified_too() {
 }
 
 #[tokio::test]
-async fn certificates_that_are_not_trusted() {
+async fn untrusted_certificate_fails_with_its_fix() {
     let ours = Authority::new("ours");
     let theirs = Authority::new("theirs");
     let rows = [
@@ -258,7 +258,7 @@ async fn a_server_certificate_that_is_listed_needs_its_name_its_time_and_its_key
 }
 
 #[tokio::test]
-async fn no_root_certificates() {
+async fn upstream_fails_without_root_certificates() {
     let authority = Authority::new("ours");
     let (listener, address) = listen().await;
     let acceptor = authority.certify(dns("localhost"), false);
@@ -273,7 +273,7 @@ async fn no_root_certificates() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_never_answers_tls() {
+async fn upstream_that_never_answers_tls_is_given_up() {
     let authority = Authority::new("ours");
     let (listener, address) = listen().await;
     let mut driver = rtmps(address, &authority.shared());
@@ -291,7 +291,7 @@ async fn an_upstream_that_never_answers_tls() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_speak_tls() {
+async fn upstream_that_does_not_speak_tls_fails_or_is_asked_again() {
     let authority = Authority::new("ours");
     for (answer, word) in [(&b"\x03 plain RTMP is what this is"[..], "failed"), (b"", "backoff")] {
         let (listener, address) = listen().await;
@@ -310,7 +310,7 @@ async fn an_upstream_that_does_not_speak_tls() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_closes_after_each_stage_within_tls() {
+async fn upstream_that_closes_after_any_stage_within_tls_is_asked_again() {
     let authority = Authority::new("ours");
     let acceptor = authority.certify(dns("localhost"), false);
     let shared = authority.shared();
