@@ -21,13 +21,13 @@ use super::seats::Seats;
 use super::verdict::{Admitted, NamedDestination, RefusalReason, StreamPolicy, Verdict};
 use crate::config::{Handoff, ReplayWindow, Settings, Share};
 
-/// Wrong keys of one address that are answered at once …
+/// Wrong keys of one address that are answered at once, in a burst.
 const MISS_BURST: u32 = 20;
-/// … and one more after each of these. An encoder with a wrong key tries every few seconds.
+/// Time after which one more wrong key of an address is answered at once. An encoder with a wrong key tries every few seconds.
 const MISS_EVERY: Duration = Duration::from_secs(3);
-/// Wait of the others for their "no". With the bound on undecided connections that makes guessing slow.
+/// Wait of any other wrong key for its "no". With the bound on strangers per address that makes guessing slow.
 const MISS_PENALTY: Duration = Duration::from_secs(4);
-/// Wait before a publisher is told to come again, if its address brings too many: it comes again within seconds.
+/// Wait before a publisher is told to come again, if too many publishers come from its address: it comes again within seconds.
 const LATER_PAUSE: Duration = Duration::from_secs(10);
 
 /// A publisher's `publish`.
@@ -108,7 +108,7 @@ impl Rules {
         };
         let upstreams = destinations.iter().filter_map(|destination| destination.identity);
         let identities = std::iter::once(stream).chain(upstreams).collect();
-        // Last, so that only those that may enter take a turn.
+        // The turn comes last, so that only publishers that may enter take one.
         let Some(after) = self.turn(now, client, is_listed) else {
             return Verdict::Refuse { why: RefusalReason::Rate, after: LATER_PAUSE };
         };

@@ -14,8 +14,8 @@ use liveedgecast_common::key::Identity;
 
 use crate::net::bucket;
 
-/// Streams without a publisher that are remembered, some 150 bytes each; those with one are bounded by connections. As many as there are
-/// connections, because each of them leaves one. When a flood brings more, those that would be forgotten next are.
+/// Most streams without a publisher that are remembered, some 150 bytes each; those with a publisher are bounded by the connections. It is the
+/// number of connections, because each connection leaves one such stream behind. In a flood, those that are due first are forgotten early.
 const MAX_GONE: usize = 16_384;
 
 /// The seats of all addresses, shared by clones.
@@ -87,7 +87,7 @@ impl Taken {
         self.forget(|_, gone| gone > MAX_GONE);
     }
 
-    /// Forgets streams, the one that is due first at the head, while the condition holds for its time and their number.
+    /// Forgets streams, the one that is due first before the others, while the condition holds for its time and their number.
     fn forget(&mut self, is_due: impl Fn((Instant, u64), usize) -> bool) {
         while let Some((place, (key, stream))) = self.gone.first_key_value().map(|(place, whose)| (*place, *whose))
             && is_due(place, self.gone.len())

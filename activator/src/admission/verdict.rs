@@ -19,7 +19,7 @@ pub enum RefusalReason {
     Key,
     /// A push URL is not valid with these names in it.
     Destination,
-    /// The address brings too many publishers in a short time.
+    /// Too many publishers come from the address in a short time.
     Rate,
     /// The address has as many streams as one may have.
     Share,
@@ -88,7 +88,7 @@ pub struct NamedDestination {
     pub identity: Option<Identity>,
 }
 
-/// The times, sizes and ways that one stream is treated by.
+/// The settings of one stream: its times, its sizes, and the ways by which a worker may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPolicy {
     /// End of the hold; the wait for a turn is part of it.
@@ -141,14 +141,14 @@ pub enum Verdict {
     Admit {
         /// The stream.
         admitted: Box<Admitted>,
-        /// Wait before the publisher enters the lobby, because its address brings many.
+        /// Wait before the publisher enters the lobby, because many publishers come from its address.
         after: Duration,
     },
     /// The publisher is refused and closed.
     Refuse {
         /// The reason.
         why: RefusalReason,
-        /// Wait for the answer, if the publisher guesses keys or is one of too many.
+        /// Wait for the answer, if the publisher guesses keys, or too many come from its address.
         after: Duration,
     },
 }

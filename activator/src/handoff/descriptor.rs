@@ -36,7 +36,7 @@ pub(crate) struct Duplicates {
 struct DescriptorWorker {
     stream: UnixStream,
     process: Option<ProcessHandle>,
-    /// 0: its processes are not among ours.
+    /// 0: the worker runs in another container, whose processes are not visible here.
     pid: u32,
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn hand_over(
         _ => {}
     }
     let is_released = !release::is_in_doubt(&end, worker.is_elsewhere()) || released(&worker, duplicates).await;
-    // The worker may have read before it thought better of it; the kernel knows.
+    // The worker may have read before it gave the stream back; the kernel's count of read bytes tells.
     release::outcome(&end, stage, is_released, position(duplicates) != before)
 }
 
@@ -187,7 +187,7 @@ fn kick(worker: &DescriptorWorker, writer: &mut Writer, reason: String) {
     }
 }
 
-/// Makes sure that no process but this one has the socket; false if that cannot be had.
+/// Waits until no process but this one has the socket; false if that cannot be known.
 async fn released(worker: &DescriptorWorker, duplicates: &Duplicates) -> bool {
     let pid = worker.pid;
     if pid == std::process::id() {

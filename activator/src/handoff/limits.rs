@@ -9,7 +9,7 @@ pub(super) const PREFACE_TIME: Duration = Duration::from_secs(5);
 /// more, and the oldest is closed: a worker takes milliseconds, so strangers do not keep it out.
 pub(super) const MAX_GREETINGS: usize = 512;
 
-/// Time from the assignment to `Accepted`. The worker only looks whether it has room; longer than this and it hangs.
+/// Time from the assignment to `Accepted`. The worker only looks whether it has room; one that takes longer hangs.
 pub(crate) const ACCEPT_TIME: Duration = Duration::from_secs(5);
 
 /// Time from a kick to the end of the stream: the worker says goodbye to its upstreams.

@@ -10,10 +10,11 @@
 //!     └────────────────────────────────────────────────────────────────▶ NotReleased
 //! ```
 //!
-//! Two readers of one connection would tear it apart without a trace. So a worker whose connection ended is not believed dead: its process
-//! has ended, or it lives and holds the socket no longer, or it is killed; and where none of that can be known there is no takeover. A
-//! worker in another container can be neither looked into nor killed; that its process has ended is known there too, and that it has given
-//! a stream back is believed, for it lets go of the socket before it says so.
+//! Of two processes that read one connection, each would get a part of the stream, and neither would notice. So a worker whose connection
+//! ended does not count as dead. This process takes the socket back only when the worker's process has ended, or lives and no longer holds
+//! the socket, or was killed; where none of that can be known there is no takeover. A worker in another container can be neither looked into
+//! nor killed. The end of its process is still seen, and its word that it gave a stream back is believed, because a worker closes the socket
+//! before it says so.
 //!
 //! Note: the connection of a dying process closes before the process has ended, and a worker whose one task has died lives on with all the
 //! others' streams: killing it at the first sign would take them all.
@@ -40,7 +41,7 @@ pub(super) enum Input {
 /// An order to the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Look again then, or when the process has ended.
+    /// Look again at this time, or as soon as the process has ended.
     Look(Instant),
     /// Kill the process, then look.
     Kill,
@@ -93,7 +94,7 @@ pub(super) fn is_in_doubt(end: &HandoffEnd, is_elsewhere: bool) -> bool {
 }
 
 /// The outcome of a handoff by descriptor. `was_read`: the kernel has handed out bytes of the publisher since the handoff began, perhaps to a
-/// worker that thought better of it.
+/// worker that then gave the stream back without accepting it.
 pub(super) fn outcome(end: &HandoffEnd, stage: HandoffStage, is_released: bool, was_read: bool) -> HandoffOutcome {
     let (accepted, started) = (stage >= HandoffStage::Accepted, stage >= HandoffStage::Started);
     let touched = accepted || was_read;

@@ -2,38 +2,39 @@
 
 use std::time::Duration;
 
-/// Bytes kept since the last checkpoint. Reached, nothing more is read from the publisher, and the worker has [`DEAD_AFTER`] to say a
-/// checkpoint.
+/// Most bytes kept since the last checkpoint. At this bound nothing more is read from the publisher, and the worker has [`DEAD_AFTER`] to
+/// make a checkpoint.
 pub(crate) const MAX_KEPT: usize = liveedgecast_common::handoff::limits::MAX_KEPT_BYTES;
 
 /// Time without a sign of the worker, or at the bound, after which the worker counts as dead.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
 
-/// Reads of a worker that is about to be given up, of 16 KiB: what its socket keeps, which is bounded, and what it goes on to say.
+/// Most reads, of 16 KiB each, from a worker that is about to be given up: enough for what its socket holds and what it sends meanwhile.
 pub(crate) const ARRIVED_READS: usize = 256;
 
-/// Signs of ours, at least, and looks at the worker's: a worker that hears nothing for 2 s has lost us.
+/// Longest time between two signs of life to the worker, and between two checks of the worker's own. A worker that hears nothing for 2 s
+/// takes this process for lost.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 
-/// Bytes for the publisher that its socket has not taken. It is sent a hundred bytes now and then; for one that reads nothing, the newest
-/// answer takes the place of the one before.
+/// Most bytes of answers that wait for the publisher's socket. A publisher is sent a hundred bytes now and then; for one that reads nothing,
+/// the newest answer takes the place of the one before.
 pub(crate) const MAX_REPLIES: usize = 64 << 10;
 
 /// Time from the publisher's end to the worker's `Done`: the worker passes the last bytes on and says so.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
-/// Room for reads of the publisher, made when the last one is used up; a read takes what is left of it. Doubled when a read has filled
-/// it, from this …
+/// Size of the first block that the publisher's bytes are read into. Reads share a block until it is used up; a read that fills its block
+/// doubles the size of the next one.
 pub(crate) const LEAST_BLOCK: usize = 8 << 10;
 
-/// … to this.
+/// Size of the largest block.
 pub(crate) const MOST_BLOCK: usize = 64 << 10;
 
-/// Least room for a read.
+/// Least room for a read: a block with less left is replaced.
 pub(crate) const LEAST_READ: usize = 4 << 10;
 
-/// Pieces in one vectored write: what a frame of 64 KiB is made of, when the publisher sends MTU by MTU.
+/// Most pieces in one vectored write: a frame of 64 KiB has as many when the publisher's bytes were read MTU by MTU.
 pub(crate) const MAX_SLICES: usize = 48;
 
-/// Room for frame headers that is kept for the next one; the assignment needs more, once.
+/// Largest buffer for frame headers that is kept for the next one; the assignment needs a larger one, once.
 pub(crate) const KEPT_HEAD: usize = 256;

@@ -95,7 +95,7 @@ pub(crate) async fn carry(
     }
 }
 
-/// Room for reads of the publisher.
+/// The blocks that the publisher's bytes are read into.
 struct Blocks {
     block: BytesMut,
     /// Size of the next block.

@@ -18,7 +18,7 @@ pub(crate) const PING_EVERY: Duration = Duration::from_secs(5);
 /// Time from an offer to the worker's connection. The lobby withdraws an offer sooner; this is for a lobby that forgets to.
 pub(crate) const OFFER_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes of a held publisher that are kept unread, at most: a message that is media stops the reading before them.
+/// Most bytes of a held publisher that the session has not used. Media does not fill them: the reading stops at its first message.
 pub(crate) const MAX_UNREAD: usize = 16 << 10;
 
 /// Bytes for a publisher that its socket has not taken, at most. Our answers up to `Publish.Start` are below 4 KiB together: a client that
@@ -35,9 +35,9 @@ pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 /// rtmp2sink exits with status 1 when it finds our end before it has sent them.
 pub(crate) const PARTED_TIME: Duration = Duration::from_secs(2);
 
-/// Bytes that are read and discarded within [`LINGER_TIME`], at most: a publisher of 50 Mbps in full swing, and no free sink for a flood.
+/// Bytes that are read and discarded within [`LINGER_TIME`], at most: enough for a live publisher of 50 Mbps, and no free sink for a flood.
 pub(crate) const LINGER_BYTES: usize = 16 << 20;
 
-/// Offers in a row by a kind of handoff that a stream cannot be moved by, until its publisher is asked to come again: a stream that
-/// began on a link stays on links.
+/// Offers in a row whose kind of handoff does not suit the stream, after which its publisher is asked to come again: a stream that began by
+/// link cannot go to a worker by descriptor.
 pub(crate) const MAX_MISFITS: u32 = 3;

@@ -15,8 +15,8 @@
 //!
 //! `Judged` waits for a verdict that may take its time, because others may have to be asked; its deadline is a refusal for now.
 //!
-//! A publisher that says goodbye, held or handed, is `Connecting` again for two seconds: it ends its connection, or publishes once more. Until
-//! then its stream has ended everywhere else.
+//! A publisher that says goodbye, held or handed, is `Connecting` again for two seconds: it ends its connection, or publishes once more. By
+//! then its stream has ended in the lobby and at the worker.
 //!
 //! `Orphaned` is held, too, but a worker has read from the connection: only a worker can go on reading (the state is in the page or in
 //! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either.
@@ -343,9 +343,9 @@ impl Machine {
             }
             (State::Handed, Input::Over(outcome)) => self.over(now, outcome),
             (State::Penalty, Input::Draining) => self.penalty_over(),
-            // The lobby has the answer, and gives it to publishers on their way, too.
+            // The lobby refuses the publishers in it, and those that enter it later.
             (_, Input::Draining) => self.turn_comes(),
-            // The lobby's words may cross ours: the worker's connection, or its end, is the better witness.
+            // Such a message may have crossed one of ours; the worker's connection, or its end, tells the true state.
             (_, Input::Offered { .. } | Input::Withdrawn { .. } | Input::Refused(_) | Input::Kicked) => {}
             (state, Input::Verdict(_) | Input::Came | Input::Over(_)) => {
                 debug_assert!(false, "an answer nobody asked for in state {}", state.as_str());
@@ -609,7 +609,7 @@ impl Machine {
         }
     }
 
-    /// Waits in the lobby, which knows already.
+    /// Waits in the lobby, which has listed the publisher as waiting already.
     fn wait(&mut self) {
         let state = if self.touched { State::Orphaned } else { State::Held };
         self.enter(state, None);
@@ -656,7 +656,7 @@ impl Machine {
             // Reading goes on from the page or the checkpoint, not from here.
             self.unread = Vec::new();
         }
-        // A publisher in full swing reads no pings (OBS), and waits for nothing.
+        // A publisher that sends media reads no pings (OBS), and waits for nothing.
         self.ping_at = (!self.started).then(|| now + PING_EVERY);
     }
 

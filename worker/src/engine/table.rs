@@ -65,7 +65,8 @@ pub enum Placing {
         /// Thread of the stream.
         thread: usize,
     },
-    /// A stream has an upstream that the claim wants too. That stream is asked to give it up, and the claim is placed again, or refused.
+    /// Another stream has an upstream that the claim wants too. That stream is asked to give it up; after its answer the claim is placed again,
+    /// or refused.
     Contend {
         /// Slot of the stream.
         slot: StreamSlot,
@@ -223,8 +224,8 @@ impl Table {
         by_name().or_else(undecided).or_else(by_identity)
     }
 
-    /// The stream that has an upstream which a new one wants. Of several, the one that is the least likely to give it up: if it were asked
-    /// last, the others would have given theirs up for nothing.
+    /// The stream that has an upstream which a new one wants. Of several, it is the one least likely to give it up: if that were asked last,
+    /// the others would have given theirs up for nothing.
     fn contended(&self, claim: &StreamClaim) -> Option<StreamSlot> {
         let holders = claim.identities.iter().skip(1).filter_map(|identity| self.identities.get(identity)).copied();
         let waits =

@@ -24,15 +24,15 @@ use crate::stream::{Contest, Report};
 const REQUESTS: usize = 64;
 /// Reports of all streams that wait. A stream that finds no room waits a moment; the engine only notes them.
 const REPORTS: usize = 1024;
-/// Notices of threads that wait: the same, one per stream and life.
+/// Notices of all threads that wait: one per stream and life. The engine only notes these, too.
 const NOTICES: usize = 256;
 /// Reports taken at once before sessions are published again.
 const BATCH: usize = 256;
-/// Counters are published this long after they changed at the latest; states at once. Activators are told of counters more
-/// rarely still.
+/// Longest time between a change of a counter and its publication; states are published at once. Activators are told of counters even
+/// less often.
 const COUNTERS_DELAY: Duration = Duration::from_millis(500);
-/// A stream that has waited this long for an upstream of one stream does not wait for one of another stream too: each may take 2.5 s, and
-/// activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
+/// Time after which a stream that has waited for another stream's upstream does not wait for a third stream's as well: each wait may take
+/// 2.5 s, and activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
 const ANOTHER_CONTEST: Duration = Duration::from_millis(300);
 
 /// Settings of the engine.
@@ -263,7 +263,7 @@ impl EngineTask {
                 TakeOutcome::Attached
             }
             Placing::Contend { slot, .. } if since.is_some_and(|since| since + ANOTHER_CONTEST <= now()) => {
-                // The upstream that the stream has waited for is free when it is offered again.
+                // By the time of the next offer, the upstream that the stream has waited for is free.
                 self.table.answered(slot, &fetched.assignment.stream_id, &[]);
                 decline(fetched, Decline::Other)
             }

@@ -26,7 +26,7 @@ use super::table::StreamSlot;
 use crate::receive::{self, FetchedStream};
 use crate::stream::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
 
-/// Orders that one thread has not looked at: it looks at once, so this is a burst of offers.
+/// Orders that wait for one thread. A thread takes them at once, so only a burst of offers fills the channel.
 const REQUESTS: usize = 256;
 
 /// Limit of log lines about streams that take no commands. Publishers of a name that such a stream has can come as often as they like, and

@@ -4,9 +4,10 @@
 //! Every frame (audio or video proper) moves the clock. Audio and video share one offset between timestamp and time unless the publisher
 //! gives them clocks of their own. There are three cases:
 //! - A frame that follows the last one of its kind keeps that one's offset.
-//! - A frame that does not follow it, but fits with the offset of this kind, the one that this kind had before, or the offset of the other kind, takes
-//!   that offset. So both kinds stay together, and one wrong timestamp has no consequences. A frame fits when it is neither [`FAR`] from the
-//!   newest time nor a [`STEP_BACK`] before both kinds.
+//! - A frame that does not follow it is tried with three offsets: that of this kind, the one that this kind had before, that of the other
+//!   kind. It fits with an offset if its time is then neither [`FAR`] from the newest time nor a [`STEP_BACK`] before both kinds. Of those
+//!   with which it fits, it takes the one that puts it nearest to the last frame of its kind. So both kinds stay together, and one wrong
+//!   timestamp has no consequences.
 //! - Any other frame comes from another clock: its time is the last time plus the wall time since, and a jump is counted.
 //!
 //! Note: encoders send metadata and sequence headers with timestamp 0 and go on at the uptime of the machine, some of them with every

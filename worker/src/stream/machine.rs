@@ -16,9 +16,9 @@
 //! ```
 //!
 //! Note: a stream that was handed over again after its worker's death is not a duplicate, though its identity is still here (in grace, if
-//! it came by link): its id and a higher epoch tell. And another stream may want one of the upstreams, one that leads to the same place for
-//! every publisher: the stream gives that upstream up where it would give way to a publisher of its own name, and goes on with the others;
-//! without any upstream it ends.
+//! it came by link): its stream id and a higher epoch show that. And another stream may want one of the upstreams, one that leads to the same
+//! place for every publisher. The stream gives that upstream up in the states in which it would give way to a publisher of its own name, and
+//! goes on with the others; without any upstream it ends.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::control::SessionState;
 use liveedgecast_common::handoff::Close;
 
-/// Interval of pings to a publisher that is held. At least every 5 s is promised; the answer must come before the publisher counts as silent.
+/// Interval of pings to a publisher that is held. The documented bound is 5 s; the answer must come before the publisher counts as silent.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// A publisher that has been silent for this long gives way to another one of the same name.
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
@@ -97,7 +97,8 @@ pub struct Newcomer {
     pub started: bool,
     /// Time for which it may be held.
     pub hold_left: Duration,
-    /// If this stream is about to end, one of its own may follow: it wants no upstream that another stream may have by then.
+    /// `true`: if this stream is about to end, a new one may begin with this publisher afterwards, because it wants no upstream that another
+    /// stream may have by then.
     pub may_follow: bool,
 }
 

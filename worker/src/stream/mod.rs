@@ -40,7 +40,7 @@ mod source;
 mod task;
 pub mod timeline;
 
-/// Commands to one stream that may wait: an attach, a kick and the drain can come at one time, and no more.
+/// Commands to one stream that may wait: at most an attach, a kick and the drain come at one time.
 const COMMANDS: usize = 8;
 
 /// A stream that was fetched: `Assign` has come, and has no answer yet.

@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     /// Position of the connection up to which every byte has been received.
     pub(super) head: u64,
     pub(super) stream: Option<StreamState>,
-    /// Open media messages: the header, and the bytes that were received of each before the session's position.
+    /// Open media messages: of each the header, and the number of its bytes received before the session's position.
     pub(super) open: Vec<(MessageHeader, Option<Segment>)>,
     /// A command of the engine that came while the stream waited for the end of the one before.
     pub(super) told: Option<StreamCommand>,

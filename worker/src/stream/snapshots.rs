@@ -5,9 +5,9 @@
 //! `task::arrivals` (it makes them).
 //!
 //! A successor is to begin where the slowest upstream needs it: bytes that this worker has written can be lost with its sockets, and bytes
-//! that it has not written are lost. So a snapshot waits until every upstream that is there has acknowledged the messages before it.
-//! Unless it waits for too long: a successor must find everything from the last published snapshot on, in the ring or, by link, in the
-//! activator's memory.
+//! that it has not written are lost. So a snapshot waits until every connected upstream has acknowledged the messages before it. It does not
+//! wait for too long: a successor must find everything from the last published snapshot on, in the ring or, by link, in the activator's
+//! memory.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ impl SnapshotRules {
         !self.waiting.is_empty()
     }
 
-    /// The newest snapshot of which every upstream has acknowledged all that came before it. `owed`: the lowest message that an upstream has
+    /// The newest snapshot such that every upstream has acknowledged all messages before it. `owed`: the lowest message that an upstream has
     /// not acknowledged.
     pub(super) fn acknowledged(&mut self, owed: u64) -> Option<Snapshot> {
         let mut newest = None;

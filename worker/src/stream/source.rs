@@ -6,9 +6,9 @@
 //! Note: after a read that did not fill its room the socket is empty, and asking it again would cost as much as the read. So the readiness
 //! is given back at once, which the runtime allows only if the read claims that it would have blocked.
 //!
-//! A successor treats every answer from before the snapshot as sent. So the answers go first: by link they are in front of the checkpoint on
-//! the same connection, by descriptor they are written, and the rest that the publisher's socket does not take goes into the snapshot. A
-//! publisher with a small window is answered at every message, and would never be without an answer under way.
+//! A successor treats every answer from before the snapshot as sent. So the answers go first: by link they precede the checkpoint on the same
+//! connection; by descriptor they are written, and the rest that the publisher's socket does not take goes into the snapshot. A snapshot
+//! cannot wait for a moment without unwritten answers: a publisher with a small window is answered at every message.
 
 use std::io;
 use std::task::{Context, Poll, ready};

@@ -66,7 +66,7 @@ pub(super) fn spawn(
             let mut prepared = prepared;
             let told = prepared.told.take();
             let mut stream = StreamTask::new(now, *prepared, Arc::clone(&shared), reports.clone());
-            // The engine told it to the stream before.
+            // The engine has told the stream before this one whether an activator is there.
             stream.machine.handle(now, Input::Alone(alone));
             told.into_iter().for_each(|command| stream.command(now, command));
             next = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
@@ -106,7 +106,7 @@ struct StreamTask {
     rings: Rings,
     feeds: Vec<UpstreamFeed>,
     source: Option<PublisherSource>,
-    /// Messages that were complete when the last one began: its snapshot takes them for known.
+    /// The number of messages that were complete when the last one began: the snapshot of its beginning includes them.
     begun_at: u64,
     /// Position up to which the publisher had been received when it was lost.
     left_at: u64,
