@@ -70,7 +70,6 @@ pub async fn run(
             capacity: settings.capacity,
             network: sys::network_namespace(),
             http_port: http.port(),
-            pid: std::process::id(),
             handoff: settings.handoff,
             exit_when_orphaned: settings.exit_when_orphaned,
             introducer: settings.introducer.is_some(),

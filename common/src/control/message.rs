@@ -105,8 +105,6 @@ pub struct Hello {
     pub network: String,
     /// Port of its metrics; 0 when it has none. The activator combines it with the peer's address.
     pub http_port: u16,
-    /// Process id.
-    pub pid: u32,
     /// Version of the program.
     pub version: String,
 }
@@ -200,8 +198,10 @@ pub enum Cordon {
     Leaving,
 }
 
-impl Hello {
-    fn parse(hello: wire::Hello) -> Result<Self, Malformed> {
+impl TryFrom<wire::Hello> for Hello {
+    type Error = Malformed;
+
+    fn try_from(hello: wire::Hello) -> Result<Self, Malformed> {
         if !is_instance_name(&hello.name) {
             return Err(Malformed::Name);
         }
@@ -213,7 +213,6 @@ impl Hello {
             sessions: hello.sessions.into_iter().filter_map(|session| session.try_into().ok()).collect(),
             network: hello.network,
             http_port: u16::try_from(hello.http_port).map_err(|_| Malformed::Port)?,
-            pid: hello.pid,
             version: hello.version,
         })
     }
@@ -267,7 +266,7 @@ impl TryFrom<WorkerSay> for WorkerMessage {
 
     fn try_from(say: WorkerSay) -> Result<Self, Malformed> {
         Ok(match say {
-            WorkerSay::Hello(hello) => Self::Hello(Hello::parse(hello)?),
+            WorkerSay::Hello(hello) => Self::Hello(hello.try_into()?),
             WorkerSay::Load(load) => Self::Load(Load::parse(load)?),
             WorkerSay::Session(session) => Self::Session(session.try_into()?),
             WorkerSay::Declined(declined) if !is_stream_id(&declined.stream_id) => return Err(Malformed::Declined),
@@ -298,7 +297,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
 
 impl From<Hello> for wire::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, capacity, availability, sessions, network, http_port, pid, version } = hello;
+        let Hello { name, capacity, availability, sessions, network, http_port, version } = hello;
         Self {
             name,
             capacity,
@@ -306,7 +305,6 @@ impl From<Hello> for wire::Hello {
             sessions: sessions.into_iter().map(wire::Session::from).collect(),
             network,
             http_port: http_port.into(),
-            pid,
             version,
             cordoned: availability.is_cordoned(),
             leaving: availability == Availability::Leaving,

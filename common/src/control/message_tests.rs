@@ -28,7 +28,6 @@ fn hello(availability: Availability) -> Hello {
         sessions: vec![session()],
         network: "net".into(),
         http_port: 8081,
-        pid: 42,
         version: "1".into(),
     }
 }
@@ -132,6 +131,11 @@ fn a_session_is_bounded_and_fit_to_be_shown() {
     assert_eq!(
         (told.state, told.identities.len(), told.upstreams.len()),
         (SessionState::Unknown, MAX_IDENTITIES, MAX_UPSTREAMS)
+    );
+    assert_eq!(
+        (told.identities.capacity(), told.upstreams.capacity()),
+        (MAX_IDENTITIES, MAX_UPSTREAMS),
+        "nothing is kept"
     );
     assert!(told.app.len() <= MAX_TEXT && !told.app.contains('\n') && !told.reason.contains('\n'));
     assert!(told.upstreams[0].host.len() <= MAX_TEXT);

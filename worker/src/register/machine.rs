@@ -70,8 +70,6 @@ pub struct Settings {
     pub network: String,
     /// Port of the metrics; 0 for none.
     pub http_port: u16,
-    /// Process id.
-    pub pid: u32,
     /// Handoffs that fit.
     pub handoff: Handoff,
     /// True if the worker ends by itself when it has no activator and serves nothing.
@@ -365,7 +363,6 @@ impl Register {
                 Handoff::Auto | Handoff::Descriptor => self.settings.network.clone(),
             },
             http_port: self.settings.http_port,
-            pid: self.settings.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -22,7 +22,6 @@ impl Desk {
             capacity: 2,
             network: "net".into(),
             http_port: 8081,
-            pid: 7,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
             introducer: false,
