@@ -177,7 +177,7 @@ impl TryFrom<wire::Session> for Session {
         if !is_stream_id(&stream_id) || epoch > MAX_EPOCH {
             return Err(Malformed::Session);
         }
-        let identities: Vec<Identity> =
+        let mut identities: Vec<Identity> =
             identities.iter().filter_map(|bytes| identity(bytes)).take(MAX_IDENTITIES).collect();
         upstreams.truncate(MAX_UPSTREAMS);
         let mut left = 2 * MAX_TEXT;
@@ -189,7 +189,10 @@ impl TryFrom<wire::Session> for Session {
         let mut left = MAX_TEXTS;
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.error, &mut left));
-        let upstreams = upstreams.into_iter().map(UpstreamReport::from).collect();
+        let mut upstreams: Vec<UpstreamReport> = upstreams.into_iter().map(UpstreamReport::from).collect();
+        // `collect` builds in place, so without this a session keeps the memory of everything that the worker has sent.
+        identities.shrink_to_fit();
+        upstreams.shrink_to_fit();
         Ok(Self { stream_id, app, state, identities, epoch, reason, messages, upstreams })
     }
 }
