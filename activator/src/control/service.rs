@@ -348,7 +348,7 @@ struct Conversation {
 impl Conversation {
     async fn run(self, mut incoming: Streaming<WorkerSays>, outbox: mpsc::Sender<ActivatorMessage>) {
         let first = match timeout(HELLO_TIMEOUT, incoming.message()).await {
-            Ok(Ok(Some(WorkerSays { say: Some(say @ WorkerSay::Hello(_)) }))) => WorkerMessage::try_from(say),
+            Ok(Ok(Some(WorkerSays { say: Some(WorkerSay::Hello(hello)) }))) => Hello::try_from(hello),
             Ok(Err(error)) => {
                 debug!(event = event::CONTROL_BROKEN, peer = %self.peer, %error, "control call broke before Hello");
                 return;
@@ -356,8 +356,7 @@ impl Conversation {
             _ => return self.refuse_hello("the first message is to be Hello, and soon"),
         };
         let hello = match first {
-            Ok(WorkerMessage::Hello(hello)) => hello,
-            Ok(_) => return self.refuse_hello("the first message is to be Hello"),
+            Ok(hello) => hello,
             Err(error) => return self.refuse_hello(&error.to_string()),
         };
         let (network, version) = (hello.network.clone(), hello.version.clone());
@@ -377,6 +376,8 @@ impl Conversation {
         debug!(event, worker = name, theirs = network, ours, "network namespaces compared");
         let end = loop {
             match incoming.message().await {
+                // A second Hello changes nothing, good or bad; and this version does not know every kind of message.
+                Ok(Some(WorkerSays { say: Some(WorkerSay::Hello(_)) | None })) => {}
                 Ok(Some(WorkerSays { say: Some(say) })) => match WorkerMessage::try_from(say) {
                     Ok(message) => self.workers.said(call, message),
                     Err(Malformed::Session) => self.metrics.refused(CallRefusal::Session).inc(),
@@ -388,8 +389,6 @@ impl Conversation {
                     }
                     Err(Malformed::Name | Malformed::Port | Malformed::Declined) => {}
                 },
-                // The message is of a kind that this version does not know.
-                Ok(Some(WorkerSays { say: None })) => {}
                 Ok(None) => break "it hung up".to_owned(),
                 Err(error) => break error.to_string(),
             }

@@ -278,6 +278,18 @@ async fn a_malformed_hello_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_second_hello_is_ignored_good_or_bad() {
+    let server = server();
+    let line = joined(&server, "w").await;
+    line.say(WorkerSay::Hello(Hello { capacity: 0, ..hello("w") })).await;
+    line.say(WorkerSay::Hello(Hello { capacity: 9, ..hello("other") })).await;
+    line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, ..Load::default() })).await;
+    let workers = || server.lobby.views.workers();
+    until(|| workers().iter().any(|worker| worker.streams == 3)).await;
+    assert_eq!(workers().iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>(), ["w"]);
+}
+
+#[tokio::test]
 async fn a_malformed_load_ends_the_call() {
     let server = server();
     let rows = [(0, 0, "capacity"), (0, u32::MAX, "capacity"), (0, 10_001, "capacity"), (11, 5, "streams")];
