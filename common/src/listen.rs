@@ -6,7 +6,7 @@
 //!
 //! Note: `[::]` means "every address" to people, but with `net.ipv6.bindv6only=1` it is IPv6 alone, and on a machine that was started with
 //! `ipv6.disable=1` it cannot be bound at all. Both cases are handled here. And `accept` reports the errors of a connection that broke in
-//! the backlog as its own (accept(2) names a dozen): only errors that say that this process or the kernel has run out are worth a pause.
+//! the backlog as its own (accept(2) names a dozen): only errors that say that this process or the kernel has run out, and those that last, are worth a pause.
 #![expect(clippy::disallowed_methods, reason = "shell: a pause, and the time for a log line")]
 
 use std::future::Future;
@@ -27,9 +27,13 @@ use crate::sys::reuse_port;
 /// Connections that the kernel keeps ready between two accepts; more than any burst seen, and the kernel clamps it to
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
-/// Pause after `accept` found no descriptor or memory left. The connection stays in the backlog meanwhile, and epoll would report it at
+/// Pause after `accept` found no descriptor or memory left, or has failed many times. The connection stays in the backlog meanwhile, and epoll would report it at
 /// once: without a pause the loop is a busy one.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Failures of `accept` in a row, for other causes, after which the loop pauses too. A burst of connections that broke in the backlog is
+/// worked off at full speed up to here; an error that lasts, as EINVAL of a listener that was shut down, would keep a core busy.
+const FAILURES_IN_A_ROW: u32 = 64;
 
 /// Exhaustion lasts for as long as a stranger likes, and the same descriptors are missing at every listener of the process.
 static EXHAUSTIONS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
@@ -131,24 +135,35 @@ async fn accepted<T, F>(room: &'static str, accept: impl Fn() -> F, exhausted: i
 where
     F: Future<Output = io::Result<T>>,
 {
+    let mut failures = 0;
     loop {
         match accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_exhausted(&error) => {
                 exhausted();
                 if EXHAUSTIONS.is_due(now()) {
-                    tracing::warn!(
-                        event = event::ACCEPT_EXHAUSTED, room, %error,
-                        "nothing left to accept connections with: raise RLIMIT_NOFILE or lower the number of connections"
-                    );
+                    let advice = advice(room);
+                    tracing::warn!(event = event::ACCEPT_EXHAUSTED, room, %error, advice, "nothing left to accept connections with");
                 }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
             Err(error) => {
                 tracing::debug!(event = event::ACCEPT_FAILED, room, %error, "connection lost before it was accepted");
-                tokio::task::yield_now().await;
+                failures += 1;
+                match failures % FAILURES_IN_A_ROW {
+                    0 => tokio::time::sleep(EXHAUSTED_PAUSE).await,
+                    _ => tokio::task::yield_now().await,
+                }
             }
         }
+    }
+}
+
+/// The remedy for the operator. Streams take the descriptors of every listener in a process; only `http` is a room of workers too.
+fn advice(room: &str) -> &'static str {
+    match room {
+        "http" => "raise RLIMIT_NOFILE, or lower MAX_CONNECTIONS of an activator, CAPACITY of a worker",
+        _ => "raise RLIMIT_NOFILE or lower MAX_CONNECTIONS",
     }
 }
 
@@ -169,7 +184,7 @@ fn no_ipv6(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
     use super::*;
 
@@ -211,5 +226,16 @@ mod tests {
         let count = || _ = exhausted.fetch_add(1, Ordering::Relaxed);
         assert_eq!(accepted("test", next, count).await, "accepted");
         assert_eq!((exhausted.into_inner(), now() - begun), (2, 2 * EXHAUSTED_PAUSE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn error_that_lasts_pauses_the_accept_loop_now_and_then() {
+        let (calls, begun) = (AtomicU32::new(0), now());
+        let next = || {
+            let lasts = calls.fetch_add(1, Ordering::Relaxed) < 3 * FAILURES_IN_A_ROW;
+            std::future::ready(if lasts { Err(Errno::INVAL.into()) } else { Ok(()) })
+        };
+        accepted("test", next, || panic!("nothing is exhausted")).await;
+        assert_eq!(now() - begun, 3 * EXHAUSTED_PAUSE);
     }
 }
