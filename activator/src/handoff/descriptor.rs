@@ -80,7 +80,10 @@ pub(crate) async fn hand_over(
             debug!(event = event::HANDOFF_WORKER_LOST, pid, ?stage, how = how.as_str(), "worker lost");
         }
         // The publisher's end tells the worker again.
-        HandoffEnd::KickIgnored => drop(duplicates.socket.shutdown(Shutdown::Both)),
+        HandoffEnd::KickIgnored => {
+            debug!(event = event::HANDOFF_DONE, pid, reason = "kicked", "stream done");
+            drop(duplicates.socket.shutdown(Shutdown::Both));
+        }
         _ => {}
     }
     let is_released = !release::is_in_doubt(&end, worker.is_elsewhere()) || released(&worker, duplicates).await;

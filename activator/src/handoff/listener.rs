@@ -83,7 +83,7 @@ impl HandoffListener {
         ExpectedWorker { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
     }
 
-    /// Name of the abstract Unix socket, without its leading NUL, for [`liveedgecast_common::control::wire::Welcome`].
+    /// Name of the abstract Unix socket, without its leading NUL, for [`liveedgecast_common::control::Welcome`].
     pub fn socket_name(&self) -> String {
         self.socket_name.as_ref().to_owned()
     }
