@@ -73,7 +73,7 @@ pub(crate) async fn carry(
                 Ok(1..) => {}
                 Ok(0) | Err(_) => link.handle_lost(now(), WorkerLoss::Ended),
             },
-            event = publisher.next(wants, blocks.room()) => match event {
+            event = publisher.next(wants, blocks.room(wants.bytes)) => match event {
                 Ok(ConnectionEvent::Bytes) => link.handle_publisher(now(), blocks.take().freeze()),
                 Ok(ConnectionEvent::End) => link.handle_publisher_end(now(), PublisherEnd::Fin),
                 // Writes are made at the top.
@@ -103,9 +103,9 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// A block with room for a read.
-    fn room(&mut self) -> &mut BytesMut {
-        if self.block.capacity() < LEAST_READ {
+    /// The block, with room for a read if the publisher is read.
+    fn room(&mut self, reads: bool) -> &mut BytesMut {
+        if reads && self.block.capacity() < LEAST_READ {
             self.block = BytesMut::with_capacity(self.room);
         }
         &mut self.block
@@ -170,5 +170,17 @@ fn write_publisher(link: &mut Machine<'_>, publisher: &PublisherConnection) {
             // Reading tells how it ended.
             Err(_) => return link.handle_publisher_end(now(), PublisherEnd::Reset),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_takes_memory_only_while_the_publisher_is_read() {
+        let mut blocks = Blocks { block: BytesMut::new(), room: LEAST_BLOCK };
+        assert_eq!(blocks.room(false).capacity(), 0);
+        assert_eq!(blocks.room(true).capacity(), LEAST_BLOCK);
     }
 }
