@@ -207,6 +207,12 @@ impl Discovery {
         self.candidates.iter().find(|(_, candidate)| candidate.is_trying(attempt)).map(|(address, _)| *address)
     }
 
+    /// True while the address is dialed now and then.
+    #[must_use]
+    pub fn has(&self, address: SocketAddr) -> bool {
+        self.candidates.contains_key(&address)
+    }
+
     /// Takes one input; drain [`Self::poll_output`] afterwards.
     pub fn handle(&mut self, now: Instant, input: Input) {
         if self.stopped {

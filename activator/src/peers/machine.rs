@@ -93,7 +93,7 @@ pub(super) enum Turn {
 #[derive(Clone, Debug, PartialEq)]
 enum Following {
     /// The peer has not told everything yet.
-    Telling { welcome: Option<PeerWelcome>, facts: PeerFacts },
+    Telling { address: SocketAddr, welcome: Option<PeerWelcome>, facts: PeerFacts },
     /// The peer has told everything and tells changes.
     Synced {
         name: String,
@@ -279,15 +279,20 @@ impl Peers {
                 discovery::Output::Resolve => Output::Resolve,
                 discovery::Output::Ask => Output::Ask,
                 discovery::Output::Dial { attempt, address, .. } => {
-                    self.calls.insert(attempt, Following::Telling { welcome: None, facts: PeerFacts::default() });
+                    self.calls
+                        .insert(attempt, Following::Telling { address, welcome: None, facts: PeerFacts::default() });
                     Output::Follow(attempt, address)
                 }
                 discovery::Output::HangUp(attempt) => {
-                    self.calls.remove(&attempt);
+                    // A dial that took too long has led nowhere, so it ends the row.
+                    if let Some(Following::Telling { address, .. }) = self.calls.remove(&attempt) {
+                        self.selves.remove(&address);
+                    }
                     Output::HangUp(attempt)
                 }
             });
         }
+        self.selves.retain(|address, _| self.discovery.has(*address));
     }
 
     /// Time of the next question to the introducer. The introducer may lead back to this activator, and any other activator knows only
@@ -348,7 +353,7 @@ impl Peers {
                     self.alias(now, attempt, Some(other));
                 }
             }
-            (Following::Telling { welcome: Some(welcome), facts }, PeerMessage::Synced) => {
+            (Following::Telling { welcome: Some(welcome), facts, .. }, PeerMessage::Synced) => {
                 let (welcome, facts) = (std::mem::take(welcome), std::mem::take(facts));
                 self.synced(now, attempt, welcome, facts);
             }
@@ -411,6 +416,8 @@ impl Peers {
         let meetings = self.selves.get(&address).copied().unwrap_or_default() + 1;
         if self.me.shares_ports && meetings < SELF_MEETINGS {
             self.selves.insert(address, meetings);
+            // Its hang-up is part of the row.
+            self.calls.remove(&attempt);
             self.discover(now, discovery::Input::Again(attempt, SELF_DELAY));
         } else {
             self.alias(now, attempt, None);

@@ -340,6 +340,31 @@ fn shared_port_is_dialed_again_when_it_led_to_this_activator() {
 }
 
 #[test]
+fn timed_out_dial_or_a_forgotten_address_ends_the_row_of_dials_that_led_back() {
+    let mut world = World::new();
+    world.peers = Peers::new(world.now, me(true));
+    world.outputs();
+    world.resolved(&[1]);
+    world.say(1, welcome("me"));
+    assert_eq!(world.peers.selves, [(at(1), 1)].into());
+    world.pass(u64::try_from((SELF_DELAY + SYNC_TIMEOUT).as_millis()).unwrap());
+    assert_eq!(world.peers.selves, [].into(), "the second dial was not answered");
+
+    let mut world = World::new();
+    world.peers = Peers::new(world.now, me(true));
+    world.outputs();
+    world.resolved(&[1]);
+    for link in 1..=u64::from(MAX_FAILURES) {
+        world.tell(Input::Ended(AttemptId(link)));
+        world.pass(2000);
+    }
+    world.say(u64::from(MAX_FAILURES) + 1, welcome("me"));
+    assert_eq!(world.peers.selves, [(at(1), 1)].into());
+    world.resolved(&[]);
+    assert_eq!(world.peers.selves, [].into(), "the name leads there no longer");
+}
+
+#[test]
 fn peer_on_a_shared_port_is_known_by_its_own_port_and_the_younger_is_the_heir() {
     for (started, is_heir) in [(999, false), (1001, true)] {
         let mut world = World::new();
