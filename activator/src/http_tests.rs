@@ -17,7 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::{Args, Settings};
+use crate::config::{Args, Handoff, Settings};
 use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
 use crate::lobby::{Lobby, MAX_UNREAD};
 
@@ -32,11 +32,7 @@ fn server(args: &[&str]) -> Server {
     let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "0123456789abcdef"].iter().chain(args);
     let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = ActivatorMetrics::new().unwrap();
-    let lobby = Lobby::new(
-        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
-        None,
-        metrics.lobby.clone(),
-    );
+    let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let shown = HttpContext {
         views: lobby.views.clone(),
@@ -71,7 +67,9 @@ fn entry(id: &str) -> Entry {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
-        link_only: false,
+        hold: Duration::from_secs(600),
+        handoff: Handoff::Auto,
+        movable: true,
     }
 }
 
@@ -175,11 +173,7 @@ async fn a_kick_needs_the_secret_wherever_it_comes_from() {
     let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let metrics = ActivatorMetrics::new().unwrap();
-    let lobby = Lobby::new(
-        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
-        None,
-        metrics.lobby.clone(),
-    );
+    let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone());
     let shown = HttpContext {
         cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
         target: settings.capacity,

@@ -128,11 +128,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let name = instance_name(&unique);
     let metrics = ActivatorMetrics::new().context("metrics")?;
     let admission = Arc::new(Admission::new(&settings));
-    let rules = dispatch::Rules {
-        hold: settings.hold,
-        handoff: settings.handoff,
-        workers_stay: settings.fleet == Fleet::External,
-    };
+    let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
     let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.lobby.clone());
     let listener = HandoffListener::open(bound.link, settings.secret.clone())
         .context("the socket for handing over descriptors")?;

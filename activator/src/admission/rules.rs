@@ -114,6 +114,7 @@ impl Rules {
         };
         let policy = StreamPolicy {
             deadline: now + self.hold,
+            hold: self.hold,
             handoff: self.handoff,
             grace: self.grace,
             replay: self.replay,

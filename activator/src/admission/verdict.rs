@@ -93,6 +93,8 @@ pub struct NamedDestination {
 pub struct StreamPolicy {
     /// End of the hold; the wait for a turn is part of it.
     pub deadline: Instant,
+    /// Longest hold, also once a worker has lost the stream.
+    pub hold: Duration,
     /// The ways by which a worker may get the stream.
     pub handoff: Handoff,
     /// Time that the upstream sessions are kept after the publisher was lost.

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 use super::*;
-use crate::config::{Args, Settings};
+use crate::config::{Args, Handoff, Settings};
 use crate::dispatch::{Entry, PlaceEvent, Rules};
 use crate::lobby::{Lobby, LobbyMetrics};
 use liveedgecast_common::key::{AppName, StreamId};
@@ -38,11 +38,8 @@ fn server_for(most: usize) -> Server {
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let metrics = ControlMetrics::new(&registry).unwrap();
-    let lobby = Lobby::new(
-        Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false },
-        None,
-        LobbyMetrics::new(&registry, metrics.excess()).unwrap(),
-    );
+    let lobby =
+        Lobby::new(Rules { workers_stay: false }, None, LobbyMetrics::new(&registry, metrics.excess()).unwrap());
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };
@@ -123,7 +120,9 @@ fn entry() -> Entry {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
-        link_only: false,
+        hold: Duration::from_secs(600),
+        handoff: Handoff::Auto,
+        movable: true,
     }
 }
 

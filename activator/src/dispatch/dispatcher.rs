@@ -29,7 +29,7 @@ use super::elsewhere::{Others, Ourselves};
 use super::messages::{Input, Key, Output, Rules, Started};
 use super::placing::Owner;
 use super::workers::{CallId, Introduction, Workers, learned};
-use super::{Back, Entry, Reason};
+use super::{Back, Entry, PlaceRefusal};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
 pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -147,6 +147,8 @@ impl Dispatcher {
         for identity in &entry.identities {
             self.by_identity.entry(*identity).or_default().insert(key);
         }
+        // No worker could take it; without this it would wait until the hold is spent.
+        let unmovable = entry.way_to(true).is_none();
         let held = PublisherRecord {
             entry,
             state: State::Waiting,
@@ -163,7 +165,9 @@ impl Dispatcher {
         };
         self.places.insert(key, held);
         if self.draining {
-            self.refuse(key, Reason::Draining);
+            self.refuse(key, PlaceRefusal::Draining);
+        } else if unmovable {
+            self.refuse(key, PlaceRefusal::Unmovable);
         } else if self.wait(now, key) {
             // The places ahead could not be matched before this one came, and it changes nothing for them.
             self.match_one(now, key);
@@ -324,7 +328,7 @@ impl Dispatcher {
             }));
         }
         if held.was_live {
-            held.entry.deadline = held.entry.deadline.max(now + self.rules.hold);
+            held.entry.deadline = held.entry.deadline.max(now + held.entry.hold);
         }
         if why == Back::Moving {
             self.workers.drain(call);
@@ -457,7 +461,7 @@ impl Dispatcher {
             .filter(|(_, held)| !held.state.is_taken() && !held.was_live)
             .map(|(key, _)| *key)
             .collect();
-        held.into_iter().for_each(|key| self.refuse(key, Reason::Draining));
+        held.into_iter().for_each(|key| self.refuse(key, PlaceRefusal::Draining));
     }
 
     fn close(&mut self) {
@@ -470,7 +474,7 @@ impl Dispatcher {
             if taken {
                 self.outputs.push_back(Output::Kicked(key, "the server goes down".to_owned()));
             } else {
-                self.refuse(key, Reason::Draining);
+                self.refuse(key, PlaceRefusal::Draining);
             }
         }
     }
@@ -481,12 +485,12 @@ impl Dispatcher {
         held.avoid.retain(|_, until| *until > now);
         match held.state {
             State::Waiting if held.entry.deadline <= now => {
-                self.refuse(key, if self.fleet_full { Reason::FleetFull } else { Reason::HoldSpent });
+                self.refuse(key, if self.fleet_full { PlaceRefusal::FleetFull } else { PlaceRefusal::HoldSpent });
             }
             State::Waiting if held.yields_at.is_some_and(|at| at <= now) => {
                 if self.settle_elsewhere(now, key) && self.places.get(&key).is_some_and(|held| held.yields_at.is_some())
                 {
-                    self.refuse(key, Reason::Duplicate);
+                    self.refuse(key, PlaceRefusal::Duplicate);
                 }
             }
             State::Offered { call, until, .. } if until <= now => {
@@ -521,7 +525,7 @@ impl Dispatcher {
         self.revision += 1;
         let front = held.front;
         if self.closing {
-            self.refuse(key, Reason::Draining);
+            self.refuse(key, PlaceRefusal::Draining);
             return false;
         }
         if !self.settle_twins(now, key) || !self.settle_elsewhere(now, key) {
@@ -537,7 +541,7 @@ impl Dispatcher {
         true
     }
 
-    pub(super) fn refuse(&mut self, key: Key, reason: Reason) {
+    pub(super) fn refuse(&mut self, key: Key, reason: PlaceRefusal) {
         self.outputs.push_back(Output::Refused(key, reason));
         self.forget(key);
     }

@@ -16,6 +16,9 @@ const HOLD: Duration = Duration::from_secs(120);
 struct World {
     now: Instant,
     lobby: Dispatcher,
+    /// The ways of publishers that enter.
+    handoff: Handoff,
+    movable: bool,
     calls: u64,
 }
 
@@ -33,7 +36,7 @@ impl World {
     }
 
     fn with(handoff: Handoff) -> Self {
-        Self { now: origin(), lobby: Dispatcher::new(Rules { hold: HOLD, handoff, workers_stay: false }), calls: 0 }
+        Self { now: origin(), lobby: Dispatcher::new(Rules { workers_stay: false }), handoff, movable: true, calls: 0 }
     }
 
     /// A publisher of stream `id`, whose identities are these numbers.
@@ -44,10 +47,26 @@ impl World {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
-            link_only: false,
+            hold: HOLD,
+            handoff: self.handoff,
+            movable: self.movable,
         };
         let key = self.lobby.enter(self.now, entry);
         (key, self.outputs())
+    }
+
+    /// A worker on this host or another one.
+    fn worker_on(&mut self, same_host: bool, capacity: u32) -> Vec<Output> {
+        self.calls += 1;
+        let introduction = Introduction {
+            name: format!("w{}", self.calls),
+            capacity,
+            availability: Availability::Open,
+            same_host,
+            http: None,
+            sessions: vec![],
+        };
+        self.tell(Input::Joined(CallId(self.calls), introduction))
     }
 
     fn worker(&mut self, capacity: u32, sessions: Vec<Session>) -> (CallId, Vec<Output>) {
@@ -121,7 +140,7 @@ fn withdrawn(outputs: &[Output]) -> Vec<(Key, u64)> {
     outputs.iter().filter_map(gone).collect()
 }
 
-fn refused(outputs: &[Output]) -> Vec<(Key, Reason)> {
+fn refused(outputs: &[Output]) -> Vec<(Key, PlaceRefusal)> {
     let gone = |output: &Output| if let Output::Refused(key, reason) = output { Some((*key, *reason)) } else { None };
     outputs.iter().filter_map(gone).collect()
 }
@@ -245,12 +264,12 @@ fn a_stream_that_moves_goes_to_another_worker_and_keeps_its_hold() {
     assert_eq!(again.call, second, "the first goes down");
     world.say(second, declined("a", again.epoch, DeclineReason::Draining));
     assert_eq!(refused(&world.pass(HOLD - Duration::from_secs(1))), []);
-    assert_eq!(refused(&world.pass(Duration::from_secs(1))), [(live.key, Reason::HoldSpent)]);
+    assert_eq!(refused(&world.pass(Duration::from_secs(1))), [(live.key, PlaceRefusal::HoldSpent)]);
 }
 
 #[test]
 fn a_hold_ends_with_the_reason() {
-    for (full, reason) in [(false, Reason::HoldSpent), (true, Reason::FleetFull)] {
+    for (full, reason) in [(false, PlaceRefusal::HoldSpent), (true, PlaceRefusal::FleetFull)] {
         let mut world = World::new();
         let (key, _) = world.enter("a", &[1]);
         world.tell(Input::FleetFull(full));
@@ -267,14 +286,14 @@ fn the_earlier_of_two_publishers_wins_unless_it_is_silent() {
     let (first, _) = world.enter("a", &[1, 9]);
     world.pass(SILENT_AFTER - Duration::from_millis(1));
     let (second, outputs) = world.enter("b", &[2, 9]);
-    assert_eq!(refused(&outputs), [(second, Reason::Duplicate)]);
+    assert_eq!(refused(&outputs), [(second, PlaceRefusal::Duplicate)]);
     world.pass(Duration::from_millis(1));
     world.tell(Input::Heard(first));
     let (third, outputs) = world.enter("c", &[1]);
-    assert_eq!(refused(&outputs), [(third, Reason::Duplicate)]);
+    assert_eq!(refused(&outputs), [(third, PlaceRefusal::Duplicate)]);
     world.pass(SILENT_AFTER);
     let (fourth, outputs) = world.enter("d", &[1]);
-    assert_eq!(refused(&outputs), [(first, Reason::Duplicate)]);
+    assert_eq!(refused(&outputs), [(first, PlaceRefusal::Duplicate)]);
     assert_eq!(one_offer(&world.worker(2, vec![]).1).key, fourth);
 }
 
@@ -352,7 +371,7 @@ fn a_stream_that_lost_its_worker_does_not_give_way_to_another_one_that_wants_its
     world.tell(Input::Back(live.key, live.epoch, Back::Died));
     world.pass(SILENT_AFTER);
     let (other, outputs) = world.enter("b", &[2, 9]);
-    assert_eq!(refused(&outputs), [(other, Reason::Duplicate)]);
+    assert_eq!(refused(&outputs), [(other, PlaceRefusal::Duplicate)]);
 }
 
 /// A live session with these identities, its own first.
@@ -517,7 +536,7 @@ fn a_second_publisher_of_a_live_stream_waits_while_that_moves() {
     let (twin, outputs) = world.enter("b", &[1]);
     assert_eq!(outputs, []);
     let outputs = world.tell(Input::Back(live.key, live.epoch, Back::Moving));
-    assert_eq!(refused(&outputs), [(twin, Reason::Duplicate)]);
+    assert_eq!(refused(&outputs), [(twin, PlaceRefusal::Duplicate)]);
     assert_eq!(one_offer(&outputs).key, live.key);
 }
 
@@ -561,9 +580,9 @@ fn a_drain_refuses_held_publishers_and_keeps_live_ones() {
     let (first, _) = world.worker(1, vec![]);
     let live = world.live("a", &[1]);
     let (waiting, _) = world.enter("b", &[2]);
-    assert_eq!(refused(&world.tell(Input::Drain)), [(waiting, Reason::Draining)]);
+    assert_eq!(refused(&world.tell(Input::Drain)), [(waiting, PlaceRefusal::Draining)]);
     let (late, outputs) = world.enter("c", &[3]);
-    assert_eq!(refused(&outputs), [(late, Reason::Draining)]);
+    assert_eq!(refused(&outputs), [(late, PlaceRefusal::Draining)]);
     world.tell(Input::Lost(first));
     world.tell(Input::Back(live.key, live.epoch, Back::Died));
     let again = one_offer(&world.worker(1, vec![]).1);
@@ -572,7 +591,7 @@ fn a_drain_refuses_held_publishers_and_keeps_live_ones() {
     let outputs = world.tell(Input::Close);
     assert!(matches!(&outputs[..], [Output::Kicked(key, _)] if *key == live.key), "{outputs:?}");
     let outputs = world.tell(Input::Back(live.key, again.epoch, Back::Moving));
-    assert_eq!(refused(&outputs), [(live.key, Reason::Draining)]);
+    assert_eq!(refused(&outputs), [(live.key, PlaceRefusal::Draining)]);
 }
 
 #[test]
@@ -588,49 +607,63 @@ fn a_kick_finds_the_publisher_or_the_worker() {
 }
 
 #[test]
-fn descriptors_only_go_to_workers_of_this_host() {
-    for (handoff, same_host, descriptor) in [
-        (Handoff::Auto, true, Some(true)),
-        (Handoff::Auto, false, Some(false)),
-        (Handoff::Link, true, Some(false)),
-        (Handoff::Descriptor, true, Some(true)),
-        (Handoff::Descriptor, false, None),
+fn each_stream_goes_only_where_and_how_it_can() {
+    // Handoff, movable, same host: by descriptor or by link, `None` if it waits.
+    for (handoff, movable, same_host, descriptor) in [
+        (Handoff::Auto, true, true, Some(true)),
+        (Handoff::Auto, true, false, Some(false)),
+        (Handoff::Auto, false, true, Some(false)),
+        (Handoff::Link, true, true, Some(false)),
+        (Handoff::Link, false, false, Some(false)),
+        (Handoff::Descriptor, true, true, Some(true)),
+        (Handoff::Descriptor, true, false, None),
     ] {
-        let mut world = World::with(handoff);
+        let mut world = World { movable, ..World::with(handoff) };
         world.enter("a", &[1]);
-        let name = "w".to_owned();
-        let introduction = Introduction {
-            name,
-            capacity: 1,
-            availability: Availability::Open,
-            same_host,
-            http: None,
-            sessions: vec![],
-        };
-        let outputs = world.tell(Input::Joined(CallId(1), introduction));
+        let outputs = world.worker_on(same_host, 1);
         let told = outputs.iter().find_map(|output| match output {
             Output::Offer { descriptor, .. } => Some(*descriptor),
             _ => None,
         });
-        assert_eq!(told, descriptor, "{handoff:?}, same host: {same_host}");
+        assert_eq!(told, descriptor, "{handoff:?}, movable: {movable}, same host: {same_host}");
+        let unplaced = usize::from(descriptor.is_none());
+        assert_eq!(world.lobby.shortage(world.now), unplaced, "{handoff:?}, same host: {same_host}");
+        let need = crate::dispatch::Need::of([&world.lobby.tally(world.now)], [], None);
+        assert_eq!(need.unplaced, unplaced, "{handoff:?}, same host: {same_host}");
     }
 }
 
 #[test]
-fn link_only_entry_is_never_offered_by_descriptor() {
+fn stream_that_no_worker_could_take_is_refused_at_once() {
+    let mut world = World { movable: false, ..World::with(Handoff::Descriptor) };
+    let (key, outputs) = world.enter("a", &[1]);
+    assert_eq!(refused(&outputs), [(key, PlaceRefusal::Unmovable)]);
+    assert_eq!((world.lobby.shortage(world.now), world.lobby.demand().demand), (0, 0));
+}
+
+#[test]
+fn streams_with_different_ways_wait_for_different_workers() {
+    let mut world = World::with(Handoff::Descriptor);
+    let (here, _) = world.enter("here", &[1]);
+    world.handoff = Handoff::Auto;
+    let (anywhere, _) = world.enter("anywhere", &[2]);
+    assert_eq!(world.lobby.shortage(world.now), 2);
+    let placed = |outputs: &[Output]| offers(outputs).iter().map(|offer| offer.key).collect::<Vec<_>>();
+    assert_eq!(placed(&world.worker_on(false, 5)), [anywhere], "past the one that waits for this host");
+    assert_eq!(world.lobby.shortage(world.now), 1);
+    assert_eq!(placed(&world.worker_on(true, 5)), [here]);
+    assert_eq!(world.lobby.shortage(world.now), 0);
+}
+
+#[test]
+fn stream_that_lost_its_worker_is_held_for_its_own_time() {
     let mut world = World::new();
-    let entry = Entry {
-        stream_id: StreamId("a".to_owned()),
-        identities: vec![Identity([1; 16])],
-        app: AppName::parse("live").unwrap(),
-        client: "10.0.0.1:1".parse().unwrap(),
-        deadline: world.now + HOLD,
-        link_only: true,
-    };
-    world.lobby.enter(world.now, entry);
-    let (_, outputs) = world.worker(1, vec![]);
-    let offer = |output: &Output| matches!(output, Output::Offer { descriptor: false, .. });
-    assert!(outputs.iter().any(offer), "{outputs:?}");
+    let (call, _) = world.worker(1, vec![]);
+    let live = world.live("x", &[1]);
+    world.pass(HOLD);
+    world.tell(Input::Lost(call));
+    world.lobby.handle(world.now, Input::Back(live.key, live.epoch, Back::Died));
+    assert_eq!(world.lobby.places[&live.key].entry.deadline, world.now + HOLD);
 }
 
 #[test]
@@ -694,7 +727,9 @@ fn ten_thousand_waiting_publishers_are_placed_in_time() {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: world.now + HOLD,
-            link_only: false,
+            hold: HOLD,
+            handoff: Handoff::Auto,
+            movable: true,
         };
         world.lobby.enter(world.now, entry);
     }
@@ -744,7 +779,7 @@ fn the_earlier_of_two_publishers_at_two_activators_stays() {
             let (_, offered) = world.worker(1, vec![]);
             assert_eq!(offers(&offered).len(), usize::from(stays), "{peer} {entered} {comes_first}");
             outputs.extend(world.pass(YIELD_AFTER));
-            let refused = outputs.contains(&Output::Refused(key, Reason::Duplicate));
+            let refused = outputs.contains(&Output::Refused(key, PlaceRefusal::Duplicate));
             assert_eq!(refused, !stays, "{peer} {entered} {comes_first}: {outputs:?}");
         }
     }
@@ -756,7 +791,7 @@ fn a_silent_publisher_gives_way_to_the_later_one_elsewhere() {
     let (key, _) = world.enter("x", &[1]);
     world.pass(SILENT_AFTER);
     let outputs = world.tell(Input::Elsewhere("peer".into(), 1, other(1, 9_000_000, "")));
-    assert_eq!(outputs, [Output::Refused(key, Reason::Duplicate)]);
+    assert_eq!(outputs, [Output::Refused(key, PlaceRefusal::Duplicate)]);
 }
 
 #[test]
@@ -846,7 +881,7 @@ fn a_close_keeps_streams_by_descriptor_on_workers_that_stay() {
         [(false, Handoff::Auto, true), (true, Handoff::Auto, false), (true, Handoff::Link, true)]
     {
         let mut world = World::with(handoff);
-        world.lobby = Dispatcher::new(Rules { hold: HOLD, handoff, workers_stay });
+        world.lobby = Dispatcher::new(Rules { workers_stay });
         world.worker(2, vec![]);
         let live = world.live("x", &[1]);
         world.enter("y", &[2]);

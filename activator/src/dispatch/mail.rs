@@ -1,14 +1,14 @@
 //! The events that a publisher's task has not read yet. In: events, as the dispatcher decides them. Out: the same events, without the
 //! ones that later events have made void. Pure.
 
-use super::{PlaceEvent, Reason};
+use super::{PlaceEvent, PlaceRefusal};
 
 /// The unread events: at most one of each kind, because a newer one makes the older one void.
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
     withdrawn: Option<u64>,
     offered: Option<PlaceEvent>,
-    refused: Option<Reason>,
+    refused: Option<PlaceRefusal>,
     kicked: Option<String>,
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn unread_events_are_read_in_the_order_that_still_matters() {
-        let refusal = || PlaceEvent::Refused(Reason::HoldSpent);
+        let refusal = || PlaceEvent::Refused(PlaceRefusal::HoldSpent);
         let kick = || PlaceEvent::Kicked("go".into());
         let table = [
             ("one offer", vec![offer(1)], vec![offer(1)]),

@@ -1,13 +1,12 @@
 //! The inputs and outputs of the [`Dispatcher`](super::dispatcher::Dispatcher).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use liveedgecast_common::control::WorkerMessage;
 
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::workers::{CallId, Introduction};
-use super::{Back, Reason};
-use crate::config::Handoff;
+use super::{Back, PlaceRefusal};
 
 /// The number of a place. Never used twice; of two places the one with the smaller number was taken first.
 pub type Key = u64;
@@ -15,10 +14,6 @@ pub type Key = u64;
 /// The settings of the dispatcher.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Longest hold, also of a stream that lost its worker.
-    pub hold: Duration,
-    /// The ways in which streams may be handed over.
-    pub handoff: Handoff,
     /// Workers outlive this process: a stream that one has by descriptor continues without us.
     pub workers_stay: bool,
 }
@@ -83,7 +78,7 @@ pub(crate) enum Output {
     /// The offer of this epoch is void.
     Withdrawn(Key, u64),
     /// The publisher is refused and its place is gone.
-    Refused(Key, Reason),
+    Refused(Key, PlaceRefusal),
     /// The publisher's task ends the stream, for this reason.
     Kicked(Key, String),
     /// A worker ends a stream, for this reason; its publisher is connected to another activator, or is gone.

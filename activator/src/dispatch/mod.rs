@@ -19,7 +19,7 @@ mod workers;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
@@ -35,6 +35,8 @@ pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use view::{Demand, StreamView, UpstreamView, WorkerView};
 pub use workers::{CallId, Introduction};
+
+use crate::config::Handoff;
 
 /// The secret that a worker presents to get the stream it was offered; good once. A peer that has it and the control secret gets the
 /// stream.
@@ -60,8 +62,24 @@ pub struct Entry {
     pub client: SocketAddr,
     /// The end of the hold.
     pub deadline: Instant,
-    /// The publisher's connection cannot move: workers get the stream by link alone, whatever the rules are.
-    pub link_only: bool,
+    /// Longest hold, also once a worker has lost the stream.
+    pub hold: Duration,
+    /// The ways in which this stream may be handed over.
+    pub handoff: Handoff,
+    /// The publisher's connection can be passed to another process, so that workers on this host can get the stream by descriptor.
+    pub movable: bool,
+}
+
+impl Entry {
+    /// How a worker gets the stream: by descriptor (true) or by link (false); `None` if it cannot.
+    pub(crate) fn way_to(&self, same_host: bool) -> Option<bool> {
+        let by_descriptor = same_host && self.movable;
+        match self.handoff {
+            Handoff::Auto => Some(by_descriptor),
+            Handoff::Descriptor => by_descriptor.then_some(true),
+            Handoff::Link => Some(false),
+        }
+    }
 }
 
 /// An event of one place, for its publisher's task.
@@ -84,14 +102,14 @@ pub enum PlaceEvent {
         epoch: u64,
     },
     /// The publisher gets no worker: the place is gone.
-    Refused(Reason),
+    Refused(PlaceRefusal),
     /// An operator ends the stream, now, also when it is live; the reason is for the publisher.
     Kicked(String),
 }
 
 /// Why a publisher gets no worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum PlaceRefusal {
     /// The stream has another publisher: trying again is of no use.
     Duplicate,
     /// No worker came in time.
@@ -100,11 +118,13 @@ pub enum Reason {
     FleetFull,
     /// The activator drains.
     Draining,
+    /// The stream may go by descriptor alone, and its connection cannot be passed to another process.
+    Unmovable,
 }
 
-impl Reason {
+impl PlaceRefusal {
     /// Every reason, for metrics that exist before the first event.
-    pub const ALL: [Self; 4] = [Self::Duplicate, Self::HoldSpent, Self::FleetFull, Self::Draining];
+    pub const ALL: [Self; 5] = [Self::Duplicate, Self::HoldSpent, Self::FleetFull, Self::Draining, Self::Unmovable];
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -113,6 +133,7 @@ impl Reason {
             Self::HoldSpent => "hold_spent",
             Self::FleetFull => "fleet_full",
             Self::Draining => "draining",
+            Self::Unmovable => "unmovable",
         }
     }
 
@@ -125,6 +146,7 @@ impl Reason {
             }
             Self::FleetFull => "raise MAX_WORKERS or CAPACITY: all workers are full",
             Self::Draining => "nothing: it comes again, to the activator that follows",
+            Self::Unmovable => "use HANDOFF=auto or link: this kind of connection cannot be passed to a worker",
         }
     }
 }

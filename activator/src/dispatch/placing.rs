@@ -10,17 +10,17 @@
 //! a stream that wants upstreams of two of them waits until one is free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Instant;
 
 use liveedgecast_common::control::SessionState;
 use liveedgecast_common::key::Identity;
 
-use super::Reason;
+use super::PlaceRefusal;
 use super::dispatcher::{Dispatcher, OFFER_TIMEOUT, PublisherRecord, SILENT_AFTER, State};
 use super::elsewhere::YIELD_AFTER;
 use super::messages::{Key, Output};
 use super::workers::{CLAIMED_EPOCH, CallId, MAX_OFFERS, Worker, Workers};
-use crate::config::Handoff;
 
 /// The workers that may take a waiting stream.
 pub(super) enum Owner {
@@ -59,7 +59,7 @@ impl Dispatcher {
                 held.heard + SILENT_AFTER <= now && (same || !held.was_live)
             });
             let goes = if silent { first } else { second };
-            self.refuse(goes, Reason::Duplicate);
+            self.refuse(goes, PlaceRefusal::Duplicate);
             if goes == key {
                 return false;
             }
@@ -82,7 +82,7 @@ impl Dispatcher {
             (earlier, later) = (earlier || first, later || !first);
         }
         if later && held.heard + SILENT_AFTER <= now {
-            self.refuse(key, Reason::Duplicate);
+            self.refuse(key, PlaceRefusal::Duplicate);
             return false;
         }
         if let Some(held) = self.places.get_mut(&key) {
@@ -110,12 +110,16 @@ impl Dispatcher {
             self.match_one(now, key);
         }
         let mut after = None;
-        while self.workers.busiest(now, |_, worker| self.fits(worker)).is_some() {
-            let next = match after {
-                None => self.queue.first(),
-                Some(last) => self.queue.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next(),
-            };
-            let Some(next) = next.copied() else { break };
+        loop {
+            let has_room = |same_host| self.workers.busiest(now, |_, worker| worker.same_host == same_host).is_some();
+            let (here, elsewhere) = (has_room(true), has_room(false));
+            if !here && !elsewhere {
+                break;
+            }
+            let can_go = |held: &PublisherRecord| here && held.fits(true) || elsewhere && held.fits(false);
+            let mut rest = self.queue.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let next = rest.find(|(_, key)| self.places.get(key).is_some_and(can_go)).copied();
+            let Some(next) = next else { break };
             after = Some(next);
             self.match_one(now, next.1);
         }
@@ -126,14 +130,16 @@ impl Dispatcher {
         let rank = (!held.front, key);
         let open = |call: CallId| held.avoid.get(&call).is_none_or(|until| *until <= now);
         let (bound, call) = match self.owner(now, key, held) {
-            Owner::Nobody => (false, self.workers.busiest(now, |call, worker| self.fits(worker) && open(call))),
+            Owner::Nobody => {
+                (false, self.workers.busiest(now, |call, worker| held.fits(worker.same_host) && open(call)))
+            }
             Owner::Wait => (true, None),
             Owner::Worker(call) => {
-                let can = |worker: &Worker| worker.can_be_offered(now) && self.fits(worker) && open(call);
+                let can = |worker: &Worker| worker.can_be_offered(now) && held.fits(worker.same_host) && open(call);
                 (true, self.workers.get(call).is_some_and(can).then_some(call))
             }
             Owner::Keeper(call) => {
-                let can = |worker: &Worker| worker.can_be_given_back(now) && self.fits(worker);
+                let can = |worker: &Worker| worker.can_be_given_back(now) && held.fits(worker.same_host);
                 (true, self.workers.get(call).is_some_and(can).then_some(call))
             }
         };
@@ -229,7 +235,7 @@ impl Dispatcher {
         let epoch = if claimed < self.epoch { self.epoch } else { claimed.saturating_add(self.epoch) };
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
-        held.by_descriptor = worker.same_host && self.rules.handoff != Handoff::Link && !held.entry.link_only;
+        held.by_descriptor = held.entry.way_to(worker.same_host) == Some(true);
         self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);
@@ -252,15 +258,39 @@ impl Dispatcher {
         self.arm(key);
     }
 
-    /// Tells whether streams can be handed over to this worker.
-    pub(super) fn fits(&self, worker: &Worker) -> bool {
-        self.rules.handoff != Handoff::Descriptor || worker.same_host
+    /// The number of streams in the queue that only workers on this host can take.
+    fn bound_to_this_host(&self) -> usize {
+        self.queue.iter().filter(|(_, key)| self.places.get(key).is_some_and(|held| !held.fits(false))).count()
     }
 
     /// The streams that wait and for which no registered worker has a place: what the process fleet starts workers for.
     pub(crate) fn shortage(&self, now: Instant) -> usize {
-        let fitting = self.workers.iter().filter(|(_, worker)| self.fits(worker));
-        self.queue.len().saturating_sub(fitting.map(|(_, worker)| worker.room(now)).sum())
+        let room = |same_host| {
+            let workers = self.workers.iter().filter(|(_, worker)| worker.same_host == same_host);
+            workers.map(|(_, worker)| worker.room(now)).sum::<usize>()
+        };
+        let (here, elsewhere) = (room(true), room(false));
+        // Counted only when it matters: the queue may be long while workers elsewhere are full.
+        let elsewhere = match elsewhere {
+            0 => 0,
+            room => room.min(self.queue.len() - self.bound_to_this_host()),
+        };
+        self.queue.len().saturating_sub(here + elsewhere)
+    }
+
+    /// The free places of each worker, as if it were not cordoned, for the demand of all activators. Places elsewhere count for none while
+    /// a stream waits here that cannot go there: they are one number for all streams, and it would seem to have a place.
+    pub(super) fn rooms(&self, now: Instant) -> impl Iterator<Item = (&Worker, usize)> {
+        let only_here = self.bound_to_this_host() > 0;
+        let room = move |worker: &Worker| if only_here && !worker.same_host { 0 } else { worker.room_if_open(now) };
+        self.workers.iter().map(move |(_, worker)| (worker, room(worker)))
+    }
+}
+
+impl PublisherRecord {
+    /// Tells whether a worker can get the stream.
+    fn fits(&self, same_host: bool) -> bool {
+        self.entry.way_to(same_host).is_some()
     }
 }
 

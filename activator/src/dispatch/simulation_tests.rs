@@ -13,7 +13,7 @@ use crate::config::Handoff;
 use crate::dispatch::messages::{self, Input, Key, Rules};
 use crate::dispatch::processes;
 use crate::dispatch::workers::{CallId, Introduction};
-use crate::dispatch::{Back, Entry, Reason};
+use crate::dispatch::{Back, Entry, PlaceRefusal};
 
 const SEEDS: u64 = 100;
 const STEPS: u32 = 400;
@@ -113,7 +113,7 @@ impl World {
         Self {
             now,
             chance: Chance(seed),
-            core: Machine::new(Rules { hold: HOLD, handoff: Handoff::Auto, workers_stay: false }, Some(rules)),
+            core: Machine::new(Rules { workers_stay: false }, Some(rules)),
             publishers: BTreeMap::new(),
             processes: BTreeMap::new(),
             dying: None,
@@ -168,7 +168,9 @@ impl World {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
-            link_only: false,
+            hold: HOLD,
+            handoff: Handoff::Auto,
+            movable: true,
         };
         let key = self.core.dispatcher.enter(self.now, entry);
         self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting, was_live: false });
@@ -525,13 +527,13 @@ impl World {
                 assert!(!matches!(publisher.stay, Stay::Taken { .. }), "refused while it is live: {publisher:?}");
                 let own = publisher.identities[0];
                 let has_twin = self.publishers.values().any(|other| other.identities[0] == own);
-                let for_an_upstream = reason == Reason::Duplicate && !has_twin;
+                let for_an_upstream = reason == PlaceRefusal::Duplicate && !has_twin;
                 assert!(
                     !publisher.was_live || !for_an_upstream,
                     "a live stream is refused for an upstream: {publisher:?}"
                 );
                 self.refused.insert(reason.as_str());
-                if reason == Reason::FleetFull {
+                if reason == PlaceRefusal::FleetFull {
                     assert_eq!(self.processes.len(), MOST_PROCESSES);
                 }
             }

@@ -91,12 +91,12 @@ impl Dispatcher {
             Some(count) => *count += 1,
             None => drop(by_app.insert(app.to_owned(), 1)),
         };
-        for (_, worker) in self.workers.iter() {
+        for (worker, room) in self.rooms(now) {
             let mut told = WorkerTally {
                 draining: worker.is_draining(),
                 cordoned: worker.is_cordoned(),
                 leaving: worker.is_leaving(),
-                room: if self.fits(worker) { worker.room_if_open(now) } else { 0 },
+                room,
                 streams: ByApp::new(),
             };
             for (id, session) in &worker.sessions {

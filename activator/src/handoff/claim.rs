@@ -14,7 +14,7 @@
 //! its way. The second worker dials at once, so it is expected at once; but once the first has accepted, it has the stream, whatever became
 //! of its call.
 
-use crate::dispatch::{PlaceEvent, Reason, Token};
+use crate::dispatch::{PlaceEvent, PlaceRefusal, Token};
 
 /// An offer to the worker that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) enum AfterHandoff {
     /// The next worker comes.
     Offer(NextOffer),
     /// The lobby has given up.
-    Refused(Reason),
+    Refused(PlaceRefusal),
 }
 
 /// An order to the shell.
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn every_event_has_its_order_and_leaves_its_next_step() {
-        let refused = PlaceEvent::Refused(Reason::HoldSpent);
-        let after_refusal = Some(AfterHandoff::Refused(Reason::HoldSpent));
+        let refused = PlaceEvent::Refused(PlaceRefusal::HoldSpent);
+        let after_refusal = Some(AfterHandoff::Refused(PlaceRefusal::HoldSpent));
         let kick = PlaceEvent::Kicked("go".to_owned());
         let kicked = Some(Output::Kick("go".to_owned()));
         // Events before, whether the worker accepts then, an event or else the worker's acceptance, its order, the next step after it.

@@ -4,7 +4,7 @@
 
 use super::claim::{AfterHandoff, Machine, NextOffer, Output};
 use super::{ExpectedWorker, HandoffListener};
-use crate::dispatch::{Back, PlaceEvent, Reason, Token};
+use crate::dispatch::{Back, PlaceEvent, PlaceRefusal, Token};
 use crate::lobby::Place;
 
 /// An offer that a worker was made.
@@ -24,7 +24,7 @@ pub(crate) enum FollowUp {
     /// The next worker comes.
     Offer(ExpectedOffer),
     /// The lobby has given up.
-    Refused(Reason),
+    Refused(PlaceRefusal),
 }
 
 /// An event of the lobby that concerns a handoff at once.

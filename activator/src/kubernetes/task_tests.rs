@@ -1,6 +1,5 @@
 //! The task of this room beside a lobby with publishers and workers, and an API server.
 
-use clap::Parser;
 use liveedgecast_common::control::ActivatorMessage;
 use liveedgecast_common::control::{Availability, Cordon, Load, Session, SessionState, WorkerMessage};
 use liveedgecast_common::key::{AppName, StreamId};
@@ -11,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::super::testing::{Mood, Server};
 use super::*;
-use crate::config::{Args, Fleet, Settings};
+use crate::config::{Fleet, Handoff};
 use crate::dispatch::{CallId, Entry, Introduction, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
@@ -32,10 +31,8 @@ impl Drop for Ends {
 }
 
 fn house(idle_go_after: Option<Duration>) -> House {
-    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
-    let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+    let rules = Rules { workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let cluster = Cluster::alone(lobby.peers.clone(), Fleet::External);
     let server = Server::default();
@@ -66,7 +63,9 @@ impl House {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + Duration::from_secs(600),
-            link_only: false,
+            hold: Duration::from_secs(600),
+            handoff: Handoff::Auto,
+            movable: true,
         })
     }
 

@@ -8,11 +8,11 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::dispatch::{Demand, Entry, Introduction, Reason};
+use crate::dispatch::{Demand, Entry, Introduction, PlaceRefusal};
 use crate::lobby::Lobby;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
-    let rules = Rules { hold: Duration::from_secs(60), handoff: Handoff::Auto, workers_stay: false };
+    let rules = Rules { workers_stay: false };
     Lobby::new(rules, processes, LobbyMetrics::unregistered())
 }
 
@@ -28,7 +28,9 @@ fn entry(id: &str, identity: u8) -> Entry {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
-        link_only: false,
+        hold: Duration::from_secs(600),
+        handoff: Handoff::Auto,
+        movable: true,
     }
 }
 
@@ -99,7 +101,7 @@ async fn a_spent_hold_ends_by_itself() {
     let running = running(&lobby);
     let mut place = lobby.places.enter(entry("a", 1));
     let begun = tokio::time::Instant::now();
-    assert_eq!(place.event().await, PlaceEvent::Refused(Reason::HoldSpent));
+    assert_eq!(place.event().await, PlaceEvent::Refused(PlaceRefusal::HoldSpent));
     assert!(begun.elapsed() >= Duration::from_secs(60) && begun.elapsed() < Duration::from_secs(61));
     running.abort();
 }
@@ -136,6 +138,6 @@ async fn a_kick_and_a_close_reach_the_publisher() {
     assert!(lobby.views.kick("a", "enough") && !lobby.views.kick("b", "enough"));
     assert_eq!(place.event().await, PlaceEvent::Kicked("enough".into()));
     lobby.drain.close();
-    assert_eq!(place.event().await, PlaceEvent::Refused(Reason::Draining));
+    assert_eq!(place.event().await, PlaceEvent::Refused(PlaceRefusal::Draining));
     lobby.drain.emptied().await;
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use clap::Parser;
 use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
 use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, Welcome as ControlWelcome};
@@ -16,9 +15,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::{Args, Settings};
+use crate::config::Handoff;
 use crate::control::{self, ControlMetrics};
-use crate::dispatch::{Entry, Introduction, Need, PlaceEvent, Reason, Rules};
+use crate::dispatch::{Entry, Introduction, Need, PlaceEvent, PlaceRefusal, Rules};
 use crate::drain::Phase;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 use crate::peers::facts::PeerMessage;
@@ -69,10 +68,8 @@ fn house_with(
     others: &[SocketAddr],
     introducer: Option<SocketAddr>,
 ) -> House {
-    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let control = ControlMetrics::new(&Registry::new()).unwrap();
-    let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+    let rules = Rules { workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();
@@ -106,7 +103,9 @@ impl House {
             app: AppName::parse("live").unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + std::time::Duration::from_secs(600),
-            link_only: false,
+            hold: std::time::Duration::from_secs(600),
+            handoff: Handoff::Auto,
+            movable: true,
         })
     }
 
@@ -356,7 +355,7 @@ async fn earlier_of_two_publishers_with_one_identity_waits_and_the_later_is_refu
     let mut first = a.publisher("x", 1);
     until(|| b.known() == (1, 0)).await;
     let mut second = b.publisher("x2", 1);
-    assert_eq!(second.event().await, PlaceEvent::Refused(Reason::Duplicate));
+    assert_eq!(second.event().await, PlaceEvent::Refused(PlaceRefusal::Duplicate));
     let _worker = a.worker("w", 1);
     assert!(matches!(first.event().await, PlaceEvent::Offered { .. }));
 }

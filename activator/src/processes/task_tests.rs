@@ -7,7 +7,7 @@ use clap::Parser;
 use prometheus::Registry;
 
 use super::*;
-use crate::config::Args;
+use crate::config::{Args, Handoff};
 use crate::dispatch::processes::Rules as ProcessRules;
 use crate::dispatch::{Entry, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, Place};
@@ -40,7 +40,7 @@ fn fleet(script: &str) -> Fleet {
     let counted = LobbyMetrics::unregistered();
     let processes =
         ProcessRules { most: 1, capacity: 1, cooldown: Duration::ZERO, drain: Duration::from_secs(8), seed: 1 };
-    let rules = Rules { hold: Duration::from_secs(600), handoff: settings.handoff, workers_stay: false };
+    let rules = Rules { workers_stay: false };
     let lobby = Lobby::new(rules, Some(processes), counted.clone());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
     let tasks = [tokio::spawn(lobby.keep_time()), tokio::spawn(run(lobby.processes.clone(), launch, metrics.clone()))];
@@ -54,7 +54,9 @@ fn waiting(fleet: &Fleet) -> Place {
         app: AppName::parse("live").unwrap(),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
-        link_only: false,
+        hold: Duration::from_secs(600),
+        handoff: Handoff::Auto,
+        movable: true,
     })
 }
 

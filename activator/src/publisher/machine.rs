@@ -115,7 +115,7 @@ pub(crate) enum Input {
         epoch: u64,
     },
     /// The lobby gives up.
-    Refused(dispatch::Reason),
+    Refused(dispatch::PlaceRefusal),
     /// The API asks for the end of the stream.
     Kicked,
     /// The activator goes down.
@@ -165,7 +165,7 @@ pub(crate) enum CloseReason {
     /// The publisher was not admitted.
     Refused(RefusalReason),
     /// The lobby gave up.
-    Lobby(dispatch::Reason),
+    Lobby(dispatch::PlaceRefusal),
     /// The API asked for the end.
     Kicked,
     /// A worker has closed the connection in order: the stream is over.
@@ -192,10 +192,7 @@ impl CloseReason {
             Self::Protocol => "protocol",
             Self::Slow => "slow",
             Self::Refused(reason) => reason.as_str(),
-            Self::Lobby(dispatch::Reason::Duplicate) => "duplicate",
-            Self::Lobby(dispatch::Reason::HoldSpent) => "hold_spent",
-            Self::Lobby(dispatch::Reason::FleetFull) => "fleet_full",
-            Self::Lobby(dispatch::Reason::Draining) => "draining",
+            Self::Lobby(reason) => reason.as_str(),
             Self::Kicked => "kicked",
             Self::Done => "done",
             Self::Disconnected => "disconnected",
@@ -639,7 +636,7 @@ impl Machine {
             HandoffOutcome::Duplicate if self.started || self.touched => {
                 self.close(Closing::Graceful, CloseReason::Stranded)
             }
-            HandoffOutcome::Duplicate => self.given_up(dispatch::Reason::Duplicate),
+            HandoffOutcome::Duplicate => self.given_up(dispatch::PlaceRefusal::Duplicate),
             HandoffOutcome::NotReleased => self.close(Closing::Gone, CloseReason::Stranded),
             HandoffOutcome::Done(Close::Graceful) => self.close(Closing::Graceful, CloseReason::Done),
             HandoffOutcome::Done(Close::Abort) => self.close(Closing::Abort, CloseReason::Disconnected),
@@ -660,12 +657,18 @@ impl Machine {
         self.ping_at = (!self.started).then(|| now + PING_EVERY);
     }
 
-    fn given_up(&mut self, reason: dispatch::Reason) {
+    fn given_up(&mut self, reason: dispatch::PlaceRefusal) {
         match reason {
-            dispatch::Reason::Duplicate => {
+            dispatch::PlaceRefusal::Duplicate => {
                 self.refuse(Refusal::BadName, "this stream is being published already", CloseReason::Lobby(reason));
             }
-            dispatch::Reason::HoldSpent | dispatch::Reason::FleetFull | dispatch::Reason::Draining => {
+            dispatch::PlaceRefusal::Unmovable => {
+                let text = "this server cannot pass on a connection of this kind";
+                self.refuse(Refusal::Denied, text, CloseReason::Lobby(reason));
+            }
+            dispatch::PlaceRefusal::HoldSpent
+            | dispatch::PlaceRefusal::FleetFull
+            | dispatch::PlaceRefusal::Draining => {
                 self.come_again(CloseReason::Lobby(reason));
             }
         }

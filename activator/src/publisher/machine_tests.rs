@@ -24,6 +24,7 @@ fn admitted() -> Box<Admitted> {
     let replay = ReplayWindow { time: Duration::from_secs(4), bytes: 8 << 20 };
     let policy = StreamPolicy {
         deadline: origin(),
+        hold: Duration::from_secs(120),
         handoff: Handoff::Auto,
         grace: Duration::from_secs(10),
         replay,
@@ -255,7 +256,7 @@ fn every_input_leads_to_its_state_from_every_state() {
         ),
         (
             "the lobby gives up",
-            || Input::Refused(dispatch::Reason::HoldSpent),
+            || Input::Refused(dispatch::PlaceRefusal::HoldSpent),
             ["handshake", "connecting", "judged", "penalty", "closing", "closing", "closing", "handed", "closing"],
         ),
         (
@@ -380,12 +381,12 @@ fn refusal_for_good_has_one_of_two_codes_and_closes() {
     told.push((guessing, "Denied", CloseReason::Refused(RefusalReason::Key)));
     for state in [State::Held, State::Offered] {
         let mut pair = Pair::at(state);
-        pair.handle(Input::Refused(dispatch::Reason::Duplicate));
-        told.push((pair, "BadName", CloseReason::Lobby(dispatch::Reason::Duplicate)));
+        pair.handle(Input::Refused(dispatch::PlaceRefusal::Duplicate));
+        told.push((pair, "BadName", CloseReason::Lobby(dispatch::PlaceRefusal::Duplicate)));
     }
     let mut duplicate = Pair::handed();
     duplicate.handle(Input::Over(HandoffOutcome::Duplicate));
-    told.push((duplicate, "BadName", CloseReason::Lobby(dispatch::Reason::Duplicate)));
+    told.push((duplicate, "BadName", CloseReason::Lobby(dispatch::PlaceRefusal::Duplicate)));
     let mut kicked = Pair::held();
     kicked.handle(Input::Kicked);
     told.push((kicked, "Denied", CloseReason::Kicked));
@@ -401,7 +402,9 @@ fn refusal_for_good_has_one_of_two_codes_and_closes() {
 
 #[test]
 fn refusals_for_now_are_a_start_and_a_close() {
-    for reason in [dispatch::Reason::HoldSpent, dispatch::Reason::FleetFull, dispatch::Reason::Draining] {
+    for reason in
+        [dispatch::PlaceRefusal::HoldSpent, dispatch::PlaceRefusal::FleetFull, dispatch::PlaceRefusal::Draining]
+    {
         for mut pair in [Pair::held(), Pair::offered(), Pair::orphaned(false)] {
             pair.handle(Input::Refused(reason));
             assert_eq!(pair.events(), [ClientEvent::Started]);
@@ -449,9 +452,9 @@ fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
     turn.handle(Input::Draining);
     assert!(matches!(turn.outputs()[..], [Output::Enter(_)]), "the lobby answers");
     assert!(!turn.machine.is_put_off(), "it is told once");
-    turn.handle(Input::Refused(dispatch::Reason::Draining));
+    turn.handle(Input::Refused(dispatch::PlaceRefusal::Draining));
     assert_eq!(turn.events(), [ClientEvent::Started]);
-    assert_eq!(turn.closed(), (Closing::Graceful, CloseReason::Lobby(dispatch::Reason::Draining)));
+    assert_eq!(turn.closed(), (Closing::Graceful, CloseReason::Lobby(dispatch::PlaceRefusal::Draining)));
     for why in [RefusalReason::Rate, RefusalReason::Share, RefusalReason::Key] {
         let mut refused = Pair::judged();
         refused.handle(Input::Verdict(Verdict::Refuse { why, after: later }));
@@ -723,7 +726,7 @@ proptest! {
                     }));
                     touched |= machine.state == State::Orphaned;
                 }
-                10 if amount < 60 => machine.handle(now, Input::Refused(dispatch::Reason::HoldSpent)),
+                10 if amount < 60 => machine.handle(now, Input::Refused(dispatch::PlaceRefusal::HoldSpent)),
                 11 if amount < 60 => machine.handle(now, Input::Ended),
                 _ => {}
             }

@@ -32,7 +32,7 @@ impl PublisherMetrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let refusals = RefusalReason::ALL.map(RefusalReason::as_str);
         let refusals: Vec<&str> =
-            refusals.into_iter().chain(dispatch::Reason::ALL.map(dispatch::Reason::as_str)).collect();
+            refusals.into_iter().chain(dispatch::PlaceRefusal::ALL.map(dispatch::PlaceRefusal::as_str)).collect();
         Ok(Self {
             connections: gauge(registry, "connections", "Publishers' connections open now")?,
             admitted: counter(registry, "publishers_admitted_total", "Publishers admitted")?,

@@ -23,7 +23,6 @@ use super::metrics::PublisherMetrics;
 use super::outgoing::BufferedConnection;
 use crate::accept::{Accepted, ConnectionEvent, Permit};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
-use crate::config::Handoff;
 use crate::dispatch::{self, Entry, PlaceEvent};
 use crate::handoff::{ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome};
 use crate::lobby::{Place, Places};
@@ -37,8 +36,8 @@ const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 static REFUSED: [LogLimiter; RefusalReason::ALL.len()] =
     [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; RefusalReason::ALL.len()];
 /// Limits the lines about refusals of the lobby, for each reason.
-static SENT_AWAY: [LogLimiter; dispatch::Reason::ALL.len()] =
-    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; dispatch::Reason::ALL.len()];
+static SENT_AWAY: [LogLimiter; dispatch::PlaceRefusal::ALL.len()] =
+    [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; dispatch::PlaceRefusal::ALL.len()];
 /// Limits the lines about publishers that leave by themselves.
 static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 
@@ -293,14 +292,15 @@ impl PublisherTask {
     fn enter(&mut self, admitted: Box<Admitted>) {
         let names: Vec<&str> = admitted.destinations.iter().map(|destination| destination.name.as_str()).collect();
         info!(event = event::STREAM_PUBLISHED, stream = %self.stream_id, client = %self.client, app = %admitted.app, upstreams = names.join(" "), "stream published");
-        let movable = self.connection.as_ref().is_some_and(BufferedConnection::is_movable);
         let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
             app: admitted.app.clone(),
             client: self.client,
             deadline: admitted.policy.deadline,
-            link_only: admitted.policy.handoff == Handoff::Link || !movable,
+            hold: admitted.policy.hold,
+            handoff: admitted.policy.handoff,
+            movable: self.connection.as_ref().is_some_and(BufferedConnection::is_movable),
         });
         self.held = Some(HeldPublisher { admitted, place });
     }

@@ -77,7 +77,7 @@ impl House {
         let settings = Arc::new(Settings::resolve(&args, [7; 32]).unwrap());
         let registry = Registry::new();
         let metrics = PublisherMetrics::new(&registry).unwrap();
-        let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+        let rules = Rules { workers_stay: false };
         let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let for_workers = HandoffListener::open(link, settings.secret.clone()).unwrap();

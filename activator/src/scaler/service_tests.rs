@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use clap::Parser;
 use liveedgecast_common::control::ActivatorMessage;
 use liveedgecast_common::control::{Session, SessionState};
 use liveedgecast_common::key::{AppName, StreamId};
@@ -16,7 +15,7 @@ use tonic::{Code, Streaming};
 use super::super::limits::MAX_STRANGERS;
 use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
-use crate::config::{Args, Fleet, Settings};
+use crate::config::{Fleet, Handoff};
 use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
@@ -35,11 +34,9 @@ struct House {
 }
 
 fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
-    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let metrics = ScalerMetrics::new(&registry).unwrap();
-    let rules = Rules { hold: settings.hold, handoff: settings.handoff, workers_stay: false };
+    let rules = Rules { workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), fleet);
@@ -68,7 +65,9 @@ impl House {
             app: AppName::parse(app).unwrap(),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + Duration::from_secs(600),
-            link_only: false,
+            hold: Duration::from_secs(600),
+            handoff: Handoff::Auto,
+            movable: true,
         })
     }
 
