@@ -69,6 +69,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_edge_of_the_picture_is_walked() {
+        use Phase::{FinishStreams, Serving, StopAccepting, StopServing, StopWorkers, Unready};
+        let start = origin();
+        // A phase; the phase after its step, after a signal, and after its time.
+        let table = [
+            (Serving, [Serving, Unready, Serving]),
+            (Unready, [StopAccepting; 3]),
+            (StopAccepting, [FinishStreams, FinishStreams, StopAccepting]),
+            (FinishStreams, [StopWorkers; 3]),
+            (StopWorkers, [StopServing; 3]),
+            (StopServing, [StopServing; 3]),
+        ];
+        for (from, expected) in table {
+            let mut drains: [_; 3] = std::array::from_fn(|_| {
+                let mut drain = list(Duration::from_secs(1), Duration::from_secs(8));
+                while drain.phase() != from {
+                    assert!(drain.handle(start, Input::Signal));
+                }
+                drain
+            });
+            drains[0].handle(start, Input::Done(from));
+            drains[1].handle(start, Input::Signal);
+            drains[2].handle_timeout(start + Duration::from_secs(8));
+            assert_eq!(drains.map(|drain| drain.phase()), expected, "{from:?}");
+        }
+    }
+
+    #[test]
     fn phases_follow_each_other_by_their_steps_and_times() {
         let (mut drain, start) = (list(Duration::from_secs(1), Duration::from_secs(8)), origin());
         let at = |seconds: u64| start + Duration::from_secs(seconds);

@@ -71,10 +71,44 @@ pub fn list(streams: Duration) -> Drain<WorkerPhase, 6> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use liveedgecast_common::drain::Input;
     use liveedgecast_common::testkit::origin;
 
     use super::*;
+
+    /// A drain in this phase, reached by signals.
+    fn drain_in(phase: WorkerPhase, now: Instant) -> Drain<WorkerPhase, 6> {
+        let mut drain = list(Duration::from_secs(8));
+        while drain.phase() != phase {
+            assert!(drain.handle(now, Input::Signal));
+        }
+        drain
+    }
+
+    #[test]
+    fn every_edge_of_the_picture_is_walked() {
+        use WorkerPhase::{AwaitStreams, HandBack, Leave, Serving, StopServing, Unready};
+        let start = origin();
+        // A phase; the phase after its step, after a signal, after its time, and when the worker is orphaned.
+        let table = [
+            (Serving, [Serving, Unready, Serving, Leave]),
+            (Unready, [HandBack, HandBack, HandBack, Leave]),
+            (HandBack, [AwaitStreams, AwaitStreams, AwaitStreams, Leave]),
+            (AwaitStreams, [Leave; 4]),
+            (Leave, [StopServing, StopServing, StopServing, Leave]),
+            (StopServing, [StopServing; 4]),
+        ];
+        for (from, expected) in table {
+            let mut drains: [_; 4] = std::array::from_fn(|_| drain_in(from, start));
+            drains[0].handle(start, Input::Done(from));
+            drains[1].handle(start, Input::Signal);
+            drains[2].handle_timeout(start + Duration::from_secs(8));
+            drains[3].handle(start, Input::Skip(Leave));
+            assert_eq!(drains.map(|drain| drain.phase()), expected, "{from:?}");
+        }
+    }
 
     #[test]
     fn phases_follow_each_other_by_their_steps_and_times() {
