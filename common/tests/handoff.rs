@@ -83,7 +83,7 @@ fn an_activator_with_another_secret_is_not_believed() {
 }
 
 #[test]
-fn a_recorded_preface_is_of_no_use() {
+fn recorded_preface_is_refused() {
     let (sent, answered, keys) = samples::preface();
     // The same bytes to another connection of the activator.
     let progress = ActivatorSide::new(&samples::secret(), [3; 32]).handle(&sent);
@@ -123,7 +123,7 @@ fn a_changed_byte_anywhere_fails() {
 }
 
 #[test]
-fn a_truncated_preface_waits() {
+fn truncated_preface_asks_for_more_bytes() {
     let (sent, answered, _) = samples::preface();
     for cut in 0..sent.len() {
         assert_eq!(ActivatorSide::new(&samples::secret(), [2; 32]).handle(&sent[..cut]).step, Step::More, "{cut}");

@@ -268,7 +268,7 @@ fn a_stream_that_moves_goes_to_another_worker_and_keeps_its_hold() {
 }
 
 #[test]
-fn a_hold_ends_with_the_reason() {
+fn held_publisher_is_refused_with_the_reason_at_the_end_of_its_hold() {
     for (full, reason) in [(false, PlaceRefusal::HoldSpent), (true, PlaceRefusal::FleetFull)] {
         let mut world = World::new();
         let (key, _) = world.enter("a", &[1]);
@@ -541,7 +541,7 @@ fn a_second_publisher_of_a_live_stream_waits_while_that_moves() {
 }
 
 #[test]
-fn a_grace_on_a_draining_worker_binds_no_publisher() {
+fn session_in_grace_on_a_draining_worker_binds_no_publisher() {
     let mut world = World::new();
     let (first, _) = world.worker(5, vec![session("old", 1, SessionState::Grace, 1)]);
     world.say(first, WorkerMessage::Goodbye);
@@ -691,7 +691,7 @@ fn a_start_is_reported_once_with_its_times() {
 }
 
 #[test]
-fn the_views_have_the_words_of_the_interface() {
+fn views_show_states_in_the_words_of_the_interface() {
     let mut world = World::new();
     let (call, _) = world.worker(9, vec![session("far", 9, SessionState::Grace, 1)]);
     let live = world.live("a", &[1]);
@@ -862,7 +862,7 @@ fn followers_are_told_that_a_stream_has_lost_an_upstream() {
 }
 
 #[test]
-fn a_serving_worker_that_is_silent_is_not_among_the_heard() {
+fn silent_serving_worker_does_not_count_as_heard() {
     let mut world = World::new();
     let (call, _) = world.worker(2, vec![]);
     world.live("x", &[1]);
@@ -893,7 +893,7 @@ fn a_close_keeps_streams_by_descriptor_on_workers_that_stay() {
 }
 
 #[test]
-fn an_invented_epoch_stops_no_offer() {
+fn offers_go_on_after_a_worker_claimed_an_invented_epoch() {
     for invented in [u64::MAX, MAX_EPOCH, 1 << 48] {
         let mut world = World::new();
         let rogue = session("rogue", 9, SessionState::Live, invented);

@@ -87,7 +87,7 @@ fn shortage_starts_as_many_workers_as_needed_up_to_the_limit() {
 }
 
 #[test]
-fn work_that_comes_in_the_cool_down_keeps_the_worker() {
+fn publisher_that_comes_in_the_cool_down_keeps_the_worker() {
     let mut world = World::new(1);
     world.look(1);
     world.run("worker-1", false, 0);
@@ -146,7 +146,7 @@ fn a_worker_that_never_registers_is_killed() {
 }
 
 #[test]
-fn a_worker_that_hangs_is_killed_and_one_that_comes_again_is_not() {
+fn worker_that_hangs_is_killed_unless_it_registers_again() {
     let mut world = World::new(1);
     world.look(1);
     world.run("worker-1", true, 0);

@@ -82,7 +82,7 @@ async fn an_offer_that_was_never_read_and_its_end_cancel_each_other_out() {
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_read_is_given_up() {
+async fn worker_that_does_not_read_its_messages_is_given_up() {
     let lobby = lobby(None);
     let (outbox, _inbox) = mpsc::channel(1);
     let call = lobby.workers.join(introduction("w"), outbox).unwrap();
@@ -96,7 +96,7 @@ async fn a_worker_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spent_hold_ends_by_itself() {
+async fn held_publisher_is_refused_when_its_hold_is_spent() {
     let lobby = lobby(None);
     let running = running(&lobby);
     let mut place = lobby.places.enter(entry("a", 1));

@@ -127,7 +127,7 @@ fn values_are_counted_over_the_whole_message() {
 }
 
 #[test]
-fn amf3_takes_the_rest() {
+fn amf3_value_takes_the_rest_of_the_message() {
     assert_eq!(read_all(&[5, 17, 9, 9]), Ok(vec![Value::Null, Value::Amf3(vec![9, 9])]));
 }
 

@@ -107,7 +107,7 @@ fn any_event_can_be_the_last_before_a_saved_state() {
 }
 
 #[test]
-fn the_state_before_a_chunk_is_what_the_state_was_there() {
+fn state_before_a_chunk_is_the_state_at_its_first_byte() {
     for Row { name, bytes, .. } in rows() {
         let mut ingest = Ingest::new(0);
         loop {

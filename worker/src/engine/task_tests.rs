@@ -230,7 +230,7 @@ async fn a_stream_that_panics_takes_only_itself_along() {
         &[("a", SessionState::Live), ("b", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)],
     )
     .await;
-    // Its word for a kick is a panic.
+    // This stream panics when it is kicked.
     soon(engine.kick("b".into(), "why not".into())).await;
     served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
     assert_eq!(frame(&mut activators[1]).await.unwrap(), Frame::Accepted);

@@ -251,7 +251,7 @@ fn output_that_was_not_taken_is_saved() {
 
 /// Reading again from the beginning of the last message gives the same events, and does not ask for our decisions again.
 #[test]
-fn the_state_before_a_chunk_is_exact() {
+fn session_restored_from_before_a_chunk_reads_the_same_events() {
     for Row { name, bytes, error, .. } in rows() {
         if error.is_some() {
             continue;
