@@ -51,7 +51,7 @@ pub(crate) enum State {
     Connecting,
     /// Admission was asked, and has not answered.
     Judged,
-    /// Refused, and waiting for the answer because it guesses keys, or its address brings too many.
+    /// Refused, and waiting for the answer because it guesses keys, or too many publishers come from its address.
     Penalty,
     /// Waiting in the lobby, or for its turn to enter.
     Held,
@@ -106,7 +106,7 @@ pub(crate) enum Input {
     Offered {
         /// The number of the claim.
         epoch: u64,
-        /// The worker can have the stream that way.
+        /// The offer's kind of handoff suits the connection and the stream.
         fits: bool,
     },
     /// The lobby takes its offer back.
@@ -137,7 +137,7 @@ pub(crate) enum Output {
     Enter(Box<Admitted>),
     /// Tell the lobby that the publisher has answered.
     Heard,
-    /// Have the worker expected, and none before it.
+    /// Expect the worker of this offer, and no longer that of an earlier one.
     Expect,
     /// Expect no worker.
     Forget,
@@ -225,7 +225,7 @@ pub(crate) struct Machine {
     refusal: Option<RefusalReason>,
     /// The mistake in a stream key that is no name.
     unnamed: Option<NameError>,
-    /// The time at which a held publisher enters the lobby, because its address brings many.
+    /// The time at which a held publisher enters the lobby, because many publishers come from its address.
     turn: Option<(Instant, Box<Admitted>)>,
     /// Deadline of this state, if it has one.
     until: Option<Instant>,
@@ -258,7 +258,7 @@ impl Machine {
         }
     }
 
-    /// The sign that the shell watches the connection for. Not asked while a worker has it.
+    /// The sign that the shell watches the connection for. It means nothing while a worker has the connection.
     pub(crate) fn watch(&self) -> WatchFor {
         match self.state {
             State::Handshake | State::Connecting => WatchFor::Bytes,

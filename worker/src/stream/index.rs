@@ -425,7 +425,7 @@ impl Index {
     /// The number of leading entries that are too old to be kept; at least `gone`.
     fn old_until(&self, now: Instant, gone: usize) -> usize {
         let age = |entry: &IndexEntry| now.saturating_duration_since(entry.arrived);
-        // The last keyframe before the edge of the window. Most of the time there is one in front, and the next one is not old.
+        // The last keyframe before the edge of the window. Mostly that is the first entry's, and the scan stops at the next keyframe.
         let first = self.joins.partition_point(|join| *join < self.front + gone as u64);
         let joins = self.joins.range(first..).filter_map(|join| self.entry(*join));
         let group = joins.take_while(|join| age(join) > self.replay_time).last();

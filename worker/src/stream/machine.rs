@@ -528,7 +528,7 @@ impl Machine {
                 self.outputs.push_back(Output::GiveBack);
                 self.publisher_open = false;
                 self.reason = "given back".to_owned();
-                // The successor's session must find the name free, so that nothing is waited for.
+                // The successor's session must find the name free at the upstream, so the rest of the stream is not waited for.
                 self.begin_closing(now, now);
             }
             State::Grace => self.close(now, Close::Graceful, "this worker goes down"),

@@ -4,8 +4,8 @@
 //! By descriptor, a publisher that another worker had before is wherever the kernel says it was read to. The state page says from which
 //! position the bytes in the ring can be understood; nothing vouches for the page, so it is taken only if all of it fits.
 //!
-//! Note: the worker that died may have been killed inside a `recv`. The bytes in the room of that read are lost, although its position was
-//! never passed: hence [`READ_BYTES`] less than the whole ring.
+//! Note: the worker that died may have been killed inside a `recv`. That read may have overwritten the oldest bytes of the ring without
+//! moving the position: hence a successor counts on [`READ_BYTES`] less than the whole ring.
 
 use std::io;
 
@@ -25,7 +25,7 @@ pub(super) fn read_room(capacity: usize) -> usize {
     READ_BYTES.min(capacity / 4)
 }
 
-/// A publisher, ready for its connection to be read on.
+/// A publisher whose connection can be read on from here.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) assignment: Assignment,

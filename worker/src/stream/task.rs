@@ -84,7 +84,7 @@ async fn poll_ending(ending: &mut PublisherEnding) {
     }
 }
 
-/// Ends the connection of a publisher that cannot be read on. Where the memory alone is the reason, the publisher is given back.
+/// Ends the connection of a publisher whose stream cannot be resumed. If the memory alone is the reason, the publisher is given back.
 fn not_resumed(now: Instant, failed: NotResumed) -> PublisherEnding {
     let NotResumed { error, assignment, publisher } = failed;
     tracing::warn!(event = event::STREAM_RESUME_FAILED, %error, stream = %assignment.stream_id, "stream resume failed");
@@ -301,15 +301,15 @@ impl StreamTask {
         self.reports.push(Report::AttachDecided { stream_id, accepted: false });
     }
 
-    /// Returns whether a publisher came with the memory that this stream has mapped, though it is another one, or would begin a stream of its own.
-    /// Activators make new memory for each stay of a publisher, and a stream that ends gives its publisher up first.
+    /// Returns whether a publisher came with the memory that this stream has mapped although it is another publisher, or would begin a stream of
+    /// its own. That is a mistake: activators make new memory for each stay of a publisher, and a stream that ends gives its publisher up first.
     fn needs_memory_of_its_own(&self, prepared: &Prepared) -> bool {
         let same = prepared.assignment.stream_id == self.assignment.stream_id;
         let ends = matches!(self.machine.state(), State::Closing | State::Ended);
         prepared.ring.is_none() && (ends || !same)
     }
 
-    /// Returns whether a stream of this assignment could begin in the place of this one: it may want no upstreams but this stream's.
+    /// Returns whether a stream of this assignment could begin in the place of this one: it wants no shared upstreams but this stream's.
     fn may_follow(&self, assignment: &Assignment) -> bool {
         assignment.identities.iter().skip(1).all(|identity| self.shared.contains(identity))
     }
@@ -339,7 +339,7 @@ impl StreamTask {
         self.reports.session_changed(now);
     }
 
-    /// Reports upstreams that are closed to the streams that wait for them. If this stream ends with them, its end says so.
+    /// Tells the streams that wait for upstreams of this one when these are closed. If this stream ends with them, the report of its end tells them.
     fn note_given_up(&mut self) {
         let ends = matches!(self.machine.state(), State::Closing | State::Ended) && self.successor.is_none();
         if ends {
