@@ -3,7 +3,7 @@
 
 // A stream's life: at info, one line for each of these.
 
-/// A publisher was admitted and waits for a worker.
+/// A publisher was admitted and waits for a worker. If many come in one second, the line is written when a worker has accepted the stream.
 pub const STREAM_PUBLISHED: &str = "stream.published";
 /// The first upstream of a stream has started.
 pub const STREAM_LIVE: &str = "stream.live";

@@ -1,7 +1,7 @@
 //! The bounds on connections: of all, per address, and per address before admission. In: the address of a connection. Out: a [`Permit`], which
 //! gives its place back when dropped. Pure but for the lock. Next: `task`, which closes connections without a permit.
 //!
-//! A connection is undecided until its publisher has asked for something. Where there is no room, the oldest undecided connection is
+//! A connection is undecided until admission has answered its publisher. Where there is no room, the oldest undecided connection is
 //! evicted. Note: behind a load balancer that hides addresses, one stranger with a few hundred idle connections has everybody's address, and
 //! with a bound that refuses the newest connection, that is always the next publisher. A publisher is undecided for a second; one that
 //! guesses keys has been decided about and waits for its "no", so guessing stays slow.
@@ -172,7 +172,7 @@ impl Permit {
         }
     }
 
-    /// Keeps the place until it is dropped: the publisher has asked for something.
+    /// Keeps the place until it is dropped: admission has answered the publisher, or has taken too long.
     pub fn decided(&mut self) {
         if matches!(self.stage, PermitStage::Undecided(_)) {
             self.stage = PermitStage::Stranger;

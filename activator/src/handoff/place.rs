@@ -40,14 +40,21 @@ pub(crate) struct ClaimedPlace<'a> {
     place: &'a mut Place,
     listener: &'a HandoffListener,
     claim: Machine,
+    /// Called when the worker has accepted the stream.
+    on_accepted: &'a mut (dyn FnMut() + Send),
     /// The worker of the next offer.
     expected: Option<ExpectedWorker>,
 }
 
 impl<'a> ClaimedPlace<'a> {
     /// The place, claimed by the offer with this epoch.
-    pub(crate) fn new(place: &'a mut Place, listener: &'a HandoffListener, epoch: u64) -> Self {
-        Self { place, listener, claim: Machine::new(epoch), expected: None }
+    pub(crate) fn new(
+        place: &'a mut Place,
+        listener: &'a HandoffListener,
+        epoch: u64,
+        on_accepted: &'a mut (dyn FnMut() + Send),
+    ) -> Self {
+        Self { place, listener, claim: Machine::new(epoch), on_accepted, expected: None }
     }
 
     /// The next event that concerns the handoff. Cancel safe.
@@ -66,6 +73,7 @@ impl<'a> ClaimedPlace<'a> {
         let output = self.claim.accepted();
         self.act(output);
         self.place.taken(self.claim.epoch());
+        (self.on_accepted)();
     }
 
     /// Tells the lobby that the publisher was told to start.

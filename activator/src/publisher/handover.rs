@@ -9,39 +9,18 @@ use std::os::fd::OwnedFd;
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::event;
-use liveedgecast_common::handoff::{Assignment, Close, Destination, Snapshot, Transport};
+use liveedgecast_common::handoff::{Assignment, Close, Snapshot, Transport};
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::sys::RingMemory;
 use tracing::warn;
 
 use super::outgoing::BufferedConnection;
+use super::resume::{Remains, Resume, kept};
 use crate::accept::PublisherConnection;
-use crate::admission::{Admitted, NamedDestination};
+use crate::admission::Admitted;
 use crate::handoff::descriptor::{self, Duplicates};
 use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome};
 use crate::link::{self, Carried};
-
-/// The part of a stream that a worker left behind, for the next one.
-pub(super) enum Resume {
-    /// The ring with its state page, by descriptor, and the first worker's beginning.
-    Descriptor(OwnedFd, Box<Snapshot>),
-    /// The last checkpoint and the bytes since, by link.
-    Link(Box<Carried>),
-    /// The connection alone, for this process to read on after the publisher's goodbye.
-    Parted(Box<Snapshot>),
-}
-
-impl Resume {
-    /// Tells whether a worker that gets the stream this way can go on.
-    pub(super) fn fits(resume: Option<&Self>, descriptor: bool) -> bool {
-        match resume {
-            None => true,
-            Some(Self::Descriptor(..)) => descriptor,
-            Some(Self::Link(_)) => !descriptor,
-            Some(Self::Parted(_)) => false,
-        }
-    }
-}
 
 /// The parts of an assignment that do not depend on the transport.
 pub(super) struct AssignmentParts<'a> {
@@ -57,13 +36,6 @@ pub(super) struct AssignmentParts<'a> {
 
 impl AssignmentParts<'_> {
     fn assignment(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> Assignment {
-        let kept = |destination: &&NamedDestination| {
-            destination.identity.is_none_or(|identity| self.identities.contains(&identity))
-        };
-        let on_wire = |NamedDestination { url, required, .. }: &NamedDestination| Destination {
-            url: url.clone(),
-            required: *required,
-        };
         Assignment {
             stream_id: self.stream_id.clone(),
             epoch: self.epoch,
@@ -72,7 +44,7 @@ impl AssignmentParts<'_> {
             app: self.admitted.app.clone(),
             key: self.admitted.key.clone(),
             identities: self.identities.clone(),
-            destinations: self.admitted.destinations.iter().filter(kept).map(on_wire).collect(),
+            destinations: kept(&self.admitted.destinations, &self.identities),
             policy: self.admitted.policy.on_wire(now()),
             transport,
             resumed,
@@ -113,15 +85,14 @@ pub(super) async fn by_descriptor(
     let outcome = descriptor::hand_over(connection, assignment, &duplicates, place, &mut parted).await;
     let Duplicates { socket, memory } = duplicates;
     let publisher = PublisherConnection::from_socket(socket).ok().map(BufferedConnection::new);
-    match outcome {
-        // The worker has said its last words and closed; ours is a duplicate.
-        HandoffOutcome::Done(Close::Graceful) => (outcome, None, None),
-        HandoffOutcome::Parted => (outcome, publisher, parted.map(Resume::Parted)),
-        HandoffOutcome::Returned { touched, .. } | HandoffOutcome::Lost { touched, .. } if touched || resumed => {
-            (outcome, publisher, Some(Resume::Descriptor(memory, snapshot)))
-        }
-        _ => (outcome, publisher, None),
-    }
+    // The worker has said its last words and closed; ours is a duplicate.
+    let publisher = publisher.filter(|_| outcome != HandoffOutcome::Done(Close::Graceful));
+    let resume = match Remains::of(&outcome, resumed) {
+        Remains::Stream => Some(Resume::Descriptor(memory, snapshot)),
+        Remains::Connection => parted.map(Resume::Parted),
+        Remains::Nothing => None,
+    };
+    (outcome, publisher, resume)
 }
 
 /// Carries the bytes of the connection, which stays here.
@@ -139,13 +110,10 @@ pub(super) async fn by_link(
     };
     let assignment = parts.assignment(Transport::Link, resumed, carried.checkpoint.clone());
     let outcome = link::carry(connection, assignment, publisher.connection(), &mut carried, place).await;
-    let resume = match outcome {
-        HandoffOutcome::Broken { .. } => Some(Resume::Link(carried)),
-        HandoffOutcome::Returned { touched, .. } | HandoffOutcome::Lost { touched, .. } if touched || resumed => {
-            Some(Resume::Link(carried))
-        }
-        HandoffOutcome::Parted => Some(Resume::Parted(Box::new(carried.parted()))),
-        _ => None,
+    let resume = match Remains::of(&outcome, resumed) {
+        Remains::Stream => Some(Resume::Link(carried)),
+        Remains::Connection => Some(Resume::Parted(Box::new(carried.parted()))),
+        Remains::Nothing => None,
     };
     (outcome, Some(publisher), resume)
 }

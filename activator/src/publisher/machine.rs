@@ -156,7 +156,7 @@ pub(crate) enum CloseReason {
     Left,
     /// The publisher left while it was held.
     LeftHeld,
-    /// The publisher had not published yet when its place was given to another connection.
+    /// The publisher was not decided about yet when its place was given to another connection.
     Evicted,
     /// The publisher broke RTMP or a limit of ours.
     Protocol,

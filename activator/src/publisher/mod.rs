@@ -6,6 +6,7 @@ mod limits;
 mod machine;
 mod metrics;
 mod outgoing;
+mod resume;
 mod task;
 
 pub use metrics::PublisherMetrics;

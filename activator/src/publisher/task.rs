@@ -16,11 +16,12 @@ use liveedgecast_common::{event, random};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, trace};
 
-use super::handover::{AssignmentParts, Resume, by_descriptor, by_link};
+use super::handover::{AssignmentParts, by_descriptor, by_link};
 use super::limits::READ_BYTES;
 use super::machine::{CloseReason, Closing, Input, Machine, Output};
 use super::metrics::PublisherMetrics;
 use super::outgoing::BufferedConnection;
+use super::resume::{Readiness, Resume};
 use crate::accept::{Accepted, ConnectionEvent, Permit};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
 use crate::dispatch::{self, Entry, PlaceEvent};
@@ -38,6 +39,8 @@ static REFUSED: [LogLimiter; RefusalReason::ALL.len()] =
 /// Limits the lines about refusals of the lobby, for each reason.
 static SENT_AWAY: [LogLimiter; dispatch::PlaceRefusal::ALL.len()] =
     [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; dispatch::PlaceRefusal::ALL.len()];
+/// Limits the lines about publishers that no worker has accepted yet: the lobby may refuse each at once, as a second encoder in a loop.
+static PUBLISHED: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 /// Limits the lines about publishers that leave by themselves.
 static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 
@@ -100,6 +103,25 @@ impl Drop for ConnectionCount {
 struct HeldPublisher {
     admitted: Box<Admitted>,
     place: Place,
+    published: PublishedLine,
+}
+
+/// The line about a published stream: written at once where the limit allows it, else when a worker accepts the stream, and once.
+struct PublishedLine {
+    stream_id: StreamId,
+    client: SocketAddr,
+    app: AppName,
+    upstreams: String,
+    written: bool,
+}
+
+impl PublishedLine {
+    fn write(&mut self) {
+        if !std::mem::replace(&mut self.written, true) {
+            let Self { stream_id, client, app, upstreams, .. } = self;
+            info!(event = event::STREAM_PUBLISHED, stream = %stream_id, %client, %app, upstreams, "stream published");
+        }
+    }
 }
 
 struct PublisherTask {
@@ -264,7 +286,6 @@ impl PublisherTask {
     }
 
     fn judge(&mut self) {
-        self.permit.decided();
         let Some((app, key)) = self.machine.asks() else { return };
         let request = AdmissionRequest { client: self.client.ip(), app: app.to_owned(), key: key.clone() };
         let admission = Arc::clone(&self.context.admission);
@@ -273,6 +294,7 @@ impl PublisherTask {
 
     fn judged(&mut self, verdict: Verdict) {
         self.verdict = None;
+        self.permit.decided();
         let now = now();
         if let Verdict::Admit { after, .. } = &verdict {
             self.permit.admitted();
@@ -291,7 +313,16 @@ impl PublisherTask {
 
     fn enter(&mut self, admitted: Box<Admitted>) {
         let names: Vec<&str> = admitted.destinations.iter().map(|destination| destination.name.as_str()).collect();
-        info!(event = event::STREAM_PUBLISHED, stream = %self.stream_id, client = %self.client, app = %admitted.app, upstreams = names.join(" "), "stream published");
+        let mut published = PublishedLine {
+            stream_id: self.stream_id.clone(),
+            client: self.client,
+            app: admitted.app.clone(),
+            upstreams: names.join(" "),
+            written: false,
+        };
+        if PUBLISHED.is_due(now()) {
+            published.write();
+        }
         let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
@@ -302,7 +333,7 @@ impl PublisherTask {
             handoff: admitted.policy.handoff,
             movable: self.connection.as_ref().is_some_and(BufferedConnection::is_movable),
         });
-        self.held = Some(HeldPublisher { admitted, place });
+        self.held = Some(HeldPublisher { admitted, place, published });
     }
 
     fn lobby_says(&mut self, event: PlaceEvent) {
@@ -342,15 +373,18 @@ impl PublisherTask {
             admitted: &held.admitted,
             activator: &self.context.name,
         };
-        // Our last words must not come after the worker's first.
-        let possible = publisher.is_flushed()
-            && connection.wire.is_unix() == offer.descriptor
-            && (publisher.is_movable() || !offer.descriptor);
-        let (Some(snapshot), true) = (self.machine.snapshot(), possible) else {
+        let readiness = Readiness {
+            flushed: publisher.is_flushed(),
+            movable: publisher.is_movable(),
+            unix: connection.wire.is_unix(),
+            descriptor: offer.descriptor,
+        };
+        let (Some(snapshot), true) = (self.machine.snapshot(), readiness.can_begin()) else {
             self.connection = Some(publisher);
             return (HandoffOutcome::untouched(), None);
         };
-        let mut place = ClaimedPlace::new(&mut held.place, &self.context.listener, offer.epoch);
+        let mut accepted = || held.published.write();
+        let mut place = ClaimedPlace::new(&mut held.place, &self.context.listener, offer.epoch, &mut accepted);
         let resume = self.resume.take();
         let (outcome, publisher, resume) = if offer.descriptor {
             by_descriptor(connection, parts, snapshot, publisher, resume, &mut place).await
@@ -391,6 +425,10 @@ impl PublisherTask {
         self.held = None;
         self.offer = None;
         self.resume = None;
+        if self.verdict.take().is_some() {
+            // The verdict is late, which is a refusal too.
+            self.permit.decided();
+        }
         debug!(event = event::PUBLISHER_CLOSED, why = why.as_str(), ?how, "publisher closed");
         let metrics = &self.context.metrics;
         match why {

@@ -902,3 +902,39 @@ async fn undecided_connections_keep_no_publisher_out() {
     let errors = &house.metrics.errors;
     when(|| errors.with_label_values(&["evicted"]).get() == 1).await;
 }
+
+/// Counts log lines.
+struct LineCount(std::sync::atomic::AtomicUsize);
+
+impl tracing::Subscriber for LineCount {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn published_line_is_written_once_however_many_workers_accept_the_stream() {
+    let lines = Arc::new(LineCount(0.into()));
+    let mut published = PublishedLine {
+        stream_id: StreamId("s".to_owned()),
+        client: "10.0.0.1:1".parse().unwrap(),
+        app: AppName::parse("live").unwrap(),
+        upstreams: "a".to_owned(),
+        written: false,
+    };
+    tracing::subscriber::with_default(Arc::clone(&lines), || {
+        published.write();
+        published.write();
+    });
+    assert_eq!(lines.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+}

@@ -1,0 +1,167 @@
+//! The rules of a handover: whether one can begin, which upstreams it names, and what it leaves for the next worker. In: the offer, the state of
+//! the connection, the outcome. Out: yes or no, destinations, [`Remains`]. Pure. Next: `handover`, which acts by them.
+
+use std::os::fd::OwnedFd;
+
+use liveedgecast_common::handoff::{Destination, Snapshot};
+use liveedgecast_common::key::Identity;
+
+use crate::admission::NamedDestination;
+use crate::handoff::HandoffOutcome;
+use crate::link::Carried;
+
+/// The part of a stream that a worker left behind, for the next one.
+pub(super) enum Resume {
+    /// The ring with its state page, by descriptor, and the first worker's beginning.
+    Descriptor(OwnedFd, Box<Snapshot>),
+    /// The last checkpoint and the bytes since, by link.
+    Link(Box<Carried>),
+    /// The connection alone, for this process to read on after the publisher's goodbye.
+    Parted(Box<Snapshot>),
+}
+
+impl Resume {
+    /// Tells whether a worker that gets the stream this way can go on.
+    pub(super) fn fits(resume: Option<&Self>, descriptor: bool) -> bool {
+        match resume {
+            None => true,
+            Some(Self::Descriptor(..)) => descriptor,
+            Some(Self::Link(_)) => !descriptor,
+            Some(Self::Parted(_)) => false,
+        }
+    }
+}
+
+/// The state of things when the offered worker has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readiness {
+    /// Every byte for the publisher is written: our last words must not come after the worker's first.
+    pub(super) flushed: bool,
+    /// The connection can be passed to another process.
+    pub(super) movable: bool,
+    /// The worker has dialed the Unix socket, over which descriptors go.
+    pub(super) unix: bool,
+    /// The offer was by descriptor, else by link.
+    pub(super) descriptor: bool,
+}
+
+impl Readiness {
+    /// Tells whether the handover can begin.
+    pub(super) fn can_begin(self) -> bool {
+        self.flushed && self.unix == self.descriptor && (self.movable || !self.descriptor)
+    }
+}
+
+/// What a handover leaves for this process or the next worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// The stream, which only a worker can go on with: one has read from the connection.
+    Stream,
+    /// The connection after the publisher's goodbye, in the state that the worker has reported.
+    Connection,
+    /// Nothing that was not there before.
+    Nothing,
+}
+
+impl Remains {
+    /// The remains of a handover with this outcome; `resumed` if it went on from what an earlier worker had left.
+    pub(super) fn of(outcome: &HandoffOutcome, resumed: bool) -> Self {
+        match outcome {
+            HandoffOutcome::Returned { touched, .. } | HandoffOutcome::Lost { touched, .. } if *touched || resumed => {
+                Self::Stream
+            }
+            HandoffOutcome::Broken { .. } => Self::Stream,
+            HandoffOutcome::Parted => Self::Connection,
+            HandoffOutcome::Returned { .. }
+            | HandoffOutcome::Lost { .. }
+            | HandoffOutcome::Duplicate
+            | HandoffOutcome::NotReleased
+            | HandoffOutcome::Done(_)
+            | HandoffOutcome::PublisherGone => Self::Nothing,
+        }
+    }
+}
+
+/// The upstreams that the stream has not lost to other streams, as a worker gets them.
+pub(super) fn kept(destinations: &[NamedDestination], identities: &[Identity]) -> Vec<Destination> {
+    let kept = destinations.iter().filter(|to| to.identity.is_none_or(|identity| identities.contains(&identity)));
+    kept.map(|to| Destination { url: to.url.clone(), required: to.required }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use liveedgecast_common::handoff::{Close, Decline};
+    use liveedgecast_common::key::StreamKey;
+    use liveedgecast_common::rtmp::server::ServerSession;
+    use liveedgecast_common::sys::RingMemory;
+    use liveedgecast_common::url::PushTemplate;
+
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        Snapshot { session: ServerSession::new(3073).state(), stream: None, unread: Vec::new() }
+    }
+
+    #[test]
+    fn every_outcome_has_its_remains() {
+        let returned = |touched| HandoffOutcome::Returned { why: Decline::Full, touched, started: false };
+        let lost = |touched| HandoffOutcome::Lost { accepted: touched, touched, started: false };
+        // The outcome, its remains of a first handover, of a resumed one.
+        let table = [
+            (returned(false), Remains::Nothing, Remains::Stream),
+            (returned(true), Remains::Stream, Remains::Stream),
+            (lost(false), Remains::Nothing, Remains::Stream),
+            (lost(true), Remains::Stream, Remains::Stream),
+            (HandoffOutcome::Broken { started: true }, Remains::Stream, Remains::Stream),
+            (HandoffOutcome::Parted, Remains::Connection, Remains::Connection),
+            (HandoffOutcome::Duplicate, Remains::Nothing, Remains::Nothing),
+            (HandoffOutcome::NotReleased, Remains::Nothing, Remains::Nothing),
+            (HandoffOutcome::Done(Close::Graceful), Remains::Nothing, Remains::Nothing),
+            (HandoffOutcome::Done(Close::Abort), Remains::Nothing, Remains::Nothing),
+            (HandoffOutcome::PublisherGone, Remains::Nothing, Remains::Nothing),
+        ];
+        for (outcome, first, resumed) in table {
+            let remains = (Remains::of(&outcome, false), Remains::of(&outcome, true));
+            assert_eq!(remains, (first, resumed), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn stream_resumes_only_by_the_way_that_it_went() {
+        let memory = RingMemory::create(1 << 16).unwrap();
+        let table = [
+            (None, [true, true]),
+            (Some(Resume::Descriptor(memory, Box::new(snapshot()))), [true, false]),
+            (Some(Resume::Link(Box::new(Carried::new(snapshot())))), [false, true]),
+            (Some(Resume::Parted(Box::new(snapshot()))), [false, false]),
+        ];
+        for (row, (resume, fits)) in table.iter().enumerate() {
+            assert_eq!([true, false].map(|descriptor| Resume::fits(resume.as_ref(), descriptor)), *fits, "row {row}");
+        }
+    }
+
+    #[test]
+    fn handover_begins_when_all_is_written_and_the_worker_has_come_by_the_offered_way() {
+        for bits in 0..16_u8 {
+            let [flushed, movable, unix, descriptor] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            let readiness = Readiness { flushed, movable, unix, descriptor };
+            let expected =
+                matches!((flushed, movable, unix, descriptor), (true, true, true, true) | (true, _, false, false));
+            assert_eq!(readiness.can_begin(), expected, "{readiness:?}");
+        }
+    }
+
+    #[test]
+    fn upstreams_that_another_stream_has_taken_are_left_out() {
+        let key = StreamKey::parse("x").unwrap();
+        let to = |host: &str, identity: Option<u8>| NamedDestination {
+            name: host.to_owned(),
+            url: PushTemplate::parse(&format!("rtmp://{host}/live/x")).unwrap().resolve("live", &key).unwrap(),
+            required: false,
+            identity: identity.map(|byte| Identity([byte; 16])),
+        };
+        let destinations = [to("keyed", None), to("ours", Some(2)), to("taken", Some(3))];
+        let kept = kept(&destinations, &[Identity([1; 16]), Identity([2; 16])]);
+        assert_eq!(kept.iter().map(|to| to.url.host.as_str()).collect::<Vec<_>>(), ["keyed", "ours"]);
+    }
+}
