@@ -5,13 +5,13 @@
 
 /// A publisher was admitted and waits for a worker. If many come in one second, the line is written when a worker has accepted the stream.
 pub const STREAM_PUBLISHED: &str = "stream.published";
-/// The first upstream of a stream has started.
+/// The publisher is told to start: every required upstream has started, or the first one where none is required.
 pub const STREAM_LIVE: &str = "stream.live";
 /// A stream has ended; the line has its duration and its bytes.
 pub const STREAM_ENDED: &str = "stream.ended";
 /// An upstream that was live was lost.
 pub const UPSTREAM_LOST: &str = "upstream.lost";
-/// An upstream that was lost takes the stream again.
+/// An upstream that was lost, or was not reached before, takes the stream.
 pub const UPSTREAM_BACK: &str = "upstream.back";
 /// A publisher's connection was lost without a goodbye; the grace time runs.
 pub const PUBLISHER_LOST: &str = "publisher.lost";
@@ -212,6 +212,8 @@ pub const HEADER_LEFT_OUT: &str = "publisher.header_left_out";
 pub const CLOCK_JUMPED: &str = "publisher.clock_jumped";
 /// A publisher's connection could not be read on.
 pub const STREAM_RESUME_FAILED: &str = "stream.resume_failed";
+/// A publisher came to a stream of its identity; the line has the decision.
+pub const PUBLISHER_ATTACHED: &str = "publisher.attached";
 /// A stream lost upstreams to another stream.
 pub const UPSTREAM_TAKEN_OVER: &str = "upstream.taken_over";
 /// A stream moved to another state; its turns have lines of their own.
@@ -274,8 +276,8 @@ pub const LOG_LINES_DROPPED: &str = "log.lines_dropped";
 pub const METRICS_FAILED: &str = "metrics.failed";
 /// The soft limit of open files could not be raised to the hard one.
 pub const OPEN_FILES_NOT_RAISED: &str = "open_files.not_raised";
-/// The soft limit of open files was raised to the hard one.
-pub const OPEN_FILES_RAISED: &str = "open_files.raised";
+/// The limit of open files was found, and raised where the hard one is higher.
+pub const OPEN_FILES_CHECKED: &str = "open_files.checked";
 /// A task panicked, which is a bug of ours.
 pub const TASK_PANICKED: &str = "task.panicked";
 /// `accept` failed for want of descriptors or memory.

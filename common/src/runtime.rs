@@ -180,11 +180,12 @@ pub fn raise_open_files() -> OpenFiles {
         }
     }
     let words = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
+    // Logged also where there was nothing to raise: both numbers are what an operator looks for.
     tracing::info!(
-        event = event::OPEN_FILES_RAISED,
+        event = event::OPEN_FILES_CHECKED,
         found = words(limit.found),
         now = words(limit.now),
-        "limit of open files raised"
+        "limit of open files checked"
     );
     limit
 }

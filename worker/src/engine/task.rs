@@ -297,7 +297,7 @@ impl EngineTask {
                 self.take(fetched, outcome, Some(since)).await;
                 continue;
             }
-            tracing::debug!(event = event::STREAM_REFUSED, stream = %stream_id, reason = "upstream_in_use", "stream refused");
+            tracing::info!(event = event::STREAM_REFUSED, stream = %stream_id, reason = "upstream_in_use", "stream refused");
             tokio::spawn(receive::refuse(fetched.connection, Frame::Duplicate));
             if let Some(outcome) = outcome {
                 let _ = outcome.send(TakeOutcome::Declined(Decline::Other));

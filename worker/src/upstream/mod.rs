@@ -497,8 +497,8 @@ impl Upstream {
         Poll::Pending
     }
 
-    /// Logs each new state once, in the words of the machine's picture. At info: a live session was lost, and one is back; as a warning: a
-    /// failure of another class than the last one.
+    /// Logs each new state once, in the words of the machine's picture. At info: a session was lost or not
+    /// reached, and one is back; as a warning: an upstream that waiting alone does not bring back. A failure of the same class is debug.
     fn log(&mut self, now: Instant) {
         let word = self.machine.state().as_str();
         let proven = self.trouble.is_some() && self.machine.has_lasted(now);
@@ -518,7 +518,7 @@ impl Upstream {
                 } else if changed && was_live {
                     tracing::info!(event = event::UPSTREAM_LOST, stream, %upstream, fault = class, why, advice, "upstream lost: asked again");
                 } else if changed {
-                    tracing::warn!(event = event::UPSTREAM_AWAY, stream, %upstream, fault = class, why, advice, "upstream not reached: asked again");
+                    tracing::info!(event = event::UPSTREAM_AWAY, stream, %upstream, fault = class, why, advice, "upstream not reached: asked again");
                 } else {
                     tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, fault = class, why, "upstream {word}");
                 }
