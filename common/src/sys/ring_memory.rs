@@ -20,8 +20,14 @@
 //! end of the state page, for a successor.
 //!
 //! Two mappings of one memfd in one process would give slices that alias each other in safe code. A process therefore maps a memory at most
-//! once at a time: a set of the memories that are mapped is kept here, and [`UnmappedRing::map`] refuses the second mapping. Another
-//! process may have the memory mapped only when it is dead ([`super::ProcessHandle`] makes certain of that), and the activator maps nothing.
+//! once at a time: a set of the memories that are mapped is kept here, and [`UnmappedRing::map`] refuses the second mapping.
+//!
+//! One assumption remains that neither this file nor the kernel enforces: **while a memory is mapped, nothing else writes to it**, neither
+//! another process nor this one through a descriptor (`pwrite`). A write would change bytes under a `&[u8]`, which is undefined behaviour in
+//! safe code. It holds for the processes of this project: an activator keeps its descriptor only to pass it on, and passes it to a second
+//! worker only when the first one is dead ([`super::ProcessHandle`] makes certain of that); a worker gives its descriptor to
+//! [`UnmappedRing::check`] and keeps no other. Only a process that knows `CONTROL_SECRET` and runs as root or as our user can pass memory to
+//! a worker at all. `F_SEAL_FUTURE_WRITE` would enforce it, and would forbid the successor's mapping as well, which has to write.
 //!
 //! Note: giving memory behind a window back to the kernel and taking it again in front cost a fifth of all that a relay does. A lap that
 //! stays costs nothing.
@@ -106,7 +112,8 @@ impl UnmappedRing {
         Self::check(RingMemory::create(ring_bytes)?)
     }
 
-    /// Memory that came by descriptor, checked for its seals and its size.
+    /// Memory that came by descriptor, checked for its seals and its size. By passing it on, the caller states that nothing writes to it while
+    /// it is mapped (see this file's header): that cannot be checked.
     ///
     /// # Errors
     /// The descriptor is not of memory as [`RingMemory::create`] makes it; or the kernel's.
@@ -129,14 +136,15 @@ impl UnmappedRing {
         self.ring_bytes
     }
 
-    /// Maps the ring, all of it in use.
+    /// Maps the ring, all of it in use. Safe under the assumption of this file's header: nothing else writes to the memory meanwhile.
     ///
     /// # Errors
     /// `AlreadyExists`: this process has it mapped; or the kernel's.
-    pub fn map(self) -> io::Result<RingMemory> {
+    pub fn map(&self) -> io::Result<RingMemory> {
         let sole = SoleMapping::claim(self.id)?;
         // SAFETY: `sole` is the proof that no other mapping of the memory exists in this process, and is kept as long as the mapping;
-        // `check` has seen the size, and the seals that fix it.
+        // `check` has seen the size, and the seals that fix it. That nothing else writes to it is not proven: it is the assumption about the
+        // peer and about this process's other descriptors that the file's header states.
         unsafe { RingMemory::map(&self.memory, self.ring_bytes, sole) }
     }
 
@@ -144,14 +152,14 @@ impl UnmappedRing {
     ///
     /// # Errors
     /// As [`Self::map`].
-    pub fn map_growing(self) -> io::Result<RingMemory> {
+    pub fn map_growing(&self) -> io::Result<RingMemory> {
         let mut ring = self.map()?;
         ring.use_lap()?;
         Ok(ring)
     }
 }
 
-/// The mapped memory of one stream: the only mapping of it in this process, and no other living process has one.
+/// The mapped memory of one stream: the only mapping of it in this process. Nothing else writes to it; see the file's header.
 #[derive(Debug)]
 pub struct RingMemory {
     /// The state page, then the ring twice.
@@ -187,7 +195,8 @@ impl RingMemory {
     ///
     /// # Safety
     /// `sole` is of this memory: two mappings in one process would alias. The memory has the state page and `ring_bytes` bytes behind it,
-    /// which is sealed: an access behind the end would kill the process. No other living process writes to it.
+    /// which is sealed: an access behind the end would kill the process. Nothing else writes to it while it is mapped: no other process, and no
+    /// descriptor of this one.
     unsafe fn map(memory: &OwnedFd, ring_bytes: usize, sole: SoleMapping) -> io::Result<Self> {
         let reserved = STATE_BYTES + 2 * ring_bytes;
         // SAFETY: a new mapping, at an address of the kernel's choice.
@@ -308,7 +317,8 @@ impl RingMemory {
         let at = self.window(position, len);
         // SAFETY: `at` is less than the capacity behind the page, so `at + len` is within the two mappings of the ring, which are
         // readable as long as `self` lives. The memory is initialised (the kernel's zeros at least), and nobody writes while `self` is
-        // borrowed: this is the only mapping of it in use (`SoleMapping`, and the contract of `map`). The size is sealed.
+        // borrowed: this is the only mapping of it in use (`SoleMapping`), and nothing writes by other ways (the contract of `map`). The
+        // size is sealed.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at), len) }
     }
 
@@ -402,7 +412,7 @@ mod tests {
         let ring = unmapped(&memory).map().unwrap();
         assert!(ring.is_of(&unmapped(&memory)) && !ring.is_of(&UnmappedRing::create(MIN_RING_BYTES).unwrap()));
         for map in [UnmappedRing::map, UnmappedRing::map_growing] {
-            assert_eq!(map(unmapped(&memory)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(map(&unmapped(&memory)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         }
         drop(ring);
         assert!(unmapped(&memory).map().is_ok());

@@ -16,7 +16,7 @@ use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, Ses
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::ring_memory::{MAX_RING_BYTES, MIN_RING_BYTES};
-use liveedgecast_common::sys::{self, ProcessHandle, UnmappedRing};
+use liveedgecast_common::sys::{self, ProcessHandle, RingMemory, UnmappedRing};
 use liveedgecast_common::{event, handoff, random};
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
@@ -44,8 +44,29 @@ pub struct FetchedStream {
     pub connection: Detached,
     /// The publisher's socket, by descriptor.
     pub publisher: Option<std::net::TcpStream>,
-    /// Memory of its ring: the one that came along, or a new one.
-    pub ring: UnmappedRing,
+    /// Its ring: in the memory that came along, or in a new one.
+    pub ring: FetchedRing,
+}
+
+/// The ring of a fetched stream.
+#[derive(Debug)]
+pub enum FetchedRing {
+    /// Mapped for this stream.
+    Mapped(RingMemory),
+    /// Not mapped: a stream of this process has the memory mapped still, and the publisher comes again to it.
+    Unmapped(UnmappedRing),
+}
+
+impl FetchedRing {
+    /// Maps a ring, `growing` where its memory says how much of it is in use; see [`UnmappedRing::map_growing`].
+    fn map(ring: UnmappedRing, growing: bool) -> Result<Self, FetchError> {
+        let mapped = if growing { ring.map_growing() } else { ring.map() };
+        match mapped {
+            Ok(mapped) => Ok(Self::Mapped(mapped)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self::Unmapped(ring)),
+            Err(error) => Err(FetchError::Ring(error)),
+        }
+    }
 }
 
 /// The reason why a stream was not fetched.
@@ -262,7 +283,7 @@ async fn receive(
     }
 }
 
-type Belongings = (Option<std::net::TcpStream>, UnmappedRing);
+type Belongings = (Option<std::net::TcpStream>, FetchedRing);
 
 /// The socket and the memory that came along by descriptor.
 fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
@@ -277,7 +298,7 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
     }
     publisher.set_nonblocking(true).map_err(HandoffError::Broken)?;
     let ring = UnmappedRing::check(memory).map_err(FetchError::Ring)?;
-    Ok((Some(publisher.into()), ring))
+    Ok((Some(publisher.into()), FetchedRing::map(ring, true)?))
 }
 
 /// Creates a ring for a stream that comes by link.
@@ -285,7 +306,7 @@ fn new_ring(policy: &handoff::Policy) -> Result<Belongings, FetchError> {
     let wanted = usize::try_from(policy.replay_bytes).unwrap_or(usize::MAX);
     let bytes = wanted.clamp(MIN_RING_BYTES, MAX_RING_BYTES).next_power_of_two();
     let ring = UnmappedRing::create(bytes).map_err(FetchError::Ring)?;
-    Ok((None, ring))
+    Ok((None, FetchedRing::map(ring, false)?))
 }
 
 #[cfg(test)]

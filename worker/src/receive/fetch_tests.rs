@@ -43,7 +43,8 @@ async fn a_stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on()
             fetched(transport, &secret(), async |caller| caller.hand_over(assignment("s", "k", transport)).await).await;
         let fetched = fetched.unwrap();
         assert_eq!(fetched.assignment, assignment("s", "k", transport));
-        assert_eq!(fetched.ring.ring_bytes(), MIN_RING_BYTES);
+        let FetchedRing::Mapped(ring) = fetched.ring else { panic!("{transport:?}: not mapped") };
+        assert_eq!(ring.most(), MIN_RING_BYTES);
 
         let mut stream = fetched.connection.attach().unwrap();
         say(&mut stream, &Frame::Accepted).await;
@@ -82,6 +83,23 @@ async fn token_is_shown_and_a_preface_in_any_pieces_is_read() {
             assert_eq!((fetched.unwrap().assignment.stream_id.as_str(), token), ("s", TOKEN));
         }
     }
+}
+
+#[tokio::test]
+async fn memory_that_a_stream_of_this_process_has_mapped_is_fetched_unmapped() {
+    let memory = memory();
+    let mapped = UnmappedRing::check(memory.try_clone().unwrap()).unwrap().map().unwrap();
+    let (fetched, _activator) = fetched(Transport::Descriptor, &secret(), async |mut caller| {
+        let (keys, _) = caller.prove(&secret(), usize::MAX).await.unwrap();
+        let held = publisher().await.0;
+        let frame = Frame::Assign(Box::new(assignment("s", "k", Transport::Descriptor)));
+        caller.give(&keys, frame, &[held.as_fd(), memory.as_fd()]).await
+    })
+    .await;
+    let FetchedRing::Unmapped(ring) = fetched.unwrap().ring else { panic!("mapped twice") };
+    assert!(mapped.is_of(&ring));
+    drop(mapped);
+    assert!(ring.map().is_ok());
 }
 
 #[test]

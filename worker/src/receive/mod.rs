@@ -9,4 +9,4 @@ mod fetch;
 
 pub use connection::{Detached, HandoffError, HandoffStream, MAX_QUEUED};
 pub(crate) use fetch::refuse;
-pub use fetch::{FAILURES, FETCH_TIMEOUT, FetchError, FetchedStream, fetch};
+pub use fetch::{FAILURES, FETCH_TIMEOUT, FetchError, FetchedRing, FetchedStream, fetch};

@@ -100,6 +100,19 @@ pub struct Newcomer {
     /// `true`: if this stream is about to end, a new one may begin with this publisher afterwards, because it wants no upstream that another
     /// stream may have by then.
     pub may_follow: bool,
+    /// The memory that its ring is in.
+    pub memory: NewcomerMemory,
+}
+
+/// The memory that a publisher's ring is in. An activator makes new memory for each stay of a publisher, and passes the same memory along
+/// whenever it hands that stay over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewcomerMemory {
+    /// Memory that came with this publisher alone.
+    Own,
+    /// The memory of the stream's own ring, which can be mapped once at a time: usable for the same publisher, and for a stream that
+    /// begins when this one has ended.
+    Same,
 }
 
 /// Events that the shell tells the machine.
@@ -184,7 +197,8 @@ pub enum AttachDecision {
     Follow,
     /// Refused: the stream's own publisher is there, or another one follows already.
     Duplicate,
-    /// Given back to its activator, for another attempt: this stream is about to end, and the publisher cannot follow it.
+    /// Given back to its activator, for another attempt: this stream is about to end and the publisher cannot follow it, or it is another
+    /// publisher than the stream's and came with the stream's own memory.
     Return,
 }
 
@@ -446,7 +460,11 @@ impl Machine {
 
     fn attach(&mut self, now: Instant, newcomer: Newcomer) {
         let silent = self.is_silent(now);
+        let foreign = newcomer.memory == NewcomerMemory::Same && !newcomer.same;
         match self.state {
+            State::Starting | State::Live | State::Grace if foreign => {
+                self.outputs.push_back(Output::Decide(AttachDecision::Return));
+            }
             State::Grace => self.adopt(now, newcomer),
             State::Starting | State::Live if newcomer.same || silent => {
                 // By descriptor, the connection of the same publisher must not be ended: the newcomer has the same one.

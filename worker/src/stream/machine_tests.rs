@@ -61,7 +61,7 @@ fn lost() -> Input {
 }
 
 fn newcomer() -> Newcomer {
-    Newcomer { same: false, started: false, hold_left: HOLD, may_follow: true }
+    Newcomer { same: false, started: false, hold_left: HOLD, may_follow: true, memory: NewcomerMemory::Own }
 }
 
 fn end(how: Close, reason: &str) -> Output {
@@ -254,7 +254,7 @@ fn a_duplicate_is_refused_unless_the_publisher_is_silent() {
 
 #[test]
 fn the_same_publisher_handed_over_again_is_no_duplicate() {
-    let again = Newcomer { same: true, started: true, hold_left: HOLD, may_follow: true };
+    let again = Newcomer { same: true, started: true, ..newcomer() };
     for state in [State::Live, State::Grace] {
         let mut fixture = Fixture::in_state(state);
         fixture.handle(Input::Attach(again));
@@ -371,6 +371,33 @@ fn a_publisher_that_needs_an_upstream_of_another_stream_does_not_follow_one_that
     fixture.outputs();
     fixture.handle(Input::Contend);
     assert_eq!(fixture.outputs(), [Output::GiveUp(false)], "the one that follows has it");
+}
+
+#[test]
+fn memory_of_the_stream_serves_its_own_publisher_or_the_next_stream_alone() {
+    use State::{Closing, Ended, Grace, Live, Starting};
+    // Whether the publisher is the stream's own; the answers to one that came with the stream's memory, and to one with its own.
+    let table = [
+        (Starting, true, Adopt, Adopt),
+        (Starting, false, Return, Duplicate),
+        (Live, true, Adopt, Adopt),
+        (Live, false, Return, Duplicate),
+        (Grace, true, Adopt, Adopt),
+        (Grace, false, Return, Adopt),
+        (Closing, true, Follow, Follow),
+        (Closing, false, Follow, Follow),
+        (Ended, true, Return, Return),
+        (Ended, false, Return, Return),
+    ];
+    for (state, same, with_same, with_own) in table {
+        for (memory, expected) in [(NewcomerMemory::Same, with_same), (NewcomerMemory::Own, with_own)] {
+            let mut fixture = Fixture::in_state(state);
+            fixture.handle(Input::Attach(Newcomer { same, memory, ..newcomer() }));
+            let decided: Vec<_> =
+                fixture.outputs().into_iter().filter(|output| matches!(output, Output::Decide(_))).collect();
+            assert_eq!(decided, [Output::Decide(expected)], "{state:?}, same publisher: {same}, {memory:?}");
+        }
+    }
 }
 
 #[test]

@@ -15,12 +15,11 @@ use std::sync::Arc;
 use liveedgecast_common::control::Session;
 use liveedgecast_common::handoff::Assignment;
 use liveedgecast_common::key::{Identity, StreamId};
-use liveedgecast_common::sys::UnmappedRing;
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::receive::HandoffStream;
+use crate::receive::{FetchedRing, HandoffStream};
 use crate::upstream::UpstreamContext;
 
 pub mod clock;
@@ -50,8 +49,8 @@ pub struct IncomingStream {
     pub assignment: Assignment,
     /// The publisher's connection.
     pub publisher: PublisherHandoff,
-    /// Memory for the publisher's bytes: by descriptor the one that came along, by link a new one.
-    pub ring: UnmappedRing,
+    /// The ring for the publisher's bytes: by descriptor in the memory that came along, by link in a new one.
+    pub ring: FetchedRing,
 }
 
 /// A publisher's connection, in this runtime.

@@ -12,10 +12,11 @@ use std::io;
 use liveedgecast_common::handoff::{Assignment, Snapshot, StreamState, page};
 use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::server::ServerSession;
-use liveedgecast_common::sys::{self, RingMemory};
+use liveedgecast_common::sys::{self, RingMemory, UnmappedRing};
 
 use super::index::Segment;
 use super::{IncomingStream, PublisherHandoff, StreamCommand};
+use crate::receive::FetchedRing;
 
 /// Bytes of one read at most: a socket of a fast publisher has that many after a few milliseconds.
 pub(super) const READ_BYTES: usize = 64 << 10;
@@ -30,17 +31,30 @@ pub(super) fn read_room(capacity: usize) -> usize {
 pub(super) struct Prepared {
     pub(super) assignment: Assignment,
     pub(super) publisher: PublisherHandoff,
-    /// The publisher's ring. `None`: the one that the stream has mapped already.
-    pub(super) ring: Option<RingMemory>,
+    pub(super) ring: PreparedRing,
+    pub(super) point: ResumePoint,
+    /// A command of the engine that came while the stream waited for the end of the one before.
+    pub(super) told: Option<StreamCommand>,
+}
+
+/// The ring of a publisher that is ready.
+#[derive(Debug)]
+pub(super) enum PreparedRing {
+    /// One of its own.
+    Own(RingMemory),
+    /// The ring of the stream that the publisher came to: that stream has its memory mapped already.
+    Same(UnmappedRing),
+}
+
+/// The point to read on from.
+#[derive(Debug)]
+pub(super) struct ResumePoint {
     /// The publisher's session: every byte before its position has been understood.
     pub(super) session: ServerSession,
     /// Position of the connection up to which every byte has been received.
     pub(super) head: u64,
-    pub(super) stream: Option<StreamState>,
-    /// Open media messages: of each the header, and the number of its bytes received before the session's position.
-    pub(super) open: Vec<(MessageHeader, Option<Segment>)>,
-    /// A command of the engine that came while the stream waited for the end of the one before.
-    pub(super) told: Option<StreamCommand>,
+    /// The snapshot that the session is from.
+    snapshot: Snapshot,
 }
 
 /// A publisher after a failed resume.
@@ -62,39 +76,47 @@ pub(super) enum ResumeError {
     Memory(io::Error),
 }
 
-/// Finds the point to read on from, and puts the bytes that came with the assignment into the ring. `mapped`: the ring of the stream that the
-/// publisher is handed over to; a publisher that is handed over once more to the same stream comes with the same memory.
-pub(super) fn prepare(incoming: IncomingStream, mapped: Option<&mut RingMemory>) -> Result<Prepared, Box<NotResumed>> {
-    let IncomingStream { assignment, publisher, ring: memory } = incoming;
-    let mut own = None;
-    let ring = match mapped.filter(|mapped| mapped.is_of(&memory)) {
-        Some(mapped) => Ok(mapped),
-        None => match &publisher {
-            PublisherHandoff::Descriptor { .. } => memory.map_growing(),
-            PublisherHandoff::Link { .. } => memory.map(),
+/// Finds the point to read on from, and writes nothing. `mapped`: the ring of the stream that the publisher is handed over to; a publisher
+/// that is handed over once more to the same stream comes with the same memory.
+pub(super) fn prepare(incoming: IncomingStream, mapped: Option<&RingMemory>) -> Result<Prepared, Box<NotResumed>> {
+    let IncomingStream { assignment, publisher, ring } = incoming;
+    let ring = match ring {
+        FetchedRing::Mapped(ring) => Ok(PreparedRing::Own(ring)),
+        FetchedRing::Unmapped(memory) if mapped.is_some_and(|mapped| mapped.is_of(&memory)) => {
+            Ok(PreparedRing::Same(memory))
         }
-        .map(|mapped| own.insert(mapped)),
+        // The stream that had it mapped has ended since, or its publisher is another one by now.
+        FetchedRing::Unmapped(memory) => memory.map_growing().map(PreparedRing::Own).map_err(ResumeError::Memory),
     };
-    let found = ring.map_err(ResumeError::Memory).and_then(|ring| {
-        let found = find(&assignment, &publisher, ring)?;
-        let open = take_up(&found, ring);
-        Ok((found, open))
+    let found = ring.and_then(|ring| {
+        let known = match &ring {
+            PreparedRing::Own(own) => Some(own),
+            PreparedRing::Same(_) => mapped,
+        };
+        let point = known.map_or(Err(ResumeError::State), |known| find(&assignment, &publisher, known))?;
+        Ok((ring, point))
     });
     match found {
-        Ok((Found { session, snapshot, head }, open)) => {
-            Ok(Prepared { assignment, publisher, ring: own, session, head, stream: snapshot.stream, open, told: None })
-        }
+        Ok((ring, point)) => Ok(Prepared { assignment, publisher, ring, point, told: None }),
         Err(error) => Err(Box::new(NotResumed { error, assignment, publisher })),
     }
 }
 
-struct Found {
-    session: ServerSession,
-    snapshot: Snapshot,
-    head: u64,
+impl Prepared {
+    /// Begins a stream with a publisher that waited for the end of the stream before, whose rings are unmapped.
+    pub(super) fn after_the_end(self) -> Result<Self, Box<NotResumed>> {
+        let Self { assignment, publisher, ring, point, told } = self;
+        match ring {
+            PreparedRing::Own(_) => Ok(Self { assignment, publisher, ring, point, told }),
+            PreparedRing::Same(memory) => {
+                let ring = FetchedRing::Unmapped(memory);
+                Ok(Self { told, ..prepare(IncomingStream { assignment, publisher, ring }, None)? })
+            }
+        }
+    }
 }
 
-fn find(assignment: &Assignment, publisher: &PublisherHandoff, ring: &RingMemory) -> Result<Found, ResumeError> {
+fn find(assignment: &Assignment, publisher: &PublisherHandoff, ring: &RingMemory) -> Result<ResumePoint, ResumeError> {
     let given = &assignment.snapshot;
     let given_head = given.session.position() + given.unread.len() as u64;
     let (head, published) = match publisher {
@@ -109,7 +131,7 @@ fn find(assignment: &Assignment, publisher: &PublisherHandoff, ring: &RingMemory
     let candidates = published.into_iter().chain(std::iter::once(given.clone()));
     for snapshot in candidates {
         if let Some(session) = fits(&snapshot, head, ring.capacity()) {
-            return Ok(Found { session, snapshot, head });
+            return Ok(ResumePoint { session, snapshot, head });
         }
     }
     Err(ResumeError::State)
@@ -126,25 +148,33 @@ fn fits(snapshot: &Snapshot, head: u64, capacity: usize) -> Option<ServerSession
     (session.publish().is_some() && !session.is_ended()).then_some(session)
 }
 
-/// Puts the bytes that a snapshot has into the ring, and returns the open media messages.
-fn take_up(found: &Found, ring: &mut RingMemory) -> Vec<(MessageHeader, Option<Segment>)> {
-    let Found { session, snapshot, head } = found;
-    let position = session.position();
-    let unread = &snapshot.unread;
-    ring.space(position, unread.len()).copy_from_slice(unread);
-    // The bytes of open messages from before the snapshot go where they look as if they had been received just before the position.
-    let mut before = position;
-    let mut open = Vec::new();
-    for (header, received) in snapshot.session.open_media() {
-        let kept = snapshot.stream.iter().flat_map(|stream| &stream.open).find(|open| open.csid == header.csid);
-        let Some(kept) = kept.filter(|kept| kept.received.len() == received as usize) else { continue };
-        let Some(start) = before.checked_sub(u64::from(received)) else { continue };
-        if head - start > (ring.capacity() - read_room(ring.capacity())) as u64 {
-            continue;
+impl ResumePoint {
+    /// Puts the bytes that came with the snapshot into the publisher's ring, and returns the open media messages: the header, and the bytes
+    /// that were received of each before the session's position.
+    pub(super) fn take_up(&self, ring: &mut RingMemory) -> Vec<(MessageHeader, Option<Segment>)> {
+        let Self { session, snapshot, head } = self;
+        let position = session.position();
+        let unread = &snapshot.unread;
+        ring.space(position, unread.len()).copy_from_slice(unread);
+        // The bytes of open messages from before the snapshot go where they look as if they had been received just before the position.
+        let mut before = position;
+        let mut open = Vec::new();
+        for (header, received) in snapshot.session.open_media() {
+            let kept = snapshot.stream.iter().flat_map(|stream| &stream.open).find(|open| open.csid == header.csid);
+            let Some(kept) = kept.filter(|kept| kept.received.len() == received as usize) else { continue };
+            let Some(start) = before.checked_sub(u64::from(received)) else { continue };
+            if head - start > (ring.capacity() - read_room(ring.capacity())) as u64 {
+                continue;
+            }
+            ring.space(start, received as usize).copy_from_slice(&kept.received);
+            open.push((header, (received > 0).then_some(Segment { position: start, len: received })));
+            before = start;
         }
-        ring.space(start, received as usize).copy_from_slice(&kept.received);
-        open.push((header, (received > 0).then_some(Segment { position: start, len: received })));
-        before = start;
+        open
     }
-    open
+
+    /// The stream's state of the snapshot.
+    pub(super) fn stream(&self) -> Option<&StreamState> {
+        self.snapshot.stream.as_ref()
+    }
 }

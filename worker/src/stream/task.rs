@@ -28,9 +28,9 @@ use super::cursor::Bounds;
 use super::ending::PublisherEnding;
 use super::feed::{FeedEvent, UpstreamFeed};
 use super::index::{Continue, Index};
-use super::machine::{AttachDecision, Input, Machine, Newcomer, Output, State, Times};
+use super::machine::{AttachDecision, Input, Machine, Newcomer, NewcomerMemory, Output, State, Times};
 use super::reports::Reports;
-use super::resume::{NotResumed, Prepared, ResumeError, prepare};
+use super::resume::{NotResumed, Prepared, PreparedRing, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
 use super::source::{self, PublisherSource, SourceEvent};
 use super::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
@@ -49,28 +49,30 @@ pub(super) fn spawn(
     reports: mpsc::Sender<Report>,
 ) {
     tokio::task::spawn_local(async move {
-        let now = Instant::now();
-        let mut next = match prepare(incoming, None) {
-            Ok(prepared) => Some(Box::new(prepared)),
-            Err(failed) => {
-                let stream_id = failed.assignment.stream_id.clone();
-                let mut ending = not_resumed(now, *failed);
-                poll_ending(&mut ending).await;
-                let _ = reports.send(Report::Ended { stream_id }).await;
-                None
-            }
-        };
+        let mut next = Some(prepare(incoming, None));
         let mut alone = false;
         while let Some(prepared) = next {
             let now = Instant::now();
-            let mut prepared = prepared;
+            let mut prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(failed) => {
+                    let stream_id = failed.assignment.stream_id.clone();
+                    let mut ending = not_resumed(now, *failed);
+                    poll_ending(&mut ending).await;
+                    let _ = reports.send(Report::Ended { stream_id }).await;
+                    return;
+                }
+            };
             let told = prepared.told.take();
-            let mut stream = StreamTask::new(now, *prepared, Arc::clone(&shared), reports.clone());
+            let mut stream = StreamTask::new(now, prepared, Arc::clone(&shared), reports.clone());
             // The engine has told the stream before this one whether an activator is there.
             stream.machine.handle(now, Input::Alone(alone));
             told.into_iter().for_each(|command| stream.command(now, command));
-            next = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
+            let successor = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
             alone = stream.machine.is_alone();
+            // Unmaps the rings: the successor may have come with the memory of one.
+            drop(stream);
+            next = successor.map(|successor| successor.after_the_end());
         }
     });
 }
@@ -154,7 +156,7 @@ impl StreamTask {
         let bounds = Bounds { time: policy.lag_time, bytes: policy.lag_bytes };
         let destinations = &prepared.assignment.destinations;
         let required = destinations.iter().map(|destination| destination.required).collect();
-        let started = prepared.session.is_started();
+        let started = prepared.point.session.is_started();
         let upstream = |url: &liveedgecast_common::url::PushUrl| {
             let upstream = Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now)
                 .of_stream(&prepared.assignment.stream_id);
@@ -164,11 +166,16 @@ impl StreamTask {
             destinations.iter().map(|destination| UpstreamFeed::new(upstream(&destination.url), bounds)).collect();
         let shared = prepared.assignment.identities.iter().skip(1).copied().collect();
         let mut index = Index::new(policy.replay_time);
-        if let Some(state) = &prepared.stream {
-            index.restore(now, state, &prepared.open);
-        }
         let machine = Machine::new(now, times, required, started);
-        let Prepared { assignment, publisher, ring, session, head, .. } = prepared;
+        let Prepared { assignment, publisher, ring, point, .. } = prepared;
+        let mut ring = match ring {
+            PreparedRing::Own(ring) => Some(ring),
+            PreparedRing::Same(_) => None,
+        };
+        let open = ring.as_mut().map(|ring| point.take_up(ring)).unwrap_or_default();
+        if let Some(state) = point.stream() {
+            index.restore(now, state, &open);
+        }
         let ring_bytes = ring.as_ref().map_or(0, RingMemory::most);
         let mut stream = Self {
             assignment,
@@ -176,7 +183,7 @@ impl StreamTask {
             rings: Rings::new(index.place().ring, ring),
             index,
             feeds,
-            source: Some(PublisherSource::new(now, publisher, session, head, ring_bytes)),
+            source: Some(PublisherSource::new(now, publisher, point.session, point.head, ring_bytes)),
             begun_at: 0,
             left_at: 0,
             endings: Vec::new(),
@@ -274,19 +281,18 @@ impl StreamTask {
 
     fn attach(&mut self, now: Instant, incoming: IncomingStream) {
         let stream_id = incoming.assignment.stream_id.clone();
-        match prepare(incoming, self.rings.current_mut()) {
-            Ok(prepared) if self.needs_memory_of_its_own(&prepared) => {
-                let Prepared { assignment, publisher, .. } = prepared;
-                let error = ResumeError::Memory(std::io::ErrorKind::AlreadyExists.into());
-                self.refuse(now, NotResumed { error, assignment, publisher });
-            }
+        match prepare(incoming, self.rings.current()) {
             Ok(prepared) => {
                 let known = &self.assignment;
                 let newcomer = Newcomer {
                     same: known.stream_id == stream_id && prepared.assignment.epoch > known.epoch,
-                    started: prepared.session.is_started(),
+                    started: prepared.point.session.is_started(),
                     hold_left: prepared.assignment.policy.hold_left,
                     may_follow: self.may_follow(&prepared.assignment),
+                    memory: match prepared.ring {
+                        PreparedRing::Own(_) => NewcomerMemory::Own,
+                        PreparedRing::Same(_) => NewcomerMemory::Same,
+                    },
                 };
                 self.newcomer = Some(Box::new(prepared));
                 self.machine.handle(now, Input::Attach(newcomer));
@@ -299,14 +305,6 @@ impl StreamTask {
         let stream_id = failed.assignment.stream_id.clone();
         self.endings.push(not_resumed(now, failed));
         self.reports.push(Report::AttachDecided { stream_id, accepted: false });
-    }
-
-    /// Returns whether a publisher came with the memory that this stream has mapped although it is another publisher, or would begin a stream of
-    /// its own. That is a mistake: activators make new memory for each stay of a publisher, and a stream that ends gives its publisher up first.
-    fn needs_memory_of_its_own(&self, prepared: &Prepared) -> bool {
-        let same = prepared.assignment.stream_id == self.assignment.stream_id;
-        let ends = matches!(self.machine.state(), State::Closing | State::Ended);
-        prepared.ring.is_none() && (ends || !same)
     }
 
     /// Returns whether a stream of this assignment could begin in the place of this one: it wants no shared upstreams but this stream's.
@@ -324,7 +322,7 @@ impl StreamTask {
         let places = self.feeds.iter().map(UpstreamFeed::url).enumerate();
         let wanted = places.filter(|(_, url)| destinations.iter().any(|other| other.is_same_place(url)));
         let feeds: Vec<usize> = wanted.map(|(at, _)| at).collect();
-        tracing::debug!(
+        tracing::info!(
             event = event::UPSTREAM_TAKEN_OVER,
             stream = %self.assignment.stream_id,
             by = %to,
@@ -460,6 +458,7 @@ impl StreamTask {
         let Some(newcomer) = self.newcomer.take() else { return };
         let stream_id = newcomer.assignment.stream_id.clone();
         let accepted = matches!(decision, AttachDecision::Adopt | AttachDecision::Follow);
+        tracing::debug!(event = event::PUBLISHER_ATTACHED, stream = %stream_id, to = %self.assignment.stream_id, ?decision, "publisher came to a stream of this worker");
         self.reports.push(Report::AttachDecided { stream_id, accepted });
         let refusal = match decision {
             AttachDecision::Adopt => return self.adopt(now, *newcomer),
@@ -474,9 +473,9 @@ impl StreamTask {
     fn adopt(&mut self, now: Instant, prepared: Prepared) {
         let same = prepared.assignment.stream_id == self.assignment.stream_id;
         let how = match &prepared.ring {
-            None => Continue::SameRing,
-            Some(_) if same => Continue::SamePublisher,
-            Some(_) => Continue::OtherPublisher,
+            PreparedRing::Same(_) => Continue::SameRing,
+            PreparedRing::Own(_) if same => Continue::SamePublisher,
+            PreparedRing::Own(_) => Continue::OtherPublisher,
         };
         let left_at = match self.source.take() {
             Some(source) => {
@@ -492,16 +491,18 @@ impl StreamTask {
             self.evict(until, 0);
         }
         let place = self.index.begin(how);
-        if let Some(ring) = prepared.ring {
+        if let PreparedRing::Own(ring) = prepared.ring {
             self.rings.push(place.ring, ring);
         }
-        if let Some(state) = &prepared.stream {
-            self.index.restore(now, state, &prepared.open);
+        let point = prepared.point;
+        let open = self.rings.current_mut().map(|ring| point.take_up(ring)).unwrap_or_default();
+        if let Some(state) = point.stream() {
+            self.index.restore(now, state, &open);
         }
         self.assignment = prepared.assignment;
         self.feeds.iter_mut().for_each(|feed| feed.rename_stream(&self.assignment.stream_id));
         let ring_bytes = self.rings.current().map_or(0, RingMemory::most);
-        let mut source = PublisherSource::new(now, prepared.publisher, prepared.session, prepared.head, ring_bytes);
+        let mut source = PublisherSource::new(now, prepared.publisher, point.session, point.head, ring_bytes);
         source.known_before = known_before;
         self.reports.restart_skipped(self.index.unfit());
         self.source = Some(source);

@@ -21,7 +21,7 @@ use liveedgecast_common::sys::{RingMemory, UnmappedRing, send_with_fds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::receive::{Detached, FetchedStream, HandoffError, HandoffStream};
+use crate::receive::{Detached, FetchedRing, FetchedStream, HandoffError, HandoffStream};
 
 /// Longest wait of a test. Never reached when it passes.
 const HANG: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ pub(crate) async fn fetched_stream(assignment: Assignment) -> (FetchedStream, Ha
     let keys = keys();
     let (theirs, ours) = UnixStream::pair().unwrap();
     let connection: Detached = HandoffStream::new(ours, keys.worker_end()).detach().unwrap();
-    let ring = UnmappedRing::check(memory()).unwrap();
+    let ring = FetchedRing::Unmapped(UnmappedRing::check(memory()).unwrap());
     let activator = HandoffStream::new(theirs, keys.activator_end());
     (FetchedStream { assignment, connection, publisher: None, ring }, activator)
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use liveedgecast_common::control::{SessionState, UpstreamState};
 use liveedgecast_common::handoff::{Close, Decline, Frame};
 use liveedgecast_common::rtmp::client::ClientEvent;
-use liveedgecast_common::sys;
+use liveedgecast_common::sys::{self, UnmappedRing};
 
 use super::kit::*;
 use crate::stream::*;
@@ -180,7 +180,7 @@ fn a_state_page_of_a_stranger_is_not_believed() {
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
         let given = incoming.assignment.clone();
         drop(incoming);
-        let mut stranger = unmapped(&memory).map().unwrap();
+        let mut stranger = UnmappedRing::check(memory.try_clone().unwrap()).unwrap().map().unwrap();
         let Held { session, .. } = hold().await;
         let mut wrong =
             liveedgecast_common::handoff::Snapshot { session: session.state(), stream: None, unread: vec![1; 99] };
@@ -405,6 +405,60 @@ fn a_stream_is_given_back_with_its_connection_open() {
         tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
         until("the rest", || ends_like(&sink.messages(1), &sent)).await;
         assert!(untimed(&sent[3..]).ends_with(&untimed(&sink.messages(1)[3..])));
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
+fn publisher_that_comes_again_while_its_stream_closes_is_read_on_from_the_same_memory() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, activator, incoming, socket, memory } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let mut engine = Engine::start(incoming);
+        encoder.started().await;
+        let sent = stream(3);
+        let bytes = encoder.encode(&sent);
+        let cut = bytes.len() / 2;
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[..cut]).await.unwrap();
+        until("some messages", || sink.count(0) > 10).await;
+        let (_activator, again) = give_again(&socket, &memory, given).await;
+        // In one poll: the stream is closing, and has the memory mapped still, when the publisher comes again.
+        engine.command(StreamCommand::HandBack);
+        engine.command(StreamCommand::Attach(Box::new(again)));
+        until("the return", || activator.has(|frame| *frame == Frame::Returned { why: Decline::Moving })).await;
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
+        until("the rest", || ends_like(&sink.messages(1), &sent)).await;
+        assert!(untimed(&sent[3..]).ends_with(&untimed(&sink.messages(1)[3..])));
+        encoder.goodbye().await;
+        let ended = |report: &Report| matches!(report, Report::Ended { .. }).then_some(());
+        engine.report("the end of the first", ended).await;
+        engine.report("the end of the second", ended).await;
+    });
+}
+
+#[test]
+fn another_publisher_with_the_streams_memory_is_given_back_and_nothing_is_written_to_it() {
+    run(async {
+        let LiveStream { sink, mut encoder, mut engine, memory, .. } = live_by_descriptor().await;
+        encoder.send(&stream(1)).await;
+        until("all messages", || sink.count(0) == stream(1).len()).await;
+        let memory = memory.unwrap();
+        let read = || {
+            use std::os::unix::fs::FileExt;
+            let mut bytes = vec![0; RING];
+            let ring = std::fs::File::from(memory.try_clone().unwrap());
+            ring.read_exact_at(&mut bytes, sys::STATE_BYTES as u64).unwrap();
+            bytes
+        };
+        let before = read();
+        let Given { encoder: _other, activator, mut incoming, .. } = give_descriptor("b", &[&sink]).await;
+        incoming.ring = unmapped(&memory);
+        incoming.assignment.snapshot.unread = vec![0xaa; 1000];
+        engine.command(StreamCommand::Attach(Box::new(incoming)));
+        until("the return", || activator.has(|frame| *frame == Frame::Returned { why: Decline::Other })).await;
+        assert!(read() == before, "the live ring is as it was");
         encoder.goodbye().await;
         engine.ended().await;
     });

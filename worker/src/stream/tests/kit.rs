@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::receive::HandoffStream;
+use crate::receive::{FetchedRing, HandoffStream};
 use crate::stream::{IncomingStream, PublisherHandoff, Report, StreamCommand, spawn};
 use crate::upstream::UpstreamContext;
 
@@ -623,8 +623,8 @@ pub(super) async fn live_by_link() -> LiveStream {
 }
 
 /// The ring of a stream whose memory the activator keeps.
-pub(super) fn unmapped(memory: &std::os::fd::OwnedFd) -> UnmappedRing {
-    UnmappedRing::check(memory.try_clone().unwrap()).unwrap()
+pub(super) fn unmapped(memory: &std::os::fd::OwnedFd) -> FetchedRing {
+    FetchedRing::Unmapped(UnmappedRing::check(memory.try_clone().unwrap()).unwrap())
 }
 
 /// Hands the same publisher over once more, to a successor.
@@ -656,6 +656,6 @@ pub(super) async fn give_link(id: &str, sinks: &[&Sink]) -> Linked {
 
 pub(super) async fn link(assignment: Assignment) -> (Activator, IncomingStream) {
     let (activator, control) = Activator::connection(&assignment).await;
-    let ring = UnmappedRing::create(RING).unwrap();
+    let ring = FetchedRing::Unmapped(UnmappedRing::create(RING).unwrap());
     (activator, IncomingStream { assignment, publisher: PublisherHandoff::Link { control }, ring })
 }

@@ -12,7 +12,7 @@ use liveedgecast_common::handoff::Frame;
 use liveedgecast_common::rtmp::client::{Class, ClientEvent};
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
 
-use liveedgecast_common::sys::{self, RingMemory};
+use liveedgecast_common::sys::{self, RingMemory, UnmappedRing};
 
 use self::kit::*;
 use super::*;
@@ -97,7 +97,7 @@ fn media_that_came_before_the_start_is_not_lost() {
         given.snapshot.unread = read;
         until("the rest is with the kernel", || rustix::io::ioctl_fionread(&server).unwrap() == kernel.len() as u64)
             .await;
-        let ring = UnmappedRing::create(RING).unwrap();
+        let ring = FetchedRing::Unmapped(UnmappedRing::create(RING).unwrap());
         let (_activator, control) = Activator::connection(&given).await;
         let publisher = PublisherHandoff::Descriptor { socket: server, control };
         let engine = Engine::start(IncomingStream { assignment: given, publisher, ring });
