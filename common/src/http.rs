@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams};
 use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK};
 use axum::http::{self, Method};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +26,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -68,7 +68,8 @@ pub struct Request {
     pub path: String,
     /// Query without its `?`, percent escapes left as sent; empty when there is none.
     pub query: String,
-    /// Segments of the path that stand at the `{name}` segments of the route, in order, percent escapes decoded.
+    /// Segments of the path that stand at the `{name}` segments of the route, in order, percent escapes decoded; bytes that
+    /// are not UTF-8 are replaced by U+FFFD.
     pub captures: Vec<String>,
     /// Body of the request; empty for GET.
     pub body: Bytes,
@@ -86,11 +87,10 @@ struct Arrival {
     lost: CancellationToken,
 }
 
-impl FromRequest<()> for Request {
-    type Rejection = Response;
-
-    async fn from_request(request: http::Request<Body>, (): &()) -> Result<Self, Response> {
-        let (mut head, body) = request.into_parts();
+impl Request {
+    /// Reads a request's body. `route`: the path of its route, with `{name}` segments.
+    async fn read(request: http::Request<Body>, peer: IpAddr, route: &str) -> Result<Self, Response> {
+        let (head, body) = request.into_parts();
         let body = if matches!(head.method, Method::GET | Method::HEAD) {
             Bytes::new()
         } else {
@@ -102,20 +102,20 @@ impl FromRequest<()> for Request {
                 Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
             }
         };
-        let arrival = Extension::<Arrival>::from_request_parts(&mut head, &()).await;
-        let peer = arrival.map_err(IntoResponse::into_response)?.peer;
         let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
         let path = head.uri.path().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
-        let captures = RawPathParams::from_request_parts(&mut head, &()).await.map_err(IntoResponse::into_response)?;
-        let captures: Vec<_> = captures.iter().map(|(_, segment)| segment.to_owned()).collect();
-        // `{name}` matches an empty segment, too.
-        if captures.iter().any(String::is_empty) {
-            return Err(plain(StatusCode::NOT_FOUND, "not found: a segment of the path is empty\n"));
-        }
+        let captures = captures(route, &path);
         Ok(Self { path, query, captures, body, peer, bearer })
     }
+}
+
+/// The segments of `path` that stand at the `{name}` segments of `route`, decoded. Bytes that are not UTF-8 become U+FFFD, so that the handler
+/// answers, after its checks, that there is no such thing: axum's own extractor would answer before them.
+fn captures(route: &str, path: &str) -> Vec<String> {
+    let named = route.split('/').zip(path.split('/')).filter(|(segment, _)| segment.starts_with('{'));
+    named.map(|(_, sent)| percent_decode_str(sent).decode_utf8_lossy().into_owned()).collect()
 }
 
 /// The answer of a route.
@@ -195,30 +195,30 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
 
 /// Bounds the readers of one route's large answers: at most [`MAX_READERS`] of these answers are in memory, and the one that is being made.
 struct Readers {
-    /// Held from the request until the answer has room.
-    making: Mutex<()>,
+    /// Held from the request until the answer is admitted.
+    turn: Mutex<()>,
     limit: EvictingLimit,
-    room: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
 }
 
 impl Readers {
     fn new() -> Self {
         Self {
-            making: Mutex::new(()),
+            turn: Mutex::new(()),
             limit: EvictingLimit::new(MAX_READERS),
-            room: Arc::new(Semaphore::new(MAX_READERS)),
+            admitted: Arc::new(Semaphore::new(MAX_READERS)),
         }
     }
 
-    /// The body, with room that it gives back when it has been written. `lost` is cancelled if the reader has to make room before.
+    /// The body, with a permit that it gives back when it has been written. `lost` is cancelled if the reader has to make room before.
     async fn admit(&self, body: Bytes, lost: CancellationToken) -> Bytes {
         if body.len() <= LARGE {
             return body;
         }
         let slot = self.limit.enter_with(lost);
         // A reader that has just lost its slot holds its answer until its connection's task runs.
-        let room = Arc::clone(&self.room).acquire_owned().await.ok();
-        Bytes::from_owner(HeldBody { body, _slot: slot, _room: room })
+        let permit = Arc::clone(&self.admitted).acquire_owned().await.ok();
+        Bytes::from_owner(HeldBody { body, _slot: slot, _permit: permit })
     }
 }
 
@@ -226,7 +226,7 @@ impl Readers {
 struct HeldBody {
     body: Bytes,
     _slot: Slot,
-    _room: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for HeldBody {
@@ -267,46 +267,60 @@ impl Routes {
         A: Future<Output = Answer> + Send + 'static,
     {
         let route = Arc::new((handler, Readers::new()));
-        let answer = move |Extension(arrival): Extension<Arrival>, request: Request| async move {
+        let answer = move |Extension(arrival): Extension<Arrival>, request: http::Request<Body>| async move {
+            let request = match Request::read(request, arrival.peer, path).await {
+                Ok(request) => request,
+                Err(refusal) => return refusal,
+            };
             let (handler, readers) = &*route;
-            // Held until the answer has room: answers that wait for it would be in memory, too.
-            let _making = readers.making.lock().await;
+            // Held until the answer is admitted: answers that wait for it would be in memory, too.
+            let _turn = readers.turn.lock().await;
             let mut answer = handler(request).await;
             answer.body = readers.admit(answer.body, arrival.lost).await;
-            answer
+            answer.into_response()
         };
         self.router = self.router.route(path, on(method, answer));
         self.paths.push(path);
         self
     }
 
-    fn into_router(mut self) -> Router {
+    fn into_served(mut self) -> ServedRoutes {
         self.paths.dedup();
         let missing = Bytes::from(format!("not found; there are: {}\n", self.paths.join(" ")));
-        self.router.fallback(move || std::future::ready(plain(StatusCode::NOT_FOUND, missing.clone())))
+        let body = missing.clone();
+        let router = self.router.fallback(move || std::future::ready(plain(StatusCode::NOT_FOUND, body.clone())));
+        ServedRoutes { router, missing }
     }
+}
+
+/// The routes as they are served.
+#[derive(Clone)]
+struct ServedRoutes {
+    router: Router,
+    /// Body of a 404.
+    missing: Bytes,
 }
 
 /// Serves `routes` at `listener` until `stop`; then no connection is accepted, and answers on their way get a second.
 pub async fn serve(listener: impl Into<Listener>, routes: Routes, stop: CancellationToken) {
-    let (listener, router) = (listener.into(), routes.into_router());
+    let (listener, served) = (listener.into(), routes.into_served());
     let (limit, open) = (EvictingLimit::new(MAX_CONNECTIONS), TaskTracker::new());
     loop {
         let (socket, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept("http") => accepted,
         };
-        open.spawn(converse(socket, peer.ip(), limit.enter(), router.clone(), stop.clone()));
+        open.spawn(serve_connection(socket, peer.ip(), limit.enter(), served.clone(), stop.clone()));
     }
     drop(listener);
     open.close();
     let _ = timeout(STOP_TIMEOUT, open.wait()).await;
 }
 
-async fn converse(socket: PeerSocket, peer: IpAddr, slot: Slot, router: Router, stop: CancellationToken) {
+async fn serve_connection(socket: PeerSocket, peer: IpAddr, slot: Slot, served: ServedRoutes, stop: CancellationToken) {
     // A reader that has to make room loses its connection, as one that has to make room for another connection does.
     let arrival = Arrival { peer, lost: slot.loss() };
-    let service = service_fn(move |request| answer(router.clone(), arrival.clone(), request));
+    let service = service_fn(move |request| answer(served.clone(), arrival.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -335,12 +349,16 @@ async fn converse(socket: PeerSocket, peer: IpAddr, slot: Slot, router: Router, 
 }
 
 async fn answer(
-    router: Router,
+    served: ServedRoutes,
     arrival: Arrival,
     mut request: http::Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    // axum's `{name}` matches an empty segment, too. No route has one.
+    if request.uri().path().contains("//") {
+        return Ok(plain(StatusCode::NOT_FOUND, served.missing));
+    }
     request.extensions_mut().insert(arrival);
-    let response = router.oneshot(request).await?;
+    let response = served.router.oneshot(request).await?;
     if response.status() != StatusCode::METHOD_NOT_ALLOWED {
         return Ok(response);
     }
@@ -392,7 +410,14 @@ mod tests {
             ("GET", "/healthz?x=1", "HTTP/1.1 200", "\r\n\r\nok\n"),
             ("HEAD", "/healthz", "HTTP/1.1 200", "content-length: 3"),
             ("GET", "/echo/a/end?b=c", "HTTP/1.1 200", "[[\"a\"],\"b=c\"]"),
-            ("GET", "/echo//end", "HTTP/1.1 404", "not found"),
+            ("GET", "/echo/%C3%A9%2F/end", "HTTP/1.1 200", "[[\"é/\"],\"\"]"),
+            // The handler answers, as for any other name that does not exist, and not axum.
+            ("GET", "/echo/%FF/end", "HTTP/1.1 200", "cache-control: no-store"),
+            ("POST", "/kick/%FF", "HTTP/1.1 200", "cache-control: no-store"),
+            ("GET", "/echo//end", "HTTP/1.1 404", "not found; there are: /healthz"),
+            ("POST", "/kick/", "HTTP/1.1 404", "not found; there are: /healthz"),
+            ("POST", "/kick//", "HTTP/1.1 404", "not found; there are: /healthz"),
+            ("POST", "//kick", "HTTP/1.1 404", "not found; there are: /healthz"),
             ("GET", "/echo/a/end/more", "HTTP/1.1 404", "/healthz"),
             ("GET", "/nothing", "HTTP/1.1 404", "not found"),
             ("POST", "/healthz", "HTTP/1.1 405", "allow: GET, HEAD"),
@@ -402,6 +427,9 @@ mod tests {
             let answer = simple(address, method, path).await;
             assert!(answer.starts_with(status) && answer.contains(part), "{method} {path}: {answer}");
         }
+        // Before the body has come.
+        let head = "POST /kick// HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n";
+        assert!(ask(address, head).await.starts_with("HTTP/1.1 404"));
         let head = simple(address, "HEAD", "/healthz").await;
         assert!(head.ends_with("\r\n\r\n"), "HEAD has no body: {head}");
     }
