@@ -131,7 +131,11 @@ pub fn is_readable(text: &str) -> bool {
     decoded(text).is_some()
 }
 
+/// The bytes of a proof. The length of the text comes first: a caller's text may be as long as a message, and is not decoded for nothing.
 fn decoded(text: &str) -> Option<[u8; PROOF_BYTES]> {
+    if text.len() != 2 * PROOF_BYTES {
+        return None;
+    }
     HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
