@@ -106,7 +106,7 @@ publisher=$!
 # The activator's log while it is written, in milliseconds since the start of ffmpeg, which needs some tens of them for itself.
 tail -n "+$((lines + 1))" -F "$out/activator.log" 2> /dev/null | jq --unbuffered -Rr --arg began "$began" '
   def ms: (.[0:19] + "Z" | fromdate) * 1000 + (.[20:23] | tonumber);
-  def shown: (.event // .message) | test("^(stream|worker|process|upstream|start)[.]|^publisher: held");
+  def shown: (.event // "") | test("^(stream|worker|process|upstream|start)[.]");
   fromjson? | select(shown) | (.timestamp | ms) as $at
   | with_entries(select(.key | IN("message", "app", "pid", "worker", "descriptor", "upstream") or endswith("_ms"))) as $told
   | ($told | to_entries | map(select(.key != "message") | "\(.key)=\(.value)") | join(" ")) as $rest
