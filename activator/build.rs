@@ -1,4 +1,5 @@
 //! Generates the types of KEDA's scaler protocol and of our peers' without a protoc binary.
+#![expect(clippy::disallowed_methods, reason = "build script: it writes generated code")]
 
 use std::{env, error, fs, path};
 

@@ -407,6 +407,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test writes the files that a setting names")]
     fn value_comes_from_the_setting_or_its_file_never_both() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");

@@ -24,7 +24,7 @@ fn good(args: &[&str]) -> Settings {
 }
 
 #[test]
-fn a_secret_alone_is_enough_and_the_rest_are_the_documented_defaults() {
+fn secret_alone_is_enough_and_the_rest_are_the_documented_defaults() {
     let settings = good(&[]);
     assert_eq!(settings.activator, Activator::Address("127.0.0.1:6001".parse().unwrap()));
     assert_eq!(settings.http, "[::]:8081".parse().unwrap());
@@ -36,6 +36,7 @@ fn a_secret_alone_is_enough_and_the_rest_are_the_documented_defaults() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test writes the file that a setting names")]
 fn values() {
     let name = |host: &str, port| Activator::Name { host: host.into(), port };
     assert_eq!(good(&["--activator", "Edge-1.example:6001"]).activator, name("edge-1.example", 6001));
@@ -97,7 +98,7 @@ fn every_mistake_is_told_with_its_fix() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_and_none_shows_the_secret() {
+fn resolving_reports_all_mistakes_at_once_and_shows_no_secret() {
     let args =
         ["--control-secret", "S3CRET", "--activator", "edge:1", "--capacity", "x", "--name", "?", "--handoff", "y"];
     let text = resolve(&args).unwrap_err();
