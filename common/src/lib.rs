@@ -1,9 +1,10 @@
 //! The code that both processes need, or the wire between them. Without IO where that is possible.
 //!
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
-//! - [`handoff`]: what an activator and a worker say to each other about one stream; [`control`] about all of them, [`proof`] of who may and
-//!   [`greet`], its caller's side; [`discovery`] and [`introduce`]: where activators are.
-//! - [`key`], [`url`]: names and secrets, and where a stream goes.
+//! - [`handoff`]: the frames of an activator and a worker about one stream. [`control`]: their messages about all streams.
+//! - [`proof`]: the proof that both sides of a call know the secret. [`greet`]: the caller's side of it.
+//! - [`discovery`], [`introduce`]: the addresses of activators.
+//! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
 //! - [`drain`]: going down, as a list.
 //! - [`event`]: the names of the events in the log.
