@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_takes_no_more_streams_than_it_has_open_files_for() {
+    fn worker_takes_no_more_streams_than_it_has_open_files_for() {
         for (files, most) in [(None, u32::MAX), (Some(1 << 20), 131_040), (Some(1024), 96), (Some(64), 6), (Some(1), 1)]
         {
             assert_eq!(most_streams(files), most, "{files:?}");

@@ -100,7 +100,7 @@ fn streams_go_to_the_thread_with_the_fewest() {
 }
 
 #[test]
-fn a_session_is_listed_from_the_start_with_what_was_claimed() {
+fn session_is_listed_from_the_start_with_its_claim() {
     let (mut table, now) = (Table::new(1, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 2])));
     let [first] = &table.sessions()[..] else { panic!() };
@@ -145,7 +145,7 @@ fn full_table_declines_unless_the_identity_is_known() {
 }
 
 #[test]
-fn a_claim_attaches_only_to_a_stream_of_its_own_identity() {
+fn claim_attaches_only_to_a_stream_of_its_own_identity() {
     let (mut table, now) = (Table::new(9, 2), origin());
     let (first, _) = started(table.place(now, claim("a", &[1, 100])));
     let (second, _) = started(table.place(now, claim("b", &[2])));
@@ -156,7 +156,7 @@ fn a_claim_attaches_only_to_a_stream_of_its_own_identity() {
 }
 
 #[test]
-fn an_upstream_that_was_given_up_is_the_contenders() {
+fn upstream_that_was_given_up_is_the_contenders() {
     let (mut table, now) = (Table::new(9, 1), origin());
     let (first, _) = started(table.place(now, claim("a", &[1, 100])));
     assert_eq!(contends(table.place(now, claim("b", &[2, 100]))), first);
@@ -173,7 +173,7 @@ fn an_upstream_that_was_given_up_is_the_contenders() {
 }
 
 #[test]
-fn a_contender_of_several_streams_asks_the_one_that_may_refuse_before_those_in_grace() {
+fn contender_of_several_streams_asks_the_one_that_may_refuse_before_those_in_grace() {
     let (mut table, now) = (Table::new(9, 1), origin());
     started(table.place(now, claim("a", &[1, 100])));
     table.reported(now, session("a", SessionState::Grace));
@@ -194,7 +194,7 @@ fn contenders_of_one_stream_are_bounded() {
 }
 
 #[test]
-fn an_attached_publisher_gives_the_stream_its_name() {
+fn attached_publisher_gives_the_stream_its_name() {
     let (mut table, now) = (Table::new(9, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
     table.reported(now, session("a", SessionState::Live));
@@ -214,7 +214,7 @@ fn an_attached_publisher_gives_the_stream_its_name() {
 }
 
 #[test]
-fn a_refused_publisher_changes_nothing() {
+fn refused_publisher_changes_nothing() {
     let (mut table, now) = (Table::new(9, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1])));
     attached(table.place(now, claim("b", &[1])));

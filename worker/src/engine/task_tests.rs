@@ -120,7 +120,7 @@ async fn streams_are_started_served_and_handed_back() {
 }
 
 #[tokio::test]
-async fn a_known_identity_is_attached_and_its_stream_decides() {
+async fn known_identity_is_attached_and_its_stream_decides() {
     let (engine, _) = engine(1, tiny());
     let (_, mut a) = take(&engine, "a", "key", 1).await;
     assert_eq!(frame(&mut a).await.unwrap(), Frame::Accepted);
@@ -144,7 +144,7 @@ async fn take_sharing(engine: &Engine, id: &str, key: &str) -> (TakeOutcome, Han
 }
 
 #[tokio::test]
-async fn a_stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_or_is_refused() {
+async fn stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_or_is_refused() {
     let (engine, _) = engine(9, tiny());
     let (_, _a) = take_sharing(&engine, "a", "gives up").await;
     served(&engine, &[("a", SessionState::Live)]).await;
@@ -158,7 +158,7 @@ async fn a_stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_
 }
 
 #[tokio::test]
-async fn a_contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator() {
+async fn contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator() {
     let (engine, _) = engine(9, tiny());
     let (_, _a) = take_sharing(&engine, "a", "does not listen").await;
     served(&engine, &[("a", SessionState::Live)]).await;
@@ -171,7 +171,7 @@ async fn a_contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator
 }
 
 #[tokio::test]
-async fn a_contender_that_has_waited_for_one_stream_does_not_wait_for_the_next() {
+async fn contender_that_has_waited_for_one_stream_does_not_wait_for_the_next() {
     for waits in [false, true] {
         let (engine, _) = engine(9, tiny());
         let wants = |id: &str, key: &str, upstreams: &[u8]| {
@@ -219,7 +219,7 @@ async fn contender_of_a_stream_that_dies_is_placed() {
 }
 
 #[tokio::test]
-async fn a_stream_that_panics_takes_only_itself_along() {
+async fn stream_that_panics_takes_only_itself_along() {
     let (engine, metrics) = engine(9, tiny());
     let mut activators = Vec::new();
     for id in ["a", "b", "c", "d"] {
@@ -301,7 +301,7 @@ async fn streams_start_and_end_on_all_threads() {
 }
 
 #[tokio::test]
-async fn a_publishers_socket_works_on_the_streams_thread() {
+async fn publishers_socket_works_on_the_streams_thread() {
     let start: StartStream = Arc::new(|incoming: IncomingStream, _| {
         let (sender, commands) = mpsc::channel(2);
         spawn_local(async move {

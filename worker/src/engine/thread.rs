@@ -226,7 +226,7 @@ mod tests {
     use crate::testkit::{assignment, fetched_stream, soon};
 
     #[tokio::test]
-    async fn a_stream_that_begins_without_an_activator_is_told_so() {
+    async fn stream_that_begins_without_an_activator_is_told_so() {
         let (told, mut tells) = mpsc::channel(8);
         let stream: StartStream = Arc::new(move |_, _| {
             let (sender, mut commands) = mpsc::channel(2);

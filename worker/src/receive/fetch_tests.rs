@@ -37,7 +37,7 @@ async fn fetched<T>(
 const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
 
 #[tokio::test]
-async fn a_stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on() {
+async fn stream_comes_with_all_that_belongs_to_it_and_the_connection_goes_on() {
     for transport in BOTH {
         let (fetched, (mut activator, client)) =
             fetched(transport, &secret(), async |caller| caller.hand_over(assignment("s", "k", transport)).await).await;
@@ -125,7 +125,7 @@ async fn activator_of_another_secret_is_told_apart() {
 }
 
 #[tokio::test]
-async fn an_activator_that_cannot_prove_itself_gets_nothing() {
+async fn activator_that_cannot_prove_itself_gets_nothing() {
     for transport in BOTH {
         let (fetched, ()) = fetched(transport, &secret(), async |mut caller| {
             let mut bytes = vec![0; 4096];
@@ -141,7 +141,7 @@ async fn an_activator_that_cannot_prove_itself_gets_nothing() {
 }
 
 #[tokio::test]
-async fn an_activator_that_dies_in_the_middle_of_any_step_leaves_an_error() {
+async fn activator_that_dies_in_the_middle_of_any_step_leaves_an_error() {
     // Bytes of a whole handoff by link, as the worker sees it.
     let whole = {
         let keys = crate::testkit::keys();
@@ -272,7 +272,7 @@ async fn stream_with_wrong_descriptors_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_activator_that_dawdles_is_given_up() {
+async fn activator_that_dawdles_is_given_up() {
     for transport in BOTH {
         // Time is virtual: it goes on whenever all wait.
         for bytes in [0, 1, 37, 38] {

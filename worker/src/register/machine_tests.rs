@@ -164,7 +164,7 @@ fn attempts_are_eager_at_first_then_rare() {
 }
 
 #[test]
-fn a_refused_proof_is_not_repeated_often() {
+fn refused_proof_is_not_repeated_often() {
     let mut desk = Desk::new(|_| {});
     let link = desk.resolve(&[ONE])[0];
     desk.tell(Input::Ended(link, CallEnd::Refused));
@@ -178,7 +178,7 @@ fn a_refused_proof_is_not_repeated_often() {
 }
 
 #[test]
-fn an_activator_that_does_not_welcome_is_given_up() {
+fn activator_that_does_not_welcome_is_given_up() {
     let mut desk = Desk::new(|_| {});
     let link = desk.resolve(&[ONE])[0];
     desk.tell(Input::Connected(link));
@@ -245,7 +245,7 @@ fn offers_are_taken_up_to_the_capacity() {
 }
 
 #[test]
-fn a_publisher_that_comes_back_in_grace_finds_a_place() {
+fn publisher_that_comes_back_in_grace_finds_a_place() {
     let (mut desk, link) = Desk::joined(|settings| settings.capacity = 1);
     desk.tell(Input::Sessions(vec![session("1", SessionState::Grace)]));
     assert!(took(&desk.offer(link, "2", 1)));
@@ -253,7 +253,7 @@ fn a_publisher_that_comes_back_in_grace_finds_a_place() {
 }
 
 #[test]
-fn a_full_worker_decides_about_a_stream_or_an_upstream_that_it_has() {
+fn full_worker_decides_about_a_stream_or_an_upstream_that_it_has() {
     let (mut desk, link) = Desk::joined(|settings| settings.capacity = 1);
     desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
     let offer = |stream_id: &str, known| {
@@ -291,7 +291,7 @@ fn offers_that_do_not_fit_are_declined() {
 }
 
 #[test]
-fn a_draining_or_cordoned_worker_takes_nothing_and_says_so() {
+fn draining_or_cordoned_worker_takes_nothing_and_says_so() {
     let (mut desk, link) = Desk::joined(|_| {});
     let outputs = desk.tell(Input::Said(link, cordon(true, false)));
     assert_eq!(outputs.iter().find_map(load), Some((0, true)));
@@ -318,7 +318,7 @@ fn availability(outputs: &[Output]) -> Option<Availability> {
 }
 
 #[test]
-fn an_idle_worker_that_may_go_says_so_and_stays_cordoned_while_kubernetes_may_act_on_it() {
+fn idle_worker_that_may_go_says_so_and_stays_cordoned_while_kubernetes_may_act_on_it() {
     let (mut desk, link) = Desk::joined(|_| {});
     assert_eq!(availability(&desk.tell(Input::Said(link, cordon(true, false)))), Some(Availability::Cordoned));
     assert_eq!(availability(&desk.tell(Input::Said(link, cordon(true, true)))), Some(Availability::Leaving));
@@ -337,7 +337,7 @@ fn an_idle_worker_that_may_go_says_so_and_stays_cordoned_while_kubernetes_may_ac
 }
 
 #[test]
-fn a_worker_that_has_a_stream_never_says_that_it_may_go() {
+fn worker_that_has_a_stream_never_says_that_it_may_go() {
     let (mut desk, link) = Desk::joined(|_| {});
     assert!(took(&desk.offer(link, "1", 1)));
     assert_eq!(availability(&desk.tell(Input::Said(link, cordon(true, true)))), Some(Availability::Cordoned));
@@ -348,7 +348,7 @@ fn a_worker_that_has_a_stream_never_says_that_it_may_go() {
 }
 
 #[test]
-fn an_activator_that_is_lost_has_taken_its_leave_to_go_back() {
+fn activator_that_is_lost_has_taken_its_leave_to_go_back() {
     let (mut desk, one) = Desk::joined(|_| {});
     let two = desk.resolve(&[ONE, TWO]);
     desk.welcome(two[0], "b");
@@ -406,7 +406,7 @@ fn states_are_told_at_once_and_counters_now_and_then() {
 }
 
 #[test]
-fn an_ended_session_is_told_once_with_its_reason_and_frees_its_place() {
+fn ended_session_is_told_once_with_its_reason_and_frees_its_place() {
     let (mut desk, _) = Desk::joined(|_| {});
     desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
     let mut ended = session("1", SessionState::Ended);
@@ -418,7 +418,7 @@ fn an_ended_session_is_told_once_with_its_reason_and_frees_its_place() {
 }
 
 #[test]
-fn an_activator_that_comes_back_learns_every_session() {
+fn activator_that_comes_back_learns_every_session() {
     let (mut desk, link) = Desk::joined(|_| {});
     desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
     desk.tell(Input::Ended(link, CallEnd::Broken));
@@ -429,7 +429,7 @@ fn an_activator_that_comes_back_learns_every_session() {
 }
 
 #[test]
-fn an_orphan_without_streams_ends() {
+fn orphan_without_streams_ends() {
     let orphaned = |outputs: Vec<(Duration, Output)>| {
         outputs.into_iter().find(|(_, output)| *output == Output::Orphaned).map(|(at, _)| at)
     };
@@ -459,7 +459,7 @@ fn goodbye_is_the_last_message_to_every_activator() {
 }
 
 #[test]
-fn a_worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
+fn worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
     let alone = |outputs: Vec<(Duration, Output)>| -> Vec<(Duration, bool)> {
         let told = |(at, output)| if let Output::Alone(alone) = output { Some((at, alone)) } else { None };
         outputs.into_iter().filter_map(told).collect()
@@ -475,7 +475,7 @@ fn a_worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
 }
 
 #[test]
-fn a_cordoned_worker_takes_back_a_stream_that_it_has() {
+fn cordoned_worker_takes_back_a_stream_that_it_has() {
     let (mut desk, link) = Desk::joined(|_| {});
     desk.tell(Input::Sessions(vec![session("a", SessionState::Grace)]));
     desk.tell(Input::Said(link, ActivatorMessage::Cordon(Cordon::On)));
@@ -484,14 +484,14 @@ fn a_cordoned_worker_takes_back_a_stream_that_it_has() {
 }
 
 #[test]
-fn a_fence_is_passed_on() {
+fn fence_is_passed_on() {
     let (mut desk, link) = Desk::joined(|_| {});
     let outputs = desk.tell(Input::Said(link, ActivatorMessage::Fence { stream_id: "1".into(), epoch: 7 }));
     assert_eq!(outputs, [Output::Fence { stream_id: "1".into(), epoch: 7 }]);
 }
 
 #[test]
-fn a_kick_is_passed_on() {
+fn kick_is_passed_on() {
     let (mut desk, link) = Desk::joined(|_| {});
     let outputs =
         desk.tell(Input::Said(link, ActivatorMessage::Kick { stream_id: "1".into(), reason: "asked for".into() }));
@@ -601,7 +601,7 @@ proptest! {
 }
 
 #[test]
-fn an_activator_that_another_one_tells_of_is_joined_and_given_up_when_it_is_not_there() {
+fn activator_that_another_one_tells_of_is_joined_and_given_up_when_it_is_not_there() {
     let (mut desk, link) = Desk::joined(|_| {});
     let meet = |address: &str| ActivatorMessage::Meet(address.parse().unwrap());
     let second = dials(&desk.tell(Input::Said(link, meet(TWO))));
@@ -647,7 +647,7 @@ fn without_an_activator_the_introducer_is_asked_and_its_addresses_are_dialed() {
 }
 
 #[test]
-fn a_worker_that_finds_activators_by_name_asks_no_introducer() {
+fn worker_that_finds_activators_by_name_asks_no_introducer() {
     let mut desk = Desk::new(|settings| settings.introducer = true);
     desk.outputs();
     let link = desk.resolve(&[ONE])[0];

@@ -64,7 +64,7 @@ impl Worker {
 }
 
 #[tokio::test]
-async fn a_worker_proves_itself_says_hello_and_is_joined() {
+async fn worker_proves_itself_says_hello_and_is_joined() {
     let mut activator = Activator::start().await;
     let mut worker = Worker::start(activator.address, secret(), |_| {});
     let (_call, hello) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
@@ -75,7 +75,7 @@ async fn a_worker_proves_itself_says_hello_and_is_joined() {
 }
 
 #[tokio::test]
-async fn a_name_is_resolved_and_all_its_addresses_are_tried() {
+async fn name_is_resolved_and_all_its_addresses_are_tried() {
     let mut activator = Activator::start().await;
     let name = config::Activator::Name { host: "localhost".into(), port: activator.address.port() };
     let mut worker = Worker::start_at(name, None, secret(), |_| {});
@@ -84,7 +84,7 @@ async fn a_name_is_resolved_and_all_its_addresses_are_tried() {
 }
 
 #[tokio::test]
-async fn an_activator_that_no_name_leads_to_is_found_by_the_introducer() {
+async fn activator_that_no_name_leads_to_is_found_by_the_introducer() {
     let mut activator = Activator::start().await;
     let introducer = Activator::introducing(activator.address);
     // The port is bound and nothing listens on it.
@@ -109,7 +109,7 @@ async fn another_secret_is_refused_and_told_apart() {
 }
 
 #[tokio::test]
-async fn a_server_without_the_secret_is_told_nothing_and_not_obeyed() {
+async fn server_without_the_secret_is_told_nothing_and_not_obeyed() {
     for shown in [Shown::Nothing, Shown::AnotherSecrets, Shown::Callers] {
         let mut impostor = Activator::impostor(shown);
         let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,7 +137,7 @@ async fn a_server_without_the_secret_is_told_nothing_and_not_obeyed() {
 }
 
 #[tokio::test]
-async fn an_introducer_without_the_secret_is_not_believed() {
+async fn introducer_without_the_secret_is_not_believed() {
     let ours = Activator::start().await;
     for shown in [Shown::Nothing, Shown::AnotherSecrets, Shown::Callers] {
         let impostor = Activator::introducing_as(ours.address, Kind::Impostor(shown));
@@ -183,7 +183,7 @@ async fn offers_are_fetched_and_served_by_descriptor_and_by_link() {
 }
 
 #[tokio::test]
-async fn an_offer_that_cannot_be_fetched_is_declined() {
+async fn offer_that_cannot_be_fetched_is_declined() {
     let mut activator = Activator::start().await;
     let worker = Worker::start(activator.address, secret(), |_| {});
     let (mut call, _) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
@@ -195,7 +195,7 @@ async fn an_offer_that_cannot_be_fetched_is_declined() {
 }
 
 #[tokio::test]
-async fn an_activator_that_comes_back_is_found_again_and_learns_what_is_served() {
+async fn activator_that_comes_back_is_found_again_and_learns_what_is_served() {
     let desk = HandoffDesk::tcp().await;
     let mut activator = Activator::start().await;
     let mut worker = Worker::start(activator.address, secret(), |_| {});
@@ -254,7 +254,7 @@ async fn without_an_activator_a_child_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_activator_that_accepts_and_says_nothing_is_called_again() {
+async fn activator_that_accepts_and_says_nothing_is_called_again() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let worker = Worker::start(silent.local_addr().unwrap(), secret(), |_| {});
     // Time is virtual: it goes on while all wait.

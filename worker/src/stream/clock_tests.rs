@@ -36,7 +36,7 @@ impl Publisher {
 }
 
 #[test]
-fn a_clock_that_wraps_goes_on() {
+fn clock_that_wraps_goes_on() {
     let mut publisher = Publisher::new();
     let times = publisher.sends(&[(Video, u32::MAX - 9), (Audio, u32::MAX), (Video, 10), (Audio, u32::MAX - 3)]);
     assert_eq!(times, [-10, -1, 10, -4].map(|time| time + (1 << 32)));
@@ -44,7 +44,7 @@ fn a_clock_that_wraps_goes_on() {
 }
 
 #[test]
-fn a_frame_before_0_is_earlier_and_not_49_days_later() {
+fn frame_before_0_is_earlier_and_not_49_days_later() {
     let mut publisher = Publisher::new();
     assert_eq!(publisher.sends(&[(Video, 0), (Audio, 0_u32.wrapping_sub(40))]), [0, -40]);
 }
@@ -61,7 +61,7 @@ fn small_steps_back_and_long_pauses_keep_the_offset() {
 }
 
 #[test]
-fn a_clock_that_jumps_to_0_goes_on_by_the_wall_clock_and_audio_stays_with_video() {
+fn clock_that_jumps_to_0_goes_on_by_the_wall_clock_and_audio_stays_with_video() {
     let mut publisher = Publisher::new();
     publisher.sends(&[(Video, 900_000), (Audio, 899_990)]);
     publisher.pauses(180);
@@ -72,7 +72,7 @@ fn a_clock_that_jumps_to_0_goes_on_by_the_wall_clock_and_audio_stays_with_video(
 }
 
 #[test]
-fn a_clip_in_a_loop_goes_on() {
+fn clip_in_a_loop_goes_on() {
     let mut publisher = Publisher::new();
     let clip: Vec<(Kind, u32)> = (0..100).map(|at| (if at % 2 == 0 { Video } else { Audio }, at * 50)).collect();
     let times = publisher.sends(&clip.repeat(3));
@@ -104,7 +104,7 @@ fn one_wrong_timestamp_is_one_jump() {
 }
 
 #[test]
-fn a_wrong_timestamp_that_could_be_right_does_not_part_audio_from_video() {
+fn wrong_timestamp_that_could_be_right_does_not_part_audio_from_video() {
     for wrong in [9_800, 8_000, 4_000] {
         let mut publisher = Publisher::new();
         let mut frames: Vec<(Kind, u32)> =
@@ -146,7 +146,7 @@ fn frames_that_an_encoder_left_out_are_no_jump() {
 }
 
 #[test]
-fn a_kind_that_comes_back_with_a_clock_that_stood_still_is_brought_to_the_other() {
+fn audio_or_video_that_comes_back_with_a_clock_that_stood_still_is_brought_to_the_other() {
     let mut publisher = Publisher::new();
     publisher.sends(&[(Audio, 1_000)]);
     (0..500).for_each(|at| {
@@ -159,7 +159,7 @@ fn a_kind_that_comes_back_with_a_clock_that_stood_still_is_brought_to_the_other(
 }
 
 #[test]
-fn a_file_that_is_sent_faster_than_it_plays_does_not_jump() {
+fn file_that_is_sent_faster_than_it_plays_does_not_jump() {
     let mut publisher = Publisher::new();
     let frames: Vec<(Kind, u32)> = (0..500).map(|at| (Video, at * 1_000)).collect();
     assert_eq!(publisher.sends(&frames).last(), Some(&499_000));
@@ -182,7 +182,7 @@ fn headers_and_data_do_not_move_the_clock() {
 }
 
 #[test]
-fn a_successor_knows_how_far_audio_and_video_are_apart() {
+fn successor_knows_how_far_audio_and_video_are_apart() {
     let last = LastTimestamps { audio: Some(899_200), video: Some(900_000), data: Some(0) };
     let mut clock = PublisherClock::restored(origin(), &last);
     assert_eq!((clock.last(Video), clock.last(Audio)), (Some(900_000), Some(899_200)));

@@ -101,7 +101,7 @@ fn session_from_the_streams_beginning_leaves_nothing_out() {
 }
 
 #[test]
-fn a_relay_that_begins_between_keyframes_gives_audio_until_there_is_one() {
+fn relay_that_begins_between_keyframes_gives_audio_until_there_is_one() {
     let world =
         World::after(&[Action::Start(128), arrive(&[VideoHeader, Inter, Audio, Inter, Keyframe, Inter]), EVERYTHING]);
     assert_eq!(world.got(0), [0, 2, 4, 5]);
@@ -110,7 +110,7 @@ fn a_relay_that_begins_between_keyframes_gives_audio_until_there_is_one() {
 }
 
 #[test]
-fn a_late_upstream_gets_headers_and_then_the_first_keyframe_that_is_left() {
+fn late_upstream_gets_headers_and_then_the_first_keyframe_that_is_left() {
     let mut world = World::after(&[arrive(&[Metadata, AudioHeader, VideoHeader, Keyframe, Inter, Audio, Keyframe])]);
     world.act(&Action::Pass(4_000));
     world.act(&arrive(&[Inter, Keyframe]));
@@ -152,7 +152,7 @@ fn messages_that_left_the_ring_are_lost_and_the_next_keyframe_is_waited_for() {
 }
 
 #[test]
-fn an_outage_shorter_than_the_window_loses_nothing() {
+fn outage_shorter_than_the_window_loses_nothing() {
     // A keyframe every two seconds.
     let seconds = |count: u64| {
         (0..count * 10).map(|at| Action::Arrive {
@@ -208,7 +208,7 @@ fn session_without_video_waits_for_nothing() {
 }
 
 #[test]
-fn an_upstream_that_lags_is_taken_to_the_newest_keyframe() {
+fn upstream_that_lags_is_taken_to_the_newest_keyframe() {
     let slow = Action::Write { bytes: 10, most: 10 };
     let mut world = World::after(&[Action::Start(128), arrive(&[VideoHeader, Keyframe, Inter, Audio]), EVERYTHING]);
     world.act(&Action::Pass(2_000));
@@ -229,7 +229,7 @@ fn an_upstream_that_lags_is_taken_to_the_newest_keyframe() {
 }
 
 #[test]
-fn a_lagging_upstream_gets_the_headers_that_it_has_missed() {
+fn lagging_upstream_gets_the_headers_that_it_has_missed() {
     let mut world = World::after(&[Action::Start(128), arrive(&[Metadata, VideoHeader, Keyframe]), EVERYTHING]);
     world.act(&Action::Pass(2_000));
     world.act(&arrive(&[Inter, VideoHeader, Inter, Keyframe]));
@@ -241,7 +241,7 @@ fn a_lagging_upstream_gets_the_headers_that_it_has_missed() {
 }
 
 #[test]
-fn the_burst_after_an_absence_is_no_lag() {
+fn burst_after_an_absence_is_no_lag() {
     let mut world = World::after(&[arrive_every(700, &[VideoHeader, Keyframe, Inter, Inter, Keyframe])]);
     world.act(&Action::Start(128));
     world.act(&Action::Write { bytes: 30, most: 30 });
@@ -253,7 +253,7 @@ fn the_burst_after_an_absence_is_no_lag() {
 }
 
 #[test]
-fn a_message_that_was_begun_is_finished_though_the_ring_has_overwritten_it() {
+fn message_that_was_begun_is_finished_though_the_ring_has_overwritten_it() {
     let long = Action::Arrive { messages: vec![(Keyframe, 0, 600)], interleaved: false };
     let mut world = World::after(&[Action::Start(100), long, Action::Write { bytes: 250, most: 250 }]);
     for _ in 0..6 {
@@ -285,7 +285,7 @@ fn another_publisher_continues_the_session_at_a_keyframe() {
 }
 
 #[test]
-fn the_rest_of_a_publisher_that_was_replaced_is_still_sent() {
+fn rest_of_a_publisher_that_was_replaced_is_still_sent() {
     let mut world = World::after(&[Action::Start(128), arrive(&[Keyframe, Inter])]);
     world.act(&Action::Write { bytes: 20, most: 20 });
     world.act(&Action::Publisher);
@@ -296,7 +296,7 @@ fn the_rest_of_a_publisher_that_was_replaced_is_still_sent() {
 }
 
 #[test]
-fn a_new_session_begins_near_0() {
+fn new_session_begins_near_0() {
     let mut world = World::after(&[Action::Publisher, arrive(&[VideoHeader, Keyframe, Inter])]);
     assert!(world.messages[0].timestamp > 1_000_000);
     world.act(&Action::Start(128));
@@ -330,7 +330,7 @@ fn has_wild_steps(times: &[u32]) -> bool {
 }
 
 #[test]
-fn a_session_that_joins_in_mid_stream_has_room_for_audio_that_comes_late() {
+fn session_that_joins_in_mid_stream_has_room_for_audio_that_comes_late() {
     let mut world = World::new();
     world.act(&Action::Start(128));
     // Audio is interleaved 800 ms late, and the clock is that of a machine that has run for 40 days.
@@ -376,7 +376,7 @@ fn audio_that_is_unexpectedly_early_is_sent_at_the_beginning() {
 }
 
 #[test]
-fn a_clock_that_jumps_is_counted_and_no_upstream_notices() {
+fn clock_that_jumps_is_counted_and_no_upstream_notices() {
     let mut world = World::new();
     world.act(&Action::Start(128));
     world.send(&[(VideoHeader, 0), (Keyframe, 900_000), (Audio, 900_010), (Inter, 900_040)]);

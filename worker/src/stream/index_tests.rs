@@ -100,7 +100,7 @@ fn interleaved_messages_are_numbered_as_they_complete() {
 }
 
 #[test]
-fn a_keyframe_is_known_by_its_first_bytes() {
+fn keyframe_is_known_by_its_first_bytes() {
     let mut fixture = Fixture::new();
     let mut wire = Vec::new();
     write_message(&mut wire, &header(6, type_id::VIDEO, KEYFRAME), KEYFRAME, 128);
@@ -127,7 +127,7 @@ fn keyframes_of_higher_tracks_are_not_joined_at() {
 }
 
 #[test]
-fn an_aggregate_becomes_its_messages() {
+fn aggregate_becomes_its_messages() {
     let mut fixture = Fixture::new();
     let tag = |type_id: u8, timestamp: u8, payload: &[u8]| {
         let head = [type_id, 0, 0, payload.len() as u8, 0, 0, timestamp, 0, 0, 0, 0];
@@ -221,7 +221,7 @@ fn metadata_and_sequence_headers_do_not_crowd_each_other_out() {
 }
 
 #[test]
-fn a_header_that_is_too_long_to_be_kept_is_told_once() {
+fn header_that_is_too_long_to_be_kept_is_told_once() {
     let mut fixture = Fixture::new();
     fixture.message(type_id::VIDEO, VIDEO_HEADER);
     for expected in [Some(()), None] {
@@ -285,7 +285,7 @@ fn message_overwritten_before_it_was_complete_is_only_counted() {
 }
 
 #[test]
-fn a_message_in_too_many_chunks_is_only_counted() {
+fn message_in_too_many_chunks_is_only_counted() {
     let mut fixture = Fixture::new();
     let mut wire = Vec::new();
     Control::SetChunkSize(1).write(&mut wire, 128);
@@ -314,7 +314,7 @@ fn messages_are_forgotten_by_age_and_by_number() {
 }
 
 #[test]
-fn a_group_that_the_edge_of_the_window_falls_into_is_kept_whole() {
+fn group_that_the_edge_of_the_window_falls_into_is_kept_whole() {
     let mut fixture = Fixture::new();
     let second = Duration::from_secs(1);
     // A keyframe every three seconds: messages 0, 3, 6 and 9.
@@ -370,7 +370,7 @@ fn aborted_and_replaced_messages_get_no_entry() {
 }
 
 #[test]
-fn a_successor_completes_what_was_open() {
+fn successor_completes_what_was_open() {
     let mut fixture = Fixture::new();
     fixture.message(type_id::VIDEO, VIDEO_HEADER);
     let audio = [AUDIO, &[8; 150]].concat();
@@ -405,7 +405,7 @@ fn a_successor_completes_what_was_open() {
 }
 
 #[test]
-fn a_successor_goes_on_with_the_clock_of_frames_though_a_header_came_last() {
+fn successor_goes_on_with_the_clock_of_frames_though_a_header_came_last() {
     let mut fixture = Fixture::new();
     fixture.message_at(100_000, type_id::AUDIO, AUDIO);
     fixture.message_at(100_000, type_id::VIDEO, KEYFRAME);

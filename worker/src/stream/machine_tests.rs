@@ -133,7 +133,7 @@ fn time_leads_from_every_state_where_the_picture_says() {
 }
 
 #[test]
-fn the_publisher_starts_with_the_first_upstream() {
+fn publisher_starts_with_the_first_upstream() {
     let mut fixture = Fixture::new(2, false);
     assert_eq!(fixture.outputs(), [Output::State(State::Starting)]);
     fixture.handle(Input::UpstreamRefused(0));
@@ -167,7 +167,7 @@ fn publisher_is_refused_only_when_every_upstream_has_refused() {
 }
 
 #[test]
-fn a_required_upstream_decides_alone() {
+fn required_upstream_decides_alone() {
     let times = Times { hold_left: HOLD, grace: GRACE };
     let now = origin();
     let mut fixture = Fixture { machine: Machine::new(now, times, vec![false, true], false), now };
@@ -183,7 +183,7 @@ fn a_required_upstream_decides_alone() {
 }
 
 #[test]
-fn a_held_publisher_is_pinged_and_sent_away_when_its_time_is_spent() {
+fn held_publisher_is_pinged_and_sent_away_when_its_time_is_spent() {
     let mut fixture = Fixture::in_state(State::Starting);
     fixture.pass(HOLD - SECOND);
     let pings = fixture.outputs();
@@ -227,7 +227,7 @@ fn without_a_grace_time_a_lost_publisher_ends_the_stream() {
 }
 
 #[test]
-fn a_duplicate_is_refused_unless_the_publisher_is_silent() {
+fn duplicate_is_refused_unless_the_publisher_is_silent() {
     for state in [State::Starting, State::Live] {
         let mut fixture = Fixture::in_state(state);
         fixture.pass(SILENT_AFTER - Duration::from_millis(1));
@@ -253,7 +253,7 @@ fn a_duplicate_is_refused_unless_the_publisher_is_silent() {
 }
 
 #[test]
-fn the_same_publisher_handed_over_again_is_no_duplicate() {
+fn same_publisher_handed_over_again_is_no_duplicate() {
     let again = Newcomer { same: true, started: true, ..newcomer() };
     for state in [State::Live, State::Grace] {
         let mut fixture = Fixture::in_state(state);
@@ -274,7 +274,7 @@ fn silence_ends_a_stream() {
 }
 
 #[test]
-fn a_publisher_that_comes_while_the_stream_closes_is_next() {
+fn publisher_that_comes_while_the_stream_closes_is_next() {
     let mut fixture = Fixture::in_state(State::Closing);
     fixture.handle(Input::Attach(newcomer()));
     fixture.handle(Input::Attach(newcomer()));
@@ -285,7 +285,7 @@ fn a_publisher_that_comes_while_the_stream_closes_is_next() {
 }
 
 #[test]
-fn a_stream_that_another_worker_has_closes_its_upstreams_at_once_and_leaves_the_publisher_alone() {
+fn stream_that_another_worker_has_closes_its_upstreams_at_once_and_leaves_the_publisher_alone() {
     let closing = [Output::CloseUpstreams, Output::CutUpstreams, Output::State(State::Closing)];
     for (state, first) in
         [(State::Starting, Some(Output::GiveBack)), (State::Live, Some(Output::GiveBack)), (State::Grace, None)]
@@ -298,7 +298,7 @@ fn a_stream_that_another_worker_has_closes_its_upstreams_at_once_and_leaves_the_
 }
 
 #[test]
-fn a_publisher_is_not_waited_for_while_there_is_no_activator() {
+fn publisher_is_not_waited_for_while_there_is_no_activator() {
     let mut fixture = Fixture::in_state(State::Live);
     fixture.handle(Input::Alone(true));
     fixture.handle(lost());
@@ -311,7 +311,7 @@ fn a_publisher_is_not_waited_for_while_there_is_no_activator() {
 }
 
 #[test]
-fn a_publisher_that_has_returned_leaves_no_reason_behind() {
+fn publisher_that_has_returned_leaves_no_reason_behind() {
     for started in [false, true] {
         let mut fixture = Fixture::in_state(State::Grace);
         assert_eq!(fixture.machine.reason(), "connection closed");
@@ -321,7 +321,7 @@ fn a_publisher_that_has_returned_leaves_no_reason_behind() {
 }
 
 #[test]
-fn an_upstream_is_given_up_in_grace_or_when_the_publisher_is_silent() {
+fn upstream_is_given_up_in_grace_or_when_the_publisher_is_silent() {
     for (state, gives_up) in [(State::Starting, false), (State::Live, false), (State::Grace, true)] {
         let mut fixture = Fixture::in_state(state);
         fixture.handle(Input::Contend);
@@ -337,7 +337,7 @@ fn an_upstream_is_given_up_in_grace_or_when_the_publisher_is_silent() {
 }
 
 #[test]
-fn a_stream_goes_on_without_an_upstream_that_it_gave_up_and_ends_without_any() {
+fn stream_goes_on_without_an_upstream_that_it_gave_up_and_ends_without_any() {
     let mut fixture = Fixture::new(2, true);
     fixture.handle(lost());
     fixture.outputs();
@@ -352,7 +352,7 @@ fn a_stream_goes_on_without_an_upstream_that_it_gave_up_and_ends_without_any() {
 }
 
 #[test]
-fn an_upstream_that_was_given_up_starts_no_publisher() {
+fn upstream_that_was_given_up_starts_no_publisher() {
     let mut fixture = Fixture::new(2, false);
     fixture.outputs();
     fixture.handle(Input::GivenUp(1));
@@ -363,7 +363,7 @@ fn an_upstream_that_was_given_up_starts_no_publisher() {
 }
 
 #[test]
-fn a_publisher_that_needs_an_upstream_of_another_stream_does_not_follow_one_that_closes() {
+fn publisher_that_needs_an_upstream_of_another_stream_does_not_follow_one_that_closes() {
     let mut fixture = Fixture::in_state(State::Closing);
     fixture.handle(Input::Attach(Newcomer { may_follow: false, ..newcomer() }));
     assert_eq!(fixture.outputs(), [Output::Decide(Return)]);
@@ -413,7 +413,7 @@ fn closing_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_stream_is_given_back_if_there_is_somebody() {
+fn stream_is_given_back_only_to_an_activator_that_is_there() {
     for state in [State::Starting, State::Live] {
         let mut fixture = Fixture::in_state(state);
         fixture.handle(Input::HandBack { possible: false });
@@ -427,7 +427,7 @@ fn a_stream_is_given_back_if_there_is_somebody() {
 }
 
 #[test]
-fn a_kicked_publisher_that_was_not_started_is_told() {
+fn kicked_publisher_that_was_not_started_is_told() {
     let mut fixture = Fixture::in_state(State::Starting);
     fixture.handle(Input::Kick("out".to_owned()));
     assert_eq!(fixture.outputs()[..2], [Output::Refuse("out".to_owned()), end(Close::Graceful, "out")]);

@@ -12,7 +12,7 @@ use crate::stream::link_watch::SILENT_AFTER;
 use crate::testkit::{assignment, fetched_stream, frame, publisher, say};
 
 #[tokio::test]
-async fn an_activator_is_heard_before_the_silence_of_its_link_is_judged() {
+async fn activator_is_heard_before_the_silence_of_its_link_is_judged() {
     let (fetched, mut activator) = fetched_stream(assignment("a", "a", Transport::Link)).await;
     let mut control = fetched.connection.attach().unwrap();
     say(&mut activator, &Frame::Assign(Box::new(fetched.assignment))).await;

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_runs_for_50_days_wraps() {
+    fn session_that_runs_for_50_days_wraps() {
         let mut timeline = begun(0, 0);
         assert_eq!(timeline.map(0, (1 << 32) - 10, at(0)), u32::MAX - 9);
         assert_eq!(timeline.map(0, (1 << 32) + 10, at(0)), 10);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_given_up_by_one_is_asked_by_the_other() {
+    async fn question_given_up_by_one_is_asked_by_the_other() {
         let resolver = Resolver::default();
         let mut first = resolver.lookup("localhost", 1935);
         std::future::poll_fn(|cx| {

@@ -375,7 +375,7 @@ fn refusing_first_address_gives_way_to_the_second_at_once() {
 }
 
 #[test]
-fn a_lost_syn_is_repeated_before_the_kernel_does() {
+fn lost_syn_is_repeated_before_the_kernel_does() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     sim.handle(Input::Resolved(vec![address(1)]));
@@ -442,7 +442,7 @@ fn address_families_take_turns() {
 }
 
 #[test]
-fn an_address_that_failed_comes_last_next_time() {
+fn address_that_failed_comes_last_next_time() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     let all = vec![address(1), address(2)];
@@ -552,7 +552,7 @@ fn upstream_is_asked_more_than_once_a_second_during_a_flap() {
 }
 
 #[test]
-fn a_session_that_lasted_forgets_the_failures_before_it() {
+fn session_that_lasted_forgets_the_failures_before_it() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     for _ in 0..10 {
@@ -599,7 +599,7 @@ fn publish_start_alone_proves_nothing() {
 }
 
 #[test]
-fn an_upstream_that_closes_for_want_of_media_is_not_taken_to_refuse() {
+fn upstream_that_closes_for_want_of_media_is_not_taken_to_refuse() {
     let mut sim = Sim::new(PLAIN);
     for _ in 0..5 {
         sim.go_live();
@@ -662,7 +662,7 @@ fn closes_before_the_handshake_or_at_different_stages_are_no_refusal() {
 }
 
 #[test]
-fn an_upstream_that_has_worked_has_not_failed_by_closing() {
+fn upstream_that_has_worked_has_not_failed_by_closing() {
     for resumed in [false, true] {
         let mut sim = Sim::new(PLAIN);
         if resumed {
@@ -684,7 +684,7 @@ fn an_upstream_that_has_worked_has_not_failed_by_closing() {
 }
 
 #[test]
-fn an_error_with_another_code_is_a_refusal_at_the_third_time() {
+fn error_with_another_code_is_a_refusal_at_the_third_time() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     for time in 1..6 {
@@ -698,7 +698,7 @@ fn an_error_with_another_code_is_a_refusal_at_the_third_time() {
 }
 
 #[test]
-fn a_taken_name_is_a_stale_session_for_a_while_and_then_a_refusal() {
+fn taken_name_is_a_stale_session_for_a_while_and_then_a_refusal() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     let began = sim.now;
@@ -720,7 +720,7 @@ fn a_taken_name_is_a_stale_session_for_a_while_and_then_a_refusal() {
 }
 
 #[test]
-fn a_name_that_is_taken_anew_is_a_stale_session_again() {
+fn name_that_is_taken_anew_is_a_stale_session_again() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     reach(&mut sim, Stage::Publish);
@@ -789,7 +789,7 @@ fn time_outs_count_for_their_own_stage_and_a_server_that_hung_is_asked_as_before
 }
 
 #[test]
-fn an_upstream_that_answers_late_is_live_at_the_first_or_second_attempt() {
+fn upstream_that_answers_late_is_live_at_the_first_or_second_attempt() {
     let seconds = Duration::from_secs;
     for (late_at, late) in [
         (Stage::Connect, seconds(7)),
@@ -816,7 +816,7 @@ fn an_upstream_that_answers_late_is_live_at_the_first_or_second_attempt() {
 }
 
 #[test]
-fn a_server_that_never_answers_is_not_hammered() {
+fn server_that_never_answers_is_not_hammered() {
     let mut sim = Sim::new(PLAIN);
     sim.outputs();
     let (began, mut connections) = (sim.now, 0);
@@ -831,7 +831,7 @@ fn a_server_that_never_answers_is_not_hammered() {
 }
 
 #[test]
-fn a_live_session_is_lost_in_every_way() {
+fn live_session_is_lost_in_every_way() {
     for input in [
         broken(),
         refused(Class::Denied),
@@ -939,7 +939,7 @@ fn one_redirect_is_followed_in_an_attempt() {
 }
 
 #[test]
-fn a_redirect_that_gives_up_tls_or_is_malformed_is_a_failure() {
+fn redirect_that_gives_up_tls_or_is_malformed_is_a_failure() {
     for (url, to, why) in [(TLS, "rtmp://other.example/app", "everybody on the way"), (PLAIN, "KEY://x", "no RTMP URL")]
     {
         let mut sim = Sim::new(url);
@@ -953,7 +953,7 @@ fn a_redirect_that_gives_up_tls_or_is_malformed_is_a_failure() {
 }
 
 #[test]
-fn a_redirect_from_elsewhere_does_not_lead_to_this_machine() {
+fn redirect_from_elsewhere_does_not_lead_to_this_machine() {
     let near = [
         "127.0.0.1:1935",
         "0.0.0.0:1935",

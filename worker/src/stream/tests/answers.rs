@@ -40,7 +40,7 @@ pub(super) async fn carry(activator: &Activator, bytes: &[u8]) {
 }
 
 #[test]
-fn a_publisher_with_a_small_window_by_link_never_fills_what_the_activator_keeps() {
+fn publisher_with_a_small_window_by_link_never_fills_what_the_activator_keeps() {
     run(async {
         let LiveStream { sink, encoder, activator, engine: _engine, .. } = live_by_link().await;
         let sent = frames(150);
@@ -52,7 +52,7 @@ fn a_publisher_with_a_small_window_by_link_never_fills_what_the_activator_keeps(
 }
 
 #[test]
-fn a_publisher_that_pings_at_every_message_by_link_never_fills_what_the_activator_keeps() {
+fn publisher_that_pings_at_every_message_by_link_never_fills_what_the_activator_keeps() {
     run(async {
         let LiveStream { sink, encoder, activator, engine: _engine, .. } = live_by_link().await;
         let sent = frames(100);
@@ -63,7 +63,7 @@ fn a_publisher_that_pings_at_every_message_by_link_never_fills_what_the_activato
 }
 
 #[test]
-fn a_publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps() {
+fn publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps() {
     run(async {
         let LiveStream { sink: _sink, activator, engine: _engine, .. } = live_by_link().await;
         carry(&activator, &ping().repeat((MAX_KEPT_BYTES + MAX_KEPT_BYTES / 2) / ping().len())).await;
@@ -73,7 +73,7 @@ fn a_publisher_that_sends_no_media_by_link_never_fills_what_the_activator_keeps(
 }
 
 #[test]
-fn a_publisher_that_begins_many_long_messages_by_link_gets_no_checkpoint_for_each() {
+fn publisher_that_begins_many_long_messages_by_link_gets_no_checkpoint_for_each() {
     run(async {
         let LiveStream { sink, encoder, activator, engine: _engine, .. } = live_by_link().await;
         let (before, after) = ([metadata(), video_header(), video(0, true, 1000)], [video(33, false, 1000)]);
@@ -108,7 +108,7 @@ fn published(memory: &std::os::fd::OwnedFd) -> u64 {
 }
 
 #[test]
-fn a_publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring() {
+fn publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring() {
     run(async {
         let LiveStream { sink, mut encoder, memory, socket, engine: _engine, .. } = live_by_descriptor().await;
         let window = control(&Control::WindowAckSize(WINDOW));
@@ -123,7 +123,7 @@ fn a_publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring(
 }
 
 #[test]
-fn a_publisher_that_reads_nothing_stays_and_has_a_successor() {
+fn publisher_that_reads_nothing_stays_and_has_a_successor() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, memory, socket, .. } = give_descriptor("a", &[&sink]).await;

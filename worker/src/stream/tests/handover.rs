@@ -10,7 +10,7 @@ use super::kit::*;
 use crate::stream::*;
 
 #[test]
-fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
+fn successor_goes_on_where_a_worker_died_by_descriptor() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
@@ -41,7 +41,7 @@ fn a_successor_goes_on_where_a_worker_died_by_descriptor() {
 }
 
 #[test]
-fn a_successor_takes_closing_for_a_stale_session_and_not_for_a_refusal() {
+fn successor_takes_closing_for_a_stale_session_and_not_for_a_refusal() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
@@ -74,7 +74,7 @@ fn a_successor_takes_closing_for_a_stale_session_and_not_for_a_refusal() {
 }
 
 #[test]
-fn a_successors_session_has_room_for_audio_that_comes_late() {
+fn successors_session_has_room_for_audio_that_comes_late() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
@@ -137,7 +137,7 @@ async fn two_groups(slow: bool) -> (Vec<Message>, Vec<Message>) {
 }
 
 #[test]
-fn a_successor_begins_where_the_slowest_upstream_needs_it() {
+fn successor_begins_where_the_slowest_upstream_needs_it() {
     run(async {
         let (sent, got) = Box::pin(two_groups(true)).await;
         assert_eq!(untimed(&got), untimed(&sent), "what the upstream's kernel had not taken comes again");
@@ -145,7 +145,7 @@ fn a_successor_begins_where_the_slowest_upstream_needs_it() {
 }
 
 #[test]
-fn a_successor_repeats_one_group_of_what_all_upstreams_have() {
+fn successor_repeats_one_group_of_what_all_upstreams_have() {
     run(async {
         let (sent, got) = Box::pin(two_groups(false)).await;
         assert_eq!(untimed(&got[3..]), untimed(&sent[7..]));
@@ -174,7 +174,7 @@ fn successor_starts_the_publisher_of_a_worker_that_died_before_the_start() {
 }
 
 #[test]
-fn a_state_page_of_a_stranger_is_not_believed() {
+fn state_page_of_a_stranger_is_not_believed() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
@@ -225,7 +225,7 @@ fn publisher_is_ended_with_a_reason_when_no_page_tells_its_state() {
 }
 
 #[test]
-fn a_successor_by_link_goes_on_from_the_last_checkpoint() {
+fn successor_by_link_goes_on_from_the_last_checkpoint() {
     run(async {
         let sink = Sink::start().await;
         let Linked { encoder, activator, incoming } = give_link("a", &[&sink]).await;
@@ -266,7 +266,7 @@ fn a_successor_by_link_goes_on_from_the_last_checkpoint() {
 }
 
 #[test]
-fn a_publisher_that_comes_back_continues_the_upstreams_session() {
+fn publisher_that_comes_back_continues_the_upstreams_session() {
     run(async {
         let LiveStream { sink, mut encoder, activator, mut engine, .. } = live_by_descriptor().await;
         encoder.send(&stream(1)).await;
@@ -308,7 +308,7 @@ fn a_publisher_that_comes_back_continues_the_upstreams_session() {
 }
 
 #[test]
-fn an_upstream_that_is_given_up_is_the_streams_until_it_is_closed() {
+fn upstream_that_is_given_up_is_the_streams_until_it_is_closed() {
     run(async {
         let (own, shared) = (Sink::start().await, Sink::start().await);
         let Given { mut encoder, mut incoming, .. } = give_descriptor("a", &[&own, &shared]).await;
@@ -367,7 +367,7 @@ fn in_state(report: &Report, state: SessionState) -> Option<()> {
 }
 
 #[test]
-fn a_duplicate_is_refused_and_the_stream_goes_on() {
+fn duplicate_is_refused_and_the_stream_goes_on() {
     run(async {
         let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         encoder.send(&stream(1)).await;
@@ -382,7 +382,7 @@ fn a_duplicate_is_refused_and_the_stream_goes_on() {
 }
 
 #[test]
-fn a_stream_is_given_back_with_its_connection_open() {
+fn stream_is_given_back_with_its_connection_open() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, activator, incoming, socket, memory } = give_descriptor("a", &[&sink]).await;
@@ -465,7 +465,7 @@ fn another_publisher_with_the_streams_memory_is_given_back_and_nothing_is_writte
 }
 
 #[test]
-fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
+fn lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
     run(async {
         let sink = Sink::start().await;
         let Linked { encoder, activator, incoming } = give_link("a", &[&sink]).await;
@@ -495,7 +495,7 @@ fn a_lost_link_is_a_lost_publisher_and_may_come_back_as_it_was() {
 }
 
 #[test]
-fn the_next_publisher_waits_for_the_end_of_the_one_before() {
+fn next_publisher_waits_for_the_end_of_the_one_before() {
     run(async {
         let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         encoder.send(&stream(1)).await;
@@ -515,7 +515,7 @@ fn the_next_publisher_waits_for_the_end_of_the_one_before() {
 }
 
 #[test]
-fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_activator_either() {
+fn stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_activator_either() {
     run(async {
         let LiveStream { sink, encoder: _encoder, mut engine, .. } = live_by_descriptor().await;
         engine.command(StreamCommand::Alone(true));
@@ -534,7 +534,7 @@ fn a_stream_that_follows_another_one_does_not_wait_for_its_publisher_without_an_
 }
 
 #[test]
-fn a_publisher_that_waits_for_the_end_of_the_one_before_is_kicked_or_given_back_like_any_other() {
+fn publisher_that_waits_for_the_end_of_the_one_before_is_kicked_or_given_back_like_any_other() {
     run(async {
         for kicked in [true, false] {
             let sink = Sink::start().await;

@@ -38,7 +38,7 @@ async fn send_all(encoder: &mut Encoder, sink: &Sink, session: usize, messages: 
 }
 
 #[test]
-fn a_keyframe_of_five_megabytes_by_descriptor_arrives_bit_for_bit() {
+fn keyframe_of_five_megabytes_by_descriptor_arrives_bit_for_bit() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
@@ -53,7 +53,7 @@ fn a_keyframe_of_five_megabytes_by_descriptor_arrives_bit_for_bit() {
 }
 
 #[test]
-fn a_keyframe_of_five_megabytes_by_link_arrives_bit_for_bit() {
+fn keyframe_of_five_megabytes_by_link_arrives_bit_for_bit() {
     run(async {
         let sink = Sink::start().await;
         let Linked { encoder, activator, incoming, .. } = give_link("a", &[&sink]).await;
@@ -67,7 +67,7 @@ fn a_keyframe_of_five_megabytes_by_link_arrives_bit_for_bit() {
 }
 
 #[test]
-fn a_message_longer_than_the_ring_is_skipped_and_counted_and_the_publisher_stays() {
+fn message_longer_than_the_ring_is_skipped_and_counted_and_the_publisher_stays() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
@@ -87,7 +87,7 @@ fn a_message_longer_than_the_ring_is_skipped_and_counted_and_the_publisher_stays
 }
 
 #[test]
-fn a_successor_goes_on_in_the_middle_of_a_keyframe_of_five_megabytes() {
+fn successor_goes_on_in_the_middle_of_a_keyframe_of_five_megabytes() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, socket, .. } = give_descriptor("a", &[&sink]).await;

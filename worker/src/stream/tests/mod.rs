@@ -18,7 +18,7 @@ use self::kit::*;
 use super::*;
 
 #[test]
-fn a_stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
+fn stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
     run(async {
         let LiveStream { sink, mut encoder, activator, socket, mut engine, .. } = live_by_descriptor().await;
         let sent = stream(3);
@@ -39,7 +39,7 @@ fn a_stream_by_descriptor_arrives_bit_for_bit_and_ends_cleanly() {
 }
 
 #[test]
-fn a_stream_by_link_arrives_wherever_its_bytes_are_cut() {
+fn stream_by_link_arrives_wherever_its_bytes_are_cut() {
     run(async {
         let sink = Sink::start().await;
         let sent =
@@ -62,7 +62,7 @@ fn a_stream_by_link_arrives_wherever_its_bytes_are_cut() {
 }
 
 #[test]
-fn a_held_publisher_gets_through_whatever_the_upstream_does_first() {
+fn held_publisher_gets_through_whatever_the_upstream_does_first() {
     run(async {
         let sink = Sink::start().await;
         sink.mute.set(true);
@@ -109,7 +109,7 @@ fn media_that_came_before_the_start_is_not_lost() {
 }
 
 #[test]
-fn a_publisher_is_refused_when_all_upstreams_have_refused() {
+fn publisher_is_refused_when_all_upstreams_have_refused() {
     run(async {
         let sinks = [Sink::start().await, Sink::start().await];
         sinks.iter().for_each(|sink| sink.refuse.set(Some(Refusal::Denied)));
@@ -172,7 +172,7 @@ fn after_a_flap_a_session_begins_with_headers_and_a_keyframe() {
 }
 
 #[test]
-fn a_session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
+fn session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
     run(async {
         let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         let long = |mut message: Message| {
@@ -195,7 +195,7 @@ fn a_session_that_begins_later_gets_long_metadata_and_long_sequence_headers() {
 }
 
 #[test]
-fn a_jump_of_the_publishers_clock_is_reported_and_reaches_no_upstream() {
+fn jump_of_the_publishers_clock_is_reported_and_reaches_no_upstream() {
     run(async {
         let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
         let sent = [vec![audio_header(), video_header()], group_of_frames(900_000), group_of_frames(0)].concat();
@@ -211,7 +211,7 @@ fn a_jump_of_the_publishers_clock_is_reported_and_reaches_no_upstream() {
 }
 
 #[test]
-fn a_ring_takes_no_more_memory_than_its_window() {
+fn ring_takes_no_more_memory_than_its_window() {
     run(async {
         let sink = Sink::start().await;
         let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;

@@ -20,7 +20,7 @@ async fn go_live(driver: &mut Driver, listener: &TcpListener) -> Peer<TcpStream>
 }
 
 #[tokio::test]
-async fn a_stream_goes_out_and_ends_cleanly() {
+async fn stream_goes_out_and_ends_cleanly() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let mut peer = go_live(&mut driver, &listener).await;
@@ -67,7 +67,7 @@ async fn session_closed_within_a_message_ends_without_commands() {
 }
 
 #[tokio::test]
-async fn a_peer_that_never_closes_is_left_after_a_while() {
+async fn peer_that_never_closes_is_left_after_a_while() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let mut peer = go_live(&mut driver, &listener).await;
@@ -132,7 +132,7 @@ async fn upstream_that_closes_after_any_stage_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_closes_when_live_is_noticed_at_once() {
+async fn upstream_that_closes_when_live_is_noticed_at_once() {
     for reset in [false, true] {
         let (listener, address) = listen().await;
         let mut driver = plain(address);
@@ -186,7 +186,7 @@ async fn bytes_that_the_peer_has_taken_are_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_is_tried_again() {
+async fn name_that_is_taken_is_tried_again() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let mut peer = driver
@@ -352,7 +352,7 @@ async fn credentials_take_three_connections() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_with_the_same_key() {
+async fn redirect_is_followed_with_the_same_key() {
     let (listener, address) = listen().await;
     let (other, other_address) = listen().await;
     let mut driver = plain(address);
@@ -445,7 +445,7 @@ async fn second_address_is_dialed_when_the_first_refuses() {
 }
 
 #[tokio::test]
-async fn a_flood_from_the_upstream_does_not_keep_the_task() {
+async fn flood_from_the_upstream_does_not_keep_the_task() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
     let mut peer = go_live(&mut driver, &listener).await;

@@ -136,7 +136,7 @@ async fn go_live(driver: &mut Driver, listener: &TcpListener, acceptor: &TlsAcce
 }
 
 #[tokio::test]
-async fn a_stream_goes_out_encrypted_and_ends_cleanly() {
+async fn stream_goes_out_encrypted_and_ends_cleanly() {
     let authority = Authority::new("ours");
     let acceptor = authority.certify(dns("localhost"), false);
     let (listener, address) = listen().await;
@@ -181,7 +181,7 @@ async fn bytes_held_by_tls_count_as_unacknowledged() {
 }
 
 #[tokio::test]
-async fn an_address_is_verified_too() {
+async fn address_is_verified_too() {
     let authority = Authority::new("ours");
     let acceptor = authority.certify(SanType::IpAddress([127, 0, 0, 1].into()), false);
     let (listener, address) = listen().await;
@@ -224,7 +224,7 @@ async fn untrusted_certificate_fails_with_its_fix() {
 }
 
 #[tokio::test]
-async fn a_server_certificate_that_is_itself_listed_is_trusted() {
+async fn server_certificate_that_is_itself_listed_is_trusted() {
     for signed in [Signed::AsAuthority, Signed::AsServer, Signed::ByAnother] {
         let server = SelfSigned::new(signed);
         let (listener, address) = listen().await;
@@ -234,7 +234,7 @@ async fn a_server_certificate_that_is_itself_listed_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_server_certificate_that_is_listed_needs_its_name_its_time_and_its_key() {
+async fn server_certificate_that_is_listed_needs_its_name_its_time_and_its_key() {
     let other = SelfSigned::new(Signed::AsAuthority);
     let rows = [
         (SelfSigned::new(Signed::OtherName), None, "is for other.example, not for localhost:"),
