@@ -18,8 +18,8 @@ use crate::key::{Identity, MAX_RESOLVED_BYTES, NameError, Secret, StreamKey};
 
 /// Longest URL in the configuration, in bytes: keys with signatures (Facebook) take a few hundred.
 pub const MAX_URL_BYTES: usize = 4096;
-// A placeholder stands for at most `key::MAX_QUALIFIED_BYTES`, and may stand in an app or key more than once: a filled part may be longer
-// than the URL that it comes from, up to twice. Raise both together.
+// A filled app or key may be longer than the URL that it comes from, up to twice. `handoff::limits::MAX_ASSIGNMENT_BYTES` counts four URLs
+// for each destination, an app and a key of the longest: with a higher bound here an assignment would not fit into its frame.
 const _: () = assert!(MAX_RESOLVED_BYTES == 2 * MAX_URL_BYTES);
 /// Most URLs in one list: every URL costs a copy of the stream, so a longer list is a mistake.
 pub const MAX_URLS: usize = 32;
