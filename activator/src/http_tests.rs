@@ -139,6 +139,13 @@ async fn a_kick_ends_a_stream_by_either_way() {
         drop(place);
         assert!(ask(&server, method, &path).await.starts_with("HTTP/1.1 404"));
     }
+    // An escape that is not UTF-8 names no stream, and says so to the holder of the secret alone.
+    for (method, path) in [("DELETE", "/api/v1/streams/%FF"), ("POST", "/api/v1/streams/%FF/kick")] {
+        let refused = ask(&server, method, path).await;
+        let missing = ask(&server, method, &with_header(path, "Authorization: Bearer 0123456789abcdef")).await;
+        assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("no-store"), "{path}: {refused}");
+        assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("no such stream"), "{path}: {missing}");
+    }
 }
 
 #[tokio::test]
