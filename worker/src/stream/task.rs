@@ -49,7 +49,7 @@ pub(super) fn spawn(
     reports: mpsc::Sender<Report>,
 ) {
     tokio::task::spawn_local(async move {
-        let mut next = Some(prepare(incoming, None));
+        let mut next = Some(prepare(incoming, None).map(Box::new));
         let mut alone = false;
         while let Some(prepared) = next {
             let now = Instant::now();
@@ -64,7 +64,7 @@ pub(super) fn spawn(
                 }
             };
             let told = prepared.told.take();
-            let mut stream = StreamTask::new(now, prepared, Arc::clone(&shared), reports.clone());
+            let mut stream = StreamTask::new(now, *prepared, Arc::clone(&shared), reports.clone());
             // The engine has told the stream before this one whether an activator is there.
             stream.machine.handle(now, Input::Alone(alone));
             told.into_iter().for_each(|command| stream.command(now, command));
@@ -72,7 +72,7 @@ pub(super) fn spawn(
             alone = stream.machine.is_alone();
             // Unmaps the rings: the successor may have come with the memory of one.
             drop(stream);
-            next = successor.map(|successor| successor.after_the_end());
+            next = successor.map(|successor| successor.after_the_end().map(Box::new));
         }
     });
 }
