@@ -61,7 +61,7 @@ pub struct Startup {
 
 /// Tasks and listeners that run and have to be ended.
 struct Running {
-    held: DrainSwitch,
+    drain: DrainSwitch,
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
     publishers: TaskTracker,
@@ -186,9 +186,10 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     }
     serving.spawn(serve(bound.http, routes(shown), release.clone()));
     serving.spawn({
-        let doors = control::ControlListeners { all: bound.control, ours: bound.own_control, release: release.clone() };
+        let listeners =
+            control::ControlListeners { all: bound.control, ours: bound.own_control, release: release.clone() };
         let served = control::serve(
-            doors,
+            listeners,
             control,
             lobby.workers.clone(),
             cluster.clone(),
@@ -254,7 +255,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
         })
     });
-    Ok(Running { held: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
+    Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
 }
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
@@ -290,22 +291,22 @@ struct PhaseStep(Option<JoinHandle<()>>);
 
 impl PhaseStep {
     fn begin(open: &Running, phase: Phase) -> Self {
-        let held = open.held.clone();
+        let drain = open.drain.clone();
         Self(match phase {
             Phase::Serving | Phase::Unready | Phase::StopServing => None,
             Phase::StopAccepting => {
                 // The port closes with the loop. Who is connected and not held yet gets the lobby's answer.
                 open.accepting.abort();
-                held.drain();
+                drain.drain();
                 open.draining.cancel();
                 Some(tokio::spawn(async {}))
             }
-            Phase::FinishStreams => Some(tokio::spawn(async move { held.emptied().await })),
+            Phase::FinishStreams => Some(tokio::spawn(async move { drain.emptied().await })),
             Phase::StopWorkers => Some(tokio::spawn(async move {
-                held.close();
-                let _ = timeout(CLOSE_TIMEOUT, held.emptied()).await;
-                held.stop_processes();
-                held.without_processes().await;
+                drain.close();
+                let _ = timeout(CLOSE_TIMEOUT, drain.emptied()).await;
+                drain.stop_processes();
+                drain.without_processes().await;
             })),
         })
     }
@@ -331,8 +332,8 @@ impl Drop for PhaseStep {
 impl Running {
     /// The last phase.
     async fn end(self) {
-        self.held.kill_processes();
-        let _ = timeout(END_TIMEOUT, self.held.without_processes()).await;
+        self.drain.kill_processes();
+        let _ = timeout(END_TIMEOUT, self.drain.without_processes()).await;
         self.publishers.close();
         let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;
         self.stop.cancel();

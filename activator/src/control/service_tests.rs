@@ -354,9 +354,9 @@ async fn a_stranger_who_sends_and_never_reads_is_closed_too() {
 #[tokio::test]
 async fn undecided_connections_keep_no_worker_out() {
     let server = server();
-    let mut knocking = Vec::new();
+    let mut undecided = Vec::new();
     for _ in 0..2 * MAX_STRANGERS {
-        knocking.push(TcpStream::connect(server.address).await.unwrap());
+        undecided.push(TcpStream::connect(server.address).await.unwrap());
     }
     let before = tokio::time::Instant::now();
     let _line = joined(&server, "w-1").await;
@@ -370,9 +370,9 @@ async fn a_caller_that_has_proved_itself_is_not_evicted() {
     tokio::time::pause();
     tokio::time::advance(PROOF_TIMEOUT + Duration::from_millis(1)).await;
     tokio::time::resume();
-    let mut knocking = Vec::new();
+    let mut undecided = Vec::new();
     for _ in 0..2 * MAX_STRANGERS {
-        knocking.push(TcpStream::connect(server.address).await.unwrap());
+        undecided.push(TcpStream::connect(server.address).await.unwrap());
     }
     let _other = joined(&server, "w-2").await;
     line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;

@@ -29,7 +29,7 @@ use super::elsewhere::{Others, Ourselves};
 use super::messages::{Input, Key, Output, Rules, Started};
 use super::placing::Owner;
 use super::workers::{CallId, Introduction, Workers, learned};
-use super::{Back, Entry, PlaceRefusal};
+use super::{Back, Entry, OfferOutcome, PlaceRefusal};
 
 /// An offer that was not fetched within this is withdrawn: fetching takes milliseconds, and the publisher's client waits.
 pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -279,7 +279,7 @@ impl Dispatcher {
         held.taken.get_or_insert(now);
         held.taken_last = now;
         self.workers.taken(call, key);
-        self.outputs.push_back(Output::Outcome("accepted"));
+        self.outputs.push_back(Output::Outcome(OfferOutcome::Accepted));
         self.arm(key);
         self.fill(now);
     }
@@ -322,9 +322,9 @@ impl Dispatcher {
             held.heard = now;
         } else {
             self.outputs.push_back(Output::Outcome(match why {
-                Back::Declined => "declined",
-                Back::Unreachable | Back::Died | Back::Broken => "unreachable",
-                Back::Moving => "withdrawn",
+                Back::Declined => OfferOutcome::Declined,
+                Back::Unreachable | Back::Died | Back::Broken => OfferOutcome::Unreachable,
+                Back::Moving => OfferOutcome::Withdrawn,
             }));
         }
         if held.was_live {
@@ -440,12 +440,13 @@ impl Dispatcher {
             DeclineReason::Unreachable | DeclineReason::Other => {}
         }
         self.avoid_for_stream(now, key, call);
-        self.withdraw(now, key, if *reason == DeclineReason::Unreachable { "unreachable" } else { "declined" });
+        let unreachable = *reason == DeclineReason::Unreachable;
+        self.withdraw(now, key, if unreachable { OfferOutcome::Unreachable } else { OfferOutcome::Declined });
     }
 
     fn lost(&mut self, now: Instant, call: CallId) {
         for key in self.workers.leave(call) {
-            self.withdraw(now, key, "withdrawn");
+            self.withdraw(now, key, OfferOutcome::Withdrawn);
         }
         for held in self.places.values_mut() {
             held.avoid.remove(&call);
@@ -496,13 +497,13 @@ impl Dispatcher {
             State::Offered { call, until, .. } if until <= now => {
                 self.workers.avoid(call, now + AVOID_WORKER);
                 self.avoid_for_stream(now, key, call);
-                self.withdraw(now, key, "expired");
+                self.withdraw(now, key, OfferOutcome::Expired);
             }
             _ => self.arm(key),
         }
     }
 
-    fn withdraw(&mut self, now: Instant, key: Key, outcome: &'static str) {
+    fn withdraw(&mut self, now: Instant, key: Key, outcome: OfferOutcome) {
         let Some((_, epoch)) = self.places.get(&key).and_then(|held| held.state.on()) else { return };
         self.outputs.push_back(Output::Outcome(outcome));
         self.outputs.push_back(Output::Withdrawn(key, epoch));

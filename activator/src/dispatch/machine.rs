@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::dispatcher::Dispatcher;
 use super::messages::{self, Input, Rules};
 use super::processes::{self, Processes};
-use super::view::WorkerView;
+use super::view::{WorkerState, WorkerView};
 
 /// An output of the dispatcher or of the process fleet.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Machine {
         let starting = self.processes.iter().flat_map(|processes| {
             processes.starting().map(|name| WorkerView {
                 name: name.to_owned(),
-                state: "starting",
+                state: WorkerState::Starting,
                 streams: 0,
                 capacity: u32::try_from(processes.capacity()).unwrap_or(u32::MAX),
             })

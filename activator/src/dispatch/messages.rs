@@ -6,7 +6,7 @@ use liveedgecast_common::control::WorkerMessage;
 
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::workers::{CallId, Introduction};
-use super::{Back, PlaceRefusal};
+use super::{Back, OfferOutcome, PlaceRefusal};
 
 /// The number of a place. Never used twice; of two places the one with the smaller number was taken first.
 pub type Key = u64;
@@ -97,7 +97,7 @@ pub(crate) enum Output {
         entered: Instant,
     },
     /// The outcome of an offer, for metrics.
-    Outcome(&'static str),
+    Outcome(OfferOutcome),
     /// A worker was silent although it serves streams.
     Suspect(String),
     /// A worker reported this many sessions beyond its capacity; they are left out.

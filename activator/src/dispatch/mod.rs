@@ -33,7 +33,7 @@ pub use news::PeerChange;
 pub(crate) use phases::cold;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
-pub use view::{Demand, StreamView, UpstreamView, WorkerView};
+pub use view::{Demand, StreamView, UpstreamView, WorkerState, WorkerView};
 pub use workers::{CallId, Introduction};
 
 use crate::config::Handoff;
@@ -147,6 +147,37 @@ impl PlaceRefusal {
             Self::FleetFull => "raise MAX_WORKERS or CAPACITY: all workers are full",
             Self::Draining => "nothing: it comes again, to the activator that follows",
             Self::Unmovable => "use HANDOFF=auto or link: this kind of connection cannot be passed to a worker",
+        }
+    }
+}
+
+/// The outcome of an offer to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferOutcome {
+    /// The worker has accepted the stream.
+    Accepted,
+    /// The worker declined it.
+    Declined,
+    /// The worker could not be given it.
+    Unreachable,
+    /// The worker did not fetch it in time.
+    Expired,
+    /// The worker was lost, or went down, before it had accepted.
+    Withdrawn,
+}
+
+impl OfferOutcome {
+    /// Every outcome, for metrics that exist before the first event.
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::Declined, Self::Unreachable, Self::Expired, Self::Withdrawn];
+
+    /// Label of the outcome in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Declined => "declined",
+            Self::Unreachable => "unreachable",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }

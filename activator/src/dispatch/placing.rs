@@ -2,7 +2,8 @@
 //! workers of [`Dispatcher`]. Out: offers, refusals. Pure.
 //!
 //! The demand ([`Dispatcher::tally`]), the shortage that starts worker processes and `fill` ask the same functions for the places that are
-//! free. A worker has a veto: it declines an offer that it has no place for, by its own count, and is left alone for a second then.
+//! free. A worker has a veto, in `judge` of its `register/machine.rs` and `place` of its `engine/table.rs`: it declines an offer that it has no
+//! place for, by its own count, and is left alone for a second then.
 //!
 //! Note: a stream's own identity, the first one, says whose stream it is; the others say which upstreams it wants that take one publisher
 //! at a time. A worker that has the stream goes on with it, with the upstreams that it has. A worker that has nothing but a wanted

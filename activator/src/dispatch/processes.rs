@@ -76,6 +76,41 @@ pub enum Input {
     Kill,
 }
 
+/// The way in which a worker process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessOutcome {
+    /// It was asked to go.
+    Asked,
+    /// It went in order without being asked.
+    Terminated,
+    /// It ended by itself after it had registered.
+    Crashed,
+    /// It ended, or could not be started, before it had registered.
+    AtStart,
+    /// It did not register in time and was killed.
+    NeverRegistered,
+    /// It was silent and was killed.
+    Silent,
+}
+
+impl ProcessOutcome {
+    /// Every outcome, for metrics that exist before the first event.
+    pub const ALL: [Self; 6] =
+        [Self::Asked, Self::Terminated, Self::Crashed, Self::AtStart, Self::NeverRegistered, Self::Silent];
+
+    /// Label of the outcome in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Terminated => "terminated",
+            Self::Crashed => "crashed",
+            Self::AtStart => "at_start",
+            Self::NeverRegistered => "never_registered",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// An order to the shell, or an event to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -89,8 +124,8 @@ pub enum Output {
     Failed {
         /// The name of the worker.
         name: String,
-        /// The label of the failure in metrics.
-        how: &'static str,
+        /// The kind of the failure.
+        how: ProcessOutcome,
         /// The cause in words.
         why: String,
         /// The last lines of its standard error.
@@ -182,7 +217,7 @@ impl Processes {
             }
             Input::NotSpawned(name, why) => {
                 self.all.remove(&name);
-                self.failed(now, name, "at_start", why, Vec::new());
+                self.failed(now, name, ProcessOutcome::AtStart, why, Vec::new());
             }
             Input::Ended(name, end) => self.ended(now, name, end),
             Input::Stop => self.stop_all(now),
@@ -319,18 +354,24 @@ impl Processes {
         let ProcessEnd { status, in_order, last_words } = end;
         match process.state {
             State::Asked | State::Starting { .. } => {
-                self.failed(now, name, "at_start", format!("it ended before it had registered: {status}"), last_words);
+                self.failed(
+                    now,
+                    name,
+                    ProcessOutcome::AtStart,
+                    format!("it ended before it had registered: {status}"),
+                    last_words,
+                );
             }
             State::Killed(KillReason::NeverRegistered) => {
                 let why = format!("it had not registered within {} s and was killed", REGISTER_TIMEOUT.as_secs());
-                self.failed(now, name, "never_registered", why, last_words);
+                self.failed(now, name, ProcessOutcome::NeverRegistered, why, last_words);
             }
             State::Killed(KillReason::Silent) => {
                 let why = format!(
                     "it gave no sign of life any more, for {} s at last, and was killed",
                     SILENT_TIMEOUT.as_secs()
                 );
-                self.failed(now, name, "silent", why, last_words);
+                self.failed(now, name, ProcessOutcome::Silent, why, last_words);
             }
             State::Ready { since, .. } if in_order => {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
@@ -345,7 +386,7 @@ impl Processes {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
                     self.backoff.reset();
                 }
-                self.failed(now, name, "crashed", format!("it ended by itself: {status}"), last_words);
+                self.failed(now, name, ProcessOutcome::Crashed, format!("it ended by itself: {status}"), last_words);
             }
             State::Stopping { .. } | State::Killed(KillReason::Asked) => {
                 self.backoff.reset();
@@ -354,7 +395,7 @@ impl Processes {
         }
     }
 
-    fn failed(&mut self, now: Instant, name: String, how: &'static str, why: String, last_words: Vec<String>) {
+    fn failed(&mut self, now: Instant, name: String, how: ProcessOutcome, why: String, last_words: Vec<String>) {
         let pause = self.backoff.failed();
         self.pause_until = Some(now + pause);
         self.outputs.push_back(Output::Failed { name, how, why, last_words, pause });

@@ -109,7 +109,7 @@ fn a_worker_that_dies_at_start_is_reported_and_retried_ever_more_slowly() {
         let begun = world.now;
         world.tell(Input::Spawned(format!("worker-{name}")));
         let outputs = world.end(&format!("worker-{name}"));
-        let [Output::Failed { how: "at_start", last_words, pause, why, .. }] = &outputs[..] else {
+        let [Output::Failed { how: ProcessOutcome::AtStart, last_words, pause, why, .. }] = &outputs[..] else {
             panic!("{outputs:?}")
         };
         assert!(why.contains("signal 9") && last_words == &["oh"]);
@@ -142,7 +142,7 @@ fn a_worker_that_never_registers_is_killed() {
     assert_eq!(world.now - begun, REGISTER_TIMEOUT);
     assert_eq!(world.processes.poll_timeout(), None, "killed once");
     let outputs = world.end("worker-1");
-    assert!(matches!(&outputs[..], [Output::Failed { how: "never_registered", .. }]), "{outputs:?}");
+    assert!(matches!(&outputs[..], [Output::Failed { how: ProcessOutcome::NeverRegistered, .. }]), "{outputs:?}");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn worker_that_hangs_is_killed_unless_it_registers_again() {
     assert_eq!(world.wait(), [Output::Kill("worker-1".into())]);
     assert_eq!(world.now - begun, SILENT_TIMEOUT);
     let outputs = world.end("worker-1");
-    assert!(matches!(&outputs[..], [Output::Failed { how: "silent", .. }]), "{outputs:?}");
+    assert!(matches!(&outputs[..], [Output::Failed { how: ProcessOutcome::Silent, .. }]), "{outputs:?}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_worker_that_registers_and_dies_young_is_a_failure() {
         world.run(&format!("worker-{name}"), true, 0);
         world.now += Duration::from_millis(20);
         let outputs = world.end(&format!("worker-{name}"));
-        let [Output::Failed { how: "crashed", pause, .. }] = outputs[..] else { panic!("{outputs:?}") };
+        let [Output::Failed { how: ProcessOutcome::Crashed, pause, .. }] = outputs[..] else { panic!("{outputs:?}") };
         pauses.push(pause);
         assert_eq!(world.look(1), []);
         world.wait();
@@ -207,7 +207,10 @@ fn a_worker_that_somebody_else_terminates_is_no_failure() {
     assert_eq!(world.look(1), [], "not in a hot loop");
     assert_eq!(world.wait(), spawns(&["worker-3"]));
     let outputs = world.tell(end("worker-3"));
-    assert!(matches!(&outputs[..], [Output::Failed { how: "at_start", .. }]), "it was never ready: {outputs:?}");
+    assert!(
+        matches!(&outputs[..], [Output::Failed { how: ProcessOutcome::AtStart, .. }]),
+        "it was never ready: {outputs:?}"
+    );
 }
 
 #[test]
@@ -215,7 +218,7 @@ fn a_process_that_cannot_be_spawned_is_a_failure() {
     let mut world = World::new(2);
     world.look(1);
     let outputs = world.tell(Input::NotSpawned("worker-1".into(), "no such file".into()));
-    assert!(matches!(&outputs[..], [Output::Failed { how: "at_start", .. }]), "{outputs:?}");
+    assert!(matches!(&outputs[..], [Output::Failed { how: ProcessOutcome::AtStart, .. }]), "{outputs:?}");
     assert_eq!(world.wait(), spawns(&["worker-2"]));
 }
 

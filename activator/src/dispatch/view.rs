@@ -60,13 +60,45 @@ pub struct UpstreamView {
     pub error: String,
 }
 
+/// The state of a worker as metrics and the API show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// Its process was started, and it has not registered.
+    Starting,
+    /// It takes streams.
+    Ready,
+    /// It takes none, because an activator cordoned it.
+    Cordoned,
+    /// It takes none, and its pod may be removed.
+    Leaving,
+    /// It goes down.
+    Draining,
+}
+
+impl WorkerState {
+    /// Every state, for metrics that exist before the first worker.
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Cordoned, Self::Leaving, Self::Draining];
+
+    /// Label of the state in metrics; the API has the same words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Cordoned => "cordoned",
+            Self::Leaving => "leaving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerView {
     /// Name of the worker.
     pub name: String,
-    /// starting, ready, cordoned, leaving or draining.
-    pub state: &'static str,
+    /// State of the worker.
+    pub state: WorkerState,
     /// Streams that hold a place.
     pub streams: usize,
     /// Streams at most.
@@ -165,10 +197,10 @@ impl Dispatcher {
         let view = self.workers.iter().map(|(_, worker)| WorkerView {
             name: worker.name.clone(),
             state: match () {
-                () if worker.is_draining() => "draining",
-                () if worker.is_leaving() => "leaving",
-                () if worker.is_cordoned() => "cordoned",
-                () => "ready",
+                () if worker.is_draining() => WorkerState::Draining,
+                () if worker.is_leaving() => WorkerState::Leaving,
+                () if worker.is_cordoned() => WorkerState::Cordoned,
+                () => WorkerState::Ready,
             },
             streams: worker.streams(),
             capacity: worker.capacity,

@@ -19,6 +19,7 @@ use super::health::Health;
 use super::metrics::{ApiCall, KubernetesMetrics, ScaleInStep};
 use super::scale_in::{self, ScaleIn, Word, WorkerLoad, WorkersView};
 use super::watchdog::{self, PATIENCE, ScaleAnswer, Watchdog, WatchdogOutcome};
+use crate::dispatch::{WorkerState, WorkerView};
 use crate::lobby::{Views, WorkerCalls};
 use crate::peers::Cluster;
 use crate::scaler::Trigger;
@@ -315,14 +316,14 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
     }
 }
 
-/// The name and load that a worker reports; `None` if its state is unknown.
-fn seen(view: crate::dispatch::WorkerView) -> Option<(String, WorkerLoad)> {
+/// The name and load that a worker reports; `None` while it is not registered.
+fn seen(view: WorkerView) -> Option<(String, WorkerLoad)> {
     let word = match view.state {
-        "ready" => Word::Open,
-        "cordoned" => Word::Cordoned,
-        "leaving" => Word::Leaving,
-        "draining" => Word::Draining,
-        _ => return None,
+        WorkerState::Ready => Word::Open,
+        WorkerState::Cordoned => Word::Cordoned,
+        WorkerState::Leaving => Word::Leaving,
+        WorkerState::Draining => Word::Draining,
+        WorkerState::Starting => return None,
     };
     let capacity = usize::try_from(view.capacity).unwrap_or(usize::MAX);
     Some((view.name, WorkerLoad { streams: view.streams, capacity, word }))

@@ -10,12 +10,12 @@ use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
 use tokio::sync::{mpsc, watch};
 
 use super::hub::{Hub, Order};
-use super::metrics::{LobbyMetrics, WORKER_STATES};
+use super::metrics::LobbyMetrics;
 use super::places::Places;
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
     CallId, Demand, Elsewhere, FollowerView, Input, Introduction, Ourselves, PeerChange, Rules, StreamView, Tally,
-    WorkerView,
+    WorkerState, WorkerView,
 };
 
 /// A handle for each kind of caller, all on one hub.
@@ -232,8 +232,8 @@ impl Views {
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.0.metrics.waiting, demand.waiting);
         set(&self.0.metrics.live, here);
-        for state in WORKER_STATES {
-            let gauge = self.0.metrics.workers.with_label_values(&[state]);
+        for state in WorkerState::ALL {
+            let gauge = self.0.metrics.workers.with_label_values(&[state.as_str()]);
             set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
         }
     }

@@ -3,8 +3,9 @@
 //!
 //! There is a lock and no channel towards the machine: places are given back in `Drop`, which can neither wait nor fail, and a channel
 //! that never fails has no bound. The lock is held for one step of the machine and never across an await. Mail and messages are queued
-//! under it, because two steps at once must not change the order in which the machine has decided; queuing neither waits nor calls the
-//! kernel. Logging, counting and waking come after it.
+//! under it, because two steps at once must not change the order in which the machine has decided. Queuing never waits; it wakes the task that
+//! reads the queue (`notify_one`, `try_send`), and an offer's token is drawn from the kernel, whose random numbers are always ready.
+//! Logging and counting come after the lock, and so do the lobby's own timer and the tasks that watch the whole.
 #![expect(clippy::disallowed_methods, reason = "shell: the lobby's clock and timer")]
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

@@ -8,7 +8,7 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
-use crate::dispatch::{Demand, Entry, Introduction, PlaceRefusal};
+use crate::dispatch::{Demand, Entry, Introduction, PlaceRefusal, WorkerState};
 use crate::lobby::Lobby;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
@@ -113,7 +113,7 @@ async fn a_process_is_ordered_at_once_and_stopped_after_its_cool_down() {
     let mut place = lobby.places.enter(entry("a", 1));
     assert_eq!(lobby.processes.order().await, Order::Spawn("worker-1".into()));
     lobby.processes.process(processes::Input::Spawned("worker-1".into()));
-    assert_eq!(lobby.views.workers()[0].state, "starting");
+    assert_eq!(lobby.views.workers()[0].state, WorkerState::Starting);
     tokio::time::advance(Duration::from_millis(30)).await;
     let (outbox, _inbox) = mpsc::channel(MAX_UNREAD);
     lobby.workers.join(introduction("worker-1"), outbox).unwrap();
@@ -123,7 +123,7 @@ async fn a_process_is_ordered_at_once_and_stopped_after_its_cool_down() {
     assert_eq!(lobby.views.0.metrics.start.with_label_values(&["cold"]).get_sample_count(), 1);
     drop(place);
     assert_eq!(lobby.processes.order().await, Order::Stop("worker-1".into()));
-    assert_eq!(lobby.views.workers()[0].state, "draining");
+    assert_eq!(lobby.views.workers()[0].state, WorkerState::Draining);
     let end = processes::ProcessEnd { status: "exit status: 0".into(), in_order: true, last_words: vec![] };
     lobby.processes.process(processes::Input::Ended("worker-1".into(), end));
     lobby.drain.without_processes().await;

@@ -3,20 +3,15 @@
 use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histogram, histograms};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use crate::dispatch::Back;
+use crate::dispatch::processes::ProcessOutcome;
+use crate::dispatch::{Back, OfferOutcome, WorkerState};
 
 /// Buckets from a fraction of a millisecond (everything is warm) to the longest hold that is usual.
 const START_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
 
-/// States of workers.
-pub(super) const WORKER_STATES: [&str; 5] = ["starting", "ready", "cordoned", "leaving", "draining"];
-/// Outcomes of offers.
-const OFFER_OUTCOMES: [&str; 5] = ["accepted", "declined", "unreachable", "expired", "withdrawn"];
 /// Parts of a cold start, in their order: one line of the log shows them too.
 const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handoff", "upstream"];
-/// Ends of worker processes.
-const PROCESS_ENDS: [&str; 6] = ["asked", "terminated", "crashed", "at_start", "never_registered", "silent"];
 
 /// Counters, gauges and histograms of the lobby, its workers and their processes.
 #[derive(Clone, Debug)]
@@ -40,7 +35,7 @@ pub struct LobbyMetrics {
     /// Time from the start of a worker process to its registration.
     pub(super) registration: Histogram,
     /// Worker processes that have ended, by how.
-    pub(crate) processes_ended: IntCounterVec,
+    pub(super) processes_ended: IntCounterVec,
     /// Sessions left out because a worker reported more than its capacity. A row of the control service's metric of refusals.
     pub(super) excess: IntCounter,
 }
@@ -55,7 +50,13 @@ impl LobbyMetrics {
         Ok(Self {
             waiting: gauge(r, "waiting_streams", "Streams held here that wait for a worker")?,
             live: gauge(r, "held_live_streams", "Live streams whose publishers are connected here")?,
-            offers: counters(r, "offers_total", "Offers to workers", "outcome", &OFFER_OUTCOMES)?,
+            offers: counters(
+                r,
+                "offers_total",
+                "Offers to workers",
+                "outcome",
+                &OfferOutcome::ALL.map(OfferOutcome::as_str),
+            )?,
             back: counters(
                 r,
                 "streams_back_total",
@@ -82,7 +83,7 @@ impl LobbyMetrics {
                 ("phase", &COLD_START_PHASES),
                 START_BUCKETS,
             )?,
-            workers: gauges(r, "workers", "Workers", "state", &WORKER_STATES)?,
+            workers: gauges(r, "workers", "Workers", "state", &WorkerState::ALL.map(WorkerState::as_str))?,
             registration: histogram(
                 r,
                 "worker_registration_seconds",
@@ -94,10 +95,16 @@ impl LobbyMetrics {
                 "worker_processes_ended_total",
                 "Worker processes that ended",
                 "how",
-                &PROCESS_ENDS,
+                &ProcessOutcome::ALL.map(ProcessOutcome::as_str),
             )?,
             excess,
         })
+    }
+
+    /// The number of worker processes that have ended in this way.
+    #[cfg(test)]
+    pub(crate) fn ended(&self, how: ProcessOutcome) -> u64 {
+        self.processes_ended.with_label_values(&[how.as_str()]).get()
     }
 
     /// Metrics that nobody exports.

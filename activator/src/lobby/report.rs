@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::metrics::LobbyMetrics;
 use crate::dispatch::messages::{Output as Decision, Started};
-use crate::dispatch::processes::Output as ProcessOutput;
+use crate::dispatch::processes::{Output as ProcessOutput, ProcessOutcome};
 use crate::dispatch::{Output, cold};
 
 /// A worker may report too many sessions as often as it likes; they are counted.
@@ -42,7 +42,7 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             // The worker logs the cause.
             info!(event = event::START_FAILED, stream = stream_id, worker, whole_ms, "start failed");
         }
-        Decision::Outcome(outcome) => metrics.offers.with_label_values(&[*outcome]).inc(),
+        Decision::Outcome(outcome) => metrics.offers.with_label_values(&[outcome.as_str()]).inc(),
         Decision::Excess(worker, sessions) => {
             metrics.excess.inc_by(u64::try_from(*sessions).unwrap_or(u64::MAX));
             if EXCESSES.is_due(now) {
@@ -85,21 +85,21 @@ fn report_start(metrics: &LobbyMetrics, started: &Started) {
 }
 
 fn report_process(metrics: &LobbyMetrics, output: &ProcessOutput) {
-    let ended = |how: &str| metrics.processes_ended.with_label_values(&[how]).inc();
+    let ended = |how: ProcessOutcome| metrics.processes_ended.with_label_values(&[how.as_str()]).inc();
     match output {
         ProcessOutput::Spawn(_) | ProcessOutput::Stop(_) | ProcessOutput::Kill(_) => {}
         ProcessOutput::Failed { name, how, why, last_words, pause } => {
-            ended(how);
+            ended(*how);
             let last_words = last_words.join("\n");
             let pause_ms = pause.as_millis();
             error!(event = event::PROCESS_FAILED, worker = name, why, last_words, pause_ms, "worker process failed");
         }
         ProcessOutput::Gone(name) => {
-            ended("asked");
+            ended(ProcessOutcome::Asked);
             info!(event = event::PROCESS_ENDED, worker = name, "worker process ended");
         }
         ProcessOutput::Terminated(name) => {
-            ended("terminated");
+            ended(ProcessOutcome::Terminated);
             info!(
                 event = event::PROCESS_TERMINATED,
                 worker = name,

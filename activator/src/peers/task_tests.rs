@@ -58,13 +58,13 @@ fn house_found_at(port: u16, name: &str, door: Door, others: &[SocketAddr]) -> H
     house_of(me, door.0, others)
 }
 
-fn house_of(me: Me, doors: impl Into<control::ControlListeners>, others: &[SocketAddr]) -> House {
-    house_with(me, doors, others, None)
+fn house_of(me: Me, listeners: impl Into<control::ControlListeners>, others: &[SocketAddr]) -> House {
+    house_with(me, listeners, others, None)
 }
 
 fn house_with(
     me: Me,
-    doors: impl Into<control::ControlListeners>,
+    listeners: impl Into<control::ControlListeners>,
     others: &[SocketAddr],
     introducer: Option<SocketAddr>,
 ) -> House {
@@ -82,7 +82,7 @@ fn house_with(
         secret: Secret::new(SECRET),
     };
     let mut tasks = JoinSet::new();
-    let served = control::serve(doors.into(), terms, lobby.workers.clone(), cluster.clone(), control, stop.clone());
+    let served = control::serve(listeners.into(), terms, lobby.workers.clone(), cluster.clone(), control, stop.clone());
     tasks.spawn(async move { served.await.unwrap() });
     tasks.spawn(run(cluster.clone(), search));
     tasks.spawn(lobby.keep_time());
@@ -440,8 +440,8 @@ fn house_on(shared: SocketAddr, name: &str, started: u64) -> (House, Cancellatio
     let release = CancellationToken::new();
     let all = listen_shared(shared).unwrap();
     let address = all.local_addr().unwrap();
-    let doors = control::ControlListeners { all, ours: Some(own.0), release: release.clone() };
-    (house_of(me, doors, &[address]), release)
+    let listeners = control::ControlListeners { all, ours: Some(own.0), release: release.clone() };
+    (house_of(me, listeners, &[address]), release)
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use prometheus::Registry;
 
 use super::*;
 use crate::config::{Args, Handoff};
-use crate::dispatch::processes::Rules as ProcessRules;
+use crate::dispatch::processes::{ProcessOutcome, Rules as ProcessRules};
 use crate::dispatch::{Entry, Rules};
 use crate::lobby::{Lobby, LobbyMetrics, Place};
 use liveedgecast_common::clock;
@@ -61,8 +61,8 @@ fn waiting(fleet: &Fleet) -> Place {
 }
 
 impl Fleet {
-    fn ended(&self, how: &str) -> u64 {
-        self.counted.processes_ended.with_label_values(&[how]).get()
+    fn ended(&self, how: ProcessOutcome) -> u64 {
+        self.counted.ended(how)
     }
 
     /// Waits until the script has written this file, all of it: it is renamed into place.
@@ -104,14 +104,14 @@ async fn a_worker_gets_its_arguments_and_nothing_of_our_environment() {
     }
     fleet.lobby.drain.kill_processes();
     fleet.lobby.drain.without_processes().await;
-    assert_eq!(fleet.ended("asked"), 1);
+    assert_eq!(fleet.ended(ProcessOutcome::Asked), 1);
 }
 
 #[tokio::test]
 async fn a_worker_that_dies_at_start_is_counted_and_started_again() {
     let fleet = fleet("echo 'no such luck' >&2; exit 3");
     let _place = waiting(&fleet);
-    until(|| fleet.ended("at_start") >= 2).await;
+    until(|| fleet.ended(ProcessOutcome::AtStart) >= 2).await;
     assert!(fleet.metrics.started.get() >= 2);
 }
 
@@ -124,7 +124,7 @@ async fn a_worker_is_asked_to_go_before_it_is_killed() {
     fleet.lobby.drain.stop_processes();
     fleet.lobby.drain.without_processes().await;
     fleet.written("asked").await;
-    assert_eq!((fleet.ended("asked"), fleet.ended("at_start")), (1, 0));
+    assert_eq!((fleet.ended(ProcessOutcome::Asked), fleet.ended(ProcessOutcome::AtStart)), (1, 0));
 }
 
 #[tokio::test]

@@ -100,15 +100,15 @@ impl House {
     }
 
     /// Opens more connections than strangers may have, and waits until some have been closed.
-    async fn knock(&self) -> Vec<tokio::net::TcpStream> {
+    async fn dial_in_silence(&self) -> Vec<tokio::net::TcpStream> {
         use tokio::io::AsyncReadExt;
-        let mut knocking = Vec::new();
+        let mut undecided = Vec::new();
         for _ in 0..2 * MAX_STRANGERS {
-            knocking.push(tokio::net::TcpStream::connect(self.address).await.unwrap());
+            undecided.push(tokio::net::TcpStream::connect(self.address).await.unwrap());
         }
         let mut rest = Vec::new();
-        let _ = timeout(Duration::from_secs(10), knocking[MAX_STRANGERS - 1].read_to_end(&mut rest)).await.unwrap();
-        knocking
+        let _ = timeout(Duration::from_secs(10), undecided[MAX_STRANGERS - 1].read_to_end(&mut rest)).await.unwrap();
+        undecided
     }
 
     fn metric(&self, row: &str) -> bool {
@@ -478,7 +478,7 @@ async fn keda_keeps_its_push_stream_while_strangers_hold_idle_connections() {
     let house = house();
     let mut keda = house.keda(&[]).await;
     let mut stream = keda.stream().await.unwrap();
-    let _knocking = house.knock().await;
+    let _undecided = house.dial_in_silence().await;
     let _place = house.publisher("a", "live");
     assert_eq!(keda.pushed(&mut stream).await, Some(true));
     assert!(keda.poll().await.is_ok());
@@ -488,12 +488,12 @@ async fn keda_keeps_its_push_stream_while_strangers_hold_idle_connections() {
 async fn keda_connects_while_strangers_hold_all_idle_connections() {
     use tokio::io::AsyncReadExt;
     let house = house();
-    let mut knocking = Vec::new();
+    let mut undecided = Vec::new();
     for _ in 0..MAX_STRANGERS {
-        knocking.push(tokio::net::TcpStream::connect(house.address).await.unwrap());
+        undecided.push(tokio::net::TcpStream::connect(house.address).await.unwrap());
     }
     let mut keda = timeout(Duration::from_secs(10), house.keda(&[])).await.unwrap();
     assert!(timeout(Duration::from_secs(10), keda.poll()).await.unwrap().is_ok());
     let mut greeting = Vec::new();
-    let _ = timeout(Duration::from_secs(10), knocking[0].read_to_end(&mut greeting)).await.unwrap();
+    let _ = timeout(Duration::from_secs(10), undecided[0].read_to_end(&mut greeting)).await.unwrap();
 }

@@ -65,7 +65,7 @@ async fn with_tls_keda_keeps_its_push_stream_while_strangers_hold_idle_connectio
     let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
     let mut keda = keda(&house, &one, Some(&one)).await.unwrap();
     let mut stream = keda.stream().await.unwrap();
-    let _knocking = house.knock().await;
+    let _undecided = house.dial_in_silence().await;
     let _place = house.publisher("a", "live");
     assert_eq!(keda.pushed(&mut stream).await, Some(true));
 }

@@ -171,7 +171,8 @@ impl Table {
         self.draining = true;
     }
 
-    /// Places a claim, and notes it where it is taken.
+    /// Places a claim, and notes it where it is taken. The activator's `dispatch/placing.rs` decides where a stream goes; this is a worker's
+    /// veto, by the sessions that it has.
     pub fn place(&mut self, now: Instant, claim: StreamClaim) -> Placing {
         if self.draining {
             return Placing::Decline(Decline::Draining);

@@ -414,6 +414,8 @@ impl Register {
         }
     }
 
+    /// Tells whether the offer can be taken. The activator's `dispatch/placing.rs` decides where a stream goes; this is a worker's veto, by its
+    /// own count.
     fn judge(&self, offer: &Offer) -> Result<(), DeclineReason> {
         let id = &offer.stream_id;
         let newest = self.sessions.get(id).map(|session| session.epoch).max(self.taking.get(id).copied());
