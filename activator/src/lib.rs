@@ -56,7 +56,6 @@ pub mod dispatch;
 pub mod drain;
 pub mod handoff;
 pub mod http;
-#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod link;
 pub mod lobby;

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::api::ApiError;
+use super::error::ApiError;
 
 /// Pause after the first error; doubled from there on.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);

@@ -3,8 +3,38 @@
 use liveedgecast_common::metrics::counters;
 use prometheus::{IntCounterVec, Registry};
 
-use super::api::ApiError;
-use super::watchdog::WatchdogOutcome;
+use super::error::ApiError;
+
+/// The outcome of a look of the watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchdogOutcome {
+    /// Workers were added.
+    Patched,
+    /// Enough pods are on their way.
+    Enough,
+    /// The largest allowed number of pods is wanted already.
+    AtMost,
+    /// The number was changed by another client meanwhile.
+    Changed,
+    /// The call to the API failed.
+    Failed,
+}
+
+impl WatchdogOutcome {
+    /// Every outcome, for metrics that exist before the first event.
+    pub(super) const ALL: [Self; 5] = [Self::Patched, Self::Enough, Self::AtMost, Self::Changed, Self::Failed];
+
+    /// Label of the outcome in logs and metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Patched => "patched",
+            Self::Enough => "enough",
+            Self::AtMost => "at_most",
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// A call to the Kubernetes API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

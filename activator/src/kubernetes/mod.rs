@@ -9,16 +9,31 @@
 //! quarter of an hour. A ReplicaSet that shrinks removes pods that are not ready first, then pods of the lowest deletion cost, then the
 //! newest pod, which may be the only busy one.
 
+#[cfg(feature = "kubernetes")]
 mod api;
+#[cfg(feature = "kubernetes")]
 mod cost;
+mod error;
+#[cfg(feature = "kubernetes")]
 mod health;
+#[cfg_attr(
+    not(feature = "kubernetes"),
+    expect(dead_code, reason = "registered in every build, so that no dashboard misses a metric")
+)]
 mod metrics;
+#[cfg(feature = "kubernetes")]
 mod scale_in;
+#[cfg(feature = "kubernetes")]
 mod task;
 #[cfg(test)]
+#[cfg(feature = "kubernetes")]
 mod testing;
+#[cfg(feature = "kubernetes")]
 mod watchdog;
 
-pub use api::{Api, ApiError, Scale};
+#[cfg(feature = "kubernetes")]
+pub use api::{Api, Scale};
+pub use error::ApiError;
 pub use metrics::KubernetesMetrics;
+#[cfg(feature = "kubernetes")]
 pub use task::{Room, run};

@@ -13,12 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
-use super::api::{Api, ApiError, Scale};
+use super::api::{Api, Scale};
 use super::cost::{Costs, Patched, PodLoad};
+use super::error::ApiError;
 use super::health::Health;
-use super::metrics::{ApiCall, KubernetesMetrics, ScaleInStep};
+use super::metrics::{ApiCall, KubernetesMetrics, ScaleInStep, WatchdogOutcome};
 use super::scale_in::{self, ScaleIn, Word, WorkerLoad, WorkersView};
-use super::watchdog::{self, PATIENCE, ScaleAnswer, Watchdog, WatchdogOutcome};
+use super::watchdog::{self, PATIENCE, ScaleAnswer, Watchdog};
 use crate::dispatch::{WorkerState, WorkerView};
 use crate::lobby::{Views, WorkerCalls};
 use crate::peers::Cluster;

@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::api::Scale;
+use super::metrics::WatchdogOutcome;
 
 /// Time for which a stream waits before the watchdog looks. KEDA's push takes a tenth of a second and its poll five.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,37 +32,6 @@ pub(super) struct Shortage {
     pub(super) workers: usize,
     /// Wanted number of workers.
     pub(super) wanted: usize,
-}
-
-/// The outcome of a look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WatchdogOutcome {
-    /// Workers were added.
-    Patched,
-    /// Enough pods are on their way.
-    Enough,
-    /// The largest allowed number of pods is wanted already.
-    AtMost,
-    /// The number was changed by another client meanwhile.
-    Changed,
-    /// The call to the API failed.
-    Failed,
-}
-
-impl WatchdogOutcome {
-    /// Every outcome, for metrics that exist before the first event.
-    pub(super) const ALL: [Self; 5] = [Self::Patched, Self::Enough, Self::AtMost, Self::Changed, Self::Failed];
-
-    /// Label of the outcome in logs and metrics.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Patched => "patched",
-            Self::Enough => "enough",
-            Self::AtMost => "at_most",
-            Self::Changed => "changed",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// An order to the shell.
