@@ -257,3 +257,89 @@ fn no_worker_is_cordoned_while_streams_wait() {
     world.pass(Duration::from_secs(600));
     assert_eq!((world.done(), world.machine.poll_timeout()), (vec![], None));
 }
+
+/// The machine with an idle worker `a` in a stage of the picture, and a busy worker `b`.
+fn machine_in(stage: &str) -> (ScaleIn, Instant, WorkersView) {
+    let load = |streams| WorkerLoad { streams, capacity: 2, word: Word::Open };
+    let workers = BTreeMap::from([("a".to_owned(), load(0)), ("b".to_owned(), load(1))]);
+    let mut view = WorkersView { workers, needed: 1, ours: true, ..WorkersView::default() };
+    let (mut machine, mut now) = (ScaleIn::new(COOLDOWN), origin());
+    machine.handle(now, view.clone());
+    type Step = fn(&mut ScaleIn, &mut Instant, &mut WorkersView);
+    let steps: [(&str, Step); 5] = [
+        ("closing", |_, now, _| *now += COOLDOWN),
+        ("marking", |_, _, view| view.workers.get_mut("a").unwrap().word = Word::Cordoned),
+        ("counting", |_, _, view| _ = view.may_go.insert("a".to_owned())),
+        ("settling", |machine, now, _| machine.counted(*now, Some(&pods(2)))),
+        ("leaving", |_, now, _| *now += SETTLE),
+    ];
+    for (reached, step) in steps {
+        if stage_of(&machine) == stage {
+            break;
+        }
+        step(&mut machine, &mut now, &mut view);
+        machine.handle(now, view.clone());
+        assert_eq!(stage_of(&machine), reached);
+    }
+    (machine, now, view)
+}
+
+fn pods(count: i32) -> Scale {
+    Scale { wanted: count, there: count, version: None }
+}
+
+/// The stage of worker `a`.
+fn stage_of(machine: &ScaleIn) -> &'static str {
+    match machine.stages.get("a") {
+        None => "open",
+        Some(RemovalStage::Closing { .. }) => "closing",
+        Some(RemovalStage::Marking) => "marking",
+        Some(RemovalStage::Counting { .. }) => "counting",
+        Some(RemovalStage::Settling { .. }) => "settling",
+        Some(RemovalStage::Leaving) => "leaving",
+    }
+}
+
+#[test]
+fn removal_walks_every_edge_of_its_picture() {
+    type Step = fn(&mut ScaleIn, Instant, WorkersView);
+    const WAITS: Step = |machine, now, view| machine.handle(now, WorkersView { cut_off: 1, ..view });
+    const SERVES: Step = |machine, now, mut view| {
+        let a = view.workers.get_mut("a").unwrap();
+        (a.streams, a.word) = (1, Word::Cordoned);
+        machine.handle(now, view);
+    };
+    const CORDONED: Step = |machine, now, mut view| {
+        view.workers.get_mut("a").unwrap().word = Word::Cordoned;
+        machine.handle(now, view);
+    };
+    const MARKED: Step = |machine, now, mut view| {
+        view.may_go.insert("a".to_owned());
+        machine.handle(now, view);
+    };
+    let edges: [(&str, &str, Step, &str); 17] = [
+        ("open", "idle for the cool-down", |machine, now, _| machine.handle_timeout(now + COOLDOWN), "closing"),
+        ("closing", "reports: cordoned", CORDONED, "marking"),
+        ("closing", "does not report", |machine, now, _| machine.handle_timeout(now + CLOSING_TIMEOUT), "open"),
+        ("closing", "a stream waits", WAITS, "open"),
+        ("closing", "it has a stream", SERVES, "open"),
+        ("marking", "its pod tells", MARKED, "counting"),
+        ("marking", "a stream waits", WAITS, "open"),
+        ("marking", "it has a stream", SERVES, "open"),
+        ("counting", "as many pods as workers", |machine, now, _| machine.counted(now, Some(&pods(2))), "settling"),
+        ("counting", "more pods than workers", |machine, now, _| machine.counted(now, Some(&pods(3))), "counting"),
+        ("counting", "a stream waits", WAITS, "open"),
+        ("counting", "it has a stream", SERVES, "open"),
+        ("settling", "2 s", |machine, now, _| machine.handle_timeout(now + SETTLE), "leaving"),
+        ("settling", "a stream waits", WAITS, "open"),
+        ("settling", "it has a stream", SERVES, "open"),
+        ("leaving", "a stream waits", WAITS, "open"),
+        ("leaving", "it has a stream", SERVES, "open"),
+    ];
+    for (from, edge, step, to) in edges {
+        let (mut machine, now, view) = machine_in(from);
+        assert_eq!(stage_of(&machine), from);
+        step(&mut machine, now, view);
+        assert_eq!(stage_of(&machine), to, "{from}: {edge}");
+    }
+}

@@ -159,3 +159,70 @@ fn patch_changes_nothing_when_another_activator_was_first() {
     world.pass(Duration::from_secs(11));
     assert_eq!(world.seen(), [(5000, "0 -> 1"), (5000, "changed"), (10_000, "enough")]);
 }
+
+/// The watchdog in a state of the picture.
+fn dog_in(state: &str) -> (Watchdog, Instant) {
+    let now = origin();
+    let mut dog = Watchdog::new(20);
+    if state != "calm" {
+        dog.handle(now, WAITS, true);
+    }
+    if matches!(state, "looking" | "patching") {
+        dog.handle_timeout(now + PATIENCE);
+    }
+    if state == "patching" {
+        dog.answered(now + PATIENCE, ScaleAnswer::Scale(scale(0)));
+    }
+    (dog, now + PATIENCE)
+}
+
+/// The state of the picture that a watchdog is in.
+fn state_of(dog: &mut Watchdog) -> &'static str {
+    let mut order = "";
+    while let Some(output) = dog.poll_output() {
+        order = match output {
+            Output::Look => "looking",
+            Output::Patch { .. } => "patching",
+            Output::Note(..) => order,
+        };
+    }
+    match (dog.waiting, dog.calling) {
+        (None, _) => "calm",
+        (Some(_), false) => "waiting",
+        (Some(_), true) => order,
+    }
+}
+
+#[test]
+fn watchdog_walks_every_edge_of_its_picture() {
+    type Step = fn(&mut Watchdog, Instant);
+    const PLACED: Shortage = Shortage { unplaced: 0, workers: 1, wanted: 1 };
+    const PATCHED: Step = |dog, now| dog.answered(now, ScaleAnswer::Patched);
+    const ALL_PLACED: Step = |dog, now| dog.handle(now, PLACED, true);
+    let edges: [(&str, &str, Step, &str); 13] = [
+        ("calm", "a stream waits", |dog, now| dog.handle(now, WAITS, true), "waiting"),
+        ("waiting", "all have their places", ALL_PLACED, "calm"),
+        (
+            "waiting",
+            "a worker registers",
+            |dog, now| dog.handle(now, Shortage { workers: 1, ..WAITS }, true),
+            "waiting",
+        ),
+        ("waiting", "5 s, and another one acts", |dog, now| dog.handle(now, WAITS, false), "waiting"),
+        ("waiting", "5 s", |dog, now| dog.handle_timeout(now), "looking"),
+        ("looking", "fewer than needed", |dog, now| dog.answered(now, ScaleAnswer::Scale(scale(0))), "patching"),
+        ("looking", "enough", |dog, now| dog.answered(now, ScaleAnswer::Scale(scale(1))), "waiting"),
+        ("looking", "an error", |dog, now| dog.answered(now, ScaleAnswer::Failed), "waiting"),
+        ("looking", "all have their places", ALL_PLACED, "calm"),
+        ("patching", "patched", PATCHED, "waiting"),
+        ("patching", "changed by another client", |dog, now| dog.answered(now, ScaleAnswer::Changed), "waiting"),
+        ("patching", "an error", |dog, now| dog.answered(now, ScaleAnswer::Failed), "waiting"),
+        ("patching", "all have their places", ALL_PLACED, "calm"),
+    ];
+    for (from, edge, step, to) in edges {
+        let (mut dog, now) = dog_in(from);
+        assert_eq!(state_of(&mut dog), from, "{from}");
+        step(&mut dog, now);
+        assert_eq!(state_of(&mut dog), to, "{from}: {edge}");
+    }
+}

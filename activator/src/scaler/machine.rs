@@ -187,6 +187,56 @@ mod tests {
         }
     }
 
+    /// The state of the picture that a push stream is in.
+    fn state_of(push: &Push) -> &'static str {
+        match (push.ended, push.asked.unplaced) {
+            (true, _) => "ended",
+            (false, 0) => "calm",
+            (false, _) => "urgent",
+        }
+    }
+
+    #[test]
+    fn push_stream_walks_every_edge_of_its_picture() {
+        type Step = fn(&mut Push, Instant);
+        const STOP: Step = |push, _| push.end();
+        type Edge = (&'static str, PushDemand, &'static str, Step, &'static str, Option<Output>);
+        let edges: [Edge; 10] = [
+            ("calm", NONE, "a stream waits", |push, now| push.handle(now, WAITING), "urgent", Some(Output::True)),
+            ("calm", SERVED, "30 s", |push, now| push.handle_timeout(now + RARELY), "calm", Some(Output::True)),
+            ("calm", NONE, "30 s", |push, now| push.handle_timeout(now + RARELY), "calm", None),
+            ("calm", NONE, "age", |push, now| push.handle_timeout(now + MAX_AGE), "ended", Some(Output::End)),
+            ("calm", SERVED, "going down", STOP, "ended", Some(Output::End)),
+            (
+                "urgent",
+                WAITING,
+                "200 ms",
+                |push, now| push.handle_timeout(now + FIRST_AGAIN),
+                "urgent",
+                Some(Output::True),
+            ),
+            ("urgent", WAITING, "all have their places", |push, now| push.handle(now, SERVED), "calm", None),
+            ("urgent", WAITING, "age", |push, now| push.handle_timeout(now + MAX_AGE), "urgent", Some(Output::True)),
+            (
+                "urgent",
+                WAITING,
+                "utmost age",
+                |push, now| push.handle_timeout(now + UTMOST_AGE),
+                "ended",
+                Some(Output::End),
+            ),
+            ("urgent", WAITING, "going down", STOP, "ended", Some(Output::End)),
+        ];
+        for (from, asked, edge, step, to, output) in edges {
+            let now = origin();
+            let mut push = Push::new(now, asked);
+            push.poll_output();
+            assert_eq!(state_of(&push), from, "{from}: {edge}");
+            step(&mut push, now);
+            assert_eq!((state_of(&push), push.poll_output()), (to, output), "{from}: {edge}");
+        }
+    }
+
     #[test]
     fn old_stream_ends_when_nothing_waits() {
         assert_eq!(said(&[(0, NONE)], 1_000_000), [(300_000, Output::End)]);
