@@ -7,7 +7,7 @@
 pub const STREAM_PUBLISHED: &str = "stream.published";
 /// The publisher is told to start: every required upstream has started, or the first one where none is required.
 pub const STREAM_LIVE: &str = "stream.live";
-/// A stream has ended; the line has its duration and its bytes.
+/// A stream has ended on its worker; the line has its duration and its bytes there, without those of earlier workers.
 pub const STREAM_ENDED: &str = "stream.ended";
 /// An upstream that was live was lost.
 pub const UPSTREAM_LOST: &str = "upstream.lost";
@@ -28,7 +28,7 @@ pub const CONNECTION_REFUSED: &str = "connection.refused";
 pub const CONNECTION_LOST: &str = "connection.lost";
 /// A publisher's connection was taken over by its task.
 pub const PUBLISHER_CONNECTED: &str = "publisher.connected";
-/// A publisher waits for its turn, because its address brings many.
+/// A publisher waits for its turn, because its address brings many. One line in 10 s.
 pub const PUBLISHER_DELAYED: &str = "publisher.delayed";
 /// A worker was offered a publisher's stream.
 pub const PUBLISHER_OFFERED: &str = "publisher.offered";
@@ -38,11 +38,13 @@ pub const PUBLISHER_RETURNED: &str = "publisher.returned";
 pub const PUBLISHER_KICKED: &str = "publisher.kicked";
 /// A publisher said goodbye on a connection that stays open, and may publish again.
 pub const PUBLISHER_PARTED: &str = "publisher.parted";
-/// A publisher was not admitted.
+/// Admission did not take a publisher, or did not decide in time: `class` is `name`, `key`, `destination`, `rate`, `share` or `unanswered`.
+/// One line a second for each class.
 pub const PUBLISHER_REFUSED: &str = "publisher.refused";
-/// The lobby had no worker for a publisher.
+/// The lobby did not take an admitted publisher, or does not hold it any longer: `class` is `duplicate`, `unmovable`, `hold_spent`, `fleet_full`
+/// or `draining`. One line a second for each class.
 pub const PUBLISHER_SENT_AWAY: &str = "publisher.sent_away";
-/// A publisher left before a worker had its stream.
+/// A publisher left before a worker had its stream. One line a second.
 pub const PUBLISHER_LEFT: &str = "publisher.left";
 /// No worker can go on with a publisher's stream.
 pub const PUBLISHER_STRANDED: &str = "publisher.stranded";

@@ -75,7 +75,7 @@ pub enum UpstreamState {
     Closed,
 }
 
-/// Figures of one upstream since the stream began. They only grow.
+/// Figures of one upstream since the stream began on this worker. They only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounts {
     /// Bytes written, chunk headers included.
@@ -90,7 +90,8 @@ pub struct UpstreamCounts {
     pub reconnects: u64,
 }
 
-/// A column of [`UpstreamCounts`], as metrics and the API show it.
+/// A column of [`UpstreamCounts`] as a metric of the worker. The wire (`control.proto`) and the API (`UpstreamView` of the activator) list their
+/// fields themselves.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
     /// Name of the worker's metric, without its prefix.

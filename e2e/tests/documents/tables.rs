@@ -166,20 +166,56 @@ fn table_of_metrics_has_those_of_both_programs() {
     assert_table("deploy/docs/operations.md", "metrics", &table);
 }
 
+/// The levels of the lines that have each event, by the constant's name: the macro before the name, or the one after it where the name is
+/// given to a variable first.
+fn levels() -> BTreeMap<String, BTreeSet<&'static str>> {
+    const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+    let mut levels: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
+    let sources = files(&["activator/src", "worker/src", "common/src"], &[".rs"]);
+    for (_, text) in sources.iter().filter(|(path, _)| !path.ends_with("_tests.rs")) {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let macros = |text: &str| {
+            let found = LEVELS.into_iter().flat_map(|level| {
+                let at = text.match_indices(&format!("{level}!(")).map(|(at, _)| at).collect::<Vec<_>>();
+                at.into_iter().map(move |at| (at, level))
+            });
+            found.collect::<BTreeMap<_, _>>()
+        };
+        for (at, _) in code.match_indices("event::") {
+            let (before, rest) = (&code[..at], &code[at + "event::".len()..]);
+            let name: String = rest.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+            if name.len() < 3 {
+                continue;
+            }
+            let statement = &before[before.rfind(';').unwrap_or(0)..];
+            let level = macros(statement).into_values().next_back().or_else(|| macros(rest).into_values().next());
+            levels.entry(name).or_default().extend(level);
+        }
+    }
+    levels
+}
+
 #[test]
 fn table_of_events_has_those_of_the_log() {
-    let mut table = "| event | when |\n| --- | --- |\n".to_owned();
+    let mut table = "| event | level | when |\n| --- | --- | --- |\n".to_owned();
+    let levels = levels();
     let (mut comment, mut rows) = (String::new(), BTreeMap::new());
     for line in file("common/src/event.rs").lines() {
         if let Some(more) = line.strip_prefix("///") {
             comment.push_str(more);
         } else if let Some((_, rest)) = line.split_once(": &str = \"") {
-            rows.insert(rest.trim_end_matches("\";").to_owned(), std::mem::take(&mut comment).trim().to_owned());
+            let name = line.split([' ', ':']).nth(2).unwrap_or_default();
+            let level = levels.get(name).unwrap_or_else(|| panic!("no line is logged with {name}"));
+            let level = level.iter().copied().collect::<Vec<_>>().join(", ");
+            rows.insert(
+                rest.trim_end_matches("\";").to_owned(),
+                (level, std::mem::take(&mut comment).trim().to_owned()),
+            );
         }
     }
     assert!(rows.len() >= 7, "{rows:?}");
-    for (event, when) in rows {
-        let _ = writeln!(table, "| `{event}` | {} |", cell(&when));
+    for (event, (level, when)) in rows {
+        let _ = writeln!(table, "| `{event}` | {level} | {} |", cell(&when));
     }
     assert_table("deploy/docs/operations.md", "events", &table);
 }
