@@ -120,7 +120,8 @@ impl Known {
                 for name in rest.iter().filter_map(|word| {
                     Some(word.rsplit('/').next()?.trim()).filter(|name| name.starts_with("liveedgecast"))
                 }) {
-                    assert!(self.around.contains(&format!("name: {name}\n")), "{place}: no object {name}");
+                    // A Secret that somebody else makes is there as `secretName`.
+                    assert!(self.around.contains(&format!("ame: {name}\n")), "{place}: no object {name}");
                 }
             }
             "curl" => {

@@ -27,7 +27,7 @@ fn image_is_built_from_all_that_the_workspace_needs() {
 }
 
 #[test]
-fn compose_passes_on_settings_that_exist() {
+fn compose_passes_on_settings_that_exist_and_are_listed() {
     let [(_, command), _] = programs();
     let known: BTreeSet<String> = command
         .get_arguments()
@@ -45,7 +45,16 @@ fn compose_passes_on_settings_that_exist() {
         .map(|word| word.split('=').next().unwrap_or(word))
         .collect();
     assert!(names.contains(&"RTMP_PUSH_URL"), "{names:?}");
-    for name in names {
-        assert!(known.contains(name), "the activator has no setting {name}");
+    for name in &names {
+        assert!(known.contains(*name), "the activator has no setting {name}");
     }
+
+    let guide = file("deploy/docs/edge.md");
+    let section = guide.split_once("\n## In a container\n").and_then(|(_, rest)| rest.split_once("\n## "));
+    let rows = section.expect("a section").0.lines().filter(|line| line.starts_with("| `"));
+    let listed: BTreeSet<&str> =
+        rows.flat_map(|row| row.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2)).collect();
+    let substituted = compose.split("${").skip(1).filter_map(|rest| rest.split(":-").next());
+    let all: BTreeSet<&str> = names.into_iter().chain(substituted).collect();
+    assert_eq!(listed, all, "edge.md lists the variables of docker-compose.yml");
 }

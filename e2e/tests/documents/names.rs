@@ -13,8 +13,8 @@ use super::{around, file};
 
 /// Names that begin like a metric's and are the log's targets.
 const CRATES: [&str; 2] = ["liveedgecast_activator", "liveedgecast_worker"];
-/// Variables of libraries and of these tests.
-const FOREIGN: [&str; 3] = ["SSL_CERT_DIR", "SSL_CERT_FILE", "UPDATE_DOCUMENTS"];
+/// Variables of libraries and of these tests, and the kernel's names.
+const FOREIGN: [&str; 4] = ["RLIMIT_NOFILE", "SSL_CERT_DIR", "SSL_CERT_FILE", "UPDATE_DOCUMENTS"];
 
 /// Titles that comments may rely on, whether one cites them today or not.
 const STABLE: [&str; 17] = [
