@@ -9,7 +9,7 @@ usage: tools/test.sh [OPTION...] [FILTER...]
 
 Installs the packages that are missing, builds, and runs the tests whose names contain one of FILTER, or all tests.
 
-  --units       only the tests that need no other program (seconds)
+  --units       only the tests that need no other program (a minute or two, after the build)
   --scenarios   only the tests with ffmpeg, nginx-rtmp, GStreamer and OBS Studio (minutes)
   --cluster     only the tests on a Kubernetes cluster, which no other option runs (a quarter of an hour)
   --release     with optimised binaries
