@@ -75,7 +75,8 @@ pub enum UpstreamState {
     Closed,
 }
 
-/// Figures of one upstream since the stream began on this worker. They only grow.
+/// Figures of one upstream since the stream began on this worker. `messages` and `lost` may go down: a break of the session turns messages
+/// that count as written into lost ones, and a later session that delivers them turns them back. The worker's metrics only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounts {
     /// Bytes written, chunk headers included.
@@ -103,6 +104,18 @@ pub struct Figure {
 }
 
 impl UpstreamCounts {
+    /// The higher one of both values, for each field.
+    #[must_use]
+    pub fn highest(&self, other: &Self) -> Self {
+        Self {
+            bytes: self.bytes.max(other.bytes),
+            messages: self.messages.max(other.messages),
+            lost: self.lost.max(other.lost),
+            replayed: self.replayed.max(other.replayed),
+            reconnects: self.reconnects.max(other.reconnects),
+        }
+    }
+
     /// Every field of it.
     pub const FIGURES: [Figure; 5] = [
         Figure {

@@ -3,10 +3,14 @@
 //!
 //! Note: a stream that gets its publisher back reports under another id and goes on counting, so the reports are kept by the stream's slot
 //! and not by its id.
+//!
+//! Note: a figure of an upstream may go down within a stream: a message that counts as written counts as lost when its session breaks before
+//! it was acknowledged, and the other way round when a later session delivers it. So each figure is counted up to the highest value so far.
+//! Only another stream in the same slot begins anew; its publisher's messages begin anew, too, and these never go down within a stream.
 
 use std::collections::HashMap;
 
-use liveedgecast_common::control::{Session, UpstreamCounts, UpstreamReport};
+use liveedgecast_common::control::{Session, SessionState, UpstreamCounts, UpstreamReport};
 
 use super::metrics::{EngineMetrics, Hosts};
 use super::table::StreamSlot;
@@ -19,9 +23,10 @@ pub(super) struct StreamCounters {
     streams: HashMap<StreamSlot, Known>,
 }
 
-/// The newest report of a stream.
+/// The newest report of a stream, but with the highest figures of its upstreams so far.
 #[derive(Debug, Default)]
 struct Known {
+    ended: bool,
     messages: u64,
     upstreams: Vec<UpstreamReport>,
 }
@@ -33,20 +38,25 @@ impl StreamCounters {
 
     /// Adds the growth since the last report of a stream.
     pub(super) fn reported(&mut self, slot: StreamSlot, session: &Session) {
-        let known = Known { messages: session.messages, upstreams: session.upstreams.clone() };
-        let Known { messages, upstreams: before } = self.streams.insert(slot, known).unwrap_or_default();
-        self.metrics.received.inc_by(growth(messages, session.messages));
-        for (at, upstream) in session.upstreams.iter().enumerate() {
+        let ended = session.state == SessionState::Ended;
+        let before = self.streams.remove(&slot).unwrap_or_default();
+        let anew = session.messages < before.messages || (before.ended && !ended);
+        let messages = if anew { 0 } else { before.messages };
+        self.metrics.received.inc_by(session.messages - messages);
+        let mut upstreams = session.upstreams.clone();
+        for (at, upstream) in upstreams.iter_mut().enumerate() {
             let host = self.hosts.label(&upstream.host);
-            let known = before.get(at).filter(|known| known.host == upstream.host);
+            let known = before.upstreams.get(at).filter(|known| !anew && known.host == upstream.host);
             let last = known.map(|known| known.counts).unwrap_or_default();
             for (figure, counter) in UpstreamCounts::FIGURES.iter().zip(&self.metrics.figures) {
-                let grown = growth((figure.of)(&last), (figure.of)(&upstream.counts));
+                let grown = (figure.of)(&upstream.counts).saturating_sub((figure.of)(&last));
                 counter.with_label_values(&[host]).inc_by(grown);
             }
+            upstream.counts = upstream.counts.highest(&last);
         }
-        self.count(&before, -1);
-        self.count(&session.upstreams, 1);
+        self.count(&before.upstreams, -1);
+        self.count(&upstreams, 1);
+        self.streams.insert(slot, Known { ended, messages: session.messages, upstreams });
     }
 
     /// Notes that a stream has ended.
@@ -61,11 +71,6 @@ impl StreamCounters {
             self.metrics.upstreams.with_label_values(&[host, upstream.state.as_str()]).add(by);
         }
     }
-}
-
-/// Growth of a counter. A counter that went back began anew: its stream's task went on with another publisher.
-fn growth(last: u64, now: u64) -> u64 {
-    now.checked_sub(last).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -105,5 +110,29 @@ mod tests {
         counters.closed(StreamSlot(1));
         counters.closed(StreamSlot(1));
         assert_eq!((now("live"), count("upstream_bytes_total")), (1, 190));
+    }
+
+    #[test]
+    fn a_figure_that_goes_down_within_a_stream_is_counted_up_to_its_highest_value() {
+        let metrics = EngineMetrics::unregistered();
+        let mut counters = StreamCounters::new(metrics.clone());
+        let counted = || {
+            let of = |at: usize| metrics.figures[at].with_label_values(&["a:1935"]).get();
+            let place = |metric| UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
+            (of(place("upstream_messages_total")), of(place("upstream_lost_messages_total")))
+        };
+        let report = |state, received, messages, lost| {
+            let counts = UpstreamCounts { messages, lost, ..UpstreamCounts::default() };
+            let upstream = UpstreamReport { host: "a:1935".into(), counts, ..UpstreamReport::default() };
+            Session { state, messages: received, upstreams: vec![upstream], ..Session::default() }
+        };
+        for (received, messages, lost, expected) in [(10, 10, 0, (10, 0)), (12, 7, 5, (10, 5)), (13, 12, 1, (12, 5))] {
+            counters.reported(StreamSlot(1), &report(SessionState::Live, received, messages, lost));
+            assert_eq!(counted(), expected);
+        }
+        counters.reported(StreamSlot(1), &report(SessionState::Ended, 13, 12, 1));
+        counters.reported(StreamSlot(1), &report(SessionState::Live, 20, 20, 0));
+        assert_eq!(counted(), (32, 5), "another stream in the slot");
+        assert_eq!(metrics.received.get(), 33);
     }
 }

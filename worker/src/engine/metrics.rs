@@ -1,7 +1,7 @@
 //! Metrics of this room. In: reports of streams. Out: the registry.
 //!
-//! Note: hosts of upstreams come from routes, and a route may have the publisher's name in the host. Their number is bounded here, or a
-//! stranger could fill a metrics server with labels.
+//! Note: hosts of upstreams come from the push URLs of activators, which may change as often as somebody likes while this worker runs. The
+//! number of hosts is bounded here, or they could fill a metrics server with labels.
 
 use std::collections::HashSet;
 

@@ -48,7 +48,7 @@ pub struct Bounds {
 /// Counts of one cursor, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CursorCounters {
-    /// Messages delivered, each counted once.
+    /// Messages delivered, each counted once. The count goes down when a session breaks before some of them were acknowledged.
     pub messages: u64,
     /// Bytes written, chunk headers and repetitions included.
     pub bytes: u64,
