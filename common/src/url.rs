@@ -376,6 +376,15 @@ impl PushUrl {
     }
 }
 
+impl PushUrl {
+    /// Host and port, an IPv6 address in brackets.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
 impl fmt::Display for PushUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         show(f, self.tls, &self.host, self.port, if self.app_holds_key { "…" } else { &self.app })

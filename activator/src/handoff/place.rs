@@ -40,6 +40,8 @@ pub(crate) struct ClaimedPlace<'a> {
     place: &'a mut Place,
     listener: &'a HandoffListener,
     claim: Machine,
+    /// The API asked for the end of the stream.
+    kicked: bool,
     /// Called when the worker has accepted the stream.
     on_accepted: &'a mut (dyn FnMut() + Send),
     /// The worker of the next offer.
@@ -54,7 +56,7 @@ impl<'a> ClaimedPlace<'a> {
         epoch: u64,
         on_accepted: &'a mut (dyn FnMut() + Send),
     ) -> Self {
-        Self { place, listener, claim: Machine::new(epoch), on_accepted, expected: None }
+        Self { place, listener, claim: Machine::new(epoch), kicked: false, on_accepted, expected: None }
     }
 
     /// The next event that concerns the handoff. Cancel safe.
@@ -81,6 +83,11 @@ impl<'a> ClaimedPlace<'a> {
         self.place.started();
     }
 
+    /// Tells whether the API asked for the end of the stream during the handoff.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.kicked
+    }
+
     /// The step that follows the handoff.
     pub(crate) fn follow_up(self) -> Option<FollowUp> {
         self.claim.next().map(|next| match next {
@@ -93,7 +100,10 @@ impl<'a> ClaimedPlace<'a> {
 
     fn act(&mut self, output: Option<Output>) -> Option<Interruption> {
         match output? {
-            Output::Kick(reason) => return Some(Interruption::Kicked(reason)),
+            Output::Kick(reason) => {
+                self.kicked = true;
+                return Some(Interruption::Kicked(reason));
+            }
             Output::GiveUp => return Some(Interruption::Withdrawn),
             Output::Expect(token) => self.expected = Some(self.listener.expect(token)),
             Output::Forget => self.expected = None,

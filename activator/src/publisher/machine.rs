@@ -15,8 +15,8 @@
 //!
 //! `Judged` waits for a verdict that may take its time, because others may have to be asked; its deadline is a refusal for now.
 //!
-//! A publisher that says goodbye, held or handed, is `Connecting` again for two seconds: it ends its connection, or publishes once more. By
-//! then its stream has ended in the lobby and at the worker.
+//! A publisher that says goodbye, held or handed, is `Connecting` again for two seconds: it ends its connection, or publishes once more. Its
+//! stream has ended before that, in the lobby and at the worker.
 //!
 //! `Orphaned` is held, too, but a worker has read from the connection: only a worker can go on reading (the state is in the page or in
 //! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either.
@@ -106,7 +106,7 @@ pub(crate) enum Input {
     Offered {
         /// The number of the claim.
         epoch: u64,
-        /// The offer's kind of handoff suits the connection and the stream.
+        /// True if the connection, in its present state, can be handed over in the way of this offer.
         fits: bool,
     },
     /// The lobby takes its offer back.
@@ -220,6 +220,8 @@ pub(crate) struct Machine {
     started: bool,
     /// The publisher has said goodbye, and has not published again.
     parted: bool,
+    /// The API asked for the end of the stream while a worker had it.
+    kicked: bool,
     epoch: u64,
     misfits: u32,
     refusal: Option<RefusalReason>,
@@ -247,6 +249,7 @@ impl Machine {
             touched: false,
             started: false,
             parted: false,
+            kicked: false,
             epoch: 0,
             misfits: 0,
             refusal: None,
@@ -335,9 +338,9 @@ impl Machine {
                 self.ping_at = None;
             }
             (State::Held | State::Orphaned | State::Offered, Input::Refused(reason)) => self.given_up(reason),
-            (State::Held | State::Orphaned | State::Offered, Input::Kicked) => {
-                self.refuse(Refusal::Denied, "closed by the operator", CloseReason::Kicked);
-            }
+            (State::Held | State::Orphaned | State::Offered, Input::Kicked) => self.kick(),
+            // The worker was told as well, and ends the stream.
+            (State::Handed, Input::Kicked) => self.kicked = true,
             (State::Handed, Input::Over(outcome)) => self.over(now, outcome),
             (State::Penalty, Input::Draining) => self.penalty_over(),
             // The lobby refuses the publishers in it, and those that enter it later.
@@ -522,8 +525,12 @@ impl Machine {
         if self.state == State::Offered {
             self.outputs.push_back(Output::Forget);
         }
-        let was_handed = self.state == State::Handed;
-        self.outputs.push_back(Output::Part(if was_handed { CloseReason::Done } else { CloseReason::LeftHeld }));
+        let why = match self.state {
+            State::Handed if std::mem::take(&mut self.kicked) => CloseReason::Kicked,
+            State::Handed => CloseReason::Done,
+            _ => CloseReason::LeftHeld,
+        };
+        self.outputs.push_back(Output::Part(why));
         self.write(unsent);
         self.enter(State::Connecting, Some(now + PARTED_TIME));
         self.read(now);
@@ -619,7 +626,19 @@ impl Machine {
     }
 
     fn over(&mut self, now: Instant, outcome: HandoffOutcome) {
+        let because = |why| if self.kicked { CloseReason::Kicked } else { why };
         match outcome {
+            // The stream ends all the same, although the worker did not end it.
+            HandoffOutcome::Returned { touched, started, .. } | HandoffOutcome::Lost { touched, started, .. }
+                if self.kicked =>
+            {
+                self.taken_back(now, touched, started);
+                self.kick();
+            }
+            HandoffOutcome::Broken { started } if self.kicked => {
+                self.taken_back(now, true, started);
+                self.kick();
+            }
             HandoffOutcome::Returned { why, touched, started } => {
                 self.taken_back(now, touched, started);
                 let moving = touched || why == Decline::Moving;
@@ -638,11 +657,11 @@ impl Machine {
             }
             HandoffOutcome::Duplicate => self.given_up(dispatch::PlaceRefusal::Duplicate),
             HandoffOutcome::NotReleased => self.close(Closing::Gone, CloseReason::Stranded),
-            HandoffOutcome::Done(Close::Graceful) => self.close(Closing::Graceful, CloseReason::Done),
-            HandoffOutcome::Done(Close::Abort) => self.close(Closing::Abort, CloseReason::Disconnected),
-            HandoffOutcome::PublisherGone => self.close(Closing::Gone, CloseReason::Gone),
+            HandoffOutcome::Done(Close::Graceful) => self.close(Closing::Graceful, because(CloseReason::Done)),
+            HandoffOutcome::Done(Close::Abort) => self.close(Closing::Abort, because(CloseReason::Disconnected)),
+            HandoffOutcome::PublisherGone => self.close(Closing::Gone, because(CloseReason::Gone)),
             // The state of the connection has been lost on the way.
-            HandoffOutcome::Parted => self.close(Closing::Graceful, CloseReason::Done),
+            HandoffOutcome::Parted => self.close(Closing::Graceful, because(CloseReason::Done)),
         }
     }
 
@@ -677,6 +696,10 @@ impl Machine {
     /// Refuses for good, with one of the two codes that every client understands (architecture.md, "Saying no").
     fn refuse(&mut self, refusal: Refusal, description: &str, why: CloseReason) {
         self.last_words(why, |session| session.refuse_publish(refusal, description));
+    }
+
+    fn kick(&mut self) {
+        self.refuse(Refusal::Denied, "closed by the operator", CloseReason::Kicked);
     }
 
     /// Refuses for now: OBS reconnects by itself only from a stream that was started (architecture.md, "Saying no").

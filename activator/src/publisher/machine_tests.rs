@@ -390,6 +390,13 @@ fn refusal_for_good_has_one_of_two_codes_and_closes() {
     let mut kicked = Pair::held();
     kicked.handle(Input::Kicked);
     told.push((kicked, "Denied", CloseReason::Kicked));
+    let lost = HandoffOutcome::Lost { accepted: true, touched: false, started: false };
+    for outcome in [HandoffOutcome::Returned { why: Decline::Moving, touched: false, started: false }, lost] {
+        let mut kicked = Pair::handed();
+        kicked.handle(Input::Kicked);
+        kicked.handle(Input::Over(outcome));
+        told.push((kicked, "Denied", CloseReason::Kicked));
+    }
     for (mut pair, code, why) in told {
         let events = pair.events();
         match &events[..] {
@@ -762,4 +769,21 @@ fn a_held_publisher_is_small() {
     assert!(pair.machine.handshake.is_none());
     let state = pair.machine.snapshot().unwrap().encode();
     assert!(state.len() < 2048, "{}", state.len());
+}
+
+#[test]
+fn a_kick_while_a_worker_has_the_publisher_is_the_reason_of_its_end() {
+    let ends = [
+        (HandoffOutcome::Done(Close::Graceful), Closing::Graceful),
+        (HandoffOutcome::Done(Close::Abort), Closing::Abort),
+        (HandoffOutcome::PublisherGone, Closing::Gone),
+        (HandoffOutcome::Broken { started: true }, Closing::Graceful),
+        (HandoffOutcome::Lost { accepted: true, touched: true, started: true }, Closing::Graceful),
+    ];
+    for (outcome, how) in ends {
+        let mut pair = Pair::handed();
+        pair.handle(Input::Kicked);
+        pair.handle(Input::Over(outcome));
+        assert_eq!(pair.closed(), (how, CloseReason::Kicked));
+    }
 }

@@ -312,12 +312,13 @@ impl PublisherTask {
     }
 
     fn enter(&mut self, admitted: Box<Admitted>) {
-        let names: Vec<&str> = admitted.destinations.iter().map(|destination| destination.name.as_str()).collect();
+        let upstreams: Vec<String> =
+            admitted.destinations.iter().map(|destination| destination.url.authority()).collect();
         let mut published = PublishedLine {
             stream_id: self.stream_id.clone(),
             client: self.client,
             app: admitted.app.clone(),
-            upstreams: names.join(" "),
+            upstreams: upstreams.join(" "),
             written: false,
         };
         if PUBLISHED.is_due(now()) {
@@ -391,6 +392,9 @@ impl PublisherTask {
         } else {
             by_link(connection, parts, snapshot, publisher, resume, &mut place).await
         };
+        if place.is_kicked() {
+            self.machine.handle(now(), Input::Kicked);
+        }
         let follow_up = place.follow_up();
         self.connection = publisher;
         self.resume = resume;

@@ -79,9 +79,9 @@ impl Fault {
         }
     }
 
-    /// Advice for the person who reads the log.
+    /// Advice for the person who reads the log. `lived`: the upstream has taken the stream before, so that its key is right.
     #[must_use]
-    pub const fn advice(self) -> &'static str {
+    pub const fn advice(self, lived: bool) -> &'static str {
         match self {
             Self::UnknownHost => "check the host in the push URL, and the DNS of this machine",
             Self::ConnectionRefused => "check host and port of the push URL, and whether the server runs",
@@ -103,6 +103,7 @@ impl Fault {
             }
             Self::Denied => "check application, stream key, user and password in the push URL",
             Self::Refused => "check application and stream key in the push URL, and look into the upstream's log",
+            Self::Closed if lived => Self::Lost.advice(lived),
             Self::Closed => {
                 "many servers refuse a stream key by closing without a word: check application and stream key, and look into \
                  the upstream's log"
@@ -159,7 +160,9 @@ mod tests {
         assert_eq!(words.len(), Fault::ALL.len());
         for fault in Fault::ALL {
             assert!(fault.as_str().chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'));
-            assert!(!fault.advice().is_empty(), "{fault:?}");
+            assert!(!fault.advice(false).is_empty(), "{fault:?}");
+            let alike = fault.advice(false) == fault.advice(true);
+            assert_eq!(alike, fault != Fault::Closed, "{fault:?}: a stream that was live had the right key");
         }
     }
 }

@@ -287,6 +287,12 @@ impl Machine {
         self.failure.as_ref().map(|failure| (failure.fault, failure.why.as_str()))
     }
 
+    /// Returns whether the upstream has taken the stream before.
+    #[must_use]
+    pub fn has_lived(&self) -> bool {
+        self.lived
+    }
+
     /// Takes one input; drain [`Self::poll_output`] afterwards. An input that does not fit the state is late news of a lookup or
     /// dial that was dropped.
     pub fn handle(&mut self, now: Instant, input: Input) {

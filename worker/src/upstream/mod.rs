@@ -274,10 +274,8 @@ impl Upstream {
     /// The part of the report that is known here; message counters are the stream's to fill.
     #[must_use]
     pub fn report(&self) -> UpstreamReport {
-        let bracketed = self.url.host.contains(':');
-        let host = &self.url.host;
         UpstreamReport {
-            host: if bracketed { format!("[{host}]:{}", self.url.port) } else { format!("{host}:{}", self.url.port) },
+            host: self.url.authority(),
             state: self.machine.state(),
             error: self.machine.fault().map(|(_, why)| why.to_owned()).unwrap_or_default(),
             counts: UpstreamCounts {
@@ -510,7 +508,7 @@ impl Upstream {
         match (word, self.machine.fault()) {
             ("backoff" | "failed", Some((fault, why))) => {
                 self.shared.failed(fault);
-                let (class, advice) = (fault.as_str(), fault.advice());
+                let (class, advice) = (fault.as_str(), fault.advice(self.machine.has_lived()));
                 let trouble = Some((fault, word == "failed"));
                 let changed = std::mem::replace(&mut self.trouble, trouble) != trouble;
                 if changed && word == "failed" {
