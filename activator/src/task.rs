@@ -260,6 +260,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
     dispatch::processes::Rules {
+        prefix: format!("worker-{}", std::process::id()),
         most: usize::try_from(settings.max_workers).unwrap_or(usize::MAX),
         capacity: usize::try_from(settings.capacity).unwrap_or(usize::MAX),
         cooldown: settings.cooldown,

@@ -7,6 +7,8 @@
 pub const STREAM_PUBLISHED: &str = "stream.published";
 /// The publisher is told to start: every required upstream has started, or the first one where none is required.
 pub const STREAM_LIVE: &str = "stream.live";
+/// Another worker has taken a stream over from the one that had it.
+pub const STREAM_TAKEN_OVER: &str = "stream.taken_over";
 /// A stream has ended on its worker; the line has its duration and its bytes there, without those of earlier workers.
 pub const STREAM_ENDED: &str = "stream.ended";
 /// An upstream that was live was lost.
@@ -191,6 +193,8 @@ pub const CALL_LOST: &str = "call.lost";
 pub const CALL_STALLED: &str = "call.stalled";
 /// No activator is left through which a lost publisher could return.
 pub const ACTIVATOR_NONE: &str = "activator.none";
+/// No activator has been reached for some seconds.
+pub const ACTIVATOR_UNREACHED: &str = "activator.unreached";
 /// An activator asked for the end of a stream.
 pub const STREAM_KICKED: &str = "stream.kicked";
 /// An offered stream was fetched from its activator.
@@ -218,6 +222,8 @@ pub const STREAM_RESUME_FAILED: &str = "stream.resume_failed";
 pub const PUBLISHER_ATTACHED: &str = "publisher.attached";
 /// A stream lost upstreams to another stream.
 pub const UPSTREAM_TAKEN_OVER: &str = "upstream.taken_over";
+/// A worker ended its part of a stream that goes on: it gave the stream back, or another worker has it.
+pub const STREAM_GIVEN_BACK: &str = "stream.given_back";
 /// A stream moved to another state; its turns have lines of their own.
 pub const STREAM_MOVED: &str = "stream.moved";
 /// A stream was refused, because it wants an upstream that another stream keeps.

@@ -37,8 +37,8 @@ pub(super) const OFFER_TIMEOUT: Duration = Duration::from_secs(3);
 const AVOID_WORKER: Duration = Duration::from_secs(1);
 /// Pause before a stream is offered again to a worker that did not take or keep it.
 const AVOID_FOR_STREAM: Duration = Duration::from_secs(1);
-/// A held publisher that has answered nothing for this long gives way to a second one: it is pinged every 5 s, so an answer may be
-/// that old by rights, and a slow network's two seconds more (a worker waits 5 s, for a publisher that sends media).
+/// Time without an answer after which a held publisher gives way to a second one of the same identity. A held publisher is pinged every 5 s,
+/// so the last answer of a living one may be 5 s old; 2 s are added for a slow network. (A worker waits 5 s, as its publisher sends media.)
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(7);
 
 #[derive(Clone, Debug)]
@@ -84,6 +84,8 @@ pub(super) struct PublisherRecord {
     pub(super) avoid: BTreeMap<CallId, Instant>,
     pub(super) entered: Instant,
     pub(super) taken: Option<Instant>,
+    /// The newest worker that took the stream, with its name: it may be gone by the time that another one does.
+    pub(super) taken_by: Option<(CallId, String)>,
     /// The time at which the newest worker took the stream.
     pub(super) taken_last: Instant,
     /// The time at which this publisher is refused, if an earlier one still waits at another activator then.
@@ -159,6 +161,7 @@ impl Dispatcher {
             avoid: BTreeMap::new(),
             entered: now,
             taken: None,
+            taken_by: None,
             taken_last: now,
             yields_at: None,
             timer: None,
@@ -278,6 +281,12 @@ impl Dispatcher {
         self.revision += 1;
         held.taken.get_or_insert(now);
         held.taken_last = now;
+        let to = self.workers.get(call).map(|worker| worker.name.clone()).unwrap_or_default();
+        let before = held.taken_by.replace((call, to.clone()));
+        if let Some((_, from)) = before.filter(|(before, _)| *before != call) {
+            let stream_id = held.entry.stream_id.0.clone();
+            self.outputs.push_back(Output::TakenOver { stream_id, from, to });
+        }
         self.workers.taken(call, key);
         self.outputs.push_back(Output::Outcome(OfferOutcome::Accepted));
         self.arm(key);

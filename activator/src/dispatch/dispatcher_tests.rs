@@ -691,6 +691,31 @@ fn a_start_is_reported_once_with_its_times() {
 }
 
 #[test]
+fn a_takeover_is_told_once_with_both_workers() {
+    let takeovers = |outputs: Vec<Output>| {
+        let takeover = |output| match output {
+            Output::TakenOver { stream_id, from, to } => Some([stream_id, from, to]),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(takeover).collect::<Vec<_>>()
+    };
+    let mut world = World::new();
+    let (first, _) = world.worker(1, vec![]);
+    let offer = one_offer(&world.enter("a", &[1]).1);
+    assert!(
+        takeovers(world.tell(Input::Taken(offer.key, offer.epoch))).is_empty(),
+        "the first worker takes nothing over"
+    );
+    world.tell(Input::Started(offer.key));
+    world.worker(1, vec![]);
+    world.tell(Input::Lost(first));
+    let again = one_offer(&world.tell(Input::Back(offer.key, offer.epoch, Back::Died)));
+    let taken = || Input::Taken(offer.key, again.epoch);
+    assert_eq!(takeovers(world.tell(taken())), [["a", "w1", "w2"].map(str::to_owned)]);
+    assert!(takeovers(world.tell(taken())).is_empty(), "told already");
+}
+
+#[test]
 fn views_show_states_in_the_words_of_the_interface() {
     let mut world = World::new();
     let (call, _) = world.worker(9, vec![session("far", 9, SessionState::Grace, 1)]);

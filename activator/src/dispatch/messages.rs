@@ -87,6 +87,15 @@ pub(crate) enum Output {
     Fence(CallId, String, u64),
     /// A stream started for the first time.
     Started(Box<Started>),
+    /// A worker took over a stream that another one had.
+    TakenOver {
+        /// The stream.
+        stream_id: String,
+        /// The name of the worker that had it.
+        from: String,
+        /// The name of the worker that has it now.
+        to: String,
+    },
     /// A stream that a worker had taken ended before it started.
     NeverStarted {
         /// The stream.

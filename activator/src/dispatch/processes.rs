@@ -38,6 +38,9 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// The settings of the process fleet.
 #[derive(Clone, Debug)]
 pub struct Rules {
+    /// Beginning of every process's name. No other activator uses it: after a crash the workers of the one before still run, and are
+    /// registered with their names.
+    pub prefix: String,
     /// Processes at most.
     pub most: usize,
     /// Streams each of them takes.
@@ -343,7 +346,7 @@ impl Processes {
         while !self.stopping && self.shortage > coming && !self.is_full() && self.pause_until.is_none() {
             self.started += 1;
             coming += self.rules.capacity;
-            let name = format!("worker-{}", self.started);
+            let name = format!("{}-{}", self.rules.prefix, self.started);
             self.all.insert(name.clone(), Process { state: State::Asked, asked: now, spawned: None });
             self.outputs.push_back(Output::Spawn(name));
         }
@@ -386,7 +389,7 @@ impl Processes {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
                     self.backoff.reset();
                 }
-                self.failed(now, name, ProcessOutcome::Crashed, format!("it ended by itself: {status}"), last_words);
+                self.failed(now, name, ProcessOutcome::Crashed, format!("it ended without being asked: {status}"), last_words);
             }
             State::Stopping { .. } | State::Killed(KillReason::Asked) => {
                 self.backoff.reset();

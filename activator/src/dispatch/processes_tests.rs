@@ -14,7 +14,14 @@ struct World {
 
 impl World {
     fn new(most: usize) -> Self {
-        let rules = Rules { most, capacity: 2, cooldown: COOLDOWN, drain: Duration::from_secs(8), seed: 1 };
+        let rules = Rules {
+            prefix: "worker".to_owned(),
+            most,
+            capacity: 2,
+            cooldown: COOLDOWN,
+            drain: Duration::from_secs(8),
+            seed: 1,
+        };
         Self { now: origin(), processes: Processes::new(rules), registered: BTreeMap::new() }
     }
 
@@ -62,7 +69,7 @@ fn demand_starts_a_worker_from_zero_and_idling_stops_it() {
     let mut world = World::new(4);
     assert_eq!(world.look(0), []);
     assert_eq!(world.processes.poll_timeout(), None, "idle wakes for nothing");
-    assert_eq!(world.look(1), spawns(&["worker-1"]));
+    assert_eq!(world.look(1), spawns(&["worker-1"]), "the prefix and a number");
     assert_eq!(world.look(2), [], "the one that comes takes both");
     world.run("worker-1", true, 0);
     assert_eq!(world.processes.poll_timeout(), None);

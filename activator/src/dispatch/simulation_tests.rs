@@ -104,6 +104,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let now = origin();
         let rules = processes::Rules {
+            prefix: "worker".to_owned(),
             most: MOST_PROCESSES,
             capacity: usize::try_from(CAPACITY).unwrap(),
             cooldown: COOLDOWN,
@@ -547,6 +548,7 @@ impl World {
             messages::Output::Kicked(..)
             | messages::Output::KickOnWorker(..)
             | messages::Output::Started(_)
+            | messages::Output::TakenOver { .. }
             | messages::Output::NeverStarted { .. }
             | messages::Output::Outcome(_)
             | messages::Output::Suspect(_)

@@ -18,7 +18,14 @@ fn lobby(processes: Option<processes::Rules>) -> Lobby {
 
 fn process_rules() -> processes::Rules {
     let cooldown = Duration::from_secs(30);
-    processes::Rules { most: 1, capacity: 2, cooldown, drain: Duration::from_secs(8), seed: 1 }
+    processes::Rules {
+        prefix: "worker".to_owned(),
+        most: 1,
+        capacity: 2,
+        cooldown,
+        drain: Duration::from_secs(8),
+        seed: 1,
+    }
 }
 
 fn entry(id: &str, identity: u8) -> Entry {

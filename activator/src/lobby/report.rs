@@ -36,6 +36,15 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             );
         }
         Decision::Started(started) => report_start(metrics, started),
+        Decision::TakenOver { stream_id, from, to } => {
+            info!(
+                event = event::STREAM_TAKEN_OVER,
+                stream = stream_id,
+                from,
+                to,
+                "stream taken over by another worker"
+            );
+        }
         Decision::NeverStarted { stream_id, worker, entered } => {
             metrics.never_started.inc();
             let whole_ms = now.saturating_duration_since(*entered).as_millis();

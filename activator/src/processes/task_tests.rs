@@ -38,8 +38,14 @@ fn fleet(script: &str) -> Fleet {
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let metrics = ProcessMetrics::new(&Registry::new()).unwrap();
     let counted = LobbyMetrics::unregistered();
-    let processes =
-        ProcessRules { most: 1, capacity: 1, cooldown: Duration::ZERO, drain: Duration::from_secs(8), seed: 1 };
+    let processes = ProcessRules {
+        prefix: "worker".to_owned(),
+        most: 1,
+        capacity: 1,
+        cooldown: Duration::ZERO,
+        drain: Duration::from_secs(8),
+        seed: 1,
+    };
     let rules = Rules { workers_stay: false };
     let lobby = Lobby::new(rules, Some(processes), counted.clone());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));

@@ -7,6 +7,7 @@ mod call;
 pub mod machine;
 mod metrics;
 pub mod task;
+mod unreached;
 
 pub use metrics::RegisterMetrics;
 pub use task::{Registration, RegistrationEnd, RegistrationRequest};

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use super::call::{ControlCall, FLUSH_TIMEOUT, UNSENT_MESSAGES};
 use super::machine::{CallEnd, Input, Output, Register, Settings};
 use super::metrics::RegisterMetrics;
+use super::unreached::UnreachedWarning;
 use crate::config::Activator;
 use crate::engine::{Engine, TakeOutcome};
 use crate::receive;
@@ -89,6 +90,7 @@ impl Registration {
             call_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
         };
+        let mut unreached = UnreachedWarning::new();
         loop {
             if registrar.act().await.is_some_and(|Orphaned| true) {
                 return RegistrationEnd::Orphaned;
@@ -97,7 +99,12 @@ impl Registration {
             registrar.shell.metrics.joined.set(i64::try_from(now_joined).unwrap_or(i64::MAX));
             joined.send_if_modified(|before| std::mem::replace(before, now_joined) != now_joined);
 
-            let due = registrar.register.poll_timeout();
+            if let Some(time) = unreached.handle(now(), now_joined) {
+                let (activator, unreached_ms) = (&registrar.shell.activator, time.as_millis());
+                let advice = "check ACTIVATOR, and whether an activator runs there";
+                tracing::warn!(event = event::ACTIVATOR_UNREACHED, %activator, unreached_ms, advice, "registered with no activator: asked again");
+            }
+            let due = registrar.register.poll_timeout().into_iter().chain(unreached.poll_timeout()).min();
             tokio::select! {
                 Some(input) = happened.recv() => {
                     // The engine lists a stream before its offer counts as taken, or its place would be free in between.
@@ -183,8 +190,8 @@ impl Registrar {
                 }
                 Output::Take { attempt, address, welcome, offer } => self.take(attempt, address, welcome, offer),
                 Output::Kick { stream_id, reason } => {
-                    let (stream, reason_told) = (LogSafe(&stream_id), LogSafe(&reason));
-                    tracing::debug!(event = event::STREAM_KICKED, %stream, reason = %reason_told, "end of the stream requested");
+                    let (stream, told) = (LogSafe(&stream_id), LogSafe(&reason).to_string());
+                    tracing::debug!(event = event::STREAM_KICKED, %stream, reason = told, "end of the stream requested");
                     self.shell.engine.kick(stream_id, reason).await;
                 }
                 Output::Fence { stream_id, epoch } => self.shell.engine.fence(stream_id, epoch).await,

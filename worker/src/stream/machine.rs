@@ -224,6 +224,8 @@ pub struct Machine {
     /// No activator is there.
     alone: bool,
     reason: String,
+    /// Only this worker's part of the stream has ended.
+    goes_on: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -248,6 +250,7 @@ impl Machine {
             succeeded: false,
             alone: false,
             reason: String::new(),
+            goes_on: false,
             outputs: VecDeque::new(),
         };
         if started {
@@ -269,6 +272,12 @@ impl Machine {
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Returns whether the stream goes on without this worker, which has given it back or has lost it to another one.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// Returns whether no activator is there, as the engine told last.
@@ -513,11 +522,13 @@ impl Machine {
                 self.outputs.push_back(Output::GiveBack);
                 self.publisher_open = false;
                 self.reason = "another worker has it".to_owned();
+                self.goes_on = true;
                 self.begin_closing(now, now);
             }
             State::Grace => {
                 self.publisher_open = false;
                 self.reason = "another worker has it".to_owned();
+                self.goes_on = true;
                 self.begin_closing(now, now);
             }
             State::Closing if !self.succeeded => self.hurry(now),
@@ -546,6 +557,7 @@ impl Machine {
                 self.outputs.push_back(Output::GiveBack);
                 self.publisher_open = false;
                 self.reason = "given back".to_owned();
+                self.goes_on = true;
                 // The successor's session must find the name free at the upstream, so the rest of the stream is not waited for.
                 self.begin_closing(now, now);
             }

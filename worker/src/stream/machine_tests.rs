@@ -294,6 +294,7 @@ fn stream_that_another_worker_has_closes_its_upstreams_at_once_and_leaves_the_pu
         fixture.handle(Input::Fence);
         let expected: Vec<Output> = first.into_iter().chain(closing.clone()).collect();
         assert_eq!(fixture.outputs(), expected, "{state:?}");
+        assert!(fixture.machine.goes_on(), "{state:?}");
     }
 }
 
@@ -418,7 +419,9 @@ fn stream_is_given_back_only_to_an_activator_that_is_there() {
         let mut fixture = Fixture::in_state(state);
         fixture.handle(Input::HandBack { possible: false });
         assert_eq!(fixture.outputs(), []);
+        assert!(!fixture.machine.goes_on());
         fixture.handle(Input::HandBack { possible: true });
+        assert!(fixture.machine.goes_on());
         let expected = [Output::GiveBack, Output::CloseUpstreams, Output::CutUpstreams, Output::State(State::Closing)];
         assert_eq!(fixture.outputs(), expected);
         fixture.handle(Input::UpstreamsClosed);

@@ -441,11 +441,15 @@ impl StreamTask {
             (_, State::Live) if first => {
                 tracing::info!(event = event::STREAM_LIVE, %stream, %app, %client, "stream live");
             }
+            (_, State::Closing) if self.machine.goes_on() => {
+                let state = before.as_str();
+                tracing::debug!(event = event::STREAM_GIVEN_BACK, %stream, %app, %client, state, reason, "stream given back");
+            }
             (_, State::Closing) => {
                 let state = before.as_str();
                 let bytes = self.received + self.source.as_ref().map_or(0, PublisherSource::received);
-                let duration = now.saturating_duration_since(self.began).as_secs_f64();
-                tracing::info!(event = event::STREAM_ENDED, %stream, %app, %client, state, reason, duration, bytes, "stream ended");
+                let duration_ms = now.saturating_duration_since(self.began).as_millis();
+                tracing::info!(event = event::STREAM_ENDED, %stream, %app, %client, state, reason, duration_ms, bytes, "stream ended");
             }
             (_, state) => {
                 let (state, steps_back) = (state.as_str(), self.index.steps_back());
