@@ -171,7 +171,7 @@ fn kick(shown: &HttpContext, request: &Request) -> Answer {
     if !shown.views.kick(id, &LogSafe(reason).to_string()) {
         return Answer::text("there is no such stream\n").with(StatusCode::NOT_FOUND);
     }
-    tracing::info!(event = event::STREAM_KICKED_OVER_HTTP, stream = %LogSafe(id), reason = %LogSafe(reason), peer = %request.peer, "stream kicked over HTTP");
+    tracing::info!(event = event::STREAM_KICKED_OVER_HTTP, stream = %LogSafe(id), reason = LogSafe(reason).to_string(), peer = %request.peer, "stream kicked over HTTP");
     Answer::text("kicked\n")
 }
 

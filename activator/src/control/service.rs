@@ -390,7 +390,7 @@ impl Conversation {
                     Err(Malformed::Name | Malformed::Port | Malformed::Declined) => {}
                 },
                 Ok(None) => break "it hung up".to_owned(),
-                Err(error) => break error.to_string(),
+                Err(status) => break format!("{:?}: {}", status.code(), LogSafe(status.message())),
             }
         };
         self.workers.lost(call);

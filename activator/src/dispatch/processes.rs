@@ -389,7 +389,8 @@ impl Processes {
                 if now.saturating_duration_since(since) >= SOUND_AFTER {
                     self.backoff.reset();
                 }
-                self.failed(now, name, ProcessOutcome::Crashed, format!("it ended without being asked: {status}"), last_words);
+                let why = format!("it ended without being asked: {status}");
+                self.failed(now, name, ProcessOutcome::Crashed, why, last_words);
             }
             State::Stopping { .. } | State::Killed(KillReason::Asked) => {
                 self.backoff.reset();

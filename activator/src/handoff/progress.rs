@@ -8,8 +8,8 @@
 //!        (Duplicate: from Assigned alone; Parted: from the other two alone)
 //! ```
 //!
-//! Silence ends a handoff before the worker has accepted, and after a kick. So does the end of the worker's connection, at any time: the
-//! transports see it and end the handoff themselves.
+//! A worker that is silent loses the handoff in two cases: it has not accepted in time, or it has not ended the stream in time after a kick.
+//! The end of the worker's connection ends the handoff at any time; `descriptor` and `link` notice that end, and it does not pass here.
 //!
 //! Note: `Returned` is the frame of a worker that declines the stream and of one that goes down mid-stream; the two differ in whether the
 //! worker had accepted.
