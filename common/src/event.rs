@@ -3,7 +3,7 @@
 
 // A stream's life: at info, one line for each of these.
 
-/// A publisher was admitted and waits for a worker. If many come in one second, the line is written when a worker has accepted the stream.
+/// A publisher was admitted and waits for a worker. If more than 20 come in one second, the line is written when a worker has accepted the stream.
 pub const STREAM_PUBLISHED: &str = "stream.published";
 /// The publisher is told to start: every required upstream has started, or the first one where none is required.
 pub const STREAM_LIVE: &str = "stream.live";

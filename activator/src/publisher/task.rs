@@ -39,8 +39,9 @@ static REFUSED: [LogLimiter; RefusalReason::ALL.len()] =
 /// Limits the lines about refusals of the lobby, for each reason.
 static SENT_AWAY: [LogLimiter; dispatch::PlaceRefusal::ALL.len()] =
     [const { LogLimiter::new(REFUSALS_LOGGED_EVERY) }; dispatch::PlaceRefusal::ALL.len()];
-/// Limits the lines about publishers that no worker has accepted yet: the lobby may refuse each at once, as a second encoder in a loop.
-static PUBLISHED: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
+/// Limits the lines about publishers that no worker has accepted yet: each may be refused at once, as a second encoder in a loop. The limit
+/// is far above the rate at which people begin to publish, since an operator looks for this line first.
+static PUBLISHED: LogLimiter = LogLimiter::several(20, Duration::from_secs(1));
 /// Limits the lines about publishers that leave by themselves.
 static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 
