@@ -179,7 +179,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     };
 
     let (stop, serving, publishers) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
-    // What a successor listens on, too, ends when it has the ports; or with the rest.
+    // The listeners that a successor shares end when it has the ports; the others end with the process.
     let release = stop.child_token();
     if let Some(within) = within {
         serving.spawn(serve(within, routes(shown.clone()), stop.clone()));

@@ -484,7 +484,7 @@ fn snapshots_of_another_version_or_with_too_much_are_refused() {
 fn numbered(number: u8) -> Snapshot {
     let mut snapshot = samples::mid_message();
     snapshot.stream.as_mut().unwrap().last_timestamp.audio = Some(number.into());
-    // Of different lengths, all of them short: debug builds read slowly.
+    // The messages have different lengths, all of them short: debug builds read slowly.
     snapshot.stream.as_mut().unwrap().open.clear();
     snapshot.unread = vec![number; 10 + 50 * usize::from(number % 3)];
     snapshot

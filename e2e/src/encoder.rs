@@ -29,7 +29,7 @@ impl Encoder {
     /// Connects to an application and shakes hands.
     ///
     /// # Panics
-    /// Nobody listens at the address, or the server does not speak RTMP.
+    /// No process listens at the address, or the server does not speak RTMP.
     #[must_use]
     pub fn connect(address: SocketAddr, app: &str) -> Self {
         let mut socket = TcpStream::connect(address).expect("a server at the address");

@@ -22,7 +22,7 @@ pub struct HttpAnswer {
 /// Sends a request without a body.
 ///
 /// # Errors
-/// Nobody listens, or the answer is not HTTP.
+/// No process listens, or the answer is not HTTP.
 pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<HttpAnswer> {
     request_with(address, method, path, "text/plain", "")
 }
@@ -30,7 +30,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Http
 /// Sends a request with a body of the content type `sort`.
 ///
 /// # Errors
-/// Nobody listens, or the answer is not HTTP.
+/// No process listens, or the answer is not HTTP.
 pub fn request_with(address: SocketAddr, method: &str, path: &str, sort: &str, body: &str) -> io::Result<HttpAnswer> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;

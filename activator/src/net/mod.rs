@@ -1,4 +1,4 @@
-//! What several listeners share. In: a socket and the end of its time; an address. Out: the socket as tonic's servers take it; the key by
+//! The parts that several listeners share. In: a socket and the end of its time; an address. Out: the socket as tonic's servers take it; the key by
 //! which connections of one customer count together. Next: `accept`, `control`, `scaler`.
 
 mod expiring;

@@ -102,7 +102,7 @@ async fn a_worker_gets_its_arguments_and_nothing_of_our_environment() {
     );
     assert!(environment.lines().any(|line| line == "CONTROL_SECRET=sesame"));
     assert!(environment.lines().any(|line| line == "RUST_LOG=debug"));
-    // What the shell sets by itself, and what is passed on.
+    // Variables that the shell sets by itself, and variables that are passed on.
     let known = ["CONTROL_SECRET", "RUST_LOG", "PWD", "OLDPWD", "SHLVL", "_", "PATH"];
     for line in environment.lines() {
         let name = line.split('=').next().unwrap();

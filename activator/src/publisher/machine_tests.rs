@@ -649,7 +649,7 @@ fn found(snapshot: &Snapshot, rest: &[u8]) -> Vec<MessageHeader> {
 #[test]
 fn media_is_left_for_the_worker_at_every_split_point() {
     let (bytes, commands) = impatient();
-    // Those within the handshake's random bytes are all alike.
+    // The cuts within the handshake's random bytes are all alike.
     let splits = (0..3).chain((3..3072).step_by(211)).chain(3072..commands + 400).chain([bytes.len() - 1, bytes.len()]);
     for split in splits {
         let (first, second) = bytes.split_at(split);

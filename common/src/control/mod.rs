@@ -1,4 +1,4 @@
-//! What workers and activators say to each other about all streams, as types of this domain. In: messages of [`wire`], which are bounded
+//! The messages of workers and activators about all streams, as types of this domain. In: messages of [`wire`], which are bounded
 //! and read here. Out: values that cannot be wrong, and [`wire`] messages made of them. Next: on a worker `register`, on an activator
 //! `control`, which alone touch [`wire`] (architecture.md, "Workers dial in").
 //!

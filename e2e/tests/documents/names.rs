@@ -1,4 +1,4 @@
-//! What the prose names between backticks exists: metrics, settings, flags, paths of the repository, rooms. Sections that comments may cite are
+//! Everything that the prose names between backticks exists: metrics, settings, flags, paths of the repository, rooms. Sections that comments may cite are
 //! there; whether each citation has its section is the structure test's.
 
 use std::collections::BTreeSet;

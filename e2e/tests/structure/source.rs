@@ -103,7 +103,7 @@ impl Source {
         let (all, comments) = split(text);
         let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
         let crate_name = parts[0].to_owned();
-        // What is not in `src`, such as `build.rs`, is in no room.
+        // A file outside `src`, such as `build.rs`, is in no room.
         let inside = parts.iter().position(|part| *part == "src").map_or(&[][..], |at| &parts[at + 1..]);
         let mut module: Vec<String> = inside.iter().map(|part| (*part).to_owned()).collect();
         if module.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {

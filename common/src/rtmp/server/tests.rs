@@ -144,7 +144,7 @@ fn every_publisher_of_the_table_gets_its_answers() {
     }
 }
 
-/// What happens to a session: a command of the publisher, or a decision of ours.
+/// An event in the life of a session: a command of the publisher, or a decision of ours.
 enum Step {
     Hears(Vec<u8>),
     Accepts,
