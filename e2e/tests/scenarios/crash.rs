@@ -1,5 +1,6 @@
 //! A worker dies in the middle of a stream.
 
+use liveedgecast_common::event;
 use liveedgecast_e2e::compare::{assert_decodes, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::process::{kill, signal};
 use liveedgecast_e2e::publish::{Media, Obs};
@@ -66,6 +67,9 @@ fn a_killed_worker_is_replaced_and_the_publisher_does_not_notice(handoff: &str) 
     let place = assert_resumed(&relay.tap.only().publisher.media, last.media());
     assert_eq!(place.end, relay.tap.only().publisher.media.len(), "the last messages");
     relay.activator.is_back_to_zero();
+    let lines = |event| relay.activator.events(event).len();
+    assert_eq!(lines(event::STREAM_TAKEN_OVER), 2, "one line for each takeover");
+    assert_eq!((lines(event::STREAM_PUBLISHED), lines(event::STREAM_ENDED)), (1, 1));
 }
 
 #[test]
