@@ -19,6 +19,8 @@ pub const UPSTREAM_BACK: &str = "upstream.back";
 pub const PUBLISHER_LOST: &str = "publisher.lost";
 /// A publisher returned within the grace time.
 pub const PUBLISHER_BACK: &str = "publisher.back";
+/// A silent publisher was replaced by another one of the same stream, which goes on under the id in `by`.
+pub const PUBLISHER_REPLACED: &str = "publisher.replaced";
 
 // activator: accept, publisher, admission
 

@@ -36,7 +36,7 @@ pub(crate) async fn carry(
     let (epoch, resumed, stream_id) = (assignment.epoch, assignment.resumed, assignment.stream_id.clone());
     let mut assigned = Vec::new();
     if let Err(error) = writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))) {
-        warn!(event = event::LINK_NOT_ASSIGNED, %stream_id, %error, "stream not assigned");
+        warn!(event = event::LINK_NOT_ASSIGNED, stream = %stream_id, %error, "stream not assigned");
         return HandoffOutcome::untouched();
     }
     let mut link = Machine::new(now(), carried, writer, assigned);
@@ -53,10 +53,10 @@ pub(crate) async fn carry(
                 Output::Over(outcome) => {
                     match link.lost() {
                         Some(how) if how.is_fault() => {
-                            warn!(event = event::LINK_WORKER_LOST, %stream_id, epoch, how = how.as_str(), "worker given up");
+                            warn!(event = event::LINK_WORKER_LOST, stream = %stream_id, epoch, how = how.as_str(), "worker given up");
                         }
                         Some(how) => {
-                            debug!(event = event::LINK_WORKER_LOST, %stream_id, epoch, how = how.as_str(), "worker lost");
+                            debug!(event = event::LINK_WORKER_LOST, stream = %stream_id, epoch, how = how.as_str(), "worker lost");
                         }
                         None => {}
                     }

@@ -66,7 +66,7 @@ pub struct Context {
 pub async fn run(accepted: Accepted, context: Arc<Context>) {
     let Accepted { connection, client, permit } = accepted;
     let stream_id = StreamId::from_bytes(random::bytes());
-    let span = debug_span!("publisher", %stream_id, %client);
+    let span = debug_span!("publisher", stream = %stream_id, %client);
     let _counted = ConnectionCount::new(&context.metrics);
     let task = PublisherTask {
         machine: Machine::new(now()),

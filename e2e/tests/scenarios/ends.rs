@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use liveedgecast_common::event;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::process::signal;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
@@ -109,6 +110,7 @@ fn a_second_publisher_takes_over_from_a_silent_one(handoff: &str) {
     let arrived = relay.sink.only().recording.frames();
     relay.sink.receives(arrived + 100);
     assert_eq!(relay.sink.sessions().len(), 1, "one session at the upstream");
+    assert_eq!(relay.activator.events(event::PUBLISHER_REPLACED).len(), 1, "one line for the turn");
     until("the silent publisher to be closed", || relay.tap.sessions()[0].closed.is_some());
     silent.signal(Signal::CONT);
     silent.wait(SOON);

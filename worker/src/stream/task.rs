@@ -476,6 +476,11 @@ impl StreamTask {
 
     fn adopt(&mut self, now: Instant, prepared: Prepared) {
         let same = prepared.assignment.stream_id == self.assignment.stream_id;
+        // A return within the grace time has a line of its own, once the stream is live again.
+        if !same && self.logged != State::Grace {
+            let (stream, by) = (&self.assignment.stream_id, &prepared.assignment.stream_id);
+            tracing::info!(event = event::PUBLISHER_REPLACED, %stream, %by, "silent publisher replaced");
+        }
         let how = match &prepared.ring {
             PreparedRing::Same(_) => Continue::SameRing,
             PreparedRing::Own(_) if same => Continue::SamePublisher,
