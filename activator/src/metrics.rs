@@ -139,7 +139,7 @@ mod tests {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");
         assert!(samples.count() > 40);
-        // Those of `kubernetes` are there in a build without it, too.
+        // The metrics of `kubernetes` exist in a build without that feature, too.
         for row in [
             "liveedgecast_waiting_streams 0",
             "liveedgecast_publishers_refused_total{why=\"key\"} 0",

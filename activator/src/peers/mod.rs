@@ -3,7 +3,7 @@
 //! and for the lobby the publishers that wait elsewhere. Next: `scaler`, `lobby`.
 //!
 //! Every activator dials every address of the activators' common name, again and again, and *follows* the activator that it finds there.
-//! That one dials back, because a name server may tell the two at different times. No peer is asked when KEDA asks: answers come from
+//! The followed activator dials back, because a name server may tell the two at different times. No peer is asked when KEDA asks: answers come from
 //! memory, so a peer that hangs or is cut off delays none of them.
 //!
 //! Note: the name leads back to this activator, too. Name servers remember for half a minute that a name had other addresses, or none, so

@@ -52,7 +52,7 @@ impl Readiness {
     }
 }
 
-/// What a handover leaves for this process or the next worker.
+/// The remains of a handover, for this process or the next worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remains {
     /// The stream, which only a worker can go on with: one has read from the connection.
