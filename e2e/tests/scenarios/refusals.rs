@@ -73,7 +73,8 @@ fn nginx_that_starts_and_closes_is_retried_rarely_and_the_publisher_stays() {
     let (_, error) = until_some("the upstream to have failed", || {
         upstream(&activator, &host).filter(|(state, _)| state == "failed")
     });
-    assert!(error.contains("closed by the upstream, 3 times in a row"), "{error}");
+    // nginx closes while media are on their way, so the end arrives as a close or as a reset.
+    assert!(error.contains("3 times in a row right after Publish.Start"), "{error}");
     assert!(publisher.is_running());
 }
 
