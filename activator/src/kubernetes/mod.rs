@@ -2,7 +2,7 @@
 //! ([`crate::peers`]). Out: more workers when KEDA does not act (`watchdog`); deletion costs of pods (`cost`); cordons of idle workers, so
 //! that the HPA removes exactly those (`scale_in`). Next: the API server; no stream waits for it.
 //!
-//! Of several activators one acts: the one with the smallest name among those that can. An activator whose call fails announces for a
+//! One of several activators acts: the one with the smallest name among those that can. An activator whose call fails announces for a
 //! while that it cannot.
 //!
 //! Note: KEDA's client of the external scaler has no deadline, so one activator that hangs can keep KEDA from acting for a
