@@ -247,6 +247,12 @@ impl Cursor {
         Some(session.queue.unacknowledged().next().unwrap_or(session.passed))
     }
 
+    /// The first message that the next session should deliver, while there is no session.
+    #[must_use]
+    pub fn begins_from(&self) -> u64 {
+        self.ledger.settled()
+    }
+
     /// Returns whether the last message was written to its end.
     #[must_use]
     pub fn is_between_messages(&self) -> bool {

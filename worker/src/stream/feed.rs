@@ -125,6 +125,15 @@ impl UpstreamFeed {
         self.cursor.owes_from()
     }
 
+    /// The first message that a later session of the upstream may begin with; the end of all numbers if there will be none.
+    pub(super) fn needs_from(&mut self, index: &Index) -> u64 {
+        if matches!(self.phase, FeedState::Closing | FeedState::Closed) {
+            return u64::MAX;
+        }
+        let owed = self.owes_from().unwrap_or_else(|| self.cursor.begins_from());
+        index.join_at_or_before(owed).unwrap_or(owed)
+    }
+
     /// Prepares for the eviction of the entries before `until`.
     pub(super) fn before_eviction(&mut self, until: u64, index: &Index, rings: &Rings) {
         self.cursor.before_eviction(until, index, rings);

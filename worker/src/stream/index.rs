@@ -440,6 +440,12 @@ impl Index {
         }
     }
 
+    /// Returns whether there are more entries or segments than may be kept.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.entries.len() > MAX_ENTRIES || self.segments.len() > MAX_SEGMENTS
+    }
+
     /// Forgets the entries before `until`; `floor` as in [`Self::keeps_from`]. Their bytes must still be there: headers are copied.
     pub fn evict(&mut self, until: u64, floor: u64, memory: &impl Memory) {
         self.floor = self.floor.max(floor);

@@ -112,6 +112,10 @@ struct StreamTask {
     begun_at: u64,
     /// Position up to which the publisher had been received when it was lost.
     left_at: u64,
+    /// Position up to which the ring has room without a look at what is needed.
+    room_until: u64,
+    /// The time at which old messages are to be forgotten next.
+    expires_at: Instant,
     endings: Vec<PublisherEnding>,
     /// The publisher that the machine decides about, while its outputs are performed.
     newcomer: Option<Box<Prepared>>,
@@ -186,6 +190,8 @@ impl StreamTask {
             source: Some(PublisherSource::new(now, publisher, point.session, point.head, ring_bytes)),
             begun_at: 0,
             left_at: 0,
+            room_until: 0,
+            expires_at: now,
             endings: Vec::new(),
             newcomer: None,
             successor: None,
@@ -352,16 +358,21 @@ impl StreamTask {
 
     fn poll_feeds(&mut self, cx: &mut Context<'_>, now: Instant) {
         let head = self.source.as_ref().map_or(0, |source| source.head);
-        for (at, feed) in self.feeds.iter_mut().enumerate() {
+        for at in 0..self.feeds.len() {
             loop {
-                while let Poll::Ready(event) = feed.poll(cx, now, &self.index) {
+                while let Poll::Ready(event) = self.feeds[at].poll(cx, now, &self.index) {
                     match event {
-                        FeedEvent::Live => self.machine.handle(now, Input::UpstreamLive(at)),
+                        FeedEvent::Live => {
+                            // Its session gets no more than the replay window, even if the ring has more.
+                            self.expire(now);
+                            self.machine.handle(now, Input::UpstreamLive(at));
+                        }
                         FeedEvent::Refused => self.machine.handle(now, Input::UpstreamRefused(at)),
                         FeedEvent::Lost | FeedEvent::Closed => {}
                     }
                     self.reports.session_changed(now);
                 }
+                let feed = &mut self.feeds[at];
                 let failed = feed.write(cx, now, &self.index, head, &self.rings);
                 let closing = feed.close(&self.index, self.cutting);
                 if !failed && !closing {
@@ -503,6 +514,7 @@ impl StreamTask {
         if let PreparedRing::Own(ring) = prepared.ring {
             self.rings.push(place.ring, ring);
         }
+        self.room_until = 0;
         let point = prepared.point;
         let open = self.rings.current_mut().map(|ring| point.take_up(ring)).unwrap_or_default();
         if let Some(state) = point.stream() {

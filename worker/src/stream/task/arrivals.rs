@@ -2,7 +2,7 @@
 //! of snapshots are those of [`crate::stream::snapshots`].
 
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Close, Snapshot};
@@ -15,6 +15,9 @@ use crate::stream::index::{IndexProgress, LeftOut};
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
 use crate::stream::source::SourceEvent;
+
+/// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl StreamTask {
     /// Takes one event of the publisher or its activator; `false`: there is none.
@@ -52,20 +55,47 @@ impl StreamTask {
         }
     }
 
-    /// Forgets the messages that the next `room` bytes will overwrite.
+    /// Makes certain that the next `room` bytes overwrite nothing that is needed. Nearly always there is room.
     fn make_room(&mut self, now: Instant, room: usize) {
+        let Some(head) = self.source.as_ref().map(|source| source.head) else { return };
+        if now >= self.expires_at {
+            self.expire(now);
+        }
+        if head + room as u64 > self.room_until || self.index.is_crowded() {
+            self.reclaim(now, room);
+        }
+    }
+
+    /// Forgets the messages that are older than the replay window.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.expires_at = now + EXPIRY_INTERVAL;
         let until = self.index.keeps_from(now, 0);
+        self.evict(until, 0);
+    }
+
+    /// Forgets the messages that nobody needs. If that makes no room, more of the ring is used, and in the end messages are overwritten.
+    fn reclaim(&mut self, now: Instant, room: usize) {
+        let until = self.index.keeps_from(now, 0).max(self.needs_from());
         self.evict(until, 0);
         let needed = self.index.needs_from();
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
         let end = head + room as u64;
         while end - from > ring.capacity() as u64 && head - from <= ring.capacity() as u64 && ring.grow(from, head) {}
+        self.room_until = from + ring.capacity() as u64;
         let floor = end.saturating_sub(ring.capacity() as u64);
         if from < floor {
             let until = self.index.keeps_from(now, floor);
             self.evict(until, floor);
         }
+    }
+
+    /// The first message that a session of any upstream may begin with: the last keyframe, or that before the first message that the upstream is
+    /// not known to have.
+    fn needs_from(&mut self) -> u64 {
+        let newest = self.index.last_join().unwrap_or(self.index.end());
+        let index = &self.index;
+        self.feeds.iter_mut().map(|feed| feed.needs_from(index)).fold(newest, u64::min)
     }
 
     pub(super) fn evict(&mut self, until: u64, floor: u64) {
