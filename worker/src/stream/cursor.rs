@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
 use liveedgecast_common::rtmp::writer::ChunkHeader;
+use smallvec::SmallVec;
 
 use super::index::{Index, IndexEntry, Memory};
 use super::ledger::Ledger;
@@ -89,23 +90,43 @@ pub struct Cursor {
     ledger: Ledger,
     bytes: u64,
     jumps: u64,
-    parts: Vec<WritePart>,
-    heads: Vec<ChunkHeader>,
 }
+
+/// The next write, laid out. It has no memory of its own unless it is long, and belongs on the stack: whoever writes for many streams uses
+/// the same lines of the cache for all.
+#[derive(Debug, Default)]
+pub struct WritePlan {
+    pub(super) parts: SmallVec<[WritePart; MAX_SLICES]>,
+    pub(super) heads: SmallVec<[ChunkHeader; MAX_SLICES / 4]>,
+}
+
+impl WritePlan {
+    /// Creates an empty plan.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.heads.clear();
+    }
+}
+
+/// The bytes of a [`WritePlan`].
+pub type WriteSlices<'a> = SmallVec<[IoSlice<'a>; MAX_SLICES]>;
 
 impl Cursor {
     /// Creates a cursor at the first message there will be.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self {
-            bounds,
-            session: None,
-            ledger: Ledger::default(),
-            bytes: 0,
-            jumps: 0,
-            parts: Vec::new(),
-            heads: Vec::new(),
-        }
+        Self { bounds, session: None, ledger: Ledger::default(), bytes: 0, jumps: 0 }
     }
 
     /// Notes that a session of the upstream has begun.
@@ -166,11 +187,13 @@ impl Cursor {
         self.ledger.forget(needed.into_iter().flatten().min().unwrap_or(0));
     }
 
-    /// Prepares the next write. Afterwards [`Self::slices`] has it; see [`Self::wants_write`].
-    pub fn plan(&mut self, now: Instant, index: &Index, head: u64, memory: &impl Memory) {
-        self.parts.clear();
-        self.heads.clear();
+    /// Lays out the next write; [`Self::slices`] has its bytes.
+    pub fn plan(&mut self, now: Instant, index: &Index, head: u64, memory: &impl Memory, plan: &mut WritePlan) {
+        plan.clear();
         let Some(session) = &mut self.session else { return };
+        if session.queue.len() == 0 && session.next >= index.end() {
+            return;
+        }
         if session.flowing && session.lags(now, &self.bounds, index, head) {
             self.jumps += u64::from(session.jump(index, &mut self.ledger, memory));
         }
@@ -184,31 +207,23 @@ impl Cursor {
                 session.push(entry, index);
             }
         }
-        session.queue.parts(index, &mut self.parts, &mut self.heads, MAX_SLICES);
+        session.queue.parts(index, plan, MAX_SLICES);
     }
 
-    /// Returns whether [`Self::plan`] has found something to write.
-    #[must_use]
-    pub fn wants_write(&self) -> bool {
-        !self.parts.is_empty()
-    }
-
-    /// Fills in the planned bytes as slices, empty ones left out; returns how many.
-    pub fn slices<'a>(&'a self, memory: &'a impl Memory, out: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
-        let Some(session) = &self.session else { return 0 };
-        for (part, slice) in self.parts.iter().zip(out.iter_mut()) {
-            *slice = IoSlice::new(match part {
-                WritePart::Head { at, from } => &self.heads[*at][*from..],
+    /// Adds the planned bytes as slices.
+    pub fn slices<'a>(&'a self, plan: &'a WritePlan, memory: &'a impl Memory, out: &mut WriteSlices<'a>) {
+        let Some(session) = &self.session else { return };
+        out.extend(plan.parts.iter().map(|part| {
+            IoSlice::new(match part {
+                WritePart::Head { at, from } => &plan.heads[*at][*from..],
                 WritePart::Ring { ring, segment } => memory.bytes(*ring, segment.position, segment.len as usize),
                 WritePart::Bytes { at, from } => session.queue.bytes(*at, *from),
-            });
-        }
-        self.parts.len().min(MAX_SLICES)
+            })
+        }));
     }
 
     /// Notes that the upstream took `count` of the planned bytes.
     pub fn wrote(&mut self, count: usize) {
-        self.parts.clear();
         let Some(session) = &mut self.session else { return };
         session.queue.wrote(count as u64);
         while let Some(item) = session.queue.pop_written() {
@@ -285,6 +300,12 @@ impl Cursor {
         let session = self.session.as_ref()?;
         let waiting = !session.flowing && session.next < index.end();
         index.without_keyframe_since().filter(|_| waiting).map(|since| since + AUDIO_ALONE_AFTER)
+    }
+
+    /// Times that the upstream was taken to a newer keyframe, because it lagged.
+    #[must_use]
+    pub fn jumps(&self) -> u64 {
+        self.jumps
     }
 
     /// The counts so far.

@@ -251,13 +251,15 @@ impl World {
     fn write(&mut self, mut bytes: usize, most: usize) {
         while self.live && bytes > 0 {
             let head = self.memory.rings.last().unwrap().len() as u64;
-            self.cursor.plan(self.now, &self.index, head, &self.memory);
-            if !self.cursor.wants_write() {
+            let mut plan = WritePlan::new();
+            self.cursor.plan(self.now, &self.index, head, &self.memory, &mut plan);
+            if plan.is_empty() {
                 return;
             }
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.cursor.slices(&self.memory, &mut slices);
-            let all: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            let mut slices = WriteSlices::new();
+            self.cursor.slices(&plan, &self.memory, &mut slices);
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            drop(slices);
             assert!(!all.is_empty());
             let taken = all.len().min(bytes).min(most);
             self.sessions.last_mut().unwrap().0.extend_from_slice(&all[..taken]);

@@ -1,6 +1,5 @@
 //! One upstream of a stream: its connection and the cursor that feeds it. Part of the shell: every decision is the cursor's or the machine's.
 
-use std::io::IoSlice;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::url::PushUrl;
 
-use super::cursor::{Bounds, Cursor, MAX_SLICES};
+use super::cursor::{Bounds, Cursor, WritePlan, WriteSlices};
 use super::index::Index;
 use super::rings::Rings;
 use crate::upstream::{Upstream, UpstreamEvent};
@@ -87,23 +86,25 @@ impl UpstreamFeed {
             return false;
         }
         self.cursor.push_control(self.upstream.take_control());
-        let jumps = self.cursor.counters().jumps;
+        let jumps = self.cursor.jumps();
+        let mut plan = WritePlan::new();
         loop {
-            self.cursor.plan(now, index, head, rings);
-            if !self.cursor.wants_write() {
+            self.cursor.plan(now, index, head, rings, &mut plan);
+            if plan.is_empty() {
                 break;
             }
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.cursor.slices(rings, &mut slices);
-            match self.upstream.poll_write_vectored(cx, &slices[..count]) {
+            let mut slices = WriteSlices::new();
+            self.cursor.slices(&plan, rings, &mut slices);
+            let written = self.upstream.poll_write_vectored(cx, &slices);
+            drop(slices);
+            match written {
                 Poll::Ready(Ok(written)) => self.cursor.wrote(written),
                 Poll::Ready(Err(_)) => return true,
                 Poll::Pending => break,
             }
         }
-        let counters = self.cursor.counters();
-        if counters.jumps > jumps {
-            let host = self.upstream.report().host;
+        if self.cursor.jumps() > jumps {
+            let (host, counters) = (self.upstream.report().host, self.cursor.counters());
             tracing::debug!(
                 event = event::UPSTREAM_LAGGED,
                 upstream = host,

@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::handoff::LastTimestamps;
 use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
+use smallvec::SmallVec;
 
 use self::headers::StoredHeaders;
-use self::open::{OpenEntry, gather, part};
+use self::open::{OpenEntry, SegmentList, gather, part};
 use super::clock::{Jump, PublisherClock, leaves_room};
 
 mod headers;
@@ -131,9 +132,9 @@ pub struct Index {
     segments: VecDeque<Segment>,
     /// Number of the first segment.
     front_segment: u64,
-    open: Vec<OpenEntry>,
-    /// Emptied segment lists, to be used again.
-    spare: Vec<Vec<Segment>>,
+    open: SmallVec<[OpenEntry; 2]>,
+    /// Emptied segment lists that have memory of their own, to be used again.
+    spare: Vec<SegmentList>,
     /// Headers in force before the first entry.
     base: Vec<Header>,
     kept: StoredHeaders,
@@ -171,7 +172,7 @@ impl Index {
             front: 0,
             segments: VecDeque::new(),
             front_segment: 0,
-            open: Vec::new(),
+            open: SmallVec::new(),
             spare: Vec::new(),
             base: Vec::new(),
             kept: StoredHeaders::default(),
@@ -276,9 +277,9 @@ impl Index {
         }
     }
 
-    /// Keeps an emptied segment list for another message, unless it was that of a very long one.
-    fn spare(&mut self, mut segments: Vec<Segment>) {
-        if segments.capacity() <= MAX_SPARE_SEGMENTS {
+    /// Keeps an emptied segment list with memory of its own for another message, unless it was that of a very long one.
+    fn spare(&mut self, mut segments: SegmentList) {
+        if segments.spilled() && segments.capacity() <= MAX_SPARE_SEGMENTS {
             segments.clear();
             self.spare.push(segments);
         }

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
 use liveedgecast_common::rtmp::message::CONTROL_CSID;
-use liveedgecast_common::rtmp::writer::{ChunkHeader, continuation_header, first_header, write_message};
+use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
 
+use super::cursor::WritePlan;
 use super::index::{Header, Index, IndexEntry, Memory, Segment};
 use super::timeline::Timeline;
 
@@ -230,36 +231,35 @@ impl WriteQueue {
     }
 
     /// Lays out the next write.
-    pub(super) fn parts(&self, index: &Index, parts: &mut Vec<WritePart>, heads: &mut Vec<ChunkHeader>, most: usize) {
+    pub(super) fn parts(&self, index: &Index, plan: &mut WritePlan, most: usize) {
         for (at, item) in self.items.iter().enumerate() {
-            if parts.len() >= most {
+            if plan.parts.len() >= most {
                 return;
             }
             let skip = if at == 0 { self.offset } else { 0 };
             match &item.what {
                 QueuedBytes::Bytes(_) | QueuedBytes::Header(..) => {
-                    parts.push(WritePart::Bytes { at, from: skip as usize })
+                    plan.parts.push(WritePart::Bytes { at, from: skip as usize })
                 }
                 QueuedBytes::IndexEntry(header) => {
                     // Always there: an entry that is about to be forgotten was saved or taken back.
                     let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
-                    self.entry_parts(header, entry, index, skip, parts, heads, most);
+                    self.entry_parts(header, entry, index, skip, plan, most);
                 }
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "two of them are the output's buffers, kept by the caller")]
     fn entry_parts(
         &self,
         header: &MessageHeader,
         entry: &IndexEntry,
         index: &Index,
         skip: u64,
-        parts: &mut Vec<WritePart>,
-        heads: &mut Vec<ChunkHeader>,
+        plan: &mut WritePlan,
         most: usize,
     ) {
+        let WritePlan { parts, heads } = plan;
         let size = u64::from(self.chunk_size);
         let (first, continuation) = (first_header(header), continuation_header(header));
         let (first_len, continuation_len) = (first.len() as u64, continuation.len() as u64);
@@ -312,6 +312,10 @@ impl WriteQueue {
         let item = self.items.pop_front()?;
         self.offset = rest;
         self.popped += length;
+        if self.items.is_empty() {
+            // The next item goes where this one was, which is in the cache.
+            self.items.clear();
+        }
         if let Some(number) = item.number.filter(|_| !item.injected) {
             self.unconfirmed.push_back((self.popped, number));
             if self.unconfirmed.len() > MAX_UNCONFIRMED {

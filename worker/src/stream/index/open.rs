@@ -1,14 +1,18 @@
 //! Messages whose last byte has not come, and the payload of those that are scattered over many chunks.
 
 use liveedgecast_common::rtmp::MessageHeader;
+use smallvec::SmallVec;
 
 use super::{Memory, Segment};
+
+/// Segments of one message: those of a usual one stand in the list itself.
+pub(super) type SegmentList = SmallVec<[Segment; 4]>;
 
 /// A message whose last byte has not come.
 #[derive(Debug)]
 pub(super) struct OpenEntry {
     pub(super) header: MessageHeader,
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: SegmentList,
     /// The message has too many segments: its bytes are not noted any more.
     pub(super) given_up: bool,
 }
@@ -25,7 +29,7 @@ impl OpenEntry {
             last.len += segment.len;
         } else if !room {
             self.given_up = true;
-            self.segments = Vec::new();
+            self.segments = SegmentList::new();
         } else {
             self.segments.push(segment);
         }
