@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::publisher::{BitRate, PacedPublisher};
-use super::relay::{BenchRelay, Ours, RelayKind};
+use super::relay::{BenchRelay, RelayKind, RelaySettings};
 use super::sink::CountingSink;
 use super::{BenchClock, report};
 
@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A start fails, or workers do not end.
 pub async fn run(kind: RelayKind, runs: u32, clock: BenchClock) -> anyhow::Result<Cold> {
     let sink = CountingSink::start(clock).await?;
-    let ours = Ours { cooldown: "0s".into(), ..Ours::default() };
-    let relay = BenchRelay::start(kind, sink.address, None, &ours).await?;
+    let settings = RelaySettings { cooldown: "0s".into(), ..RelaySettings::default() };
+    let relay = BenchRelay::start(kind, sink.address, None, &settings).await?;
     let mut cold = Cold { start: Vec::new(), first_media: Vec::new(), lost_the_first: 0 };
     for run in 0..runs {
         timeout(PATIENCE, none_left(&relay)).await.context("workers do not end")?;

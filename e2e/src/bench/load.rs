@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::publisher::{BitRate, PacedPublisher, PublishResult};
-use super::relay::{BenchRelay, Ours, RelayKind};
+use super::relay::{BenchRelay, RelayKind, RelaySettings};
 use super::sink::{Arrived, CountingSink};
 use super::{BenchClock, report};
 
@@ -39,6 +39,10 @@ pub struct Row {
     pub started: u32,
     /// CPU seconds per gigabyte (10^9 bytes of messages at the sink) during the measurement, all processes of the relay.
     pub cpu_per_gb: f64,
+    /// CPU seconds per stream and hour during the measurement.
+    pub cpu_per_stream_hour: f64,
+    /// CPU milliseconds per start: all that was spent from the first connection to the measurement, less the share of the media of that time.
+    pub start_cpu: f64,
     /// Resident memory per stream, kB, without the replay windows.
     pub kb_per_stream: f64,
     /// Shared memory per stream, kB: the replay windows.
@@ -72,14 +76,15 @@ pub struct Row {
 pub async fn run(kind: RelayKind, load: BenchLoad, clock: BenchClock, core: Option<usize>) -> anyhow::Result<Row> {
     let sink = CountingSink::start(clock).await?;
     sink.reset();
-    let relay = BenchRelay::start(kind, sink.address, core, &Ours::default()).await?;
+    let settings = RelaySettings { rings: load.streams + 8, ..RelaySettings::default() };
+    let relay = BenchRelay::start(kind, sink.address, core, &settings).await?;
     // One worker runs before the measurement begins; cold starts are measured separately.
     if kind.ours() {
         let warm = PacedPublisher::start(relay.address, "live", u32::MAX, clock).await?;
         warm.run(load.rate, stopped()).await;
     }
     sink.reset();
-    let idle = relay.cost();
+    let (idle, bytes_idle) = (relay.cost(), sink.tally.borrow().bytes);
     let (publishers, stop) = start_all(&relay, load, clock).await;
 
     sleep(SETTLE).await;
@@ -97,6 +102,10 @@ pub async fn run(kind: RelayKind, load: BenchLoad, clock: BenchClock, core: Opti
     anyhow::ensure!(started > 0, "{}: no publisher could publish", kind.as_str());
     wait_until_quiet(&sink, &published).await;
     let gigabytes = (bytes_after - bytes_before) as f64 / 1e9;
+    let cpu_per_gb = (after.cpu - before.cpu) / gigabytes;
+    let media = (bytes_before - bytes_idle) as f64 / 1e9 * cpu_per_gb;
+    // The floor's memory is there before the first stream.
+    let windows_idle = if kind == RelayKind::Floor { 0 } else { idle.shared };
     let per_stream = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1000.0 / f64::from(started);
     let own = |cost: &super::procfs::Cost| cost.resident.saturating_sub(cost.shared);
 
@@ -107,9 +116,11 @@ pub async fn run(kind: RelayKind, load: BenchLoad, clock: BenchClock, core: Opti
     let mut row = Row {
         kind,
         started,
-        cpu_per_gb: (after.cpu - before.cpu) / gigabytes,
+        cpu_per_gb,
+        cpu_per_stream_hour: (after.cpu - before.cpu) / load.time.as_secs_f64() * 3600.0 / f64::from(started),
+        start_cpu: (before.cpu - idle.cpu - media) * 1000.0 / f64::from(started),
         kb_per_stream: per_stream(own(&after), own(&idle)),
-        window_kb_per_stream: per_stream(after.shared, idle.shared),
+        window_kb_per_stream: per_stream(after.shared, windows_idle),
         p50: report::quantile(&latencies, 0.5) / 1e6,
         p99: report::quantile(&latencies, 0.99) / 1e6,
         start: median(published.iter().map(|(_, one)| one.started - one.asked)),

@@ -2,15 +2,17 @@
 //!
 //! In: relays, number of streams, duration. Out: a table of each relay's costs and losses, with ratios taken within a repetition. The relay
 //! has one core to itself, generator and sink share the other one, as in the measurements of the peers that the numbers are compared with.
+//! The row `floor` is a relay that only receives and sends, as [`floor`] says: the least that the same work can cost on this machine.
 //! Latency is from the publisher's write to the sink's complete read of the message; "added" latency is less that of the row `direct`,
 //! where publishers talk to the sink without a relay.
 //!
-//! Note: a publisher that reads nothing is blocked by a relay whose acknowledgements fill its window, so the generator reads too. CPU time
-//! in `/proc/PID/stat` counts in hundredths of a second, which is negligible over ten seconds of load, but the whole of one cold start.
+//! Note: a publisher that reads nothing is blocked by a relay whose acknowledgements fill its window, so the generator reads too.
 
 pub mod cluster;
 pub mod cold;
+pub mod floor;
 pub mod load;
+pub mod machine;
 pub mod payload;
 pub mod procfs;
 pub mod publisher;

@@ -19,6 +19,7 @@ pub struct Cost {
 struct Stat {
     parent: u32,
     ticks: u64,
+    children: u64,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -27,8 +28,20 @@ fn stat(pid: u32) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     // utime, stime, cutime, cstime are fields 14 to 17 of proc(5), the first after the name being 3.
-    let ticks = (11..=14).map(number).sum::<Option<u64>>()?;
-    Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks })
+    let (ticks, children) = (number(11)? + number(12)?, number(13)? + number(14)?);
+    Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks, children })
+}
+
+/// CPU seconds of the threads of a process that are alive, to the nanosecond.
+fn threads(pid: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    // The first field of schedstat; a kernel without it leaves the ticks of `stat`.
+    let nanoseconds = threads.filter_map(|thread| first(&fs::read_to_string(thread.path().join("schedstat")).ok()?));
+    nanoseconds.sum::<u64>() as f64 / 1e9
+}
+
+fn first(fields: &str) -> Option<u64> {
+    fields.split_whitespace().next()?.parse().ok()
 }
 
 /// `pid` and its descendants that are alive.
@@ -57,7 +70,8 @@ pub fn cost(pid: u32) -> Cost {
     let mut cost = Cost::default();
     for id in tree(pid) {
         let Some(stat) = stat(id) else { continue };
-        cost.cpu += stat.ticks as f64 / ticks_per_second;
+        // Ticks are rounded down, but count threads that have ended.
+        cost.cpu += threads(id).max(stat.ticks as f64 / ticks_per_second) + stat.children as f64 / ticks_per_second;
         cost.processes += 1;
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         cost.resident += field(&status, "VmRSS:");
@@ -82,6 +96,14 @@ mod tests {
         assert!(tree(here).contains(&here));
         let cost = cost(here);
         assert!(cost.resident > 1 << 20 && cost.processes >= 1, "{cost:?}");
+    }
+
+    #[test]
+    fn cpu_time_of_threads_is_finer_than_ticks() {
+        let before = threads(std::process::id());
+        while threads(std::process::id()) <= before {}
+        assert!(threads(std::process::id()) - before < 10.0);
+        assert_eq!((first("1234 5 6\n"), first("")), (Some(1234), None));
     }
 
     #[test]

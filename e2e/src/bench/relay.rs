@@ -22,6 +22,8 @@ use crate::orphans::Ward;
 pub enum RelayKind {
     /// No relay: the cost of the machine itself.
     Direct,
+    /// The bare loop: one receive into shared memory and one send.
+    Floor,
     /// HAProxy, plain TCP, one thread.
     Haproxy,
     /// nginx-rtmp `push`, one worker.
@@ -38,6 +40,7 @@ impl RelayKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Floor => "floor",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx-rtmp",
             Self::Descriptor => "liveedgecast descriptor",
@@ -62,18 +65,20 @@ pub struct BenchRelay {
     dir: TempDir,
 }
 
-/// Settings of LiveEdgeCast that a benchmark changes.
+/// Settings that a benchmark changes.
 #[derive(Clone, Debug)]
-pub struct Ours {
-    /// Idle time after which a worker ends.
+pub struct RelaySettings {
+    /// Streams for which the floor makes rings beforehand.
+    pub rings: u32,
+    /// Idle time after which a worker of LiveEdgeCast ends.
     pub cooldown: String,
-    /// Streams per worker.
+    /// Streams per worker of LiveEdgeCast.
     pub capacity: u32,
 }
 
-impl Default for Ours {
+impl Default for RelaySettings {
     fn default() -> Self {
-        Self { cooldown: "60s".into(), capacity: 10_000 }
+        Self { rings: 8, cooldown: "60s".into(), capacity: 10_000 }
     }
 }
 
@@ -82,7 +87,12 @@ impl BenchRelay {
     ///
     /// # Errors
     /// The relay's program is missing, or does not start.
-    pub async fn start(kind: RelayKind, sink: SocketAddr, core: Option<usize>, ours: &Ours) -> anyhow::Result<Self> {
+    pub async fn start(
+        kind: RelayKind,
+        sink: SocketAddr,
+        core: Option<usize>,
+        settings: &RelaySettings,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         if kind == RelayKind::Direct {
             return Ok(Self { address: sink, child: None, dir });
@@ -92,7 +102,7 @@ impl BenchRelay {
         for _ in 0..5 {
             let address = free_address()?;
             let mut relay = Self { address, child: None, dir: tempfile::tempdir()? };
-            relay.child = Some(pinned(core, || relay.spawn(kind, sink, ours))?);
+            relay.child = Some(pinned(core, || relay.spawn(kind, sink, settings))?);
             match relay.ready().await {
                 Ok(()) => return Ok(relay),
                 Err(error) => last = Some(error),
@@ -101,14 +111,15 @@ impl BenchRelay {
         Err(last.context("no relay was started")?)
     }
 
-    fn spawn(&self, kind: RelayKind, sink: SocketAddr, ours: &Ours) -> anyhow::Result<(Child, Ward)> {
+    fn spawn(&self, kind: RelayKind, sink: SocketAddr, settings: &RelaySettings) -> anyhow::Result<(Child, Ward)> {
         let log = fs::File::create(self.dir.path().join("log"))?;
         let mut command = match kind {
             RelayKind::Direct => bail!("direct is no process"),
+            RelayKind::Floor => self.floor(sink, settings)?,
             RelayKind::Haproxy => self.haproxy(sink)?,
             RelayKind::Nginx => self.nginx(sink)?,
-            RelayKind::Descriptor => self.ours(sink, "descriptor", ours)?,
-            RelayKind::Link => self.ours(sink, "link", ours)?,
+            RelayKind::Descriptor => self.ours(sink, "descriptor", settings)?,
+            RelayKind::Link => self.ours(sink, "link", settings)?,
         };
         let name = command.get_program().to_owned();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
@@ -117,9 +128,15 @@ impl BenchRelay {
         Ok((child, ward))
     }
 
+    fn floor(&self, sink: SocketAddr, settings: &RelaySettings) -> anyhow::Result<Command> {
+        let mut command = Command::new(binary("bench-floor")?);
+        command.args([self.address.to_string(), sink.to_string(), settings.rings.to_string()]);
+        Ok(command)
+    }
+
     fn haproxy(&self, sink: SocketAddr) -> anyhow::Result<Command> {
         let config = format!(
-            "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+            "global\n  nbthread 1\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
              listen relay\n  bind {}\n  server sink {sink}\n",
             self.address
         );
@@ -144,14 +161,21 @@ impl BenchRelay {
         Ok(command)
     }
 
-    fn ours(&self, sink: SocketAddr, handoff: &str, ours: &Ours) -> anyhow::Result<Command> {
+    fn ours(&self, sink: SocketAddr, handoff: &str, settings: &RelaySettings) -> anyhow::Result<Command> {
         let program = binary("liveedgecast-activator")?;
         let mut command = Command::new(program);
         command
             .args(["--rtmp-listen", &self.address.to_string(), "--handoff", handoff])
             .args(["--http-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"])
             .args(["--push-url", &format!("rtmp://{sink}/live/{{key}}")])
-            .args(["--capacity", &ours.capacity.to_string(), "--cooldown", &ours.cooldown, "--max-workers", "1"])
+            .args([
+                "--capacity",
+                &settings.capacity.to_string(),
+                "--cooldown",
+                &settings.cooldown,
+                "--max-workers",
+                "1",
+            ])
             .env("RUST_LOG", "warn");
         Ok(command)
     }

@@ -23,17 +23,29 @@ fn span(mut values: Vec<f64>, digits: usize) -> String {
     format!("{median:.digits$} ({least:.digits$}-{most:.digits$})")
 }
 
-/// Table of one load; `repetitions` holds one list of rows each.
+const COST: &[&str] = &[
+    "cost",
+    "CPU s/GB",
+    "x floor",
+    "x HAProxy",
+    "x nginx-rtmp",
+    "CPU s/stream-hour",
+    "CPU ms/start",
+    "kB/stream",
+    "replay window kB/stream",
+];
+const LATENCY: &[&str] = &["latency", "p50 ms", "p99 ms", "+p50", "+p99", "start ms", "first media ms"];
+const CHECKS: &[&str] =
+    &["checks", "started", "lost at start/stream", "lost", "repeated", "corrupt", "cut", "not decodable at start"];
+
+/// Tables of one load: costs, latencies, checks. `repetitions` holds one list of rows each.
 #[must_use]
 pub fn table(repetitions: &[Vec<Row>]) -> String {
     let mut kinds: Vec<RelayKind> = repetitions.iter().flatten().map(|row| row.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let mut out = String::from(
-        "| relay | started | CPU s/GB | x HAProxy | x nginx-rtmp | kB/stream | replay window kB/stream | p50 ms | p99 ms | +p50 | +p99 \
-         | start ms | first media ms | lost at start/stream | lost | repeated | corrupt | cut | not decodable at start |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
+    let mut tables = [COST, LATENCY, CHECKS]
+        .map(|columns| format!("| {} |\n|{}\n", columns.join(" | "), " --- |".repeat(columns.len())));
     for kind in kinds {
         let rows: Vec<&Row> = repetitions.iter().flatten().filter(|row| row.kind == kind).collect();
         let all = |value: fn(&Row) -> f64, digits| span(rows.iter().map(|row| value(row)).collect(), digits);
@@ -44,39 +56,50 @@ pub fn table(repetitions: &[Vec<Row>]) -> String {
             });
             pairs.collect()
         };
-        let ratio = |other| {
-            if kind == RelayKind::Direct {
-                "-".into()
-            } else {
-                span(against(other, |row| row.cpu_per_gb, |a, b| a / b), 2)
-            }
-        };
+        let costs = kind != RelayKind::Direct;
+        let ratio =
+            |other| if costs { span(against(other, |row| row.cpu_per_gb, |a, b| a / b), 2) } else { "-".into() };
+        let cost = |value: fn(&Row) -> f64, digits| if costs { all(value, digits) } else { "-".into() };
         let added = |value| span(against(RelayKind::Direct, value, |a, b| a - b), 2);
         let sum = |value: fn(&Row) -> u64| rows.iter().map(|row| value(row)).sum::<u64>();
+        let name = || kind.as_str().to_owned();
         let cells = [
-            kind.as_str().to_owned(),
-            all(|row| f64::from(row.started), 0),
-            if kind == RelayKind::Direct { "-".into() } else { all(|row| row.cpu_per_gb, 2) },
-            ratio(RelayKind::Haproxy),
-            ratio(RelayKind::Nginx),
-            all(|row| row.kb_per_stream, 0),
-            all(|row| row.window_kb_per_stream, 0),
-            all(|row| row.p50, 2),
-            all(|row| row.p99, 2),
-            added(|row| row.p50),
-            added(|row| row.p99),
-            all(|row| row.start, 1),
-            all(|row| row.first, 1),
-            all(|row| row.lost_at_start, 1),
-            sum(|row| row.lost).to_string(),
-            sum(|row| row.repeated).to_string(),
-            sum(|row| row.corrupt).to_string(),
-            sum(|row| u64::from(row.cut)).to_string(),
-            sum(|row| u64::from(row.undecodable)).to_string(),
+            vec![
+                name(),
+                cost(|row| row.cpu_per_gb, 2),
+                ratio(RelayKind::Floor),
+                ratio(RelayKind::Haproxy),
+                ratio(RelayKind::Nginx),
+                cost(|row| row.cpu_per_stream_hour, 2),
+                cost(|row| row.start_cpu, 2),
+                cost(|row| row.kb_per_stream, 0),
+                cost(|row| row.window_kb_per_stream, 0),
+            ],
+            vec![
+                name(),
+                all(|row| row.p50, 2),
+                all(|row| row.p99, 2),
+                added(|row| row.p50),
+                added(|row| row.p99),
+                all(|row| row.start, 1),
+                all(|row| row.first, 1),
+            ],
+            vec![
+                name(),
+                all(|row| f64::from(row.started), 0),
+                all(|row| row.lost_at_start, 1),
+                sum(|row| row.lost).to_string(),
+                sum(|row| row.repeated).to_string(),
+                sum(|row| row.corrupt).to_string(),
+                sum(|row| u64::from(row.cut)).to_string(),
+                sum(|row| u64::from(row.undecodable)).to_string(),
+            ],
         ];
-        out += &format!("| {} |\n", cells.join(" | "));
+        for (table, cells) in tables.iter_mut().zip(cells) {
+            *table += &format!("| {} |\n", cells.join(" | "));
+        }
     }
-    out
+    tables.join("\n")
 }
 
 #[cfg(test)]

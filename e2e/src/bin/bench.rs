@@ -6,7 +6,7 @@ use clap::Parser;
 use liveedgecast_e2e::bench::load::{self, BenchLoad};
 use liveedgecast_e2e::bench::publisher::BitRate;
 use liveedgecast_e2e::bench::relay::{self, RelayKind};
-use liveedgecast_e2e::bench::{BenchClock, cold, payload, report};
+use liveedgecast_e2e::bench::{BenchClock, cold, machine, payload, report};
 
 /// Measures LiveEdgeCast and its peers side by side on this machine. Build everything in release mode first: tools/bench.sh does.
 #[derive(Debug, Parser)]
@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     repeat: u32,
     /// Relays to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [RelayKind::Direct, RelayKind::Haproxy, RelayKind::Nginx, RelayKind::Descriptor, RelayKind::Link])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [RelayKind::Direct, RelayKind::Floor, RelayKind::Haproxy, RelayKind::Nginx, RelayKind::Descriptor, RelayKind::Link])]
     relays: Vec<RelayKind>,
     /// Measure this many cold starts with each of LiveEdgeCast's two handoffs, instead of load
     #[arg(long)]
@@ -39,6 +39,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let machine = machine::header();
     liveedgecast_common::runtime::raise_open_files();
     if let Some(runs) = args.cluster {
         payload::prepare();
@@ -51,10 +52,10 @@ fn main() -> anyhow::Result<()> {
         relay::pin(1)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, run(&args, pinned.then_some(0)))
+    tokio::task::LocalSet::new().block_on(&runtime, run(&args, &machine, pinned.then_some(0)))
 }
 
-async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
+async fn run(args: &Args, machine: &str, core: Option<usize>) -> anyhow::Result<()> {
     let clock = BenchClock::new();
     payload::prepare();
     if let Some(runs) = args.cold {
@@ -62,7 +63,7 @@ async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
         for kind in args.relays.iter().copied().filter(|kind| kind.ours()) {
             rows.push((kind, cold::run(kind, runs, clock).await?));
         }
-        println!("{}", cold::table(&rows));
+        println!("{machine}\n\n{}", cold::table(&rows));
         return Ok(());
     }
     let time = Duration::from_secs(args.seconds);
@@ -78,7 +79,10 @@ async fn run(args: &Args, core: Option<usize>) -> anyhow::Result<()> {
         }
         repetitions.push(rows);
     }
-    println!("{} streams of {} kbps, {} s, {} repetitions\n", args.streams, args.kbps, args.seconds, args.repeat);
+    println!(
+        "{machine}\n{} streams of {} kbps, {} s, {} repetitions\n",
+        args.streams, args.kbps, args.seconds, args.repeat
+    );
     println!("{}", report::table(&repetitions));
     Ok(())
 }
