@@ -28,6 +28,8 @@ const SNAPSHOT_STEP: u64 = 64 << 10;
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in which every frame is a keyframe need no snapshot of each.
 const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
+/// Bytes behind the last snapshot from which a keyframe is worth one at any time: what lies behind it cannot leave the ring.
+const KEYFRAME_STEP: u64 = 512 << 10;
 
 /// The snapshots of one publisher's connection.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(super) struct SnapshotRules {
     published: u64,
     /// The time at which the last snapshot was made, published or not.
     made: Option<Instant>,
+    /// Position of that snapshot.
+    made_at: u64,
     /// The publisher was told to start, and no published snapshot says so.
     start_due: bool,
     /// Made and not published yet, each with the number of the first message behind it.
@@ -48,7 +52,15 @@ pub(super) struct SnapshotRules {
 impl SnapshotRules {
     /// `position`: of the snapshot that the publisher was handed over with.
     pub(super) fn new(position: u64, link: bool, ring_bytes: usize) -> Self {
-        Self { link, ring_bytes, published: position, made: None, start_due: false, waiting: VecDeque::new() }
+        Self {
+            link,
+            ring_bytes,
+            published: position,
+            made: None,
+            made_at: position,
+            start_due: false,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Position of the last snapshot that was published.
@@ -66,16 +78,18 @@ impl SnapshotRules {
         self.start_due
     }
 
-    /// Returns whether to make a snapshot, now that a message has begun or turned out to be a keyframe.
-    pub(super) fn wants(&self, now: Instant, keyframe: bool, has_video: bool) -> bool {
+    /// Returns whether to make a snapshot, now that the session is at `position` and a message has begun or turned out to be a keyframe.
+    pub(super) fn wants(&self, now: Instant, position: u64, keyframe: bool, has_video: bool) -> bool {
         let age = self.made.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
-        let due = (keyframe && age >= MIN_SNAPSHOT_INTERVAL) || (!has_video && age >= SNAPSHOT_INTERVAL);
+        let far = position.saturating_sub(self.made_at) >= KEYFRAME_STEP;
+        let due = (keyframe && (far || age >= MIN_SNAPSHOT_INTERVAL)) || (!has_video && age >= SNAPSHOT_INTERVAL);
         due && self.waiting.len() < MAX_WAITING
     }
 
     /// Takes a snapshot that was made. `before`: number of the first message behind it.
     pub(super) fn made(&mut self, now: Instant, before: u64, snapshot: Snapshot) {
         self.made = Some(now);
+        self.made_at = snapshot.session.position();
         self.waiting.push_back((before, snapshot));
     }
 
@@ -167,20 +181,21 @@ mod tests {
     #[test]
     fn snapshots_are_wanted_at_keyframes_and_without_video_once_a_second() {
         let table = [
-            // age of the last one, keyframe, has video, wanted
-            (None, true, true, true),
-            (None, false, true, false),
-            (None, false, false, true),
-            (Some(199), true, true, false),
-            (Some(200), true, true, true),
-            (Some(5_000), false, true, false),
-            (Some(999), false, false, false),
-            (Some(1_000), false, false, true),
+            // age of the last one, bytes since, keyframe, has video, wanted
+            (None, 0, true, true, true),
+            (None, 0, false, true, false),
+            (None, 0, false, false, true),
+            (Some(199), KEYFRAME_STEP - 1, true, true, false),
+            (Some(0), KEYFRAME_STEP, true, true, true),
+            (Some(200), 0, true, true, true),
+            (Some(5_000), KEYFRAME_STEP, false, true, false),
+            (Some(999), KEYFRAME_STEP, false, false, false),
+            (Some(1_000), 0, false, false, true),
         ];
-        for (age, keyframe, has_video, wanted) in table {
+        for (age, bytes, keyframe, has_video, wanted) in table {
             let (now, mut rules) = (origin() + 10_000 * MS, SnapshotRules::new(0, false, RING));
             rules.made = age.map(|age| now - age * MS);
-            assert_eq!(rules.wants(now, keyframe, has_video), wanted, "{age:?} {keyframe} {has_video}");
+            assert_eq!(rules.wants(now, bytes, keyframe, has_video), wanted, "{age:?} {bytes} {keyframe} {has_video}");
         }
     }
 
@@ -189,10 +204,10 @@ mod tests {
         let (now, mut rules) = (origin(), SnapshotRules::new(0, false, RING));
         for number in 0..MAX_WAITING {
             let now = now + 1_000 * MS * number as u32;
-            assert!(rules.wants(now, true, true), "{number}");
+            assert!(rules.wants(now, 0, true, true), "{number}");
             rules.made(now, number as u64, snapshot(number as u64));
         }
-        assert!(!rules.wants(now + 60_000 * MS, true, true));
+        assert!(!rules.wants(now + 60_000 * MS, 0, true, true));
     }
 
     #[test]

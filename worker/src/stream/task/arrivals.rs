@@ -202,7 +202,8 @@ impl StreamTask {
         }
         self.publish_acknowledged(now);
         let Some(source) = &mut self.source else { return };
-        if source.snapshots.wants(now, progress.keyframe, self.index.has_video()) {
+        let position = source.session.position();
+        if source.snapshots.wants(now, position, progress.keyframe, self.index.has_video()) {
             let session = source.session.state_before_chunk();
             let stream = Some(self.index.state(progress.keyframe, &self.rings));
             source.snapshots.made(now, self.begun_at, Snapshot { session, stream, unread: Vec::new() });

@@ -211,6 +211,47 @@ fn jump_of_the_publishers_clock_is_reported_and_reaches_no_upstream() {
 }
 
 #[test]
+fn ring_holds_what_an_upstream_may_need_and_grows_to_the_window_while_it_is_away() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, .. } = give_descriptor("a", &[&sink]).await;
+        let IncomingStream { mut assignment, publisher, .. } = incoming;
+        assignment.policy.replay_time = std::time::Duration::from_secs(600);
+        let memory = RingMemory::create(8 << 20).unwrap();
+        let ring = unmapped(&memory);
+        let mut engine = Engine::start(IncomingStream { assignment, publisher, ring });
+        let taken = || rustix::fs::fstat(&memory).unwrap().st_blocks * 512;
+        encoder.started().await;
+        // Groups of 1 MB.
+        let frames = |from: u32, to: u32| -> Vec<Message> {
+            (from..to).map(|at| video(at * 40, at.is_multiple_of(10), 100_000)).collect()
+        };
+        let sent = [vec![video_header()], frames(0, 60)].concat();
+        for (count, message) in sent.iter().enumerate() {
+            encoder.send(std::slice::from_ref(message)).await;
+            until("the message", || sink.count(0) == count + 1).await;
+        }
+        assert!(taken() < 9 << 19, "6 MB have come, and the window is ten minutes: {}", taken());
+
+        sink.mute.set(true);
+        sink.cut();
+        until("the cut", || sink.with(0, |got| got.closed) == Some(true)).await;
+        let away = frames(60, 105);
+        encoder.send(&away).await;
+        until("room for all that came", || taken() > 4_500_000).await;
+        sink.mute.set(false);
+        sink.cut();
+        until("a session with everything that came", || {
+            let last = sink.sessions.borrow().len() - 1;
+            last > 0 && ends_like(&sink.messages(last), &away)
+        })
+        .await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
+
+#[test]
 fn ring_takes_no_more_memory_than_its_window() {
     run(async {
         let sink = Sink::start().await;
