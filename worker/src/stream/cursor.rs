@@ -98,6 +98,8 @@ pub struct Cursor {
 pub struct WritePlan {
     pub(super) parts: SmallVec<[WritePart; MAX_SLICES]>,
     pub(super) heads: SmallVec<[ChunkHeader; MAX_SLICES / 4]>,
+    /// The message, if it is the only one and nothing waits before it: then it does not go through the queue.
+    single: Option<QueueItem>,
 }
 
 impl WritePlan {
@@ -116,6 +118,7 @@ impl WritePlan {
     fn clear(&mut self) {
         self.parts.clear();
         self.heads.clear();
+        self.single = None;
     }
 }
 
@@ -187,7 +190,7 @@ impl Cursor {
         self.ledger.forget(needed.into_iter().flatten().min().unwrap_or(0));
     }
 
-    /// Lays out the next write; [`Self::slices`] has its bytes.
+    /// Lays out the next write; [`Self::slices`] has its bytes. [`Self::wrote`] must follow, also if nothing was taken.
     pub fn plan(&mut self, now: Instant, index: &Index, head: u64, memory: &impl Memory, plan: &mut WritePlan) {
         plan.clear();
         let Some(session) = &mut self.session else { return };
@@ -199,6 +202,9 @@ impl Cursor {
         }
         if !session.flowing {
             session.seek(now, index, &mut self.ledger, memory);
+        }
+        if session.flowing && session.queue.len() == 0 && session.next + 1 == index.end() {
+            return session.plan_single(index, plan);
         }
         while session.flowing && session.queue.len() < MAX_PLANNED {
             let Some(entry) = index.entry(session.next) else { break };
@@ -223,8 +229,17 @@ impl Cursor {
     }
 
     /// Notes that the upstream took `count` of the planned bytes.
-    pub fn wrote(&mut self, count: usize) {
+    pub fn wrote(&mut self, plan: &mut WritePlan, count: usize) {
         let Some(session) = &mut self.session else { return };
+        if let Some(item) = plan.single.take() {
+            if session.queue.wrote_single(&item, count as u64)
+                && let Some(number) = item.number
+            {
+                session.wrote_message(number, &mut self.ledger);
+                return;
+            }
+            session.queue.push_back(item);
+        }
         session.queue.wrote(count as u64);
         while let Some(item) = session.queue.pop_written() {
             if let Some(header) = item.header_of {
@@ -233,10 +248,7 @@ impl Cursor {
             }
             match item.number {
                 Some(number) if item.injected => self.ledger.complete_injected(number),
-                Some(number) => {
-                    self.ledger.complete(number, session.passed);
-                    session.passed = session.passed.max(number + 1);
-                }
+                Some(number) => session.wrote_message(number, &mut self.ledger),
                 None => {}
             }
         }
@@ -435,9 +447,35 @@ impl CursorSession {
     }
 
     fn push(&mut self, entry: &IndexEntry, index: &Index) {
+        let item = self.item(entry, index);
+        self.queue.push(item);
+    }
+
+    fn item(&mut self, entry: &IndexEntry, index: &Index) -> QueueItem {
         let before = self.timeline;
         let timestamp = self.timestamp(entry, index);
-        self.queue.push(QueueItem::entry(entry, timestamp, self.message_stream, before));
+        QueueItem::entry(entry, timestamp, self.message_stream, before)
+    }
+
+    /// Plans the newest message, which alone is to be written.
+    fn plan_single(&mut self, index: &Index, plan: &mut WritePlan) {
+        let Some(entry) = index.entry(self.next) else { return };
+        self.next += 1;
+        if !self.lets_pass(entry) {
+            return;
+        }
+        let item = self.item(entry, index);
+        // A header changes what the session has: that is the queue's business.
+        if item.header_of.is_some() {
+            self.queue.push(item);
+            return self.queue.parts(index, plan, MAX_SLICES);
+        }
+        plan.single = Some(self.queue.single(item, entry, index, plan, MAX_SLICES));
+    }
+
+    fn wrote_message(&mut self, number: u64, ledger: &mut Ledger) {
+        ledger.complete(number, self.passed);
+        self.passed = self.passed.max(number + 1);
     }
 
     /// The timestamp to send. The first frame of a publisher decides where all of its frames lie in the session.

@@ -263,7 +263,7 @@ impl World {
             assert!(!all.is_empty());
             let taken = all.len().min(bytes).min(most);
             self.sessions.last_mut().unwrap().0.extend_from_slice(&all[..taken]);
-            self.cursor.wrote(taken);
+            self.cursor.wrote(&mut plan, taken);
             bytes -= taken;
         }
     }

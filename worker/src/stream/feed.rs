@@ -97,8 +97,10 @@ impl UpstreamFeed {
             self.cursor.slices(&plan, rings, &mut slices);
             let written = self.upstream.poll_write_vectored(cx, &slices);
             drop(slices);
+            let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
+            self.cursor.wrote(&mut plan, taken);
             match written {
-                Poll::Ready(Ok(written)) => self.cursor.wrote(written),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return true,
                 Poll::Pending => break,
             }

@@ -157,6 +157,37 @@ impl WriteQueue {
         self.items.push_back(item);
     }
 
+    /// Lays out an item that need not wait: everything before it is written.
+    pub(super) fn single(
+        &self,
+        mut item: QueueItem,
+        entry: &IndexEntry,
+        index: &Index,
+        plan: &mut WritePlan,
+        most: usize,
+    ) -> QueueItem {
+        if let QueuedBytes::IndexEntry(header) = &item.what {
+            item.length = self.encoded(header);
+            self.entry_parts(header, entry, index, 0, plan, most);
+        }
+        item
+    }
+
+    /// Notes that `count` bytes of a laid-out item are written; returns whether that is all of it. Otherwise it goes into the queue.
+    pub(super) fn wrote_single(&mut self, item: &QueueItem, count: u64) -> bool {
+        let whole = count == item.length;
+        if whole {
+            self.written += count;
+            self.passed_out(item);
+        }
+        whole
+    }
+
+    /// Adds an item whose length is known.
+    pub(super) fn push_back(&mut self, item: QueueItem) {
+        self.items.push_back(item);
+    }
+
     /// Puts chunks of the connection itself in front of every item that has not been started.
     pub(super) fn push_control(&mut self, bytes: Vec<u8>) {
         if bytes.is_empty() {
@@ -259,7 +290,7 @@ impl WriteQueue {
         plan: &mut WritePlan,
         most: usize,
     ) {
-        let WritePlan { parts, heads } = plan;
+        let WritePlan { parts, heads, .. } = plan;
         let size = u64::from(self.chunk_size);
         let (first, continuation) = (first_header(header), continuation_header(header));
         let (first_len, continuation_len) = (first.len() as u64, continuation.len() as u64);
@@ -311,18 +342,23 @@ impl WriteQueue {
         let rest = self.offset.checked_sub(length)?;
         let item = self.items.pop_front()?;
         self.offset = rest;
-        self.popped += length;
         if self.items.is_empty() {
             // The next item goes where this one was, which is in the cache.
             self.items.clear();
         }
+        self.passed_out(&item);
+        Some(item)
+    }
+
+    /// Notes that an item is written to its end.
+    fn passed_out(&mut self, item: &QueueItem) {
+        self.popped += item.length;
         if let Some(number) = item.number.filter(|_| !item.injected) {
             self.unconfirmed.push_back((self.popped, number));
             if self.unconfirmed.len() > MAX_UNCONFIRMED {
                 self.unconfirmed.pop_front();
             }
         }
-        Some(item)
     }
 
     pub(super) fn unconfirmed(&self) -> usize {
