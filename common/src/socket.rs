@@ -1,13 +1,14 @@
 //! A connected socket, Unix or TCP: the one enum for code that serves both. In: a socket of tokio. Out: reads and writes, and descriptors
 //! where they can travel.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::sys;
@@ -19,6 +20,34 @@ pub enum PeerSocket {
     Unix(UnixStream),
     /// A connection to any host.
     Tcp(TcpStream),
+}
+
+/// Receives the bytes that have come, with one call of the kernel, or none if the runtime knows of nothing; `asked` becomes true where the
+/// kernel was asked. Zero is the end.
+///
+/// Note: after a read that did not fill its room the socket is empty, and asking it again would cost as much as the read. So the readiness
+/// is given back at once, which the runtime allows only if the read claims that it would have blocked.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
+pub fn receive(socket: &TcpStream, room: &mut [IoSliceMut<'_>], asked: &mut bool) -> io::Result<usize> {
+    let most = room.iter().map(|part| part.len()).sum();
+    let mut received = None;
+    let result = socket.try_io(Interest::READABLE, || {
+        *asked = true;
+        let count = receive_once(socket, room)?;
+        received = Some(count);
+        if count > 0 && count < most { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    received.map_or_else(|| result.and(Err(io::ErrorKind::WouldBlock.into())), Ok)
+}
+
+fn receive_once(socket: impl AsFd, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    Ok(match room {
+        // It costs less than a vectored one.
+        [part] => rustix::net::recv(socket, &mut **part, RecvFlags::empty())?.0,
+        parts => rustix::io::readv(socket, parts)?,
+    })
 }
 
 macro_rules! either {
@@ -62,6 +91,18 @@ impl PeerSocket {
     /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
     pub fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         either!(self, socket => socket.try_read_buf(buffer))
+    }
+
+    /// Receives the bytes that have come, as [`receive`] does.
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
+    pub fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => receive(socket, room, &mut false),
+            // A short read of such a socket may have ended where descriptors came along.
+            Self::Unix(socket) => socket.try_io(Interest::READABLE, || receive_once(socket, room)),
+        }
     }
 
     /// Ready when there may be room to write.

@@ -7,15 +7,14 @@
 //! Note: with unread media in the socket it is readable for ever, so "readable" cannot tell the peer's end. Tokio's interest in priority
 //! data is ready at the end of the peer (EPOLLRDHUP) too, and at nothing else where no such data is asked for.
 
-use std::future::pending;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use liveedgecast_common::sys;
+use liveedgecast_common::{socket, sys};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A publisher's connection.
@@ -39,23 +38,12 @@ pub(crate) enum WatchFor {
 /// A sign of the publisher, or room for what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionEvent {
-    /// There are bytes to be read, or they were read.
+    /// There are bytes to be read.
     Bytes,
     /// The peer has ended the connection.
     End,
     /// There is room for bytes to the publisher, or nothing after all.
     Writable,
-}
-
-/// The events that a stream by link waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wants {
-    /// Bytes are read; without this they stay in the kernel.
-    pub(crate) bytes: bool,
-    /// The end is of interest while bytes are not.
-    pub(crate) end: bool,
-    /// There are bytes to be written.
-    pub(crate) writable: bool,
 }
 
 impl PublisherConnection {
@@ -95,31 +83,29 @@ impl PublisherConnection {
         })
     }
 
-    /// Waits for what is wanted; bytes are read into `block`, which has room. Cancel safe.
-    ///
-    /// Note: a read that did not fill its room tells the runtime that the socket is empty, which saves the next read a call that finds
-    /// nothing; [`Self::watch`] and [`Self::try_read`] do not have that.
-    pub(crate) async fn next(&mut self, wants: Wants, block: &mut BytesMut) -> io::Result<ConnectionEvent> {
+    /// Waits for the publisher's end; its bytes stay in the kernel. Cancel safe.
+    pub(crate) async fn ended(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self;
-        let (mut from_publisher, to_publisher) = stream.split();
-        let read = async {
-            if wants.bytes {
-                return match from_publisher.read_buf(block).await? {
-                    0 => Ok(ConnectionEvent::End),
-                    _ => Ok(ConnectionEvent::Bytes),
-                };
-            }
-            if wants.end {
-                from_publisher.ready(Interest::PRIORITY).await?;
-                return Ok(ConnectionEvent::End);
-            }
-            pending().await
-        };
-        tokio::select! {
-            event = read => event,
-            // The write tells how it went.
-            _ = to_publisher.writable(), if wants.writable => Ok(ConnectionEvent::Writable),
-        }
+        stream.ready(Interest::PRIORITY).await.map(drop)
+    }
+
+    /// Ready when there may be bytes of the publisher, or its end.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Tcp(stream) = self;
+        stream.poll_read_ready(cx)
+    }
+
+    /// Ready when there may be room for bytes to the publisher.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Tcp(stream) = self;
+        stream.poll_write_ready(cx)
+    }
+
+    /// Reads once, if there is something, as [`socket::receive`] does: a read that did not fill its room saves the next one a call that finds
+    /// nothing. No bytes are the peer's end.
+    pub(crate) fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let Self::Tcp(stream) = self;
+        socket::receive(stream, room, &mut false)
     }
 
     /// Reads once, if there is something. No bytes are the peer's end.

@@ -12,7 +12,7 @@ mod socket;
 mod task;
 
 pub use connection::PublisherConnection;
-pub(crate) use connection::{ConnectionEvent, Wants, WatchFor};
+pub(crate) use connection::{ConnectionEvent, WatchFor};
 pub use limits::{ConnectionLimits, Permit, TurnedAway};
 pub use metrics::AcceptMetrics;
 pub use task::{Accepted, run};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
+use liveedgecast_common::sys::blocks::BLOCK_BYTES;
+
 /// Most bytes kept since the last checkpoint. At this bound nothing more is read from the publisher, and the worker has [`DEAD_AFTER`] to
 /// make a checkpoint.
 pub(crate) const MAX_KEPT: usize = liveedgecast_common::handoff::limits::MAX_KEPT_BYTES;
@@ -23,18 +26,20 @@ pub(crate) const MAX_REPLIES: usize = 64 << 10;
 /// Time from the publisher's end to the worker's `Done`: the worker passes the last bytes on and says so.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
-/// Size of the first block that the publisher's bytes are read into. Reads share a block until it is used up; a read that fills its block
-/// doubles the size of the next one.
-pub(crate) const LEAST_BLOCK: usize = 8 << 10;
+/// Least room for a read of the publisher's bytes: a usual frame of video.
+pub(crate) const LEAST_READ: usize = BLOCK_BYTES;
 
-/// Size of the largest block.
-pub(crate) const MOST_BLOCK: usize = 64 << 10;
+/// Room for a read that follows on some that have filled theirs.
+pub(crate) const MOST_READ: usize = 64 << 10;
 
-/// Least room for a read: a block with less left is replaced.
-pub(crate) const LEAST_READ: usize = 4 << 10;
+/// Reads of one publisher before the others have their turn.
+pub(crate) const ARRIVALS_PER_POLL: usize = 16;
 
-/// Most pieces in one vectored write: a frame of 64 KiB has as many when the publisher's bytes were read MTU by MTU.
-pub(crate) const MAX_SLICES: usize = 48;
+/// Most pieces in one vectored write: frame headers, and a frame of 64 KiB that begins and ends within a block.
+pub(crate) const MAX_SLICES: usize = 2 + MAX_DATA_BYTES.div_ceil(BLOCK_BYTES);
+
+/// Largest buffer for the worker's frames that is kept for the next one; a checkpoint may need a larger one, every second or two.
+pub(crate) const KEPT_FRAMES: usize = 1 << 10;
 
 /// Largest buffer for frame headers that is kept for the next one; the assignment needs a larger one, once.
 pub(crate) const KEPT_HEAD: usize = 256;

@@ -31,7 +31,7 @@ use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
 use liveedgecast_common::handoff::{Close, Frame, PublisherEnd, Snapshot};
 
 use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
-use super::replay_buffer::ReplayBuffer;
+use super::replay_buffer::{ReplayBuffer, Space};
 use crate::handoff::HandoffOutcome;
 use crate::handoff::progress::{FrameEffect, HandoffEnd, HandoffProgress, HandoffStage, WorkerLoss};
 
@@ -50,7 +50,7 @@ impl Carried {
     /// A stream that no worker had so far.
     pub(crate) fn new(mut snapshot: Snapshot) -> Self {
         let mut replay = ReplayBuffer::new(snapshot.session.position());
-        replay.push(std::mem::take(&mut snapshot.unread).into());
+        replay.push(&std::mem::take(&mut snapshot.unread));
         Self { checkpoint: snapshot, replay, replies: VecDeque::new() }
     }
 
@@ -159,11 +159,16 @@ impl<'a> Machine<'a> {
         self.lost
     }
 
-    /// Takes bytes of the publisher.
-    pub(crate) fn handle_publisher(&mut self, now: Instant, bytes: Bytes) {
-        self.carried.replay.push(bytes);
+    /// Room for the publisher's next bytes; [`Self::handle_publisher`] follows.
+    pub(crate) fn space(&mut self) -> Space<'_> {
+        self.carried.replay.space()
+    }
+
+    /// Takes the first `len` bytes of the last [`Self::space`], which the publisher has sent. `now` is asked for when the bound is reached.
+    pub(crate) fn handle_publisher(&mut self, now: impl FnOnce() -> Instant, len: usize) {
+        self.carried.replay.received(len);
         if self.carried.replay.len() >= MAX_KEPT {
-            self.full_since.get_or_insert(now);
+            self.full_since.get_or_insert_with(now);
         }
     }
 
@@ -271,14 +276,14 @@ impl<'a> Machine<'a> {
         self.head_sent < self.head.len() || self.body > 0
     }
 
-    /// The bytes that [`Self::transmit`] has made ready, or the first part of them.
-    pub(crate) fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut slices = Vec::with_capacity(4);
+    /// Puts the bytes that [`Self::transmit`] has made ready into `out`, and returns the number of slices.
+    pub(crate) fn slices<'s>(&'s self, out: &mut [IoSlice<'s>; MAX_SLICES]) -> usize {
+        let mut used = 0;
         if self.head_sent < self.head.len() {
-            slices.push(IoSlice::new(&self.head[self.head_sent..]));
+            out[0] = IoSlice::new(&self.head[self.head_sent..]);
+            used = 1;
         }
-        self.carried.replay.slices(self.body, MAX_SLICES, &mut slices);
-        slices
+        self.carried.replay.slices(self.body, out, used)
     }
 
     /// Counts bytes of [`Self::slices`] as written.

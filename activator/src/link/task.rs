@@ -1,25 +1,36 @@
 //! The shell of a stream by link: carries the publisher's bytes to a worker and the worker's answers back. In: both connections. Out: an
-//! [`HandoffOutcome`]. Bytes are written as they come, from where they were read to: one read, one vectored write. Next: the worker's `receive`.
+//! [`HandoffOutcome`]. Bytes are written as they come, from where they were received to: one read, one vectored write. Next: the worker's
+//! `receive`.
+//!
+//! Nearly every wake-up is for bytes of the publisher. So the other sources cost next to nothing until they have an event: the worker's
+//! socket keeps the waker that it was given, and the timer is set again only when it has fired or is to fire earlier.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
-use std::io;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use liveedgecast_common::clock::{now, sleep_until};
+use liveedgecast_common::clock::now;
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
-use liveedgecast_common::socket::PeerSocket;
+use liveedgecast_common::socket::{PeerSocket, receive};
 use liveedgecast_common::{event, sys};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
+use tokio::task::coop::unconstrained;
+use tokio::time::Sleep;
 use tracing::{debug, warn};
 
-use super::limits::{ARRIVED_READS, LEAST_BLOCK, LEAST_READ, MOST_BLOCK};
+use super::limits::{ARRIVALS_PER_POLL, ARRIVED_READS, KEPT_FRAMES, MAX_SLICES};
 use super::machine::{Carried, Machine, Output};
-use crate::accept::{ConnectionEvent, PublisherConnection, Wants};
+use crate::accept::PublisherConnection;
 use crate::handoff::progress::WorkerLoss;
 use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome, Interruption};
+
+/// Room for a read of the worker's frames: a usual checkpoint.
+const FRAMES_READ: usize = 4 << 10;
 
 /// Assigns the stream to the worker and carries it until the end.
 pub(crate) async fn carry(
@@ -29,8 +40,8 @@ pub(crate) async fn carry(
     carried: &mut Carried,
     place: &mut ClaimedPlace<'_>,
 ) -> HandoffOutcome {
-    let HandoffConnection { wire, mut reader, mut writer, .. } = connection;
-    let PeerSocket::Tcp(mut worker) = wire else {
+    let HandoffConnection { wire, reader, mut writer, .. } = connection;
+    let PeerSocket::Tcp(worker) = wire else {
         return HandoffOutcome::untouched();
     };
     let (epoch, resumed, stream_id) = (assignment.epoch, assignment.resumed, assignment.stream_id.clone());
@@ -39,148 +50,286 @@ pub(crate) async fn carry(
         warn!(event = event::LINK_NOT_ASSIGNED, stream = %stream_id, %error, "stream not assigned");
         return HandoffOutcome::untouched();
     }
-    let mut link = Machine::new(now(), carried, writer, assigned);
-    let (mut from_worker, to_worker) = worker.split();
-    let mut blocks = Blocks { block: BytesMut::new(), room: LEAST_BLOCK };
+    let machine = Machine::new(now(), carried, writer, assigned);
+    let mut link = Link::new(machine, publisher, worker, reader, resumed);
     loop {
-        frames(&mut link, &mut reader);
-        write_worker(&mut link, &to_worker);
-        write_publisher(&mut link, publisher);
-        while let Some(output) = link.poll_output() {
-            match output {
-                Output::Accepted => place.accepted(),
-                Output::Started => place.started(),
-                Output::Over(outcome) => {
-                    match link.lost() {
-                        Some(how) if how.is_fault() => {
-                            warn!(event = event::LINK_WORKER_LOST, stream = %stream_id, epoch, how = how.as_str(), "worker given up");
-                        }
-                        Some(how) => {
-                            debug!(event = event::LINK_WORKER_LOST, stream = %stream_id, epoch, how = how.as_str(), "worker lost");
-                        }
-                        None => {}
+        let news = {
+            let mut interruption = pin!(place.interruption());
+            // The reads of a turn are counted here, and a waker that was given to a socket is relied upon: the runtime's own count
+            // would say "not yet" without giving it.
+            unconstrained(poll_fn(|cx| link.poll(cx, interruption.as_mut()))).await
+        };
+        match news {
+            LinkEvent::Interrupted(Interruption::Kicked(reason)) => link.machine.kick(now(), reason),
+            LinkEvent::Interrupted(Interruption::Withdrawn) => link.machine.handle_lost(now(), WorkerLoss::Withdrawn),
+            LinkEvent::Said(Output::Accepted) => place.accepted(),
+            LinkEvent::Said(Output::Started) => place.started(),
+            LinkEvent::Said(Output::Over(outcome)) => {
+                match link.machine.lost() {
+                    Some(how) if how.is_fault() => {
+                        warn!(event = event::LINK_WORKER_LOST, stream = %stream_id, epoch, how = how.as_str(), "worker given up");
                     }
-                    return outcome;
+                    Some(how) => {
+                        debug!(event = event::LINK_WORKER_LOST, stream = %stream_id, epoch, how = how.as_str(), "worker lost");
+                    }
+                    None => {}
                 }
+                return outcome;
             }
         }
-        let (transmits, next) = (link.transmit(), link.poll_timeout());
+    }
+}
+
+/// News of a link, for the task that owns the place in the lobby.
+enum LinkEvent {
+    /// The machine has an order.
+    Said(Output),
+    /// The lobby has an event.
+    Interrupted(Interruption),
+}
+
+/// Both connections of a stream, and the machine between them.
+struct Link<'a, 'c> {
+    machine: Machine<'c>,
+    publisher: &'a PublisherConnection,
+    worker: TcpStream,
+    reader: Reader,
+    /// Waits for the publisher's end while its bytes are not read, until a worker has accepted.
+    end: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
+    /// The waker that sources were given.
+    waker: Option<Waker>,
+    /// The worker's socket has the waker, and has had no event since.
+    worker_waits: bool,
+    timer: Pin<Box<Sleep>>,
+    /// Deadline of the timer, if it is set.
+    armed: Option<Instant>,
+}
+
+impl<'a, 'c> Link<'a, 'c> {
+    fn new(
+        machine: Machine<'c>,
+        publisher: &'a PublisherConnection,
+        worker: TcpStream,
+        reader: Reader,
+        resumed: bool,
+    ) -> Self {
         // The last bytes of a publisher that was live are to be read by the worker all the same.
-        let end = !link.is_accepted() && !resumed;
-        let wants = Wants { bytes: link.reads(), end, writable: link.reply().is_some() };
-        tokio::select! {
-            read = from_worker.read_buf(reader.buffer()) => match read {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => link.handle_lost(now(), WorkerLoss::Ended),
-            },
-            event = publisher.next(wants, blocks.room(wants.bytes)) => match event {
-                Ok(ConnectionEvent::Bytes) => link.handle_publisher(now(), blocks.take().freeze()),
-                Ok(ConnectionEvent::End) => link.handle_publisher_end(now(), PublisherEnd::Fin),
-                // Writes are made at the top.
-                Ok(ConnectionEvent::Writable) => {}
-                Err(error) => link.handle_publisher_end(now(), end_of(&error)),
-            },
-            _ = to_worker.writable(), if transmits => {}
-            interruption = place.interruption() => match interruption {
-                Interruption::Kicked(reason) => link.kick(now(), reason),
-                Interruption::Withdrawn => link.handle_lost(now(), WorkerLoss::Withdrawn),
-            },
-            () = sleep_until(next) => {
-                if link.gives_up(now()) {
-                    read_waiting(&mut link, &mut reader, from_worker.as_ref());
+        let end: Option<Pin<Box<dyn Future<Output = _> + Send>>> =
+            if resumed { None } else { Some(Box::pin(publisher.ended())) };
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self { machine, publisher, worker, reader, end, waker: None, worker_waits: false, timer, armed: None }
+    }
+
+    /// Does what there is to do; ready when the machine or the lobby has something to say.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        interruption: Pin<&mut impl Future<Output = Interruption>>,
+    ) -> Poll<LinkEvent> {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.worker_waits = false;
+            self.armed = None;
+        }
+        // The lobby's next event is not this handoff's any more once that is over.
+        if let Some(output) = self.machine.poll_output() {
+            return Poll::Ready(LinkEvent::Said(output));
+        }
+        if let Poll::Ready(interruption) = interruption.poll(cx) {
+            return Poll::Ready(LinkEvent::Interrupted(interruption));
+        }
+        for arrivals in 0.. {
+            let heard = self.hear_worker(cx);
+            if self.armed.is_some() && self.timer.is_elapsed() {
+                self.handle_timeout();
+            }
+            let arrived = self.receive(cx);
+            self.send(cx);
+            self.reply(cx);
+            if let Some(output) = self.machine.poll_output() {
+                return Poll::Ready(LinkEvent::Said(output));
+            }
+            if !heard && !arrived {
+                break;
+            }
+            if arrivals == ARRIVALS_PER_POLL {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.arm(cx);
+        Poll::Pending
+    }
+
+    /// Receives bytes of the publisher, or its end; false if there is nothing.
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(end) = &mut self.end {
+            if self.machine.is_accepted() {
+                self.end = None;
+            } else {
+                let Poll::Ready(ended) = end.as_mut().poll(cx) else { return false };
+                self.end = None;
+                self.machine.handle_publisher_end(now(), ended.err().as_ref().map_or(PublisherEnd::Fin, end_of));
+                return true;
+            }
+        }
+        if !self.machine.reads() {
+            return false;
+        }
+        let received = match self.publisher.poll_readable(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => self.publisher.receive(&mut self.machine.space()),
+            Poll::Ready(Err(error)) => Err(error),
+        };
+        match received {
+            Ok(0) => {
+                self.machine.handle_publisher(now, 0);
+                self.machine.handle_publisher_end(now(), PublisherEnd::Fin);
+            }
+            Ok(len) => self.machine.handle_publisher(now, len),
+            Err(error) => {
+                self.machine.handle_publisher(now, 0);
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                    self.machine.handle_publisher_end(now(), end_of(&error));
                 }
-                link.handle_timeout(now());
+            }
+        }
+        true
+    }
+
+    /// Takes the frames that the worker's socket has had an event for; false if there are none.
+    fn hear_worker(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut heard = self.take_frames();
+        loop {
+            let mut room = [0; FRAMES_READ];
+            let mut asked = false;
+            match receive(&self.worker, &mut [IoSliceMut::new(&mut room)], &mut asked) {
+                Ok(0) => {
+                    self.machine.handle_lost(now(), WorkerLoss::Ended);
+                    return true;
+                }
+                Ok(read) => {
+                    self.worker_waits = false;
+                    self.reader.buffer().extend_from_slice(&room[..read]);
+                    heard |= self.take_frames();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.worker_waits &= !asked;
+                    if self.worker_waits {
+                        return heard;
+                    }
+                    match self.worker.poll_read_ready(cx) {
+                        Poll::Pending => {
+                            self.worker_waits = true;
+                            return heard;
+                        }
+                        Poll::Ready(_) => {}
+                    }
+                }
+                Err(_) => {
+                    self.machine.handle_lost(now(), WorkerLoss::Ended);
+                    return true;
+                }
             }
         }
     }
-}
 
-/// The blocks that the publisher's bytes are read into.
-struct Blocks {
-    block: BytesMut,
-    /// Size of the next block.
-    room: usize,
-}
-
-impl Blocks {
-    /// The block, with room for a read if the publisher is read.
-    fn room(&mut self, reads: bool) -> &mut BytesMut {
-        if reads && self.block.capacity() < LEAST_READ {
-            self.block = BytesMut::with_capacity(self.room);
+    /// Takes the whole frames of the reader; false if there are none.
+    fn take_frames(&mut self) -> bool {
+        if self.reader.buffer().is_empty() {
+            return false;
         }
-        &mut self.block
+        let (now, mut heard) = (now(), false);
+        loop {
+            match self.reader.next() {
+                Ok(Some(frame)) => {
+                    heard = true;
+                    self.machine.handle_frame(now, frame);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    warn!(event = event::LINK_UNREADABLE, %error, "frame of a worker unreadable");
+                    self.machine.handle_lost(now, WorkerLoss::Unreadable);
+                    return true;
+                }
+            }
+        }
+        let buffer = self.reader.buffer();
+        if buffer.is_empty() && buffer.capacity() > KEPT_FRAMES {
+            *buffer = BytesMut::new();
+        }
+        heard
     }
 
-    /// The bytes that were read. A read that has filled its block makes the next block larger.
-    fn take(&mut self) -> BytesMut {
-        if self.block.len() == self.block.capacity() {
-            self.room = (self.room * 2).min(MOST_BLOCK);
+    fn handle_timeout(&mut self) {
+        self.armed = None;
+        if self.machine.gives_up(now()) {
+            self.hear_waiting();
         }
-        self.block.split()
+        self.machine.handle_timeout(now());
+    }
+
+    /// Takes the frames of the worker that wait in the kernel, whether the runtime knows of them or not.
+    fn hear_waiting(&mut self) {
+        for _ in 0..ARRIVED_READS {
+            match sys::read_now(&self.worker, self.reader.buffer()) {
+                Ok(1..) => {
+                    self.take_frames();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(0) | Err(_) => return self.machine.handle_lost(now(), WorkerLoss::Ended),
+            }
+        }
+    }
+
+    /// Writes to the worker, as much as its socket takes.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        while self.machine.transmit() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let used = self.machine.slices(&mut slices);
+            match self.worker.try_write_vectored(&slices[..used]) {
+                Ok(written) => self.machine.transmitted(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.worker.poll_write_ready(cx).is_pending() {
+                        return;
+                    }
+                }
+                Err(_) => return self.machine.handle_lost(now(), WorkerLoss::Ended),
+            }
+        }
+    }
+
+    /// Writes the worker's answers to the publisher, as much as its socket takes.
+    fn reply(&mut self, cx: &mut Context<'_>) {
+        while let Some(bytes) = self.machine.reply() {
+            match self.publisher.try_write(bytes) {
+                Ok(written) => self.machine.replied(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.publisher.poll_writable(cx).is_pending() {
+                        return;
+                    }
+                }
+                // Reading tells how it ended.
+                Err(_) => return self.machine.handle_publisher_end(now(), PublisherEnd::Reset),
+            }
+        }
+    }
+
+    /// Sets the timer. It may fire too early: that costs less than setting it at every arrival.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let Some(wanted) = self.machine.poll_timeout() else { return };
+        if self.armed.is_some_and(|armed| armed <= wanted) {
+            return;
+        }
+        self.timer.as_mut().reset(wanted.into());
+        self.armed = Some(wanted);
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
     }
 }
 
 fn end_of(error: &io::Error) -> PublisherEnd {
     // TCP keepalive gives up with a time-out.
     if error.kind() == io::ErrorKind::TimedOut { PublisherEnd::Silent } else { PublisherEnd::Reset }
-}
-
-fn frames(link: &mut Machine<'_>, reader: &mut Reader) {
-    let now = now();
-    loop {
-        match reader.next() {
-            Ok(Some(frame)) => link.handle_frame(now, frame),
-            Ok(None) => return,
-            Err(error) => {
-                warn!(event = event::LINK_UNREADABLE, %error, "frame of a worker unreadable");
-                link.handle_lost(now, WorkerLoss::Unreadable);
-                return;
-            }
-        }
-    }
-}
-
-/// Takes the frames of the worker that wait in the kernel.
-fn read_waiting(link: &mut Machine<'_>, reader: &mut Reader, worker: &TcpStream) {
-    for _ in 0..ARRIVED_READS {
-        match sys::read_now(worker, reader.buffer()) {
-            Ok(0) => return link.handle_lost(now(), WorkerLoss::Ended),
-            Ok(_) => frames(link, reader),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return link.handle_lost(now(), WorkerLoss::Ended),
-        }
-    }
-}
-
-fn write_worker(link: &mut Machine<'_>, worker: &WriteHalf<'_>) {
-    while link.transmit() {
-        match worker.try_write_vectored(&link.slices()) {
-            Ok(written) => link.transmitted(written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return link.handle_lost(now(), WorkerLoss::Ended),
-        }
-    }
-}
-
-fn write_publisher(link: &mut Machine<'_>, publisher: &PublisherConnection) {
-    while let Some(bytes) = link.reply() {
-        match publisher.try_write(bytes) {
-            Ok(written) => link.replied(written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // Reading tells how it ended.
-            Err(_) => return link.handle_publisher_end(now(), PublisherEnd::Reset),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn block_takes_memory_only_while_the_publisher_is_read() {
-        let mut blocks = Blocks { block: BytesMut::new(), room: LEAST_BLOCK };
-        assert_eq!(blocks.room(false).capacity(), 0);
-        assert_eq!(blocks.room(true).capacity(), LEAST_BLOCK);
-    }
 }

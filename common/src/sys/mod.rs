@@ -1,15 +1,18 @@
 //! Calls of the kernel that no library offers; the only module that may use `unsafe`. Each file gives its reason.
 //!
+//! - [`blocks`]: memory that goes back to the kernel block by block.
 //! - [`ring_memory`]: a stream's memory, shared by descriptor, mapped twice in a row.
 //! - [`socket`]: the kernel's knowledge of a connection: position, unsent bytes, the process at the other end, descriptors passed along.
 //! - [`process`]: a process that cannot be mistaken for another one.
 //! - [`reuse_port`]: the choice of the listener, of several on one port, that gets the connections.
 
+pub mod blocks;
 pub mod process;
 pub mod reuse_port;
 pub mod ring_memory;
 pub mod socket;
 
+pub use blocks::MemoryBlock;
 pub use process::ProcessHandle;
 pub use ring_memory::{RingMemory, STATE_BYTES, UnmappedRing};
 pub use socket::{
