@@ -16,6 +16,7 @@ use liveedgecast_common::handoff::{
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::rtmp::media::HeaderSlot;
 use liveedgecast_common::sys::{STATE_BYTES, UnmappedRing};
+use proptest::prelude::*;
 
 mod samples;
 
@@ -267,6 +268,153 @@ fn data_is_split_and_can_be_written_from_where_it_lies() {
     bytes.extend_from_slice(b"abcd");
     reader.buffer().extend_from_slice(&bytes);
     assert_eq!(drain(&mut reader).pop(), Some(Frame::Data(Bytes::from_static(b"abcd"))));
+}
+
+/// What a worker has taken from a link: the publisher's bytes, and the other frames, each with the number of bytes before it.
+#[derive(Debug, Default, PartialEq)]
+struct Taken {
+    data: Vec<u8>,
+    frames: Vec<(usize, Frame)>,
+}
+
+impl Taken {
+    /// Takes all of `input`, received in pieces of `piece` bytes at most, into a space of `room` bytes at most.
+    fn all(reader: &mut Reader, mut input: &[u8], mut piece: impl FnMut() -> usize, room: usize) -> Self {
+        let mut taken = Self::default();
+        loop {
+            // Bytes that were there before, which a receive does not change unless they are counted.
+            let mut space = vec![0xEE; room];
+            let mut data = reader.take_data(&mut space).unwrap();
+            if data == 0 {
+                let more = reader.has_more();
+                if let Some(frame) = reader.next().unwrap() {
+                    assert!(more);
+                    taken.frames.push((taken.data.len(), frame));
+                    continue;
+                }
+                assert!(!more);
+                if input.is_empty() {
+                    return taken;
+                }
+                let arrived = piece().min(input.len());
+                match reader.parts(&mut space) {
+                    Some(parts) => {
+                        let mut left = &input[..arrived];
+                        for mut part in parts {
+                            let len = part.len().min(left.len());
+                            part[..len].copy_from_slice(&left[..len]);
+                            left = &left[len..];
+                        }
+                        let received = arrived - left.len();
+                        data = reader.received(&mut space, received).unwrap();
+                        input = &input[received..];
+                    }
+                    None => {
+                        reader.buffer().extend_from_slice(&input[..arrived]);
+                        input = &input[arrived..];
+                    }
+                }
+            }
+            taken.data.extend_from_slice(&space[..data]);
+        }
+    }
+}
+
+proptest! {
+    /// However a link's bytes are cut, and whatever space there is: the publisher's bytes and the frames come whole and in order.
+    #[test]
+    fn publishers_bytes_are_received_into_the_space_that_is_given(
+        lengths in proptest::collection::vec((0..8_u8, 0..3000_usize), 0..30),
+        pieces in proptest::collection::vec(1..9000_usize, 1..20),
+        room in 1..6000_usize,
+        before in 0..8000_usize,
+    ) {
+        let mut frames = vec![to_worker().remove(0)];
+        let mut expected = Taken::default();
+        for (kind, length) in lengths {
+            let other = match kind {
+                0 => Frame::Alive,
+                1 => Frame::Kick("k".repeat(length.min(MAX_TEXT_BYTES))),
+                2 => Frame::End(PublisherEnd::Fin),
+                _ => {
+                    let from = expected.data.len();
+                    expected.data.extend((from..from + length).map(|at| (at ^ (at >> 8)) as u8));
+                    frames.push(Frame::Data(Bytes::copy_from_slice(&expected.data[from..])));
+                    continue;
+                }
+            };
+            frames.push(other.clone());
+            expected.frames.push((expected.data.len(), other));
+        }
+        let (mut bytes, mut reader) = written(&frames);
+        // An empty data frame is no news.
+        bytes.extend_from_slice(&data_header(0));
+        bytes.extend_from_slice(&data_header(1));
+        bytes.push(7);
+        expected.data.push(7);
+        // The assignment comes into the buffer, with bytes behind it.
+        let first = 5 + u32::from_be_bytes(*bytes[1..].first_chunk().unwrap()) as usize;
+        let behind = bytes.len().min(first + before);
+        reader.buffer().extend_from_slice(&bytes[..behind]);
+        prop_assert!(matches!(reader.next(), Ok(Some(Frame::Assign(_)))));
+        let mut pieces = pieces.iter().cycle();
+        let taken = Taken::all(&mut reader, &bytes[behind..], || *pieces.next().unwrap(), room);
+        prop_assert_eq!(taken, expected);
+    }
+}
+
+#[test]
+fn data_frame_that_arrives_whole_lands_at_the_beginning_of_the_space_and_leaves_no_buffer() {
+    let (bytes, mut reader) = written(&[to_worker().remove(0)]);
+    reader.buffer().extend_from_slice(&bytes);
+    drain(&mut reader);
+    let mut space = [0; 100];
+    let parts = reader.parts(&mut space).unwrap();
+    assert_eq!(parts.each_ref().map(|part| part.len()), [5, 100]);
+    let [mut head, mut rest] = parts;
+    head.copy_from_slice(&data_header(20));
+    rest[..20].copy_from_slice(b"twenty bytes of data");
+    assert_eq!(reader.received(&mut space, 25), Ok(20));
+    assert!(space.starts_with(b"twenty bytes of data") && reader.buffer().is_empty() && !reader.has_more());
+    // The rest of a longer frame: its payload, then the header of the next frame, and no more.
+    reader.parts(&mut space).unwrap()[0].copy_from_slice(&data_header(60));
+    assert_eq!(reader.received(&mut space, 5 + 10), Ok(10));
+    assert_eq!(reader.parts(&mut space).unwrap().map(|part| part.len()), [50, 5]);
+    assert_eq!(reader.parts(&mut space[..20]).unwrap().map(|part| part.len()), [20, 0]);
+}
+
+#[test]
+fn data_frames_that_are_not_allowed_are_refused_where_they_are_received() {
+    let mut space = [0; 100];
+    // Before the assignment, and too long.
+    for (assigned, length, error) in [
+        (false, 0, FrameError::Type(2)),
+        (
+            true,
+            MAX_DATA_BYTES + 1,
+            FrameError::TooLong { type_id: 2, length: MAX_DATA_BYTES + 1, limit: MAX_DATA_BYTES },
+        ),
+    ] {
+        let head = [&[2][..], &(length as u32).to_be_bytes()].concat();
+        let reader = || {
+            let (bytes, mut reader) = written(&[to_worker().remove(0)]);
+            if assigned {
+                reader.buffer().extend_from_slice(&bytes);
+                drain(&mut reader);
+            }
+            reader
+        };
+        let mut received = reader();
+        received.parts(&mut space).unwrap()[0].copy_from_slice(&head);
+        assert_eq!(received.received(&mut space, 7), Err(error));
+        let mut buffered = reader();
+        buffered.buffer().extend_from_slice(&head);
+        assert_eq!(buffered.take_data(&mut space), Err(error));
+        for mut reader in [received, buffered] {
+            assert!(reader.has_more());
+            assert_eq!(reader.next(), Err(error), "it is of no further use");
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! Note: a checkpoint holds the stream key too, in the session's `publish`.
 
 use std::fmt;
+use std::io::IoSliceMut;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ring::aead;
@@ -24,6 +25,9 @@ use super::wire::WireError;
 const HEAD_BYTES: usize = 5;
 /// Authentication tag of AES-GCM.
 const TAG_BYTES: usize = 16;
+
+/// Largest buffer of a reader that is kept while data frames go elsewhere; the assignment needs a larger one, once.
+const KEPT_BUFFER: usize = 256;
 
 mod type_id {
     //! Frame types; a number is never reused for another frame.
@@ -220,12 +224,17 @@ pub struct Reader {
     buffer: BytesMut,
     /// The assignment has come: it comes first and once.
     assigned: bool,
+    /// Bytes of the present data frame that have not been taken.
+    data_left: usize,
+    /// Room for the header of the next frame, while its bytes are received elsewhere.
+    head: [u8; HEAD_BYTES],
     failed: Option<FrameError>,
 }
 
 impl Reader {
     pub(super) fn new(direction: Direction, seal: Seal) -> Self {
-        Self { direction, seal, buffer: BytesMut::new(), assigned: false, failed: None }
+        let buffer = BytesMut::new();
+        Self { direction, seal, buffer, assigned: false, data_left: 0, head: [0; HEAD_BYTES], failed: None }
     }
 
     /// The buffer to which the next bytes of the connection are appended: `socket.read_buf(reader.buffer())`. Bytes that the preface did
@@ -249,15 +258,13 @@ impl Reader {
     }
 
     fn read(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some(&[type_id, a, b, c, d]) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
-        let limit = self.direction.limit(type_id).ok_or(FrameError::Type(type_id))?;
-        if self.direction == Direction::ToWorker && self.assigned == (type_id == type_id::ASSIGN) {
-            return Err(FrameError::Type(type_id));
+        if self.data_left > 0 {
+            let rest = self.buffer.split_to(self.data_left.min(self.buffer.len()));
+            self.data_left -= rest.len();
+            return Ok((!rest.is_empty()).then(|| Frame::Data(rest.freeze())));
         }
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if length > limit {
-            return Err(FrameError::TooLong { type_id, length, limit });
-        }
+        let Some(head) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+        let (type_id, length) = self.check(*head)?;
         if self.buffer.len() < HEAD_BYTES + length {
             return Ok(None);
         }
@@ -265,6 +272,120 @@ impl Reader {
         let payload = self.buffer.split_to(length);
         self.assigned |= type_id == type_id::ASSIGN;
         self.parse(type_id, payload).map(Some)
+    }
+
+    /// The type and the length of the frame with this header, if such a frame may come now.
+    fn check(&self, [type_id, a, b, c, d]: [u8; HEAD_BYTES]) -> Result<(u8, usize), FrameError> {
+        let limit = self.direction.limit(type_id).ok_or(FrameError::Type(type_id))?;
+        if self.direction == Direction::ToWorker && self.assigned == (type_id == type_id::ASSIGN) {
+            return Err(FrameError::Type(type_id));
+        }
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length > limit { Err(FrameError::TooLong { type_id, length, limit }) } else { Ok((type_id, length)) }
+    }
+
+    /// Copies the publisher's bytes that [`Self::buffer`] begins with into `space`, without the headers of their frames, and returns their
+    /// number.
+    ///
+    /// # Errors
+    /// As those of [`Self::next`].
+    pub fn take_data(&mut self, space: &mut [u8]) -> Result<usize, FrameError> {
+        let mut taken = 0;
+        while !self.buffer.is_empty() {
+            if self.data_left == 0 {
+                let Some(head) = self.buffer.first_chunk::<HEAD_BYTES>() else { break };
+                if head[0] != type_id::DATA {
+                    break;
+                }
+                self.data_left = self.begin(*head)?;
+                self.buffer.advance(HEAD_BYTES);
+                continue;
+            }
+            let len = self.data_left.min(self.buffer.len()).min(space.len() - taken);
+            if len == 0 {
+                break;
+            }
+            self.buffer.copy_to_slice(&mut space[taken..taken + len]);
+            self.data_left -= len;
+            taken += len;
+        }
+        Ok(taken)
+    }
+
+    /// The memory to receive the next bytes of the connection into, in this order, so that the publisher's bytes land in `space` without a
+    /// copy; [`Self::received`] follows. It expects a data frame, as nearly every frame is one. `None`: [`Self::buffer`] holds a part of
+    /// another frame and is to be filled.
+    pub fn parts<'a>(&'a mut self, space: &'a mut [u8]) -> Option<[IoSliceMut<'a>; 2]> {
+        if !self.buffer.is_empty() {
+            return None;
+        }
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = BytesMut::new();
+        }
+        Some(match self.data_left {
+            0 => [IoSliceMut::new(&mut self.head), IoSliceMut::new(space)],
+            // The header of the next frame comes along.
+            left if left <= space.len() => [IoSliceMut::new(&mut space[..left]), IoSliceMut::new(&mut self.head)],
+            _ => [IoSliceMut::new(space), IoSliceMut::new(&mut [])],
+        })
+    }
+
+    /// Counts the first `count` bytes of the last [`Self::parts`], made with the same `space`, as received. Returns the number of the publisher's
+    /// bytes, which `space` begins with; everything else is in [`Self::buffer`].
+    ///
+    /// # Errors
+    /// As those of [`Self::next`].
+    pub fn received(&mut self, space: &mut [u8], count: usize) -> Result<usize, FrameError> {
+        if self.data_left > 0 {
+            let len = count.min(self.data_left).min(space.len());
+            self.data_left -= len;
+            self.buffer.extend_from_slice(&self.head[..count - len]);
+            return Ok(len);
+        }
+        let Some(end) = count.checked_sub(HEAD_BYTES) else {
+            self.buffer.extend_from_slice(&self.head[..count]);
+            return Ok(0);
+        };
+        let (mut head, mut taken, mut at) = (self.head, 0, 0);
+        while head[0] == type_id::DATA {
+            let length = self.begin(head)?;
+            let len = length.min(end - at);
+            // Nothing moves for the first frame.
+            space.copy_within(at..at + len, taken);
+            (taken, at) = (taken + len, at + len);
+            self.data_left = length - len;
+            let Some(next) = space[at..end].first_chunk() else {
+                self.buffer.extend_from_slice(&space[at..end]);
+                return Ok(taken);
+            };
+            (head, at) = (*next, at + HEAD_BYTES);
+        }
+        self.buffer.extend_from_slice(&head);
+        self.buffer.extend_from_slice(&space[at..end]);
+        Ok(taken)
+    }
+
+    /// Begins a data frame, and returns its length.
+    fn begin(&mut self, head: [u8; HEAD_BYTES]) -> Result<usize, FrameError> {
+        let length = self.failed.map_or_else(|| self.check(head), Err).map(|(_, length)| length);
+        self.failed = length.err();
+        length
+    }
+
+    /// Returns whether there is something to take without receiving: bytes of the publisher, a whole frame or an error.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        if self.data_left > 0 || self.failed.is_some() {
+            return self.failed.is_some() || !self.buffer.is_empty();
+        }
+        let Some(head) = self.buffer.first_chunk::<HEAD_BYTES>() else { return false };
+        match self.check(*head) {
+            Ok((type_id, length)) => {
+                let wanted = if type_id == type_id::DATA { length.min(1) } else { length };
+                self.buffer.len() >= HEAD_BYTES + wanted
+            }
+            Err(_) => true,
+        }
     }
 
     fn parse(&mut self, type_id: u8, mut payload: BytesMut) -> Result<Frame, FrameError> {

@@ -40,6 +40,15 @@ pub enum HandoffError {
     Overfull,
 }
 
+/// News of a link.
+#[derive(Debug)]
+pub enum LinkArrival {
+    /// So many bytes of the publisher, at the beginning of the space that was given.
+    Data(usize),
+    /// A frame without bytes of the publisher.
+    Frame(Frame),
+}
+
 /// A handoff connection in a runtime.
 #[derive(Debug)]
 pub struct HandoffStream {
@@ -91,6 +100,42 @@ impl HandoffStream {
         }
     }
 
+    /// Ready when [`Self::receive`] may find something. Otherwise the task is woken when there is more.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is found by the read.
+        if self.reader.has_more() { Poll::Ready(()) } else { self.socket.poll_read_ready(cx).map(drop) }
+    }
+
+    /// Takes what has come by link; the publisher's bytes are received straight into `space`, which is not empty: as a rule all that has come,
+    /// with one call of the kernel. `None`: there is nothing more.
+    ///
+    /// # Errors
+    /// The connection ended or broke, or a frame cannot be understood; either way no more will come.
+    pub fn receive(&mut self, space: &mut [u8]) -> Result<Option<LinkArrival>, HandoffError> {
+        loop {
+            let mut data = self.reader.take_data(space)?;
+            if data == 0 {
+                if let Some(frame) = self.reader.next()? {
+                    return Ok(Some(LinkArrival::Frame(frame)));
+                }
+                let (direct, received) = match self.reader.parts(space) {
+                    Some(mut parts) => (true, self.socket.receive(&mut parts)),
+                    None => (false, self.fill()),
+                };
+                match received {
+                    Ok(0) => return Err(HandoffError::Ended),
+                    Ok(count) if direct => data = self.reader.received(space, count)?,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if data > 0 {
+                return Ok(Some(LinkArrival::Data(data)));
+            }
+        }
+    }
+
     /// Returns whether the connection has bytes that the runtime has not told of: the next [`Self::poll_frame`] finds them. Ask before the
     /// other side's silence is judged.
     pub fn has_more(&mut self) -> bool {
@@ -102,18 +147,20 @@ impl HandoffStream {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.socket.poll_read_ready(cx))?;
-            let buffer = self.reader.buffer();
-            buffer.reserve(self.room);
-            let mut limited = buffer.limit(self.room);
-            match self.socket.try_read_buf(&mut limited) {
-                Ok(read) => {
-                    self.room = if read == self.room { (self.room * 2).min(MOST_READ) } else { self.room };
-                    return Poll::Ready(Ok(read));
-                }
+            match self.fill() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                read => return Poll::Ready(read),
             }
         }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let buffer = self.reader.buffer();
+        buffer.reserve(self.room);
+        let mut limited = buffer.limit(self.room);
+        let read = self.socket.try_read_buf(&mut limited)?;
+        self.room = if read == self.room { (self.room * 2).min(MOST_READ) } else { self.room };
+        Ok(read)
     }
 
     /// Puts a frame behind the queued ones. It goes out with [`Self::poll_flush`].
@@ -184,3 +231,7 @@ impl Detached {
         Ok(HandoffStream { socket, reader, writer, queued, sent: 0, room: LEAST_READ })
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

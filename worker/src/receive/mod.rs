@@ -7,6 +7,6 @@
 mod connection;
 mod fetch;
 
-pub use connection::{Detached, HandoffError, HandoffStream, MAX_QUEUED};
+pub use connection::{Detached, HandoffError, HandoffStream, LinkArrival, MAX_QUEUED};
 pub(crate) use fetch::refuse;
 pub use fetch::{FAILURES, FETCH_TIMEOUT, FetchError, FetchedRing, FetchedStream, fetch};

@@ -28,15 +28,16 @@ use super::PublisherHandoff;
 use super::ending::PublisherEnding;
 use super::link_watch::LinkWatch;
 use super::snapshots::SnapshotRules;
-use crate::receive::HandoffStream;
+use crate::receive::{HandoffError, HandoffStream, LinkArrival};
+
+/// The end of a link: nothing else would bring the publisher's bytes.
+const LINK_LOST: SourceEvent = SourceEvent::Lost("link lost", Close::Abort);
 
 /// News of a publisher's connection.
 #[derive(Debug)]
 pub(super) enum SourceEvent {
-    /// The socket can be read.
+    /// The connection that brings media can be read.
     Readable,
-    /// Bytes, by link.
-    Bytes(Bytes),
     /// The publisher is gone.
     Lost(&'static str, Close),
     /// The activator asks to end the publisher.
@@ -113,28 +114,16 @@ impl PublisherSource {
 
     /// The next event of the publisher or its activator.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<SourceEvent> {
+        if self.is_link() {
+            return self.poll_link(cx, now);
+        }
         while let Some(control) = &mut self.control {
-            let frame = match control.poll_frame(cx) {
-                Poll::Pending if self.watch.as_ref().is_some_and(|watch| watch.is_silent(now)) => {
-                    if control.has_more() {
-                        self.watch.iter_mut().for_each(|watch| watch.heard(now));
-                        continue;
-                    }
-                    return Poll::Ready(SourceEvent::Lost("link silent", Close::Abort));
-                }
-                Poll::Pending => break,
-                Poll::Ready(frame) => frame,
-            };
-            self.watch.iter_mut().for_each(|watch| watch.heard(now));
+            let Poll::Ready(frame) = control.poll_frame(cx) else { break };
             match frame {
-                Ok(Frame::Data(bytes)) if self.socket.is_none() => return Poll::Ready(SourceEvent::Bytes(bytes)),
-                Ok(Frame::End(end)) => return Poll::Ready(lost(end)),
                 Ok(Frame::Kick(reason)) => return Poll::Ready(SourceEvent::Kick(reason)),
+                Ok(Frame::End(end)) => return Poll::Ready(lost(end)),
                 Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(event = event::HANDOFF_LOST, %error, "connection to the activator lost");
-                    self.control = None;
-                }
+                Err(error) => self.control_lost(&error),
             }
         }
         match &self.socket {
@@ -142,15 +131,39 @@ impl PublisherSource {
                 Ok(()) => Poll::Ready(SourceEvent::Readable),
                 Err(_) => Poll::Ready(SourceEvent::Lost("connection broken", Close::Abort)),
             },
-            None if self.control.is_none() => Poll::Ready(SourceEvent::Lost("link lost", Close::Abort)),
             None => Poll::Pending,
         }
     }
 
+    fn poll_link(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<SourceEvent> {
+        let Some(control) = &mut self.control else { return Poll::Ready(LINK_LOST) };
+        if control.poll_readable(cx).is_ready() {
+            return Poll::Ready(SourceEvent::Readable);
+        }
+        match &mut self.watch {
+            Some(watch) if watch.is_silent(now) && control.has_more() => {
+                watch.heard(now);
+                control.poll_readable(cx).map(|()| SourceEvent::Readable)
+            }
+            Some(watch) if watch.is_silent(now) => Poll::Ready(SourceEvent::Lost("link silent", Close::Abort)),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn control_lost(&mut self, error: &HandoffError) {
+        tracing::debug!(event = event::HANDOFF_LOST, %error, "connection to the activator lost");
+        self.control = None;
+    }
+
     /// Receives into the ring, at most `room` bytes. `Ok(None)`: the socket has none.
-    pub(super) fn receive(&mut self, ring: &mut RingMemory, room: usize) -> Result<Option<usize>, SourceEvent> {
-        let Some(socket) = &self.socket else { return Ok(None) };
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        ring: &mut RingMemory,
+        room: usize,
+    ) -> Result<Option<usize>, SourceEvent> {
         let space = ring.space(self.head, room);
+        let Some(socket) = &self.socket else { return self.receive_by_link(now, space) };
         let mut received = None;
         let result = socket.try_io(Interest::READABLE, || {
             let (count, _) = rustix::net::recv(socket, &mut *space, RecvFlags::empty())?;
@@ -167,6 +180,31 @@ impl PublisherSource {
             (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             (None, _) => Err(SourceEvent::Lost("connection broken", Close::Abort)),
         }
+    }
+
+    /// Receives from the link, the bytes straight into `space`. Other frames come behind the bytes before them.
+    fn receive_by_link(&mut self, now: Instant, space: &mut [u8]) -> Result<Option<usize>, SourceEvent> {
+        while let Some(control) = &mut self.control {
+            let arrival = match control.receive(space) {
+                Ok(None) => return Ok(None),
+                Ok(Some(arrival)) => arrival,
+                Err(error) => {
+                    self.control_lost(&error);
+                    break;
+                }
+            };
+            self.watch.iter_mut().for_each(|watch| watch.heard(now));
+            match arrival {
+                LinkArrival::Data(count) => {
+                    self.head += count as u64;
+                    return Ok(Some(count));
+                }
+                LinkArrival::Frame(Frame::End(end)) => return Err(lost(end)),
+                LinkArrival::Frame(Frame::Kick(reason)) => return Err(SourceEvent::Kick(reason)),
+                LinkArrival::Frame(_) => {}
+            }
+        }
+        Err(LINK_LOST)
     }
 
     /// Takes over the session's answers and writes as much as the sockets take. `Err`: the connection broke.
@@ -194,8 +232,7 @@ impl PublisherSource {
         if let Some(control) = &mut self.control
             && let Poll::Ready(Err(error)) = control.poll_flush(cx)
         {
-            tracing::debug!(event = event::HANDOFF_LOST, %error, "connection to the activator lost");
-            self.control = None;
+            self.control_lost(&error);
         }
         Ok(())
     }

@@ -26,17 +26,6 @@ impl StreamTask {
         let Poll::Ready(arrival) = source.poll(cx, now) else { return false };
         match arrival {
             SourceEvent::Readable => self.receive(now),
-            SourceEvent::Bytes(bytes) => {
-                let room = self.rings.current().map_or(1, |ring| read_room(ring.capacity()));
-                for part in bytes.chunks(room.max(1)) {
-                    self.make_room(now, part.len());
-                    if let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) {
-                        ring.space(source.head, part.len()).copy_from_slice(part);
-                        source.head += part.len() as u64;
-                    }
-                    self.scan(now);
-                }
-            }
             SourceEvent::Lost(why, how) => self.machine.handle(now, Input::Lost { why, how }),
             SourceEvent::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
         }
@@ -47,11 +36,11 @@ impl StreamTask {
         let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
         self.make_room(now, room);
         let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) else { return };
-        match source.receive(ring, room) {
-            Ok(None) => {}
+        match source.receive(now, ring, room) {
+            Ok(None) | Err(SourceEvent::Readable) => {}
             Ok(Some(_)) => self.scan(now),
             Err(SourceEvent::Lost(why, how)) => self.machine.handle(now, Input::Lost { why, how }),
-            Err(_) => {}
+            Err(SourceEvent::Kick(reason)) => self.machine.handle(now, Input::Kick(reason)),
         }
     }
 
