@@ -56,6 +56,7 @@ impl ChunkHeader {
 impl Deref for ChunkHeader {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -67,9 +68,31 @@ impl AsRef<[u8]> for ChunkHeader {
     }
 }
 
+/// Highest chunk stream id whose basic header has one byte.
+const MAX_SHORT_CSID: u32 = 63;
+
+/// True if the chunk headers of a message have the form that nearly all have: one byte of basic header, no extended timestamp.
+const fn is_plain(header: &MessageHeader) -> bool {
+    MIN_CSID <= header.csid && header.csid <= MAX_SHORT_CSID && header.timestamp < EXTENDED_TIMESTAMP
+}
+
 /// Header of a message's first chunk: fmt0, with an extended timestamp from 0xFFFFFF on (RTMP 1.0, 5.3.1.2.1).
 #[must_use]
+#[inline]
 pub fn first_header(header: &MessageHeader) -> ChunkHeader {
+    if !is_plain(header) {
+        return long_first_header(header);
+    }
+    let mut bytes = [0; MAX_CHUNK_HEADER];
+    let length = header.length.min(0xFF_FFFF);
+    bytes[..4].copy_from_slice(&(header.csid << 24 | header.timestamp).to_be_bytes());
+    bytes[4..8].copy_from_slice(&(length << 8 | header.type_id as u32).to_be_bytes());
+    bytes[8..12].copy_from_slice(&header.stream_id.to_le_bytes());
+    ChunkHeader { bytes, len: 12 }
+}
+
+#[cold]
+fn long_first_header(header: &MessageHeader) -> ChunkHeader {
     let mut chunk = ChunkHeader::new();
     chunk.basic(0, header.csid);
     chunk.push(&header.timestamp.min(EXTENDED_TIMESTAMP).to_be_bytes()[1..]);
@@ -82,11 +105,56 @@ pub fn first_header(header: &MessageHeader) -> ChunkHeader {
 
 /// Header of a message's further chunks: fmt3, repeating the extended timestamp if there is one (RTMP 1.0, 5.3.1.3).
 #[must_use]
+#[inline]
 pub fn continuation_header(header: &MessageHeader) -> ChunkHeader {
+    if !is_plain(header) {
+        return long_continuation_header(header);
+    }
+    let mut bytes = [0; MAX_CHUNK_HEADER];
+    bytes[0] = 0xC0 | header.csid as u8;
+    ChunkHeader { bytes, len: 1 }
+}
+
+#[cold]
+fn long_continuation_header(header: &MessageHeader) -> ChunkHeader {
     let mut chunk = ChunkHeader::new();
     chunk.basic(3, header.csid);
     chunk.extended(header.timestamp);
     chunk
+}
+
+/// Bytes of [`first_header`].
+#[must_use]
+#[inline]
+pub const fn first_header_len(header: &MessageHeader) -> usize {
+    11 + continuation_header_len(header)
+}
+
+/// Bytes of [`continuation_header`].
+#[must_use]
+#[inline]
+pub const fn continuation_header_len(header: &MessageHeader) -> usize {
+    if is_plain(header) {
+        return 1;
+    }
+    let basic = match header.csid {
+        0..=MAX_SHORT_CSID => 1,
+        64..=319 => 2,
+        _ => 3,
+    };
+    if header.timestamp < EXTENDED_TIMESTAMP { basic } else { basic + 4 }
+}
+
+/// Bytes of a whole message of `header.length` bytes in chunks of `chunk_size`, as [`write_message`] writes it.
+#[must_use]
+#[inline]
+pub const fn message_len(header: &MessageHeader, chunk_size: u32) -> u64 {
+    let one_chunk = first_header_len(header) as u64 + header.length as u64;
+    if header.length <= chunk_size {
+        return one_chunk;
+    }
+    let chunk_size = if chunk_size == 0 { 1 } else { chunk_size };
+    one_chunk + (header.length - 1) as u64 / chunk_size as u64 * continuation_header_len(header) as u64
 }
 
 /// Appends a whole message in chunks of `chunk_size`. `payload`'s length counts, not the header's; at most 2^24 - 1 bytes of it are written.

@@ -36,6 +36,21 @@ fn headers_have_the_listed_bytes() {
     for (name, header, first, continuation) in TABLE {
         assert_eq!(&*first_header(header), *first, "{name}");
         assert_eq!(&*continuation_header(header), *continuation, "{name}");
+        assert_eq!(first_header_len(header), first.len(), "{name}");
+        assert_eq!(continuation_header_len(header), continuation.len(), "{name}");
+    }
+}
+
+#[test]
+fn length_of_a_message_is_known_before_it_is_written() {
+    for (name, header, ..) in TABLE {
+        for length in [0, 1, 127, 128, 129, 256, 257, 9_000] {
+            for chunk_size in [0, 1, 127, 128, 4_096, 9_000, u32::MAX] {
+                let (header, mut out) = (MessageHeader { length, ..*header }, Vec::new());
+                write_message(&mut out, &header, &vec![7; length as usize], chunk_size);
+                assert_eq!(message_len(&header, chunk_size), out.len() as u64, "{name} {length} {chunk_size}");
+            }
+        }
     }
 }
 
