@@ -9,6 +9,9 @@
 //!      └ fmt0-2 on an open message: Aborted, then the header again
 //! ```
 //!
+//! The scanner gives single events ([`ChunkScanner::scan`]) or, of media in the usual form, all events of a message that have come at once
+//! ([`Run`]). What such a message needs of the scanner lies in one or two cache lines, its chunk stream in another one.
+//!
 //! Note:
 //! - The specification says that a fmt3 chunk repeats the extended timestamp, old librtmp does not repeat it, and nginx-rtmp has a setting.
 //!   We compare the four bytes with the value they would have to repeat, byte by byte, so that a last chunk of fewer than four bytes does
@@ -22,10 +25,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{
-    DEFAULT_CHUNK_SIZE, EXTENDED_TIMESTAMP, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_CSID, MIN_CSID, max_message,
-};
+pub use self::run::{Piece, Run};
+use self::stream::{ChunkStream, PackedStream, StreamLine, repeats};
+use super::limits::{DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_CSID, MIN_CSID, max_message};
 use super::{MessageHeader, type_id};
+
+mod run;
+mod stream;
 
 /// An event of the scanner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,54 +107,6 @@ pub enum ChunkError {
     State(&'static str),
 }
 
-/// A chunk stream: the last message header, and the progress of its message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ChunkStream {
-    csid: u32,
-    /// Absolute timestamp of the last message begun.
-    timestamp: u32,
-    /// Delta that a fmt3 adds when it begins a message.
-    delta: u32,
-    /// Extended field of the last header, which fmt3 repeats.
-    extended: Option<u32>,
-    length: u32,
-    type_id: u8,
-    stream_id: u32,
-    /// True if the last message begun is not complete.
-    open: bool,
-    /// Payload bytes of the open message so far.
-    received: u32,
-    /// First four payload bytes of a Set Chunk Size or Abort.
-    control: [u8; 4],
-}
-
-impl ChunkStream {
-    const fn new(csid: u32) -> Self {
-        Self {
-            csid,
-            timestamp: 0,
-            delta: 0,
-            extended: None,
-            length: 0,
-            type_id: 0,
-            stream_id: 0,
-            open: false,
-            received: 0,
-            control: [0; 4],
-        }
-    }
-
-    const fn header(&self) -> MessageHeader {
-        MessageHeader {
-            csid: self.csid,
-            timestamp: self.timestamp,
-            length: self.length,
-            type_id: self.type_id,
-            stream_id: self.stream_id,
-        }
-    }
-}
-
 /// The chunk whose payload is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Chunk {
@@ -188,24 +146,55 @@ impl ScannerState {
 }
 
 /// Scans the bytes that a peer sends after the handshake. Applies Set Chunk Size and Abort itself; both are still reported.
+///
+/// The fields that a message of a known chunk stream needs come first and take one cache line, the chunk stream takes another one.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct ChunkScanner {
-    state: ScannerState,
-    /// State as of the first byte of the chunk whose `Begin` was last returned.
-    before: ScannerState,
-    /// Chunk streams that may differ from those in `before`, one bit each.
+    streams: Vec<StreamLine>,
+    position: u64,
+    /// Chunk streams that have changed since the last message began, one bit each: `before` of these is valid.
     touched: u64,
-    /// Index of the chunk stream of the last chunk: the first one to compare.
-    last: usize,
+    /// Position of the first byte of the chunk that began the last message.
+    before_position: u64,
+    /// Ids below 64 of the first eight chunk streams, each in the byte of its index, so that the search touches no other chunk stream.
+    ids: u64,
+    chunk_size: u32,
+    /// Payload bytes still to come of the current chunk; 0 only for an empty message whose `Payload` has not been returned.
+    remaining: u32,
+    /// Index of the chunk stream of the current or last chunk.
+    last: u8,
+    in_chunk: bool,
+    /// True if any of the fields below says more than that nothing has happened.
+    eventful: bool,
+    /// Chunk stream and missing bytes of an `Aborted` that the next scan will return.
+    aborted: Option<(u32, u32)>,
+    /// The rest of the state before the last message began. Once one has begun, there was neither a chunk nor an `Aborted`.
+    before_chunk_size: u32,
+    before_chunk: Option<Chunk>,
+    before_aborted: Option<(u32, u32)>,
 }
 
 impl ChunkScanner {
     /// A scanner whose first byte has this position in the connection.
     #[must_use]
     pub fn new(position: u64) -> Self {
-        let state =
-            ScannerState { position, chunk_size: DEFAULT_CHUNK_SIZE, streams: Vec::new(), chunk: None, aborted: None };
-        Self { before: state.clone(), state, touched: 0, last: 0 }
+        Self {
+            streams: Vec::new(),
+            position,
+            touched: 0,
+            before_position: position,
+            chunk_size: DEFAULT_CHUNK_SIZE,
+            remaining: 0,
+            last: 0,
+            in_chunk: false,
+            ids: 0,
+            eventful: false,
+            aborted: None,
+            before_chunk_size: DEFAULT_CHUNK_SIZE,
+            before_chunk: None,
+            before_aborted: None,
+        }
     }
 
     /// Continues from a state, which may come from a page that any process wrote to: every bound is checked.
@@ -214,54 +203,92 @@ impl ChunkScanner {
     /// [`ChunkError::State`], with the reason why the state is not valid.
     pub fn restore(state: &ScannerState) -> Result<Self, ChunkError> {
         validate(state)?;
-        Ok(Self { before: state.clone(), state: state.clone(), touched: 0, last: 0 })
+        let line = |stream| StreamLine { now: PackedStream::pack(stream), before: PackedStream::NONE };
+        let ids = state.streams.iter().enumerate().fold(0, |ids, (index, stream)| ids | id_byte(index, stream.csid));
+        Ok(Self {
+            streams: state.streams.iter().map(line).collect(),
+            position: state.position,
+            touched: 0,
+            before_position: state.position,
+            chunk_size: state.chunk_size,
+            remaining: state.chunk.map_or(0, |chunk| chunk.remaining),
+            last: state.chunk.map_or(0, |chunk| chunk.stream),
+            in_chunk: state.chunk.is_some(),
+            ids,
+            eventful: state.chunk.is_some() || state.aborted.is_some(),
+            aborted: state.aborted,
+            before_chunk_size: state.chunk_size,
+            before_chunk: state.chunk,
+            before_aborted: state.aborted,
+        })
     }
 
     /// Position of the next byte to scan.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.state.position
+        self.position
     }
 
     /// The peer's current chunk size.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        self.state.chunk_size
+        self.chunk_size
     }
 
     /// The state between any two scans.
     #[must_use]
     pub fn state(&self) -> ScannerState {
-        self.state.clone()
+        ScannerState {
+            position: self.position,
+            chunk_size: self.chunk_size,
+            streams: self.streams.iter().filter_map(|line| line.now.unpack()).collect(),
+            chunk: self.in_chunk.then_some(Chunk { stream: self.last, remaining: self.remaining }),
+            aborted: self.aborted,
+        }
     }
 
     /// The state as of the first byte of the chunk whose `Begin` was last returned; before any `Begin`, as of the start.
     #[must_use]
     pub fn state_before_chunk(&self) -> ScannerState {
-        self.before.clone()
+        ScannerState {
+            position: self.before_position,
+            chunk_size: self.before_chunk_size,
+            streams: self.streams_before().filter_map(PackedStream::unpack).collect(),
+            chunk: self.before_chunk,
+            aborted: self.before_aborted,
+        }
     }
 
-    /// The state of [`Self::state_before_chunk`], borrowed.
-    #[must_use]
-    pub(super) fn before_chunk(&self) -> &ScannerState {
-        &self.before
+    /// Headers of the messages that are incomplete in [`Self::state_before_chunk`], with the number of bytes received of each.
+    pub(super) fn open_before(&self) -> impl Iterator<Item = (MessageHeader, u32)> + '_ {
+        self.streams_before().filter(|stream| stream.is_open()).map(|stream| (stream.header(), stream.received))
+    }
+
+    fn streams_before(&self) -> impl Iterator<Item = &PackedStream> {
+        let touched = |index: usize| self.touched & 1 << index != 0;
+        self.streams.iter().enumerate().map(move |(index, line)| if touched(index) { &line.before } else { &line.now })
     }
 
     /// Chunk stream of an `Aborted` that the next scan will return; taking it is up to the caller.
     pub(super) fn aborted(&mut self) -> &mut Option<(u32, u32)> {
-        &mut self.state.aborted
+        &mut self.aborted
     }
 
     /// Messages begun and not complete.
     #[must_use]
     pub fn open_messages(&self) -> usize {
-        self.state.open_messages()
+        self.streams.iter().filter(|line| line.now.is_open()).count()
     }
 
     /// Header of the last message begun on a chunk stream.
     #[must_use]
     pub fn header(&self, csid: u32) -> Option<MessageHeader> {
-        self.state.streams.iter().find(|stream| stream.csid == csid).map(ChunkStream::header)
+        self.progress(csid).map(|(header, _)| header)
+    }
+
+    /// Header of the last message begun on a chunk stream, and the number of bytes received of it.
+    pub(super) fn progress(&self, csid: u32) -> Option<(MessageHeader, u32)> {
+        self.find(csid).map(|index| &self.streams[index].now).map(|stream| (stream.header(), stream.received))
     }
 
     /// Finds the next event in `input`, whose first byte is the one at [`Self::position`]. Used bytes are gone: the next call wants the
@@ -270,20 +297,20 @@ impl ChunkScanner {
     /// # Errors
     /// The peer broke the protocol or a limit; the scanner stays at its position and returns the same error again.
     pub fn scan(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
-        if let Some((csid, missing)) = self.state.aborted.take() {
+        if let Some((csid, missing)) = self.aborted.take() {
             return Ok(Some(Scanned::Aborted { csid, missing }));
         }
         let mut input = input;
-        if self.state.chunk.is_none() {
-            let before = self.state.position;
+        if !self.in_chunk {
+            let before = self.position;
             if let Some(found) = self.scan_header(input)? {
                 return Ok(Some(found));
             }
-            if self.state.chunk.is_none() {
+            if !self.in_chunk {
                 return Ok(None);
             }
             // At most 18 bytes, all of them in `input`.
-            input = &input[(self.state.position - before) as usize..];
+            input = &input[(self.position - before) as usize..];
         }
         self.scan_payload(input)
     }
@@ -292,135 +319,152 @@ impl ChunkScanner {
     fn scan_header(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
         let Some((format, csid, basic)) = basic_header(input) else { return Ok(None) };
         let known = self.find(csid);
-        if let (3, Some(index)) = (format, known)
-            && self.state.streams[index].open
+        if let Some(index) = known
+            && self.streams[index].now.is_open()
         {
-            self.continue_message(index, basic, &input[basic..]);
-            return Ok(None);
+            if format == 3 {
+                self.continue_message(index, basic, &input[basic..]);
+                return Ok(None);
+            }
+            let stream = self.touch(index);
+            stream.close();
+            return Ok(Some(Scanned::Aborted { csid, missing: stream.missing() }));
         }
         let mut stream = match known {
-            Some(index) => self.state.streams[index],
+            Some(index) => self.streams[index].now,
             None if format == 3 => return Err(ChunkError::NeverBegan { csid }),
-            None if self.state.streams.len() >= MAX_CHUNK_STREAMS => return Err(ChunkError::TooManyChunkStreams),
-            None => ChunkStream::new(csid),
+            None if self.streams.len() >= MAX_CHUNK_STREAMS => return Err(ChunkError::TooManyChunkStreams),
+            None => PackedStream::new(csid),
         };
-        if let (true, Some(index)) = (stream.open, known) {
-            self.state.streams[index].open = false;
-            self.touched |= 1 << index;
-            return Ok(Some(Scanned::Aborted { csid, missing: stream.length - stream.received }));
+        let Some(used) = stream.begin(format, &input[basic..]) else { return Ok(None) };
+        let (type_id, length, limit) = (stream.type_id(), stream.length(), max_message(stream.type_id()));
+        if length > limit {
+            return Err(ChunkError::MessageTooLong { type_id, length, limit });
         }
-
-        let Some(used) = message_header(&mut stream, format, &input[basic..]) else { return Ok(None) };
-        let limit = max_message(stream.type_id);
-        if stream.length > limit {
-            return Err(ChunkError::MessageTooLong { type_id: stream.type_id, length: stream.length, limit });
+        if stream.is_control() && length < 4 {
+            return Err(ChunkError::ShortControl { type_id, length });
         }
-        if matches!(stream.type_id, type_id::SET_CHUNK_SIZE | type_id::ABORT) && stream.length < 4 {
-            return Err(ChunkError::ShortControl { type_id: stream.type_id, length: stream.length });
-        }
-        self.remember();
-        stream.open = true;
-        stream.received = 0;
-        stream.control = [0; 4];
-        let index = known.unwrap_or(self.state.streams.len());
-        if index == self.state.streams.len() {
-            self.state.streams.push(stream);
-        } else {
-            self.state.streams[index] = stream;
-        }
-        self.touched |= 1 << index;
-        self.last = index;
-        let at = self.state.position;
-        self.state.chunk = Some(Chunk { stream: index as u8, remaining: self.state.chunk_size.min(stream.length) });
-        self.state.position += (basic + used) as u64;
+        let at = self.position;
+        self.begin(known, stream, basic + used);
         Ok(Some(Scanned::Begin { header: stream.header(), at }))
     }
 
-    /// Index of a chunk stream. Most chunks belong to the same one as the chunk before.
+    /// Index of a chunk stream.
+    #[inline]
     fn find(&self, csid: u32) -> Option<usize> {
-        let streams = &self.state.streams;
-        if streams.get(self.last).is_some_and(|stream| stream.csid == csid) {
-            return Some(self.last);
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        if (MIN_CSID..64).contains(&csid) {
+            // The lowest byte that is zero is the first one that has the id.
+            let differ = self.ids ^ (u64::from(csid) * ONES);
+            let zeros = differ.wrapping_sub(ONES) & !differ & (ONES << 7);
+            if zeros != 0 {
+                return Some(zeros.trailing_zeros() as usize / 8);
+            }
         }
-        streams.iter().position(|stream| stream.csid == csid)
+        self.find_slowly(csid)
+    }
+
+    #[cold]
+    fn find_slowly(&self, csid: u32) -> Option<usize> {
+        let last = usize::from(self.last);
+        if self.streams.get(last).is_some_and(|line| line.now.csid() == csid) {
+            return Some(last);
+        }
+        self.streams.iter().position(|line| line.now.csid() == csid)
+    }
+
+    /// A chunk stream that is about to change: it is kept as it was for [`Self::state_before_chunk`].
+    fn touch(&mut self, index: usize) -> &mut PackedStream {
+        let line = &mut self.streams[index];
+        if self.touched & 1 << index == 0 {
+            self.touched |= 1 << index;
+            line.before = line.now;
+        }
+        &mut line.now
+    }
+
+    /// Begins a message: this is the state that [`Self::state_before_chunk`] gives from now on. Only chunk streams that change afterwards are
+    /// copied: with 64 of them, and empty messages of one byte each, the whole state would be 4 KiB per byte received.
+    fn begin(&mut self, known: Option<usize>, stream: PackedStream, header_bytes: usize) {
+        if self.eventful {
+            self.before_chunk_size = self.chunk_size;
+            (self.before_chunk, self.before_aborted, self.eventful) = (None, None, false);
+        }
+        self.before_position = self.position;
+        let index = known.unwrap_or(self.streams.len());
+        match self.streams.get_mut(index) {
+            Some(line) => (line.before, line.now) = (line.now, stream),
+            None => {
+                self.ids |= id_byte(index, stream.csid());
+                self.streams.push(StreamLine { now: stream, before: PackedStream::NONE });
+            }
+        }
+        self.touched = 1 << index;
+        self.last = index as u8;
+        self.in_chunk = true;
+        self.remaining = self.chunk_size.min(stream.length());
+        self.position += header_bytes as u64;
     }
 
     /// Opens the next chunk of a message at a fmt3 header, which can only hold a repeated extended timestamp.
     fn continue_message(&mut self, index: usize, basic: usize, input: &[u8]) {
-        let stream = &self.state.streams[index];
-        let extended = match stream.extended.map(|value| repeats(value, input)) {
+        let stream = &self.streams[index].now;
+        let extended = match stream.extended().map(|value| repeats(value, input)) {
             Some(None) => return,
             Some(Some(true)) => 4,
             Some(Some(false)) | None => 0,
         };
-        let remaining = self.state.chunk_size.min(stream.length - stream.received);
-        self.state.chunk = Some(Chunk { stream: index as u8, remaining });
-        self.state.position += (basic + extended) as u64;
-        self.last = index;
-    }
-
-    /// Keeps the state for [`Self::state_before_chunk`]. Only chunk streams that changed since the last time are copied: with 64 chunk
-    /// streams, and empty messages of one byte each, the whole state would be 3 KiB per byte received.
-    fn remember(&mut self) {
-        self.before.position = self.state.position;
-        self.before.chunk_size = self.state.chunk_size;
-        self.before.chunk = None;
-        self.before.aborted = None;
-        while self.touched != 0 {
-            let index = self.touched.trailing_zeros() as usize;
-            self.touched &= self.touched - 1;
-            let stream = self.state.streams[index];
-            match self.before.streams.get_mut(index) {
-                Some(before) => *before = stream,
-                None => self.before.streams.push(stream),
-            }
-        }
+        self.remaining = self.chunk_size.min(stream.missing());
+        self.in_chunk = true;
+        self.position += (basic + extended) as u64;
+        self.last = index as u8;
     }
 
     /// The payload of the current chunk, as far as it is there.
     fn scan_payload(&mut self, input: &[u8]) -> Result<Option<Scanned>, ChunkError> {
-        let Some(chunk) = self.state.chunk else { return Ok(None) };
-        let len = chunk.remaining.min(u32::try_from(input.len()).unwrap_or(u32::MAX));
-        if len == 0 && chunk.remaining > 0 {
+        let len = self.remaining.min(u32::try_from(input.len()).unwrap_or(u32::MAX));
+        if len == 0 && self.remaining > 0 {
             return Ok(None);
         }
-        let stream = &mut self.state.streams[usize::from(chunk.stream)];
-        let last = stream.received + len == stream.length;
-        let control = matches!(stream.type_id, type_id::SET_CHUNK_SIZE | type_id::ABORT);
+        let stream = self.touch(usize::from(self.last));
+        let last = stream.received + len == stream.length();
+        let control = stream.is_control();
         if control {
             for (slot, byte) in stream.control.iter_mut().skip(stream.received as usize).zip(&input[..len as usize]) {
                 *slot = *byte;
             }
             let size = u32::from_be_bytes(stream.control);
-            if last && stream.type_id == type_id::SET_CHUNK_SIZE && !(1..=0x7FFF_FFFF).contains(&size) {
+            if last && stream.type_id() == type_id::SET_CHUNK_SIZE && !(1..=0x7FFF_FFFF).contains(&size) {
                 return Err(ChunkError::ChunkSize { size });
             }
         }
-        self.touched |= 1 << chunk.stream;
         stream.received += len;
-        stream.open = !last;
+        if last {
+            stream.close();
+        }
         let done = *stream;
-        let remaining = chunk.remaining - len;
-        self.state.chunk = (remaining > 0).then_some(Chunk { remaining, ..chunk });
-        let at = self.state.position;
-        self.state.position += u64::from(len);
+        self.remaining -= len;
+        self.in_chunk = self.remaining > 0;
+        let at = self.position;
+        self.position += u64::from(len);
         if control && last {
             self.apply(&done);
         }
-        Ok(Some(Scanned::Payload { csid: done.csid, at, len, last }))
+        Ok(Some(Scanned::Payload { csid: done.csid(), at, len, last }))
     }
 
     /// Applies a complete Set Chunk Size or Abort to the scanner. The message itself is closed by now, in case an Abort names its own chunk
     /// stream.
-    fn apply(&mut self, message: &ChunkStream) {
+    fn apply(&mut self, message: &PackedStream) {
         let value = u32::from_be_bytes(message.control);
-        if message.type_id == type_id::SET_CHUNK_SIZE {
-            self.state.chunk_size = value.min(MAX_CHUNK_SIZE);
-        } else if let Some(index) = self.find(value).filter(|index| self.state.streams[*index].open) {
-            let stream = &mut self.state.streams[index];
-            stream.open = false;
-            self.touched |= 1 << index;
-            self.state.aborted = Some((value, stream.length - stream.received));
+        if message.type_id() == type_id::SET_CHUNK_SIZE {
+            self.chunk_size = value.min(MAX_CHUNK_SIZE);
+            self.eventful = true;
+        } else if let Some(index) = self.find(value).filter(|index| self.streams[*index].now.is_open()) {
+            let stream = self.touch(index);
+            stream.close();
+            self.aborted = Some((value, stream.missing()));
+            self.eventful = true;
         }
     }
 }
@@ -428,7 +472,13 @@ impl ChunkScanner {
 /// [`ChunkScanner::touched`] has a bit for each.
 const _: () = assert!(MAX_CHUNK_STREAMS <= 64);
 
+/// The byte of a chunk stream in [`ChunkScanner::ids`]; 0 if it has none.
+const fn id_byte(index: usize, csid: u32) -> u64 {
+    if csid < 64 && index < 8 { (csid as u64) << (8 * index) } else { 0 }
+}
+
 /// Format, chunk stream id and length of a basic header (RTMP 1.0, 5.3.1.1).
+#[inline]
 fn basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
     let first = *input.first()?;
     let format = first >> 6;
@@ -437,58 +487,6 @@ fn basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
         1 => Some((format, 64 + u32::from(*input.get(1)?) + 256 * u32::from(*input.get(2)?), 3)),
         csid => Some((format, u32::from(csid), 1)),
     }
-}
-
-/// Reads a message header into `stream` and returns its length, or `None` when it is not there whole (RTMP 1.0, 5.3.1.2). `stream` is a
-/// copy, so a half-read header does no harm; it has no open message.
-fn message_header(stream: &mut ChunkStream, format: u8, input: &[u8]) -> Option<usize> {
-    let fields = match format {
-        0 => 11,
-        1 => 7,
-        2 => 3,
-        _ => {
-            let repeated = match stream.extended {
-                Some(value) => repeats(value, input)?,
-                None => false,
-            };
-            stream.timestamp = stream.timestamp.wrapping_add(stream.delta);
-            return Some(if repeated { 4 } else { 0 });
-        }
-    };
-    let input = input.get(..fields + 4).or_else(|| input.get(..fields))?;
-    let field = be24(input);
-    stream.extended = None;
-    let mut used = fields;
-    if field == EXTENDED_TIMESTAMP {
-        let bytes = input.get(fields..fields + 4)?;
-        stream.extended = Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-        used += 4;
-    }
-    let value = stream.extended.unwrap_or(field);
-    stream.delta = value;
-    stream.timestamp = if format == 0 { value } else { stream.timestamp.wrapping_add(value) };
-    if format < 2 {
-        stream.length = be24(&input[3..]);
-        stream.type_id = input[6];
-    }
-    if format == 0 {
-        stream.stream_id = u32::from_le_bytes([input[7], input[8], input[9], input[10]]);
-    }
-    Some(used)
-}
-
-/// True if the bytes after a fmt3 basic header repeat the extended timestamp. `None`: the bytes given do not tell.
-fn repeats(value: u32, input: &[u8]) -> Option<bool> {
-    let expected = value.to_be_bytes();
-    let given = input.len().min(4);
-    if input[..given] != expected[..given] {
-        return Some(false);
-    }
-    (given == 4).then_some(true)
-}
-
-fn be24(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])
 }
 
 fn validate(state: &ScannerState) -> Result<(), ChunkError> {

@@ -188,7 +188,7 @@ fn every_edge_of_the_picture_is_walked() {
             Scanned::Payload { .. } => "Payload",
             Scanned::Aborted { .. } => "Aborted",
         };
-        walked.push((found, if scanner.state.chunk.is_some() { "InChunk" } else { "Between" }));
+        walked.push((found, if scanner.state().chunk.is_some() { "InChunk" } else { "Between" }));
     }
     let message = [("Begin", "InChunk"), ("Payload", "Between")];
     assert_eq!(walked, [&message[..], &[("Aborted", "Between")], &message, &message].concat());
@@ -209,7 +209,7 @@ fn claimed_lengths_take_no_memory() {
     let many: Vec<u8> = (2..66).flat_map(|csid| [fmt0(csid, 0, 0xFF_FFFF, 9, 1), bytes(128)].concat()).collect();
     let (heard, scanner) = hear(&many, [many.len()]);
     assert_eq!(heard.open.len(), 64);
-    assert!(scanner.state.streams.capacity() * size_of::<ChunkStream>() < 8 << 10);
+    assert!(scanner.streams.capacity() * size_of::<StreamLine>() < 8 << 10);
 }
 
 #[test]
@@ -223,7 +223,9 @@ fn impossible_states_are_refused() {
         ("position", |state| state.position = u64::MAX),
         ("chunk size", |state| state.chunk_size = 0),
         ("chunk size", |state| state.chunk_size = 0x0100_0000),
-        ("number of chunk streams", |state| state.streams = (0..65).map(|csid| ChunkStream::new(csid + 2)).collect()),
+        ("number of chunk streams", |state| {
+            state.streams = (0..65).filter_map(|csid| PackedStream::new(csid + 2).unpack()).collect()
+        }),
         ("chunk stream id", |state| state.streams[0].csid = 1),
         ("chunk stream id", |state| state.streams[0].csid = 65_600),
         ("chunk stream twice", |state| state.streams[1].csid = 2),

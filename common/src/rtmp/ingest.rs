@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
+use super::chunk::{ChunkError, ChunkScanner, Piece, Run, Scanned, ScannerState};
 use super::limits::{MAX_ASSEMBLY, MAX_CONTROL_MESSAGE};
 use super::{MessageHeader, is_media};
 
@@ -64,9 +64,14 @@ impl IngestState {
     }
 }
 
-/// Reads the bytes that a peer sends after the handshake.
+/// Reads the bytes that a peer sends after the handshake. The fields that every message needs come first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Ingest {
+    /// Messages skipped.
+    passed: u64,
+    /// True if nothing is assembled, skipped or kept in the lists below.
+    quiet: bool,
     scanner: ChunkScanner,
     /// Partial payloads, each of an open message; so there are at most as many as chunk streams. Empty nearly always.
     partials: Vec<Partial>,
@@ -76,9 +81,7 @@ pub struct Ingest {
     gone: Vec<Partial>,
     /// Chunk streams whose open message is skipped. Empty nearly always.
     passing: Vec<u32>,
-    /// Messages skipped.
-    passed: u64,
-    /// Messages begun, wrapping.
+    /// Messages begun by [`Self::next`], wrapping.
     begun: u64,
 }
 
@@ -87,12 +90,13 @@ impl Ingest {
     #[must_use]
     pub fn new(position: u64) -> Self {
         Self {
+            passed: 0,
+            quiet: true,
             scanner: ChunkScanner::new(position),
             partials: Vec::new(),
             assembling: 0,
             gone: Vec::new(),
             passing: Vec::new(),
-            passed: 0,
             begun: 0,
         }
     }
@@ -119,12 +123,13 @@ impl Ingest {
             return Err(ChunkError::TooMuchAssembly);
         }
         Ok(Self {
+            passed: 0,
+            quiet: state.partials.is_empty() && passed.is_empty(),
             scanner,
             partials: state.partials.clone(),
             assembling,
             gone: Vec::new(),
             passing: passed.into_iter().map(|(header, _)| header.csid).collect(),
-            passed: 0,
             begun: 0,
         })
     }
@@ -168,7 +173,7 @@ impl Ingest {
         self.scanner.open_messages()
     }
 
-    /// Messages begun so far, of any type, wrapping: it changes whenever [`Self::state_before_chunk`] does.
+    /// Messages begun by [`Self::next`] so far, of any type, wrapping: it changes whenever that changes [`Self::state_before_chunk`].
     pub(super) fn begun(&self) -> u64 {
         self.begun
     }
@@ -184,6 +189,34 @@ impl Ingest {
     /// # Errors
     /// The peer broke the protocol or a limit; the connection is of no further use.
     pub fn next(&mut self, input: &[u8]) -> Result<Option<Ingested>, ChunkError> {
+        let found = self.find(input);
+        self.quiet = self.partials.is_empty() && self.gone.is_empty() && self.passing.is_empty();
+        found
+    }
+
+    /// Finds all that `input` (as for [`Self::next`]) holds of one media message, up to a chunk of another one, and adds its payload to
+    /// `pieces`. `wanted` tells whether messages of a message stream may be taken so. `None`: [`Self::next`] has to look, at the bytes behind
+    /// those that have been used.
+    #[inline]
+    pub(super) fn run(&mut self, input: &[u8], pieces: &mut Vec<Piece>, wanted: impl Fn(u32) -> bool) -> Option<Run> {
+        // Without an open message of ours, all open ones are media.
+        if !self.quiet {
+            return None;
+        }
+        self.scanner.run(input, pieces, |type_id, stream_id| is_media(type_id) && wanted(stream_id))
+    }
+
+    /// Header of the last message begun on a chunk stream, and the number of bytes received of it.
+    pub(super) fn progress(&self, csid: u32) -> Option<(MessageHeader, u32)> {
+        self.scanner.progress(csid)
+    }
+
+    /// True if nothing is assembled or skipped, and nothing kept for [`Self::state_before_chunk`].
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    fn find(&mut self, input: &[u8]) -> Result<Option<Ingested>, ChunkError> {
         let start = self.scanner.position();
         loop {
             let used = (self.scanner.position() - start) as usize;
@@ -253,7 +286,7 @@ impl Ingest {
     fn remove(&mut self, index: usize) -> Partial {
         let partial = self.partials.swap_remove(index);
         self.assembling -= partial.payload.len();
-        let before = self.scanner.before_chunk().open().find(|(header, _)| *header == partial.header);
+        let before = self.scanner.open_before().find(|(header, _)| *header == partial.header);
         if let Some((header, received)) = before {
             self.gone.push(Partial { header, payload: partial.payload[..received as usize].to_vec() });
         }

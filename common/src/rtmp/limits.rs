@@ -14,7 +14,7 @@ pub const MAX_CONTROL_MESSAGE: u32 = 64 << 10;
 /// MiB for a stranger that has not even sent `connect`; clients have one incomplete command at a time.
 pub const MAX_ASSEMBLY: usize = 2 * MAX_CONTROL_MESSAGE as usize;
 
-/// Chunk streams on one connection. Clients use 3 to 6; each costs about 50 bytes and is searched linearly.
+/// Chunk streams on one connection. Clients use 3 to 6; each costs 64 bytes and is searched linearly.
 pub const MAX_CHUNK_STREAMS: usize = 64;
 
 /// Lowest chunk stream id: 0 and 1 announce the longer forms of the basic header (RTMP 1.0, 5.3.1.1).

@@ -29,7 +29,7 @@ pub mod message;
 pub mod server;
 pub mod writer;
 
-pub use chunk::{ChunkError, ChunkScanner, Scanned, ScannerState};
+pub use chunk::{ChunkError, ChunkScanner, Piece, Run, Scanned, ScannerState};
 pub use ingest::{Ingest, IngestState, Ingested};
 
 #[cfg(test)]

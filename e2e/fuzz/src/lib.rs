@@ -8,7 +8,7 @@ use liveedgecast_common::rtmp::{
     handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError},
     is_media, limits, media,
     message::{Command, Control},
-    server::{Event, Refusal, ServerSession, ServerSessionState, SessionError},
+    server::{Event, Refusal, RunEvent, ServerSession, ServerSessionState, SessionError},
     type_id,
 };
 
@@ -223,15 +223,51 @@ pub fn handshake(data: &[u8]) {
 
 /// First byte: the size of the pieces. Second byte: the decision at `publish`. The rest: bytes of a publisher after the handshake.
 ///
-/// Every size of pieces, also with a saved and restored state after each piece, gives the same events and answers (acknowledgements within
-/// long messages aside); the output never becomes much longer than the input; a state from before a message can be resumed.
+/// Every size of pieces, also with a saved and restored state after each piece, and also by runs, gives the same events and answers
+/// (acknowledgements within long messages aside); the output never becomes much longer than the input; a state from before a message can be
+/// resumed.
 pub fn session(data: &[u8]) {
     let Some((&[cut, decision], stream)) = data.split_first_chunk::<2>() else { return };
-    let whole = converse(stream, stream.len().max(1), decision, false);
-    let parts = converse(stream, usize::from(cut) + 1, decision, true);
-    assert_eq!(parts.error, whole.error);
-    assert_eq!(parts.events, whole.events);
-    assert!(parts.told == whole.told);
+    let step = usize::from(cut) + 1;
+    let whole = converse(stream, stream.len().max(1), decision, false, single_event);
+    for (save, next) in [(true, single_event as NextEvents), (false, run_events), (true, run_events)] {
+        let parts = converse(stream, step, decision, save, next);
+        assert_eq!(parts.error, whole.error);
+        assert_eq!(parts.events, whole.events);
+        assert!(parts.told == whole.told);
+    }
+}
+
+/// Takes the next events of a session; none: it needs more bytes.
+type NextEvents = fn(&mut ServerSession, &[u8]) -> Result<Vec<Event>, SessionError>;
+
+fn single_event(session: &mut ServerSession, input: &[u8]) -> Result<Vec<Event>, SessionError> {
+    Ok(session.next(input)?.into_iter().collect())
+}
+
+/// A run as the events that it stands for.
+fn run_events(session: &mut ServerSession, input: &[u8]) -> Result<Vec<Event>, SessionError> {
+    let mut pieces = Vec::new();
+    let run = match session.next_run(input, &mut pieces)? {
+        None => return Ok(Vec::new()),
+        Some(RunEvent::Other(event)) => return Ok(vec![event]),
+        Some(RunEvent::Run(run)) => run,
+    };
+    let mut events = Vec::new();
+    if let Some(at) = run.begins {
+        assert_eq!(run.received, pieces.iter().map(|piece| piece.len).sum::<u32>());
+        events.push(Event::Media(Scanned::Begin { header: run.header, at }));
+    }
+    let csid = run.header.csid;
+    for (index, piece) in pieces.iter().enumerate() {
+        let last = run.last && index + 1 == pieces.len();
+        events.push(Event::Media(Scanned::Payload { csid, at: piece.position, len: piece.len, last }));
+    }
+    assert_eq!(run.last, run.received == run.header.length);
+    if run.last && pieces.is_empty() {
+        events.push(Event::Media(Scanned::Payload { csid, at: 0, len: 0, last: true }));
+    }
+    Ok(events)
 }
 
 /// Result of a publisher's bytes.
@@ -271,7 +307,7 @@ impl SessionResult {
     }
 }
 
-fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> SessionResult {
+fn converse(stream: &[u8], step: usize, decision: u8, save: bool, next: NextEvents) -> SessionResult {
     let mut session = ServerSession::new(0);
     let mut conversation = SessionResult::default();
     let mut output = Vec::new();
@@ -281,10 +317,12 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> SessionResu
     while end < stream.len() && conversation.error.is_none() {
         end = stream.len().min(end + step);
         loop {
-            match session.next(&stream[session.position() as usize..end]) {
-                Ok(Some(event)) => {
-                    let asked = event == Event::Publish;
-                    conversation.take(event, stream);
+            let input = &stream[session.position() as usize..end];
+            match next(&mut session, input) {
+                Ok(events) if events.is_empty() => break,
+                Ok(events) => {
+                    let asked = events.contains(&Event::Publish);
+                    events.into_iter().for_each(|event| conversation.take(event, stream));
                     if asked {
                         assert!(session.connect().is_some() && session.publish().is_some());
                         output.extend(session.take_output());
@@ -298,7 +336,6 @@ fn converse(stream: &[u8], step: usize, decision: u8, save: bool) -> SessionResu
                         output.extend(decided);
                     }
                 }
-                Ok(None) => break,
                 Err(error) => {
                     conversation.error = Some(error);
                     break;
