@@ -223,14 +223,14 @@ pub fn handshake(data: &[u8]) {
 
 /// First byte: the size of the pieces. Second byte: the decision at `publish`. The rest: bytes of a publisher after the handshake.
 ///
-/// Every size of pieces, also with a saved and restored state after each piece, and also by runs, gives the same events and answers
+/// Every size of pieces, with a saved and restored state after each piece, or by runs, gives the same events and answers
 /// (acknowledgements within long messages aside); the output never becomes much longer than the input; a state from before a message can be
 /// resumed.
 pub fn session(data: &[u8]) {
     let Some((&[cut, decision], stream)) = data.split_first_chunk::<2>() else { return };
     let step = usize::from(cut) + 1;
     let whole = converse(stream, stream.len().max(1), decision, false, single_event);
-    for (save, next) in [(true, single_event as NextEvents), (false, run_events), (true, run_events)] {
+    for (save, next) in [(true, single_event as NextEvents), (false, run_events)] {
         let parts = converse(stream, step, decision, save, next);
         assert_eq!(parts.error, whole.error);
         assert_eq!(parts.events, whole.events);
