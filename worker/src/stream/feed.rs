@@ -1,7 +1,7 @@
 //! One upstream of a stream: its connection and the cursor that feeds it. Part of the shell: every decision is the cursor's or the machine's.
 
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
 use liveedgecast_common::event;
@@ -13,13 +13,20 @@ use super::index::Index;
 use super::rings::Rings;
 use crate::upstream::{Upstream, UpstreamEvent};
 
+/// The fields that every message needs come first.
+#[repr(C, align(64))]
 pub(super) struct UpstreamFeed {
-    upstream: Upstream,
-    cursor: Cursor,
     phase: FeedState,
     /// Close without waiting for the rest to be written.
     cut: bool,
+    /// The upstream takes no more until it wakes the task. Until then its lag is judged at this time, not at each message.
+    full_until: Option<Instant>,
+    upstream: Upstream,
+    cursor: Cursor,
 }
+
+/// Interval in which the lag of an upstream that takes nothing is judged, far below any bound of it.
+const JUDGE_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FeedState {
@@ -42,7 +49,7 @@ pub(super) enum FeedEvent {
 
 impl UpstreamFeed {
     pub(super) fn new(upstream: Upstream, bounds: Bounds) -> Self {
-        Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false }
+        Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false, full_until: None }
     }
 
     /// Renames the stream in the upstream's log lines.
@@ -50,12 +57,18 @@ impl UpstreamFeed {
         self.upstream.rename_stream(id);
     }
 
-    /// The upstream's next event. After `Ready`, poll again.
+    /// The upstream's next event. After `Ready`, poll again; after `Pending`, write.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, index: &Index) -> Poll<FeedEvent> {
         if self.phase == FeedState::Closed {
             return Poll::Pending;
         }
-        let Poll::Ready(event) = self.upstream.poll(cx, now) else { return Poll::Pending };
+        self.full_until = None;
+        let Poll::Ready(event) = self.upstream.poll(cx, now) else {
+            if self.takes_media() {
+                self.cursor.push_control(self.upstream.take_control());
+            }
+            return Poll::Pending;
+        };
         Poll::Ready(match event {
             UpstreamEvent::Live => {
                 self.cursor.start(now, self.upstream.message_stream(), self.upstream.chunk_size());
@@ -73,7 +86,16 @@ impl UpstreamFeed {
         })
     }
 
-    /// Writes messages until there are none or the upstream takes no more. `true`: the write failed, poll again.
+    fn takes_media(&self) -> bool {
+        matches!(self.phase, FeedState::Open | FeedState::Draining) && self.upstream.is_live()
+    }
+
+    /// Returns whether to write what the publisher has sent, though the upstream has not woken the task.
+    pub(super) fn is_worth_writing(&self, now: Instant) -> bool {
+        self.full_until.is_none_or(|until| until <= now) && self.takes_media()
+    }
+
+    /// Writes messages until there are none or the upstream takes no more. `true`: poll again, since the write failed or left bytes with TLS.
     pub(super) fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,11 +104,11 @@ impl UpstreamFeed {
         head: u64,
         rings: &Rings,
     ) -> bool {
-        if !matches!(self.phase, FeedState::Open | FeedState::Draining) || !self.upstream.is_live() {
+        if !self.takes_media() {
             return false;
         }
-        self.cursor.push_control(self.upstream.take_control());
         let jumps = self.cursor.jumps();
+        self.full_until = None;
         let mut plan = WritePlan::new();
         loop {
             self.cursor.plan(now, index, head, rings, &mut plan);
@@ -102,7 +124,10 @@ impl UpstreamFeed {
             match written {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return true,
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.full_until = Some(now + JUDGE_INTERVAL);
+                    break;
+                }
             }
         }
         if self.cursor.jumps() > jumps {
@@ -117,7 +142,12 @@ impl UpstreamFeed {
         if self.cursor.wants_acknowledgement() {
             self.cursor.acknowledged(self.upstream.unacknowledged());
         }
-        false
+        self.upstream.wants_poll()
+    }
+
+    /// Returns whether a deadline passes without a message: see [`Cursor::poll_timeout`].
+    pub(super) fn waits_for_keyframe(&self, index: &Index) -> bool {
+        self.cursor.poll_timeout(index).is_some()
     }
 
     /// The lowest number that the upstream's kernel has not acknowledged; `None` while the upstream is away.

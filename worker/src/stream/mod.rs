@@ -2,7 +2,8 @@
 //!
 //! In: a stream that was fetched ([`IncomingStream`]), and [`StreamCommand`]s of the engine. Out: media to each [`crate::upstream`], answers to the
 //! publisher, snapshots for a successor, and [`Report`]s. In the order of the bytes:
-//! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer.
+//! - `task`: the shell; one task per stream polls the publisher, the handoff connection, the upstreams and one timer, as far as they have news
+//!   (`wakes`).
 //! - [`index`]: the place of each message in the ring, and its time by the publisher's [`clock`].
 //! - [`cursor`]: an upstream's place in the index, and the messages to write to it next; with [`timeline`] and `ledger`.
 //! - [`machine`]: starting, live, grace, ended; `snapshots`, `link_watch` and `reports` have the other rules.
@@ -38,6 +39,7 @@ mod snapshots;
 mod source;
 mod task;
 pub mod timeline;
+mod wakes;
 
 /// Commands to one stream that may wait: at most an attach, a kick and the drain come at one time.
 const COMMANDS: usize = 8;

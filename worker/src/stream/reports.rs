@@ -43,6 +43,11 @@ impl Reports {
         self.session_at = now;
     }
 
+    /// Returns whether there is anything to send, or to be made and sent.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        !self.waiting.is_empty() || self.is_session_due(now)
+    }
+
     /// Returns whether a report of the session is due.
     pub(super) fn is_session_due(&self, now: Instant) -> bool {
         self.session_at <= now
@@ -133,14 +138,18 @@ mod tests {
     fn newest_session_takes_the_place_of_one_that_waits_and_skipped_messages_add_up() {
         let now = origin();
         let mut reports = Reports::new(now);
-        assert!(reports.is_session_due(now));
+        assert!(reports.is_session_due(now) && reports.is_due(now));
         reports.push_session(now, session(1));
         assert!(reports.push_skipped(2) && !reports.push_skipped(2) && reports.push_skipped(5));
         reports.push_session(now, session(2));
         assert!(!reports.is_session_due(now + REPORT_INTERVAL / 2) && reports.is_session_due(now + REPORT_INTERVAL));
+        assert!(reports.is_due(now + REPORT_INTERVAL / 2), "a report waits");
         reports.session_changed(now);
         assert!(reports.is_session_due(now));
         assert_eq!(waiting(&mut reports), [Report::Skipped(5), Report::Session(session(2))]);
+        reports.push_session(now, session(3));
+        assert_eq!(waiting(&mut reports), [Report::Session(session(3))]);
+        assert!(!reports.is_due(now + REPORT_INTERVAL / 2) && reports.is_due(now + REPORT_INTERVAL));
         reports.restart_skipped(0);
         assert!(reports.push_skipped(1));
     }

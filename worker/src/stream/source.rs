@@ -28,6 +28,7 @@ use super::PublisherHandoff;
 use super::ending::PublisherEnding;
 use super::link_watch::LinkWatch;
 use super::snapshots::SnapshotRules;
+use super::wakes::{Sources, Wakes};
 use crate::receive::{HandoffError, HandoffStream, LinkArrival};
 
 /// The end of a link: nothing else would bring the publisher's bytes.
@@ -44,24 +45,28 @@ pub(super) enum SourceEvent {
     Kick(String),
 }
 
+/// The fields that every message needs come first.
+#[repr(C)]
 pub(super) struct PublisherSource {
     /// The publisher's socket, by descriptor.
     socket: Option<TcpStream>,
-    /// `None`: the connection to the activator was lost (by descriptor; by link, the publisher is lost with it).
-    control: Option<HandoffStream>,
-    pub(super) session: ServerSession,
     /// Position up to which every byte has been received.
     pub(super) head: u64,
-    /// Position of `head` at the beginning.
-    first: u64,
     /// Messages that were complete before this position are in the index already: the connection was handed over again.
     pub(super) known_before: u64,
     output: Vec<u8>,
-    /// Signs of life, by link.
-    watch: Option<LinkWatch>,
-    pub(super) snapshots: SnapshotRules,
+    /// A frame was queued and not written, or a snapshot is due.
+    unsaid: bool,
     /// A snapshot that is too large was logged.
     logged_large: bool,
+    pub(super) session: ServerSession,
+    pub(super) snapshots: SnapshotRules,
+    /// Signs of life, by link.
+    watch: Option<LinkWatch>,
+    /// `None`: the connection to the activator was lost (by descriptor; by link, the publisher is lost with it).
+    control: Option<HandoffStream>,
+    /// Position of `head` at the beginning.
+    first: u64,
 }
 
 impl PublisherSource {
@@ -88,6 +93,7 @@ impl PublisherSource {
             known_before: 0,
             output: Vec::new(),
             watch: link.then(|| LinkWatch::new(now)),
+            unsaid: false,
             logged_large: false,
         };
         source.say(&Frame::Accepted);
@@ -112,13 +118,23 @@ impl PublisherSource {
         self.control.is_some()
     }
 
-    /// The next event of the publisher or its activator.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<SourceEvent> {
+    /// The next event of the publisher or its activator. The connection that brings media is asked always, and wakes the task itself.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        wakes: &Wakes,
+        woken: &mut Sources,
+        now: Instant,
+    ) -> Poll<SourceEvent> {
         if self.is_link() {
+            woken.take(Sources::ACTIVATOR);
             return self.poll_link(cx, now);
         }
-        while let Some(control) = &mut self.control {
-            let Poll::Ready(frame) = control.poll_frame(cx) else { break };
+        while woken.has(Sources::ACTIVATOR)
+            && let Some(control) = &mut self.control
+        {
+            let activator = &mut Context::from_waker(wakes.of(Sources::ACTIVATOR));
+            let Poll::Ready(frame) = control.poll_frame(activator) else { break };
             match frame {
                 Ok(Frame::Kick(reason)) => return Poll::Ready(SourceEvent::Kick(reason)),
                 Ok(Frame::End(end)) => return Poll::Ready(lost(end)),
@@ -126,6 +142,7 @@ impl PublisherSource {
                 Err(error) => self.control_lost(&error),
             }
         }
+        woken.take(Sources::ACTIVATOR);
         match &self.socket {
             Some(socket) => match ready!(socket.poll_read_ready(cx)) {
                 Ok(()) => Poll::Ready(SourceEvent::Readable),
@@ -207,6 +224,11 @@ impl PublisherSource {
         Err(LINK_LOST)
     }
 
+    /// Returns whether there is something to write. Signs of life have deadlines, at which [`Self::flush`] is called, too.
+    pub(super) fn has_output(&self) -> bool {
+        self.unsaid || !self.output.is_empty() || self.session.has_output()
+    }
+
     /// Takes over the session's answers and writes as much as the sockets take. `Err`: the connection broke.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), SourceEvent> {
         let broken = SourceEvent::Lost("connection broken", Close::Abort);
@@ -229,10 +251,16 @@ impl PublisherSource {
             watch.spoke(now);
             self.say(&Frame::Alive);
         }
+        self.unsaid = false;
+        // When pending, the task is woken when the socket takes more; what is queued until then waits behind it.
         if let Some(control) = &mut self.control
             && let Poll::Ready(Err(error)) = control.poll_flush(cx)
         {
             self.control_lost(&error);
+        }
+        if self.is_link() && self.control.is_none() {
+            // Nothing else would wake the task.
+            return Err(LINK_LOST);
         }
         Ok(())
     }
@@ -272,6 +300,7 @@ impl PublisherSource {
 
     fn say(&mut self, frame: &Frame) {
         let Some(control) = &mut self.control else { return };
+        self.unsaid = true;
         if let Err(error) = control.queue(frame) {
             tracing::debug!(event = event::HANDOFF_LOST, %error, "frame to the activator was not queued");
             self.control = None;
@@ -283,6 +312,7 @@ impl PublisherSource {
         self.session.accept_publish();
         self.say(&Frame::Started);
         self.snapshots.started();
+        self.unsaid = true;
     }
 
     /// Says `Publish.Start` to the publisher, which makes it come again when it is closed, and nothing to the activator: nothing has started.

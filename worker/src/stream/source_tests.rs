@@ -11,10 +11,14 @@ use super::*;
 use crate::stream::link_watch::SILENT_AFTER;
 use crate::testkit::{assignment, fetched_stream, frame, publisher, say};
 
+fn ask(source: &mut PublisherSource, cx: &mut Context<'_>, now: Instant) -> Poll<SourceEvent> {
+    source.poll(cx, &Wakes::default(), &mut Sources::ALL.clone(), now)
+}
+
 /// Takes what the link has brought; the event that is left, if any.
 async fn settled(source: &mut PublisherSource, ring: &mut RingMemory, now: Instant) -> Poll<SourceEvent> {
     loop {
-        match poll_fn(|cx| Poll::Ready(source.poll(cx, now))).await {
+        match poll_fn(|cx| Poll::Ready(ask(source, cx, now))).await {
             Poll::Ready(SourceEvent::Readable) => {
                 let received = source.receive(now, ring, MIN_RING_BYTES / 4);
                 assert!(matches!(received, Ok(None)), "{received:?}");
@@ -39,7 +43,7 @@ async fn activator_is_heard_before_the_silence_of_its_link_is_judged() {
     tokio::task::unconstrained(say(&mut activator, &Frame::Alive)).await;
     let late = start + SILENT_AFTER;
     assert!(settled(&mut source, &mut ring, late).await.is_pending(), "what it had said was not read");
-    let silent = poll_fn(|cx| source.poll(cx, late + SILENT_AFTER)).await;
+    let silent = poll_fn(|cx| ask(&mut source, cx, late + SILENT_AFTER)).await;
     assert!(matches!(silent, SourceEvent::Lost("link silent", _)), "{silent:?}");
 }
 

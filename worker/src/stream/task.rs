@@ -5,7 +5,9 @@
 //!
 //! Per arrival: one `recv` straight into the ring, a scan in place, one vectored write per upstream.
 //!
-//! Note: everything can be polled at every wake-up. Where there is nothing new, polling reads a flag, far below the cost of one system call.
+//! Note: with hundreds of streams in a thread, nothing of a stream is in the processor's cache when it is woken, and each place in memory that
+//! is looked at costs as much as a hundred instructions. So a wake-up that brings media looks at the publisher, the index and the cursors
+//! alone; everything else waits until its own source is woken ([`super::wakes`]), an order was given (`stirred`), or the timer is due.
 #![expect(clippy::disallowed_methods, reason = "shell: it owns the clock and the timer of its stream")]
 
 use std::future::{Future, poll_fn};
@@ -33,6 +35,7 @@ use super::reports::Reports;
 use super::resume::{NotResumed, Prepared, PreparedRing, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
 use super::source::{self, PublisherSource, SourceEvent};
+use super::wakes::{Sources, Wakes};
 use super::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
 use crate::upstream::{Upstream, UpstreamContext};
 
@@ -101,21 +104,39 @@ fn not_resumed(now: Instant, failed: NotResumed) -> PublisherEnding {
     PublisherEnding::new(now, socket, control, Vec::new(), Close::Abort, error.to_string())
 }
 
+/// The fields that every message needs come first.
+#[repr(C, align(64))]
 struct StreamTask {
-    assignment: Assignment,
-    machine: Machine,
-    index: Index,
-    rings: Rings,
-    feeds: Vec<UpstreamFeed>,
-    source: Option<PublisherSource>,
+    /// Sources that were woken and have not been looked at.
+    woken: Sources,
+    /// More than media has come: everything that it may lead to is done before the task waits again.
+    stirred: bool,
+    cutting: bool,
+    /// A skipped message was logged.
+    logged_skipped: bool,
+    /// The state that was logged last.
+    logged: State,
+    /// The stream was live once.
+    was_live: bool,
+    engine_gone: bool,
+    wakes: Wakes,
+    /// Deadline of the timer, if it is set: no deadline of the stream is earlier.
+    armed: Option<Instant>,
     /// The number of messages that were complete when the last one began: the snapshot of its beginning includes them.
     begun_at: u64,
-    /// Position up to which the publisher had been received when it was lost.
-    left_at: u64,
     /// Position up to which the ring has room without a look at what is needed.
     room_until: u64,
     /// The time at which old messages are to be forgotten next.
     expires_at: Instant,
+    feeds: Vec<UpstreamFeed>,
+    rings: Rings,
+    reports: Reports,
+    machine: Machine,
+    source: Option<PublisherSource>,
+    index: Index,
+    assignment: Assignment,
+    /// Position up to which the publisher had been received when it was lost.
+    left_at: u64,
     endings: Vec<PublisherEnding>,
     /// The publisher that the machine decides about, while its outputs are performed.
     newcomer: Option<Box<Prepared>>,
@@ -128,22 +149,11 @@ struct StreamTask {
     contest: Option<Contest>,
     /// Upstreams that are being closed for other streams.
     giving_up: Vec<GivingUp>,
-    cutting: bool,
-    /// A skipped message was logged.
-    logged_skipped: bool,
-    /// The state that was logged last.
-    logged: State,
-    /// The stream was live once.
-    was_live: bool,
     began: Instant,
     /// Bytes received from publishers that are gone.
     received: u64,
-    reports: Reports,
     engine: mpsc::Sender<Report>,
     timer: Pin<Box<Sleep>>,
-    /// Deadline of the timer, if it is set.
-    armed: Option<Instant>,
-    engine_gone: bool,
 }
 
 /// Upstreams that are being closed for another stream.
@@ -182,6 +192,9 @@ impl StreamTask {
         }
         let ring_bytes = ring.as_ref().map_or(0, RingMemory::most);
         let mut stream = Self {
+            woken: Sources::ALL,
+            stirred: true,
+            wakes: Wakes::default(),
             assignment,
             machine,
             rings: Rings::new(index.place().ring, ring),
@@ -221,42 +234,72 @@ impl StreamTask {
         commands: &mut mpsc::Receiver<StreamCommand>,
     ) -> Poll<Option<Box<Prepared>>> {
         let now = Instant::now();
+        self.look(cx, now);
+        if self.woken.take(Sources::COMMANDS) {
+            self.poll_commands(now, commands);
+        }
+        if self.stirred && self.machine.poll_timeout().is_some_and(|at| at <= now) {
+            self.machine.handle_timeout(now);
+        }
+        let mut again = false;
+        for arrivals in 0.. {
+            let arrived = self.poll_source(cx, now);
+            self.poll_feeds(now, arrived);
+            // The upstreams are polled after every order to them: otherwise nothing wakes this task before its next deadline.
+            if !self.perform(now) && !arrived {
+                break;
+            }
+            if arrivals == ARRIVALS_PER_POLL {
+                again = true;
+                break;
+            }
+        }
+        self.flush(now);
+        if self.stirred {
+            self.poll_endings(now);
+            self.note_closed(now);
+            again |= self.perform(now);
+            self.note_given_up();
+        }
+        self.report(now);
+        if self.stirred {
+            if self.machine.state() == State::Ended && self.reports.is_empty() {
+                return Poll::Ready(self.successor.take());
+            }
+            again |= self.arm(now);
+        }
+        self.stirred = again;
+        if again {
+            cx.waker().wake_by_ref();
+        }
+        debug_assert!(again || self.woken.is_empty(), "{:?} wakes nobody", self.woken);
+        Poll::Pending
+    }
+
+    /// Notes which sources were woken. A deadline of whatever wakes all of them, since each handles its own.
+    fn look(&mut self, cx: &Context<'_>, now: Instant) {
+        self.woken.add(self.wakes.take(cx, self.feeds.len()));
+        if self.woken.take(Sources::TIMER) || self.armed.is_some_and(|at| at <= now) {
+            self.woken.add(Sources::CONNECTIONS);
+        }
+        self.stirred |= !self.woken.is_empty();
+    }
+
+    fn poll_commands(&mut self, now: Instant, commands: &mut mpsc::Receiver<StreamCommand>) {
         while !self.engine_gone
-            && let Poll::Ready(command) = commands.poll_recv(cx)
+            && let Poll::Ready(command) = commands.poll_recv(&mut Context::from_waker(self.wakes.of(Sources::COMMANDS)))
         {
             match command {
                 Some(command) => self.command(now, command),
                 None => self.engine_gone = true,
             }
         }
-        if self.machine.poll_timeout().is_some_and(|at| at <= now) {
-            self.machine.handle_timeout(now);
-        }
-        for arrivals in 0.. {
-            let arrived = self.poll_source(cx, now);
-            self.poll_feeds(cx, now);
-            // The upstreams are polled after every order to them: otherwise nothing wakes this task before its next deadline.
-            if !self.perform(now) && !arrived {
-                break;
-            }
-            if arrivals == ARRIVALS_PER_POLL {
-                cx.waker().wake_by_ref();
-                break;
-            }
-        }
-        self.flush(cx, now);
-        self.endings.retain_mut(|ending| ending.poll(cx, now).is_pending());
-        self.note_closed(now);
-        if self.perform(now) {
-            cx.waker().wake_by_ref();
-        }
-        self.note_given_up();
-        self.report(now);
-        if self.machine.state() == State::Ended && self.reports.is_empty() {
-            return Poll::Ready(self.successor.take());
-        }
-        self.arm(cx, now);
-        Poll::Pending
+    }
+
+    /// Tells the machine an event; its outputs are performed before the task waits.
+    fn tell(&mut self, now: Instant, input: Input) {
+        self.machine.handle(now, input);
+        self.stirred = true;
     }
 
     fn command(&mut self, now: Instant, command: StreamCommand) {
@@ -271,15 +314,15 @@ impl StreamTask {
             StreamCommand::Attach(incoming) => self.attach(now, *incoming),
             StreamCommand::Contend(contest) => {
                 self.contest = Some(contest);
-                self.machine.handle(now, Input::Contend);
+                self.tell(now, Input::Contend);
             }
-            StreamCommand::Fence(epoch) if self.assignment.epoch < epoch => self.machine.handle(now, Input::Fence),
+            StreamCommand::Fence(epoch) if self.assignment.epoch < epoch => self.tell(now, Input::Fence),
             StreamCommand::Fence(_) => {}
-            StreamCommand::Alone(alone) => self.machine.handle(now, Input::Alone(alone)),
-            StreamCommand::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
+            StreamCommand::Alone(alone) => self.tell(now, Input::Alone(alone)),
+            StreamCommand::Kick(reason) => self.tell(now, Input::Kick(reason)),
             StreamCommand::HandBack => {
                 let possible = self.source.as_ref().is_some_and(PublisherSource::has_activator);
-                self.machine.handle(now, Input::HandBack { possible });
+                self.tell(now, Input::HandBack { possible });
             }
         }
         self.perform(now);
@@ -301,7 +344,7 @@ impl StreamTask {
                     },
                 };
                 self.newcomer = Some(Box::new(prepared));
-                self.machine.handle(now, Input::Attach(newcomer));
+                self.tell(now, Input::Attach(newcomer));
             }
             Err(failed) => self.refuse(now, *failed),
         }
@@ -309,7 +352,7 @@ impl StreamTask {
 
     fn refuse(&mut self, now: Instant, failed: NotResumed) {
         let stream_id = failed.assignment.stream_id.clone();
-        self.endings.push(not_resumed(now, failed));
+        self.end(not_resumed(now, failed));
         self.reports.push(Report::AttachDecided { stream_id, accepted: false });
     }
 
@@ -337,7 +380,7 @@ impl StreamTask {
         );
         for at in &feeds {
             self.feeds[*at].give_up();
-            self.machine.handle(now, Input::GivenUp(*at));
+            self.tell(now, Input::GivenUp(*at));
         }
         self.giving_up.push(GivingUp { to, identities, feeds });
         self.reports.session_changed(now);
@@ -356,11 +399,24 @@ impl StreamTask {
         }
     }
 
-    fn poll_feeds(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// Polls the upstreams that were woken, and writes to those that may take something. `arrived`: the publisher has sent something.
+    fn poll_feeds(&mut self, now: Instant, arrived: bool) {
+        let woken = self.woken.take_upstreams();
+        if woken.is_empty() && !arrived {
+            return;
+        }
         let head = self.source.as_ref().map_or(0, |source| source.head);
         for at in 0..self.feeds.len() {
+            let source = Sources::upstream(at);
+            let mut polls = woken.has(source);
+            if !polls && !self.feeds[at].is_worth_writing(now) {
+                continue;
+            }
             loop {
-                while let Poll::Ready(event) = self.feeds[at].poll(cx, now, &self.index) {
+                while polls
+                    && let Poll::Ready(event) =
+                        self.feeds[at].poll(&mut Context::from_waker(self.wakes.of(source)), now, &self.index)
+                {
                     match event {
                         FeedEvent::Live => {
                             // Its session gets no more than the replay window, even if the ring has more.
@@ -373,17 +429,39 @@ impl StreamTask {
                     self.reports.session_changed(now);
                 }
                 let feed = &mut self.feeds[at];
-                let failed = feed.write(cx, now, &self.index, head, &self.rings);
-                let closing = feed.close(&self.index, self.cutting);
-                if !failed && !closing {
+                let cx = &mut Context::from_waker(self.wakes.of(source));
+                polls = feed.write(cx, now, &self.index, head, &self.rings);
+                polls |= feed.close(&self.index, self.cutting);
+                if !polls {
                     break;
                 }
+                self.stirred = true;
             }
+            // What has come may have set a deadline: audio alone is written after a while.
+            self.stirred |= self.feeds[at].waits_for_keyframe(&self.index);
         }
     }
 
-    /// Performs the machine's outputs, and returns whether there were any.
+    /// Adds the end of a publisher's connection, which is polled before the task waits.
+    fn end(&mut self, ending: PublisherEnding) {
+        self.endings.push(ending);
+        self.woken.add(Sources::ENDINGS);
+        self.stirred = true;
+    }
+
+    fn poll_endings(&mut self, now: Instant) {
+        if self.woken.take(Sources::ENDINGS) {
+            let cx = &mut Context::from_waker(self.wakes.of(Sources::ENDINGS));
+            self.endings.retain_mut(|ending| ending.poll(cx, now).is_pending());
+        }
+    }
+
+    /// Performs the machine's outputs, and returns whether there were any: then every connection is to be looked at.
     fn perform(&mut self, now: Instant) -> bool {
+        // Without a word to the machine, it has none.
+        if !self.stirred {
+            return false;
+        }
         let mut said = false;
         while let Some(output) = self.machine.poll_output() {
             said = true;
@@ -400,20 +478,21 @@ impl StreamTask {
                     if let Some(source) = self.source.take() {
                         self.left_at = source.head;
                         self.received += source.received();
-                        self.endings.push(source.end(now, how, reason));
+                        self.end(source.end(now, how, reason));
                     }
                 }
                 Output::PartPublisher => {
                     if let (Some(source), Some(ring)) = (self.source.take(), self.rings.current()) {
                         self.left_at = source.head;
                         self.received += source.received();
-                        self.endings.push(source.part(now, ring));
+                        let ending = source.part(now, ring);
+                        self.end(ending);
                     }
                 }
                 Output::GiveBack => {
                     if let Some(source) = self.source.take() {
                         self.received += source.received();
-                        self.endings.push(source.give_back(now));
+                        self.end(source.give_back(now));
                     }
                 }
                 Output::Decide(decision) => self.decided(now, decision),
@@ -431,6 +510,9 @@ impl StreamTask {
                     }
                 }
             }
+        }
+        if said {
+            self.woken.add(Sources::CONNECTIONS);
         }
         said
     }
@@ -482,7 +564,7 @@ impl StreamTask {
             AttachDecision::Return => Frame::Returned { why: Decline::Other },
         };
         let Prepared { publisher, assignment, .. } = *newcomer;
-        self.endings.push(source::refused(now, publisher, &assignment, &refusal));
+        self.end(source::refused(now, publisher, &assignment, &refusal));
     }
 
     fn adopt(&mut self, now: Instant, prepared: Prepared) {
@@ -530,16 +612,23 @@ impl StreamTask {
         self.scan(now);
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// Writes answers and frames, and says what is due.
+    fn flush(&mut self, now: Instant) {
+        let woken = self.woken.take(Sources::OUTPUT);
         let Some(source) = &mut self.source else { return };
+        if !woken && !source.has_output() {
+            return;
+        }
+        let cx = &mut Context::from_waker(self.wakes.of(Sources::OUTPUT));
         if let Err(SourceEvent::Lost(why, how)) = source.flush(cx, now) {
-            return self.machine.handle(now, Input::Lost { why, how });
+            return self.tell(now, Input::Lost { why, how });
         }
         self.snapshot_of_start(now);
+        let cx = &mut Context::from_waker(self.wakes.of(Sources::OUTPUT));
         if let Some(source) = self.source.as_mut().filter(|source| source.is_link())
             && let Err(SourceEvent::Lost(why, how)) = source.flush(cx, now)
         {
-            self.machine.handle(now, Input::Lost { why, how });
+            self.tell(now, Input::Lost { why, how });
         }
     }
 
@@ -548,10 +637,10 @@ impl StreamTask {
             return;
         }
         if self.source.is_none() && self.endings.is_empty() {
-            self.machine.handle(now, Input::PublisherClosed);
+            self.tell(now, Input::PublisherClosed);
         }
         if self.feeds.iter().all(UpstreamFeed::is_closed) {
-            self.machine.handle(now, Input::UpstreamsClosed);
+            self.tell(now, Input::UpstreamsClosed);
         }
     }
 
@@ -574,34 +663,44 @@ impl StreamTask {
     }
 
     fn report(&mut self, now: Instant) {
+        if !self.reports.is_due(now) {
+            return;
+        }
         if self.reports.is_session_due(now) && self.machine.state() != State::Ended {
             self.report_session(now);
         }
         while let Some(report) = self.reports.next() {
             match self.engine.try_send(report) {
                 Ok(()) => {}
-                Err(TrySendError::Full(report)) => return self.reports.put_back(now, report),
+                Err(TrySendError::Full(report)) => {
+                    self.stirred = true;
+                    return self.reports.put_back(now, report);
+                }
                 // The engine has ended, and nothing else reads reports.
                 Err(TrySendError::Closed(_)) => {}
             }
         }
     }
 
-    /// Sets the timer. It may fire too early: that costs less than setting it at every arrival.
-    fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// Sets the timer, and returns whether it is due. It may fire too early: that costs less than setting it at every arrival, which moves
+    /// deadlines, but to later times only.
+    fn arm(&mut self, now: Instant) -> bool {
         let feeds = self.feeds.iter().filter_map(|feed| feed.next_timeout(&self.index));
         let source = self.source.iter().filter_map(PublisherSource::next_timeout);
         let endings = self.endings.iter().map(PublisherEnding::deadline);
         let own = [self.machine.poll_timeout(), self.reports.poll_timeout()].into_iter().flatten();
-        let Some(wanted) = feeds.chain(source).chain(endings).chain(own).min() else { return };
+        let Some(wanted) = feeds.chain(source).chain(endings).chain(own).min() else { return false };
         if self.armed.is_none_or(|armed| wanted < armed || armed <= now) {
             self.timer.as_mut().reset(wanted.into());
             self.armed = Some(wanted);
         }
-        if self.timer.as_mut().poll(cx).is_ready() {
+        let cx = &mut Context::from_waker(self.wakes.of(Sources::TIMER));
+        let due = self.timer.as_mut().poll(cx).is_ready();
+        if due {
             self.armed = None;
-            cx.waker().wake_by_ref();
+            self.woken.add(Sources::CONNECTIONS);
         }
+        due
     }
 }
 

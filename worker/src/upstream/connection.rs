@@ -98,6 +98,11 @@ impl Connection {
         }
     }
 
+    /// Returns whether TLS has bytes that the kernel has not.
+    pub(super) fn is_unflushed(&self) -> bool {
+        matches!(self.transport, UpstreamSocket::Tls { unflushed: 1.., .. })
+    }
+
     /// Gives the kernel the bytes that TLS still has.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {

@@ -278,7 +278,13 @@ impl Machine {
     /// Returns whether the session that is live has lasted long enough to prove that the upstream works.
     #[must_use]
     pub fn has_lasted(&self, now: Instant) -> bool {
-        matches!(self.state, State::Live { since, .. } if now.saturating_duration_since(since) >= STABLE)
+        self.lasts_at().is_some_and(|at| at <= now)
+    }
+
+    /// The time at which the session that is live will have lasted that long.
+    #[must_use]
+    pub fn lasts_at(&self) -> Option<Instant> {
+        if let State::Live { since } = self.state { Some(since + STABLE) } else { None }
     }
 
     /// The last failure, until a session is live.

@@ -75,8 +75,18 @@ pub struct UpstreamCounters {
     pub sessions: u64,
 }
 
-/// The connection to one destination. Poll it whenever the task is woken, when [`Self::next_timeout`] is due, and after [`Self::close`].
+/// The connection to one destination. Poll it whenever it has woken the task, when [`Self::next_timeout`] is due, after [`Self::close`], and when
+/// [`Self::wants_poll`]. The fields that every write needs come first.
+#[repr(C)]
 pub struct Upstream {
+    /// Media may be written.
+    live: bool,
+    /// The last write has left bytes with TLS.
+    unflushed: bool,
+    connection: Option<Connection>,
+    /// Bytes of media taken from the owner in this session.
+    media: u64,
+    counters: UpstreamCounters,
     url: PushUrl,
     shared: UpstreamContext,
     machine: Machine,
@@ -85,7 +95,6 @@ pub struct Upstream {
     /// The connection that was told to the machine; the next output says what to do with it.
     dialed: Option<(DialId, TcpStream)>,
     securing: Option<Secure>,
-    connection: Option<Connection>,
     session: Option<ClientSession>,
     /// Stage that was told to the machine.
     stage: Stage,
@@ -96,9 +105,6 @@ pub struct Upstream {
     closing: Option<bool>,
     /// A failed write that the machine does not know yet.
     broken: Option<(Fault, String)>,
-    /// Bytes of media taken from the owner in this session.
-    media: u64,
-    counters: UpstreamCounters,
     logged: &'static str,
     /// The class of failure that was logged last and is not over; `true`: the upstream is asked again rarely.
     trouble: Option<(Fault, bool)>,
@@ -135,6 +141,8 @@ impl Upstream {
     #[must_use]
     pub fn new(url: PushUrl, shared: &UpstreamContext, seed: u64, now: Instant) -> Self {
         Self {
+            live: false,
+            unflushed: false,
             machine: Machine::new(now, url.clone(), seed),
             url,
             shared: shared.clone(),
@@ -181,6 +189,13 @@ impl Upstream {
     /// Makes progress and returns the next event. After `Ready`, poll again until `Pending`; then write what
     /// [`Self::take_control`] has, if it is live.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<UpstreamEvent> {
+        self.unflushed = false;
+        let polled = self.advance(cx, now);
+        self.live = self.machine.is_live();
+        polled
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<UpstreamEvent> {
         if let Some(between_messages) = self.closing.take() {
             self.machine.handle(now, Input::Close { between_messages });
         }
@@ -200,13 +215,21 @@ impl Upstream {
     /// Deadline of the next poll, even if nothing wakes the task.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
+        // An upstream that failed is logged as back when its session has lasted.
+        let back = self.machine.lasts_at().filter(|_| self.trouble.is_some());
+        back.or(self.machine.poll_timeout())
     }
 
     /// Returns whether media may be written.
     #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.machine.is_live() && self.closing.is_none()
+    pub const fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Returns whether [`Self::poll`] is due after a write: the rest of what was written goes out there.
+    #[must_use]
+    pub const fn wants_poll(&self) -> bool {
+        self.unflushed
     }
 
     /// Message stream id for media of this session.
@@ -233,8 +256,7 @@ impl Upstream {
     /// Writes part of the slices, and returns how many bytes. On `Pending` the task is woken when it can be tried again. An error means that
     /// the next [`Self::poll`] tells `Lost`. Without TLS the kernel takes the bytes from where they lie.
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let live = self.is_live();
-        let Some(connection) = self.connection.as_mut().filter(|_| live) else {
+        let Some(connection) = self.connection.as_mut().filter(|_| self.live) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let mut result = ready!(connection.poll_write_vectored(cx, slices));
@@ -245,6 +267,7 @@ impl Upstream {
             Ok(taken) => {
                 self.media += *taken as u64;
                 self.counters.bytes += *taken as u64;
+                self.unflushed = connection.is_unflushed();
             }
             Err(error) => self.broken = Some((Fault::of_io(error), error.to_string())),
         }
@@ -263,6 +286,7 @@ impl Upstream {
     /// `between_messages`: the last message was written to its end; otherwise no command may be put into it, and the FIN alone ends the session.
     pub fn close(&mut self, between_messages: bool) {
         self.closing = Some(between_messages);
+        self.live = false;
     }
 
     /// The destination.

@@ -15,6 +15,7 @@ use crate::stream::index::{IndexProgress, LeftOut};
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
 use crate::stream::source::SourceEvent;
+use crate::stream::wakes::Sources;
 
 /// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,12 +23,15 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 impl StreamTask {
     /// Takes one event of the publisher or its activator; `false`: there is none.
     pub(super) fn poll_source(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(source) = &mut self.source else { return false };
-        let Poll::Ready(arrival) = source.poll(cx, now) else { return false };
+        let Some(source) = &mut self.source else {
+            self.woken.take(Sources::ACTIVATOR);
+            return false;
+        };
+        let Poll::Ready(arrival) = source.poll(cx, &self.wakes, &mut self.woken, now) else { return false };
         match arrival {
             SourceEvent::Readable => self.receive(now),
-            SourceEvent::Lost(why, how) => self.machine.handle(now, Input::Lost { why, how }),
-            SourceEvent::Kick(reason) => self.machine.handle(now, Input::Kick(reason)),
+            SourceEvent::Lost(why, how) => self.tell(now, Input::Lost { why, how }),
+            SourceEvent::Kick(reason) => self.tell(now, Input::Kick(reason)),
         }
         true
     }
@@ -39,8 +43,8 @@ impl StreamTask {
         match source.receive(now, ring, room) {
             Ok(None) | Err(SourceEvent::Readable) => {}
             Ok(Some(_)) => self.scan(now),
-            Err(SourceEvent::Lost(why, how)) => self.machine.handle(now, Input::Lost { why, how }),
-            Err(SourceEvent::Kick(reason)) => self.machine.handle(now, Input::Kick(reason)),
+            Err(SourceEvent::Lost(why, how)) => self.tell(now, Input::Lost { why, how }),
+            Err(SourceEvent::Kick(reason)) => self.tell(now, Input::Kick(reason)),
         }
     }
 
@@ -118,13 +122,13 @@ impl StreamTask {
                 }
                 Ok(Some(Event::Media(scanned))) => self.media(now, scanned),
                 Ok(Some(Event::Ended(_))) => {
-                    self.machine.handle(now, Input::Ended);
+                    self.tell(now, Input::Ended);
                     return;
                 }
                 Ok(Some(Event::Connected | Event::Publish | Event::Pong(_))) => {}
                 Err(error) => {
                     tracing::debug!(event = event::PUBLISHER_ERRED, %error, stream = %self.assignment.stream_id, "publisher broke the protocol");
-                    self.machine.handle(now, Input::Lost { why: "protocol error", how: Close::Graceful });
+                    self.tell(now, Input::Lost { why: "protocol error", how: Close::Graceful });
                     return;
                 }
             }

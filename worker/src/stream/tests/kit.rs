@@ -607,7 +607,10 @@ pub(super) struct LiveStream {
 }
 
 pub(super) async fn live_by_descriptor() -> LiveStream {
-    let sink = Sink::start().await;
+    live_by_descriptor_to(Sink::start().await).await
+}
+
+pub(super) async fn live_by_descriptor_to(sink: Sink) -> LiveStream {
     let Given { mut encoder, activator, incoming, socket, memory } = give_descriptor("a", &[&sink]).await;
     let engine = Engine::start(incoming);
     encoder.started().await;
@@ -615,7 +618,10 @@ pub(super) async fn live_by_descriptor() -> LiveStream {
 }
 
 pub(super) async fn live_by_link() -> LiveStream {
-    let sink = Sink::start().await;
+    live_by_link_to(Sink::start().await).await
+}
+
+pub(super) async fn live_by_link_to(sink: Sink) -> LiveStream {
     let Linked { encoder, activator, incoming } = give_link("a", &[&sink]).await;
     let engine = Engine::start(incoming);
     until("start", || activator.has(|frame| *frame == Frame::Started)).await;

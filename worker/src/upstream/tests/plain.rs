@@ -155,6 +155,22 @@ async fn upstream_that_closes_when_live_is_noticed_at_once() {
 }
 
 #[tokio::test]
+async fn upstream_whose_sessions_never_lasted_is_back_at_a_deadline() {
+    let (listener, address) = listen().await;
+    let mut driver = plain(address);
+    driver.upstream.trouble = Some((Fault::NeverLasted, false));
+    let _peer = go_live(&mut driver, &listener).await;
+    assert!(driver.upstream.trouble.is_some());
+    driver.pass();
+    poll_fn(|cx| {
+        driver.poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+    assert_eq!((driver.upstream.trouble, driver.upstream.next_timeout()), (None, None));
+}
+
+#[tokio::test]
 async fn bytes_that_the_peer_did_not_take_are_reported() {
     let (listener, address) = listen().await;
     let mut driver = plain(address);
