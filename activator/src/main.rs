@@ -9,7 +9,7 @@ use liveedgecast_activator::config::{Args, Fleet, Handoff, Settings, http_addres
 use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Startup};
 use liveedgecast_common::config::Problems;
-use liveedgecast_common::runtime::{Signals, raise_open_files};
+use liveedgecast_common::runtime::{Signals, raise_open_files, wake_soon};
 use liveedgecast_common::{event, health, random};
 
 /// Exit code for a mistake in the configuration, which a supervisor cannot cure by a restart.
@@ -105,6 +105,10 @@ fn run(mut start: Startup) -> anyhow::Result<()> {
             "MAX_CONNECTIONS lowered to the room that RLIMIT_NOFILE has"
         );
         start.settings.limits.total = most;
+    }
+    if start.settings.handoff != Handoff::Link {
+        // By link this thread carries media, too, and bursts are better handled in one go.
+        wake_soon();
     }
     // One thread: what it does is wait, and hand over. Streams run in workers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;

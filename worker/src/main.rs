@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use liveedgecast_common::config::Problems;
-use liveedgecast_common::runtime::{host_name, raise_open_files};
+use liveedgecast_common::runtime::{host_name, raise_open_files, wake_soon};
 use liveedgecast_common::{event, health};
 use liveedgecast_worker::config::{Args, Here, Settings, http_address};
 use liveedgecast_worker::metrics::WorkerMetrics;
@@ -98,6 +98,7 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
     let metrics = WorkerMetrics::new().context("metrics")?;
     let shared = Arc::new(upstream::UpstreamContext::new().counting(metrics.upstream.failures.clone()));
     let start = Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports));
+    wake_soon();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let served = runtime.block_on(async {
         let stops = task::signals().context("signals")?;

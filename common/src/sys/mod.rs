@@ -5,12 +5,14 @@
 //! - [`socket`]: the kernel's knowledge of a connection: position, unsent bytes, the process at the other end, descriptors passed along.
 //! - [`process`]: a process that cannot be mistaken for another one.
 //! - [`reuse_port`]: the choice of the listener, of several on one port, that gets the connections.
+//! - [`time_slice`]: how soon a thread that wakes up runs on a busy core.
 
 pub mod blocks;
 pub mod process;
 pub mod reuse_port;
 pub mod ring_memory;
 pub mod socket;
+pub mod time_slice;
 
 pub use blocks::MemoryBlock;
 pub use process::ProcessHandle;

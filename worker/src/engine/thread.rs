@@ -17,6 +17,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::log_limiter::LogLimiter;
+use liveedgecast_common::sys::time_slice::set_time_slice;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -90,6 +91,8 @@ pub(super) fn start(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sender, mut requests) = mpsc::channel(REQUESTS);
     let run = move || {
+        // The thread that takes offers has a short slice, which this one has inherited: bursts of media are better handled in one go.
+        let _ = set_time_slice(Duration::ZERO);
         let thread =
             StreamThread { start, reports, notices, streams: ThreadStreams::default(), alone: Cell::new(false) };
         let streams = LocalSet::new();
