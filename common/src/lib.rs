@@ -6,6 +6,7 @@
 //! - [`discovery`], [`introduce`]: the addresses of activators.
 //! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
+//! - [`gather`]: the time at which a socket is read whose arrivals gather.
 //! - [`drain`]: going down, as a list.
 //! - [`event`]: the names of the events in the log.
 //! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
@@ -21,6 +22,7 @@ pub mod discovery;
 pub mod drain;
 pub mod event;
 pub mod evicting_limit;
+pub mod gather;
 pub mod greet;
 pub mod handoff;
 pub mod health;

@@ -153,6 +153,19 @@ pub fn time(
     }
 }
 
+/// Longest time that arrivals may gather: a stalled stream would look the same.
+const MOST_GATHER: Duration = Duration::from_secs(1);
+
+/// The setting `GATHER` of activators and workers: the time for which what a publisher sends gathers before it is relayed.
+pub fn gather(typed: &Option<String>, problems: &mut Problems) -> Duration {
+    let gather = time("GATHER", typed, "0s", Duration::ZERO, problems);
+    if gather > MOST_GATHER {
+        let (gather, most) = (show_duration(gather), show_duration(MOST_GATHER));
+        problems.add("GATHER", format_args!("{gather} is not from 0s to {most}"));
+    }
+    gather.min(MOST_GATHER)
+}
+
 fn parsed(default: &str) -> Duration {
     parse_duration(default).unwrap_or_default()
 }

@@ -42,6 +42,22 @@ pub fn receive(socket: &TcpStream, room: &mut [IoSliceMut<'_>], asked: &mut bool
     received.map_or_else(|| result.and(Err(io::ErrorKind::WouldBlock.into())), Ok)
 }
 
+/// Receives the bytes that have come without waiting, whether the runtime knows of them or not. Zero is the end.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
+pub fn receive_now(socket: &TcpStream, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    match receive_once(socket, room) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
+        received => received,
+    }
+}
+
+/// Tells the runtime that the socket has nothing to read: it is readable again when the kernel says so.
+pub fn forget_readiness(socket: &TcpStream) {
+    let _ = socket.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+}
+
 fn receive_once(socket: impl AsFd, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     Ok(match room {
         // It costs less than a vectored one.

@@ -96,7 +96,8 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
         settings.capacity = most;
     }
     let metrics = WorkerMetrics::new().context("metrics")?;
-    let shared = Arc::new(upstream::UpstreamContext::new().counting(metrics.upstream.failures.clone()));
+    let upstreams = upstream::UpstreamContext::new().counting(metrics.upstream.failures.clone());
+    let shared = Arc::new(stream::StreamContext { upstreams, gather: settings.gather });
     let start = Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports));
     wake_soon();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;

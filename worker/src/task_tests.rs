@@ -37,6 +37,7 @@ fn settings(activator: SocketAddr, drain: Duration) -> Settings {
         capacity: 4,
         handoff: Handoff::Auto,
         drain,
+        gather: Duration::ZERO,
         threads: 2,
         exit_when_orphaned: false,
         introducer: None,

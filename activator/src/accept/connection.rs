@@ -63,6 +63,8 @@ impl PublisherConnection {
 
     /// The connection of a socket that a worker has let go of.
     pub(crate) fn from_socket(socket: std::net::TcpStream) -> io::Result<Self> {
+        // A worker whose arrivals gathered, and that was killed, has left its mark.
+        sys::set_receive_low_water(&socket, 1)?;
         TcpStream::from_std(socket).map(Self::Tcp)
     }
 
@@ -106,6 +108,20 @@ impl PublisherConnection {
     pub(crate) fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let Self::Tcp(stream) = self;
         socket::receive(stream, room, &mut false)
+    }
+
+    /// Reads once, whether the runtime knows of bytes or not: what gathers below a low-water mark is not reported. No bytes are the peer's end.
+    pub(crate) fn receive_now(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let Self::Tcp(stream) = self;
+        socket::receive_now(stream, room)
+    }
+
+    /// Reports the connection as readable only from so many bytes on, and at its end; what was reported before is forgotten.
+    pub(crate) fn set_low_water(&self, bytes: u32) {
+        let Self::Tcp(stream) = self;
+        // Without the mark, arrivals are reported one by one as before.
+        let _ = sys::set_receive_low_water(stream, bytes);
+        socket::forget_readiness(stream);
     }
 
     /// Reads once, if there is something. No bytes are the peer's end.

@@ -64,6 +64,7 @@ pub(super) struct Rules {
     grace: Duration,
     replay: ReplayWindow,
     upstream_lag: Duration,
+    gather: Duration,
     publishes: AddressRate,
     misses: AddressRate,
 }
@@ -80,6 +81,7 @@ impl Rules {
             grace: settings.grace,
             replay: settings.replay,
             upstream_lag: settings.upstream_lag,
+            gather: settings.gather,
             publishes: AddressRate::new(settings.publish.burst, settings.publish.every),
             misses: AddressRate::new(MISS_BURST, MISS_EVERY),
         }
@@ -120,6 +122,7 @@ impl Rules {
             grace: self.grace,
             replay: self.replay,
             upstream_lag: self.upstream_lag,
+            gather: self.gather,
         };
         let seat = (!is_listed).then(|| self.seats.take(client, stream));
         let admitted = Admitted { app, key: key.clone(), identities, destinations, policy, seat };

@@ -103,6 +103,8 @@ pub struct StreamPolicy {
     pub replay: ReplayWindow,
     /// Longest lag of an upstream.
     pub upstream_lag: Duration,
+    /// Time for which arrivals gather before they go by link; by descriptor the worker's setting counts.
+    pub gather: Duration,
 }
 
 impl StreamPolicy {

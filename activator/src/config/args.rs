@@ -108,6 +108,11 @@ pub struct Args {
     /// Lag at which an upstream jumps to a keyframe [default: 2s]
     #[arg(long, env = "UPSTREAM_LAG", value_name = "TIME")]
     pub upstream_lag: Option<String>,
+    /// Time for which what a publisher sends gathers before it is relayed, up to 1s: less CPU for that much more latency. 0s relays everything
+    /// as it comes. Workers that the activator starts get the same
+    /// [default: 0s]
+    #[arg(long, env = "GATHER", value_name = "TIME")]
+    pub gather: Option<String>,
     /// Longest wait for live streams when the activator is asked to stop [default: 8s]
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "TIME")]
     pub drain_timeout: Option<String>,

@@ -12,7 +12,8 @@ use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
 use liveedgecast_common::setting::{
-    Handoff, Hidden, LEAST_SECRET, MAX_CAPACITY, MOST_TIME, address, choice, file, is_host, number, set, shown, time,
+    Handoff, Hidden, LEAST_SECRET, MAX_CAPACITY, MOST_TIME, address, choice, file, gather, is_host, number, set, shown,
+    time,
 };
 
 use super::args::Args;
@@ -161,6 +162,8 @@ pub struct Settings {
     pub replay: ReplayWindow,
     /// Most lag of an upstream.
     pub upstream_lag: Duration,
+    /// Time for which what a publisher sends gathers before it is relayed.
+    pub gather: Duration,
     /// Time that live streams have when the process is asked to stop.
     pub drain: Duration,
     /// Bounds on connections.
@@ -213,6 +216,7 @@ impl Settings {
             grace: time("GRACE", &args.grace, "10s", Duration::ZERO, p),
             replay: replay_window(args, p),
             upstream_lag: time("UPSTREAM_LAG", &args.upstream_lag, "2s", Duration::from_millis(100), p),
+            gather: gather(&args.gather, p),
             drain: time("DRAIN_TIMEOUT", &args.drain_timeout, "8s", Duration::ZERO, p),
             limits: limits(args, p),
             publish: PublishRate {

@@ -9,11 +9,12 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use liveedgecast_common::clock::now;
+use liveedgecast_common::gather::{Gather, LOW_WATER};
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
 use liveedgecast_common::socket::{PeerSocket, receive};
@@ -36,6 +37,7 @@ const FRAMES_READ: usize = 4 << 10;
 pub(crate) async fn carry(
     connection: HandoffConnection,
     assignment: Assignment,
+    gather: Duration,
     publisher: &mut PublisherConnection,
     carried: &mut Carried,
     place: &mut ClaimedPlace<'_>,
@@ -51,7 +53,7 @@ pub(crate) async fn carry(
         return HandoffOutcome::untouched();
     }
     let machine = Machine::new(now(), carried, writer, assigned);
-    let mut link = Link::new(machine, publisher, worker, reader, resumed);
+    let mut link = Link::new(machine, publisher, worker, reader, resumed, Gather::new(gather));
     loop {
         let news = {
             let mut interruption = pin!(place.interruption());
@@ -80,6 +82,15 @@ pub(crate) async fn carry(
     }
 }
 
+/// The next reader of the publisher's connection hears of every byte again.
+impl Drop for Link<'_, '_> {
+    fn drop(&mut self) {
+        if self.gather.is_some() {
+            self.publisher.set_low_water(1);
+        }
+    }
+}
+
 /// News of a link, for the task that owns the place in the lobby.
 enum LinkEvent {
     /// The machine has an order.
@@ -96,6 +107,8 @@ struct Link<'a, 'c> {
     reader: Reader,
     /// Waits for the publisher's end while its bytes are not read, until a worker has accepted.
     end: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
+    /// Arrivals gather in the kernel before they are read.
+    gather: Option<Gather>,
     /// The waker that sources were given.
     waker: Option<Waker>,
     /// The worker's socket has the waker, and has had no event since.
@@ -112,12 +125,13 @@ impl<'a, 'c> Link<'a, 'c> {
         worker: TcpStream,
         reader: Reader,
         resumed: bool,
+        gather: Option<Gather>,
     ) -> Self {
         // The last bytes of a publisher that was live are to be read by the worker all the same.
         let end: Option<Pin<Box<dyn Future<Output = _> + Send>>> =
             if resumed { None } else { Some(Box::pin(publisher.ended())) };
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { machine, publisher, worker, reader, end, waker: None, worker_waits: false, timer, armed: None }
+        Self { machine, publisher, worker, reader, end, gather, waker: None, worker_waits: false, timer, armed: None }
     }
 
     /// Does what there is to do; ready when the machine or the lobby has something to say.
@@ -176,10 +190,9 @@ impl<'a, 'c> Link<'a, 'c> {
         if !self.machine.reads() {
             return false;
         }
-        let received = match self.publisher.poll_readable(cx) {
+        let received = match self.poll_publisher(cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(())) => self.publisher.receive(&mut self.machine.space()),
-            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(received) => received,
         };
         match received {
             Ok(0) => {
@@ -195,6 +208,37 @@ impl<'a, 'c> Link<'a, 'c> {
             }
         }
         true
+    }
+
+    /// Reads once from the publisher, if it is time.
+    fn poll_publisher(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(gather) = &mut self.gather else {
+            ready!(self.publisher.poll_readable(cx))?;
+            return Poll::Ready(self.publisher.receive(&mut self.machine.space()));
+        };
+        let now = now();
+        if !gather.is_due(now) {
+            loop {
+                ready!(self.publisher.poll_readable(cx))?;
+                if !gather.begins(now) {
+                    return Poll::Ready(self.publisher.receive(&mut self.machine.space()));
+                }
+                self.publisher.set_low_water(LOW_WATER);
+            }
+        }
+        let mut space = self.machine.space();
+        let room: usize = space.iter().map(|part| part.len()).sum();
+        let received = self.publisher.receive_now(&mut space);
+        match &received {
+            // There may be more.
+            Ok(len) if *len == room => {}
+            Ok(_) => drop(gather.was_read(now, true)),
+            Err(_) => {
+                gather.was_read(now, false);
+                self.publisher.set_low_water(1);
+            }
+        }
+        Poll::Ready(received)
     }
 
     /// Takes the frames that the worker's socket has had an event for; false if there are none.
@@ -317,7 +361,8 @@ impl<'a, 'c> Link<'a, 'c> {
 
     /// Sets the timer. It may fire too early: that costs less than setting it at every arrival.
     fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(wanted) = self.machine.poll_timeout() else { return };
+        let gathered = self.gather.as_ref().and_then(Gather::poll_timeout);
+        let Some(wanted) = self.machine.poll_timeout().into_iter().chain(gathered).min() else { return };
         if self.armed.is_some_and(|armed| armed <= wanted) {
             return;
         }

@@ -70,6 +70,7 @@ impl Launch {
             ("--capacity", settings.capacity.to_string()),
             ("--handoff", handoff.to_owned()),
             ("--drain-timeout", show_duration(settings.drain)),
+            ("--gather", show_duration(settings.gather)),
             ("--log-format", log.0.to_owned()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);

@@ -109,7 +109,8 @@ pub(super) async fn by_link(
         _ => (Box::new(Carried::new(snapshot)), false),
     };
     let assignment = parts.assignment(Transport::Link, resumed, carried.checkpoint.clone());
-    let outcome = link::carry(connection, assignment, publisher.connection(), &mut carried, place).await;
+    let gather = parts.admitted.policy.gather;
+    let outcome = link::carry(connection, assignment, gather, publisher.connection(), &mut carried, place).await;
     let resume = match Remains::of(&outcome, resumed) {
         Remains::Stream => Some(Resume::Link(carried)),
         Remains::Connection => Some(Resume::Parted(Box::new(carried.parted()))),

@@ -29,6 +29,7 @@ fn admitted() -> Box<Admitted> {
         grace: Duration::from_secs(10),
         replay,
         upstream_lag: Duration::from_secs(2),
+        gather: Duration::ZERO,
     };
     Box::new(Admitted { app, key, identities, destinations: Vec::new(), policy, seat: None })
 }

@@ -19,5 +19,5 @@ pub use process::ProcessHandle;
 pub use ring_memory::{RingMemory, STATE_BYTES, UnmappedRing};
 pub use socket::{
     MAX_DESCRIPTORS, PeerCredentials, bytes_received, network_namespace, peer, quick_ack, read_now, recv_with_fds,
-    send_with_fds, unsent,
+    send_with_fds, set_receive_low_water, unsent,
 };

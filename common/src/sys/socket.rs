@@ -112,6 +112,23 @@ pub fn quick_ack(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_tcp_quickack(socket, true)?)
 }
 
+/// Sets the number of bytes that must wait before the kernel reports a socket as readable (`SO_RCVLOWAT`; 1 by default). An end or an
+/// error is reported at once, and so is a full receive buffer. The setting belongs to the connection, so the next process that has its
+/// descriptor has it too.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_receive_low_water(socket: impl AsFd, bytes: u32) -> io::Result<()> {
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: `value` is `len` readable bytes.
+    let result = unsafe {
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, std::ptr::from_ref(&value).cast(), len)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The process at the other end of a Unix socket, as of its `connect` or `listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerCredentials {

@@ -243,3 +243,30 @@ async fn too_many_descriptors_are_refused() {
         error = recv_with_fds(&there, &mut [0; 9], &mut fds).await.err();
     }
 }
+
+#[test]
+fn socket_with_a_low_water_mark_is_readable_when_that_much_waits_or_at_its_end() {
+    let (mut here, there) = connection();
+    set_receive_low_water(&there, 10).unwrap();
+    let is_readable = || {
+        let mut fds = [rustix::event::PollFd::new(&there, rustix::event::PollFlags::IN)];
+        let nothing = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&nothing)).unwrap() == 1
+    };
+    let waiting = || rustix::io::ioctl_fionread(&there).unwrap();
+    here.write_all(b"123456789").unwrap();
+    until(waiting, 9);
+    assert!(!is_readable());
+    here.write_all(b"0").unwrap();
+    until(waiting, 10);
+    assert!(is_readable());
+    assert_eq!(read_now(&there, &mut BytesMut::new()).unwrap(), 10);
+    here.write_all(b"1").unwrap();
+    until(waiting, 1);
+    assert!(!is_readable());
+    set_receive_low_water(&there, 1).unwrap();
+    assert!(is_readable(), "what waits already counts, too");
+    set_receive_low_water(&there, 10).unwrap();
+    drop(here);
+    until(is_readable, true);
+}

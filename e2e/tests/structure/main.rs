@@ -52,6 +52,7 @@ const ORDER: Order = Order {
                 "backoff",
                 "log_limiter",
                 "evicting_limit",
+                "gather",
                 "key",
                 "url",
                 "rtmp",

@@ -40,6 +40,11 @@ pub struct Args {
     /// Longest wait for live streams to move to other workers when the worker is asked to stop [default: 8s]
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "TIME")]
     pub drain_timeout: Option<String>,
+    /// Time for which what a publisher sends gathers before it is relayed, up to 1s: less CPU for that much more latency. 0s relays everything
+    /// as it comes. By link the activator's setting counts
+    /// [default: 0s]
+    #[arg(long, env = "GATHER", value_name = "TIME")]
+    pub gather: Option<String>,
     /// Threads for streams; they are started when needed [default: one per core]
     #[arg(long, env = "STREAM_THREADS", value_name = "THREADS")]
     pub stream_threads: Option<String>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use liveedgecast_common::config::{Problems, value_or_file};
 use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
 use liveedgecast_common::setting::{
-    Handoff, LEAST_SECRET, MAX_CAPACITY, address, choice, is_host, number, set, shown, time,
+    Handoff, LEAST_SECRET, MAX_CAPACITY, address, choice, gather, is_host, number, set, shown, time,
 };
 
 use super::args::Args;
@@ -93,6 +93,8 @@ pub struct Settings {
     pub handoff: Handoff,
     /// Time that live streams have to move when the process is asked to stop.
     pub drain: Duration,
+    /// Time for which what a publisher sends gathers before it is relayed.
+    pub gather: Duration,
     /// Threads for streams at most.
     pub threads: usize,
     /// True if the process ends without an activator.
@@ -126,6 +128,7 @@ impl Settings {
             capacity: number("CAPACITY", &args.capacity, 50, 1, MAX_CAPACITY, p),
             handoff,
             drain: time("DRAIN_TIMEOUT", &args.drain_timeout, "8s", Duration::ZERO, p),
+            gather: gather(&args.gather, p),
             threads: usize::try_from(threads).unwrap_or(1),
             exit_when_orphaned: args.exit_when_orphaned,
         }

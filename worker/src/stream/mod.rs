@@ -12,6 +12,7 @@
 //! that begins again at a keyframe.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use liveedgecast_common::control::Session;
 use liveedgecast_common::handoff::Assignment;
@@ -133,11 +134,20 @@ pub enum Report {
     },
 }
 
+/// The things that all streams of a worker have in common.
+#[derive(Clone, Debug, Default)]
+pub struct StreamContext {
+    /// Name service, TLS and counters of the upstreams.
+    pub upstreams: UpstreamContext,
+    /// Time for which what a publisher sends gathers before it is read, by descriptor; zero: it is read as it comes.
+    pub gather: Duration,
+}
+
 /// Starts the task of a stream in the current `LocalSet`, and returns the sender of its commands, which is closed when the task has ended. The
 /// task answers `Accepted` to the activator itself, and tells the engine everything by `reports`.
 pub fn spawn(
     incoming: IncomingStream,
-    shared: Arc<UpstreamContext>,
+    shared: Arc<StreamContext>,
     reports: mpsc::Sender<Report>,
 ) -> mpsc::Sender<StreamCommand> {
     let (sender, commands) = mpsc::channel(COMMANDS);

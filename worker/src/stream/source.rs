@@ -10,16 +10,18 @@
 //! connection; by descriptor they are written, and the rest that the publisher's socket does not take goes into the snapshot. A snapshot
 //! cannot wait for a moment without unwritten answers: a publisher with a small window is answered at every message.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use liveedgecast_common::event;
+use liveedgecast_common::gather::{Gather, LOW_WATER};
 use liveedgecast_common::handoff::{Assignment, Close, Frame, PublisherEnd, Snapshot, page};
 use liveedgecast_common::rtmp::limits::FULL_OUTPUT;
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
-use liveedgecast_common::sys::RingMemory;
+use liveedgecast_common::socket::{forget_readiness, receive_now};
+use liveedgecast_common::sys::{self, RingMemory};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -55,6 +57,8 @@ pub(super) struct PublisherSource {
     /// Messages that were complete before this position are in the index already: the connection was handed over again.
     pub(super) known_before: u64,
     output: Vec<u8>,
+    /// Arrivals gather in the kernel before they are read.
+    gather: Option<Gather>,
     /// A frame was queued and not written, or a snapshot is due.
     unsaid: bool,
     /// A snapshot that is too large was logged.
@@ -92,6 +96,7 @@ impl PublisherSource {
             first: head,
             known_before: 0,
             output: Vec::new(),
+            gather: None,
             watch: link.then(|| LinkWatch::new(now)),
             unsaid: false,
             logged_large: false,
@@ -102,6 +107,36 @@ impl PublisherSource {
             source.say(&Frame::Started);
         }
         source
+    }
+
+    /// Lets arrivals of a publisher that came by descriptor gather for `time`. By link they have gathered in the activator.
+    pub(super) fn gathering(mut self, time: Duration) -> Self {
+        self.gather = Gather::new(time).filter(|_| !self.is_link());
+        // A worker before that was killed may have left its mark.
+        if self.session.is_started() {
+            self.set_low_water(1);
+        }
+        self
+    }
+
+    /// Returns whether arrivals gather in the kernel now.
+    pub(super) fn gathers(&self) -> bool {
+        self.gather.as_ref().is_some_and(|gather| gather.poll_timeout().is_some())
+    }
+
+    fn set_low_water(&self, bytes: u32) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = sys::set_receive_low_water(socket, bytes)
+        {
+            tracing::debug!(event = event::PUBLISHER_ERRED, %error, "low-water mark of a publisher's socket was not set");
+        }
+    }
+
+    /// Lets the next reader of the publisher's socket hear of every byte.
+    fn stop_gathering(&mut self) {
+        if self.gather.take().is_some() {
+            self.set_low_water(1);
+        }
     }
 
     pub(super) fn is_link(&self) -> bool {
@@ -143,10 +178,20 @@ impl PublisherSource {
             }
         }
         woken.take(Sources::ACTIVATOR);
+        if self.gather.as_ref().is_some_and(|gather| gather.is_due(now)) {
+            return Poll::Ready(SourceEvent::Readable);
+        }
         match &self.socket {
-            Some(socket) => match ready!(socket.poll_read_ready(cx)) {
-                Ok(()) => Poll::Ready(SourceEvent::Readable),
-                Err(_) => Poll::Ready(SourceEvent::Lost("connection broken", Close::Abort)),
+            Some(socket) => loop {
+                if ready!(socket.poll_read_ready(cx)).is_err() {
+                    return Poll::Ready(SourceEvent::Lost("connection broken", Close::Abort));
+                }
+                if !self.gather.as_mut().is_some_and(|gather| gather.begins(now)) {
+                    return Poll::Ready(SourceEvent::Readable);
+                }
+                self.set_low_water(LOW_WATER);
+                // Gives the readiness back: the next one is told of by the kernel when so many bytes wait, or at the end.
+                forget_readiness(socket);
             },
             None => Poll::Pending,
         }
@@ -181,6 +226,26 @@ impl PublisherSource {
     ) -> Result<Option<usize>, SourceEvent> {
         let space = ring.space(self.head, room);
         let Some(socket) = &self.socket else { return self.receive_by_link(now, space) };
+        if let Some(gather) = self.gather.as_mut().filter(|gather| gather.is_due(now)) {
+            // Below the mark the runtime knows of no bytes.
+            return match receive_now(socket, &mut [IoSliceMut::new(space)]) {
+                Ok(0) => Err(SourceEvent::Lost("connection closed", Close::Graceful)),
+                Ok(count) => {
+                    // The time is still up if there may be more.
+                    if count < room {
+                        gather.was_read(now, true);
+                    }
+                    self.head += count as u64;
+                    Ok(Some(count))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    gather.was_read(now, false);
+                    self.set_low_water(1);
+                    Ok(None)
+                }
+                Err(_) => Err(SourceEvent::Lost("connection broken", Close::Abort)),
+            };
+        }
         let mut received = None;
         let result = socket.try_io(Interest::READABLE, || {
             let (count, _) = rustix::net::recv(socket, &mut *space, RecvFlags::empty())?;
@@ -295,7 +360,8 @@ impl PublisherSource {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.watch.as_ref().filter(|_| self.control.is_some()).map(LinkWatch::poll_timeout)
+        let watch = self.watch.as_ref().filter(|_| self.control.is_some()).map(LinkWatch::poll_timeout);
+        watch.into_iter().chain(self.gather.as_ref().and_then(Gather::poll_timeout)).min()
     }
 
     fn say(&mut self, frame: &Frame) {
@@ -354,6 +420,7 @@ impl PublisherSource {
 
     /// Ends the publisher's connection.
     pub(super) fn end(mut self, now: Instant, how: Close, reason: String) -> PublisherEnding {
+        self.stop_gathering();
         if how == Close::Graceful && self.session.has_output() {
             self.output.extend(self.session.take_output());
         }
@@ -367,6 +434,7 @@ impl PublisherSource {
     /// Leaves the connection to the activator, as it is after the publisher's goodbye. Without an activator, the connection is ended when the
     /// publisher ends it, or after 2 s.
     pub(super) fn part(mut self, now: Instant, ring: &RingMemory) -> PublisherEnding {
+        self.stop_gathering();
         // The activator finds out if the connection broke.
         let _ = self.answer();
         let mut session = self.session.state();
@@ -384,7 +452,8 @@ impl PublisherSource {
     }
 
     /// Gives the publisher back as it is.
-    pub(super) fn give_back(self, now: Instant) -> PublisherEnding {
+    pub(super) fn give_back(mut self, now: Instant) -> PublisherEnding {
+        self.stop_gathering();
         // Nearly always empty: the answers to the publisher were written whole.
         if let Some(socket) = &self.socket
             && !self.output.is_empty()

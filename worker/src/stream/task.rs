@@ -36,8 +36,8 @@ use super::resume::{NotResumed, Prepared, PreparedRing, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
 use super::source::{self, PublisherSource, SourceEvent};
 use super::wakes::{Sources, Wakes};
-use super::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
-use crate::upstream::{Upstream, UpstreamContext};
+use super::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand, StreamContext};
+use crate::upstream::Upstream;
 
 /// Events of the publisher that are handled before the other streams of the thread have their turn.
 const ARRIVALS_PER_POLL: usize = 16;
@@ -47,7 +47,7 @@ mod arrivals;
 /// Starts the task in the current `LocalSet`.
 pub(super) fn spawn(
     incoming: IncomingStream,
-    shared: Arc<UpstreamContext>,
+    shared: Arc<StreamContext>,
     mut commands: mpsc::Receiver<StreamCommand>,
     reports: mpsc::Sender<Report>,
 ) {
@@ -124,6 +124,8 @@ struct StreamTask {
     armed: Option<Instant>,
     /// The number of messages that were complete when the last one began: the snapshot of its beginning includes them.
     begun_at: u64,
+    /// Time for which arrivals gather.
+    gather: Duration,
     /// Position up to which the ring has room without a look at what is needed.
     room_until: u64,
     /// The time at which old messages are to be forgotten next.
@@ -164,7 +166,7 @@ struct GivingUp {
 }
 
 impl StreamTask {
-    fn new(now: Instant, prepared: Prepared, shared: Arc<UpstreamContext>, engine: mpsc::Sender<Report>) -> Self {
+    fn new(now: Instant, prepared: Prepared, context: Arc<StreamContext>, engine: mpsc::Sender<Report>) -> Self {
         let policy = &prepared.assignment.policy;
         let times = Times { hold_left: policy.hold_left, grace: policy.grace };
         let bounds = Bounds { time: policy.lag_time, bytes: policy.lag_bytes };
@@ -172,7 +174,7 @@ impl StreamTask {
         let required = destinations.iter().map(|destination| destination.required).collect();
         let started = prepared.point.session.is_started();
         let upstream = |url: &liveedgecast_common::url::PushUrl| {
-            let upstream = Upstream::new(url.clone(), &shared, u64::from_ne_bytes(random::bytes()), now)
+            let upstream = Upstream::new(url.clone(), &context.upstreams, u64::from_ne_bytes(random::bytes()), now)
                 .of_stream(&prepared.assignment.stream_id);
             if started { upstream.resumed() } else { upstream }
         };
@@ -200,9 +202,12 @@ impl StreamTask {
             rings: Rings::new(index.place().ring, ring),
             index,
             feeds,
-            source: Some(PublisherSource::new(now, publisher, point.session, point.head, ring_bytes)),
+            source: Some(
+                PublisherSource::new(now, publisher, point.session, point.head, ring_bytes).gathering(context.gather),
+            ),
             begun_at: 0,
             left_at: 0,
+            gather: context.gather,
             room_until: 0,
             expires_at: now,
             endings: Vec::new(),
@@ -605,7 +610,8 @@ impl StreamTask {
         self.assignment = prepared.assignment;
         self.feeds.iter_mut().for_each(|feed| feed.rename_stream(&self.assignment.stream_id));
         let ring_bytes = self.rings.current().map_or(0, RingMemory::most);
-        let mut source = PublisherSource::new(now, prepared.publisher, point.session, point.head, ring_bytes);
+        let mut source =
+            PublisherSource::new(now, prepared.publisher, point.session, point.head, ring_bytes).gathering(self.gather);
         source.known_before = known_before;
         self.reports.restart_skipped(self.index.unfit());
         self.source = Some(source);

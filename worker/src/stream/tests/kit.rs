@@ -24,8 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::receive::{FetchedRing, HandoffStream};
-use crate::stream::{IncomingStream, PublisherHandoff, Report, StreamCommand, spawn};
-use crate::upstream::UpstreamContext;
+use crate::stream::{IncomingStream, PublisherHandoff, Report, StreamCommand, StreamContext, spawn};
 
 /// Ring of the tests: the longest message fits, and yet it is soon full.
 pub(super) const RING: usize = 256 << 10;
@@ -533,8 +532,12 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn start(incoming: IncomingStream) -> Self {
+        Self::with(incoming, StreamContext::default())
+    }
+
+    pub(super) fn with(incoming: IncomingStream, context: StreamContext) -> Self {
         let (sender, reports) = mpsc::channel(64);
-        Self { commands: spawn(incoming, Arc::new(UpstreamContext::new()), sender), reports }
+        Self { commands: spawn(incoming, Arc::new(context), sender), reports }
     }
 
     pub(super) fn command(&self, command: StreamCommand) {

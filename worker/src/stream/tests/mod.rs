@@ -3,6 +3,7 @@
 
 mod answers;
 mod events;
+mod gathering;
 mod handover;
 mod kit;
 mod large;
