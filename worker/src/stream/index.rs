@@ -14,12 +14,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::LastTimestamps;
+/// A run of payload bytes in the ring.
+pub use liveedgecast_common::rtmp::Piece as Segment;
 use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
-use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
+use liveedgecast_common::rtmp::{MessageHeader, Run, aggregate, type_id};
 use smallvec::SmallVec;
 
 use self::headers::StoredHeaders;
-use self::open::{OpenEntry, SegmentList, gather, part};
+use self::open::{OpenEntry, SegmentList, first_bytes, part};
 use super::clock::{Jump, PublisherClock, leaves_room};
 
 mod headers;
@@ -52,15 +54,6 @@ pub struct EntryPlace {
     pub ring: u32,
     /// Number of the publisher: times of different publishers have nothing to do with each other.
     pub clock: u32,
-}
-
-/// A run of payload bytes in the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Position in the publisher's connection.
-    pub position: u64,
-    /// Bytes.
-    pub len: u32,
 }
 
 /// A complete message.
@@ -110,7 +103,7 @@ pub struct LeftOut {
     pub bytes: u32,
 }
 
-/// The result of a call of [`Index::media`].
+/// The result of a call of [`Index::receive`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexProgress {
     /// A message has begun: a snapshot of the session before its chunk can be made.
@@ -159,6 +152,11 @@ pub struct Index {
     steps_back: u64,
     unfit: u64,
     scratch: Vec<u8>,
+}
+
+/// Returns whether the bytes of one message came together: it is never open.
+fn is_whole(run: &Run) -> bool {
+    run.begins.is_some() && run.last
 }
 
 impl Index {
@@ -214,64 +212,67 @@ impl Index {
         self.place
     }
 
-    /// Takes an event of the publisher's session. `memory` holds every byte received so far.
-    pub fn media(&mut self, now: Instant, scanned: Scanned, memory: &impl Memory) -> IndexProgress {
-        match scanned {
-            Scanned::Begin { header, .. } => {
-                self.drop_open(header.csid);
-                let segments = self.spare.pop().unwrap_or_default();
-                self.open.push(OpenEntry { header, segments, given_up: false });
-                self.last_begun = Some(header.csid);
-                self.undecided = (header.type_id == type_id::VIDEO).then_some(header.csid);
-                IndexProgress { begins: true, ..IndexProgress::default() }
-            }
-            Scanned::Aborted { csid, .. } => {
-                self.drop_open(csid);
-                IndexProgress::default()
-            }
-            Scanned::Payload { csid, at, len, last } => {
-                self.payload(now, csid, Segment { position: at, len }, last, memory)
-            }
+    /// Notes what has come of a message, before it is an entry. `memory` holds every byte received so far. If that was the rest of the message,
+    /// [`Self::complete`] or [`Self::abort`] must follow.
+    pub fn receive(&mut self, run: &Run, pieces: &[Segment], memory: &impl Memory) -> IndexProgress {
+        let csid = run.header.csid;
+        if run.begins.is_some() {
+            self.drop_open(csid);
+            self.last_begun = Some(csid);
+            self.undecided = (run.header.type_id == type_id::VIDEO).then_some(csid);
         }
-    }
-
-    fn payload(
-        &mut self,
-        now: Instant,
-        csid: u32,
-        segment: Segment,
-        last: bool,
-        memory: &impl Memory,
-    ) -> IndexProgress {
-        // The message began before this index did: its first bytes are unknown.
-        let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else {
-            return IndexProgress::default();
+        let keyframe = if is_whole(run) {
+            self.undecided == Some(csid) && self.begins_keyframe(run.header.type_id, pieces, memory)
+        } else {
+            if run.begins.is_some() {
+                let segments = self.spare.pop().unwrap_or_default();
+                self.open.push(OpenEntry { header: run.header, segments, given_up: false });
+            }
+            // Without an open message it began before this index did: its first bytes are unknown.
+            let Some(at) = self.open_at(csid) else { return IndexProgress::default() };
+            for piece in pieces {
+                let room = self.open.iter().map(|open| open.segments.len()).sum::<usize>() < MAX_OPEN_SEGMENTS;
+                self.open[at].add(*piece, room);
+            }
+            let open = &self.open[at];
+            self.undecided == Some(csid) && self.begins_keyframe(open.header.type_id, &open.segments, memory)
         };
-        let room = self.open.iter().map(|open| open.segments.len()).sum::<usize>() < MAX_OPEN_SEGMENTS;
-        self.open[at].add(segment, room);
-        let keyframe = self.undecided == Some(csid) && self.begins_keyframe(at, memory);
-        if last || keyframe {
+        if run.last || keyframe {
             self.undecided = None;
         }
-        if last {
-            let open = self.open.swap_remove(at);
-            self.complete(now, &open, memory);
-            self.spare(open.segments);
-        }
-        IndexProgress { begins: false, keyframe, complete: last }
+        IndexProgress { begins: run.begins.is_some(), keyframe, complete: run.last }
     }
 
-    /// Returns whether the bytes so far of an open message tell that it is a keyframe to join at.
-    fn begins_keyframe(&self, at: usize, memory: &impl Memory) -> bool {
-        let open = &self.open[at];
+    /// Adds the message whose rest was given to [`Self::receive`] last.
+    pub fn complete(&mut self, now: Instant, run: &Run, pieces: &[Segment], memory: &impl Memory) {
+        if is_whole(run) {
+            // Pieces that fit into one read are few, and ahead of whatever was overwritten.
+            return self.add(now, &run.header, pieces, false, memory);
+        }
+        let Some(at) = self.open_at(run.header.csid) else { return };
+        let open = self.open.swap_remove(at);
+        self.add(now, &open.header, &open.segments, open.given_up, memory);
+        self.spare(open.segments);
+    }
+
+    /// Forgets the message that is open on a chunk stream: its rest will not come, or it is here already.
+    pub fn abort(&mut self, csid: u32) {
+        self.drop_open(csid);
+    }
+
+    fn open_at(&self, csid: u32) -> Option<usize> {
+        self.open.iter().position(|open| open.header.csid == csid)
+    }
+
+    /// Returns whether the first bytes of a message tell that it is a keyframe to join at.
+    fn begins_keyframe(&self, type_id: u8, segments: &[Segment], memory: &impl Memory) -> bool {
         let mut prefix = [0; INSPECT_BYTES];
-        let length = gather(&mut prefix, &open.segments, self.place.ring, memory);
-        let found = inspect(open.header.type_id, &prefix[..length]);
+        let found = inspect(type_id, first_bytes(&mut prefix, segments, self.place.ring, memory));
         found.keyframe && self.lowest_track.is_none_or(|lowest| found.track <= lowest)
     }
 
     fn drop_open(&mut self, csid: u32) {
-        if let Some(at) = self.open.iter().position(|open| open.header.csid == csid) {
+        if let Some(at) = self.open_at(csid) {
             let segments = self.open.swap_remove(at).segments;
             self.spare(segments);
         }
@@ -292,26 +293,33 @@ impl Index {
         (self.undecided, self.last_begun) = (None, None);
     }
 
-    fn complete(&mut self, now: Instant, open: &OpenEntry, memory: &impl Memory) {
-        let whole = !open.given_up && open.segments.iter().all(|segment| segment.position >= self.floor);
+    fn add(
+        &mut self,
+        now: Instant,
+        header: &MessageHeader,
+        segments: &[Segment],
+        given_up: bool,
+        memory: &impl Memory,
+    ) {
+        let whole = !given_up && segments.iter().all(|segment| segment.position >= self.floor);
         self.unfit += u64::from(!whole);
-        if whole && open.header.type_id == type_id::AGGREGATE {
-            return self.complete_aggregate(now, open, memory);
+        if whole && header.type_id == type_id::AGGREGATE {
+            return self.add_aggregate(now, header, segments, memory);
         }
-        self.push(now, &open.header, &open.segments, whole, memory);
+        self.push(now, header, segments, whole, memory);
     }
 
     /// Adds the messages in an aggregate, each with its own part of the bytes.
-    fn complete_aggregate(&mut self, now: Instant, open: &OpenEntry, memory: &impl Memory) {
+    fn add_aggregate(&mut self, now: Instant, header: &MessageHeader, segments: &[Segment], memory: &impl Memory) {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
-        for segment in &open.segments {
+        for segment in segments {
             payload.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
         }
         let mut parts = Vec::new();
         // The bytes behind an error in it cannot be read; the messages before it are good.
-        for message in aggregate::split(&open.header, &payload).map_while(Result::ok) {
-            part(&open.segments, message.payload.start, message.payload.len(), &mut parts);
+        for message in aggregate::split(header, &payload).map_while(Result::ok) {
+            part(segments, message.payload.start, message.payload.len(), &mut parts);
             self.push(now, &message.header, &parts, true, memory);
         }
         payload.clear();
@@ -321,8 +329,8 @@ impl Index {
 
     fn push(&mut self, now: Instant, header: &MessageHeader, segments: &[Segment], whole: bool, memory: &impl Memory) {
         let mut prefix = [0; INSPECT_BYTES];
-        let length = if whole { gather(&mut prefix, segments, self.place.ring, memory) } else { 0 };
-        let inspection = inspect(header.type_id, &prefix[..length]);
+        let known = if whole { segments } else { &[] };
+        let inspection = inspect(header.type_id, first_bytes(&mut prefix, known, self.place.ring, memory));
         let time = self.note_time(now, header.timestamp, &inspection);
         let join = whole && inspection.keyframe && self.is_lowest(inspection.track);
         if inspection.kind == Kind::Video && inspection.header.is_none() {

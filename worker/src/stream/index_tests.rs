@@ -6,7 +6,7 @@ use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
 use liveedgecast_common::testkit::origin;
 
-use liveedgecast_common::rtmp::{Ingest, Ingested};
+use liveedgecast_common::rtmp::{Ingest, Ingested, Scanned};
 
 use super::*;
 
@@ -16,6 +16,32 @@ const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 2];
 const INTER: &[u8] = &[0x27, 1, 0, 0, 0, 3];
 const AUDIO: &[u8] = &[0xAF, 1, 4];
 const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
+
+impl Index {
+    /// Takes one event of a scanner.
+    pub(in crate::stream) fn media(&mut self, now: Instant, scanned: Scanned, memory: &impl Memory) -> IndexProgress {
+        let (run, piece) = match scanned {
+            Scanned::Begin { header, at } => (Run { header, begins: Some(at), received: 0, last: false }, None),
+            Scanned::Payload { csid, at, len, last } => {
+                let open = self.open.iter().find(|open| open.header.csid == csid);
+                let header = open
+                    .map_or(MessageHeader { csid, timestamp: 0, length: 0, type_id: 0, stream_id: 0 }, |open| {
+                        open.header
+                    });
+                (Run { header, begins: None, received: len, last }, Some(Segment { position: at, len }))
+            }
+            Scanned::Aborted { csid, .. } => {
+                self.abort(csid);
+                return IndexProgress::default();
+            }
+        };
+        let progress = self.receive(&run, piece.as_slice(), memory);
+        if progress.complete {
+            self.complete(now, &run, piece.as_slice(), memory);
+        }
+        progress
+    }
+}
 
 /// A ring that never forgets.
 struct Bytes(Vec<u8>);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
 use liveedgecast_common::rtmp::message::CONTROL_CSID;
-use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
+use liveedgecast_common::rtmp::writer::{continuation_header, first_header, message_len, write_message};
 
 use super::cursor::WritePlan;
 use super::index::{Header, Index, IndexEntry, Memory, Segment};
@@ -203,9 +203,7 @@ impl WriteQueue {
     }
 
     fn encoded(&self, header: &MessageHeader) -> u64 {
-        let chunks = header.length.div_ceil(self.chunk_size).max(1);
-        let continuations = u64::from(chunks - 1) * continuation_header(header).len() as u64;
-        first_header(header).len() as u64 + u64::from(header.length) + continuations
+        message_len(header, self.chunk_size)
     }
 
     /// Numbers of the queued messages.

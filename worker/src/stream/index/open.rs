@@ -44,8 +44,21 @@ impl OpenEntry {
     }
 }
 
-/// Copies the first bytes of a payload; returns how many.
-pub(super) fn gather(prefix: &mut [u8], segments: &[Segment], ring: u32, memory: &impl Memory) -> usize {
+/// The first bytes of a payload, as many as `prefix` has room for: where they lie, or copied into `prefix` if they are scattered.
+pub(super) fn first_bytes<'a>(
+    prefix: &'a mut [u8],
+    segments: &[Segment],
+    ring: u32,
+    memory: &'a impl Memory,
+) -> &'a [u8] {
+    match segments {
+        [] => return &[],
+        [first, ..] if first.len as usize >= prefix.len() => {
+            return memory.bytes(ring, first.position, prefix.len());
+        }
+        [only] => return memory.bytes(ring, only.position, only.len as usize),
+        _ => {}
+    }
     let mut length = 0;
     for segment in segments {
         let take = (segment.len as usize).min(prefix.len() - length);
@@ -55,7 +68,7 @@ pub(super) fn gather(prefix: &mut [u8], segments: &[Segment], ring: u32, memory:
             break;
         }
     }
-    length
+    &prefix[..length]
 }
 
 /// Collects the segments of a part of a payload.

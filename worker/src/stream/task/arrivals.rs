@@ -1,17 +1,18 @@
 //! The bytes of a stream's publisher: receive them, make room, find messages, keep a snapshot for a successor. Part of the shell; the rules
 //! of snapshots are those of [`crate::stream::snapshots`].
 
+use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Close, Snapshot};
-use liveedgecast_common::rtmp::Scanned;
-use liveedgecast_common::rtmp::server::Event;
+use liveedgecast_common::rtmp::server::{Event, RunEvent};
+use liveedgecast_common::rtmp::{Run, Scanned};
 
 use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
-use crate::stream::index::{IndexProgress, LeftOut};
+use crate::stream::index::{IndexProgress, LeftOut, Segment};
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
 use crate::stream::source::SourceEvent;
@@ -19,6 +20,11 @@ use crate::stream::wakes::Sources;
 
 /// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// Room for the pieces of a message: all streams of a thread use the same, so that it stays in the cache.
+    static PIECES: Cell<Vec<Segment>> = const { Cell::new(Vec::new()) };
+}
 
 impl StreamTask {
     /// Takes one event of the publisher or its activator; `false`: there is none.
@@ -107,6 +113,12 @@ impl StreamTask {
     /// Scans the bytes that have been received for messages.
     pub(super) fn scan(&mut self, now: Instant) {
         self.machine.heard(now);
+        let mut pieces = PIECES.take();
+        self.scan_into(now, &mut pieces);
+        PIECES.set(pieces);
+    }
+
+    fn scan_into(&mut self, now: Instant, pieces: &mut Vec<Segment>) {
         loop {
             let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
             if source.session.is_ended() {
@@ -115,20 +127,20 @@ impl StreamTask {
             }
             let position = source.session.position();
             let input = ring.bytes(position, (source.head - position) as usize);
-            match source.session.next(input) {
-                Ok(None) => {
-                    let skipped = source.session.passed_over() + self.index.unfit();
-                    if self.reports.push_skipped(skipped) && !std::mem::replace(&mut self.logged_skipped, true) {
-                        self.log_skipped();
+            match source.session.next_run(input, pieces) {
+                Ok(Some(RunEvent::Run(run))) => {
+                    self.media(now, &run, pieces);
+                    if self.source.as_ref().is_some_and(|source| source.session.position() == source.head) {
+                        break;
                     }
-                    return self.snapshot_if_far(now);
                 }
-                Ok(Some(Event::Media(scanned))) => self.media(now, scanned),
-                Ok(Some(Event::Ended(_))) => {
+                Ok(Some(RunEvent::Other(Event::Media(Scanned::Aborted { csid, .. })))) => self.index.abort(csid),
+                Ok(Some(RunEvent::Other(Event::Ended(_)))) => {
                     self.tell(now, Input::Ended);
                     return;
                 }
-                Ok(Some(Event::Connected | Event::Publish | Event::Pong(_))) => {}
+                Ok(Some(RunEvent::Other(_))) => {}
+                Ok(None) => break,
                 Err(error) => {
                     tracing::debug!(event = event::PUBLISHER_ERRED, %error, stream = %self.assignment.stream_id, "publisher broke the protocol");
                     self.tell(now, Input::Lost { why: "protocol error", how: Close::Graceful });
@@ -136,6 +148,12 @@ impl StreamTask {
                 }
             }
         }
+        let passed_over = self.source.as_ref().map_or(0, |source| source.session.passed_over());
+        let skipped = passed_over + self.index.unfit();
+        if skipped > 0 && self.reports.push_skipped(skipped) && !std::mem::replace(&mut self.logged_skipped, true) {
+            self.log_skipped();
+        }
+        self.snapshot_if_far(now);
     }
 
     fn log_skipped(&self) {
@@ -148,18 +166,28 @@ impl StreamTask {
         );
     }
 
-    fn media(&mut self, now: Instant, scanned: Scanned) {
-        let Some(source) = &mut self.source else { return };
-        let scanned = match scanned {
-            // A message that was complete before the connection was handed over again is in the index already.
-            Scanned::Payload { csid, at, len, last: true } if at + u64::from(len) <= source.known_before => {
-                Scanned::Aborted { csid, missing: 0 }
+    fn media(&mut self, now: Instant, run: &Run, pieces: &[Segment]) {
+        let before = self.index.end();
+        let progress = self.index.receive(run, pieces, &self.rings);
+        if progress.begins || progress.keyframe {
+            if progress.begins {
+                self.begun_at = before;
             }
-            scanned => scanned,
-        };
-        let coming = if let Scanned::Begin { header, .. } = scanned { header.length } else { 0 };
-        let progress = self.index.media(now, scanned, &self.rings);
-        self.report_jumps(now, false);
+            self.snapshot_if_due(now, progress, run.header.length - run.received);
+        }
+        if !run.last {
+            return;
+        }
+        let Some(source) = &self.source else { return };
+        let end = pieces.last().map_or(source.session.position(), |piece| piece.position + u64::from(piece.len));
+        if end <= source.known_before {
+            // A message that was complete before the connection was handed over again is in the index already.
+            return self.index.abort(run.header.csid);
+        }
+        self.index.complete(now, run, pieces, &self.rings);
+        if self.index.jumps() > 0 {
+            self.report_jumps(now, false);
+        }
         if let Some(LeftOut { slot, bytes }) = self.index.take_left_out() {
             tracing::warn!(
                 event = event::HEADER_LEFT_OUT,
@@ -169,9 +197,6 @@ impl StreamTask {
                 bytes,
                 "header of the publisher left out: it is too long to be kept, and upstream sessions that begin later will lack it"
             );
-        }
-        if progress.begins || progress.keyframe {
-            self.snapshot_if_due(now, progress, coming);
         }
     }
 
@@ -193,9 +218,6 @@ impl StreamTask {
 
     /// Makes a snapshot of the beginning of the last message and publishes one, where the rules say so.
     fn snapshot_if_due(&mut self, now: Instant, progress: IndexProgress, coming: u32) {
-        if progress.begins {
-            self.begun_at = self.index.end();
-        }
         self.publish_acknowledged(now);
         let Some(source) = &mut self.source else { return };
         let position = source.session.position();
