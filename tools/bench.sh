@@ -9,10 +9,25 @@ usage: tools/bench.sh [ARGUMENT...]
 
 Installs the packages that are missing, builds everything with optimisations, and runs the benchmark. Arguments go to the benchmark.
   tools/bench.sh                load: 100 streams through each relay, three times
+  tools/bench.sh --streams 1000 --kbps 32 --fps 5
+                                the same with many slow streams
+  tools/bench.sh --starts --seconds 20
+                                50 starts a second beside 100 live streams
+  tools/bench.sh --most         the most streams that one core carries, by relay
+  tools/bench.sh --destinations 2 --stall
+                                LiveEdgeCast with two sinks, and with one of them stalled
+  tools/bench.sh --ours-args '--gather 40ms'
+                                LiveEdgeCast also with another setting
+  tools/bench.sh --charts DIR   50 to 400 streams through each relay, as charts (cpu.svg, p99.svg) and figures.csv; --repeat 5 for
+                                a better median
+  tools/bench.sh --redraw DIR   the charts again, from figures.csv
   tools/bench.sh --cold 200     cold starts
   tools/bench.sh --cluster 25   cold starts on a Kubernetes cluster; needs the variables of tools/test.sh --cluster, and removes
                                 LiveEdgeCast from the cluster afterwards
   tools/bench.sh -- --help      all arguments
+
+The rows: direct (no relay), floor (only receives into shared memory and sends), haproxy (plain TCP), nginx-rtmp (push), and LiveEdgeCast by
+descriptor and by link. deploy/docs/measurements.md says how to read the columns.
 USAGE
 }
 

@@ -12,7 +12,9 @@ use serde_json::json;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
-use super::publisher::{BitRate, PacedPublisher, PublishResult};
+use super::pacer::Pacer;
+use super::publisher::{PacedPublisher, PublishResult};
+use super::schedule::MediaRate;
 use super::sink::CountingSink;
 use super::{BenchClock, cold, report};
 use crate::cluster::install::Installation;
@@ -65,7 +67,8 @@ fn measure(relays: &Relays<'_>, runs: u32, clock: BenchClock) -> anyhow::Result<
     let relay = relays.installed(&wanted.keda("pollingInterval", json!(5)).keda("cooldownPeriod", json!(1)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let sink = local.block_on(&runtime, CountingSink::start(clock))?;
+    let started = async { anyhow::Ok((CountingSink::start(clock).await?, Pacer::start(clock)?)) };
+    let (sink, pacer) = local.block_on(&runtime, started)?;
     relay.pushes_to(sink.address);
     let mut starts = Vec::new();
     for run in 0..runs {
@@ -73,7 +76,7 @@ fn measure(relays: &Relays<'_>, runs: u32, clock: BenchClock) -> anyhow::Result<
         sink.reset();
         let (pods, deployments) = (relay.watch("worker"), ObjectWatch::new(relay.api(), &api::path("deployments")));
         let before = phases(&relay);
-        let once = publish_once(relay.socket(), run, &sink, clock);
+        let once = publish_once(relay.socket(), run, (&sink, &pacer), clock);
         let (published, first) = local.block_on(&runtime, once)?;
         let phases = until_some("the activator's phases", || {
             let after = phases(&relay);
@@ -90,12 +93,12 @@ fn measure(relays: &Relays<'_>, runs: u32, clock: BenchClock) -> anyhow::Result<
 async fn publish_once(
     to: std::net::SocketAddr,
     stream: u32,
-    sink: &CountingSink,
+    (sink, pacer): (&CountingSink, &Pacer),
     clock: BenchClock,
 ) -> anyhow::Result<(PublishResult, u64)> {
     let publisher = PacedPublisher::start(to, "live", stream, clock).await.context("not started")?;
     let stop = CancellationToken::new();
-    let (publishing, first) = tokio::join!(publisher.run(BitRate { bits: 2_500_000 }, stop.clone()), async {
+    let (publishing, first) = tokio::join!(publisher.run(MediaRate::default(), pacer, stop.clone()), async {
         let first = cold::first(sink, stream).await;
         stop.cancel();
         first

@@ -8,8 +8,10 @@ use anyhow::{Context as _, ensure};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::publisher::{BitRate, PacedPublisher};
+use super::pacer::Pacer;
+use super::publisher::PacedPublisher;
 use super::relay::{BenchRelay, RelayKind, RelaySettings};
+use super::schedule::MediaRate;
 use super::sink::CountingSink;
 use super::{BenchClock, report};
 
@@ -32,16 +34,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// A start fails, or workers do not end.
 pub async fn run(kind: RelayKind, runs: u32, clock: BenchClock) -> anyhow::Result<Cold> {
-    let sink = CountingSink::start(clock).await?;
+    let (sink, pacer) = (CountingSink::start(clock).await?, Pacer::start(clock)?);
     let settings = RelaySettings { cooldown: "0s".into(), ..RelaySettings::default() };
-    let relay = BenchRelay::start(kind, sink.address, None, &settings).await?;
+    let relay = BenchRelay::start(kind, &[sink.address], None, &settings).await?;
     let mut cold = Cold { start: Vec::new(), first_media: Vec::new(), lost_the_first: 0 };
     for run in 0..runs {
         timeout(PATIENCE, none_left(&relay)).await.context("workers do not end")?;
         sink.reset();
         let publisher = PacedPublisher::start(relay.address, "live", run, clock).await.context("not started")?;
         let stop = CancellationToken::new();
-        let publishing = tokio::task::spawn_local(publisher.run(BitRate { bits: 2_500_000 }, stop.clone()));
+        let (stopped, pacer) = (stop.clone(), pacer.clone());
+        let publishing =
+            tokio::task::spawn_local(async move { publisher.run(MediaRate::default(), &pacer, stopped).await });
         let (at, number) = timeout(PATIENCE, first(&sink, run)).await.context("no media arrived")?;
         stop.cancel();
         let published = publishing.await?;

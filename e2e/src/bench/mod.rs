@@ -8,17 +8,22 @@
 //!
 //! Note: a publisher that reads nothing is blocked by a relay whose acknowledgements fill its window, so the generator reads too.
 
+pub mod chart;
 pub mod cluster;
 pub mod cold;
 pub mod floor;
 pub mod load;
 pub mod machine;
+pub mod most;
+pub mod pacer;
 pub mod payload;
 pub mod procfs;
 pub mod publisher;
 pub mod relay;
 pub mod report;
+pub mod schedule;
 pub mod sink;
+pub mod starts;
 
 use std::time::Instant;
 

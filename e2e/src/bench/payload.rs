@@ -47,9 +47,14 @@ pub fn prepare() {
     filler();
 }
 
+/// The place in the filler at which the bytes behind a stamp begin.
+fn start(stamp: &PayloadStamp) -> usize {
+    ((u64::from(stamp.stream) * 31 + stamp.number) % PLACES) as usize
+}
+
 fn rest(stamp: &PayloadStamp, len: usize) -> &'static [u8] {
-    let at = (u64::from(stamp.stream) * 31 + stamp.number) % PLACES;
-    &filler()[at as usize..at as usize + len]
+    let at = start(stamp);
+    &filler()[at..at + len]
 }
 
 /// The first bytes of a message.
@@ -77,22 +82,68 @@ pub fn write(out: &mut Vec<u8>, shape: Shape, stamp: &PayloadStamp, len: usize) 
     out.extend_from_slice(rest(stamp, len.clamp(LEAST, MOST) - LEAST));
 }
 
-/// Reads a payload back. `None`: a payload without a stamp (a header). `Err`: a stamped payload whose bytes were changed.
-pub fn read(payload: &[u8]) -> Option<Result<PayloadStamp, PayloadStamp>> {
-    let body = payload.get(TAG..)?;
-    let (magic, body) = body.split_first_chunk::<4>()?;
+/// Reads a payload back, piece by piece, and compares it with the one that was sent.
+#[derive(Clone, Debug)]
+pub struct PayloadCheck {
+    head: [u8; LEAST],
+    len: usize,
+    stamp: Option<PayloadStamp>,
+    same: bool,
+}
+
+impl Default for PayloadCheck {
+    fn default() -> Self {
+        Self { head: [0; LEAST], len: 0, stamp: None, same: true }
+    }
+}
+
+impl PayloadCheck {
+    /// Takes the next bytes.
+    pub fn take(&mut self, bytes: &[u8]) {
+        let (head, rest) = bytes.split_at(bytes.len().min(LEAST.saturating_sub(self.len)));
+        if !head.is_empty() {
+            self.head[self.len..self.len + head.len()].copy_from_slice(head);
+        }
+        self.len += head.len();
+        if self.len == LEAST && self.stamp.is_none() {
+            self.stamp = stamp(&self.head);
+        }
+        if let Some(stamp) = self.stamp {
+            let at = start(&stamp) + self.len - LEAST;
+            self.same &= filler().get(at..at + rest.len()) == Some(rest);
+        }
+        self.len += rest.len();
+    }
+
+    /// Bytes taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.len
+    }
+
+    /// The first byte: codec and frame type.
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        self.head[0]
+    }
+
+    /// The stamp. `None`: a payload without one (a header). `Err`: a stamped payload whose bytes were changed.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Result<PayloadStamp, PayloadStamp>> {
+        self.stamp.map(|stamp| if self.same { Ok(stamp) } else { Err(stamp) })
+    }
+}
+
+fn stamp(head: &[u8; LEAST]) -> Option<PayloadStamp> {
+    let body = head[TAG..].strip_prefix(&MAGIC)?;
     let (stream, body) = body.split_first_chunk::<4>()?;
     let (number, body) = body.split_first_chunk::<8>()?;
-    let (sent, body) = body.split_first_chunk::<8>()?;
-    if *magic != MAGIC {
-        return None;
-    }
-    let stamp = PayloadStamp {
+    let sent = body.first_chunk::<8>()?;
+    Some(PayloadStamp {
         stream: u32::from_be_bytes(*stream),
         number: u64::from_be_bytes(*number),
         sent: u64::from_be_bytes(*sent),
-    };
-    Some(if body.len() <= MOST && body == rest(&stamp, body.len()) { Ok(stamp) } else { Err(stamp) })
+    })
 }
 
 /// AVC sequence header, AAC sequence header.
@@ -125,16 +176,27 @@ pub fn metadata() -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn read(payload: &[u8], piece: usize) -> Option<Result<PayloadStamp, PayloadStamp>> {
+        let mut check = PayloadCheck::default();
+        payload.chunks(piece).for_each(|piece| check.take(piece));
+        assert_eq!((check.taken(), check.tag()), (payload.len(), payload[0]));
+        check.stamp()
+    }
+
     #[test]
     fn a_changed_byte_is_found_and_headers_are_not_ours() {
         let stamp = PayloadStamp { stream: 7, number: 99, sent: 123 };
         let mut payload = Vec::new();
         write(&mut payload, Shape::Inter, &stamp, 9000);
-        assert_eq!((payload.len(), read(&payload)), (9000, Some(Ok(stamp))));
-        payload[5000] ^= 1;
-        assert_eq!(read(&payload), Some(Err(stamp)));
-        payload.truncate(4000);
-        assert_eq!(read(&payload), Some(Ok(stamp)), "a length is the sink's business");
-        assert!(read(VIDEO_HEADER).is_none() && read(AUDIO_HEADER).is_none());
+        assert_eq!(payload.len(), 9000);
+        for piece in [1, 7, LEAST - 1, LEAST, LEAST + 1, 4096, 9000] {
+            assert_eq!(read(&payload, piece), Some(Ok(stamp)), "{piece}");
+            let mut changed = payload.clone();
+            changed[5000] ^= 1;
+            assert_eq!(read(&changed, piece), Some(Err(stamp)), "{piece}");
+            changed.truncate(4000);
+            assert_eq!(read(&changed, piece), Some(Ok(stamp)), "a length is the sink's business");
+            assert!(read(VIDEO_HEADER, piece).is_none() && read(AUDIO_HEADER, piece).is_none());
+        }
     }
 }

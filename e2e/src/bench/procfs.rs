@@ -80,6 +80,26 @@ pub fn cost(pid: u32) -> Cost {
     cost
 }
 
+/// CPU seconds of the calling thread.
+#[must_use]
+pub fn this_thread() -> f64 {
+    let nanoseconds = fs::read_to_string("/proc/thread-self/schedstat").ok();
+    nanoseconds.and_then(|text| first(&text)).unwrap_or(0) as f64 / 1e9
+}
+
+/// Seconds in which a core had nothing to do, since the machine started; `None`: there is no such core.
+#[must_use]
+pub fn idle(core: usize) -> Option<f64> {
+    let ticks = idle_ticks(&fs::read_to_string("/proc/stat").ok()?, core)?;
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Idle time and time of waiting for disks, fields 5 and 6 of a line of `/proc/stat`.
+fn idle_ticks(stat: &str, core: usize) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} ")))?;
+    line.split_whitespace().skip(3).take(2).map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
 /// Bytes in a line such as `VmRSS:   1234 kB`; 0 when the line is missing.
 fn field(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -104,6 +124,13 @@ mod tests {
         while threads(std::process::id()) <= before {}
         assert!(threads(std::process::id()) - before < 10.0);
         assert_eq!((first("1234 5 6\n"), first("")), (Some(1234), None));
+    }
+
+    #[test]
+    fn idle_time_is_that_of_the_core() {
+        let stat = "cpu  9 9 9 9 9 9\ncpu0 1 2 3 40 5 6\ncpu1 1 2 3 70 5 6\n";
+        assert_eq!((idle_ticks(stat, 0), idle_ticks(stat, 1), idle_ticks(stat, 2)), (Some(45), Some(75), None));
+        assert!(idle(0).is_some());
     }
 
     #[test]

@@ -1,50 +1,30 @@
-//! A paced publisher: 30 frames a second in the shape of H.264 with a keyframe every two seconds, and 43 AAC-shaped messages a second. In:
-//! an address, a rate. Out: time of `Publish.Start`, number of messages written, whether the connection was cut.
-#![expect(clippy::disallowed_methods, reason = "shell: paces by a clock")]
+//! A paced publisher: frames in the shape of H.264 with a keyframe every two seconds, and 43 AAC-shaped messages a second. In: an address, a
+//! rate. Out: time of `Publish.Start`, number of messages written, whether the connection was cut. Its messages are written by the pacer.
+#![expect(clippy::disallowed_methods, reason = "shell: waits for answers no longer than needed")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::message::{Command, Control};
 use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, type_id, writer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::BenchClock;
-use super::payload::{self, PayloadStamp, Shape};
+use super::pacer::{CHUNK_SIZE, Pacer};
+use super::schedule::{MediaRate, Schedule};
+use super::{BenchClock, payload};
 
-/// Chunk size that OBS uses.
-const CHUNK_SIZE: u32 = 4096;
-/// Frames per second, frames per keyframe.
-const FPS: u64 = 30;
-const GOP: u64 = 60;
-/// A keyframe is as long as this many other frames.
-const KEY_FACTOR: u64 = 8;
-/// AAC at 44.1 kHz: 1024 samples a message; 128 kbps.
-const AUDIO_MICROS: u64 = 23_220;
-const AUDIO_BYTES: usize = 371;
 /// Longest wait for an answer: more than any hold in a benchmark.
 const ANSWER: Duration = Duration::from_secs(60);
-
-/// Bit rate of a publisher.
-#[derive(Clone, Copy, Debug)]
-pub struct BitRate {
-    /// Video and audio together, bits per second.
-    pub bits: u64,
-}
-
-impl BitRate {
-    /// Bytes of an inter frame.
-    fn inter(self) -> usize {
-        let audio = AUDIO_BYTES as u64 * 8 * 1_000_000 / AUDIO_MICROS;
-        let per_gop = self.bits.saturating_sub(audio) / 8 * GOP / FPS;
-        usize::try_from(per_gop / (GOP - 1 + KEY_FACTOR)).unwrap_or(usize::MAX).max(payload::LEAST)
-    }
-}
+/// Longest wait for a relay to close the connection.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Results of a publisher.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +43,6 @@ pub struct PublishResult {
 #[derive(Debug)]
 pub struct PacedPublisher {
     socket: TcpStream,
-    clock: BenchClock,
     stream: u32,
     out: Vec<u8>,
     chunk: u32,
@@ -85,7 +64,7 @@ impl PacedPublisher {
         read_exact(&mut socket, &mut s).await?;
 
         let mut this =
-            Self { socket, clock, stream, out: s[1..1537].to_vec(), chunk: 128, published: PublishResult::default() };
+            Self { socket, stream, out: s[1..1537].to_vec(), chunk: 128, published: PublishResult::default() };
         let text = |name: &str, value: &str| (name.to_owned(), Value::string(value));
         let url = format!("rtmp://{address}/{app}");
         let object =
@@ -112,9 +91,7 @@ impl PacedPublisher {
     }
 
     fn command(&mut self, name: &str, transaction: f64, object: Value, arguments: Vec<Value>) {
-        // `connect` concerns the connection, and so do the commands up to `createStream`; all of them fit on one chunk stream.
-        let stream = u32::from(name == "publish");
-        Command { name: name.into(), transaction, object, arguments }.write(&mut self.out, 3, stream, self.chunk);
+        command(&mut self.out, self.chunk, name, transaction, object, arguments);
     }
 
     fn headers(&mut self) {
@@ -150,61 +127,78 @@ impl PacedPublisher {
     }
 
     /// Sends at the given rate until `stop`, then says goodbye as encoders do.
-    pub async fn run(mut self, rate: BitRate, stop: CancellationToken) -> PublishResult {
-        self.published.cut = self.pace(rate, &stop).await.is_err();
+    pub async fn run(mut self, rate: MediaRate, pacer: &Pacer, stop: CancellationToken) -> PublishResult {
+        let (socket, wake) = (Rc::new(self.socket), Rc::new(Notify::new()));
+        let place = pacer.add(socket.clone(), wake.clone(), self.stream, Schedule::new(rate, self.stream));
+        let cut = tokio::select! {
+            () = stop.cancelled() => false,
+            () = attend(&socket, &wake, pacer, place) => true,
+        };
+        let paced = pacer.remove(place);
+        self.published.messages = paced.messages;
+        self.published.cut = cut || paced.cut;
         if !self.published.cut {
+            // What is pending was promised, and goes in front.
+            self.out = paced.pending;
             let key = Value::string(format!("s{}", self.stream));
-            self.command("FCUnpublish", 6.0, Value::Null, vec![key]);
-            self.command("deleteStream", 7.0, Value::Null, vec![Value::Number(1.0)]);
-            let _ = self.flush().await;
-            let _ = self.socket.shutdown().await;
-            let mut scratch = vec![0; 4096];
-            let ended = async { while self.socket.read(&mut scratch).await.is_ok_and(|read| read > 0) {} };
-            let _ = timeout(Duration::from_secs(5), ended).await;
+            command(&mut self.out, self.chunk, "FCUnpublish", 6.0, Value::Null, vec![key]);
+            command(&mut self.out, self.chunk, "deleteStream", 7.0, Value::Null, vec![Value::Number(1.0)]);
+            let _ = timeout(GOODBYE, goodbye(&socket, &self.out)).await;
         }
         self.published
     }
+}
 
-    async fn pace(&mut self, rate: BitRate, stop: &CancellationToken) -> io::Result<()> {
-        let (inter, begin) = (rate.inter(), Instant::now());
-        let (mut frame, mut sound) = (0_u64, 0_u64);
-        let mut scratch = [0; 4096];
-        loop {
-            let (video, audio) = (frame * 1_000_000 / FPS, sound * AUDIO_MICROS);
-            let due = video.min(audio);
+/// Writes what is pending when the socket has room, and reads acknowledgements and pings, so that they never fill the peer's window. Returns
+/// when the connection has ended.
+async fn attend(socket: &TcpStream, wake: &Notify, pacer: &Pacer, place: usize) {
+    let mut scratch = [0; 4096];
+    loop {
+        if !pacer.flush(place) {
+            // Readable as well: an end is an end also while bytes are pending.
+            let _ = socket.ready(Interest::READABLE | Interest::WRITABLE).await;
+        } else if pacer.is_cut(place) {
+            return;
+        } else {
             tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = sleep_until(begin + Duration::from_micros(due)) => {}
-            }
-            let stamp = PayloadStamp { stream: self.stream, number: self.published.messages, sent: self.clock.now() };
-            let mut body = Vec::with_capacity(inter);
-            let type_id = if audio < video {
-                sound += 1;
-                payload::write(&mut body, Shape::Audio, &stamp, AUDIO_BYTES);
-                type_id::AUDIO
-            } else {
-                let key = frame.is_multiple_of(GOP);
-                frame += 1;
-                let len = if key { inter * KEY_FACTOR as usize } else { inter };
-                payload::write(&mut body, if key { Shape::Keyframe } else { Shape::Inter }, &stamp, len);
-                type_id::VIDEO
-            };
-            let timestamp = (due / 1000) as u32;
-            let header = MessageHeader { csid: 4, timestamp, length: 0, type_id, stream_id: 1 };
-            writer::write_message(&mut self.out, &header, &body, CHUNK_SIZE);
-            self.flush().await?;
-            self.published.messages += 1;
-            // Acknowledgements and pings are read, so that they never fill the peer's window.
-            if self.published.messages.is_multiple_of(32) {
-                match self.socket.try_read(&mut scratch) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                    _ => {}
-                }
+                () = wake.notified() => continue,
+                _ = socket.readable() => {}
             }
         }
+        match socket.try_read(&mut scratch) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
     }
+}
+
+/// Writes the last bytes, says that nothing follows, and waits until the relay has closed.
+async fn goodbye(socket: &TcpStream, mut last: &[u8]) -> io::Result<()> {
+    while !last.is_empty() {
+        socket.writable().await?;
+        match socket.try_write(last) {
+            Ok(written) => last = &last[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    SockRef::from(socket).shutdown(Shutdown::Write)?;
+    let mut scratch = [0; 4096];
+    loop {
+        socket.readable().await?;
+        match socket.try_read(&mut scratch) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+fn command(out: &mut Vec<u8>, chunk: u32, name: &str, transaction: f64, object: Value, arguments: Vec<Value>) {
+    // `connect` concerns the connection, and so do the commands up to `createStream`; all of them fit on one chunk stream.
+    let stream = u32::from(name == "publish");
+    Command { name: name.into(), transaction, object, arguments }.write(out, 3, stream, chunk);
 }
 
 async fn read_exact(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<()> {

@@ -55,6 +55,43 @@ impl RelayKind {
     }
 }
 
+/// A relay as one row measures it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The relay.
+    pub kind: RelayKind,
+    /// Number of sinks that each stream is pushed to; more than one with LiveEdgeCast only.
+    pub destinations: usize,
+    /// True: the last sink reads nothing during the measurement.
+    pub stall: bool,
+    /// Further arguments of the activator.
+    pub arguments: Vec<String>,
+}
+
+impl Subject {
+    /// The relay as it is.
+    #[must_use]
+    pub fn plain(kind: RelayKind) -> Self {
+        Self { kind, destinations: 1, stall: false, arguments: Vec::new() }
+    }
+
+    /// Name of the row.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut name = self.kind.as_str().to_owned();
+        if self.destinations > 1 {
+            name += &format!(", {} destinations", self.destinations);
+        }
+        if self.stall {
+            name += ", one stalled";
+        }
+        if !self.arguments.is_empty() {
+            name += &format!(", {}", self.arguments.join(" "));
+        }
+        name
+    }
+}
+
 /// A running relay; ended when dropped.
 #[derive(Debug)]
 pub struct BenchRelay {
@@ -74,35 +111,38 @@ pub struct RelaySettings {
     pub cooldown: String,
     /// Streams per worker of LiveEdgeCast.
     pub capacity: u32,
+    /// Further arguments of the activator.
+    pub arguments: Vec<String>,
 }
 
 impl Default for RelaySettings {
     fn default() -> Self {
-        Self { rings: 8, cooldown: "60s".into(), capacity: 10_000 }
+        Self { rings: 8, cooldown: "60s".into(), capacity: 10_000, arguments: Vec::new() }
     }
 }
 
 impl BenchRelay {
-    /// Starts a relay that pushes to `sink`, pinned to `core` if one is given.
+    /// Starts a relay that pushes to the sinks, pinned to `core` if one is given. Peers push to the first one only.
     ///
     /// # Errors
     /// The relay's program is missing, or does not start.
     pub async fn start(
         kind: RelayKind,
-        sink: SocketAddr,
+        sinks: &[SocketAddr],
         core: Option<usize>,
         settings: &RelaySettings,
     ) -> anyhow::Result<Self> {
+        let first = *sinks.first().context("a relay without a sink")?;
         let dir = tempfile::tempdir()?;
         if kind == RelayKind::Direct {
-            return Ok(Self { address: sink, child: None, dir });
+            return Ok(Self { address: first, child: None, dir });
         }
         // Another process may have taken a port since it was found free: then another port is tried.
         let mut last = None;
         for _ in 0..5 {
             let address = free_address()?;
             let mut relay = Self { address, child: None, dir: tempfile::tempdir()? };
-            relay.child = Some(pinned(core, || relay.spawn(kind, sink, settings))?);
+            relay.child = Some(pinned(core, || relay.spawn(kind, sinks, settings))?);
             match relay.ready().await {
                 Ok(()) => return Ok(relay),
                 Err(error) => last = Some(error),
@@ -111,15 +151,16 @@ impl BenchRelay {
         Err(last.context("no relay was started")?)
     }
 
-    fn spawn(&self, kind: RelayKind, sink: SocketAddr, settings: &RelaySettings) -> anyhow::Result<(Child, Ward)> {
+    fn spawn(&self, kind: RelayKind, sinks: &[SocketAddr], settings: &RelaySettings) -> anyhow::Result<(Child, Ward)> {
         let log = fs::File::create(self.dir.path().join("log"))?;
+        let sink = *sinks.first().context("a relay without a sink")?;
         let mut command = match kind {
             RelayKind::Direct => bail!("direct is no process"),
             RelayKind::Floor => self.floor(sink, settings)?,
             RelayKind::Haproxy => self.haproxy(sink)?,
             RelayKind::Nginx => self.nginx(sink)?,
-            RelayKind::Descriptor => self.ours(sink, "descriptor", settings)?,
-            RelayKind::Link => self.ours(sink, "link", settings)?,
+            RelayKind::Descriptor => self.ours(sinks, "descriptor", settings)?,
+            RelayKind::Link => self.ours(sinks, "link", settings)?,
         };
         let name = command.get_program().to_owned();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
@@ -136,7 +177,7 @@ impl BenchRelay {
 
     fn haproxy(&self, sink: SocketAddr) -> anyhow::Result<Command> {
         let config = format!(
-            "global\n  nbthread 1\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+            "global\n  nbthread 1\n  maxconn 8000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
              listen relay\n  bind {}\n  server sink {sink}\n",
             self.address
         );
@@ -161,13 +202,13 @@ impl BenchRelay {
         Ok(command)
     }
 
-    fn ours(&self, sink: SocketAddr, handoff: &str, settings: &RelaySettings) -> anyhow::Result<Command> {
+    fn ours(&self, sinks: &[SocketAddr], handoff: &str, settings: &RelaySettings) -> anyhow::Result<Command> {
         let program = binary("liveedgecast-activator")?;
         let mut command = Command::new(program);
         command
             .args(["--rtmp-listen", &self.address.to_string(), "--handoff", handoff])
             .args(["--http-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"])
-            .args(["--push-url", &format!("rtmp://{sink}/live/{{key}}")])
+            .args(sinks.iter().map(|sink| format!("--push-url=rtmp://{sink}/live/{{key}}")))
             .args([
                 "--capacity",
                 &settings.capacity.to_string(),
@@ -176,6 +217,7 @@ impl BenchRelay {
                 "--max-workers",
                 "1",
             ])
+            .args(&settings.arguments)
             .env("RUST_LOG", "warn");
         Ok(command)
     }

@@ -4,20 +4,23 @@
 //! The sink answers only the commands that a push client needs; every connection may publish.
 #![expect(clippy::disallowed_methods, reason = "shell: tasks and sockets")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::message::{Command, Control};
 use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, Scanned, type_id};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead as _, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{BenchClock, payload};
+use super::BenchClock;
+use super::payload::PayloadCheck;
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
@@ -79,6 +82,9 @@ pub struct CountingSink {
     pub tally: Rc<RefCell<SinkTally>>,
     /// Notified at each stream's first message.
     pub first: Rc<Notify>,
+    /// True: the sink accepts connections, and reads no more from any.
+    pub stalled: Rc<Cell<bool>>,
+    buffer: Rc<RefCell<Vec<u8>>>,
 }
 
 impl CountingSink {
@@ -88,7 +94,14 @@ impl CountingSink {
     /// No port is free.
     pub async fn start(clock: BenchClock) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let sink = Self { address: listener.local_addr()?, tally: Rc::default(), first: Rc::default() };
+        let buffer = Rc::new(RefCell::new(vec![0; READ]));
+        let sink = Self {
+            address: listener.local_addr()?,
+            tally: Rc::default(),
+            first: Rc::default(),
+            stalled: Rc::default(),
+            buffer,
+        };
         let accepting = sink.clone();
         tokio::task::spawn_local(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -120,28 +133,24 @@ async fn serve(mut socket: TcpStream, sink: CountingSink, clock: BenchClock) -> 
     socket.read_exact(&mut c0c1[1..]).await?;
 
     let mut session =
-        PushSession { ingest: Ingest::new(0), open: Vec::new(), spare: Vec::new(), out: Vec::new(), known: None };
-    let mut buffer = vec![0; READ];
-    let (mut from, mut to) = (0, 0);
+        PushSession { ingest: Ingest::new(0), left: Vec::new(), open: Vec::new(), out: Vec::new(), known: None };
     loop {
-        if from > 0 {
-            buffer.copy_within(from..to, 0);
-            (from, to) = (0, to - from);
+        // The buffer is the same for all connections, so that it stays in the cache. It is borrowed between two awaits only.
+        let read = poll_fn(|cx| {
+            let mut buffer = sink.buffer.borrow_mut();
+            buffer[..session.left.len()].copy_from_slice(&session.left);
+            let mut space = ReadBuf::new(&mut buffer[session.left.len()..]);
+            let ready = Pin::new(&mut socket).poll_read(cx, &mut space);
+            ready.map_ok(|()| space.filled().len())
+        });
+        let read = read.await?;
+        session.receive(read, &sink, clock.now())?;
+        if sink.stalled.get() {
+            pending::<()>().await;
         }
-        let read = socket.read(&mut buffer[to..]).await?;
         if read == 0 {
             return Ok(());
         }
-        to += read;
-        let now = clock.now();
-        let start = session.ingest.position() - from as u64;
-        loop {
-            let at = (session.ingest.position() - start) as usize;
-            let found = session.ingest.next(&buffer[at..to]).map_err(io::Error::other)?;
-            let Some(found) = found else { break };
-            session.take(found, start, &buffer, &sink, now);
-        }
-        from = (session.ingest.position() - start) as usize;
         if !session.out.is_empty() {
             socket.write_all(&session.out).await?;
             session.out.clear();
@@ -151,38 +160,51 @@ async fn serve(mut socket: TcpStream, sink: CountingSink, clock: BenchClock) -> 
 
 struct PushSession {
     ingest: Ingest,
-    open: Vec<(MessageHeader, Vec<u8>)>,
-    spare: Vec<Vec<u8>>,
+    /// Bytes that the ingest has left: the beginning of a chunk's header.
+    left: Vec<u8>,
+    open: Vec<(u32, PayloadCheck)>,
     out: Vec<u8>,
     known: Option<u32>,
 }
 
 impl PushSession {
+    /// Takes so many bytes that have come into the sink's buffer behind those that were left.
+    fn receive(&mut self, read: usize, sink: &CountingSink, now: u64) -> io::Result<()> {
+        let buffer = sink.buffer.borrow();
+        let bytes = &buffer[..self.left.len() + read];
+        let start = self.ingest.position();
+        loop {
+            let at = (self.ingest.position() - start) as usize;
+            let found = self.ingest.next(&bytes[at..]).map_err(io::Error::other)?;
+            let Some(found) = found else { break };
+            self.take(found, start, bytes, sink, now);
+        }
+        self.left.clear();
+        self.left.extend_from_slice(&bytes[(self.ingest.position() - start) as usize..]);
+        Ok(())
+    }
+
     fn take(&mut self, found: Ingested, start: u64, buffer: &[u8], sink: &CountingSink, now: u64) {
         match found {
             Ingested::Message { header, payload } => self.answer(&header, &payload),
-            Ingested::Media(Scanned::Begin { header, .. }) => {
-                self.open.push((header, self.spare.pop().unwrap_or_default()));
-            }
+            Ingested::Media(Scanned::Begin { header, .. }) => self.open.push((header.csid, PayloadCheck::default())),
             Ingested::Media(Scanned::Payload { csid, at, len, last }) => {
-                let Some(index) = self.open.iter().position(|(open, _)| open.csid == csid) else { return };
+                let Some(index) = self.open.iter().position(|(open, _)| *open == csid) else { return };
                 let from = (at - start) as usize;
-                self.open[index].1.extend_from_slice(&buffer[from..from + len as usize]);
+                self.open[index].1.take(&buffer[from..from + len as usize]);
                 if last {
-                    let (_, mut payload) = self.open.swap_remove(index);
+                    let (_, payload) = self.open.swap_remove(index);
                     self.count(&payload, sink, now);
-                    payload.clear();
-                    self.spare.push(payload);
                 }
             }
-            Ingested::Media(Scanned::Aborted { csid, .. }) => self.open.retain(|(open, _)| open.csid != csid),
+            Ingested::Media(Scanned::Aborted { csid, .. }) => self.open.retain(|(open, _)| *open != csid),
         }
     }
 
-    fn count(&mut self, bytes: &[u8], sink: &CountingSink, now: u64) {
+    fn count(&mut self, payload: &PayloadCheck, sink: &CountingSink, now: u64) {
         let mut tally = sink.tally.borrow_mut();
-        tally.bytes += bytes.len() as u64;
-        let Some(read) = payload::read(bytes) else { return };
+        tally.bytes += payload.taken() as u64;
+        let Some(read) = payload.stamp() else { return };
         let stamp = match read {
             Ok(stamp) | Err(stamp) => stamp,
         };
@@ -201,11 +223,11 @@ impl PushSession {
             arrived.next = stamp.number;
             sink.first.notify_waiters();
         }
-        if bytes.first() != Some(&0xAF) {
-            arrived.began_decodable.get_or_insert(bytes.first() == Some(&0x17));
+        if payload.tag() != 0xAF {
+            arrived.began_decodable.get_or_insert(payload.tag() == 0x17);
         }
         arrived.messages += 1;
-        arrived.bytes += bytes.len() as u64;
+        arrived.bytes += payload.taken() as u64;
         if stamp.number < arrived.next {
             arrived.repeated += 1;
         } else {
