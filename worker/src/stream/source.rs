@@ -119,9 +119,14 @@ impl PublisherSource {
         self
     }
 
+    /// The time at which arrivals that gather in the kernel are to be read.
+    pub(super) fn gathered_at(&self) -> Option<Instant> {
+        self.gather.as_ref().and_then(Gather::poll_timeout)
+    }
+
     /// Returns whether arrivals gather in the kernel now.
     pub(super) fn gathers(&self) -> bool {
-        self.gather.as_ref().is_some_and(|gather| gather.poll_timeout().is_some())
+        self.gathered_at().is_some()
     }
 
     fn set_low_water(&self, bytes: u32) {
@@ -360,8 +365,7 @@ impl PublisherSource {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let watch = self.watch.as_ref().filter(|_| self.control.is_some()).map(LinkWatch::poll_timeout);
-        watch.into_iter().chain(self.gather.as_ref().and_then(Gather::poll_timeout)).min()
+        self.watch.as_ref().filter(|_| self.control.is_some()).map(LinkWatch::poll_timeout)
     }
 
     fn say(&mut self, frame: &Frame) {

@@ -122,6 +122,8 @@ struct StreamTask {
     wakes: Wakes,
     /// Deadline of the timer, if it is set: no deadline of the stream is earlier.
     armed: Option<Instant>,
+    /// The next deadline but that of arrivals that gather, as of the last time that anything but media came.
+    deadline: Option<Instant>,
     /// The number of messages that were complete when the last one began: the snapshot of its beginning includes them.
     begun_at: u64,
     /// Time for which arrivals gather.
@@ -226,6 +228,7 @@ impl StreamTask {
             engine,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
+            deadline: None,
             engine_gone: false,
         };
         stream.scan(now);
@@ -272,6 +275,8 @@ impl StreamTask {
                 return Poll::Ready(self.successor.take());
             }
             again |= self.arm(now);
+        } else if self.armed.is_some_and(|at| at <= now) || self.source.as_ref().is_some_and(PublisherSource::gathers) {
+            again |= self.set_timer(now);
         }
         self.stirred = again;
         if again {
@@ -281,10 +286,12 @@ impl StreamTask {
         Poll::Pending
     }
 
-    /// Notes which sources were woken. A deadline of whatever wakes all of them, since each handles its own.
+    /// Notes which sources were woken. A deadline of whatever wakes all of them, since each handles its own. That of arrivals that gather wakes
+    /// none: the connection that brings media is asked anyway.
     fn look(&mut self, cx: &Context<'_>, now: Instant) {
         self.woken.add(self.wakes.take(cx, self.feeds.len()));
-        if self.woken.take(Sources::TIMER) || self.armed.is_some_and(|at| at <= now) {
+        let fired = self.woken.take(Sources::TIMER) || self.armed.is_some_and(|at| at <= now);
+        if fired && self.deadline.is_none_or(|at| at <= now) {
             self.woken.add(Sources::CONNECTIONS);
         }
         self.stirred |= !self.woken.is_empty();
@@ -688,14 +695,21 @@ impl StreamTask {
         }
     }
 
-    /// Sets the timer, and returns whether it is due. It may fire too early: that costs less than setting it at every arrival, which moves
-    /// deadlines, but to later times only.
+    /// Finds the next deadline and sets the timer; returns whether it is due.
     fn arm(&mut self, now: Instant) -> bool {
         let feeds = self.feeds.iter().filter_map(|feed| feed.next_timeout(&self.index));
         let source = self.source.iter().filter_map(PublisherSource::next_timeout);
         let endings = self.endings.iter().map(PublisherEnding::deadline);
         let own = [self.machine.poll_timeout(), self.reports.poll_timeout()].into_iter().flatten();
-        let Some(wanted) = feeds.chain(source).chain(endings).chain(own).min() else { return false };
+        self.deadline = feeds.chain(source).chain(endings).chain(own).min();
+        self.set_timer(now)
+    }
+
+    /// Sets the timer, and returns whether it is due. It may fire too early: that costs less than setting it at every arrival, which moves
+    /// deadlines, but to later times only.
+    fn set_timer(&mut self, now: Instant) -> bool {
+        let gathered = self.source.as_ref().and_then(PublisherSource::gathered_at);
+        let Some(wanted) = self.deadline.into_iter().chain(gathered).min() else { return false };
         if self.armed.is_none_or(|armed| wanted < armed || armed <= now) {
             self.timer.as_mut().reset(wanted.into());
             self.armed = Some(wanted);
@@ -704,7 +718,9 @@ impl StreamTask {
         let due = self.timer.as_mut().poll(cx).is_ready();
         if due {
             self.armed = None;
-            self.woken.add(Sources::CONNECTIONS);
+            if self.deadline.is_some_and(|at| at <= now) {
+                self.woken.add(Sources::CONNECTIONS);
+            }
         }
         due
     }

@@ -33,10 +33,7 @@ impl StreamTask {
             self.woken.take(Sources::ACTIVATOR);
             return false;
         };
-        let polled = source.poll(cx, &self.wakes, &mut self.woken, now);
-        // What gathers has a deadline, which moves.
-        self.stirred |= source.gathers();
-        let Poll::Ready(arrival) = polled else { return false };
+        let Poll::Ready(arrival) = source.poll(cx, &self.wakes, &mut self.woken, now) else { return false };
         match arrival {
             SourceEvent::Readable => self.receive(now),
             SourceEvent::Lost(why, how) => self.tell(now, Input::Lost { why, how }),
