@@ -167,6 +167,8 @@ pub struct RingMemory {
     whole: usize,
     /// Bytes of the ring that are in use; a power of two, at most `whole`.
     lap: usize,
+    /// The descriptor, kept only where shared memory cannot be mapped a second time without it.
+    memory: Option<OwnedFd>,
     /// Dropped after the memory was unmapped.
     sole: SoleMapping,
 }
@@ -203,9 +205,13 @@ impl RingMemory {
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), reserved, ProtFlags::empty(), MapFlags::PRIVATE)? };
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| wrong("the kernel mapped nothing"))?;
         // From here on dropping unmaps it.
-        let mut this = Self { base, whole: ring_bytes, lap: ring_bytes, sole };
+        let mut this = Self { base, whole: ring_bytes, lap: ring_bytes, memory: None, sole };
         this.map_at(memory, 0, STATE_BYTES + ring_bytes, 0)?;
-        this.map_at(memory, STATE_BYTES + ring_bytes, ring_bytes, STATE_BYTES as u64)?;
+        if this.map_again(STATE_BYTES, ring_bytes, STATE_BYTES + ring_bytes).is_err() {
+            // Linux can; valgrind, in which the guard of costs runs, cannot.
+            this.memory = Some(memory.try_clone()?);
+            this.map_at(memory, STATE_BYTES + ring_bytes, ring_bytes, STATE_BYTES as u64)?;
+        }
         Ok(this)
     }
 
@@ -271,15 +277,20 @@ impl RingMemory {
 
     /// Maps `len` bytes of the ring from `from` on again, at `to` of the ring's first mapping.
     fn mirror(&mut self, from: usize, len: usize, to: usize) -> io::Result<()> {
-        let second = STATE_BYTES + self.whole;
-        let start = self.base.as_ptr();
-        // SAFETY: from the second mapping of the whole ring, which a lap of less than the ring leaves alone (two laps are no longer than the
-        // ring), to a range within the first, of which no slice exists while `self` is borrowed exclusively. A length of 0 maps shared memory
-        // a second time and leaves the first mapping (mremap(2)).
-        unsafe {
-            let (from, to) = (start.add(second + from).cast(), start.add(STATE_BYTES + to).cast());
-            mremap_fixed(from, 0, len, MremapFlags::MAYMOVE, to)?;
+        if let Some(memory) = &self.memory {
+            let memory = memory.try_clone()?;
+            return self.map_at(memory, STATE_BYTES + to, len, (STATE_BYTES + from) as u64);
         }
+        // From the second mapping of the whole ring, which a lap of less than the ring leaves alone: two laps are no longer than the ring.
+        self.map_again(STATE_BYTES + self.whole + from, len, STATE_BYTES + to)
+    }
+
+    /// Maps `len` bytes, mapped at `from`, at `to` again.
+    fn map_again(&mut self, from: usize, len: usize, to: usize) -> io::Result<()> {
+        let start = self.base.as_ptr();
+        // SAFETY: both ranges lie within the range that `map` has reserved for this value alone, of which no slice exists while `self` is
+        // borrowed exclusively. A length of 0 maps shared memory a second time and leaves the first mapping (mremap(2)).
+        unsafe { mremap_fixed(start.add(from).cast(), 0, len, MremapFlags::MAYMOVE, start.add(to).cast())? };
         Ok(())
     }
 
@@ -454,6 +465,20 @@ mod tests {
             }
             assert!(!ring.grow(start, head), "all is in use");
             assert!(is_filled(&ring, start, head));
+        }
+    }
+
+    #[test]
+    fn lap_grows_where_memory_is_mapped_by_its_descriptor() {
+        let memory = RingMemory::create(4 * FIRST_LAP_BYTES).unwrap();
+        let mut ring = unmapped(&memory).map().unwrap();
+        assert!(ring.memory.is_none(), "Linux maps shared memory a second time without a descriptor");
+        ring.memory = Some(memory.try_clone().unwrap());
+        ring.use_lap().unwrap();
+        let head = FIRST_LAP_BYTES as u64 + 77;
+        fill(&mut ring, 78, head);
+        for lap in [2 * FIRST_LAP_BYTES, 4 * FIRST_LAP_BYTES] {
+            assert!(ring.grow(78, head) && ring.capacity() == lap && is_filled(&ring, 78, head));
         }
     }
 
