@@ -14,6 +14,7 @@
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
 //! - [`record`], [`compare`]: the messages of a connection, and comparisons of them.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
+//! - [`cost`]: instructions, allocations and system calls of a message.
 //! - [`takeover`]: the experiment behind the descriptor handoff (architecture.md, "Two ways to hand over").
 //! - [`certificate`]: certificates for RTMPS.
 //! - [`http`]: the client of `/metrics` and `/api/v1`.
@@ -23,6 +24,7 @@ pub mod bench;
 pub mod certificate;
 pub mod cluster;
 pub mod compare;
+pub mod cost;
 pub mod encoder;
 pub mod http;
 pub mod loopback;
