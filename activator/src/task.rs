@@ -142,6 +142,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             activator: name.clone(),
             handoff_socket: if by_descriptor { listener.socket_name() } else { String::new() },
             link_port: listener.link_port(),
+            counters: true,
         },
         secret: settings.secret.clone(),
         network,

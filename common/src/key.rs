@@ -6,6 +6,7 @@
 //! Note: a Bilibili key *starts* with its query (`?streamname=…`), so a key may have an empty name; and an app may hold a query too
 //! (`live2?backup=1`), which can be a token, so it is not shown either.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use data_encoding::HEXLOWER;
@@ -310,6 +311,12 @@ impl StreamId {
 
     /// The text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for StreamId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

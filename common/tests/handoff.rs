@@ -60,6 +60,38 @@ fn both_sides_prove_themselves_however_the_bytes_are_cut() {
 }
 
 #[test]
+fn worker_that_was_told_the_challenge_proves_itself_in_its_first_message() {
+    for step in 1..200 {
+        let (mut worker, first) = WorkerSide::told(&samples::secret(), TOKEN, [1; 32], [2; 32]);
+        let mut activator = ActivatorSide::challenging(&samples::secret(), |token| {
+            assert_eq!(token, TOKEN);
+            [2; 32]
+        });
+        let (answer, activator_step) = feed(&first, step, |piece| activator.handle(piece));
+        let (nothing, worker_step) = feed(&answer, step, |piece| worker.handle(piece));
+        assert!(matches!(worker_step, Step::Done(_)) && worker_step == activator_step && nothing.is_empty(), "{step}");
+        // The bytes are those of the longer way.
+        let (sent, answered, keys) = samples::preface();
+        assert_eq!((first, answer, activator_step), (sent, answered, Step::Done(keys)));
+    }
+}
+
+#[test]
+fn challenge_that_was_told_is_good_for_the_activator_that_told_it_alone() {
+    let told = || WorkerSide::told(&samples::secret(), TOKEN, [1; 32], [2; 32]);
+    let (mut worker, first) = told();
+    let progress = ActivatorSide::new(&samples::secret(), [3; 32]).handle(&first);
+    assert_eq!(progress.step, Step::Failed(PrefaceError::Proof));
+    assert_eq!(worker.handle(&progress.output).step, Step::Failed(PrefaceError::Proof));
+    let (mut worker, _) = told();
+    assert_eq!(worker.handle(b"LECH\x01\x00").step, Step::Failed(PrefaceError::Version { theirs: 256 }));
+    // With another secret, both sides stay without a proof of the other.
+    let (mut worker, first) = WorkerSide::told(&Secret::new("guess"), TOKEN, [1; 32], [2; 32]);
+    let progress = ActivatorSide::new(&samples::secret(), [2; 32]).handle(&first);
+    assert_eq!((progress.step, worker.handle(&progress.output).step), (Step::Failed(PrefaceError::Proof), Step::More));
+}
+
+#[test]
 fn another_secret_fails_at_the_activator_and_learns_nothing() {
     for step in [1, 7, 1000] {
         let (worker, activator, _) = join(&Secret::new("guess"), &samples::secret(), step);

@@ -42,7 +42,7 @@ fn server_for(most: usize) -> Server {
         Lobby::new(Rules { workers_stay: false }, None, LobbyMetrics::new(&registry, metrics.excess()).unwrap());
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002 };
+    let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };
     let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into() };
     let stop = CancellationToken::new();
     let (serving, counted) = (Cluster::alone(lobby.peers.clone(), settings.fleet), metrics.clone());
@@ -134,7 +134,7 @@ async fn a_worker_joins_is_offered_a_stream_and_leaves() {
     let mut place = server.lobby.places.enter(entry());
     let Ok(Some(ActivatorSay::Offer(offer))) = line.hear().await else { panic!() };
     let PlaceEvent::Offered { epoch, token, descriptor, .. } = place.event().await else { panic!() };
-    assert_eq!((offer.epoch, offer.token, descriptor), (epoch, token.0.to_vec(), true));
+    assert_eq!((offer.epoch, offer.token, descriptor), (epoch, token.presented.to_vec(), true));
     line.say(WorkerSay::Load(Load { streams: 3, capacity: 5, draining: false, ..Load::default() })).await;
     until(|| server.lobby.views.workers()[0].streams == 3).await;
     drop(line);

@@ -376,6 +376,7 @@ impl Dispatcher {
                     self.outputs.push_back(Output::Excess(worker.name.clone(), 1));
                 }
             }
+            WorkerMessage::Counters(streams) => self.workers.counted(call, &streams),
             WorkerMessage::Declined(declined) => self.declined(now, call, &declined),
         }
         self.fill(now);

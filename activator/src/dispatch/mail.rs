@@ -46,7 +46,7 @@ mod tests {
     use crate::dispatch::Token;
 
     fn offer(epoch: u64) -> PlaceEvent {
-        PlaceEvent::Offered { epoch, token: Token([0; 16]), worker: "w".into(), descriptor: true }
+        PlaceEvent::Offered { epoch, token: Token::of([0; 16]), worker: "w".into(), descriptor: true }
     }
 
     fn withdrawal(epoch: u64) -> PlaceEvent {

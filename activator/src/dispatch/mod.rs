@@ -21,6 +21,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 pub use elsewhere::{Elsewhere, Ourselves};
@@ -38,10 +39,23 @@ pub use workers::{CallId, Introduction};
 
 use crate::config::Handoff;
 
-/// The secret that a worker presents to get the stream it was offered; good once. A peer that has it and the control secret gets the
-/// stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(pub [u8; 16]);
+/// The secrets of one offer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// The secret that a worker presents to get the stream it was offered; good once. A peer that has it and the control secret gets the
+    /// stream.
+    pub presented: [u8; TOKEN_BYTES],
+    /// Our nonce for that worker. The worker knows it from the offer, and so proves itself in its first message.
+    pub challenge: [u8; NONCE_BYTES],
+}
+
+#[cfg(test)]
+impl Token {
+    /// The token of a test.
+    pub(crate) fn of(presented: [u8; TOKEN_BYTES]) -> Self {
+        Self { presented, challenge: [7; NONCE_BYTES] }
+    }
+}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::{Availability, Load, Session, SessionState, UpstreamReport};
+use liveedgecast_common::control::{Availability, Load, Session, SessionCounters, SessionState, UpstreamReport};
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;
@@ -280,6 +280,16 @@ impl Workers {
             }
         }
         true
+    }
+
+    /// Stores counters of sessions that are known.
+    pub(crate) fn counted(&mut self, call: CallId, streams: &[SessionCounters]) {
+        let Some(worker) = self.all.get_mut(&call) else { return };
+        for counters in streams {
+            if let Some(session) = worker.sessions.get_mut(&counters.stream_id) {
+                counters.bring_up_to_date(session);
+            }
+        }
     }
 
     fn forget_identities(&mut self, call: CallId, session: &Session) {

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     const OURS: u64 = 7;
-    const TOKEN: Token = Token([1; 16]);
+    const TOKEN: Token = Token { presented: [1; 16], challenge: [2; 32] };
 
     fn offered(epoch: u64) -> PlaceEvent {
         PlaceEvent::Offered { epoch, token: TOKEN, worker: "w".to_owned(), descriptor: true }

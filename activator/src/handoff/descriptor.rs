@@ -55,7 +55,7 @@ pub(crate) async fn hand_over(
     place: &mut ClaimedPlace<'_>,
     parted: &mut Option<Box<Snapshot>>,
 ) -> HandoffOutcome {
-    let HandoffConnection { wire, mut reader, mut writer, process } = connection;
+    let HandoffConnection { wire, preface, mut reader, mut writer, process } = connection;
     let PeerSocket::Unix(stream) = wire else {
         return HandoffOutcome::untouched();
     };
@@ -63,7 +63,7 @@ pub(crate) async fn hand_over(
     let pid = sys::peer(&stream).map_or(0, |peer| peer.pid);
     let worker = DescriptorWorker { process: ProcessHandle::of_peer(&stream).ok().or(process), stream, pid };
     let mut progress = HandoffProgress::new(now());
-    let end = match assign(&worker, &mut writer, assignment, duplicates, &progress).await {
+    let end = match assign(&worker, preface, &mut writer, assignment, duplicates, &progress).await {
         Ok(()) => watch(&worker, &mut reader, &mut writer, place, &mut progress, parted).await,
         Err(error) => {
             debug!(event = event::HANDOFF_BROKEN, %error, "worker gone before it had the stream");
@@ -97,12 +97,12 @@ fn position(duplicates: &Duplicates) -> Option<u64> {
 
 async fn assign(
     worker: &DescriptorWorker,
+    mut bytes: Vec<u8>,
     writer: &mut Writer,
     assignment: Assignment,
     duplicates: &Duplicates,
     progress: &HandoffProgress,
 ) -> io::Result<()> {
-    let mut bytes = Vec::new();
     writer.write(&mut bytes, &Frame::Assign(Box::new(assignment))).map_err(io::Error::other)?;
     let fds = [duplicates.socket.as_fd(), duplicates.memory.as_fd()];
     tokio::select! {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use liveedgecast_common::evicting_limit::EvictingLimit;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
-use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
+use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step, TOKEN_BYTES};
 use liveedgecast_common::handoff::{ActivatorSide, PrefaceError};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::listen::Listener;
@@ -48,12 +48,24 @@ pub struct HandoffListener {
 struct Expectations {
     secret: Secret,
     // A lock, because a publisher's task may end at any time and its token must be forgotten then; held for one map operation.
-    expected: Mutex<HashMap<Token, oneshot::Sender<HandoffConnection>>>,
+    expected: Mutex<HashMap<[u8; TOKEN_BYTES], Expectation>>,
+}
+
+struct Expectation {
+    /// Our nonce for the first connection that presents the token.
+    challenge: Option<[u8; NONCE_BYTES]>,
+    publisher: oneshot::Sender<HandoffConnection>,
 }
 
 impl Expectations {
-    fn expected(&self) -> MutexGuard<'_, HashMap<Token, oneshot::Sender<HandoffConnection>>> {
+    fn expected(&self) -> MutexGuard<'_, HashMap<[u8; TOKEN_BYTES], Expectation>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The nonce that the offer has told, for the first connection that presents its token, and a new one for any other.
+    fn challenge(&self, token: [u8; TOKEN_BYTES]) -> [u8; NONCE_BYTES] {
+        let told = self.expected().get_mut(&token).and_then(|expectation| expectation.challenge.take());
+        told.unwrap_or_else(random::bytes)
     }
 }
 
@@ -78,8 +90,9 @@ impl HandoffListener {
 
     /// The connection of the worker that will present `token`. Dropping it forgets the token; its owner sets the deadline.
     pub fn expect(&self, token: Token) -> ExpectedWorker {
-        let (sender, receiver) = oneshot::channel();
-        self.shared.expected().insert(token, sender);
+        let (publisher, receiver) = oneshot::channel();
+        let Token { presented: token, challenge } = token;
+        self.shared.expected().insert(token, Expectation { challenge: Some(challenge), publisher });
         ExpectedWorker { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
     }
 
@@ -96,7 +109,7 @@ impl HandoffListener {
 
 /// A worker that is expected.
 pub struct ExpectedWorker {
-    token: Token,
+    token: [u8; TOKEN_BYTES],
     /// `None` once another task expects the same token: no worker will come here.
     receiver: Option<oneshot::Receiver<HandoffConnection>>,
     shared: Arc<Expectations>,
@@ -122,7 +135,7 @@ impl Drop for ExpectedWorker {
     fn drop(&mut self) {
         self.receiver = None;
         let mut expected = self.shared.expected();
-        if expected.get(&self.token).is_some_and(oneshot::Sender::is_closed) {
+        if expected.get(&self.token).is_some_and(|expectation| expectation.publisher.is_closed()) {
             expected.remove(&self.token);
         }
     }
@@ -131,6 +144,8 @@ impl Drop for ExpectedWorker {
 /// The connection of a worker that has proved itself.
 pub struct HandoffConnection {
     pub(crate) wire: PeerSocket,
+    /// The end of the preface, which is to be written before everything else: it goes out together with the assignment.
+    pub(crate) preface: Vec<u8>,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     /// The worker's process, if the worker has passed a handle of it.
@@ -174,7 +189,7 @@ enum PeerRefusal {
     Slow,
 }
 
-async fn greet(wire: PeerSocket, shared: &Expectations) {
+async fn greet(wire: PeerSocket, shared: &Arc<Expectations>) {
     let greeted = match tokio::time::timeout(PREFACE_TIME, listen(wire, shared)).await {
         Ok(greeted) => greeted,
         Err(_) => Err(PeerRefusal::Slow),
@@ -191,7 +206,7 @@ async fn greet(wire: PeerSocket, shared: &Expectations) {
     }
 }
 
-async fn listen(mut wire: PeerSocket, shared: &Expectations) -> Result<(), PeerRefusal> {
+async fn listen(mut wire: PeerSocket, shared: &Arc<Expectations>) -> Result<(), PeerRefusal> {
     match &mut wire {
         PeerSocket::Unix(stream) => {
             let uid = sys::peer(&*stream)?.uid;
@@ -202,18 +217,27 @@ async fn listen(mut wire: PeerSocket, shared: &Expectations) -> Result<(), PeerR
         PeerSocket::Tcp(stream) => stream.set_nodelay(true)?,
     }
     let mut passed = Vec::new();
-    let (token, reader, writer) = preface(&mut wire, &mut passed, &shared.secret).await?;
+    let Proved { token, preface, reader, writer } = prove(&mut wire, &mut passed, shared).await?;
     let process = passed.pop().and_then(|pidfd| ProcessHandle::passed(pidfd).ok());
-    let sender = shared.expected().remove(&token).ok_or(PeerRefusal::Token)?;
-    sender.send(HandoffConnection { wire, reader, writer, process }).map_err(|_| PeerRefusal::Token)
+    let Expectation { publisher, .. } = shared.expected().remove(&token).ok_or(PeerRefusal::Token)?;
+    publisher.send(HandoffConnection { wire, preface, reader, writer, process }).map_err(|_| PeerRefusal::Token)
 }
 
-async fn preface(
+/// A worker that has proved itself, and our own proof for it.
+struct Proved {
+    token: [u8; TOKEN_BYTES],
+    preface: Vec<u8>,
+    reader: Reader,
+    writer: Writer,
+}
+
+async fn prove(
     wire: &mut PeerSocket,
     passed: &mut Vec<OwnedFd>,
-    secret: &Secret,
-) -> Result<(Token, Reader, Writer), PeerRefusal> {
-    let mut side = ActivatorSide::new(secret, random::bytes::<NONCE_BYTES>());
+    shared: &Arc<Expectations>,
+) -> Result<Proved, PeerRefusal> {
+    let offers = Arc::clone(shared);
+    let mut side = ActivatorSide::challenging(&shared.secret, move |token| offers.challenge(token));
     let mut input = [0; 256];
     loop {
         let read = wire.recv_with_fds(&mut input, passed).await?;
@@ -221,18 +245,17 @@ async fn preface(
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let progress = side.handle(&input[..read]);
+        if let Step::Done(keys) = progress.step {
+            let token = side.token().ok_or(PeerRefusal::Token)?;
+            let (mut reader, writer) = keys.activator_end();
+            reader.buffer().extend_from_slice(&input[progress.used..read]);
+            return Ok(Proved { token, preface: progress.output, reader, writer });
+        }
         if !progress.output.is_empty() {
             wire.write_all(&progress.output).await?;
         }
-        match progress.step {
-            Step::More => {}
-            Step::Failed(error) => return Err(error.into()),
-            Step::Done(keys) => {
-                let token = Token(side.token().ok_or(PeerRefusal::Token)?);
-                let (mut reader, writer) = keys.activator_end();
-                reader.buffer().extend_from_slice(&input[progress.used..read]);
-                return Ok((token, reader, writer));
-            }
+        if let Step::Failed(error) = progress.step {
+            return Err(error.into());
         }
     }
 }

@@ -33,8 +33,27 @@ async fn present<S>(stream: &mut S, secret: &str, token: [u8; TOKEN_BYTES], piec
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut side, hello) = WorkerSide::new(&Secret::new(secret), token, random::bytes());
-    let mut output = hello;
+    let side = WorkerSide::new(&Secret::new(secret), token, random::bytes());
+    present_as(stream, side, piece).await
+}
+
+/// The same, for a worker that knows our nonce from the offer.
+async fn present_told<S>(stream: &mut S, told: Token, piece: usize) -> Option<(Reader, Writer)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let side = WorkerSide::told(&Secret::new(SECRET), told.presented, random::bytes(), told.challenge);
+    present_as(stream, side, piece).await
+}
+
+async fn present_as<S>(
+    stream: &mut S,
+    (mut side, mut output): (WorkerSide, Vec<u8>),
+    piece: usize,
+) -> Option<(Reader, Writer)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
         for bytes in output.chunks(piece) {
             stream.write_all(bytes).await.ok()?;
@@ -56,6 +75,13 @@ where
     }
 }
 
+/// The connection that is expected, once the end of its preface has been written, as the handoff does with the assignment.
+async fn came(expected: ExpectedWorker) -> HandoffConnection {
+    let mut connection = expected.await;
+    connection.wire.write_all(&connection.preface).await.unwrap();
+    connection
+}
+
 /// Tells whether the other end has closed.
 async fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
     !matches!(stream.read(&mut [0; 64]).await, Ok(1..))
@@ -66,40 +92,59 @@ async fn expected_worker_is_let_in_by_both_listeners_in_any_pieces() {
     let listener = open();
     for (number, piece) in [(1, 1), (2, 7), (3, 1000)] {
         let token = [number; TOKEN_BYTES];
-        let expected = listener.expect(Token(token));
+        let expected = listener.expect(Token::of(token));
         let mut stream = unix(&listener).await;
-        let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
+        let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), came(expected));
         assert!(ours.is_some() && connection.wire.is_unix());
 
-        let expected = listener.expect(Token(token));
+        let expected = listener.expect(Token::of(token));
         let mut stream = link(&listener).await;
-        let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), expected);
+        let (ours, connection) = tokio::join!(present(&mut stream, SECRET, token, piece), came(expected));
         assert!(ours.is_some() && !connection.wire.is_unix());
+
+        let expected = listener.expect(Token::of(token));
+        let mut stream = unix(&listener).await;
+        let (ours, connection) = tokio::join!(present_told(&mut stream, Token::of(token), piece), came(expected));
+        assert!(ours.is_some() && connection.wire.is_unix());
     }
     assert!(listener.shared.expected().is_empty());
+}
+
+#[tokio::test]
+async fn nonce_of_an_offer_is_good_for_one_connection() {
+    let listener = open();
+    let token = Token::of([6; TOKEN_BYTES]);
+    let expected = listener.expect(token);
+    // Somebody has seen the token, and not the secret.
+    let mut thief = link(&listener).await;
+    assert!(present(&mut thief, "another secret", token.presented, 100).await.is_none());
+    let mut late = link(&listener).await;
+    assert!(present_told(&mut late, token, 100).await.is_none(), "the proof is for a nonce that was used");
+    let mut worker = link(&listener).await;
+    let (ours, _connection) = tokio::join!(present(&mut worker, SECRET, token.presented, 100), came(expected));
+    assert!(ours.is_some());
 }
 
 #[tokio::test]
 async fn frames_behind_the_preface_are_read() {
     let listener = open();
     let token = [5; TOKEN_BYTES];
-    let expected = listener.expect(Token(token));
+    let expected = listener.expect(Token::of(token));
     let mut stream = unix(&listener).await;
     let (mut side, hello) = WorkerSide::new(&Secret::new(SECRET), token, [0; 32]);
     stream.write_all(&hello).await.unwrap();
     let mut input = [0; 256];
     let read = stream.read(&mut input).await.unwrap();
     let proof = side.handle(&input[..read]).output;
-    let read = {
-        stream.write_all(&proof).await.unwrap();
-        stream.read(&mut input).await.unwrap()
-    };
+    stream.write_all(&proof).await.unwrap();
+    let HandoffConnection { wire, preface, mut reader, .. } = expected.await;
+    let PeerSocket::Unix(mut theirs) = wire else { panic!("not by the socket") };
+    theirs.write_all(&preface).await.unwrap();
+    let read = stream.read(&mut input).await.unwrap();
     let Step::Done(keys) = side.handle(&input[..read]).step else { panic!("not done") };
     let mut bytes = Vec::new();
     keys.worker_end().1.write(&mut bytes, &Frame::Accepted).unwrap();
     stream.write_all(&bytes).await.unwrap();
-    let HandoffConnection { wire, mut reader, .. } = expected.await;
-    let PeerSocket::Unix(mut theirs) = wire else { panic!("not by the socket") };
     let frame = loop {
         if let Some(frame) = reader.next().unwrap() {
             break frame;
@@ -118,16 +163,16 @@ async fn peer_without_token_or_secret_is_refused() {
     if present(&mut stranger, SECRET, token, 100).await.is_some() {
         assert!(is_closed(&mut stranger).await);
     }
-    let forgotten = listener.expect(Token(token));
+    let forgotten = listener.expect(Token::of(token));
     drop(forgotten);
     assert!(listener.shared.expected().is_empty());
 
-    let expected = listener.expect(Token(token));
+    let expected = listener.expect(Token::of(token));
     let mut guesser = link(&listener).await;
     assert!(present(&mut guesser, "another secret", token, 100).await.is_none());
     // The expected worker still gets the stream, once.
     let mut stream = link(&listener).await;
-    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), expected);
+    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), came(expected));
     assert!(ours.is_some());
     let mut second = link(&listener).await;
     if present(&mut second, SECRET, token, 100).await.is_some() {
@@ -139,11 +184,11 @@ async fn peer_without_token_or_secret_is_refused() {
 async fn token_belongs_to_the_last_task_that_expects_it() {
     let listener = open();
     let token = [3; TOKEN_BYTES];
-    let first = listener.expect(Token(token));
-    let second = listener.expect(Token(token));
+    let first = listener.expect(Token::of(token));
+    let second = listener.expect(Token::of(token));
     drop(first);
     let mut stream = unix(&listener).await;
-    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), second);
+    let (ours, _connection) = tokio::join!(present(&mut stream, SECRET, token, 100), came(second));
     assert!(ours.is_some());
 }
 
@@ -166,9 +211,9 @@ async fn strangers_keep_no_worker_out_and_a_closed_listener_drops_them() {
         waiting.push(link(&listener).await);
     }
     let token = [4; TOKEN_BYTES];
-    let expected = listener.expect(Token(token));
+    let expected = listener.expect(Token::of(token));
     let mut worker = link(&listener).await;
-    let (ours, _connection) = tokio::join!(present(&mut worker, SECRET, token, 100), expected);
+    let (ours, _connection) = tokio::join!(present(&mut worker, SECRET, token, 100), came(expected));
     assert!(ours.is_some());
     assert!(is_closed(&mut waiting.remove(0)).await, "the oldest connection made room");
     drop(listener);

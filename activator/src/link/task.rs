@@ -42,12 +42,11 @@ pub(crate) async fn carry(
     carried: &mut Carried,
     place: &mut ClaimedPlace<'_>,
 ) -> HandoffOutcome {
-    let HandoffConnection { wire, reader, mut writer, .. } = connection;
+    let HandoffConnection { wire, preface: mut assigned, reader, mut writer, .. } = connection;
     let PeerSocket::Tcp(worker) = wire else {
         return HandoffOutcome::untouched();
     };
     let (epoch, resumed, stream_id) = (assignment.epoch, assignment.resumed, assignment.stream_id.clone());
-    let mut assigned = Vec::new();
     if let Err(error) = writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))) {
         warn!(event = event::LINK_NOT_ASSIGNED, stream = %stream_id, %error, "stream not assigned");
         return HandoffOutcome::untouched();

@@ -207,11 +207,14 @@ impl State {
     fn deliver(&mut self, now: Instant, decision: &Decision) {
         match decision {
             Decision::Offer { key, call, worker, stream_id, epoch, descriptor, known } => {
-                let (token, epoch, descriptor) = (Token(random::bytes()), *epoch, *descriptor);
+                let token = Token { presented: random::bytes(), challenge: random::bytes() };
+                let (epoch, descriptor) = (*epoch, *descriptor);
                 // The publisher's task first: it has to expect the worker before that comes.
                 self.post(*key, PlaceEvent::Offered { epoch, token, worker: worker.clone(), descriptor });
-                let (stream_id, token) = (stream_id.clone(), token.0);
-                let offer = Offer { stream_id, epoch, token, descriptor, known: *known };
+                let stream_id = stream_id.clone();
+                let Token { presented: token, challenge } = token;
+                let challenge = Some(challenge);
+                let offer = Offer { stream_id, epoch, token, descriptor, known: *known, challenge };
                 self.say(now, *call, ActivatorMessage::Offer(offer));
             }
             Decision::Withdrawn(key, epoch) => self.post(*key, PlaceEvent::Withdrawn { epoch: *epoch }),

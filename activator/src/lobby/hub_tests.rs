@@ -59,7 +59,8 @@ async fn an_offer_reaches_both_sides_with_one_token() {
     let PlaceEvent::Offered { epoch, token, worker, descriptor } = place.event().await else { panic!() };
     assert_eq!((worker.as_str(), descriptor), ("w", true));
     let Some(ActivatorMessage::Offer(offer)) = inbox.recv().await else { panic!() };
-    assert_eq!((offer.stream_id.as_str(), offer.epoch, offer.token), ("a", epoch, token.0));
+    assert_eq!((offer.stream_id.as_str(), offer.epoch, offer.token), ("a", epoch, token.presented));
+    assert_eq!(offer.challenge, Some(token.challenge));
     place.taken(epoch);
     place.started();
     assert_eq!(lobby.views.demand(), Demand { waiting: 0, live: 1, demand: 1 });

@@ -7,8 +7,8 @@ use super::limits::MAX_EPOCH;
 use super::session::is_stream_id;
 use super::wire::activator_says::Say as ActivatorSay;
 use super::wire::worker_says::Say as WorkerSay;
-use super::{Session, wire};
-use crate::handoff::preface::TOKEN_BYTES;
+use super::{Session, SessionCounters, wire};
+use crate::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
 use crate::key::{MAX_INSTANCE_NAME, is_instance_name};
 use crate::setting::MAX_CAPACITY;
 
@@ -21,6 +21,8 @@ pub enum WorkerMessage {
     Load(Load),
     /// A stream, as it is now.
     Session(Session),
+    /// The counters of every stream of which they have grown.
+    Counters(Vec<SessionCounters>),
     /// An offer was not taken.
     Declined(Declined),
     /// The worker leaves on purpose: nothing of it is to be waited for.
@@ -169,6 +171,8 @@ pub struct Welcome {
     pub handoff_socket: String,
     /// TCP port of the link listener on the host that was dialed; 0 for none.
     pub link_port: u16,
+    /// The activator takes [`WorkerMessage::Counters`].
+    pub counters: bool,
 }
 
 /// A stream that a worker may take.
@@ -184,6 +188,8 @@ pub struct Offer {
     pub descriptor: bool,
     /// The worker has the stream, or an upstream that it wants: it decides even where it has no place left.
     pub known: bool,
+    /// The activator's nonce on the handoff connection, if the activator tells it here.
+    pub challenge: Option<[u8; NONCE_BYTES]>,
 }
 
 /// An activator's wish that a worker take streams, or not. Forgotten with the call.
@@ -269,6 +275,9 @@ impl TryFrom<WorkerSay> for WorkerMessage {
             WorkerSay::Hello(hello) => Self::Hello(hello.try_into()?),
             WorkerSay::Load(load) => Self::Load(Load::parse(load)?),
             WorkerSay::Session(session) => Self::Session(session.try_into()?),
+            WorkerSay::Counters(wire::Counters { streams }) => {
+                Self::Counters(streams.into_iter().map(SessionCounters::from).collect())
+            }
             WorkerSay::Declined(declined) if !is_stream_id(&declined.stream_id) => return Err(Malformed::Declined),
             WorkerSay::Declined(declined) => {
                 let reason = declined.reason().into();
@@ -285,6 +294,10 @@ impl From<WorkerMessage> for wire::WorkerSays {
             WorkerMessage::Hello(hello) => WorkerSay::Hello(hello.into()),
             WorkerMessage::Load(load) => WorkerSay::Load(load.into()),
             WorkerMessage::Session(session) => WorkerSay::Session(session.into()),
+            WorkerMessage::Counters(streams) => {
+                let streams = streams.into_iter().map(wire::StreamCounters::from).collect();
+                WorkerSay::Counters(wire::Counters { streams })
+            }
             WorkerMessage::Declined(Declined { stream_id, epoch, reason }) => {
                 let reason = wire::declined::Reason::from(reason).into();
                 WorkerSay::Declined(wire::Declined { stream_id, epoch, reason })
@@ -351,14 +364,15 @@ impl ActivatorMessage {
     #[must_use]
     pub fn parse(say: ActivatorSay) -> Option<Self> {
         Some(match say {
-            ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port }) => {
+            ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port, counters }) => {
                 // A port that cannot be is as good as none: what is offered by link cannot be fetched.
                 let link_port = u16::try_from(link_port).unwrap_or_default();
-                Self::Welcome(Welcome { activator, handoff_socket, link_port })
+                Self::Welcome(Welcome { activator, handoff_socket, link_port, counters })
             }
-            ActivatorSay::Offer(wire::Offer { stream_id, epoch, token, descriptor, known }) => {
+            ActivatorSay::Offer(wire::Offer { stream_id, epoch, token, descriptor, known, challenge }) => {
+                let challenge = challenge.as_slice().try_into().ok();
                 match token.as_slice().try_into() {
-                    Ok(token) => Self::Offer(Offer { stream_id, epoch, token, descriptor, known }),
+                    Ok(token) => Self::Offer(Offer { stream_id, epoch, token, descriptor, known, challenge }),
                     Err(_) => Self::UnreadableOffer { stream_id, epoch },
                 }
             }
@@ -377,11 +391,13 @@ impl ActivatorMessage {
 impl From<ActivatorMessage> for wire::ActivatorSays {
     fn from(message: ActivatorMessage) -> Self {
         let say = match message {
-            ActivatorMessage::Welcome(Welcome { activator, handoff_socket, link_port }) => {
-                ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port: link_port.into() })
+            ActivatorMessage::Welcome(Welcome { activator, handoff_socket, link_port, counters }) => {
+                let link_port = link_port.into();
+                ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port, counters })
             }
-            ActivatorMessage::Offer(Offer { stream_id, epoch, token, descriptor, known }) => {
-                ActivatorSay::Offer(wire::Offer { stream_id, epoch, token: token.to_vec(), descriptor, known })
+            ActivatorMessage::Offer(Offer { stream_id, epoch, token, descriptor, known, challenge }) => {
+                let (token, challenge) = (token.to_vec(), challenge.map_or(Vec::new(), Vec::from));
+                ActivatorSay::Offer(wire::Offer { stream_id, epoch, token, descriptor, known, challenge })
             }
             ActivatorMessage::UnreadableOffer { stream_id, epoch } => {
                 ActivatorSay::Offer(wire::Offer { stream_id, epoch, ..wire::Offer::default() })

@@ -28,4 +28,4 @@ pub use message::{
     ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Malformed, Offer, Welcome,
     WorkerMessage,
 };
-pub use session::{Figure, Session, SessionState, UpstreamCounts, UpstreamReport, UpstreamState};
+pub use session::{Figure, Session, SessionCounters, SessionState, UpstreamCounts, UpstreamReport, UpstreamState};

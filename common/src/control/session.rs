@@ -91,6 +91,38 @@ pub struct UpstreamCounts {
     pub reconnects: u64,
 }
 
+/// The counters of a session, without what they belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounters {
+    /// Id of the publisher's stay.
+    pub stream_id: String,
+    /// As in [`Session::messages`].
+    pub messages: u64,
+    /// Those of each upstream, in the order of the session's upstreams, without [`UpstreamCounts::reconnects`].
+    pub upstreams: Vec<UpstreamCounts>,
+}
+
+impl SessionCounters {
+    /// The counters of a session.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        let counts = |upstream: &UpstreamReport| UpstreamCounts { reconnects: 0, ..upstream.counts };
+        Self {
+            stream_id: session.stream_id.clone(),
+            messages: session.messages,
+            upstreams: session.upstreams.iter().map(counts).collect(),
+        }
+    }
+
+    /// Puts these counters into their session.
+    pub fn bring_up_to_date(&self, session: &mut Session) {
+        session.messages = self.messages;
+        for (upstream, counts) in session.upstreams.iter_mut().zip(&self.upstreams) {
+            upstream.counts = UpstreamCounts { reconnects: upstream.counts.reconnects, ..*counts };
+        }
+    }
+}
+
 /// A column of [`UpstreamCounts`] as a metric of the worker. The wire (`control.proto`) and the API (`UpstreamView` of the activator) list their
 /// fields themselves.
 #[derive(Clone, Copy, Debug)]
@@ -167,15 +199,19 @@ impl UpstreamState {
 }
 
 impl Session {
-    /// The session with its growing counters at zero: a difference that remains is told to activators at once, the others wait.
-    /// Reconnects stay, since each of them is an event of its own.
+    /// Returns whether more than growing counters is different: such a change is told to activators at once, the others wait. Reconnects
+    /// are no such counter, since each of them is an event of its own.
     #[must_use]
-    pub fn without_counters(&self) -> Self {
-        let quiet = |upstream: &UpstreamReport| UpstreamReport {
-            counts: UpstreamCounts { reconnects: upstream.counts.reconnects, ..UpstreamCounts::default() },
-            ..upstream.clone()
+    pub fn differs_beyond_counters(&self, other: &Self) -> bool {
+        let Self { stream_id, app, state, identities, epoch, reason, messages: _, upstreams } = self;
+        let upstream = |(one, two): (&UpstreamReport, &UpstreamReport)| {
+            let UpstreamReport { host, state, error, counts } = one;
+            (host, state, error, counts.reconnects) != (&two.host, &two.state, &two.error, two.counts.reconnects)
         };
-        Self { messages: 0, upstreams: self.upstreams.iter().map(quiet).collect(), ..self.clone() }
+        (stream_id, app, state, identities, epoch, reason)
+            != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
+            || upstreams.len() != other.upstreams.len()
+            || upstreams.iter().zip(&other.upstreams).any(upstream)
     }
 }
 
@@ -243,6 +279,28 @@ impl From<UpstreamReport> for wire::Upstream {
         let UpstreamCounts { bytes, messages, lost, replayed, reconnects } = counts;
         let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
         Self { host, state: state.as_str().to_owned(), bytes, messages, lost, replayed, reconnects, error }
+    }
+}
+
+impl From<wire::StreamCounters> for SessionCounters {
+    fn from(counters: wire::StreamCounters) -> Self {
+        let wire::StreamCounters { stream_id, messages, upstreams } = counters;
+        let counts = |upstream: wire::UpstreamCounters| {
+            let wire::UpstreamCounters { bytes, messages, lost, replayed } = upstream;
+            UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0 }
+        };
+        Self { stream_id, messages, upstreams: upstreams.into_iter().take(MAX_UPSTREAMS).map(counts).collect() }
+    }
+}
+
+impl From<SessionCounters> for wire::StreamCounters {
+    fn from(counters: SessionCounters) -> Self {
+        let SessionCounters { stream_id, messages, upstreams } = counters;
+        let counts = |upstream: UpstreamCounts| {
+            let UpstreamCounts { bytes, messages, lost, replayed, reconnects: _ } = upstream;
+            wire::UpstreamCounters { bytes, messages, lost, replayed }
+        };
+        Self { stream_id, messages, upstreams: upstreams.into_iter().map(counts).collect() }
     }
 }
 

@@ -1,16 +1,18 @@
 //! The engine runs the streams. In: [`FetchedStream`](crate::receive::FetchedStream)s from `receive`, kicks from `register`, the drain.
-//! Out: the list of sessions, for `register` and `http`; counts in the reports, for [`EngineMetrics`]. Next room: `stream`, one task per stream on one of
+//! Out: the sessions that change, for `register`; counts in the reports, for [`EngineMetrics`]. Next room: `stream`, one task per stream on one of
 //! N single-threaded runtimes.
 //!
 //! [`table`] has the rules: the stream of an identity, the thread of a new stream. [`task`] owns the table;
 //! [`thread`] is one thread with its streams.
 
 mod counters;
+mod feed;
 mod metrics;
 pub mod table;
 mod task;
 mod thread;
 
+pub use feed::SessionFeed;
 pub use metrics::EngineMetrics;
 pub use task::{Engine, Settings, TakeOutcome};
 pub use thread::StartStream;

@@ -1,6 +1,6 @@
-//! The rules of the engine: the stream of each identity, the thread of a new stream, the list of sessions. Pure; the shell is `task`.
+//! The rules of the engine: the stream of each identity, the thread of a new stream, the sessions that change. Pure; the shell is `task`.
 //!
-//! In: claims on streams, reports of streams, ends of their tasks. Out: a [`Placing`], the list of sessions.
+//! In: claims on streams, reports of streams, ends of their tasks. Out: a [`Placing`], each session that has changed.
 //!
 //! ```text
 //!                 place           reported Live         gone
@@ -14,10 +14,10 @@
 //! Note: a claim belongs to a stream by its own identity alone. A claim that shares nothing but an upstream is another stream: its media must
 //! never leave in the session of the first one, under that one's key. A stream that is known goes on with the upstreams that it
 //! has, so a claim on it contends for none. A stream's goodbye and the end of its task are two messages: only the second frees its
-//! slot, and where the first is missing the task died. A reader that looks at the list now and then would miss why a stream ended,
-//! so its last session stays on the list for a while.
+//! slot, and where the first is missing the task died.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{Session, SessionState};
@@ -27,9 +27,6 @@ use liveedgecast_common::key::{Identity, StreamId};
 /// Attachments that one stream has not decided yet, at most: activators offer one stream once, several only after they lost
 /// each other. More are declined.
 pub const MAX_UNDECIDED: usize = 4;
-
-/// Time for which the last session of a stream stays on the list: `register` reads every list within milliseconds.
-pub const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The slot of one stream, from its start to the end of its task. No number is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +97,7 @@ pub struct SessionChange {
 #[derive(Debug)]
 struct ServedStream {
     thread: usize,
-    session: Session,
+    session: Arc<Session>,
     undecided: Vec<StreamClaim>,
     /// Streams that wait for an upstream of this one.
     contenders: Vec<StreamId>,
@@ -118,8 +115,10 @@ pub struct Table {
     places: BTreeMap<StreamSlot, ServedStream>,
     identities: HashMap<Identity, StreamSlot>,
     names: HashMap<StreamId, StreamSlot>,
-    /// Sessions that have ended, the oldest first, each with the time at which it leaves the list. No more than the capacity.
-    last_words: VecDeque<(Instant, Session)>,
+    /// Places whose sessions have not ended.
+    served: usize,
+    /// Sessions that have changed since they were taken, in order. The shell takes them after every step.
+    changed: Vec<Arc<Session>>,
     next: u64,
     draining: bool,
 }
@@ -134,7 +133,8 @@ impl Table {
             places: BTreeMap::new(),
             identities: HashMap::new(),
             names: HashMap::new(),
-            last_words: VecDeque::new(),
+            served: 0,
+            changed: Vec::new(),
             next: 0,
             draining: false,
         }
@@ -146,24 +146,22 @@ impl Table {
         self.places.len()
     }
 
-    /// Sessions that are served, and with the state `Ended` those that ended a moment ago.
+    /// Streams whose sessions have not ended.
     #[must_use]
-    pub fn sessions(&self) -> Vec<Session> {
-        let served = self.places.values().map(|place| &place.session);
-        served.chain(self.last_words.iter().map(|(_, session)| session)).cloned().collect()
+    pub fn served(&self) -> usize {
+        self.served
     }
 
-    /// Deadline of the next [`Self::handle_timeout`].
+    /// The session of a stream, as it is now.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.last_words.front().map(|(until, _)| *until)
+    pub fn session(&self, slot: StreamSlot) -> Option<&Session> {
+        self.places.get(&slot).map(|place| &*place.session)
     }
 
-    /// Takes sessions that ended long enough ago off the list.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        while self.poll_timeout().is_some_and(|until| until <= now) {
-            self.last_words.pop_front();
-        }
+    /// The sessions that have changed since the last call, in order. A stream whose task has ended has the state `Ended`, and so does a name
+    /// that a stream no longer has.
+    pub fn take_changed(&mut self) -> impl Iterator<Item = Arc<Session>> {
+        self.changed.drain(..)
     }
 
     /// Declines every claim from now on.
@@ -187,7 +185,6 @@ impl Table {
         if self.places.len() >= self.capacity {
             return Placing::Decline(Decline::Full);
         }
-        self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
         self.next += 1;
         let slot = StreamSlot(self.next);
         let thread = self.idlest();
@@ -196,14 +193,16 @@ impl Table {
         for identity in &claim.identities {
             self.identities.entry(*identity).or_insert(slot);
         }
-        let session = Session {
+        let session = Arc::new(Session {
             stream_id: claim.stream_id.0,
             identities: claim.identities,
             state: SessionState::Starting,
             epoch: claim.epoch,
             app: claim.app,
             ..Session::default()
-        };
+        });
+        self.changed.push(Arc::clone(&session));
+        self.served += 1;
         let place = ServedStream {
             thread,
             session,
@@ -252,8 +251,10 @@ impl Table {
         if given_up.is_empty() {
             return;
         }
-        let kept = place.session.identities.iter().filter(|identity| !given_up.contains(identity)).copied().collect();
-        self.rename(slot, kept);
+        let before = Arc::clone(&place.session);
+        Arc::make_mut(&mut place.session).identities.retain(|identity| !given_up.contains(identity));
+        self.changed.push(Arc::clone(&place.session));
+        self.claim_identities(slot, &before.identities);
     }
 
     /// The slot of the stream that has not decided about this claim yet, and the claim's number there.
@@ -280,17 +281,25 @@ impl Table {
 
     /// Notes a stream's report; `None`: no stream has this id.
     pub fn reported(&mut self, now: Instant, mut session: Session) -> Option<SessionChange> {
-        let slot = *self.names.get(&StreamId(session.stream_id.clone()))?;
+        let slot = *self.names.get(session.stream_id.as_str())?;
         let place = self.places.get_mut(&slot)?;
         let starts = session.state == SessionState::Live && !place.started;
         place.started |= starts;
         let took = starts.then(|| now.saturating_duration_since(place.placed));
         // A stream need not repeat its identities.
-        let identities = std::mem::replace(&mut session.identities, place.session.identities.clone());
-        let loud = place.session.without_counters() != session.without_counters();
-        place.session = session;
-        if !identities.is_empty() && identities != place.session.identities {
-            self.rename(slot, identities);
+        let renamed = !session.identities.is_empty() && session.identities != place.session.identities;
+        if session.identities.is_empty() {
+            session.identities.clone_from(&place.session.identities);
+        }
+        let loud = place.session.differs_beyond_counters(&session);
+        if loud || *place.session != session {
+            self.served -= usize::from(is_served(&place.session));
+            self.served += usize::from(is_served(&session));
+            let before = std::mem::replace(&mut place.session, Arc::new(session));
+            self.changed.push(Arc::clone(&place.session));
+            if renamed {
+                self.claim_identities(slot, &before.identities);
+            }
         }
         Some(SessionChange { slot, loud, took })
     }
@@ -303,26 +312,33 @@ impl Table {
         if !accepted {
             return;
         }
-        let before = std::mem::replace(&mut place.session.stream_id, claim.stream_id.0.clone());
-        (place.session.epoch, place.session.app) = (claim.epoch, claim.app);
+        let before = Arc::clone(&place.session);
         // The identities stay: it is the same stream, with the upstreams that it has.
-        self.last_words.retain(|(_, session)| session.stream_id != claim.stream_id.0);
-        self.names.remove(&StreamId(before));
+        let session = Arc::make_mut(&mut place.session);
+        session.stream_id.clone_from(&claim.stream_id.0);
+        (session.epoch, session.app) = (claim.epoch, claim.app);
+        self.changed.push(Arc::clone(&place.session));
+        self.names.remove(before.stream_id.as_str());
+        if before.stream_id != claim.stream_id.0 {
+            self.changed.push(Arc::new(Session { state: SessionState::Ended, ..Session::clone(&before) }));
+        }
         self.names.insert(claim.stream_id, slot);
     }
 
-    fn rename(&mut self, slot: StreamSlot, identities: Vec<Identity>) {
-        self.forget_identities(slot);
-        for identity in &identities {
+    /// Gives the stream the identities that its session lists and no other stream has, in place of those that it had `before`.
+    fn claim_identities(&mut self, slot: StreamSlot, before: &[Identity]) {
+        self.forget_identities(slot, before);
+        for identity in self.places.get(&slot).into_iter().flat_map(|place| &place.session.identities) {
             self.identities.entry(*identity).or_insert(slot);
-        }
-        if let Some(place) = self.places.get_mut(&slot) {
-            place.session.identities = identities;
         }
     }
 
-    fn forget_identities(&mut self, slot: StreamSlot) {
-        self.identities.retain(|_, holder| *holder != slot);
+    fn forget_identities(&mut self, slot: StreamSlot, identities: &[Identity]) {
+        for identity in identities {
+            if self.identities.get(identity) == Some(&slot) {
+                self.identities.remove(identity);
+            }
+        }
     }
 
     /// Notes that a stream has reported its end; its task will end soon.
@@ -333,22 +349,21 @@ impl Table {
     }
 
     /// Notes that a stream's task has ended; `None`: that was known.
-    pub fn gone(&mut self, now: Instant, slot: StreamSlot) -> Option<(StreamId, TaskEnd)> {
+    pub fn gone(&mut self, slot: StreamSlot) -> Option<(StreamId, TaskEnd)> {
         let place = self.places.remove(&slot)?;
         self.threads[place.thread] = self.threads[place.thread].saturating_sub(1);
-        self.names.retain(|_, holder| *holder != slot);
-        self.forget_identities(slot);
+        self.names.remove(place.session.stream_id.as_str());
+        self.forget_identities(slot, &place.session.identities);
         let gone = if place.ended { TaskEnd::Ended } else { TaskEnd::Died };
+        self.served -= usize::from(is_served(&place.session));
         let mut session = place.session;
-        session.state = SessionState::Ended;
+        let last = Arc::make_mut(&mut session);
+        last.state = SessionState::Ended;
         if gone == TaskEnd::Died {
-            session.reason = "its task died".to_owned();
+            last.reason = "its task died".to_owned();
         }
-        let stream_id = StreamId(session.stream_id.clone());
-        self.last_words.push_back((now + LAST_WORD, session));
-        if self.last_words.len() > self.capacity {
-            self.last_words.pop_front();
-        }
+        let stream_id = StreamId(last.stream_id.clone());
+        self.changed.push(session);
         Some((stream_id, gone))
     }
 
@@ -358,6 +373,11 @@ impl Table {
         let slot = *self.names.get(stream_id)?;
         self.places.get(&slot).map(|place| (slot, place.thread))
     }
+}
+
+/// Returns whether a session has not ended.
+pub(super) fn is_served(session: &Session) -> bool {
+    session.state != SessionState::Ended
 }
 
 #[cfg(test)]

@@ -19,6 +19,16 @@ fn session(stream_id: &str, state: SessionState) -> Session {
     Session { stream_id: stream_id.into(), state, epoch: 1, app: "live".into(), ..Session::default() }
 }
 
+/// The sessions of the streams whose tasks run.
+fn sessions(table: &Table) -> Vec<Session> {
+    table.places.values().map(|place| Session::clone(&place.session)).collect()
+}
+
+/// Stream, state and reason of each session that has changed.
+fn changed(table: &mut Table) -> Vec<(String, SessionState, String)> {
+    table.take_changed().map(|session| (session.stream_id.clone(), session.state, session.reason.clone())).collect()
+}
+
 fn started(placing: Placing) -> (StreamSlot, usize) {
     match placing {
         Placing::Start { slot, thread } => (slot, thread),
@@ -52,7 +62,7 @@ fn identity_goes_where_the_picture_says() {
         }
         (table, now)
     };
-    let state = |table: &Table| table.find(&id("a")).map(|_| table.sessions()[0].state);
+    let state = |table: &Table| table.find(&id("a")).map(|_| sessions(table)[0].state);
     for from in [None, Some(SessionState::Starting), Some(SessionState::Live), Some(SessionState::Grace)] {
         // Its own identity: a new stream, or the one that has it, which takes the new publisher's name.
         let (mut table, now) = fresh(from);
@@ -80,7 +90,7 @@ fn identity_goes_where_the_picture_says() {
         // Gone: the identity is free.
         let (mut table, now) = fresh(from);
         if let Some((slot, _)) = table.find(&id("a")) {
-            table.gone(now, slot);
+            table.gone(slot);
         }
         assert_eq!(state(&table), None);
         started(table.place(now, claim("d", &[1, 100])));
@@ -93,8 +103,8 @@ fn streams_go_to_the_thread_with_the_fewest() {
     let placed: Vec<(StreamSlot, usize)> =
         (0..6).map(|number| started(table.place(now, claim(&number.to_string(), &[number])))).collect();
     assert_eq!(placed.iter().map(|(_, thread)| *thread).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
-    table.gone(now, placed[1].0);
-    table.gone(now, placed[4].0);
+    table.gone(placed[1].0);
+    table.gone(placed[4].0);
     assert_eq!(started(table.place(now, claim("next", &[9]))).1, 1);
     assert_eq!(started(table.place(now, claim("next but one", &[10]))).1, 1);
 }
@@ -103,14 +113,14 @@ fn streams_go_to_the_thread_with_the_fewest() {
 fn session_is_listed_from_the_start_with_its_claim() {
     let (mut table, now) = (Table::new(1, 1), origin());
     let (slot, _) = started(table.place(now, claim("a", &[1, 2])));
-    let [first] = &table.sessions()[..] else { panic!() };
+    let [first] = &sessions(&table)[..] else { panic!() };
     assert_eq!((first.state, first.epoch, first.app.as_str()), (SessionState::Starting, 1, "live"));
     assert_eq!(first.identities, [who(1), who(2)]);
 
     let later = now + Duration::from_millis(7);
     let noted = table.reported(later, session("a", SessionState::Live)).unwrap();
     assert_eq!(noted, SessionChange { slot, loud: true, took: Some(Duration::from_millis(7)) });
-    assert_eq!(table.sessions()[0].identities.len(), 2, "what a report leaves out is not forgotten");
+    assert_eq!(sessions(&table)[0].identities.len(), 2, "what a report leaves out is not forgotten");
     let noted = table.reported(later, session("a", SessionState::Live)).unwrap();
     assert_eq!((noted.loud, noted.took), (false, None));
     // Back in grace and live again: that is no start.
@@ -162,13 +172,13 @@ fn upstream_that_was_given_up_is_the_contenders() {
     assert_eq!(contends(table.place(now, claim("b", &[2, 100]))), first);
     assert_eq!(table.streams(), 1, "a contender has no place");
     table.answered(first, &StreamId("b".into()), &[who(100)]);
-    assert_eq!(table.sessions()[0].identities, [who(1)]);
+    assert_eq!(sessions(&table)[0].identities, [who(1)]);
     let (second, _) = started(table.place(now, claim("b", &[2, 100])));
     // The first stream's publisher continues without the upstream, which is the second stream's.
     assert_eq!(attached(table.place(now, claim("c", &[1, 100]))), first);
     table.decided(&StreamId("c".into()), true);
     assert_eq!(contends(table.place(now, claim("d", &[3, 100]))), second);
-    table.gone(now, first);
+    table.gone(first);
     assert_eq!(contends(table.place(now, claim("c", &[1, 100]))), second);
 }
 
@@ -200,7 +210,7 @@ fn attached_publisher_gives_the_stream_its_name() {
     table.reported(now, session("a", SessionState::Live));
     attached(table.place(now, StreamClaim { epoch: 5, ..claim("b", &[1, 101]) }));
     table.decided(&StreamId("b".into()), true);
-    let [only] = &table.sessions()[..] else { panic!() };
+    let [only] = &sessions(&table)[..] else { panic!() };
     assert_eq!((only.stream_id.as_str(), only.epoch, only.state), ("b", 5, SessionState::Live));
     assert_eq!(only.identities, [who(1), who(100)], "the upstreams stay what they are");
     assert_eq!(table.find(&StreamId("b".into())), Some((slot, 0)));
@@ -243,38 +253,42 @@ fn only_the_end_of_the_task_frees_the_place() {
     table.ended(&StreamId("a".into()));
     assert_eq!(table.streams(), 1);
     attached(table.place(now, claim("b", &[1])));
-    assert_eq!(table.gone(now, slot).unwrap().1, TaskEnd::Ended);
-    assert_eq!(table.gone(now, slot), None);
+    assert_eq!(table.gone(slot).unwrap().1, TaskEnd::Ended);
+    assert_eq!(table.gone(slot), None);
     let (slot, _) = started(table.place(now, claim("b", &[1])));
-    assert_eq!(table.gone(now, slot).unwrap().1, TaskEnd::Died);
+    assert_eq!(table.gone(slot).unwrap().1, TaskEnd::Died);
 }
 
 #[test]
-fn ended_session_stays_listed_for_a_while_and_is_no_stream() {
+fn each_change_of_a_session_is_passed_on_once() {
+    use SessionState::{Ended, Live, Starting};
+    let told = |id: &str, state, reason: &str| (id.to_owned(), state, reason.to_owned());
     let (mut table, now) = (Table::new(2, 1), origin());
-    let gone = |table: &mut Table, id: &str| {
-        let (slot, _) = started(table.place(now, claim(id, &[1])));
-        table.reported(now, Session { reason: "enough".into(), ..session(id, SessionState::Ended) });
-        table.ended(&StreamId(id.into()));
-        table.gone(now, slot).unwrap();
-    };
-    gone(&mut table, "a");
-    assert_eq!((table.streams(), table.sessions()[0].reason.as_str()), (0, "enough"));
-    // A stream that comes back is not over.
-    let (slot, _) = started(table.place(now, claim("a", &[1])));
-    assert_eq!(table.sessions().len(), 1);
-    assert_eq!(table.gone(now, slot).unwrap().1, TaskEnd::Died);
-    assert_eq!(
-        (table.sessions()[0].state, table.sessions()[0].reason.as_str()),
-        (SessionState::Ended, "its task died")
-    );
-    for id in ["b", "c"] {
-        gone(&mut table, id);
-    }
-    assert_eq!(table.sessions().len(), 2, "no more than the capacity");
-    assert_eq!(table.poll_timeout(), Some(now + LAST_WORD));
-    table.handle_timeout(now + LAST_WORD);
-    assert_eq!((table.sessions().len(), table.poll_timeout()), (0, None));
+    let (slot, _) = started(table.place(now, claim("a", &[1, 100])));
+    assert_eq!((changed(&mut table), changed(&mut table)), (vec![told("a", Starting, "")], vec![]));
+    table.reported(now, session("a", Live));
+    table.reported(now, session("a", Live));
+    assert_eq!(changed(&mut table), [told("a", Live, "")]);
+    table.answered(slot, &StreamId("b".into()), &[who(100)]);
+    assert_eq!(changed(&mut table), [told("a", Live, "")]);
+    assert_eq!(sessions(&table)[0].identities, [who(1)]);
+
+    attached(table.place(now, claim("b", &[1])));
+    table.decided(&StreamId("b".into()), true);
+    assert_eq!(changed(&mut table), [told("b", Live, ""), told("a", Ended, "")], "it has another name");
+    attached(table.place(now, StreamClaim { epoch: 9, ..claim("b", &[1]) }));
+    table.decided(&StreamId("b".into()), true);
+    assert_eq!(changed(&mut table), [told("b", Live, "")], "the same stay of its publisher");
+
+    assert_eq!((table.streams(), table.served()), (1, 1));
+    table.reported(now, Session { reason: "enough".into(), ..session("b", Ended) });
+    assert_eq!((table.streams(), table.served()), (1, 0));
+    table.ended(&StreamId("b".into()));
+    table.gone(slot).unwrap();
+    assert_eq!(changed(&mut table), [told("b", Ended, "enough"), told("b", Ended, "enough")]);
+    let (slot, _) = started(table.place(now, claim("b", &[1])));
+    assert_eq!((table.gone(slot).unwrap().1, table.served()), (TaskEnd::Died, 0));
+    assert_eq!(changed(&mut table), [told("b", Starting, ""), told("b", Ended, "its task died")]);
 }
 
 #[derive(Clone, Debug)]
@@ -303,6 +317,7 @@ proptest! {
     #[test]
     fn any_order_of_events_keeps_the_rules(actions in prop::collection::vec(action(), 1..200)) {
         let (mut table, now) = (Table::new(4, 2), origin());
+        let mut listed: BTreeMap<String, bool> = BTreeMap::new();
         for action in actions {
             match action {
                 Action::Place(id, identities) => {
@@ -331,7 +346,7 @@ proptest! {
                 Action::Gone(at) => {
                     let slot = table.places.keys().nth(at).copied();
                     if let Some(slot) = slot {
-                        prop_assert!(table.gone(now, slot).is_some());
+                        prop_assert!(table.gone(slot).is_some());
                     }
                 }
             }
@@ -342,10 +357,15 @@ proptest! {
                 prop_assert_eq!(table.names.get(&StreamId(place.session.stream_id.clone())), Some(slot));
                 prop_assert!(place.undecided.len() <= MAX_UNDECIDED && place.contenders.len() <= MAX_UNDECIDED);
             }
-            let mut names: Vec<String> = table.sessions().into_iter().map(|session| session.stream_id).collect();
-            names.sort();
-            names.dedup();
-            prop_assert_eq!(names.len(), table.places.len() + table.last_words.len(), "one name twice");
+            let served = table.places.values().filter(|place| is_served(&place.session)).count();
+            prop_assert_eq!((table.served(), table.names.len()), (served, table.places.len()));
+            let known: BTreeMap<String, bool> =
+                table.take_changed().map(|session| (session.stream_id.clone(), is_served(&session))).collect();
+            listed.extend(known);
+            let are: Vec<&str> = listed.iter().filter(|(_, served)| **served).map(|(id, _)| id.as_str()).collect();
+            let mut served: Vec<&str> = table.places.values().map(|place| place.session.stream_id.as_str()).collect();
+            served.sort_unstable();
+            prop_assert_eq!(are, served, "a reader of the changes knows every stream");
         }
     }
 }

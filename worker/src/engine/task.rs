@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::{Session, SessionState};
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Decline, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep_until;
 
 use super::counters::StreamCounters;
+use super::feed::SessionFeed;
 use super::metrics::EngineMetrics;
 use super::table::{Placing, StreamClaim, StreamSlot, Table, TaskEnd};
 use super::thread::{self, StartStream, ThreadNotice, ThreadRequest};
@@ -26,11 +25,8 @@ const REQUESTS: usize = 64;
 const REPORTS: usize = 1024;
 /// Notices of all threads that wait: one per stream and life. The engine only notes these, too.
 const NOTICES: usize = 256;
-/// Reports taken at once before sessions are published again.
+/// Reports taken at once before changed sessions are passed on.
 const BATCH: usize = 256;
-/// Longest time between a change of a counter and its publication; states are published at once. Activators are told of counters even
-/// less often.
-const COUNTERS_DELAY: Duration = Duration::from_millis(500);
 /// Time after which a stream that has waited for another stream's upstream does not wait for a third stream's as well: each wait may take
 /// 2.5 s, and activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
 const ANOTHER_CONTEST: Duration = Duration::from_millis(300);
@@ -67,7 +63,8 @@ enum EngineRequest {
 #[derive(Clone, Debug)]
 pub struct Engine {
     requests: mpsc::Sender<EngineRequest>,
-    sessions: watch::Receiver<Arc<[Session]>>,
+    served: watch::Receiver<usize>,
+    feed: SessionFeed,
 }
 
 impl Engine {
@@ -78,7 +75,8 @@ impl Engine {
         let (requests, requests_in) = mpsc::channel(REQUESTS);
         let (reports, reports_in) = mpsc::channel(REPORTS);
         let (notices, notices_in) = mpsc::channel(NOTICES);
-        let (published, sessions) = watch::channel(Arc::from([]));
+        let (served, streams) = watch::channel(0);
+        let feed = SessionFeed::default();
         let task = EngineTask {
             table: Table::new(settings.capacity, settings.threads),
             contenders: Vec::new(),
@@ -87,16 +85,16 @@ impl Engine {
             reports,
             notices,
             threads: HashMap::new(),
-            published,
-            publish_at: None,
+            served,
+            feed: feed.clone(),
             counters: StreamCounters::new(metrics.clone()),
             metrics: metrics.clone(),
         };
         tokio::spawn(task.run(requests_in, reports_in, notices_in));
-        Self { requests, sessions }
+        Self { requests, served: streams, feed }
     }
 
-    /// Hands a stream to the engine. When this returns, [`Self::sessions`] lists a stream that was started.
+    /// Hands a stream to the engine. When this returns, [`Self::feed`] has the session of a stream that was started.
     pub async fn take(&self, fetched: FetchedStream) -> TakeOutcome {
         let (outcome, answer) = oneshot::channel();
         let _ = self.requests.send(EngineRequest::Take(Box::new(fetched), outcome)).await;
@@ -125,26 +123,22 @@ impl Engine {
         let _ = answer.await;
     }
 
-    /// Every session that is served, and with the state `Ended` those that ended a moment ago.
+    /// The sessions that change, for one reader.
     #[must_use]
-    pub fn sessions(&self) -> watch::Receiver<Arc<[Session]>> {
-        self.sessions.clone()
+    pub fn feed(&self) -> SessionFeed {
+        self.feed.clone()
     }
 
     /// Waits until no stream is served.
     pub async fn idle(&self) {
-        let _ = self.sessions().wait_for(|sessions| !sessions.iter().any(is_served)).await;
+        let _ = self.served.clone().wait_for(|served| *served == 0).await;
     }
 
     /// Number of streams that are served.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.sessions.borrow().iter().filter(|session| is_served(session)).count()
+        *self.served.borrow()
     }
-}
-
-fn is_served(session: &Session) -> bool {
-    session.state != SessionState::Ended
 }
 
 /// A stream that waits for an upstream of another stream.
@@ -166,8 +160,9 @@ struct EngineTask {
     reports: mpsc::Sender<Report>,
     notices: mpsc::Sender<ThreadNotice>,
     threads: HashMap<usize, mpsc::Sender<ThreadRequest>>,
-    published: watch::Sender<Arc<[Session]>>,
-    publish_at: Option<Instant>,
+    /// Number of streams that are served.
+    served: watch::Sender<usize>,
+    feed: SessionFeed,
     counters: StreamCounters,
     metrics: EngineMetrics,
 }
@@ -181,17 +176,18 @@ impl EngineTask {
     ) {
         let mut batch = Vec::new();
         loop {
-            let due = self.publish_at;
             tokio::select! {
                 // A stream's last report comes before the notice that it is gone.
                 biased;
                 _ = reports.recv_many(&mut batch, BATCH) => {
-                    batch.drain(..).for_each(|report| self.reported(report));
+                    let loud = batch.drain(..).map(|report| self.reported(report)).fold(false, std::ops::BitOr::bitor);
+                    self.publish(loud);
                     self.act_on_answers().await;
                 }
                 Some(notice) = notices.recv() => {
                     while let Ok(report) = reports.try_recv() {
-                        self.reported(report);
+                        let loud = self.reported(report);
+                        self.publish(loud);
                     }
                     self.act_on_answers().await;
                     self.noticed(notice).await;
@@ -200,7 +196,6 @@ impl EngineTask {
                     Some(request) => self.handle(request).await,
                     None => return,
                 },
-                () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => self.publish(),
             }
         }
     }
@@ -249,7 +244,7 @@ impl EngineTask {
         };
         let taken = match self.table.place(now(), claim) {
             Placing::Start { slot, thread } => {
-                self.publish();
+                self.publish(true);
                 if self.open(thread) {
                     self.tell(thread, ThreadRequest::Start(slot, fetched)).await;
                     TakeOutcome::Started
@@ -293,7 +288,7 @@ impl EngineTask {
             let Contender { slot, fetched, outcome, since } = self.contenders.remove(at);
             self.table.answered(slot, &stream_id, given_up.as_deref().unwrap_or_default());
             if given_up.is_some() {
-                self.publish();
+                self.publish(true);
                 self.take(fetched, outcome, Some(since)).await;
                 continue;
             }
@@ -329,25 +324,29 @@ impl EngineTask {
         }
     }
 
-    fn reported(&mut self, report: Report) {
+    /// Notes a report; returns whether activators should hear of it at once.
+    fn reported(&mut self, report: Report) -> bool {
         match report {
             Report::Session(session) => {
-                let Some(noted) = self.table.reported(now(), session.clone()) else { return };
-                self.counters.reported(noted.slot, &session);
+                let Some(noted) = self.table.reported(now(), session) else { return false };
+                if let Some(session) = self.table.session(noted.slot) {
+                    self.counters.reported(noted.slot, session);
+                }
                 if let Some(took) = noted.took {
                     self.metrics.start_upstream.observe(took.as_secs_f64());
                 }
-                if noted.loud { self.publish() } else { self.publish_soon() }
+                return noted.loud;
             }
             Report::ClockJumps { count } => self.metrics.clock_jumps.inc_by(count),
             Report::Skipped(messages) => self.metrics.skipped.inc_by(messages),
             Report::Ended { stream_id } => self.table.ended(&stream_id),
             Report::AttachDecided { stream_id, accepted } => {
                 self.table.decided(&stream_id, accepted);
-                self.publish();
+                return true;
             }
             Report::ContestDecided { stream_id, given_up } => self.answers.push((stream_id, given_up)),
         }
+        false
     }
 
     async fn noticed(&mut self, notice: ThreadNotice) {
@@ -384,7 +383,7 @@ impl EngineTask {
     }
 
     fn forget(&mut self, slot: StreamSlot) {
-        let Some((stream, gone)) = self.table.gone(now(), slot) else { return };
+        let Some((stream, gone)) = self.table.gone(slot) else { return };
         self.counters.closed(slot);
         match gone {
             TaskEnd::Ended => self.metrics.ended.inc(),
@@ -393,19 +392,18 @@ impl EngineTask {
                 tracing::error!(event = event::STREAM_DIED, %stream, "stream's task died; the activator still has the stream");
             }
         }
-        self.publish();
+        self.publish(true);
     }
 
-    fn publish_soon(&mut self) {
-        let at = now() + COUNTERS_DELAY;
-        self.publish_at = Some(self.publish_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    fn publish(&mut self) {
-        self.table.handle_timeout(now());
-        self.publish_at = self.table.poll_timeout();
+    /// Passes on the sessions that have changed. `loud`: at once, and not only when the reader looks by itself.
+    fn publish(&mut self, loud: bool) {
         self.metrics.live.set(i64::try_from(self.table.streams()).unwrap_or(i64::MAX));
-        self.published.send_replace(self.table.sessions().into());
+        self.table.take_changed().for_each(|session| self.feed.put(session));
+        if loud {
+            self.feed.wake();
+        }
+        let served = self.table.served();
+        self.served.send_if_modified(|before| std::mem::replace(before, served) != served);
     }
 }
 

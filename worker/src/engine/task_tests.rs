@@ -1,10 +1,13 @@
 //! The engine with tiny streams that behave as their key says.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use liveedgecast_common::control::{Session, SessionState};
 use liveedgecast_common::handoff::{Assignment, Frame, Transport};
 use tokio::task::spawn_local;
 
+use super::super::table::is_served;
 use super::*;
 use crate::receive::{HandoffError, HandoffStream};
 use crate::stream::{IncomingStream, PublisherHandoff, StreamCommand};
@@ -67,9 +70,11 @@ fn session(stream: &IncomingStream, state: SessionState) -> Session {
     Session { stream_id: assignment.stream_id.0.clone(), state, epoch: assignment.epoch, ..Session::default() }
 }
 
-fn engine(capacity: usize, start: StartStream) -> (Engine, EngineMetrics) {
+fn engine(capacity: usize, start: StartStream) -> (Engine, EngineMetrics, Reader) {
     let metrics = EngineMetrics::unregistered();
-    (Engine::start(&Settings { capacity, threads: 2 }, start, &metrics), metrics)
+    let engine = Engine::start(&Settings { capacity, threads: 2 }, start, &metrics);
+    let reader = Reader { feed: engine.feed(), served: BTreeMap::new() };
+    (engine, metrics, reader)
 }
 
 async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (TakeOutcome, HandoffStream) {
@@ -78,31 +83,44 @@ async fn take(engine: &Engine, id: &str, key: &str, epoch: u64) -> (TakeOutcome,
     (soon(engine.take(fetched)).await, activator)
 }
 
-/// Waits until these sessions are served.
-async fn served(engine: &Engine, wanted: &[(&str, SessionState)]) {
-    let wanted: Vec<(String, SessionState)> = wanted.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect();
-    let mut sessions = engine.sessions();
-    let is = |all: &Arc<[Session]>| {
-        all.iter()
-            .filter(|session| is_served(session))
-            .map(|session| (session.stream_id.clone(), session.state))
-            .collect::<Vec<_>>()
-            == wanted
-    };
-    soon(sessions.wait_for(is)).await.unwrap();
+/// The sessions of an engine, as a reader of its feed knows them.
+struct Reader {
+    feed: SessionFeed,
+    served: BTreeMap<String, SessionState>,
+}
+
+impl Reader {
+    fn read(&mut self) -> Vec<(&str, SessionState)> {
+        for session in self.feed.take() {
+            if is_served(&session) {
+                self.served.insert(session.stream_id.clone(), session.state);
+            } else {
+                self.served.remove(&session.stream_id);
+            }
+        }
+        self.served.iter().map(|(id, state)| (id.as_str(), *state)).collect()
+    }
+
+    /// Waits until these sessions are served.
+    async fn served(&mut self, wanted: &[(&str, SessionState)]) {
+        while self.read() != wanted {
+            let feed = self.feed.clone();
+            soon(feed.changed()).await;
+        }
+    }
 }
 
 #[tokio::test]
 async fn streams_are_started_served_and_handed_back() {
-    let (engine, metrics) = engine(2, tiny());
+    let (engine, metrics, mut reader) = engine(2, tiny());
     let (verdict, mut a) = take(&engine, "a", "a", 1).await;
     assert_eq!(verdict, TakeOutcome::Started);
-    assert_eq!(engine.sessions().borrow().len(), 1, "listed before the taker goes on");
+    assert_eq!(reader.read().len(), 1, "told of before the taker goes on");
     let (_, mut b) = take(&engine, "b", "b", 1).await;
     for activator in [&mut a, &mut b] {
         assert_eq!(frame(activator).await.unwrap(), Frame::Accepted);
     }
-    served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live), ("b", SessionState::Live)]).await;
     assert_eq!(metrics.live.get(), 2);
 
     let (verdict, mut c) = take(&engine, "c", "c", 1).await;
@@ -121,17 +139,17 @@ async fn streams_are_started_served_and_handed_back() {
 
 #[tokio::test]
 async fn known_identity_is_attached_and_its_stream_decides() {
-    let (engine, _) = engine(1, tiny());
+    let (engine, _, mut reader) = engine(1, tiny());
     let (_, mut a) = take(&engine, "a", "key", 1).await;
     assert_eq!(frame(&mut a).await.unwrap(), Frame::Accepted);
     let (verdict, mut refused) = take(&engine, "b", "key", 1).await;
     assert_eq!(verdict, TakeOutcome::Attached);
     assert!(frame(&mut refused).await.is_err(), "this one refuses by hanging up");
-    served(&engine, &[("a", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live)]).await;
 
     let (verdict, _c) = take(&engine, "c", "key", 2).await;
     assert_eq!(verdict, TakeOutcome::Attached);
-    served(&engine, &[("c", SessionState::Live)]).await;
+    reader.served(&[("c", SessionState::Live)]).await;
     assert!(matches!(frame(&mut a).await, Err(HandoffError::Ended)));
 }
 
@@ -145,23 +163,23 @@ async fn take_sharing(engine: &Engine, id: &str, key: &str) -> (TakeOutcome, Han
 
 #[tokio::test]
 async fn stream_that_shares_only_an_upstream_gets_it_for_a_session_of_its_own_or_is_refused() {
-    let (engine, _) = engine(9, tiny());
+    let (engine, _, mut reader) = engine(9, tiny());
     let (_, _a) = take_sharing(&engine, "a", "gives up").await;
-    served(&engine, &[("a", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live)]).await;
     let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
     assert_eq!((verdict, frame(&mut b).await.unwrap()), (TakeOutcome::Started, Frame::Accepted));
-    served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live), ("b", SessionState::Live)]).await;
 
     let (verdict, mut c) = take_sharing(&engine, "c", "c").await;
     assert_eq!((verdict, frame(&mut c).await.unwrap()), (TakeOutcome::Declined(Decline::Other), Frame::Duplicate));
-    served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live), ("b", SessionState::Live)]).await;
 }
 
 #[tokio::test]
 async fn contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator() {
-    let (engine, _) = engine(9, tiny());
+    let (engine, _, mut reader) = engine(9, tiny());
     let (_, _a) = take_sharing(&engine, "a", "does not listen").await;
-    served(&engine, &[("a", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live)]).await;
     for _ in 0..3 {
         soon(engine.kick("a".into(), "unheard".into())).await;
     }
@@ -173,7 +191,7 @@ async fn contender_of_a_stream_that_does_not_listen_goes_back_to_its_activator()
 #[tokio::test]
 async fn contender_that_has_waited_for_one_stream_does_not_wait_for_the_next() {
     for waits in [false, true] {
-        let (engine, _) = engine(9, tiny());
+        let (engine, _, mut reader) = engine(9, tiny());
         let wants = |id: &str, key: &str, upstreams: &[u8]| {
             let mut assignment = assignment(id, key, Transport::Link);
             assignment.identities.extend(upstreams.iter().map(|upstream| Identity([*upstream; 16])));
@@ -185,7 +203,7 @@ async fn contender_that_has_waited_for_one_stream_does_not_wait_for_the_next() {
         for stream in [a, b] {
             assert_eq!(soon(engine.take(stream)).await, TakeOutcome::Started);
         }
-        served(&engine, &[("a", SessionState::Live), ("b", SessionState::Live)]).await;
+        reader.served(&[("a", SessionState::Live), ("b", SessionState::Live)]).await;
         let (contender, mut activator) = wants("c", "c", &[7, 8]).await;
         let (verdict, ()) = tokio::join!(soon(engine.take(contender)), async {
             // The engine does one thing after the other: by then it has asked the first stream.
@@ -208,38 +226,41 @@ async fn contender_that_has_waited_for_one_stream_does_not_wait_for_the_next() {
 #[tokio::test]
 async fn contender_of_a_stream_that_dies_is_placed() {
     for _ in 0..50 {
-        let (engine, _) = engine(1, tiny());
+        let (engine, _, mut reader) = engine(1, tiny());
         let (_, _a) = take_sharing(&engine, "a", "gives up").await;
-        served(&engine, &[("a", SessionState::Live)]).await;
+        reader.served(&[("a", SessionState::Live)]).await;
         soon(engine.kick("a".into(), "now".into())).await;
         let (verdict, mut b) = take_sharing(&engine, "b", "b").await;
         assert_eq!((verdict, frame(&mut b).await.unwrap()), (TakeOutcome::Started, Frame::Accepted));
-        served(&engine, &[("b", SessionState::Live)]).await;
+        reader.served(&[("b", SessionState::Live)]).await;
     }
 }
 
 #[tokio::test]
 async fn stream_that_panics_takes_only_itself_along() {
-    let (engine, metrics) = engine(9, tiny());
+    let (engine, metrics, mut reader) = engine(9, tiny());
     let mut activators = Vec::new();
     for id in ["a", "b", "c", "d"] {
         activators.push(take(&engine, id, id, 1).await.1);
     }
-    served(
-        &engine,
-        &[("a", SessionState::Live), ("b", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)],
-    )
-    .await;
+    reader
+        .served(&[
+            ("a", SessionState::Live),
+            ("b", SessionState::Live),
+            ("c", SessionState::Live),
+            ("d", SessionState::Live),
+        ])
+        .await;
     // This stream panics when it is kicked.
     soon(engine.kick("b".into(), "why not".into())).await;
-    served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
     assert_eq!(frame(&mut activators[1]).await.unwrap(), Frame::Accepted);
     assert!(matches!(frame(&mut activators[1]).await, Err(HandoffError::Ended)), "its activator knows at once");
 
     let (verdict, mut never) = take(&engine, "e", "panics at the start", 1).await;
     assert_eq!(verdict, TakeOutcome::Started);
     assert!(matches!(frame(&mut never).await, Err(HandoffError::Ended)));
-    served(&engine, &[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
+    reader.served(&[("a", SessionState::Live), ("c", SessionState::Live), ("d", SessionState::Live)]).await;
     assert_eq!((metrics.died.get(), metrics.ended.get()), (2, 0));
 
     // The same stream again, on the same threads.
@@ -250,20 +271,20 @@ async fn stream_that_panics_takes_only_itself_along() {
 #[tokio::test]
 async fn stream_that_comes_while_its_identity_dies_is_started_or_given_back() {
     for _ in 0..50 {
-        let (engine, _) = engine(1, tiny());
+        let (engine, _, mut reader) = engine(1, tiny());
         let (_, _a) = take(&engine, "a", "key", 1).await;
-        served(&engine, &[("a", SessionState::Live)]).await;
+        reader.served(&[("a", SessionState::Live)]).await;
         soon(engine.kick("a".into(), "now".into())).await;
         // The stream may be gone by now, dying, or not have heard.
         let (_, mut b) = take(&engine, "b", "key", 2).await;
         match frame(&mut b).await {
             Ok(said) => {
                 assert_eq!(said, Frame::Accepted);
-                served(&engine, &[("b", SessionState::Live)]).await;
+                reader.served(&[("b", SessionState::Live)]).await;
             }
             Err(error) => {
                 assert!(matches!(error, HandoffError::Ended), "{error:?}");
-                served(&engine, &[]).await;
+                reader.served(&[]).await;
             }
         }
     }
@@ -283,7 +304,7 @@ async fn streams_start_and_end_on_all_threads() {
         });
         sender
     });
-    let (engine, metrics) = engine(1000, start);
+    let (engine, metrics, mut reader) = engine(1000, start);
     let mut activators = Vec::new();
     for number in 0..200 {
         let id = number.to_string();
@@ -291,9 +312,10 @@ async fn streams_start_and_end_on_all_threads() {
         assert_eq!(verdict, TakeOutcome::Started);
         activators.push(activator);
     }
-    soon(engine.sessions().wait_for(|all| all.iter().all(|session| session.state == SessionState::Live)))
-        .await
-        .unwrap();
+    while reader.read().iter().any(|(_, state)| *state != SessionState::Live) {
+        let feed = reader.feed.clone();
+        soon(feed.changed()).await;
+    }
     assert_eq!(RUNNING.load(Ordering::SeqCst), 200);
     soon(engine.hand_back()).await;
     soon(engine.idle()).await;
@@ -312,7 +334,7 @@ async fn publishers_socket_works_on_the_streams_thread() {
         });
         sender
     });
-    let (engine, _) = engine(1, start);
+    let (engine, _, _) = engine(1, start);
     let (mut fetched, _activator) = fetched_stream(assignment("a", "a", Transport::Descriptor)).await;
     let (held, client) = publisher().await;
     let held = std::net::TcpStream::from(held);

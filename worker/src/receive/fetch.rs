@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use liveedgecast_common::control::{Offer, Welcome};
-use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step, TOKEN_BYTES};
+use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, SessionKeys, Transport, WorkerSide};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::socket::PeerSocket;
@@ -139,7 +139,7 @@ pub async fn fetch(
 ) -> Result<FetchedStream, FetchError> {
     let fetched = timeout(FETCH_TIMEOUT, async {
         let mut dialed = Dialed::dial(host, welcome, offer.descriptor).await?;
-        let (keys, rest) = prove(&mut dialed, secret, offer.token).await?;
+        let (keys, rest) = prove(&mut dialed, secret, offer).await?;
         receive(dialed, &keys, rest, offer).await
     });
     fetched.await.unwrap_or(Err(FetchError::TooLate))
@@ -222,12 +222,12 @@ async fn dial_tcp(host: SocketAddr, port: u16) -> Result<TcpStream, FetchError> 
 }
 
 /// Runs the preface; returns the keys, and the bytes that came behind it.
-async fn prove(
-    dialed: &mut Dialed,
-    secret: &Secret,
-    token: [u8; TOKEN_BYTES],
-) -> Result<(SessionKeys, Vec<u8>), FetchError> {
-    let (mut side, first) = WorkerSide::new(secret, token, random::bytes::<NONCE_BYTES>());
+async fn prove(dialed: &mut Dialed, secret: &Secret, offer: &Offer) -> Result<(SessionKeys, Vec<u8>), FetchError> {
+    let nonce = random::bytes::<NONCE_BYTES>();
+    let (mut side, first) = match offer.challenge {
+        Some(theirs) => WorkerSide::told(secret, offer.token, nonce, theirs),
+        None => WorkerSide::new(secret, offer.token, nonce),
+    };
     dialed.write_first(&first).await?;
     let mut bytes = vec![0; READ_BYTES];
     loop {

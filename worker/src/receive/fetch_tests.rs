@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 
+use liveedgecast_common::handoff::preface::TOKEN_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;

@@ -13,13 +13,14 @@
 //! ```
 //! One such picture per call; when and where calls are made is [`Discovery`]'s.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{
-    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Offer, Session, SessionState,
-    Welcome, WorkerMessage,
+    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Offer, Session, SessionCounters,
+    SessionState, Welcome, WorkerMessage,
 };
 use liveedgecast_common::discovery::{self, AttemptId, Discovery, Wanted};
 
@@ -44,8 +45,12 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The load is repeated this often while anything is served: the activator tells a hung worker by its silence (architecture.md, "Workers
 /// dial in").
 const LOAD_INTERVAL: Duration = Duration::from_millis(500);
-/// Counters of sessions are repeated this often; their states are told at once.
-const COUNTERS_INTERVAL: Duration = Duration::from_secs(5);
+/// Counters that have grown are told this often, in one message; states of sessions are told at once.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// An activator that takes no such message is told all sessions each time this many would have been sent.
+const SESSIONS_EVERY: u32 = 5;
+/// Streams in one message: a third of the bytes that an activator takes, with two upstreams each.
+const COUNTED: usize = 10_000;
 /// The introducer is asked when this has passed without an activator: most often the name's addresses are good and the worker is joined …
 const ASK_AFTER: Duration = Duration::from_millis(50);
 /// … and again after each answer that did not help.
@@ -102,8 +107,8 @@ pub enum Input {
     Said(AttemptId, ActivatorMessage),
     /// The call has ended, or never came about.
     Ended(AttemptId, CallEnd),
-    /// Streams that the engine serves now, all of them.
-    Sessions(Vec<Session>),
+    /// Sessions of the engine that have changed, of each stream one.
+    Sessions(Vec<Arc<Session>>),
     /// A taken offer ended well: the engine has the stream.
     Taken(String),
     /// A taken offer could not be fetched: its call, stream and epoch.
@@ -182,12 +187,16 @@ pub struct Register {
     /// Calls that can be spoken into.
     calls: BTreeMap<AttemptId, Call>,
     /// Sessions as activators were told last, by stream.
-    sessions: BTreeMap<String, Session>,
+    sessions: BTreeMap<String, Arc<Session>>,
+    /// Streams whose counters have grown since activators were told of them.
+    grown: BTreeSet<String>,
     /// Offers taken that the engine does not list yet: epochs by stream.
     taking: BTreeMap<String, u64>,
     told: Load,
     load_at: Instant,
     counters_at: Instant,
+    /// How often [`Self::counters_at`] has passed.
+    counted: u32,
     draining: bool,
     /// Cordoned, without a stream, and told that our pod may go.
     leaving: bool,
@@ -214,9 +223,11 @@ impl Register {
             discovery: Discovery::new(now, DISCOVERY, ask_at),
             calls: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            grown: BTreeSet::new(),
             taking: BTreeMap::new(),
             load_at: now,
             counters_at: now,
+            counted: 0,
             draining: false,
             leaving: false,
             returns_at: None,
@@ -291,8 +302,7 @@ impl Register {
         }
         if self.streams() > 0 && self.counters_at <= now {
             self.counters_at = now + COUNTERS_INTERVAL;
-            let all: Vec<Session> = self.sessions.values().cloned().collect();
-            all.into_iter().for_each(|session| self.say_to_all(&WorkerMessage::Session(session)));
+            self.tell_counters();
         }
         if self.alone_at.is_some_and(|at| at <= now) {
             self.alone_at = None;
@@ -356,7 +366,7 @@ impl Register {
             name: self.settings.name.clone(),
             capacity: self.settings.capacity,
             availability: self.availability(),
-            sessions: self.sessions.values().cloned().collect(),
+            sessions: self.sessions.values().map(|session| Session::clone(session)).collect(),
             network: match self.settings.handoff {
                 // Without a name nobody can find that we share one.
                 Handoff::Link => String::new(),
@@ -452,27 +462,50 @@ impl Register {
         }
     }
 
-    fn sessions(&mut self, now: Instant, sessions: Vec<Session>) {
+    fn sessions(&mut self, now: Instant, sessions: Vec<Arc<Session>>) {
         let serving = !self.sessions.is_empty();
-        let mut before = std::mem::take(&mut self.sessions);
-        for session in sessions {
-            let last = before.remove(&session.stream_id);
-            let ended = session.state == SessionState::Ended;
-            if last.as_ref().is_none_or(|last| last.without_counters() != session.without_counters())
-                && !(last.is_none() && ended)
-            {
-                self.say_to_all(&WorkerMessage::Session(session.clone()));
-            }
-            if !ended {
-                self.sessions.insert(session.stream_id.clone(), session);
+        // A stream that has a new name is told under that name before the old one ends, or its place would be free in between.
+        let (ended, served): (Vec<_>, Vec<_>) =
+            sessions.into_iter().partition(|session| session.state == SessionState::Ended);
+        for session in served {
+            let last = self.sessions.insert(session.stream_id.clone(), Arc::clone(&session));
+            if last.is_none_or(|last| last.differs_beyond_counters(&session)) {
+                self.grown.remove(&session.stream_id);
+                self.say_to_all(&WorkerMessage::Session(Session::clone(&session)));
+            } else {
+                self.grown.insert(session.stream_id.clone());
             }
         }
-        for (_, mut gone) in before {
-            gone.state = SessionState::Ended;
-            self.say_to_all(&WorkerMessage::Session(gone));
+        for session in ended {
+            // A stream that ended before anybody was told of it is not told of.
+            self.grown.remove(&session.stream_id);
+            if self.sessions.remove(&session.stream_id).is_some() {
+                self.say_to_all(&WorkerMessage::Session(Session::clone(&session)));
+            }
         }
         if !serving {
             self.counters_at = now + COUNTERS_INTERVAL;
+        }
+    }
+
+    /// Tells activators the counters that have grown, and those of an earlier version all sessions now and then.
+    fn tell_counters(&mut self) {
+        self.counted = self.counted.wrapping_add(1);
+        let grown: Vec<String> = std::mem::take(&mut self.grown).into_iter().collect();
+        let sessions = &self.sessions;
+        let counters = |ids: &[String]| {
+            let known = ids.iter().filter_map(|id| sessions.get(id));
+            WorkerMessage::Counters(known.map(|session| SessionCounters::of(session)).collect())
+        };
+        for (attempt, call) in &self.calls {
+            let takes = |welcome: &Welcome| welcome.counters;
+            if call.welcome.as_ref().is_some_and(takes) {
+                let messages = grown.chunks(COUNTED).map(|ids| Output::Say(*attempt, counters(ids)));
+                self.outputs.extend(messages);
+            } else if self.counted.is_multiple_of(SESSIONS_EVERY) {
+                let all = sessions.values().map(|session| WorkerMessage::Session(Session::clone(session)));
+                self.outputs.extend(all.map(|message| Output::Say(*attempt, message)));
+            }
         }
     }
 

@@ -36,6 +36,11 @@ impl Desk {
         std::iter::from_fn(|| self.register.poll_output()).collect()
     }
 
+    /// Tells of sessions that have changed.
+    fn sessions(&mut self, changed: impl IntoIterator<Item = Session>) -> Vec<Output> {
+        self.tell(Input::Sessions(changed.into_iter().map(Arc::new).collect()))
+    }
+
     fn tell(&mut self, input: Input) -> Vec<Output> {
         self.register.handle(self.now, input);
         self.outputs()
@@ -61,8 +66,14 @@ impl Desk {
     }
 
     fn welcome(&mut self, link: AttemptId, activator: &str) -> Vec<Output> {
+        self.welcome_by(link, activator, true)
+    }
+
+    /// As [`Self::welcome`]; `counters`: the activator takes counters in one message.
+    fn welcome_by(&mut self, link: AttemptId, activator: &str, counters: bool) -> Vec<Output> {
         self.tell(Input::Connected(link));
-        let welcome = Welcome { activator: activator.into(), handoff_socket: "socket".into(), link_port: 6002 };
+        let welcome =
+            Welcome { activator: activator.into(), handoff_socket: "socket".into(), link_port: 6002, counters };
         self.tell(Input::Said(link, ActivatorMessage::Welcome(welcome)))
     }
 
@@ -75,7 +86,8 @@ impl Desk {
     }
 
     fn offer(&mut self, link: AttemptId, stream_id: &str, epoch: u64) -> Vec<Output> {
-        let offer = Offer { stream_id: stream_id.into(), epoch, token: [0; 16], descriptor: true, known: false };
+        let (token, challenge) = ([0; 16], None);
+        let offer = Offer { stream_id: stream_id.into(), epoch, token, descriptor: true, known: false, challenge };
         self.tell(Input::Said(link, ActivatorMessage::Offer(offer)))
     }
 }
@@ -101,6 +113,14 @@ fn load(output: &Output) -> Option<(u32, bool)> {
         Output::Say(_, WorkerMessage::Load(load)) => Some((load.streams, load.availability != Availability::Open)),
         _ => None,
     }
+}
+
+fn told_counters(outputs: &[(Duration, Output)]) -> Vec<(Duration, Vec<SessionCounters>)> {
+    let told = |(at, output): &(Duration, Output)| match output {
+        Output::Say(_, WorkerMessage::Counters(streams)) => Some((*at, streams.clone())),
+        _ => None,
+    };
+    outputs.iter().filter_map(told).collect()
 }
 
 fn session(stream_id: &str, state: SessionState) -> Session {
@@ -231,13 +251,13 @@ fn offers_are_taken_up_to_the_capacity() {
     assert_eq!(declined(&desk.offer(link, "3", 1)), Some(DeclineReason::Full));
 
     // Served ones count once, however their fetching ends.
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Starting), session("2", SessionState::Live)]));
+    desk.sessions([session("1", SessionState::Starting), session("2", SessionState::Live)]);
     desk.tell(Input::Taken("1".into()));
     assert_eq!(desk.register.streams(), 2);
     assert_eq!(declined(&desk.offer(link, "3", 1)), Some(DeclineReason::Full));
 
     // One that could not be fetched, and one that ended, give their places back.
-    let outputs = desk.tell(Input::Sessions(vec![session("2", SessionState::Live)]));
+    let outputs = desk.sessions([session("1", SessionState::Ended)]);
     assert_eq!(outputs.iter().find_map(load), Some((1, false)));
     assert!(took(&desk.offer(link, "4", 1)));
     assert_eq!(declined(&desk.tell(Input::NotTaken(link, "4".into(), 1))), Some(DeclineReason::Unreachable));
@@ -247,7 +267,7 @@ fn offers_are_taken_up_to_the_capacity() {
 #[test]
 fn publisher_that_comes_back_in_grace_finds_a_place() {
     let (mut desk, link) = Desk::joined(|settings| settings.capacity = 1);
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Grace)]));
+    desk.sessions([session("1", SessionState::Grace)]);
     assert!(took(&desk.offer(link, "2", 1)));
     assert_eq!(declined(&desk.offer(link, "3", 1)), Some(DeclineReason::Full));
 }
@@ -255,10 +275,10 @@ fn publisher_that_comes_back_in_grace_finds_a_place() {
 #[test]
 fn full_worker_decides_about_a_stream_or_an_upstream_that_it_has() {
     let (mut desk, link) = Desk::joined(|settings| settings.capacity = 1);
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.sessions([session("1", SessionState::Live)]);
     let offer = |stream_id: &str, known| {
         let token = [0; 16];
-        let offer = Offer { stream_id: stream_id.into(), epoch: 1, token, descriptor: true, known };
+        let offer = Offer { stream_id: stream_id.into(), epoch: 1, token, descriptor: true, known, challenge: None };
         Input::Said(link, ActivatorMessage::Offer(offer))
     };
     assert_eq!(declined(&desk.tell(offer("2", false))), Some(DeclineReason::Full));
@@ -268,7 +288,8 @@ fn full_worker_decides_about_a_stream_or_an_upstream_that_it_has() {
 #[test]
 fn offers_that_do_not_fit_are_declined() {
     let offer = |desk: &mut Desk, link, change: fn(&mut Offer)| {
-        let mut offer = Offer { stream_id: "9".into(), epoch: 1, token: [0; 16], descriptor: true, known: false };
+        let (token, challenge) = ([0; 16], None);
+        let mut offer = Offer { stream_id: "9".into(), epoch: 1, token, descriptor: true, known: false, challenge };
         change(&mut offer);
         declined(&desk.tell(Input::Said(link, ActivatorMessage::Offer(offer))))
     };
@@ -280,7 +301,7 @@ fn offers_that_do_not_fit_are_declined() {
     let unreadable = ActivatorMessage::UnreadableOffer { stream_id: "9".into(), epoch: 1 };
     assert_eq!(declined(&desk.tell(Input::Said(link, unreadable))), Some(DeclineReason::Other));
     // A claim that is not newer than the worker's own is void; a newer one is not.
-    desk.tell(Input::Sessions(vec![session("9", SessionState::Live)]));
+    desk.sessions([session("9", SessionState::Live)]);
     assert_eq!(offer(&mut desk, link, |_| {}), Some(DeclineReason::Other));
     assert_eq!(offer(&mut desk, link, |offer| offer.epoch = 2), None);
     assert_eq!(
@@ -378,49 +399,74 @@ fn load_is_repeated_while_serving_and_never_while_idle() {
         outputs.into_iter().filter(|(_, output)| load(output).is_some()).map(|(at, _)| at.as_millis()).collect()
     };
     assert_eq!(loads(desk.pass(Duration::from_secs(4))), [0_u128; 0]);
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.sessions([session("1", SessionState::Live)]);
     assert_eq!(loads(desk.pass(Duration::from_secs(2))), [500, 1000, 1500, 2000]);
-    desk.tell(Input::Sessions(vec![]));
+    desk.sessions([session("1", SessionState::Ended)]);
     assert_eq!(loads(desk.pass(Duration::from_secs(4))), [0_u128; 0]);
 }
 
 #[test]
 fn states_are_told_at_once_and_counters_now_and_then() {
     let (mut desk, _) = Desk::joined(|_| {});
-    let outputs = desk.tell(Input::Sessions(vec![session("1", SessionState::Starting)]));
+    let outputs = desk.sessions([session("1", SessionState::Starting)]);
     assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Starting)]);
-    let outputs = desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    let outputs = desk.sessions([session("1", SessionState::Live)]);
     assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Live)]);
     let mut counted = session("1", SessionState::Live);
     counted.upstreams[0].counts.bytes = 1000;
     counted.messages = 10;
-    let outputs = desk.tell(Input::Sessions(vec![counted.clone()]));
+    let outputs = desk.sessions([counted.clone()]);
     assert_eq!(told_sessions(&outputs), []);
-    let outputs: Vec<Output> = desk.pass(COUNTERS_INTERVAL).into_iter().map(|(_, output)| output).collect();
-    let told = |output: &Output| matches!(output, Output::Say(_, WorkerMessage::Session(session)) if session.upstreams[0].counts.bytes == 1000);
-    assert!(outputs.iter().any(told));
+    let told = told_counters(&desk.pass(3 * COUNTERS_INTERVAL));
+    assert_eq!(told, [(COUNTERS_INTERVAL, vec![SessionCounters::of(&counted)])], "once, as long as they do not grow");
+    counted.messages = 11;
     counted.upstreams[0].state = UpstreamState::Backoff;
-    assert_eq!(told_sessions(&desk.tell(Input::Sessions(vec![counted]))).len(), 1);
-    let outputs = desk.tell(Input::Sessions(vec![]));
+    assert_eq!(told_sessions(&desk.sessions([counted])).len(), 1);
+    let outputs = desk.sessions([session("1", SessionState::Ended)]);
     assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Ended)]);
+}
+
+#[test]
+fn counters_of_all_streams_travel_in_one_message() {
+    let (mut desk, _) = Desk::joined(|_| {});
+    let ids = ["1", "2", "3"];
+    desk.sessions(ids.map(|id| session(id, SessionState::Live)));
+    let grown = |id: &str, messages| Session { messages, ..session(id, SessionState::Live) };
+    desk.sessions(ids.map(|id| grown(id, 1)));
+    desk.sessions([grown("2", 2), session("3", SessionState::Ended)]);
+    let expected: Vec<SessionCounters> = [grown("1", 1), grown("2", 2)].iter().map(SessionCounters::of).collect();
+    assert_eq!(told_counters(&desk.pass(COUNTERS_INTERVAL)), [(COUNTERS_INTERVAL, expected)]);
+}
+
+#[test]
+fn activator_of_an_earlier_version_is_told_all_sessions_every_five_seconds() {
+    let mut desk = Desk::new(|_| {});
+    desk.outputs();
+    let link = desk.resolve(&[ONE])[0];
+    desk.welcome_by(link, "a", false);
+    desk.sessions(["1", "2"].map(|id| session(id, SessionState::Live)));
+    let outputs = desk.pass(Duration::from_secs(10));
+    assert_eq!(told_counters(&outputs), []);
+    let told = outputs.iter().filter(|(_, output)| matches!(output, Output::Say(_, WorkerMessage::Session(_))));
+    assert_eq!(told.map(|(at, _)| at.as_secs()).collect::<Vec<_>>(), [5, 5, 10, 10]);
 }
 
 #[test]
 fn ended_session_is_told_once_with_its_reason_and_frees_its_place() {
     let (mut desk, _) = Desk::joined(|_| {});
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.sessions([session("1", SessionState::Live)]);
     let mut ended = session("1", SessionState::Ended);
     ended.reason = "the publisher finished".into();
-    let outputs = desk.tell(Input::Sessions(vec![ended.clone()]));
+    let outputs = desk.sessions([ended.clone()]);
     assert_eq!(told_sessions(&outputs), [("1".into(), SessionState::Ended)]);
     assert_eq!(desk.register.streams(), 0);
-    assert_eq!(told_sessions(&desk.tell(Input::Sessions(vec![ended]))), []);
+    assert_eq!(told_sessions(&desk.sessions([ended])), []);
 }
 
 #[test]
 fn activator_that_comes_back_learns_every_session() {
     let (mut desk, link) = Desk::joined(|_| {});
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.sessions([session("1", SessionState::Live)]);
     desk.tell(Input::Ended(link, CallEnd::Broken));
     let again = desk.pass(FIRST_DELAY).into_iter().map(|(_, output)| output).collect::<Vec<_>>();
     let outputs = desk.tell(Input::Connected(dials(&again)[0]));
@@ -434,10 +480,10 @@ fn orphan_without_streams_ends() {
         outputs.into_iter().find(|(_, output)| *output == Output::Orphaned).map(|(at, _)| at)
     };
     let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = true);
-    desk.tell(Input::Sessions(vec![session("1", SessionState::Live)]));
+    desk.sessions([session("1", SessionState::Live)]);
     desk.tell(Input::Ended(link, CallEnd::Broken));
     assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), None, "not while it serves");
-    desk.tell(Input::Sessions(vec![]));
+    desk.sessions([session("1", SessionState::Ended)]);
     assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), Some(ORPHANED_AFTER));
     assert_eq!(desk.register.poll_timeout(), None);
 
@@ -465,7 +511,7 @@ fn worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
         outputs.into_iter().filter_map(told).collect()
     };
     let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = true);
-    desk.tell(Input::Sessions(vec![session("a", SessionState::Live)]));
+    desk.sessions([session("a", SessionState::Live)]);
     assert_eq!(alone(desk.pass(Duration::from_secs(60))), [], "not while one is there");
     desk.tell(Input::Ended(link, CallEnd::Broken));
     assert_eq!(alone(desk.pass(Duration::from_secs(60))), [(ALONE_AFTER, true)]);
@@ -477,7 +523,7 @@ fn worker_that_an_activator_started_tells_its_streams_that_none_is_there() {
 #[test]
 fn cordoned_worker_takes_back_a_stream_that_it_has() {
     let (mut desk, link) = Desk::joined(|_| {});
-    desk.tell(Input::Sessions(vec![session("a", SessionState::Grace)]));
+    desk.sessions([session("a", SessionState::Grace)]);
     desk.tell(Input::Said(link, ActivatorMessage::Cordon(Cordon::On)));
     assert!(took(&desk.offer(link, "a", 2)));
     assert!(!took(&desk.offer(link, "b", 2)));
@@ -565,7 +611,7 @@ proptest! {
                 Act::Sessions(ids, state) => {
                     let state = [SessionState::Unknown, SessionState::Starting, SessionState::Live, SessionState::Grace, SessionState::Ended][usize::from(state)];
                     let some = (0..6_u8).filter(|bit| ids & (1 << bit) != 0);
-                    desk.tell(Input::Sessions(some.map(|n| session(&id(n), state)).collect()))
+                    desk.sessions(some.map(|n| session(&id(n), state)))
                 }
                 Act::Taken(stream) => desk.tell(Input::Taken(id(stream))),
                 Act::NotTaken(stream) => desk.tell(Input::NotTaken(any_call, id(stream), 1)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::control::{Offer, Session, Welcome, WorkerMessage};
+use liveedgecast_common::control::{Offer, Welcome, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::{event, introduce};
@@ -23,7 +23,7 @@ use super::machine::{CallEnd, Input, Output, Register, Settings};
 use super::metrics::RegisterMetrics;
 use super::unreached::UnreachedWarning;
 use crate::config::Activator;
-use crate::engine::{Engine, TakeOutcome};
+use crate::engine::{Engine, SessionFeed, TakeOutcome};
 use crate::receive;
 
 /// Events of all calls that wait. A call that finds no room waits, and with it, by way of HTTP/2, its activator.
@@ -80,7 +80,7 @@ impl Registration {
         joined: watch::Sender<usize>,
     ) -> RegistrationEnd {
         let (events, mut happened) = mpsc::channel(EVENTS);
-        let mut sessions = self.engine.sessions();
+        let feed = self.engine.feed();
         let register = Register::new(now(), self.settings.clone());
         let mut registrar = Registrar {
             shell: Arc::new(self),
@@ -107,13 +107,13 @@ impl Registration {
             let due = registrar.register.poll_timeout().into_iter().chain(unreached.poll_timeout()).min();
             tokio::select! {
                 Some(input) = happened.recv() => {
-                    // The engine lists a stream before its offer counts as taken, or its place would be free in between.
-                    if matches!(input, Input::Taken(_)) && sessions.has_changed().unwrap_or(false) {
-                        registrar.sessions(&mut sessions);
+                    // The engine passes on a stream's session before its offer counts as taken, or its place would be free in between.
+                    if matches!(input, Input::Taken(_)) {
+                        registrar.sessions(&feed);
                     }
                     registrar.handle(input);
                 }
-                Ok(()) = sessions.changed() => registrar.sessions(&mut sessions),
+                () = feed.changed() => registrar.sessions(&feed),
                 Some(request) = requests.recv() => match request {
                     RegistrationRequest::Drain(told) => {
                         registrar.handle(Input::Drain);
@@ -121,6 +121,7 @@ impl Registration {
                         let _ = told.send(());
                     }
                     RegistrationRequest::Leave => {
+                        registrar.sessions(&feed);
                         registrar.handle(Input::Leave);
                         let _ = registrar.act().await;
                         registrar.flush().await;
@@ -129,6 +130,7 @@ impl Registration {
                     }
                 },
                 () = sleep_until(due.unwrap_or_else(now).into()), if due.is_some() => {
+                    registrar.sessions(&feed);
                     registrar.register.handle_timeout(now());
                 }
             }
@@ -169,9 +171,11 @@ impl Registrar {
         self.register.handle(now(), input);
     }
 
-    fn sessions(&mut self, sessions: &mut watch::Receiver<Arc<[Session]>>) {
-        let all = sessions.borrow_and_update().to_vec();
-        self.handle(Input::Sessions(all));
+    fn sessions(&mut self, feed: &SessionFeed) {
+        let changed = feed.take();
+        if !changed.is_empty() {
+            self.handle(Input::Sessions(changed));
+        }
     }
 
     /// Does all that the machine asks for.

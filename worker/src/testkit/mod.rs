@@ -68,6 +68,7 @@ pub(crate) fn offer(assignment: &Assignment, token: [u8; TOKEN_BYTES]) -> Offer 
         token,
         descriptor: assignment.transport == Transport::Descriptor,
         known: false,
+        challenge: None,
     }
 }
 
@@ -127,7 +128,7 @@ impl Desk {
             Self::Unix(_, name) => (name.clone(), 0),
             Self::Tcp(listener) => (String::new(), listener.local_addr().unwrap().port()),
         };
-        Welcome { activator: "a".to_owned(), handoff_socket, link_port }
+        Welcome { activator: "a".to_owned(), handoff_socket, link_port, counters: true }
     }
 
     pub(crate) async fn accept(&self) -> Caller {
