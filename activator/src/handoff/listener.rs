@@ -52,8 +52,9 @@ struct Expectations {
 }
 
 struct Expectation {
-    /// Our nonce for the first connection that presents the token.
-    challenge: Option<[u8; NONCE_BYTES]>,
+    /// Our nonce for the connections that present the token. The first one that proves itself takes the expectation with it, so no two
+    /// sessions have the same keys, and a stranger that has seen the token spoils nothing.
+    challenge: [u8; NONCE_BYTES],
     publisher: oneshot::Sender<HandoffConnection>,
 }
 
@@ -62,9 +63,9 @@ impl Expectations {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The nonce that the offer has told, for the first connection that presents its token, and a new one for any other.
+    /// The nonce that the offer has told, while its token is expected, and a new one for any other token.
     fn challenge(&self, token: [u8; TOKEN_BYTES]) -> [u8; NONCE_BYTES] {
-        let told = self.expected().get_mut(&token).and_then(|expectation| expectation.challenge.take());
+        let told = self.expected().get(&token).map(|expectation| expectation.challenge);
         told.unwrap_or_else(random::bytes)
     }
 }
@@ -92,7 +93,7 @@ impl HandoffListener {
     pub fn expect(&self, token: Token) -> ExpectedWorker {
         let (publisher, receiver) = oneshot::channel();
         let Token { presented: token, challenge } = token;
-        self.shared.expected().insert(token, Expectation { challenge: Some(challenge), publisher });
+        self.shared.expected().insert(token, Expectation { challenge, publisher });
         ExpectedWorker { token, receiver: Some(receiver), shared: Arc::clone(&self.shared) }
     }
 

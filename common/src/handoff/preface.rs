@@ -12,6 +12,7 @@
 //!
 //! The offer may have told the worker the activator's nonce, over the control connection. Then the worker's proof goes with its first message, and
 //! all the rest comes in one answer: the same bytes, one round trip less. The activator draws a nonce for each offer as it draws the token.
+//! The nonce is forgotten with the token, by the first worker that proves itself: the keys of a session are its own.
 //!
 //! Note: the side that proves itself first gives any listener a proof to try weak secrets on. So the worker is first, because it dials an
 //! address that a proven activator gave it; a stranger who dials the activator learns nothing.
