@@ -12,12 +12,7 @@
 //! The ring is mapped twice in a row, so any window of it is one slice, wherever the window begins. A byte is addressed by its position in
 //! the publisher's connection.
 //!
-//! A stream whose window is small uses only the first part of its ring, the *lap*, round and round:
-//! ```text
-//!  mapping:  [ state page ][ lap ][ the lap again ][ … ][ the whole ring again: where parts of it are mapped from ]
-//! ```
-//! The lap doubles when the window needs it; the bytes received so far stay where their positions say. The length of the lap stands at the
-//! end of the state page, for a successor.
+//! A stream uses only the first part of its ring, the *lap*, round and round. It grows and shrinks with the stream's window: see [`lap`].
 //!
 //! Two mappings of one memfd in one process would give slices that alias each other in safe code. A process therefore maps a memory at most
 //! once at a time: a set of the memories that are mapped is kept here, and [`UnmappedRing::map`] refuses the second mapping.
@@ -30,7 +25,7 @@
 //! a worker at all. `F_SEAL_FUTURE_WRITE` would enforce it, and would forbid the successor's mapping as well, which has to write.
 //!
 //! Note: giving memory behind a window back to the kernel and taking it again in front cost a fifth of all that a relay does. A lap that
-//! stays costs nothing.
+//! stays costs nothing, and the shorter it is, the more of it is still in the cache when it is written again.
 //!
 //! Note: a process with a descriptor of ordinary shared memory can shrink it and so kill every process that has it mapped, by SIGBUS. Seals
 //! forbid that, so they are checked, not assumed.
@@ -43,21 +38,19 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::io::pwrite;
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mremap_fixed, munmap};
 
+use self::lap::{FIRST_LAP_BYTES, LAP_AT};
 use crate::handoff::page;
+
+mod lap;
 
 /// Bytes of the state page: both slots. Untouched pages cost nothing; a usual snapshot touches one or two in each slot.
 pub const STATE_BYTES: usize = 2 * page::SLOT_BYTES;
 
 /// Smallest ring: a multiple of every page size that Linux has.
 pub const MIN_RING_BYTES: usize = 64 << 10;
-
-/// First lap of a ring that grows: a second of 2 Mbps. An audio stream never needs more.
-const FIRST_LAP_BYTES: usize = 256 << 10;
-
-/// Offset of the lap's length: behind both slots of the state page.
-const LAP_AT: usize = STATE_BYTES - size_of::<u64>();
 
 /// Largest ring: beyond it a setting is a mistake.
 pub const MAX_RING_BYTES: usize = 1 << 30;
@@ -104,7 +97,7 @@ pub struct UnmappedRing {
 }
 
 impl UnmappedRing {
-    /// Memory of a new ring, all zeros; it takes no room yet.
+    /// Memory of a new ring.
     ///
     /// # Errors
     /// See [`RingMemory::create`].
@@ -136,7 +129,8 @@ impl UnmappedRing {
         self.ring_bytes
     }
 
-    /// Maps the ring, all of it in use. Safe under the assumption of this file's header: nothing else writes to the memory meanwhile.
+    /// Maps the ring, and uses as much of it as its state page says. Safe under the assumption of this file's header: nothing else writes to
+    /// the memory meanwhile.
     ///
     /// # Errors
     /// `AlreadyExists`: this process has it mapped; or the kernel's.
@@ -145,15 +139,7 @@ impl UnmappedRing {
         // SAFETY: `sole` is the proof that no other mapping of the memory exists in this process, and is kept as long as the mapping;
         // `check` has seen the size, and the seals that fix it. That nothing else writes to it is not proven: it is the assumption about the
         // peer and about this process's other descriptors that the file's header states.
-        unsafe { RingMemory::map(&self.memory, self.ring_bytes, sole) }
-    }
-
-    /// Maps the ring, and uses only as much of it as the window needs; see [`RingMemory::grow`].
-    ///
-    /// # Errors
-    /// As [`Self::map`].
-    pub fn map_growing(&self) -> io::Result<RingMemory> {
-        let mut ring = self.map()?;
+        let mut ring = unsafe { RingMemory::map(&self.memory, self.ring_bytes, sole)? };
         ring.use_lap()?;
         Ok(ring)
     }
@@ -179,7 +165,7 @@ unsafe impl Send for RingMemory {}
 unsafe impl Sync for RingMemory {}
 
 impl RingMemory {
-    /// Creates the memory, sealed and not mapped, for a process to pass on. It is all zeros and takes no room yet.
+    /// Creates the memory, sealed and not mapped, for a process to pass on. It is all zeros but for the length of its lap, and takes a page.
     ///
     /// # Errors
     /// `ring_bytes` is not a power of two from [`MIN_RING_BYTES`] to [`MAX_RING_BYTES`]; or the kernel's.
@@ -190,6 +176,7 @@ impl RingMemory {
         let memory = memfd_create("liveedgecast-stream", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&memory, (STATE_BYTES + ring_bytes) as u64)?;
         fcntl_add_seals(&memory, SEALS)?;
+        pwrite(&memory, &(FIRST_LAP_BYTES as u64).to_ne_bytes(), LAP_AT as u64)?;
         Ok(memory)
     }
 
@@ -215,74 +202,10 @@ impl RingMemory {
         Ok(this)
     }
 
-    /// Uses the lap that the state page names, or the first one.
-    fn use_lap(&mut self) -> io::Result<()> {
-        let written = self.page()[LAP_AT..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-        let lap = match usize::try_from(written) {
-            Ok(0) => FIRST_LAP_BYTES.min(self.whole),
-            Ok(lap) if valid(lap) && lap <= self.whole => lap,
-            // Not a length of ours. A successor will not find anything where its positions say.
-            _ => self.whole,
-        };
-        if lap < self.whole {
-            self.mirror(0, lap, lap)?;
-            self.lap = lap;
-        }
-        Ok(())
-    }
-
     /// Returns whether this is the mapping of that memory.
     #[must_use]
     pub fn is_of(&self, unmapped: &UnmappedRing) -> bool {
         self.sole.0 == unmapped.id
-    }
-
-    /// Doubles the part of the ring that is in use. The bytes from `from` to `to` stay where their positions say. `false`: the whole ring is
-    /// in use already, or the kernel has no mapping left.
-    ///
-    /// # Panics
-    /// From `from` to `to` is more than [`Self::capacity`]; or the kernel does not restore a mapping that it had made.
-    pub fn grow(&mut self, from: u64, to: u64) -> bool {
-        let (lap, next) = (self.lap, self.lap * 2);
-        assert!(to - from <= lap as u64, "the bytes to keep are no longer than the lap");
-        // The upper half, as itself and no longer as the lower half again; then the new lap again, unless it is there already.
-        let mapped = next <= self.whole
-            && self.mirror(lap, lap, lap).is_ok()
-            && (next == self.whole || self.mirror(0, next, next).is_ok());
-        if !mapped {
-            let restored = lap == self.whole || self.mirror(0, lap, lap).is_ok();
-            // It takes no mapping more than there was before. Without it, a window across the end of the lap would show other bytes.
-            assert!(restored, "the kernel does not map again what it had mapped");
-            return false;
-        }
-        let mut at = from;
-        while at < to {
-            let place = (at & (lap as u64 - 1)) as usize;
-            let len = usize::try_from(to - at).unwrap_or(lap).min(lap - place);
-            if at & lap as u64 != 0 {
-                // SAFETY: both ranges are within the ring, and one is in its lower half, the other in its upper one.
-                unsafe {
-                    let lower = self.base.as_ptr().add(STATE_BYTES + place);
-                    std::ptr::copy_nonoverlapping(lower, lower.add(lap), len);
-                }
-            }
-            at += len as u64;
-        }
-        // A worker killed before this write leaves everything in the old lap; one killed after it, in the new lap.
-        // SAFETY: the address is within the state page, and aligned: the page's length is a multiple of it.
-        unsafe { self.base.as_ptr().add(LAP_AT).cast::<u64>().write_volatile(next as u64) };
-        self.lap = next;
-        true
-    }
-
-    /// Maps `len` bytes of the ring from `from` on again, at `to` of the ring's first mapping.
-    fn mirror(&mut self, from: usize, len: usize, to: usize) -> io::Result<()> {
-        if let Some(memory) = &self.memory {
-            let memory = memory.try_clone()?;
-            return self.map_at(memory, STATE_BYTES + to, len, (STATE_BYTES + from) as u64);
-        }
-        // From the second mapping of the whole ring, which a lap of less than the ring leaves alone: two laps are no longer than the ring.
-        self.map_again(STATE_BYTES + self.whole + from, len, STATE_BYTES + to)
     }
 
     /// Maps `len` bytes, mapped at `from`, at `to` again.
@@ -375,184 +298,5 @@ fn valid(ring_bytes: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ring() -> RingMemory {
-        UnmappedRing::create(MIN_RING_BYTES).unwrap().map().unwrap()
-    }
-
-    fn unmapped(memory: &OwnedFd) -> UnmappedRing {
-        UnmappedRing::check(memory.try_clone().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn window_across_the_end_is_one_slice() {
-        let mut ring = ring();
-        let capacity = ring.capacity() as u64;
-        // Far into a connection, ten bytes before the end.
-        let position = 7 * capacity - 10;
-        ring.space(position, 20).copy_from_slice(b"0123456789abcdefghij");
-        assert_eq!(ring.bytes(position, 20), b"0123456789abcdefghij");
-        assert_eq!(ring.bytes(position + 10, 10), b"abcdefghij");
-        assert_eq!(ring.bytes(0, 10), b"abcdefghij");
-        assert_eq!(ring.bytes(capacity - 10, 10), b"0123456789");
-        // The whole ring, from the middle.
-        assert_eq!(ring.bytes(capacity / 2, capacity as usize).len(), capacity as usize);
-        ring.space(capacity - 1, capacity as usize).fill(7);
-        assert!(ring.bytes(0, capacity as usize).iter().all(|byte| *byte == 7));
-    }
-
-    #[test]
-    fn page_is_apart_from_the_ring_and_outlives_the_mapping() {
-        let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
-        let mut ring = unmapped(&memory).map().unwrap();
-        assert!(ring.page().iter().all(|byte| *byte == 0) && ring.page().len() == STATE_BYTES);
-        ring.page_mut().fill(1);
-        ring.space(0, ring.capacity()).fill(2);
-        assert!(ring.page().iter().all(|byte| *byte == 1));
-        drop(ring);
-        let again = unmapped(&memory).map().unwrap();
-        assert!(again.page().iter().all(|byte| *byte == 1));
-        assert!(again.bytes(5, again.capacity()).iter().all(|byte| *byte == 2));
-    }
-
-    #[test]
-    fn memory_is_mapped_at_most_once_at_a_time() {
-        let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
-        let ring = unmapped(&memory).map().unwrap();
-        assert!(ring.is_of(&unmapped(&memory)) && !ring.is_of(&UnmappedRing::create(MIN_RING_BYTES).unwrap()));
-        for map in [UnmappedRing::map, UnmappedRing::map_growing] {
-            assert_eq!(map(&unmapped(&memory)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        }
-        drop(ring);
-        assert!(unmapped(&memory).map().is_ok());
-    }
-
-    /// Fills a range with bytes that tell their positions.
-    fn fill(ring: &mut RingMemory, from: u64, to: u64) {
-        for position in from..to {
-            ring.space(position, 1)[0] = (position % 251) as u8;
-        }
-    }
-
-    fn is_filled(ring: &RingMemory, from: u64, to: u64) -> bool {
-        let bytes = ring.bytes(from, (to - from) as usize);
-        bytes.iter().zip(from..to).all(|(byte, position)| u64::from(*byte) == position % 251)
-    }
-
-    #[test]
-    fn lap_grows_and_keeps_the_received_bytes() {
-        let first = FIRST_LAP_BYTES as u64;
-        // A window in the lower half of the next lap, one in the upper half, one across both.
-        for start in [0, first - 5, first, 3 * first + 77, 4 * first, 1000 * first + 12_345] {
-            let memory = RingMemory::create(4 * FIRST_LAP_BYTES).unwrap();
-            let mut ring = unmapped(&memory).map_growing().unwrap();
-            assert_eq!((ring.capacity(), ring.most()), (FIRST_LAP_BYTES, 4 * FIRST_LAP_BYTES));
-            let mut head = start + first;
-            fill(&mut ring, start, head);
-            for lap in [2 * first, 4 * first] {
-                assert!(ring.grow(start, head));
-                assert_eq!(ring.capacity() as u64, lap);
-                assert!(is_filled(&ring, start, head), "from {start}, lap {lap}");
-                // The successor of a worker that died here.
-                drop(ring);
-                ring = unmapped(&memory).map_growing().unwrap();
-                assert!(ring.capacity() as u64 == lap && is_filled(&ring, start, head));
-                fill(&mut ring, head, start + lap);
-                head = start + lap;
-                assert!(is_filled(&ring, start, head), "from {start}, lap {lap}");
-            }
-            assert!(!ring.grow(start, head), "all is in use");
-            assert!(is_filled(&ring, start, head));
-        }
-    }
-
-    #[test]
-    fn lap_grows_where_memory_is_mapped_by_its_descriptor() {
-        let memory = RingMemory::create(4 * FIRST_LAP_BYTES).unwrap();
-        let mut ring = unmapped(&memory).map().unwrap();
-        assert!(ring.memory.is_none(), "Linux maps shared memory a second time without a descriptor");
-        ring.memory = Some(memory.try_clone().unwrap());
-        ring.use_lap().unwrap();
-        let head = FIRST_LAP_BYTES as u64 + 77;
-        fill(&mut ring, 78, head);
-        for lap in [2 * FIRST_LAP_BYTES, 4 * FIRST_LAP_BYTES] {
-            assert!(ring.grow(78, head) && ring.capacity() == lap && is_filled(&ring, 78, head));
-        }
-    }
-
-    #[test]
-    fn small_window_takes_no_more_memory_than_its_lap() {
-        let memory = RingMemory::create(16 * FIRST_LAP_BYTES).unwrap();
-        let mut ring = unmapped(&memory).map_growing().unwrap();
-        for position in (0..64 * FIRST_LAP_BYTES as u64).step_by(1000) {
-            ring.space(position, 1000).fill(1);
-        }
-        let taken = fstat(&memory).unwrap().st_blocks * 512;
-        // The lap, and the page with the lap's length.
-        assert!(taken <= (FIRST_LAP_BYTES + MIN_RING_BYTES) as i64, "{taken}");
-    }
-
-    #[test]
-    fn lap_of_a_stranger_is_within_the_ring() {
-        for lap in [1, 3 << 16, u64::MAX, 1 << 40, 32 * FIRST_LAP_BYTES as u64] {
-            let memory = RingMemory::create(16 * FIRST_LAP_BYTES).unwrap();
-            let mut ring = unmapped(&memory).map().unwrap();
-            ring.page_mut()[LAP_AT..].copy_from_slice(&lap.to_ne_bytes());
-            drop(ring);
-            let ring = unmapped(&memory).map_growing().unwrap();
-            assert_eq!(ring.capacity(), ring.most());
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "no longer than the ring")]
-    fn window_longer_than_the_ring_panics() {
-        let _ = ring().bytes(0, MIN_RING_BYTES + 1);
-    }
-
-    #[test]
-    fn ring_of_any_other_size_than_a_power_of_two_is_refused() {
-        for size in [0, 1, 4096, MIN_RING_BYTES - 1, MIN_RING_BYTES + 4096, 3 * MIN_RING_BYTES, 2 * MAX_RING_BYTES] {
-            assert_eq!(RingMemory::create(size).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{size}");
-        }
-    }
-
-    #[test]
-    fn descriptor_that_is_no_sealed_memory_is_refused() {
-        let unsealed = || memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-        let refusal = |memory: OwnedFd| {
-            let error = UnmappedRing::check(memory).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            error.to_string()
-        };
-        assert_eq!(refusal(tempfile::tempfile().unwrap().into()), "the ring's descriptor is not memory");
-        assert_eq!(
-            refusal(std::net::UdpSocket::bind("[::1]:0").unwrap().into()),
-            "the ring's descriptor is not memory"
-        );
-
-        let memory = unsealed();
-        ftruncate(&memory, (STATE_BYTES + MIN_RING_BYTES) as u64).unwrap();
-        assert_eq!(refusal(memory.try_clone().unwrap()), "the ring's memory is not sealed");
-        fcntl_add_seals(&memory, SealFlags::GROW).unwrap();
-        assert_eq!(refusal(memory.try_clone().unwrap()), "the ring's memory is not sealed");
-        fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
-        assert!(UnmappedRing::check(memory).is_ok());
-
-        for size in [0, STATE_BYTES, STATE_BYTES + 4096, STATE_BYTES + 3 * MIN_RING_BYTES] {
-            let memory = unsealed();
-            ftruncate(&memory, size as u64).unwrap();
-            fcntl_add_seals(&memory, SEALS).unwrap();
-            assert_eq!(refusal(memory), "the ring's memory has a wrong size");
-        }
-    }
-
-    #[test]
-    fn sealed_memory_cannot_be_resized() {
-        let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
-        assert!(ftruncate(&memory, 0).is_err() && ftruncate(&memory, 1 << 30).is_err());
-        assert!(fcntl_add_seals(&memory, SealFlags::WRITE).is_err());
-    }
-}
+#[path = "ring_memory_tests.rs"]
+mod tests;

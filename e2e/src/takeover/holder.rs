@@ -104,6 +104,7 @@ impl TakeoverHolder {
 
         let memory = RingMemory::create(RING_BYTES)?;
         let mut ring = UnmappedRing::check(memory.try_clone()?)?.map()?;
+        while ring.capacity() < following.len() && ring.grow(position, position) {}
         ring.space(position, following.len()).copy_from_slice(following);
         ensure!(page::publish(ring.page_mut(), &snapshot), "the snapshot is too large");
         Ok(Self { socket, memory, client, snapshot, readers: 1, _publisher: Some(publisher) })

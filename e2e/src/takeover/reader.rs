@@ -200,9 +200,12 @@ impl ReaderStream {
         self.log.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// True if the ring has room. Bytes that a successor needs stay in the ring: where a worker would skip, the publisher waits here.
-    fn has_room(&self) -> bool {
-        self.ring.capacity() as u64 - (self.head - self.page) >= READ_BYTES as u64
+    /// True if the ring has room, for which its lap may grow. Bytes that a successor needs stay in the ring: where a worker would skip, the
+    /// publisher waits here.
+    fn has_room(&mut self) -> bool {
+        let needed = self.head - self.page + READ_BYTES as u64;
+        while needed > self.ring.capacity() as u64 && self.ring.grow(self.page, self.head) {}
+        needed <= self.ring.capacity() as u64
     }
 
     /// Reads once, straight into the ring.
@@ -302,11 +305,13 @@ impl ReaderStream {
         Ok(())
     }
 
-    /// Publishes the newest keyframe before which the upstream has acknowledged everything.
+    /// Publishes the newest keyframe before which the upstream has acknowledged everything. The bytes before it need no room any more, so
+    /// the lap grows and shrinks with each group of pictures: far more often than a worker's.
     fn publish(&mut self, upstream: &mut ReaderUpstream) -> anyhow::Result<()> {
         if let Some(snapshot) = upstream.acknowledged_keyframe()? {
             ensure!(page::publish(self.ring.page_mut(), &snapshot), "the snapshot is too large");
             self.page = snapshot.session.position();
+            while self.ring.shrink(self.page, self.head) {}
         }
         Ok(())
     }

@@ -58,10 +58,9 @@ pub enum FetchedRing {
 }
 
 impl FetchedRing {
-    /// Maps a ring, `growing` where its memory says how much of it is in use; see [`UnmappedRing::map_growing`].
-    fn map(ring: UnmappedRing, growing: bool) -> Result<Self, FetchError> {
-        let mapped = if growing { ring.map_growing() } else { ring.map() };
-        match mapped {
+    /// Maps a ring here, so that the stream's thread does not have to.
+    fn map(ring: UnmappedRing) -> Result<Self, FetchError> {
+        match ring.map() {
             Ok(mapped) => Ok(Self::Mapped(mapped)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self::Unmapped(ring)),
             Err(error) => Err(FetchError::Ring(error)),
@@ -298,7 +297,7 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
     }
     publisher.set_nonblocking(true).map_err(HandoffError::Broken)?;
     let ring = UnmappedRing::check(memory).map_err(FetchError::Ring)?;
-    Ok((Some(publisher.into()), FetchedRing::map(ring, true)?))
+    Ok((Some(publisher.into()), FetchedRing::map(ring)?))
 }
 
 /// Creates a ring for a stream that comes by link.
@@ -306,7 +305,7 @@ fn new_ring(policy: &handoff::Policy) -> Result<Belongings, FetchError> {
     let wanted = usize::try_from(policy.replay_bytes).unwrap_or(usize::MAX);
     let bytes = wanted.clamp(MIN_RING_BYTES, MAX_RING_BYTES).next_power_of_two();
     let ring = UnmappedRing::create(bytes).map_err(FetchError::Ring)?;
-    Ok((None, FetchedRing::map(ring, false)?))
+    Ok((None, FetchedRing::map(ring)?))
 }
 
 #[cfg(test)]

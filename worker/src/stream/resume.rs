@@ -26,6 +26,11 @@ pub(super) fn read_room(capacity: usize) -> usize {
     READ_BYTES.min(capacity / 4)
 }
 
+/// Bytes in front of the head that a successor counts on, in a ring of this size.
+fn reach(capacity: usize) -> u64 {
+    (capacity - read_room(capacity)) as u64
+}
+
 /// A publisher whose connection can be read on from here.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -55,6 +60,8 @@ pub(super) struct ResumePoint {
     pub(super) head: u64,
     /// The snapshot that the session is from.
     snapshot: Snapshot,
+    /// The ring is this publisher's alone, so that it may grow before the first read.
+    own_ring: bool,
 }
 
 /// A publisher after a failed resume.
@@ -86,14 +93,15 @@ pub(super) fn prepare(incoming: IncomingStream, mapped: Option<&RingMemory>) -> 
             Ok(PreparedRing::Same(memory))
         }
         // The stream that had it mapped has ended since, or its publisher is another one by now.
-        FetchedRing::Unmapped(memory) => memory.map_growing().map(PreparedRing::Own).map_err(ResumeError::Memory),
+        FetchedRing::Unmapped(memory) => memory.map().map(PreparedRing::Own).map_err(ResumeError::Memory),
     };
     let found = ring.and_then(|ring| {
         let known = match &ring {
             PreparedRing::Own(own) => Some(own),
             PreparedRing::Same(_) => mapped,
         };
-        let point = known.map_or(Err(ResumeError::State), |known| find(&assignment, &publisher, known))?;
+        let own = matches!(ring, PreparedRing::Own(_));
+        let point = known.map_or(Err(ResumeError::State), |known| find(&assignment, &publisher, known, own))?;
         Ok((ring, point))
     });
     match found {
@@ -116,22 +124,29 @@ impl Prepared {
     }
 }
 
-fn find(assignment: &Assignment, publisher: &PublisherHandoff, ring: &RingMemory) -> Result<ResumePoint, ResumeError> {
+fn find(
+    assignment: &Assignment,
+    publisher: &PublisherHandoff,
+    ring: &RingMemory,
+    own_ring: bool,
+) -> Result<ResumePoint, ResumeError> {
     let given = &assignment.snapshot;
     let given_head = given.session.position() + given.unread.len() as u64;
-    let (head, published) = match publisher {
+    let (head, published, ring_bytes) = match publisher {
         PublisherHandoff::Descriptor { socket, .. } if assignment.resumed => {
-            (sys::bytes_received(socket).map_err(ResumeError::Position)?, page::read(ring.page()))
+            let head = sys::bytes_received(socket).map_err(ResumeError::Position)?;
+            (head, page::read(ring.page()), ring.capacity())
         }
-        _ => (given_head, None),
+        // Nothing has been received into the ring, so that it can grow to what comes with the snapshot.
+        _ => (given_head, None, if own_ring { ring.most() } else { ring.capacity() }),
     };
     // A page of another connection, or an older one, would be before where this one began.
     let published =
         published.filter(|page| page.session.position() >= given.session.position() && page.unread.is_empty());
     let candidates = published.into_iter().chain(std::iter::once(given.clone()));
     for snapshot in candidates {
-        if let Some(session) = fits(&snapshot, head, ring.capacity()) {
-            return Ok(ResumePoint { session, snapshot, head });
+        if let Some(session) = fits(&snapshot, head, ring_bytes) {
+            return Ok(ResumePoint { session, snapshot, head, own_ring });
         }
     }
     Err(ResumeError::State)
@@ -140,8 +155,7 @@ fn find(assignment: &Assignment, publisher: &PublisherHandoff, ring: &RingMemory
 /// The session of the snapshot, if all bytes from its position to `head` are in a ring of that size.
 fn fits(snapshot: &Snapshot, head: u64, capacity: usize) -> Option<ServerSession> {
     let position = snapshot.session.position();
-    let reach = (capacity - read_room(capacity)) as u64;
-    if position + (snapshot.unread.len() as u64) > head || head - position > reach {
+    if position + (snapshot.unread.len() as u64) > head || head - position > reach(capacity) {
         return None;
     }
     let session = ServerSession::restore(&snapshot.session).ok()?;
@@ -152,9 +166,14 @@ impl ResumePoint {
     /// Puts the bytes that came with the snapshot into the publisher's ring, and returns the open media messages: the header, and the bytes
     /// that were received of each before the session's position.
     pub(super) fn take_up(&self, ring: &mut RingMemory) -> Vec<(MessageHeader, Option<Segment>)> {
-        let Self { session, snapshot, head } = self;
+        let Self { session, snapshot, head, own_ring } = self;
         let position = session.position();
         let unread = &snapshot.unread;
+        let kept = snapshot.stream.iter().flat_map(|stream| &stream.open).map(|open| open.received.len() as u64);
+        let wanted = head - position + kept.sum::<u64>();
+        // The bytes in front of the head that the snapshot does not bring are in the ring.
+        let received = position + unread.len() as u64;
+        while *own_ring && wanted > reach(ring.capacity()) && ring.grow(received, *head) {}
         ring.space(position, unread.len()).copy_from_slice(unread);
         // The bytes of open messages from before the snapshot go where they look as if they had been received just before the position.
         let mut before = position;
@@ -163,7 +182,7 @@ impl ResumePoint {
             let kept = snapshot.stream.iter().flat_map(|stream| &stream.open).find(|open| open.csid == header.csid);
             let Some(kept) = kept.filter(|kept| kept.received.len() == received as usize) else { continue };
             let Some(start) = before.checked_sub(u64::from(received)) else { continue };
-            if head - start > (ring.capacity() - read_room(ring.capacity())) as u64 {
+            if head - start > reach(ring.capacity()) {
                 continue;
             }
             ring.space(start, received as usize).copy_from_slice(&kept.received);

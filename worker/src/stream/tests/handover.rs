@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use liveedgecast_common::control::{SessionState, UpstreamState};
+use liveedgecast_common::handoff::limits::MAX_UNREAD_BYTES;
 use liveedgecast_common::handoff::{Close, Decline, Frame};
 use liveedgecast_common::rtmp::client::ClientEvent;
 use liveedgecast_common::sys::{self, UnmappedRing};
 
 use super::kit::*;
+use crate::stream::resume::{Prepared, PreparedRing, prepare};
 use crate::stream::*;
 
 #[test]
@@ -221,6 +223,27 @@ fn publisher_is_ended_with_a_reason_when_no_page_tells_its_state() {
         engine.ended().await;
         assert_eq!(encoder.event().await, None);
         until("done", || activator.has(|frame| matches!(frame, Frame::Done { how: Close::Abort, .. }))).await;
+    });
+}
+
+#[test]
+fn ring_grows_to_the_bytes_that_come_with_a_publisher() {
+    run(async {
+        let sink = Sink::start().await;
+        let given = give_descriptor("a", &[&sink]).await;
+        let linked = give_link("a", &[&sink]).await;
+        for mut incoming in [given.incoming, linked.incoming] {
+            // More than the first lap of a new ring.
+            let unread: Vec<u8> = (0..=250).cycle().take(MAX_UNREAD_BYTES).collect();
+            incoming.assignment.snapshot.unread.clone_from(&unread);
+            let Ok(Prepared { ring: PreparedRing::Own(mut ring), point, .. }) = prepare(incoming, None) else {
+                panic!("not prepared")
+            };
+            assert!(ring.capacity() <= MAX_UNREAD_BYTES);
+            assert!(point.take_up(&mut ring).is_empty());
+            assert_eq!(ring.bytes(point.session.position(), unread.len()), unread);
+            assert_eq!(point.head, point.session.position() + unread.len() as u64);
+        }
     });
 }
 

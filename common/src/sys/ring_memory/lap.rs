@@ -1,0 +1,191 @@
+//! The lap of a ring: how much of it is in use. In: the positions of the bytes to keep. Out: the same bytes, where their positions say in a lap
+//! of twice or half the length. User: `worker::stream`, when its window needs more room than the lap has, or much less.
+//!
+//! ```text
+//!  mapping:  [ state page ][ lap ][ the lap again ][ … ][ the whole ring again: where parts of it are mapped from ]
+//! ```
+//!
+//! A byte of position `p` lies at `p mod lap`. The length of the lap stands at the end of the state page, and nothing else says where the bytes
+//! are. A worker may be killed at any instruction, so the length is written in one store, and at that moment the bytes to keep lie where the
+//! length before says **and** where the new one says:
+//! - To grow, the bytes whose place moves are copied from the lower half of the new lap to its upper half, which the old lap does not use.
+//! - To shrink, they are copied from the upper half of the old lap to its lower half. Such a byte `p` goes to `p mod half`. The old lap has
+//!   another byte there whose position differs from `p` by an odd multiple of `half`. Two bytes to keep never differ by so much, because
+//!   all of them fit into `half`. So no byte to keep is overwritten.
+//!
+//! The mapping is not part of that: it dies with the process, and a successor makes its own.
+//!
+//! Note: laps are powers of two. Steps in between would save a sixth of the memory on average, and need an origin beside the length, in the same
+//! word, because a byte cannot keep its place in a lap that is longer by half.
+//!
+//! Note: a page fault costs five times as much as the same page of a range that is populated at once.
+#![allow(unsafe_code, reason = "mapping memory")]
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+
+use rustix::mm::{Advice, madvise};
+
+use super::{MIN_RING_BYTES, RingMemory, STATE_BYTES, valid};
+
+/// Lap of a new ring. A stream of 32 kbps never needs more; one of 2.5 Mbps grows it with its first keyframe.
+pub(super) const FIRST_LAP_BYTES: usize = MIN_RING_BYTES;
+
+/// Lap of a ring whose state page names none: processes before this version began with that.
+const UNNAMED_LAP_BYTES: usize = 256 << 10;
+
+/// Offset of the lap's length: behind both slots of the state page.
+pub(super) const LAP_AT: usize = STATE_BYTES - size_of::<u64>();
+
+/// Bytes that are populated at once at most: 128 pages, some 50 µs. A longer lap gets the rest page by page, as it is written.
+const MOST_POPULATED: usize = 512 << 10;
+
+impl RingMemory {
+    /// Uses the lap that the state page names.
+    pub(super) fn use_lap(&mut self) -> io::Result<()> {
+        let written = self.page()[LAP_AT..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        let lap = match usize::try_from(written) {
+            Ok(0) => UNNAMED_LAP_BYTES.min(self.whole),
+            Ok(lap) if valid(lap) && lap <= self.whole => lap,
+            // Not a length of ours. A successor will not find anything where its positions say.
+            _ => self.whole,
+        };
+        if lap < self.whole {
+            self.mirror(0, lap, lap)?;
+        }
+        self.lap = lap;
+        self.populate(0, lap);
+        Ok(())
+    }
+
+    /// Doubles the lap. The bytes from `from` to `to` stay where their positions say. `false`: the whole ring is in use already, or the kernel
+    /// has no mapping left.
+    ///
+    /// # Panics
+    /// From `from` to `to` is more than [`Self::capacity`]; or the kernel does not restore a mapping that it had made.
+    pub fn grow(&mut self, from: u64, to: u64) -> bool {
+        let (lap, next) = (self.lap, self.lap * 2);
+        assert!(to - from <= lap as u64, "the bytes to keep are no longer than the lap");
+        if next > self.whole {
+            return false;
+        }
+        if self.map_lap(next).is_err() {
+            // It takes no mapping more than there was before. Without it, a window across the end of the lap would show other bytes.
+            assert!(self.map_lap(lap).is_ok(), "the kernel does not map again what it had mapped");
+            return false;
+        }
+        self.populate(lap, lap);
+        self.copy_between_halves(from, to, lap, LapHalf::Upper);
+        self.write_lap(next);
+        true
+    }
+
+    /// Halves the lap and gives the other half back to the kernel. The bytes from `from` to `to` stay where their positions say. `false`: they
+    /// are more than three quarters of the half, the lap is as short as that of a new ring, or the kernel has no mapping left.
+    ///
+    /// Worth a call once a second, never per message, when the reason for a long window is over: an upstream was away or behind and has caught
+    /// up, or a very long message has gone out. A window varies by a group of pictures, so the shortest one of the last few seconds
+    /// says nothing: the longest one has to fit. To grow again costs more than a shrink gains in a few seconds (300 µs a megabyte).
+    ///
+    /// # Panics
+    /// The kernel does not restore a mapping that it had made.
+    pub fn shrink(&mut self, from: u64, to: u64) -> bool {
+        let (lap, half) = (self.lap, self.lap / 2);
+        // A successor does not count on the room of the last read, a quarter of a lap at most; and the next read is not to grow it again.
+        let most = (half - half / 4) as u64;
+        if half < FIRST_LAP_BYTES || to.saturating_sub(from) > most {
+            return false;
+        }
+        self.copy_between_halves(from, to, half, LapHalf::Lower);
+        if self.map_lap(half).is_err() {
+            let restored = self.mirror(half, half, half);
+            assert!(restored.is_ok(), "the kernel does not map again what it had mapped");
+            return false;
+        }
+        self.write_lap(half);
+        self.give_back(half, lap);
+        true
+    }
+
+    /// Maps the first lap as itself, and once more behind itself.
+    fn map_lap(&mut self, lap: usize) -> io::Result<()> {
+        if lap > self.lap {
+            // Its upper half was the lower half once more.
+            self.mirror(self.lap, lap - self.lap, self.lap)?;
+        }
+        // The whole ring is mapped again behind itself anyway.
+        if lap < self.whole { self.mirror(0, lap, lap) } else { Ok(()) }
+    }
+
+    /// Copies the bytes whose place differs between laps of `half` and of twice as much, and leaves them in the other place as well.
+    fn copy_between_halves(&mut self, from: u64, to: u64, half: usize, target: LapHalf) {
+        let mut at = from;
+        while at < to {
+            let place = (at & (half as u64 - 1)) as usize;
+            let len = usize::try_from(to - at).unwrap_or(half).min(half - place);
+            if at & half as u64 != 0 {
+                // SAFETY: both ranges are within the ring, one in the lower half and the other in the upper one.
+                unsafe {
+                    let lower = self.base.as_ptr().add(STATE_BYTES + place);
+                    let upper = lower.add(half);
+                    match target {
+                        LapHalf::Upper => std::ptr::copy_nonoverlapping(lower, upper, len),
+                        LapHalf::Lower => std::ptr::copy_nonoverlapping(upper, lower, len),
+                    }
+                }
+            }
+            at += len as u64;
+        }
+    }
+
+    /// Tells a successor, and from here on this process, the length of the lap.
+    fn write_lap(&mut self, lap: usize) {
+        // A worker is killed between two instructions, so their order is enough: no bytes are copied behind this store, none received before it.
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: the address is within the state page, and aligned: the page's length is a multiple of the word's.
+        let word = unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(LAP_AT).cast()) };
+        word.store(lap as u64, Ordering::Release);
+        compiler_fence(Ordering::SeqCst);
+        self.lap = lap;
+    }
+
+    /// Maps `len` bytes of the ring from `from` on again, at `to` of the ring's first mapping.
+    fn mirror(&mut self, from: usize, len: usize, to: usize) -> io::Result<()> {
+        if let Some(memory) = &self.memory {
+            let memory = memory.try_clone()?;
+            return self.map_at(memory, STATE_BYTES + to, len, (STATE_BYTES + from) as u64);
+        }
+        // From the second mapping of the whole ring, which a lap of less than the ring leaves alone: two laps are no longer than the ring.
+        self.map_again(STATE_BYTES + self.whole + from, len, STATE_BYTES + to)
+    }
+
+    /// Takes memory for `len` bytes of the lap from `at` on, at once and not page by page. Best effort: Linux before 5.14 cannot.
+    fn populate(&mut self, at: usize, len: usize) {
+        // SAFETY: a range of the first mapping; its bytes stay as they are.
+        let _ = unsafe {
+            let start = self.base.as_ptr().add(STATE_BYTES + at);
+            madvise(start.cast(), len.min(MOST_POPULATED), Advice::LinuxPopulateWrite)
+        };
+    }
+
+    /// Gives the memory of a part of the ring back to the kernel. Best effort: what stays is taken into use again when the lap grows.
+    fn give_back(&mut self, from: usize, to: usize) {
+        debug_assert!(from >= self.lap, "the lap stays");
+        // SAFETY: a range of the second mapping of the whole ring, outside the lap: no window shows it, so that it becomes zeros unseen.
+        let _ = unsafe {
+            let start = self.base.as_ptr().add(STATE_BYTES + self.whole + from);
+            madvise(start.cast(), to - from, Advice::LinuxRemove)
+        };
+    }
+}
+
+/// The half of a lap to copy to.
+#[derive(Clone, Copy)]
+enum LapHalf {
+    Upper,
+    Lower,
+}
+
+#[cfg(test)]
+#[path = "lap_tests.rs"]
+mod tests;
