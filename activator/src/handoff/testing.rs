@@ -75,8 +75,18 @@ pub(crate) struct WorkerEnd {
 impl WorkerEnd {
     /// Dials the listener and proves itself.
     pub(crate) async fn dial(listener: &HandoffListener, secret: &Secret, token: [u8; 16], descriptor: bool) -> Self {
+        Self::try_dial(listener, secret, token, descriptor).await.expect("an answer to the proof")
+    }
+
+    /// Dials the listener and proves itself; `None`: the connection ends before the listener's own proof.
+    pub(crate) async fn try_dial(
+        listener: &HandoffListener,
+        secret: &Secret,
+        token: [u8; 16],
+        descriptor: bool,
+    ) -> Option<Self> {
         if descriptor {
-            return Self::dial_socket(&listener.socket_name(), secret, token).await;
+            return Self::try_socket(&listener.socket_name(), secret, token).await;
         }
         let stream = TcpStream::connect(("127.0.0.1", listener.link_port())).await.unwrap();
         Self::prove(PeerSocket::Tcp(stream), secret, token).await
@@ -84,13 +94,17 @@ impl WorkerEnd {
 
     /// Dials an abstract socket by its name and proves itself.
     pub(crate) async fn dial_socket(name: &str, secret: &Secret, token: [u8; 16]) -> Self {
+        Self::try_socket(name, secret, token).await.expect("an answer to the proof")
+    }
+
+    async fn try_socket(name: &str, secret: &Secret, token: [u8; 16]) -> Option<Self> {
         let address = std_unix::SocketAddr::from_abstract_name(name).unwrap();
         let stream = std_unix::UnixStream::connect_addr(&address).unwrap();
         stream.set_nonblocking(true).unwrap();
         Self::prove(PeerSocket::Unix(UnixStream::from_std(stream).unwrap()), secret, token).await
     }
 
-    async fn prove(wire: PeerSocket, secret: &Secret, token: [u8; 16]) -> Self {
+    async fn prove(wire: PeerSocket, secret: &Secret, token: [u8; 16]) -> Option<Self> {
         let (mut side, hello) = WorkerSide::new(secret, token, random::bytes());
         // Replaced by the session's own keys when the preface is done.
         let (reader, writer) = keys().worker_end();
@@ -100,7 +114,9 @@ impl WorkerEnd {
             end.write(&output).await;
             let mut input = [0; 256];
             let read = end.read(&mut input).await;
-            assert!(read > 0, "refused");
+            if read == 0 {
+                return None;
+            }
             let progress = side.handle(&input[..read]);
             output = progress.output;
             match progress.step {
@@ -108,7 +124,7 @@ impl WorkerEnd {
                 Step::Done(keys) => {
                     (end.reader, end.writer) = keys.worker_end();
                     end.reader.buffer().extend_from_slice(&input[progress.used..read]);
-                    return end;
+                    return Some(end);
                 }
                 Step::Failed(error) => panic!("{error}"),
             }
