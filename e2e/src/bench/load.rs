@@ -265,7 +265,7 @@ impl Bed {
                 checks.lost += came.lost + one.messages.saturating_sub(came.next.max(first));
                 checks.repeated += came.repeated;
                 checks.corrupt += came.corrupt;
-                checks.undecodable += u32::from(came.began_decodable != Some(true));
+                checks.undecodable += u32::from(one.messages > 0 && came.began_decodable != Some(true));
             }
         }
         checks
@@ -331,7 +331,7 @@ fn ground(bed: &Bed, before: &Moment, after: &Moment) -> Ground {
     let seconds = (after.at - before.at) as f64 / 1e9;
     let tally = bed.pacer.tally();
     let both = (after.thread - before.thread) / seconds;
-    let generator = (tally.busy as f64 / 1e9 / seconds).min(both);
+    let generator = (tally.busy / seconds).min(both);
     let idle = match (before.idle, after.idle) {
         (Some(before), Some(after)) => (after - before) / seconds,
         _ => 1.0 - both,

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 
 use super::BenchClock;
 use super::payload::{self, PayloadStamp, Shape};
+use super::procfs;
 use super::schedule::Schedule;
 
 /// Chunk size that OBS uses.
@@ -53,8 +54,8 @@ pub struct Paced {
 /// What the pacer has done since [`Pacer::reset`].
 #[derive(Clone, Debug, Default)]
 pub struct PacerTally {
-    /// Nanoseconds spent on writing.
-    pub busy: u64,
+    /// CPU seconds spent on writing.
+    pub busy: f64,
     /// Nanoseconds from the time at which a message was due to the time at which it was written.
     pub late: Vec<u64>,
 }
@@ -193,8 +194,7 @@ impl std::fmt::Debug for Pacer {
 impl Inner {
     /// Writes some of the messages that are due. Returns nanoseconds until the next one, 0 if more are due, `None` without publishers.
     fn turn(&mut self, clock: BenchClock) -> Option<u64> {
-        let started = clock.now();
-        let mut now = started;
+        let (mut now, before) = (clock.now(), procfs::this_thread());
         for _ in 0..TURN {
             let &Reverse((due, place)) = self.due.peek()?;
             if due > now {
@@ -207,7 +207,7 @@ impl Inner {
             }
             now = clock.now();
         }
-        self.tally.busy += now - started;
+        self.tally.busy += procfs::this_thread() - before;
         self.due.peek().map(|Reverse((due, _))| due.saturating_sub(now))
     }
 

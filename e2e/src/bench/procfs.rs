@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// CPU seconds and memory of a process and all its descendants.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
@@ -80,11 +82,11 @@ pub fn cost(pid: u32) -> Cost {
     cost
 }
 
-/// CPU seconds of the calling thread.
+/// CPU seconds of the calling thread, to the nanosecond.
 #[must_use]
 pub fn this_thread() -> f64 {
-    let nanoseconds = fs::read_to_string("/proc/thread-self/schedstat").ok();
-    nanoseconds.and_then(|text| first(&text)).unwrap_or(0) as f64 / 1e9
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Seconds in which a core had nothing to do, since the machine started; `None`: there is no such core.
