@@ -32,6 +32,9 @@ enum Happening {
 const ALL: [Happening; 6] =
     [Happening::Media, Happening::Ping, Happening::Activator, Happening::Contest, Happening::Cut, Happening::Stall];
 
+/// Sessions that an upstream may end right after `Publish.Start`, one fewer than make a refusal.
+const MOST_CUTS: usize = 2;
+
 /// A stream to a narrow upstream, and what has been sent so far.
 struct Eventful {
     live: LiveStream,
@@ -192,7 +195,16 @@ fn each_source_alone_wakes_the_stream() {
 
 #[test]
 fn events_in_any_order_are_all_handled() {
-    let happenings = prop::collection::vec(prop::sample::select(ALL.to_vec()), 1..12);
+    // An upstream that ends three young sessions has refused, and the waits after that are the next attempt's, not an event's.
+    let happenings = prop::collection::vec(prop::sample::select(ALL.to_vec()), 1..12).prop_map(|mut happenings| {
+        let mut cuts = 0;
+        happenings.retain(|happening| {
+            let cut = matches!(happening, Happening::Cut);
+            cuts += usize::from(cut);
+            !cut || cuts <= MOST_CUTS
+        });
+        happenings
+    });
     let mut runner = TestRunner::new(Config { cases: 24, max_shrink_iters: 0, ..Config::default() });
     runner
         .run(&(any::<bool>(), happenings, 0..3_usize), |(link, happenings, how)| {
