@@ -23,10 +23,10 @@ pub const SLOT_BYTES: usize = (MAX_SNAPSHOT_BYTES + 4096).next_multiple_of(64 <<
 const MAGIC: [u8; 4] = *b"LEP1";
 const CHECKSUM_BYTES: usize = 16;
 /// Magic, length, sequence, checksum.
-const HEAD_BYTES: usize = 4 + 4 + 8 + CHECKSUM_BYTES;
+pub(crate) const HEAD_BYTES: usize = 4 + 4 + 8 + CHECKSUM_BYTES;
 
-// A word that belongs to the ring stands behind the second slot's snapshot.
-const _: () = assert!(HEAD_BYTES + MAX_SNAPSHOT_BYTES + size_of::<u64>() <= SLOT_BYTES);
+// Two words that belong to the ring stand behind the second slot's snapshot.
+const _: () = assert!(HEAD_BYTES + MAX_SNAPSHOT_BYTES + 2 * size_of::<u64>() <= SLOT_BYTES);
 
 /// Writes the snapshot into the slot that does not hold the last valid one. `false`: the snapshot is too large, or `page` is too small to
 /// be a page; nothing was written.

@@ -12,7 +12,8 @@
 //! The ring is mapped twice in a row, so any window of it is one slice, wherever the window begins. A byte is addressed by its position in
 //! the publisher's connection.
 //!
-//! A stream uses only the first part of its ring, the *lap*, round and round. It grows and shrinks with the stream's window: see [`lap`].
+//! A stream uses only the first part of its ring, the *lap*, round and round. It grows and shrinks with the stream's window: see [`lap`]. The
+//! memory of a stream that has ended can be that of another one: see [`reuse`].
 //!
 //! Two mappings of one memfd in one process would give slices that alias each other in safe code. A process therefore maps a memory at most
 //! once at a time: a set of the memories that are mapped is kept here, and [`UnmappedRing::map`] refuses the second mapping.
@@ -20,7 +21,8 @@
 //! One assumption remains that neither this file nor the kernel enforces: **while a memory is mapped, nothing else writes to it**, neither
 //! another process nor this one through a descriptor (`pwrite`). A write would change bytes under a `&[u8]`, which is undefined behaviour in
 //! safe code. It holds for the processes of this project: an activator keeps its descriptor only to pass it on, and passes it to a second
-//! worker only when the first one is dead ([`super::ProcessHandle`] makes certain of that); a worker gives its descriptor to
+//! worker only when the first one is dead ([`super::ProcessHandle`] makes certain of that), to the same worker for another stream only when
+//! that has unmapped it ([`reuse`]); a worker gives its descriptor to
 //! [`UnmappedRing::check`] and keeps no other. Only a process that knows `CONTROL_SECRET` and runs as root or as our user can pass memory to
 //! a worker at all. `F_SEAL_FUTURE_WRITE` would enforce it, and would forbid the successor's mapping as well, which has to write.
 //!
@@ -45,6 +47,7 @@ use self::lap::{FIRST_LAP_BYTES, LAP_AT};
 use crate::handoff::page;
 
 mod lap;
+pub mod reuse;
 
 /// Bytes of the state page: both slots. Untouched pages cost nothing; a usual snapshot touches one or two in each slot.
 pub const STATE_BYTES: usize = 2 * page::SLOT_BYTES;
@@ -94,15 +97,17 @@ pub struct UnmappedRing {
     memory: OwnedFd,
     id: MemoryId,
     ring_bytes: usize,
+    /// No other process has it.
+    private: bool,
 }
 
 impl UnmappedRing {
-    /// Memory of a new ring.
+    /// Memory of a new ring, for this process alone.
     ///
     /// # Errors
     /// See [`RingMemory::create`].
     pub fn create(ring_bytes: usize) -> io::Result<Self> {
-        Self::check(RingMemory::create(ring_bytes)?)
+        Ok(Self { private: true, ..Self::check(RingMemory::create(ring_bytes)?)? })
     }
 
     /// Memory that came by descriptor, checked for its seals and its size. By passing it on, the caller states that nothing writes to it while
@@ -120,7 +125,7 @@ impl UnmappedRing {
         let size = usize::try_from(stat.st_size).unwrap_or(0);
         let ring_bytes = size.checked_sub(STATE_BYTES).filter(|ring_bytes| valid(*ring_bytes));
         let ring_bytes = ring_bytes.ok_or_else(|| wrong("the ring's memory has a wrong size"))?;
-        Ok(Self { memory, id: (stat.st_dev, stat.st_ino), ring_bytes })
+        Ok(Self { memory, id: (stat.st_dev, stat.st_ino), ring_bytes, private: false })
     }
 
     /// Bytes of the whole ring.
@@ -140,6 +145,8 @@ impl UnmappedRing {
         // `check` has seen the size, and the seals that fix it. That nothing else writes to it is not proven: it is the assumption about the
         // peer and about this process's other descriptors that the file's header states.
         let mut ring = unsafe { RingMemory::map(&self.memory, self.ring_bytes, sole)? };
+        ring.private = self.private;
+        ring.write_entered();
         ring.use_lap()?;
         Ok(ring)
     }
@@ -155,6 +162,8 @@ pub struct RingMemory {
     lap: usize,
     /// The descriptor, kept only where shared memory cannot be mapped a second time without it.
     memory: Option<OwnedFd>,
+    /// No other process has the memory.
+    private: bool,
     /// Dropped after the memory was unmapped.
     sole: SoleMapping,
 }
@@ -192,7 +201,7 @@ impl RingMemory {
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), reserved, ProtFlags::empty(), MapFlags::PRIVATE)? };
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| wrong("the kernel mapped nothing"))?;
         // From here on dropping unmaps it.
-        let mut this = Self { base, whole: ring_bytes, lap: ring_bytes, memory: None, sole };
+        let mut this = Self { base, whole: ring_bytes, lap: ring_bytes, memory: None, private: false, sole };
         this.map_at(memory, 0, STATE_BYTES + ring_bytes, 0)?;
         if this.map_again(STATE_BYTES, ring_bytes, STATE_BYTES + ring_bytes).is_err() {
             // Linux can; valgrind, in which the guard of costs runs, cannot.
@@ -206,6 +215,12 @@ impl RingMemory {
     #[must_use]
     pub fn is_of(&self, unmapped: &UnmappedRing) -> bool {
         self.sole.0 == unmapped.id
+    }
+
+    /// Returns whether no other process has the memory: it was made by [`UnmappedRing::create`].
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.private
     }
 
     /// Maps `len` bytes, mapped at `from`, at `to` again.
@@ -284,8 +299,11 @@ impl RingMemory {
 
 impl Drop for RingMemory {
     fn drop(&mut self) {
-        // SAFETY: exactly the range that `map` has reserved; no slice outlives `self`. It fails only for wrong arguments.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), STATE_BYTES + 2 * self.whole) };
+        // SAFETY: the range that `map` has reserved, but for the state page; no slice outlives `self`. It fails only for wrong arguments.
+        let _ = unsafe { munmap(self.base.as_ptr().add(STATE_BYTES).cast(), 2 * self.whole) };
+        self.write_left();
+        // SAFETY: the rest of that range.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), STATE_BYTES) };
     }
 }
 

@@ -1,5 +1,6 @@
 //! Windows, laps that grow and shrink, successors, and descriptors of strangers.
 
+use super::reuse::LEFT_AT;
 use super::*;
 
 fn ring() -> RingMemory {
@@ -31,13 +32,13 @@ fn window_across_the_end_is_one_slice() {
 fn page_is_apart_from_the_ring_and_outlives_the_mapping() {
     let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
     let mut ring = unmapped(&memory).map().unwrap();
-    assert!(ring.page()[..LAP_AT].iter().all(|byte| *byte == 0) && ring.page().len() == STATE_BYTES);
-    ring.page_mut()[..LAP_AT].fill(1);
+    assert!(ring.page()[..LEFT_AT].iter().all(|byte| *byte == 0) && ring.page().len() == STATE_BYTES);
+    ring.page_mut()[..LEFT_AT].fill(1);
     ring.space(0, ring.capacity()).fill(2);
-    assert!(ring.page()[..LAP_AT].iter().all(|byte| *byte == 1));
+    assert!(ring.page()[..LEFT_AT].iter().all(|byte| *byte == 1));
     drop(ring);
     let again = unmapped(&memory).map().unwrap();
-    assert!(again.page()[..LAP_AT].iter().all(|byte| *byte == 1));
+    assert!(again.page()[..LEFT_AT].iter().all(|byte| *byte == 1));
     assert!(again.bytes(5, again.capacity()).iter().all(|byte| *byte == 2));
 }
 

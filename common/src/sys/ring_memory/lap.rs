@@ -37,7 +37,7 @@ const UNNAMED_LAP_BYTES: usize = 256 << 10;
 /// Offset of the lap's length: behind both slots of the state page.
 pub(super) const LAP_AT: usize = STATE_BYTES - size_of::<u64>();
 
-/// Bytes that are populated at once at most: 128 pages, some 50 µs. A longer lap gets the rest page by page, as it is written.
+/// Bytes of a lap that grows that are populated at once at most: 128 pages, some 50 µs. A longer lap gets the rest page by page, as it is written.
 const MOST_POPULATED: usize = 512 << 10;
 
 impl RingMemory {
@@ -54,6 +54,7 @@ impl RingMemory {
             self.mirror(0, lap, lap)?;
         }
         self.lap = lap;
+        // All of it: a lap has its memory from a stream before, unless it is as short as that of a new ring.
         self.populate(0, lap);
         Ok(())
     }
@@ -74,7 +75,7 @@ impl RingMemory {
             assert!(self.map_lap(lap).is_ok(), "the kernel does not map again what it had mapped");
             return false;
         }
-        self.populate(lap, lap);
+        self.populate(lap, lap.min(MOST_POPULATED));
         self.copy_between_halves(from, to, lap, LapHalf::Upper);
         self.write_lap(next);
         true
@@ -91,9 +92,7 @@ impl RingMemory {
     /// The kernel does not restore a mapping that it had made.
     pub fn shrink(&mut self, from: u64, to: u64) -> bool {
         let (lap, half) = (self.lap, self.lap / 2);
-        // A successor does not count on the room of the last read, a quarter of a lap at most; and the next read is not to grow it again.
-        let most = (half - half / 4) as u64;
-        if half < FIRST_LAP_BYTES || to.saturating_sub(from) > most {
+        if !Self::shrinks_for(lap, to.saturating_sub(from)) {
             return false;
         }
         self.copy_between_halves(from, to, half, LapHalf::Lower);
@@ -105,6 +104,14 @@ impl RingMemory {
         self.write_lap(half);
         self.give_back(half, lap);
         true
+    }
+
+    /// Returns whether half of a lap would do for so many bytes.
+    #[must_use]
+    pub fn shrinks_for(lap: usize, bytes: u64) -> bool {
+        let half = lap / 2;
+        // A successor does not count on the room of the last read, a quarter of a lap at most; and the next read is not to grow it again.
+        half >= FIRST_LAP_BYTES && bytes <= (half - half / 4) as u64
     }
 
     /// Maps the first lap as itself, and once more behind itself.
@@ -142,11 +149,16 @@ impl RingMemory {
     fn write_lap(&mut self, lap: usize) {
         // A worker is killed between two instructions, so their order is enough: no bytes are copied behind this store, none received before it.
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: the address is within the state page, and aligned: the page's length is a multiple of the word's.
-        let word = unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(LAP_AT).cast()) };
-        word.store(lap as u64, Ordering::Release);
+        self.word(LAP_AT).store(lap as u64, Ordering::Release);
         compiler_fence(Ordering::SeqCst);
         self.lap = lap;
+    }
+
+    /// A word of the state page.
+    pub(super) fn word(&mut self, at: usize) -> &AtomicU64 {
+        assert!(at.is_multiple_of(size_of::<u64>()) && at < STATE_BYTES, "a word of the state page");
+        // SAFETY: the address is within the state page, and aligned: a mapping begins with a page.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(at).cast()) }
     }
 
     /// Maps `len` bytes of the ring from `from` on again, at `to` of the ring's first mapping.
@@ -164,7 +176,7 @@ impl RingMemory {
         // SAFETY: a range of the first mapping; its bytes stay as they are.
         let _ = unsafe {
             let start = self.base.as_ptr().add(STATE_BYTES + at);
-            madvise(start.cast(), len.min(MOST_POPULATED), Advice::LinuxPopulateWrite)
+            madvise(start.cast(), len, Advice::LinuxPopulateWrite)
         };
     }
 
