@@ -31,6 +31,7 @@
 //! | publisher, one per connection | accept | its peer, its deadline, or drain | the socket, the session, its place in the lobby |
 //! | handoff listener, one per kind (Unix, link) | the drain | its last handle | a listener for workers |
 //! | greeting, one per worker that dials | handoff listener | its proof, 5 s | the connection until a publisher's task has it |
+//! | giving back, one at most | a publisher's task | the last memory that waits | the timer of the memories that wait for streams |
 //! | the lobby's timer | the drain | the process | the timer of lobby and process fleet; their state is shared by a lock |
 //! | process fleet | the drain | the process | the means to signal worker processes |
 //! | worker process, two each (its end, its last words) | process fleet | the process's end | the child, its standard error |

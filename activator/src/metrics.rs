@@ -11,6 +11,7 @@ use prometheus::{Counter, IntCounter, IntGauge, Registry};
 
 use crate::accept::AcceptMetrics;
 use crate::control::ControlMetrics;
+use crate::handoff::HandoffMetrics;
 use crate::kubernetes::KubernetesMetrics;
 use crate::lobby::LobbyMetrics;
 use crate::peers::PeersMetrics;
@@ -26,6 +27,8 @@ pub struct ActivatorMetrics {
     pub accept: AcceptMetrics,
     /// Publishers.
     pub publisher: PublisherMetrics,
+    /// Memory of streams by descriptor.
+    pub handoff: HandoffMetrics,
     /// Streams that wait, workers.
     pub lobby: LobbyMetrics,
     /// Calls of workers.
@@ -68,6 +71,7 @@ impl ActivatorMetrics {
         Ok(Self {
             accept: AcceptMetrics::new(r)?,
             publisher: PublisherMetrics::new(r)?,
+            handoff: HandoffMetrics::new(r)?,
             lobby: LobbyMetrics::new(r, control.excess())?,
             control,
             processes: ProcessMetrics::new(r)?,

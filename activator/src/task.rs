@@ -27,7 +27,7 @@ use crate::accept::{self, ConnectionLimits};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
-use crate::handoff::HandoffListener;
+use crate::handoff::{HandoffListener, SpareMemories};
 use crate::http::{HttpContext, OPEN, routes};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
@@ -246,6 +246,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         admission,
         places: lobby.places.clone(),
         listener,
+        spares: SpareMemories::new(metrics.handoff.clone()),
         name,
         metrics: metrics.publisher.clone(),
         draining: draining.clone(),

@@ -22,6 +22,7 @@ use super::listener::HandoffConnection;
 use super::place::{ClaimedPlace, Interruption};
 use super::progress::{FrameEffect, HandoffEnd, HandoffProgress, WorkerLoss};
 use super::release::{self, Machine as Release};
+use super::spare::PeerProcess;
 
 /// Duplicates of the descriptors that the worker gets.
 #[derive(Debug)]
@@ -33,35 +34,42 @@ pub(crate) struct Duplicates {
 }
 
 /// The worker that has the stream.
-struct DescriptorWorker {
+struct DescriptorWorker<'a> {
     stream: UnixStream,
-    process: Option<ProcessHandle>,
-    /// 0: the worker runs in another container, whose processes are not visible here.
+    process: Option<&'a ProcessHandle>,
     pid: u32,
 }
 
-impl DescriptorWorker {
+impl DescriptorWorker<'_> {
     /// Tells whether the worker is in another container: it can be neither looked into nor killed.
     fn is_elsewhere(&self) -> bool {
         self.pid == 0
     }
 }
 
+/// The process at the other end of the connection.
+pub(crate) fn process(connection: &mut HandoffConnection) -> PeerProcess {
+    let PeerSocket::Unix(stream) = &connection.wire else { return PeerProcess { handle: None, pid: 0 } };
+    let pid = sys::peer(stream).map_or(0, |peer| peer.pid);
+    PeerProcess { handle: ProcessHandle::of_peer(stream).ok().or(connection.process.take()), pid }
+}
+
 /// Hands the publisher over and waits for the end. `parted` gets the state of the connection when that is ours again.
 pub(crate) async fn hand_over(
     connection: HandoffConnection,
+    process: &PeerProcess,
     assignment: Assignment,
     duplicates: &Duplicates,
     place: &mut ClaimedPlace<'_>,
     parted: &mut Option<Box<Snapshot>>,
 ) -> HandoffOutcome {
-    let HandoffConnection { wire, preface, mut reader, mut writer, process } = connection;
+    let HandoffConnection { wire, preface, mut reader, mut writer, .. } = connection;
     let PeerSocket::Unix(stream) = wire else {
         return HandoffOutcome::untouched();
     };
     let before = position(duplicates);
-    let pid = sys::peer(&stream).map_or(0, |peer| peer.pid);
-    let worker = DescriptorWorker { process: ProcessHandle::of_peer(&stream).ok().or(process), stream, pid };
+    let pid = process.pid;
+    let worker = DescriptorWorker { process: process.handle.as_ref(), stream, pid };
     let mut progress = HandoffProgress::new(now());
     let end = match assign(&worker, preface, &mut writer, assignment, duplicates, &progress).await {
         Ok(()) => watch(&worker, &mut reader, &mut writer, place, &mut progress, parted).await,
@@ -96,7 +104,7 @@ fn position(duplicates: &Duplicates) -> Option<u64> {
 }
 
 async fn assign(
-    worker: &DescriptorWorker,
+    worker: &DescriptorWorker<'_>,
     mut bytes: Vec<u8>,
     writer: &mut Writer,
     assignment: Assignment,
@@ -113,7 +121,7 @@ async fn assign(
 
 /// Reads the worker's frames until the handoff is over.
 async fn watch(
-    worker: &DescriptorWorker,
+    worker: &DescriptorWorker<'_>,
     reader: &mut Reader,
     writer: &mut Writer,
     place: &mut ClaimedPlace<'_>,
@@ -182,7 +190,7 @@ async fn read(stream: &UnixStream, reader: &mut Reader) -> io::Result<usize> {
     }
 }
 
-fn kick(worker: &DescriptorWorker, writer: &mut Writer, reason: String) {
+fn kick(worker: &DescriptorWorker<'_>, writer: &mut Writer, reason: String) {
     let mut bytes = Vec::new();
     if writer.write(&mut bytes, &Frame::Kick(reason)).is_ok() {
         // A few bytes in an empty buffer: if they do not fit, the worker hangs and its time runs.
@@ -191,13 +199,13 @@ fn kick(worker: &DescriptorWorker, writer: &mut Writer, reason: String) {
 }
 
 /// Waits until no process but this one has the socket; false if that cannot be known.
-async fn released(worker: &DescriptorWorker, duplicates: &Duplicates) -> bool {
+async fn released(worker: &DescriptorWorker<'_>, duplicates: &Duplicates) -> bool {
     let pid = worker.pid;
     if pid == std::process::id() {
         // A worker within this process, as tests have it: its descriptors went with its connection.
         return true;
     }
-    let Some(process) = &worker.process else {
+    let Some(process) = worker.process else {
         warn!(event = event::HANDOFF_NOT_RELEASED, pid, "stream not taken over: its worker's process is not known");
         return false;
     };
@@ -234,7 +242,7 @@ async fn released(worker: &DescriptorWorker, duplicates: &Duplicates) -> bool {
     }
 }
 
-fn look(worker: &DescriptorWorker, process: &ProcessHandle, socket: u64) -> release::Input {
+fn look(worker: &DescriptorWorker<'_>, process: &ProcessHandle, socket: u64) -> release::Input {
     if process.has_ended().unwrap_or(false) {
         return release::Input::Ended;
     }

@@ -24,3 +24,12 @@ pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1);
 
 /// Time between two looks whether a worker holds a socket.
 pub(super) const RELEASE_LOOK: Duration = Duration::from_millis(10);
+
+/// Memories of ended streams that are kept for the next ones: more than end and begin within a quarter of a minute where it matters.
+pub(super) const MAX_SPARES: usize = 16;
+
+/// Bytes of all these memories together. Twelve streams of 2.5 Mbps have so much.
+pub(super) const MAX_SPARE_BYTES: u64 = 16 << 20;
+
+/// Time for which a memory is kept. For the grace time its worker may need it still.
+pub(super) const SPARE_TIME: Duration = Duration::from_secs(30);

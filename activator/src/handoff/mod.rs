@@ -1,22 +1,28 @@
 //! The handoff of a held publisher to a worker. In: the publisher, its place in the lobby, an offer that a worker was sent. Out: the worker's
 //! connection, which gets the publisher by [`descriptor`] or by `link`; in the end an [`HandoffOutcome`]. Next: `link`, and the worker's `receive`.
 //!
-//! Workers do not listen: they dial our [`listener`] with the offer's token.
+//! Workers do not listen: they dial our [`listener`] with the offer's token. The memory of a stream that has ended waits in [`spare`] for the
+//! next one.
 
 mod claim;
 pub(crate) mod descriptor;
 pub(crate) mod limits;
 mod listener;
+mod metrics;
 mod place;
 pub(crate) mod progress;
 mod release;
+mod spare;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use liveedgecast_common::handoff::{Close, Decline};
 
 pub use listener::{ExpectedWorker, HandoffConnection, HandoffListener};
+pub use metrics::HandoffMetrics;
 pub(crate) use place::{ClaimedPlace, ExpectedOffer, FollowUp, Interruption};
+pub(crate) use spare::PeerProcess;
+pub use spare::SpareMemories;
 
 /// The outcome of a handoff.
 #[derive(Clone, Debug, PartialEq, Eq)]

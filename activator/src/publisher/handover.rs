@@ -15,11 +15,11 @@ use liveedgecast_common::sys::RingMemory;
 use tracing::warn;
 
 use super::outgoing::BufferedConnection;
-use super::resume::{Remains, Resume, kept};
+use super::resume::{Remains, Resume, kept, may_be_reused};
 use crate::accept::PublisherConnection;
 use crate::admission::Admitted;
 use crate::handoff::descriptor::{self, Duplicates};
-use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome};
+use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome, PeerProcess, SpareMemories};
 use crate::link::{self, Carried};
 
 /// The parts of an assignment that do not depend on the transport.
@@ -58,16 +58,18 @@ pub(super) type HandedBack = (HandoffOutcome, Option<BufferedConnection>, Option
 
 /// Hands the connection itself over.
 pub(super) async fn by_descriptor(
-    connection: HandoffConnection,
+    mut connection: HandoffConnection,
+    spares: &SpareMemories,
     parts: AssignmentParts<'_>,
     snapshot: Snapshot,
     publisher: BufferedConnection,
     resume: Option<Resume>,
     place: &mut ClaimedPlace<'_>,
 ) -> HandedBack {
+    let worker = descriptor::process(&mut connection);
     let (memory, snapshot, resumed) = match resume {
         Some(Resume::Descriptor(memory, snapshot)) => (Ok(memory), snapshot, true),
-        _ => (ring(parts.admitted), Box::new(snapshot), false),
+        _ => (ring(parts.admitted, spares, &worker), Box::new(snapshot), false),
     };
     let memory = match memory {
         Ok(memory) => memory,
@@ -82,15 +84,19 @@ pub(super) async fn by_descriptor(
     let duplicates = Duplicates { socket, memory };
     let assignment = parts.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
     let mut parted = None;
-    let outcome = descriptor::hand_over(connection, assignment, &duplicates, place, &mut parted).await;
+    let outcome = descriptor::hand_over(connection, &worker, assignment, &duplicates, place, &mut parted).await;
     let Duplicates { socket, memory } = duplicates;
     let publisher = PublisherConnection::from_socket(socket).ok().map(BufferedConnection::new);
     // The worker has said its last words and closed; ours is a duplicate.
     let publisher = publisher.filter(|_| outcome != HandoffOutcome::Done(Close::Graceful));
     let resume = match Remains::of(&outcome, resumed) {
         Remains::Stream => Some(Resume::Descriptor(memory, snapshot)),
-        Remains::Connection => parted.map(Resume::Parted),
-        Remains::Nothing => None,
+        remains => {
+            if may_be_reused(&outcome, resumed) {
+                spares.put(memory, worker);
+            }
+            parted.filter(|_| remains == Remains::Connection).map(Resume::Parted)
+        }
     };
     (outcome, publisher, resume)
 }
@@ -119,7 +125,8 @@ pub(super) async fn by_link(
     (outcome, Some(publisher), resume)
 }
 
-/// The memory of a stream, as large as its replay window.
-fn ring(admitted: &Admitted) -> io::Result<OwnedFd> {
-    RingMemory::create(usize::try_from(admitted.policy.replay.bytes).map_err(io::Error::other)?)
+/// The memory of a stream, as large as its replay window: that of a stream that this worker has had, or fresh memory.
+fn ring(admitted: &Admitted, spares: &SpareMemories, worker: &PeerProcess) -> io::Result<OwnedFd> {
+    let bytes = usize::try_from(admitted.policy.replay.bytes).map_err(io::Error::other)?;
+    spares.take(worker, bytes).map_or_else(|| RingMemory::create(bytes), Ok)
 }

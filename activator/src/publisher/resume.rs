@@ -82,6 +82,12 @@ impl Remains {
     }
 }
 
+/// Tells whether the memory of a stream by descriptor can be that of another stream of the same worker: the stream has ended, and no other
+/// worker has ever had the memory. `resumed`: as in [`Remains::of`].
+pub(super) fn may_be_reused(outcome: &HandoffOutcome, resumed: bool) -> bool {
+    !resumed && matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted)
+}
+
 /// The upstreams that the stream has not lost to other streams, as a worker gets them.
 pub(super) fn kept(destinations: &[NamedDestination], identities: &[Identity]) -> Vec<Destination> {
     let kept = destinations.iter().filter(|to| to.identity.is_none_or(|identity| identities.contains(&identity)));
@@ -123,6 +129,9 @@ mod tests {
         for (outcome, first, resumed) in table {
             let remains = (Remains::of(&outcome, false), Remains::of(&outcome, true));
             assert_eq!(remains, (first, resumed), "{outcome:?}");
+            let ended = matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted);
+            let reused = (may_be_reused(&outcome, false), may_be_reused(&outcome, true));
+            assert_eq!(reused, (ended, false), "{outcome:?}");
         }
     }
 

@@ -25,7 +25,9 @@ use super::resume::{Readiness, Resume};
 use crate::accept::{Accepted, ConnectionEvent, Permit};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
 use crate::dispatch::{self, Entry, PlaceEvent};
-use crate::handoff::{ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome};
+use crate::handoff::{
+    ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome, SpareMemories,
+};
 use crate::lobby::{Place, Places};
 
 /// Limits the lines about publishers that wait for their turn, which are counted.
@@ -53,6 +55,8 @@ pub struct Context {
     pub places: Places,
     /// The listener where workers fetch the streams that they were offered.
     pub listener: HandoffListener,
+    /// Memory of ended streams, for the next ones.
+    pub spares: SpareMemories,
     /// The name of this activator, for workers' logs.
     pub name: String,
     /// The counters of this room.
@@ -389,7 +393,7 @@ impl PublisherTask {
         let mut place = ClaimedPlace::new(&mut held.place, &self.context.listener, offer.epoch, &mut accepted);
         let resume = self.resume.take();
         let (outcome, publisher, resume) = if offer.descriptor {
-            by_descriptor(connection, parts, snapshot, publisher, resume, &mut place).await
+            by_descriptor(connection, &self.context.spares, parts, snapshot, publisher, resume, &mut place).await
         } else {
             by_link(connection, parts, snapshot, publisher, resume, &mut place).await
         };

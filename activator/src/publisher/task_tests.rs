@@ -33,6 +33,7 @@ use super::*;
 use crate::accept::{self, AcceptMetrics, ConnectionLimits};
 use crate::config::{Args, Limits, Settings};
 use crate::dispatch::{CallId, Introduction, Rules};
+use crate::handoff::HandoffMetrics;
 use crate::handoff::testing::WorkerEnd;
 use crate::lobby::{Lobby, LobbyMetrics};
 
@@ -88,6 +89,7 @@ impl House {
             admission: Arc::clone(&admission),
             places: lobby.places.clone(),
             listener: for_workers.clone(),
+            spares: SpareMemories::new(HandoffMetrics::unregistered()),
             name: "test".to_owned(),
             metrics: metrics.clone(),
             draining: draining.clone(),
