@@ -14,7 +14,7 @@ use liveedgecast_common::runtime::{host_name, raise_open_files, wake_soon};
 use liveedgecast_common::{event, health};
 use liveedgecast_worker::config::{Args, Here, Settings, http_address};
 use liveedgecast_worker::metrics::WorkerMetrics;
-use liveedgecast_worker::{stream, task, upstream};
+use liveedgecast_worker::{receive, stream, task, upstream};
 
 /// Exit code for a mistake in the configuration, which a supervisor cannot cure by a restart.
 const BAD_CONFIGURATION: u8 = 2;
@@ -97,13 +97,14 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
     }
     let metrics = WorkerMetrics::new().context("metrics")?;
     let upstreams = upstream::UpstreamContext::new().counting(metrics.upstream.failures.clone());
-    let shared = Arc::new(stream::StreamContext { upstreams, gather: settings.gather });
-    let start = Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports));
     wake_soon();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    let spares = receive::SpareRings::new(metrics.spares.clone(), runtime.handle().clone());
+    let shared = Arc::new(stream::StreamContext { upstreams, gather: settings.gather, spares: spares.clone() });
+    let start = Arc::new(move |incoming, reports| stream::spawn(incoming, Arc::clone(&shared), reports));
     let served = runtime.block_on(async {
         let stops = task::signals().context("signals")?;
-        task::run(settings, start, metrics, stops).await.context("serving")
+        task::run(settings, start, spares, metrics, stops).await.context("serving")
     });
     // A question to a name server that does not answer is not waited for.
     runtime.shutdown_background();

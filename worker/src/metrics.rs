@@ -7,6 +7,7 @@ use prometheus::{IntCounter, IntGaugeVec, Registry};
 
 use crate::drain::WorkerPhase;
 use crate::engine::EngineMetrics;
+use crate::receive::SpareMetrics;
 use crate::register::RegisterMetrics;
 use crate::upstream::UpstreamMetrics;
 
@@ -18,6 +19,8 @@ pub struct WorkerMetrics {
     pub upstream: UpstreamMetrics,
     /// Streams.
     pub engine: EngineMetrics,
+    /// Rings that are used again.
+    pub spares: SpareMetrics,
     /// Calls to activators, and offers.
     pub register: RegisterMetrics,
     phase: IntGaugeVec,
@@ -36,6 +39,7 @@ impl WorkerMetrics {
         let phases = WorkerPhase::ALL.map(WorkerPhase::as_str);
         Ok(Self {
             upstream: UpstreamMetrics::new(r)?,
+            spares: SpareMetrics::new(r)?,
             register: RegisterMetrics::new(r, engine.start_handoff.clone())?,
             engine,
             phase: gauges(r, "worker_phase", "1 for the current phase of going down", "phase", &phases)?,

@@ -18,6 +18,7 @@ use crate::drain::{self, WorkerPhase};
 use crate::engine::{self, Engine, StartStream};
 use crate::http::WorkerStatus;
 use crate::metrics::WorkerMetrics;
+use crate::receive::SpareRings;
 use crate::register::{self, Registration, RegistrationEnd, RegistrationRequest};
 
 /// Signals that wait: there are six phases, and each signal ends one.
@@ -43,6 +44,7 @@ pub fn signals() -> io::Result<mpsc::Receiver<Stop>> {
 pub async fn run(
     settings: Settings,
     start: StartStream,
+    spares: SpareRings,
     metrics: WorkerMetrics,
     mut stops: mpsc::Receiver<Stop>,
 ) -> io::Result<()> {
@@ -78,6 +80,7 @@ pub async fn run(
         introducer: settings.introducer,
         secret: settings.secret,
         engine: engine.clone(),
+        spares,
         metrics: metrics.register.clone(),
     };
     let (requests, requested) = Registration::requests();

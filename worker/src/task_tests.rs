@@ -50,7 +50,13 @@ impl Process {
         let mut activator = Activator::start().await;
         let (stops, stopped) = mpsc::channel(STOPS);
         let settings = settings(activator.address, drain);
-        let ended = tokio::spawn(Box::pin(run(settings, tiny(), WorkerMetrics::new().unwrap(), stopped)));
+        let ended = tokio::spawn(Box::pin(run(
+            settings,
+            tiny(),
+            SpareRings::default(),
+            WorkerMetrics::new().unwrap(),
+            stopped,
+        )));
         let desk = Desk::tcp().await;
         let (mut call, hello) = activator.joined(desk.welcome()).await;
         let http = SocketAddr::from(([127, 0, 0, 1], hello.http_port));
@@ -175,7 +181,9 @@ async fn taken_http_port_is_an_error() {
     let http = taken.local_addr().unwrap();
     let settings = Settings { http, ..settings(http, NEVER) };
     let (_stops, stopped) = mpsc::channel(STOPS);
-    let error = soon(Box::pin(run(settings, tiny(), WorkerMetrics::new().unwrap(), stopped))).await.unwrap_err();
+    let error = soon(Box::pin(run(settings, tiny(), SpareRings::default(), WorkerMetrics::new().unwrap(), stopped)))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
 
@@ -184,5 +192,5 @@ async fn orphaned_worker_ends_well() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let settings = Settings { exit_when_orphaned: true, ..settings(nobody, NEVER) };
     let (_stops, stopped) = mpsc::channel(STOPS);
-    soon(Box::pin(run(settings, tiny(), WorkerMetrics::new().unwrap(), stopped))).await.unwrap();
+    soon(Box::pin(run(settings, tiny(), SpareRings::default(), WorkerMetrics::new().unwrap(), stopped))).await.unwrap();
 }

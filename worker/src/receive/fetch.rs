@@ -24,6 +24,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::connection::{Detached, HandoffError, HandoffStream};
+use super::spare::SpareRings;
 
 /// Time from the first SYN to the whole assignment. A publisher waits at the other end: a lost SYN may be repeated twice, and a handoff that
 /// takes longer is better tried with another worker.
@@ -126,7 +127,7 @@ impl FetchError {
     }
 }
 
-/// Fetches an offered stream. `host`: the address at which the activator was dialed.
+/// Fetches an offered stream. `host`: the address at which the activator was dialed; `spares`: rings that can be used again.
 ///
 /// # Errors
 /// The stream is still the activator's, which may offer it to another worker.
@@ -135,11 +136,12 @@ pub async fn fetch(
     host: SocketAddr,
     welcome: &Welcome,
     offer: &Offer,
+    spares: &SpareRings,
 ) -> Result<FetchedStream, FetchError> {
     let fetched = timeout(FETCH_TIMEOUT, async {
         let mut dialed = Dialed::dial(host, welcome, offer.descriptor).await?;
         let (keys, rest) = prove(&mut dialed, secret, offer).await?;
-        receive(dialed, &keys, rest, offer).await
+        receive(dialed, &keys, rest, offer, spares).await
     });
     fetched.await.unwrap_or(Err(FetchError::TooLate))
 }
@@ -248,6 +250,7 @@ async fn receive(
     keys: &SessionKeys,
     rest: Vec<u8>,
     offer: &Offer,
+    spares: &SpareRings,
 ) -> Result<FetchedStream, FetchError> {
     let (mut reader, writer) = keys.worker_end();
     reader.buffer().extend_from_slice(&rest);
@@ -270,7 +273,7 @@ async fn receive(
     let connection = HandoffStream::new(dialed.socket, (reader, writer)).detach().map_err(HandoffError::Broken)?;
     let belongings = match assignment.transport {
         Transport::Descriptor if offer.descriptor => belongings(fds),
-        Transport::Link if !offer.descriptor && fds.is_empty() => new_ring(&assignment.policy),
+        Transport::Link if !offer.descriptor && fds.is_empty() => own_ring(&assignment.policy, spares),
         _ => Err(FetchError::Unexpected("a stream by another way than it offered")),
     };
     match belongings {
@@ -300,10 +303,13 @@ fn belongings(fds: Vec<OwnedFd>) -> Result<Belongings, FetchError> {
     Ok((Some(publisher.into()), FetchedRing::map(ring)?))
 }
 
-/// Creates a ring for a stream that comes by link.
-fn new_ring(policy: &handoff::Policy) -> Result<Belongings, FetchError> {
+/// The ring for a stream that comes by link: one that was used before, or a new one.
+fn own_ring(policy: &handoff::Policy, spares: &SpareRings) -> Result<Belongings, FetchError> {
     let wanted = usize::try_from(policy.replay_bytes).unwrap_or(usize::MAX);
     let bytes = wanted.clamp(MIN_RING_BYTES, MAX_RING_BYTES).next_power_of_two();
+    if let Some(ring) = spares.take(bytes) {
+        return Ok((None, FetchedRing::Mapped(ring)));
+    }
     let ring = UnmappedRing::create(bytes).map_err(FetchError::Ring)?;
     Ok((None, FetchedRing::map(ring)?))
 }

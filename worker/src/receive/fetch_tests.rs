@@ -32,7 +32,8 @@ async fn fetched<T>(
     let desk = desk(transport).await;
     let (welcome, offer) = (desk.welcome(), offer(&assignment("s", "k", transport), TOKEN));
     let activator = async { activator(desk.accept().await).await };
-    soon(Box::pin(async { tokio::join!(fetch(secret, host(), &welcome, &offer), activator) })).await
+    let spares = SpareRings::default();
+    soon(Box::pin(async { tokio::join!(fetch(secret, host(), &welcome, &offer, &spares), activator) })).await
 }
 
 const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
@@ -299,12 +300,12 @@ async fn absent_activator_is_an_error() {
     let nowhere = Welcome::default();
     for transport in BOTH {
         let offer = offer(&assignment("s", "k", transport), TOKEN);
-        let fetched = fetch(&secret(), host(), &nowhere, &offer).await;
+        let fetched = fetch(&secret(), host(), &nowhere, &offer, &SpareRings::default()).await;
         assert!(matches!(fetched, Err(FetchError::Nowhere(_))), "{fetched:?}");
         let desk = desk(transport).await;
         let welcome = desk.welcome();
         drop(desk);
-        let fetched = fetch(&secret(), host(), &welcome, &offer).await;
+        let fetched = fetch(&secret(), host(), &welcome, &offer, &SpareRings::default()).await;
         assert!(matches!(fetched, Err(FetchError::Dial { .. })), "{fetched:?}");
     }
 }

@@ -6,7 +6,9 @@
 
 mod connection;
 mod fetch;
+mod spare;
 
 pub use connection::{Detached, HandoffError, HandoffStream, LinkArrival, MAX_QUEUED};
 pub(crate) use fetch::refuse;
 pub use fetch::{FAILURES, FETCH_TIMEOUT, FetchError, FetchedRing, FetchedStream, fetch};
+pub use spare::{SpareMetrics, SpareRings};

@@ -24,7 +24,7 @@ use super::metrics::RegisterMetrics;
 use super::unreached::UnreachedWarning;
 use crate::config::Activator;
 use crate::engine::{Engine, SessionFeed, TakeOutcome};
-use crate::receive;
+use crate::receive::{self, SpareRings};
 
 /// Events of all calls that wait. A call that finds no room waits, and with it, by way of HTTP/2, its activator.
 const EVENTS: usize = 256;
@@ -62,6 +62,8 @@ pub struct Registration {
     pub secret: Secret,
     /// Next room of a fetched stream.
     pub engine: Engine,
+    /// Rings that can be used again.
+    pub spares: SpareRings,
     /// Counters of this room and of offers.
     pub metrics: RegisterMetrics,
 }
@@ -266,7 +268,7 @@ impl Registrar {
         let taken = async move {
             let begun = now();
             let metrics = &shell.metrics;
-            let outcome = match receive::fetch(&shell.secret, address, &welcome, &offer).await {
+            let outcome = match receive::fetch(&shell.secret, address, &welcome, &offer, &shell.spares).await {
                 Ok(parcel) => {
                     let verdict = shell.engine.take(parcel).await;
                     metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());

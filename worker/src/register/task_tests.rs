@@ -49,8 +49,15 @@ impl Worker {
         change(&mut settings);
         let (requests, requested) = Registration::requests();
         let (joins, joined) = watch::channel(0);
-        let registration =
-            Registration { settings, activator, introducer, secret, engine: engine.clone(), metrics: metrics.clone() };
+        let registration = Registration {
+            settings,
+            activator,
+            introducer,
+            secret,
+            engine: engine.clone(),
+            spares: SpareRings::default(),
+            metrics: metrics.clone(),
+        };
         Self { requests, joined, metrics, engine, ended: tokio::spawn(registration.run(requested, joins)) }
     }
 

@@ -21,7 +21,7 @@ use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::receive::{FetchedRing, HandoffStream};
+use crate::receive::{FetchedRing, HandoffStream, SpareRings};
 use crate::upstream::UpstreamContext;
 
 pub mod clock;
@@ -32,6 +32,7 @@ pub mod index;
 mod ledger;
 mod link_watch;
 pub mod machine;
+mod need;
 mod queue;
 mod reports;
 mod resume;
@@ -141,6 +142,8 @@ pub struct StreamContext {
     pub upstreams: UpstreamContext,
     /// Time for which what a publisher sends gathers before it is read, by descriptor; zero: it is read as it comes.
     pub gather: Duration,
+    /// Gets the rings of streams that have ended.
+    pub spares: SpareRings,
 }
 
 /// Starts the task of a stream in the current `LocalSet`, and returns the sender of its commands, which is closed when the task has ended. The

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use liveedgecast_common::sys::RingMemory;
 
 use super::index::Memory;
+use crate::receive::SpareRings;
 
 /// Rings at most: publishers that came and went within one replay window. The oldest makes room.
 pub(super) const MAX_RINGS: usize = 4;
@@ -13,11 +14,13 @@ pub(super) const MAX_RINGS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Rings {
     rings: VecDeque<(u32, RingMemory)>,
+    /// Gets the rings from which nothing is read any more.
+    spares: SpareRings,
 }
 
 impl Rings {
-    pub(super) fn new(number: u32, ring: Option<RingMemory>) -> Self {
-        Self { rings: ring.into_iter().map(|ring| (number, ring)).collect() }
+    pub(super) fn new(number: u32, ring: Option<RingMemory>, spares: SpareRings) -> Self {
+        Self { rings: ring.into_iter().map(|ring| (number, ring)).collect(), spares }
     }
 
     /// Adds the ring of the next publisher.
@@ -30,10 +33,12 @@ impl Rings {
         self.rings.len()
     }
 
-    /// Unmaps the rings with lower numbers than this, from which nothing is read any more. The publisher's ring stays.
+    /// Gives the rings with lower numbers than this away, from which nothing is read any more. The publisher's ring stays.
     pub(super) fn forget(&mut self, below: u32) {
         while self.rings.len() > 1 && self.rings.front().is_some_and(|(number, _)| *number < below) {
-            self.rings.pop_front();
+            if let Some((_, ring)) = self.rings.pop_front() {
+                self.spares.put(ring);
+            }
         }
     }
 
@@ -45,6 +50,15 @@ impl Rings {
     /// The publisher's ring, to receive into.
     pub(super) fn current_mut(&mut self) -> Option<&mut RingMemory> {
         self.rings.back_mut().map(|(_, ring)| ring)
+    }
+}
+
+/// The stream has ended: its rings can be those of other streams.
+impl Drop for Rings {
+    fn drop(&mut self) {
+        for (_, ring) in self.rings.drain(..) {
+            self.spares.put(ring);
+        }
     }
 }
 

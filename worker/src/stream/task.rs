@@ -31,6 +31,7 @@ use super::ending::PublisherEnding;
 use super::feed::{FeedEvent, UpstreamFeed};
 use super::index::{Continue, Index};
 use super::machine::{AttachDecision, Input, Machine, Newcomer, NewcomerMemory, Output, State, Times};
+use super::need::LongestNeed;
 use super::reports::Reports;
 use super::resume::{NotResumed, Prepared, PreparedRing, ResumeError, prepare};
 use super::rings::{MAX_RINGS, Rings};
@@ -73,7 +74,7 @@ pub(super) fn spawn(
             told.into_iter().for_each(|command| stream.command(now, command));
             let successor = poll_fn(|cx| stream.poll(cx, &mut commands)).await;
             alone = stream.machine.is_alone();
-            // Unmaps the rings: the successor may have come with the memory of one.
+            // Unmaps the rings, or gives them away: the successor may have come with the memory of one.
             drop(stream);
             next = successor.map(|successor| successor.after_the_end().map(Box::new));
         }
@@ -132,6 +133,7 @@ struct StreamTask {
     room_until: u64,
     /// The time at which old messages are to be forgotten next.
     expires_at: Instant,
+    need: LongestNeed,
     feeds: Vec<UpstreamFeed>,
     rings: Rings,
     reports: Reports,
@@ -201,7 +203,7 @@ impl StreamTask {
             wakes: Wakes::default(),
             assignment,
             machine,
-            rings: Rings::new(index.place().ring, ring),
+            rings: Rings::new(index.place().ring, ring, context.spares.clone()),
             index,
             feeds,
             source: Some(
@@ -212,6 +214,7 @@ impl StreamTask {
             gather: context.gather,
             room_until: 0,
             expires_at: now,
+            need: LongestNeed::new(now),
             endings: Vec::new(),
             newcomer: None,
             successor: None,
@@ -609,6 +612,7 @@ impl StreamTask {
             self.rings.push(place.ring, ring);
         }
         self.room_until = 0;
+        self.need = LongestNeed::new(now);
         let point = prepared.point;
         let open = self.rings.current_mut().map(|ring| point.take_up(ring)).unwrap_or_default();
         if let Some(state) = point.stream() {

@@ -9,6 +9,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Close, Snapshot};
 use liveedgecast_common::rtmp::server::{Event, RunEvent};
 use liveedgecast_common::rtmp::{Run, Scanned};
+use liveedgecast_common::sys::RingMemory;
 
 use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
@@ -59,6 +60,8 @@ impl StreamTask {
         let Some(head) = self.source.as_ref().map(|source| source.head) else { return };
         if now >= self.expires_at {
             self.expire(now);
+            self.note_need(now);
+            self.shorten();
         }
         if head + room as u64 > self.room_until || self.index.is_crowded() {
             self.reclaim(now, room);
@@ -74,8 +77,7 @@ impl StreamTask {
 
     /// Forgets the messages that nobody needs. If that makes no room, more of the ring is used, and in the end messages are overwritten.
     fn reclaim(&mut self, now: Instant, room: usize) {
-        let until = self.index.keeps_from(now, 0).max(self.needs_from());
-        self.evict(until, 0);
+        self.forget_unneeded(now);
         let needed = self.index.needs_from();
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
@@ -86,6 +88,36 @@ impl StreamTask {
         if from < floor {
             let until = self.index.keeps_from(now, floor);
             self.evict(until, floor);
+        }
+    }
+
+    /// Forgets the messages that are too old, or that no session of an upstream may begin with.
+    fn forget_unneeded(&mut self, now: Instant) {
+        let until = self.index.keeps_from(now, 0).max(self.needs_from());
+        self.evict(until, 0);
+    }
+
+    /// Notes how much of the ring is needed.
+    fn note_need(&mut self, now: Instant) {
+        self.forget_unneeded(now);
+        let needed = self.index.needs_from();
+        if let Some(source) = &self.source {
+            self.need.note(now, source.head - source.needs_from(needed));
+        }
+    }
+
+    /// Uses less of the ring, where a shorter lap has been enough for a while.
+    fn shorten(&mut self) {
+        let Some(longest) = self.need.longest() else { return };
+        let needed = self.index.needs_from();
+        let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
+        let (head, from) = (source.head, source.needs_from(needed));
+        let mut shorter = false;
+        while RingMemory::shrinks_for(ring.capacity(), longest) && ring.shrink(from, head) {
+            shorter = true;
+        }
+        if shorter {
+            self.room_until = from + ring.capacity() as u64;
         }
     }
 
@@ -219,6 +251,9 @@ impl StreamTask {
         let Some(source) = &mut self.source else { return };
         let position = source.session.position();
         if source.snapshots.wants(now, position, progress.keyframe, self.index.has_video()) {
+            // Nothing in front of this message has left the ring for it, so that the need is at its longest.
+            self.note_need(now);
+            let Some(source) = &mut self.source else { return };
             let session = source.session.state_before_chunk();
             let stream = Some(self.index.state(progress.keyframe, &self.rings));
             source.snapshots.made(now, self.begun_at, Snapshot { session, stream, unread: Vec::new() });

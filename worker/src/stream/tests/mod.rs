@@ -278,3 +278,57 @@ fn ring_takes_no_more_memory_than_its_window() {
         engine.ended().await;
     });
 }
+
+#[test]
+fn ring_that_has_needed_less_for_a_while_becomes_smaller() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, .. } = give_descriptor("a", &[&sink]).await;
+        let IncomingStream { assignment, publisher, .. } = incoming;
+        let memory = RingMemory::create(8 << 20).unwrap();
+        let (ring, given) = (unmapped(&memory), assignment.clone());
+        let incoming = IncomingStream { assignment, publisher, ring };
+        let taken = || rustix::fs::fstat(&memory).unwrap().st_blocks * 512;
+        killed(incoming, async || {
+            encoder.started().await;
+            let frames = |from: u32, to: u32, length: usize| -> Vec<Message> {
+                (from..to).map(|at| video(at * 40, at.is_multiple_of(10), length)).collect()
+            };
+            let mut sent = [vec![video_header()], frames(0, 30, 100_000)].concat();
+            let mut at = 0;
+            for message in &sent {
+                encoder.send(std::slice::from_ref(message)).await;
+                at += 1;
+                until("the message", || sink.count(0) == at).await;
+            }
+            assert!(taken() > 1 << 20, "{}", taken());
+            let mut number = 30;
+            tokio::time::timeout(std::time::Duration::from_secs(20), async {
+                while taken() > 256 << 10 {
+                    let more = frames(number, number + 10, 300);
+                    encoder.send(&more).await;
+                    (number, at) = (number + 10, at + more.len());
+                    sent.extend(more);
+                    until("the group", || sink.count(0) == at).await;
+                    // Snapshots follow each other 200 ms apart: what lies behind the last one is to be little.
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            })
+            .await
+            .expect("a smaller ring");
+            assert_eq!(sink.messages(0), sent);
+        })
+        .await;
+        // A successor finds everything where it is to be.
+        let (_activator, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        let last = [video(40_000, true, 500), video(40_040, false, 400)];
+        encoder.send(&last).await;
+        until("a session with the last messages", || {
+            sink.sessions.borrow().len() == 2 && ends_like(&sink.messages(1), &last)
+        })
+        .await;
+        encoder.goodbye().await;
+        engine.ended().await;
+    });
+}
