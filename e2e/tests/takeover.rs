@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -37,20 +38,33 @@ const LONGEST_LIFE: Duration = Duration::from_millis(700);
 
 #[test]
 fn a_stream_outlives_its_readers() {
-    outlive(REAL_TIME, setting("TAKEOVER_KILLS").unwrap_or(FEW));
+    outlive(REAL_TIME, 1, setting("TAKEOVER_KILLS").unwrap_or(FEW));
 }
 
 #[test]
 #[ignore = "takes minutes: run it after a change of handoff, sys or snapshots"]
 fn a_stream_outlives_two_hundred_readers() {
-    outlive(REAL_TIME, 200);
+    outlive(REAL_TIME, 1, 200);
 }
 
 /// ffmpeg publishes as fast as it encodes: a reader always has bytes to read.
 #[test]
 #[ignore = "takes minutes and all of the machine: run it after a change of handoff, sys or snapshots"]
 fn a_stream_faster_than_real_time_outlives_two_hundred_readers() {
-    outlive("", 200);
+    outlive("", 1, 200);
+}
+
+/// Every stream but the first begins in the memory of the one before, with its snapshots and its media, at about the same positions.
+#[test]
+fn streams_in_the_memory_of_ended_ones_outlive_their_readers() {
+    outlive(REAL_TIME, 3, 3);
+}
+
+/// As above. Two hundred kills are of readers whose ring had been used before.
+#[test]
+#[ignore = "takes minutes: run it after a change of handoff, sys or snapshots"]
+fn streams_in_the_memory_of_ended_ones_outlive_two_hundred_readers() {
+    outlive(REAL_TIME, 51, 4);
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -70,9 +84,10 @@ fn publisher(pace: &str, url: &str) -> RunningProgram {
         .start()
 }
 
-fn outlive(pace: &str, kills: u64) {
+/// Publishes one stream after the other, each in the memory of the one before, and kills so many readers of each.
+fn outlive(pace: &str, streams: u64, kills: u64) {
     let mut seed = setting("TAKEOVER_SEED").unwrap_or_else(|| u64::from_be_bytes(random::bytes()) | 1);
-    println!("TAKEOVER_SEED={seed} TAKEOVER_KILLS={kills}");
+    println!("TAKEOVER_SEED={seed} TAKEOVER_KILLS={kills} in each of {streams} streams");
     let mut chance = move |below: u64| {
         // xorshift64
         seed ^= seed << 13;
@@ -80,7 +95,25 @@ fn outlive(pace: &str, kills: u64) {
         seed ^= seed << 17;
         seed % below
     };
+    let (mut memory, mut from_pages, mut decoded) = (None, 0, 0);
+    for _ in 0..streams {
+        let outlived = outlive_one(pace, kills, &mut chance, memory);
+        memory = Some(outlived.memory);
+        from_pages += outlived.from_pages;
+        decoded += outlived.decoded;
+    }
+    assert!(from_pages > 0 && decoded > 1, "hardly anything was tried: {from_pages} state pages, {decoded} recordings");
+    println!("{} kills in all, {} of them in memory that was used before", streams * kills, (streams - 1) * kills);
+}
 
+/// What is left of a stream.
+struct Outlived {
+    memory: OwnedFd,
+    from_pages: usize,
+    decoded: usize,
+}
+
+fn outlive_one(pace: &str, kills: u64, chance: &mut impl FnMut(u64) -> u64, memory: Option<OwnedFd>) -> Outlived {
     let nginx = Nginx::recording();
     let upstream = Tap::before(nginx.address());
     let listener = TcpListener::bind(loopback::socket(1935)).unwrap();
@@ -89,8 +122,8 @@ fn outlive(pace: &str, kills: u64) {
     let log = ffmpeg.directory().join("readers");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut held = TakeoverHolder::accept(&listener).unwrap();
+    let memory = runtime.block_on(async {
+        let mut held = TakeoverHolder::accept(&listener, memory).unwrap();
         let program = env!("CARGO_BIN_EXE_takeover-reader");
         for number in 0..kills {
             let url = upstream.url(&format!("live/session-{number}"));
@@ -107,6 +140,7 @@ fn outlive(pace: &str, kills: u64) {
         until("two more keyframes", || upstream.last().is_some_and(|it| it.publisher.keyframes() > keyframes + 1));
         ffmpeg.interrupt();
         last.end(SOON).await.unwrap();
+        held.into_memory().unwrap()
     });
 
     until("the upstream to have everything", || upstream.sessions().iter().all(|session| session.closed.is_some()));
@@ -114,12 +148,12 @@ fn outlive(pace: &str, kills: u64) {
     let (read, from_pages) = assert_read_whole(&published, &log);
     let sessions = assert_delivered_whole(&published.publisher.media, &upstream.sessions());
     let decoded = assert_recordings_decode(&nginx, &upstream.sessions());
-    assert!(from_pages > 0 && decoded > 1, "hardly anything was tried: {from_pages} state pages, {decoded} recordings");
     println!(
         "{kills} kills: {} bytes and {read} messages of the publisher, none lost or changed; {from_pages} readers began from a state \
          page; {sessions} sessions had media, {decoded} of them recorded and decoded without an error",
         published.publisher.bytes
     );
+    Outlived { memory, from_pages, decoded }
 }
 
 /// Versions of a snapshot with golden bytes: in the middle of a real stream, just before a keyframe, with an audio message half received.

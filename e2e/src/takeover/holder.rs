@@ -16,6 +16,7 @@ use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::random;
 use liveedgecast_common::rtmp::handshake::{HANDSHAKE_BYTES, Handshake};
 use liveedgecast_common::rtmp::server::{Event, ServerSession};
+use liveedgecast_common::sys::ring_memory::reuse;
 use liveedgecast_common::sys::{ProcessHandle, RingMemory, UnmappedRing, send_with_fds};
 use liveedgecast_common::url::PushTemplate;
 use tokio::net::UnixStream;
@@ -48,11 +49,11 @@ pub struct RunningReader {
 }
 
 impl TakeoverHolder {
-    /// Accepts a publisher and answers it up to `publish`.
+    /// Accepts a publisher and answers it up to `publish`. `memory`: that of a stream that has ended; otherwise its ring is new.
     ///
     /// # Errors
     /// The publisher does not send `publish`.
-    pub fn accept(listener: &TcpListener) -> anyhow::Result<Self> {
+    pub fn accept(listener: &TcpListener, memory: Option<OwnedFd>) -> anyhow::Result<Self> {
         let (mut socket, client) = listener.accept()?;
         socket.set_nodelay(true)?;
         let mut handshake = Handshake::server();
@@ -77,7 +78,18 @@ impl TakeoverHolder {
         }
         socket.set_nonblocking(true)?;
         let snapshot = Snapshot { session: session.state(), stream: None, unread };
-        Ok(Self { socket, memory: RingMemory::create(RING_BYTES)?, client, snapshot, readers: 0, _publisher: None })
+        let memory = memory.map_or_else(|| RingMemory::create(RING_BYTES), Ok)?;
+        Ok(Self { socket, memory, client, snapshot, readers: 0, _publisher: None })
+    }
+
+    /// The memory of the stream, whose last reader has ended in order, for another stream.
+    ///
+    /// # Errors
+    /// A reader has it mapped, or was killed.
+    pub fn into_memory(self) -> anyhow::Result<OwnedFd> {
+        ensure!(reuse::is_left(&self.memory), "the last reader has not left the memory");
+        reuse::clear(&self.memory)?;
+        Ok(self.memory)
     }
 
     /// Rebuilds the state that a reader leaves behind which wrote `snapshot`, then received `following` as well, and was killed; the

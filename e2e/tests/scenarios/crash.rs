@@ -3,15 +3,18 @@
 use liveedgecast_common::event;
 use liveedgecast_e2e::compare::{assert_decodes, assert_resumed, assert_time_goes_forward};
 use liveedgecast_e2e::process::{kill, signal};
-use liveedgecast_e2e::publish::{Media, Obs};
-use liveedgecast_e2e::relay::key;
-use liveedgecast_e2e::wait::{now, until_some};
+use liveedgecast_e2e::publish::{Media, Obs, ffmpeg};
+use liveedgecast_e2e::relay::{ActivatorProcess, key};
+use liveedgecast_e2e::sink::Sink;
+use liveedgecast_e2e::tap::Tap;
+use liveedgecast_e2e::wait::{now, until, until_some};
 use rustix::process::Signal;
 
 use crate::Relay;
 
 by_descriptor_and_by_link! {
     a_killed_worker_is_replaced_and_the_publisher_does_not_notice
+    a_stream_in_the_memory_of_an_ended_one_outlives_its_worker
     obs_studio_does_not_notice_a_killed_worker
 }
 
@@ -70,6 +73,34 @@ fn a_killed_worker_is_replaced_and_the_publisher_does_not_notice(handoff: &str) 
     let lines = |event| relay.activator.events(event).len();
     assert_eq!(lines(event::STREAM_TAKEN_OVER), 2, "one line for each takeover");
     assert_eq!((lines(event::STREAM_PUBLISHED), lines(event::STREAM_ENDED)), (1, 1));
+}
+
+fn a_stream_in_the_memory_of_an_ended_one_outlives_its_worker(handoff: &str) {
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
+    // The worker that has had the memory stays.
+    let activator = settings.with("HANDOFF", handoff).with("COOLDOWN", "5m").start();
+    let tap = Tap::before(activator.rtmp());
+    let relay = Relay { sink, activator, tap };
+    let (spare, reused) = match handoff {
+        "link" => ("liveedgecast_worker_spare_ring_bytes", "liveedgecast_worker_rings_reused_total"),
+        _ => ("liveedgecast_spare_ring_bytes", "liveedgecast_rings_reused_total"),
+    };
+    let metric = |name| relay.activator.metric(name, &[]).unwrap_or_default();
+
+    let mut first = ffmpeg(Media::Both, &relay.activator.url(&format!("live/{}", key("before"))));
+    relay.sink.receives_in_session(1, 100);
+    first.interrupt();
+    until("the end of the first stream", || relay.activator.demand() == Some((0, 0, 0)));
+    until("memory that waits", || metric(spare) > 0.0);
+
+    let mut publisher = relay.published(Media::Both, "after");
+    until("a stream in that memory", || metric(reused) == 1.0);
+    kill_and_compare(&relay, 2);
+    publisher.interrupt();
+    let last = until_some("the end", || relay.sink.sessions().into_iter().nth(2).filter(|it| it.ended.is_some()));
+    let place = assert_resumed(&relay.tap.only().publisher.media, last.media());
+    assert_eq!(place.end, relay.tap.only().publisher.media.len(), "the last messages");
 }
 
 #[test]
