@@ -158,7 +158,7 @@ pub struct RingMemory {
     /// The state page, then the ring twice.
     base: NonNull<u8>,
     whole: usize,
-    /// Bytes of the ring that are in use; a power of two, at most `whole`.
+    /// Bytes of the ring that are in use, at most `whole`; a power of two, unless no other process has the memory.
     lap: usize,
     /// The descriptor, kept only where shared memory cannot be mapped a second time without it.
     memory: Option<OwnedFd>,
@@ -254,7 +254,10 @@ impl RingMemory {
     /// Offset of a window in the mapping.
     fn window(&self, position: u64, len: usize) -> usize {
         assert!(len <= self.lap, "a window is no longer than the ring");
-        STATE_BYTES + (position & (self.lap as u64 - 1)) as usize
+        let lap = self.lap as u64;
+        // Only a ring that no other process has uses laps of other lengths.
+        let place = if lap.is_power_of_two() { position & (lap - 1) } else { position % lap };
+        STATE_BYTES + place as usize
     }
 
     /// The `len` bytes from a position of the connection on. The caller knows whether they have been received and not been overwritten.

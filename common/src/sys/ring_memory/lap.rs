@@ -15,8 +15,11 @@
 //!
 //! The mapping is not part of that: it dies with the process, and a successor makes its own.
 //!
-//! Note: laps are powers of two. Steps in between would save a sixth of the memory on average, and need an origin beside the length, in the same
+//! Such laps are powers of two. Steps in between would save a sixth of the memory on average, and need an origin beside the length, in the same
 //! word, because a byte cannot keep its place in a lap that is longer by half.
+//!
+//! A ring that no other process has (by link) has no successor: its bytes are copied out and in again, so that its lap may be any multiple of
+//! [`FIRST_LAP_BYTES`] up to half of the ring, or the whole ring. It grows in smaller steps, and is fitted to what its stream has needed.
 //!
 //! Note: a page fault costs five times as much as the same page of a range that is populated at once.
 #![allow(unsafe_code, reason = "mapping memory")]
@@ -36,6 +39,12 @@ const UNNAMED_LAP_BYTES: usize = 256 << 10;
 
 /// Offset of the lap's length: behind both slots of the state page.
 pub(super) const LAP_AT: usize = STATE_BYTES - size_of::<u64>();
+
+/// Room for a read, in a lap that is fitted to a need: as much as a stream reads at once.
+const READ_ROOM: u64 = 64 << 10;
+
+/// Laps up to this one are doubled in any ring: a stream that begins grows quickly.
+const LONGEST_DOUBLED: usize = 512 << 10;
 
 /// Bytes of a lap that grows that are populated at once at most: 128 pages, some 50 µs. A longer lap gets the rest page by page, as it is written.
 const MOST_POPULATED: usize = 512 << 10;
@@ -59,16 +68,19 @@ impl RingMemory {
         Ok(())
     }
 
-    /// Doubles the lap. The bytes from `from` to `to` stay where their positions say. `false`: the whole ring is in use already, or the kernel
-    /// has no mapping left.
+    /// Makes the lap longer, twice as long at most, unless no other process has the memory and the whole ring follows. The bytes from `from` to
+    /// `to` stay where their positions say. `false`: the whole ring is in use already, or the kernel has no mapping left.
     ///
     /// # Panics
     /// From `from` to `to` is more than [`Self::capacity`]; or the kernel does not restore a mapping that it had made.
     pub fn grow(&mut self, from: u64, to: u64) -> bool {
         let (lap, next) = (self.lap, self.lap * 2);
         assert!(to - from <= lap as u64, "the bytes to keep are no longer than the lap");
-        if next > self.whole {
+        if lap == self.whole {
             return false;
+        }
+        if self.private {
+            return self.refit(from, to, self.next_lap());
         }
         if self.map_lap(next).is_err() {
             // It takes no mapping more than there was before. Without it, a window across the end of the lap would show other bytes.
@@ -81,16 +93,32 @@ impl RingMemory {
         true
     }
 
-    /// Halves the lap and gives the other half back to the kernel. The bytes from `from` to `to` stay where their positions say. `false`: they
-    /// are more than three quarters of the half, the lap is as short as that of a new ring, or the kernel has no mapping left.
+    /// Makes the lap shorter where a shorter one would do for `longest` bytes, and gives the rest back to the kernel. The bytes from `from` to `to`
+    /// stay where their positions say. `false`: none would, or too many bytes are kept now.
     ///
-    /// Worth a call once a second, never per message, when the reason for a long window is over: an upstream was away or behind and has caught
-    /// up, or a very long message has gone out. A window varies by a group of pictures, so the shortest one of the last few seconds
-    /// says nothing: the longest one has to fit. To grow again costs more than a shrink gains in a few seconds (300 µs a megabyte).
+    /// Worth a call once a second, never per message, with the longest need of some seconds: a window varies by a group of pictures. To grow
+    /// again costs more than a shorter lap gains in a few seconds (300 µs a megabyte).
     ///
     /// # Panics
     /// The kernel does not restore a mapping that it had made.
+    pub fn shorten(&mut self, longest: u64, from: u64, to: u64) -> bool {
+        if self.private {
+            let lap = fitted(longest);
+            let worth = lap + FIRST_LAP_BYTES.max(self.lap / 8) <= self.lap && 2 * lap <= self.whole;
+            return worth && to.saturating_sub(from) <= lap as u64 / 2 && self.refit(from, to, lap);
+        }
+        let before = self.lap;
+        while Self::shrinks_for(self.lap, longest) && self.shrink(from, to) {}
+        self.lap < before
+    }
+
+    /// Halves the lap and gives the other half back to the kernel. The bytes from `from` to `to` stay where their positions say. `false`: they
+    /// are more than three quarters of the half, the lap is as short as that of a new ring, or the kernel has no mapping left.
+    ///
+    /// # Panics
+    /// The kernel does not restore a mapping that it had made; or no other process has the memory.
     pub fn shrink(&mut self, from: u64, to: u64) -> bool {
+        assert!(!self.private, "its lap need not be a power of two");
         let (lap, half) = (self.lap, self.lap / 2);
         if !Self::shrinks_for(lap, to.saturating_sub(from)) {
             return false;
@@ -107,11 +135,39 @@ impl RingMemory {
     }
 
     /// Returns whether half of a lap would do for so many bytes.
-    #[must_use]
-    pub fn shrinks_for(lap: usize, bytes: u64) -> bool {
+    fn shrinks_for(lap: usize, bytes: u64) -> bool {
         let half = lap / 2;
         // A successor does not count on the room of the last read, a quarter of a lap at most; and the next read is not to grow it again.
         half >= FIRST_LAP_BYTES && bytes <= (half - half / 4) as u64
+    }
+
+    /// The lap that follows on this one in a ring that no other process has.
+    fn next_lap(&self) -> usize {
+        let step = if self.lap < LONGEST_DOUBLED { self.lap } else { (1 << self.lap.ilog2()) / 4 };
+        let next = self.lap + step;
+        // The second half of the ring is where parts of it are mapped from, unless all of it is in use.
+        if 2 * next > self.whole { self.whole } else { next }
+    }
+
+    /// Uses a lap of another length, in a ring that no other process has. `false`: the kernel has no mapping left.
+    fn refit(&mut self, from: u64, to: u64, lap: usize) -> bool {
+        let before = self.lap;
+        let kept = self.bytes(from, (to - from) as usize).to_vec();
+        if self.map_lap(lap).is_err() {
+            let restored = if lap < before { self.mirror(lap, before - lap, lap) } else { Ok(()) };
+            let restored = restored.and_then(|()| self.map_lap(before));
+            assert!(restored.is_ok(), "the kernel does not map again what it had mapped");
+            return false;
+        }
+        if lap > before {
+            self.populate(before, (lap - before).min(MOST_POPULATED));
+        }
+        self.write_lap(lap);
+        self.space(from, kept.len()).copy_from_slice(&kept);
+        if lap < before {
+            self.give_back(lap, before);
+        }
+        true
     }
 
     /// Maps the first lap as itself, and once more behind itself.
@@ -189,6 +245,15 @@ impl RingMemory {
             madvise(start.cast(), to - from, Advice::LinuxRemove)
         };
     }
+}
+
+/// The shortest lap for so many bytes, a little more, and the room for a read.
+fn fitted(bytes: u64) -> usize {
+    let bytes = bytes + bytes / 16;
+    // A read takes a quarter of a short lap.
+    let short = (bytes * 4).div_ceil(3);
+    let wanted = if short <= 4 * READ_ROOM { short } else { bytes + READ_ROOM };
+    usize::try_from(wanted).unwrap_or(usize::MAX / 2).max(1).next_multiple_of(FIRST_LAP_BYTES)
 }
 
 /// The half of a lap to copy to.

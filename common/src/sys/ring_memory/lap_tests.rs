@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use rustix::fs::fstat;
 use rustix::io::{pread, pwrite};
 
-use super::super::UnmappedRing;
+use super::super::{MAX_RING_BYTES, UnmappedRing};
 use super::*;
 
 const FIRST: u64 = FIRST_LAP_BYTES as u64;
@@ -248,4 +248,84 @@ fn lap_grows_where_memory_is_mapped_by_its_descriptor() {
     for lap in [2 * FIRST_LAP_BYTES, 4 * FIRST_LAP_BYTES] {
         assert!(ring.grow(78, head) && ring.capacity() == lap && is_filled(&ring, 78, head));
     }
+}
+
+/// A ring that no other process has.
+fn private(ring_bytes: usize) -> RingMemory {
+    UnmappedRing::create(ring_bytes).unwrap().map().unwrap()
+}
+
+#[test]
+fn private_ring_grows_in_small_steps_up_to_half_of_it_and_then_to_all_of_it() {
+    let mut ring = private(4 << 20);
+    let mut laps = vec![ring.capacity() >> 10];
+    while ring.grow(0, 0) {
+        laps.push(ring.capacity() >> 10);
+    }
+    assert_eq!(laps, [64, 128, 256, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 4096]);
+    let mut small = private(2 * FIRST_LAP_BYTES);
+    assert!(small.grow(0, 0) && small.capacity() == 2 * FIRST_LAP_BYTES && !small.grow(0, 0));
+}
+
+#[test]
+fn lap_is_fitted_to_a_need_with_room_for_a_read() {
+    for (need, lap) in
+        [(0, 64), (44, 64), (48, 128), (128, 192), (180, 256), (181, 320), (610, 768), (640, 768), (4096, 4416)]
+    {
+        assert_eq!(fitted(need << 10) >> 10, lap, "{need}");
+        // No shorter lap would do.
+        let most = |lap: u64| lap - READ_ROOM.min(lap / 4);
+        assert!(need << 10 <= most((lap << 10) as u64), "{need}");
+    }
+    assert!(fitted(u64::MAX / 8) > MAX_RING_BYTES);
+}
+
+#[test]
+fn private_lap_that_grows_and_is_shortened_at_random_keeps_what_a_model_says() {
+    let ring_bytes = 16 * FIRST_LAP_BYTES;
+    for seed in 1..=20 {
+        let mut chance = chance(seed);
+        let mut ring = private(ring_bytes);
+        let mut from = chance(1 << 40);
+        let mut head = from;
+        let (mut grown, mut shortened) = (0, 0);
+        for _ in 0..300 {
+            match chance(5) {
+                0 => {
+                    let room = ring.capacity() as u64 - (head - from);
+                    let next = head + chance(room + 1);
+                    fill(&mut ring, head, next);
+                    head = next;
+                }
+                1 => from += chance(head - from + 1),
+                2 => grown += u32::from(ring.grow(from, head)),
+                3 => from = head - chance(head - from + 1).min(1000),
+                _ => {
+                    let longest = head - from + chance(6 * FIRST);
+                    shortened += u32::from(ring.shorten(longest, from, head));
+                }
+            }
+            let lap = ring.capacity();
+            assert!(lap.is_multiple_of(FIRST_LAP_BYTES) && (2 * lap <= ring_bytes || lap == ring_bytes), "{lap}");
+            assert!(is_filled(&ring, from, head), "seed {seed}: {from} to {head} of {lap}");
+            // A window across the end of the lap, wherever that is.
+            ring.space(head, lap - (head - from) as usize).fill(9);
+            assert!(is_filled(&ring, from, head), "seed {seed}: {from} to {head} of {lap}, after a read");
+        }
+        assert!(grown > 3 && shortened > 3, "seed {seed}: hardly anything was tried: {grown} {shortened}");
+    }
+}
+
+#[test]
+fn private_lap_that_is_shortened_gives_its_memory_back() {
+    let unmapped = UnmappedRing::create(16 << 20).unwrap();
+    let mut ring = unmapped.map().unwrap();
+    while ring.capacity() < 2 << 20 && ring.grow(0, 0) {}
+    ring.space(0, 2 << 20).fill(1);
+    assert!(taken(&unmapped.memory) >= 2 << 20);
+    assert!(!ring.shorten(640 << 10, 0, 500 << 10), "too much is kept now");
+    assert!(ring.shorten(640 << 10, 0, 100) && ring.capacity() == 768 << 10);
+    assert!(taken(&unmapped.memory) <= (768 << 10) + MIN_RING_BYTES as u64, "{}", taken(&unmapped.memory));
+    assert!(!ring.shorten(640 << 10, 0, 100), "it fits");
+    assert!(ring.shorten(100, 0, 100) && ring.capacity() == FIRST_LAP_BYTES);
 }

@@ -9,7 +9,6 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Close, Snapshot};
 use liveedgecast_common::rtmp::server::{Event, RunEvent};
 use liveedgecast_common::rtmp::{Run, Scanned};
-use liveedgecast_common::sys::RingMemory;
 
 use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
@@ -112,11 +111,7 @@ impl StreamTask {
         let needed = self.index.needs_from();
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
-        let mut shorter = false;
-        while RingMemory::shrinks_for(ring.capacity(), longest) && ring.shrink(from, head) {
-            shorter = true;
-        }
-        if shorter {
+        if ring.shorten(longest, from, head) {
             self.room_until = from + ring.capacity() as u64;
         }
     }
