@@ -42,6 +42,7 @@ impl PeerProcess {
 #[derive(Debug)]
 struct Spare<W> {
     memory: OwnedFd,
+    ring_bytes: usize,
     bytes: u64,
     worker: W,
     until: Instant,
@@ -66,8 +67,9 @@ impl<W> WaitingMemories<W> {
 
     /// Keeps a memory; returns those that make room for it.
     fn put(&mut self, now: Instant, memory: OwnedFd, worker: W) -> Vec<Spare<W>> {
+        let Ok(ring_bytes) = reuse::ring_bytes(&memory) else { return Vec::new() };
         let bytes = reuse::taken_bytes(&memory);
-        self.spares.push_back(Spare { memory, bytes, worker, until: now + SPARE_TIME });
+        self.spares.push_back(Spare { memory, ring_bytes, bytes, worker, until: now + SPARE_TIME });
         let mut gone = Vec::new();
         while self.spares.len() > MAX_SPARES || self.bytes() > MAX_SPARE_BYTES {
             gone.extend(self.spares.pop_front());
@@ -78,10 +80,7 @@ impl<W> WaitingMemories<W> {
     /// Memory with a ring of that size that its worker has left, the one that was used last, for the worker that `is` it.
     fn take(&mut self, now: Instant, ring_bytes: usize, is: impl Fn(&W) -> bool) -> Option<OwnedFd> {
         let fits = |spare: &Spare<W>| {
-            spare.until > now
-                && is(&spare.worker)
-                && reuse::is_left(&spare.memory)
-                && reuse::ring_bytes(&spare.memory).is_ok_and(|bytes| bytes == ring_bytes)
+            spare.until > now && spare.ring_bytes == ring_bytes && is(&spare.worker) && reuse::is_left(&spare.memory)
         };
         let at = self.spares.iter().rposition(fits)?;
         let memory = self.spares.remove(at)?.memory;
