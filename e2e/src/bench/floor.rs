@@ -184,28 +184,42 @@ impl Floor {
         }
     }
 
+    /// Takes the next connection. What it cannot take is a matter of this stream alone, and said: a publisher that is not relayed would otherwise
+    /// look as if the relay were slow.
     fn accept(&mut self) {
-        // A publisher that has gone already, or a sink that refuses, is a matter of this stream alone.
-        let Ok((publisher, _)) = self.listener.accept() else { return };
-        let Ok(sink) = TcpStream::connect(self.sink) else { return };
-        let Some(ring) = self.rings.pop().map_or_else(|| FloorRing::touched().ok(), Some) else { return };
+        let publisher = match self.listener.accept() {
+            Ok((publisher, _)) => publisher,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return eprintln!("floor: no publisher accepted: {error}"),
+        };
+        if let Err((what, error)) = self.take(publisher) {
+            let (live, rings) = (self.streams.iter().flatten().count(), self.rings.len());
+            eprintln!("floor: publisher dropped: {what}: {error} ({live} streams, {rings} rings left)");
+        }
+    }
+
+    fn take(&mut self, publisher: TcpStream) -> Result<(), (&'static str, io::Error)> {
+        let sink = TcpStream::connect(self.sink).map_err(|error| ("no connection to the sink", error))?;
+        let ring = self.rings.pop().map_or_else(FloorRing::touched, Ok).map_err(|error| ("no ring", error))?;
         let at = self.free.pop().unwrap_or(self.streams.len());
-        let watched = [&publisher, &sink].iter().zip(0..).all(|(socket, side)| {
+        let watched = [&publisher, &sink].iter().zip(0..).try_for_each(|(socket, side)| {
             let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-            socket.set_nonblocking(true).is_ok()
-                && socket.set_nodelay(true).is_ok()
-                && epoll::add(&self.epoll, socket, EventData::new_u64(at as u64 * 2 + side), flags).is_ok()
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(true)?;
+            epoll::add(&self.epoll, socket, EventData::new_u64(at as u64 * 2 + side), flags)?;
+            Ok(())
         });
-        if !watched {
+        if let Err(error) = watched {
             self.free.push(at);
             self.rings.push(ring);
-            return;
+            return Err(("not watched", error));
         }
         if at == self.streams.len() {
             self.streams.push(None);
         }
         self.streams[at] =
             Some(FloorStream { publisher, sink, ring, received: 0, sent: 0, hung_up: false, ended: false });
+        Ok(())
     }
 
     /// Closes both connections, which takes them out of the epoll, and keeps the ring for the next stream.

@@ -163,7 +163,9 @@ impl BenchRelay {
             RelayKind::Link => self.ours(sinks, "link", settings)?,
         };
         let name = command.get_program().to_owned();
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).process_group(0);
+        // The floor says what it drops, which belongs beside the benchmark's own complaints.
+        command.stderr(if kind == RelayKind::Floor { Stdio::inherit() } else { log.into() });
         let child = command.spawn().with_context(|| format!("cannot start {}", name.display()))?;
         let ward = Ward::new(child.id());
         Ok((child, ward))
