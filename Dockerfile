@@ -8,7 +8,7 @@ ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-ENV CARGO_TERM_COLOR=never
+ENV CARGO_TERM_COLOR=never CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY tools/static.sh tools/
 # Dependencies are built first, with empty crates around them, so that a change of the sources does not compile them again.
 COPY Cargo.toml Cargo.lock ./

@@ -14,6 +14,7 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, programs from 
   tests   tools/test.sh: curl, nginx, GStreamer, OBS Studio, ffmpeg, and a newer ffmpeg (from the PyPI package imageio-ffmpeg)
   cluster tools/test.sh --cluster: the same, and Prometheus
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
+  cost    tools/cost.sh: valgrind, strace
   checks  .ci/run: shellcheck, docker-compose (to read the compose file), kubeconform, and kustomize where kubectl is missing
 USAGE
 }
@@ -43,6 +44,7 @@ for purpose; do
       python=yes
       ;;
     bench) packages+=(haproxy nginx libnginx-mod-rtmp) ;;
+    cost) packages+=(valgrind strace) ;;
     checks)
       packages+=(shellcheck docker-compose)
       command -v kubeconform > /dev/null || modules+=("$KUBECONFORM")

@@ -10,6 +10,8 @@ usage: tools/static.sh COMMAND [ARGUMENT...]
   tools/static.sh tools/demo.sh            runs the demo with them
 
 The Dockerfile and CI build with this script. glibc resolves names by files and DNS without a plug-in, so it can be linked statically.
+The programs have their symbols, by which tools/cost.sh finds functions; with CARGO_PROFILE_RELEASE_STRIP=symbols, as in the Dockerfile, they
+have none.
 USAGE
 }
 
@@ -21,6 +23,6 @@ esac
 # With a named target, build scripts and procedural macros are not linked statically, only the programs.
 CARGO_BUILD_TARGET=$(uname -m)-unknown-linux-gnu
 RUSTFLAGS='-C target-feature=+crt-static'
-CARGO_PROFILE_RELEASE_STRIP=symbols
+CARGO_PROFILE_RELEASE_STRIP=${CARGO_PROFILE_RELEASE_STRIP:-debuginfo}
 export CARGO_BUILD_TARGET RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP
 exec "$@"
