@@ -23,7 +23,7 @@
 //! | fetch, one per offer | registration | its deadline | one handoff connection, up to its assignment |
 //! | giving back, one at most | a stream that ends | the last ring that waits | the timer of the rings that wait for streams |
 //! | engine | the drain | the process | the table of streams, the threads |
-//! | thread, N at most | engine, when first needed | the process | a `LocalSet` |
+//! | thread, N at most | engine, when first needed | the process | a `LocalRuntime` |
 //! | stream | thread | its publisher, its activator, a kick, the drain | publisher, ring, upstreams, handoff connection |
 //! | HTTP | the drain | its last phase | the HTTP listener |
 

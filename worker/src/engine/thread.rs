@@ -1,8 +1,10 @@
 //! One thread and its streams. In: requests of the engine's task. Out: notices that a stream's task has ended, now or earlier.
-//! Each stream's task is one task of a `LocalSet`: a panic in it ends that task, and nothing else.
+//! Each stream's task is one task of the thread's runtime: a panic in it ends that task, and nothing else.
 //!
 //! Note: there is no need to watch tasks for panics. A task that has ended for any reason has dropped the receiver of its commands, and
 //! that can be waited for.
+//!
+//! Note: the future that takes requests is polled when a request wakes it. With a `LocalSet` it was polled at every wake-up of any stream.
 #![expect(clippy::disallowed_methods, reason = "shell: a thread and its tasks")]
 
 use std::cell::{Cell, RefCell};
@@ -19,9 +21,9 @@ use liveedgecast_common::key::StreamId;
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::sys::time_slice::set_time_slice;
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 use super::table::StreamSlot;
 use crate::receive::{self, FetchedStream};
@@ -34,7 +36,7 @@ const REQUESTS: usize = 256;
 /// each command to all streams meets every stream that hangs.
 static DEAF: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
-/// Starts a stream's task on the current `LocalSet` and returns the sender of its commands: [`crate::stream::spawn`], or a stand-in in tests.
+/// Starts a stream's task in the current `LocalRuntime` and returns the sender of its commands: [`crate::stream::spawn`], or a stand-in in tests.
 pub type StartStream = Arc<dyn Fn(IncomingStream, mpsc::Sender<Report>) -> mpsc::Sender<StreamCommand> + Send + Sync>;
 
 /// Requests to a thread.
@@ -87,22 +89,26 @@ pub(super) fn start(
     reports: mpsc::Sender<Report>,
     notices: mpsc::Sender<ThreadNotice>,
 ) -> io::Result<mpsc::Sender<ThreadRequest>> {
-    // Made here, so that its errors are known here.
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sender, mut requests) = mpsc::channel(REQUESTS);
+    let (built, runtime) = std::sync::mpsc::sync_channel(1);
     let run = move || {
         // The thread that takes offers has a short slice, which this one has inherited: bursts of media are better handled in one go.
         let _ = set_time_slice(Duration::ZERO);
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(built.send(Err(error))),
+        };
+        let _ = built.send(Ok(()));
         let thread =
             StreamThread { start, reports, notices, streams: ThreadStreams::default(), alone: Cell::new(false) };
-        let streams = LocalSet::new();
-        streams.block_on(&runtime, async {
+        runtime.block_on(async {
             while let Some(request) = requests.recv().await {
                 thread.handle(request);
             }
         });
     };
     std::thread::Builder::new().name(format!("streams-{number}")).spawn(run)?;
+    runtime.recv().map_err(io::Error::other)??;
     Ok(sender)
 }
 

@@ -146,7 +146,7 @@ pub struct StreamContext {
     pub spares: SpareRings,
 }
 
-/// Starts the task of a stream in the current `LocalSet`, and returns the sender of its commands, which is closed when the task has ended. The
+/// Starts the task of a stream in the current `LocalRuntime` (or `LocalSet`), and returns the sender of its commands, which is closed when the task has ended. The
 /// task answers `Accepted` to the activator itself, and tells the engine everything by `reports`.
 pub fn spawn(
     incoming: IncomingStream,

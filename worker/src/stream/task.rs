@@ -45,7 +45,7 @@ const ARRIVALS_PER_POLL: usize = 16;
 
 mod arrivals;
 
-/// Starts the task in the current `LocalSet`.
+/// Starts the task in the current `LocalRuntime`, or `LocalSet`.
 pub(super) fn spawn(
     incoming: IncomingStream,
     shared: Arc<StreamContext>,
