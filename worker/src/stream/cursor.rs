@@ -210,7 +210,7 @@ impl Cursor {
             let Some(entry) = index.entry(session.next) else { break };
             session.next += 1;
             if session.lets_pass(entry) {
-                session.push(entry, index);
+                session.push(session.next - 1, entry, index);
             }
         }
         session.queue.parts(index, plan, MAX_SLICES);
@@ -416,7 +416,7 @@ impl CursorSession {
         self.enter(entry);
         let before = self.timeline;
         // At the beginning of a session headers have time 0, as receivers expect; within a session, time goes on.
-        let timestamp = if self.timeline.is_fresh() { 0 } else { self.timestamp(entry, index) };
+        let timestamp = if self.timeline.is_fresh() { 0 } else { self.timestamp(target, entry, index) };
         for header in headers {
             self.queue.push(QueueItem::injected(header, timestamp, self.message_stream, before));
         }
@@ -436,35 +436,36 @@ impl CursorSession {
 
     fn lets_pass(&mut self, entry: &IndexEntry) -> bool {
         self.enter(entry);
-        if !entry.whole {
+        if !entry.is_whole() {
             return false;
         }
-        if entry.inspection.kind != Kind::Video || entry.inspection.header.is_some() {
+        if entry.kind != Kind::Video || entry.header.is_some() {
             return true;
         }
-        self.video |= entry.join;
+        self.video |= entry.is_join();
         self.video
     }
 
-    fn push(&mut self, entry: &IndexEntry, index: &Index) {
-        let item = self.item(entry, index);
+    fn push(&mut self, number: u64, entry: &IndexEntry, index: &Index) {
+        let item = self.item(number, entry, index);
         self.queue.push(item);
     }
 
-    fn item(&mut self, entry: &IndexEntry, index: &Index) -> QueueItem {
+    fn item(&mut self, number: u64, entry: &IndexEntry, index: &Index) -> QueueItem {
         let before = self.timeline;
-        let timestamp = self.timestamp(entry, index);
-        QueueItem::entry(entry, timestamp, self.message_stream, before)
+        let timestamp = self.timestamp(number, entry, index);
+        QueueItem::entry(number, entry, timestamp, self.message_stream, before)
     }
 
     /// Plans the newest message, which alone is to be written.
     fn plan_single(&mut self, index: &Index, plan: &mut WritePlan) {
-        let Some(entry) = index.entry(self.next) else { return };
+        let number = self.next;
+        let Some(entry) = index.entry(number) else { return };
         self.next += 1;
         if !self.lets_pass(entry) {
             return;
         }
-        let item = self.item(entry, index);
+        let item = self.item(number, entry, index);
         // A header changes what the session has: that is the queue's business.
         if item.header_of.is_some() {
             self.queue.push(item);
@@ -479,10 +480,10 @@ impl CursorSession {
     }
 
     /// The timestamp to send. The first frame of a publisher decides where all of its frames lie in the session.
-    fn timestamp(&mut self, entry: &IndexEntry, index: &Index) -> u32 {
+    fn timestamp(&mut self, number: u64, entry: &IndexEntry, index: &Index) -> u32 {
         let clock = entry.place.clock;
-        if !self.timeline.has_begun(clock) && entry.inspection.is_frame() {
-            self.timeline.begin(clock, entry.time, index.lowest_time_from(entry), entry.arrived);
+        if !self.timeline.has_begun(clock) && entry.is_frame() {
+            self.timeline.begin(clock, entry.time, index.lowest_time_from(number, entry), entry.arrived);
         }
         self.timeline.map(clock, entry.time, entry.arrived)
     }

@@ -5,7 +5,7 @@
 //!
 //! Note:
 //! - Messages complete in another order than they begin, so the lowest byte that an entry needs may lie before that of the entry in
-//!   front of it. [`IndexEntry::hold`] is the lowest of an entry and all behind it: the kept bytes are always one run of whole messages.
+//!   front of it. `IndexEntry::hold` is the lowest of an entry and all behind it: the kept bytes are always one run of whole messages.
 //! - The headers to begin at a keyframe with are those of *its* time, not the newest ones.
 //! - A publisher that returns within its grace time comes with a ring of its own whose positions begin anew: hence [`EntryPlace::ring`].
 //!   A publisher that was merely handed over again keeps its clock: hence [`EntryPlace::clock`].
@@ -24,9 +24,11 @@ use self::headers::StoredHeaders;
 use self::open::{OpenEntry, SegmentList, first_bytes, part};
 use super::clock::{Jump, PublisherClock, leaves_room};
 
+mod entry;
 mod headers;
 mod open;
 
+pub use self::entry::{EntryPlace, IndexEntry};
 pub use self::headers::Header;
 
 /// Entries at most: a minute of any real stream. Messages of no bytes would otherwise take a hundred times their size in memory.
@@ -45,42 +47,6 @@ const MAX_SPARE_SEGMENTS: usize = 2 << 10;
 pub trait Memory {
     /// `len` bytes from that position of the connection whose ring has this number.
     fn bytes(&self, ring: u32, position: u64, len: usize) -> &[u8];
-}
-
-/// The origin of an entry: its ring and its publisher.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EntryPlace {
-    /// Number of the ring.
-    pub ring: u32,
-    /// Number of the publisher: times of different publishers have nothing to do with each other.
-    pub clock: u32,
-}
-
-/// A complete message.
-#[derive(Clone, Copy, Debug)]
-pub struct IndexEntry {
-    /// Counts the stream's messages from 0, without gaps.
-    pub number: u64,
-    /// The message header as the publisher sent it, with the publisher's timestamp.
-    pub header: MessageHeader,
-    /// The time of that timestamp: milliseconds that neither wrap nor jump (see [`super::clock`]).
-    pub time: i64,
-    /// Kind of the message, found by its first bytes.
-    pub inspection: Inspection,
-    /// A keyframe that a session can begin at.
-    pub join: bool,
-    /// The message's bytes are in the ring. `false`: they were overwritten before the message was complete, so that it can only be counted as lost.
-    pub whole: bool,
-    /// Arrival of the last byte.
-    pub arrived: Instant,
-    /// Ring and publisher of the message.
-    pub place: EntryPlace,
-    /// Lowest position of its payload.
-    pub start: u64,
-    /// Lowest position of its payload and that of all entries behind it in the same ring.
-    hold: u64,
-    first_segment: u64,
-    segments: u32,
 }
 
 /// The relation between a publisher that comes and the publisher before it.
@@ -352,28 +318,15 @@ impl Index {
         }
         let start = segments.iter().map(|segment| segment.position).min().unwrap_or(self.floor);
         for entry in self.entries.iter_mut().rev() {
-            if entry.place.ring != self.place.ring || entry.hold <= start {
+            if entry.place.ring != self.place.ring || !entry.hold_from(start) {
                 break;
             }
-            entry.hold = start;
         }
         let first_segment = self.front_segment + self.segments.len() as u64;
         let kept = if whole { segments } else { &[] };
         self.segments.extend(kept);
-        self.entries.push_back(IndexEntry {
-            number,
-            header: *header,
-            time,
-            inspection,
-            join,
-            whole,
-            arrived: now,
-            place: self.place,
-            start,
-            hold: start,
-            first_segment,
-            segments: kept.len() as u32,
-        });
+        let entry = IndexEntry::new(header, &inspection, now, time).joining(join);
+        self.entries.push_back(entry.at(self.place, start, whole, first_segment, kept.len()));
     }
 
     fn is_lowest(&mut self, track: u8) -> bool {
@@ -412,8 +365,8 @@ impl Index {
         // Once a message of the ring in use goes, so do all messages that came before it by another ring.
         let current = self.first_of_this_ring();
         let overwritten = match self.entries.get(current) {
-            Some(first) if first.hold < floor => {
-                self.entries.partition_point(|entry| entry.place.ring < self.place.ring || entry.hold < floor)
+            Some(first) if first.hold() < floor => {
+                self.entries.partition_point(|entry| entry.place.ring < self.place.ring || entry.hold() < floor)
             }
             _ => 0,
         };
@@ -425,7 +378,7 @@ impl Index {
         let mut segments = self.segments.len();
         let kept = self.entries.iter().position(|entry| {
             let stays = segments <= MAX_SEGMENTS;
-            segments -= entry.segments as usize;
+            segments -= entry.segments();
             stays
         });
         self.front + kept.map_or(self.entries.len(), |kept| self.old_until(now, forced.max(kept))) as u64
@@ -436,12 +389,13 @@ impl Index {
         let age = |entry: &IndexEntry| now.saturating_duration_since(entry.arrived);
         // The last keyframe before the edge of the window. Mostly that is the first entry's, and the scan stops at the next keyframe.
         let first = self.joins.partition_point(|join| *join < self.front + gone as u64);
-        let joins = self.joins.range(first..).filter_map(|join| self.entry(*join));
-        let group = joins.take_while(|join| age(join) > self.replay_time).last();
-        let whole =
-            |join: &&IndexEntry| age(join) <= self.replay_time + LONGEST_GROUP && join.place.clock == self.place.clock;
+        let joins = self.joins.range(first..).filter_map(|join| Some((*join, self.entry(*join)?)));
+        let group = joins.take_while(|(_, join)| age(join) > self.replay_time).last();
+        let whole = |(_, join): &(u64, &IndexEntry)| {
+            age(join) <= self.replay_time + LONGEST_GROUP && join.place.clock == self.place.clock
+        };
         match group.filter(whole) {
-            Some(join) => (join.number - self.front) as usize,
+            Some((join, _)) => (join - self.front) as usize,
             None => {
                 let old = self.entries.range(gone..).take_while(|entry| age(entry) > self.replay_time);
                 gone + old.count()
@@ -460,17 +414,17 @@ impl Index {
         self.floor = self.floor.max(floor);
         while self.front < until {
             let Some(entry) = self.entries.front().copied() else { return };
-            if self.headers.front() == Some(&entry.number) {
+            if self.headers.front() == Some(&self.front) {
                 self.headers.pop_front();
                 let mut base = std::mem::take(&mut self.base);
-                self.put_entry(&mut base, &entry, memory);
+                self.put_entry(&mut base, self.front, &entry, memory);
                 self.base = base;
             }
-            if self.joins.front() == Some(&entry.number) {
+            if self.joins.front() == Some(&self.front) {
                 self.joins.pop_front();
             }
-            self.segments.drain(..entry.segments as usize);
-            self.front_segment += u64::from(entry.segments);
+            self.segments.drain(..entry.segments());
+            self.front_segment += entry.segments() as u64;
             self.entries.pop_front();
             self.front += 1;
         }
@@ -501,8 +455,9 @@ impl Index {
 
     /// The runs of bytes of an entry's payload.
     pub fn segments(&self, entry: &IndexEntry) -> impl Iterator<Item = Segment> + '_ {
-        let from = entry.first_segment.saturating_sub(self.front_segment) as usize;
-        let to = (from + entry.segments as usize).min(self.segments.len());
+        // An entry that is there has its segments there.
+        let from = entry.first_segment.wrapping_sub(self.front_segment as u32) as usize;
+        let to = (from + entry.segments()).min(self.segments.len());
         self.segments.range(from.min(to)..to).copied()
     }
 
@@ -568,7 +523,7 @@ impl Index {
 
     /// The earliest time of this frame and of all that follow, as far as can be known: within each kind, time goes forward.
     #[must_use]
-    pub fn lowest_time_from(&self, frame: &IndexEntry) -> i64 {
+    pub fn lowest_time_from(&self, number: u64, frame: &IndexEntry) -> i64 {
         let same_clock = frame.place.clock == self.place.clock;
         let first = |kind: Kind| {
             // The publisher may never have sent this kind.
@@ -576,12 +531,10 @@ impl Index {
             if same_clock && last.is_none() {
                 return None;
             }
-            let from = usize::try_from(frame.number.checked_sub(self.front)?).ok()?;
+            let from = usize::try_from(number.checked_sub(self.front)?).ok()?;
             let mut behind = self.entries.range(from.min(self.entries.len())..);
-            let found = behind.find(|entry| {
-                let inspection = &entry.inspection;
-                entry.place.clock == frame.place.clock && inspection.kind == kind && inspection.is_frame()
-            });
+            let found =
+                behind.find(|entry| entry.place.clock == frame.place.clock && entry.kind == kind && entry.is_frame());
             found.map(|entry| entry.time).or(last)
         };
         let others = [Kind::Audio, Kind::Video].into_iter().filter_map(first);
@@ -598,7 +551,7 @@ impl Index {
     #[must_use]
     pub fn needs_from(&self) -> Option<u64> {
         let current = self.first_of_this_ring();
-        let entries = self.entries.get(current).map(|entry| entry.hold);
+        let entries = self.entries.get(current).map(IndexEntry::hold);
         let open = self.open.iter().filter_map(|open| open.segments.first()).map(|segment| segment.position);
         open.chain(entries).min()
     }

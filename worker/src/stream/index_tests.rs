@@ -134,7 +134,7 @@ fn keyframe_is_known_by_its_first_bytes() {
     let first = wire.len() - KEYFRAME.len() + 1;
     assert_eq!(known.iter().position(|known| *known), Some(first));
     assert_eq!(known.iter().filter(|known| **known).count(), 1);
-    assert!(fixture.index.entry(0).unwrap().join);
+    assert!(fixture.index.entry(0).unwrap().is_join());
     assert!(!fixture.message(type_id::VIDEO, INTER).keyframe);
     assert!(!fixture.message(type_id::VIDEO, VIDEO_HEADER).keyframe);
     assert_eq!(fixture.index.last_join(), Some(0));
@@ -148,7 +148,7 @@ fn keyframes_of_higher_tracks_are_not_joined_at() {
     fixture.message(type_id::VIDEO, &track(1));
     fixture.message(type_id::VIDEO, &track(0));
     fixture.message(type_id::VIDEO, &track(1));
-    let joins: Vec<bool> = (0..3).map(|number| fixture.index.entry(number).unwrap().join).collect();
+    let joins: Vec<bool> = (0..3).map(|number| fixture.index.entry(number).unwrap().is_join()).collect();
     assert_eq!(joins, [true, true, false]);
 }
 
@@ -171,7 +171,7 @@ fn aggregate_becomes_its_messages() {
     fixture.message(type_id::AGGREGATE, &aggregate);
     assert_eq!(fixture.index.end(), 3, "what is cut short is left out");
     assert_eq!([fixture.payload(0), fixture.payload(1), fixture.payload(2)], [KEYFRAME, &long, AUDIO]);
-    let times: Vec<u32> = (0..3).map(|number| fixture.index.entry(number).unwrap().header.timestamp).collect();
+    let times: Vec<u32> = (0..3).map(|number| fixture.index.entry(number).unwrap().timestamp).collect();
     assert_eq!(times, [0, 10, 15]);
     assert_eq!(fixture.index.last_join(), Some(0));
 }
@@ -304,7 +304,7 @@ fn message_overwritten_before_it_was_complete_is_only_counted() {
     fixture.receive(&[&*continuation_header(&header), &video[128..256]].concat());
     fixture.receive(&[&*continuation_header(&header), &video[256..]].concat());
     let entry = fixture.index.entry(0).unwrap();
-    assert!(!entry.whole && !entry.join);
+    assert!(!entry.is_whole() && !entry.is_join());
     assert_eq!(fixture.index.segments(entry).count(), 0);
     fixture.message(type_id::AUDIO, AUDIO);
     assert_eq!(fixture.payload(1), AUDIO);
@@ -318,7 +318,7 @@ fn message_in_too_many_chunks_is_only_counted() {
     fixture.receive(&wire);
     let long = [INTER, &[7; MAX_OPEN_SEGMENTS]].concat();
     fixture.message(type_id::VIDEO, &long);
-    assert!(!fixture.index.entry(0).unwrap().whole);
+    assert!(!fixture.index.entry(0).unwrap().is_whole());
     fixture.message(type_id::VIDEO, KEYFRAME);
     assert_eq!(fixture.payload(1), KEYFRAME);
     assert!(fixture.index.spare.iter().all(|list| list.capacity() < 1024), "its list is not kept");

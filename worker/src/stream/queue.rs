@@ -77,13 +77,13 @@ pub(super) struct WriteQueue {
 }
 
 impl QueueItem {
-    pub(super) fn entry(entry: &IndexEntry, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
-        let csid = csid(entry.inspection.kind);
+    pub(super) fn entry(number: u64, entry: &IndexEntry, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
+        let (csid, length, type_id) = (csid(entry.kind), entry.length(), entry.type_id());
         Self {
-            what: QueuedBytes::IndexEntry(MessageHeader { csid, timestamp, stream_id, ..entry.header }),
-            number: Some(entry.number),
+            what: QueuedBytes::IndexEntry(MessageHeader { csid, timestamp, length, type_id, stream_id }),
+            number: Some(number),
             injected: false,
-            header_of: entry.inspection.header.map(|slot| (slot, Some(entry.number))),
+            header_of: entry.header.map(|slot| (slot, Some(number))),
             before: Some(before),
             length: 0,
         }

@@ -65,9 +65,9 @@ impl Index {
     pub fn headers_before(&self, number: u64, memory: &impl Memory) -> Vec<Header> {
         let clock = self.entry(number).map_or(self.place.clock, |entry| entry.place.clock);
         let mut headers: Vec<Header> = self.base.iter().filter(|header| header.clock == clock).cloned().collect();
-        for entry in self.headers.iter().take_while(|at| **at < number).filter_map(|at| self.entry(*at)) {
-            if entry.place.clock == clock {
-                self.put_entry(&mut headers, entry, memory);
+        for at in self.headers.iter().copied().take_while(|at| *at < number) {
+            if let Some(entry) = self.entry(at).filter(|entry| entry.place.clock == clock) {
+                self.put_entry(&mut headers, at, entry, memory);
             }
         }
         headers.sort_by_key(|header| header.slot);
@@ -75,26 +75,26 @@ impl Index {
     }
 
     /// Puts a header as [`put`] does; its payload is copied only if it is kept.
-    pub(super) fn put_entry(&self, headers: &mut Vec<Header>, entry: &IndexEntry, memory: &impl Memory) {
-        let Some(slot) = entry.inspection.header else { return };
-        if make_room(headers, entry.place.clock, slot, entry.header.length as usize) {
-            headers.extend(self.header_of(entry, memory));
+    pub(super) fn put_entry(&self, headers: &mut Vec<Header>, number: u64, entry: &IndexEntry, memory: &impl Memory) {
+        let Some(slot) = entry.header else { return };
+        if make_room(headers, entry.place.clock, slot, entry.length() as usize) {
+            headers.push(self.header_of(slot, number, entry, memory));
         }
     }
 
-    fn header_of(&self, entry: &IndexEntry, memory: &impl Memory) -> Option<Header> {
-        let mut payload = Vec::with_capacity(entry.header.length as usize);
+    fn header_of(&self, slot: HeaderSlot, number: u64, entry: &IndexEntry, memory: &impl Memory) -> Header {
+        let mut payload = Vec::with_capacity(entry.length() as usize);
         for segment in self.segments(entry) {
             payload.extend_from_slice(memory.bytes(entry.place.ring, segment.position, segment.len as usize));
         }
-        Some(Header {
-            slot: entry.inspection.header?,
-            type_id: entry.header.type_id,
-            timestamp: entry.header.timestamp,
-            number: Some(entry.number),
+        Header {
+            slot,
+            type_id: entry.type_id(),
+            timestamp: entry.timestamp,
+            number: Some(number),
             payload,
             clock: entry.place.clock,
-        })
+        }
     }
 
     /// The stream's part of a snapshot as of the beginning of the last message. `keyframe`: that message is one to join at.
