@@ -132,6 +132,14 @@ impl Cursor {
         Self { bounds, session: None, ledger: Ledger::default(), bytes: 0, jumps: 0 }
     }
 
+    /// Lets the processor fetch what the next message will need.
+    pub fn prefetch(&self) {
+        if let Some(session) = &self.session {
+            session.queue.prefetch();
+        }
+        self.ledger.prefetch();
+    }
+
     /// Notes that a session of the upstream has begun.
     pub fn start(&mut self, now: Instant, message_stream: u32, chunk_size: u32) {
         self.session_over(0, 0);

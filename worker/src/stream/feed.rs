@@ -52,6 +52,11 @@ impl UpstreamFeed {
         Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false, full_until: None }
     }
 
+    /// Lets the processor fetch what the next write will need.
+    pub(super) fn prefetch(&self) {
+        self.cursor.prefetch();
+    }
+
     /// Renames the stream in the upstream's log lines.
     pub(super) fn rename_stream(&mut self, id: &StreamId) {
         self.upstream.rename_stream(id);

@@ -18,6 +18,7 @@ use liveedgecast_common::handoff::LastTimestamps;
 pub use liveedgecast_common::rtmp::Piece as Segment;
 use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
 use liveedgecast_common::rtmp::{MessageHeader, Run, aggregate, type_id};
+use liveedgecast_common::sys::{prefetch, prefetch_behind};
 use smallvec::SmallVec;
 
 use self::headers::StoredHeaders;
@@ -157,6 +158,13 @@ impl Index {
             unfit: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// Lets the processor fetch what the next message will need.
+    pub fn prefetch(&self) {
+        prefetch(self);
+        self.entries.back().map(prefetch_behind);
+        self.segments.back().map(prefetch_behind);
     }
 
     /// Goes on with a publisher that has come by another connection, or by the same one once more.

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use liveedgecast_common::sys::prefetch_behind;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Delivered,
@@ -33,6 +35,11 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Lets the processor fetch what the next message will need.
+    pub(super) fn prefetch(&self) {
+        self.fates.back().map(prefetch_behind);
+    }
+
     /// The first number that has no fate yet.
     fn end(&self) -> u64 {
         self.base + self.fates.len() as u64

@@ -9,6 +9,7 @@ use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::media::{HeaderSlot, Kind};
 use liveedgecast_common::rtmp::message::CONTROL_CSID;
 use liveedgecast_common::rtmp::writer::{continuation_header, first_header, message_len, write_message};
+use liveedgecast_common::sys::prefetch_behind;
 
 use super::cursor::WritePlan;
 use super::index::{Header, Index, IndexEntry, Memory, Segment};
@@ -126,6 +127,11 @@ impl WriteQueue {
             popped: 0,
             unconfirmed: VecDeque::new(),
         }
+    }
+
+    /// Lets the processor fetch what the next message will need.
+    pub(super) fn prefetch(&self) {
+        self.unconfirmed.back().map(prefetch_behind);
     }
 
     pub(super) fn len(&self) -> usize {

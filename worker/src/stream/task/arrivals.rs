@@ -45,6 +45,7 @@ impl StreamTask {
     fn receive(&mut self, now: Instant) {
         let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
         self.make_room(now, room);
+        self.prefetch();
         let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) else { return };
         match source.receive(now, ring, room) {
             Ok(None) | Err(SourceEvent::Readable) => {}
@@ -52,6 +53,12 @@ impl StreamTask {
             Err(SourceEvent::Lost(why, how)) => self.tell(now, Input::Lost { why, how }),
             Err(SourceEvent::Kick(reason)) => self.tell(now, Input::Kick(reason)),
         }
+    }
+
+    /// Lets the processor fetch what a message will need, while the kernel receives it.
+    fn prefetch(&self) {
+        self.index.prefetch();
+        self.feeds.iter().for_each(UpstreamFeed::prefetch);
     }
 
     /// Makes certain that the next `room` bytes overwrite nothing that is needed. Nearly always there is room.
