@@ -6,7 +6,7 @@
 //! - [`discovery`], [`introduce`]: the addresses of activators.
 //! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
-//! - [`gather`]: the time at which a socket is read whose arrivals gather.
+//! - [`gather`]: the time at which a socket is read whose arrivals gather. [`wakes`]: which sources of a task have news.
 //! - [`drain`]: going down, as a list.
 //! - [`event`]: the names of the events in the log.
 //! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
@@ -43,3 +43,4 @@ pub mod sys;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 pub mod url;
+pub mod wakes;

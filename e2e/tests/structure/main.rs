@@ -53,6 +53,7 @@ const ORDER: Order = Order {
                 "log_limiter",
                 "evicting_limit",
                 "gather",
+                "wakes",
                 "key",
                 "url",
                 "rtmp",

@@ -7,18 +7,16 @@
 //! Note: the connection that brings media is the exception. It wakes the task itself, and is asked at every wake-up: that costs less than a
 //! waker of its own at each message.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Waker};
 
 use liveedgecast_common::handoff::limits::MAX_DESTINATIONS;
+use liveedgecast_common::wakes;
 
 /// A set of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sources(u64);
 
 impl Sources {
-    pub(super) const NONE: Self = Self(0);
     /// The engine's commands.
     pub(super) const COMMANDS: Self = Self(1);
     /// The timer.
@@ -74,77 +72,26 @@ const _: () = assert!(COUNT < u64::BITS as usize);
 
 /// See the file's header.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
-    woken: Option<Arc<Woken>>,
-    /// A waker for each source, by the number of its bit.
-    wakers: Vec<Waker>,
-}
-
-/// The sources that were woken since the last look, and the task to wake.
-#[derive(Debug)]
-struct Woken {
-    sources: AtomicU64,
-    task: Waker,
-}
-
-#[derive(Debug)]
-struct SourceWaker {
-    bit: u64,
-    woken: Arc<Woken>,
-}
+pub(super) struct Wakes(wakes::SourceWakers);
 
 impl Wakes {
     /// Removes and returns the sources that were woken. All of them, if the task has another waker than before: then none of theirs is in use
     /// any more.
     pub(super) fn take(&mut self, cx: &Context<'_>, upstreams: usize) -> Sources {
-        match &self.woken {
-            Some(woken) if woken.task.will_wake(cx.waker()) => woken.take(),
-            _ => {
-                self.renew(cx.waker(), upstreams);
-                Sources::ALL
-            }
-        }
-    }
-
-    fn renew(&mut self, task: &Waker, upstreams: usize) {
-        let woken = Arc::new(Woken { sources: AtomicU64::new(0), task: task.clone() });
-        let waker = |at: usize| Waker::from(Arc::new(SourceWaker { bit: 1 << at, woken: Arc::clone(&woken) }));
-        self.wakers = (0..FIRST_UPSTREAM + upstreams).map(waker).collect();
-        self.woken = Some(woken);
+        self.0.take(cx, FIRST_UPSTREAM + upstreams).map_or(Sources::ALL, Sources)
     }
 
     /// The waker of one source. Valid after [`Self::take`].
     pub(super) fn of(&self, source: Sources) -> &Waker {
-        self.wakers.get(source.0.trailing_zeros() as usize).unwrap_or(Waker::noop())
-    }
-}
-
-impl Woken {
-    fn take(&self) -> Sources {
-        // Whoever sets a bit wakes the task afterwards, and that wake-up makes the bit visible here.
-        if self.sources.load(Ordering::Relaxed) == 0 {
-            return Sources::NONE;
-        }
-        Sources(self.sources.swap(0, Ordering::AcqRel))
-    }
-}
-
-impl Wake for SourceWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // A bit that is set already woke the task, which has not looked yet.
-        if self.woken.sources.fetch_or(self.bit, Ordering::AcqRel) & self.bit == 0 {
-            self.woken.task.wake_by_ref();
-        }
+        self.0.of(source.0.trailing_zeros() as usize)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use super::*;
 
@@ -174,7 +121,7 @@ mod tests {
         let cx = Context::from_waker(&waker);
         let mut wakes = Wakes::default();
         assert_eq!(wakes.take(&cx, MAX_DESTINATIONS), Sources::ALL, "nothing is registered yet");
-        assert_eq!(wakes.take(&cx, MAX_DESTINATIONS), Sources::NONE);
+        assert!(wakes.take(&cx, MAX_DESTINATIONS).is_empty());
         for (at, source) in NAMED.into_iter().chain((0..MAX_DESTINATIONS).map(Sources::upstream)).enumerate() {
             wakes.of(source).wake_by_ref();
             wakes.of(source).wake_by_ref();
