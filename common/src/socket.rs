@@ -22,19 +22,17 @@ pub enum PeerSocket {
     Tcp(TcpStream),
 }
 
-/// Receives the bytes that have come, with one call of the kernel, or none if the runtime knows of nothing; `asked` becomes true where the
-/// kernel was asked. Zero is the end.
+/// Receives the bytes that have come, with one call of the kernel, or none if the runtime knows of nothing. Zero is the end.
 ///
 /// Note: after a read that did not fill its room the socket is empty, and asking it again would cost as much as the read. So the readiness
 /// is given back at once, which the runtime allows only if the read claims that it would have blocked.
 ///
 /// # Errors
 /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
-pub fn receive(socket: &TcpStream, room: &mut [IoSliceMut<'_>], asked: &mut bool) -> io::Result<usize> {
+pub fn receive(socket: &TcpStream, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let most = room.iter().map(|part| part.len()).sum();
     let mut received = None;
     let result = socket.try_io(Interest::READABLE, || {
-        *asked = true;
         let count = receive_once(socket, room)?;
         received = Some(count);
         if count > 0 && count < most { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -115,7 +113,7 @@ impl PeerSocket {
     /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
     pub fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => receive(socket, room, &mut false),
+            Self::Tcp(socket) => receive(socket, room),
             // A short read of such a socket may have ended where descriptors came along.
             Self::Unix(socket) => socket.try_io(Interest::READABLE, || receive_once(socket, room)),
         }

@@ -107,7 +107,7 @@ impl PublisherConnection {
     /// nothing. No bytes are the peer's end.
     pub(crate) fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let Self::Tcp(stream) = self;
-        socket::receive(stream, room, &mut false)
+        socket::receive(stream, room)
     }
 
     /// Reads once, whether the runtime knows of bytes or not: what gathers below a low-water mark is not reported. No bytes are the peer's end.

@@ -2,14 +2,14 @@
 //! [`HandoffOutcome`]. Bytes are written as they come, from where they were received to: one read, one vectored write. Next: the worker's
 //! `receive`.
 //!
-//! Nearly every wake-up is for bytes of the publisher. So the other sources cost next to nothing until they have an event: the worker's
-//! socket keeps the waker that it was given, and the timer is set again only when it has fired or is to fire earlier.
+//! Nearly every wake-up is for bytes of the publisher. So the other sources cost next to nothing until they have an event: each has a waker of
+//! its own, and the timer is set again only when it has fired or is to fire earlier.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock and its timers")]
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -18,6 +18,7 @@ use liveedgecast_common::gather::{Gather, LOW_WATER};
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
 use liveedgecast_common::socket::{PeerSocket, receive};
+use liveedgecast_common::wakes::SourceWakers;
 use liveedgecast_common::{event, sys};
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
@@ -32,6 +33,17 @@ use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome, Interrupti
 
 /// Room for a read of the worker's frames: a usual checkpoint.
 const FRAMES_READ: usize = 4 << 10;
+
+/// The number of sources that have wakers of their own.
+const SOURCES: usize = 3;
+/// The lobby.
+const LOBBY: usize = 0;
+/// The frames of the worker.
+const WORKER: usize = 1;
+/// The timer.
+const TIMER: usize = 2;
+/// The bits of these sources.
+const ALL_SOURCES: u64 = (1 << SOURCES) - 1;
 
 /// Assigns the stream to the worker and carries it until the end.
 pub(crate) async fn carry(
@@ -58,6 +70,7 @@ pub(crate) async fn carry(
             let mut interruption = pin!(place.interruption());
             // The reads of a turn are counted here, and a waker that was given to a socket is relied upon: the runtime's own count
             // would say "not yet" without giving it.
+            link.woken = ALL_SOURCES;
             unconstrained(poll_fn(|cx| link.poll(cx, interruption.as_mut()))).await
         };
         match news {
@@ -108,10 +121,9 @@ struct Link<'a, 'c> {
     end: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
     /// Arrivals gather in the kernel before they are read.
     gather: Option<Gather>,
-    /// The waker that sources were given.
-    waker: Option<Waker>,
-    /// The worker's socket has the waker, and has had no event since.
-    worker_waits: bool,
+    wakes: SourceWakers,
+    /// Sources that are to be looked at.
+    woken: u64,
     timer: Pin<Box<Sleep>>,
     /// Deadline of the timer, if it is set.
     armed: Option<Instant>,
@@ -130,7 +142,8 @@ impl<'a, 'c> Link<'a, 'c> {
         let end: Option<Pin<Box<dyn Future<Output = _> + Send>>> =
             if resumed { None } else { Some(Box::pin(publisher.ended())) };
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { machine, publisher, worker, reader, end, gather, waker: None, worker_waits: false, timer, armed: None }
+        let (wakes, woken) = (SourceWakers::default(), ALL_SOURCES);
+        Self { machine, publisher, worker, reader, end, gather, wakes, woken, timer, armed: None }
     }
 
     /// Does what there is to do; ready when the machine or the lobby has something to say.
@@ -139,39 +152,51 @@ impl<'a, 'c> Link<'a, 'c> {
         cx: &mut Context<'_>,
         interruption: Pin<&mut impl Future<Output = Interruption>>,
     ) -> Poll<LinkEvent> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
-            self.worker_waits = false;
-            self.armed = None;
+        match self.wakes.take(cx, SOURCES) {
+            Some(woken) => self.woken |= woken,
+            None => {
+                self.woken = ALL_SOURCES;
+                // The timer is to wake the task by the new waker.
+                self.armed = None;
+            }
         }
         // The lobby's next event is not this handoff's any more once that is over.
         if let Some(output) = self.machine.poll_output() {
             return Poll::Ready(LinkEvent::Said(output));
         }
-        if let Poll::Ready(interruption) = interruption.poll(cx) {
+        if self.is_woken(LOBBY)
+            && let Poll::Ready(interruption) = interruption.poll(&mut Context::from_waker(self.wakes.of(LOBBY)))
+        {
             return Poll::Ready(LinkEvent::Interrupted(interruption));
         }
         for arrivals in 0.. {
-            let heard = self.hear_worker(cx);
-            if self.armed.is_some() && self.timer.is_elapsed() {
+            let heard = self.is_woken(WORKER) && self.hear_worker();
+            if self.is_woken(TIMER) && self.armed.is_some() && self.timer.is_elapsed() {
                 self.handle_timeout();
             }
             let arrived = self.receive(cx);
+            if arrivals > 0 && !heard && !arrived {
+                break;
+            }
             self.send(cx);
             self.reply(cx);
             if let Some(output) = self.machine.poll_output() {
                 return Poll::Ready(LinkEvent::Said(output));
-            }
-            if !heard && !arrived {
-                break;
             }
             if arrivals == ARRIVALS_PER_POLL {
                 cx.waker().wake_by_ref();
                 break;
             }
         }
-        self.arm(cx);
+        self.arm();
         Poll::Pending
+    }
+
+    /// Returns whether the source is to be looked at, and forgets that.
+    fn is_woken(&mut self, source: usize) -> bool {
+        let woken = self.woken & 1 << source != 0;
+        self.woken &= !(1 << source);
+        woken
     }
 
     /// Receives bytes of the publisher, or its end; false if there is nothing.
@@ -241,40 +266,24 @@ impl<'a, 'c> Link<'a, 'c> {
     }
 
     /// Takes the frames that the worker's socket has had an event for; false if there are none.
-    fn hear_worker(&mut self, cx: &mut Context<'_>) -> bool {
+    fn hear_worker(&mut self) -> bool {
         let mut heard = self.take_frames();
-        loop {
+        // An error is found by the read.
+        while self.worker.poll_read_ready(&mut Context::from_waker(self.wakes.of(WORKER))).is_ready() {
             let mut room = [0; FRAMES_READ];
-            let mut asked = false;
-            match receive(&self.worker, &mut [IoSliceMut::new(&mut room)], &mut asked) {
-                Ok(0) => {
-                    self.machine.handle_lost(now(), WorkerLoss::Ended);
-                    return true;
-                }
-                Ok(read) => {
-                    self.worker_waits = false;
+            match receive(&self.worker, &mut [IoSliceMut::new(&mut room)]) {
+                Ok(read @ 1..) => {
                     self.reader.buffer().extend_from_slice(&room[..read]);
                     heard |= self.take_frames();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.worker_waits &= !asked;
-                    if self.worker_waits {
-                        return heard;
-                    }
-                    match self.worker.poll_read_ready(cx) {
-                        Poll::Pending => {
-                            self.worker_waits = true;
-                            return heard;
-                        }
-                        Poll::Ready(_) => {}
-                    }
-                }
-                Err(_) => {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Ok(0) | Err(_) => {
                     self.machine.handle_lost(now(), WorkerLoss::Ended);
                     return true;
                 }
             }
         }
+        heard
     }
 
     /// Takes the whole frames of the reader; false if there are none.
@@ -306,10 +315,15 @@ impl<'a, 'c> Link<'a, 'c> {
 
     fn handle_timeout(&mut self) {
         self.armed = None;
-        if self.machine.gives_up(now()) {
+        let now = now();
+        if self.machine.poll_timeout().is_none_or(|at| at > now) {
+            // What has gathered is to be read.
+            return;
+        }
+        if self.machine.gives_up(now) {
             self.hear_waiting();
         }
-        self.machine.handle_timeout(now());
+        self.machine.handle_timeout(now);
     }
 
     /// Takes the frames of the worker that wait in the kernel, whether the runtime knows of them or not.
@@ -359,14 +373,16 @@ impl<'a, 'c> Link<'a, 'c> {
     }
 
     /// Sets the timer. It may fire too early: that costs less than setting it at every arrival.
-    fn arm(&mut self, cx: &mut Context<'_>) {
-        let gathered = self.gather.as_ref().and_then(Gather::poll_timeout);
+    fn arm(&mut self) {
+        // At the bound nothing is read, and nothing to be done when the time is up.
+        let gathered = self.gather.as_ref().filter(|_| self.machine.reads()).and_then(Gather::poll_timeout);
         let Some(wanted) = self.machine.poll_timeout().into_iter().chain(gathered).min() else { return };
         if self.armed.is_some_and(|armed| armed <= wanted) {
             return;
         }
         self.timer.as_mut().reset(wanted.into());
         self.armed = Some(wanted);
+        let cx = &mut Context::from_waker(self.wakes.of(TIMER));
         if self.timer.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
