@@ -21,11 +21,11 @@ pub const BLOCK_BYTES: usize = 16 << 10;
 /// Bytes that are mapped at once. Mappings stay; memory that was given back takes no room in them.
 const MAPPED_BYTES: usize = 1 << 20;
 
-/// Free blocks that stay however few are in use.
-const LEAST_WARM: usize = 16;
+/// Free blocks that stay however few are in use: a few streams free as many at a keyframe, and take them again at once.
+const LEAST_WARM: usize = 32;
 
 /// Blocks in use for each free block that stays. Streams take and free blocks at their own times, so that a hundred of them vary by a tenth.
-const WARM_SHARE: usize = 8;
+const WARM_SHARE: usize = 16;
 
 /// The blocks of this process. Locked for the time of a push or a pop, and for a call of the kernel where blocks are many or few.
 static POOL: Mutex<Pool> = Mutex::new(Pool { warm: VecDeque::new(), cold: Vec::new(), used: 0 });
