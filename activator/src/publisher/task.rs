@@ -219,7 +219,8 @@ impl PublisherTask {
                 }
                 Output::Forget => self.offer = None,
                 Output::Back(epoch, why) => {
-                    self.offer = None;
+                    // The next offer may have come during the handoff that this one led to.
+                    self.offer.take_if(|offer| offer.epoch == epoch);
                     if let Some(held) = &mut self.held {
                         held.place.back(epoch, why);
                     }

@@ -719,6 +719,32 @@ async fn the_end_of_a_publisher_by_link_is_told_after_its_last_byte() {
 }
 
 #[tokio::test]
+async fn arrivals_by_link_gather_and_reach_the_worker_before_the_end() {
+    let mut house = House::new(&["--gather", "20ms"]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let mut hands = house.worker(false).fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    let sent = media(40);
+    let (before, after) = sent.split_at(sent.len() / 2);
+    for piece in before.chunks(500) {
+        encoder.stream.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    hands.read_media(20).await;
+    // Nothing comes for longer than arrivals gather, and then something more.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    encoder.stream.write_all(after).await.unwrap();
+    drop(encoder);
+    hands.read_media(40).await;
+    while soon(hands.more()).await {
+        hands.scan();
+    }
+    hands.done(Close::Graceful).await;
+    house.until_empty().await;
+}
+
+#[tokio::test]
 async fn kicks_end_the_held_and_the_live() {
     both(|descriptor| async move {
         let mut house = House::new(&[]);
