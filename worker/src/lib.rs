@@ -24,6 +24,7 @@
 //! | giving back, one at most | a stream that ends | the last ring that waits | the timer of the rings that wait for streams |
 //! | engine | the drain | the process | the table of streams, the threads |
 //! | thread, N at most | engine, when first needed | the process | a `LocalRuntime` |
+//! | forwarding, one per thread | thread | the process | reports and notices of its streams on their way to the engine |
 //! | stream | thread | its publisher, its activator, a kick, the drain | publisher, ring, upstreams, handoff connection |
 //! | HTTP | the drain | its last phase | the HTTP listener |
 

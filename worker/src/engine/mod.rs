@@ -3,10 +3,11 @@
 //! N single-threaded runtimes.
 //!
 //! [`table`] has the rules: the stream of an identity, the thread of a new stream. [`task`] owns the table;
-//! [`thread`] is one thread with its streams.
+//! [`thread`] is one thread with its streams; `forward` brings their reports to the engine's task.
 
 mod counters;
 mod feed;
+mod forward;
 mod metrics;
 pub mod table;
 mod task;

@@ -21,12 +21,11 @@ use crate::stream::{Contest, Report};
 
 /// Orders to the engine that wait: one per offer being taken and a few kicks; the engine never waits for a peer.
 const REQUESTS: usize = 64;
-/// Reports of all streams that wait. A stream that finds no room waits a moment; the engine only notes them.
-const REPORTS: usize = 1024;
+/// Batches of reports that wait: a few of each thread. A thread that finds no room waits, and so do its streams' reports; the engine only notes
+/// them.
+const REPORTS: usize = 64;
 /// Notices of all threads that wait: one per stream and life. The engine only notes these, too.
 const NOTICES: usize = 256;
-/// Reports taken at once before changed sessions are passed on.
-const BATCH: usize = 256;
 /// Time after which a stream that has waited for another stream's upstream does not wait for a third stream's as well: each wait may take
 /// 2.5 s, and activators withdraw an offer after 3 s. By descriptor a withdrawal ends the worker.
 const ANOTHER_CONTEST: Duration = Duration::from_millis(300);
@@ -157,7 +156,7 @@ struct EngineTask {
     /// Answers of streams to contenders, not acted upon yet.
     answers: Vec<(StreamId, Option<Vec<Identity>>)>,
     start: StartStream,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Vec<Report>>,
     notices: mpsc::Sender<ThreadNotice>,
     threads: HashMap<usize, mpsc::Sender<ThreadRequest>>,
     /// Number of streams that are served.
@@ -171,23 +170,20 @@ impl EngineTask {
     async fn run(
         mut self,
         mut requests: mpsc::Receiver<EngineRequest>,
-        mut reports: mpsc::Receiver<Report>,
+        mut reports: mpsc::Receiver<Vec<Report>>,
         mut notices: mpsc::Receiver<ThreadNotice>,
     ) {
-        let mut batch = Vec::new();
         loop {
             tokio::select! {
                 // A stream's last report comes before the notice that it is gone.
                 biased;
-                _ = reports.recv_many(&mut batch, BATCH) => {
-                    let loud = batch.drain(..).map(|report| self.reported(report)).fold(false, std::ops::BitOr::bitor);
-                    self.publish(loud);
+                Some(batch) = reports.recv() => {
+                    self.all_reported(batch);
                     self.act_on_answers().await;
                 }
                 Some(notice) = notices.recv() => {
-                    while let Ok(report) = reports.try_recv() {
-                        let loud = self.reported(report);
-                        self.publish(loud);
+                    while let Ok(batch) = reports.try_recv() {
+                        self.all_reported(batch);
                     }
                     self.act_on_answers().await;
                     self.noticed(notice).await;
@@ -324,10 +320,16 @@ impl EngineTask {
         }
     }
 
+    /// Notes reports, and passes on the sessions that have changed.
+    fn all_reported(&mut self, batch: Vec<Report>) {
+        let loud = batch.into_iter().map(|report| self.reported(report)).fold(false, std::ops::BitOr::bitor);
+        self.publish(loud);
+    }
+
     /// Notes a report; returns whether activators should hear of it at once.
     fn reported(&mut self, report: Report) -> bool {
         match report {
-            Report::Session(session) => {
+            Report::Session(session) | Report::Counters(session) => {
                 let Some(noted) = self.table.reported(now(), session) else { return false };
                 if let Some(session) = self.table.session(noted.slot) {
                     self.counters.reported(noted.slot, session);

@@ -25,12 +25,15 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
+use super::forward;
 use super::table::StreamSlot;
 use crate::receive::{self, FetchedStream};
 use crate::stream::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand};
 
 /// Orders that wait for one thread. A thread takes them at once, so only a burst of offers fills the channel.
 const REQUESTS: usize = 256;
+/// Notices that wait in the thread: more come only when many streams end at once, each in a task of its own.
+const NOTICES: usize = 64;
 
 /// Limit of log lines about streams that take no commands. Publishers of a name that such a stream has can come as often as they like, and
 /// each command to all streams meets every stream that hangs.
@@ -86,7 +89,7 @@ struct StreamThread {
 pub(super) fn start(
     number: usize,
     start: StartStream,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Vec<Report>>,
     notices: mpsc::Sender<ThreadNotice>,
 ) -> io::Result<mpsc::Sender<ThreadRequest>> {
     let (sender, mut requests) = mpsc::channel(REQUESTS);
@@ -99,6 +102,10 @@ pub(super) fn start(
             Err(error) => return drop(built.send(Err(error))),
         };
         let _ = built.send(Ok(()));
+        let (own_reports, reports_in) = mpsc::channel(forward::BATCH);
+        let (own_notices, notices_in) = mpsc::channel(NOTICES);
+        runtime.spawn_local(forward::forward(reports_in, notices_in, (reports, notices)));
+        let (reports, notices) = (own_reports, own_notices);
         let thread =
             StreamThread { start, reports, notices, streams: ThreadStreams::default(), alone: Cell::new(false) };
         runtime.block_on(async {

@@ -105,8 +105,10 @@ pub enum StreamCommand {
 /// Reports of a stream to the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// The session as it is now: its state has changed, or a report of its counters is due.
+    /// The session as it is now: more than its counters has changed.
     Session(Session),
+    /// The session as it is now, reported for its counters: they alone have grown, so there is no hurry.
+    Counters(Session),
     /// An attach was decided. Accepted: the stream goes on under this id; a stream of another id has ended.
     AttachDecided {
         /// Id of the stream that was to be attached.

@@ -19,6 +19,8 @@ const JUMPS_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Reports {
     waiting: VecDeque<Report>,
+    /// More than counters has changed since the last report of the session.
+    changed: bool,
     session_at: Instant,
     retry_at: Option<Instant>,
     /// Jumps of the publisher's clock that have been reported, and when.
@@ -30,7 +32,7 @@ pub(super) struct Reports {
 impl Reports {
     /// Creates an empty outbox; the first report of the session is due.
     pub(super) fn new(now: Instant) -> Self {
-        Self { waiting: VecDeque::new(), session_at: now, retry_at: None, jumps: (0, None), skipped: 0 }
+        Self { waiting: VecDeque::new(), changed: true, session_at: now, retry_at: None, jumps: (0, None), skipped: 0 }
     }
 
     /// Adds a report that is merged with no other.
@@ -40,7 +42,7 @@ impl Reports {
 
     /// Asks for a report of the session: more than counters has changed.
     pub(super) fn session_changed(&mut self, now: Instant) {
-        self.session_at = now;
+        (self.session_at, self.changed) = (now, true);
     }
 
     /// Returns whether there is anything to send, or to be made and sent.
@@ -56,8 +58,12 @@ impl Reports {
     /// Adds the session's state. The newest alone is of interest: it takes the place of one that waits.
     pub(super) fn push_session(&mut self, now: Instant, session: control::Session) {
         self.session_at = now + REPORT_INTERVAL;
-        self.waiting.retain(|report| !matches!(report, Report::Session(_)));
-        self.waiting.push_back(Report::Session(session));
+        let mut changed = std::mem::take(&mut self.changed);
+        self.waiting.retain(|report| {
+            changed |= matches!(report, Report::Session(_));
+            !matches!(report, Report::Session(_) | Report::Counters(_))
+        });
+        self.waiting.push_back(if changed { Report::Session(session) } else { Report::Counters(session) });
     }
 
     /// Adds the jumps of the publisher's clock that were not reported, if it is time; returns how many. `total`: all jumps so far; `last`:
@@ -148,7 +154,13 @@ mod tests {
         assert!(reports.is_session_due(now));
         assert_eq!(waiting(&mut reports), [Report::Skipped(5), Report::Session(session(2))]);
         reports.push_session(now, session(3));
-        assert_eq!(waiting(&mut reports), [Report::Session(session(3))]);
+        assert_eq!(waiting(&mut reports), [Report::Session(session(3))], "it changed behind the last report");
+        reports.push_session(now, session(4));
+        assert_eq!(waiting(&mut reports), [Report::Counters(session(4))]);
+        reports.session_changed(now);
+        reports.push_session(now, session(5));
+        reports.push_session(now, session(6));
+        assert_eq!(waiting(&mut reports), [Report::Session(session(6))], "the change was not told yet");
         assert!(!reports.is_due(now + REPORT_INTERVAL / 2) && reports.is_due(now + REPORT_INTERVAL));
         reports.restart_skipped(0);
         assert!(reports.push_skipped(1));
