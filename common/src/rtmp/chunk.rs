@@ -223,6 +223,11 @@ impl ChunkScanner {
         })
     }
 
+    /// The chunk streams that a publisher uses, apart from those of one that uses very many.
+    pub(super) fn chunk_streams(&self) -> &[impl Sized + use<>] {
+        &self.streams[..self.streams.len().min(4)]
+    }
+
     /// Position of the next byte to scan.
     #[must_use]
     pub fn position(&self) -> u64 {

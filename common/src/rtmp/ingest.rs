@@ -134,6 +134,11 @@ impl Ingest {
         })
     }
 
+    /// See [`super::server::ServerSession::chunk_streams`].
+    pub(super) fn chunk_streams(&self) -> &[impl Sized + use<>] {
+        self.scanner.chunk_streams()
+    }
+
     /// Position of the next byte to read.
     #[must_use]
     pub fn position(&self) -> u64 {

@@ -17,7 +17,7 @@ pub mod socket;
 pub mod time_slice;
 
 pub use blocks::MemoryBlock;
-pub use prefetch::{prefetch, prefetch_behind};
+pub use prefetch::{prefetch, prefetch_behind, prefetch_start};
 pub use process::ProcessHandle;
 pub use ring_memory::{RingMemory, STATE_BYTES, UnmappedRing};
 pub use socket::{

@@ -13,6 +13,12 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     prefetch_range(std::ptr::from_ref(value).cast(), size_of_val(value));
 }
 
+/// Lets the processor fetch the first bytes of a value.
+#[inline]
+pub fn prefetch_start<T>(value: &T, bytes: usize) {
+    prefetch_range(std::ptr::from_ref(value).cast(), bytes.min(size_of::<T>()));
+}
+
 /// Lets the processor fetch the place behind a value, as long as another one of its kind: the next one of a sequence goes there.
 #[inline]
 pub fn prefetch_behind<T>(value: &T) {
@@ -61,6 +67,8 @@ mod tests {
         prefetch(&values);
         prefetch(values.as_slice());
         values.iter().for_each(prefetch_behind);
+        prefetch_start(&values, 8);
+        prefetch_start(&values, usize::MAX);
         prefetch(&());
         prefetch::<[u64]>(&[]);
         assert!(values.iter().copied().eq(0..1000));

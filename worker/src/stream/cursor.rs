@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 
 use super::index::{Index, IndexEntry, Memory};
 use super::ledger::Ledger;
-use super::queue::{QueueItem, WritePart, WriteQueue};
+use super::queue::{QueueItem, SingleItem, WritePart, WriteQueue, message_header};
 use super::timeline::Timeline;
 
 /// Time without a keyframe after which audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
@@ -99,7 +99,7 @@ pub struct WritePlan {
     pub(super) parts: SmallVec<[WritePart; MAX_SLICES]>,
     pub(super) heads: SmallVec<[ChunkHeader; MAX_SLICES / 4]>,
     /// The message, if it is the only one and nothing waits before it: then it does not go through the queue.
-    single: Option<QueueItem>,
+    pub(super) single: Option<SingleItem>,
 }
 
 impl WritePlan {
@@ -132,12 +132,12 @@ impl Cursor {
         Self { bounds, session: None, ledger: Ledger::default(), bytes: 0, jumps: 0 }
     }
 
-    /// Lets the processor fetch what the next message will need.
-    pub fn prefetch(&self) {
+    /// Lets the processor fetch the places that the next message will be noted in.
+    pub fn prefetch_behind(&self) {
         if let Some(session) = &self.session {
-            session.queue.prefetch();
+            session.queue.prefetch_behind();
         }
-        self.ledger.prefetch();
+        self.ledger.prefetch_behind();
     }
 
     /// Notes that a session of the upstream has begun.
@@ -205,13 +205,16 @@ impl Cursor {
         if session.queue.len() == 0 && session.next >= index.end() {
             return;
         }
-        if session.flowing && session.lags(now, &self.bounds, index, head) {
-            self.jumps += u64::from(session.jump(index, &mut self.ledger, memory));
+        // The newest message alone may be late, but there is none to jump to.
+        if !session.has_newest_alone(index) {
+            if session.flowing && session.lags(now, &self.bounds, index, head) {
+                self.jumps += u64::from(session.jump(index, &mut self.ledger, memory));
+            }
+            if !session.flowing {
+                session.seek(now, index, &mut self.ledger, memory);
+            }
         }
-        if !session.flowing {
-            session.seek(now, index, &mut self.ledger, memory);
-        }
-        if session.flowing && session.queue.len() == 0 && session.next + 1 == index.end() {
+        if session.has_newest_alone(index) {
             return session.plan_single(index, plan);
         }
         while session.flowing && session.queue.len() < MAX_PLANNED {
@@ -239,14 +242,13 @@ impl Cursor {
     /// Notes that the upstream took `count` of the planned bytes.
     pub fn wrote(&mut self, plan: &mut WritePlan, count: usize) {
         let Some(session) = &mut self.session else { return };
-        if let Some(item) = plan.single.take() {
-            if session.queue.wrote_single(&item, count as u64)
-                && let Some(number) = item.number
-            {
-                session.wrote_message(number, &mut self.ledger);
-                return;
+        if let Some(single) = &plan.single {
+            let number = single.number;
+            let whole = session.queue.wrote_single(single, count as u64);
+            plan.single = None;
+            if whole {
+                return session.wrote_message(number, &mut self.ledger);
             }
-            session.queue.push_back(item);
         }
         session.queue.wrote(count as u64);
         while let Some(item) = session.queue.pop_written() {
@@ -342,6 +344,11 @@ impl Cursor {
 }
 
 impl CursorSession {
+    /// Returns whether the newest message is the only one to be written.
+    fn has_newest_alone(&self, index: &Index) -> bool {
+        self.flowing && self.queue.len() == 0 && self.next + 1 == index.end()
+    }
+
     /// The first message of which no byte was written.
     fn first_unwritten(&self) -> u64 {
         self.queue.first_unstarted().unwrap_or(self.next)
@@ -455,14 +462,9 @@ impl CursorSession {
     }
 
     fn push(&mut self, number: u64, entry: &IndexEntry, index: &Index) {
-        let item = self.item(number, entry, index);
-        self.queue.push(item);
-    }
-
-    fn item(&mut self, number: u64, entry: &IndexEntry, index: &Index) -> QueueItem {
         let before = self.timeline;
         let timestamp = self.timestamp(number, entry, index);
-        QueueItem::entry(number, entry, timestamp, self.message_stream, before)
+        self.queue.push(QueueItem::entry(number, entry, timestamp, self.message_stream, before));
     }
 
     /// Plans the newest message, which alone is to be written.
@@ -473,13 +475,15 @@ impl CursorSession {
         if !self.lets_pass(entry) {
             return;
         }
-        let item = self.item(number, entry, index);
         // A header changes what the session has: that is the queue's business.
-        if item.header_of.is_some() {
-            self.queue.push(item);
+        if entry.header.is_some() {
+            self.push(number, entry, index);
             return self.queue.parts(index, plan, MAX_SLICES);
         }
-        plan.single = Some(self.queue.single(item, entry, index, plan, MAX_SLICES));
+        let before = self.timeline;
+        let header = message_header(entry, self.timestamp(number, entry, index), self.message_stream);
+        let length = self.queue.single(&header, entry, index, plan, MAX_SLICES);
+        plan.single = Some(SingleItem { number, length, header, before });
     }
 
     fn wrote_message(&mut self, number: u64, ledger: &mut Ledger) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
 use liveedgecast_common::event;
 use liveedgecast_common::key::StreamId;
+use liveedgecast_common::sys::prefetch;
 use liveedgecast_common::url::PushUrl;
 
 use super::cursor::{Bounds, Cursor, WritePlan, WriteSlices};
@@ -52,9 +53,16 @@ impl UpstreamFeed {
         Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false, full_until: None }
     }
 
-    /// Lets the processor fetch what the next write will need.
+    /// Lets the processor fetch what every write needs.
     pub(super) fn prefetch(&self) {
-        self.cursor.prefetch();
+        prefetch(&self.full_until);
+        self.upstream.prefetch();
+        prefetch(&self.cursor);
+    }
+
+    /// Lets the processor fetch the places that the next message will be noted in.
+    pub(super) fn prefetch_behind(&self) {
+        self.cursor.prefetch_behind();
     }
 
     /// Renames the stream in the upstream's log lines.

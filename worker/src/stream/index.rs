@@ -160,9 +160,13 @@ impl Index {
         }
     }
 
-    /// Lets the processor fetch what the next message will need.
+    /// Lets the processor fetch what every message needs.
     pub fn prefetch(&self) {
         prefetch(self);
+    }
+
+    /// Lets the processor fetch the places that the next message will be noted in.
+    pub fn prefetch_behind(&self) {
         self.entries.back().map(prefetch_behind);
         self.segments.back().map(prefetch_behind);
     }

@@ -35,8 +35,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Lets the processor fetch what the next message will need.
-    pub(super) fn prefetch(&self) {
+    /// Lets the processor fetch the place that the next message will be noted in.
+    pub(super) fn prefetch_behind(&self) {
         self.fates.back().map(prefetch_behind);
     }
 

@@ -41,6 +41,18 @@ pub(super) struct QueueItem {
     length: u64,
 }
 
+/// A message that is written without going through the queue, unless the upstream takes a part of it only.
+#[derive(Debug)]
+pub(super) struct SingleItem {
+    /// Number of the message in the stream.
+    pub(super) number: u64,
+    /// Bytes in encoded form.
+    pub(super) length: u64,
+    pub(super) header: MessageHeader,
+    /// As in a [`QueueItem`].
+    pub(super) before: Timeline,
+}
+
 #[derive(Debug)]
 enum QueuedBytes {
     /// Encoded chunks.
@@ -79,9 +91,8 @@ pub(super) struct WriteQueue {
 
 impl QueueItem {
     pub(super) fn entry(number: u64, entry: &IndexEntry, timestamp: u32, stream_id: u32, before: Timeline) -> Self {
-        let (csid, length, type_id) = (csid(entry.kind), entry.length(), entry.type_id());
         Self {
-            what: QueuedBytes::IndexEntry(MessageHeader { csid, timestamp, length, type_id, stream_id }),
+            what: QueuedBytes::IndexEntry(message_header(entry, timestamp, stream_id)),
             number: Some(number),
             injected: false,
             header_of: entry.header.map(|slot| (slot, Some(number))),
@@ -109,6 +120,12 @@ impl QueueItem {
     }
 }
 
+/// The header that an entry is sent with.
+pub(super) fn message_header(entry: &IndexEntry, timestamp: u32, stream_id: u32) -> MessageHeader {
+    let (csid, length, type_id) = (csid(entry.kind), entry.length(), entry.type_id());
+    MessageHeader { csid, timestamp, length, type_id, stream_id }
+}
+
 fn csid(kind: Kind) -> u32 {
     match kind {
         Kind::Audio => AUDIO_CSID,
@@ -129,8 +146,8 @@ impl WriteQueue {
         }
     }
 
-    /// Lets the processor fetch what the next message will need.
-    pub(super) fn prefetch(&self) {
+    /// Lets the processor fetch the place that the next message will be noted in.
+    pub(super) fn prefetch_behind(&self) {
         self.unconfirmed.back().map(prefetch_behind);
     }
 
@@ -163,35 +180,38 @@ impl WriteQueue {
         self.items.push_back(item);
     }
 
-    /// Lays out an item that need not wait: everything before it is written.
+    /// Lays out a message that need not wait, because everything before it is written; returns its length.
     pub(super) fn single(
         &self,
-        mut item: QueueItem,
+        header: &MessageHeader,
         entry: &IndexEntry,
         index: &Index,
         plan: &mut WritePlan,
         most: usize,
-    ) -> QueueItem {
-        if let QueuedBytes::IndexEntry(header) = &item.what {
-            item.length = self.encoded(header);
-            self.entry_parts(header, entry, index, 0, plan, most);
-        }
-        item
+    ) -> u64 {
+        self.entry_parts(header, entry, index, 0, plan, most);
+        self.encoded(header)
     }
 
-    /// Notes that `count` bytes of a laid-out item are written; returns whether that is all of it. Otherwise it goes into the queue.
-    pub(super) fn wrote_single(&mut self, item: &QueueItem, count: u64) -> bool {
-        let whole = count == item.length;
+    /// Notes that `count` bytes of such a message are written; returns whether that is all of it. Otherwise it is in the queue from now on,
+    /// as if none of it was written.
+    pub(super) fn wrote_single(&mut self, single: &SingleItem, count: u64) -> bool {
+        let SingleItem { number, length, header, before } = single;
+        let whole = count == *length;
         if whole {
             self.written += count;
-            self.passed_out(item);
+            self.passed_out(*length, Some(*number));
+        } else {
+            self.items.push_back(QueueItem {
+                what: QueuedBytes::IndexEntry(*header),
+                number: Some(*number),
+                injected: false,
+                header_of: None,
+                before: Some(*before),
+                length: *length,
+            });
         }
         whole
-    }
-
-    /// Adds an item whose length is known.
-    pub(super) fn push_back(&mut self, item: QueueItem) {
-        self.items.push_back(item);
     }
 
     /// Puts chunks of the connection itself in front of every item that has not been started.
@@ -350,14 +370,14 @@ impl WriteQueue {
             // The next item goes where this one was, which is in the cache.
             self.items.clear();
         }
-        self.passed_out(&item);
+        self.passed_out(item.length, item.number.filter(|_| !item.injected));
         Some(item)
     }
 
     /// Notes that an item is written to its end.
-    fn passed_out(&mut self, item: &QueueItem) {
-        self.popped += item.length;
-        if let Some(number) = item.number.filter(|_| !item.injected) {
+    fn passed_out(&mut self, length: u64, number: Option<u64>) {
+        self.popped += length;
+        if let Some(number) = number {
             self.unconfirmed.push_back((self.popped, number));
             if self.unconfirmed.len() > MAX_UNCONFIRMED {
                 self.unconfirmed.pop_front();

@@ -80,9 +80,9 @@ impl SnapshotRules {
 
     /// Returns whether to make a snapshot, now that the session is at `position` and a message has begun or turned out to be a keyframe.
     pub(super) fn wants(&self, now: Instant, position: u64, keyframe: bool, has_video: bool) -> bool {
-        let age = self.made.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        let age = || self.made.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         let far = position.saturating_sub(self.made_at) >= KEYFRAME_STEP;
-        let due = (keyframe && (far || age >= MIN_SNAPSHOT_INTERVAL)) || (!has_video && age >= SNAPSHOT_INTERVAL);
+        let due = (keyframe && (far || age() >= MIN_SNAPSHOT_INTERVAL)) || (!has_video && age() >= SNAPSHOT_INTERVAL);
         due && self.waiting.len() < MAX_WAITING
     }
 

@@ -21,7 +21,7 @@ use liveedgecast_common::handoff::{Assignment, Close, Frame, PublisherEnd, Snaps
 use liveedgecast_common::rtmp::limits::FULL_OUTPUT;
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
 use liveedgecast_common::socket::{forget_readiness, receive_now};
-use liveedgecast_common::sys::{self, RingMemory};
+use liveedgecast_common::sys::{self, RingMemory, prefetch, prefetch_start};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -35,6 +35,9 @@ use crate::receive::{HandoffError, HandoffStream, LinkArrival};
 
 /// The end of a link: nothing else would bring the publisher's bytes.
 const LINK_LOST: SourceEvent = SourceEvent::Lost("link lost", Close::Abort);
+
+/// Bytes of the session that every message needs.
+const SESSION_START: usize = 128;
 
 /// News of a publisher's connection.
 #[derive(Debug)]
@@ -142,6 +145,18 @@ impl PublisherSource {
         if self.gather.take().is_some() {
             self.set_low_water(1);
         }
+    }
+
+    /// Returns whether a read need not be preceded by a question: by descriptor, unless arrivals gather.
+    pub(super) fn is_read_at_once(&self) -> bool {
+        self.socket.is_some() && self.gather.is_none()
+    }
+
+    /// Lets the processor fetch what every message needs.
+    pub(super) fn prefetch(&self) {
+        prefetch_start(self, std::mem::offset_of!(Self, session));
+        prefetch_start(&self.session, SESSION_START);
+        prefetch(&self.snapshots);
     }
 
     pub(super) fn is_link(&self) -> bool {

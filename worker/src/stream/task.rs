@@ -21,7 +21,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::random;
-use liveedgecast_common::sys::RingMemory;
+use liveedgecast_common::sys::{RingMemory, prefetch};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Sleep;
@@ -244,6 +244,7 @@ impl StreamTask {
         cx: &mut Context<'_>,
         commands: &mut mpsc::Receiver<StreamCommand>,
     ) -> Poll<Option<Box<Prepared>>> {
+        self.prefetch();
         let now = Instant::now();
         self.look(cx, now);
         if self.woken.take(Sources::COMMANDS) {
@@ -254,7 +255,7 @@ impl StreamTask {
         }
         let mut again = false;
         for arrivals in 0.. {
-            let arrived = self.poll_source(cx, now);
+            let arrived = self.poll_source(cx, now, arrivals == 0);
             self.poll_feeds(now, arrived);
             // The upstreams are polled after every order to them: otherwise nothing wakes this task before its next deadline.
             if !self.perform(now) && !arrived {
@@ -298,6 +299,15 @@ impl StreamTask {
             self.woken.add(Sources::CONNECTIONS);
         }
         self.stirred |= !self.woken.is_empty();
+    }
+
+    /// Lets the processor fetch what every message needs, all of it at the same time.
+    fn prefetch(&self) {
+        prefetch(&self.reports);
+        prefetch(&self.machine);
+        self.source.iter().for_each(PublisherSource::prefetch);
+        self.index.prefetch();
+        self.feeds.iter().for_each(UpstreamFeed::prefetch);
     }
 
     fn poll_commands(&mut self, now: Instant, commands: &mut mpsc::Receiver<StreamCommand>) {

@@ -16,6 +16,7 @@ use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
 use liveedgecast_common::event;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
+use liveedgecast_common::sys::prefetch;
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 
@@ -184,6 +185,13 @@ impl Upstream {
     /// Renames the stream in the log lines: a publisher that returns has an id of its own.
     pub fn rename_stream(&mut self, id: &StreamId) {
         self.stream.clone_from(&id.0);
+    }
+
+    /// Lets the processor fetch what every write needs.
+    pub fn prefetch(&self) {
+        prefetch(&self.live);
+        prefetch(&self.connection);
+        prefetch(&self.counters);
     }
 
     /// Makes progress and returns the next event. After `Ready`, poll again until `Pending`; then write what

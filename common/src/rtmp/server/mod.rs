@@ -214,6 +214,12 @@ impl ServerSession {
         ServerSessionState { ingest: self.ingest.state_before_chunk(), facts: self.before.clone(), output: Vec::new() }
     }
 
+    /// The memory that a message changes outside of the session itself.
+    #[must_use]
+    pub fn chunk_streams(&self) -> &[impl Sized + use<>] {
+        self.ingest.chunk_streams()
+    }
+
     /// Position of the next byte to handle.
     #[must_use]
     pub fn position(&self) -> u64 {

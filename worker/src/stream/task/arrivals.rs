@@ -9,13 +9,14 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Close, Snapshot};
 use liveedgecast_common::rtmp::server::{Event, RunEvent};
 use liveedgecast_common::rtmp::{Run, Scanned};
+use liveedgecast_common::sys::prefetch;
 
 use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
 use crate::stream::index::{IndexProgress, LeftOut, Segment};
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
-use crate::stream::source::SourceEvent;
+use crate::stream::source::{PublisherSource, SourceEvent};
 use crate::stream::wakes::Sources;
 
 /// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
@@ -27,38 +28,50 @@ thread_local! {
 }
 
 impl StreamTask {
-    /// Takes one event of the publisher or its activator; `false`: there is none.
-    pub(super) fn poll_source(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Takes one event of the publisher or its activator; `false`: there is none. `first`: the first of this wake-up, which is nearly always
+    /// that bytes have come.
+    pub(super) fn poll_source(&mut self, cx: &mut Context<'_>, now: Instant, first: bool) -> bool {
+        let likely = first && !self.woken.has(Sources::ACTIVATOR);
+        if likely && self.source.as_ref().is_some_and(PublisherSource::is_read_at_once) && self.receive(now) {
+            return true;
+        }
         let Some(source) = &mut self.source else {
             self.woken.take(Sources::ACTIVATOR);
             return false;
         };
         let Poll::Ready(arrival) = source.poll(cx, &self.wakes, &mut self.woken, now) else { return false };
         match arrival {
-            SourceEvent::Readable => self.receive(now),
+            SourceEvent::Readable => {
+                self.receive(now);
+            }
             SourceEvent::Lost(why, how) => self.tell(now, Input::Lost { why, how }),
             SourceEvent::Kick(reason) => self.tell(now, Input::Kick(reason)),
         }
         true
     }
 
-    fn receive(&mut self, now: Instant) {
+    /// Receives what has come; returns whether anything has.
+    fn receive(&mut self, now: Instant) -> bool {
         let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
         self.make_room(now, room);
-        self.prefetch();
-        let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) else { return };
+        self.prefetch_behind();
+        let (Some(source), Some(ring)) = (&mut self.source, self.rings.current_mut()) else { return false };
         match source.receive(now, ring, room) {
-            Ok(None) | Err(SourceEvent::Readable) => {}
+            Ok(None) | Err(SourceEvent::Readable) => return false,
             Ok(Some(_)) => self.scan(now),
             Err(SourceEvent::Lost(why, how)) => self.tell(now, Input::Lost { why, how }),
             Err(SourceEvent::Kick(reason)) => self.tell(now, Input::Kick(reason)),
         }
+        true
     }
 
-    /// Lets the processor fetch what a message will need, while the kernel receives it.
-    fn prefetch(&self) {
-        self.index.prefetch();
-        self.feeds.iter().for_each(UpstreamFeed::prefetch);
+    /// Lets the processor fetch the places that a message will be noted in, while the kernel receives it.
+    fn prefetch_behind(&self) {
+        if let Some(source) = &self.source {
+            prefetch(source.session.chunk_streams());
+        }
+        self.index.prefetch_behind();
+        self.feeds.iter().for_each(UpstreamFeed::prefetch_behind);
     }
 
     /// Makes certain that the next `room` bytes overwrite nothing that is needed. Nearly always there is room.
