@@ -94,7 +94,7 @@ pub(crate) async fn hand_over(
         }
         _ => {}
     }
-    let is_released = !release::is_in_doubt(&end, worker.is_elsewhere()) || released(&worker, duplicates).await;
+    let is_released = !release::is_in_doubt(&end) || released(&worker, duplicates).await;
     // The worker may have read before it gave the stream back; the kernel's count of read bytes tells.
     release::outcome(&end, stage, is_released, position(duplicates) != before)
 }
