@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 /// Bytes that wake the reader before the time is up: one read.
 pub const LOW_WATER: u32 = 64 << 10;
 
-/// Points in the time at which it may be up, so that a stream's share of them is …
-const STEPS: u32 = 4;
-/// … at least as long as the resolution of the runtime's timers, and …
-const LEAST_STEP: Duration = Duration::from_millis(1);
-/// … so short that a burst of hundreds of streams ends within it.
+/// Steps in the time: as many as these, or more, …
+const LEAST_STEPS: u128 = 4;
+/// … so that a step is short enough for a burst of hundreds of streams to end within it …
 const MOST_STEP: Duration = Duration::from_millis(10);
+/// … but no shorter than the resolution of the runtime's timers.
+const LEAST_STEP: Duration = Duration::from_millis(1);
 
 /// The point from which steps count in this process.
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
@@ -35,7 +35,7 @@ static ORIGIN: OnceLock<Instant> = OnceLock::new();
 /// See the picture above.
 #[derive(Debug)]
 pub struct Gather {
-    /// Time from one read to the next: the setting, in whole steps.
+    /// Time from one read to the next, in whole steps.
     time: Duration,
     step: Duration,
     /// The end of the time, while arrivals gather.
@@ -51,9 +51,9 @@ impl Gather {
         if time.is_zero() {
             return None;
         }
-        let milliseconds = (time / STEPS).as_millis() as u64;
-        let step = Duration::from_millis(milliseconds).clamp(LEAST_STEP, MOST_STEP).min(time);
-        let steps = (time.as_nanos() / step.as_nanos()) as u32;
+        let most = (time.as_nanos() / LEAST_STEP.as_nanos()).max(1);
+        let steps = time.as_nanos().div_ceil(MOST_STEP.as_nanos()).max(LEAST_STEPS).min(most) as u32;
+        let step = time / steps;
         Some(Self { time: step * steps, step, until: None, last: None })
     }
 
@@ -154,6 +154,7 @@ mod tests {
             let steps: Vec<Duration> =
                 points.iter().zip(points.iter().skip(1)).map(|(one, next)| *next - *one).collect();
             assert!(steps.iter().all(|step| *step >= MS), "{time}: {steps:?}");
+            assert!(steps.iter().all(|step| *step >= (most / 4).min(5 * MS)), "{time}: {steps:?}");
         }
     }
 
