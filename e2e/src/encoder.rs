@@ -8,10 +8,13 @@ use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::message::{Command, Control};
 use liveedgecast_common::rtmp::{Ingest, Ingested, MessageHeader, type_id, writer};
 
+use crate::record::Message;
 use crate::wait::{SOON, until};
 
 /// Chunk size that OBS uses.
 const CHUNK_SIZE: u32 = 4096;
+/// Bytes that a slow line carries from one look at a condition to the next.
+const SLOW_PIECE: usize = 1500;
 
 /// A publisher that is connected.
 #[derive(Debug)]
@@ -60,15 +63,43 @@ impl Encoder {
         this
     }
 
-    /// Publishes and waits for `NetStream.Publish.Start`; also works a second time on the same connection.
+    /// Publishes like [`Self::start`], and sends a header.
     pub fn publish(&mut self, key: &str) {
+        self.start(key);
+        self.message(type_id::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 66, 0, 30, 255, 225, 0, 0, 1, 0, 0]);
+    }
+
+    /// Publishes and waits for `NetStream.Publish.Start`; also works a second time on the same connection.
+    pub fn start(&mut self, key: &str) {
         self.told.clear();
         self.command("createStream", 0, Value::Null, Vec::new());
         self.is_told("_result");
         self.command("publish", 1, Value::Null, vec![Value::string(key), Value::string("live")]);
         self.is_told("NetStream.Publish.Start");
         self.told.clear();
-        self.message(type_id::VIDEO, 0, &[0x17, 0, 0, 0, 0, 1, 66, 0, 30, 255, 225, 0, 0, 1, 0, 0]);
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: &Message) {
+        self.message(message.type_id, message.timestamp, &message.payload);
+    }
+
+    /// Sends a message slowly until the condition holds, and returns the bytes that are left.
+    ///
+    /// # Panics
+    /// The condition does not hold before the last byte is due.
+    pub fn send_until(&mut self, message: &Message, what: &str, mut condition: impl FnMut() -> bool) -> Vec<u8> {
+        let mut bytes = self.encoded(message.type_id, message.timestamp, &message.payload);
+        until(what, || {
+            let holds = condition();
+            if !holds {
+                assert!(bytes.len() > SLOW_PIECE, "the message was sent before {what}");
+                let later = bytes.split_off(SLOW_PIECE);
+                self.write(&std::mem::replace(&mut bytes, later));
+            }
+            holds
+        });
+        bytes
     }
 
     /// Sends `FCUnpublish` and `deleteStream`, and waits for the answer. The connection stays open.
@@ -94,10 +125,15 @@ impl Encoder {
     }
 
     fn message(&mut self, type_id: u8, timestamp: u32, payload: &[u8]) {
+        let bytes = self.encoded(type_id, timestamp, payload);
+        self.write(&bytes);
+    }
+
+    fn encoded(&self, type_id: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
         let header = MessageHeader { csid: 6, timestamp, length: 0, type_id, stream_id: 1 };
         let mut bytes = Vec::new();
         writer::write_message(&mut bytes, &header, payload, self.chunk);
-        self.write(&bytes);
+        bytes
     }
 
     fn command(&mut self, name: &str, stream: u32, object: Value, arguments: Vec<Value>) {
@@ -109,7 +145,7 @@ impl Encoder {
     }
 
     /// Writes all bytes, and reads meanwhile.
-    fn write(&mut self, mut bytes: &[u8]) {
+    pub fn write(&mut self, mut bytes: &[u8]) {
         until("the server to read", || {
             self.read();
             match self.socket.write(bytes) {

@@ -62,10 +62,23 @@ pub fn ffmpeg(media: Media, url: &str) -> RunningProgram {
 /// ffmpeg cannot encode them.
 #[must_use]
 pub fn clip(seconds: u32) -> Vec<Message> {
+    encoded(&format!("{PICTURE} {SOUND}"), H264, seconds)
+}
+
+/// Encodes like [`clip`], with keyframes of more than 50 kB.
+///
+/// # Panics
+/// ffmpeg cannot encode them.
+#[must_use]
+pub fn heavy_clip(seconds: u32) -> Vec<Message> {
+    encoded(&format!("{NOISE} {SOUND}"), HEAVY, seconds)
+}
+
+fn encoded(input: &str, video: &str, seconds: u32) -> Vec<Message> {
     let program = Program::new("clip", "ffmpeg").words("-hide_banner -nostdin -v error");
     let file = program.directory().join("clip.flv");
-    let input = format!("{PICTURE} {SOUND}").replace("-re ", "");
-    let program = program.words(&format!("{input} -t {seconds} {H264} {AAC} -f flv")).arg(&file);
+    let input = input.replace("-re ", "");
+    let program = program.words(&format!("{input} -t {seconds} {video} {AAC} -f flv")).arg(&file);
     let mut ffmpeg = program.start();
     assert!(ffmpeg.wait(LONG).success(), "{}", ffmpeg.log());
     read_flv(&fs::read(file).expect("the clip"), now())

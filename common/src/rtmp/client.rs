@@ -174,6 +174,8 @@ pub struct ClientSession {
     output: Vec<u8>,
     events: VecDeque<ClientEvent>,
     message_stream: u32,
+    /// Bytes of payload in each chunk that we send.
+    chunk_size: u32,
     /// The upstream's Window Acknowledgement Size; 0 before it has sent one.
     window: u32,
     /// Position of the last acknowledgement.
@@ -199,6 +201,7 @@ impl ClientSession {
             output: Vec::new(),
             events: VecDeque::new(),
             message_stream: 0,
+            chunk_size: CHUNK_SIZE,
             window: 0,
             acknowledged: 0,
             bandwidth_checked: false,
@@ -302,10 +305,15 @@ impl ClientSession {
         self.message_stream
     }
 
-    /// Bytes of payload in each chunk that we send, as announced by Set Chunk Size before `connect`.
+    /// Bytes of payload in each chunk that we send, as announced by Set Chunk Size before `connect`, or later.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        CHUNK_SIZE
+        self.chunk_size
+    }
+
+    /// Notes that another size of chunks was announced among the media.
+    pub fn set_chunk_size(&mut self, chunk_size: u32) {
+        self.chunk_size = chunk_size;
     }
 
     /// Queues `FCUnpublish` and `deleteStream`, if `publish` had been sent, and ends the session.
@@ -350,7 +358,7 @@ impl ClientSession {
             object: Value::Null,
             arguments: vec![self.key(), Value::string("live")],
         };
-        command.write(&mut self.output, PUBLISH_CSID, message_stream, CHUNK_SIZE);
+        command.write(&mut self.output, PUBLISH_CSID, message_stream, self.chunk_size);
         self.stage = Stage::Publish;
     }
 
@@ -360,7 +368,7 @@ impl ClientSession {
 
     fn command(&mut self, name: &str, transaction: f64, object: Value, arguments: Vec<Value>) {
         let command = Command { name: name.to_owned(), transaction, object, arguments };
-        command.write(&mut self.output, COMMAND_CSID, 0, CHUNK_SIZE);
+        command.write(&mut self.output, COMMAND_CSID, 0, self.chunk_size);
     }
 
     /// A message that cannot be parsed is ignored: a deadline ends the wait for the one that should have come instead.
@@ -394,7 +402,7 @@ impl ClientSession {
     /// Queues an answer that the upstream asked for. Before `publish`, commands of ours wait in the same output; they are never left out.
     fn say(&mut self, control: &Control) {
         if self.output.len() < MAX_WAITING_ANSWERS {
-            control.write(&mut self.output, CHUNK_SIZE);
+            control.write(&mut self.output, self.chunk_size);
         }
     }
 

@@ -30,6 +30,7 @@ mod operators;
 mod publishers;
 mod refusals;
 mod settings;
+mod slow_lines;
 mod successors;
 mod times;
 mod upstreams;

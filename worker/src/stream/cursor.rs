@@ -28,6 +28,8 @@ use super::ledger::Ledger;
 use super::queue::{QueueItem, SingleItem, WritePart, WriteQueue, message_header};
 use super::timeline::Timeline;
 
+mod early;
+
 /// Time without a keyframe after which audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
 pub const AUDIO_ALONE_AFTER: Duration = Duration::from_secs(2);
 /// Slices in one write. A message takes a header and one or two slices per publisher's chunk; the kernel takes 1024.
@@ -100,6 +102,8 @@ pub struct WritePlan {
     pub(super) heads: SmallVec<[ChunkHeader; MAX_SLICES / 4]>,
     /// The message, if it is the only one and nothing waits before it: then it does not go through the queue.
     pub(super) single: Option<SingleItem>,
+    /// The first part of a message whose last byte has not come; it is behind everything else.
+    pub(super) early: Option<usize>,
 }
 
 impl WritePlan {
@@ -119,6 +123,7 @@ impl WritePlan {
         self.parts.clear();
         self.heads.clear();
         self.single = None;
+        self.early = None;
     }
 }
 
@@ -203,8 +208,12 @@ impl Cursor {
         plan.clear();
         let Some(session) = &mut self.session else { return };
         if session.queue.len() == 0 && session.next >= index.end() {
+            if index.has_open() || session.queue.early().is_some() {
+                session.plan_early(index, plan);
+            }
             return;
         }
+        session.note_early(index);
         // The newest message alone may be late, but there is none to jump to.
         if !session.has_newest_alone(index) {
             if session.flowing && session.lags(now, &self.bounds, index, head) {
@@ -218,13 +227,14 @@ impl Cursor {
             return session.plan_single(index, plan);
         }
         while session.flowing && session.queue.len() < MAX_PLANNED {
-            let Some(entry) = index.entry(session.next) else { break };
+            let Some(entry) = index.entry(session.next).filter(|_| !session.is_early(session.next)) else { break };
             session.next += 1;
             if session.lets_pass(entry) {
                 session.push(session.next - 1, entry, index);
             }
         }
         session.queue.parts(index, plan, MAX_SLICES);
+        session.early_parts(index, plan);
     }
 
     /// Adds the planned bytes as slices.
@@ -240,17 +250,20 @@ impl Cursor {
     }
 
     /// Notes that the upstream took `count` of the planned bytes.
-    pub fn wrote(&mut self, plan: &mut WritePlan, count: usize) {
+    pub fn wrote(&mut self, plan: &mut WritePlan, count: usize, memory: &impl Memory) {
         let Some(session) = &mut self.session else { return };
+        let mut count = count as u64;
+        let early = plan.early.map(|from| (from, count.saturating_sub(session.queue.unwritten())));
+        count -= early.map_or(0, |(_, early)| early);
         if let Some(single) = &plan.single {
             let number = single.number;
-            let whole = session.queue.wrote_single(single, count as u64);
+            let whole = session.queue.wrote_single(single, count);
             plan.single = None;
             if whole {
                 return session.wrote_message(number, &mut self.ledger);
             }
         }
-        session.queue.wrote(count as u64);
+        session.queue.wrote(count);
         while let Some(item) = session.queue.pop_written() {
             if let Some(header) = item.header_of {
                 session.headers.retain(|(slot, _)| *slot != header.0);
@@ -261,6 +274,9 @@ impl Cursor {
                 Some(number) => session.wrote_message(number, &mut self.ledger),
                 None => {}
             }
+        }
+        if let Some((from, count)) = early {
+            session.queue.wrote_early(plan, from, count, memory);
         }
     }
 
@@ -290,7 +306,13 @@ impl Cursor {
         self.ledger.settled()
     }
 
-    /// Returns whether the last message was written to its end.
+    /// Bytes of payload in each chunk that the session writes; `None` without a session.
+    #[must_use]
+    pub fn chunk_size(&self) -> Option<u32> {
+        self.session.as_ref().map(|session| session.queue.chunk_size())
+    }
+
+    /// Returns whether the last message was written to its end, or can be left as it is.
     #[must_use]
     pub fn is_between_messages(&self) -> bool {
         self.session.as_ref().is_none_or(|session| !session.queue.is_started())
@@ -344,9 +366,9 @@ impl Cursor {
 }
 
 impl CursorSession {
-    /// Returns whether the newest message is the only one to be written.
+    /// Returns whether the newest message is the only one to be written, and none is partly written.
     fn has_newest_alone(&self, index: &Index) -> bool {
-        self.flowing && self.queue.len() == 0 && self.next + 1 == index.end()
+        self.flowing && self.queue.len() == 0 && self.next + 1 == index.end() && self.queue.early().is_none()
     }
 
     /// The first message of which no byte was written.
@@ -366,6 +388,7 @@ impl CursorSession {
     fn jump(&mut self, index: &Index, ledger: &mut Ledger, memory: &impl Memory) -> bool {
         let target = if index.has_video() { index.last_join() } else { index.end().checked_sub(1) };
         let Some(target) = target.filter(|target| *target > self.first_unwritten()) else { return false };
+        self.leave_early_before(target);
         self.take_back();
         self.join(target, index, ledger, memory);
         true
@@ -378,6 +401,7 @@ impl CursorSession {
 
     /// Seeks again: the plan has been taken back, and everything before `until` has left the ring.
     fn leave(&mut self, until: u64, ledger: &mut Ledger) {
+        self.queue.leave_early();
         self.flowing = false;
         self.video = false;
         self.next = self.next.max(until);

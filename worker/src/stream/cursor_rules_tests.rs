@@ -404,3 +404,179 @@ fn clocks_of_different_origins_reach_an_upstream_as_one() {
     assert!(!has_wild_steps(&world.times(0)), "{:?}", world.times(0));
     assert_eq!(world.index.jumps(), 1);
 }
+
+impl World {
+    /// Chunk streams of the early messages that a session began, in their order.
+    fn early(&self, session: usize) -> Vec<u32> {
+        let (bytes, chunk_size, _) = &self.sessions[session];
+        begun_early(bytes, *chunk_size)
+    }
+}
+
+/// A stream that is flowing, and a keyframe of which all but `held` bytes have come.
+fn with_open_keyframe(held: usize) -> World {
+    World::after(&[
+        Action::Start(100),
+        arrive(&[Metadata, VideoHeader, AudioHeader, Keyframe, Inter, Audio]),
+        EVERYTHING,
+        Action::Hold(held),
+        Action::Arrive { messages: vec![(Keyframe, 40, 600)], interleaved: false },
+    ])
+}
+
+const REST: Action = Action::Trickle(usize::MAX);
+
+#[test]
+fn long_message_leaves_before_its_last_byte_in_whole_chunks() {
+    let mut world = with_open_keyframe(250);
+    let before = world.cursor.counters();
+    world.act(&EVERYTHING);
+    // Of 605 bytes in five chunks, 355 have come, three bytes of them chunk headers: three chunks of 100 bytes are there.
+    let written = world.cursor.counters().bytes - before.bytes;
+    assert_eq!((written, world.cursor.counters().messages), (12 + 100 + 2 * (1 + 100), 6));
+    assert!(world.cursor.is_between_messages() && world.cursor.is_drained(&world.index));
+    world.act(&REST);
+    assert!(!world.cursor.is_drained(&world.index));
+    world.act(&EVERYTHING);
+    assert_eq!((world.got(0), world.early(0)), ((0..7).collect(), vec![7]));
+    world.finish();
+}
+
+#[test]
+fn complete_messages_go_between_the_chunks_of_a_message_whose_rest_does_not_come() {
+    let mut world = with_open_keyframe(0);
+    world.act(&EVERYTHING);
+    world.act(&Action::Hold(300));
+    world.act(&Action::Arrive { messages: vec![(Keyframe, 40, 500), (Audio, 0, 300)], interleaved: true });
+    world.act(&EVERYTHING);
+    world.act(&Action::Pass(1_000));
+    world.act(&Action::Trickle(200));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), (0..8).collect::<Vec<_>>(), "the audio");
+    world.act(&REST);
+    world.act(&EVERYTHING);
+    assert_eq!((world.got(0), world.early(0)), ((0..9).collect(), vec![7]));
+    world.finish();
+}
+
+#[test]
+fn message_after_one_that_was_left_has_a_chunk_stream_of_its_own() {
+    let mut world = with_open_keyframe(250);
+    world.act(&EVERYTHING);
+    world.act(&Action::Abort);
+    world.act(&arrive(&[Audio]));
+    for _ in 0..30 {
+        world.act(&Action::Hold(250));
+        world.act(&Action::Arrive { messages: vec![(Keyframe, 40, 600)], interleaved: false });
+        world.act(&EVERYTHING);
+        world.act(&Action::Abort);
+    }
+    // nginx-rtmp takes no id above 31: after that, messages wait for their last byte.
+    assert_eq!(world.early(0), (7..32).collect::<Vec<_>>());
+    world.act(&arrive(&[Keyframe, Audio]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), (0..9).collect::<Vec<_>>());
+    world.finish();
+}
+
+#[test]
+fn message_of_a_publisher_that_is_gone_stays_open_and_the_next_publisher_goes_on() {
+    let mut world = with_open_keyframe(250);
+    world.act(&EVERYTHING);
+    world.act(&Action::Publisher);
+    world.act(&arrive(&[VideoHeader, Inter, Keyframe, Inter]));
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 3, 4, 5, 6, 8, 9]);
+    assert_eq!((world.early(0), world.lost_and_replayed()), (vec![7], (1, 0)));
+    world.finish();
+}
+
+#[test]
+fn upstream_that_takes_no_more_in_the_middle_of_an_early_message_is_taken_to_the_newest_keyframe() {
+    let mut world = with_open_keyframe(250);
+    world.act(&Action::Write { bytes: 150, most: 150 });
+    assert!(!world.cursor.is_between_messages(), "the rest of a chunk comes before anything else");
+    world.act(&REST);
+    for sort in [Inter, Inter, Inter, Inter, Keyframe, Inter] {
+        world.act(&arrive_every(700, &[sort]));
+    }
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 2, 3, 4, 5, 6, 11, 12], "what was begun is finished");
+    assert_eq!(world.lost_and_replayed(), (4, 0));
+    world.finish();
+}
+
+#[test]
+fn header_waits_for_its_last_byte() {
+    let mut world = World::after(&[
+        Action::Start(100),
+        arrive(&[VideoHeader, Keyframe]),
+        EVERYTHING,
+        Action::Hold(100),
+        Action::Arrive { messages: vec![(VideoHeader, 40, 600)], interleaved: false },
+    ]);
+    let before = world.cursor.counters();
+    world.act(&EVERYTHING);
+    assert_eq!(world.cursor.counters(), before);
+    world.act(&REST);
+    world.act(&EVERYTHING);
+    assert_eq!((world.got(0), world.early(0)), (vec![0, 1, 2], vec![]));
+    world.finish();
+}
+
+#[test]
+fn first_early_message_of_a_session_announces_smaller_chunks() {
+    let mut world = World::after(&[
+        Action::Start(65_536),
+        arrive(&[VideoHeader, Keyframe]),
+        EVERYTHING,
+        Action::Hold(200),
+        Action::Arrive { messages: vec![(Keyframe, 40, 5_000)], interleaved: false },
+        EVERYTHING,
+    ]);
+    assert_eq!((world.cursor.chunk_size(), world.early(0)), (Some(4096), vec![7]));
+    [REST, EVERYTHING, arrive(&[Inter]), EVERYTHING].iter().for_each(|action| world.act(action));
+    assert_eq!(world.got(0), [0, 1, 2, 3]);
+    world.finish();
+}
+
+#[test]
+fn message_that_is_cut_anywhere_survives_every_event() {
+    let events: [&[Action]; 10] = [
+        &[],
+        &[Action::Publisher],
+        &[Action::Abort],
+        &[Action::Control],
+        &[Action::Lose(300), Action::Start(77)],
+        &[Action::Start(100)],
+        &[Action::Pass(2_500)],
+        // More than the ring holds, before the rest.
+        &[Action::Arrive { messages: vec![(Inter, 10, 650); 12], interleaved: false }],
+        &[Action::Arrive {
+            messages: vec![(Audio, 900, 30), (Keyframe, 900, 300), (Inter, 900, 30)],
+            interleaved: true,
+        }],
+        &[Action::Write { bytes: usize::MAX, most: 13 }],
+    ];
+    let mut early = 0;
+    for held in (1..700).step_by(13) {
+        for event in &events {
+            for bytes in [0, 50, 112, 113, 230, usize::MAX] {
+                let mut world = World::after(&[
+                    Action::Start(100),
+                    arrive(&[Metadata, VideoHeader, AudioHeader, Keyframe, Inter, Audio]),
+                    EVERYTHING,
+                    Action::Hold(held),
+                    Action::Arrive { messages: vec![(Keyframe, 40, 600), (Audio, 5, 90)], interleaved: true },
+                ]);
+                world.act(&Action::Write { bytes, most: bytes });
+                event.iter().for_each(|action| world.act(action));
+                world.act(&Action::Write { bytes, most: bytes });
+                [REST, EVERYTHING, arrive(&[Keyframe, Audio]), EVERYTHING].iter().for_each(|action| world.act(action));
+                early += world.early(0).len();
+                world.finish();
+            }
+        }
+    }
+    assert!(early > 700, "{early} messages left early");
+}

@@ -1,7 +1,7 @@
 //! Index and cursor against a model: random publishers, partial writes, flaps, time. The model knows every sent message, and reads what the
 //! upstream got.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use liveedgecast_common::rtmp::media::inspect;
 use liveedgecast_common::rtmp::message::Control;
@@ -88,6 +88,12 @@ enum Action {
     Acknowledge,
     Pass(u64),
     Publisher,
+    /// So many bytes of the last messages come later.
+    Hold(usize),
+    /// So many of the bytes that were held come.
+    Trickle(usize),
+    /// The publisher aborts its open messages: no byte that is held comes, but for the rest of a chunk.
+    Abort,
 }
 
 struct World {
@@ -106,13 +112,19 @@ struct World {
     /// Bytes of each session, chunk size, and how many of them the peer has.
     sessions: Vec<(Vec<u8>, u32, usize)>,
     live: bool,
+    /// Chunks that have not come, the first perhaps in part, and the bytes to hold of what comes next.
+    held: VecDeque<Vec<u8>>,
+    hold: usize,
+    within_chunk: usize,
 }
 
 impl World {
     fn new() -> Self {
+        let mut index = Index::new(REPLAY);
+        index.offer_beyond(200);
         Self {
             now: origin(),
-            index: Index::new(REPLAY),
+            index,
             memory: Received { rings: vec![Vec::new()], floor: 0 },
             scanner: scanner(),
             cursor: Cursor::new(LAG),
@@ -124,6 +136,9 @@ impl World {
             headers: BTreeMap::new(),
             sessions: Vec::new(),
             live: false,
+            held: VecDeque::new(),
+            hold: 0,
+            within_chunk: 0,
         }
     }
 
@@ -158,7 +173,19 @@ impl World {
                 self.memory.floor = 0;
                 self.scanner = scanner();
                 self.open.clear();
+                self.held.clear();
+                self.within_chunk = 0;
                 self.timestamp = 1_000_000_u32.wrapping_mul(self.clock * 77);
+            }
+            Action::Hold(bytes) => self.hold = *bytes,
+            Action::Trickle(bytes) => self.trickle(*bytes),
+            Action::Abort => {
+                let within_chunk = self.within_chunk.min(1) * self.held.front().map_or(0, Vec::len);
+                self.trickle(within_chunk);
+                self.held.clear();
+                let mut bytes = Vec::new();
+                self.open.keys().for_each(|csid| Control::Abort(*csid).write(&mut bytes, 128));
+                self.receive(&bytes);
             }
         }
         self.check_counts(false);
@@ -172,10 +199,10 @@ impl World {
             let message = self.message(*sort, *length);
             encoded.push(chunks(&message, 4 + (encoded.len() as u32 & 1)));
         }
-        let mut bytes = Vec::new();
+        let mut chunks: VecDeque<Vec<u8>> = VecDeque::new();
         if interleaved && encoded.len() > 1 {
             let (last, before) = (encoded.pop().unwrap(), encoded.pop().unwrap());
-            encoded.into_iter().flatten().for_each(|chunk| bytes.extend(chunk));
+            encoded.into_iter().for_each(|message| chunks.extend(message));
             let mut one = before.into_iter();
             let mut other = last.into_iter();
             loop {
@@ -183,13 +210,33 @@ impl World {
                 if a.is_none() && b.is_none() {
                     break;
                 }
-                bytes.extend(a.unwrap_or_default());
-                bytes.extend(b.unwrap_or_default());
+                chunks.extend(a);
+                chunks.extend(b);
             }
         } else {
-            encoded.into_iter().flatten().for_each(|chunk| bytes.extend(chunk));
+            encoded.into_iter().for_each(|message| chunks.extend(message));
         }
-        for part in bytes.chunks(ROOM as usize) {
+        self.held.extend(chunks);
+        let bytes: usize = self.held.iter().map(Vec::len).sum();
+        let hold = std::mem::take(&mut self.hold);
+        self.trickle(bytes.saturating_sub(hold));
+    }
+
+    /// Receives so many of the bytes that were held.
+    fn trickle(&mut self, mut bytes: usize) {
+        let mut come = Vec::new();
+        while bytes > 0
+            && let Some(mut chunk) = self.held.pop_front()
+        {
+            let rest = chunk.split_off(bytes.min(chunk.len()));
+            bytes -= chunk.len();
+            come.extend(chunk);
+            self.within_chunk = rest.len();
+            if !rest.is_empty() {
+                self.held.push_front(rest);
+            }
+        }
+        for part in come.chunks(ROOM as usize) {
             self.receive(part);
         }
     }
@@ -222,8 +269,18 @@ impl World {
         loop {
             let from = self.scanner.position() as usize;
             let Some(found) = self.scanner.scan(&self.memory.rings.last().unwrap()[from..]).unwrap() else { return };
+            let concerns_media = match found {
+                Scanned::Begin { header, .. } => is_media(header.type_id),
+                Scanned::Payload { csid, .. } | Scanned::Aborted { csid, .. } => self.open.contains_key(&csid),
+            };
+            if !concerns_media {
+                continue;
+            }
             self.note(found);
             self.index.media(self.now, found, &self.memory);
+            if let Scanned::Payload { csid, last: false, .. } = found {
+                self.index.offer(self.now, csid, &self.memory);
+            }
             assert_eq!(self.index.end(), self.messages.len() as u64);
         }
     }
@@ -244,7 +301,9 @@ impl World {
                     self.messages.push(Message { type_id, timestamp, payload, clock: self.clock });
                 }
             }
-            Scanned::Aborted { .. } => unreachable!(),
+            Scanned::Aborted { csid, .. } => {
+                self.open.remove(&csid);
+            }
         }
     }
 
@@ -263,7 +322,7 @@ impl World {
             assert!(!all.is_empty());
             let taken = all.len().min(bytes).min(most);
             self.sessions.last_mut().unwrap().0.extend_from_slice(&all[..taken]);
-            self.cursor.wrote(&mut plan, taken);
+            self.cursor.wrote(&mut plan, taken, &self.memory);
             bytes -= taken;
         }
     }
@@ -406,7 +465,10 @@ fn chunks(message: &Message, csid: u32) -> Vec<Vec<u8>> {
     chunks
 }
 
-/// The whole media messages of a session.
+/// The lowest chunk stream of messages that leave before their last byte has come.
+const EARLY: u32 = 7;
+
+/// The whole media messages of a session. Those that leave early may have others between their chunks, or no end.
 fn read(bytes: &[u8], chunk_size: u32) -> Vec<Message> {
     let mut wire = Vec::new();
     Control::SetChunkSize(chunk_size).write(&mut wire, 128);
@@ -417,7 +479,9 @@ fn read(bytes: &[u8], chunk_size: u32) -> Vec<Message> {
     while let Some(found) = scanner.scan(&wire[scanner.position() as usize..]).unwrap() {
         match found {
             Scanned::Begin { header, .. } => {
-                assert!(open.is_empty(), "a message inside a message");
+                assert!(open.keys().all(|csid| *csid >= EARLY), "a message inside a message");
+                let early = open.keys().copied().max().filter(|_| header.csid >= EARLY);
+                assert!(early.is_none_or(|csid| csid < header.csid), "a chunk stream that was left is used again");
                 open.insert(header.csid, (header, Vec::new()));
             }
             Scanned::Payload { csid, at, len, last } => {
@@ -432,6 +496,23 @@ fn read(bytes: &[u8], chunk_size: u32) -> Vec<Message> {
     }
     messages.retain(|message| is_media(message.type_id));
     messages
+}
+
+/// Chunk streams of the early messages of a session, in the order in which they began.
+fn begun_early(bytes: &[u8], chunk_size: u32) -> Vec<u32> {
+    let mut wire = Vec::new();
+    Control::SetChunkSize(chunk_size).write(&mut wire, 128);
+    wire.extend_from_slice(bytes);
+    let mut scanner = scanner();
+    let mut begun = Vec::new();
+    while let Some(found) = scanner.scan(&wire[scanner.position() as usize..]).unwrap() {
+        if let Scanned::Begin { header, .. } = found
+            && header.csid >= EARLY
+        {
+            begun.push(header.csid);
+        }
+    }
+    begun
 }
 
 fn sorts(headers: bool) -> impl Strategy<Value = Sort> {
@@ -459,6 +540,9 @@ fn actions(headers: bool) -> impl Strategy<Value = Action> {
         1 => Just(Action::Acknowledge),
         3 => (0..3000_u64).prop_map(Action::Pass),
         1 => Just(Action::Publisher),
+        10 => (1..900_usize).prop_map(Action::Hold),
+        15 => (1..900_usize).prop_map(Action::Trickle),
+        1 => Just(Action::Abort),
     ]
 }
 

@@ -133,7 +133,7 @@ impl UpstreamFeed {
             let written = self.upstream.poll_write_vectored(cx, &slices);
             drop(slices);
             let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
-            self.cursor.wrote(&mut plan, taken);
+            self.cursor.wrote(&mut plan, taken, rings);
             match written {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return true,
@@ -202,6 +202,9 @@ impl UpstreamFeed {
     pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
         let due = self.phase == FeedState::Draining && (now || self.cut || self.cursor.is_drained(index));
         if due {
+            if let Some(chunk_size) = self.cursor.chunk_size() {
+                self.upstream.set_chunk_size(chunk_size);
+            }
             self.upstream.close(self.cursor.is_between_messages());
             self.cursor.finish(index);
             self.phase = FeedState::Closing;

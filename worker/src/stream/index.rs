@@ -21,14 +21,17 @@ use liveedgecast_common::rtmp::{MessageHeader, Run, aggregate, type_id};
 use liveedgecast_common::sys::{prefetch, prefetch_behind};
 use smallvec::SmallVec;
 
+use self::early::EarlyBounds;
 use self::headers::StoredHeaders;
 use self::open::{OpenEntry, SegmentList, first_bytes, part};
 use super::clock::{Jump, PublisherClock, leaves_room};
 
+mod early;
 mod entry;
 mod headers;
 mod open;
 
+pub use self::early::{EarlyMessage, LEAVES_WHOLE};
 pub use self::entry::{EntryPlace, IndexEntry};
 pub use self::headers::Header;
 
@@ -119,6 +122,7 @@ pub struct Index {
     steps_back: u64,
     unfit: u64,
     scratch: Vec<u8>,
+    early_bounds: EarlyBounds,
 }
 
 /// Returns whether the bytes of one message came together: it is never open.
@@ -157,6 +161,7 @@ impl Index {
             steps_back: 0,
             unfit: 0,
             scratch: Vec::new(),
+            early_bounds: EarlyBounds::default(),
         }
     }
 
@@ -204,7 +209,7 @@ impl Index {
         } else {
             if run.begins.is_some() {
                 let segments = self.spare.pop().unwrap_or_default();
-                self.open.push(OpenEntry { header: run.header, segments, given_up: false });
+                self.open.push(OpenEntry::new(run.header, segments));
             }
             // Without an open message it began before this index did: its first bytes are unknown.
             let Some(at) = self.open_at(csid) else { return IndexProgress::default() };
@@ -225,11 +230,12 @@ impl Index {
     pub fn complete(&mut self, now: Instant, run: &Run, pieces: &[Segment], memory: &impl Memory) {
         if is_whole(run) {
             // Pieces that fit into one read are few, and ahead of whatever was overwritten.
-            return self.add(now, &run.header, pieces, false, memory);
+            return self.add(now, &run.header, pieces, false, None, memory);
         }
         let Some(at) = self.open_at(run.header.csid) else { return };
         let open = self.open.swap_remove(at);
-        self.add(now, &open.header, &open.segments, open.given_up, memory);
+        let time = open.offer.map(|offer| offer.time);
+        self.add(now, &open.header, &open.segments, open.given_up, time, memory);
         self.spare(open.segments);
     }
 
@@ -277,6 +283,7 @@ impl Index {
         header: &MessageHeader,
         segments: &[Segment],
         given_up: bool,
+        time: Option<i64>,
         memory: &impl Memory,
     ) {
         let whole = !given_up && segments.iter().all(|segment| segment.position >= self.floor);
@@ -284,7 +291,7 @@ impl Index {
         if whole && header.type_id == type_id::AGGREGATE {
             return self.add_aggregate(now, header, segments, memory);
         }
-        self.push(now, header, segments, whole, memory);
+        self.push(now, header, segments, whole, time, memory);
     }
 
     /// Adds the messages in an aggregate, each with its own part of the bytes.
@@ -298,18 +305,27 @@ impl Index {
         // The bytes behind an error in it cannot be read; the messages before it are good.
         for message in aggregate::split(header, &payload).map_while(Result::ok) {
             part(segments, message.payload.start, message.payload.len(), &mut parts);
-            self.push(now, &message.header, &parts, true, memory);
+            self.push(now, &message.header, &parts, true, None, memory);
         }
         payload.clear();
         payload.shrink_to(INSPECT_BYTES);
         self.scratch = payload;
     }
 
-    fn push(&mut self, now: Instant, header: &MessageHeader, segments: &[Segment], whole: bool, memory: &impl Memory) {
+    /// Adds a message. `time`: that of a message that has been offered before it was complete.
+    fn push(
+        &mut self,
+        now: Instant,
+        header: &MessageHeader,
+        segments: &[Segment],
+        whole: bool,
+        time: Option<i64>,
+        memory: &impl Memory,
+    ) {
         let mut prefix = [0; INSPECT_BYTES];
         let known = if whole { segments } else { &[] };
         let inspection = inspect(header.type_id, first_bytes(&mut prefix, known, self.place.ring, memory));
-        let time = self.note_time(now, header.timestamp, &inspection);
+        let time = time.unwrap_or_else(|| self.note_time(now, header.timestamp, &inspection));
         let join = whole && inspection.keyframe && self.is_lowest(inspection.track);
         if inspection.kind == Kind::Video && inspection.header.is_none() {
             self.has_video = true;

@@ -15,6 +15,11 @@ use super::cursor::WritePlan;
 use super::index::{Header, Index, IndexEntry, Memory, Segment};
 use super::timeline::Timeline;
 
+mod early;
+
+pub(super) use self::early::Completed;
+use self::early::{EarlyChunkStream, EarlyItem};
+
 /// Chunk streams that we write on, whatever the publisher used: one for each kind, as ffmpeg does. nginx-rtmp takes ids below 32 only.
 const AUDIO_CSID: u32 = 4;
 const VIDEO_CSID: u32 = 6;
@@ -87,6 +92,8 @@ pub(super) struct WriteQueue {
     popped: u64,
     /// Ends of messages in the session's bytes, with their numbers, for those that the peer may not have.
     unconfirmed: VecDeque<(u64, u64)>,
+    early: Option<EarlyItem>,
+    early_stream: EarlyChunkStream,
 }
 
 impl QueueItem {
@@ -143,6 +150,8 @@ impl WriteQueue {
             written: 0,
             popped: 0,
             unconfirmed: VecDeque::new(),
+            early: None,
+            early_stream: EarlyChunkStream::default(),
         }
     }
 

@@ -56,7 +56,7 @@ impl Index {
         for (header, segment) in open {
             let mut segments = self.spare.pop().unwrap_or_default();
             segments.extend(*segment);
-            self.open.push(OpenEntry { header: *header, segments, given_up: false });
+            self.open.push(OpenEntry::new(*header, segments));
         }
     }
 

@@ -1,8 +1,11 @@
 //! Messages whose last byte has not come, and the payload of those that are scattered over many chunks.
 
+use std::time::Instant;
+
 use liveedgecast_common::rtmp::MessageHeader;
 use smallvec::SmallVec;
 
+use super::early::EarlyFacts;
 use super::{Memory, Segment};
 
 /// Segments of one message: those of a usual one stand in the list itself.
@@ -15,9 +18,17 @@ pub(super) struct OpenEntry {
     pub(super) segments: SegmentList,
     /// The message has too many segments: its bytes are not noted any more.
     pub(super) given_up: bool,
+    /// The time at which a part of the message was there, if it is long.
+    pub(super) since: Option<Instant>,
+    /// The message may leave before its last byte has come.
+    pub(super) offer: Option<EarlyFacts>,
 }
 
 impl OpenEntry {
+    pub(super) fn new(header: MessageHeader, segments: SegmentList) -> Self {
+        Self { header, segments, given_up: false, since: None, offer: None }
+    }
+
     /// Adds the bytes that have come of the message. `room`: there may be another segment.
     pub(super) fn add(&mut self, segment: Segment, room: bool) {
         if segment.len == 0 || self.given_up {
@@ -37,6 +48,11 @@ impl OpenEntry {
 
     pub(super) fn received(&self) -> usize {
         self.segments.iter().map(|segment| segment.len as usize).sum()
+    }
+
+    /// Returns whether all bytes that have come of the message are noted and in the ring.
+    pub(super) fn is_there(&self, floor: u64) -> bool {
+        !self.given_up && self.reaches(floor)
     }
 
     pub(super) fn reaches(&self, floor: u64) -> bool {

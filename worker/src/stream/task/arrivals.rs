@@ -13,7 +13,7 @@ use liveedgecast_common::sys::prefetch;
 
 use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
-use crate::stream::index::{IndexProgress, LeftOut, Segment};
+use crate::stream::index::{IndexProgress, LEAVES_WHOLE, LeftOut, Segment};
 use crate::stream::machine::Input;
 use crate::stream::resume::read_room;
 use crate::stream::source::{PublisherSource, SourceEvent};
@@ -220,6 +220,9 @@ impl StreamTask {
             self.snapshot_if_due(now, progress, run.header.length - run.received);
         }
         if !run.last {
+            if run.header.length > LEAVES_WHOLE {
+                self.index.offer(now, run.header.csid, &self.rings);
+            }
             return;
         }
         let Some(source) = &self.source else { return };

@@ -122,6 +122,8 @@ pub(super) fn group_of_frames(from: u32) -> Vec<Message> {
 pub(super) struct Got {
     pub(super) published: bool,
     pub(super) messages: Vec<Message>,
+    /// Payload of messages whose last byte has not come.
+    pub(super) open: usize,
     pub(super) ended: Option<EndedBy>,
     pub(super) closed: bool,
 }
@@ -267,8 +269,10 @@ impl Sink {
             Event::Media(Scanned::Payload { csid, at, len, last }) => {
                 let index = open.iter().position(|(header, _)| header.csid == csid).unwrap();
                 open[index].1.extend_from_slice(&received[at as usize..][..len as usize]);
+                got.open += len as usize;
                 if last {
                     let (header, payload) = open.remove(index);
+                    got.open -= payload.len();
                     got.messages.push(Message { type_id: header.type_id, timestamp: header.timestamp, payload });
                 }
             }
