@@ -3,7 +3,7 @@
 //! - [`blocks`]: memory that goes back to the kernel block by block.
 //! - [`ring_memory`]: a stream's memory, shared by descriptor, mapped twice in a row.
 //! - [`socket`]: the kernel's knowledge of a connection: position, unsent bytes, the process at the other end, descriptors passed along.
-//! - [`prefetch`]: memory that is about to be used.
+//! - [`mod@prefetch`]: memory that is about to be used.
 //! - [`process`]: a process that cannot be mistaken for another one.
 //! - [`reuse_port`]: the choice of the listener, of several on one port, that gets the connections.
 //! - [`time_slice`]: how soon a thread that wakes up runs on a busy core.
