@@ -31,9 +31,12 @@ use super::{ChunkError, Ingest, Ingested, MessageHeader, type_id};
 use crate::key::{LogSafe, Secret, StreamKey};
 use crate::url::PushUrl;
 
-/// Bytes of payload in our chunks. Every command and nearly every audio message fits into one; nginx-rtmp takes up to 10 MiB, SRS up to
-/// 65536 without a complaint.
-pub const CHUNK_SIZE: u32 = 65_536;
+/// Bytes of payload in our chunks, from the first command to the last: what OBS announces. Every command and nearly every audio message fits
+/// into one, and of a long message that much has to be there before a part of it can leave.
+///
+/// Note: it cannot be made smaller among the media. nginx-rtmp 1.2.2 then copies what it has read already into a buffer of the new size,
+/// beyond its end.
+pub const CHUNK_SIZE: u32 = 4096;
 
 /// Flash version of FMLE, with our name where ffmpeg has its own: ingests look for the beginning.
 const FLASH_VERSION: &str = "FMLE/3.0 (compatible; LiveEdgeCast)";
@@ -174,8 +177,6 @@ pub struct ClientSession {
     output: Vec<u8>,
     events: VecDeque<ClientEvent>,
     message_stream: u32,
-    /// Bytes of payload in each chunk that we send.
-    chunk_size: u32,
     /// The upstream's Window Acknowledgement Size; 0 before it has sent one.
     window: u32,
     /// Position of the last acknowledgement.
@@ -201,7 +202,6 @@ impl ClientSession {
             output: Vec::new(),
             events: VecDeque::new(),
             message_stream: 0,
-            chunk_size: CHUNK_SIZE,
             window: 0,
             acknowledged: 0,
             bandwidth_checked: false,
@@ -305,15 +305,10 @@ impl ClientSession {
         self.message_stream
     }
 
-    /// Bytes of payload in each chunk that we send, as announced by Set Chunk Size before `connect`, or later.
+    /// Bytes of payload in each chunk that we send, as announced by Set Chunk Size before `connect`.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
-        self.chunk_size
-    }
-
-    /// Notes that another size of chunks was announced among the media.
-    pub fn set_chunk_size(&mut self, chunk_size: u32) {
-        self.chunk_size = chunk_size;
+        CHUNK_SIZE
     }
 
     /// Queues `FCUnpublish` and `deleteStream`, if `publish` had been sent, and ends the session.
@@ -358,7 +353,7 @@ impl ClientSession {
             object: Value::Null,
             arguments: vec![self.key(), Value::string("live")],
         };
-        command.write(&mut self.output, PUBLISH_CSID, message_stream, self.chunk_size);
+        command.write(&mut self.output, PUBLISH_CSID, message_stream, CHUNK_SIZE);
         self.stage = Stage::Publish;
     }
 
@@ -368,7 +363,7 @@ impl ClientSession {
 
     fn command(&mut self, name: &str, transaction: f64, object: Value, arguments: Vec<Value>) {
         let command = Command { name: name.to_owned(), transaction, object, arguments };
-        command.write(&mut self.output, COMMAND_CSID, 0, self.chunk_size);
+        command.write(&mut self.output, COMMAND_CSID, 0, CHUNK_SIZE);
     }
 
     /// A message that cannot be parsed is ignored: a deadline ends the wait for the one that should have come instead.
@@ -402,7 +397,7 @@ impl ClientSession {
     /// Queues an answer that the upstream asked for. Before `publish`, commands of ours wait in the same output; they are never left out.
     fn say(&mut self, control: &Control) {
         if self.output.len() < MAX_WAITING_ANSWERS {
-            control.write(&mut self.output, self.chunk_size);
+            control.write(&mut self.output, CHUNK_SIZE);
         }
     }
 

@@ -306,12 +306,6 @@ impl Cursor {
         self.ledger.settled()
     }
 
-    /// Bytes of payload in each chunk that the session writes; `None` without a session.
-    #[must_use]
-    pub fn chunk_size(&self) -> Option<u32> {
-        self.session.as_ref().map(|session| session.queue.chunk_size())
-    }
-
     /// Returns whether the last message was written to its end, or can be left as it is.
     #[must_use]
     pub fn is_between_messages(&self) -> bool {

@@ -525,22 +525,6 @@ fn header_waits_for_its_last_byte() {
 }
 
 #[test]
-fn first_early_message_of_a_session_announces_smaller_chunks() {
-    let mut world = World::after(&[
-        Action::Start(65_536),
-        arrive(&[VideoHeader, Keyframe]),
-        EVERYTHING,
-        Action::Hold(200),
-        Action::Arrive { messages: vec![(Keyframe, 40, 5_000)], interleaved: false },
-        EVERYTHING,
-    ]);
-    assert_eq!((world.cursor.chunk_size(), world.early(0)), (Some(4096), vec![7]));
-    [REST, EVERYTHING, arrive(&[Inter]), EVERYTHING].iter().for_each(|action| world.act(action));
-    assert_eq!(world.got(0), [0, 1, 2, 3]);
-    world.finish();
-}
-
-#[test]
 fn message_that_is_cut_anywhere_survives_every_event() {
     let events: [&[Action]; 10] = [
         &[],

@@ -202,9 +202,6 @@ impl UpstreamFeed {
     pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
         let due = self.phase == FeedState::Draining && (now || self.cut || self.cursor.is_drained(index));
         if due {
-            if let Some(chunk_size) = self.cursor.chunk_size() {
-                self.upstream.set_chunk_size(chunk_size);
-            }
             self.upstream.close(self.cursor.is_between_messages());
             self.cursor.finish(index);
             self.phase = FeedState::Closing;

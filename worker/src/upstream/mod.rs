@@ -252,11 +252,6 @@ impl Upstream {
         self.session.as_ref().map_or(liveedgecast_common::rtmp::client::CHUNK_SIZE, ClientSession::chunk_size)
     }
 
-    /// Notes that the media announce another size of chunks, which holds for the commands that end the session, too.
-    pub fn set_chunk_size(&mut self, chunk_size: u32) {
-        self.session.iter_mut().for_each(|session| session.set_chunk_size(chunk_size));
-    }
-
     /// Whole chunks (acknowledgements, pongs) to be written between two messages, in full, through [`Self::poll_write_vectored`]. Empty
     /// nearly always. Look for them after each poll and write them even when there is no media.
     pub fn take_control(&mut self) -> Vec<u8> {

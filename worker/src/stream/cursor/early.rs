@@ -86,7 +86,7 @@ impl CursorSession {
         let entry = message.entry;
         let there: u64 = message.segments.iter().map(|segment| u64::from(segment.len)).sum();
         // The first frame of a publisher decides where all of its frames lie, and that takes more than is known here.
-        if there < u64::from(self.queue.early_chunk_size()) || !self.timeline.has_begun(entry.place.clock) {
+        if there < u64::from(self.queue.chunk_size()) || !self.timeline.has_begun(entry.place.clock) {
             return;
         }
         self.enter(&entry);

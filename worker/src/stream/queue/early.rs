@@ -11,7 +11,6 @@
 //!   the end of a chunk, and it can be left at any time.
 
 use liveedgecast_common::rtmp::MessageHeader;
-use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_common::rtmp::writer::{continuation_header, continuation_header_len, first_header, first_header_len};
 
 use super::{DATA_CSID, QueueItem, QueuedBytes, VIDEO_CSID, WritePart, WriteQueue};
@@ -24,8 +23,6 @@ const FIRST_CSID: u32 = 7;
 /// The last chunk stream id that nginx-rtmp takes.
 const LAST_CSID: u32 = 31;
 const _: () = assert!(VIDEO_CSID < FIRST_CSID && DATA_CSID < FIRST_CSID);
-/// Bytes of payload in a chunk, at most, from the first early message of a session on: the size that OBS announces.
-const CHUNK_SIZE: u32 = 4096;
 
 /// The chunk streams of messages that leave early.
 #[derive(Clone, Copy, Debug)]
@@ -107,21 +104,10 @@ impl WriteQueue {
 
     /// Begins a message of which the first chunk is there. [`Self::takes_early`] must be true.
     pub(in crate::stream) fn begin_early(&mut self, entry: &IndexEntry, timestamp: u32, stream_id: u32) {
-        if self.chunk_size > CHUNK_SIZE {
-            let mut announced = Vec::new();
-            Control::SetChunkSize(CHUNK_SIZE).write(&mut announced, self.chunk_size);
-            self.push_control(announced);
-            self.chunk_size = CHUNK_SIZE;
-        }
         let (csid, length, type_id) = (self.early_stream.0, entry.length(), entry.type_id());
         let header = MessageHeader { csid, timestamp, length, type_id, stream_id };
         self.early =
             Some(EarlyItem { header, place: entry.place, start: entry.start, chunks: 0, item_ends: 0, number: None });
-    }
-
-    /// The size of chunks in which an early message would be written.
-    pub(in crate::stream) fn early_chunk_size(&self) -> u32 {
-        self.chunk_size.min(CHUNK_SIZE)
     }
 
     /// Leaves the early message as it is: no more of it is written.
