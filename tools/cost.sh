@@ -31,7 +31,7 @@ tools/static.sh cargo build --release --locked --quiet -p liveedgecast-activator
 target=${CARGO_TARGET_DIR:-target}
 programs=$(realpath "$target/$(uname -m)-unknown-linux-gnu/release")
 # The whole workspace decides about the features of its dependencies, so that the tests' build finds them made.
-cargo build --locked --quiet --workspace --bin cost
+cargo build --locked --quiet --workspace --bin cost --bin orphans
 compare=()
 [[ $(uname -m) == x86_64 ]] || compare=(--no-bounds)
 LIVEEDGECAST_BIN_DIR=$programs exec "$target/debug/cost" "${compare[@]}" "$@"
