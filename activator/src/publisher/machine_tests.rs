@@ -528,7 +528,12 @@ fn left_behind(pair: &Pair, unread: &[u8]) -> Snapshot {
 fn command(name: &str, transaction: f64, stream: u32, arguments: &[Value]) -> Vec<u8> {
     let (name, arguments) = (name.to_owned(), arguments.to_vec());
     let mut bytes = Vec::new();
-    Command { name, transaction, object: Value::Null, arguments }.write(&mut bytes, 3, stream, 65_536);
+    Command { name, transaction, object: Value::Null, arguments }.write(
+        &mut bytes,
+        3,
+        stream,
+        liveedgecast_common::rtmp::client::CHUNK_SIZE,
+    );
     bytes
 }
 
@@ -597,7 +602,7 @@ fn media() -> Vec<u8> {
     for (csid, type_id, length) in [(6, type_id::VIDEO, 9000), (4, type_id::AUDIO, 300)] {
         let header = MessageHeader { csid, timestamp: 0, length, type_id, stream_id: 1 };
         let payload: Vec<u8> = (0..length).map(|at| (at as u8) | 0x10).collect();
-        write_message(&mut bytes, &header, &payload, 65_536);
+        write_message(&mut bytes, &header, &payload, liveedgecast_common::rtmp::client::CHUNK_SIZE);
     }
     bytes
 }

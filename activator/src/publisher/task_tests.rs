@@ -357,7 +357,12 @@ impl Encoder {
     async fn command(&mut self, name: &str, transaction: f64, stream: u32, arguments: &[Value]) {
         let (name, arguments) = (name.to_owned(), arguments.to_vec());
         let mut bytes = Vec::new();
-        Command { name, transaction, object: Value::Null, arguments }.write(&mut bytes, 3, stream, 65_536);
+        Command { name, transaction, object: Value::Null, arguments }.write(
+            &mut bytes,
+            3,
+            stream,
+            liveedgecast_common::rtmp::client::CHUNK_SIZE,
+        );
         self.stream.write_all(&bytes).await.unwrap();
     }
 
@@ -381,7 +386,7 @@ fn media(messages: u32) -> Vec<u8> {
     for number in 0..messages {
         let header =
             MessageHeader { csid: 6, timestamp: 40 * number, length: 3000, type_id: type_id::VIDEO, stream_id: 1 };
-        write_message(&mut bytes, &header, &[number as u8; 3000], 65_536);
+        write_message(&mut bytes, &header, &[number as u8; 3000], liveedgecast_common::rtmp::client::CHUNK_SIZE);
     }
     bytes
 }
