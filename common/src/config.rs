@@ -176,8 +176,13 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// Reads the file that a `*_FILE` setting names, without the newlines around its content.
-#[expect(clippy::disallowed_methods, reason = "a setting is read from here whichever way it comes")]
 pub fn read_file(path: &Path) -> Result<String, FileError> {
+    Ok(read_whole_file(path)?.trim().to_owned())
+}
+
+/// Reads a file of settings as it is, so that the numbers of its lines stay right.
+#[expect(clippy::disallowed_methods, reason = "a setting is read from here whichever way it comes")]
+pub fn read_whole_file(path: &Path) -> Result<String, FileError> {
     use std::io::Read as _;
     let shown = || path.display().to_string();
     let file = std::fs::File::open(path).map_err(|error| FileError::Unreadable(shown(), error))?;
@@ -187,8 +192,8 @@ pub fn read_file(path: &Path) -> Result<String, FileError> {
         return Err(FileError::TooLarge(shown()));
     }
     let text = String::from_utf8(bytes).map_err(|_| FileError::NotText(shown()))?;
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if text.is_empty() { Err(FileError::Empty(shown())) } else { Ok(text.to_owned()) }
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() { Err(FileError::Empty(shown())) } else { Ok(text.to_owned()) }
 }
 
 /// The reason why a file that a setting names could not be used. Never shows its content.

@@ -107,7 +107,7 @@ pub struct Credentials {
     pub password: Secret,
 }
 
-/// Text that may contain `{app}` and `{key}`.
+/// Text that may contain `{app}`, `{key}` and `{publisher}`.
 #[derive(Clone, PartialEq, Eq)]
 struct Pattern(String);
 
@@ -116,7 +116,7 @@ impl Pattern {
         for (at, _) in text.match_indices('{') {
             let name = text[at + 1..].split_once('}').map(|(name, _)| name);
             match name {
-                None | Some("app" | "key") => {}
+                None | Some("app" | "key" | "publisher") => {}
                 // Braces around anything that is not a word stay as they are: a key may contain any text.
                 Some(name) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_') => {
                     return Err(UrlError::Placeholder(name.to_owned()));
@@ -131,8 +131,8 @@ impl Pattern {
         self.0.contains(placeholder)
     }
 
-    /// Fills in both placeholders in one pass, so that a key which contains `{app}` stays as it is.
-    fn fill(&self, app: &str, key: &str) -> String {
+    /// Fills in all placeholders in one pass, so that a key which contains `{app}` stays as it is.
+    fn fill(&self, app: &str, key: &str, publisher: &str) -> String {
         let mut out = String::with_capacity(self.0.len() + app.len() + key.len());
         let mut rest = self.0.as_str();
         while let Some(at) = rest.find('{') {
@@ -143,6 +143,9 @@ impl Pattern {
                 rest = after;
             } else if let Some(after) = tail.strip_prefix("{key}") {
                 out.push_str(key);
+                rest = after;
+            } else if let Some(after) = tail.strip_prefix("{publisher}") {
+                out.push_str(publisher);
                 rest = after;
             } else {
                 out.push('{');
@@ -168,6 +171,33 @@ pub struct PushTemplate {
 impl PushTemplate {
     /// Parses one URL.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let template = Self::parse_of_route(text)?;
+        if template.takes_publisher() { Err(UrlError::Placeholder("publisher".to_owned())) } else { Ok(template) }
+    }
+
+    /// Parses one URL that may contain `{publisher}`, too: the name that the publisher has in the configuration file.
+    pub fn parse_of_route(text: &str) -> Result<Self, UrlError> {
+        Self::parse_by(text, split_path)
+    }
+
+    /// Parses a URL of a route whose path is an app alone, with the stream key given apart.
+    pub fn with_key<'a>(text: &'a str, key: &'a str) -> Result<Self, UrlError> {
+        if key.len() > MAX_URL_BYTES {
+            return Err(UrlError::TooLong);
+        }
+        if key.chars().any(char::is_control) {
+            return Err(UrlError::Character);
+        }
+        Self::parse_by(text, |path, shown| {
+            let app = path.trim_end_matches('/');
+            if app.trim_matches('/').is_empty() { Err(UrlError::NoApp(shown.to_owned())) } else { Ok((app, key)) }
+        })
+    }
+
+    fn parse_by<'a>(
+        text: &'a str,
+        split: impl FnOnce(&'a str, &str) -> Result<(&'a str, &'a str), UrlError>,
+    ) -> Result<Self, UrlError> {
         if text.len() > MAX_URL_BYTES {
             return Err(UrlError::TooLong);
         }
@@ -188,7 +218,7 @@ impl PushTemplate {
         }
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(authority_end);
-        if authority.contains("{app}") || authority.contains("{key}") {
+        if ["{app}", "{key}", "{publisher}"].iter().any(|placeholder| authority.contains(placeholder)) {
             return Err(UrlError::PlaceholderHost);
         }
         let (userinfo, address) = match authority.rsplit_once('@') {
@@ -206,7 +236,7 @@ impl PushTemplate {
             Credentials { user: percent_decoded(user), password: Secret::new(percent_decoded(password)) }
         });
         let shown = format!("{}://{address}", if tls { "rtmps" } else { "rtmp" });
-        let (app, key) = split_path(path.strip_prefix('/').unwrap_or(path), &shown)?;
+        let (app, key) = split(path.strip_prefix('/').unwrap_or(path), &shown)?;
         Ok(Self { tls, host, port, app: Pattern::parse(app)?, key: Pattern::parse(key)?, credentials })
     }
 
@@ -242,7 +272,8 @@ impl PushTemplate {
         if errors.is_empty() { Ok(templates) } else { Err(errors) }
     }
 
-    fn same_place(&self, other: &Self) -> bool {
+    /// True if both lead to the same place for every publisher.
+    pub fn same_place(&self, other: &Self) -> bool {
         self.host.eq_ignore_ascii_case(&other.host)
             && self.port == other.port
             && self.app == other.app
@@ -260,9 +291,22 @@ impl PushTemplate {
         self.app.holds("{app}") || self.key.holds("{app}")
     }
 
+    /// True if the URL contains `{publisher}`.
+    pub fn takes_publisher(&self) -> bool {
+        self.app.holds("{publisher}") || self.key.holds("{publisher}")
+    }
+
     /// The destination of a publisher's stream: `app` and `key` as the publisher sent them, byte for byte with their queries.
     pub fn resolve(&self, app: &str, key: &StreamKey) -> Result<PushUrl, NameError> {
-        let filled_app = self.app.fill(app, key.expose());
+        self.resolve_for(app, key, "")
+    }
+
+    /// The same for a publisher that has a name.
+    pub fn resolve_for(&self, app: &str, key: &StreamKey, publisher: &str) -> Result<PushUrl, NameError> {
+        if publisher.is_empty() && self.takes_publisher() {
+            return Err(NameError::Empty);
+        }
+        let filled_app = self.app.fill(app, key.expose(), publisher);
         if filled_app.is_empty() {
             return Err(NameError::Empty);
         }
@@ -278,7 +322,7 @@ impl PushTemplate {
             port: self.port,
             app: filled_app,
             app_holds_key: self.app.holds("{key}"),
-            key: StreamKey::joined(self.key.fill(app, key.expose()))?,
+            key: StreamKey::joined(self.key.fill(app, key.expose(), publisher))?,
             credentials: self.credentials.clone(),
         })
     }

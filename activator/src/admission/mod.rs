@@ -2,8 +2,9 @@
 //! know about the stream, or one of the kinds of "no" (architecture.md, "Saying no"). Next: `publisher`, which asks, then `lobby`, which
 //! wakes workers; so everything that a stranger can be refused for is decided here, before.
 //!
-//! `rules` are pure, `task` is their shell.
+//! `book` and `rules` are pure, `task` is their shell.
 
+mod book;
 mod rate;
 mod rules;
 mod seats;

@@ -27,6 +27,11 @@ impl AddressRate {
         Self { burst, every, full_at: HashMap::new(), everyone_else: None }
     }
 
+    /// Changes the rate. What addresses have taken stays taken.
+    pub(super) fn set(&mut self, burst: u32, every: Duration) {
+        (self.burst, self.every) = (burst, every);
+    }
+
     /// Takes a token of this address; false when there is none.
     pub(super) fn take(&mut self, now: Instant, address: IpAddr) -> bool {
         self.reserve(now, address, Duration::ZERO).is_some()

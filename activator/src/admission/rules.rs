@@ -1,4 +1,4 @@
-//! The rules of admission. In: a `publish`, its address, and the keys and push URLs of the moment. Out: a [`Verdict`]. Pure, but for the
+//! The rules of admission. In: a `publish`, its address, and the [`Book`] of the moment. Out: a [`Verdict`]. Pure, but for the
 //! clock of a seat that is dropped. Next: `task`, which asks.
 //!
 //! Without `PUBLISH_KEYS` an address has a rate and a share: a publisher above the rate waits for its turn, which costs nobody a worker,
@@ -10,17 +10,15 @@
 //! purpose. So a publisher that guesses waits longer for each "no", and one that has a key never does.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::config::PublishKeys;
-use liveedgecast_common::key::{AppName, Identity, NameError, Secret, StreamKey};
-use liveedgecast_common::url::PushTemplate;
+use liveedgecast_common::key::{AppName, Identity, Secret, StreamKey};
 
+use super::book::Book;
 use super::rate::AddressRate;
 use super::seats::Seats;
-use super::verdict::{Admitted, NamedDestination, RefusalReason, StreamPolicy, Verdict};
-use crate::config::{Handoff, ReplayWindow, Settings, Share};
+use super::verdict::{Admitted, RefusalReason, StreamPolicy, Verdict};
+use crate::config::{Handoff, PublishRate, ReplayWindow, Settings, Share};
 
 /// Wrong keys of one address that are answered at once, in a burst.
 const MISS_BURST: u32 = 20;
@@ -42,15 +40,6 @@ pub struct AdmissionRequest {
     pub key: StreamKey,
 }
 
-/// The keys and push URLs of the moment.
-#[derive(Clone)]
-pub(super) struct Listed {
-    /// Templates of push URLs.
-    pub(super) push: Arc<[PushTemplate]>,
-    /// Keys that may publish; `None` is all.
-    pub(super) keys: Option<Arc<PublishKeys>>,
-}
-
 /// The rules, with what they remember of addresses.
 pub(super) struct Rules {
     secret: Secret,
@@ -65,6 +54,7 @@ pub(super) struct Rules {
     replay: ReplayWindow,
     upstream_lag: Duration,
     gather: Duration,
+    publish: PublishRate,
     publishes: AddressRate,
     misses: AddressRate,
 }
@@ -82,31 +72,32 @@ impl Rules {
             replay: settings.replay,
             upstream_lag: settings.upstream_lag,
             gather: settings.gather,
+            publish: settings.publish,
             publishes: AddressRate::new(settings.publish.burst, settings.publish.every),
             misses: AddressRate::new(MISS_BURST, MISS_EVERY),
         }
     }
 
     /// Judges one `publish`.
-    pub(super) fn judge(&mut self, now: Instant, request: &AdmissionRequest, listed: &Listed) -> Verdict {
+    pub(super) fn judge(&mut self, now: Instant, request: &AdmissionRequest, book: &Book) -> Verdict {
         let &AdmissionRequest { client, ref app, ref key } = request;
+        let PublishRate { burst, every } = book.rate(self.publish);
+        self.publishes.set(burst, every);
         let Ok(app) = AppName::parse(app) else {
             return Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO };
         };
-        let is_listed = match &listed.keys {
-            Some(keys) if !keys.allows(app.expose(), key) => {
-                let after = if self.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
-                return Verdict::Refuse { why: RefusalReason::Key, after };
-            }
-            keys => keys.is_some(),
+        let Some(entry) = book.entry(&app, key) else {
+            let after = if self.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
+            return Verdict::Refuse { why: RefusalReason::Key, after };
         };
+        let is_listed = entry.is_listed;
         let stream = Identity::of_stream(&self.secret, &app, key);
         // A stream that counts already is one that returns, perhaps before the end of its dead connection was noticed.
         let others = self.seats.others(now, client, &stream);
         if !is_listed && others.is_some_and(|others| !self.share.has_room(client, others)) {
             return Verdict::Refuse { why: RefusalReason::Share, after: LATER_PAUSE };
         }
-        let Ok(destinations) = destinations(&self.secret, &listed.push, &app, key) else {
+        let Ok(destinations) = book.destinations(&self.secret, &entry, &app, key) else {
             return Verdict::Refuse { why: RefusalReason::Destination, after: Duration::ZERO };
         };
         let upstreams = destinations.iter().filter_map(|destination| destination.identity);
@@ -119,13 +110,14 @@ impl Rules {
             deadline: now + self.hold,
             hold: self.hold,
             handoff: self.handoff,
-            grace: self.grace,
+            grace: entry.route.and_then(|route| route.grace).unwrap_or(self.grace),
             replay: self.replay,
-            upstream_lag: self.upstream_lag,
+            upstream_lag: entry.route.and_then(|route| route.upstream_lag).unwrap_or(self.upstream_lag),
             gather: self.gather,
         };
         let seat = (!is_listed).then(|| self.seats.take(client, stream));
-        let admitted = Admitted { app, key: key.clone(), identities, destinations, policy, seat };
+        let publisher = entry.publisher.map(str::to_owned);
+        let admitted = Admitted { app, key: key.clone(), publisher, identities, destinations, policy, seat };
         Verdict::Admit { admitted: Box::new(admitted), after }
     }
 
@@ -133,31 +125,6 @@ impl Rules {
     fn turn(&mut self, now: Instant, client: IpAddr, is_listed: bool) -> Option<Duration> {
         if is_listed { Some(Duration::ZERO) } else { self.publishes.reserve(now, client, self.hold / 2) }
     }
-}
-
-/// The upstreams of a stream, in the order of the templates.
-fn destinations(
-    secret: &Secret,
-    templates: &[PushTemplate],
-    app: &AppName,
-    key: &StreamKey,
-) -> Result<Vec<NamedDestination>, NameError> {
-    let mut destinations: Vec<NamedDestination> = Vec::new();
-    for template in templates {
-        let url = template.resolve(app.expose(), key)?;
-        let identity = (!template.takes_key()).then(|| url.identity(secret));
-        // Two templates can come to the same place for one app; the second session would be refused as a duplicate.
-        if let Some(same) = destinations.iter_mut().find(|destination| destination.url == url) {
-            same.identity = same.identity.or(identity);
-            continue;
-        }
-        let name = match destinations.iter().filter(|destination| destination.url.host == url.host).count() {
-            0 => url.host.clone(),
-            before => format!("{} ({})", url.host, before + 1),
-        };
-        destinations.push(NamedDestination { name, url, required: false, identity });
-    }
-    Ok(destinations)
 }
 
 #[cfg(test)]

@@ -11,15 +11,14 @@ use crate::config::{Args, Reloaded};
 /// Rules with what is listed.
 struct Fixture {
     rules: RefCell<Rules>,
-    listed: Listed,
+    book: Book,
 }
 
 fn admission(args: &[&str]) -> Fixture {
     let args = Args::try_parse_from(["x"].iter().chain(args)).unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let files = Reloaded::new(&settings);
-    let listed = Listed { push: files.push().clone(), keys: files.keys().cloned() };
-    Fixture { rules: RefCell::new(Rules::new(&settings)), listed }
+    Fixture { rules: RefCell::new(Rules::new(&settings)), book: Book::of(&files) }
 }
 
 fn judge(admission: &Fixture, now: Instant, app: &str, key: &str) -> Verdict {
@@ -29,7 +28,7 @@ fn judge(admission: &Fixture, now: Instant, app: &str, key: &str) -> Verdict {
 fn judge_from(admission: &Fixture, now: Instant, from: &str, app: &str, key: &str) -> Verdict {
     let key = StreamKey::parse(key).unwrap();
     let request = AdmissionRequest { client: from.parse().unwrap(), app: app.to_owned(), key };
-    admission.rules.borrow_mut().judge(now, &request, &admission.listed)
+    admission.rules.borrow_mut().judge(now, &request, &admission.book)
 }
 
 fn admitted(verdict: Verdict) -> Admitted {

@@ -1,4 +1,4 @@
-//! The shell of admission. In: the questions of publishers' tasks. Out: a [`Verdict`] for each. Owns the files of keys and push URLs, which
+//! The shell of admission. In: the questions of publishers' tasks. Out: a [`Verdict`] for each. Owns the files of entries, keys and push URLs, which
 //! are looked at before each verdict, and the lock around the rules.
 //!
 //! [`Admission::judge`] is asynchronous, because others may be asked before the rules are: publishers wait for the verdict under the deadline
@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use liveedgecast_common::clock::now;
 
-use super::rules::{AdmissionRequest, Listed, Rules};
+use super::book::Book;
+use super::rules::{AdmissionRequest, Rules};
 use super::verdict::Verdict;
 use crate::config::{Reloaded, Settings};
 
@@ -29,20 +30,20 @@ impl Admission {
 
     /// Tells whether anyone may publish, now.
     pub fn is_open(&self) -> bool {
-        lock(&self.files).keys().is_none()
+        Book::of(&lock(&self.files)).is_open()
     }
 
     /// The verdict on one `publish`. Cancel safe: a turn or a seat that was taken for a publisher that has gone counts as that publisher's.
     pub async fn judge(&self, request: AdmissionRequest) -> Verdict {
-        let listed = self.listed();
-        lock(&self.rules).judge(now(), &request, &listed)
+        let book = self.book();
+        lock(&self.rules).judge(now(), &request, &book)
     }
 
-    /// The keys and push URLs that count for the next publisher.
-    fn listed(&self) -> Listed {
+    /// The entries and routes that count for the next publisher.
+    fn book(&self) -> Book {
         let mut files = lock(&self.files);
         files.refresh();
-        Listed { push: files.push().clone(), keys: files.keys().cloned() }
+        Book::of(&files)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::{Handoff, ReplayWindow};
 pub enum RefusalReason {
     /// App or stream key is not a valid name.
     Name,
-    /// The key is not among `PUBLISH_KEYS`.
+    /// The key is neither in the configuration file nor among `PUBLISH_KEYS`.
     Key,
     /// A push URL is not valid with these names in it.
     Destination,
@@ -52,7 +52,9 @@ impl RefusalReason {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Name => "let the encoder use a plain app and stream key, without slashes or blanks at their ends",
-            Self::Key => "correct the stream key in the encoder, or add it to PUBLISH_KEYS",
+            Self::Key => {
+                "correct the stream key in the encoder, or add it to the configuration file or to PUBLISH_KEYS"
+            }
             Self::Destination => "this app and key do not make a valid push URL: check RTMP_PUSH_URL and the encoder",
             Self::Rate => "raise PUBLISH_BURST or PUBLISH_RATE, or list keys in PUBLISH_KEYS, which are not counted",
             Self::Share => "raise MAX_STREAMS_PER_ADDRESS, or list keys in PUBLISH_KEYS, which are not counted",
@@ -128,6 +130,8 @@ pub struct Admitted {
     pub app: AppName,
     /// The stream key, byte for byte.
     pub key: StreamKey,
+    /// The publisher's name in the configuration file.
+    pub publisher: Option<String>,
     /// The stream's own identity, then those of upstreams that take no `{key}`.
     pub identities: Vec<Identity>,
     /// The stream's upstreams.

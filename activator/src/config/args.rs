@@ -13,6 +13,10 @@ use liveedgecast_common::setting::Hidden;
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "liveedgecast-activator", version, max_term_width = 120)]
 pub struct Args {
+    /// The thing to do in place of serving.
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+
     /// Upstreams of every stream: one or several rtmp:// or rtmps:// URLs, separated by white space; {app} and {key} in
     /// them are replaced by the publisher's (required)
     #[arg(long, env = "RTMP_PUSH_URL", value_name = "URLS", hide_env_values = true)]
@@ -26,6 +30,11 @@ pub struct Args {
     /// A file with the publish keys instead, one or more a line, # begins a comment; read again when it changes
     #[arg(long, env = "PUBLISH_KEYS_FILE", value_name = "PATH")]
     pub publish_keys_file: Option<PathBuf>,
+
+    /// A YAML file that lists publishers, routes and rules of admission; read again when it or a file that it names changes
+    /// [default: there is none]
+    #[arg(long, env = "LIVEEDGECAST_CONFIG", value_name = "PATH")]
+    pub config: Option<PathBuf>,
 
     /// Address for publishers [default: [::]:1935]
     #[arg(long, env = "RTMP_LISTEN", value_name = "ADDRESS")]
@@ -148,4 +157,15 @@ pub struct Args {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its own arguments")]
     pub log: LogArgs,
+}
+
+/// The things that the program does in place of serving.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Checks a configuration file, prints every mistake with its line and its fix, and does nothing else
+    Check {
+        /// The file
+        #[arg(long, env = "LIVEEDGECAST_CONFIG", value_name = "PATH")]
+        config: PathBuf,
+    },
 }

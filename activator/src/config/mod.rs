@@ -5,17 +5,19 @@
 //! `--help` of clap prints the values of environment variables, so those that hold keys are hidden from it.
 
 mod args;
+mod file;
 mod kubernetes;
 mod reload;
 mod resolve;
 mod tls;
 
-pub use args::Args;
+pub use args::{Args, Subcommand};
+pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use reload::Reloaded;
 pub(crate) use reload::Watched;
 pub use resolve::{
-    Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, dialed, http_address,
+    Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, dialed, http_address,
 };
 pub use tls::{Flaw, ScalerTls};

@@ -15,7 +15,8 @@ use liveedgecast_common::config::{Problems, PublishKeys, read_file};
 use liveedgecast_common::event;
 use liveedgecast_common::url::PushTemplate;
 
-use super::resolve::{Settings, parse_push};
+use super::file::{ConfigFile, Given};
+use super::resolve::{Settings, check_file, parse_push};
 
 /// Device, inode, size and time of a file when it was read.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -48,8 +49,13 @@ impl Watched {
     }
 }
 
-/// Push URLs and publish keys as they are now.
+/// The files that say who may publish and where it goes, as they are now.
 pub struct Reloaded {
+    file: Option<Arc<ConfigFile>>,
+    /// The configuration file.
+    config_file: Option<Watched>,
+    /// The files that it names.
+    named: Vec<Watched>,
     push: Arc<[PushTemplate]>,
     keys: Option<Arc<PublishKeys>>,
     push_file: Option<Watched>,
@@ -60,6 +66,9 @@ impl Reloaded {
     /// Starts from the settings.
     pub fn new(settings: &Settings) -> Self {
         Self {
+            named: settings.entries.as_deref().map(watched).unwrap_or_default(),
+            file: settings.entries.clone(),
+            config_file: settings.config_file.as_deref().map(Watched::new),
             push: settings.push.clone().into(),
             keys: settings.keys.clone().map(Arc::new),
             push_file: settings.push_file.as_deref().map(Watched::new),
@@ -69,6 +78,7 @@ impl Reloaded {
 
     /// Reads changed files again. A file that cannot be used is logged, and its last good values stay in force.
     pub fn refresh(&mut self) {
+        self.refresh_config();
         if let Some(text) = self.push_file.as_mut().and_then(Watched::changed) {
             let mut problems = Problems::new();
             let text = problems.check("RTMP_PUSH_URL_FILE", text);
@@ -113,6 +123,37 @@ impl Reloaded {
         }
     }
 
+    fn refresh_config(&mut self) {
+        let Some(config) = &mut self.config_file else { return };
+        // Each is asked, so that a change of several is one change.
+        let changed = self.named.iter_mut().fold(config.is_another(), |changed, file| file.is_another() | changed);
+        if !changed {
+            return;
+        }
+        let given = Given { default_route: !self.push.is_empty(), publishers: self.keys.is_some() };
+        match check_file(&config.path, given) {
+            Ok(file) => {
+                tracing::info!(
+                    event = event::FILE_RELOADED,
+                    setting = "LIVEEDGECAST_CONFIG",
+                    publishers = file.publishers.len(),
+                    routes = file.routes.len(),
+                    "configuration file read again, for publishers from now on"
+                );
+                self.named = watched(&file);
+                self.file = Some(Arc::new(file));
+            }
+            Err(problems) => {
+                tracing::error!(event = event::FILE_REJECTED, setting = "LIVEEDGECAST_CONFIG", %problems, "configuration file rejected, the last one stays in force");
+            }
+        }
+    }
+
+    /// The configuration file in force.
+    pub fn file(&self) -> Option<&Arc<ConfigFile>> {
+        self.file.as_ref()
+    }
+
     /// Push URLs in force.
     pub fn push(&self) -> &Arc<[PushTemplate]> {
         &self.push
@@ -122,6 +163,10 @@ impl Reloaded {
     pub fn keys(&self) -> Option<&Arc<PublishKeys>> {
         self.keys.as_ref()
     }
+}
+
+fn watched(file: &ConfigFile) -> Vec<Watched> {
+    file.files.iter().map(|path| Watched::new(path)).collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use liveedgecast_common::config::{ByteSize, Problems, PublishKeys, parse_duration, show_duration, value_or_file};
+use liveedgecast_common::config::{
+    ByteSize, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration, value_or_file,
+};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
@@ -17,6 +20,7 @@ use liveedgecast_common::setting::{
 };
 
 use super::args::Args;
+use super::file::{ConfigFile, Given, parse as parse_file};
 use super::kubernetes::{self, Kubernetes};
 use super::tls::ScalerTls;
 
@@ -124,6 +128,10 @@ impl Share {
 /// The configuration, good.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// What the configuration file says, if there is one.
+    pub entries: Option<Arc<ConfigFile>>,
+    /// The configuration file.
+    pub config_file: Option<PathBuf>,
     /// Templates of the upstreams' URLs.
     pub push: Vec<PushTemplate>,
     /// File from which `push` was read, if any.
@@ -182,9 +190,12 @@ impl Settings {
     pub fn resolve(args: &Args, random: [u8; 32]) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let p = &mut problems;
-        let push = push_urls(args, p);
+        let config_file = file(&args.config);
+        let push = push_urls(args, config_file.is_some(), p);
         let keys = value_or_file("PUBLISH_KEYS", shown(&args.publish_keys), args.publish_keys_file.as_deref(), p)
             .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
+        let given = Given { default_route: !push.is_empty(), publishers: keys.is_some() };
+        let entries = config_file.as_deref().and_then(|path| read_entries(path, given, p));
 
         let fleet = choice("FLEET", &args.fleet, &[("process", Fleet::Process), ("external", Fleet::External)], p);
         let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
@@ -197,6 +208,8 @@ impl Settings {
         let max_workers = number("MAX_WORKERS", &args.max_workers, most_workers, 1, 256, p);
         let capacity = number("CAPACITY", &args.capacity, 50, 1, MAX_CAPACITY, p);
         let settings = Self {
+            entries: entries.map(Arc::new),
+            config_file,
             push,
             push_file: file(&args.push_url_file),
             keys,
@@ -230,7 +243,7 @@ impl Settings {
 
     /// True if anyone who reaches the RTMP port may publish, from other machines too.
     pub fn is_open_to_strangers(&self) -> bool {
-        self.keys.is_none() && !self.listen.rtmp.ip().is_loopback()
+        self.entries.as_ref().map_or(self.keys.is_none(), |file| file.open) && !self.listen.rtmp.ip().is_loopback()
     }
 }
 
@@ -247,13 +260,38 @@ pub(super) fn parse_push(text: &str, setting: &str, problems: &mut Problems) -> 
     })
 }
 
-fn push_urls(args: &Args, problems: &mut Problems) -> Vec<PushTemplate> {
+/// Reads a configuration file.
+pub(super) fn read_entries(path: &Path, given: Given, problems: &mut Problems) -> Option<ConfigFile> {
+    let text = problems.check("LIVEEDGECAST_CONFIG", read_whole_file(path))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match parse_file(&text, folder, given, read_file) {
+        Ok(file) => Some(file),
+        Err(mistakes) => {
+            for mistake in mistakes {
+                problems.add(format!("{}:{}", path.display(), mistake.place()), mistake.words());
+            }
+            None
+        }
+    }
+}
+
+/// Judges a configuration file alone.
+///
+/// # Errors
+/// Every mistake, each with its place and its fix.
+pub fn check_file(path: &Path, given: Given) -> Result<ConfigFile, Problems> {
+    let mut problems = Problems::new();
+    let file = read_entries(path, given, &mut problems);
+    problems.into_result().map(|()| file.unwrap_or_default())
+}
+
+fn push_urls(args: &Args, has_file: bool, problems: &mut Problems) -> Vec<PushTemplate> {
     let urls: Vec<&str> = args.push_url.iter().map(|Hidden(text)| text.as_str()).collect();
     let before = problems.iter().count();
     match value_or_file("RTMP_PUSH_URL", Some(&urls.join(" ")), args.push_url_file.as_deref(), problems) {
         Some(text) => parse_push(&text, "RTMP_PUSH_URL", problems),
         None => {
-            if problems.iter().count() == before {
+            if problems.iter().count() == before && !has_file {
                 let text = "is required: where streams are pushed, such as rtmp://a.example/live/{key}";
                 problems.add("RTMP_PUSH_URL", text);
             }

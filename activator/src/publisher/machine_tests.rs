@@ -31,7 +31,7 @@ fn admitted() -> Box<Admitted> {
         upstream_lag: Duration::from_secs(2),
         gather: Duration::ZERO,
     };
-    Box::new(Admitted { app, key, identities, destinations: Vec::new(), policy, seat: None })
+    Box::new(Admitted { app, key, publisher: None, identities, destinations: Vec::new(), policy, seat: None })
 }
 
 /// Every state, for the walk of the table.

@@ -29,6 +29,7 @@ mod hold;
 mod operators;
 mod publishers;
 mod refusals;
+mod routes;
 mod settings;
 mod slow_lines;
 mod successors;

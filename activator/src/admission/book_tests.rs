@@ -1,0 +1,88 @@
+//! Entries and routes, with files as they are typed.
+
+use std::time::Duration;
+
+use clap::Parser;
+
+use super::*;
+use crate::config::{Args, Settings};
+
+const FILE: &str = "
+publishers:
+  - {name: studio-a, app: live, key: 0123, route: church}
+  - {name: anywhere, key: 0123}
+  - {name: hashed, key_sha256: 8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8, route: church}
+  - {name: signed, key: 'k?sign=1', route: church}
+routes:
+  church:
+    destinations:
+      - {name: youtube, url: 'rtmp://a/live2', key: SECRET, required: true}
+      - {name: archive, url: 'rtmp://a/rec/{publisher}', enabled: false}
+      - {name: copy, url: 'rtmp://a/copy/{publisher}'}
+    grace: 60s
+  default: {destinations: [{name: origin, url: 'rtmp://b/live/{key}'}]}
+";
+
+fn book(text: &str, more: &[&str]) -> Book {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yaml");
+    #[expect(clippy::disallowed_methods, reason = "the test writes the file that a setting names")]
+    std::fs::write(&path, text).unwrap();
+    let args = ["x", "--config", path.to_str().unwrap()];
+    let args = Args::try_parse_from(args.iter().chain(more)).unwrap();
+    Book::of(&Reloaded::new(&Settings::resolve(&args, [1; 32]).unwrap()))
+}
+
+/// The publisher's name and its destinations as `name url/key`, or that it may not publish.
+fn shown(book: &Book, app: &str, key: &str) -> String {
+    let (app, key) = (AppName::parse(app).unwrap(), StreamKey::parse(key).unwrap());
+    let Some(entry) = book.entry(&app, &key) else { return "no".to_owned() };
+    let destinations = book.destinations(&Secret::new("secret"), &entry, &app, &key).unwrap();
+    let destinations = destinations.iter().map(|destination| {
+        let NamedDestination { name, url, required, .. } = destination;
+        format!("{name}{} {}/{}/{}", if *required { "!" } else { "" }, url.host, url.app, url.key.expose())
+    });
+    let of = entry.publisher.unwrap_or("?");
+    format!("{of}{}: {}", if entry.is_listed { "" } else { " by chance" }, destinations.collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn publishers_are_found_by_app_and_key() {
+    let book = book(FILE, &[]);
+    let church = |name: &str| format!("{name}: youtube! a/live2/SECRET, copy a/copy/{name}");
+    assert_eq!(shown(&book, "live", "0123"), church("studio-a"));
+    assert_eq!(shown(&book, "live?token=1", "0123?x=1"), church("studio-a"));
+    assert_eq!(shown(&book, "show", "0123"), "anywhere: origin b/live/0123");
+    assert_eq!(shown(&book, "live", "alpha"), church("hashed"));
+    assert_eq!(shown(&book, "live", "k?sign=1"), church("signed"));
+    for key in ["k", "k?sign=2", "012", "01234", "123", "studio-a", "ALPHA"] {
+        assert_eq!(shown(&book, "live", key), "no", "{key}");
+    }
+    assert!(!book.is_open());
+}
+
+#[test]
+fn publisher_without_an_entry_goes_to_the_default_route_where_that_is_open() {
+    let open = book(&format!("{FILE}admission: {{open: true}}\n"), &[]);
+    assert_eq!(shown(&open, "live", "anything"), "? by chance: origin b/live/anything");
+    assert_eq!(shown(&open, "show", "0123"), "anywhere: origin b/live/0123");
+    let listed = book(FILE, &["--publish-keys", "beta"]);
+    assert_eq!(shown(&listed, "live", "beta"), "?: origin b/live/beta");
+    assert_eq!(shown(&listed, "live", "gamma"), "no");
+}
+
+#[test]
+fn push_urls_are_the_default_route() {
+    let text = "publishers: [{name: one, key: alpha}]\n";
+    let book = book(text, &["--push-url", "rtmp://c/live/{key} rtmp://c/copy/{key}"]);
+    assert_eq!(shown(&book, "live", "alpha"), "one: c c/live/alpha, c (2) c/copy/alpha");
+    assert_eq!(shown(&book, "live", "beta"), "no");
+}
+
+#[test]
+fn rate_of_the_file_counts_before_that_of_the_settings() {
+    let usual = PublishRate { burst: 600, every: Duration::from_millis(250) };
+    let file = format!("{FILE}admission: {{publish_rate: {{per_second: 2}}}}\n");
+    assert_eq!(book(&file, &[]).rate(usual), PublishRate { burst: 600, every: Duration::from_millis(500) });
+    assert_eq!(book(FILE, &[]).rate(usual), usual);
+}

@@ -1,0 +1,313 @@
+//! What a configuration file may say. In: its tree. Out: [`ConfigFile`], or all mistakes. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use liveedgecast_common::config::FileError;
+use liveedgecast_common::key::{KeyDigest, StreamKey};
+use liveedgecast_common::setting::MOST_TIME;
+use liveedgecast_common::url::{MAX_URLS, PushTemplate};
+
+use super::table::{FileTable, Found, Mistake, Mistakes};
+use super::yaml::{self, Node};
+
+/// Name of the route of publishers that name none, and of publishers without an entry.
+pub const DEFAULT_ROUTE: &str = "default";
+/// Longest name of a publisher, a route or a destination: names are labels of metrics and parts of paths.
+const MOST_NAME: usize = 63;
+/// Shortest lag at which an upstream jumps, as for `UPSTREAM_LAG`.
+const LEAST_LAG: Duration = Duration::from_millis(100);
+
+/// A configuration file without mistakes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// The publishers that have an entry.
+    pub publishers: Vec<ListedPublisher>,
+    /// The routes by name.
+    pub routes: BTreeMap<String, Route>,
+    /// A publisher without an entry goes to the route `default`.
+    pub open: bool,
+    /// Publishers without an entry that one address may start at once; `None`: `PUBLISH_BURST`.
+    pub publish_burst: Option<u32>,
+    /// Time after which one more of them may start; `None`: that of `PUBLISH_RATE`.
+    pub publish_every: Option<Duration>,
+    /// The files that it names.
+    pub files: Vec<PathBuf>,
+}
+
+/// A publisher with an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPublisher {
+    /// The name that is shown in place of the key.
+    pub name: String,
+    /// The app in which it publishes; `None`: any.
+    pub app: Option<String>,
+    /// The digest of its stream key.
+    pub key: KeyDigest,
+    /// Name of its route, which exists.
+    pub route: String,
+}
+
+/// The destinations of publishers, and how their streams are treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The destinations, in the order of the file.
+    pub destinations: Vec<RouteDestination>,
+    /// Time for which upstream sessions are kept when a publisher is lost; `None`: `GRACE`.
+    pub grace: Option<Duration>,
+    /// Lag at which an upstream jumps to a keyframe; `None`: `UPSTREAM_LAG`.
+    pub upstream_lag: Option<Duration>,
+}
+
+/// A destination of a route.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RouteDestination {
+    /// The name that logs, metrics and the API show; no other destination of the route has it.
+    pub name: String,
+    /// The push URL.
+    pub url: PushTemplate,
+    /// The publisher is refused if this destination clearly refuses at the start.
+    pub required: bool,
+    /// `false`: nothing is sent there.
+    pub enabled: bool,
+}
+
+impl fmt::Debug for RouteDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RouteDestination({} {})", self.name, self.url)
+    }
+}
+
+/// The parts that other settings give, whatever the file says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// `RTMP_PUSH_URL` is the route `default`, so that the file must not have one.
+    pub default_route: bool,
+    /// `PUBLISH_KEYS` has publishers.
+    pub publishers: bool,
+}
+
+/// Parses a configuration file. `folder` is the folder of the file, `read` reads the files that it names.
+///
+/// # Errors
+/// Every mistake, in the order of the file.
+pub(in crate::config) fn parse(
+    text: &str,
+    folder: &Path,
+    given: Given,
+    read: impl Fn(&Path) -> Result<String, FileError>,
+) -> Result<ConfigFile, Vec<Mistake>> {
+    let mut reading = Reading { folder, given, read: &read, mistakes: Mistakes::default(), files: Vec::new() };
+    let root = match yaml::parse(text) {
+        Ok(root) => root,
+        Err(malformed) => {
+            reading.mistakes.add(malformed.place, "", format_args!("this is no YAML: {}", malformed.why));
+            return Err(reading.mistakes.into_sorted());
+        }
+    };
+    let file = reading.file(&root);
+    let mistakes = reading.mistakes.into_sorted();
+    match file {
+        Some(file) if mistakes.is_empty() => Ok(ConfigFile { files: reading.files, ..file }),
+        _ => Err(mistakes),
+    }
+}
+
+struct Reading<'a> {
+    folder: &'a Path,
+    given: Given,
+    read: &'a dyn Fn(&Path) -> Result<String, FileError>,
+    mistakes: Mistakes,
+    files: Vec<PathBuf>,
+}
+
+impl Reading<'_> {
+    fn file(&mut self, root: &Node) -> Option<ConfigFile> {
+        let mut table =
+            FileTable::at(Found { place: root.place, path: String::new(), value: root }, &mut self.mistakes)?;
+        let mut file = ConfigFile::default();
+        if let Some(table) = table.node("admission").and_then(|node| FileTable::at(node, &mut self.mistakes)) {
+            self.admission(table, &mut file);
+        }
+        let routes = self.routes(&mut table);
+        let mut known: Vec<&str> = routes.iter().map(|(name, _)| name.as_str()).collect();
+        if self.given.default_route {
+            known.push(DEFAULT_ROUTE);
+        }
+        file.publishers = self.publishers(&mut table, &known);
+        if file.open && !known.contains(&DEFAULT_ROUTE) {
+            let text = "a publisher without an entry goes to the route `default`, which is missing: add it";
+            self.mistakes.add(table.place, "routes.default", text);
+        }
+        if !file.open && !self.given.publishers && !table.has("publishers") {
+            let text = "nobody could publish: add publishers, or admission: {open: true} to let anyone publish";
+            self.mistakes.add(table.place, "publishers", text);
+        }
+        table.finish(&mut self.mistakes);
+        file.routes = routes.into_iter().filter_map(|(name, route)| Some((name, route?))).collect();
+        Some(file)
+    }
+
+    /// The routes by name; `None` for one with a mistake.
+    fn routes(&mut self, table: &mut FileTable<'_>) -> Vec<(String, Option<Route>)> {
+        let mut routes = Vec::new();
+        for (name, node) in table.named("routes", &mut self.mistakes) {
+            let route = FileTable::at(node, &mut self.mistakes).and_then(|table| self.route(table));
+            if name.value == DEFAULT_ROUTE && self.given.default_route {
+                let text = "RTMP_PUSH_URL is this route already: remove one of them";
+                self.mistakes.add(name.place, name.path, text);
+            } else if let Some(name) = name.check(&mut self.mistakes, name_of) {
+                routes.push((name.value, route));
+            }
+        }
+        routes
+    }
+
+    fn route(&mut self, mut table: FileTable<'_>) -> Option<Route> {
+        let grace = table.time("grace", Duration::ZERO, MOST_TIME, &mut self.mistakes);
+        let upstream_lag = table.time("upstream_lag", LEAST_LAG, MOST_TIME, &mut self.mistakes);
+        let mut destinations: Vec<RouteDestination> = Vec::new();
+        let nodes = table.list("destinations", &mut self.mistakes);
+        if nodes.is_empty() || nodes.len() > MAX_URLS {
+            let text = format_args!("must have from 1 to {MAX_URLS} destinations");
+            self.mistakes.add(table.place, format!("{}.destinations", table.path), text);
+        }
+        for node in nodes {
+            let (place, path) = (node.place, node.path.clone());
+            let Some(destination) = FileTable::at(node, &mut self.mistakes).and_then(|table| self.destination(table))
+            else {
+                continue;
+            };
+            if destinations.iter().any(|before| before.name == destination.name) {
+                self.mistakes.add(place, format!("{path}.name"), "another destination of this route has that name");
+            } else if destinations.iter().any(|before| before.url.same_place(&destination.url)) {
+                self.mistakes.add(place, format!("{path}.url"), "another destination of this route is the same place");
+            } else {
+                destinations.push(destination);
+            }
+        }
+        table.finish(&mut self.mistakes);
+        Some(Route { destinations, grace, upstream_lag })
+    }
+
+    fn destination(&mut self, mut table: FileTable<'_>) -> Option<RouteDestination> {
+        let name = table.required("name", "youtube", &mut self.mistakes);
+        let name = name.and_then(|name| name.check(&mut self.mistakes, name_of));
+        let url = table.required("url", "rtmp://a.example/live/{key}", &mut self.mistakes);
+        let key = self.one_of(&mut table, ["key", "key_file"]);
+        let url = url.and_then(|url| match &key {
+            Some(key) => url.check(&mut self.mistakes, |url| PushTemplate::with_key(url, &key.value)),
+            None => url.check(&mut self.mistakes, PushTemplate::parse_of_route),
+        });
+        let required = table.answer("required", &mut self.mistakes).unwrap_or(false);
+        let enabled = table.answer("enabled", &mut self.mistakes).unwrap_or(true);
+        table.finish(&mut self.mistakes);
+        Some(RouteDestination { name: name?.value, url: url?.value, required, enabled })
+    }
+
+    fn publishers(&mut self, table: &mut FileTable<'_>, routes: &[&str]) -> Vec<ListedPublisher> {
+        let mut publishers: Vec<ListedPublisher> = Vec::new();
+        for node in table.list("publishers", &mut self.mistakes) {
+            let (place, path) = (node.place, node.path.clone());
+            let table = FileTable::at(node, &mut self.mistakes);
+            let Some(publisher) = table.and_then(|table| self.publisher(table, routes)) else { continue };
+            if publishers.iter().any(|before| before.name == publisher.name) {
+                self.mistakes.add(place, format!("{path}.name"), "another publisher has that name");
+            } else if publishers.iter().any(|before| before.key == publisher.key && before.app == publisher.app) {
+                self.mistakes.add(place, format!("{path}.key"), "another publisher has that key and that app");
+            } else {
+                publishers.push(publisher);
+            }
+        }
+        publishers
+    }
+
+    fn publisher(&mut self, mut table: FileTable<'_>, routes: &[&str]) -> Option<ListedPublisher> {
+        let name = table.required("name", "studio-a", &mut self.mistakes);
+        let name = name.and_then(|name| name.check(&mut self.mistakes, name_of));
+        let app = table.text("app", &mut self.mistakes).map(|app| app.value.trim_matches('/').to_owned());
+        let key = match self.one_of(&mut table, ["key", "key_file", "key_sha256"]) {
+            Some(key) if key.path.ends_with("key_sha256") => key.check(&mut self.mistakes, |hex| digest_of(&hex)),
+            Some(key) => key.check(&mut self.mistakes, |key| key_of(&key)),
+            None => None,
+        };
+        let route = table.text("route", &mut self.mistakes);
+        let (route_place, route) = route.map_or((table.place, DEFAULT_ROUTE), |route| (route.place, route.value));
+        if !routes.contains(&route) {
+            let text = format_args!("there is no route `{route}`: add it under routes, or name another");
+            self.mistakes.add(route_place, format!("{}.route", table.path), text);
+        }
+        let route = route.to_owned();
+        if key.is_none() && !["key", "key_file", "key_sha256"].iter().any(|name| table.has(name)) {
+            let text = "is missing: write key_file: PATH, key_sha256: HEX, or key: KEY";
+            self.mistakes.add(table.place, format!("{}.key", table.path), text);
+        }
+        table.finish(&mut self.mistakes);
+        Some(ListedPublisher { name: name?.value, app, key: key?.value, route })
+    }
+
+    fn admission(&mut self, mut table: FileTable<'_>, file: &mut ConfigFile) {
+        file.open = table.answer("open", &mut self.mistakes).unwrap_or(false);
+        if let Some(mut rate) = table.node("publish_rate").and_then(|node| FileTable::at(node, &mut self.mistakes)) {
+            file.publish_burst = rate.number("burst", 1, 1_000_000, &mut self.mistakes);
+            let each_second = rate.number("per_second", 1, 100_000, &mut self.mistakes);
+            file.publish_every = each_second.map(|count| Duration::from_secs(1) / count);
+            rate.finish(&mut self.mistakes);
+        }
+        table.finish(&mut self.mistakes);
+    }
+
+    /// The value of the one name that is given, with the text of the file that a name ending in `_file` leads to.
+    fn one_of<const N: usize>(&mut self, table: &mut FileTable<'_>, names: [&'static str; N]) -> Option<Found<String>> {
+        let mut given = Vec::new();
+        for name in names {
+            if let Some(found) = table.text(name, &mut self.mistakes) {
+                given.push((name, found));
+            }
+        }
+        if given.len() > 1 {
+            for (_, found) in &given[1..] {
+                let text = format_args!("is given besides {}: remove one of them", given[0].0);
+                self.mistakes.add(found.place, &found.path, text);
+            }
+            return None;
+        }
+        let (name, found) = given.pop()?;
+        if !name.ends_with("_file") {
+            return Some(Found { place: found.place, path: found.path, value: found.value.to_owned() });
+        }
+        let path = self.folder.join(found.value);
+        let text = found.check(&mut self.mistakes, |_| (self.read)(&path));
+        self.files.push(path);
+        text
+    }
+}
+
+/// Checks the name of a publisher, a route or a destination.
+fn name_of(text: &str) -> Result<String, &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.len() > MOST_NAME || !text.chars().all(plain) || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err("a name has at most 63 letters, digits, '-', '_' and '.', and begins with a letter or digit");
+    }
+    Ok(text.to_owned())
+}
+
+fn key_of(text: &str) -> Result<KeyDigest, String> {
+    let key = StreamKey::parse(text).map_err(|error| error.to_string())?;
+    match key.slip() {
+        Some(slip) => Err(format!("{slip}: remove it")),
+        None => Ok(KeyDigest::of(text)),
+    }
+}
+
+fn digest_of(hex: &str) -> Result<KeyDigest, &'static str> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(KeyDigest).ok_or("must be a SHA-256 in 64 hexadecimal digits: printf %s KEY | sha256sum")
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+//! Files as they are typed.
+
+use super::*;
+
+fn read(path: &Path) -> Result<String, FileError> {
+    match path.to_str() {
+        Some("/etc/relay/key-a") => Ok("alpha".to_owned()),
+        Some("/run/secrets/youtube") => Ok("SECRET/with?signs".to_owned()),
+        _ => Err(FileError::Empty(path.display().to_string())),
+    }
+}
+
+fn parsed(text: &str) -> ConfigFile {
+    parse(text, Path::new("/etc/relay"), Given::default(), read).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+}
+
+/// The mistakes as `line:column words`.
+fn mistakes(text: &str) -> Vec<String> {
+    let mistakes = parse(text, Path::new("/etc/relay"), Given::default(), read).expect_err("there are mistakes");
+    mistakes.iter().map(|mistake| format!("{} {}", mistake.place(), mistake.words())).collect()
+}
+
+const GOOD: &str = "
+publishers:
+  - name: studio-a
+    app: /live/
+    key_file: key-a
+    route: church
+  - {name: b.2, key: 1e3}
+routes:
+  church:
+    destinations:
+      - name: youtube
+        url: rtmps://a.example/live2?backup=1
+        key_file: /run/secrets/youtube
+        required: true
+      - {name: archive, url: \"rtmp://10.0.0.5/rec/{publisher}\", enabled: false}
+    grace: 60s
+    upstream_lag: 1500ms
+  default: {destinations: [{name: origin, url: \"rtmp://b.example/live/{key}\"}]}
+admission:
+  open: true
+  publish_rate: {burst: 7, per_second: 2}
+";
+
+#[test]
+fn file_without_mistakes_says_who_publishes_where() {
+    let file = parsed(GOOD);
+    let publisher = |name: &str, app: Option<&str>, key: &str, route: &str| ListedPublisher {
+        name: name.to_owned(),
+        app: app.map(str::to_owned),
+        key: KeyDigest::of(key),
+        route: route.to_owned(),
+    };
+    assert_eq!(
+        file.publishers,
+        [publisher("studio-a", Some("live"), "alpha", "church"), publisher("b.2", None, "1e3", "default")]
+    );
+    let church = &file.routes["church"];
+    assert_eq!((church.grace, church.upstream_lag), (Some(Duration::from_secs(60)), Some(Duration::from_millis(1500))));
+    let key = StreamKey::parse("k").unwrap();
+    let url = church.destinations[0].url.resolve("live", &key).unwrap();
+    assert_eq!((url.app.as_str(), url.key.expose()), ("live2?backup=1", "SECRET/with?signs"));
+    assert_eq!(church.destinations[1].url.resolve_for("live", &key, "studio-a").unwrap().key.expose(), "studio-a");
+    let flags: Vec<_> = church.destinations.iter().map(|at| (at.name.as_str(), at.required, at.enabled)).collect();
+    assert_eq!(flags, [("youtube", true, true), ("archive", false, false)]);
+    assert_eq!((file.open, file.publish_burst, file.publish_every), (true, Some(7), Some(Duration::from_millis(500))));
+    assert_eq!(file.files, [Path::new("/run/secrets/youtube"), Path::new("/etc/relay/key-a")]);
+    assert!(!format!("{file:?}").contains("SECRET") && !format!("{file:?}").contains("alpha"));
+}
+
+#[test]
+fn mistakes_are_found_all_at_once_each_with_its_place() {
+    let text = "
+publishers:
+  - {name: \"no good\", key: a}
+  - {key: b}
+  - {name: c, key: d, key_file: e}
+  - {name: f, key_file: /missing}
+  - {name: g, key: h, rout: i}
+  - {name: g, key: j, route: nowhere}
+  - {name: k, key_sha256: 12}
+routes:
+  default:
+    grace: 10
+    destinations:
+      - {name: one, url: http://a/b/c}
+      - {name: two, url: \"rtmp://a/b/{key}\", enabled: perhaps}
+      - {name: two, url: \"rtmp://a/c/{key}\"}
+admission: {open: true, open: false, publish_rate: {burst: 0}}
+";
+    let found = mistakes(text);
+    let wanted = [
+        ("3:12 publishers[0].name", "63 letters"),
+        ("4:5 publishers[1].name", "is missing"),
+        ("5:33 publishers[2].key_file", "is given besides key"),
+        ("6:25 publishers[3].key_file", "/missing is empty"),
+        ("7:23 publishers[4].rout", "there are name, app, key, key_file, key_sha256, route"),
+        ("8:5 publishers[5].name", "another publisher has that name"),
+        ("8:30 publishers[5].route", "there is no route `nowhere`"),
+        ("9:27 publishers[6].key_sha256", "64 hexadecimal digits"),
+        ("12:12 routes.default.grace", "not a duration"),
+        ("14:26 routes.default.destinations[0].url", "rtmp://"),
+        ("15:55 routes.default.destinations[1].enabled", "true or false"),
+        ("16:9 routes.default.destinations[2].name", "another destination"),
+        ("17:25 admission.open", "twice"),
+        ("17:60 admission.publish_rate.burst", "from 1 to"),
+    ];
+    for (at, (place, words)) in wanted.iter().enumerate() {
+        let found = found.get(at).map_or("nothing", String::as_str);
+        assert!(found.starts_with(place) && found.contains(words), "{place} {words}\n{found}");
+    }
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+}
+
+#[test]
+fn values_of_another_shape_are_mistakes() {
+    let table = [
+        ("[]", "1:1 must be a table"),
+        ("publishers: {a: b}", "publishers: must be a list"),
+        ("publishers: [a]", "publishers[0]: must be a table"),
+        ("publishers: [{name: [a], key: b}]", "publishers[0].name: must be one value"),
+        ("publishers: [{name: a, key: ''}]", "publishers[0].key: is empty"),
+        ("publishers: [{name: a, key: ' b'}]", "blank"),
+        ("routes: {'a b': {destinations: [{name: a, url: 'rtmp://a/b/c'}]}}", "63 letters"),
+        ("routes: {a: {destinations: []}}", "from 1 to 32 destinations"),
+        ("routes: {a: {}}", "from 1 to 32 destinations"),
+        ("routes: {a: {destinations: [{name: a, url: 'rtmp://a/', key: b}]}}", "has a stream key but no app"),
+        ("routes: {a: {destinations: [{name: a, url: 'rtmp://{publisher}/a/b'}]}}", "path only"),
+        ("admission: {open: true}", "routes.default"),
+        ("", "nobody could publish"),
+        ("a: b: c", "1:5 this is no YAML"),
+        ("a: [", "this is no YAML"),
+        ("a: 1\n---\nb: 2\n", "this is no YAML"),
+        ("a: &a [*a]", "this is no YAML"),
+    ];
+    for (text, wanted) in table {
+        let found = mistakes(text);
+        assert!(found.iter().any(|found| found.contains(wanted)), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn default_route_is_that_of_the_push_urls_or_that_of_the_file() {
+    let given = Given { default_route: true, publishers: false };
+    let text = "publishers: [{name: a, key: b}]";
+    assert!(parse(text, Path::new(""), given, read).is_ok());
+    assert!(mistakes(text).concat().contains("there is no route `default`"));
+    let both = parse(GOOD, Path::new("/etc/relay"), given, read).unwrap_err();
+    assert!(both.iter().any(|mistake| mistake.words().contains("RTMP_PUSH_URL is this route already")));
+}
+
+#[test]
+fn mistake_shows_no_key() {
+    for text in ["publishers: [{name: a, key: 'S3CRET '}]", "publishers:\n  - {name: a, key: S3CRET", "a: S3CRET: b"] {
+        let found = mistakes(text).concat();
+        assert!(!found.contains("S3CRET"), "{found}");
+    }
+}
+
+#[test]
+fn schema_for_editors_knows_the_same_names() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../deploy/config.schema.json")).unwrap();
+    let table = [
+        ("x: 1", "/properties"),
+        ("publishers: [{x: 1}]", "/$defs/publisher/properties"),
+        ("routes: {a: {x: 1}}", "/$defs/route/properties"),
+        ("routes: {a: {destinations: [{x: 1}]}}", "/$defs/destination/properties"),
+        ("admission: {x: 1}", "/$defs/admission/properties"),
+        ("admission: {publish_rate: {x: 1}}", "/$defs/admission/properties/publish_rate/properties"),
+    ];
+    for (text, pointer) in table {
+        let found = mistakes(text);
+        let known = found.iter().find_map(|found| found.split_once("is not known here: there are ")).unwrap().1;
+        let mut known: Vec<&str> = known.split(", ").collect();
+        known.sort_unstable();
+        let properties = schema.pointer(pointer).unwrap().as_object().unwrap();
+        let mut described: Vec<&String> = properties.keys().collect();
+        described.sort_unstable();
+        assert_eq!(known, described, "{pointer}");
+    }
+}
