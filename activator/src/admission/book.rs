@@ -10,7 +10,7 @@ use liveedgecast_common::url::PushTemplate;
 use super::verdict::NamedDestination;
 use crate::config::{ConfigFile, DEFAULT_ROUTE, PublishRate, Reloaded, Route};
 
-/// What is listed at the moment.
+/// The publishers and routes of the moment.
 #[derive(Clone)]
 pub(super) struct Book {
     /// The push URLs of the route `default`, unless the file has that route.

@@ -128,7 +128,7 @@ impl Share {
 /// The configuration, good.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the configuration file says, if there is one.
+    /// The content of the configuration file, if there is one.
     pub entries: Option<Arc<ConfigFile>>,
     /// The configuration file.
     pub config_file: Option<PathBuf>,

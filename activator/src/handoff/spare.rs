@@ -5,7 +5,7 @@
 //! need it for the grace time still, and a worker that was killed never says so. It is given to that worker alone. Whoever had the memory can
 //! have kept it, so another worker would have to trust the first one, and would find the other's media in it.
 //!
-//! What is not used again goes back to the kernel after a while. A task waits for that only while there is something to give back.
+//! Memory that is not used again goes back to the kernel after a while. A task waits for that only while there is something to give back.
 #![expect(clippy::disallowed_methods, reason = "shell: the time until memory is given back")]
 
 use std::collections::VecDeque;

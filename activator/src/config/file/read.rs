@@ -1,4 +1,4 @@
-//! What a configuration file may say. In: its tree. Out: [`ConfigFile`], or all mistakes. Pure.
+//! The rules of a configuration file. In: its tree. Out: [`ConfigFile`], or all mistakes. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -142,6 +142,12 @@ impl Reading<'_> {
             let text = "a publisher without an entry goes to the route `default`, which is missing: add it";
             self.mistakes.add(table.place, "routes.default", text);
         }
+        let nameless = file.open || self.given.publishers;
+        let default = routes.iter().find(|(name, _)| name == DEFAULT_ROUTE).and_then(|(_, route)| route.as_ref());
+        if nameless && default.is_some_and(|route| route.destinations.iter().any(|at| at.url.takes_publisher())) {
+            let text = "publishers without a name come here, too, so no URL may contain {publisher}: write {key}";
+            self.mistakes.add(table.place, "routes.default", text);
+        }
         if !file.open && !self.given.publishers && !table.has("publishers") {
             let text = "nobody could publish: add publishers, or admission: {open: true} to let anyone publish";
             self.mistakes.add(table.place, "publishers", text);
@@ -188,6 +194,10 @@ impl Reading<'_> {
             } else {
                 destinations.push(destination);
             }
+        }
+        if !destinations.is_empty() && !destinations.iter().any(|destination| destination.enabled) {
+            let text = "no destination is enabled, so a publisher could never start: enable one";
+            self.mistakes.add(table.place, format!("{}.destinations", table.path), text);
         }
         table.finish(&mut self.mistakes);
         Some(Route { destinations, grace, upstream_lag })

@@ -127,6 +127,11 @@ fn values_of_another_shape_are_mistakes() {
         ("routes: {a: {}}", "from 1 to 32 destinations"),
         ("routes: {a: {destinations: [{name: a, url: 'rtmp://a/', key: b}]}}", "has a stream key but no app"),
         ("routes: {a: {destinations: [{name: a, url: 'rtmp://{publisher}/a/b'}]}}", "path only"),
+        ("routes: {a: {destinations: [{name: a, url: 'rtmp://a/b/c', enabled: false}]}}", "no destination is enabled"),
+        (
+            "routes: {default: {destinations: [{name: a, url: 'rtmp://a/b/{publisher}'}]}}\nadmission: {open: true}",
+            "no URL may contain {publisher}",
+        ),
         ("admission: {open: true}", "routes.default"),
         ("", "nobody could publish"),
         ("a: b: c", "1:5 this is no YAML"),
