@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use liveedgecast_common::rtmp::amf0::Value;
 use liveedgecast_common::rtmp::message::{Command, Control};
@@ -30,6 +31,8 @@ const C0C1: usize = 1 + 1536;
 /// Nanoseconds after a stream's first message within which a loss counts as a loss at the start: relays that drop until the second keyframe
 /// do so for one GOP.
 const START: u64 = 3_000_000_000;
+/// Pause after a connection that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(5);
 
 /// Arrivals of one stream.
 #[derive(Clone, Debug, Default)]
@@ -104,7 +107,16 @@ impl CountingSink {
         };
         let accepting = sink.clone();
         tokio::task::spawn_local(async move {
-            while let Ok((socket, _)) = listener.accept().await {
+            loop {
+                let socket = match listener.accept().await {
+                    Ok((socket, _)) => socket,
+                    // A connection that ended before it was accepted, or no free descriptor for the moment: the others still want in.
+                    Err(error) => {
+                        eprintln!("sink: a connection was not accepted: {error}");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                        continue;
+                    }
+                };
                 let sink = accepting.clone();
                 tokio::task::spawn_local(async move {
                     // The end of a connection is no error here: missing messages are counted.
