@@ -564,3 +564,68 @@ fn message_that_is_cut_anywhere_survives_every_event() {
     }
     assert!(early > 700, "{early} messages left early");
 }
+
+/// Chunks of one byte that a long message begins with.
+const TINY_CHUNKS: usize = 1_500;
+
+/// A stream that is flowing at an upstream with this chunk size, and a message of which so many bytes have come in chunks of one byte. Its other
+/// bytes are returned: they are one chunk, which has begun.
+fn with_message_in_tiny_chunks(sort: Sort, length: usize, chunk_size: u32) -> (World, Vec<u8>) {
+    let mut world = World::after(&[
+        Action::Start(chunk_size),
+        arrive(&[VideoHeader, AudioHeader, Keyframe, Audio]),
+        EVERYTHING,
+        Action::Pass(40),
+    ]);
+    let Message { type_id, timestamp, payload, .. } = world.message(sort, length);
+    let header = MessageHeader { csid: 4, timestamp, length: payload.len() as u32, type_id, stream_id: 1 };
+    let (tiny, rest) = payload.split_at(TINY_CHUNKS);
+    let mut wire = Vec::new();
+    Control::SetChunkSize(1).write(&mut wire, 128);
+    for (at, byte) in tiny.iter().enumerate() {
+        wire.extend_from_slice(&if at == 0 { first_header(&header) } else { continuation_header(&header) });
+        wire.push(*byte);
+    }
+    let mut larger = Vec::new();
+    Control::SetChunkSize(0xFF_FFFF).write(&mut larger, 1);
+    wire.extend(larger);
+    wire.extend_from_slice(&continuation_header(&header));
+    wire.chunks(ROOM as usize).for_each(|part| world.receive(part));
+    (world, rest.to_vec())
+}
+
+#[test]
+fn work_at_an_arrival_does_not_grow_with_the_chunks_of_an_open_message() {
+    // The chunks of the upstream fit into a write, with the first chunk size.
+    for (sort, chunk_size) in [(Keyframe, 16), (Keyframe, 100), (Cue, 16), (VideoHeader, 16)] {
+        let (mut world, rest) = with_message_in_tiny_chunks(sort, TINY_CHUNKS + 500, chunk_size);
+        world.act(&EVERYTHING);
+        let arrivals = &rest[..400];
+        let looks = looks(|| {
+            for byte in arrivals {
+                world.receive(&[*byte]);
+                world.act(&EVERYTHING);
+            }
+        });
+        // The first bytes are looked at, and what goes into two writes.
+        let most = arrivals.len() * (64 + 2 * MAX_SLICES) + 2 * TINY_CHUNKS;
+        assert!(looks <= most as u64, "{looks} looks at segments for {} arrivals of a {sort:?}", arrivals.len());
+        world.receive(&rest[400..]);
+        world.act(&EVERYTHING);
+        let early = if chunk_size == 16 && sort != VideoHeader { vec![7] } else { vec![] };
+        assert_eq!((world.got(0), world.early(0)), ((0..5).collect(), early), "{sort:?} {chunk_size}");
+        world.finish();
+    }
+}
+
+#[test]
+fn work_of_a_write_does_not_grow_with_the_chunks_before_it() {
+    let (mut world, rest) = with_message_in_tiny_chunks(Keyframe, TINY_CHUNKS + 100, 4_096);
+    world.receive(&rest);
+    let (most, length) = (7, TINY_CHUNKS + 100);
+    let looks = looks(|| world.act(&Action::Write { bytes: usize::MAX, most }));
+    let bound = (length.div_ceil(most) + 3) * MAX_SLICES + 2 * length;
+    assert!(looks <= bound as u64, "{looks} looks at segments");
+    assert_eq!(world.got(0), (0..5).collect::<Vec<_>>());
+    world.finish();
+}

@@ -11,7 +11,7 @@ use liveedgecast_common::testkit::origin;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stream::index::{Continue, EntryPlace};
+use crate::stream::index::{Continue, EntryPlace, looks};
 
 /// Ring of the tests.
 const CAPACITY: u64 = 6 << 10;

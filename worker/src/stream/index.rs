@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use self::early::EarlyBounds;
 use self::headers::StoredHeaders;
-use self::open::{OpenEntry, SegmentList, first_bytes, part};
+use self::open::{OpenEntry, SegmentList, first_bytes, note_look};
 use super::clock::{Jump, PublisherClock, leaves_room};
 
 mod early;
@@ -34,6 +34,9 @@ mod open;
 pub use self::early::{EarlyMessage, LEAVES_WHOLE};
 pub use self::entry::{EntryPlace, IndexEntry};
 pub use self::headers::Header;
+pub(super) use self::open::PayloadPlace;
+#[cfg(test)]
+pub(super) use self::open::looks;
 
 /// Entries at most: a minute of any real stream. Messages of no bytes would otherwise take a hundred times their size in memory.
 pub const MAX_ENTRIES: usize = 16 << 10;
@@ -213,8 +216,9 @@ impl Index {
             }
             // Without an open message it began before this index did: its first bytes are unknown.
             let Some(at) = self.open_at(csid) else { return IndexProgress::default() };
+            let others = self.open.iter().map(|open| open.segments.len()).sum::<usize>() - self.open[at].segments.len();
             for piece in pieces {
-                let room = self.open.iter().map(|open| open.segments.len()).sum::<usize>() < MAX_OPEN_SEGMENTS;
+                let room = others + self.open[at].segments.len() < MAX_OPEN_SEGMENTS;
                 self.open[at].add(*piece, room);
             }
             let open = &self.open[at];
@@ -234,7 +238,7 @@ impl Index {
         }
         let Some(at) = self.open_at(run.header.csid) else { return };
         let open = self.open.swap_remove(at);
-        let time = open.offer.map(|offer| offer.time);
+        let time = open.offer.made().map(|offer| offer.time);
         self.add(now, &open.header, &open.segments, open.given_up, time, memory);
         self.spare(open.segments);
     }
@@ -302,9 +306,12 @@ impl Index {
             payload.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
         }
         let mut parts = Vec::new();
+        let mut place = PayloadPlace::default();
         // The bytes behind an error in it cannot be read; the messages before it are good.
         for message in aggregate::split(header, &payload).map_while(Result::ok) {
-            part(segments, message.payload.start, message.payload.len(), &mut parts);
+            place.skip_to(segments, message.payload.start as u64);
+            parts.clear();
+            parts.extend(std::iter::from_fn(|| place.take(segments, message.payload.end as u64)));
             self.push(now, &message.header, &parts, true, None, memory);
         }
         payload.clear();
@@ -483,10 +490,15 @@ impl Index {
 
     /// The runs of bytes of an entry's payload.
     pub fn segments(&self, entry: &IndexEntry) -> impl Iterator<Item = Segment> + '_ {
+        self.segments_from(entry, 0)
+    }
+
+    /// The runs of bytes of an entry's payload, without the first `count` of them.
+    pub(super) fn segments_from(&self, entry: &IndexEntry, count: usize) -> impl Iterator<Item = Segment> + '_ {
         // An entry that is there has its segments there.
         let from = entry.first_segment.wrapping_sub(self.front_segment as u32) as usize;
         let to = (from + entry.segments()).min(self.segments.len());
-        self.segments.range(from.min(to)..to).copied()
+        self.segments.range((from + count).min(to)..to).inspect(|_| note_look()).copied()
     }
 
     /// The last entry to join at that is not behind `number`.

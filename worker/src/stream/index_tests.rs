@@ -177,6 +177,21 @@ fn aggregate_becomes_its_messages() {
 }
 
 #[test]
+fn work_of_an_aggregate_grows_no_faster_than_its_chunks() {
+    let mut fixture = Fixture::new();
+    let mut wire = Vec::new();
+    Control::SetChunkSize(1).write(&mut wire, 128);
+    fixture.receive(&wire);
+    let tag = [&[type_id::AUDIO, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0][..], AUDIO, &[0; 4]].concat();
+    let aggregate = tag.repeat(300);
+    let looks = looks(|| {
+        fixture.message(type_id::AGGREGATE, &aggregate);
+    });
+    assert_eq!((fixture.index.end(), fixture.payload(299)), (300, AUDIO.to_vec()));
+    assert!(looks <= 4 * aggregate.len() as u64, "{looks} looks at {} segments", aggregate.len());
+}
+
+#[test]
 fn headers_are_those_of_their_time_also_after_they_have_left_the_ring() {
     let mut fixture = Fixture::new();
     let (old, new) = ([VIDEO_HEADER, &[1]].concat(), [VIDEO_HEADER, &[2]].concat());

@@ -79,6 +79,14 @@ pub(super) enum WritePart {
     Bytes { at: usize, from: usize },
 }
 
+/// The leading segments of a message that are written to their ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct WrittenSegments {
+    count: usize,
+    /// Bytes of payload in them.
+    bytes: u64,
+}
+
 /// See the file's header.
 #[derive(Debug)]
 pub(super) struct WriteQueue {
@@ -86,6 +94,8 @@ pub(super) struct WriteQueue {
     items: VecDeque<QueueItem>,
     /// Bytes of the first item that are written.
     offset: u64,
+    /// Segments of the first item that need no further look, if it is an entry: a long one in small chunks takes many writes, and has many segments.
+    done: WrittenSegments,
     /// Bytes written in this session.
     written: u64,
     /// Bytes written up to the end of the item that was popped last.
@@ -147,6 +157,7 @@ impl WriteQueue {
             chunk_size: chunk_size.max(1),
             items: VecDeque::new(),
             offset: 0,
+            done: WrittenSegments::default(),
             written: 0,
             popped: 0,
             unconfirmed: VecDeque::new(),
@@ -191,7 +202,7 @@ impl WriteQueue {
 
     /// Lays out a message that need not wait, because everything before it is written; returns its length.
     pub(super) fn single(
-        &self,
+        &mut self,
         header: &MessageHeader,
         entry: &IndexEntry,
         index: &Index,
@@ -295,27 +306,42 @@ impl WriteQueue {
     }
 
     /// Lays out the next write.
-    pub(super) fn parts(&self, index: &Index, plan: &mut WritePlan, most: usize) {
-        for (at, item) in self.items.iter().enumerate() {
+    pub(super) fn parts(&mut self, index: &Index, plan: &mut WritePlan, most: usize) {
+        for at in 0..self.items.len() {
             if plan.parts.len() >= most {
                 return;
             }
             let skip = if at == 0 { self.offset } else { 0 };
-            match &item.what {
+            let item = &self.items[at];
+            match item.what {
                 QueuedBytes::Bytes(_) | QueuedBytes::Header(..) => {
                     plan.parts.push(WritePart::Bytes { at, from: skip as usize })
                 }
                 QueuedBytes::IndexEntry(header) => {
                     // Always there: an entry that is about to be forgotten was saved or taken back.
                     let Some(entry) = item.number.and_then(|number| index.entry(number)) else { return };
-                    self.entry_parts(header, entry, index, skip, plan, most);
+                    self.entry_parts(&header, entry, index, skip, plan, most);
                 }
             }
         }
     }
 
+    /// Goes over the segments of the first item that end at byte `to` of its payload or before.
+    #[inline(never)]
+    fn skip_written(&mut self, entry: &IndexEntry, index: &Index, to: u64) -> WrittenSegments {
+        for segment in index.segments_from(entry, self.done.count) {
+            let bytes = self.done.bytes + u64::from(segment.len);
+            if bytes > to {
+                break;
+            }
+            self.done = WrittenSegments { count: self.done.count + 1, bytes };
+        }
+        self.done
+    }
+
+    /// Lays out an entry without the `skip` bytes of its encoded form that are written, which is zero for all but the first item.
     fn entry_parts(
-        &self,
+        &mut self,
         header: &MessageHeader,
         entry: &IndexEntry,
         index: &Index,
@@ -339,8 +365,9 @@ impl WriteQueue {
         }
         let mut done = chunk * size + into.saturating_sub(head_len);
         let mut chunk_end = (chunk + 1) * size;
-        let mut seen = 0;
-        for segment in index.segments(entry) {
+        let written = if skip == 0 { WrittenSegments::default() } else { self.skip_written(entry, index, done) };
+        let mut seen = written.bytes;
+        for segment in index.segments_from(entry, written.count) {
             let end = seen + u64::from(segment.len);
             while done < end {
                 if done == chunk_end {
@@ -375,6 +402,7 @@ impl WriteQueue {
         let rest = self.offset.checked_sub(length)?;
         let item = self.items.pop_front()?;
         self.offset = rest;
+        self.done = WrittenSegments::default();
         if self.items.is_empty() {
             // The next item goes where this one was, which is in the cache.
             self.items.clear();

@@ -27,7 +27,7 @@ impl CursorSession {
     }
 
     /// Lays out what is there of the early message, behind everything else that is planned.
-    pub(super) fn early_parts(&self, index: &Index, plan: &mut WritePlan) {
+    pub(super) fn early_parts(&mut self, index: &Index, plan: &mut WritePlan) {
         let Some(early) = self.queue.early() else { return };
         let message = index.early_at(early.place, early.start);
         if let Some(message) = message.filter(|_| plan.parts.len() < MAX_SLICES) {
@@ -43,7 +43,8 @@ impl CursorSession {
         }
     }
 
-    #[cold]
+    // At every arrival of a long message, apart from the code that every message needs.
+    #[inline(never)]
     fn follow_early(&mut self, index: &Index) {
         let (next, before) = (self.next, self.timeline);
         let Some(early) = self.queue.early_mut() else { return };
@@ -80,13 +81,12 @@ impl CursorSession {
         self.queue.early().is_some_and(|early| early.number == Some(number))
     }
 
-    #[cold]
+    #[inline(never)]
     fn begin_early(&mut self, index: &Index) {
         let Some(message) = index.early() else { return };
         let entry = message.entry;
-        let there: u64 = message.segments.iter().map(|segment| u64::from(segment.len)).sum();
         // The first frame of a publisher decides where all of its frames lie, and that takes more than is known here.
-        if there < u64::from(self.queue.chunk_size()) || !self.timeline.has_begun(entry.place.clock) {
+        if message.received < u64::from(self.queue.chunk_size()) || !self.timeline.has_begun(entry.place.clock) {
             return;
         }
         self.enter(&entry);

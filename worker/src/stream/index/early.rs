@@ -34,6 +34,24 @@ impl Default for EarlyBounds {
     }
 }
 
+/// The decision whether an open message may leave before its last byte has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum EarlyOffer {
+    /// Too little of the message has come.
+    Undecided,
+    /// The message leaves as a whole.
+    Never,
+    /// The message may leave.
+    Made(EarlyFacts),
+}
+
+impl EarlyOffer {
+    /// The facts of a message that may leave.
+    pub(super) fn made(&self) -> Option<EarlyFacts> {
+        if let Self::Made(facts) = self { Some(*facts) } else { None }
+    }
+}
+
 /// The facts that an open message leaves with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EarlyFacts {
@@ -50,6 +68,8 @@ pub struct EarlyMessage<'a> {
     pub entry: IndexEntry,
     /// The bytes that have come.
     pub segments: &'a [Segment],
+    /// The number of these bytes.
+    pub received: u64,
 }
 
 impl Index {
@@ -62,16 +82,19 @@ impl Index {
         let header = open.header;
         let media = matches!(header.type_id, type_id::AUDIO | type_id::VIDEO | type_id::DATA_AMF0 | type_id::DATA_AMF3);
         let due = media && header.length > length && now.saturating_duration_since(since) >= open_for;
-        if !due || open.offer.is_some() || open.received() < INSPECT_BYTES || !open.is_there(self.floor) {
+        let undecided = matches!(open.offer, EarlyOffer::Undecided);
+        if !due || !undecided || (open.received as usize) < INSPECT_BYTES || !open.is_there(self.floor) {
             return;
         }
         let mut prefix = [0; INSPECT_BYTES];
         let inspection = inspect(header.type_id, first_bytes(&mut prefix, &open.segments, self.place.ring, memory));
-        // A header changes what a session has.
-        if inspection.header.is_none() {
+        self.open[at].offer = if inspection.header.is_none() {
             let time = self.note_time(now, header.timestamp, &inspection);
-            self.open[at].offer = Some(EarlyFacts { time, arrived: now, inspection });
-        }
+            EarlyOffer::Made(EarlyFacts { time, arrived: now, inspection })
+        } else {
+            // A header changes what a session has.
+            EarlyOffer::Never
+        };
     }
 
     /// Returns whether the last byte of any message has not come.
@@ -111,11 +134,11 @@ impl Index {
     }
 
     fn early_message<'a>(&self, open: &'a OpenEntry) -> Option<EarlyMessage<'a>> {
-        let EarlyFacts { time, arrived, inspection } = open.offer.filter(|_| open.is_there(self.floor))?;
+        let EarlyFacts { time, arrived, inspection } = open.offer.made().filter(|_| open.is_there(self.floor))?;
         let start = open.segments.first()?.position;
         let join = inspection.keyframe && self.lowest_track.is_none_or(|lowest| inspection.track <= lowest);
         let entry = IndexEntry::new(&open.header, &inspection, arrived, time);
         let entry = entry.at(self.place, start, true, self.front_segment, 0).joining(join);
-        Some(EarlyMessage { entry, segments: &open.segments })
+        Some(EarlyMessage { entry, segments: &open.segments, received: u64::from(open.received) })
     }
 }

@@ -117,12 +117,12 @@ impl Index {
         let mut open = Vec::new();
         let mut bytes = 0;
         for message in self.open.iter().filter(|message| Some(message.header.csid) != csid) {
-            let more = message.received();
-            if bytes + more > MAX_OPEN_BYTES || message.given_up || !message.reaches(self.floor) {
+            let more = message.received as usize;
+            if bytes + more > MAX_OPEN_BYTES || !message.is_there(self.floor) {
                 continue;
             }
             bytes += more;
-            let mut received = Vec::with_capacity(message.received());
+            let mut received = Vec::with_capacity(more);
             for segment in &message.segments {
                 received.extend_from_slice(memory.bytes(self.place.ring, segment.position, segment.len as usize));
             }

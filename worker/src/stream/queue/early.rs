@@ -13,9 +13,9 @@
 use liveedgecast_common::rtmp::MessageHeader;
 use liveedgecast_common::rtmp::writer::{continuation_header, continuation_header_len, first_header, first_header_len};
 
-use super::{DATA_CSID, QueueItem, QueuedBytes, VIDEO_CSID, WritePart, WriteQueue};
+use super::{DATA_CSID, QueueItem, QueuedBytes, VIDEO_CSID, WritePart, WriteQueue, WrittenSegments};
 use crate::stream::cursor::WritePlan;
-use crate::stream::index::{EarlyMessage, EntryPlace, IndexEntry, Memory, Segment};
+use crate::stream::index::{EarlyMessage, EntryPlace, IndexEntry, Memory, PayloadPlace};
 use crate::stream::timeline::Timeline;
 
 /// Chunk stream of the first message that leaves early, and of all until the rest of one does not come.
@@ -56,6 +56,8 @@ pub(in crate::stream) struct EarlyItem {
     pub(in crate::stream) start: u64,
     /// The chunks that are written, or have become items.
     chunks: u64,
+    /// The end of the written chunks in the payload, as of the last layout: the next one goes on from there.
+    written_to: PayloadPlace,
     /// The place in the session's bytes at which the last chunk that has become an item ends.
     item_ends: u64,
     /// The number of the message, once it is complete.
@@ -106,8 +108,15 @@ impl WriteQueue {
     pub(in crate::stream) fn begin_early(&mut self, entry: &IndexEntry, timestamp: u32, stream_id: u32) {
         let (csid, length, type_id) = (self.early_stream.0, entry.length(), entry.type_id());
         let header = MessageHeader { csid, timestamp, length, type_id, stream_id };
-        self.early =
-            Some(EarlyItem { header, place: entry.place, start: entry.start, chunks: 0, item_ends: 0, number: None });
+        self.early = Some(EarlyItem {
+            header,
+            place: entry.place,
+            start: entry.start,
+            chunks: 0,
+            written_to: PayloadPlace::default(),
+            item_ends: 0,
+            number: None,
+        });
     }
 
     /// Leaves the early message as it is: no more of it is written.
@@ -129,6 +138,7 @@ impl WriteQueue {
         }
         self.early = None;
         self.items.clear();
+        self.done = WrittenSegments::default();
         let length = self.encoded(&early.header);
         self.items.push_back(QueueItem {
             what: QueuedBytes::IndexEntry(early.header),
@@ -144,23 +154,28 @@ impl WriteQueue {
     }
 
     /// Lays out the whole chunks that are there, behind every item.
-    pub(in crate::stream) fn early_parts(&self, message: &EarlyMessage<'_>, plan: &mut WritePlan, most: usize) {
-        let Some(early) = &self.early else { return };
+    pub(in crate::stream) fn early_parts(&mut self, message: &EarlyMessage<'_>, plan: &mut WritePlan, most: usize) {
+        let Some(early) = &mut self.early else { return };
         plan.early = Some(plan.parts.len());
         let WritePlan { parts, heads, .. } = plan;
         let size = u64::from(self.chunk_size);
-        let there: u64 = message.segments.iter().map(|segment| u64::from(segment.len)).sum();
+        early.written_to.skip_to(message.segments, early.chunks * size);
+        let mut place = early.written_to;
         for chunk in early.chunks.. {
-            let (from, to) = (chunk * size, (chunk + 1) * size);
+            let to = (chunk + 1) * size;
             // The last chunk is there when the message is complete, and then it is an item.
-            if to > there || to >= u64::from(early.header.length) {
+            if to > message.received || to >= u64::from(early.header.length) {
                 return;
             }
             let (parts_before, head) = (parts.len(), heads.len());
             heads.push(if chunk == 0 { first_header(&early.header) } else { continuation_header(&early.header) });
             parts.push(WritePart::Head { at: head, from: 0 });
             let ring = early.place.ring;
-            parts.extend(run(message.segments, from, to).map(|segment| WritePart::Ring { ring, segment }));
+            while parts.len() <= most
+                && let Some(segment) = place.take(message.segments, to)
+            {
+                parts.push(WritePart::Ring { ring, segment });
+            }
             if parts.len() > most {
                 parts.truncate(parts_before);
                 heads.truncate(head);
@@ -222,16 +237,4 @@ impl WritePlan {
         }
         copy
     }
-}
-
-/// The part of a payload from `from` to `to`.
-fn run(segments: &[Segment], from: u64, to: u64) -> impl Iterator<Item = Segment> + '_ {
-    let mut end = 0;
-    segments.iter().filter_map(move |segment| {
-        let begin = end;
-        end += u64::from(segment.len);
-        let (first, last) = (from.max(begin), to.min(end));
-        let len = last.checked_sub(first).filter(|len| *len > 0)?;
-        Some(Segment { position: segment.position + (first - begin), len: len as u32 })
-    })
 }
