@@ -279,7 +279,7 @@ impl World {
             self.note(found);
             self.index.media(self.now, found, &self.memory);
             if let Scanned::Payload { csid, last: false, .. } = found {
-                self.index.offer(self.now, csid, &self.memory);
+                self.index.offer(self.now, csid, CAPACITY - ROOM, &self.memory);
             }
             assert_eq!(self.index.end(), self.messages.len() as u64);
         }

@@ -340,6 +340,21 @@ fn message_in_too_many_chunks_is_only_counted() {
 }
 
 #[test]
+fn message_that_cannot_fit_into_the_ring_does_not_leave_early() {
+    const REACH: u64 = 1_000;
+    // A sixteenth of the length is the most that the chunk headers take.
+    for (length, leaves) in [(300, true), (942, true), (943, false), (5_000, false)] {
+        let mut fixture = Fixture::new();
+        fixture.index.offer_beyond(200);
+        let video = [KEYFRAME, &vec![7; length - KEYFRAME.len()]].concat();
+        let header = header(6, type_id::VIDEO, &video);
+        fixture.receive(&[&*first_header(&header), &video[..128]].concat());
+        fixture.index.offer(fixture.now, 6, REACH, &fixture.bytes);
+        assert_eq!(fixture.index.early().is_some(), leaves, "{length}");
+    }
+}
+
+#[test]
 fn messages_are_forgotten_by_age_and_by_number() {
     let mut fixture = Fixture::new();
     fixture.message(type_id::AUDIO, AUDIO);

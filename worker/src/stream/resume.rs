@@ -26,9 +26,15 @@ pub(super) fn read_room(capacity: usize) -> usize {
     READ_BYTES.min(capacity / 4)
 }
 
-/// Bytes in front of the head that a successor counts on, in a ring of this size.
-fn reach(capacity: usize) -> u64 {
+/// Bytes in front of the head that are there for certain, in a ring of this size: all but the room of a read. A successor counts on them, and
+/// a message that takes no more fits.
+pub(super) fn reach(capacity: usize) -> u64 {
     (capacity - read_room(capacity)) as u64
+}
+
+/// Bytes of a message with so many bytes of payload, with chunk headers of up to eight bytes at the smallest chunk size in use (128).
+pub(super) fn with_chunk_headers(payload: u32) -> u64 {
+    u64::from(payload) + u64::from(payload / 16)
 }
 
 /// A publisher whose connection can be read on from here.

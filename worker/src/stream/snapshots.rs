@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::handoff::Snapshot;
 use liveedgecast_common::handoff::limits::MAX_UNCHECKED_BYTES;
 
-use super::resume::read_room;
+use super::resume::{read_room, with_chunk_headers};
 
 /// Snapshots that wait for an upstream: its lag is bounded by time, and a keyframe comes every second or two.
 const MAX_WAITING: usize = 4;
@@ -154,9 +154,7 @@ impl SnapshotRules {
             // A successor does not look into the room of the last read; and this is asked after a read.
             (self.ring_bytes - 2 * read_room(self.ring_bytes)) as u64
         };
-        // Chunk headers at the smallest chunk size in use (128), of up to eight bytes.
-        let coming = u64::from(coming) + u64::from(coming / 16);
-        position.saturating_sub(from) + coming < most
+        position.saturating_sub(from) + with_chunk_headers(coming) < most
     }
 }
 

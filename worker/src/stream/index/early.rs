@@ -12,6 +12,7 @@ use liveedgecast_common::rtmp::type_id;
 
 use super::open::{OpenEntry, first_bytes};
 use super::{EntryPlace, Index, IndexEntry, Memory, Segment};
+use crate::stream::resume::with_chunk_headers;
 
 /// Length up to which a message leaves as a whole.
 pub const LEAVES_WHOLE: u32 = 16 << 10;
@@ -73,8 +74,9 @@ pub struct EarlyMessage<'a> {
 }
 
 impl Index {
-    /// Looks at a message whose last byte has not come, after [`Self::receive`].
-    pub fn offer(&mut self, now: Instant, csid: u32, memory: &impl Memory) {
+    /// Looks at a message whose last byte has not come, after [`Self::receive`]. `reach`: bytes in front of the head that the ring can hold; a message
+    /// that takes more is overwritten before it is complete, and would stay open at every upstream.
+    pub fn offer(&mut self, now: Instant, csid: u32, reach: u64, memory: &impl Memory) {
         let Some(at) = self.open.iter().position(|open| open.header.csid == csid) else { return };
         let EarlyBounds { length, open_for } = self.early_bounds;
         let open = &mut self.open[at];
@@ -88,12 +90,12 @@ impl Index {
         }
         let mut prefix = [0; INSPECT_BYTES];
         let inspection = inspect(header.type_id, first_bytes(&mut prefix, &open.segments, self.place.ring, memory));
-        self.open[at].offer = if inspection.header.is_none() {
+        // A header changes what a session has.
+        self.open[at].offer = if inspection.header.is_some() || with_chunk_headers(header.length) > reach {
+            EarlyOffer::Never
+        } else {
             let time = self.note_time(now, header.timestamp, &inspection);
             EarlyOffer::Made(EarlyFacts { time, arrived: now, inspection })
-        } else {
-            // A header changes what a session has.
-            EarlyOffer::Never
         };
     }
 

@@ -15,7 +15,7 @@ use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
 use crate::stream::index::{IndexProgress, LEAVES_WHOLE, LeftOut, Segment};
 use crate::stream::machine::Input;
-use crate::stream::resume::read_room;
+use crate::stream::resume::{reach, read_room};
 use crate::stream::source::{PublisherSource, SourceEvent};
 use crate::stream::wakes::Sources;
 
@@ -221,7 +221,8 @@ impl StreamTask {
         }
         if !run.last {
             if run.header.length > LEAVES_WHOLE {
-                self.index.offer(now, run.header.csid, &self.rings);
+                let reach = self.rings.current().map_or(0, |ring| reach(ring.most()));
+                self.index.offer(now, run.header.csid, reach, &self.rings);
             }
             return;
         }

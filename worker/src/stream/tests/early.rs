@@ -70,6 +70,26 @@ fn long_keyframe_by_link_leaves_before_its_last_byte() {
 }
 
 #[test]
+fn keyframe_that_cannot_fit_into_the_ring_is_not_begun_at_the_upstream() {
+    run(async {
+        let LiveStream { sink, mut encoder, .. } = live_by_descriptor().await;
+        let sent = sent();
+        encoder.send(&sent[..5]).await;
+        until("the first group", || sink.count(0) == 5).await;
+        let keyframe = encoder.encode(&[video(2_000, true, RING)]);
+        for piece in keyframe[..40_000].chunks(1_000) {
+            encoder.socket.write_all(piece).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        encoder.socket.write_all(&keyframe[40_000..]).await.unwrap();
+        let next = [video(4_000, true, 900), audio(4_007, 300)];
+        encoder.send(&next).await;
+        until("the next group", || ends_like(&sink.messages(0), &next)).await;
+        assert_eq!((sink.count(0), sink.with(0, |got| got.open)), (7, Some(0)));
+    });
+}
+
+#[test]
 fn stream_that_is_kicked_in_the_middle_of_a_long_keyframe_says_goodbye_to_its_upstream() {
     run(async {
         let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
