@@ -163,11 +163,25 @@ impl StreamTask {
     }
 
     fn scan_into(&mut self, now: Instant, pieces: &mut Vec<Segment>) {
+        let goes_on = self.scan_events(now, pieces);
+        // Also after the last event of a publisher: nothing counts what was skipped before it later.
+        let passed_over = self.source.as_ref().map_or(0, |source| source.session.passed_over());
+        let skipped = passed_over + self.index.unfit();
+        if skipped > 0 && self.reports.push_skipped(skipped) && !std::mem::replace(&mut self.logged_skipped, true) {
+            self.log_skipped();
+        }
+        if goes_on {
+            self.snapshot_if_far(now);
+        }
+    }
+
+    /// Takes the events of the bytes that have been received; `false`: the publisher's session is over.
+    fn scan_events(&mut self, now: Instant, pieces: &mut Vec<Segment>) -> bool {
         loop {
-            let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return };
+            let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return false };
             if source.session.is_ended() {
                 // The activator reads the bytes after a goodbye.
-                return;
+                return false;
             }
             let position = source.session.position();
             let input = ring.bytes(position, (source.head - position) as usize);
@@ -175,29 +189,23 @@ impl StreamTask {
                 Ok(Some(RunEvent::Run(run))) => {
                     self.media(now, &run, pieces);
                     if self.source.as_ref().is_some_and(|source| source.session.position() == source.head) {
-                        break;
+                        return true;
                     }
                 }
                 Ok(Some(RunEvent::Other(Event::Media(Scanned::Aborted { csid, .. })))) => self.index.abort(csid),
                 Ok(Some(RunEvent::Other(Event::Ended(_)))) => {
                     self.tell(now, Input::Ended);
-                    return;
+                    return false;
                 }
                 Ok(Some(RunEvent::Other(_))) => {}
-                Ok(None) => break,
+                Ok(None) => return true,
                 Err(error) => {
                     tracing::debug!(event = event::PUBLISHER_ERRED, %error, stream = %self.assignment.stream_id, "publisher broke the protocol");
                     self.tell(now, Input::Lost { why: "protocol error", how: Close::Graceful });
-                    return;
+                    return false;
                 }
             }
         }
-        let passed_over = self.source.as_ref().map_or(0, |source| source.session.passed_over());
-        let skipped = passed_over + self.index.unfit();
-        if skipped > 0 && self.reports.push_skipped(skipped) && !std::mem::replace(&mut self.logged_skipped, true) {
-            self.log_skipped();
-        }
-        self.snapshot_if_far(now);
     }
 
     fn log_skipped(&self) {

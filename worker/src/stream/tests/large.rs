@@ -1,7 +1,10 @@
 //! Messages as long as a ring, and longer.
 
 use liveedgecast_common::handoff::Frame;
+use liveedgecast_common::rtmp::MessageHeader;
+use liveedgecast_common::rtmp::writer::first_header;
 use liveedgecast_common::sys::RingMemory;
+use tokio::io::AsyncWriteExt;
 
 use super::answers::carry;
 use super::kit::*;
@@ -79,11 +82,37 @@ fn message_longer_than_the_ring_is_skipped_and_counted_and_the_publisher_stays()
         encoder.send(&[large]).await;
         send_all(&mut encoder, &sink, 0, &after[1..]).await;
         assert_eq!(untimed(&sink.messages(0)), untimed(&[&small[..], &after[1..]].concat()));
-        let skipped = |report: &Report| if let Report::Skipped(count) = report { Some(*count) } else { None };
         assert_eq!(engine.report("what was skipped", skipped).await, 1);
         encoder.goodbye().await;
         engine.ended().await;
     });
+}
+
+fn skipped(report: &Report) -> Option<u64> {
+    if let Report::Skipped(count) = report { Some(*count) } else { None }
+}
+
+#[test]
+fn message_that_is_skipped_right_before_the_publishers_end_is_counted() {
+    // The next chunk of a message that never began.
+    let error = |_: &mut Encoder| vec![0xC0 | 20];
+    let goodbye = |encoder: &mut Encoder| {
+        encoder.client.end();
+        encoder.client.take_output()
+    };
+    let ends: [fn(&mut Encoder) -> Vec<u8>; 2] = [error, goodbye];
+    for end in ends {
+        run(async move {
+            let LiveStream { mut encoder, mut engine, .. } = live_by_descriptor().await;
+            // Of no type that a worker knows, and too long to be assembled.
+            let length = 1 << 20;
+            let header = MessageHeader { csid: 8, timestamp: 0, length, type_id: 19, stream_id: 1 };
+            let chunk = vec![0; encoder.client.chunk_size() as usize];
+            let wire = [&*first_header(&header), &chunk, &end(&mut encoder)].concat();
+            encoder.socket.write_all(&wire).await.unwrap();
+            assert_eq!(engine.report("what was skipped", skipped).await, 1);
+        });
+    }
 }
 
 #[test]
@@ -100,14 +129,14 @@ fn successor_goes_on_in_the_middle_of_a_keyframe_of_five_megabytes() {
         killed(incoming, async || {
             encoder.started().await;
             send_all(&mut encoder, &sink, 0, &sent[..6]).await;
-            tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, head).await.unwrap();
+            encoder.socket.write_all(head).await.unwrap();
             until("the publisher's kernel to be read", || rustix::io::ioctl_fionread(&socket).unwrap() == 0).await;
         })
         .await;
         let (_activator, again) = give_again(&socket, &memory, given).await;
         assert!(matches!(again.publisher, PublisherHandoff::Descriptor { .. }));
         let _engine = Engine::start(with_window(again, &memory));
-        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, tail).await.unwrap();
+        encoder.socket.write_all(tail).await.unwrap();
         let next = [video(4_000, true, 900), video(4_040, false, 900)];
         encoder.send(&sent[7..]).await;
         encoder.send(&next).await;
