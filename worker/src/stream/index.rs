@@ -49,6 +49,8 @@ const LONGEST_GROUP: Duration = Duration::from_secs(30);
 const MAX_OPEN_SEGMENTS: usize = 128 << 10;
 /// Room of a segment list that is kept for another message: 256 KiB in chunks of 128 bytes.
 const MAX_SPARE_SEGMENTS: usize = 2 << 10;
+/// Room for the segments of entries that is kept though they need much less: 1 MiB in chunks of 128 bytes.
+const KEPT_SEGMENTS: usize = 8 << 10;
 
 /// The memory in which payload lies. Implemented by the rings of a stream, and by plain vectors in tests.
 pub trait Memory {
@@ -233,7 +235,7 @@ impl Index {
     /// Adds the message whose rest was given to [`Self::receive`] last.
     pub fn complete(&mut self, now: Instant, run: &Run, pieces: &[Segment], memory: &impl Memory) {
         if is_whole(run) {
-            // Pieces that fit into one read are few, and ahead of whatever was overwritten.
+            // Pieces of one read are few, and ahead of whatever was overwritten.
             return self.add(now, &run.header, pieces, false, None, memory);
         }
         let Some(at) = self.open_at(run.header.csid) else { return };
@@ -462,6 +464,9 @@ impl Index {
             self.front_segment += entry.segments() as u64;
             self.entries.pop_front();
             self.front += 1;
+        }
+        if self.segments.capacity() > KEPT_SEGMENTS && self.segments.len() < self.segments.capacity() / 4 {
+            self.segments.shrink_to(KEPT_SEGMENTS.max(2 * self.segments.len()));
         }
         // A publisher without a message in the index needs no header.
         let oldest = self.entries.front().map_or(self.place.clock, |entry| entry.place.clock);

@@ -355,6 +355,20 @@ fn message_that_cannot_fit_into_the_ring_does_not_leave_early() {
 }
 
 #[test]
+fn room_for_many_segments_is_given_back_when_their_messages_are_forgotten() {
+    let mut fixture = Fixture::new();
+    let mut wire = Vec::new();
+    Control::SetChunkSize(1).write(&mut wire, 128);
+    fixture.receive(&wire);
+    fixture.message(type_id::VIDEO, &[KEYFRAME, &[7; 3 * KEPT_SEGMENTS]].concat());
+    fixture.message(type_id::VIDEO, KEYFRAME);
+    assert!(fixture.index.segments.capacity() > 3 * KEPT_SEGMENTS);
+    fixture.evict(1);
+    assert!(fixture.index.segments.capacity() <= 2 * KEPT_SEGMENTS, "{}", fixture.index.segments.capacity());
+    assert_eq!(fixture.payload(1), KEYFRAME);
+}
+
+#[test]
 fn messages_are_forgotten_by_age_and_by_number() {
     let mut fixture = Fixture::new();
     fixture.message(type_id::AUDIO, AUDIO);

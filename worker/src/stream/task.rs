@@ -45,6 +45,9 @@ const ARRIVALS_PER_POLL: usize = 16;
 
 mod arrivals;
 
+#[cfg(test)]
+pub(super) use self::arrivals::room_for_pieces;
+
 /// Starts the task in the current `LocalRuntime`, or `LocalSet`.
 pub(super) fn spawn(
     incoming: IncomingStream,

@@ -15,9 +15,12 @@ use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
 use crate::stream::index::{IndexProgress, LEAVES_WHOLE, LeftOut, Segment};
 use crate::stream::machine::Input;
-use crate::stream::resume::{reach, read_room};
+use crate::stream::resume::{READ_BYTES, reach, read_room};
 use crate::stream::source::{PublisherSource, SourceEvent};
 use crate::stream::wakes::Sources;
+
+/// Pieces that a thread keeps room for: twice as many as one read has in chunks of 128 bytes.
+const MAX_KEPT_PIECES: usize = 1 << 10;
 
 /// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +28,15 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 thread_local! {
     /// Room for the pieces of a message: all streams of a thread use the same, so that it stays in the cache.
     static PIECES: Cell<Vec<Segment>> = const { Cell::new(Vec::new()) };
+}
+
+/// The number of pieces that this thread has room for.
+#[cfg(test)]
+pub(in crate::stream) fn room_for_pieces() -> usize {
+    let pieces = PIECES.take();
+    let room = pieces.capacity();
+    PIECES.set(pieces);
+    room
 }
 
 impl StreamTask {
@@ -159,11 +171,14 @@ impl StreamTask {
         self.machine.heard(now);
         let mut pieces = PIECES.take();
         self.scan_into(now, &mut pieces);
+        if pieces.capacity() > MAX_KEPT_PIECES {
+            pieces = Vec::new();
+        }
         PIECES.set(pieces);
     }
 
     fn scan_into(&mut self, now: Instant, pieces: &mut Vec<Segment>) {
-        let goes_on = self.scan_events(now, pieces);
+        let goes_on = self.scan_steps(now, pieces);
         // Also after the last event of a publisher: nothing counts what was skipped before it later.
         let passed_over = self.source.as_ref().map_or(0, |source| source.session.passed_over());
         let skipped = passed_over + self.index.unfit();
@@ -175,8 +190,26 @@ impl StreamTask {
         }
     }
 
-    /// Takes the events of the bytes that have been received; `false`: the publisher's session is over.
-    fn scan_events(&mut self, now: Instant, pieces: &mut Vec<Segment>) -> bool {
+    /// Takes the events of the bytes that have been received, no more than a read at a time; `false`: the publisher's session is over.
+    ///
+    /// A takeover by descriptor finds all bytes behind the snapshot at once. Messages in tiny chunks are to be found in many parts then too: the
+    /// bound on their segments holds for messages that come in parts.
+    fn scan_steps(&mut self, now: Instant, pieces: &mut Vec<Segment>) -> bool {
+        let Some(source) = &self.source else { return false };
+        let (head, mut until) = (source.head, source.session.position());
+        loop {
+            until = head.min(until + READ_BYTES as u64);
+            if !self.scan_events(now, until, pieces) {
+                return false;
+            }
+            if until == head {
+                return true;
+            }
+        }
+    }
+
+    /// Takes the events of the bytes up to `until`; `false`: the publisher's session is over.
+    fn scan_events(&mut self, now: Instant, until: u64, pieces: &mut Vec<Segment>) -> bool {
         loop {
             let (Some(source), Some(ring)) = (&mut self.source, self.rings.current()) else { return false };
             if source.session.is_ended() {
@@ -184,11 +217,11 @@ impl StreamTask {
                 return false;
             }
             let position = source.session.position();
-            let input = ring.bytes(position, (source.head - position) as usize);
+            let input = ring.bytes(position, (until - position) as usize);
             match source.session.next_run(input, pieces) {
                 Ok(Some(RunEvent::Run(run))) => {
                     self.media(now, &run, pieces);
-                    if self.source.as_ref().is_some_and(|source| source.session.position() == source.head) {
+                    if self.source.as_ref().is_some_and(|source| source.session.position() == until) {
                         return true;
                     }
                 }

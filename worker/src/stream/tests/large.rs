@@ -1,13 +1,15 @@
 //! Messages as long as a ring, and longer.
 
 use liveedgecast_common::handoff::Frame;
-use liveedgecast_common::rtmp::MessageHeader;
-use liveedgecast_common::rtmp::writer::first_header;
+use liveedgecast_common::rtmp::message::Control;
+use liveedgecast_common::rtmp::writer::{first_header, write_message};
+use liveedgecast_common::rtmp::{MessageHeader, type_id};
 use liveedgecast_common::sys::RingMemory;
 use tokio::io::AsyncWriteExt;
 
 use super::answers::carry;
 use super::kit::*;
+use crate::stream::task::room_for_pieces;
 use crate::stream::{IncomingStream, PublisherHandoff, Report};
 
 /// The default replay window.
@@ -113,6 +115,39 @@ fn message_that_is_skipped_right_before_the_publishers_end_is_counted() {
             assert_eq!(engine.report("what was skipped", skipped).await, 1);
         });
     }
+}
+
+#[test]
+fn successor_skips_a_message_in_too_many_chunks_though_it_is_there_at_once() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, .. } = give_descriptor("a", &[&sink]).await;
+        let memory = memory();
+        let incoming = with_window(incoming, &memory);
+        let given = incoming.assignment.clone();
+        let (small, next) = (groups(900), [video(4_000, true, 900), video(4_040, false, 900)]);
+        let (usual, stream_id) = (encoder.client.chunk_size(), encoder.client.message_stream());
+        let tiny = video(2_080, false, 150_000).payload;
+        let header = MessageHeader { csid: 4, timestamp: 2_080, length: 0, type_id: type_id::VIDEO, stream_id };
+        let mut wire = Vec::new();
+        Control::SetChunkSize(1).write(&mut wire, usual);
+        write_message(&mut wire, &header, &tiny, 1);
+        Control::SetChunkSize(usual).write(&mut wire, 1);
+        killed(incoming, async || {
+            encoder.started().await;
+            send_all(&mut encoder, &sink, 0, &small).await;
+            encoder.socket.write_all(&wire).await.unwrap();
+            until("the publisher's kernel to be read", || rustix::io::ioctl_fionread(&socket).unwrap() == 0).await;
+        })
+        .await;
+        let (_activator, again) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(with_window(again, &memory));
+        assert_eq!(engine.report("what was skipped", skipped).await, 1);
+        assert!(room_for_pieces() <= 1 << 10, "{} pieces", room_for_pieces());
+        encoder.send(&next).await;
+        until("the next group", || ends_like(&sink.messages(1), &next)).await;
+        assert!(!sink.messages(1).iter().any(|message| message.payload == tiny));
+    });
 }
 
 #[test]
