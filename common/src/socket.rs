@@ -52,6 +52,9 @@ pub fn receive_now(socket: &TcpStream, room: &mut [IoSliceMut<'_>]) -> io::Resul
 }
 
 /// Tells the runtime that the socket has nothing to read: it is readable again when the kernel says so.
+///
+/// For runtimes of one thread, which hear of the kernel between polls only. In another thread the runtime could hear meanwhile that there are bytes:
+/// that would be forgotten, and nothing would wake the task.
 pub fn forget_readiness(socket: &TcpStream) {
     let _ = socket.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
 }

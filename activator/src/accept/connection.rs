@@ -116,7 +116,8 @@ impl PublisherConnection {
         socket::receive_now(stream, room)
     }
 
-    /// Reports the connection as readable only from so many bytes on, and at its end; what was reported before is forgotten.
+    /// Reports the connection as readable only from so many bytes on, and at its end; reports from before are forgotten. That loses none, since the
+    /// runtime has one thread: it hears of the kernel between polls only.
     pub(crate) fn set_low_water(&self, bytes: u32) {
         let Self::Tcp(stream) = self;
         // Without the mark, arrivals are reported one by one as before.

@@ -45,7 +45,7 @@ pub struct FetchedStream {
     pub connection: Detached,
     /// The publisher's socket, by descriptor.
     pub publisher: Option<std::net::TcpStream>,
-    /// Its ring: in the memory that came along, or in a new one.
+    /// Its ring: by descriptor in the memory that came along, by link in memory of this process, which may be that of a stream that has ended.
     pub ring: FetchedRing,
 }
 

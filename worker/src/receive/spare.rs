@@ -2,8 +2,9 @@
 //! memory that they have taken. Next: `fetch`.
 //!
 //! Fresh memory is expensive, and the thread of the streams pays for it. A ring that was used before has its pages and its mappings, and a lap
-//! as long as its last stream needed, which the next one makes shorter if it needs less. What is not used again goes back to the kernel after
-//! a while, in the thread of the registration. A task waits for that only while there is something to give back.
+//! as long as its last stream needed, which the next one makes shorter if it needs less. A ring that is not used again goes back to the kernel
+//! after a while, in the thread of the registration; a task waits for that only while there is a ring. A ring that makes room for another one
+//! goes back at once, in the thread of the stream that has ended.
 //!
 //! Memory by descriptor belongs to the activator, which keeps it in the same way.
 #![expect(clippy::disallowed_methods, reason = "shell: the time until memory is given back")]

@@ -94,8 +94,8 @@ pub struct Cursor {
     jumps: u64,
 }
 
-/// The next write, laid out. It has no memory of its own unless it is long, and belongs on the stack: whoever writes for many streams uses
-/// the same lines of the cache for all.
+/// The next write, laid out. It has no memory of its own unless it is long, and belongs on the stack: then a thread uses the same lines of the
+/// cache for the writes of all of its streams.
 #[derive(Debug, Default)]
 pub struct WritePlan {
     pub(super) parts: SmallVec<[WritePart; MAX_SLICES]>,

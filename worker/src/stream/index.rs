@@ -170,7 +170,7 @@ impl Index {
         }
     }
 
-    /// Lets the processor fetch what every message needs.
+    /// Lets the processor fetch the fields that every message needs.
     pub fn prefetch(&self) {
         prefetch(self);
     }
@@ -200,7 +200,7 @@ impl Index {
         self.place
     }
 
-    /// Notes what has come of a message, before it is an entry. `memory` holds every byte received so far. If that was the rest of the message,
+    /// Notes the bytes that have come of a message, before it is an entry. `memory` holds every byte received so far. If that was the rest of the message,
     /// [`Self::complete`] or [`Self::abort`] must follow.
     pub fn receive(&mut self, run: &Run, pieces: &[Segment], memory: &impl Memory) -> IndexProgress {
         let csid = run.header.csid;

@@ -104,8 +104,8 @@ pub struct Newcomer {
     pub memory: NewcomerMemory,
 }
 
-/// The memory that a publisher's ring is in. An activator makes new memory for each stay of a publisher, and passes the same memory along
-/// whenever it hands that stay over.
+/// The memory that a publisher's ring is in. An activator takes memory for each stay of a publisher, new or from a stream that has ended, and
+/// passes the same memory along whenever it hands that stay over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewcomerMemory {
     /// Memory that came with this publisher alone.

@@ -53,7 +53,7 @@ pub struct IncomingStream {
     pub assignment: Assignment,
     /// The publisher's connection.
     pub publisher: PublisherHandoff,
-    /// The ring for the publisher's bytes: by descriptor in the memory that came along, by link in a new one.
+    /// The ring for the publisher's bytes: by descriptor in the memory that came along, by link in memory of this process.
     pub ring: FetchedRing,
 }
 

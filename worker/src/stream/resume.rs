@@ -5,7 +5,7 @@
 //! position the bytes in the ring can be understood; nothing vouches for the page, so it is taken only if all of it fits.
 //!
 //! Note: the worker that died may have been killed inside a `recv`. That read may have overwritten the oldest bytes of the ring without
-//! moving the position: hence a successor counts on [`READ_BYTES`] less than the whole ring.
+//! moving the position: hence a successor counts on the lap in use without the room of a read ([`read_room`]).
 
 use std::io;
 

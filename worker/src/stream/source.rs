@@ -210,7 +210,8 @@ impl PublisherSource {
                     return Poll::Ready(SourceEvent::Readable);
                 }
                 self.set_low_water(LOW_WATER);
-                // Gives the readiness back: the next one is told of by the kernel when so many bytes wait, or at the end.
+                // Gives the readiness back: the kernel reports the next one when so many bytes wait, or at the end. The runtime hears of the kernel only
+                // between polls, since it has one thread. With another thread, a report of this moment would be forgotten, too.
                 forget_readiness(socket);
             },
             None => Poll::Pending,

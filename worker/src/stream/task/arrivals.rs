@@ -62,7 +62,7 @@ impl StreamTask {
         true
     }
 
-    /// Receives what has come; returns whether anything has.
+    /// Receives the bytes that have come; returns whether there were any.
     fn receive(&mut self, now: Instant) -> bool {
         let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
         self.make_room(now, room);
