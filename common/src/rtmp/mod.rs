@@ -8,6 +8,7 @@
 //! - [`server`]: a publisher's session.
 //! - [`client`], [`auth`]: a session towards an upstream, and the credentials that it asks for.
 //! - [`media`], [`aggregate`]: the information in the first bytes of an audio, video or data message.
+//! - [`describe`]: codecs, size and frame rate, for people.
 //! - [`writer`]: chunk headers for our own messages.
 //! - [`limits`]: every bound on what a peer may make this process hold.
 //!
@@ -21,6 +22,7 @@ pub mod amf0;
 pub mod auth;
 pub mod chunk;
 pub mod client;
+pub mod describe;
 pub mod handshake;
 pub mod ingest;
 pub mod limits;
