@@ -56,6 +56,12 @@ impl Greeted {
         Ok(request)
     }
 
+    /// Seals the one message of this call, for the activator that was greeted: whoever passes the bytes on cannot read it.
+    #[must_use]
+    pub fn seal(&self, content: Vec<u8>) -> Vec<u8> {
+        self.exchange.seal(&self.secret, content)
+    }
+
     /// The answer, if its sender has proved that it knows the secret, too.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 //! Note: a stranger in the path that passes the bytes on, and then speaks for one side, is not found out. That takes encryption.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use ring::aead;
 
 use crate::key::Secret;
 
@@ -31,6 +32,8 @@ const PROOF_BYTES: usize = 32;
 // The roles have proofs of their own: what one side sends cannot be sent back to it.
 const CALLER: &[u8] = b"control caller";
 const ACTIVATOR: &[u8] = b"control activator";
+/// The role of the key with which a caller seals its one message.
+const SEAL: &[u8] = b"control seal";
 
 /// A random number that its side uses once.
 pub type Nonce = [u8; NONCE_BYTES];
@@ -44,6 +47,8 @@ pub enum Purpose {
     Introduce,
     /// An activator follows another one.
     Follow,
+    /// An activator passes on a request of the API.
+    Act,
 }
 
 impl Purpose {
@@ -52,6 +57,7 @@ impl Purpose {
             Self::Join => "join",
             Self::Introduce => "introduce",
             Self::Follow => "follow",
+            Self::Act => "act",
         }
     }
 }
@@ -107,6 +113,33 @@ impl Exchange {
     /// It cannot be read, or was made with another secret.
     pub fn judge_activator(&self, secret: &Secret, proof: &str) -> Result<(), ProofError> {
         self.judge(secret, ACTIVATOR, proof)
+    }
+
+    /// Seals the one message of the caller, so that the activator alone can read it: AES-256-GCM under a key that is good for this exchange.
+    #[must_use]
+    pub fn seal(&self, secret: &Secret, mut content: Vec<u8>) -> Vec<u8> {
+        let nonce = aead::Nonce::assume_unique_for_key([0; aead::NONCE_LEN]);
+        match self.key(secret).seal_in_place_append_tag(nonce, aead::Aad::empty(), &mut content) {
+            Ok(()) => content,
+            // The content is too long for AES-GCM, which takes 64 GiB.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Opens what [`Self::seal`] has sealed; `None`: it was sealed with another secret or for another exchange, or changed.
+    #[must_use]
+    pub fn open(&self, secret: &Secret, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
+        let nonce = aead::Nonce::assume_unique_for_key([0; aead::NONCE_LEN]);
+        let length = self.key(secret).open_in_place(nonce, aead::Aad::empty(), &mut sealed).ok()?.len();
+        sealed.truncate(length);
+        Some(sealed)
+    }
+
+    fn key(&self, secret: &Secret) -> aead::LessSafeKey {
+        let Ok(key) = aead::UnboundKey::new(&aead::AES_256_GCM, &self.sign(secret, SEAL)) else {
+            unreachable!("the key has the right length")
+        };
+        aead::LessSafeKey::new(key)
     }
 
     fn judge(&self, secret: &Secret, role: &[u8], proof: &str) -> Result<(), ProofError> {
@@ -185,6 +218,20 @@ mod tests {
             assert_eq!(other.judge_caller(&secret, &proof), Err(ProofError::Wrong), "{other:?}");
         }
         assert_eq!(one.judge_caller(&Secret::new("Secret"), &proof), Err(ProofError::Wrong));
+    }
+
+    #[test]
+    fn sealed_message_is_opened_by_the_same_exchange_alone() {
+        let (one, secret) = (exchange(), secret());
+        let sealed = one.seal(&secret, b"rtmp://a/live/key".to_vec());
+        assert!(!sealed.windows(4).any(|bytes| bytes == b"rtmp"));
+        assert_eq!(one.open(&secret, sealed.clone()).as_deref(), Some(&b"rtmp://a/live/key"[..]));
+        assert_eq!(one.open(&Secret::new("Secret"), sealed.clone()), None);
+        assert_eq!(Exchange { challenge: [1; NONCE_BYTES], ..one.clone() }.open(&secret, sealed.clone()), None);
+        let mut changed = sealed;
+        changed[3] ^= 1;
+        assert_eq!(one.open(&secret, changed), None);
+        assert_eq!(one.open(&secret, Vec::new()), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -40,8 +40,8 @@ use super::metrics::{CallRefusal, ControlMetrics};
 use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
 use crate::net::Expiring;
-use crate::peers::Cluster;
 use crate::peers::service::{self as peers_service, Gate, ProvedCaller};
+use crate::peers::{Cluster, RequestHandler};
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -78,6 +78,8 @@ pub struct Terms {
     pub secret: Secret,
     /// Network namespace of this process; empty if it is unknown.
     pub network: String,
+    /// Carries out requests that other activators pass on.
+    pub handler: RequestHandler,
 }
 
 /// The control listeners.
@@ -123,8 +125,9 @@ async fn serve_up_to(
 ) -> Result<(), tonic::transport::Error> {
     let (places, proved) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(PROVED_PER_WORKER * most)));
     let found_at = cluster.found_at();
+    let handler = terms.handler.clone();
     let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved });
-    let peers = peers_service::server(Arc::clone(&service), cluster, stop.clone());
+    let peers = peers_service::server(Arc::clone(&service), cluster, handler, stop.clone());
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // Length one, because every accepted connection is served at once.
     let (accepted, incoming) = mpsc::channel(1);
@@ -216,23 +219,22 @@ impl Control for ControlService {
     type JoinStream = Outgoing;
 
     async fn join(&self, request: Request<Streaming<WorkerSays>>) -> Result<Response<Outgoing>, Status> {
-        let (peer, proof) = self.admitted(&request, Purpose::Join)?;
+        let (peer, caller) = self.admitted(&request, Purpose::Join)?;
         let full = |_| self.full(peer.address, "as many workers are registered as can be".to_owned());
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
         let (outbox, from) = mpsc::channel(MAX_UNREAD);
         let refusal = Arc::default();
-        let address = peer.address;
         let call = Conversation {
             terms: self.terms.clone(),
             workers: self.workers.clone(),
             metrics: self.metrics.clone(),
-            peer: address,
+            peer: peer.address,
             refusal: Arc::clone(&refusal),
             _place: place,
         };
         // The conversation has a task of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
-        Ok(ProvedCaller { address, proof }.answer(Outgoing { from, refusal }))
+        Ok(caller.answer(Outgoing { from, refusal }))
     }
 
     async fn greet(&self, request: Request<Greeting>) -> Result<Response<Challenge>, Status> {
@@ -245,18 +247,22 @@ impl Control for ControlService {
     }
 
     async fn introduce(&self, request: Request<Stranger>) -> Result<Response<Activators>, Status> {
-        let (peer, proof) = self.admitted(&request, Purpose::Introduce)?;
+        let (peer, caller) = self.admitted(&request, Purpose::Introduce)?;
         let others = self.workers.activators();
         // A connection to the address of a Kubernetes Service still ends at our own address.
         let addresses =
             self.found_at.or(peer.ours).into_iter().chain(others).map(|address| address.to_string()).collect();
-        Ok(ProvedCaller { address: peer.address, proof }.answer(Activators { addresses }))
+        Ok(caller.answer(Activators { addresses }))
     }
 }
 
 impl Gate for ControlService {
-    fn admit<T>(&self, request: &Request<T>) -> Result<ProvedCaller, Status> {
-        self.admitted(request, Purpose::Follow).map(|(peer, proof)| ProvedCaller { address: peer.address, proof })
+    fn admit<T>(&self, request: &Request<T>, purpose: Purpose) -> Result<ProvedCaller, Status> {
+        self.admitted(request, purpose).map(|(_, caller)| caller)
+    }
+
+    fn open(&self, caller: &ProvedCaller, sealed: Vec<u8>) -> Option<Vec<u8>> {
+        caller.exchange.open(&self.terms.secret, sealed)
     }
 
     fn full(&self, peer: IpAddr, text: String) -> Status {
@@ -269,12 +275,12 @@ fn peer_of<T>(request: &Request<T>) -> Result<&ControlConnection, Status> {
 }
 
 impl ControlService {
-    /// The caller, if it has proved that it knows the secret, and our own proof for it.
+    /// The connection and the caller, if it has proved that it knows the secret.
     fn admitted<'a, T>(
         &self,
         request: &'a Request<T>,
         purpose: Purpose,
-    ) -> Result<(&'a ControlConnection, MetadataValue<Ascii>), Status> {
+    ) -> Result<(&'a ControlConnection, ProvedCaller), Status> {
         let peer = peer_of(request)?;
         let refused = |why, status| Err(self.refused(peer.address, why, status));
         let told = request.metadata().get(proof::METADATA).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -297,7 +303,8 @@ impl ControlService {
         }
         peer.proved.cancel();
         let proof = MetadataValue::try_from(exchange.activator_proof(&self.terms.secret));
-        Ok((peer, proof.map_err(|_| Status::internal("the proof is no metadata"))?))
+        let proof = proof.map_err(|_| Status::internal("the proof is no metadata"))?;
+        Ok((peer, ProvedCaller { address: peer.address, proof, exchange }))
     }
 
     /// Counts and logs a refusal.

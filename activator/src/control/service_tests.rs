@@ -43,7 +43,8 @@ fn server_for(most: usize) -> Server {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };
-    let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into() };
+    let handler = RequestHandler(Arc::new(|_| unreachable!("no activator passes a request on")));
+    let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into(), handler };
     let stop = CancellationToken::new();
     let (serving, counted) = (Cluster::alone(lobby.peers.clone(), settings.fleet), metrics.clone());
     let (workers, stopped) = (lobby.workers.clone(), stop.clone());
@@ -118,6 +119,7 @@ fn entry() -> Entry {
         stream_id: StreamId("s".into()),
         identities: vec![],
         app: AppName::parse("live").unwrap(),
+        publisher: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
         hold: Duration::from_secs(600),

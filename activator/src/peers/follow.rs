@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use liveedgecast_common::control::is_stream_id;
 use liveedgecast_common::control::limits::{MAX_EPOCH, MAX_IDENTITIES};
 use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::event;
@@ -21,7 +22,7 @@ use super::machine::Input;
 use super::proto::peers_client::PeersClient;
 use super::proto::says::Say;
 use super::proto::{Held, Hello, Worker};
-use crate::dispatch::{Elsewhere, PeerChange, WorkerTally};
+use crate::dispatch::{Elsewhere, PeerChange, PeerStream, WorkerTally};
 
 /// A call that is about to be made.
 pub(super) struct PeerCall {
@@ -102,13 +103,19 @@ fn parse(say: Say) -> Result<Option<PeerMessage>, Status> {
 }
 
 fn held_change(held: Held) -> Option<PeerChange> {
-    let Held { number, identities, app, entered, waiting, provided, worker, epoch } = held;
+    let Held { number, identities, app, entered, waiting, provided, worker, epoch, stream_id, publisher, client } =
+        held;
     let good = is_app(&app)
         && (worker.is_empty() || is_instance_name(&worker))
         && identities.len() <= MAX_IDENTITIES
         && epoch <= MAX_EPOCH;
     let identities = identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect();
-    let held = Elsewhere { identities, app, entered, waiting, provided, worker, epoch };
+    // Of an earlier activator the stream is not known; one that cannot be shown counts as such.
+    let stream = match is_stream_id(&stream_id) && is_app(&publisher) {
+        true => PeerStream { id: stream_id, publisher, client: client.parse().ok() },
+        false => PeerStream::default(),
+    };
+    let held = Elsewhere { identities, app, entered, waiting, provided, worker, epoch, stream };
     good.then_some(PeerChange::Held(number, held))
 }
 
@@ -154,6 +161,28 @@ mod tests {
             Say::Worker(Worker { streams: [("x".repeat(1000), 1)].into(), ..worker() }),
         ] {
             assert_eq!(parse(say.clone()).unwrap(), None, "{say:?}");
+        }
+    }
+
+    #[test]
+    fn stream_that_cannot_be_shown_is_not_known() {
+        let told = |stream_id: &str, publisher: &str, client: &str| {
+            let held = Held {
+                stream_id: stream_id.into(),
+                publisher: publisher.into(),
+                client: client.into(),
+                ..Held::default()
+            };
+            match parse(Say::Held(held)).unwrap() {
+                Some(PeerMessage::Change(PeerChange::Held(_, held))) => held.stream,
+                other => panic!("{other:?}"),
+            }
+        };
+        let stream = PeerStream { id: "aa".into(), publisher: "studio".into(), client: "10.0.0.1:2".parse().ok() };
+        assert_eq!(told("aa", "studio", "10.0.0.1:2"), stream);
+        assert_eq!(told("aa", "studio", "nowhere"), PeerStream { client: None, ..stream });
+        for (stream_id, publisher) in [("", "studio"), ("a b", ""), ("aa", "a\nb"), ("aa", &"x".repeat(1000))] {
+            assert_eq!(told(stream_id, publisher, "10.0.0.1:2"), PeerStream::default(), "{stream_id:?} {publisher:?}");
         }
     }
 

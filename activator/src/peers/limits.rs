@@ -33,14 +33,18 @@ pub(super) const MAX_FOLLOWERS: usize = 2 * MAX_ADDRESSES;
 pub(super) const MAX_HELD: usize = 64 << 10;
 /// Most workers that are noted of one peer: as many as may register with it.
 pub(super) const MAX_WORKERS: usize = 1024;
-/// Bytes of one peer's facts. A publisher takes some 250: ten thousand held ones, and their workers, fit five times.
-pub(super) const MAX_FACTS: usize = 16 << 20;
+/// Bytes of one peer's facts. A publisher takes some 400: ten thousand held ones, and their workers, fit five times.
+pub(super) const MAX_FACTS: usize = 24 << 20;
 /// Bytes of all peers' facts, those that have vanished included. The lobby has a copy of the publishers, so this is held twice.
-pub(super) const MAX_ALL_FACTS: usize = 64 << 20;
+pub(super) const MAX_ALL_FACTS: usize = 96 << 20;
 /// Peers at once, those that have vanished included: as many as there are addresses, and as many before them.
 pub(super) const MAX_PEERS: usize = 2 * MAX_ADDRESSES;
 /// Bytes of a message: a worker with its streams by app is the largest.
 pub(super) const MAX_MESSAGE: usize = 1 << 20;
+/// Longest time from a request that is passed on to its answer: the other activator answers at once.
+pub(super) const ACT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes of a request that is passed on, and of its answer: a body of HTTP, with escapes.
+pub(super) const MAX_ACT: usize = 256 << 10;
 /// Time between two looks at changes; changes within it are told together.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
 /// Unsent messages for one follower. Its task waits for room and looks for changes again only then, so any number would do.

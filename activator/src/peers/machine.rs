@@ -315,6 +315,14 @@ impl Peers {
         MAX_LAG * u32::from(sum) / u32::from(u8::MAX)
     }
 
+    /// The address at which the peer of this name alone is found, while it can be heard.
+    pub(super) fn address_of(&self, peer: &str) -> Option<SocketAddr> {
+        self.calls.values().find_map(|call| match call {
+            Following::Synced { name, at } if name == peer => Some(*at),
+            _ => None,
+        })
+    }
+
     /// The dialed address by which a peer is synced.
     fn synced_by(&self, peer: &str) -> Option<SocketAddr> {
         let is_it = |call: &Following| matches!(call, Following::Synced { name, .. } if name == peer);

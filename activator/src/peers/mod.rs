@@ -10,6 +10,7 @@
 //! an introducer, if one is configured, is asked as well: an address that leads to any activator.
 
 mod cluster;
+mod courier;
 mod facts;
 mod follow;
 mod limits;
@@ -19,6 +20,7 @@ pub(crate) mod service;
 mod task;
 
 pub use cluster::{Cluster, Unsure};
+pub use courier::{Courier, CourierError, ForwardedAnswer, ForwardedRequest, RequestHandler};
 pub use machine::Me;
 pub use metrics::PeersMetrics;
 pub use task::{Search, run};

@@ -1,11 +1,11 @@
 //! The service that other activators follow. In: their calls on the control listener, proved like a worker's. Out: this activator's name,
-//! the publishers that wait here, the load of workers; then every change of these. Next: the peers, in `follow`.
+//! the publishers that wait here, the load of workers; then every change of these. And requests of the API for publishers that are held here. Next: the peers, in `follow`.
 #![expect(clippy::disallowed_methods, reason = "shell: a task for each follower, a pause")]
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use liveedgecast_common::proof;
+use liveedgecast_common::proof::{self, Exchange, Purpose};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,10 +14,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::cluster::Cluster;
-use super::limits::{MAX_FOLLOWERS, PAUSE, UNSENT};
+use super::courier::{ForwardedAnswer, ForwardedRequest, RequestHandler};
+use super::limits::{MAX_ACT, MAX_FOLLOWERS, PAUSE, UNSENT};
 use super::proto::peers_server::{Peers, PeersServer};
 use super::proto::says::Say;
-use super::proto::{Goodbye, Held, Hello, Says, Synced, Welcome, Worker};
+use super::proto::{Acted, Goodbye, Held, Hello, Says, Sealed, Synced, Welcome, Worker};
 use crate::dispatch::{FollowerView, PeerChange, WorkerTally};
 
 /// Proofs of callers, which the control listener asks for.
@@ -26,7 +27,10 @@ pub(crate) trait Gate: Send + Sync + 'static {
     ///
     /// # Errors
     /// The caller has not proved it.
-    fn admit<T>(&self, request: &Request<T>) -> Result<ProvedCaller, Status>;
+    fn admit<T>(&self, request: &Request<T>, purpose: Purpose) -> Result<ProvedCaller, Status>;
+
+    /// Opens what the caller has sealed for this activator; `None`: it was sealed with another key.
+    fn open(&self, caller: &ProvedCaller, sealed: Vec<u8>) -> Option<Vec<u8>>;
 
     /// Notes that a caller that has proved itself found no place, and returns the answer for it.
     fn full(&self, peer: IpAddr, text: String) -> Status;
@@ -38,6 +42,8 @@ pub(crate) struct ProvedCaller {
     pub(crate) address: IpAddr,
     /// Proof of this activator, for the answer.
     pub(crate) proof: MetadataValue<Ascii>,
+    /// The exchange that was proved.
+    pub(crate) exchange: Exchange,
 }
 
 impl ProvedCaller {
@@ -49,14 +55,22 @@ impl ProvedCaller {
     }
 }
 
-/// The service. `gate` judges proofs; `cluster` has the facts to tell; at `stop` followers hear a goodbye.
-pub(crate) fn server<G: Gate>(gate: Arc<G>, cluster: Cluster, stop: CancellationToken) -> PeersServer<PeersService<G>> {
-    PeersServer::new(PeersService { gate, cluster, stop, places: Arc::new(Semaphore::new(MAX_FOLLOWERS)) })
+/// The service. `gate` judges proofs; `cluster` has the facts to tell; `handler` carries out requests of the API; at `stop` followers hear a
+/// goodbye.
+pub(crate) fn server<G: Gate>(
+    gate: Arc<G>,
+    cluster: Cluster,
+    handler: RequestHandler,
+    stop: CancellationToken,
+) -> PeersServer<PeersService<G>> {
+    let places = Arc::new(Semaphore::new(MAX_FOLLOWERS));
+    PeersServer::new(PeersService { gate, cluster, handler, stop, places }).max_decoding_message_size(MAX_ACT)
 }
 
 pub(crate) struct PeersService<G> {
     gate: Arc<G>,
     cluster: Cluster,
+    handler: RequestHandler,
     stop: CancellationToken,
     places: Arc<Semaphore>,
 }
@@ -66,7 +80,7 @@ impl<G: Gate> Peers for PeersService<G> {
     type FollowStream = ReceiverStream<Result<Says, Status>>;
 
     async fn follow(&self, request: Request<Hello>) -> Result<Response<Self::FollowStream>, Status> {
-        let admitted = self.gate.admit(&request)?;
+        let admitted = self.gate.admit(&request, Purpose::Follow)?;
         let address = admitted.address;
         let Some(me) = self.cluster.peers().map(|peers| peers.me().clone()) else {
             return Err(Status::unimplemented("this activator is alone: set ACTIVATOR_PEERS"));
@@ -95,6 +109,16 @@ impl<G: Gate> Peers for PeersService<G> {
             }
         });
         Ok(admitted.answer(ReceiverStream::new(unsent)))
+    }
+
+    async fn act(&self, request: Request<Sealed>) -> Result<Response<Acted>, Status> {
+        let admitted = self.gate.admit(&request, Purpose::Act)?;
+        let content = self.gate.open(&admitted, request.into_inner().content);
+        let content = content.ok_or_else(|| Status::unauthenticated("the request is not sealed for this activator"))?;
+        let request: ForwardedRequest =
+            serde_json::from_slice(&content).map_err(|_| Status::invalid_argument("the request cannot be read"))?;
+        let ForwardedAnswer { status, body } = (self.handler.0)(&request);
+        Ok(admitted.answer(Acted { status: status.into(), body }))
     }
 }
 
@@ -149,6 +173,9 @@ fn changed(change: PeerChange) -> Say {
             provided: held.provided,
             worker: held.worker,
             epoch: held.epoch,
+            stream_id: held.stream.id,
+            publisher: held.stream.publisher,
+            client: held.stream.client.map(|client| client.to_string()).unwrap_or_default(),
         }),
         PeerChange::Gone(number) => Say::Gone(number),
         PeerChange::Worker(name, worker) => Say::Worker(told_worker(name, worker)),

@@ -8,6 +8,7 @@ use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, G
 use liveedgecast_common::control::{ActivatorMessage, Welcome as ControlWelcome};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::listen::{listen, listen_shared};
+use liveedgecast_common::proof::{Exchange, Purpose};
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +23,7 @@ use crate::drain::Phase;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 use crate::peers::facts::PeerMessage;
 use crate::peers::service as service_of_peers;
-use crate::peers::{Me, PeersMetrics};
+use crate::peers::{Courier, CourierError, ForwardedAnswer, ForwardedRequest, Me, PeersMetrics, RequestHandler};
 use crate::scaler::proto::ScaledObjectRef;
 use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
 use crate::scaler::{self, ScalerMetrics};
@@ -74,7 +75,7 @@ fn house_with(
     let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
-    let terms = control::Terms { welcome, secret: Secret::new(SECRET), network: String::new() };
+    let terms = control::Terms { welcome, secret: Secret::new(SECRET), network: String::new(), handler: handler() };
     let at = |address: &SocketAddr| PeerAddress { host: address.ip().to_string(), port: address.port() };
     let search = Search {
         addresses: others.iter().map(at).collect(),
@@ -89,6 +90,15 @@ fn house_with(
     House { lobby, cluster, stop, _tasks: tasks }
 }
 
+/// Answers a request with its own words; `aa` is no stream of anybody.
+fn handler() -> RequestHandler {
+    RequestHandler(Arc::new(|request| {
+        let ForwardedRequest { action, stream_id, destination, body, client } = request;
+        let status = if stream_id == "aa" { 404 } else { 200 };
+        ForwardedAnswer { status, body: format!("{action} {stream_id} {destination} {body} {client}") }
+    }))
+}
+
 fn two() -> (House, House) {
     let (one, two) = (door(), door());
     let all = [one.1, two.1];
@@ -101,6 +111,7 @@ impl House {
             stream_id: StreamId(id.to_owned()),
             identities: vec![Identity([identity; 16])],
             app: AppName::parse("live").unwrap(),
+            publisher: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + std::time::Duration::from_secs(600),
             hold: std::time::Duration::from_secs(600),
@@ -176,6 +187,30 @@ async fn facts_are_forgotten_at_a_goodbye_and_kept_at_a_death() {
 }
 
 #[tokio::test]
+async fn a_request_is_answered_by_the_activator_of_that_name() {
+    let (a, b) = two();
+    until(|| a.peers().0 == 1 && b.peers().0 == 1).await;
+    let request = |stream_id: &str| ForwardedRequest {
+        action: "move".into(),
+        stream_id: stream_id.into(),
+        destination: "youtube".into(),
+        body: "{\"url\":\"rtmp://a/live/\u{e9}\"}".into(),
+        client: "10.0.0.7".parse().unwrap(),
+    };
+    let courier = Courier::new(b.cluster.clone(), Secret::new(SECRET));
+    let answer = courier.ask("a", &request("x")).await;
+    let body = "move x youtube {\"url\":\"rtmp://a/live/\u{e9}\"} 10.0.0.7".to_owned();
+    assert_eq!(answer, Ok(ForwardedAnswer { status: 200, body }));
+    assert_eq!(courier.ask("a", &request("aa")).await.map(|answer| answer.status), Ok(404));
+    assert_eq!(courier.ask("c", &request("x")).await, Err(CourierError::Unreachable), "nobody has this name");
+    let stranger = Courier::new(b.cluster.clone(), Secret::new("another secret of 16"));
+    assert_eq!(stranger.ask("a", &request("x")).await, Err(CourierError::Unreachable));
+    assert!(!format!("{:?}", request("x")).contains("live"), "the body may hold a key");
+    drop(a);
+    assert_eq!(courier.ask("a", &request("x")).await, Err(CourierError::Unreachable));
+}
+
+#[tokio::test]
 async fn follower_is_followed_back() {
     let (one, two) = (door(), door());
     let (at_one, at_two) = (one.1, two.1);
@@ -232,8 +267,18 @@ fn call(address: SocketAddr, secret: &str, control_port: u16, events: mpsc::Send
 struct Impostor;
 
 impl service_of_peers::Gate for Impostor {
-    fn admit<T>(&self, _: &tonic::Request<T>) -> Result<service_of_peers::ProvedCaller, tonic::Status> {
-        Ok(service_of_peers::ProvedCaller { address: [127, 0, 0, 1].into(), proof: "0".repeat(64).parse().unwrap() })
+    fn admit<T>(
+        &self,
+        _: &tonic::Request<T>,
+        purpose: Purpose,
+    ) -> Result<service_of_peers::ProvedCaller, tonic::Status> {
+        let exchange = Exchange { purpose, caller: [0; 32], challenge: [0; 32], activator: "impostor".into() };
+        let (address, proof) = ([127, 0, 0, 1].into(), "0".repeat(64).parse().unwrap());
+        Ok(service_of_peers::ProvedCaller { address, proof, exchange })
+    }
+
+    fn open(&self, _: &service_of_peers::ProvedCaller, _: Vec<u8>) -> Option<Vec<u8>> {
+        None
     }
 
     fn full(&self, _: std::net::IpAddr, text: String) -> tonic::Status {
@@ -267,7 +312,8 @@ async fn peer_is_not_listened_to_when_it_does_not_prove_the_secret() {
     let at_own = own.1;
     let rumours = house("rumours", own, &[at_own]);
     let _place = rumours.publisher("x", 1);
-    let peers = service_of_peers::server(Arc::new(Impostor), rumours.cluster.clone(), CancellationToken::new());
+    let stop = CancellationToken::new();
+    let peers = service_of_peers::server(Arc::new(Impostor), rumours.cluster.clone(), handler(), stop);
     let server = tonic::transport::Server::builder().add_service(ControlServer::new(Impostor)).add_service(peers);
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     tokio::spawn(async move { server.serve_with_incoming(incoming).await });

@@ -79,6 +79,7 @@ const ORDER: Order = Order {
     ],
     entry_points: &[
         "activator/src/control/",
+        "activator/src/peers/courier.rs",
         "activator/src/peers/follow.rs",
         "activator/src/peers/service.rs",
         "activator/src/scaler/service.rs",
