@@ -11,5 +11,7 @@ pub const MAX_UPSTREAMS: usize = 32;
 pub const MAX_IDENTITIES: usize = 1 + MAX_UPSTREAMS;
 /// Bytes of one text of a session. An app's name has 255 at most.
 pub const MAX_TEXT: usize = 256;
+/// Bytes of the word for a codec.
+pub const MAX_CODEC: usize = 16;
 /// Bytes of the hosts and errors of a session's upstreams: 32 hosts of 60 bytes, and an error each for the first dozen.
 pub const MAX_TEXTS: usize = 4 << 10;

@@ -45,6 +45,9 @@ pub enum ActivatorMessage {
     },
     /// The activator's wish that the worker take streams, or not.
     Cordon(Cordon),
+    /// An operator's order, to all activators' streams: take no more and give those that there are to other workers (true), or take streams
+    /// again.
+    Drain(bool),
     /// End this stream.
     Kick {
         /// Id of the stream.
@@ -133,6 +136,8 @@ pub enum Availability {
     /// Cordoned, and it serves nothing, and an activator has said that its pod may go. It stays cordoned for some seconds when that is
     /// taken back, because Kubernetes may have acted on it already.
     Leaving,
+    /// An operator wants it to give its streams to other workers; it would take streams again.
+    Drained,
     /// The worker is about to go.
     Draining,
 }
@@ -213,7 +218,7 @@ impl TryFrom<wire::Hello> for Hello {
         }
         check_capacity(hello.capacity)?;
         Ok(Self {
-            availability: Availability::told(hello.draining, hello.cordoned, hello.leaving),
+            availability: Availability::told(hello.draining, hello.cordoned, hello.leaving, hello.drained),
             name: hello.name,
             capacity: hello.capacity,
             sessions: hello.sessions.into_iter().filter_map(|session| session.try_into().ok()).collect(),
@@ -227,21 +232,22 @@ impl TryFrom<wire::Hello> for Hello {
 impl Load {
     /// Streams in grace give their places to those that come back for them, so there may be twice the capacity.
     fn parse(load: wire::Load) -> Result<Self, Malformed> {
-        let wire::Load { streams, capacity, draining, cordoned, leaving } = load;
+        let wire::Load { streams, capacity, draining, cordoned, leaving, drained } = load;
         check_capacity(capacity)?;
         if streams > 2 * capacity {
             return Err(Malformed::Streams { streams, capacity });
         }
-        Ok(Self { streams, capacity, availability: Availability::told(draining, cordoned, leaving) })
+        Ok(Self { streams, capacity, availability: Availability::told(draining, cordoned, leaving, drained) })
     }
 }
 
 impl Availability {
     /// `unavailable` is true for every reason.
-    fn told(unavailable: bool, cordoned: bool, leaving: bool) -> Self {
+    fn told(unavailable: bool, cordoned: bool, leaving: bool, drained: bool) -> Self {
         match (unavailable, cordoned, leaving) {
             (_, true, true) => Self::Leaving,
             (_, true, false) => Self::Cordoned,
+            _ if drained => Self::Drained,
             (true, false, _) => Self::Draining,
             (false, false, _) => Self::Open,
         }
@@ -321,6 +327,7 @@ impl From<Hello> for wire::Hello {
             version,
             cordoned: availability.is_cordoned(),
             leaving: availability == Availability::Leaving,
+            drained: availability == Availability::Drained,
         }
     }
 }
@@ -333,6 +340,7 @@ impl From<Load> for wire::Load {
             draining: availability != Availability::Open,
             cordoned: availability.is_cordoned(),
             leaving: availability == Availability::Leaving,
+            drained: availability == Availability::Drained,
         }
     }
 }
@@ -381,6 +389,7 @@ impl ActivatorMessage {
                 (true, false) => Cordon::On,
                 (true, true) => Cordon::Leaving,
             }),
+            ActivatorSay::Drain(wire::Drain { on }) => Self::Drain(on),
             ActivatorSay::Kick(wire::Kick { stream_id, reason }) => Self::Kick { stream_id, reason },
             ActivatorSay::Meet(wire::Meet { address }) => Self::Meet(address.parse().ok()?),
             ActivatorSay::Fence(wire::Fence { stream_id, epoch }) => Self::Fence { stream_id, epoch },
@@ -405,6 +414,7 @@ impl From<ActivatorMessage> for wire::ActivatorSays {
             ActivatorMessage::Cordon(cordon) => {
                 ActivatorSay::Cordon(wire::Cordon { on: cordon.is_on(), leaving: cordon == Cordon::Leaving })
             }
+            ActivatorMessage::Drain(on) => ActivatorSay::Drain(wire::Drain { on }),
             ActivatorMessage::Kick { stream_id, reason } => ActivatorSay::Kick(wire::Kick { stream_id, reason }),
             ActivatorMessage::Meet(address) => ActivatorSay::Meet(wire::Meet { address: address.to_string() }),
             ActivatorMessage::Fence { stream_id, epoch } => ActivatorSay::Fence(wire::Fence { stream_id, epoch }),

@@ -1,13 +1,19 @@
 //! Each message goes to the wire and back; what cannot be used is refused or made fit.
 
 use super::super::limits::{MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
-use super::super::{SessionState, UpstreamCounts, UpstreamReport, UpstreamState};
+use super::super::{
+    MediaFigures, SessionState, StreamFigures, UpstreamCounts, UpstreamReport, UpstreamState, UpstreamTimes,
+};
 use super::*;
+use crate::clock::UtcTime;
 use crate::key::Identity;
 
 fn session() -> Session {
-    let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5 };
-    let upstream = |state| UpstreamReport { host: "up:1935".into(), state, error: "refused".into(), counts };
+    let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5, lag: 0 };
+    let times = UpstreamTimes { since: UtcTime(6), failed: UtcTime(7) };
+    let upstream = |state| UpstreamReport { host: "up:1935".into(), state, error: "refused".into(), counts, times };
+    let (video, audio) = ("h264".into(), "aac".into());
+    let media = MediaFigures { video, audio, width: 1280, height: 720, frame_rate: 29_970 };
     Session {
         stream_id: "0123456789abcdef".into(),
         app: "live".into(),
@@ -16,6 +22,7 @@ fn session() -> Session {
         epoch: 7,
         reason: "asked for".into(),
         messages: 9,
+        figures: StreamFigures { bytes: 10, keyframe_interval: 2000, media },
         upstreams: UpstreamState::ALL.map(upstream).to_vec(),
     }
 }
@@ -32,8 +39,8 @@ fn hello(availability: Availability) -> Hello {
     }
 }
 
-const AVAILABILITIES: [Availability; 4] =
-    [Availability::Open, Availability::Cordoned, Availability::Leaving, Availability::Draining];
+const AVAILABILITIES: [Availability; 5] =
+    [Availability::Open, Availability::Cordoned, Availability::Leaving, Availability::Drained, Availability::Draining];
 
 #[test]
 fn worker_messages_survive_the_wire() {
@@ -66,6 +73,8 @@ fn activator_messages_survive_the_wire() {
         ActivatorMessage::Cordon(Cordon::Off),
         ActivatorMessage::Cordon(Cordon::On),
         ActivatorMessage::Cordon(Cordon::Leaving),
+        ActivatorMessage::Drain(true),
+        ActivatorMessage::Drain(false),
         ActivatorMessage::Kick { stream_id: "s".into(), reason: "asked for".into() },
         ActivatorMessage::Meet("[::1]:6001".parse().unwrap()),
         ActivatorMessage::Fence { stream_id: "s".into(), epoch: 2 },
@@ -128,6 +137,7 @@ fn a_session_is_bounded_and_fit_to_be_shown() {
         reason: "a\nb".into(),
         state: 99,
         upstreams: vec![long; 2 * MAX_UPSTREAMS],
+        figures: Some(wire::StreamFigures { video: "h\n".into(), audio: "a".repeat(1000), ..Default::default() }),
         identities,
         ..good()
     };
@@ -141,6 +151,7 @@ fn a_session_is_bounded_and_fit_to_be_shown() {
         (MAX_IDENTITIES, MAX_UPSTREAMS),
         "nothing is kept"
     );
+    assert_eq!(told.figures.media, MediaFigures::default(), "no such codec");
     assert!(told.app.len() <= MAX_TEXT && !told.app.contains('\n') && !told.reason.contains('\n'));
     assert!(told.upstreams[0].host.len() <= MAX_TEXT);
     assert_eq!(told.upstreams[0].state, UpstreamState::Unknown);
@@ -158,8 +169,9 @@ fn a_session_is_bounded_and_fit_to_be_shown() {
 fn counters_bring_a_session_up_to_date() {
     let mut grown = session();
     grown.messages += 1;
+    (grown.figures.bytes, grown.figures.keyframe_interval) = (11, 1999);
     for upstream in &mut grown.upstreams {
-        upstream.counts = UpstreamCounts { bytes: 10, messages: 20, lost: 30, replayed: 40, reconnects: 5 };
+        upstream.counts = UpstreamCounts { bytes: 10, messages: 20, lost: 30, replayed: 40, reconnects: 5, lag: 50 };
     }
     let WorkerMessage::Counters(mut told) = WorkerMessage::Counters(vec![SessionCounters::of(&grown)]) else {
         panic!()
@@ -178,9 +190,11 @@ fn only_counters_may_wait_to_be_told() {
     let before = session();
     let mut grown = before.clone();
     grown.messages += 1;
+    (grown.figures.bytes, grown.figures.keyframe_interval) = (11, 1999);
     grown.upstreams[0].counts = UpstreamCounts { reconnects: 5, ..UpstreamCounts::default() };
     assert!(!before.differs_beyond_counters(&grown));
-    let other: [fn(&mut Session); 6] = [
+    let other: [fn(&mut Session); 7] = [
+        |session| session.figures.media.width = 640,
         |session| session.state = SessionState::Live,
         |session| session.identities.clear(),
         |session| session.upstreams[0].error.clear(),

@@ -28,4 +28,7 @@ pub use message::{
     ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Malformed, Offer, Welcome,
     WorkerMessage,
 };
-pub use session::{Figure, Session, SessionCounters, SessionState, UpstreamCounts, UpstreamReport, UpstreamState};
+pub use session::{
+    Figure, MediaFigures, Session, SessionCounters, SessionState, StreamFigures, UpstreamCounts, UpstreamReport,
+    UpstreamState, UpstreamTimes, is_stream_id,
+};

@@ -1,8 +1,9 @@
 //! A stream as the worker that serves it reports it. In: the stream's own task, or a [`wire::Session`] of a peer. Out: the same as a
 //! [`Session`], bounded, and back. Next: the worker's `register`, the activator's dispatcher.
 
-use super::limits::{MAX_EPOCH, MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
+use super::limits::{MAX_CODEC, MAX_EPOCH, MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
 use super::{Malformed, wire};
+use crate::clock::UtcTime;
 use crate::key::{Identity, LogSafe, MAX_NAME_BYTES};
 
 /// A stream that a worker serves, or served a moment ago.
@@ -22,8 +23,45 @@ pub struct Session {
     pub reason: String,
     /// Whole messages of the publisher since this worker has the stream; messages that it found in the ring of another worker count again.
     pub messages: u64,
+    /// Figures of the publisher's stream.
+    pub figures: StreamFigures,
     /// Destinations, in the order of the settings.
     pub upstreams: Vec<UpstreamReport>,
+}
+
+/// The figures of a publisher's stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamFigures {
+    /// Bytes received since this worker has the stream.
+    pub bytes: u64,
+    /// Milliseconds between the last two keyframes; 0: not known.
+    pub keyframe_interval: u32,
+    /// Codecs and size, by the stream's headers.
+    pub media: MediaFigures,
+}
+
+/// Codecs and size of a stream; empty and 0 where they are not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaFigures {
+    /// Video codec in lower case.
+    pub video: String,
+    /// Audio codec in lower case.
+    pub audio: String,
+    /// Width of the picture in pixels.
+    pub width: u32,
+    /// Height of the picture in pixels.
+    pub height: u32,
+    /// Pictures in 1000 seconds, by the publisher's word.
+    pub frame_rate: u32,
+}
+
+/// Times of an upstream, by the worker's clock; zero where they are not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTimes {
+    /// Beginning of the state.
+    pub since: UtcTime,
+    /// Time of the newest failure.
+    pub failed: UtcTime,
 }
 
 /// Steps in the life of a stream, as workers report them.
@@ -53,6 +91,8 @@ pub struct UpstreamReport {
     pub error: String,
     /// Figures of this upstream.
     pub counts: UpstreamCounts,
+    /// Times of its state and of the failure.
+    pub times: UpstreamTimes,
 }
 
 /// Steps in the life of an upstream.
@@ -89,6 +129,8 @@ pub struct UpstreamCounts {
     pub replayed: u64,
     /// Sessions that were live, without the first.
     pub reconnects: u64,
+    /// Age of the oldest message that is to be written, in milliseconds. It is no counter, and no metric.
+    pub lag: u64,
 }
 
 /// The counters of a session, without what they belong to.
@@ -98,6 +140,10 @@ pub struct SessionCounters {
     pub stream_id: String,
     /// As in [`Session::messages`].
     pub messages: u64,
+    /// As in [`StreamFigures::bytes`].
+    pub bytes: u64,
+    /// As in [`StreamFigures::keyframe_interval`].
+    pub keyframe_interval: u32,
     /// Those of each upstream, in the order of the session's upstreams, without [`UpstreamCounts::reconnects`].
     pub upstreams: Vec<UpstreamCounts>,
 }
@@ -110,6 +156,8 @@ impl SessionCounters {
         Self {
             stream_id: session.stream_id.clone(),
             messages: session.messages,
+            bytes: session.figures.bytes,
+            keyframe_interval: session.figures.keyframe_interval,
             upstreams: session.upstreams.iter().map(counts).collect(),
         }
     }
@@ -117,6 +165,7 @@ impl SessionCounters {
     /// Puts these counters into their session.
     pub fn bring_up_to_date(&self, session: &mut Session) {
         session.messages = self.messages;
+        (session.figures.bytes, session.figures.keyframe_interval) = (self.bytes, self.keyframe_interval);
         for (upstream, counts) in session.upstreams.iter_mut().zip(&self.upstreams) {
             upstream.counts = UpstreamCounts { reconnects: upstream.counts.reconnects, ..*counts };
         }
@@ -136,7 +185,7 @@ pub struct Figure {
 }
 
 impl UpstreamCounts {
-    /// The higher one of both values, for each field.
+    /// The higher one of both values, for each figure that counts.
     #[must_use]
     pub fn highest(&self, other: &Self) -> Self {
         Self {
@@ -145,6 +194,7 @@ impl UpstreamCounts {
             lost: self.lost.max(other.lost),
             replayed: self.replayed.max(other.replayed),
             reconnects: self.reconnects.max(other.reconnects),
+            lag: self.lag,
         }
     }
 
@@ -203,13 +253,15 @@ impl Session {
     /// are no such counter, since each of them is an event of its own.
     #[must_use]
     pub fn differs_beyond_counters(&self, other: &Self) -> bool {
-        let Self { stream_id, app, state, identities, epoch, reason, messages: _, upstreams } = self;
+        let Self { stream_id, app, state, identities, epoch, reason, messages: _, figures, upstreams } = self;
         let upstream = |(one, two): (&UpstreamReport, &UpstreamReport)| {
-            let UpstreamReport { host, state, error, counts } = one;
+            // Its times follow from its state and its error.
+            let UpstreamReport { host, state, error, counts, times: _ } = one;
             (host, state, error, counts.reconnects) != (&two.host, &two.state, &two.error, two.counts.reconnects)
         };
         (stream_id, app, state, identities, epoch, reason)
             != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
+            || figures.media != other.figures.media
             || upstreams.len() != other.upstreams.len()
             || upstreams.iter().zip(&other.upstreams).any(upstream)
     }
@@ -222,8 +274,19 @@ impl TryFrom<wire::Session> for Session {
 
     fn try_from(session: wire::Session) -> Result<Self, Malformed> {
         let state = session.state().into();
-        let wire::Session { stream_id, identities, state: _, epoch, mut app, mut upstreams, mut reason, messages } =
-            session;
+        let wire::Session {
+            stream_id,
+            identities,
+            state: _,
+            epoch,
+            mut app,
+            mut upstreams,
+            mut reason,
+            messages,
+            figures,
+            bytes,
+            keyframe_interval,
+        } = session;
         if !is_stream_id(&stream_id) || epoch > MAX_EPOCH {
             return Err(Malformed::Session);
         }
@@ -243,13 +306,16 @@ impl TryFrom<wire::Session> for Session {
         // `collect` builds in place, so without this a session keeps the memory of everything that the worker has sent.
         identities.shrink_to_fit();
         upstreams.shrink_to_fit();
-        Ok(Self { stream_id, app, state, identities, epoch, reason, messages, upstreams })
+        let media = figures.unwrap_or_default().into();
+        let figures = StreamFigures { bytes, keyframe_interval, media };
+        Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, upstreams })
     }
 }
 
 impl From<Session> for wire::Session {
     fn from(session: Session) -> Self {
-        let Session { stream_id, app, state, identities, epoch, reason, messages, upstreams } = session;
+        let Session { stream_id, app, state, identities, epoch, reason, messages, figures, upstreams } = session;
+        let StreamFigures { bytes, keyframe_interval, media } = figures;
         Self {
             stream_id,
             identities: identities.iter().map(|identity| identity.0.to_vec()).collect(),
@@ -259,6 +325,9 @@ impl From<Session> for wire::Session {
             upstreams: upstreams.into_iter().map(wire::Upstream::from).collect(),
             reason,
             messages,
+            figures: Some(media.into()),
+            bytes,
+            keyframe_interval,
         }
     }
 }
@@ -266,41 +335,65 @@ impl From<Session> for wire::Session {
 /// The texts are taken as they are: [`Session`] bounds those of all upstreams together.
 impl From<wire::Upstream> for UpstreamReport {
     fn from(upstream: wire::Upstream) -> Self {
-        let wire::Upstream { host, state, bytes, messages, lost, replayed, reconnects, error } = upstream;
+        let wire::Upstream { host, state, bytes, messages, lost, replayed, reconnects, error, since, failed } =
+            upstream;
         let state = UpstreamState::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or_default();
-        let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into() };
-        Self { host, state, error, counts }
+        let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into(), lag: 0 };
+        let times = UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) };
+        Self { host, state, error, counts, times }
     }
 }
 
 impl From<UpstreamReport> for wire::Upstream {
     fn from(upstream: UpstreamReport) -> Self {
-        let UpstreamReport { host, state, error, counts } = upstream;
-        let UpstreamCounts { bytes, messages, lost, replayed, reconnects } = counts;
+        let UpstreamReport { host, state, error, counts, times } = upstream;
+        let UpstreamCounts { bytes, messages, lost, replayed, reconnects, lag: _ } = counts;
+        let UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) } = times;
         let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
-        Self { host, state: state.as_str().to_owned(), bytes, messages, lost, replayed, reconnects, error }
+        let state = state.as_str().to_owned();
+        Self { host, state, bytes, messages, lost, replayed, reconnects, error, since, failed }
+    }
+}
+
+/// A codec is a short word in lower case; any other text counts as not known.
+impl From<wire::StreamFigures> for MediaFigures {
+    fn from(figures: wire::StreamFigures) -> Self {
+        let wire::StreamFigures { video, audio, width, height, frame_rate } = figures;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let codec =
+            |text: String| if text.len() <= MAX_CODEC && text.chars().all(plain) { text } else { String::new() };
+        Self { video: codec(video), audio: codec(audio), width, height, frame_rate }
+    }
+}
+
+impl From<MediaFigures> for wire::StreamFigures {
+    fn from(figures: MediaFigures) -> Self {
+        let MediaFigures { video, audio, width, height, frame_rate } = figures;
+        Self { video, audio, width, height, frame_rate }
     }
 }
 
 impl From<wire::StreamCounters> for SessionCounters {
     fn from(counters: wire::StreamCounters) -> Self {
-        let wire::StreamCounters { stream_id, messages, upstreams } = counters;
+        let wire::StreamCounters { stream_id, messages, upstreams, bytes, keyframe_interval } = counters;
         let counts = |upstream: wire::UpstreamCounters| {
-            let wire::UpstreamCounters { bytes, messages, lost, replayed } = upstream;
-            UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0 }
+            let wire::UpstreamCounters { bytes, messages, lost, replayed, lag } = upstream;
+            UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0, lag }
         };
-        Self { stream_id, messages, upstreams: upstreams.into_iter().take(MAX_UPSTREAMS).map(counts).collect() }
+        let upstreams = upstreams.into_iter().take(MAX_UPSTREAMS).map(counts).collect();
+        Self { stream_id, messages, bytes, keyframe_interval, upstreams }
     }
 }
 
 impl From<SessionCounters> for wire::StreamCounters {
     fn from(counters: SessionCounters) -> Self {
-        let SessionCounters { stream_id, messages, upstreams } = counters;
+        let SessionCounters { stream_id, messages, bytes, keyframe_interval, upstreams } = counters;
         let counts = |upstream: UpstreamCounts| {
-            let UpstreamCounts { bytes, messages, lost, replayed, reconnects: _ } = upstream;
-            wire::UpstreamCounters { bytes, messages, lost, replayed }
+            let UpstreamCounts { bytes, messages, lost, replayed, reconnects: _, lag } = upstream;
+            wire::UpstreamCounters { bytes, messages, lost, replayed, lag }
         };
-        Self { stream_id, messages, upstreams: upstreams.into_iter().map(counts).collect() }
+        let upstreams = upstreams.into_iter().map(counts).collect();
+        Self { stream_id, messages, bytes, keyframe_interval, upstreams }
     }
 }
 
@@ -329,7 +422,8 @@ impl From<SessionState> for wire::session::State {
 }
 
 /// True for a text that a peer may call a stream.
-pub(super) fn is_stream_id(text: &str) -> bool {
+#[must_use]
+pub fn is_stream_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_STREAM_ID && text.chars().all(|c| c.is_ascii_graphic())
 }
 

@@ -55,6 +55,7 @@ enum EngineRequest {
     Kick(String, String),
     Fence(String, u64),
     Alone(bool),
+    GiveBack,
     HandBack(oneshot::Sender<()>),
 }
 
@@ -113,6 +114,11 @@ impl Engine {
     /// Tells every stream whether there is no activator through which its publisher could return.
     pub async fn alone(&self, alone: bool) {
         let _ = self.requests.send(EngineRequest::Alone(alone)).await;
+    }
+
+    /// Asks every stream to go back to its activator; streams that come later are taken.
+    pub async fn give_back(&self) {
+        let _ = self.requests.send(EngineRequest::GiveBack).await;
     }
 
     /// Takes nothing more and asks every stream to go back to its activator; returns when all have been asked.
@@ -214,13 +220,18 @@ impl EngineTask {
                     let _ = thread.send(ThreadRequest::Alone(alone)).await;
                 }
             }
+            EngineRequest::GiveBack => self.ask_back().await,
             EngineRequest::HandBack(asked) => {
                 self.table.drain();
-                for thread in self.threads.values() {
-                    let _ = thread.send(ThreadRequest::HandBack).await;
-                }
+                self.ask_back().await;
                 let _ = asked.send(());
             }
+        }
+    }
+
+    async fn ask_back(&self) {
+        for thread in self.threads.values() {
+            let _ = thread.send(ThreadRequest::HandBack).await;
         }
     }
 

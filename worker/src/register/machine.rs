@@ -157,6 +157,8 @@ pub enum Output {
         /// Cause, for the log and the publisher.
         reason: String,
     },
+    /// Ask every stream to go back to its activator, which gives it to another worker.
+    GiveBack,
     /// End what there is of a stream under a lower epoch than this: another worker has it.
     Fence {
         /// Id of the stream.
@@ -198,6 +200,8 @@ pub struct Register {
     /// How often [`Self::counters_at`] has passed.
     counted: u32,
     draining: bool,
+    /// An operator wants the streams to go to other workers.
+    drained: bool,
     /// Cordoned, without a stream, and told that our pod may go.
     leaving: bool,
     /// End of the cordon that outlasts `leaving`, once that was taken back.
@@ -229,6 +233,7 @@ impl Register {
             counters_at: now,
             counted: 0,
             draining: false,
+            drained: false,
             leaving: false,
             returns_at: None,
             left: false,
@@ -272,6 +277,10 @@ impl Register {
             Input::Sessions(sessions) => self.sessions(now, sessions),
             Input::Taken(stream_id) => {
                 self.taking.remove(&stream_id);
+                if self.drained {
+                    // It was on its way when the order came.
+                    self.outputs.push_back(Output::GiveBack);
+                }
             }
             Input::NotTaken(attempt, stream_id, epoch) => {
                 // A newer offer of the same stream may be on its way by now.
@@ -388,6 +397,12 @@ impl Register {
                 let joined = self.calls.get_mut(&attempt).filter(|call| call.welcome.is_some());
                 joined.into_iter().for_each(|call| call.cordon = cordon);
             }
+            ActivatorMessage::Drain(on) => {
+                if on && !self.drained {
+                    self.outputs.push_back(Output::GiveBack);
+                }
+                self.drained = on;
+            }
             ActivatorMessage::Meet(address) => self.discover(now, discovery::Input::Told(address)),
             ActivatorMessage::Kick { stream_id, reason } => {
                 self.outputs.push_back(Output::Kick { stream_id, reason });
@@ -435,7 +450,7 @@ impl Register {
             Handoff::Link => offer.descriptor,
         };
         // A stream that it has comes back to a cordoned worker: its connection broke, or its activator lost the place.
-        if self.draining || (self.cordoned() && newest.is_none()) {
+        if self.draining || self.drained || (self.cordoned() && newest.is_none()) {
             Err(DeclineReason::Draining)
         } else if newest.is_some_and(|newest| newest >= offer.epoch) {
             Err(DeclineReason::Other)
@@ -520,8 +535,10 @@ impl Register {
         match (self.draining, self.leaving, self.cordoned()) {
             (true, ..) => Availability::Draining,
             (false, true, _) => Availability::Leaving,
-            (false, false, true) => Availability::Cordoned,
-            (false, false, false) => Availability::Open,
+            // Without streams there is no difference, and the activator that cordons workers waits for this word.
+            (false, false, true) if !self.drained || self.streams() == 0 => Availability::Cordoned,
+            _ if self.drained => Availability::Drained,
+            _ => Availability::Open,
         }
     }
 

@@ -200,6 +200,7 @@ impl Registrar {
                     tracing::debug!(event = event::STREAM_KICKED, %stream, reason = told, "end of the stream requested");
                     self.shell.engine.kick(stream_id, reason).await;
                 }
+                Output::GiveBack => self.shell.engine.give_back().await,
                 Output::Fence { stream_id, epoch } => self.shell.engine.fence(stream_id, epoch).await,
                 Output::Alone(alone) => {
                     if alone && self.shell.engine.streams() > 0 {

@@ -29,6 +29,7 @@ use super::queue::{QueueItem, SingleItem, WritePart, WriteQueue, message_header}
 use super::timeline::Timeline;
 
 mod early;
+mod lag;
 
 /// Time without a keyframe after which audio goes alone: SRS ends a silent session after 7 s, players give up earlier.
 pub const AUDIO_ALONE_AFTER: Duration = Duration::from_secs(2);

@@ -225,6 +225,11 @@ impl UpstreamFeed {
         [self.upstream.next_timeout(), self.cursor.poll_timeout(index)].into_iter().flatten().min()
     }
 
+    /// Age of the oldest message that is to be written, in milliseconds.
+    pub(super) fn lag(&self, now: Instant, index: &Index) -> u64 {
+        u64::try_from(self.cursor.lag(now, index).as_millis()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn report(&self) -> UpstreamReport {
         let counters = self.cursor.counters();
         let report = self.upstream.report();

@@ -26,11 +26,13 @@ use self::headers::StoredHeaders;
 use self::open::{OpenEntry, SegmentList, first_bytes, note_look};
 use super::clock::{Jump, PublisherClock, leaves_room};
 
+mod describe;
 mod early;
 mod entry;
 mod headers;
 mod open;
 
+pub use self::describe::HeaderMark;
 pub use self::early::{EarlyMessage, LEAVES_WHOLE};
 pub use self::entry::{EntryPlace, IndexEntry};
 pub use self::headers::Header;

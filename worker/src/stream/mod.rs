@@ -28,6 +28,7 @@ pub mod clock;
 pub mod cursor;
 mod ending;
 mod feed;
+mod figures;
 pub mod index;
 mod ledger;
 mod link_watch;

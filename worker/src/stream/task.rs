@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::utc;
 use liveedgecast_common::control::Session;
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame};
@@ -29,6 +30,7 @@ use tokio::time::Sleep;
 use super::cursor::Bounds;
 use super::ending::PublisherEnding;
 use super::feed::{FeedEvent, UpstreamFeed};
+use super::figures::ShownFigures;
 use super::index::{Continue, Index};
 use super::machine::{AttachDecision, Input, Machine, Newcomer, NewcomerMemory, Output, State, Times};
 use super::need::LongestNeed;
@@ -161,6 +163,7 @@ struct StreamTask {
     began: Instant,
     /// Bytes received from publishers that are gone.
     received: u64,
+    shown: ShownFigures,
     engine: mpsc::Sender<Report>,
     timer: Pin<Box<Sleep>>,
 }
@@ -231,6 +234,7 @@ impl StreamTask {
             began: now,
             received: 0,
             reports: Reports::new(now),
+            shown: ShownFigures::default(),
             engine,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
@@ -675,11 +679,13 @@ impl StreamTask {
     }
 
     fn report_session(&mut self, now: Instant) {
+        let bytes = self.received + self.source.as_ref().map_or(0, PublisherSource::received);
+        let figures = self.shown.of_stream(bytes, &self.index, &self.rings);
         let assignment = &self.assignment;
         let own = assignment.identities.first().into_iter();
         // An upstream is this stream's until it is closed: no other stream is to dial it before.
         let giving_up = self.giving_up.iter().flat_map(|it| &it.identities);
-        let session = Session {
+        let mut session = Session {
             stream_id: assignment.stream_id.to_string(),
             identities: own.chain(&self.shared).chain(giving_up).copied().collect(),
             state: self.machine.state().told(),
@@ -688,7 +694,10 @@ impl StreamTask {
             upstreams: self.feeds.iter().map(UpstreamFeed::report).collect(),
             reason: self.machine.reason().to_owned(),
             messages: self.index.end(),
+            figures,
         };
+        let lags = self.feeds.iter().map(|feed| feed.lag(now, &self.index));
+        self.shown.complete(utc(), &mut session.upstreams, lags);
         self.reports.push_session(now, session);
     }
 

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
+use liveedgecast_common::control::{UpstreamCounts, UpstreamReport, UpstreamTimes};
 use liveedgecast_common::event;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
@@ -315,6 +315,8 @@ impl Upstream {
                 reconnects: self.counters.sessions.saturating_sub(1),
                 ..UpstreamCounts::default()
             },
+            // The stream's to fill.
+            times: UpstreamTimes::default(),
         }
     }
 
