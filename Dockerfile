@@ -20,6 +20,7 @@ RUN set -eu; \
     for crate in activator worker common e2e; do mkdir "$crate/src"; echo '//! Empty.' > "$crate/src/lib.rs"; done; \
     for main in activator/src/main.rs worker/src/main.rs activator/build.rs common/build.rs; do printf '//! Empty.\nfn main() {}\n' > "$main"; done; \
     tools/static.sh cargo build --release --locked -p liveedgecast-activator -p liveedgecast-worker
+COPY deploy/openapi.json deploy/
 COPY common common
 COPY activator activator
 COPY worker worker

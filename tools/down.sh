@@ -57,19 +57,23 @@ fi
 
 # ---- is a stream live?
 
-live='' unheard=''
+live=0 unheard=''
 for pod in $(k get pods -l app.kubernetes.io/name=liveedgecast-activator --field-selector status.phase=Running \
   -o 'jsonpath={.items[*].metadata.name}'); do
-  if streams=$(k get --raw "/api/v1/namespaces/$namespace/pods/$pod:8080/proxy/api/v1/streams" --request-timeout=5s 2> /dev/null); then
-    live+=$'\n'$(grep -oE '"id":"[^"]*","app":"[^"]*","state":"[^"]*"' <<< "$streams" |
-      sed -E 's/^"id":"(.*)","app":"(.*)","state":"(.*)"$/\1 of \2 (\3)/' || true)
+  # Each activator tells the demand of all of them.
+  if demand=$(k get --raw "/api/v1/namespaces/$namespace/pods/$pod:8080/proxy/api/v1/demand" --request-timeout=5s 2> /dev/null) &&
+    [[ $demand =~ \"demand\":([0-9]+) ]]; then
+    ((BASH_REMATCH[1] <= live)) || live=${BASH_REMATCH[1]}
   else
     unheard+=" $pod"
   fi
 done
 if [[ $force == no ]]; then
-  live=$(sort -u <<< "$live" | sed '/^$/d; s/^/  /')
-  [[ -z $live ]] || fail "streams are live; --force removes everything all the same:"$'\n'"$live"
+  case $live in
+    0) ;;
+    1) fail '1 stream waits or is live; --force removes everything all the same' ;;
+    *) fail "$live streams wait or are live; --force removes everything all the same" ;;
+  esac
   [[ -z $unheard ]] || fail "these activators do not say whether streams are live:$unheard; --force removes everything all the same"
 fi
 

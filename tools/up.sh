@@ -13,6 +13,8 @@ they are unless they are given again.
 
   RTMP_PUSH_URL       the upstreams: one or several rtmp:// or rtmps:// URLs. The script asks for them when not set.
   PUBLISH_KEYS        the keys that may publish; the script makes one when not set
+  ADMIN_TOKEN         the token for changes by the HTTP API; without it nothing can be changed there
+  VIEW_TOKEN          a token for reading alone
   --open              everybody may publish
   --image REF         an image that the cluster has or can pull
   --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
@@ -212,7 +214,7 @@ overlay keda keda
 kubectl kustomize "$scratch/keda" > "$scratch/keda.yaml" || fail 'deploy/keda cannot be rendered'
 
 if [[ $dry_run == yes ]]; then
-  say "# to $context: Secrets liveedgecast-upstreams, liveedgecast-control$([[ $open == yes ]] || echo ', liveedgecast-keys')$([[ $makes_certificates == no ]] || echo ', liveedgecast-scaler-ca, liveedgecast-scaler-tls, liveedgecast-keda-tls'); image $image; then"
+  say "# to $context: Secrets liveedgecast-upstreams, liveedgecast-control$([[ $open == yes ]] || echo ', liveedgecast-keys')$([[ $makes_certificates == no ]] || echo ', liveedgecast-scaler-ca, liveedgecast-scaler-tls, liveedgecast-keda-tls')$([[ -z ${ADMIN_TOKEN:-} ]] || echo ', liveedgecast-admin-token')$([[ -z ${VIEW_TOKEN:-} ]] || echo ', liveedgecast-view-token'); image $image; then"
   cat "$scratch/programs.yaml"
   say '---'
   cat "$scratch/keda.yaml"
@@ -267,6 +269,8 @@ keep() {
 random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
 [[ -z ${RTMP_PUSH_URL:-} ]] || keep liveedgecast-upstreams push-url "$RTMP_PUSH_URL"
 exists secret liveedgecast-control || keep liveedgecast-control secret "$(random 32)"
+[[ -z ${ADMIN_TOKEN:-} ]] || keep liveedgecast-admin-token token "$ADMIN_TOKEN"
+[[ -z ${VIEW_TOKEN:-} ]] || keep liveedgecast-view-token token "$VIEW_TOKEN"
 if [[ $open == no ]]; then
   if [[ -n ${PUBLISH_KEYS:-} ]]; then
     keep liveedgecast-keys publish-keys "$PUBLISH_KEYS"

@@ -1,23 +1,34 @@
-//! The HTTP routes: metrics, health, readiness, demand, streams, workers; and a kick (architecture.md, "Seen from outside"). In: requests.
-//! Out: answers.
-//!
-//! A kick ends a stream, so it needs the control secret. Note: an address does not identify a client. Behind a reverse proxy on the same
-//! machine every request comes from this machine, and so does one from every web page that its users look at; nginx adds no header that
-//! says so and puts the activator's own address into `Host`.
+//! The HTTP routes: metrics, health, readiness, demand; and the API, which shows and changes streams and workers (architecture.md, "Seen from
+//! outside"). In: requests. Out: answers. `access` decides which requests are answered.
+#![expect(clippy::disallowed_methods, reason = "shell: the clock of its log lines")]
+
+mod access;
+mod changes;
+mod problem;
+mod streams;
+mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::event;
 use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode};
-use liveedgecast_common::key::{LogSafe, Secret};
+use liveedgecast_common::key::LogSafe;
+use liveedgecast_common::log_limiter::LogLimiter;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use self::access::Right;
+use self::changes::StreamAction;
+pub use self::changes::{StreamChanges, handler};
+use self::problem::ApiProblem;
 use crate::admission::Admission;
+use crate::config::ApiTokens;
 use crate::drain::Phase;
 use crate::lobby::Views;
 use crate::metrics::ActivatorMetrics;
-use crate::peers::Cluster;
+use crate::peers::{Cluster, Courier};
 use crate::scaler::Trigger;
 
 /// The sources of all answers.
@@ -27,29 +38,32 @@ pub struct HttpContext {
     pub views: Views,
     /// The demand of all activators.
     pub cluster: Cluster,
+    /// The means to change streams.
+    pub changes: StreamChanges,
+    /// The way to the other activators.
+    pub courier: Courier,
     /// Streams for each worker, for scaling.
     pub target: u32,
     /// Tells if anyone may publish.
     pub admission: Arc<Admission>,
     /// True if publishers can only connect from this machine.
     pub is_local: bool,
-    /// The control secret, which a kick needs.
-    pub secret: Secret,
+    /// Tokens for reading and changing.
+    pub tokens: ApiTokens,
     /// Metrics of this process.
     pub metrics: ActivatorMetrics,
     /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
 }
 
-/// Bytes of one list of streams: 10,000 of one worker, at some 400 each. The rest is on further pages. Eight readers at most hold one.
-const MAX_LIST: usize = 4 << 20;
-
 /// The warning of an activator at which anyone may publish.
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
 
-/// The answer to a kick without the secret.
-const SECRET_NEEDED: &str = "this needs the control secret: send `Authorization: Bearer` with the value of CONTROL_SECRET; \
-    without that setting the secret is random, so set it first\n";
+/// The description of the API, which a test compares with the routes.
+const OPENAPI: &str = include_str!("../../deploy/openapi.json");
+
+/// Lines about refused requests, which a stranger can cause at will.
+static REFUSALS: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 
 /// The table of routes.
 pub fn routes(shown: HttpContext) -> Routes {
@@ -58,6 +72,26 @@ pub fn routes(shown: HttpContext) -> Routes {
         move |request: Request| {
             let answer = answer(&shown, &request);
             async move { answer }
+        }
+    };
+    let api = |right: Right, answer: fn(&HttpContext, &Request) -> Result<Answer, ApiProblem>| {
+        let shown = shown.clone();
+        move |request: Request| {
+            let answer = allowed(&shown, right, &request).and_then(|()| answer(&shown, &request));
+            async move { answer.unwrap_or_else(|problem| problem.answer()) }
+        }
+    };
+    let change = |action: StreamAction| {
+        let shown = shown.clone();
+        move |request: Request| {
+            let shown = shown.clone();
+            async move {
+                let answer = match allowed(&shown, Right::Change, &request) {
+                    Ok(()) => changes::carry_out(shown, request, action).await,
+                    Err(problem) => Err(problem),
+                };
+                answer.unwrap_or_else(|problem| problem.answer())
+            }
         }
     };
     let metrics = shown.clone();
@@ -69,36 +103,28 @@ pub fn routes(shown: HttpContext) -> Routes {
         })
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(|shown, _| ready(shown)))
+        .get("/api/v1/openapi.json", |_| async { Answer::typed("application/json", OPENAPI) })
+        // KEDA asks for these two without a token; they have counts alone.
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
         .get("/api/v1/scale", with(scale))
-        .get("/api/v1/streams", with(streams))
-        .get("/api/v1/workers", with(|shown, _| Answer::json(&shown.views.workers())))
-        .on(MethodFilter::DELETE, "/api/v1/streams/{id}", with(kick))
-        .on(MethodFilter::POST, "/api/v1/streams/{id}/kick", with(kick))
+        .get("/api/v1/streams", api(Right::Read, streams::list))
+        .get("/api/v1/workers", api(Right::Read, workers::list))
+        .on(MethodFilter::POST, "/api/v1/workers/{name}/drain", api(Right::Change, workers::drain))
+        .on(MethodFilter::POST, "/api/v1/workers/{name}/undrain", api(Right::Change, workers::undrain))
+        .on(MethodFilter::DELETE, "/api/v1/streams/{id}", change(StreamAction::Kick))
+        .on(MethodFilter::POST, "/api/v1/streams/{id}/kick", change(StreamAction::Kick))
 }
 
-/// Lists streams from `?from=` on, as many as [`MAX_LIST`] allows; the header `Link` has the address of the rest.
-fn streams(shown: &HttpContext, request: &Request) -> Answer {
-    let from = request.query.split('&').find_map(|pair| pair.strip_prefix("from="));
-    let Ok(from) = from.unwrap_or("0").parse::<usize>() else {
-        return Answer::text("from is a number of streams to leave out\n").with(StatusCode::BAD_REQUEST);
-    };
-    let mut json = b"[".to_vec();
-    let next = shown.views.each_stream(from, |stream| {
-        let before = json.len();
-        if before > 1 {
-            json.push(b',');
-        }
-        let fits = serde_json::to_writer(&mut json, &stream).is_ok() && json.len() < MAX_LIST;
-        if !fits {
-            json.truncate(before);
-        }
-        fits
-    });
-    json.extend_from_slice(b"]\n");
-    json.shrink_to_fit();
-    let next = next.map(|next| format!("{}?from={next}", request.path));
-    Answer::typed("application/json", json).and_next(next)
+/// Refuses a request that lacks a right, and logs that.
+fn allowed(shown: &HttpContext, right: Right, request: &Request) -> Result<(), ApiProblem> {
+    let checked = access::check(&shown.tokens, right, request);
+    if let Err(problem) = &checked
+        && REFUSALS.is_due(now())
+    {
+        let (class, path) = (problem.as_str(), LogSafe(&request.path));
+        tracing::info!(event = event::API_REFUSED, peer = %request.peer, class, %path, "API request refused");
+    }
+    checked
 }
 
 async fn all_metrics(shown: &HttpContext) -> Answer {
@@ -113,7 +139,7 @@ async fn all_metrics(shown: &HttpContext) -> Answer {
 fn demand(shown: &HttpContext) -> Answer {
     match shown.cluster.need(None) {
         Ok(need) => Answer::json(&need.shown()),
-        Err(unsure) => Answer::text(format!("{unsure}\n")).with(StatusCode::SERVICE_UNAVAILABLE),
+        Err(unsure) => ApiProblem::Unsure(unsure.to_string()).answer(),
     }
 }
 
@@ -123,7 +149,7 @@ fn scale(shown: &HttpContext, request: &Request) -> Answer {
     let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let trigger = match Trigger::parse(&metadata, shown.target) {
         Ok(trigger) => trigger,
-        Err(error) => return Answer::text(format!("{error}\n")).with(StatusCode::BAD_REQUEST),
+        Err(error) => return ApiProblem::Malformed(error.to_string()).answer(),
     };
     match shown.cluster.need(trigger.app.as_deref()) {
         Ok(need) => Answer::json(&ScaleReport {
@@ -132,7 +158,7 @@ fn scale(shown: &HttpContext, request: &Request) -> Answer {
             target: trigger.target,
             value: trigger.value(&need),
         }),
-        Err(unsure) => Answer::text(format!("{unsure}\n")).with(StatusCode::SERVICE_UNAVAILABLE),
+        Err(unsure) => ApiProblem::Unsure(unsure.to_string()).answer(),
     }
 }
 
@@ -158,21 +184,6 @@ fn ready(shown: &HttpContext) -> Answer {
         return Answer::text(format!("ready\nWARNING: {OPEN}\n"));
     }
     Answer::text("ready\n")
-}
-
-fn kick(shown: &HttpContext, request: &Request) -> Answer {
-    let known = request.bearer.as_ref().is_some_and(|bearer| *bearer == shown.secret);
-    if !known {
-        return Answer::text(SECRET_NEEDED).with(StatusCode::FORBIDDEN);
-    }
-    let id = request.captures.first().map(String::as_str).unwrap_or_default();
-    let reason = String::from_utf8_lossy(&request.body);
-    let reason = if reason.trim().is_empty() { "kicked over HTTP" } else { reason.trim() };
-    if !shown.views.kick(id, &LogSafe(reason).to_string()) {
-        return Answer::text("there is no such stream\n").with(StatusCode::NOT_FOUND);
-    }
-    tracing::info!(event = event::STREAM_KICKED_OVER_HTTP, stream = %LogSafe(id), reason = LogSafe(reason).to_string(), peer = %request.peer, "stream kicked over HTTP");
-    Answer::text("kicked\n")
 }
 
 #[cfg(test)]

@@ -16,10 +16,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::streams::MAX_LIST;
 use super::*;
 use crate::config::{Args, Handoff, Settings};
-use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
+use crate::dispatch::{
+    Entry, Introduction, PlaceEvent, Rules, StreamView, UpstreamView, VideoView, WorkerState, WorkerView,
+};
 use crate::lobby::{Lobby, MAX_UNREAD};
+
+const SECRET: &str = "0123456789abcdef";
+const ADMIN: &str = "the-token-of-operators";
+const VIEW: &str = "the-token-of-readers";
 
 struct Server {
     address: SocketAddr,
@@ -28,22 +35,31 @@ struct Server {
     _stop: tokio_util::sync::DropGuard,
 }
 
-fn server(args: &[&str]) -> Server {
-    let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "0123456789abcdef"].iter().chain(args);
+/// The sources of answers; without the lobby and the phase they are those of an activator that has ended.
+fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
+    let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", SECRET].iter().chain(args);
     let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = ActivatorMetrics::new().unwrap();
     let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
+    let cluster = Cluster::alone(lobby.peers.clone(), settings.fleet);
     let shown = HttpContext {
         views: lobby.views.clone(),
-        cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
+        changes: StreamChanges { views: lobby.views.clone() },
+        courier: Courier::new(cluster.clone(), settings.secret.clone()),
+        cluster,
         target: settings.capacity,
         admission: Arc::new(Admission::new(&settings)),
         is_local: settings.listen.rtmp.ip().is_loopback(),
-        secret: settings.secret.clone(),
+        tokens: settings.tokens.clone(),
         metrics,
         phase: phases,
     };
+    (shown, lobby, phase)
+}
+
+fn server(args: &[&str]) -> Server {
+    let (shown, lobby, phase) = context(args);
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -53,11 +69,30 @@ fn server(args: &[&str]) -> Server {
 
 async fn ask(server: &Server, method: &str, path: &str) -> String {
     let mut socket = TcpStream::connect(server.address).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// The answer to a request with a token and a body.
+async fn call(server: &Server, method: &str, path: &str, token: &str, body: &str) -> (u16, serde_json::Value) {
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
+    );
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (status, body) = (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap());
+    let is_problem = head.contains("content-type: application/problem+json");
+    assert_eq!(is_problem, status >= 400, "{head}");
+    assert_eq!(head.contains("www-authenticate: Bearer"), status == 401, "{head}");
+    (status, body)
 }
 
 fn entry(id: &str) -> Entry {
@@ -65,6 +100,7 @@ fn entry(id: &str) -> Entry {
         stream_id: StreamId(id.to_owned()),
         identities: vec![],
         app: AppName::parse("live").unwrap(),
+        publisher: Some("studio".into()),
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
         hold: Duration::from_secs(600),
@@ -80,10 +116,6 @@ async fn what_is_shown_has_its_fixed_shape() {
     let rows = [
         ("/healthz", "ok\n"),
         ("/api/v1/demand", "{\"waiting\":1,\"live\":0,\"demand\":1}\n"),
-        (
-            "/api/v1/streams",
-            "[{\"id\":\"aa\",\"app\":\"live\",\"state\":\"waiting\",\"worker\":null,\"handoff\":null,\"upstreams\":[]}]\n",
-        ),
         ("/api/v1/workers", "[]\n"),
         ("/api/v1/scale", "{\"active\":true,\"workers\":1,\"target\":50.0,\"value\":50.0}\n"),
         ("/api/v1/scale?target=2&app=other", "{\"active\":false,\"workers\":0,\"target\":2.0,\"value\":0.0}\n"),
@@ -92,6 +124,16 @@ async fn what_is_shown_has_its_fixed_shape() {
         let answer = ask(&server, "GET", path).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("\r\n\r\n{body}")), "{path}: {answer}");
     }
+    let answer = ask(&server, "GET", "/api/v1/streams").await;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut streams: serde_json::Value = serde_json::from_str(body).unwrap();
+    let since = streams[0]["since"].take();
+    assert!(since.as_str().is_some_and(|since| since.len() == 24 && since.ends_with('Z')), "{since}");
+    assert_eq!(
+        streams.to_string(),
+        "[{\"app\":\"live\",\"audio\":null,\"bitrate\":0,\"bytes\":0,\"handoff\":null,\"id\":\"aa\",\"peer\":\"10.0.0.1:1\",\"publisher\":\"studio\",\"since\":null,\
+         \"state\":\"waiting\",\"upstreams\":[],\"video\":null,\"worker\":null}]"
+    );
     let metrics = ask(&server, "GET", "/metrics").await;
     assert!(metrics.contains("\nliveedgecast_waiting_streams 1\n"), "{metrics}");
 }
@@ -123,86 +165,165 @@ async fn readiness_says_when_anyone_may_publish_and_when_we_go() {
     }
 }
 
-/// A path, with a header, by the way of which `ask` does not know.
-fn with_header(path: &str, header: &str) -> String {
-    format!("{path} HTTP/1.1\r\n{header}\r\nX-Rest:")
-}
-
 #[tokio::test]
 async fn a_kick_ends_a_stream_by_either_way() {
-    let server = server(&[]);
+    let server = server(&["--admin-token", ADMIN]);
     for (method, path) in [("DELETE", "/api/v1/streams/aa"), ("POST", "/api/v1/streams/aa/kick")] {
-        let mut place = server.lobby.places.enter(entry("aa"));
-        let path = with_header(path, "Authorization: Bearer 0123456789abcdef");
-        assert!(ask(&server, method, &path).await.starts_with("HTTP/1.1 200"));
-        assert_eq!(place.event().await, PlaceEvent::Kicked("kicked over HTTP".into()));
-        drop(place);
-        assert!(ask(&server, method, &path).await.starts_with("HTTP/1.1 404"));
+        for (body, reason) in
+            [("", "kicked over HTTP"), ("{}", "kicked over HTTP"), (r#"{"reason":"too late"}"#, "too late")]
+        {
+            let mut place = server.lobby.places.enter(entry("aa"));
+            let (status, told) = call(&server, method, path, ADMIN, body).await;
+            assert_eq!((status, &told["id"], &told["reason"]), (200, &"aa".into(), &reason.into()), "{told}");
+            assert_eq!(place.event().await, PlaceEvent::Kicked(reason.into()));
+            drop(place);
+            let (status, told) = call(&server, method, path, ADMIN, body).await;
+            assert_eq!((status, &told["type"]), (404, &"urn:liveedgecast:problem:stream-unknown".into()), "{told}");
+        }
+        let _place = server.lobby.places.enter(entry("aa"));
+        for body in ["too late", r#"{"why":"too late"}"#, r#"{"reason":7}"#, "[]"] {
+            let (status, told) = call(&server, method, path, ADMIN, body).await;
+            assert_eq!((status, &told["type"]), (400, &"urn:liveedgecast:problem:malformed".into()), "{body}: {told}");
+        }
     }
-    // An escape that is not UTF-8 names no stream, and says so to the holder of the secret alone.
+    // An escape that is not UTF-8 names no stream, and says so to the holder of the token alone.
     for (method, path) in [("DELETE", "/api/v1/streams/%FF"), ("POST", "/api/v1/streams/%FF/kick")] {
-        let refused = ask(&server, method, path).await;
-        let missing = ask(&server, method, &with_header(path, "Authorization: Bearer 0123456789abcdef")).await;
-        assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("no-store"), "{path}: {refused}");
-        assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("no such stream"), "{path}: {missing}");
+        assert_eq!(call(&server, method, path, "another-token-of-16", "").await.0, 401);
+        assert_eq!(call(&server, method, path, ADMIN, "").await.0, 404);
     }
 }
 
 #[tokio::test]
-async fn a_kick_without_the_secret_is_refused_whatever_proxy_or_page_it_came_through() {
-    let server = server(&[]);
+async fn control_secret_opens_nothing() {
+    for (args, read, change) in [
+        (&[][..], 403, 403),
+        (&["--admin-token", ADMIN], 401, 401),
+        (&["--view-token", VIEW], 401, 401),
+        (&["--admin-token", ADMIN, "--view-token", VIEW], 401, 401),
+    ] {
+        let server = server(args);
+        let _place = server.lobby.places.enter(entry("aa"));
+        assert_eq!(call(&server, "GET", "/api/v1/streams", SECRET, "").await.0, read, "{args:?}");
+        assert_eq!(call(&server, "GET", "/api/v1/workers", SECRET, "").await.0, read, "{args:?}");
+        assert_eq!(call(&server, "DELETE", "/api/v1/streams/aa", SECRET, "").await.0, change, "{args:?}");
+        assert_eq!(call(&server, "POST", "/api/v1/streams/aa/kick", SECRET, "").await.0, change, "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn token_for_reading_changes_nothing() {
+    let server = server(&["--admin-token", ADMIN, "--view-token", VIEW]);
     let _place = server.lobby.places.enter(entry("aa"));
-    let path = "/api/v1/streams/aa/kick";
-    // The last two: curl on this machine, and nginx with `proxy_pass http://127.0.0.1:8080` and nothing else, look the same.
-    for header in [
-        "X-Forwarded-For: 10.0.0.1",
-        "Forwarded: for=10.0.0.1",
-        "Origin: http://evil.example",
-        "X-Host: 127.0.0.1:8080",
-        "Connection: close",
-    ] {
-        let answer = ask(&server, "POST", &with_header(path, header)).await;
-        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("CONTROL_SECRET"), "{header}: {answer}");
+    for path in ["/api/v1/streams", "/api/v1/workers"] {
+        assert_eq!(call(&server, "GET", path, VIEW, "").await.0, 200);
+        assert_eq!(call(&server, "GET", path, ADMIN, "").await.0, 200);
+        assert!(ask(&server, "GET", path).await.starts_with("HTTP/1.1 401"), "{path}");
+    }
+    let (status, told) = call(&server, "DELETE", "/api/v1/streams/aa", VIEW, "").await;
+    assert_eq!((status, &told["type"]), (403, &"urn:liveedgecast:problem:token-reads-only".into()), "{told}");
+    for path in ["/metrics", "/healthz", "/readyz", "/api/v1/demand", "/api/v1/scale"] {
+        assert!(ask(&server, "GET", path).await.starts_with("HTTP/1.1 200"), "{path} needs no token");
     }
 }
 
 #[tokio::test]
-async fn a_kick_needs_the_secret_wherever_it_comes_from() {
-    let place = |peer: &str, bearer: Option<&str>| Request {
-        path: String::new(),
-        query: String::new(),
-        captures: vec!["aa".into()],
-        body: bytes::Bytes::new(),
-        peer: peer.parse().unwrap(),
-        bearer: bearer.map(Secret::new),
-    };
-    let (phase, phases) = watch::channel(Phase::Serving);
-    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
-    let settings = Settings::resolve(&args, [1; 32]).unwrap();
-    let metrics = ActivatorMetrics::new().unwrap();
-    let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone());
-    let shown = HttpContext {
-        cluster: Cluster::alone(lobby.peers.clone(), settings.fleet),
-        target: settings.capacity,
-        views: lobby.views.clone(),
-        admission: Arc::new(Admission::new(&settings)),
-        is_local: false,
-        secret: Secret::new("right"),
-        metrics,
-        phase: phases,
-    };
-    let _place = lobby.places.enter(entry("aa"));
-    for (peer, bearer, status) in [
-        ("10.0.0.1", None, 403),
-        ("10.0.0.1", Some("wrong"), 403),
-        ("10.0.0.1", Some("right"), 200),
-        ("127.0.0.1", None, 403),
-        ("::1", Some("wrong"), 403),
-        ("::1", Some("right"), 200),
-    ] {
-        assert_eq!(kick(&shown, &place(peer, bearer)).status.as_u16(), status, "{peer} {bearer:?}");
+async fn a_worker_is_told_to_give_its_streams_away_and_to_take_some_again() {
+    let server = server(&["--admin-token", ADMIN, "--view-token", VIEW]);
+    let mut inbox = join_with(&server, 1);
+    for (order, on) in [("drain", true), ("undrain", false)] {
+        let path = format!("/api/v1/workers/w/{order}");
+        assert_eq!(call(&server, "POST", &path, VIEW, "").await.0, 403);
+        let (status, told) = call(&server, "POST", &path, ADMIN, "").await;
+        assert_eq!((status, &told["name"], &told["drain"]), (200, &"w".into(), &on.into()), "{told}");
+        assert_eq!(inbox.recv().await, Some(ActivatorMessage::Drain(on)));
+        let (status, told) = call(&server, "POST", &format!("/api/v1/workers/x/{order}"), ADMIN, "").await;
+        assert_eq!((status, &told["type"]), (404, &"urn:liveedgecast:problem:worker-unknown".into()), "{told}");
     }
-    drop(phase);
+}
+
+#[tokio::test]
+async fn errors_of_the_server_itself_have_the_form_of_problems() {
+    let server = server(&["--admin-token", ADMIN]);
+    for (method, path, status) in
+        [("GET", "/api/v1/none", 404), ("GET", "/api/v1/streams/aa", 405), ("POST", "/healthz", 405)]
+    {
+        let (told, problem) = call(&server, method, path, ADMIN, "").await;
+        assert_eq!((told, &problem["type"], &problem["status"]), (status, &"about:blank".into(), &status.into()));
+    }
+}
+
+/// The description of the API.
+fn openapi() -> serde_json::Value {
+    serde_json::from_str(OPENAPI).unwrap()
+}
+
+/// Names of the entries of a table, in their order.
+fn names(table: &serde_json::Value) -> Vec<&str> {
+    let mut names: Vec<&str> = table.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn description_of_the_api_has_every_route_and_no_other() {
+    let (shown, _lobby, _phase) = context(&[]);
+    let method = |filter: &MethodFilter| {
+        let known = [
+            ("get", MethodFilter::GET),
+            ("post", MethodFilter::POST),
+            ("patch", MethodFilter::PATCH),
+            ("delete", MethodFilter::DELETE),
+        ];
+        known.into_iter().find(|(_, other)| other == filter).unwrap().0
+    };
+    let mut served: Vec<String> =
+        routes(shown).listed().iter().map(|(filter, path)| format!("{} {path}", method(filter))).collect();
+    served.sort();
+    let document = openapi();
+    let paths = document["paths"].as_object().unwrap();
+    let mut described: Vec<String> = paths
+        .iter()
+        .flat_map(|(path, methods)| names(methods).into_iter().map(move |it| format!("{it} {path}")))
+        .collect();
+    described.sort();
+    assert_eq!(served, described);
+    let types = document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap();
+    let mut types: Vec<&str> = types.iter().map(|it| it.as_str().unwrap()).collect();
+    types.sort_unstable();
+    let problems = ApiProblem::all();
+    let mut known: Vec<String> =
+        problems.iter().map(|it| format!("urn:liveedgecast:problem:{}", it.as_str())).collect();
+    known.push("about:blank".into());
+    known.sort();
+    assert_eq!(types, known);
+    let guide = include_str!("../../deploy/docs/api.md");
+    for problem in problems {
+        assert!(guide.contains(&format!("\n| `{}` | ", problem.as_str())), "api.md has no {}", problem.as_str());
+    }
+    let server = server(&["--admin-token", ADMIN]);
+    assert!(ask(&server, "GET", "/api/v1/openapi.json").await.ends_with(OPENAPI));
+}
+
+#[test]
+fn description_of_the_api_has_every_field_of_its_answers() {
+    let document = openapi();
+    let schema = |name: &str| document["components"]["schemas"][name]["properties"].clone();
+    let stream = serde_json::to_value(StreamView::default()).unwrap();
+    assert_eq!(names(&stream), names(&schema("Stream")));
+    let upstream = serde_json::to_value(UpstreamView::default()).unwrap();
+    assert_eq!(names(&upstream), names(&schema("Upstream")));
+    let video = VideoView {
+        codec: Some("h264".into()),
+        width: Some(1),
+        height: Some(1),
+        frame_rate: Some(1.0),
+        keyframe_interval: Some(1.0),
+    };
+    assert_eq!(names(&serde_json::to_value(video).unwrap()), names(&schema("Video")));
+    let worker = WorkerView { name: "w".into(), state: WorkerState::Ready, streams: 0, capacity: 1 };
+    assert_eq!(names(&serde_json::to_value(worker).unwrap()), names(&schema("Worker")));
+    let states: Vec<&str> = WorkerState::ALL.iter().map(|state| state.as_str()).collect();
+    assert_eq!(schema("Worker")["state"]["enum"], serde_json::json!(states));
 }
 
 /// Streams whose list is longer than two answers.
@@ -253,7 +374,7 @@ async fn a_long_list_of_streams_comes_in_bounded_parts() {
 async fn slow_readers_of_lists_deny_nobody_a_list() {
     let server = server(&[]);
     let _inbox = join_with(&server, MANY);
-    let request = b"GET /api/v1/streams HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = b"GET /api/v1/streams HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut slow = Vec::new();
     for _ in 0..=MAX_READERS {
         let socket = TcpSocket::new_v4().unwrap();

@@ -28,12 +28,12 @@ use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
 use crate::handoff::{HandoffListener, SpareMemories};
-use crate::http::{HttpContext, OPEN, routes};
+use crate::http::{HttpContext, OPEN, StreamChanges, handler, routes};
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
 use crate::lobby::{DrainSwitch, Lobby};
 use crate::metrics::ActivatorMetrics;
-use crate::peers::{Cluster, Me};
+use crate::peers::{Cluster, Courier, Me};
 use crate::ports::Ports;
 use crate::processes::{self, Launch};
 use crate::{control, dispatch};
@@ -137,6 +137,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     if settings.handoff == Handoff::Descriptor && network.is_empty() {
         bail!("HANDOFF=descriptor: without /proc nobody can tell whether a worker is on this host: use auto or link");
     }
+    let changes = StreamChanges { views: lobby.views.clone() };
     let control = control::Terms {
         welcome: Welcome {
             activator: name.clone(),
@@ -146,6 +147,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         },
         secret: settings.secret.clone(),
         network,
+        handler: handler(changes.clone()),
     };
     let cluster = if settings.peers.is_empty() {
         Cluster::alone(lobby.peers.clone(), settings.fleet)
@@ -171,10 +173,12 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let shown = HttpContext {
         views: lobby.views.clone(),
         cluster: cluster.clone(),
+        changes,
+        courier: Courier::new(cluster.clone(), settings.secret.clone()),
         target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.rtmp.ip().is_loopback(),
-        secret: settings.secret.clone(),
+        tokens: settings.tokens.clone(),
         metrics: metrics.clone(),
         phase: phases,
     };
@@ -285,6 +289,14 @@ fn say_hello(settings: &Settings, bound: &Ports) -> anyhow::Result<()> {
     );
     if settings.is_open_to_strangers() {
         warn!(event = event::ACTIVATOR_OPEN, "{OPEN}");
+    }
+    let limits = match (&settings.tokens.admin, &settings.tokens.view) {
+        (None, None) => Some("API changes nothing and is read from this machine alone: set ADMIN_TOKEN, or VIEW_TOKEN"),
+        (None, Some(_)) => Some("API changes nothing: set ADMIN_TOKEN"),
+        (Some(_), _) => None,
+    };
+    if let Some(limits) = limits {
+        info!(event = event::API_LIMITED, "{limits}");
     }
     Ok(())
 }

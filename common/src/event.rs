@@ -166,6 +166,10 @@ pub const ACTIVATOR_STARTED: &str = "activator.started";
 pub const ACTIVATOR_STOPPED: &str = "activator.stopped";
 /// Anyone who reaches the RTMP port may publish.
 pub const ACTIVATOR_OPEN: &str = "activator.open";
+/// The HTTP API is not open for everything: without `ADMIN_TOKEN` nothing can be changed, and without any token only this machine reads.
+pub const API_LIMITED: &str = "api.limited";
+/// A request to the HTTP API was refused for want of a token, or because of a wrong one. One line a second.
+pub const API_REFUSED: &str = "api.refused";
 /// A server of the process ended by itself.
 pub const SERVER_FAILED: &str = "server.failed";
 /// The shared ports were left to a successor.
@@ -174,6 +178,8 @@ pub const PORTS_LEFT: &str = "ports.left";
 pub const PORTS_NOT_STEERED: &str = "ports.not_steered";
 /// An HTTP request ended a stream.
 pub const STREAM_KICKED_OVER_HTTP: &str = "stream.kicked_over_http";
+/// An HTTP request ordered a worker to give its streams to others, or to take streams again.
+pub const WORKER_DRAIN_ORDERED: &str = "worker.drain_ordered";
 /// A worker's metrics could not be fetched.
 pub const SCRAPE_FAILED: &str = "scrape.failed";
 /// A file of the configuration was read again.

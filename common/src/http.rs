@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK};
+use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK, WWW_AUTHENTICATE};
 use axum::http::{self, Method};
+pub use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+pub use axum::routing::MethodFilter;
 use axum::routing::on;
 use axum::{Extension, Router};
-pub use axum::{http::StatusCode, routing::MethodFilter};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -77,6 +78,8 @@ pub struct Request {
     pub peer: IpAddr,
     /// Token that follows `Bearer ` in the header `Authorization`.
     pub bearer: Option<Secret>,
+    /// Headers, without `Authorization`.
+    pub headers: HeaderMap,
 }
 
 /// The connection on which a request came.
@@ -90,24 +93,25 @@ struct Arrival {
 impl Request {
     /// Reads a request's body. `route`: the path of its route, with `{name}` segments.
     async fn read(request: http::Request<Body>, peer: IpAddr, route: &str) -> Result<Self, Response> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let body = if matches!(head.method, Method::GET | Method::HEAD) {
             Bytes::new()
         } else {
             match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
                 Ok(Ok(body)) => body,
                 Ok(Err(_)) => {
-                    return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_BODY} bytes of body\n")));
+                    return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {MAX_BODY} bytes of body")));
                 }
-                Err(_) => return Err(plain(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
+                Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
             }
         };
-        let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let authorization = head.headers.remove(AUTHORIZATION);
+        let authorization = authorization.as_ref().and_then(|value| value.to_str().ok());
         let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
         let path = head.uri.path().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
         let captures = captures(route, &path);
-        Ok(Self { path, query, captures, body, peer, bearer })
+        Ok(Self { path, query, captures, body, peer, bearer, headers: head.headers })
     }
 }
 
@@ -161,6 +165,21 @@ impl Answer {
         }
     }
 
+    /// JSON that another process has written; a problem if the status is that of an error.
+    pub fn of_json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        let is_error = status.is_client_error() || status.is_server_error();
+        Self::typed(if is_error { PROBLEM } else { "application/json" }, body).with(status)
+    }
+
+    /// An error, in the form of RFC 9457. `kind`: the type of the problem as a URI, and its title; `None` where the status says all.
+    pub fn problem(status: StatusCode, kind: Option<(&str, &str)>, detail: &str) -> Self {
+        let (problem_type, title) = kind.unwrap_or(("about:blank", status.canonical_reason().unwrap_or_default()));
+        let document = ProblemDocument { problem_type, title, status: status.as_u16(), detail };
+        let mut answer = Self::json(&document).with(status);
+        answer.content_type = PROBLEM;
+        answer
+    }
+
     /// The same answer as one page of several: the next one is at `path`.
     #[must_use]
     pub fn and_next(mut self, path: Option<String>) -> Self {
@@ -176,6 +195,19 @@ impl Answer {
     }
 }
 
+/// Content type of an error (RFC 9457, 6.1).
+const PROBLEM: &str = "application/problem+json";
+
+/// An error as RFC 9457 has it.
+#[derive(Serialize)]
+struct ProblemDocument<'a> {
+    #[serde(rename = "type")]
+    problem_type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
@@ -183,14 +215,18 @@ impl IntoResponse for Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 15.5.2: this status without a challenge is none.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         let next = self.next.and_then(|path| HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")).ok());
         headers.extend(next.map(|next| (LINK, next)));
         response
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
-    Answer::text(text).with(status).into_response()
+fn problem(status: StatusCode, detail: &str) -> Response {
+    Answer::problem(status, None, detail).into_response()
 }
 
 /// Bounds the readers of one route's large answers: at most [`MAX_READERS`] of these answers are in memory, and the one that is being made.
@@ -239,7 +275,7 @@ impl AsRef<[u8]> for HeldBody {
 #[derive(Debug, Default)]
 pub struct Routes {
     router: Router,
-    paths: Vec<&'static str>,
+    listed: Vec<(MethodFilter, &'static str)>,
 }
 
 impl Routes {
@@ -280,15 +316,22 @@ impl Routes {
             answer.into_response()
         };
         self.router = self.router.route(path, on(method, answer));
-        self.paths.push(path);
+        self.listed.push((method, path));
         self
     }
 
-    fn into_served(mut self) -> ServedRoutes {
-        self.paths.dedup();
-        let missing = Bytes::from(format!("not found; there are: {}\n", self.paths.join(" ")));
-        let body = missing.clone();
-        let router = self.router.fallback(move || std::future::ready(plain(StatusCode::NOT_FOUND, body.clone())));
+    /// Method and path of every route, in the order in which they were added.
+    #[must_use]
+    pub fn listed(&self) -> &[(MethodFilter, &'static str)] {
+        &self.listed
+    }
+
+    fn into_served(self) -> ServedRoutes {
+        let mut paths: Vec<&str> = self.listed.iter().map(|(_, path)| *path).collect();
+        paths.dedup();
+        let missing: Arc<str> = format!("not found; there are: {}", paths.join(" ")).into();
+        let detail = Arc::clone(&missing);
+        let router = self.router.fallback(move || std::future::ready(problem(StatusCode::NOT_FOUND, &detail)));
         ServedRoutes { router, missing }
     }
 }
@@ -297,8 +340,8 @@ impl Routes {
 #[derive(Clone)]
 struct ServedRoutes {
     router: Router,
-    /// Body of a 404.
-    missing: Bytes,
+    /// Detail of a 404.
+    missing: Arc<str>,
 }
 
 /// Serves `routes` at `listener` until `stop`; then no connection is accepted, and answers on their way get a second.
@@ -355,7 +398,7 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     // axum's `{name}` matches an empty segment, too. No route has one.
     if request.uri().path().contains("//") {
-        return Ok(plain(StatusCode::NOT_FOUND, served.missing));
+        return Ok(problem(StatusCode::NOT_FOUND, &served.missing));
     }
     request.extensions_mut().insert(arrival);
     let response = served.router.oneshot(request).await?;
@@ -364,7 +407,7 @@ async fn answer(
     }
     let allowed = response.headers().get(ALLOW).and_then(|allowed| allowed.to_str().ok()).unwrap_or_default();
     let allowed = allowed.replace(',', ", ");
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} here\n"));
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allowed} here"));
     response.headers_mut().extend(HeaderValue::try_from(allowed).ok().map(|allowed| (ALLOW, allowed)));
     Ok(response)
 }

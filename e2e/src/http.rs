@@ -32,10 +32,24 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Http
 /// # Errors
 /// No process listens, or the answer is not HTTP.
 pub fn request_with(address: SocketAddr, method: &str, path: &str, sort: &str, body: &str) -> io::Result<HttpAnswer> {
+    send(address, method, path, &format!("content-type: {sort}\r\n"), body)
+}
+
+/// Sends a request with a token and JSON.
+///
+/// # Errors
+/// No process listens, or the answer is not HTTP.
+pub fn authorized(address: SocketAddr, method: &str, path: &str, token: &str, body: &str) -> io::Result<HttpAnswer> {
+    let headers = format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+    send(address, method, path, &headers, body)
+}
+
+/// `headers`: further lines, each with its end.
+fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<HttpAnswer> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {sort}\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}");
     write!(socket, "{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}")?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;

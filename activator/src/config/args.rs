@@ -79,6 +79,19 @@ pub struct Args {
     #[arg(long, env = "CONTROL_SECRET_FILE", value_name = "PATH")]
     pub control_secret_file: Option<PathBuf>,
 
+    /// The token that lets its bearer read and change streams and workers by HTTP [default: nothing can be changed, and only this machine reads]
+    #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub admin_token: Option<Hidden>,
+    /// A file with the admin token instead
+    #[arg(long, env = "ADMIN_TOKEN_FILE", value_name = "PATH")]
+    pub admin_token_file: Option<PathBuf>,
+    /// A second token, for reading alone [default: there is none]
+    #[arg(long, env = "VIEW_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub view_token: Option<Hidden>,
+    /// A file with the view token instead
+    #[arg(long, env = "VIEW_TOKEN_FILE", value_name = "PATH")]
+    pub view_token_file: Option<PathBuf>,
+
     /// Starter of workers: process (this activator, on this machine) or external [default: process]
     #[arg(long, env = "FLEET", value_name = "KIND")]
     pub fleet: Option<String>,

@@ -10,6 +10,7 @@ mod kubernetes;
 mod reload;
 mod resolve;
 mod tls;
+mod tokens;
 
 pub use args::{Args, Subcommand};
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination};
@@ -21,3 +22,4 @@ pub use resolve::{
     Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, dialed, http_address,
 };
 pub use tls::{Flaw, ScalerTls};
+pub use tokens::ApiTokens;

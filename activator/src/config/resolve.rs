@@ -23,6 +23,7 @@ use super::args::Args;
 use super::file::{ConfigFile, Given, parse as parse_file};
 use super::kubernetes::{self, Kubernetes};
 use super::tls::ScalerTls;
+use super::tokens::{self, ApiTokens};
 
 /// Smallest replay window, in bytes: a keyframe of 5 MB must fit with what follows it. A message that does not is skipped.
 const LEAST_REPLAY: u64 = 8 << 20;
@@ -150,6 +151,8 @@ pub struct Settings {
     pub scaler_tls: Option<ScalerTls>,
     /// Shared with workers.
     pub secret: Secret,
+    /// Tokens of the HTTP API.
+    pub tokens: ApiTokens,
     /// The starter of workers.
     pub fleet: Fleet,
     /// Ways in which streams are handed over.
@@ -218,6 +221,7 @@ impl Settings {
             peers: peer_addresses(args, fleet, &listen, p),
             introducer: introducer(args, &listen, p),
             scaler_tls: scaler_tls(args, &listen, p),
+            tokens: tokens::resolve(args, &secret, p),
             secret,
             fleet,
             handoff,

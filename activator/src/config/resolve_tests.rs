@@ -180,6 +180,11 @@ const MISTAKES: &[(&[&str], &str)] = &[
         "CONTROL_SECRET: is required with FLEET=external",
     ),
     (&["--push-url", URL, "--fleet", "external", "--control-secret", "short"], "CONTROL_SECRET: is shorter than 16"),
+    (&["--push-url", URL, "--admin-token", "short"], "ADMIN_TOKEN: needs 16 characters or more of ASCII"),
+    (&["--push-url", URL, "--view-token", "a token with spaces"], "VIEW_TOKEN: needs 16 characters or more of ASCII"),
+    (&["--push-url", URL, "--admin-token-file", "/does/not/exist"], "ADMIN_TOKEN_FILE: can not read /does/not/exist"),
+    (&["--push-url", URL, "--control-secret", SECRET, "--admin-token", SECRET], "ADMIN_TOKEN: is the control secret"),
+    (&["--push-url", URL, "--admin-token", SECRET, "--view-token", SECRET], "VIEW_TOKEN: is the same as ADMIN_TOKEN"),
     (
         &["--push-url", URL, "--fleet", "external", "--control-secret", SECRET, "--max-workers", "3"],
         "MAX_WORKERS: is about workers that we start, or that come by WORKER_DEPLOYMENT",
@@ -230,6 +235,9 @@ fn all_mistakes_are_told_at_once_and_none_shows_a_key() {
     assert!(!text.contains("S3CRET"), "{text}");
     let args = parse(&["--push-url", "rtmp://h/S3CRET", "--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
     assert!(!format!("{args:?}").contains("S3CRET"));
-    let settings = good(&["--publish-keys", "S3CRET", "--control-secret", "S3CRET"]);
+    let tokens = ["--admin-token", "S3CRET-for-changes", "--view-token", "S3CRET-for-reading"];
+    let settings = good(&[&["--publish-keys", "S3CRET", "--control-secret", "S3CRET"][..], &tokens].concat());
+    let (admin, view) = (settings.tokens.admin.as_ref(), settings.tokens.view.as_ref());
+    assert_eq!(admin.zip(view).map(|(a, v)| (a.expose(), v.expose())), Some((tokens[1], tokens[3])));
     assert!(!format!("{settings:?}").contains("S3CRET"));
 }

@@ -370,13 +370,13 @@ impl Dispatcher {
             WorkerMessage::Load(load) => self.workers.load(call, &load),
             WorkerMessage::Goodbye => self.workers.drain(call),
             WorkerMessage::Session(session) => {
-                if self.workers.session(call, session.clone()) {
+                if self.workers.session(now, call, session.clone()) {
                     self.adopt(now, call, &session);
                 } else if let Some(worker) = self.workers.get(call) {
                     self.outputs.push_back(Output::Excess(worker.name.clone(), 1));
                 }
             }
-            WorkerMessage::Counters(streams) => self.workers.counted(call, &streams),
+            WorkerMessage::Counters(streams) => self.workers.counted(now, call, &streams),
             WorkerMessage::Declined(declined) => self.declined(now, call, &declined),
         }
         self.fill(now);

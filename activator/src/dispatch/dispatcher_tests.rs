@@ -1,5 +1,6 @@
 //! The rules of the dispatcher and of `placing`, on virtual time.
 
+use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::limits::MAX_EPOCH;
 use liveedgecast_common::control::{Availability, Load};
 use liveedgecast_common::key::{AppName, StreamId};
@@ -7,8 +8,9 @@ use liveedgecast_common::testkit::origin;
 
 use super::*;
 use crate::config::Handoff;
-use crate::dispatch::elsewhere::{Elsewhere, YIELD_AFTER};
+use crate::dispatch::elsewhere::{Elsewhere, PeerStream, YIELD_AFTER};
 use crate::dispatch::news::{FollowerView, PeerChange};
+use crate::dispatch::view::{Holder, StreamView, WallClock};
 use crate::dispatch::workers::SUSPECT_AFTER;
 
 const HOLD: Duration = Duration::from_secs(120);
@@ -45,6 +47,7 @@ impl World {
             stream_id: StreamId(id.to_owned()),
             identities: identities.iter().map(|number| Identity([*number; 16])).collect(),
             app: AppName::parse("live").unwrap(),
+            publisher: Some(format!("studio-{id}")),
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
             hold: HOLD,
@@ -91,6 +94,10 @@ impl World {
 
     fn say(&mut self, call: CallId, say: WorkerMessage) -> Vec<Output> {
         self.tell(Input::Said(call, say))
+    }
+
+    fn streams(&self) -> Vec<StreamView> {
+        self.lobby.streams(WallClock { now: self.now, utc: UtcTime(1_000_000) }).collect()
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -567,7 +574,7 @@ fn a_worker_that_joins_again_has_its_streams() {
     let live = world.live("a", &[1]);
     world.tell(Input::Lost(call));
     let (again, _) = world.worker(1, vec![session("a", 1, SessionState::Live, live.epoch)]);
-    assert_eq!(world.lobby.streams().next().unwrap().worker.as_deref(), Some("w2"));
+    assert_eq!(world.streams()[0].worker.as_deref(), Some("w2"));
     assert_eq!(world.lobby.demand().live, 1);
     let (_, outputs) = world.enter("b", &[2]);
     assert_eq!(offers(&outputs), [], "it is full");
@@ -716,6 +723,43 @@ fn a_takeover_is_told_once_with_both_workers() {
 }
 
 #[test]
+fn views_show_streams_of_other_activators_and_who_holds_them() {
+    let mut world = World::new();
+    world.worker(9, vec![session("served", 9, SessionState::Live, 1), session("alone", 8, SessionState::Grace, 1)]);
+    world.enter("ours", &[1]);
+    world.pass(Duration::from_secs(3));
+    let client = "10.0.0.9:9".parse().ok();
+    let elsewhere = |id: &str, number, waiting, worker: &str| {
+        let stream = PeerStream { id: id.into(), publisher: format!("studio-{id}"), client };
+        let (app, worker, identities) = ("live".into(), worker.into(), vec![Identity([number; 16])]);
+        Elsewhere { identities, app, entered: 500_000_000, waiting, worker, stream, ..Elsewhere::default() }
+    };
+    world.tell(Input::Elsewhere("peer".into(), 1, Some(elsewhere("served", 9, false, "w1"))));
+    world.tell(Input::Elsewhere("peer".into(), 2, Some(elsewhere("held", 7, true, ""))));
+    world.tell(Input::Elsewhere("old".into(), 1, Some(Elsewhere::default())));
+    let shown: Vec<_> =
+        world.streams().into_iter().map(|it| (it.id, it.state, it.publisher, it.peer, it.since)).collect();
+    let (studio, at) = (|id: &str| Some(format!("studio-{id}")), |millis| Some(UtcTime(millis)));
+    assert_eq!(
+        shown,
+        [
+            ("ours".into(), "waiting", studio("ours"), "10.0.0.1:1".parse().ok(), at(997_000)),
+            ("alone".into(), "grace", None, None, None),
+            ("served".into(), "live", studio("served"), client, at(500_000)),
+            ("held".into(), "waiting", studio("held"), client, at(500_000)),
+        ]
+    );
+    let holder = |world: &World, id: &str| world.lobby.holder(id);
+    assert_eq!(holder(&world, "ours"), Some(Holder::Here));
+    assert_eq!(holder(&world, "served"), Some(Holder::Peer("peer".into())));
+    assert_eq!(holder(&world, "alone"), Some(Holder::Worker("w1".into())));
+    assert_eq!(holder(&world, "none"), None);
+    world.tell(Input::ForgetPeer("peer".into()));
+    assert_eq!((holder(&world, "served"), holder(&world, "held")), (Some(Holder::Worker("w1".into())), None));
+    assert_eq!(world.streams().len(), 3);
+}
+
+#[test]
 fn views_show_states_in_the_words_of_the_interface() {
     let mut world = World::new();
     let (call, _) = world.worker(9, vec![session("far", 9, SessionState::Grace, 1)]);
@@ -725,7 +769,7 @@ fn views_show_states_in_the_words_of_the_interface() {
     world.say(call, WorkerMessage::Goodbye);
     world.enter("c", &[3]);
     let states: Vec<(String, &str, Option<String>)> =
-        world.lobby.streams().map(|stream| (stream.id, stream.state, stream.worker)).collect();
+        world.streams().into_iter().map(|stream| (stream.id, stream.state, stream.worker)).collect();
     let w1 = || Some("w1".to_owned());
     assert_eq!(
         states,
@@ -750,6 +794,7 @@ fn ten_thousand_waiting_publishers_are_placed_in_time() {
             stream_id: StreamId(format!("s{n}")),
             identities: vec![Identity(u128::from(n).to_be_bytes())],
             app: AppName::parse("live").unwrap(),
+            publisher: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: world.now + HOLD,
             hold: HOLD,

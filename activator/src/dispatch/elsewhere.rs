@@ -6,6 +6,7 @@
 //! the earlier one may have been silent for long: only its own activator knows that, and refuses it then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::key::Identity;
@@ -30,6 +31,19 @@ pub struct Elsewhere {
     pub worker: String,
     /// The number of that claim.
     pub epoch: u64,
+    /// The stream as it is shown.
+    pub stream: PeerStream,
+}
+
+/// The stream of a publisher elsewhere as it is shown; of an activator of an earlier release nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStream {
+    /// Id of the stream; empty: not known.
+    pub id: String,
+    /// The publisher's name in the configuration file; empty for none.
+    pub publisher: String,
+    /// The address of the publisher.
+    pub client: Option<SocketAddr>,
 }
 
 impl Elsewhere {
@@ -37,7 +51,8 @@ impl Elsewhere {
     pub(crate) fn bytes(&self) -> usize {
         // An entry's share of a tree's node, and what the allocator adds.
         const ENTRY: usize = 64;
-        size_of::<Self>() + ENTRY + self.identities.len() * size_of::<Identity>() + self.app.len() + self.worker.len()
+        let texts = self.app.len() + self.worker.len() + 2 * self.stream.id.len() + self.stream.publisher.len();
+        size_of::<Self>() + 2 * ENTRY + self.identities.len() * size_of::<Identity>() + texts
     }
 }
 
@@ -66,6 +81,8 @@ type Number = (String, u64);
 pub(super) struct Others {
     held: BTreeMap<Number, Elsewhere>,
     by_identity: HashMap<Identity, BTreeSet<Number>>,
+    /// The newest publisher of each stream.
+    by_stream: BTreeMap<String, Number>,
 }
 
 impl Others {
@@ -77,6 +94,9 @@ impl Others {
             for identity in &held.identities {
                 self.by_identity.entry(*identity).or_default().insert(number.clone());
                 affected.insert(*identity);
+            }
+            if !held.stream.id.is_empty() {
+                self.by_stream.insert(held.stream.id.clone(), number.clone());
             }
             self.held.insert(number, held);
         }
@@ -98,8 +118,22 @@ impl Others {
         numbers.into_iter().filter_map(|number| Some((number.0.as_str(), self.held.get(number)?)))
     }
 
+    /// The publisher elsewhere of the stream with this id, and the name of its activator.
+    pub(super) fn holder(&self, stream_id: &str) -> Option<(&str, &Elsewhere)> {
+        let number = self.by_stream.get(stream_id)?;
+        Some((number.0.as_str(), self.held.get(number)?))
+    }
+
+    /// Every publisher elsewhere whose stream is known.
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Elsewhere> {
+        self.by_stream.values().filter_map(|number| self.held.get(number))
+    }
+
     fn remove(&mut self, number: &Number) -> BTreeSet<Identity> {
         let Some(held) = self.held.remove(number) else { return BTreeSet::new() };
+        if self.by_stream.get(&held.stream.id) == Some(number) {
+            self.by_stream.remove(&held.stream.id);
+        }
         for identity in &held.identities {
             if let Some(numbers) = self.by_identity.get_mut(identity) {
                 numbers.remove(number);

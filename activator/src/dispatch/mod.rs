@@ -13,6 +13,7 @@ mod news;
 mod phases;
 mod placing;
 pub mod processes;
+mod rates;
 mod tally;
 mod view;
 mod workers;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
-pub use elsewhere::{Elsewhere, Ourselves};
+pub use elsewhere::{Elsewhere, Ourselves, PeerStream};
 pub(crate) use machine::{Machine, Output};
 pub(crate) use mail::Mail;
 pub(crate) use messages::Input;
@@ -34,7 +35,7 @@ pub use news::PeerChange;
 pub(crate) use phases::cold;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
-pub use view::{Demand, StreamView, UpstreamView, WorkerState, WorkerView};
+pub use view::{AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, WallClock, WorkerState, WorkerView};
 pub use workers::{CallId, Introduction};
 
 use crate::config::Handoff;
@@ -72,6 +73,8 @@ pub struct Entry {
     pub identities: Vec<Identity>,
     /// The app that the publisher named.
     pub app: AppName,
+    /// The publisher's name in the configuration file.
+    pub publisher: Option<String>,
     /// The address of the publisher.
     pub client: SocketAddr,
     /// The end of the hold.

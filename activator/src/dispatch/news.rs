@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::dispatcher::{Dispatcher, PublisherRecord};
-use super::elsewhere::Elsewhere;
+use super::elsewhere::{Elsewhere, PeerStream};
 use super::messages::Key;
 use super::tally::WorkerTally;
 
@@ -80,6 +80,11 @@ impl Dispatcher {
             provided,
             worker: worker.to_owned(),
             epoch,
+            stream: PeerStream {
+                id: held.entry.stream_id.0.clone(),
+                publisher: held.entry.publisher.clone().unwrap_or_default(),
+                client: Some(held.entry.client),
+            },
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::{Availability, DeclineReason, Declined, Load, Session, SessionState, WorkerMessage};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::testkit::origin;
@@ -13,7 +14,7 @@ use crate::config::Handoff;
 use crate::dispatch::messages::{self, Input, Key, Rules};
 use crate::dispatch::processes;
 use crate::dispatch::workers::{CallId, Introduction};
-use crate::dispatch::{Back, Entry, PlaceRefusal};
+use crate::dispatch::{Back, Entry, PlaceRefusal, WallClock};
 
 const SEEDS: u64 = 100;
 const STEPS: u32 = 400;
@@ -167,6 +168,7 @@ impl World {
             stream_id: StreamId(id.clone()),
             identities: identities.iter().copied().map(name_of).collect(),
             app: AppName::parse("live").unwrap(),
+            publisher: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
             hold: HOLD,
@@ -568,7 +570,7 @@ impl World {
         let known: Vec<(String, bool)> = self
             .core
             .dispatcher
-            .streams()
+            .streams(WallClock { now: self.now, utc: UtcTime::default() })
             .map(|stream| (stream.id, stream.state != "waiting"))
             .filter(|(id, _)| self.publishers.values().any(|publisher| publisher.id == *id))
             .collect();

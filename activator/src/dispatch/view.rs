@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::{Session, SessionState, UpstreamReport};
+use liveedgecast_common::clock::UtcTime;
+use liveedgecast_common::control::{MediaFigures, Session, SessionState, StreamFigures, UpstreamReport};
 use serde::Serialize;
 
 use super::dispatcher::{Dispatcher, PublisherRecord, State};
+use super::elsewhere::Elsewhere;
 use super::tally::{ByApp, Tally, WorkerTally};
+use super::workers::Worker;
 
 /// The demand that autoscaling acts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -23,29 +26,100 @@ pub struct Demand {
 }
 
 /// A stream.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StreamView {
     /// Id of the stream.
     pub id: String,
     /// App that the publisher named.
     pub app: String,
+    /// The publisher's name in the configuration file.
+    pub publisher: Option<String>,
+    /// Address of the publisher; unknown while no activator holds it.
+    pub peer: Option<SocketAddr>,
+    /// Arrival of the publisher.
+    pub since: Option<UtcTime>,
     /// waiting, starting, live or grace.
     pub state: &'static str,
     /// Worker that has the stream, or is offered it.
     pub worker: Option<String>,
     /// Way of the handoff, descriptor or link, if the publisher came through this activator.
     pub handoff: Option<&'static str>,
+    /// Bytes that the worker has received of the publisher.
+    pub bytes: u64,
+    /// Bits per second that it receives now.
+    pub bitrate: u64,
+    /// The video, once its headers have come.
+    pub video: Option<VideoView>,
+    /// The audio, likewise.
+    pub audio: Option<AudioView>,
     /// Destinations; known once a worker has the stream.
     pub upstreams: Vec<UpstreamView>,
 }
 
-/// A destination of a stream.
+/// The video of a stream; what is not known is left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VideoView {
+    /// Codec in lower case: h264, h265, av1, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// Width in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Pictures per second, by the publisher's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_rate: Option<f64>,
+    /// Seconds between the last two keyframes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyframe_interval: Option<f64>,
+}
+
+/// The audio of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AudioView {
+    /// Codec in lower case: aac, opus, mp3, …
+    pub codec: String,
+}
+
+/// A moment by both clocks, which converts all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallClock {
+    /// The moment.
+    pub now: Instant,
+    /// The same by the wall clock.
+    pub utc: UtcTime,
+}
+
+impl WallClock {
+    fn at(&self, moment: Instant) -> UtcTime {
+        self.utc.before(self.now.saturating_duration_since(moment))
+    }
+}
+
+/// The one that can end or change a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This activator holds the publisher.
+    Here,
+    /// The activator of this name does.
+    Peer(String),
+    /// No activator does that is known, but this worker has the stream.
+    Worker(String),
+}
+
+/// A destination of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct UpstreamView {
     /// Host and port.
     pub host: String,
     /// dialing, starting, live, backoff or failed.
     pub state: &'static str,
+    /// Beginning of the state, by the worker's clock.
+    pub since: Option<UtcTime>,
+    /// Age of the oldest message that is to be written, in seconds.
+    pub lag: f64,
     /// Bytes written.
     pub bytes: u64,
     /// Messages written.
@@ -58,6 +132,8 @@ pub struct UpstreamView {
     pub reconnects: u64,
     /// The last error; empty if none.
     pub error: String,
+    /// Time of the last error, by the worker's clock.
+    pub failed: Option<UtcTime>,
 }
 
 /// The state of a worker as metrics and the API show it.
@@ -72,13 +148,16 @@ pub enum WorkerState {
     Cordoned,
     /// It takes none, and its pod may be removed.
     Leaving,
+    /// It takes none and gives away those that it has, because an operator wants it so.
+    Drained,
     /// It goes down.
     Draining,
 }
 
 impl WorkerState {
     /// Every state, for metrics that exist before the first worker.
-    pub const ALL: [Self; 5] = [Self::Starting, Self::Ready, Self::Cordoned, Self::Leaving, Self::Draining];
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Ready, Self::Cordoned, Self::Leaving, Self::Drained, Self::Draining];
 
     /// Label of the state in metrics; the API has the same words.
     pub fn as_str(self) -> &'static str {
@@ -87,6 +166,7 @@ impl WorkerState {
             Self::Ready => "ready",
             Self::Cordoned => "cordoned",
             Self::Leaving => "leaving",
+            Self::Drained => "drained",
             Self::Draining => "draining",
         }
     }
@@ -125,7 +205,8 @@ impl Dispatcher {
         };
         for (worker, room) in self.rooms(now) {
             let mut told = WorkerTally {
-                draining: worker.is_draining(),
+                // A drained worker has no room, but Kubernetes counts it.
+                draining: worker.is_draining() && !worker.is_drained(),
                 cordoned: worker.is_cordoned(),
                 leaving: worker.is_leaving(),
                 room,
@@ -177,19 +258,45 @@ impl Dispatcher {
         self.places.is_empty()
     }
 
-    /// Every stream: those that are held here in the order of their arrival, then those that are known from workers alone.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamView> {
-        let ours = self.places.values().map(|held| self.view_of(held));
-        let others = self.sessions().filter(|(id, _, _)| !self.by_id.contains_key(*id));
-        let others = others.map(|(id, worker, session)| StreamView {
-            id: id.to_owned(),
-            app: session.app.clone(),
-            state: word(session).unwrap_or("live"),
-            worker: Some(worker.to_owned()),
-            handoff: None,
-            upstreams: session.upstreams.iter().map(upstream).collect(),
+    /// Every stream: those that are held here in the order of their arrival, then those that are known from workers, then those of other
+    /// activators that no worker has.
+    pub(crate) fn streams(&self, clock: WallClock) -> impl Iterator<Item = StreamView> {
+        let ours = self.places.values().map(move |held| self.view_of(held, clock));
+        let others = self
+            .workers
+            .iter()
+            .flat_map(|(_, worker)| worker.sessions.iter().map(move |(id, session)| (id.as_str(), worker, session)));
+        let others = others.filter(|(id, _, _)| !self.by_id.contains_key(*id));
+        let others = others.map(move |(id, worker, session)| {
+            let view = elsewhere(id, &session.app, self.others.holder(id).map(|(_, held)| held));
+            StreamView { state: word(session).unwrap_or("live"), ..view }.served(clock, worker, session)
         });
-        ours.chain(others)
+        let unserved = self.others.streams().filter(|held| {
+            let id = held.stream.id.as_str();
+            !self.by_id.contains_key(id) && !self.is_served(id)
+        });
+        let unserved = unserved.map(|held| StreamView {
+            state: if held.waiting { "waiting" } else { "starting" },
+            worker: Some(held.worker.clone()).filter(|worker| !worker.is_empty()),
+            ..elsewhere(&held.stream.id, &held.app, Some(held))
+        });
+        ours.chain(others).chain(unserved)
+    }
+
+    /// The one that can end or change a stream; `None` if there is no such stream.
+    pub(crate) fn holder(&self, stream_id: &str) -> Option<Holder> {
+        if self.by_id.contains_key(stream_id) {
+            return Some(Holder::Here);
+        }
+        let peer = self.others.holder(stream_id).map(|(peer, _)| Holder::Peer(peer.to_owned()));
+        peer.or_else(|| {
+            self.workers.serving(stream_id).next().map(|(_, worker, _)| Holder::Worker(worker.name.clone()))
+        })
+    }
+
+    /// Returns whether a worker has the stream.
+    pub(crate) fn is_served(&self, stream_id: &str) -> bool {
+        self.workers.serving(stream_id).next().is_some()
     }
 
     /// Every registered worker.
@@ -197,6 +304,7 @@ impl Dispatcher {
         let view = self.workers.iter().map(|(_, worker)| WorkerView {
             name: worker.name.clone(),
             state: match () {
+                () if worker.is_drained() => WorkerState::Drained,
                 () if worker.is_draining() => WorkerState::Draining,
                 () if worker.is_leaving() => WorkerState::Leaving,
                 () if worker.is_cordoned() => WorkerState::Cordoned,
@@ -219,7 +327,7 @@ impl Dispatcher {
         })
     }
 
-    fn view_of(&self, held: &PublisherRecord) -> StreamView {
+    fn view_of(&self, held: &PublisherRecord, clock: WallClock) -> StreamView {
         let id = held.entry.stream_id.as_str();
         let worker = held.state.on().and_then(|(call, _)| self.workers.get(call));
         let session = worker.and_then(|worker| worker.sessions.get(id));
@@ -228,14 +336,59 @@ impl Dispatcher {
             State::Starting { .. } => session.and_then(word).unwrap_or("starting"),
             State::Live { .. } => session.and_then(word).unwrap_or("live"),
         };
-        StreamView {
+        let view = StreamView {
             id: id.to_owned(),
             app: held.entry.app.name().to_owned(),
+            publisher: held.entry.publisher.clone(),
+            peer: Some(held.entry.client),
+            since: Some(clock.at(held.entered)),
             state,
             worker: worker.map(|worker| worker.name.clone()),
             handoff: held.state.is_taken().then_some(if held.by_descriptor { "descriptor" } else { "link" }),
-            upstreams: session.into_iter().flat_map(|session| &session.upstreams).map(upstream).collect(),
+            ..StreamView::default()
+        };
+        match worker.zip(session) {
+            Some((worker, session)) => view.served(clock, worker, session),
+            None => view,
         }
+    }
+}
+
+impl StreamView {
+    /// Adds what the worker that has the stream knows.
+    fn served(self, clock: WallClock, worker: &Worker, session: &Session) -> Self {
+        let StreamFigures { bytes, keyframe_interval, media } = &session.figures;
+        let MediaFigures { video, audio, width, height, frame_rate } = media;
+        let known = |number: u32| Some(number).filter(|number| *number > 0);
+        let video = VideoView {
+            codec: Some(video.clone()).filter(|codec| !codec.is_empty()),
+            width: known(*width),
+            height: known(*height),
+            frame_rate: known(*frame_rate).map(|rate| f64::from(rate) / 1000.0),
+            keyframe_interval: known(*keyframe_interval).map(|millis| f64::from(millis) / 1000.0),
+        };
+        let has_video = video.codec.is_some() || video.width.is_some();
+        Self {
+            worker: Some(worker.name.clone()),
+            bytes: *bytes,
+            bitrate: worker.bits_per_second(clock.now, &session.stream_id),
+            video: has_video.then_some(video),
+            audio: (!audio.is_empty()).then(|| AudioView { codec: audio.clone() }),
+            upstreams: session.upstreams.iter().map(upstream).collect(),
+            ..self
+        }
+    }
+}
+
+/// A stream that another activator holds, or none, without what its worker knows.
+fn elsewhere(id: &str, app: &str, held: Option<&Elsewhere>) -> StreamView {
+    StreamView {
+        id: id.to_owned(),
+        app: app.to_owned(),
+        publisher: held.map(|held| held.stream.publisher.clone()).filter(|name| !name.is_empty()),
+        peer: held.and_then(|held| held.stream.client),
+        since: held.map(|held| UtcTime(held.entered / 1000)),
+        ..StreamView::default()
     }
 }
 
@@ -248,15 +401,22 @@ fn word(session: &Session) -> Option<&'static str> {
     }
 }
 
+fn time(at: UtcTime) -> Option<UtcTime> {
+    Some(at).filter(|at| *at != UtcTime::default())
+}
+
 fn upstream(told: &UpstreamReport) -> UpstreamView {
     UpstreamView {
         host: told.host.clone(),
         state: told.state.as_str(),
+        since: time(told.times.since),
+        lag: Duration::from_millis(told.counts.lag).as_secs_f64(),
         bytes: told.counts.bytes,
         messages: told.counts.messages,
         lost: told.counts.lost,
         replayed: told.counts.replayed,
         reconnects: told.counts.reconnects,
         error: told.error.clone(),
+        failed: time(told.times.failed),
     }
 }

@@ -15,6 +15,7 @@ use liveedgecast_common::control::{Availability, Load, Session, SessionCounters,
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;
+use super::rates::ReceivedRate;
 
 /// Silence after which a worker is offered nothing. One that serves streams reports twice a second (architecture.md, "Workers dial in").
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(2);
@@ -84,6 +85,8 @@ pub(crate) struct Worker {
     /// The worker is offered nothing before this time.
     avoid_until: Option<Instant>,
     pub(crate) sessions: BTreeMap<String, Session>,
+    /// Bit rates of the sessions, by stream id.
+    rates: BTreeMap<String, ReceivedRate>,
     /// Offered, taken or live streams of ours, by stream id.
     ours: BTreeMap<String, Key>,
     /// Number of `ours` that are not among `sessions`.
@@ -98,13 +101,24 @@ impl Worker {
         usize::try_from(self.told).unwrap_or(usize::MAX).max(self.sessions.len() + self.uncounted)
     }
 
+    /// Bits per second that the worker receives of a stream.
+    pub(crate) fn bits_per_second(&self, now: Instant, stream_id: &str) -> u64 {
+        self.rates.get(stream_id).map_or(0, |rate| rate.bits_per_second(now))
+    }
+
     /// Tells whether the worker serves streams and is silent.
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect
     }
 
+    /// Tells whether the worker takes nothing more and gives back what it has.
     pub(crate) fn is_draining(&self) -> bool {
-        self.availability == Availability::Draining || self.retired
+        matches!(self.availability, Availability::Draining | Availability::Drained) || self.retired
+    }
+
+    /// Tells whether an operator wants the worker to give its streams to others; it goes on running.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.availability == Availability::Drained && !self.retired
     }
 
     pub(crate) fn is_cordoned(&self) -> bool {
@@ -196,13 +210,14 @@ impl Workers {
             excused: false,
             avoid_until: None,
             sessions: BTreeMap::new(),
+            rates: BTreeMap::new(),
             ours: BTreeMap::new(),
             uncounted: 0,
             offers: BTreeSet::new(),
         };
         self.all.insert(call, worker);
         self.revision += 1;
-        sessions.into_iter().filter(|session| !self.session(call, session.clone())).count()
+        sessions.into_iter().filter(|session| !self.session(now, call, session.clone())).count()
     }
 
     /// Forgets a worker and gives the streams that were offered to it and not taken.
@@ -248,7 +263,7 @@ impl Workers {
     }
 
     /// Stores a session as it is now. False when it is left out, because there are too many.
-    pub(crate) fn session(&mut self, call: CallId, mut session: Session) -> bool {
+    pub(crate) fn session(&mut self, now: Instant, call: CallId, mut session: Session) -> bool {
         let Some(worker) = self.all.get_mut(&call) else { return true };
         self.epoch = self.epoch.max(learned(session.epoch));
         let ended = session.state == SessionState::Ended;
@@ -265,6 +280,13 @@ impl Workers {
         self.kept = others + if ended { 0 } else { weight(&session) };
         let ours = worker.ours.contains_key(&session.stream_id);
         let id = session.stream_id.clone();
+        if ended {
+            worker.rates.remove(&id);
+        } else {
+            let bytes = session.figures.bytes;
+            let rate = worker.rates.entry(id.clone()).or_insert_with(|| ReceivedRate::new(now, bytes));
+            rate.note(now, bytes);
+        }
         let identities = session.identities.clone();
         let last = if ended { worker.sessions.remove(&id) } else { worker.sessions.insert(id.clone(), session) };
         self.revision += u64::from(last.is_some() == ended);
@@ -283,11 +305,14 @@ impl Workers {
     }
 
     /// Stores counters of sessions that are known.
-    pub(crate) fn counted(&mut self, call: CallId, streams: &[SessionCounters]) {
+    pub(crate) fn counted(&mut self, now: Instant, call: CallId, streams: &[SessionCounters]) {
         let Some(worker) = self.all.get_mut(&call) else { return };
         for counters in streams {
             if let Some(session) = worker.sessions.get_mut(&counters.stream_id) {
                 counters.bring_up_to_date(session);
+                if let Some(rate) = worker.rates.get_mut(&counters.stream_id) {
+                    rate.note(now, counters.bytes);
+                }
             }
         }
     }
@@ -380,7 +405,9 @@ fn weight(session: &Session) -> usize {
     const ENTRY: usize = 64;
     let upstream = |up: &UpstreamReport| size_of::<UpstreamReport>() + ENTRY + up.host.len() + up.error.len();
     let identity = 2 * size_of::<Identity>() + ENTRY + session.stream_id.len();
+    let rate = size_of::<ReceivedRate>() + ENTRY + session.stream_id.len();
     let own = size_of::<Session>() + 2 * ENTRY + 2 * session.stream_id.len() + session.app.len() + session.reason.len();
+    let own = own + rate + session.figures.media.video.len() + session.figures.media.audio.len();
     own + session.identities.len() * identity + session.upstreams.iter().map(upstream).sum::<usize>()
 }
 

@@ -23,7 +23,7 @@ fn streams_in_the_workers_count_and_in_ours_count_once() {
     assert_eq!(streams(&workers), 1, "offered holds a place");
     workers.load(call, &Load { streams: 1, capacity: 3, ..Load::default() });
     assert_eq!(streams(&workers), 1, "and is the one that the worker counts");
-    workers.session(call, session("x", SessionState::Starting));
+    workers.session(origin(), call, session("x", SessionState::Starting));
     workers.reserve(call, "y", 2, true);
     assert_eq!(streams(&workers), 2);
     workers.load(call, &Load { streams: 3, capacity: 3, ..Load::default() });
@@ -31,7 +31,7 @@ fn streams_in_the_workers_count_and_in_ours_count_once() {
     workers.load(call, &Load { streams: 0, capacity: 3, ..Load::default() });
     workers.release(call, "x");
     assert_eq!(streams(&workers), 2, "its session is still there");
-    workers.session(call, session("x", SessionState::Ended));
+    workers.session(origin(), call, session("x", SessionState::Ended));
     workers.release(call, "y");
     assert_eq!(streams(&workers), 0);
     assert!(workers.identities.is_empty());
@@ -63,16 +63,16 @@ fn sessions_are_bounded_in_bytes_and_give_them_back_when_they_end() {
         ..session(&id.to_string(), SessionState::Live)
     };
     workers.join(now, CallId(1), introduction("a", 10_000));
-    (0..10_000).for_each(|id| assert!(workers.session(CallId(1), heavy(id))));
+    (0..10_000).for_each(|id| assert!(workers.session(origin(), CallId(1), heavy(id))));
     assert!(workers.kept <= DETAILED_BYTES + 10_000 * 1000, "{}", workers.kept);
     let sessions = &workers.get(CallId(1)).unwrap().sessions;
     let detailed = sessions.values().filter(|session| !session.upstreams.is_empty()).count();
     assert!(detailed > 1000 && detailed < 10_000 && sessions.len() == 10_000, "{detailed}");
     // The same again takes no more; an end gives back.
     let before = workers.kept;
-    workers.session(CallId(1), heavy(0));
+    workers.session(origin(), CallId(1), heavy(0));
     assert!(workers.kept <= before);
-    workers.session(CallId(1), session("0", SessionState::Ended));
+    workers.session(origin(), CallId(1), session("0", SessionState::Ended));
     assert!(workers.kept < before);
     workers.leave(CallId(1));
     assert_eq!((workers.kept, workers.identities.len()), (0, 0));

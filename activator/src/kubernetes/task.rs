@@ -320,13 +320,17 @@ fn cordon(room: &Room, calls: &mut JoinSet<Ended>, output: scale_in::Output) {
 /// The name and load that a worker reports; `None` while it is not registered.
 fn seen(view: WorkerView) -> Option<(String, WorkerLoad)> {
     let word = match view.state {
-        WorkerState::Ready => Word::Open,
+        // A drained worker may go like an idle one once it serves nothing; until then it has no room.
+        WorkerState::Ready | WorkerState::Drained => Word::Open,
         WorkerState::Cordoned => Word::Cordoned,
         WorkerState::Leaving => Word::Leaving,
         WorkerState::Draining => Word::Draining,
         WorkerState::Starting => return None,
     };
-    let capacity = usize::try_from(view.capacity).unwrap_or(usize::MAX);
+    let capacity = match view.state {
+        WorkerState::Drained => view.streams,
+        _ => usize::try_from(view.capacity).unwrap_or(usize::MAX),
+    };
     Some((view.name, WorkerLoad { streams: view.streams, capacity, word }))
 }
 

@@ -1,11 +1,11 @@
 //! The other handles: one for each kind of caller. In: their calls. Out: answers from the state behind the lock, or one step of it.
-#![expect(clippy::disallowed_methods, reason = "shell: the wall clock, once")]
+#![expect(clippy::disallowed_methods, reason = "shell: the wall clock")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use liveedgecast_common::clock::now;
+use liveedgecast_common::clock::{now, utc};
 use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
 use tokio::sync::{mpsc, watch};
 
@@ -14,8 +14,8 @@ use super::metrics::LobbyMetrics;
 use super::places::Places;
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
-    CallId, Demand, Elsewhere, FollowerView, Input, Introduction, Ourselves, PeerChange, Rules, StreamView, Tally,
-    WorkerState, WorkerView,
+    CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange, Rules, StreamView,
+    Tally, WallClock, WorkerState, WorkerView,
 };
 
 /// A handle for each kind of caller, all on one hub.
@@ -197,13 +197,13 @@ impl Views {
     /// Every stream.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {
-        self.0.lock().machine.dispatcher.streams().collect()
+        self.0.lock().machine.dispatcher.streams(wall_clock()).collect()
     }
 
     /// Passes streams to `take`, from number `from` on, until it returns false; returns the number of the stream that it did not take.
     pub(crate) fn each_stream(&self, from: usize, mut take: impl FnMut(StreamView) -> bool) -> Option<usize> {
         let state = self.0.lock();
-        let mut streams = state.machine.dispatcher.streams().enumerate().skip(from);
+        let mut streams = state.machine.dispatcher.streams(wall_clock()).enumerate().skip(from);
         streams.find_map(|(number, stream)| (!take(stream)).then_some(number))
     }
 
@@ -217,6 +217,28 @@ impl Views {
     #[must_use]
     pub fn scrapes(&self) -> Vec<(String, SocketAddr)> {
         self.0.lock().machine.dispatcher.scrapes()
+    }
+
+    /// The one that can end or change a stream; `None` if there is no such stream.
+    #[must_use]
+    pub fn holder(&self, stream_id: &str) -> Option<Holder> {
+        self.0.lock().machine.dispatcher.holder(stream_id)
+    }
+
+    /// Returns whether a worker has the stream.
+    #[must_use]
+    pub fn is_served(&self, stream_id: &str) -> bool {
+        self.0.lock().machine.dispatcher.is_served(stream_id)
+    }
+
+    /// Has a worker give its streams to others and take no more, or take streams again; false when no worker has this name.
+    #[must_use]
+    pub fn drain_worker(&self, worker: &str, on: bool) -> bool {
+        self.0.step(|state, now| {
+            let call = state.machine.dispatcher.named(worker);
+            call.into_iter().for_each(|call| state.say(now, call, ActivatorMessage::Drain(on)));
+            call.is_some()
+        })
     }
 
     /// Ends a stream; false when no worker and no publisher has it.
@@ -237,6 +259,11 @@ impl Views {
             set(&gauge, workers.iter().filter(|worker| worker.state == state).count());
         }
     }
+}
+
+/// The present moment by both clocks.
+fn wall_clock() -> WallClock {
+    WallClock { now: now(), utc: utc() }
 }
 
 /// The end of everything that the lobby holds.

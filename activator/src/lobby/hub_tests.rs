@@ -33,6 +33,7 @@ fn entry(id: &str, identity: u8) -> Entry {
         stream_id: StreamId(id.to_owned()),
         identities: vec![Identity([identity; 16])],
         app: AppName::parse("live").unwrap(),
+        publisher: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
         hold: Duration::from_secs(600),

@@ -334,6 +334,7 @@ impl PublisherTask {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
             app: admitted.app.clone(),
+            publisher: admitted.publisher.clone(),
             client: self.client,
             deadline: admitted.policy.deadline,
             hold: admitted.policy.hold,

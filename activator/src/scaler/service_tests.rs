@@ -63,6 +63,7 @@ impl House {
             stream_id: StreamId(id.to_owned()),
             identities: vec![],
             app: AppName::parse(app).unwrap(),
+            publisher: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + Duration::from_secs(600),
             hold: Duration::from_secs(600),

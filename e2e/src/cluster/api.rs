@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::cluster::NAMESPACE;
+use crate::cluster::forward::Forwards;
 use crate::http::{self, HttpAnswer};
 use crate::process::{Program, RunningProgram};
 use crate::wait::until_some;
@@ -18,6 +19,7 @@ pub struct ClusterApi {
     _proxy: RunningProgram,
     /// Address of the proxy on this machine: plain HTTP, all rights.
     pub address: SocketAddr,
+    forwards: Forwards,
 }
 
 impl ClusterApi {
@@ -32,7 +34,7 @@ impl ClusterApi {
             assert!(proxy.is_running(), "kubectl proxy has ended: {}", proxy.log());
             proxy.log().split_once(" on ").and_then(|(_, rest)| rest.trim().parse().ok())
         });
-        let this = Self { _proxy: proxy, address };
+        let this = Self { _proxy: proxy, address, forwards: Forwards::default() };
         let version = this.get("/version");
         assert!(version.is_some(), "no cluster answers by KUBECONFIG");
         this
@@ -89,7 +91,13 @@ impl ClusterApi {
         assert!(matches!(answer.status, 200 | 202 | 404), "DELETE {path}: {} {}", answer.status, answer.body);
     }
 
-    /// The answer of a LiveEdgeCast pod on one of its ports.
+    /// The answer of a LiveEdgeCast pod on one of its ports to a request from its own loopback.
+    #[must_use]
+    pub fn within_pod(&self, pod: &str, port: u16, path: &str) -> Option<String> {
+        self.forwards.get(pod, port, path)
+    }
+
+    /// The answer of a LiveEdgeCast pod on one of its ports to a request from elsewhere.
     #[must_use]
     pub fn of_pod(&self, pod: &str, port: u16, path: &str) -> Option<String> {
         self.text(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy{path}"))

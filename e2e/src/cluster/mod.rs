@@ -1,6 +1,7 @@
 //! A real Kubernetes with KEDA, on the cluster of `KUBECONFIG`, and LiveEdgeCast on it as `tools/` installs it.
 //!
 //! - [`api`]: the cluster's API, and through it the HTTP of each pod.
+//! - `forward`: the same as programs within the pod have it.
 //! - [`watch`]: changes of pods and other objects, with the time at which the API reported them.
 //! - [`pods`]: properties of a pod; its process, if this machine is its node.
 //! - [`install`]: `up.sh` and `down.sh`, with changes that a scenario wants; shared by scenarios that want the same.
@@ -16,6 +17,7 @@
 
 pub mod api;
 pub mod door;
+mod forward;
 pub mod install;
 pub mod names;
 pub mod pods;

@@ -101,7 +101,7 @@ impl<'a> ClusterRelay<'a> {
     /// The answer of an activator at `/api/v1/…`.
     #[must_use]
     pub fn ask(&self, activator: &Pod, what: &str) -> Option<Value> {
-        serde_json::from_str(&self.cluster.api.of_pod(&activator.name, 8080, &format!("/api/v1/{what}"))?).ok()
+        serde_json::from_str(&self.cluster.api.within_pod(&activator.name, 8080, &format!("/api/v1/{what}"))?).ok()
     }
 
     /// A metric of an activator.

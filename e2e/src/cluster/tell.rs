@@ -28,7 +28,7 @@ pub fn everything(api: &ClusterApi) -> String {
         let _ = writeln!(text, "---- {name}: {}", pod["status"]["containerStatuses"]);
         if name.contains("activator") {
             for what in ["streams", "workers"] {
-                let answer = api.of_pod(name, 8080, &format!("/api/v1/{what}"));
+                let answer = api.within_pod(name, 8080, &format!("/api/v1/{what}"));
                 let _ = writeln!(text, "{what}: {}", answer.as_deref().unwrap_or("no answer"));
             }
         }

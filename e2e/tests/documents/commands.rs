@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use liveedgecast_e2e::publish::root;
-use liveedgecast_e2e::relay::{ActivatorProcess, binary};
+use liveedgecast_e2e::publish::{Media, ffmpeg, root};
+use liveedgecast_e2e::relay::{ActivatorProcess, binary, key};
+use liveedgecast_e2e::sink::Sink;
 
 use super::markdown::{Document, Fence, documents};
 use super::tables::programs;
@@ -15,6 +16,9 @@ use super::{around, file, files};
 
 /// Programs of others, whose arguments are not checked.
 const OTHERS: [&str; 4] = ["cp", "ffmpeg", "grep", "jq"];
+
+/// The token of the activator that commands are run against.
+const ADMIN_TOKEN: &str = "the-token-of-the-documents";
 
 /// Splits a line into commands and words, as a shell does: quotes, `|`, `&&` and `;`.
 fn commands(line: &str) -> Vec<Vec<String>> {
@@ -68,6 +72,11 @@ impl Known {
 
     /// Asserts that the words of one command name what exists.
     fn check(&mut self, place: &str, words: &[String]) {
+        // A variable of the example itself: its command is checked like any other.
+        if let Some((_, command)) = words.first().and_then(|word| word.split_once("=$(")) {
+            let inner: Vec<String> = [command.to_owned()].into_iter().chain(words[1..].iter().cloned()).collect();
+            return self.check(place, &inner);
+        }
         let assigned = words
             .iter()
             .take_while(|word| word.split('=').next().is_some_and(is_variable) && word.contains('='))
@@ -127,6 +136,7 @@ impl Known {
             "curl" => {
                 for url in rest.iter().filter_map(|word| word.split_once(":8080").map(|(_, path)| path)) {
                     let path = url.split('?').next().unwrap_or_default().trim_end_matches("/ID");
+                    let path = path.replace("$STREAM", "{id}").replace("$WORKER", "{name}");
                     assert!(self.routes.contains(&format!("\"{path}")), "{place}: no route {path}");
                 }
             }
@@ -195,7 +205,11 @@ fn commands_that_ci_runs_are_in_its_script() {
 
 #[test]
 fn commands_that_can_run_here_do() {
-    let activator = ActivatorProcess::pushing_to("rtmp://127.0.0.1:9/live/{key}").start();
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
+    let activator = settings.with("ADMIN_TOKEN", ADMIN_TOKEN).start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("shown"))));
+    sink.receives(10);
     let programs = binary("liveedgecast-activator");
     let mut path = programs.parent().expect("a folder").as_os_str().to_owned();
     path.push(":");
@@ -208,6 +222,7 @@ fn commands_that_can_run_here_do() {
             .args(["-eu", "-o", "pipefail", "-c", &script])
             .current_dir(root())
             .env("PATH", &path)
+            .env("ADMIN_TOKEN", ADMIN_TOKEN)
             .output();
         let output = output.unwrap_or_else(|error| panic!("{}: bash: {error}", fence.place));
         assert!(output.status.success(), "{}: {}\n{script}", fence.place, String::from_utf8_lossy(&output.stderr));

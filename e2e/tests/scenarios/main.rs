@@ -21,6 +21,7 @@ macro_rules! by_descriptor_and_by_link {
 }
 
 mod activators;
+mod api;
 mod claims;
 mod crash;
 mod encoders;

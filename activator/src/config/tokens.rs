@@ -1,0 +1,46 @@
+//! The tokens of the HTTP API. In: [`Args`], the control secret. Out: [`ApiTokens`], or mistakes with their fix. Reads the files that the
+//! settings name. Next: `http`, which asks for the tokens.
+
+use std::path::Path;
+
+use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::key::Secret;
+use liveedgecast_common::setting::{Hidden, shown};
+
+use super::args::Args;
+
+/// Fewest bytes of a token: whoever reaches the HTTP port can guess at leisure.
+const LEAST_TOKEN: usize = 16;
+
+/// The tokens that open the HTTP API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiTokens {
+    /// The token for reading and changing; without it nothing can be changed.
+    pub admin: Option<Secret>,
+    /// The token for reading alone.
+    pub view: Option<Secret>,
+}
+
+/// Judges the arguments. `secret`: the control secret.
+pub(super) fn resolve(args: &Args, secret: &Secret, problems: &mut Problems) -> ApiTokens {
+    let mut read = |setting, value: &Option<Hidden>, file: Option<&Path>| {
+        let token = Secret::new(value_or_file(setting, shown(value), file, problems)?);
+        if token.expose().len() < LEAST_TOKEN || !token.expose().chars().all(|c| c.is_ascii_graphic()) {
+            let text = format_args!(
+                "needs {LEAST_TOKEN} characters or more of ASCII, without spaces: make one with `openssl rand -hex 32`"
+            );
+            problems.add(setting, text);
+        } else if token == *secret {
+            problems.add(setting, "is the control secret, which is for workers and activators alone: make another one");
+        }
+        Some(token)
+    };
+    let tokens = ApiTokens {
+        admin: read("ADMIN_TOKEN", &args.admin_token, args.admin_token_file.as_deref()),
+        view: read("VIEW_TOKEN", &args.view_token, args.view_token_file.as_deref()),
+    };
+    if tokens.view.is_some() && tokens.view == tokens.admin {
+        problems.add("VIEW_TOKEN", "is the same as ADMIN_TOKEN, so readers could change everything: make another one");
+    }
+    tokens
+}
