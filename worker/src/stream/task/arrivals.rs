@@ -64,6 +64,8 @@ impl StreamTask {
 
     /// Receives the bytes that have come; returns whether there were any.
     fn receive(&mut self, now: Instant) -> bool {
+        self.expire_if_due(now);
+        // Of the lap as it is now: the room of the lap before would make one that has just become shorter grow again.
         let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
         self.make_room(now, room);
         self.prefetch_behind();
@@ -86,14 +88,18 @@ impl StreamTask {
         self.feeds.iter().for_each(UpstreamFeed::prefetch_behind);
     }
 
-    /// Makes certain that the next `room` bytes overwrite nothing that is needed. Nearly always there is room.
-    fn make_room(&mut self, now: Instant, room: usize) {
-        let Some(head) = self.source.as_ref().map(|source| source.head) else { return };
-        if now >= self.expires_at {
+    /// Forgets old messages once a second, and uses less of the ring if that is enough.
+    fn expire_if_due(&mut self, now: Instant) {
+        if self.source.is_some() && now >= self.expires_at {
             self.expire(now);
             self.note_need(now);
             self.shorten();
         }
+    }
+
+    /// Makes certain that the next `room` bytes overwrite nothing that is needed. Nearly always there is room.
+    fn make_room(&mut self, now: Instant, room: usize) {
+        let Some(head) = self.source.as_ref().map(|source| source.head) else { return };
         if head + room as u64 > self.room_until || self.index.is_crowded() {
             self.reclaim(now, room);
         }
