@@ -20,11 +20,15 @@
 //!
 //! One assumption remains that neither this file nor the kernel enforces: **while a memory is mapped, nothing else writes to it**, neither
 //! another process nor this one through a descriptor (`pwrite`). A write would change bytes under a `&[u8]`, which is undefined behaviour in
-//! safe code. It holds for the processes of this project: an activator keeps its descriptor only to pass it on, and passes it to a second
-//! worker only when the first one is dead ([`super::ProcessHandle`] makes certain of that), to the same worker for another stream only when
-//! that has unmapped it ([`reuse`]); a worker gives its descriptor to
-//! [`UnmappedRing::check`] and keeps no other. Only a process that knows `CONTROL_SECRET` and runs as root or as our user can pass memory to
-//! a worker at all. `F_SEAL_FUTURE_WRITE` would enforce it, and would forbid the successor's mapping as well, which has to write.
+//! safe code. It holds for the processes of this project: an activator keeps its descriptor only to pass it on. It passes it to a second
+//! worker only when the first one is dead ([`super::ProcessHandle`] makes certain of that), or has given the stream back and so neither receives
+//! nor publishes any more. It passes it to the same worker for another stream only when that has unmapped it ([`reuse`]). A worker gives its
+//! descriptor to [`UnmappedRing::check`] and keeps no other.
+//!
+//! Note: one write is left over. A worker that has given a stream back unmaps the memory a little later, and then writes the word of [`reuse`],
+//! which a second worker may have in its mapping by then. Nothing reads that word in memory that two workers have had.
+//!
+//! Only a process that knows `CONTROL_SECRET` and runs as root or as our user can pass memory to a worker at all. `F_SEAL_FUTURE_WRITE` would enforce it, and would forbid the successor's mapping as well, which has to write.
 //!
 //! Note: giving memory behind a window back to the kernel and taking it again in front cost a fifth of all that a relay does. A lap that
 //! stays costs nothing, and the shorter it is, the more of it is still in the cache when it is written again.
@@ -39,7 +43,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat, ftruncate, memfd_create,
+};
 use rustix::io::pwrite;
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mremap_fixed, munmap};
 
@@ -121,6 +127,10 @@ impl UnmappedRing {
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(wrong("the ring's memory is not sealed"));
         }
+        let writable = fcntl_getfl(&memory)?.contains(OFlags::RDWR);
+        if !writable || seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
+            return Err(wrong("the ring's memory cannot be written to"));
+        }
         let stat = fstat(&memory)?;
         let size = usize::try_from(stat.st_size).unwrap_or(0);
         let ring_bytes = size.checked_sub(STATE_BYTES).filter(|ring_bytes| valid(*ring_bytes));
@@ -164,6 +174,8 @@ pub struct RingMemory {
     memory: Option<OwnedFd>,
     /// No other process has the memory.
     private: bool,
+    /// The whole range is mapped.
+    is_mapped: bool,
     /// Dropped after the memory was unmapped.
     sole: SoleMapping,
 }
@@ -200,15 +212,27 @@ impl RingMemory {
         // SAFETY: a new mapping, at an address of the kernel's choice.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), reserved, ProtFlags::empty(), MapFlags::PRIVATE)? };
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| wrong("the kernel mapped nothing"))?;
-        // From here on dropping unmaps it.
-        let mut this = Self { base, whole: ring_bytes, lap: ring_bytes, memory: None, private: false, sole };
+        let mut this =
+            Self { base, whole: ring_bytes, lap: ring_bytes, memory: None, private: false, is_mapped: false, sole };
         this.map_at(memory, 0, STATE_BYTES + ring_bytes, 0)?;
-        if this.map_again(STATE_BYTES, ring_bytes, STATE_BYTES + ring_bytes).is_err() {
-            // Linux can; valgrind, in which the guard of costs runs, cannot.
-            this.memory = Some(memory.try_clone()?);
-            this.map_at(memory, STATE_BYTES + ring_bytes, ring_bytes, STATE_BYTES as u64)?;
+        if let Err(error) = this.map_ring_again(memory) {
+            // SAFETY: the range that was mapped just now, of which no slice was given out.
+            let _ = unsafe { munmap(base.as_ptr().cast(), STATE_BYTES + ring_bytes) };
+            return Err(error);
         }
+        this.is_mapped = true;
         Ok(this)
+    }
+
+    /// Maps the ring behind itself.
+    fn map_ring_again(&mut self, memory: &OwnedFd) -> io::Result<()> {
+        let (from, len) = (STATE_BYTES, self.whole);
+        if self.map_again(from, len, from + len).is_ok() {
+            return Ok(());
+        }
+        // Linux can; valgrind, in which the guard of costs runs, cannot.
+        self.memory = Some(memory.try_clone()?);
+        self.map_at(memory, from + len, len, from as u64)
     }
 
     /// Returns whether this is the mapping of that memory.
@@ -302,6 +326,11 @@ impl RingMemory {
 
 impl Drop for RingMemory {
     fn drop(&mut self) {
+        // The kernel may have taken the range away before it refused to map the memory there. Another thread may have something else there
+        // by now, so the rest of such a range stays reserved, which costs no memory.
+        if !self.is_mapped {
+            return;
+        }
         // SAFETY: the range that `map` has reserved, but for the state page; no slice outlives `self`. It fails only for wrong arguments.
         let _ = unsafe { munmap(self.base.as_ptr().add(STATE_BYTES).cast(), 2 * self.whole) };
         self.write_left();

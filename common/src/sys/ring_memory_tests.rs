@@ -2,6 +2,7 @@
 
 use super::reuse::LEFT_AT;
 use super::*;
+use std::os::fd::AsRawFd as _;
 
 fn ring() -> RingMemory {
     UnmappedRing::create(MIN_RING_BYTES).unwrap().map().unwrap()
@@ -82,7 +83,11 @@ fn descriptor_that_is_no_sealed_memory_is_refused() {
     fcntl_add_seals(&memory, SealFlags::GROW).unwrap();
     assert_eq!(refusal(memory.try_clone().unwrap()), "the ring's memory is not sealed");
     fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
-    assert!(UnmappedRing::check(memory).is_ok());
+    assert!(UnmappedRing::check(memory.try_clone().unwrap()).is_ok());
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    assert_eq!(refusal(std::fs::File::open(path).unwrap().into()), "the ring's memory cannot be written to");
+    fcntl_add_seals(&memory, SealFlags::FUTURE_WRITE).unwrap();
+    assert_eq!(refusal(memory), "the ring's memory cannot be written to");
 
     for size in [0, STATE_BYTES, STATE_BYTES + 4096, STATE_BYTES + 3 * MIN_RING_BYTES] {
         let memory = unsealed();
@@ -90,6 +95,20 @@ fn descriptor_that_is_no_sealed_memory_is_refused() {
         fcntl_add_seals(&memory, SEALS).unwrap();
         assert_eq!(refusal(memory), "the ring's memory has a wrong size");
     }
+}
+
+#[test]
+fn memory_that_the_kernel_does_not_map_harms_nothing() {
+    let memory = RingMemory::create(MIN_RING_BYTES).unwrap();
+    let checked = unmapped(&memory);
+    // The kernel refuses the mapping, as it does for a process that has too many.
+    fcntl_add_seals(&memory, SealFlags::FUTURE_WRITE).unwrap_err();
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let read_only = std::fs::File::open(path).unwrap().into();
+    let refused = UnmappedRing { memory: read_only, ..checked };
+    assert_eq!(refused.map().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    // The memory counts as not mapped.
+    assert!(unmapped(&memory).map().is_ok());
 }
 
 #[test]
