@@ -35,6 +35,10 @@ pub(crate) const MOST_READ: usize = 64 << 10;
 /// Reads of one publisher before the others have their turn.
 pub(crate) const ARRIVALS_PER_POLL: usize = 16;
 
+/// Reads of a worker's frames before the others have their turn. A worker sends a few frames a second; one that sends without end
+/// would otherwise hold the thread of all links.
+pub(crate) const FRAME_READS_PER_POLL: usize = 16;
+
 /// Most pieces in one vectored write: frame headers, and a frame of 64 KiB that begins and ends within a block.
 pub(crate) const MAX_SLICES: usize = 2 + MAX_DATA_BYTES.div_ceil(BLOCK_BYTES);
 

@@ -25,7 +25,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use tracing::{debug, warn};
 
-use super::limits::{ARRIVALS_PER_POLL, ARRIVED_READS, KEPT_FRAMES, MAX_SLICES};
+use super::limits::{ARRIVALS_PER_POLL, ARRIVED_READS, FRAME_READS_PER_POLL, KEPT_FRAMES, MAX_SLICES};
 use super::machine::{Carried, Machine, Output};
 use crate::accept::PublisherConnection;
 use crate::handoff::progress::WorkerLoss;
@@ -267,9 +267,15 @@ impl<'a, 'c> Link<'a, 'c> {
 
     /// Takes the frames that the worker's socket has had an event for; false if there are none.
     fn hear_worker(&mut self) -> bool {
-        let mut heard = self.take_frames();
+        let (mut heard, mut reads) = (self.take_frames(), 0);
         // An error is found by the read.
         while self.worker.poll_read_ready(&mut Context::from_waker(self.wakes.of(WORKER))).is_ready() {
+            if reads == FRAME_READS_PER_POLL {
+                // The rest is read in the next turn.
+                self.wakes.of(WORKER).wake_by_ref();
+                break;
+            }
+            reads += 1;
             let mut room = [0; FRAMES_READ];
             match receive(&self.worker, &mut [IoSliceMut::new(&mut room)]) {
                 Ok(read @ 1..) => {
