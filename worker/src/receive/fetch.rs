@@ -274,7 +274,11 @@ async fn receive(
     let belongings = match assignment.transport {
         Transport::Descriptor if offer.descriptor => belongings(fds),
         Transport::Link if !offer.descriptor && fds.is_empty() => own_ring(&assignment.policy, spares),
-        _ => Err(FetchError::Unexpected("a stream by another way than it offered")),
+        _ => {
+            // The worker's word that it has given the stream back is believed: it holds the publisher's socket no longer when it says so.
+            drop(fds);
+            Err(FetchError::Unexpected("a stream by another way than it offered"))
+        }
     };
     match belongings {
         Ok((publisher, ring)) => Ok(FetchedStream { assignment, connection, publisher, ring }),
