@@ -6,7 +6,7 @@ use prometheus::{IntCounter, IntGauge, Registry};
 /// The counter and the gauge of memory that is used again.
 #[derive(Clone, Debug)]
 pub struct HandoffMetrics {
-    /// Streams that began in the memory of a stream that had ended.
+    /// Memories of ended streams that were handed over with another stream.
     pub(super) reused: IntCounter,
     /// Bytes of memory that is kept for the next stream.
     pub(super) spare_bytes: IntGauge,
@@ -22,7 +22,7 @@ impl HandoffMetrics {
             reused: counter(
                 registry,
                 "rings_reused_total",
-                "Streams by descriptor that began in the memory of a stream that had ended",
+                "Memories of ended streams that were handed to a worker for another stream, also if it declined that",
             )?,
             spare_bytes: gauge(
                 registry,

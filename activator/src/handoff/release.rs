@@ -12,7 +12,7 @@
 //!
 //! Of two processes that read one connection, each would get a part of the stream, and neither would notice. So a worker whose connection
 //! ended does not count as dead. This process takes the socket back only when the worker's process has ended, or lives and no longer holds
-//! the socket, or was killed; where none of that can be known there is no takeover. A worker in another container can be neither looked into
+//! the socket, or was killed, or when the worker has said that it gave the stream back; where none of that can be known there is no takeover. A worker in another container can be neither looked into
 //! nor killed. The end of its process is still seen.
 //!
 //! A worker's word that it gave a stream back is believed, because a worker closes the socket before it says so. To look all the same at every

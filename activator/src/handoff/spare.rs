@@ -2,8 +2,8 @@
 //! same memory, for another stream of the same worker. Next: `publisher`, which hands it over.
 //!
 //! A memory is given out when its worker has said, in the memory itself, that it has unmapped it: at the end of a stream the worker may
-//! need it for the grace time still, and a worker that was killed never says so. It is given to that worker alone. Whoever had the memory can
-//! have kept it, so another worker would have to trust the first one, and would find the other's media in it.
+//! need it for the grace time still, and a worker that was killed never says so. It is given to that worker alone. A worker that
+//! has had the memory can have kept it, so another worker would have to trust the first one, and would find the first one's media in it.
 //!
 //! Memory that is not used again goes back to the kernel after a while. A task waits for that only while there is something to give back.
 #![expect(clippy::disallowed_methods, reason = "shell: the time until memory is given back")]
@@ -69,7 +69,12 @@ impl<W> WaitingMemories<W> {
     fn put(&mut self, now: Instant, memory: OwnedFd, worker: W) -> Vec<Spare<W>> {
         let Ok(ring_bytes) = reuse::ring_bytes(&memory) else { return Vec::new() };
         let bytes = reuse::taken_bytes(&memory);
-        self.spares.push_back(Spare { memory, ring_bytes, bytes, worker, until: now + SPARE_TIME });
+        let spare = Spare { memory, ring_bytes, bytes, worker, until: now + SPARE_TIME };
+        // It would push all others out, and then itself.
+        if bytes > MAX_SPARE_BYTES {
+            return vec![spare];
+        }
+        self.spares.push_back(spare);
         let mut gone = Vec::new();
         while self.spares.len() > MAX_SPARES || self.bytes() > MAX_SPARE_BYTES {
             gone.extend(self.spares.pop_front());
@@ -224,6 +229,8 @@ mod tests {
         let lap = 4 << 20;
         let gone: Vec<usize> = (0..5).map(|_| pool.put(now, left(lap, lap), 'a').len()).collect();
         assert!(pool.bytes() <= MAX_SPARE_BYTES && pool.spares.len() == 3, "{gone:?}: {pool:?}");
+        assert_eq!(pool.put(now, left(32 << 20, 32 << 20), 'a').len(), 1);
+        assert_eq!(pool.spares.len(), 3, "memory above the bound pushes nothing out");
     }
 
     #[test]

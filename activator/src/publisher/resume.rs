@@ -82,10 +82,14 @@ impl Remains {
     }
 }
 
-/// Tells whether the memory of a stream by descriptor can be that of another stream of the same worker: the stream has ended, and no other
-/// worker has ever had the memory. `resumed`: as in [`Remains::of`].
+/// Tells whether the memory of a stream by descriptor can be that of another stream of the same worker: the stream has ended or was declined,
+/// and no other worker has ever had the memory. `resumed`: as in [`Remains::of`].
+///
+/// Note: memory that two workers have had must stay out. A worker that gave a stream back unmaps it late, and what it writes then would say
+/// that its successor has unmapped it.
 pub(super) fn may_be_reused(outcome: &HandoffOutcome, resumed: bool) -> bool {
-    !resumed && matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted)
+    let ended = matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted);
+    !resumed && (ended || matches!(outcome, HandoffOutcome::Returned { touched: false, .. }))
 }
 
 /// The upstreams that the stream has not lost to other streams, as a worker gets them.
@@ -130,6 +134,7 @@ mod tests {
             let remains = (Remains::of(&outcome, false), Remains::of(&outcome, true));
             assert_eq!(remains, (first, resumed), "{outcome:?}");
             let ended = matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted);
+            let ended = ended || outcome == returned(false);
             let reused = (may_be_reused(&outcome, false), may_be_reused(&outcome, true));
             assert_eq!(reused, (ended, false), "{outcome:?}");
         }

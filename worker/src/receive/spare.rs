@@ -45,7 +45,7 @@ impl SpareMetrics {
             reused: counter(
                 registry,
                 "worker_rings_reused_total",
-                "Streams by link that began in the ring of a stream that had ended",
+                "Rings of ended streams that were taken for another stream by link, also if that was declined",
             )?,
             bytes: gauge(
                 registry,
@@ -71,6 +71,10 @@ impl WaitingRings {
 
     /// Keeps a ring; returns those that make room for it.
     fn put(&mut self, now: Instant, ring: RingMemory) -> Vec<(Instant, RingMemory)> {
+        // It would push all others out, and then itself.
+        if ring.capacity() > MAX_SPARE_BYTES {
+            return vec![(now, ring)];
+        }
         self.spares.push_back((now + SPARE_TIME, ring));
         let mut gone = Vec::new();
         while self.spares.len() > MAX_SPARES || self.bytes() > MAX_SPARE_BYTES {
