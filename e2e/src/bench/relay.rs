@@ -218,6 +218,9 @@ impl BenchRelay {
                 &settings.cooldown,
                 "--max-workers",
                 "1",
+                // All publishers come from one address, as no audience does.
+                "--publish-burst",
+                "100000",
             ])
             .args(&settings.arguments)
             .env("RUST_LOG", "warn");
