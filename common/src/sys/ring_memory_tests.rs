@@ -8,6 +8,12 @@ fn ring() -> RingMemory {
     UnmappedRing::create(MIN_RING_BYTES).unwrap().map().unwrap()
 }
 
+/// Another descriptor of the memory, without the right to write.
+fn read_only_again(memory: &OwnedFd) -> OwnedFd {
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap()
+}
+
 fn unmapped(memory: &OwnedFd) -> UnmappedRing {
     UnmappedRing::check(memory.try_clone().unwrap()).unwrap()
 }
@@ -84,8 +90,7 @@ fn descriptor_that_is_no_sealed_memory_is_refused() {
     assert_eq!(refusal(memory.try_clone().unwrap()), "the ring's memory is not sealed");
     fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
     assert!(UnmappedRing::check(memory.try_clone().unwrap()).is_ok());
-    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    assert_eq!(refusal(std::fs::File::open(path).unwrap().into()), "the ring's memory cannot be written to");
+    assert_eq!(refusal(read_only_again(&memory)), "the ring's memory cannot be written to");
     fcntl_add_seals(&memory, SealFlags::FUTURE_WRITE).unwrap();
     assert_eq!(refusal(memory), "the ring's memory cannot be written to");
 
@@ -103,9 +108,7 @@ fn memory_that_the_kernel_does_not_map_harms_nothing() {
     let checked = unmapped(&memory);
     // The kernel refuses the mapping, as it does for a process that has too many.
     fcntl_add_seals(&memory, SealFlags::FUTURE_WRITE).unwrap_err();
-    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    let read_only = std::fs::File::open(path).unwrap().into();
-    let refused = UnmappedRing { memory: read_only, ..checked };
+    let refused = UnmappedRing { memory: read_only_again(&memory), ..checked };
     assert_eq!(refused.map().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     // The memory counts as not mapped.
     assert!(unmapped(&memory).map().is_ok());
