@@ -21,8 +21,8 @@ they are unless they are given again.
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production; edge (one node, such as k3s: publishers connect to
                       the node's own address, and the workers get their sockets)
-  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, scaler-tls, thrifty. The option
-                      may be repeated. A component that was applied before and is not named now is removed.
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, rtmps, scaler-tls, thrifty. The
+                      option may be repeated. A component that was applied before and is not named now is removed.
   --timeout SECONDS   the limit of each wait (180)
   --take-over         also take back fields that were changed by hand since
   --dry-run           print what would be applied, and do nothing
@@ -113,6 +113,12 @@ fi
 
 with() { [[ " ${components[*]-} " == *" $1 "* ]]; }
 value() { k get secret "$1" -o "jsonpath={.data.${2/./\\.}}" 2> /dev/null | base64 -d; }
+if with rtmps; then
+  for key in tls.crt tls.key; do
+    [[ -n $(value liveedgecast-rtmps "$key") ]] || fail "--with rtmps needs the certificate that publishers verify, in the Secret liveedgecast-rtmps: \
+kubectl create namespace $namespace; kubectl -n $namespace create secret tls liveedgecast-rtmps --cert=FILE --key=FILE"
+  done
+fi
 makes_certificates=no
 if with scaler-tls; then
   # The script makes the certificates, unless the Secrets exist and it did not make them.

@@ -50,7 +50,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
         cluster,
         target: settings.capacity,
         admission: Arc::new(Admission::new(&settings)),
-        is_local: settings.listen.rtmp.ip().is_loopback(),
+        is_local: settings.listen.is_local(),
         tokens: settings.tokens.clone(),
         metrics,
         phase: phases,

@@ -27,7 +27,7 @@
 //! | task | started by | ended by | owns |
 //! | --- | --- | --- | --- |
 //! | the drain, [`task::run`] | `main` | signals | the list of going down |
-//! | accept | the drain | its phase `StopAccepting` | the RTMP listener |
+//! | accept, one per port of publishers | the drain | its phase `StopAccepting` | the RTMP or RTMPS listener |
 //! | publisher, one per connection | accept | its peer, its deadline, or drain | the socket, the session, its place in the lobby |
 //! | handoff listener, one per kind (Unix, link) | the drain | its last handle | a listener for workers |
 //! | greeting, one per worker that dials | handoff listener | its proof, 5 s | the connection until a publisher's task has it |

@@ -4,7 +4,7 @@
 //! Two activators on the same ports are two of several ([`peers`](crate::peers)), each with a control port of its own beside the shared
 //! one. New connections reach either, and each answers for both. The predecessor that is asked to stop steers new ones to the successor,
 //! accepts its own backlog, and closes: connections in the backlog of a listener that closes are reset. Without a successor it keeps
-//! all but the RTMP port, since workers and KEDA have no other activator.
+//! all but the ports of publishers, since workers and KEDA have no other activator.
 #![expect(clippy::disallowed_methods, reason = "shell: a moment between two steps")]
 
 use std::io;
@@ -33,6 +33,7 @@ const ON_THEIR_WAY: Duration = Duration::from_secs(1);
 /// Listeners of the process.
 pub(crate) struct Ports {
     pub(crate) rtmp: TcpListener,
+    pub(crate) rtmps: Option<TcpListener>,
     pub(crate) http: TcpListener,
     pub(crate) control: TcpListener,
     /// Control port of this activator alone, if the other one is shared.
@@ -50,6 +51,7 @@ impl Ports {
         let bind = if at.shared { listen_shared } else { listen };
         Ok(Self {
             rtmp: bind(at.rtmp).context("RTMP_LISTEN")?,
+            rtmps: at.rtmps.map(bind).transpose().context("RTMPS_LISTEN")?,
             http: bind(at.http).context("HTTP_LISTEN")?,
             control: bind(at.control).context("CONTROL_LISTEN")?,
             own_control: at.shared.then(|| listen(own(at.control))).transpose().context("a control port of our own")?,
@@ -71,8 +73,10 @@ impl Ports {
         }
         let others = [Some(&self.http), Some(&self.control), self.scaler.as_ref()];
         let others = others.into_iter().flatten().map(|listener| listener.as_fd().try_clone_to_owned());
+        let publishers = [Some(&self.rtmp), self.rtmps.as_ref()];
+        let publishers = publishers.into_iter().flatten().map(|listener| listener.as_fd().try_clone_to_owned());
         Ok(Some(SharedPorts {
-            rtmp: Some(self.rtmp.as_fd().try_clone_to_owned()?),
+            publishers: publishers.collect::<Result<_, _>>()?,
             others: others.collect::<Result<_, _>>()?,
         }))
     }
@@ -85,13 +89,14 @@ fn own(control: SocketAddr) -> SocketAddr {
 
 /// Duplicates of the listeners: they have to be dropped for the ports to close.
 pub(crate) struct SharedPorts {
-    rtmp: Option<OwnedFd>,
+    /// The ports of publishers.
+    publishers: Vec<OwnedFd>,
     others: Vec<OwnedFd>,
 }
 
 impl SharedPorts {
     /// Leaves the ports to a successor once this process goes down and the successor serves. Then `release` is cancelled, which closes all
-    /// but the RTMP port; that one closes by the list of going down.
+    /// but the ports of publishers; those close by the list of going down.
     pub(crate) async fn leave(
         mut self,
         cluster: Cluster,
@@ -105,7 +110,7 @@ impl SharedPorts {
         loop {
             changes.mark_unchanged();
             if *phase.borrow_and_update() >= Phase::StopAccepting {
-                self.rtmp = None;
+                self.publishers.clear();
             }
             if cluster.has_heir() {
                 break;
@@ -119,7 +124,7 @@ impl SharedPorts {
             }
         }
         info!(event = event::PORTS_LEFT, "ports left to the successor");
-        for listener in self.rtmp.iter().chain(&self.others) {
+        for listener in self.publishers.iter().chain(&self.others) {
             if let Err(error) = reuse_port::steer_to_successor(listener) {
                 warn!(event = event::PORTS_NOT_STEERED, %error, "new connections not steered to the successor: it gets those that come after our ports are closed");
             }

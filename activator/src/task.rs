@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: the tasks of the process, the clock of its going down")]
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::accept::{self, ConnectionLimits};
+use crate::accept::{self, ConnectionLimits, RtmpsListener};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
@@ -33,6 +33,7 @@ use crate::http::{HttpContext, OPEN, StreamChanges, handler, routes};
 use crate::kubernetes;
 use crate::lobby::{DrainSwitch, Lobby};
 use crate::metrics::ActivatorMetrics;
+use crate::net::CurrentTls;
 use crate::peers::{Cluster, Courier, Me};
 use crate::ports::Ports;
 use crate::processes::{self, Launch};
@@ -63,7 +64,7 @@ pub struct Startup {
 struct Running {
     drain: DrainSwitch,
     phase: watch::Sender<Phase>,
-    accepting: JoinHandle<()>,
+    accepting: Vec<JoinHandle<()>>,
     publishers: TaskTracker,
     /// Tells publishers that are put off.
     draining: CancellationToken,
@@ -121,6 +122,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         warn!(event = event::PROBE_SOCKET_FAILED, %error, "socket for probes in this container not opened");
         None
     });
+    let rtmps = settings.rtmps_tls.clone().map(RtmpsListener::new).transpose()?.map(Arc::new);
     say_hello(&settings, &bound)?;
 
     // Two containers on one host network have the same host name, and process 1 both of them.
@@ -166,7 +168,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let keda = scaler::ScalerContext {
         cluster: cluster.clone(),
         target: settings.capacity,
-        tls: settings.scaler_tls.clone().map(scaler::Current::new).transpose()?.map(|tls| Arc::new(Mutex::new(tls))),
+        tls: settings.scaler_tls.clone().map(CurrentTls::new).transpose()?.map(Arc::new),
         phase: phases.clone(),
         metrics: metrics.scaler.clone(),
     };
@@ -177,7 +179,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         courier: Courier::new(cluster.clone(), settings.secret.clone()),
         target: settings.capacity,
         admission: Arc::clone(&admission),
-        is_local: at.rtmp.ip().is_loopback(),
+        is_local: at.is_local(),
         tokens: settings.tokens.clone(),
         metrics: metrics.clone(),
         phase: phases,
@@ -255,12 +257,16 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         metrics: metrics.publisher.clone(),
         draining: draining.clone(),
     });
-    let accepting = tokio::spawn({
-        let (limits, publishers) = (ConnectionLimits::new(settings.limits), publishers.clone());
-        accept::run(bound.rtmp, limits, metrics.accept, move |connection| {
+    let limits = ConnectionLimits::new(settings.limits);
+    let accept = |listener, rtmps| {
+        let (context, publishers) = (Arc::clone(&context), publishers.clone());
+        let (proxies, limits, metrics) = (settings.proxies.clone(), limits.clone(), metrics.accept.clone());
+        tokio::spawn(accept::run(listener, rtmps, proxies, limits, metrics, move |connection| {
             publishers.spawn(publisher::run(connection, Arc::clone(&context)));
-        })
-    });
+        }))
+    };
+    let mut accepting = vec![accept(bound.rtmp, None)];
+    accepting.extend(bound.rtmps.map(|listener| accept(listener, rtmps)));
     Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
 }
 
@@ -280,6 +286,7 @@ fn say_hello(settings: &Settings, bound: &Ports) -> anyhow::Result<()> {
     info!(
         event = event::ACTIVATOR_STARTED,
         rtmp = %bound.rtmp.local_addr()?,
+        rtmps = bound.rtmps.as_ref().map(TcpListener::local_addr).transpose()?.map(tracing::field::display),
         http = %bound.http.local_addr()?,
         control = %bound.control.local_addr()?,
         link = %bound.link.local_addr()?,
@@ -310,8 +317,8 @@ impl PhaseStep {
         Self(match phase {
             Phase::Serving | Phase::Unready | Phase::StopServing => None,
             Phase::StopAccepting => {
-                // The port closes with the loop. Who is connected and not held yet gets the lobby's answer.
-                open.accepting.abort();
+                // The ports close with the loops. Who is connected and not held yet gets the lobby's answer.
+                open.accepting.iter().for_each(JoinHandle::abort);
                 drain.drain();
                 open.draining.cancel();
                 Some(tokio::spawn(async {}))

@@ -30,6 +30,15 @@ pub const CONNECTION_EVICTED: &str = "connection.evicted";
 pub const CONNECTION_REFUSED: &str = "connection.refused";
 /// A connection was gone before it was taken.
 pub const CONNECTION_LOST: &str = "connection.lost";
+/// A connection to the RTMPS port ended before its TLS handshake was over: `class` is `plain_rtmp`, `proxied`, `not_tls`, `handshake`, `slow` or `left`.
+/// One line in 10 s for each of the first two and for handshakes; the others at debug.
+pub const RTMPS_FAILED: &str = "rtmps.failed";
+/// A proxy of TRUSTED_PROXIES sent no PROXY header, or none that can be understood. One line in 10 s.
+pub const PROXY_REFUSED: &str = "proxy.refused";
+/// A connection began with a PROXY header, and its address is none of TRUSTED_PROXIES. One line in 10 s.
+pub const PROXY_UNTRUSTED: &str = "proxy.untrusted";
+/// A publisher spoke TLS to the port for plain RTMP. One line in 10 s.
+pub const PUBLISHER_SENT_TLS: &str = "publisher.sent_tls";
 /// A publisher's connection was taken over by its task.
 pub const PUBLISHER_CONNECTED: &str = "publisher.connected";
 /// A publisher waits for its turn, because its address brings many. One line in 10 s.

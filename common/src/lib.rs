@@ -4,6 +4,7 @@
 //! - [`handoff`]: the frames of an activator and a worker about one stream. [`control`]: their messages about all streams.
 //! - [`proof`]: the proof that both sides of a call know the secret. [`greet`]: the caller's side of it.
 //! - [`discovery`], [`introduce`]: the addresses of activators.
+//! - [`proxy`]: the header with which a proxy names its client.
 //! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
 //! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
 //! - [`gather`]: the time at which a socket is read whose arrivals gather. [`wakes`]: which sources of a task have news.
@@ -33,6 +34,7 @@ pub mod listen;
 pub mod log_limiter;
 pub mod metrics;
 pub mod proof;
+pub mod proxy;
 pub mod random;
 pub mod rtmp;
 pub mod runtime;

@@ -1,13 +1,14 @@
-//! Certificates for RTMPS upstreams. Out: a certificate authority in a file, for `SSL_CERT_FILE`, and servers' configurations under it.
+//! Certificates for RTMPS, of upstreams and of activators. Out: a certificate authority in a file, for `SSL_CERT_FILE`, and servers'
+//! configurations and files under it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// A certificate authority that only the scenario knows.
 #[derive(Debug)]
@@ -49,6 +50,46 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         configuration(certificate.der().clone(), &key)
     }
+
+    /// Files with a certificate for `name`, a host name or an address, and its key.
+    ///
+    /// # Panics
+    /// `name` is neither, or there is no temporary directory.
+    #[must_use]
+    pub fn files(&self, name: &str) -> ServerFiles {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let files = ServerFiles {
+            certificate: directory.path().join("tls.crt"),
+            key: directory.path().join("tls.key"),
+            _directory: directory,
+        };
+        self.renew(&files, name);
+        files
+    }
+
+    /// Writes a new certificate for `name`, and its key, into the files.
+    ///
+    /// # Panics
+    /// `name` is neither a host name nor an address, or the files cannot be written.
+    pub fn renew(&self, files: &ServerFiles, name: &str) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        for (path, text) in [(&files.certificate, certificate.pem()), (&files.key, key.serialize_pem())] {
+            std::fs::write(path, text).expect("a file");
+        }
+    }
+}
+
+/// The files of a server's certificate and its key, removed with the guard.
+#[derive(Debug)]
+pub struct ServerFiles {
+    /// The certificate, as PEM.
+    pub certificate: PathBuf,
+    /// The key, as PEM.
+    pub key: PathBuf,
+    _directory: TempDir,
 }
 
 /// A server's certificate that nobody has signed, as `openssl req -x509` makes them: an authority's.

@@ -10,7 +10,7 @@
 //! - [`tap`]: records both sides of a publisher's connection.
 //! - [`relay`]: the activator, started as an operator starts it, and workers that a scenario starts itself.
 //! - [`wire`]: connections between a worker and its activator, which a scenario can cut.
-//! - [`sink`], [`nginx`]: upstreams.
+//! - [`sink`], [`nginx`]: upstreams. [`haproxy`]: a proxy in front of activators.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
 //! - [`record`], [`compare`]: the messages of a connection, and comparisons of them.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod compare;
 pub mod cost;
 pub mod encoder;
+pub mod haproxy;
 pub mod http;
 pub mod loopback;
 pub mod nginx;

@@ -4,6 +4,7 @@
 //! and a home of its own, and then streams without user interaction.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -140,13 +141,35 @@ impl Obs {
     /// The files cannot be written, or there is no screen.
     #[must_use]
     pub fn streaming_to(server: &str, key: &str) -> Self {
+        Self::start(Program::new("obs", "dbus-run-session").clear_env(), "-- obs", server, key)
+    }
+
+    /// Starts OBS like [`Self::streaming_to`], on a system on which `host` is the name of `address`, and which trusts this authority alone.
+    /// Note: OBS reads `/etc/ssl/certs` and verifies names only, no addresses. So it gets a mount namespace of its own.
+    ///
+    /// # Panics
+    /// As [`Self::streaming_to`].
+    #[must_use]
+    pub fn trusting(authority: &Path, host: &str, address: IpAddr, server: &str, key: &str) -> Self {
+        const SCRIPT: &str = "mount --bind \"$CERTS\" /etc/ssl/certs && mount --bind \"$HOSTS\" /etc/hosts && exec dbus-run-session -- obs \"$@\"";
+        let program = Program::new("obs", "unshare");
+        let (certificates, hosts) = (program.directory().join("certs"), program.directory().join("hosts"));
+        fs::create_dir(&certificates).expect("a directory");
+        fs::copy(authority, certificates.join("authority.pem")).expect("the certificate");
+        fs::write(&hosts, format!("127.0.0.1 localhost\n{address} {host}\n")).expect("a file");
+        let program = program.clear_env().env("CERTS", certificates).env("HOSTS", hosts);
+        let root = rustix::process::geteuid().is_root();
+        let program = program.arg("--mount").args((!root).then_some("--map-root-user"));
+        Self::start(program.args(["sh", "-c", SCRIPT, "obs"]), "", server, key)
+    }
+
+    fn start(obs: Program, before: &str, server: &str, key: &str) -> Self {
         let mut screen = Program::new("Xvfb", "Xvfb").words("-displayfd 1 -screen 0 1024x768x24 -nolisten tcp").start();
         let display = try_until(SOON, || {
             assert!(screen.is_running(), "Xvfb ended: {}", screen.log());
             screen.log().lines().find_map(|line| line.trim().parse::<u32>().ok())
         });
         let display = display.expect("the number of the display");
-        let obs = Program::new("obs", "dbus-run-session");
         let home = obs.directory().to_owned();
         let studio = home.join("config/obs-studio");
         for directory in ["basic/profiles/Test", "basic/scenes"] {
@@ -167,14 +190,14 @@ impl Obs {
             fs::write(studio.join(name), text).expect("a file");
         }
         let obs = obs
-            .clear_env()
             .env("DISPLAY", format!(":{display}"))
             .env("QT_QPA_PLATFORM", "xcb")
             .env("LIBGL_ALWAYS_SOFTWARE", "1")
             .env("HOME", &home)
             .env("XDG_CONFIG_HOME", home.join("config"))
             .env("XDG_RUNTIME_DIR", &runtime)
-            .words("-- obs --multi --startstreaming --profile Test --collection Test")
+            .words(before)
+            .words("--multi --startstreaming --profile Test --collection Test")
             .words("--disable-missing-files-check --verbose")
             .start();
         Self { obs, _screen: screen }

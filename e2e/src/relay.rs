@@ -4,10 +4,11 @@
 //! a log.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::certificate::ServerFiles;
 use crate::process::{Program, RunningProgram, cpu_time, descendants, program};
 use crate::wait::{until, until_some};
 use crate::{http, loopback};
@@ -48,7 +49,7 @@ impl ActivatorProcess {
     /// Prepares an activator that pushes to `upstreams`: URLs, separated by white space.
     #[must_use]
     pub fn pushing_to(upstreams: &str) -> Settings {
-        Self::at(loopback::address(&[1935, 6000, 6001, 6002, 8080]), upstreams)
+        Self::at(loopback::address(&[1935, 1936, 6000, 6001, 6002, 8080]), upstreams)
     }
 
     /// Prepares an activator that pushes to `upstreams` and listens on the addresses of this one.
@@ -79,6 +80,12 @@ impl ActivatorProcess {
         SocketAddr::from((self.address, 1935))
     }
 
+    /// Address of the RTMPS listener, after [`Settings::with_certificates`].
+    #[must_use]
+    pub fn rtmps(&self) -> SocketAddr {
+        SocketAddr::from((self.address, 1936))
+    }
+
     /// Address of the HTTP listener: `/metrics`, `/api/v1`, probes.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
@@ -95,6 +102,12 @@ impl ActivatorProcess {
     #[must_use]
     pub fn url(&self, app_and_key: &str) -> String {
         format!("rtmp://{}/{app_and_key}", self.rtmp())
+    }
+
+    /// The URL for a publisher by RTMPS.
+    #[must_use]
+    pub fn secure_url(&self, app_and_key: &str) -> String {
+        format!("rtmps://{}/{app_and_key}", self.rtmps())
     }
 
     /// Id of the activator's process.
@@ -203,6 +216,18 @@ impl Settings {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.program = self.program.env(name, value);
         self
+    }
+
+    /// Lets the activator serve RTMPS with these certificates.
+    #[must_use]
+    pub fn with_certificates(self, files: &[&ServerFiles]) -> Self {
+        let list = |path: fn(&ServerFiles) -> &Path| {
+            files.iter().map(|files| path(files).display().to_string()).collect::<Vec<_>>().join(",")
+        };
+        let listen = format!("{}:1936", self.address);
+        self.with("RTMPS_LISTEN", &listen)
+            .with("RTMPS_CERT_FILE", &list(|files| &files.certificate))
+            .with("RTMPS_KEY_FILE", &list(|files| &files.key))
     }
 
     /// The control address, where workers and other activators will find the activator.

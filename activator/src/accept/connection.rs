@@ -1,8 +1,8 @@
 //! A publisher's connection, whatever carries its RTMP. In: waits, reads and writes of `publisher` and `link`. Out: bytes, ends, errors.
 //! Next: `publisher`, then `handoff` or `link`.
 //!
-//! Another transport is another variant here, and a listener beside that of RTMP. One whose keys live in this process, as those of TLS do,
-//! is not movable: its streams go to workers by link alone.
+//! Another transport is another variant here, and a listener beside that of RTMP. TLS, whose keys live in this process, is not movable: its
+//! streams go to workers by link alone.
 //!
 //! Note: with unread media in the socket it is readable for ever, so "readable" cannot tell the peer's end. Tokio's interest in priority
 //! data is ready at the end of the peer (EPOLLRDHUP) too, and at nothing else where no such data is asked for.
@@ -17,11 +17,15 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::tls::TlsConnection;
+
 /// A publisher's connection.
 #[derive(Debug)]
 pub enum PublisherConnection {
     /// Plain RTMP.
     Tcp(TcpStream),
+    /// RTMPS, after its handshake. Boxed: most connections are plain.
+    Tls(Box<TlsConnection>),
 }
 
 /// The signs of a publisher that a held connection is watched for.
@@ -51,6 +55,7 @@ impl PublisherConnection {
     pub(crate) fn is_movable(&self) -> bool {
         match self {
             Self::Tcp(_) => true,
+            Self::Tls(_) => false,
         }
     }
 
@@ -58,6 +63,7 @@ impl PublisherConnection {
     pub(crate) fn into_socket(self) -> Option<std::net::TcpStream> {
         match self {
             Self::Tcp(stream) => stream.into_std().ok(),
+            Self::Tls(_) => None,
         }
     }
 
@@ -68,15 +74,23 @@ impl PublisherConnection {
         TcpStream::from_std(socket).map(Self::Tcp)
     }
 
+    /// The socket, whatever it carries: to wait for, and to set options of.
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
     /// Waits for what is watched, and for room if there are bytes to be written. Cancel safe.
     pub(crate) async fn watch(&self, watch: WatchFor, writes: bool) -> io::Result<ConnectionEvent> {
-        let Self::Tcp(stream) = self;
         let interest = match watch {
+            WatchFor::Bytes if matches!(self, Self::Tls(tls) if tls.has_more()) => return Ok(ConnectionEvent::Bytes),
             WatchFor::Bytes => Interest::READABLE,
             WatchFor::End => Interest::PRIORITY,
             WatchFor::Reset => Interest::ERROR,
         };
-        let ready = stream.ready(if writes { interest | Interest::WRITABLE } else { interest }).await?;
+        let ready = self.socket().ready(if writes { interest | Interest::WRITABLE } else { interest }).await?;
         Ok(match watch {
             WatchFor::Bytes if ready.is_readable() => ConnectionEvent::Bytes,
             WatchFor::End if ready.is_read_closed() => ConnectionEvent::End,
@@ -87,39 +101,43 @@ impl PublisherConnection {
 
     /// Waits for the publisher's end; its bytes stay in the kernel. Cancel safe.
     pub(crate) async fn ended(&self) -> io::Result<()> {
-        let Self::Tcp(stream) = self;
-        stream.ready(Interest::PRIORITY).await.map(drop)
+        self.socket().ready(Interest::PRIORITY).await.map(drop)
     }
 
     /// Ready when there may be bytes of the publisher, or its end.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(stream) = self;
-        stream.poll_read_ready(cx)
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_readable(cx),
+        }
     }
 
     /// Ready when there may be room for bytes to the publisher.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(stream) = self;
-        stream.poll_write_ready(cx)
+        self.socket().poll_write_ready(cx)
     }
 
     /// Reads once, if there is something, as [`socket::receive`] does: a read that did not fill its room saves the next one a call that finds
     /// nothing. No bytes are the peer's end.
     pub(crate) fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let Self::Tcp(stream) = self;
-        socket::receive(stream, room)
+        match self {
+            Self::Tcp(stream) => socket::receive(stream, room),
+            Self::Tls(tls) => tls.receive(room, socket::receive),
+        }
     }
 
     /// Reads once, whether the runtime knows of bytes or not: what gathers below a low-water mark is not reported. No bytes are the peer's end.
     pub(crate) fn receive_now(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let Self::Tcp(stream) = self;
-        socket::receive_now(stream, room)
+        match self {
+            Self::Tcp(stream) => socket::receive_now(stream, room),
+            Self::Tls(tls) => tls.receive(room, socket::receive_now),
+        }
     }
 
     /// Reports the connection as readable only from so many bytes on, and at its end; reports from before are forgotten. That loses none, since the
     /// runtime has one thread: it hears of the kernel between polls only.
     pub(crate) fn set_low_water(&self, bytes: u32) {
-        let Self::Tcp(stream) = self;
+        let stream = self.socket();
         // Without the mark, arrivals are reported one by one as before.
         let _ = sys::set_receive_low_water(stream, bytes);
         socket::forget_readiness(stream);
@@ -127,28 +145,49 @@ impl PublisherConnection {
 
     /// Reads once, if there is something. No bytes are the peer's end.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self::Tcp(stream) = self;
-        let read = stream.try_read(buffer)?;
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(buffer)?,
+            Self::Tls(tls) => tls.receive(&mut [IoSliceMut::new(buffer)], socket::receive)?,
+        };
         // The kernel falls back to delayed acknowledgements by itself; with the client's Nagle each of them costs 40 ms.
-        let _ = sys::quick_ack(stream);
+        let _ = sys::quick_ack(self.socket());
         Ok(read)
     }
 
     /// Writes once, as much as there is room for.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Self::Tcp(stream) = self;
-        stream.try_write(bytes)
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tls(tls) => tls.try_write(bytes),
+        }
+    }
+
+    /// Gives the kernel the written bytes that wait here to be sent, as many as it takes.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+
+    /// Tells whether the kernel has all bytes that were written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Tls(tls) => tls.is_flushed(),
+        }
     }
 
     /// Tells the publisher that nothing more comes; its own bytes can still be read.
     pub(crate) fn finish(&self) -> io::Result<()> {
-        let Self::Tcp(stream) = self;
-        SockRef::from(stream).shutdown(Shutdown::Write)
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Tls(tls) => tls.finish(),
+        }
     }
 
     /// Closes with a reset.
     pub(crate) fn abort(self) {
-        let Self::Tcp(stream) = self;
-        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 }

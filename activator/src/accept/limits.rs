@@ -9,12 +9,28 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use liveedgecast_common::evicting_limit::EvictionOrder;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::net::bucket;
+
+/// Time from a connection to the end of its TLS handshake. Two round trips; RTMP's handshake then has the same time of its own.
+pub(super) const TLS_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a peer's TLS handshake, at most. A ClientHello has 300 to 2000 bytes, and the rest of the handshake a few hundred.
+pub(super) const HANDSHAKE_BYTES: usize = 16 << 10;
+
+/// Time from the connection of a trusted proxy to the end of its PROXY header, which it sends first of all and at once.
+pub(super) const PROXY_TIME: Duration = Duration::from_secs(5);
+
+/// Time for a peer that speaks the wrong protocol to read our answer and close.
+pub(super) const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes that are read and discarded within [`FAREWELL_TIME`], at most: a first packet of RTMP.
+pub(super) const FAREWELL_BYTES: usize = 16 << 10;
 
 /// The bound that a connection did not fit into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +67,13 @@ struct AddressCount {
 struct Counts {
     total: usize,
     addresses: HashMap<IpAddr, AddressCount>,
-    undecided: EvictionOrder<IpAddr>,
+    undecided: EvictionOrder<Option<IpAddr>>,
 }
 
 impl Counts {
     /// The bound that one more connection of this address does not fit into.
-    fn refusal(&self, limits: &Limits, key: IpAddr) -> Option<TurnedAway> {
-        let address = self.addresses.get(&key).copied().unwrap_or_default();
+    fn refusal(&self, limits: &Limits, key: Option<IpAddr>) -> Option<TurnedAway> {
+        let address = key.and_then(|key| self.addresses.get(&key)).copied().unwrap_or_default();
         if self.total >= limits.total {
             Some(TurnedAway::Full)
         } else if address.open >= limits.per_address {
@@ -70,7 +86,7 @@ impl Counts {
     }
 
     /// Evicts the oldest undecided connection, of the address if that is full; false when there is none.
-    fn make_room(&mut self, why: TurnedAway, key: IpAddr) -> bool {
+    fn make_room(&mut self, why: TurnedAway, key: Option<IpAddr>) -> bool {
         let group = match why {
             TurnedAway::Full => None,
             TurnedAway::Address | TurnedAway::Strangers => Some(key),
@@ -83,15 +99,17 @@ impl Counts {
     }
 
     /// Counts a connection that is not admitted yet.
-    fn enter(&mut self, key: IpAddr) {
+    fn enter(&mut self, key: Option<IpAddr>) {
         self.total += 1;
+        let Some(key) = key else { return };
         let address = self.addresses.entry(key).or_default();
         address.open += 1;
         address.strangers += 1;
     }
 
-    fn leave(&mut self, key: IpAddr, stranger: bool) {
+    fn leave(&mut self, key: Option<IpAddr>, stranger: bool) {
         self.total = self.total.saturating_sub(1);
+        let Some(key) = key else { return };
         if let Some(address) = self.addresses.get_mut(&key) {
             address.open = address.open.saturating_sub(1);
             address.strangers = address.strangers.saturating_sub(usize::from(stranger));
@@ -99,6 +117,20 @@ impl Counts {
                 self.addresses.remove(&key);
             }
         }
+    }
+
+    /// Makes room for one more connection of an address, and counts it. Returns the bound for which another connection was evicted.
+    fn take_place(&mut self, limits: &Limits, key: Option<IpAddr>) -> Result<Option<TurnedAway>, TurnedAway> {
+        let mut instead = None;
+        // The loop ends, because each eviction leaves one connection less.
+        while let Some(why) = self.refusal(limits, key) {
+            if !self.make_room(why, key) {
+                return Err(why);
+            }
+            instead = Some(why);
+        }
+        self.enter(key);
+        Ok(instead)
     }
 }
 
@@ -121,20 +153,24 @@ impl ConnectionLimits {
     /// # Errors
     /// The bound that is reached, when no undecided connection can make room.
     pub fn enter(&self, address: IpAddr) -> Result<Permit, TurnedAway> {
-        let key = bucket(address);
+        self.take_place(Some(bucket(address)))
+    }
+
+    /// A place for a connection of a trusted proxy, whose client is not known yet: it counts in the process alone until [`Permit::name`].
+    ///
+    /// # Errors
+    /// The process is full, and no undecided connection can make room.
+    pub fn enter_nameless(&self) -> Result<Permit, TurnedAway> {
+        self.take_place(None)
+    }
+
+    fn take_place(&self, key: Option<IpAddr>) -> Result<Permit, TurnedAway> {
         let mut counts = lock(&self.counts);
-        let mut instead = None;
-        // The loop ends, because each eviction leaves one connection less.
-        while let Some(why) = counts.refusal(&self.limits, key) {
-            if !counts.make_room(why, key) {
-                return Err(why);
-            }
-            instead = Some(why);
-        }
-        counts.enter(key);
+        let instead = counts.take_place(&self.limits, key)?;
         let lost = CancellationToken::new();
         let number = counts.undecided.insert(key, lost.clone());
-        Ok(Permit { counts: Arc::clone(&self.counts), key, number, stage: PermitStage::Undecided(lost), instead })
+        let (limits, counts) = (self.limits, Arc::clone(&self.counts));
+        Ok(Permit { limits, counts, key, number, stage: PermitStage::Undecided(lost), instead })
     }
 }
 
@@ -144,8 +180,10 @@ fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
 
 /// The place of one connection. Dropping it gives the place back.
 pub struct Permit {
+    limits: Limits,
     counts: Arc<Mutex<Counts>>,
-    key: IpAddr,
+    /// The address; `None` while the client of a proxy is not known.
+    key: Option<IpAddr>,
     number: u64,
     stage: PermitStage,
     instead: Option<TurnedAway>,
@@ -162,6 +200,31 @@ impl Permit {
     /// The bound for which another connection was evicted.
     pub fn instead(&self) -> Option<TurnedAway> {
         self.instead
+    }
+
+    /// Counts the connection under the address of its client, which its proxy has named. It is the newest connection of that address.
+    ///
+    /// # Errors
+    /// The bound that the address, or the process, has reached; the permit keeps its nameless place until it is dropped.
+    pub fn name(&mut self, address: IpAddr) -> Result<(), TurnedAway> {
+        let PermitStage::Undecided(lost) = &self.stage else { return Ok(()) };
+        let mut counts = lock(&self.counts);
+        if !counts.undecided.remove(self.number) {
+            // It was evicted in this very moment, and its task has not noticed.
+            return Err(TurnedAway::Full);
+        }
+        counts.leave(self.key, true);
+        let key = Some(bucket(address));
+        match counts.take_place(&self.limits, key) {
+            Ok(instead) => (self.key, self.instead) = (key, instead),
+            Err(why) => {
+                counts.enter(self.key);
+                self.number = counts.undecided.insert(self.key, lost.clone());
+                return Err(why);
+            }
+        }
+        self.number = counts.undecided.insert(self.key, lost.clone());
+        Ok(())
     }
 
     /// Returns when the place has been given to another connection. Only an undecided connection can lose it. Cancel safe.
@@ -190,7 +253,7 @@ impl Permit {
         if matches!(self.stage, PermitStage::Stranger) {
             self.stage = PermitStage::Admitted;
             let mut counts = lock(&self.counts);
-            if let Some(address) = counts.addresses.get_mut(&self.key) {
+            if let Some(address) = self.key.and_then(|key| counts.addresses.get_mut(&key)) {
                 address.strangers = address.strangers.saturating_sub(1);
             }
         }
@@ -308,6 +371,29 @@ mod tests {
         let _c = decided(&limits, "2001:db8::1").unwrap();
         let _d = decided(&limits, "2001:db8::ffff:2").unwrap();
         assert_eq!(limits.enter(ip("2001:db8::3")).err(), Some(TurnedAway::Strangers));
+    }
+
+    #[test]
+    fn client_of_a_proxy_counts_under_its_own_address_once_it_is_named() {
+        let limits = small();
+        let mut proxied: Vec<Permit> = (0..3).map(|_| limits.enter_nameless().unwrap()).collect();
+        assert!(open(&limits) == 3 && lock(&limits.counts).addresses.is_empty(), "no address has three connections");
+        for permit in &mut proxied[..2] {
+            permit.name(ip("10.0.0.1")).unwrap();
+        }
+        assert!(!has_lost(&proxied[0]));
+        // The third connection of that client evicts its first one.
+        proxied[2].name(ip("10.0.0.1")).unwrap();
+        assert!(proxied[2].instead() == Some(TurnedAway::Strangers) && has_lost(&proxied[0]));
+        assert!(proxied[0].name(ip("10.0.0.2")).is_err(), "an evicted connection has no place to name");
+        proxied[1].decided();
+        proxied[2].decided();
+        let mut last = limits.enter_nameless().unwrap();
+        assert_eq!(last.name(ip("10.0.0.1")), Err(TurnedAway::Strangers));
+        assert_eq!(open(&limits), 3);
+        drop((proxied, last));
+        assert!(open(&limits) == 0 && lock(&limits.counts).addresses.is_empty());
+        assert!(lock(&limits.counts).undecided.is_empty());
     }
 
     #[test]

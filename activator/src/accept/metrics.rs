@@ -3,7 +3,7 @@
 use liveedgecast_common::metrics::{counter, counters};
 use prometheus::{IntCounter, IntCounterVec, Registry};
 
-use super::TurnedAway;
+use super::{TlsFailure, TurnedAway};
 
 /// Counters of the accept loop.
 #[derive(Clone, Debug)]
@@ -11,6 +11,9 @@ pub struct AcceptMetrics {
     /// Connections let in.
     pub accepted: IntCounter,
     turned_away: IntCounterVec,
+    tls_failed: IntCounterVec,
+    /// Connections of trusted proxies that named no client.
+    pub(super) nameless: IntCounter,
     /// Times that `accept` found no descriptor or memory left.
     pub exhausted: IntCounter,
 }
@@ -30,12 +33,29 @@ impl AcceptMetrics {
                 "why",
                 &TurnedAway::ALL.map(TurnedAway::as_str),
             )?,
+            tls_failed: counters(
+                registry,
+                "rtmps_handshakes_failed_total",
+                "Connections to the RTMPS port that ended before their TLS handshake",
+                "why",
+                &TlsFailure::ALL.map(TlsFailure::as_str),
+            )?,
+            nameless: counter(
+                registry,
+                "proxy_headers_missing_total",
+                "Connections of trusted proxies refused for want of a PROXY header",
+            )?,
             exhausted: counter(
                 registry,
                 "accept_exhausted_total",
                 "Times that accept found no descriptor or memory left",
             )?,
         })
+    }
+
+    /// Counts a connection to the RTMPS port without TLS.
+    pub(super) fn tls_failed(&self, why: TlsFailure) {
+        self.tls_failed.with_label_values(&[why.as_str()]).inc();
     }
 
     /// Counts a connection that was closed at once, or closed to make room for a newer one.

@@ -8,11 +8,18 @@
 mod connection;
 mod limits;
 mod metrics;
+mod opening;
+mod proxied;
+mod secure;
 mod socket;
 mod task;
+mod tls;
 
 pub use connection::PublisherConnection;
 pub(crate) use connection::{ConnectionEvent, WatchFor};
 pub use limits::{ConnectionLimits, Permit, TurnedAway};
 pub use metrics::AcceptMetrics;
+pub(crate) use opening::UNTRUSTED;
+pub(crate) use secure::TLS_HANDSHAKE;
+pub use secure::{RtmpsListener, TlsFailure};
 pub use task::{Accepted, run};

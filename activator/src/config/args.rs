@@ -39,6 +39,21 @@ pub struct Args {
     /// Address for publishers [default: [::]:1935]
     #[arg(long, env = "RTMP_LISTEN", value_name = "ADDRESS")]
     pub rtmp_listen: Option<String>,
+    /// Address for publishers by rtmps:// [default: none; [::]:1936 with RTMPS_CERT_FILE]
+    #[arg(long, env = "RTMPS_LISTEN", value_name = "ADDRESS")]
+    pub rtmps_listen: Option<String>,
+    /// Certificates for rtmps:// (PEM), each with those that lead to its authority: one file, or several separated by commas, of
+    /// which the name that a publisher asks for chooses one; read again when they change [default: no RTMPS]
+    #[arg(long, env = "RTMPS_CERT_FILE", value_name = "PATHS", value_delimiter = ',')]
+    pub rtmps_cert_file: Vec<PathBuf>,
+    /// The keys of these certificates (PEM), in the same order
+    #[arg(long, env = "RTMPS_KEY_FILE", value_name = "PATHS", value_delimiter = ',')]
+    pub rtmps_key_file: Vec<PathBuf>,
+    /// Proxies in front of both ports that name their clients by a PROXY header (version 1 or 2), without which their connections are refused:
+    /// addresses or ranges such as 10.0.0.0/8, separated by commas or white space; those of the configuration file count too
+    /// [default: there are none]
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "RANGES")]
+    pub trusted_proxies: Option<String>,
     /// Address for /metrics, /healthz, /readyz, /api/v1/… [default: [::]:8080]
     #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<String>,

@@ -7,8 +7,10 @@
 mod args;
 mod file;
 mod kubernetes;
+mod proxies;
 mod reload;
 mod resolve;
+mod rtmps;
 mod tls;
 mod tokens;
 
@@ -16,10 +18,12 @@ pub use args::{Args, Subcommand};
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
+pub use proxies::{AddressRange, TrustedProxies};
 pub use reload::Reloaded;
 pub(crate) use reload::Watched;
 pub use resolve::{
     Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, dialed, http_address,
 };
-pub use tls::{Flaw, ScalerTls};
+pub use rtmps::{CertificateFiles, RtmpsTls};
+pub use tls::{Flaw, ScalerTls, TlsFiles};
 pub use tokens::ApiTokens;

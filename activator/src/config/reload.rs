@@ -16,6 +16,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::url::PushTemplate;
 
 use super::file::{ConfigFile, Given};
+use super::proxies::TrustedProxies;
 use super::resolve::{Settings, check_file, parse_push};
 
 /// Device, inode, size and time of a file when it was read.
@@ -60,6 +61,7 @@ pub struct Reloaded {
     keys: Option<Arc<PublishKeys>>,
     push_file: Option<Watched>,
     keys_file: Option<Watched>,
+    proxies: TrustedProxies,
 }
 
 impl Reloaded {
@@ -73,6 +75,7 @@ impl Reloaded {
             keys: settings.keys.clone().map(Arc::new),
             push_file: settings.push_file.as_deref().map(Watched::new),
             keys_file: settings.keys_file.as_deref().map(Watched::new),
+            proxies: settings.proxies.clone(),
         }
     }
 
@@ -141,6 +144,7 @@ impl Reloaded {
                     "configuration file read again, for publishers from now on"
                 );
                 self.named = watched(&file);
+                self.proxies.list(&file.trusted_proxies);
                 self.file = Some(Arc::new(file));
             }
             Err(problems) => {

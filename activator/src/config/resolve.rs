@@ -22,7 +22,9 @@ use liveedgecast_common::setting::{
 use super::args::Args;
 use super::file::{ConfigFile, Given, parse as parse_file};
 use super::kubernetes::{self, Kubernetes};
-use super::tls::ScalerTls;
+use super::proxies::{AddressRange, TrustedProxies};
+use super::rtmps::{CertificateFiles, RtmpsTls};
+use super::tls::{ScalerTls, TlsFiles};
 use super::tokens::{self, ApiTokens};
 
 /// Smallest replay window, in bytes: a keyframe of 5 MB must fit with what follows it. A message that does not is skipped.
@@ -48,6 +50,8 @@ pub enum Fleet {
 pub struct Listen {
     /// Publishers.
     pub rtmp: SocketAddr,
+    /// Publishers by TLS, if at all.
+    pub rtmps: Option<SocketAddr>,
     /// Metrics, health, API.
     pub http: SocketAddr,
     /// Workers register here.
@@ -58,6 +62,14 @@ pub struct Listen {
     pub scaler: Option<SocketAddr>,
     /// True if a successor of this activator may listen there too.
     pub shared: bool,
+}
+
+impl Listen {
+    /// True if publishers come from this machine alone.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.rtmp.ip().is_loopback() && self.rtmps.is_none_or(|rtmps| rtmps.ip().is_loopback())
+    }
 }
 
 /// Part of a stream that is kept for an upstream that was away.
@@ -147,6 +159,10 @@ pub struct Settings {
     pub peers: Vec<PeerAddress>,
     /// Address of any one of them.
     pub introducer: Option<PeerAddress>,
+    /// Proxies whose PROXY header counts.
+    pub proxies: TrustedProxies,
+    /// Certificates for publishers by TLS; with [`Listen::rtmps`] alone.
+    pub rtmps_tls: Option<RtmpsTls>,
     /// Certificate of the scaler, and authorities of its clients.
     pub scaler_tls: Option<ScalerTls>,
     /// Shared with workers.
@@ -210,7 +226,9 @@ impl Settings {
         let most_workers = if fleet == Fleet::External { EXTERNAL_WORKERS } else { 4 };
         let max_workers = number("MAX_WORKERS", &args.max_workers, most_workers, 1, 256, p);
         let capacity = number("CAPACITY", &args.capacity, 50, 1, MAX_CAPACITY, p);
+        let listed = entries.as_ref().map(|file| file.trusted_proxies.clone()).unwrap_or_default();
         let settings = Self {
+            proxies: TrustedProxies::new(trusted_proxies(args, p), listed),
             entries: entries.map(Arc::new),
             config_file,
             push,
@@ -220,6 +238,7 @@ impl Settings {
             listen,
             peers: peer_addresses(args, fleet, &listen, p),
             introducer: introducer(args, &listen, p),
+            rtmps_tls: rtmps_tls(args, handoff, p),
             scaler_tls: scaler_tls(args, &listen, p),
             tokens: tokens::resolve(args, &secret, p),
             secret,
@@ -245,9 +264,9 @@ impl Settings {
         problems.into_result().map(|()| settings)
     }
 
-    /// True if anyone who reaches the RTMP port may publish, from other machines too.
+    /// True if anyone who reaches the RTMP or RTMPS port may publish, from other machines too.
     pub fn is_open_to_strangers(&self) -> bool {
-        self.entries.as_ref().map_or(self.keys.is_none(), |file| file.open) && !self.listen.rtmp.ip().is_loopback()
+        self.entries.as_ref().map_or(self.keys.is_none(), |file| file.open) && !self.listen.is_local()
     }
 }
 
@@ -339,6 +358,8 @@ fn addresses(args: &Args, fleet: Fleet, problems: &mut Problems) -> Listen {
     };
     let listen = Listen {
         rtmp: address("RTMP_LISTEN", &args.rtmp_listen, "[::]:1935", problems),
+        rtmps: (is_given(&args.rtmps_cert_file) || set(&args.rtmps_listen).is_some())
+            .then(|| address("RTMPS_LISTEN", &args.rtmps_listen, "[::]:1936", problems)),
         http: address("HTTP_LISTEN", &args.http_listen, HTTP_LISTEN, problems),
         control: address("CONTROL_LISTEN", &args.control_listen, control, problems),
         link: address("LINK_LISTEN", &args.link_listen, link, problems),
@@ -358,6 +379,7 @@ fn addresses(args: &Args, fleet: Fleet, problems: &mut Problems) -> Listen {
         ("CONTROL_LISTEN", listen.control),
         ("LINK_LISTEN", listen.link),
     ];
+    all.extend(listen.rtmps.map(|rtmps| ("RTMPS_LISTEN", rtmps)));
     all.extend(listen.scaler.map(|scaler| ("SCALER_LISTEN", scaler)));
     for (at, (name, one)) in all.iter().enumerate() {
         for (other_name, other) in &all[..at] {
@@ -453,6 +475,51 @@ fn peer_address(text: &str, default_port: u16) -> Option<PeerAddress> {
         None => (text, default_port),
     };
     is_host(host).then(|| PeerAddress { host: host.to_ascii_lowercase(), port })
+}
+
+fn trusted_proxies(args: &Args, problems: &mut Problems) -> Vec<AddressRange> {
+    let text = set(&args.trusted_proxies).unwrap_or_default();
+    let parts = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty());
+    parts.filter_map(|part| problems.check("TRUSTED_PROXIES", part.parse::<AddressRange>())).collect()
+}
+
+/// True if the list names a file: an empty variable is not set.
+fn is_given(files: &[PathBuf]) -> bool {
+    files.iter().any(|path| !path.as_os_str().is_empty())
+}
+
+fn rtmps_tls(args: &Args, handoff: Handoff, problems: &mut Problems) -> Option<RtmpsTls> {
+    let given = |files: &[PathBuf]| -> Vec<PathBuf> {
+        files.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
+    };
+    let (certificates, keys) = (given(&args.rtmps_cert_file), given(&args.rtmps_key_file));
+    if certificates.is_empty() {
+        if set(&args.rtmps_listen).is_some() || !keys.is_empty() {
+            problems.add("RTMPS_CERT_FILE", "is required with RTMPS_LISTEN and RTMPS_KEY_FILE: a certificate in PEM");
+        }
+        return None;
+    }
+    if certificates.len() != keys.len() {
+        let text = format_args!(
+            "names {} files for {} certificates: name the key of each of RTMPS_CERT_FILE, in the same order",
+            keys.len(),
+            certificates.len()
+        );
+        problems.add("RTMPS_KEY_FILE", text);
+        return None;
+    }
+    if handoff == Handoff::Descriptor {
+        problems.add(
+            "HANDOFF",
+            "descriptor cannot carry RTMPS, whose keys stay in this process: use auto, or remove RTMPS_CERT_FILE",
+        );
+    }
+    let pairs = certificates.into_iter().zip(keys).map(|(certificate, key)| CertificateFiles { certificate, key });
+    let files = RtmpsTls(pairs.collect());
+    if let Err(flaw) = files.config() {
+        problems.add(flaw.setting, flaw.sentence);
+    }
+    Some(files)
 }
 
 fn scaler_tls(args: &Args, listen: &Listen, problems: &mut Problems) -> Option<ScalerTls> {

@@ -105,6 +105,22 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--push-url", URL, "--fleet", "k8s"], "FLEET: \"k8s\" is not known: write one of process, external"),
     (&["--push-url", URL, "--handoff", "x"], "HANDOFF: \"x\" is not known: write one of auto, descriptor, link"),
     (&["--push-url", URL, "--rtmp-listen", "1935"], "RTMP_LISTEN: \"1935\" is not an address"),
+    (
+        &["--push-url", URL, "--rtmps-listen", "[::]:1936"],
+        "RTMPS_CERT_FILE: is required with RTMPS_LISTEN and RTMPS_KEY_FILE",
+    ),
+    (
+        &["--push-url", URL, "--rtmps-cert-file", "a,b", "--rtmps-key-file", "a"],
+        "RTMPS_KEY_FILE: names 1 files for 2 certificates",
+    ),
+    (
+        &["--push-url", URL, "--rtmps-cert-file", "/none", "--rtmps-key-file", "/none"],
+        "RTMPS_CERT_FILE: can not read /none",
+    ),
+    (
+        &["--push-url", URL, "--rtmps-cert-file", "/none", "--rtmps-key-file", "/none", "--handoff", "descriptor"],
+        "HANDOFF: descriptor cannot carry RTMPS",
+    ),
     (&["--push-url", URL, "--http-listen", "[::]:1935"], "HTTP_LISTEN: has the port of RTMP_LISTEN, 1935"),
     (&["--push-url", URL, "--activator-peers", "a:6001"], "ACTIVATOR_PEERS: is about activators that share workers"),
     (

@@ -1,5 +1,5 @@
-//! The scaler's own certificate, and the authorities whose certificates it accepts. In: PEM files. Out: rustls' configuration, or the
-//! mistake in them. Next: `scaler`, which reads them again when they change.
+//! The scaler's own certificate, and the authorities whose certificates it accepts; and what all files of certificates share. In: PEM files.
+//! Out: rustls' configuration, or the mistake in them. Next: `net`, which reads them again when they change, then `scaler`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,21 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+
+/// Files that make up the TLS configuration of a listener.
+pub trait TlsFiles {
+    /// The setting that the log names when they change.
+    const SETTING: &'static str;
+
+    /// Every file.
+    fn paths(&self) -> Vec<&Path>;
+
+    /// The configuration that the files give now.
+    ///
+    /// # Errors
+    /// They cannot be read, or do not belong together.
+    fn config(&self) -> Result<ServerConfig, Flaw>;
+}
 
 /// PEM texts, as KEDA's TriggerAuthentication has their other halves (`caCert`, `tlsClientCert`, `tlsClientKey`).
 #[derive(Clone, Debug)]
@@ -44,7 +59,7 @@ pub struct Flaw {
     pub sentence: String,
 }
 
-fn flaw(setting: &'static str, sentence: impl ToString) -> Flaw {
+pub(super) fn flaw(setting: &'static str, sentence: impl ToString) -> Flaw {
     Flaw { setting, sentence: sentence.to_string() }
 }
 
@@ -52,12 +67,15 @@ const CERTIFICATE: &str = "SCALER_TLS_CERT_FILE";
 const KEY: &str = "SCALER_TLS_KEY_FILE";
 const CLIENT_CA: &str = "SCALER_TLS_CLIENT_CA_FILE";
 
-impl ScalerTls {
-    /// The configuration that the files give now.
-    ///
-    /// # Errors
-    /// They cannot be read, or do not belong together.
-    pub fn config(&self) -> Result<ServerConfig, Flaw> {
+impl TlsFiles for ScalerTls {
+    const SETTING: &'static str = CERTIFICATE;
+
+    fn paths(&self) -> Vec<&Path> {
+        let all = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        all.into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+
+    fn config(&self) -> Result<ServerConfig, Flaw> {
         let read = |setting, path: &Path| read_file(path).map_err(|error| flaw(setting, error));
         let files = Files {
             certificate: read(CERTIFICATE, &self.certificate)?,
@@ -96,7 +114,7 @@ impl Files {
     }
 }
 
-fn certificates(setting: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+pub(super) fn certificates(setting: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| flaw(setting, error))?;
     if found.is_empty() { Err(flaw(setting, "has no certificate in PEM")) } else { Ok(found) }

@@ -30,17 +30,21 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::{Close, Decline, Snapshot};
 use liveedgecast_common::key::{NameError, StreamKey};
+use liveedgecast_common::proxy::is_announced;
 use liveedgecast_common::rtmp::Scanned;
-use liveedgecast_common::rtmp::handshake::Handshake;
+use liveedgecast_common::rtmp::handshake::{Handshake, HandshakeError};
 use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession, SessionError};
 
 use super::limits::{
     HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PARTED_TIME, PING_EVERY, PUBLISH_TIME, VERDICT_TIME,
 };
-use crate::accept::WatchFor;
+use crate::accept::{TLS_HANDSHAKE, WatchFor};
 use crate::admission::{Admitted, RefusalReason, Verdict};
 use crate::dispatch;
 use crate::handoff::HandoffOutcome;
+
+/// The answer to TLS on a port for plain RTMP, which its client can read: a fatal alert, `handshake_failure` (RFC 8446, 6.2).
+const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
 /// The state of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,6 +164,10 @@ pub(crate) enum CloseReason {
     Evicted,
     /// The publisher broke RTMP or a limit of ours.
     Protocol,
+    /// The publisher speaks TLS to a port for plain RTMP.
+    Tls,
+    /// The connection begins with a PROXY header, and its address is no trusted proxy's.
+    Proxied,
     /// The publisher was too slow.
     Slow,
     /// The publisher was not admitted.
@@ -190,6 +198,8 @@ impl CloseReason {
             Self::LeftHeld => "left_held",
             Self::Evicted => "evicted",
             Self::Protocol => "protocol",
+            Self::Tls => "tls",
+            Self::Proxied => "proxied",
             Self::Slow => "slow",
             Self::Refused(reason) => reason.as_str(),
             Self::Lobby(reason) => reason.as_str(),
@@ -437,9 +447,22 @@ impl Machine {
     /// Reads one step; false when more bytes are needed, or the connection is closed.
     fn read_handshake(&mut self) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
-        let Ok(progress) = handshake.handle(&self.unread) else {
-            self.close(Closing::Abort, CloseReason::Protocol);
-            return false;
+        let progress = match handshake.handle(&self.unread) {
+            Ok(progress) => progress,
+            Err(HandshakeError::Version(TLS_HANDSHAKE)) => {
+                self.write(TLS_ALERT.to_vec());
+                self.close(Closing::Graceful, CloseReason::Tls);
+                return false;
+            }
+            // After a reset the proxy could not tell its own operator of an orderly end.
+            Err(_) if is_announced(&self.unread) => {
+                self.close(Closing::Graceful, CloseReason::Proxied);
+                return false;
+            }
+            Err(_) => {
+                self.close(Closing::Abort, CloseReason::Protocol);
+                return false;
+            }
         };
         self.unread.drain(..progress.used);
         self.base += progress.used as u64;

@@ -477,6 +477,23 @@ fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
 }
 
 #[test]
+fn tls_on_a_port_for_plain_rtmp_is_answered_and_closed_in_order() {
+    let mut machine = Machine::new(origin());
+    machine.handle_bytes(origin(), &[0x16, 3, 1, 2, 0, 1, 0, 1, 252]);
+    assert!(matches!(machine.poll_output(), Some(Output::Write(alert)) if alert == TLS_ALERT));
+    assert!(matches!(machine.poll_output(), Some(Output::Close(Closing::Graceful, CloseReason::Tls))));
+}
+
+#[test]
+fn proxy_header_of_a_stranger_is_closed_in_order() {
+    for header in [&b"PROXY TCP4 198.51.100.7 203.0.113.1 51000 1935\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"] {
+        let mut machine = Machine::new(origin());
+        machine.handle_bytes(origin(), header);
+        assert!(matches!(machine.poll_output(), Some(Output::Close(Closing::Graceful, CloseReason::Proxied))));
+    }
+}
+
+#[test]
 fn publisher_is_closed_after_some_offers_that_cannot_be_taken() {
     let mut pair = Pair::orphaned(false);
     for epoch in 1..MAX_MISFITS {

@@ -38,7 +38,7 @@ impl BufferedConnection {
 
     /// Waits for what is watched, and for room for unsent bytes. Cancel safe.
     pub(super) async fn watch(&self, watch: WatchFor) -> io::Result<ConnectionEvent> {
-        self.connection.watch(watch, !self.unsent.is_empty()).await
+        self.connection.watch(watch, !self.is_flushed()).await
     }
 
     /// Reads once into `buffer`; `None` when there is nothing after all. No bytes are the peer's end.
@@ -71,12 +71,12 @@ impl BufferedConnection {
             self.unsent.drain(..written);
         }
         self.unsent = Vec::new();
-        Ok(())
+        self.connection.flush()
     }
 
     /// Tells whether the publisher's socket has taken everything.
     pub(super) fn is_flushed(&self) -> bool {
-        self.unsent.is_empty()
+        self.unsent.is_empty() && self.connection.is_flushed()
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -96,7 +96,7 @@ impl BufferedConnection {
     }
 
     async fn linger(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() {
+        while !self.is_flushed() {
             // Nothing but a reset, or room.
             self.connection.watch(WatchFor::Reset, true).await?;
             self.flush()?;

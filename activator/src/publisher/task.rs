@@ -22,7 +22,7 @@ use super::machine::{CloseReason, Closing, Input, Machine, Output};
 use super::metrics::PublisherMetrics;
 use super::outgoing::BufferedConnection;
 use super::resume::{Readiness, Resume};
-use crate::accept::{Accepted, ConnectionEvent, Permit};
+use crate::accept::{Accepted, ConnectionEvent, Permit, UNTRUSTED};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
 use crate::dispatch::{self, Entry, PlaceEvent};
 use crate::handoff::{
@@ -47,6 +47,11 @@ static PUBLISHED: LogLimiter = LogLimiter::several(20, Duration::from_secs(1));
 /// Limits the lines about publishers that leave by themselves.
 static LEFT_HELD: LogLimiter = LogLimiter::new(REFUSALS_LOGGED_EVERY);
 
+/// Limits the lines about PROXY headers of strangers.
+static UNTRUSTED_HEADER: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+/// Limits the lines about TLS on the port for plain RTMP.
+static SENT_TLS: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+
 /// The rooms that every publisher's task uses.
 pub struct Context {
     /// The decision about who may publish.
@@ -68,10 +73,10 @@ pub struct Context {
 
 /// Serves one connection to its end.
 pub async fn run(accepted: Accepted, context: Arc<Context>) {
-    let Accepted { connection, client, permit } = accepted;
+    let _counted = ConnectionCount::new(&context.metrics);
+    let Some(Accepted { connection, client, permit, .. }) = accepted.opened().await else { return };
     let stream_id = StreamId::from_bytes(random::bytes());
     let span = debug_span!("publisher", stream = %stream_id, %client);
-    let _counted = ConnectionCount::new(&context.metrics);
     let task = PublisherTask {
         machine: Machine::new(now()),
         connection: Some(BufferedConnection::new(connection)),
@@ -424,6 +429,14 @@ impl PublisherTask {
             CloseReason::LeftHeld if LEFT_HELD.is_due(now()) => {
                 info!(event = event::PUBLISHER_LEFT, %stream, %client, app, class = why.as_str(), "publisher left before a worker had its stream");
             }
+            CloseReason::Tls if SENT_TLS.is_due(now()) => {
+                let advice =
+                    "write rtmp:// in the publisher's URL, or the port of RTMPS_LISTEN, which needs RTMPS_CERT_FILE";
+                info!(event = event::PUBLISHER_SENT_TLS, %client, advice, "publisher sent TLS to the port for plain RTMP");
+            }
+            CloseReason::Proxied if UNTRUSTED_HEADER.is_due(now()) => {
+                info!(event = event::PROXY_UNTRUSTED, %client, advice = UNTRUSTED, "PROXY header from an address that is no trusted proxy");
+            }
             CloseReason::Stranded => {
                 info!(event = event::PUBLISHER_STRANDED, %stream, %client, app, class = why.as_str(), "publisher stranded: no worker can go on with its stream");
             }
@@ -444,9 +457,11 @@ impl PublisherTask {
         let metrics = &self.context.metrics;
         match why {
             CloseReason::Refused(_) | CloseReason::Lobby(_) => metrics.refused.with_label_values(&[why.as_str()]).inc(),
-            CloseReason::Protocol | CloseReason::Slow | CloseReason::Evicted => {
-                metrics.errors.with_label_values(&[why.as_str()]).inc()
-            }
+            CloseReason::Protocol
+            | CloseReason::Tls
+            | CloseReason::Proxied
+            | CloseReason::Slow
+            | CloseReason::Evicted => metrics.errors.with_label_values(&[why.as_str()]).inc(),
             CloseReason::Stranded => {
                 metrics.errors.with_label_values(&[why.as_str()]).inc();
                 metrics.ended.with_label_values(&[why.as_str()]).inc();

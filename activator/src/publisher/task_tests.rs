@@ -97,9 +97,16 @@ impl House {
         let mut tasks = JoinSet::new();
         tasks.spawn(lobby.keep_time());
         let counted = AcceptMetrics::new(&registry).unwrap();
-        tasks.spawn(accept::run(listener, ConnectionLimits::new(Limits::default()), counted, move |accepted| {
-            tokio::spawn(run(accepted, Arc::clone(&context)));
-        }));
+        tasks.spawn(accept::run(
+            listener,
+            None,
+            settings.proxies.clone(),
+            ConnectionLimits::new(Limits::default()),
+            counted,
+            move |accepted| {
+                tokio::spawn(run(accepted, Arc::clone(&context)));
+            },
+        ));
         Self {
             lobby,
             listener: for_workers,

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ use super::proto::{
     DESCRIBED, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef,
 };
+use super::socket::ScalerCertificates;
 use super::socket::{Caller, ConnectionPlaces, accept};
-use super::tls::Current;
 use crate::dispatch::Need;
 use crate::drain::Phase;
 use crate::peers::Cluster;
@@ -51,7 +51,7 @@ pub struct ScalerContext {
     /// Streams for each worker, for triggers without a target.
     pub target: u32,
     /// Certificates; `None` serves without TLS.
-    pub tls: Option<Arc<Mutex<Current>>>,
+    pub tls: Option<Arc<ScalerCertificates>>,
     /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
     /// Metrics of this room.

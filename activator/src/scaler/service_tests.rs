@@ -33,14 +33,14 @@ struct House {
     _stop: DropGuard,
 }
 
-fn house_with(fleet: Fleet, tls: Option<Current>) -> House {
+fn house_with(fleet: Fleet, tls: Option<ScalerCertificates>) -> House {
     let registry = Registry::new();
     let metrics = ScalerMetrics::new(&registry).unwrap();
     let rules = Rules { workers_stay: false };
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), fleet);
-    let tls = tls.map(|tls| Arc::new(Mutex::new(tls)));
+    let tls = tls.map(Arc::new);
     let context = ScalerContext { cluster, target: 50, tls, phase: phases, metrics: metrics.clone() };
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();

@@ -9,7 +9,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, tasks, deadlines")]
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use liveedgecast_common::event;
 use liveedgecast_common::evicting_limit::EvictingLimit;
@@ -25,8 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::limits::{HANDSHAKE_TIMEOUT, MAX_CALLERS, MAX_STRANGERS};
-use super::tls::Current;
-use crate::net::{Expiring, Expiry};
+use crate::config::ScalerTls;
+use crate::net::{CurrentTls, Expiring, Expiry};
+
+/// The scaler's certificate and its clients' authorities, as they are now.
+pub type ScalerCertificates = CurrentTls<ScalerTls>;
 
 /// A connection that ends when it loses its place.
 pub(super) type Placed = Expiring<Either<TcpStream, Box<TlsStream<TcpStream>>>, Caller>;
@@ -76,7 +79,7 @@ impl Caller {
 pub(super) async fn accept(
     listener: Arc<TcpListener>,
     places: ConnectionPlaces,
-    tls: Option<Arc<Mutex<Current>>>,
+    tls: Option<Arc<ScalerCertificates>>,
     accepted: mpsc::Sender<io::Result<Placed>>,
 ) {
     loop {
@@ -87,8 +90,7 @@ pub(super) async fn accept(
         let caller = Caller::default();
         let lost = places.enter(&caller);
         if let Some(tls) = &tls {
-            let config = tls.lock().unwrap_or_else(PoisonError::into_inner).config();
-            tokio::spawn(handshake(socket, config, caller, lost, accepted.clone()));
+            tokio::spawn(handshake(socket, tls.config(), caller, lost, accepted.clone()));
         } else if accepted.send(Ok(Expiring::new(Either::Left(socket), caller, lost))).await.is_err() {
             return;
         }

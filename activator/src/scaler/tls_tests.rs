@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::*;
-use crate::config::ScalerTls;
+use crate::config::{ScalerTls, TlsFiles};
+use crate::net::CurrentTls;
 
 /// An authority, and the certificate and key that it has signed for `localhost`.
 struct Signed {
@@ -62,7 +63,7 @@ async fn keda(house: &House, trusted: &Signed, identity: Option<&Signed>) -> Res
 async fn with_tls_keda_keeps_its_push_stream_while_strangers_hold_idle_connections() {
     let (folder, one) = (tempfile::tempdir().unwrap(), signed());
     lay(folder.path(), &one);
-    let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
+    let house = house_with(Fleet::Process, Some(CurrentTls::new(paths(&folder)).unwrap()));
     let mut keda = keda(&house, &one, Some(&one)).await.unwrap();
     let mut stream = keda.stream().await.unwrap();
     let _undecided = house.dial_in_silence().await;
@@ -74,7 +75,7 @@ async fn with_tls_keda_keeps_its_push_stream_while_strangers_hold_idle_connectio
 async fn poll_is_answered_when_the_certificate_is_signed_by_the_client_authority() {
     let (folder, one) = (tempfile::tempdir().unwrap(), signed());
     lay(folder.path(), &one);
-    let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
+    let house = house_with(Fleet::Process, Some(CurrentTls::new(paths(&folder)).unwrap()));
     assert_eq!(poll(&house, &one, Some(&one)).await, Ok((0.0, false)));
     assert!(poll(&house, &one, None).await.is_err(), "a stranger");
     assert!(poll(&house, &one, Some(&signed())).await.is_err(), "known to another authority");
@@ -88,7 +89,7 @@ async fn poll_is_answered_when_the_certificate_is_signed_by_the_client_authority
 async fn changed_files_apply_from_the_next_connection_unless_they_are_bad() {
     let (folder, one, two) = (tempfile::tempdir().unwrap(), signed(), signed());
     lay(folder.path(), &one);
-    let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
+    let house = house_with(Fleet::Process, Some(CurrentTls::new(paths(&folder)).unwrap()));
     assert_eq!(poll(&house, &one, Some(&one)).await, Ok((0.0, false)));
 
     lay(folder.path(), &two);
@@ -106,7 +107,7 @@ async fn changed_files_apply_from_the_next_connection_unless_they_are_bad() {
 async fn poll_is_answered_while_strangers_leave_handshakes_unfinished() {
     let (folder, one) = (tempfile::tempdir().unwrap(), signed());
     lay(folder.path(), &one);
-    let house = house_with(Fleet::Process, Some(Current::new(paths(&folder)).unwrap()));
+    let house = house_with(Fleet::Process, Some(CurrentTls::new(paths(&folder)).unwrap()));
     let mut silent = Vec::new();
     for _ in 0..MAX_STRANGERS {
         silent.push(tokio::net::TcpStream::connect(house.address).await.unwrap());

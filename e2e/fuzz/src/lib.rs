@@ -3,6 +3,7 @@
 //!
 //! To run a target, from the root of the repository: `cargo +nightly fuzz run --fuzz-dir e2e/fuzz scanner -- -max_total_time=60`.
 
+use liveedgecast_common::proxy::{MAX_BINARY, ProxyProgress, decode};
 use liveedgecast_common::rtmp::{
     ChunkError, Ingest, IngestState, Ingested, MessageHeader, Scanned, aggregate, amf0,
     handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError},
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("frames", frames),
     ("preface", preface),
     ("client", client),
+    ("proxy", proxy),
 ];
 
 /// First byte: the size of the pieces. The rest: bytes of a peer after the handshake.
@@ -396,4 +398,33 @@ pub fn session_state(data: &[u8]) {
     session.accept_publish();
     session.refuse_publish(Refusal::Denied, "no");
     let _ = (session.take_output(), format!("{session:?}"));
+}
+
+/// The first bytes of a connection from a proxy.
+///
+/// A header is the same in pieces of the sizes that the reader asks for and as a whole; the reader is told to take no byte behind it; limits hold.
+pub fn proxy(data: &[u8]) {
+    let whole = decode(data);
+    let mut known = 0;
+    let pieces = loop {
+        match decode(&data[..known]) {
+            Ok(ProxyProgress::More(more)) => {
+                assert!(more > 0 && known + more <= MAX_BINARY);
+                if known + more > data.len() {
+                    break None;
+                }
+                known += more;
+            }
+            Ok(ProxyProgress::Whole(header)) => {
+                assert_eq!(header.length, known);
+                break Some(Ok(header));
+            }
+            Err(error) => break Some(Err(error)),
+        }
+    };
+    match (whole, pieces) {
+        (Ok(ProxyProgress::Whole(whole)), Some(Ok(pieces))) => assert_eq!(whole, pieces),
+        (Ok(ProxyProgress::More(_)), None) | (Err(_), Some(Err(_)) | None) => {}
+        different => panic!("{different:?}"),
+    }
 }

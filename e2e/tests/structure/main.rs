@@ -63,6 +63,7 @@ const ORDER: Order = Order {
                 "setting",
                 "control",
                 "discovery",
+                "proxy",
                 "proof",
                 "greet",
                 "introduce",

@@ -12,7 +12,8 @@ use liveedgecast_common::setting::MOST_TIME;
 use liveedgecast_common::url::{MAX_URLS, PushTemplate};
 
 use super::table::{FileTable, Found, Mistake, Mistakes};
-use super::yaml::{self, Node};
+use super::yaml::{self, Node, NodeValue};
+use crate::config::proxies::AddressRange;
 
 /// Name of the route of publishers that name none, and of publishers without an entry.
 pub const DEFAULT_ROUTE: &str = "default";
@@ -34,6 +35,8 @@ pub struct ConfigFile {
     pub publish_burst: Option<u32>,
     /// Time after which one more of them may start; `None`: that of `PUBLISH_RATE`.
     pub publish_every: Option<Duration>,
+    /// Proxies whose PROXY header counts, besides those of `TRUSTED_PROXIES`.
+    pub trusted_proxies: Vec<AddressRange>,
     /// The files that it names.
     pub files: Vec<PathBuf>,
 }
@@ -131,6 +134,13 @@ impl Reading<'_> {
         let mut file = ConfigFile::default();
         if let Some(table) = table.node("admission").and_then(|node| FileTable::at(node, &mut self.mistakes)) {
             self.admission(table, &mut file);
+        }
+        for range in table.list("trusted_proxies", &mut self.mistakes) {
+            let range = range.check(&mut self.mistakes, |node| match &node.value {
+                NodeValue::Scalar(text) => text.parse::<AddressRange>(),
+                _ => Err("must be an address or a range: 10.0.0.0/8".to_owned()),
+            });
+            file.trusted_proxies.extend(range.map(|range| range.value));
         }
         let routes = self.routes(&mut table);
         let mut known: Vec<&str> = routes.iter().map(|(name, _)| name.as_str()).collect();

@@ -156,6 +156,20 @@ fn default_route_is_that_of_the_push_urls_or_that_of_the_file() {
 }
 
 #[test]
+fn trusted_proxies_are_addresses_and_ranges() {
+    let text = "publishers: [{name: a, key: b}]\nroutes: {default: {destinations: [{name: a, url: 'rtmp://a/b/{key}'}]}}\ntrusted_proxies: [10.0.0.0/8, '::1']";
+    let file = parse(text, Path::new(""), Given::default(), read).unwrap();
+    let found: Vec<String> = file.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["10.0.0.0/8", "::1/128"]);
+    let found = mistakes("trusted_proxies: [10.0.0.0/33, [a], proxy.example]").concat();
+    for part in
+        ["trusted_proxies[0]: \"10.0.0.0/33\"", "trusted_proxies[1]: must be an address", "trusted_proxies[2]: "]
+    {
+        assert!(found.contains(part), "{found}");
+    }
+}
+
+#[test]
 fn mistake_shows_no_key() {
     for text in ["publishers: [{name: a, key: 'S3CRET '}]", "publishers:\n  - {name: a, key: S3CRET", "a: S3CRET: b"] {
         let found = mistakes(text).concat();

@@ -1,0 +1,248 @@
+//! A publisher's connection by TLS, after its handshake. In: waits, reads and writes, never waiting. Out: bytes in the clear, ends, errors.
+//! Next: `connection`, which is one of several transports.
+//!
+//! Bytes of the kernel are decrypted until there is no room left or nothing more has come; the rest stays here, so a connection whose
+//! last read has filled its room is readable whatever the kernel says. A publisher that closes without `close_notify`, as most do, has ended
+//! all the same: RTMP has goodbyes of its own.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write};
+use std::net::Shutdown;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use rustls::ServerConnection;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// Room for one read of the kernel: a whole record (RFC 8446, 5.2: 16 KiB, 256 bytes, and its header) and the beginning of the next one.
+const ENCRYPTED_READ: usize = 20 << 10;
+
+/// A connection that TLS protects.
+#[derive(Debug)]
+pub struct TlsConnection {
+    socket: TcpStream,
+    // A lock, because reads and writes share the state of TLS, and both have the connection by reference; its one task never waits for it.
+    session: Mutex<TlsSession>,
+}
+
+#[derive(Debug)]
+struct TlsSession {
+    tls: ServerConnection,
+    /// Bytes of the kernel that TLS has not taken, because there was no room for what they say.
+    pending: Vec<u8>,
+    /// There may be more to read, whatever the kernel says.
+    more: bool,
+    /// The way in which the publisher's bytes have ended.
+    end: Option<Result<(), io::ErrorKind>>,
+}
+
+/// The function that reads once from the kernel.
+type Receive = fn(&TcpStream, &mut [IoSliceMut<'_>]) -> io::Result<usize>;
+
+impl TlsConnection {
+    /// The connection after a handshake, which may have brought the publisher's first bytes along.
+    pub(super) fn new(socket: TcpStream, tls: ServerConnection) -> Self {
+        let session = TlsSession { tls, pending: Vec::new(), more: true, end: None };
+        Self { socket, session: Mutex::new(session) }
+    }
+
+    fn session(&self) -> MutexGuard<'_, TlsSession> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The socket underneath, to wait for.
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// True if there may be bytes here that the kernel has given already.
+    pub(super) fn has_more(&self) -> bool {
+        self.session().more
+    }
+
+    /// Ready when there may be bytes of the publisher, or its end. Gives the kernel what it has not taken yet.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut session = self.session();
+        // An error is found by the read.
+        while session.tls.wants_write()
+            && self.socket.poll_write_ready(cx).is_ready()
+            && session.flush(&self.socket).is_ok()
+        {}
+        if session.more { Poll::Ready(Ok(())) } else { self.socket.poll_read_ready(cx) }
+    }
+
+    /// Reads what there is, if there is something, up to the room. No bytes are the peer's end.
+    pub(super) fn receive(&self, parts: &mut [IoSliceMut<'_>], receive: Receive) -> io::Result<usize> {
+        let mut session = self.session();
+        let mut room = ReadRoom { parts, part: 0, offset: 0, filled: 0 };
+        let pending = std::mem::take(&mut session.pending);
+        let mut used = session.decrypt(&pending, &mut room);
+        if used < pending.len() {
+            session.pending = pending[used..].to_vec();
+        }
+        while !room.is_full() && session.end.is_none() {
+            let mut buffer = [0; ENCRYPTED_READ];
+            let read = match receive(&self.socket, &mut [IoSliceMut::new(&mut buffer)]) {
+                Ok(0) => {
+                    session.end = Some(Ok(()));
+                    break;
+                }
+                Ok(read) => read,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
+                Err(error) => {
+                    session.end = Some(Err(error.kind()));
+                    break;
+                }
+            };
+            used = session.decrypt(&buffer[..read], &mut room);
+            session.pending.extend_from_slice(&buffer[used..read]);
+            if read < buffer.len() {
+                break;
+            }
+        }
+        // An answer of TLS itself, such as an alert.
+        let _ = session.flush(&self.socket);
+        session.more = room.is_full() || session.end.is_some();
+        match session.end {
+            _ if room.filled > 0 => Ok(room.filled),
+            Some(Ok(())) => Ok(0),
+            Some(Err(kind)) => Err(kind.into()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Writes once, as much as there is room for.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut session = self.session();
+        session.flush(&self.socket)?;
+        if session.tls.wants_write() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let written = session.tls.writer().write(bytes)?;
+        session.flush(&self.socket)?;
+        Ok(written)
+    }
+
+    /// Gives the kernel what it has not taken yet, as much as it takes.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.session().flush(&self.socket)
+    }
+
+    /// Tells whether the kernel has taken everything.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.session().tls.wants_write()
+    }
+
+    /// Tells the publisher that nothing more comes; its own bytes can still be read.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        let mut session = self.session();
+        session.tls.send_close_notify();
+        session.flush(&self.socket)?;
+        SockRef::from(&self.socket).shutdown(Shutdown::Write)
+    }
+}
+
+impl TlsSession {
+    /// Decrypts bytes of the kernel into the room; returns the number of bytes that TLS has taken, which are all unless the room is full.
+    fn decrypt(&mut self, bytes: &[u8], room: &mut ReadRoom<'_, '_>) -> usize {
+        let mut used = 0;
+        loop {
+            match room.fill(&mut self.tls) {
+                // close_notify
+                Ok(true) => self.end = self.end.or(Some(Ok(()))),
+                Ok(false) => {}
+                Err(kind) => self.end = self.end.or(Some(Err(kind))),
+            }
+            if used == bytes.len() || room.is_full() || self.end.is_some() {
+                return used;
+            }
+            let taken = self.tls.read_tls(&mut &bytes[used..]).map_err(|error| error.kind());
+            let taken = taken.and_then(|taken| {
+                self.tls.process_new_packets().map_err(|_| io::ErrorKind::InvalidData).map(|_| taken)
+            });
+            match taken {
+                Ok(0) => self.end = Some(Ok(())),
+                Ok(taken) => used += taken,
+                Err(kind) => {
+                    self.end = Some(Err(kind));
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// Writes the records that TLS has made ready, as many as the kernel takes.
+    fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut Records(socket)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A socket as rustls writes to it.
+pub(super) struct Records<'a>(pub(super) &'a TcpStream);
+
+impl Write for Records<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl io::Read for Records<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+/// The room of a read, and how much of it is filled.
+struct ReadRoom<'a, 'b> {
+    parts: &'a mut [IoSliceMut<'b>],
+    part: usize,
+    /// Bytes of this part that are filled.
+    offset: usize,
+    filled: usize,
+}
+
+impl ReadRoom<'_, '_> {
+    fn is_full(&self) -> bool {
+        self.part == self.parts.len()
+    }
+
+    /// Takes what TLS has decrypted, until it has no more or the room is full; true at `close_notify`.
+    fn fill(&mut self, tls: &mut ServerConnection) -> Result<bool, io::ErrorKind> {
+        while let Some(part) = self.parts.get_mut(self.part) {
+            let rest = &mut part[self.offset..];
+            if rest.is_empty() {
+                (self.part, self.offset) = (self.part + 1, 0);
+                continue;
+            }
+            match tls.reader().read(rest) {
+                Ok(0) => return Ok(true),
+                Ok(read) => {
+                    self.offset += read;
+                    self.filled += read;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.kind()),
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+//! HAProxy in front of an activator. In: the activator's port, and the version of the PROXY protocol. Out: a guard with the proxy's two addresses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::loopback;
+use crate::process::{Program, RunningProgram};
+use crate::wait::until;
+
+/// A running HAProxy, in TCP mode.
+#[derive(Debug)]
+pub struct Haproxy {
+    _process: RunningProgram,
+    address: SocketAddr,
+}
+
+impl Haproxy {
+    /// Starts HAProxy, which passes connections on to `server`; `send` is `send-proxy`, `send-proxy-v2`, or nothing.
+    ///
+    /// # Panics
+    /// Its configuration cannot be written.
+    #[must_use]
+    pub fn before(server: SocketAddr, send: &str) -> Self {
+        let address = loopback::socket(1935);
+        let program = Program::new("haproxy", "haproxy");
+        let file = program.directory().join("haproxy.cfg");
+        let source = address.ip();
+        let config = format!(
+            "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
+             listen relay\n  bind {address}\n  server activator {server} source {source} {send}\n"
+        );
+        std::fs::write(&file, config).expect("the configuration");
+        let mut process = program.words("-db -f").arg(&file).start();
+        until("HAProxy to listen", || {
+            assert!(process.is_running(), "HAProxy has ended:\n{}", process.log());
+            std::net::TcpListener::bind(address).is_err()
+        });
+        Self { _process: process, address }
+    }
+
+    /// The address that publishers connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address from which the proxy connects to its server.
+    #[must_use]
+    pub fn source(&self) -> IpAddr {
+        self.address.ip()
+    }
+}
