@@ -11,7 +11,9 @@ use crate::key::Identity;
 fn session() -> Session {
     let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5, lag: 0 };
     let times = UpstreamTimes { since: UtcTime(6), failed: UtcTime(7) };
-    let upstream = |state| UpstreamReport { host: "up:1935".into(), state, error: "refused".into(), counts, times };
+    let (error, fault) = ("refused".to_owned(), "connection_refused".to_owned());
+    let report = UpstreamReport { host: "up:1935".into(), error, fault, counts, times, ..UpstreamReport::default() };
+    let upstream = |state| UpstreamReport { state, ..report.clone() };
     let (video, audio) = ("h264".into(), "aac".into());
     let media = MediaFigures { video, audio, width: 1280, height: 720, frame_rate: 29_970 };
     Session {
@@ -193,11 +195,12 @@ fn only_counters_may_wait_to_be_told() {
     (grown.figures.bytes, grown.figures.keyframe_interval) = (11, 1999);
     grown.upstreams[0].counts = UpstreamCounts { reconnects: 5, ..UpstreamCounts::default() };
     assert!(!before.differs_beyond_counters(&grown));
-    let other: [fn(&mut Session); 7] = [
+    let other: [fn(&mut Session); 8] = [
         |session| session.figures.media.width = 640,
         |session| session.state = SessionState::Live,
         |session| session.identities.clear(),
         |session| session.upstreams[0].error.clear(),
+        |session| session.upstreams[0].fault.clear(),
         |session| session.upstreams[0].state = UpstreamState::Closed,
         |session| session.upstreams[0].counts.reconnects += 1,
         |session| session.upstreams.truncate(1),

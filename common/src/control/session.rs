@@ -89,6 +89,8 @@ pub struct UpstreamReport {
     pub state: UpstreamState,
     /// Newest failure; empty for none.
     pub error: String,
+    /// Class of that failure; empty for none, and from a worker of an earlier release.
+    pub fault: String,
     /// Figures of this upstream.
     pub counts: UpstreamCounts,
     /// Times of its state and of the failure.
@@ -256,8 +258,9 @@ impl Session {
         let Self { stream_id, app, state, identities, epoch, reason, messages: _, figures, upstreams } = self;
         let upstream = |(one, two): (&UpstreamReport, &UpstreamReport)| {
             // Its times follow from its state and its error.
-            let UpstreamReport { host, state, error, counts, times: _ } = one;
-            (host, state, error, counts.reconnects) != (&two.host, &two.state, &two.error, two.counts.reconnects)
+            let UpstreamReport { host, state, error, fault, counts, times: _ } = one;
+            (host, state, error, fault, counts.reconnects)
+                != (&two.host, &two.state, &two.error, &two.fault, two.counts.reconnects)
         };
         (stream_id, app, state, identities, epoch, reason)
             != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
@@ -301,6 +304,7 @@ impl TryFrom<wire::Session> for Session {
         shown(&mut reason, &mut left);
         let mut left = MAX_TEXTS;
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
+        upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.fault, &mut left));
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.error, &mut left));
         let mut upstreams: Vec<UpstreamReport> = upstreams.into_iter().map(UpstreamReport::from).collect();
         // `collect` builds in place, so without this a session keeps the memory of everything that the worker has sent.
@@ -335,23 +339,23 @@ impl From<Session> for wire::Session {
 /// The texts are taken as they are: [`Session`] bounds those of all upstreams together.
 impl From<wire::Upstream> for UpstreamReport {
     fn from(upstream: wire::Upstream) -> Self {
-        let wire::Upstream { host, state, bytes, messages, lost, replayed, reconnects, error, since, failed } =
+        let wire::Upstream { host, state, bytes, messages, lost, replayed, reconnects, error, fault, since, failed } =
             upstream;
         let state = UpstreamState::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or_default();
         let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into(), lag: 0 };
         let times = UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) };
-        Self { host, state, error, counts, times }
+        Self { host, state, error, fault, counts, times }
     }
 }
 
 impl From<UpstreamReport> for wire::Upstream {
     fn from(upstream: UpstreamReport) -> Self {
-        let UpstreamReport { host, state, error, counts, times } = upstream;
+        let UpstreamReport { host, state, error, fault, counts, times } = upstream;
         let UpstreamCounts { bytes, messages, lost, replayed, reconnects, lag: _ } = counts;
         let UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) } = times;
         let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
         let state = state.as_str().to_owned();
-        Self { host, state, bytes, messages, lost, replayed, reconnects, error, since, failed }
+        Self { host, state, bytes, messages, lost, replayed, reconnects, error, fault, since, failed }
     }
 }
 
