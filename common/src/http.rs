@@ -11,8 +11,10 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -24,14 +26,14 @@ pub use axum::routing::MethodFilter;
 use axum::routing::on;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
@@ -88,6 +90,10 @@ struct Arrival {
     peer: IpAddr,
     /// Cancelled to close the connection.
     lost: CancellationToken,
+    /// Cancelled when the server stops.
+    stop: CancellationToken,
+    /// True while an answer without an end is on its way.
+    streaming: Arc<AtomicBool>,
 }
 
 impl Request {
@@ -225,6 +231,60 @@ impl IntoResponse for Answer {
     }
 }
 
+/// An answer whose pieces are sent as they come. It ends with the channel, with the server, or when its client has to make room.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Value of the header `Content-Type`.
+    pub content_type: &'static str,
+    /// The pieces; the receiver is dropped when the client is gone.
+    pub pieces: mpsc::Receiver<Bytes>,
+}
+
+/// The body of a [`Streamed`] answer.
+struct StreamedBody {
+    pieces: mpsc::Receiver<Bytes>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    streaming: Arc<AtomicBool>,
+    _slot: Slot,
+}
+
+impl hyper::body::Body for StreamedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(ready!(self.pieces.poll_recv(cx)).map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+impl Drop for StreamedBody {
+    fn drop(&mut self) {
+        self.streaming.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Streamed {
+    fn into_response(self, arrival: &Arrival, slot: Slot) -> Response {
+        arrival.streaming.store(true, Ordering::Relaxed);
+        let body = StreamedBody {
+            pieces: self.pieces,
+            stopped: Box::pin(arrival.stop.clone().cancelled_owned()),
+            streaming: Arc::clone(&arrival.streaming),
+            _slot: slot,
+        };
+        let mut response = Response::new(Body::new(body));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // nginx gathers an answer otherwise.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
 fn problem(status: StatusCode, detail: &str) -> Response {
     Answer::problem(status, None, detail).into_response()
 }
@@ -326,6 +386,30 @@ impl Routes {
         &self.listed
     }
 
+    /// Adds a route for GET whose answers have no end. `most`: answers at once; one more costs the oldest its connection.
+    #[must_use]
+    pub fn stream<F, A>(mut self, path: &'static str, most: usize, handler: F) -> Self
+    where
+        F: Fn(Request) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Streamed, Answer>> + Send + 'static,
+    {
+        let route = Arc::new((handler, EvictingLimit::new(most)));
+        let answer = move |Extension(arrival): Extension<Arrival>, request: http::Request<Body>| async move {
+            let request = match Request::read(request, arrival.peer, path).await {
+                Ok(request) => request,
+                Err(refusal) => return refusal,
+            };
+            let (handler, limit) = &*route;
+            match handler(request).await {
+                Ok(streamed) => streamed.into_response(&arrival, limit.enter_with(arrival.lost.clone())),
+                Err(answer) => answer.into_response(),
+            }
+        };
+        self.router = self.router.route(path, on(MethodFilter::GET, answer));
+        self.listed.push((MethodFilter::GET, path));
+        self
+    }
+
     fn into_served(self) -> ServedRoutes {
         let mut paths: Vec<&str> = self.listed.iter().map(|(_, path)| *path).collect();
         paths.dedup();
@@ -362,7 +446,8 @@ pub async fn serve(listener: impl Into<Listener>, routes: Routes, stop: Cancella
 
 async fn serve_connection(socket: PeerSocket, peer: IpAddr, slot: Slot, served: ServedRoutes, stop: CancellationToken) {
     // A reader that has to make room loses its connection, as one that has to make room for another connection does.
-    let arrival = Arrival { peer, lost: slot.loss() };
+    let streaming = Arc::new(AtomicBool::new(false));
+    let arrival = Arrival { peer, lost: slot.loss(), stop: stop.clone(), streaming: Arc::clone(&streaming) };
     let service = service_fn(move |request| answer(served.clone(), arrival.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -374,7 +459,7 @@ async fn serve_connection(socket: PeerSocket, peer: IpAddr, slot: Slot, served: 
         ended = connection.as_mut() => Some(ended),
         () = slot.lost() => return,
         () = stop.cancelled() => None,
-        () = sleep(MAX_CONNECTION_AGE) => None,
+        () = aged(&streaming) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -388,6 +473,14 @@ async fn serve_connection(socket: PeerSocket, peer: IpAddr, slot: Slot, served: 
     };
     if let Err(error) = ended {
         tracing::debug!(event = event::HTTP_CONNECTION_FAILED, %peer, %error, "HTTP connection failed");
+    }
+}
+
+/// Returns when a connection is too old. One that carries an answer without an end may be, because these answers have a bound of their own.
+async fn aged(streaming: &AtomicBool) {
+    sleep(MAX_CONNECTION_AGE).await;
+    while streaming.load(Ordering::Relaxed) {
+        sleep(MAX_CONNECTION_AGE).await;
     }
 }
 
@@ -565,6 +658,90 @@ mod tests {
         while Arc::strong_count(&alive) > 2 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A server with one route whose answers are the pieces that the test sends, and the senders of the answers so far.
+    async fn streaming(
+        stop: &CancellationToken,
+        most: usize,
+    ) -> (std::net::SocketAddr, mpsc::Receiver<mpsc::Sender<Bytes>>) {
+        let listener = crate::listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (answers, begun) = mpsc::channel(16);
+        let routes = Routes::new().stream("/events", most, move |request| {
+            let answers = answers.clone();
+            async move {
+                if request.query == "no" {
+                    return Err(Answer::text("no\n").with(StatusCode::FORBIDDEN));
+                }
+                let (pieces, unread) = mpsc::channel(1);
+                answers.send(pieces).await.unwrap();
+                Ok(Streamed { content_type: "text/event-stream", pieces: unread })
+            }
+        });
+        tokio::spawn(serve(listener, routes, stop.clone()));
+        (address, begun)
+    }
+
+    async fn listening(address: std::net::SocketAddr) -> TcpStream {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        socket
+    }
+
+    async fn reads(socket: &mut TcpStream, wanted: &str) {
+        let mut text = String::new();
+        while !text.contains(wanted) {
+            let mut buffer = [0; 256];
+            let read = socket.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_of_a_streamed_answer_arrive_as_they_come_until_the_server_stops() {
+        let stop = CancellationToken::new();
+        let (address, mut begun) = streaming(&stop, 8).await;
+        assert!(simple(address, "GET", "/events?no").await.starts_with("HTTP/1.1 403"));
+        let mut socket = listening(address).await;
+        let pieces = begun.recv().await.unwrap();
+        reads(&mut socket, "content-type: text/event-stream").await;
+        for piece in ["one", "two"] {
+            pieces.send(Bytes::from_static(piece.as_bytes())).await.unwrap();
+            reads(&mut socket, piece).await;
+        }
+        stop.cancel();
+        let mut rest = String::new();
+        socket.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.ends_with("0\r\n\r\n"), "the answer ends in order: {rest:?}");
+        pieces.closed().await;
+    }
+
+    #[tokio::test]
+    async fn client_that_is_gone_is_noticed_and_one_too_many_costs_the_oldest_its_answer() {
+        let stop = CancellationToken::new();
+        let (address, mut begun) = streaming(&stop, 2).await;
+        let (mut answers, mut sockets) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            sockets.push(listening(address).await);
+            answers.push(begun.recv().await.unwrap());
+        }
+        answers[0].closed().await;
+        assert!(!answers[1].is_closed() && !answers[2].is_closed());
+        drop(sockets.pop());
+        answers[2].closed().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streamed_answer_outlives_the_age_of_other_connections() {
+        let stop = CancellationToken::new();
+        let (address, mut begun) = streaming(&stop, 2).await;
+        let mut socket = listening(address).await;
+        let pieces = begun.recv().await.unwrap();
+        sleep(3 * MAX_CONNECTION_AGE).await;
+        pieces.send(Bytes::from_static(b"still")).await.unwrap();
+        reads(&mut socket, "still").await;
     }
 
     #[tokio::test]
