@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::event;
-use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode};
+use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode, Streamed};
 use liveedgecast_common::key::LogSafe;
 use liveedgecast_common::log_limiter::LogLimiter;
 use serde::Serialize;
@@ -26,6 +26,7 @@ use self::problem::ApiProblem;
 use crate::admission::Admission;
 use crate::config::ApiTokens;
 use crate::drain::Phase;
+use crate::events::{Events, MAX_SUBSCRIBERS, subscribe};
 use crate::lobby::Views;
 use crate::metrics::ActivatorMetrics;
 use crate::peers::{Cluster, Courier};
@@ -50,6 +51,8 @@ pub struct HttpContext {
     pub is_local: bool,
     /// Tokens for reading and changing.
     pub tokens: ApiTokens,
+    /// The events.
+    pub events: Events,
     /// Metrics of this process.
     pub metrics: ActivatorMetrics,
     /// The phase of going down.
@@ -94,7 +97,7 @@ pub fn routes(shown: HttpContext) -> Routes {
             }
         }
     };
-    let metrics = shown.clone();
+    let (metrics, subscribed) = (shown.clone(), shown.clone());
     Routes::new()
         // One at a time, as all routes, so that many scrapers of the activator do not become many scrapers of the workers.
         .get("/metrics", move |_| {
@@ -108,6 +111,11 @@ pub fn routes(shown: HttpContext) -> Routes {
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
         .get("/api/v1/scale", with(scale))
         .get("/api/v1/streams", api(Right::Read, streams::list))
+        .stream("/api/v1/events", MAX_SUBSCRIBERS, move |request| {
+            let streamed = allowed(&subscribed, Right::Read, &request);
+            let streamed = streamed.map(|()| event_stream(&subscribed.events, &request));
+            async move { streamed.map_err(|problem| problem.answer()) }
+        })
         .get("/api/v1/workers", api(Right::Read, workers::list))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/drain", api(Right::Change, workers::drain))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/undrain", api(Right::Change, workers::undrain))
@@ -125,6 +133,12 @@ fn allowed(shown: &HttpContext, right: Right, request: &Request) -> Result<(), A
         tracing::info!(event = event::API_REFUSED, peer = %request.peer, class, %path, "API request refused");
     }
     checked
+}
+
+/// The events after the one that the client has by its header `Last-Event-ID`, or those from now on.
+fn event_stream(events: &Events, request: &Request) -> Streamed {
+    let last = request.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    Streamed { content_type: "text/event-stream", pieces: subscribe(events, last) }
 }
 
 async fn all_metrics(shown: &HttpContext) -> Answer {

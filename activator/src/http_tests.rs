@@ -40,7 +40,8 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
     let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", SECRET].iter().chain(args);
     let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = ActivatorMetrics::new().unwrap();
-    let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone());
+    let events = Events::default();
+    let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone(), events.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), settings.fleet);
     let shown = HttpContext {
@@ -49,9 +50,10 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
         courier: Courier::new(cluster.clone(), settings.secret.clone()),
         cluster,
         target: settings.capacity,
-        admission: Arc::new(Admission::new(&settings)),
+        admission: Arc::new(Admission::new(&settings, events.clone())),
         is_local: settings.listen.is_local(),
         tokens: settings.tokens.clone(),
+        events,
         metrics,
         phase: phases,
     };

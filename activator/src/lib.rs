@@ -5,6 +5,7 @@
 //! - [`config`] has all settings: arguments, judged and resolved,
 //! - [`drain`] is the list of phases in which the process goes down,
 //! - `net` is what several listeners share,
+//! - [`events`] has the vocabulary of what operators are told, and the newest of it,
 //! - [`dispatch`] has the rules of which stream gets which worker, and when a worker process starts or stops,
 //! - [`lobby`] is the shell over them, with a handle for each kind of caller; publishers wait here, and the waiting ones are the demand,
 //! - [`accept`] takes publishers' connections and never waits for a peer,
@@ -44,6 +45,7 @@
 //! | push, one per stream of KEDA | scaler | KEDA, its age, the phase `StopAccepting` | the push machine |
 //! | kubernetes, if configured | the drain | the process | the machines of watchdog, costs, scale-in |
 //! | call to the Kubernetes API, three at most | kubernetes | its answer, 5 s | nothing |
+//! | events for one client, one per subscriber | HTTP | the client, the end of events | its place among the events |
 //! | HTTP | the drain | its phase `StopServing`, or a successor on the same port | the HTTP listener |
 //! | leaving the ports, if they are shared | the drain | a successor that serves them | duplicates of the listeners |
 
@@ -55,6 +57,7 @@ pub mod config;
 pub mod control;
 pub mod dispatch;
 pub mod drain;
+pub mod events;
 pub mod handoff;
 pub mod http;
 pub mod kubernetes;

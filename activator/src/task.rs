@@ -27,6 +27,7 @@ use crate::accept::{self, ConnectionLimits, RtmpsListener};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
+use crate::events::Events;
 use crate::handoff::{HandoffListener, SpareMemories};
 use crate::http::{HttpContext, OPEN, StreamChanges, handler, routes};
 #[cfg(feature = "kubernetes")]
@@ -68,6 +69,7 @@ struct Running {
     publishers: TaskTracker,
     /// Tells publishers that are put off.
     draining: CancellationToken,
+    events: Events,
     /// Ends control and HTTP.
     stop: CancellationToken,
     serving: TaskTracker,
@@ -129,9 +131,11 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let unique = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
     let name = instance_name(&unique);
     let metrics = ActivatorMetrics::new().context("metrics")?;
-    let admission = Arc::new(Admission::new(&settings));
+    let events = Events::default();
+    let admission = Arc::new(Admission::new(&settings, events.clone()));
     let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
-    let lobby = Lobby::new(rules, program.is_some().then(|| process_rules(&settings)), metrics.lobby.clone());
+    let processes = program.is_some().then(|| process_rules(&settings));
+    let lobby = Lobby::new(rules, processes, metrics.lobby.clone(), events.clone());
     let listener = HandoffListener::open(bound.link, settings.secret.clone())
         .context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
@@ -181,6 +185,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         admission: Arc::clone(&admission),
         is_local: at.is_local(),
         tokens: settings.tokens.clone(),
+        events: events.clone(),
         metrics: metrics.clone(),
         phase: phases,
     };
@@ -252,6 +257,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         admission,
         places: lobby.places.clone(),
         listener,
+        events: events.clone(),
         spares: SpareMemories::new(metrics.handoff.clone()),
         name,
         metrics: metrics.publisher.clone(),
@@ -267,7 +273,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     };
     let mut accepting = vec![accept(bound.rtmp, None)];
     accepting.extend(bound.rtmps.map(|listener| accept(listener, rtmps)));
-    Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, stop, serving, keeping })
+    Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, events, stop, serving, keeping })
 }
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
@@ -358,6 +364,7 @@ impl Running {
         let _ = timeout(END_TIMEOUT, self.drain.without_processes()).await;
         self.publishers.close();
         let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;
+        self.events.end();
         self.stop.cancel();
         self.serving.close();
         let _ = timeout(END_TIMEOUT, self.serving.wait()).await;

@@ -19,6 +19,8 @@ pub const UPSTREAM_BACK: &str = "upstream.back";
 pub const PUBLISHER_LOST: &str = "publisher.lost";
 /// A publisher returned within the grace time.
 pub const PUBLISHER_BACK: &str = "publisher.back";
+/// An upstream takes a stream for the first time.
+pub const UPSTREAM_LIVE: &str = "upstream.live";
 /// A silent publisher was replaced by another one of the same stream, which goes on under the id in `by`.
 pub const PUBLISHER_REPLACED: &str = "publisher.replaced";
 
@@ -84,6 +86,8 @@ pub const WORKER_REGISTERED: &str = "worker.registered";
 pub const WORKER_LEFT: &str = "worker.left";
 /// A worker that serves streams was silent; it is offered nothing.
 pub const WORKER_SILENT: &str = "worker.silent";
+/// A worker died with streams of publishers that are connected here; they go to other workers.
+pub const WORKER_LOST: &str = "worker.lost";
 /// A worker reported more sessions than its capacity; they are left out.
 pub const WORKER_EXCEEDED: &str = "worker.exceeded";
 /// The network namespaces of a worker and this activator were compared.
@@ -189,6 +193,8 @@ pub const PORTS_NOT_STEERED: &str = "ports.not_steered";
 pub const STREAM_KICKED_OVER_HTTP: &str = "stream.kicked_over_http";
 /// An HTTP request ordered a worker to give its streams to others, or to take streams again.
 pub const WORKER_DRAIN_ORDERED: &str = "worker.drain_ordered";
+/// A reader of the events was too slow, or asked for events that are not kept any more.
+pub const EVENTS_MISSED: &str = "events.missed";
 /// A worker's metrics could not be fetched.
 pub const SCRAPE_FAILED: &str = "scrape.failed";
 /// A file of the configuration was read again.

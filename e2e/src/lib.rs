@@ -37,6 +37,7 @@ pub mod record;
 pub mod relay;
 pub mod replay;
 pub mod sink;
+pub mod subscriber;
 pub mod takeover;
 pub mod tap;
 pub mod wait;

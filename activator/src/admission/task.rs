@@ -13,6 +13,7 @@ use super::book::Book;
 use super::rules::{AdmissionRequest, Rules};
 use super::verdict::Verdict;
 use crate::config::{Reloaded, Settings};
+use crate::events::{Events, Fact};
 
 /// The decision about who may publish what. One per process, asked by every publisher's task.
 pub struct Admission {
@@ -20,12 +21,14 @@ pub struct Admission {
     files: Mutex<Reloaded>,
     // A lock, because publishers' tasks ask from wherever they run; held for one decision, never across an await.
     rules: Mutex<Rules>,
+    /// Files that were read again are events.
+    events: Events,
 }
 
 impl Admission {
     /// Admission by these settings, and by the files they name whenever those change.
-    pub fn new(settings: &Settings) -> Self {
-        Self { files: Mutex::new(Reloaded::new(settings)), rules: Mutex::new(Rules::new(settings)) }
+    pub fn new(settings: &Settings, events: Events) -> Self {
+        Self { files: Mutex::new(Reloaded::new(settings)), rules: Mutex::new(Rules::new(settings)), events }
     }
 
     /// Tells whether anyone may publish, now.
@@ -42,8 +45,17 @@ impl Admission {
     /// The entries and routes that count for the next publisher.
     fn book(&self) -> Book {
         let mut files = lock(&self.files);
-        files.refresh();
-        Book::of(&files)
+        let news = files.refresh();
+        let book = Book::of(&files);
+        drop(files);
+        for news in news {
+            let setting = news.setting;
+            self.events.tell(match news.rejected {
+                None => Fact::FileReloaded { setting },
+                Some(reason) => Fact::FileRejected { setting, reason },
+            });
+        }
+        book
     }
 }
 

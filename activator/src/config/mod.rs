@@ -19,8 +19,8 @@ pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDe
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use proxies::{AddressRange, TrustedProxies};
-pub use reload::Reloaded;
 pub(crate) use reload::Watched;
+pub use reload::{FileNews, Reloaded};
 pub use resolve::{
     Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, dialed, http_address,
 };

@@ -50,6 +50,15 @@ impl Watched {
     }
 }
 
+/// A file that was read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileNews {
+    /// The setting that names the file.
+    pub setting: &'static str,
+    /// The mistakes for which the last good file stays in force; `None`: this one is.
+    pub rejected: Option<String>,
+}
+
 /// The files that say who may publish and where it goes, as they are now.
 pub struct Reloaded {
     file: Option<Arc<ConfigFile>>,
@@ -79,9 +88,9 @@ impl Reloaded {
         }
     }
 
-    /// Reads changed files again. A file that cannot be used is logged, and its last good values stay in force.
-    pub fn refresh(&mut self) {
-        self.refresh_config();
+    /// Reads changed files again. A file that cannot be used is logged, and its last good values stay in force. Returns the files that were read.
+    pub fn refresh(&mut self) -> Vec<FileNews> {
+        let mut news: Vec<FileNews> = self.refresh_config().into_iter().collect();
         if let Some(text) = self.push_file.as_mut().and_then(Watched::changed) {
             let mut problems = Problems::new();
             let text = problems.check("RTMP_PUSH_URL_FILE", text);
@@ -95,15 +104,19 @@ impl Reloaded {
                         "push URLs read again, for publishers from now on"
                     );
                     self.push = push.into();
+                    news.push(FileNews { setting: "RTMP_PUSH_URL_FILE", rejected: None });
                 }
                 Err(problems) => {
-                    tracing::error!(event = event::FILE_REJECTED, setting = "RTMP_PUSH_URL_FILE", %problems, "push URLs rejected, the last ones stay in force")
+                    tracing::error!(event = event::FILE_REJECTED, setting = "RTMP_PUSH_URL_FILE", %problems, "push URLs rejected, the last ones stay in force");
+                    news.push(FileNews { setting: "RTMP_PUSH_URL_FILE", rejected: Some(problems.to_string()) });
                 }
             }
         }
-        match self.keys_file.as_mut().and_then(Watched::changed) {
-            None => {}
-            Some(Ok(text)) => match PublishKeys::parse(&text) {
+        let keys = self.keys_file.as_mut().and_then(Watched::changed);
+        let keys = keys.map(|text| text.and_then(|text| PublishKeys::parse(&text).map_err(|error| error.to_string())));
+        if let Some(keys) = keys {
+            let rejected = keys.as_ref().err().cloned();
+            match keys {
                 Ok(keys) => {
                     tracing::info!(
                         event = event::FILE_RELOADED,
@@ -113,26 +126,26 @@ impl Reloaded {
                     );
                     self.keys = Some(Arc::new(keys));
                 }
-                Err(error) => {
-                    tracing::error!(event = event::FILE_REJECTED, setting = "PUBLISH_KEYS_FILE", %error, "publish keys rejected, the last ones stay in force")
-                }
-            },
-            Some(Err(error)) => tracing::error!(
-                event = event::FILE_REJECTED,
-                setting = "PUBLISH_KEYS_FILE",
-                error,
-                "publish keys rejected, the last ones stay in force"
-            ),
+                Err(error) => tracing::error!(
+                    event = event::FILE_REJECTED,
+                    setting = "PUBLISH_KEYS_FILE",
+                    error,
+                    "publish keys rejected, the last ones stay in force"
+                ),
+            }
+            news.push(FileNews { setting: "PUBLISH_KEYS_FILE", rejected });
         }
+        news
     }
 
-    fn refresh_config(&mut self) {
-        let Some(config) = &mut self.config_file else { return };
+    fn refresh_config(&mut self) -> Option<FileNews> {
+        let config = self.config_file.as_mut()?;
         // Each is asked, so that a change of several is one change.
         let changed = self.named.iter_mut().fold(config.is_another(), |changed, file| file.is_another() | changed);
         if !changed {
-            return;
+            return None;
         }
+        let mut news = FileNews { setting: "LIVEEDGECAST_CONFIG", rejected: None };
         let given = Given { default_route: !self.push.is_empty(), publishers: self.keys.is_some() };
         match check_file(&config.path, given) {
             Ok(file) => {
@@ -149,8 +162,10 @@ impl Reloaded {
             }
             Err(problems) => {
                 tracing::error!(event = event::FILE_REJECTED, setting = "LIVEEDGECAST_CONFIG", %problems, "configuration file rejected, the last one stays in force");
+                news.rejected = Some(problems.to_string());
             }
         }
+        Some(news)
     }
 
     /// The configuration file in force.
@@ -199,18 +214,20 @@ mod tests {
         ]);
         let settings = Settings::resolve(&args.unwrap(), [0; 32]).unwrap();
         let mut reloaded = Reloaded::new(&settings);
-        reloaded.refresh();
+        assert_eq!(reloaded.refresh(), []);
         assert_eq!(hosts(&reloaded), "rtmp://one:1935/live/…");
 
         fs::write(&urls, "rtmp://two/live/{key} rtmps://three/live/{key}").unwrap();
         fs::write(&keys, "alpha beta").unwrap();
-        reloaded.refresh();
+        let news = reloaded.refresh();
+        assert!(news.len() == 2 && news.iter().all(|news| news.rejected.is_none()), "{news:?}");
         assert_eq!(hosts(&reloaded), "rtmp://two:1935/live/… rtmps://three:443/live/…");
         assert_eq!(reloaded.keys().unwrap().len(), 2);
 
         fs::write(&urls, "nonsense").unwrap();
         fs::remove_file(&keys).unwrap();
-        reloaded.refresh();
+        let news = reloaded.refresh();
+        assert!(news.len() == 2 && news.iter().all(|news| news.rejected.is_some()), "{news:?}");
         assert_eq!(hosts(&reloaded), "rtmp://two:1935/live/… rtmps://three:443/live/…");
         assert_eq!(reloaded.keys().unwrap().len(), 2);
 

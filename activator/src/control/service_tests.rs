@@ -17,6 +17,7 @@ use tonic::{Code, Streaming};
 use super::*;
 use crate::config::{Args, Handoff, Settings};
 use crate::dispatch::{Entry, PlaceEvent, Rules};
+use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics};
 use liveedgecast_common::key::{AppName, StreamId};
 
@@ -38,8 +39,12 @@ fn server_for(most: usize) -> Server {
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let metrics = ControlMetrics::new(&registry).unwrap();
-    let lobby =
-        Lobby::new(Rules { workers_stay: false }, None, LobbyMetrics::new(&registry, metrics.excess()).unwrap());
+    let lobby = Lobby::new(
+        Rules { workers_stay: false },
+        None,
+        LobbyMetrics::new(&registry, metrics.excess()).unwrap(),
+        Events::default(),
+    );
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };

@@ -88,6 +88,8 @@ pub(super) struct PublisherRecord {
     pub(super) taken_by: Option<(CallId, String)>,
     /// The time at which the newest worker took the stream.
     pub(super) taken_last: Instant,
+    /// The stream with the same identity that the worker of the newest offer had.
+    pub(super) returns_to: Option<String>,
     /// The time at which this publisher is refused, if an earlier one still waits at another activator then.
     pub(super) yields_at: Option<Instant>,
     pub(super) timer: Option<Instant>,
@@ -108,6 +110,8 @@ pub(crate) struct Dispatcher {
     pub(super) by_identity: HashMap<Identity, BTreeSet<Key>>,
     pub(super) timers: BTreeSet<(Instant, Key)>,
     pub(super) workers: Workers,
+    /// Workers that died with streams of ours, until they take one again.
+    lost_workers: BTreeSet<CallId>,
     pub(super) fleet_full: bool,
     pub(super) draining: bool,
     pub(super) closing: bool,
@@ -131,6 +135,7 @@ impl Dispatcher {
             by_identity: HashMap::new(),
             timers: BTreeSet::new(),
             workers: Workers::default(),
+            lost_workers: BTreeSet::new(),
             fleet_full: false,
             draining: false,
             closing: false,
@@ -163,6 +168,7 @@ impl Dispatcher {
             taken: None,
             taken_by: None,
             taken_last: now,
+            returns_to: None,
             yields_at: None,
             timer: None,
         };
@@ -248,6 +254,11 @@ impl Dispatcher {
         self.named(name).is_some()
     }
 
+    /// The name of the worker with this call.
+    pub(crate) fn name_of(&self, call: CallId) -> Option<&str> {
+        self.workers.get(call).map(|worker| worker.name.as_str())
+    }
+
     /// The call of the worker of this name.
     pub(crate) fn named(&self, name: &str) -> Option<CallId> {
         self.workers.named(name)
@@ -288,6 +299,7 @@ impl Dispatcher {
             self.outputs.push_back(Output::TakenOver { stream_id, from, to });
         }
         self.workers.taken(call, key);
+        self.lost_workers.remove(&call);
         self.outputs.push_back(Output::Outcome(OfferOutcome::Accepted));
         self.arm(key);
         self.fill(now);
@@ -307,6 +319,7 @@ impl Dispatcher {
                 taken: held.taken.unwrap_or(now),
                 started: now,
                 process: None,
+                returns_to: held.returns_to.clone(),
             })));
         }
     }
@@ -336,11 +349,15 @@ impl Dispatcher {
                 Back::Moving => OfferOutcome::Withdrawn,
             }));
         }
+        let died = (taken && why == Back::Died).then(|| held.taken_by.as_ref().map(|(_, name)| name.clone()));
         if held.was_live {
             held.entry.deadline = held.entry.deadline.max(now + held.entry.hold);
         }
         if why == Back::Moving {
             self.workers.drain(call);
+        }
+        if let Some(worker) = died.flatten() {
+            self.note_lost_worker(call, worker);
         }
         // A connection that breaks at once every time is as good as a worker that does not take the stream.
         if why != Back::Broken || brief {
@@ -348,6 +365,17 @@ impl Dispatcher {
         }
         self.wait(now, key);
         self.fill(now);
+    }
+
+    /// Reports a worker that died, once, with the number of its streams that are ours: each of them comes back by itself.
+    fn note_lost_worker(&mut self, call: CallId, worker: String) {
+        if !self.lost_workers.insert(call) {
+            return;
+        }
+        let calls: Vec<CallId> = self.places.values().filter_map(|held| held.state.on()).map(|(on, _)| on).collect();
+        self.lost_workers.retain(|lost| calls.contains(lost) || self.workers.get(*lost).is_some());
+        let streams = calls.iter().filter(|on| **on == call).count();
+        self.outputs.push_back(Output::WorkerLost(worker, streams));
     }
 
     fn joined(&mut self, now: Instant, call: CallId, introduction: Introduction) {
@@ -455,6 +483,8 @@ impl Dispatcher {
     }
 
     fn lost(&mut self, now: Instant, call: CallId) {
+        let name = self.workers.get(call).map(|worker| worker.name.clone());
+        self.outputs.extend(name.map(Output::WorkerGone));
         for key in self.workers.leave(call) {
             self.withdraw(now, key, OfferOutcome::Withdrawn);
         }

@@ -687,7 +687,16 @@ fn a_start_is_reported_once_with_its_times() {
     world.pass(Duration::from_millis(9));
     let outputs = world.tell(Input::Started(key));
     let worker = "w1".to_owned();
-    let started = Started { stream_id: "a".into(), worker, entered, joined, taken, started: world.now, process: None };
+    let started = Started {
+        stream_id: "a".into(),
+        worker,
+        entered,
+        joined,
+        taken,
+        started: world.now,
+        process: None,
+        returns_to: None,
+    };
     assert_eq!(outputs, [Output::Started(Box::new(started))]);
     let again = one_offer(&{
         world.worker(1, vec![]);

@@ -109,6 +109,10 @@ pub(crate) enum Output {
     Outcome(OfferOutcome),
     /// A worker was silent although it serves streams.
     Suspect(String),
+    /// A worker is not registered any more.
+    WorkerGone(String),
+    /// A worker died with this many streams of ours.
+    WorkerLost(String, usize),
     /// A worker reported this many sessions beyond its capacity; they are left out.
     Excess(String, usize),
 }
@@ -130,4 +134,6 @@ pub(crate) struct Started {
     pub(crate) started: Instant,
     /// The worker's process was ordered, and was spawned; unknown when another program starts workers.
     pub(crate) process: Option<(Instant, Instant)>,
+    /// The stream that the publisher had before, if it goes on in the sessions of that one.
+    pub(crate) returns_to: Option<String>,
 }

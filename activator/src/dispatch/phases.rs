@@ -71,6 +71,7 @@ mod tests {
             taken: at(50),
             started: at(60),
             process,
+            returns_to: None,
         };
         let told = |entered, joined, process| {
             cold(&start(entered, joined, process)).map(|phases| phases.named().map(|(_, time)| time.as_millis()))

@@ -237,6 +237,9 @@ impl Dispatcher {
         let Some((held, worker)) = self.places.get_mut(&key).zip(self.workers.get(call)) else { return };
         held.state = State::Offered { call, epoch, until: now + OFFER_TIMEOUT };
         held.by_descriptor = held.entry.way_to(worker.same_host) == Some(true);
+        let own = held.entry.identities.get(..1).unwrap_or_default();
+        let before = self.workers.holder(own, held.entry.stream_id.as_str()).filter(|(holder, _)| *holder == call);
+        held.returns_to = before.map(|(_, session)| session.stream_id.clone());
         self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);

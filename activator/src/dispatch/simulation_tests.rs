@@ -554,6 +554,8 @@ impl World {
             | messages::Output::NeverStarted { .. }
             | messages::Output::Outcome(_)
             | messages::Output::Suspect(_)
+            | messages::Output::WorkerGone(_)
+            | messages::Output::WorkerLost(..)
             | messages::Output::Excess(..) => {}
         }
     }

@@ -403,7 +403,8 @@ pub(crate) fn learned(told: u64) -> u64 {
 fn weight(session: &Session) -> usize {
     // An entry's share of a tree's node, and what the allocator adds.
     const ENTRY: usize = 64;
-    let upstream = |up: &UpstreamReport| size_of::<UpstreamReport>() + ENTRY + up.host.len() + up.error.len();
+    let upstream =
+        |up: &UpstreamReport| size_of::<UpstreamReport>() + ENTRY + up.host.len() + up.error.len() + up.fault.len();
     let identity = 2 * size_of::<Identity>() + ENTRY + session.stream_id.len();
     let rate = size_of::<ReceivedRate>() + ENTRY + session.stream_id.len();
     let own = size_of::<Session>() + 2 * ENTRY + 2 * session.stream_id.len() + session.app.len() + session.reason.len();

@@ -12,6 +12,7 @@ use super::super::testing::{Mood, Server};
 use super::*;
 use crate::config::{Fleet, Handoff};
 use crate::dispatch::{CallId, Entry, Introduction, Rules};
+use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 struct House {
@@ -33,7 +34,7 @@ impl Drop for Ends {
 fn house(idle_go_after: Option<Duration>) -> House {
     let registry = Registry::new();
     let rules = Rules { workers_stay: false };
-    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
+    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), Events::default());
     let cluster = Cluster::alone(lobby.peers.clone(), Fleet::External);
     let server = Server::default();
     let room = Room {

@@ -18,6 +18,8 @@ use crate::dispatch::{
     Tally, WallClock, WorkerState, WorkerView,
 };
 
+use crate::events::{self, Events};
+
 /// A handle for each kind of caller, all on one hub.
 #[derive(Clone)]
 pub struct Lobby {
@@ -38,8 +40,8 @@ pub struct Lobby {
 impl Lobby {
     /// An empty lobby; with a process fleet if its rules are given. [`Self::keep_time`] has to run.
     #[must_use]
-    pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: LobbyMetrics) -> Self {
-        let hub = Arc::new(Hub::new(rules, processes, metrics));
+    pub fn new(rules: Rules, processes: Option<processes::Rules>, metrics: LobbyMetrics, events: Events) -> Self {
+        let hub = Arc::new(Hub::new(rules, processes, metrics, events));
         Self {
             places: Places(Arc::clone(&hub)),
             workers: WorkerCalls(Arc::clone(&hub)),
@@ -64,6 +66,7 @@ pub struct WorkerCalls(pub(super) Arc<Hub>);
 impl WorkerCalls {
     /// Registers a worker. Messages for it go to `outbox`; `None` when a worker of its name is registered already.
     pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorMessage>) -> Option<CallId> {
+        let (name, sessions) = (introduction.name.clone(), introduction.sessions.clone());
         let (call, spawned) = self.0.step(|state, now| {
             if state.machine.dispatcher.is_joined(&introduction.name) {
                 return None;
@@ -73,13 +76,32 @@ impl WorkerCalls {
             state.machine.handle(now, Input::Joined(call, introduction));
             Some((call, times.map(|(_, spawned)| now.saturating_duration_since(spawned))))
         })?;
+        sessions.iter().for_each(|session| self.0.events.note(events::Input::Reported(&name, session)));
         spawned.into_iter().for_each(|time: Duration| self.0.metrics.registration.observe(time.as_secs_f64()));
         Some(call)
     }
 
     /// Passes on a message of a registered worker.
     pub(crate) fn said(&self, call: CallId, message: WorkerMessage) {
+        self.note(call, &message);
         self.0.tell(Input::Said(call, message));
+    }
+
+    /// Notes the part of a message from which events may follow.
+    fn note(&self, call: CallId, message: &WorkerMessage) {
+        if !matches!(message, WorkerMessage::Session(_) | WorkerMessage::Counters(_)) {
+            return;
+        }
+        let name = self.0.lock().machine.dispatcher.name_of(call).map(str::to_owned);
+        match (name, message) {
+            (Some(worker), WorkerMessage::Session(session)) => {
+                self.0.events.note(events::Input::Reported(&worker, session));
+            }
+            (Some(worker), WorkerMessage::Counters(streams)) => {
+                self.0.events.note(events::Input::Counted(&worker, streams));
+            }
+            _ => {}
+        }
     }
 
     /// Ends a worker's call.

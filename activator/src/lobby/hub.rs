@@ -5,7 +5,7 @@
 //! that never fails has no bound. The lock is held for one step of the machine and never across an await. Mail and messages are queued
 //! under it, because two steps at once must not change the order in which the machine has decided. Queuing never waits; it wakes the task that
 //! reads the queue (`notify_one`, `try_send`), and an offer's token is drawn from the kernel, whose random numbers are always ready.
-//! Logging and counting come after the lock, and so do the lobby's own timer and the tasks that watch the whole.
+//! Logging, counting and events come after the lock, and so do the lobby's own timer and the tasks that watch the whole.
 #![expect(clippy::disallowed_methods, reason = "shell: the lobby's clock and timer")]
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -23,6 +23,7 @@ use super::report::report;
 use crate::dispatch::messages::Output as Decision;
 use crate::dispatch::processes::{self, Output as ProcessOutput};
 use crate::dispatch::{CallId, Input, Key, Machine, Mail, Output, PlaceEvent, Rules, Token};
+use crate::events::Events;
 
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
@@ -32,6 +33,7 @@ pub(crate) const MAX_UNREAD: usize = 256;
 pub(super) struct Hub {
     state: Mutex<State>,
     pub(super) metrics: LobbyMetrics,
+    pub(super) events: Events,
     /// The timer has to be set anew.
     rearm: Notify,
     /// There are orders for the process fleet.
@@ -73,7 +75,12 @@ pub(super) struct Mailbox {
 }
 
 impl Hub {
-    pub(super) fn new(rules: Rules, processes: Option<processes::Rules>, metrics: LobbyMetrics) -> Self {
+    pub(super) fn new(
+        rules: Rules,
+        processes: Option<processes::Rules>,
+        metrics: LobbyMetrics,
+        events: Events,
+    ) -> Self {
         let state = State {
             machine: Machine::new(rules, processes),
             mail: HashMap::new(),
@@ -86,6 +93,7 @@ impl Hub {
         Self {
             state: Mutex::new(state),
             metrics,
+            events,
             rearm: Notify::new(),
             ordered: Notify::new(),
             left: Notify::new(),
@@ -117,7 +125,7 @@ impl Hub {
         }
         // A step at the same time may have come first with a later one.
         self.changes.send_if_modified(|known| std::mem::replace(known, revision.max(*known)) < revision);
-        outputs.iter().for_each(|output| report(&self.metrics, now, output));
+        outputs.iter().for_each(|output| report(&self.metrics, &self.events, now, output));
         changed
     }
 
@@ -232,6 +240,8 @@ impl State {
             | Decision::NeverStarted { .. }
             | Decision::Outcome(_)
             | Decision::Suspect(_)
+            | Decision::WorkerGone(_)
+            | Decision::WorkerLost(..)
             | Decision::Excess(..) => {}
         }
     }

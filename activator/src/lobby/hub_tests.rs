@@ -9,11 +9,12 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 use super::*;
 use crate::config::Handoff;
 use crate::dispatch::{Demand, Entry, Introduction, PlaceRefusal, WorkerState};
+use crate::events::Events;
 use crate::lobby::Lobby;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
     let rules = Rules { workers_stay: false };
-    Lobby::new(rules, processes, LobbyMetrics::unregistered())
+    Lobby::new(rules, processes, LobbyMetrics::unregistered(), Events::default())
 }
 
 fn process_rules() -> processes::Rules {

@@ -1,4 +1,5 @@
-//! The log lines and metrics of the lobby. In: what the machine has decided, after the lock is released. Out: the log, the registry.
+//! The log lines, metrics and events of the lobby. In: what the machine has decided, after the lock is released. Out: the log, the registry, the
+//! events.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,48 @@ use super::metrics::LobbyMetrics;
 use crate::dispatch::messages::{Output as Decision, Started};
 use crate::dispatch::processes::{Output as ProcessOutput, ProcessOutcome};
 use crate::dispatch::{Output, cold};
+use crate::events::{Events, Fact, Input};
 
 /// A worker may report too many sessions as often as it likes; they are counted.
 static EXCESSES: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
-/// Logs and counts one output of the machine.
-pub(super) fn report(metrics: &LobbyMetrics, now: Instant, output: &Output) {
+/// Logs, counts and tells one output of the machine.
+pub(super) fn report(metrics: &LobbyMetrics, events: &Events, now: Instant, output: &Output) {
     match output {
-        Output::Dispatcher(decision) => report_decision(metrics, now, decision),
-        Output::Processes(process) => report_process(metrics, process),
+        Output::Dispatcher(decision) => {
+            report_decision(metrics, now, decision);
+            note_decision(events, decision);
+        }
+        Output::Processes(process) => {
+            report_process(metrics, process);
+            if let ProcessOutput::Failed { name, why, .. } = process {
+                events.tell(Fact::ProcessFailed { worker: name.clone(), reason: why.clone() });
+            }
+        }
+    }
+}
+
+fn note_decision(events: &Events, decision: &Decision) {
+    match decision {
+        Decision::Started(started) => events.note(Input::Started {
+            stream: &started.stream_id,
+            worker: &started.worker,
+            start: started.started.saturating_duration_since(started.entered),
+            phases: cold(started).map(|phases| phases.named()),
+            returns_to: started.returns_to.as_deref(),
+        }),
+        Decision::TakenOver { stream_id, from, to } => {
+            events.note(Input::TakenOver { stream: stream_id, from, to });
+        }
+        Decision::NeverStarted { stream_id, worker, .. } => {
+            events.note(Input::NeverStarted { stream: stream_id, worker });
+        }
+        Decision::WorkerGone(worker) => events.note(Input::WorkerGone(worker)),
+        Decision::WorkerLost(worker, streams) => {
+            let streams = u64::try_from(*streams).unwrap_or(u64::MAX);
+            events.tell(Fact::WorkerLost { worker: worker.clone(), streams });
+        }
+        _ => {}
     }
 }
 
@@ -62,6 +96,10 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
         Decision::Suspect(worker) => {
             warn!(event = event::WORKER_SILENT, worker, "silent worker with streams left out of offers");
         }
+        Decision::WorkerLost(worker, streams) => {
+            warn!(event = event::WORKER_LOST, worker, streams, "worker lost, its streams go to others");
+        }
+        Decision::WorkerGone(_) => {}
         Decision::Withdrawn(..) | Decision::Refused(..) | Decision::Kicked(..) | Decision::KickOnWorker(..) => {}
     }
 }

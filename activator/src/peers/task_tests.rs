@@ -20,6 +20,7 @@ use crate::config::Handoff;
 use crate::control::{self, ControlMetrics};
 use crate::dispatch::{Entry, Introduction, Need, PlaceEvent, PlaceRefusal, Rules};
 use crate::drain::Phase;
+use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 use crate::peers::facts::PeerMessage;
 use crate::peers::service as service_of_peers;
@@ -71,7 +72,7 @@ fn house_with(
 ) -> House {
     let control = ControlMetrics::new(&Registry::new()).unwrap();
     let rules = Rules { workers_stay: false };
-    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
+    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), Events::default());
     let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::{Args, Handoff};
 use crate::dispatch::processes::{ProcessOutcome, Rules as ProcessRules};
 use crate::dispatch::{Entry, Rules};
+use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics, Place};
 use liveedgecast_common::clock;
 use liveedgecast_common::key::{AppName, StreamId};
@@ -47,7 +48,7 @@ fn fleet(script: &str) -> Fleet {
         seed: 1,
     };
     let rules = Rules { workers_stay: false };
-    let lobby = Lobby::new(rules, Some(processes), counted.clone());
+    let lobby = Lobby::new(rules, Some(processes), counted.clone(), Events::default());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
     let tasks = [tokio::spawn(lobby.keep_time()), tokio::spawn(run(lobby.processes.clone(), launch, metrics.clone()))];
     Fleet { lobby, metrics, counted, directory, tasks }

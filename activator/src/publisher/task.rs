@@ -25,6 +25,7 @@ use super::resume::{Readiness, Resume};
 use crate::accept::{Accepted, ConnectionEvent, Permit, UNTRUSTED};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
 use crate::dispatch::{self, Entry, PlaceEvent};
+use crate::events::{Events, Fact, StreamEvents, StreamLabel};
 use crate::handoff::{
     ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome, SpareMemories,
 };
@@ -60,6 +61,8 @@ pub struct Context {
     pub places: Places,
     /// The listener where workers fetch the streams that they were offered.
     pub listener: HandoffListener,
+    /// The events.
+    pub events: Events,
     /// Memory of ended streams, for the next ones.
     pub spares: SpareMemories,
     /// The name of this activator, for workers' logs.
@@ -114,6 +117,8 @@ struct HeldPublisher {
     admitted: Box<Admitted>,
     place: Place,
     published: PublishedLine,
+    /// Dropped after the place.
+    _told: StreamEvents,
 }
 
 /// The line about a published stream: written at once where the limit allows it, else when a worker accepts the stream, and once.
@@ -335,6 +340,13 @@ impl PublisherTask {
         if PUBLISHED.is_due(now()) {
             published.write();
         }
+        let label = StreamLabel {
+            stream: self.stream_id.0.clone(),
+            app: admitted.app.to_string(),
+            publisher: admitted.publisher.clone(),
+        };
+        let names = admitted.destinations.iter().map(|destination| destination.name.clone()).collect();
+        let told = self.context.events.entered(label, admitted.identities.first().copied(), names);
         let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
@@ -346,7 +358,7 @@ impl PublisherTask {
             handoff: admitted.policy.handoff,
             movable: self.connection.as_ref().is_some_and(BufferedConnection::is_movable),
         });
-        self.held = Some(HeldPublisher { admitted, place, published });
+        self.held = Some(HeldPublisher { admitted, place, published, _told: told });
     }
 
     fn lobby_says(&mut self, event: PlaceEvent) {
@@ -413,6 +425,14 @@ impl PublisherTask {
         (outcome, follow_up)
     }
 
+    /// The names of the stream, as far as it has any.
+    fn label(&self) -> StreamLabel {
+        let app = self.machine.asks().and_then(|(app, _)| AppName::parse(app).ok());
+        let app = app.map(|app| app.to_string()).unwrap_or_default();
+        let publisher = self.held.as_ref().and_then(|held| held.admitted.publisher.clone());
+        StreamLabel { stream: self.stream_id.0.clone(), app, publisher }
+    }
+
     /// Logs the ends that no worker's log has. A worker logs the ends of its streams itself; ends that strangers can cause as often as they like
     /// are counted, and logged once in a while.
     fn log(&self, why: CloseReason) {
@@ -422,9 +442,13 @@ impl PublisherTask {
             CloseReason::Refused(reason) if REFUSED[reason as usize].is_due(now()) => {
                 let slip = self.machine.slip();
                 info!(event = event::PUBLISHER_REFUSED, %stream, %client, app, class = why.as_str(), slip, advice = reason.advice(), "publisher refused");
+                let (of, class, client) = (self.label(), reason.as_str(), client.ip().to_string());
+                self.context.events.tell(Fact::PublisherRefused { of, class, client });
             }
             CloseReason::Lobby(reason) if SENT_AWAY[reason as usize].is_due(now()) => {
                 info!(event = event::PUBLISHER_SENT_AWAY, %stream, %client, app, class = why.as_str(), advice = reason.advice(), "publisher sent away");
+                let (of, class, client) = (self.label(), reason.as_str(), client.ip().to_string());
+                self.context.events.tell(Fact::PublisherSentAway { of, class, client });
             }
             CloseReason::LeftHeld if LEFT_HELD.is_due(now()) => {
                 info!(event = event::PUBLISHER_LEFT, %stream, %client, app, class = why.as_str(), "publisher left before a worker had its stream");
@@ -445,6 +469,7 @@ impl PublisherTask {
     }
 
     async fn close(mut self, how: Closing, why: CloseReason) {
+        self.log(why);
         // Lobby and listener have nothing to wait for; the peer may take its time.
         self.held = None;
         self.offer = None;
@@ -475,7 +500,6 @@ impl PublisherTask {
             }
             CloseReason::Left => {}
         }
-        self.log(why);
         let Some(connection) = self.connection.take() else { return };
         match how {
             Closing::Graceful => connection.close_gracefully().await,

@@ -79,16 +79,18 @@ impl House {
         let registry = Registry::new();
         let metrics = PublisherMetrics::new(&registry).unwrap();
         let rules = Rules { workers_stay: false };
-        let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
+        let events = Events::default();
+        let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), events.clone());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let for_workers = HandoffListener::open(link, settings.secret.clone()).unwrap();
         let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let (admission, draining) = (Arc::new(Admission::new(&settings)), CancellationToken::new());
+        let (admission, draining) = (Arc::new(Admission::new(&settings, events.clone())), CancellationToken::new());
         let context = Arc::new(Context {
             admission: Arc::clone(&admission),
             places: lobby.places.clone(),
             listener: for_workers.clone(),
+            events,
             spares: SpareMemories::new(HandoffMetrics::unregistered()),
             name: "test".to_owned(),
             metrics: metrics.clone(),

@@ -17,6 +17,7 @@ use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{Fleet, Handoff};
 use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
+use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
 
 #[path = "tls_tests.rs"]
@@ -37,7 +38,7 @@ fn house_with(fleet: Fleet, tls: Option<ScalerCertificates>) -> House {
     let registry = Registry::new();
     let metrics = ScalerMetrics::new(&registry).unwrap();
     let rules = Rules { workers_stay: false };
-    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered());
+    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), Events::default());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), fleet);
     let tls = tls.map(Arc::new);

@@ -7,6 +7,7 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use clap::CommandFactory;
+use liveedgecast_activator::events::Fact;
 use liveedgecast_common::control::UpstreamCounts;
 use liveedgecast_e2e::publish::root;
 
@@ -195,29 +196,46 @@ fn levels() -> BTreeMap<String, BTreeSet<&'static str>> {
     levels
 }
 
-#[test]
-fn table_of_events_has_those_of_the_log() {
-    let mut table = "| event | level | when |\n| --- | --- | --- |\n".to_owned();
-    let levels = levels();
+/// The events of the log: the name of the constant and the comment above it, by the event.
+fn log_events() -> BTreeMap<String, (String, String)> {
     let (mut comment, mut rows) = (String::new(), BTreeMap::new());
     for line in file("common/src/event.rs").lines() {
         if let Some(more) = line.strip_prefix("///") {
             comment.push_str(more);
         } else if let Some((_, rest)) = line.split_once(": &str = \"") {
-            let name = line.split([' ', ':']).nth(2).unwrap_or_default();
-            let level = levels.get(name).unwrap_or_else(|| panic!("no line is logged with {name}"));
-            let level = level.iter().copied().collect::<Vec<_>>().join(", ");
-            rows.insert(
-                rest.trim_end_matches("\";").to_owned(),
-                (level, std::mem::take(&mut comment).trim().to_owned()),
-            );
+            let name = line.split([' ', ':']).nth(2).unwrap_or_default().to_owned();
+            let when = std::mem::take(&mut comment).trim().to_owned();
+            rows.insert(rest.trim_end_matches("\";").to_owned(), (name, when));
         }
     }
     assert!(rows.len() >= 7, "{rows:?}");
-    for (event, (level, when)) in rows {
+    rows
+}
+
+#[test]
+fn table_of_events_has_those_of_the_log() {
+    let mut table = "| event | level | when |\n| --- | --- | --- |\n".to_owned();
+    let levels = levels();
+    for (event, (name, when)) in log_events() {
+        let level = levels.get(&name).unwrap_or_else(|| panic!("no line is logged with {name}"));
+        let level = level.iter().copied().collect::<Vec<_>>().join(", ");
         let _ = writeln!(table, "| `{event}` | {level} | {} |", cell(&when));
     }
     assert_table("deploy/docs/operations.md", "events", &table);
+}
+
+#[test]
+fn table_of_the_vocabulary_has_every_event_that_is_told() {
+    let mut table = "| event | when | fields |\n| --- | --- | --- |\n".to_owned();
+    let log = log_events();
+    for fact in Fact::samples() {
+        let event = fact.event();
+        let (_, when) = log.get(event).unwrap_or_else(|| panic!("the log has no {event}"));
+        let when = when.split_once(": `class` is").map_or(when.as_str(), |(when, _)| when).trim_end_matches('.');
+        let fields: Vec<_> = fact.field_names().iter().map(|field| format!("`{field}`")).collect();
+        let _ = writeln!(table, "| `{event}` | {} | {} |", cell(when), fields.join(", "));
+    }
+    assert_table("deploy/docs/events.md", "vocabulary", &table);
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod claims;
 mod crash;
 mod encoders;
 mod ends;
+mod events;
 mod hold;
 mod operators;
 mod proxies;

@@ -21,6 +21,7 @@ const ORDER: Order = Order {
                 "config",
                 "drain",
                 "net",
+                "events",
                 "dispatch",
                 "lobby",
                 "accept",

@@ -310,6 +310,7 @@ impl Upstream {
             host: self.url.authority(),
             state: self.machine.state(),
             error: self.machine.fault().map(|(_, why)| why.to_owned()).unwrap_or_default(),
+            fault: self.machine.fault().map(|(fault, _)| fault.as_str().to_owned()).unwrap_or_default(),
             counts: UpstreamCounts {
                 bytes: self.counters.bytes,
                 reconnects: self.counters.sessions.saturating_sub(1),
@@ -560,6 +561,9 @@ impl Upstream {
                 Some((fault, _)) => {
                     let attempts = self.counters.attempts;
                     tracing::info!(event = event::UPSTREAM_BACK, stream, %upstream, fault = fault.as_str(), attempts, "upstream back");
+                }
+                None if self.counters.sessions == 0 => {
+                    tracing::debug!(event = event::UPSTREAM_LIVE, stream, %upstream, "upstream live for the first time");
                 }
                 None => tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, "upstream live"),
             },
