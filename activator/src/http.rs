@@ -60,7 +60,8 @@ pub struct HttpContext {
 }
 
 /// The warning of an activator at which anyone may publish.
-pub const OPEN: &str = "anyone who can reach the RTMP port may publish: set PUBLISH_KEYS";
+pub const OPEN: &str = "anyone who can reach the RTMP port may publish, because that was asked for (--open, LIVEEDGECAST_OPEN, or open in the \
+    configuration file): set PUBLISH_KEYS to let in listed keys alone";
 
 /// The description of the API, which a test compares with the routes.
 const OPENAPI: &str = include_str!("../../deploy/openapi.json");

@@ -37,7 +37,7 @@ struct Server {
 
 /// The sources of answers; without the lobby and the phase they are those of an activator that has ended.
 fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
-    let args = ["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", SECRET].iter().chain(args);
+    let args = ["x", "--open", "--push-url", "rtmp://a/live/{key}", "--control-secret", SECRET].iter().chain(args);
     let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = ActivatorMetrics::new().unwrap();
     let events = Events::default();

@@ -5,19 +5,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
 use liveedgecast_activator::config::{Args, Fleet, Given, Handoff, Settings, Subcommand, check_file, http_address};
 use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Startup};
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::runtime::{Signals, raise_open_files, wake_soon};
-use liveedgecast_common::{event, health, random};
+use liveedgecast_common::{environment, event, health, random};
 
 /// Exit code for a mistake in the configuration, which a supervisor cannot cure by a restart.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, mut problems) = environment::parse::<Args>();
     if let Some(Subcommand::Check { config }) = &args.command {
         let given = Given {
             default_route: !args.push_url.is_empty() || args.push_url_file.is_some(),
@@ -28,7 +27,6 @@ fn main() -> ExitCode {
     if args.health || args.ready {
         return health(&args, if args.ready { health::READY } else { health::ALIVE });
     }
-    let mut problems = Problems::new();
     let log = args.log.resolve(&mut problems);
     let settings = Settings::resolve(&args, random::bytes());
     let settings = match settings {

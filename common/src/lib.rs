@@ -6,7 +6,7 @@
 //! - [`discovery`], [`introduce`]: the addresses of activators.
 //! - [`proxy`]: the header with which a proxy names its client.
 //! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
-//! - [`config`], [`setting`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
+//! - [`config`], [`setting`], [`environment`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
 //! - [`gather`]: the time at which a socket is read whose arrivals gather. [`wakes`]: which sources of a task have news.
 //! - [`drain`]: going down, as a list.
 //! - [`event`]: the names of the events in the log.
@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod drain;
+pub mod environment;
 pub mod event;
 pub mod evicting_limit;
 pub mod gather;

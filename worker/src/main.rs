@@ -8,10 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser;
-use liveedgecast_common::config::Problems;
 use liveedgecast_common::runtime::{host_name, raise_open_files, wake_soon};
-use liveedgecast_common::{event, health};
+use liveedgecast_common::{environment, event, health};
 use liveedgecast_worker::config::{Args, Here, Settings, http_address};
 use liveedgecast_worker::metrics::WorkerMetrics;
 use liveedgecast_worker::{receive, stream, task, upstream};
@@ -20,11 +18,10 @@ use liveedgecast_worker::{receive, stream, task, upstream};
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, mut problems) = environment::parse::<Args>();
     if args.health {
         return health(&args);
     }
-    let mut problems = Problems::new();
     let log = args.log.resolve(&mut problems);
     let settings = Settings::judge(&args, &here(), &mut problems);
     if let Err(problems) = problems.into_result() {

@@ -15,7 +15,7 @@ struct Fixture {
 }
 
 fn admission(args: &[&str]) -> Fixture {
-    let args = Args::try_parse_from(["x"].iter().chain(args)).unwrap();
+    let args = Args::try_parse_from(["x", "--open"].iter().chain(args)).unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let files = Reloaded::new(&settings);
     Fixture { rules: RefCell::new(Rules::new(&settings)), book: Book::of(&files) }

@@ -9,7 +9,7 @@ use liveedgecast_common::setting::Hidden;
 
 /// Takes RTMP publishers, holds them, wakes workers and hands the streams over.
 ///
-/// Every setting is a flag and an environment variable. RTMP_PUSH_URL alone is enough to start.
+/// Every setting is a flag and an environment variable. RTMP_PUSH_URL and PUBLISH_KEYS are enough to start.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "liveedgecast-activator", version, max_term_width = 120)]
 pub struct Args {
@@ -24,12 +24,24 @@ pub struct Args {
     /// A file with the push URLs instead; read again when it changes
     #[arg(long, env = "RTMP_PUSH_URL_FILE", value_name = "PATH")]
     pub push_url_file: Option<PathBuf>,
-    /// Keys of publishers: key, or app/key, separated by commas or white space [default: anyone]
+    /// Keys of publishers: key, or app/key, separated by commas or white space [default: none]
     #[arg(long, env = "PUBLISH_KEYS", value_name = "KEYS", hide_env_values = true)]
     pub publish_keys: Option<Hidden>,
     /// A file with the publish keys instead, one or more a line, # begins a comment; read again when it changes
     #[arg(long, env = "PUBLISH_KEYS_FILE", value_name = "PATH")]
     pub publish_keys_file: Option<PathBuf>,
+
+    /// Let anyone publish who can reach the RTMP port (yes or no). It counts where neither keys nor a file say who may publish, which is a mistake
+    /// without it, unless the port is on loopback [default: no]
+    #[arg(
+        long,
+        env = "LIVEEDGECAST_OPEN",
+        value_name = "ANSWER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "yes"
+    )]
+    pub open: Option<String>,
 
     /// A YAML file that lists publishers, routes and rules of admission; read again when it or a file that it names changes
     /// [default: there is none]
@@ -160,11 +172,11 @@ pub struct Args {
     /// Most connections of one address (IPv6: of one /64) [default: 4096]
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
     pub max_connections_per_address: Option<String>,
-    /// Most connections of one address that are not admitted yet [default: 512]
+    /// Most connections of one address that are not admitted yet [default: 1024]
     #[arg(long, env = "MAX_STRANGERS_PER_ADDRESS", value_name = "COUNT")]
     pub max_strangers_per_address: Option<String>,
 
-    /// Publishers that one address may start at once, without PUBLISH_KEYS; further ones wait for their turn [default: 600]
+    /// Publishers that one address may start at once, without PUBLISH_KEYS; further ones wait for their turn [default: 1000]
     #[arg(long, env = "PUBLISH_BURST", value_name = "COUNT")]
     pub publish_burst: Option<String>,
     /// Turns of one address in each second after that [default: 4]

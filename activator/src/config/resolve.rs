@@ -36,6 +36,9 @@ const MOST_REPLAY: u64 = 1 << 30;
 const EXTERNAL_WORKERS: u32 = 20;
 /// Default address for HTTP.
 const HTTP_LISTEN: &str = "[::]:8080";
+/// The words of a setting that is asked for or not.
+const ANSWERS: [(&str, bool); 4] = [("no", false), ("yes", true), ("false", false), ("true", true)];
+
 /// The starter of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fleet {
@@ -103,13 +106,13 @@ pub struct Limits {
     pub total: usize,
     /// Most connections from one address. 4096: a load balancer that hides its clients' addresses must still fit.
     pub per_address: usize,
-    /// Most connections from one address that are not admitted yet. 512: a venue's encoders that reconnect in the same second, and no more.
+    /// Most connections from one address that are not admitted yet. 1024: a venue of a thousand encoders that reconnect in the same moment, and no more.
     pub strangers_per_address: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { total: 16_384, per_address: 4_096, strangers_per_address: 512 }
+        Self { total: 16_384, per_address: 4_096, strangers_per_address: 1024 }
     }
 }
 
@@ -220,6 +223,10 @@ impl Settings {
         let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
         let listen = addresses(args, fleet, p);
         let secret = secret(args, fleet, &listen, random, p);
+        let asked_to_be_open = choice("LIVEEDGECAST_OPEN", &args.open, &ANSWERS, p);
+        if !asked_to_be_open && keys.is_none() && config_file.is_none() && !listen.is_local() {
+            nobody_was_named(args, &listen, p);
+        }
 
         let kubernetes = kubernetes::resolve(args, fleet, p);
         let second = Duration::from_secs(1);
@@ -256,7 +263,7 @@ impl Settings {
             drain: time("DRAIN_TIMEOUT", &args.drain_timeout, "8s", Duration::ZERO, p),
             limits: limits(args, p),
             publish: PublishRate {
-                burst: number("PUBLISH_BURST", &args.publish_burst, 600, 1, 1_000_000, p),
+                burst: number("PUBLISH_BURST", &args.publish_burst, 1000, 1, 1_000_000, p),
                 every: second / number("PUBLISH_RATE", &args.publish_rate, 4, 1, 100_000, p),
             },
             share: share(args, capacity * max_workers, p),
@@ -321,6 +328,23 @@ fn push_urls(args: &Args, has_file: bool, problems: &mut Problems) -> Vec<PushTe
             Vec::new()
         }
     }
+}
+
+/// Notes that strangers could publish, which nobody has asked for; nothing if the keys have a mistake of their own.
+fn nobody_was_named(args: &Args, listen: &Listen, problems: &mut Problems) {
+    let keys = [
+        shown(&args.publish_keys).is_some_and(|keys| !keys.trim().is_empty()),
+        file(&args.publish_keys_file).is_some(),
+    ];
+    if keys.contains(&true) {
+        return;
+    }
+    let reached = listen.rtmps.filter(|_| listen.rtmp.ip().is_loopback()).unwrap_or(listen.rtmp);
+    let text = format_args!(
+        "nobody is listed, so anyone who can reach {reached} could publish: set PUBLISH_KEYS, list publishers in a file \
+         (--config FILE), or ask for just that with --open (LIVEEDGECAST_OPEN=yes)"
+    );
+    problems.add("PUBLISH_KEYS", text);
 }
 
 /// The address at which a process on this machine reaches a listener.

@@ -17,7 +17,7 @@ fn resolve(args: &[&str]) -> Result<Settings, String> {
 }
 
 fn good(args: &[&str]) -> Settings {
-    let args: Vec<&str> = ["--push-url", URL].iter().chain(args).copied().collect();
+    let args: Vec<&str> = ["--open", "--push-url", URL].iter().chain(args).copied().collect();
     resolve(&args).unwrap()
 }
 
@@ -35,7 +35,33 @@ fn a_port_that_leads_to_one_process_is_asked_for_health_and_no_other() {
 }
 
 #[test]
-fn a_push_url_alone_is_enough_and_the_rest_are_the_documented_defaults() {
+fn being_open_to_strangers_must_be_asked_for() {
+    let with = |more: &[&str]| resolve(&[&["--push-url", URL][..], more].concat());
+    let text = with(&[]).unwrap_err();
+    assert!(text.starts_with("1 mistake") && text.contains("PUBLISH_KEYS: nobody is listed"), "{text}");
+    assert!(text.contains("--open") && text.contains("[::]:1935"), "the fix, and the port that it is about: {text}");
+    for more in [&["--rtmp-listen", ":1935"][..], &["--rtmp-listen", "10.0.0.1:1"], &["--open=no"], &["--open=false"]] {
+        assert!(with(more).is_err(), "{more:?}");
+    }
+    for more in
+        [&["--open"][..], &["--open=yes"], &["--open=true"], &["--publish-keys", "a"], &["--rtmp-listen", "[::1]:1"]]
+    {
+        assert!(with(more).is_ok(), "{more:?}");
+    }
+    assert!(!with(&["--open", "--publish-keys", "a"]).unwrap().is_open_to_strangers(), "keys count for more");
+}
+
+#[test]
+fn variables_have_names_with_the_prefix() {
+    for argument in <Args as clap::CommandFactory>::command().get_arguments() {
+        let Some(name) = argument.get_env() else { continue };
+        let listed = liveedgecast_common::environment::variable(&name.to_string_lossy());
+        assert!(listed.is_some(), "common/src/environment.rs does not list {name:?}");
+    }
+}
+
+#[test]
+fn a_push_url_is_enough_where_anyone_may_publish_and_the_rest_are_the_documented_defaults() {
     let settings = good(&[]);
     assert_eq!(settings.listen.rtmp, "[::]:1935".parse().unwrap());
     assert_eq!(settings.listen.http, "[::]:8080".parse().unwrap());
@@ -79,7 +105,10 @@ fn values() {
     let peers: Vec<String> = shared.peers.iter().map(ToString::to_string).collect();
     assert_eq!((shared.listen.shared, peers), (true, vec!["127.0.0.1:6001".to_owned()]), "the other one is here");
     assert_eq!(
-        resolve(&["--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"]).unwrap().push.len(),
+        resolve(&["--open", "--push-url", "rtmp://a/b/c", "--push-url", "rtmp://d/e/f rtmps://g/h/i"])
+            .unwrap()
+            .push
+            .len(),
         3
     );
     let kubernetes = |more: &[&str]| {
@@ -236,7 +265,7 @@ fn every_mistake_is_told_with_its_fix() {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         // A value that begins with a dash has to be joined to its flag.
         let joined: Vec<String> = args.chunks(2).map(|pair| pair.join("=")).collect();
-        let args: Vec<&str> = joined.iter().map(String::as_str).collect();
+        let args: Vec<&str> = ["--open"].into_iter().chain(joined.iter().map(String::as_str)).collect();
         let text = resolve(&args).expect_err(part);
         assert!(text.starts_with("1 mistake in the configuration:"), "{args:?}: {text}");
         assert!(text.contains(part), "{args:?}: {text}");

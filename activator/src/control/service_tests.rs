@@ -35,7 +35,7 @@ fn server() -> Server {
 }
 
 fn server_for(most: usize) -> Server {
-    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}"]).unwrap();
+    let args = Args::try_parse_from(["x", "--open", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
     let metrics = ControlMetrics::new(&registry).unwrap();

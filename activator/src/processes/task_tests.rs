@@ -35,7 +35,8 @@ fn fleet(script: &str) -> Fleet {
     let program = directory.path().join(PROGRAM);
     std::fs::write(&program, format!("#!/bin/sh\nhere={}\n{script}\n", directory.path().display())).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-    let args = Args::try_parse_from(["x", "--push-url", "rtmp://a/live/{key}", "--control-secret", "sesame"]).unwrap();
+    let args = Args::try_parse_from(["x", "--open", "--push-url", "rtmp://a/live/{key}", "--control-secret", "sesame"])
+        .unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let metrics = ProcessMetrics::new(&Registry::new()).unwrap();
     let counted = LobbyMetrics::unregistered();

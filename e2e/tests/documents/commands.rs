@@ -11,7 +11,7 @@ use liveedgecast_e2e::relay::{ActivatorProcess, binary, key};
 use liveedgecast_e2e::sink::Sink;
 
 use super::markdown::{Document, Fence, documents};
-use super::tables::programs;
+use super::tables::{programs, variables};
 use super::{around, file, files};
 
 /// Programs of others, whose arguments are not checked.
@@ -62,7 +62,7 @@ impl Known {
         let mut settings = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
         for (_, command) in programs() {
             for argument in command.get_arguments() {
-                settings.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
+                settings.extend(variables(argument));
                 settings.extend(argument.get_long().map(|flag| format!("--{flag}")));
             }
         }

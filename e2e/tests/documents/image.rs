@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::file;
-use super::tables::programs;
+use super::tables::{programs, variables};
 use liveedgecast_e2e::publish::root;
 
 #[test]
@@ -29,10 +29,7 @@ fn image_is_built_from_all_that_the_workspace_needs() {
 #[test]
 fn compose_passes_on_settings_that_exist_and_are_listed() {
     let [(_, command), _] = programs();
-    let known: BTreeSet<String> = command
-        .get_arguments()
-        .filter_map(|argument| argument.get_env().map(|name| name.to_string_lossy().into_owned()))
-        .collect();
+    let known: BTreeSet<String> = command.get_arguments().flat_map(variables).collect();
     let compose = file("docker-compose.yml");
     let passed = compose
         .split_once("environment:\n")
@@ -40,8 +37,8 @@ fn compose_passes_on_settings_that_exist_and_are_listed() {
         .expect("an environment")
         .0;
     let names: Vec<&str> = passed
-        .split_whitespace()
-        .filter(|word| *word != "-")
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- "))
         .map(|word| word.split('=').next().unwrap_or(word))
         .collect();
     assert!(names.contains(&"RTMP_PUSH_URL"), "{names:?}");
@@ -55,6 +52,15 @@ fn compose_passes_on_settings_that_exist_and_are_listed() {
     let listed: BTreeSet<&str> =
         rows.flat_map(|row| row.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2)).collect();
     let substituted = compose.split("${").skip(1).filter_map(|rest| rest.split(":-").next());
-    let all: BTreeSet<&str> = names.into_iter().chain(substituted).collect();
+    let whole = |name: &str| {
+        let short = command.get_arguments().map(variables).find(|both| both.len() == 2 && both[0] == name)?;
+        Some(short[1].clone())
+    };
+    let with_prefix: BTreeSet<String> = names.iter().filter_map(|name| whole(name)).collect();
+    let without: BTreeSet<&str> = names.into_iter().filter(|name| whole(name).is_none()).collect();
+    for name in &with_prefix {
+        assert!(without.contains(name.as_str()), "docker-compose.yml passes {name} on by one of its names only");
+    }
+    let all: BTreeSet<&str> = without.into_iter().chain(substituted).collect();
     assert_eq!(listed, all, "edge.md lists the variables of docker-compose.yml");
 }

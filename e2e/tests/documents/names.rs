@@ -8,7 +8,7 @@ use liveedgecast_e2e::publish::root;
 
 use super::commands::is_variable;
 use super::markdown::{Document, documents};
-use super::tables::{PREFIX, metrics, programs};
+use super::tables::{PREFIX, metrics, programs, variables};
 use super::{around, file};
 
 /// Names that begin like a metric's and are the log's targets.
@@ -66,7 +66,7 @@ fn settings_and_flags_exist() {
     let mut known: BTreeSet<String> = FOREIGN.map(ToOwned::to_owned).into();
     for (_, command) in programs() {
         for argument in command.get_arguments() {
-            known.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
+            known.extend(variables(argument));
             known.extend(argument.get_long().map(|flag| format!("--{flag}")));
         }
     }

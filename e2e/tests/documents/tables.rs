@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use clap::CommandFactory;
 use liveedgecast_activator::events::Fact;
 use liveedgecast_common::control::UpstreamCounts;
+use liveedgecast_common::environment;
 use liveedgecast_e2e::publish::root;
 
 use super::{file, files};
@@ -54,12 +55,20 @@ pub(super) fn programs() -> [(&'static str, clap::Command); 2] {
     ]
 }
 
+/// The names of an argument's variable: with the prefix, which is the first, and the one that is declared, if that has none.
+pub(super) fn variables(argument: &clap::Arg) -> Vec<String> {
+    let Some(declared) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else { return Vec::new() };
+    let name = environment::variable(&declared);
+    let name = name.unwrap_or_else(|| panic!("common/src/environment.rs does not list {declared}")).to_owned();
+    if declared == name { vec![name] } else { vec![name, declared] }
+}
+
 /// The table of a program's settings, from the definitions that its command line is read with.
 fn settings(command: &clap::Command) -> String {
     let mut table = "| flag · variable | what | default |\n| --- | --- | --- |\n".to_owned();
     for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
         let Some(flag) = argument.get_long() else { continue };
-        let variable = argument.get_env().map(|name| format!(" · `{}`", name.to_string_lossy()));
+        let variable = variables(argument).first().map(|name| format!(" · `{name}`"));
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let (what, default) = match help.split_once("[default: ") {
             Some((what, default)) => (what.trim().to_owned(), default.trim_end_matches(']').to_owned()),
@@ -69,6 +78,14 @@ fn settings(command: &clap::Command) -> String {
             writeln!(table, "| `--{flag}`{} | {} | {} |", variable.unwrap_or_default(), cell(&what), cell(&default));
     }
     table
+}
+
+#[test]
+fn variables_of_both_programs_are_listed() {
+    for (program, command) in programs() {
+        let read = command.get_arguments().flat_map(variables).count();
+        assert!(read > 10, "{program}: {read}");
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod activators;
 mod api;
 mod claims;
 mod crash;
+mod crowd;
 mod encoders;
 mod ends;
 mod events;

@@ -2,7 +2,7 @@
 
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::publish::Media;
-use liveedgecast_e2e::relay::{ActivatorProcess, KEY_MARK};
+use liveedgecast_e2e::relay::{ActivatorProcess, KEY_MARK, key};
 use liveedgecast_e2e::wait::SOON;
 
 use crate::Relay;
@@ -30,4 +30,36 @@ fn a_live_stream_is_shown_without_its_key() {
     assert_eq!(http::request(relay.activator.http(), "GET", "/nothing").expect("an answer").status, 404);
     let stream = relay.activator.has_a_stream_that_is("live");
     assert!(stream["worker"].is_string() && stream["upstreams"].is_array(), "{stream}");
+}
+
+#[test]
+fn activator_that_strangers_reach_must_be_told_who_may_publish() {
+    let settings = || ActivatorProcess::pushing_to("rtmp://127.0.0.1:9/live/{key}");
+    let mut refused = settings().with("RTMP_LISTEN", "0.0.0.0:0").start_anyhow();
+    assert_eq!(refused.wait(SOON).code(), Some(2));
+    for word in ["0.0.0.0:0", "PUBLISH_KEYS", "--config", "--open", "LIVEEDGECAST_OPEN=yes"] {
+        assert!(refused.log().contains(word), "{word} is not mentioned:\n{}", refused.log());
+    }
+    let open = settings().with("RTMP_LISTEN", "0.0.0.0:0").with("LIVEEDGECAST_OPEN", "yes").start();
+    let warned = open.events("activator.open");
+    assert!(warned.iter().any(|line| line["message"].to_string().contains("PUBLISH_KEYS")), "{warned:?}");
+    let ready = http::get(open.http(), "/readyz").unwrap_or_default();
+    assert!(ready.contains("WARNING") && ready.contains("PUBLISH_KEYS"), "{ready}");
+}
+
+#[test]
+fn names_of_variables_are_checked_and_those_of_before_are_read() {
+    let settings = || ActivatorProcess::pushing_to("rtmp://127.0.0.1:9/live/{key}");
+    let mut process = settings()
+        .with("LIVEEDGECAST_PUBLSH_KEYS", &key("mistake"))
+        .with("CAPACITY", "3")
+        .with("LIVEEDGECAST_CAPACITY", "4")
+        .start_anyhow();
+    assert_eq!(process.wait(SOON).code(), Some(2));
+    let log = process.log();
+    assert!(log.contains("LIVEEDGECAST_PUBLSH_KEYS: is no setting: did you mean LIVEEDGECAST_PUBLISH_KEYS?"), "{log}");
+    assert!(log.contains("LIVEEDGECAST_CAPACITY: is also given as CAPACITY"), "{log}");
+    assert!(!log.contains(KEY_MARK), "{log}");
+    let good = settings().with("LIVEEDGECAST_CAPACITY", "4").with("LIVEEDGECAST_SERVICE_HOST", "10.0.0.1").start();
+    assert_eq!(good.api("scale").map(|scale| scale["target"].clone()), Some(4.0.into()));
 }

@@ -62,6 +62,7 @@ const ORDER: Order = Order {
                 "sys",
                 "config",
                 "setting",
+                "environment",
                 "control",
                 "discovery",
                 "proxy",

@@ -24,6 +24,15 @@ fn good(args: &[&str]) -> Settings {
 }
 
 #[test]
+fn variables_have_names_with_the_prefix() {
+    for argument in <Args as clap::CommandFactory>::command().get_arguments() {
+        let Some(name) = argument.get_env() else { continue };
+        let listed = liveedgecast_common::environment::variable(&name.to_string_lossy());
+        assert!(listed.is_some(), "common/src/environment.rs does not list {name:?}");
+    }
+}
+
+#[test]
 fn secret_alone_is_enough_and_the_rest_are_the_documented_defaults() {
     let settings = good(&[]);
     assert_eq!(settings.activator, Activator::Address("127.0.0.1:6001".parse().unwrap()));
