@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::streams::MAX_LIST;
 use super::*;
 use crate::config::{Args, Handoff, Settings};
+use crate::destinations::StreamDestinations;
 use crate::dispatch::{
     Entry, Introduction, PlaceEvent, Rules, StreamView, UpstreamView, VideoView, WorkerState, WorkerView,
 };
@@ -108,6 +109,7 @@ fn entry(id: &str) -> Entry {
         hold: Duration::from_secs(600),
         handoff: Handoff::Auto,
         movable: true,
+        destinations: StreamDestinations::default(),
     }
 }
 
@@ -347,6 +349,7 @@ fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<Act
         same_host: true,
         http: None,
         sessions: (0..streams).map(session).collect(),
+        takes_lists: true,
     };
     let (outbox, inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
     server.lobby.workers.join(introduction, outbox).unwrap();

@@ -6,6 +6,7 @@
 //! - [`drain`] is the list of phases in which the process goes down,
 //! - `net` is what several listeners share,
 //! - [`events`] has the vocabulary of what operators are told, and the newest of it,
+//! - [`destinations`] has the upstreams of one stream, and the rules by which they change while it is live,
 //! - [`dispatch`] has the rules of which stream gets which worker, and when a worker process starts or stops,
 //! - [`lobby`] is the shell over them, with a handle for each kind of caller; publishers wait here, and the waiting ones are the demand,
 //! - [`accept`] takes publishers' connections and never waits for a peer,
@@ -55,6 +56,7 @@ pub mod accept;
 pub mod admission;
 pub mod config;
 pub mod control;
+pub mod destinations;
 pub mod dispatch;
 pub mod drain;
 pub mod events;

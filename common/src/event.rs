@@ -197,6 +197,10 @@ pub const WORKER_DRAIN_ORDERED: &str = "worker.drain_ordered";
 pub const EVENTS_MISSED: &str = "events.missed";
 /// A worker's metrics could not be fetched.
 pub const SCRAPE_FAILED: &str = "scrape.failed";
+/// The destinations of a stream were changed.
+pub const DESTINATIONS_CHANGED: &str = "destinations.changed";
+/// A change of a stream's destinations could not be made.
+pub const DESTINATIONS_KEPT: &str = "destinations.kept";
 /// A file of the configuration was read again.
 pub const FILE_RELOADED: &str = "file.reloaded";
 /// A file of the configuration could not be used; its last good values stay in force.
@@ -243,6 +247,16 @@ pub const CLOCK_JUMPED: &str = "publisher.clock_jumped";
 pub const STREAM_RESUME_FAILED: &str = "stream.resume_failed";
 /// A publisher came to a stream of its identity; the line has the decision.
 pub const PUBLISHER_ATTACHED: &str = "publisher.attached";
+/// A destination was added to a stream that runs.
+pub const DESTINATION_ADDED: &str = "destination.added";
+/// A destination was removed from a stream that runs, or switched off.
+pub const DESTINATION_REMOVED: &str = "destination.removed";
+/// The session at a destination was asked to begin anew.
+pub const DESTINATION_RESTARTED: &str = "destination.restarted";
+/// A destination was asked to move: the session at its new place is begun.
+pub const DESTINATION_MOVING: &str = "destination.moving";
+/// The session at a destination's new place is live, and the old one was ended.
+pub const DESTINATION_MOVED: &str = "destination.moved";
 /// A stream lost upstreams to another stream.
 pub const UPSTREAM_TAKEN_OVER: &str = "upstream.taken_over";
 /// A worker ended its part of a stream that goes on: it gave the stream back, or another worker has it.

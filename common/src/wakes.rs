@@ -47,6 +47,13 @@ impl SourceWakers {
         self.woken = Some(woken);
     }
 
+    /// Makes certain that there are wakers for `count` sources, 64 at most. The new sources have to be looked at once without having been woken.
+    pub fn extend(&mut self, count: usize) {
+        let Some(woken) = &self.woken else { return };
+        let waker = |at: usize| Waker::from(Arc::new(SourceWaker { bit: 1 << at, woken: Arc::clone(woken) }));
+        self.wakers.extend((self.wakers.len()..count).map(waker));
+    }
+
     /// The waker of the source with this number. Valid after [`Self::take`].
     #[must_use]
     pub fn of(&self, source: usize) -> &Waker {

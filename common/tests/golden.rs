@@ -9,7 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use liveedgecast_common::handoff::{
-    ActivatorSide, Assignment, Frame, Snapshot, Transport, WorkerSide, page, preface::Step, snapshot,
+    self, ActivatorSide, Assignment, DestinationList, Frame, Snapshot, Transport, WorkerSide, page, preface::Step,
+    snapshot,
 };
 use liveedgecast_common::rtmp::server::{Event, ServerSession};
 use liveedgecast_common::rtmp::{MessageHeader, Scanned};
@@ -55,6 +56,14 @@ fn parted() -> Frame {
     Frame::Parted(Box::new(Snapshot { unread: b"unread".to_vec(), ..samples::fresh() }))
 }
 
+/// A frame that came with a later release.
+fn destinations() -> [Frame; 2] {
+    [
+        Frame::Assign(Box::new(samples::assignment(Transport::Link, false))),
+        Frame::Destinations(Box::new(samples::destinations())),
+    ]
+}
+
 /// Name and bytes of every file of the newest version.
 fn newest() -> Vec<(&'static str, Vec<u8>)> {
     let (worker, activator, keys) = samples::preface();
@@ -65,6 +74,8 @@ fn newest() -> Vec<(&'static str, Vec<u8>)> {
     to_activator().iter().for_each(|frame| writer.write(&mut frames_to_activator, frame).unwrap());
     let mut frame_parted = Vec::new();
     keys.worker_end().1.write(&mut frame_parted, &parted()).unwrap();
+    let (mut frames_destinations, mut writer) = (Vec::new(), keys.activator_end().1);
+    destinations().iter().for_each(|frame| writer.write(&mut frames_destinations, frame).unwrap());
     let mut page = vec![0; STATE_BYTES];
     assert!(page::publish(&mut page, &samples::mid_message()));
     page.truncate(page.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -78,6 +89,8 @@ fn newest() -> Vec<(&'static str, Vec<u8>)> {
         ("frames-1-to-worker", frames_to_worker),
         ("frames-1-to-activator", frames_to_activator),
         ("frames-1-parted", frame_parted),
+        ("frames-1-destinations", frames_destinations),
+        ("destinations-1", samples::destinations().encode()),
         ("page-1", page),
     ]
 }
@@ -87,8 +100,8 @@ fn the_newest_version_is_written_as_it_was() {
     for (name, bytes) in newest() {
         assert!(golden(name) == bytes, "{name} is written otherwise now: that is another version");
     }
-    let versions = [snapshot::VERSION, liveedgecast_common::handoff::assignment::VERSION];
-    assert_eq!(versions, [1, 1], "files of a new version are needed, and the old ones stay");
+    let versions = [snapshot::VERSION, handoff::assignment::VERSION, handoff::destinations::VERSION];
+    assert_eq!(versions, [1, 1, 1], "files of a new version are needed, and the old ones stay");
 }
 
 #[test]
@@ -112,6 +125,11 @@ fn every_version_of_an_assignment_is_read() {
 }
 
 #[test]
+fn every_version_of_a_list_of_destinations_is_read() {
+    assert_eq!(DestinationList::decode(&golden("destinations-1")).unwrap(), samples::destinations());
+}
+
+#[test]
 fn a_recorded_connection_is_read_by_both_ends() {
     let mut activator = ActivatorSide::new(&samples::secret(), [2; 32]);
     let (mut worker, hello) = WorkerSide::new(&samples::secret(), *b"0123456789abcdef", [1; 32]);
@@ -127,6 +145,7 @@ fn a_recorded_connection_is_read_by_both_ends() {
     assert_eq!(read(keys.worker_end().0, "frames-1-to-worker"), to_worker());
     assert_eq!(read(keys.activator_end().0, "frames-1-to-activator"), to_activator());
     assert_eq!(read(keys.activator_end().0, "frames-1-parted"), [parted()]);
+    assert_eq!(read(keys.worker_end().0, "frames-1-destinations"), destinations());
 }
 
 /// Messages that are complete, of a session that is fed `bytes` and already has `open`.

@@ -220,6 +220,7 @@ fn to_worker() -> Vec<Frame> {
         Frame::End(PublisherEnd::Reset),
         Frame::End(PublisherEnd::Silent),
         Frame::Kick("by somebody".to_owned()),
+        Frame::Destinations(Box::new(samples::destinations())),
     ]
 }
 

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use liveedgecast_common::config::PublishKeys;
-use liveedgecast_common::key::{AppName, KeyDigest, NameError, Secret, StreamKey};
-use liveedgecast_common::url::PushTemplate;
+use liveedgecast_common::key::{AppName, Identity, KeyDigest, NameError, StreamKey};
+use liveedgecast_common::url::{PushTemplate, PushUrl};
 
-use super::verdict::NamedDestination;
-use crate::config::{ConfigFile, DEFAULT_ROUTE, PublishRate, Reloaded, Route};
+use crate::config::{ConfigFile, DEFAULT_ROUTE, PublishRate, Reloaded, Route, RouteDestination};
+use crate::destinations::{NamedDestination, RouteOrigin, StreamNames};
 
 /// The publishers and routes of the moment.
 #[derive(Clone)]
@@ -28,6 +28,17 @@ pub(super) struct BookEntry<'a> {
     pub(super) is_listed: bool,
     /// Its route in the file; `None`: that of the push URLs.
     pub(super) route: Option<&'a Route>,
+}
+
+impl BookEntry<'_> {
+    /// The source of the publisher's destinations.
+    pub(super) fn origin(&self) -> RouteOrigin {
+        match (self.publisher, self.route) {
+            (Some(_), _) => RouteOrigin::Entry,
+            (None, Some(_)) => RouteOrigin::Route(DEFAULT_ROUTE.to_owned()),
+            (None, None) => RouteOrigin::Fixed,
+        }
+    }
 }
 
 impl Book {
@@ -60,27 +71,18 @@ impl Book {
         (is_listed || self.is_open()).then_some(BookEntry { publisher: None, is_listed, route })
     }
 
-    /// The upstreams of a publisher's stream, in the order in which they are written.
+    /// The destinations of a publisher's stream, in the order in which they are written.
     pub(super) fn destinations(
         &self,
-        secret: &Secret,
+        names: &StreamNames,
         entry: &BookEntry<'_>,
-        app: &AppName,
-        key: &StreamKey,
     ) -> Result<Vec<NamedDestination>, NameError> {
-        let mut destinations =
-            Destinations { secret, app, key, publisher: entry.publisher.unwrap_or(""), all: Vec::new() };
+        let mut destinations = Destinations { names, all: Vec::new() };
         match entry.route {
             Some(route) => {
-                for destination in route.destinations.iter().filter(|destination| destination.enabled) {
-                    destinations.add(&destination.url, Some(&destination.name), destination.required)?;
-                }
+                route.destinations.iter().try_for_each(|destination| destinations.add_of_route(destination))?
             }
-            None => {
-                for template in self.push.iter() {
-                    destinations.add(template, None, false)?;
-                }
-            }
+            None => self.push.iter().try_for_each(|template| destinations.add(template, None, false))?,
         }
         Ok(destinations.all)
     }
@@ -102,19 +104,27 @@ fn named<'a>(file: &'a ConfigFile, app: &AppName, key: &StreamKey) -> Option<Boo
 }
 
 struct Destinations<'a> {
-    secret: &'a Secret,
-    app: &'a AppName,
-    key: &'a StreamKey,
-    publisher: &'a str,
+    names: &'a StreamNames,
     all: Vec<NamedDestination>,
 }
 
 impl Destinations<'_> {
+    fn add_of_route(&mut self, destination: &RouteDestination) -> Result<(), NameError> {
+        let RouteDestination { name, url, required, enabled } = destination;
+        if *enabled {
+            return self.add(url, Some(name), *required);
+        }
+        // It can be switched on while the stream is live, if it fits the publisher's names.
+        if let Ok((url, identity)) = self.names.resolve(url) {
+            self.push(name.clone(), url, *required, identity, false);
+        }
+        Ok(())
+    }
+
     fn add(&mut self, template: &PushTemplate, name: Option<&str>, required: bool) -> Result<(), NameError> {
-        let url = template.resolve_for(self.app.expose(), self.key, self.publisher)?;
-        let identity = (!template.takes_key()).then(|| url.identity(self.secret));
+        let (url, identity) = self.names.resolve(template)?;
         // Two templates can come to the same place for one app; the second session would be refused as a duplicate.
-        if let Some(same) = self.all.iter_mut().find(|destination| destination.url == url) {
+        if let Some(same) = self.all.iter_mut().find(|destination| destination.enabled && destination.url == url) {
             same.identity = same.identity.or(identity);
             same.required |= required;
             return Ok(());
@@ -124,8 +134,13 @@ impl Destinations<'_> {
             (None, 0) => url.host.clone(),
             (None, before) => format!("{} ({})", url.host, before + 1),
         };
-        self.all.push(NamedDestination { name, url, required, identity });
+        self.push(name, url, required, identity, true);
         Ok(())
+    }
+
+    fn push(&mut self, name: String, url: PushUrl, required: bool, identity: Option<Identity>, enabled: bool) {
+        let (by_api, lost, renewed) = (false, false, 0);
+        self.all.push(NamedDestination { name, url, required, identity, enabled, by_api, lost, renewed });
     }
 }
 

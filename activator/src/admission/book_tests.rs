@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
+use liveedgecast_common::key::Secret;
 
 use super::*;
 use crate::config::{Args, Settings};
@@ -37,8 +38,10 @@ fn book(text: &str, more: &[&str]) -> Book {
 fn shown(book: &Book, app: &str, key: &str) -> String {
     let (app, key) = (AppName::parse(app).unwrap(), StreamKey::parse(key).unwrap());
     let Some(entry) = book.entry(&app, &key) else { return "no".to_owned() };
-    let destinations = book.destinations(&Secret::new("secret"), &entry, &app, &key).unwrap();
-    let destinations = destinations.iter().map(|destination| {
+    let publisher = entry.publisher.unwrap_or_default().to_owned();
+    let names = StreamNames { app, key, publisher, secret: Secret::new("secret") };
+    let destinations = book.destinations(&names, &entry).unwrap();
+    let destinations = destinations.iter().filter(|destination| destination.enabled).map(|destination| {
         let NamedDestination { name, url, required, .. } = destination;
         format!("{name}{} {}/{}/{}", if *required { "!" } else { "" }, url.host, url.app, url.key.expose())
     });

@@ -14,4 +14,4 @@ mod verdict;
 pub use rules::AdmissionRequest;
 pub use seats::Seat;
 pub use task::Admission;
-pub use verdict::{Admitted, NamedDestination, RefusalReason, StreamPolicy, Verdict};
+pub use verdict::{Admitted, RefusalReason, StreamPolicy, Verdict};

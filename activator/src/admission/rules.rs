@@ -19,6 +19,7 @@ use super::rate::AddressRate;
 use super::seats::Seats;
 use super::verdict::{Admitted, RefusalReason, StreamPolicy, Verdict};
 use crate::config::{Handoff, PublishRate, ReplayWindow, Settings, Share};
+use crate::destinations::{StreamDestinations, StreamNames};
 
 /// Wrong keys of one address that are answered at once, in a burst.
 const MISS_BURST: u32 = 20;
@@ -97,11 +98,13 @@ impl Rules {
         if !is_listed && others.is_some_and(|others| !self.share.has_room(client, others)) {
             return Verdict::Refuse { why: RefusalReason::Share, after: LATER_PAUSE };
         }
-        let Ok(destinations) = book.destinations(&self.secret, &entry, &app, key) else {
+        let publisher = entry.publisher.unwrap_or_default().to_owned();
+        let names = StreamNames { app: app.clone(), key: key.clone(), publisher, secret: self.secret.clone() };
+        let Ok(destinations) = book.destinations(&names, &entry) else {
             return Verdict::Refuse { why: RefusalReason::Destination, after: Duration::ZERO };
         };
-        let upstreams = destinations.iter().filter_map(|destination| destination.identity);
-        let identities = std::iter::once(stream).chain(upstreams).collect();
+        let destinations = StreamDestinations::new(names, entry.origin(), destinations);
+        let identities = std::iter::once(stream).chain(destinations.identities()).collect();
         // The turn comes last, so that only publishers that may enter take one.
         let Some(after) = self.turn(now, client, is_listed) else {
             return Verdict::Refuse { why: RefusalReason::Rate, after: LATER_PAUSE };

@@ -51,11 +51,11 @@ fn destinations_are_resolved_for_each_publisher() {
     let open = admission(&["--push-url", "rtmp://a/{app}/{key} rtmps://b/live2/FIXED rtmp://a/live/{key}"]);
     let now = origin();
     let one = admitted(judge(&open, now, "live", "alpha?x=1"));
-    let keys: Vec<&str> = one.destinations.iter().map(|destination| destination.url.key.expose()).collect();
+    let keys: Vec<&str> = one.destinations.all().iter().map(|destination| destination.url.key.expose()).collect();
     assert_eq!(keys, ["alpha?x=1", "FIXED"], "the third template comes to the first one's place, for this app");
     assert_eq!(one.identities.len(), 2);
     let other = admitted(judge(&open, now, "show", "beta"));
-    assert_eq!(other.destinations.len(), 3);
+    assert_eq!(other.destinations.all().len(), 3);
     assert_ne!(one.identities[0], other.identities[0]);
     assert_eq!(one.identities[1], other.identities[1], "the fixed upstream is one stream for everybody");
     let again = admitted(judge(&open, now, "live?token=2", "alpha?y=2"));
@@ -182,16 +182,16 @@ fn a_wait_for_a_turn_is_part_of_the_hold() {
 fn destinations_have_names_that_are_unique_within_a_stream() {
     let urls = "rtmp://a/live/{key} rtmps://b/live2/FIXED rtmp://a/backup/{key}";
     let one = admitted(judge(&admission(&["--push-url", urls]), origin(), "live", "alpha"));
-    let names: Vec<&str> = one.destinations.iter().map(|destination| destination.name.as_str()).collect();
+    let names: Vec<&str> = one.destinations.all().iter().map(|destination| destination.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "a (2)"]);
-    assert!(one.destinations.iter().all(|destination| !destination.required));
+    assert!(one.destinations.all().iter().all(|destination| !destination.required));
 }
 
 #[test]
 fn a_place_that_a_fixed_url_leads_to_has_an_identity_in_either_order() {
     for urls in ["rtmp://a/live/{key} rtmp://a/live/alpha", "rtmp://a/live/alpha rtmp://a/live/{key}"] {
         let one = admitted(judge(&admission(&["--push-url", urls]), origin(), "live", "alpha"));
-        assert_eq!((one.destinations.len(), one.identities.len()), (1, 2), "{urls}");
-        assert_eq!(one.destinations[0].identity, Some(one.identities[1]), "{urls}");
+        assert_eq!((one.destinations.all().len(), one.identities.len()), (1, 2), "{urls}");
+        assert_eq!(one.destinations.all()[0].identity, Some(one.identities[1]), "{urls}");
     }
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::Policy;
 use liveedgecast_common::key::{AppName, Identity, StreamKey};
-use liveedgecast_common::url::PushUrl;
 
 use super::seats::Seat;
 use crate::config::{Handoff, ReplayWindow};
+use crate::destinations::StreamDestinations;
 
 /// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,19 +77,6 @@ impl RefusalReason {
     }
 }
 
-/// An upstream of an admitted stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedDestination {
-    /// A name that is unique within the stream and the same for all of its publishers: the host, with a number if it is not the first there.
-    pub name: String,
-    /// The push URL, credentials included.
-    pub url: PushUrl,
-    /// The stream starts only when a required upstream has started, and ends if that one refuses. `RTMP_PUSH_URL` requires none.
-    pub required: bool,
-    /// The identity of an upstream that takes no `{key}`: one stream at a time has it.
-    pub identity: Option<Identity>,
-}
-
 /// The settings of one stream: its times, its sizes, and the ways by which a worker may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPolicy {
@@ -134,8 +121,8 @@ pub struct Admitted {
     pub publisher: Option<String>,
     /// The stream's own identity, then those of upstreams that take no `{key}`.
     pub identities: Vec<Identity>,
-    /// The stream's upstreams.
-    pub destinations: Vec<NamedDestination>,
+    /// The stream's destinations.
+    pub destinations: StreamDestinations,
     /// The stream's times, sizes and ways.
     pub policy: StreamPolicy,
     /// The seat in the address's share; `None` with a listed key.

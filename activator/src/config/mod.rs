@@ -15,7 +15,7 @@ mod tls;
 mod tokens;
 
 pub use args::{Args, Subcommand};
-pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination};
+pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use proxies::{AddressRange, TrustedProxies};

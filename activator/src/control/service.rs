@@ -424,6 +424,7 @@ fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Introduction {
         same_host: !network.is_empty() && hello.network == network,
         http: (hello.http_port != 0).then(|| SocketAddr::new(peer, hello.http_port)),
         sessions: hello.sessions,
+        takes_lists: hello.takes_lists,
     }
 }
 

@@ -16,6 +16,7 @@ use tonic::{Code, Streaming};
 
 use super::*;
 use crate::config::{Args, Handoff, Settings};
+use crate::destinations::StreamDestinations;
 use crate::dispatch::{Entry, PlaceEvent, Rules};
 use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics};
@@ -130,6 +131,7 @@ fn entry() -> Entry {
         hold: Duration::from_secs(600),
         handoff: Handoff::Auto,
         movable: true,
+        destinations: StreamDestinations::default(),
     }
 }
 

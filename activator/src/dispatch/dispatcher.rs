@@ -79,6 +79,8 @@ pub(super) struct PublisherRecord {
     pub(super) was_live: bool,
     /// The newest offer was by descriptor.
     pub(super) by_descriptor: bool,
+    /// The worker of the newest offer takes lists of destinations.
+    pub(super) takes_lists: bool,
     pub(super) heard: Instant,
     /// Workers that did not take or keep the stream, and the end of the time in which they are not asked again.
     pub(super) avoid: BTreeMap<CallId, Instant>,
@@ -162,6 +164,7 @@ impl Dispatcher {
             front: false,
             was_live: false,
             by_descriptor: false,
+            takes_lists: false,
             heard: now,
             avoid: BTreeMap::new(),
             entered: now,
@@ -242,11 +245,6 @@ impl Dispatcher {
     /// The next decision.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// The stream's own identity, then those of upstreams that it has not lost to other streams; `None` once the place is gone.
-    pub(crate) fn identities(&self, key: Key) -> Option<&[Identity]> {
-        self.places.get(&key).map(|held| &held.entry.identities[..])
     }
 
     /// Tells whether a worker of this name is registered.
@@ -447,15 +445,20 @@ impl Dispatcher {
     fn note_lost_upstreams(&mut self, session: &Session) {
         let Some(key) = self.by_id.get(&session.stream_id).copied() else { return };
         let has = |identity: &Identity| session.identities.contains(identity);
-        let newest = |held: &PublisherRecord| held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
+        // A session of an earlier list of destinations says nothing of the upstreams that were added since.
+        let listed =
+            |held: &PublisherRecord| !held.takes_lists || session.revision == held.entry.destinations.revision();
+        let newest =
+            |held: &PublisherRecord| listed(held) && held.state.on().is_none_or(|(_, epoch)| epoch <= session.epoch);
         let same = |held: &PublisherRecord| held.entry.identities.first().is_some_and(has);
         let Some(held) = self.places.get_mut(&key).filter(|held| newest(held) && same(held)) else { return };
         let lost: Vec<Identity> = held.entry.identities.extract_if(.., |identity| !has(identity)).collect();
+        held.entry.destinations.lose(&lost);
         self.revision += u64::from(!lost.is_empty());
         self.forget_identities(key, &lost);
     }
 
-    fn forget_identities(&mut self, key: Key, identities: &[Identity]) {
+    pub(super) fn forget_identities(&mut self, key: Key, identities: &[Identity]) {
         for identity in identities {
             if let Some(keys) = self.by_identity.get_mut(identity) {
                 keys.remove(&key);

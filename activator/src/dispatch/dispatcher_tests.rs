@@ -3,11 +3,13 @@
 use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::limits::MAX_EPOCH;
 use liveedgecast_common::control::{Availability, Load};
-use liveedgecast_common::key::{AppName, StreamId};
+use liveedgecast_common::key::{AppName, Secret, StreamId, StreamKey};
 use liveedgecast_common::testkit::origin;
+use liveedgecast_common::url::PushTemplate;
 
 use super::*;
-use crate::config::Handoff;
+use crate::config::{Handoff, RouteDestination};
+use crate::destinations::{Change, ChangeError, RouteOrigin, StreamDestinations, StreamNames};
 use crate::dispatch::elsewhere::{Elsewhere, PeerStream, YIELD_AFTER};
 use crate::dispatch::news::{FollowerView, PeerChange};
 use crate::dispatch::view::{Holder, StreamView, WallClock};
@@ -53,6 +55,7 @@ impl World {
             hold: HOLD,
             handoff: self.handoff,
             movable: self.movable,
+            destinations: StreamDestinations::default(),
         };
         let key = self.lobby.enter(self.now, entry);
         (key, self.outputs())
@@ -68,6 +71,7 @@ impl World {
             same_host,
             http: None,
             sessions: vec![],
+            takes_lists: true,
         };
         self.tell(Input::Joined(CallId(self.calls), introduction))
     }
@@ -82,6 +86,7 @@ impl World {
             same_host: true,
             http: None,
             sessions,
+            takes_lists: true,
         };
         let outputs = self.tell(Input::Joined(call, introduction));
         (call, outputs)
@@ -416,7 +421,8 @@ fn neither_of_two_live_streams_goes_for_an_upstream_that_one_took_over_from_the_
         let offered: Vec<Key> = offers(&outputs).iter().map(|offer| offer.key).collect();
         assert_eq!(offered, streams.map(|stream| stream.key), "{why:?}");
         // The first stream does not claim the upstream any more, wherever it is now.
-        let identities = |key| world.lobby.identities(key).unwrap().iter().map(|it| it.0[0]).collect::<Vec<u8>>();
+        let identities =
+            |key| world.lobby.placed(key).unwrap().identities.iter().map(|it| it.0[0]).collect::<Vec<u8>>();
         assert_eq!((identities(offered[0]), identities(offered[1])), (vec![1], vec![2, 9]), "{why:?}");
     }
 }
@@ -431,7 +437,7 @@ fn a_session_under_an_older_epoch_takes_no_upstream_from_a_stream() {
     let offer = one_offer(&world.worker(1, vec![]).1);
     world.take(&offer);
     world.say(first, live_with(&live, "a", &[1]));
-    assert_eq!(world.lobby.identities(live.key).map(<[Identity]>::len), Some(2));
+    assert_eq!(world.lobby.placed(live.key).map(|stream| stream.identities.len()), Some(2));
 }
 
 fn fences(outputs: &[Output]) -> Vec<(CallId, u64)> {
@@ -809,6 +815,7 @@ fn ten_thousand_waiting_publishers_are_placed_in_time() {
             hold: HOLD,
             handoff: Handoff::Auto,
             movable: true,
+            destinations: StreamDestinations::default(),
         };
         world.lobby.enter(world.now, entry);
     }
@@ -1102,4 +1109,67 @@ fn every_edge_of_the_picture_is_walked_and_no_other() {
         take(&mut world, &offer);
         assert_eq!(state_of(&world, offer.key), to, "{from}, {edge}");
     }
+}
+
+/// A change that adds an upstream whose URL takes no key.
+fn adds(name: &str, host: &str) -> Change {
+    let url = PushTemplate::parse(&format!("rtmp://{host}/rec/all")).unwrap();
+    Change::Add(RouteDestination { name: name.into(), url, required: false, enabled: true })
+}
+
+#[test]
+fn stream_gets_an_upstream_that_no_other_stream_has_and_keeps_it() {
+    let mut world = World::new();
+    let names = |key: &str| StreamNames {
+        app: AppName::parse("live").unwrap(),
+        key: StreamKey::parse(key).unwrap(),
+        publisher: String::new(),
+        secret: Secret::new("secret"),
+    };
+    let mut enter = |id: &str, number| {
+        let entry = Entry {
+            stream_id: StreamId(id.to_owned()),
+            identities: vec![Identity([number; 16])],
+            app: AppName::parse("live").unwrap(),
+            publisher: None,
+            client: "10.0.0.1:1".parse().unwrap(),
+            deadline: world.now + HOLD,
+            hold: HOLD,
+            handoff: Handoff::Auto,
+            movable: true,
+            destinations: StreamDestinations::new(names(id), RouteOrigin::Fixed, Vec::new()),
+        };
+        world.lobby.enter(world.now, entry)
+    };
+    let (a, b) = (enter("a", 1), enter("b", 2));
+    let (call, outputs) = world.worker(9, vec![]);
+    let epoch = offers(&outputs).iter().find(|offer| offer.key == a).unwrap().epoch;
+    world.tell(Input::Taken(a, epoch));
+    world.tell(Input::Started(a));
+    assert_eq!(world.lobby.change("a", &adds("rec", "one")), Ok(1));
+    assert!(world.outputs().contains(&Output::Changed(a)));
+    let identities = world.lobby.placed(a).unwrap().identities;
+    assert_eq!(identities.len(), 2);
+    assert_eq!(world.lobby.change("b", &adds("rec", "one")), Err(ChangeError::InUse));
+    assert_eq!(world.lobby.change("b", &adds("rec", "two")), Ok(1));
+    assert_eq!(world.lobby.placed(b).unwrap().identities.len(), 2);
+    // A session from before the change says nothing of the new upstream; one of the changed list does.
+    let told = |revision| {
+        let session = Session { revision, ..session("a", 1, SessionState::Live, epoch) };
+        Input::Said(call, WorkerMessage::Session(session))
+    };
+    world.tell(told(0));
+    assert_eq!(world.lobby.placed(a).unwrap().identities, identities);
+    world.tell(told(1));
+    let placed = world.lobby.placed(a).unwrap();
+    assert_eq!(
+        (placed.identities.len(), placed.destinations.destinations.len()),
+        (1, 0),
+        "another stream has taken it"
+    );
+    assert_eq!(world.lobby.change("b", &adds("more", "one")), Ok(2));
+    assert_eq!(world.lobby.change("a", &Change::Restart { name: "rec".into() }), Err(ChangeError::InUse));
+    world.lobby.handle(world.now, Input::Left(b));
+    assert_eq!(world.lobby.change("a", &Change::Restart { name: "rec".into() }), Ok(2));
+    assert_eq!(world.lobby.change("c", &adds("rec", "one")), Err(ChangeError::UnknownStream));
 }

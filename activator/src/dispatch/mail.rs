@@ -10,6 +10,7 @@ pub(crate) struct Mail {
     offered: Option<PlaceEvent>,
     refused: Option<PlaceRefusal>,
     kicked: Option<String>,
+    changed: bool,
 }
 
 impl Mail {
@@ -22,21 +23,24 @@ impl Mail {
                 _ => self.withdrawn = Some(withdrawn),
             },
             PlaceEvent::Refused(reason) => self.refused = Some(reason),
+            PlaceEvent::Changed => self.changed = true,
             PlaceEvent::Kicked(reason) => self.kicked = Some(reason),
         }
     }
 
-    /// The next event to read: a kick before a refusal, which makes offers void, before a withdrawal before the offer that follows it.
+    /// The next event to read: a kick before a refusal, which makes everything else void, before a withdrawal before the offer that follows it.
     pub(crate) fn take(&mut self) -> Option<PlaceEvent> {
         if let Some(reason) = self.kicked.take() {
             return Some(PlaceEvent::Kicked(reason));
         }
         if let Some(reason) = self.refused.take() {
-            (self.offered, self.withdrawn) = (None, None);
+            (self.offered, self.withdrawn, self.changed) = (None, None, false);
             return Some(PlaceEvent::Refused(reason));
         }
         let withdrawn = self.withdrawn.take().map(|epoch| PlaceEvent::Withdrawn { epoch });
-        withdrawn.or_else(|| self.offered.take())
+        withdrawn
+            .or_else(|| self.offered.take())
+            .or_else(|| std::mem::take(&mut self.changed).then_some(PlaceEvent::Changed))
     }
 }
 
@@ -69,6 +73,12 @@ mod tests {
             ),
             ("refusal after an offer", vec![withdrawal(1), offer(2), refusal()], vec![refusal()]),
             ("kick after an offer", vec![offer(1), kick()], vec![kick(), offer(1)]),
+            (
+                "two changes",
+                vec![PlaceEvent::Changed, offer(1), PlaceEvent::Changed],
+                vec![offer(1), PlaceEvent::Changed],
+            ),
+            ("change of a refused stream", vec![PlaceEvent::Changed, refusal()], vec![refusal()]),
             ("kick and refusal", vec![offer(1), refusal(), kick()], vec![kick(), refusal()]),
         ];
         for (name, posted, read) in table {

@@ -79,6 +79,8 @@ pub(crate) enum Output {
     Withdrawn(Key, u64),
     /// The publisher is refused and its place is gone.
     Refused(Key, PlaceRefusal),
+    /// The destinations of the stream have changed, which the worker is to be told.
+    Changed(Key),
     /// The publisher's task ends the stream, for this reason.
     Kicked(Key, String),
     /// A worker ends a stream, for this reason; its publisher is connected to another activator, or is gone.

@@ -4,6 +4,7 @@
 //! Everything here is pure. [`Machine`] joins the [`dispatcher`] with the fleet of worker [`processes`]; `placing` alone decides which
 //! worker gets a stream, and [`tally`] adds up the demand.
 
+mod changes;
 mod dispatcher;
 mod elsewhere;
 mod machine;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
+pub use changes::PlacedStream;
 pub use elsewhere::{Elsewhere, Ourselves, PeerStream};
 pub(crate) use machine::{Machine, Output};
 pub(crate) use mail::Mail;
@@ -39,6 +41,7 @@ pub use view::{AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, W
 pub use workers::{CallId, Introduction};
 
 use crate::config::Handoff;
+use crate::destinations::StreamDestinations;
 
 /// The secrets of one offer.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub struct Entry {
     pub stream_id: StreamId,
     /// The stream's own identity, then those of its upstreams that take no `{key}`.
     pub identities: Vec<Identity>,
+    /// The stream's destinations.
+    pub destinations: StreamDestinations,
     /// The app that the publisher named.
     pub app: AppName,
     /// The publisher's name in the configuration file.
@@ -120,6 +125,8 @@ pub enum PlaceEvent {
     },
     /// The publisher gets no worker: the place is gone.
     Refused(PlaceRefusal),
+    /// The stream's destinations have changed.
+    Changed,
     /// An operator ends the stream, now, also when it is live; the reason is for the publisher.
     Kicked(String),
 }

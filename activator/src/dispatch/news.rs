@@ -24,8 +24,9 @@ pub enum PeerChange {
 /// The state of this activator as one follower knows it.
 #[derive(Debug, Default)]
 pub(crate) struct FollowerView {
-    /// Waiting, provided, worker, epoch and the number of identities of each publisher: a stream can lose upstreams to others.
-    held: BTreeMap<Key, (bool, bool, String, u64, usize)>,
+    /// Waiting, provided, worker, epoch, the number of identities and the revision of the destinations of each publisher: a stream can lose
+    /// upstreams to others, and get others by a change.
+    held: BTreeMap<Key, (bool, bool, String, u64, (usize, u64))>,
     workers: BTreeMap<String, WorkerTally>,
 }
 
@@ -49,7 +50,7 @@ impl Dispatcher {
             let provided = waiting && (!held.state.is_waiting() || self.bound.contains(key));
             let name = on.map_or("", |worker| &worker.name);
             let known = told.held.get(key);
-            let count = held.entry.identities.len();
+            let count = (held.entry.identities.len(), held.entry.destinations.revision());
             if known
                 .is_some_and(|(a, b, c, d, e)| (*a, *b, c.as_str(), *d, *e) == (waiting, provided, name, epoch, count))
             {

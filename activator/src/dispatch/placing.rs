@@ -240,6 +240,7 @@ impl Dispatcher {
         let own = held.entry.identities.get(..1).unwrap_or_default();
         let before = self.workers.holder(own, held.entry.stream_id.as_str()).filter(|(holder, _)| *holder == call);
         held.returns_to = before.map(|(_, session)| session.stream_id.clone());
+        held.takes_lists = worker.takes_lists;
         self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);

@@ -11,6 +11,7 @@ use liveedgecast_common::testkit::origin;
 
 use super::{Machine, Output};
 use crate::config::Handoff;
+use crate::destinations::StreamDestinations;
 use crate::dispatch::messages::{self, Input, Key, Rules};
 use crate::dispatch::processes;
 use crate::dispatch::workers::{CallId, Introduction};
@@ -174,6 +175,7 @@ impl World {
             hold: HOLD,
             handoff: Handoff::Auto,
             movable: true,
+            destinations: StreamDestinations::default(),
         };
         let key = self.core.dispatcher.enter(self.now, entry);
         self.publishers.insert(key, Publisher { id, identities, stay: Stay::Waiting, was_live: false });
@@ -314,6 +316,7 @@ impl World {
             same_host: true,
             http: None,
             sessions: sessions.collect(),
+            takes_lists: true,
         };
         self.lobby(Input::Joined(call, introduction));
     }
@@ -547,7 +550,8 @@ impl World {
                     self.tell_session(call, &id, identities);
                 }
             }
-            messages::Output::Kicked(..)
+            messages::Output::Changed(..)
+            | messages::Output::Kicked(..)
             | messages::Output::KickOnWorker(..)
             | messages::Output::Started(_)
             | messages::Output::TakenOver { .. }

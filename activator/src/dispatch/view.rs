@@ -112,6 +112,8 @@ pub enum Holder {
 /// A destination of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct UpstreamView {
+    /// Name of the destination; empty if its worker does not tell it.
+    pub name: String,
     /// Host and port.
     pub host: String,
     /// dialing, starting, live, backoff or failed.
@@ -407,6 +409,7 @@ fn time(at: UtcTime) -> Option<UtcTime> {
 
 fn upstream(told: &UpstreamReport) -> UpstreamView {
     UpstreamView {
+        name: told.name.clone(),
         host: told.host.clone(),
         state: told.state.as_str(),
         since: time(told.times.since),

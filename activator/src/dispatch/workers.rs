@@ -63,6 +63,8 @@ pub struct Introduction {
     pub http: Option<SocketAddr>,
     /// Streams that the worker serves.
     pub sessions: Vec<Session>,
+    /// The worker takes lists of destinations.
+    pub takes_lists: bool,
 }
 
 /// A worker.
@@ -72,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) capacity: u32,
     pub(crate) same_host: bool,
     pub(crate) http: Option<SocketAddr>,
+    /// It takes lists of destinations.
+    pub(crate) takes_lists: bool,
     pub(crate) joined: Instant,
     /// Number of streams by the worker's own count.
     told: u32,
@@ -195,12 +199,13 @@ impl Workers {
 
     /// Adds a worker. Returns the number of its sessions that were left out.
     pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, availability, same_host, http, sessions } = introduction;
+        let Introduction { name, capacity, availability, same_host, http, sessions, takes_lists } = introduction;
         let worker = Worker {
             name,
             capacity,
             same_host,
             http,
+            takes_lists,
             joined: now,
             told: 0,
             availability,

@@ -6,7 +6,15 @@ use super::*;
 
 fn introduction(name: &str, capacity: u32) -> Introduction {
     let name = name.to_owned();
-    Introduction { name, capacity, availability: Availability::Open, same_host: true, http: None, sessions: vec![] }
+    Introduction {
+        name,
+        capacity,
+        availability: Availability::Open,
+        same_host: true,
+        http: None,
+        sessions: vec![],
+        takes_lists: true,
+    }
 }
 
 fn session(id: &str, state: SessionState) -> Session {

@@ -11,18 +11,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
-use liveedgecast_common::handoff::{Assignment, Frame, Snapshot};
+use liveedgecast_common::handoff::{Frame, Snapshot};
 use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::sys::{self, ProcessHandle};
 use tokio::net::UnixStream;
 use tracing::{debug, warn};
 
-use super::HandoffOutcome;
 use super::listener::HandoffConnection;
 use super::place::{ClaimedPlace, Interruption};
 use super::progress::{FrameEffect, HandoffEnd, HandoffProgress, WorkerLoss};
 use super::release::{self, Machine as Release};
 use super::spare::PeerProcess;
+use super::{AssignedStream, HandoffOutcome};
 
 /// Duplicates of the descriptors that the worker gets.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) fn process(connection: &mut HandoffConnection) -> PeerProcess {
 pub(crate) async fn hand_over(
     connection: HandoffConnection,
     process: &PeerProcess,
-    assignment: Assignment,
+    assigned: AssignedStream,
     duplicates: &Duplicates,
     place: &mut ClaimedPlace<'_>,
     parted: &mut Option<Box<Snapshot>>,
@@ -71,7 +71,7 @@ pub(crate) async fn hand_over(
     let pid = process.pid;
     let worker = DescriptorWorker { process: process.handle.as_ref(), stream, pid };
     let mut progress = HandoffProgress::new(now());
-    let end = match assign(&worker, preface, &mut writer, assignment, duplicates, &progress).await {
+    let end = match assign(&worker, preface, &mut writer, assigned, duplicates, &progress).await {
         Ok(()) => watch(&worker, &mut reader, &mut writer, place, &mut progress, parted).await,
         Err(error) => {
             debug!(event = event::HANDOFF_BROKEN, %error, "worker gone before it had the stream");
@@ -107,11 +107,11 @@ async fn assign(
     worker: &DescriptorWorker<'_>,
     mut bytes: Vec<u8>,
     writer: &mut Writer,
-    assignment: Assignment,
+    assigned: AssignedStream,
     duplicates: &Duplicates,
     progress: &HandoffProgress,
 ) -> io::Result<()> {
-    writer.write(&mut bytes, &Frame::Assign(Box::new(assignment))).map_err(io::Error::other)?;
+    assigned.write(writer, &mut bytes).map_err(io::Error::other)?;
     let fds = [duplicates.socket.as_fd(), duplicates.memory.as_fd()];
     tokio::select! {
         sent = sys::send_with_fds(&worker.stream, &bytes, &fds) => sent,
@@ -128,6 +128,8 @@ async fn watch(
     progress: &mut HandoffProgress,
     parted: &mut Option<Box<Snapshot>>,
 ) -> HandoffEnd {
+    // Frames for the worker, as far as its socket has not taken them.
+    let mut unsent = Vec::new();
     loop {
         // Whole frames first: those of the preface's last read are here already.
         loop {
@@ -161,10 +163,20 @@ async fn watch(
             },
             interruption = place.interruption() => match interruption {
                 Interruption::Kicked(reason) => {
-                    kick(worker, writer, reason);
+                    // Only an assignment, a list or a snapshot can be too long.
+                    let _ = writer.write(&mut unsent, &Frame::Kick(reason));
                     progress.kicked(now());
                 }
+                Interruption::Changed(list) => {
+                    if let Err(error) = writer.write(&mut unsent, &Frame::Destinations(list)) {
+                        warn!(event = event::DESTINATIONS_KEPT, pid = worker.pid, %error, "destinations not told to the worker");
+                    }
+                }
                 Interruption::Withdrawn => return HandoffEnd::Lost(WorkerLoss::Withdrawn),
+            },
+            written = write(&worker.stream, &unsent), if !unsent.is_empty() => match written {
+                Ok(written) => drop(unsent.drain(..written)),
+                Err(_) => return HandoffEnd::Lost(WorkerLoss::Ended),
             },
             () = sleep_until(progress.poll_timeout()) => {
                 // The worker's frames may wait unread, because this process was stopped or is busy: they are handled before its deadline is judged.
@@ -190,11 +202,14 @@ async fn read(stream: &UnixStream, reader: &mut Reader) -> io::Result<usize> {
     }
 }
 
-fn kick(worker: &DescriptorWorker<'_>, writer: &mut Writer, reason: String) {
-    let mut bytes = Vec::new();
-    if writer.write(&mut bytes, &Frame::Kick(reason)).is_ok() {
-        // A few bytes in an empty buffer: if they do not fit, the worker hangs and its time runs.
-        let _ = worker.stream.try_write(&bytes);
+/// Writes once. Cancel safe.
+async fn write(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
     }
 }
 

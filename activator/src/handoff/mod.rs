@@ -16,13 +16,34 @@ mod spare;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use liveedgecast_common::handoff::{Close, Decline};
+use liveedgecast_common::handoff::frame::Writer;
+use liveedgecast_common::handoff::{Assignment, Close, Decline, DestinationList, Frame, FrameError};
 
 pub use listener::{ExpectedWorker, HandoffConnection, HandoffListener};
 pub use metrics::HandoffMetrics;
 pub(crate) use place::{ClaimedPlace, ExpectedOffer, FollowUp, Interruption};
 pub(crate) use spare::PeerProcess;
 pub use spare::SpareMemories;
+
+/// A stream for a worker: its assignment, and the names of its destinations if the worker takes them.
+pub(crate) struct AssignedStream {
+    /// The first frame.
+    pub(crate) assignment: Assignment,
+    /// The second frame.
+    pub(crate) destinations: Option<DestinationList>,
+}
+
+impl AssignedStream {
+    /// Appends the frames to `out`.
+    pub(crate) fn write(self, writer: &mut Writer, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        let Self { assignment, destinations } = self;
+        writer.write(out, &Frame::Assign(Box::new(assignment)))?;
+        match destinations {
+            Some(list) => writer.write(out, &Frame::Destinations(Box::new(list))),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The outcome of a handoff.
 #[derive(Clone, Debug, PartialEq, Eq)]

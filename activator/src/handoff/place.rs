@@ -2,6 +2,8 @@
 //! interruptions that concern the handoff; declined offers for the lobby. The rules are in [`claim`](super::claim). Next: `descriptor` or
 //! `link`, which carry the stream.
 
+use liveedgecast_common::handoff::DestinationList;
+
 use super::claim::{AfterHandoff, Machine, NextOffer, Output};
 use super::{ExpectedWorker, HandoffListener};
 use crate::dispatch::{Back, PlaceEvent, PlaceRefusal, Token};
@@ -31,6 +33,8 @@ pub(crate) enum FollowUp {
 pub(crate) enum Interruption {
     /// The stream is to end, for this reason.
     Kicked(String),
+    /// The stream has these destinations from now on.
+    Changed(Box<DestinationList>),
     /// The worker is not to have the stream any more.
     Withdrawn,
 }
@@ -105,6 +109,9 @@ impl<'a> ClaimedPlace<'a> {
                 return Some(Interruption::Kicked(reason));
             }
             Output::GiveUp => return Some(Interruption::Withdrawn),
+            Output::Change => {
+                return self.place.stream().map(|stream| Interruption::Changed(Box::new(stream.destinations)));
+            }
             Output::Expect(token) => self.expected = Some(self.listener.expect(token)),
             Output::Forget => self.expected = None,
             Output::Decline(epoch) => {

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::super::testing::{Mood, Server};
 use super::*;
 use crate::config::{Fleet, Handoff};
+use crate::destinations::StreamDestinations;
 use crate::dispatch::{CallId, Entry, Introduction, Rules};
 use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
@@ -68,6 +69,7 @@ impl House {
             hold: Duration::from_secs(600),
             handoff: Handoff::Auto,
             movable: true,
+            destinations: StreamDestinations::default(),
         })
     }
 
@@ -81,6 +83,7 @@ impl House {
             same_host: true,
             http: None,
             sessions: vec![],
+            takes_lists: true,
         };
         let (outbox, hears) = mpsc::channel(MAX_UNREAD);
         Worker { call: self.lobby.workers.join(introduction, outbox).unwrap(), hears }

@@ -28,7 +28,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use liveedgecast_common::handoff::frame::{Writer, data_header};
 use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
-use liveedgecast_common::handoff::{Close, Frame, PublisherEnd, Snapshot};
+use liveedgecast_common::handoff::{Close, DestinationList, Frame, FrameError, PublisherEnd, Snapshot};
 
 use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
 use super::replay_buffer::{ReplayBuffer, Space};
@@ -215,6 +215,11 @@ impl<'a> Machine<'a> {
     pub(crate) fn kick(&mut self, now: Instant, reason: String) {
         self.say(&Frame::Kick(reason));
         self.progress.kicked(now);
+    }
+
+    /// Tells the worker the destinations in force.
+    pub(crate) fn change(&mut self, list: DestinationList) -> Result<(), FrameError> {
+        self.writer.write(&mut self.control, &Frame::Destinations(Box::new(list)))
     }
 
     /// The time at which [`Self::handle_timeout`] is to be called.

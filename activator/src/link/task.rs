@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use liveedgecast_common::clock::now;
 use liveedgecast_common::gather::{Gather, LOW_WATER};
 use liveedgecast_common::handoff::frame::Reader;
-use liveedgecast_common::handoff::{Assignment, Frame, PublisherEnd};
+use liveedgecast_common::handoff::{Assignment, PublisherEnd};
 use liveedgecast_common::socket::{PeerSocket, receive};
 use liveedgecast_common::wakes::SourceWakers;
 use liveedgecast_common::{event, sys};
@@ -29,7 +29,7 @@ use super::limits::{ARRIVALS_PER_POLL, ARRIVED_READS, FRAME_READS_PER_POLL, KEPT
 use super::machine::{Carried, Machine, Output};
 use crate::accept::PublisherConnection;
 use crate::handoff::progress::WorkerLoss;
-use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome, Interruption};
+use crate::handoff::{AssignedStream, ClaimedPlace, HandoffConnection, HandoffOutcome, Interruption};
 
 /// Room for a read of the worker's frames: a usual checkpoint.
 const FRAMES_READ: usize = 4 << 10;
@@ -48,7 +48,7 @@ const ALL_SOURCES: u64 = (1 << SOURCES) - 1;
 /// Assigns the stream to the worker and carries it until the end.
 pub(crate) async fn carry(
     connection: HandoffConnection,
-    assignment: Assignment,
+    stream: AssignedStream,
     gather: Duration,
     publisher: &mut PublisherConnection,
     carried: &mut Carried,
@@ -58,8 +58,9 @@ pub(crate) async fn carry(
     let PeerSocket::Tcp(worker) = wire else {
         return HandoffOutcome::untouched();
     };
-    let (epoch, resumed, stream_id) = (assignment.epoch, assignment.resumed, assignment.stream_id.clone());
-    if let Err(error) = writer.write(&mut assigned, &Frame::Assign(Box::new(assignment))) {
+    let Assignment { epoch, resumed, ref stream_id, .. } = stream.assignment;
+    let stream_id = stream_id.clone();
+    if let Err(error) = stream.write(&mut writer, &mut assigned) {
         warn!(event = event::LINK_NOT_ASSIGNED, stream = %stream_id, %error, "stream not assigned");
         return HandoffOutcome::untouched();
     }
@@ -75,6 +76,11 @@ pub(crate) async fn carry(
         };
         match news {
             LinkEvent::Interrupted(Interruption::Kicked(reason)) => link.machine.kick(now(), reason),
+            LinkEvent::Interrupted(Interruption::Changed(list)) => {
+                if let Err(error) = link.machine.change(*list) {
+                    warn!(event = event::DESTINATIONS_KEPT, stream = %stream_id, %error, "destinations not told to the worker");
+                }
+            }
             LinkEvent::Interrupted(Interruption::Withdrawn) => link.machine.handle_lost(now(), WorkerLoss::Withdrawn),
             LinkEvent::Said(Output::Accepted) => place.accepted(),
             LinkEvent::Said(Output::Started) => place.started(),

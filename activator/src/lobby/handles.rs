@@ -7,11 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use liveedgecast_common::clock::{now, utc};
 use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
+use liveedgecast_common::event;
 use tokio::sync::{mpsc, watch};
+use tracing::{debug, info};
 
 use super::hub::{Hub, Order};
 use super::metrics::LobbyMetrics;
 use super::places::Places;
+use crate::destinations::{Change, ChangeError, DestinationView};
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
     CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange, Rules, StreamView,
@@ -33,6 +36,8 @@ pub struct Lobby {
     pub peers: PeerNews,
     /// Handle of HTTP, metrics and Kubernetes.
     pub views: Views,
+    /// Handle of those who change destinations.
+    pub streams: Streams,
     /// Handle of the drain.
     pub drain: DrainSwitch,
 }
@@ -48,6 +53,7 @@ impl Lobby {
             processes: ProcessOrders(Arc::clone(&hub)),
             peers: PeerNews(Arc::clone(&hub)),
             views: Views(Arc::clone(&hub)),
+            streams: Streams(Arc::clone(&hub)),
             drain: DrainSwitch(hub),
         }
     }
@@ -286,6 +292,44 @@ impl Views {
 /// The present moment by both clocks.
 fn wall_clock() -> WallClock {
     WallClock { now: now(), utc: utc() }
+}
+
+/// The destinations of streams whose publishers are connected here.
+#[derive(Clone)]
+pub struct Streams(pub(super) Arc<Hub>);
+
+impl Streams {
+    /// Changes the destinations of a stream, and returns the revision in force. The worker that has the stream is told at once, and so is every later
+    /// one; what becomes of it at the upstreams is in the views.
+    ///
+    /// # Errors
+    /// The change cannot be made, and nothing has changed.
+    pub fn change(&self, stream_id: &str, change: &Change) -> Result<u64, ChangeError> {
+        let revision = self.0.step(|state, _| state.machine.dispatcher.change(stream_id, change));
+        let (kind, destination) = change.shown();
+        match &revision {
+            Ok(revision) => {
+                info!(
+                    event = event::DESTINATIONS_CHANGED,
+                    stream = stream_id,
+                    change = kind,
+                    destination,
+                    revision,
+                    "destinations changed"
+                );
+            }
+            Err(error) => {
+                debug!(event = event::DESTINATIONS_KEPT, stream = stream_id, change = kind, destination, %error, "destinations not changed");
+            }
+        }
+        revision
+    }
+
+    /// The destinations of a stream, in order; `None`: no publisher of this activator has it.
+    #[must_use]
+    pub fn destinations(&self, stream_id: &str) -> Option<Vec<DestinationView>> {
+        self.0.lock().machine.dispatcher.destinations(stream_id)
+    }
 }
 
 /// The end of everything that the lobby holds.

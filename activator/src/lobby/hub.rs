@@ -227,6 +227,7 @@ impl State {
             }
             Decision::Withdrawn(key, epoch) => self.post(*key, PlaceEvent::Withdrawn { epoch: *epoch }),
             Decision::Refused(key, reason) => self.post(*key, PlaceEvent::Refused(*reason)),
+            Decision::Changed(key) => self.post(*key, PlaceEvent::Changed),
             Decision::Kicked(key, reason) => self.post(*key, PlaceEvent::Kicked(reason.clone())),
             Decision::KickOnWorker(call, stream_id, reason) => {
                 let (stream_id, reason) = (stream_id.clone(), reason.clone());

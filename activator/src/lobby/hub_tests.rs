@@ -8,6 +8,7 @@ use liveedgecast_common::key::{AppName, Identity, StreamId};
 
 use super::*;
 use crate::config::Handoff;
+use crate::destinations::StreamDestinations;
 use crate::dispatch::{Demand, Entry, Introduction, PlaceRefusal, WorkerState};
 use crate::events::Events;
 use crate::lobby::Lobby;
@@ -40,12 +41,21 @@ fn entry(id: &str, identity: u8) -> Entry {
         hold: Duration::from_secs(600),
         handoff: Handoff::Auto,
         movable: true,
+        destinations: StreamDestinations::default(),
     }
 }
 
 fn introduction(name: &str) -> Introduction {
     let name = name.to_owned();
-    Introduction { name, capacity: 2, availability: Availability::Open, same_host: true, http: None, sessions: vec![] }
+    Introduction {
+        name,
+        capacity: 2,
+        availability: Availability::Open,
+        same_host: true,
+        http: None,
+        sessions: vec![],
+        takes_lists: true,
+    }
 }
 
 fn running(lobby: &Lobby) -> tokio::task::JoinHandle<()> {

@@ -1,4 +1,4 @@
-//! The shell of `dispatch`: its lock, its clock, its mail. In: calls of six kinds of callers, each with a handle of its own. Out: mail for
+//! The shell of `dispatch`: its lock, its clock, its mail. In: calls of seven kinds of callers, each with a handle of its own. Out: mail for
 //! publishers' places, messages for workers, orders for worker processes. Next: `admission`, `handoff`.
 //!
 //! | handle | callers | purpose |
@@ -8,6 +8,7 @@
 //! | [`ProcessOrders`] | the process fleet's shell | carry out orders, report what became of them |
 //! | [`PeerNews`] | peers | the demand as this activator knows it, and publishers elsewhere |
 //! | [`Views`] | HTTP, metrics, Kubernetes | show streams and workers, end a stream by hand |
+//! | [`Streams`] | the API, a changed configuration file | change the destinations of streams |
 //! | [`DrainSwitch`] | the drain | let publishers go, end streams and worker processes |
 
 mod handles;
@@ -16,7 +17,7 @@ mod metrics;
 mod places;
 mod report;
 
-pub use handles::{DrainSwitch, Lobby, PeerNews, ProcessOrders, Views, WorkerCalls};
+pub use handles::{DrainSwitch, Lobby, PeerNews, ProcessOrders, Streams, Views, WorkerCalls};
 pub(crate) use hub::{MAX_UNREAD, Order};
 pub use metrics::LobbyMetrics;
 pub use places::{Place, Places};

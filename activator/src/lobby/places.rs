@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use liveedgecast_common::clock::now;
-use liveedgecast_common::key::Identity;
 use tokio::sync::Notify;
 
 use super::hub::Hub;
-use crate::dispatch::{Back, Entry, Input, Key, PlaceEvent};
+use crate::dispatch::{Back, Entry, Input, Key, PlaceEvent, PlacedStream};
 
 /// The places that publishers wait in.
 #[derive(Clone)]
@@ -54,10 +53,10 @@ impl Place {
         self.hub.lock().machine.dispatcher.handle(now(), Input::Heard(self.key));
     }
 
-    /// The stream's own identity, then those of upstreams that it has not lost to other streams; `None` once the place is gone.
+    /// The stream as the worker of the newest offer gets it; `None` once the place is gone.
     #[must_use]
-    pub fn identities(&self) -> Option<Vec<Identity>> {
-        self.hub.lock().machine.dispatcher.identities(self.key).map(<[Identity]>::to_vec)
+    pub fn stream(&self) -> Option<PlacedStream> {
+        self.hub.lock().machine.dispatcher.placed(self.key)
     }
 
     /// A worker has accepted the stream under this epoch: it is live from here on. A withdrawn epoch changes nothing.

@@ -100,7 +100,11 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             warn!(event = event::WORKER_LOST, worker, streams, "worker lost, its streams go to others");
         }
         Decision::WorkerGone(_) => {}
-        Decision::Withdrawn(..) | Decision::Refused(..) | Decision::Kicked(..) | Decision::KickOnWorker(..) => {}
+        Decision::Withdrawn(..)
+        | Decision::Refused(..)
+        | Decision::Changed(..)
+        | Decision::Kicked(..)
+        | Decision::KickOnWorker(..) => {}
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::Handoff;
 use crate::control::{self, ControlMetrics};
+use crate::destinations::StreamDestinations;
 use crate::dispatch::{Entry, Introduction, Need, PlaceEvent, PlaceRefusal, Rules};
 use crate::drain::Phase;
 use crate::events::Events;
@@ -118,6 +119,7 @@ impl House {
             hold: std::time::Duration::from_secs(600),
             handoff: Handoff::Auto,
             movable: true,
+            destinations: StreamDestinations::default(),
         })
     }
 
@@ -130,6 +132,7 @@ impl House {
             same_host: true,
             http: None,
             sessions: vec![],
+            takes_lists: true,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();

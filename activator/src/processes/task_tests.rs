@@ -8,6 +8,7 @@ use prometheus::Registry;
 
 use super::*;
 use crate::config::{Args, Handoff};
+use crate::destinations::StreamDestinations;
 use crate::dispatch::processes::{ProcessOutcome, Rules as ProcessRules};
 use crate::dispatch::{Entry, Rules};
 use crate::events::Events;
@@ -66,6 +67,7 @@ fn waiting(fleet: &Fleet) -> Place {
         hold: Duration::from_secs(600),
         handoff: Handoff::Auto,
         movable: true,
+        destinations: StreamDestinations::default(),
     })
 }
 

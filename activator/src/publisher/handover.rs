@@ -10,16 +10,17 @@ use std::os::fd::OwnedFd;
 use liveedgecast_common::clock::now;
 use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Assignment, Close, Snapshot, Transport};
-use liveedgecast_common::key::{Identity, StreamId};
+use liveedgecast_common::key::StreamId;
 use liveedgecast_common::sys::RingMemory;
 use tracing::warn;
 
 use super::outgoing::BufferedConnection;
-use super::resume::{Remains, Resume, kept, may_be_reused};
+use super::resume::{Remains, Resume, may_be_reused, unnamed};
 use crate::accept::PublisherConnection;
 use crate::admission::Admitted;
+use crate::dispatch::PlacedStream;
 use crate::handoff::descriptor::{self, Duplicates};
-use crate::handoff::{ClaimedPlace, HandoffConnection, HandoffOutcome, PeerProcess, SpareMemories};
+use crate::handoff::{AssignedStream, ClaimedPlace, HandoffConnection, HandoffOutcome, PeerProcess, SpareMemories};
 use crate::link::{self, Carried};
 
 /// The parts of an assignment that do not depend on the transport.
@@ -28,28 +29,30 @@ pub(super) struct AssignmentParts<'a> {
     pub(super) client: SocketAddr,
     pub(super) epoch: u64,
     pub(super) admitted: &'a Admitted,
-    /// The admitted identities that the stream has not lost to other streams.
-    pub(super) identities: Vec<Identity>,
+    /// The identities and destinations in force.
+    pub(super) placed: PlacedStream,
     /// The name of this activator.
     pub(super) activator: &'a str,
 }
 
 impl AssignmentParts<'_> {
-    fn assignment(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> Assignment {
-        Assignment {
+    fn stream(&self, transport: Transport, resumed: bool, snapshot: Snapshot) -> AssignedStream {
+        let PlacedStream { identities, destinations, takes_lists } = self.placed.clone();
+        let assignment = Assignment {
             stream_id: self.stream_id.clone(),
             epoch: self.epoch,
             activator: self.activator.to_owned(),
             client: self.client,
             app: self.admitted.app.clone(),
             key: self.admitted.key.clone(),
-            identities: self.identities.clone(),
-            destinations: kept(&self.admitted.destinations, &self.identities),
+            identities,
+            destinations: unnamed(&destinations),
             policy: self.admitted.policy.on_wire(now()),
             transport,
             resumed,
             snapshot,
-        }
+        };
+        AssignedStream { assignment, destinations: takes_lists.then_some(destinations) }
     }
 }
 
@@ -82,9 +85,9 @@ pub(super) async fn by_descriptor(
         return (HandoffOutcome::PublisherGone, None, None);
     };
     let duplicates = Duplicates { socket, memory };
-    let assignment = parts.assignment(Transport::Descriptor, resumed, snapshot.as_ref().clone());
+    let stream = parts.stream(Transport::Descriptor, resumed, snapshot.as_ref().clone());
     let mut parted = None;
-    let outcome = descriptor::hand_over(connection, &worker, assignment, &duplicates, place, &mut parted).await;
+    let outcome = descriptor::hand_over(connection, &worker, stream, &duplicates, place, &mut parted).await;
     let Duplicates { socket, memory } = duplicates;
     let publisher = PublisherConnection::from_socket(socket).ok().map(BufferedConnection::new);
     // The worker has said its last words and closed; ours is a duplicate.
@@ -114,9 +117,9 @@ pub(super) async fn by_link(
         Some(Resume::Link(carried)) => (carried, true),
         _ => (Box::new(Carried::new(snapshot)), false),
     };
-    let assignment = parts.assignment(Transport::Link, resumed, carried.checkpoint.clone());
+    let stream = parts.stream(Transport::Link, resumed, carried.checkpoint.clone());
     let gather = parts.admitted.policy.gather;
-    let outcome = link::carry(connection, assignment, gather, publisher.connection(), &mut carried, place).await;
+    let outcome = link::carry(connection, stream, gather, publisher.connection(), &mut carried, place).await;
     let resume = match Remains::of(&outcome, resumed) {
         Remains::Stream => Some(Resume::Link(carried)),
         Remains::Connection => Some(Resume::Parted(Box::new(carried.parted()))),

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::admission::StreamPolicy;
 use crate::config::{Handoff, ReplayWindow};
+use crate::destinations::StreamDestinations;
 
 fn admitted() -> Box<Admitted> {
     let app = AppName::parse("live").unwrap();
@@ -31,7 +32,15 @@ fn admitted() -> Box<Admitted> {
         upstream_lag: Duration::from_secs(2),
         gather: Duration::ZERO,
     };
-    Box::new(Admitted { app, key, publisher: None, identities, destinations: Vec::new(), policy, seat: None })
+    Box::new(Admitted {
+        app,
+        key,
+        publisher: None,
+        identities,
+        destinations: StreamDestinations::default(),
+        policy,
+        seat: None,
+    })
 }
 
 /// Every state, for the walk of the table.

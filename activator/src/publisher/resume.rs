@@ -3,10 +3,8 @@
 
 use std::os::fd::OwnedFd;
 
-use liveedgecast_common::handoff::{Destination, Snapshot};
-use liveedgecast_common::key::Identity;
+use liveedgecast_common::handoff::{Destination, DestinationList, Snapshot};
 
-use crate::admission::NamedDestination;
 use crate::handoff::HandoffOutcome;
 use crate::link::Carried;
 
@@ -92,19 +90,16 @@ pub(super) fn may_be_reused(outcome: &HandoffOutcome, resumed: bool) -> bool {
     !resumed && (ended || matches!(outcome, HandoffOutcome::Returned { touched: false, .. }))
 }
 
-/// The upstreams that the stream has not lost to other streams, as a worker gets them.
-pub(super) fn kept(destinations: &[NamedDestination], identities: &[Identity]) -> Vec<Destination> {
-    let kept = destinations.iter().filter(|to| to.identity.is_none_or(|identity| identities.contains(&identity)));
-    kept.map(|to| Destination { url: to.url.clone(), required: to.required }).collect()
+/// The destinations of a list as an assignment has them: without their names.
+pub(super) fn unnamed(list: &DestinationList) -> Vec<Destination> {
+    list.destinations.iter().map(|to| Destination { url: to.url.clone(), required: to.required }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use liveedgecast_common::handoff::{Close, Decline};
-    use liveedgecast_common::key::StreamKey;
     use liveedgecast_common::rtmp::server::ServerSession;
     use liveedgecast_common::sys::RingMemory;
-    use liveedgecast_common::url::PushTemplate;
 
     use super::*;
 
@@ -163,19 +158,5 @@ mod tests {
                 matches!((flushed, movable, unix, descriptor), (true, true, true, true) | (true, _, false, false));
             assert_eq!(readiness.can_begin(), expected, "{readiness:?}");
         }
-    }
-
-    #[test]
-    fn upstreams_that_another_stream_has_taken_are_left_out() {
-        let key = StreamKey::parse("x").unwrap();
-        let to = |host: &str, identity: Option<u8>| NamedDestination {
-            name: host.to_owned(),
-            url: PushTemplate::parse(&format!("rtmp://{host}/live/x")).unwrap().resolve("live", &key).unwrap(),
-            required: false,
-            identity: identity.map(|byte| Identity([byte; 16])),
-        };
-        let destinations = [to("keyed", None), to("ours", Some(2)), to("taken", Some(3))];
-        let kept = kept(&destinations, &[Identity([1; 16]), Identity([2; 16])]);
-        assert_eq!(kept.iter().map(|to| to.url.host.as_str()).collect::<Vec<_>>(), ["keyed", "ours"]);
     }
 }

@@ -24,7 +24,7 @@ use super::outgoing::BufferedConnection;
 use super::resume::{Readiness, Resume};
 use crate::accept::{Accepted, ConnectionEvent, Permit, UNTRUSTED};
 use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
-use crate::dispatch::{self, Entry, PlaceEvent};
+use crate::dispatch::{self, Entry, PlaceEvent, PlacedStream};
 use crate::events::{Events, Fact, StreamEvents, StreamLabel};
 use crate::handoff::{
     ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome, SpareMemories,
@@ -329,7 +329,7 @@ impl PublisherTask {
 
     fn enter(&mut self, admitted: Box<Admitted>) {
         let upstreams: Vec<String> =
-            admitted.destinations.iter().map(|destination| destination.url.authority()).collect();
+            admitted.destinations.list().destinations.iter().map(|to| to.url.authority()).collect();
         let mut published = PublishedLine {
             stream_id: self.stream_id.clone(),
             client: self.client,
@@ -345,11 +345,12 @@ impl PublisherTask {
             app: admitted.app.to_string(),
             publisher: admitted.publisher.clone(),
         };
-        let names = admitted.destinations.iter().map(|destination| destination.name.clone()).collect();
+        let names = admitted.destinations.list().destinations.into_iter().map(|to| to.name).collect();
         let told = self.context.events.entered(label, admitted.identities.first().copied(), names);
         let place = self.context.places.enter(Entry {
             stream_id: self.stream_id.clone(),
             identities: admitted.identities.clone(),
+            destinations: admitted.destinations.clone(),
             app: admitted.app.clone(),
             publisher: admitted.publisher.clone(),
             client: self.client,
@@ -369,6 +370,8 @@ impl PublisherTask {
             }
             PlaceEvent::Withdrawn { epoch } => Input::Withdrawn { epoch },
             PlaceEvent::Refused(reason) => Input::Refused(reason),
+            // The next worker gets the destinations as they are then.
+            PlaceEvent::Changed => return,
             PlaceEvent::Kicked(reason) => {
                 debug!(event = event::PUBLISHER_KICKED, reason, "publisher kicked");
                 Input::Kicked
@@ -390,8 +393,13 @@ impl PublisherTask {
         else {
             return (HandoffOutcome::untouched(), None);
         };
+        let placed = held.place.stream().unwrap_or_else(|| PlacedStream {
+            identities: held.admitted.identities.clone(),
+            destinations: held.admitted.destinations.list(),
+            takes_lists: false,
+        });
         let parts = AssignmentParts {
-            identities: held.place.identities().unwrap_or_else(|| held.admitted.identities.clone()),
+            placed,
             stream_id: &self.stream_id,
             client: self.client,
             epoch: offer.epoch,

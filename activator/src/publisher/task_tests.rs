@@ -31,7 +31,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::accept::{self, AcceptMetrics, ConnectionLimits};
-use crate::config::{Args, Limits, Settings};
+use crate::config::{Args, Limits, RouteDestination, Settings};
+use crate::destinations::{Change, ChangeError};
 use crate::dispatch::{CallId, Introduction, Rules};
 use crate::handoff::HandoffMetrics;
 use crate::handoff::testing::WorkerEnd;
@@ -63,6 +64,8 @@ struct House {
     admission: Arc<Admission>,
     address: SocketAddr,
     workers: u32,
+    /// Workers that register take lists of destinations.
+    lists: bool,
     draining: CancellationToken,
     _tasks: JoinSet<()>,
 }
@@ -117,6 +120,7 @@ impl House {
             admission,
             address,
             workers: 0,
+            lists: false,
             draining,
             _tasks: tasks,
         }
@@ -132,6 +136,7 @@ impl House {
             same_host: descriptor,
             http: None,
             sessions: Vec::new(),
+            takes_lists: self.lists,
         };
         let (outbox, offers) = mpsc::channel(16);
         let call = self.lobby.workers.join(introduction, outbox).unwrap();
@@ -916,6 +921,64 @@ async fn a_stream_goes_to_its_next_worker_without_an_upstream_that_it_has_lost()
     drop(hands);
     let again = second.fetch().await.assignment;
     assert_eq!((&again.identities[..], &again.destinations[..]), (&identities[..1], &destinations[..1]));
+}
+
+/// The names and hosts of a list.
+fn named(frame: Option<Frame>) -> (u64, Vec<(String, String)>) {
+    match frame {
+        Some(Frame::Destinations(list)) => {
+            let names = list.destinations.iter().map(|to| (to.name.clone(), to.url.host.clone()));
+            (list.revision, names.collect())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn changed_destinations_reach_the_worker_and_every_later_one() {
+    for descriptor in [true, false] {
+        let mut house = House::new(&[]);
+        house.lists = true;
+        let mut encoder = Encoder::publish(&house, "alpha").await;
+        let (mut first, mut second) = (house.worker(descriptor), house.worker(descriptor));
+        let mut hands = first.fetch().await;
+        assert_eq!(named(soon(hands.end.hear_news()).await), (0, vec![("127.0.0.1".into(), "127.0.0.1".into())]));
+        hands.take().await;
+        encoder.until(Stage::Live).await;
+        let id = hands.assignment.stream_id.0.clone();
+        let url = PushTemplate::parse("rtmp://two/live/{key}").unwrap();
+        let given = RouteDestination { name: "two".into(), url, required: false, enabled: true };
+        let streams = &house.lobby.streams;
+        assert_eq!(streams.change(&id, &Change::Add(given.clone())), Ok(1));
+        assert_eq!(streams.change("nobody", &Change::Add(given.clone())), Err(ChangeError::UnknownStream));
+        assert_eq!(streams.change(&id, &Change::Add(given)), Err(ChangeError::NameTaken));
+        let both = vec![("127.0.0.1".to_owned(), "127.0.0.1".to_owned()), ("two".to_owned(), "two".to_owned())];
+        assert_eq!(named(soon(hands.end.hear_news()).await), (1, both.clone()));
+        assert_eq!(streams.change(&id, &Change::Remove { name: "127.0.0.1".into() }), Ok(2));
+        assert_eq!(named(soon(hands.end.hear_news()).await), (2, both[1..].to_vec()));
+        assert_eq!(streams.destinations(&id).map(|all| all.len()), Some(1));
+        // It breaks at once, so the stream is given to the other worker.
+        drop(hands);
+        let mut again = second.fetch().await;
+        assert_eq!(again.assignment.destinations.len(), 1);
+        assert_eq!(again.assignment.destinations[0].url.host, "two");
+        assert_eq!(named(soon(again.end.hear_news()).await), (2, both[1..].to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn worker_of_an_earlier_release_gets_no_list_and_its_stream_no_change() {
+    let mut house = House::new(&[]);
+    let mut encoder = Encoder::publish(&house, "alpha").await;
+    let mut first = house.worker(false);
+    let mut hands = first.fetch().await;
+    hands.take().await;
+    encoder.until(Stage::Live).await;
+    let id = hands.assignment.stream_id.0.clone();
+    let change = Change::Restart { name: "127.0.0.1".into() };
+    assert_eq!(house.lobby.streams.change(&id, &change), Err(ChangeError::OldWorker));
+    assert!(house.lobby.views.kick(&id, "enough"));
+    assert_eq!(soon(hands.end.hear_news()).await, Some(Frame::Kick("enough".into())));
 }
 
 #[test]

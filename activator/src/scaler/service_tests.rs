@@ -16,6 +16,7 @@ use super::super::limits::MAX_STRANGERS;
 use super::super::proto::external_scaler_client::ExternalScalerClient;
 use super::*;
 use crate::config::{Fleet, Handoff};
+use crate::destinations::StreamDestinations;
 use crate::dispatch::{Entry, Introduction, PlaceEvent, Rules};
 use crate::events::Events;
 use crate::lobby::{Lobby, LobbyMetrics, MAX_UNREAD, Place};
@@ -70,6 +71,7 @@ impl House {
             hold: Duration::from_secs(600),
             handoff: Handoff::Auto,
             movable: true,
+            destinations: StreamDestinations::default(),
         })
     }
 
@@ -90,6 +92,7 @@ impl House {
             same_host: true,
             http: None,
             sessions,
+            takes_lists: true,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();

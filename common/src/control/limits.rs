@@ -13,5 +13,5 @@ pub const MAX_IDENTITIES: usize = 1 + MAX_UPSTREAMS;
 pub const MAX_TEXT: usize = 256;
 /// Bytes of the word for a codec.
 pub const MAX_CODEC: usize = 16;
-/// Bytes of the hosts and errors of a session's upstreams: 32 hosts of 60 bytes, and an error each for the first dozen.
-pub const MAX_TEXTS: usize = 4 << 10;
+/// Bytes of the hosts, names and errors of a session's upstreams: 32 hosts of 60 bytes, a name of 63 for each, and an error for the first dozen.
+pub const MAX_TEXTS: usize = 6 << 10;

@@ -112,6 +112,8 @@ pub struct Hello {
     pub http_port: u16,
     /// Version of the program.
     pub version: String,
+    /// The worker takes lists of destinations ([`crate::handoff::DestinationList`]).
+    pub takes_lists: bool,
 }
 
 /// How much a worker has taken.
@@ -225,6 +227,7 @@ impl TryFrom<wire::Hello> for Hello {
             network: hello.network,
             http_port: u16::try_from(hello.http_port).map_err(|_| Malformed::Port)?,
             version: hello.version,
+            takes_lists: hello.destinations,
         })
     }
 }
@@ -316,7 +319,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
 
 impl From<Hello> for wire::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, capacity, availability, sessions, network, http_port, version } = hello;
+        let Hello { name, capacity, availability, sessions, network, http_port, version, takes_lists } = hello;
         Self {
             name,
             capacity,
@@ -328,6 +331,7 @@ impl From<Hello> for wire::Hello {
             cordoned: availability.is_cordoned(),
             leaving: availability == Availability::Leaving,
             drained: availability == Availability::Drained,
+            destinations: takes_lists,
         }
     }
 }

@@ -12,7 +12,9 @@ fn session() -> Session {
     let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5, lag: 0 };
     let times = UpstreamTimes { since: UtcTime(6), failed: UtcTime(7) };
     let (error, fault) = ("refused".to_owned(), "connection_refused".to_owned());
-    let report = UpstreamReport { host: "up:1935".into(), error, fault, counts, times, ..UpstreamReport::default() };
+    let name = "origin".to_owned();
+    let report =
+        UpstreamReport { name, host: "up:1935".into(), error, fault, counts, times, ..UpstreamReport::default() };
     let upstream = |state| UpstreamReport { state, ..report.clone() };
     let (video, audio) = ("h264".into(), "aac".into());
     let media = MediaFigures { video, audio, width: 1280, height: 720, frame_rate: 29_970 };
@@ -25,6 +27,7 @@ fn session() -> Session {
         reason: "asked for".into(),
         messages: 9,
         figures: StreamFigures { bytes: 10, keyframe_interval: 2000, media },
+        revision: 3,
         upstreams: UpstreamState::ALL.map(upstream).to_vec(),
     }
 }
@@ -38,6 +41,7 @@ fn hello(availability: Availability) -> Hello {
         network: "net".into(),
         http_port: 8081,
         version: "1".into(),
+        takes_lists: true,
     }
 }
 

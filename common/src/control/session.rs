@@ -25,7 +25,9 @@ pub struct Session {
     pub messages: u64,
     /// Figures of the publisher's stream.
     pub figures: StreamFigures,
-    /// Destinations, in the order of the settings.
+    /// Revision of the list of destinations that the worker has; 0 before the first.
+    pub revision: u64,
+    /// The upstreams of the destinations.
     pub upstreams: Vec<UpstreamReport>,
 }
 
@@ -83,6 +85,8 @@ pub enum SessionState {
 /// An upstream of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamReport {
+    /// Name of the destination; empty before the first list of destinations.
+    pub name: String,
     /// Host and port alone: an upstream's path is a secret.
     pub host: String,
     /// Step in the upstream's life.
@@ -255,22 +259,23 @@ impl Session {
     /// are no such counter, since each of them is an event of its own.
     #[must_use]
     pub fn differs_beyond_counters(&self, other: &Self) -> bool {
-        let Self { stream_id, app, state, identities, epoch, reason, messages: _, figures, upstreams } = self;
+        let Self { stream_id, app, state, identities, epoch, reason, messages: _, figures, revision, upstreams } = self;
         let upstream = |(one, two): (&UpstreamReport, &UpstreamReport)| {
             // Its times follow from its state and its error.
-            let UpstreamReport { host, state, error, fault, counts, times: _ } = one;
-            (host, state, error, fault, counts.reconnects)
-                != (&two.host, &two.state, &two.error, &two.fault, two.counts.reconnects)
+            let UpstreamReport { name, host, state, error, fault, counts, times: _ } = one;
+            (name, host, state, error, fault, counts.reconnects)
+                != (&two.name, &two.host, &two.state, &two.error, &two.fault, two.counts.reconnects)
         };
         (stream_id, app, state, identities, epoch, reason)
             != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
             || figures.media != other.figures.media
+            || *revision != other.revision
             || upstreams.len() != other.upstreams.len()
             || upstreams.iter().zip(&other.upstreams).any(upstream)
     }
 }
 
-/// The result takes 10 KiB at most: [`MAX_UPSTREAMS`] with their counters, [`MAX_TEXTS`] of hosts and errors, as many identities, an id,
+/// The result takes 12 KiB at most: [`MAX_UPSTREAMS`] with their counters, [`MAX_TEXTS`] of hosts, names and errors, as many identities, an id,
 /// an app and a reason. Every text is fit to be shown.
 impl TryFrom<wire::Session> for Session {
     type Error = Malformed;
@@ -289,6 +294,7 @@ impl TryFrom<wire::Session> for Session {
             figures,
             bytes,
             keyframe_interval,
+            revision,
         } = session;
         if !is_stream_id(&stream_id) || epoch > MAX_EPOCH {
             return Err(Malformed::Session);
@@ -305,6 +311,7 @@ impl TryFrom<wire::Session> for Session {
         let mut left = MAX_TEXTS;
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.fault, &mut left));
+        upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.name, &mut left));
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.error, &mut left));
         let mut upstreams: Vec<UpstreamReport> = upstreams.into_iter().map(UpstreamReport::from).collect();
         // `collect` builds in place, so without this a session keeps the memory of everything that the worker has sent.
@@ -312,13 +319,14 @@ impl TryFrom<wire::Session> for Session {
         upstreams.shrink_to_fit();
         let media = figures.unwrap_or_default().into();
         let figures = StreamFigures { bytes, keyframe_interval, media };
-        Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, upstreams })
+        Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams })
     }
 }
 
 impl From<Session> for wire::Session {
     fn from(session: Session) -> Self {
-        let Session { stream_id, app, state, identities, epoch, reason, messages, figures, upstreams } = session;
+        let Session { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams } =
+            session;
         let StreamFigures { bytes, keyframe_interval, media } = figures;
         Self {
             stream_id,
@@ -332,6 +340,7 @@ impl From<Session> for wire::Session {
             figures: Some(media.into()),
             bytes,
             keyframe_interval,
+            revision,
         }
     }
 }
@@ -339,23 +348,35 @@ impl From<Session> for wire::Session {
 /// The texts are taken as they are: [`Session`] bounds those of all upstreams together.
 impl From<wire::Upstream> for UpstreamReport {
     fn from(upstream: wire::Upstream) -> Self {
-        let wire::Upstream { host, state, bytes, messages, lost, replayed, reconnects, error, fault, since, failed } =
-            upstream;
+        let wire::Upstream {
+            host,
+            state,
+            bytes,
+            messages,
+            lost,
+            replayed,
+            reconnects,
+            error,
+            fault,
+            name,
+            since,
+            failed,
+        } = upstream;
         let state = UpstreamState::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or_default();
         let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into(), lag: 0 };
         let times = UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) };
-        Self { host, state, error, fault, counts, times }
+        Self { name, host, state, error, fault, counts, times }
     }
 }
 
 impl From<UpstreamReport> for wire::Upstream {
     fn from(upstream: UpstreamReport) -> Self {
-        let UpstreamReport { host, state, error, fault, counts, times } = upstream;
+        let UpstreamReport { name, host, state, error, fault, counts, times } = upstream;
         let UpstreamCounts { bytes, messages, lost, replayed, reconnects, lag: _ } = counts;
         let UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) } = times;
         let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
         let state = state.as_str().to_owned();
-        Self { host, state, bytes, messages, lost, replayed, reconnects, error, fault, since, failed }
+        Self { host, state, bytes, messages, lost, replayed, reconnects, error, fault, name, since, failed }
     }
 }
 

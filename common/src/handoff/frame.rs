@@ -5,8 +5,10 @@
 //!  type u8 | length u32, big endian | payload
 //! ```
 //!
-//! Frames that hold secrets (assignment, checkpoint) are sealed: AES-256-GCM with a key per direction, a counter as nonce, the type as
+//! Frames that hold secrets (assignment, destinations, checkpoint) are sealed: AES-256-GCM with a key per direction, a counter as nonce, the type as
 //! additional data. Media is not sealed: the publisher sends it over the network in the clear anyway.
+//!
+//! A new type of frame is no new version: it goes only to a side that has said, on the control connection, that it takes it.
 //!
 //! Note: a checkpoint holds the stream key too, in the session's `publish`.
 
@@ -17,7 +19,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use ring::aead;
 
 use super::assignment::Assignment;
-use super::limits::{MAX_ASSIGNMENT_BYTES, MAX_DATA_BYTES, MAX_SNAPSHOT_BYTES, MAX_TEXT_BYTES};
+use super::destinations::DestinationList;
+use super::limits::{MAX_ASSIGNMENT_BYTES, MAX_DATA_BYTES, MAX_LIST_BYTES, MAX_SNAPSHOT_BYTES, MAX_TEXT_BYTES};
 use super::snapshot::Snapshot;
 use super::wire::WireError;
 
@@ -35,6 +38,7 @@ mod type_id {
     pub(super) const DATA: u8 = 2;
     pub(super) const END: u8 = 3;
     pub(super) const KICK: u8 = 4;
+    pub(super) const DESTINATIONS: u8 = 5;
     pub(super) const ALIVE: u8 = 16;
     pub(super) const ACCEPTED: u8 = 32;
     pub(super) const RETURNED: u8 = 33;
@@ -62,6 +66,7 @@ impl Direction {
             (Self::ToWorker, type_id::DATA) => MAX_DATA_BYTES,
             (Self::ToWorker, type_id::END) => 1,
             (Self::ToWorker, type_id::KICK) => MAX_TEXT_BYTES,
+            (Self::ToWorker, type_id::DESTINATIONS) => MAX_LIST_BYTES + TAG_BYTES,
             (Self::ToActivator, type_id::ACCEPTED | type_id::DUPLICATE | type_id::STARTED) => 0,
             (Self::ToActivator, type_id::RETURNED) => 1,
             (Self::ToActivator, type_id::REPLY) => MAX_DATA_BYTES,
@@ -86,6 +91,8 @@ pub enum Frame {
     End(PublisherEnd),
     /// End the stream, for this reason.
     Kick(String),
+    /// The stream has these destinations from now on. For a worker that has said that it takes this frame.
+    Destinations(Box<DestinationList>),
     // From both.
     /// Proof that the sender is alive.
     Alive,
@@ -395,6 +402,9 @@ impl Reader {
             type_id::DATA => Frame::Data(payload.freeze()),
             type_id::END => Frame::End(one(&payload, &END_CODES).ok_or(malformed)?),
             type_id::KICK => Frame::Kick(text(&payload).ok_or(malformed)?),
+            type_id::DESTINATIONS => {
+                Frame::Destinations(Box::new(DestinationList::decode(self.seal.open(type_id, &mut payload)?)?))
+            }
             type_id::REPLY => Frame::Reply(payload.freeze()),
             type_id::RETURNED => Frame::Returned { why: one(&payload, &DECLINE_CODES).ok_or(malformed)? },
             type_id::CHECKPOINT => {
@@ -430,7 +440,7 @@ impl Writer {
     /// Appends a frame to `out`. Long `Data` and `Reply` become several frames, empty ones none; text is cut to its limit.
     ///
     /// # Errors
-    /// A part of an assignment or snapshot is larger than its limit; nothing was appended.
+    /// A part of an assignment, list or snapshot is larger than its limit; nothing was appended.
     pub fn write(&mut self, out: &mut Vec<u8>, frame: &Frame) -> Result<(), FrameError> {
         match frame {
             Frame::Assign(assignment) => {
@@ -441,6 +451,11 @@ impl Writer {
             Frame::Data(bytes) => bytes.chunks(MAX_DATA_BYTES).for_each(|part| put(out, type_id::DATA, &[part])),
             Frame::End(end) => put(out, type_id::END, &[&[code(*end, &END_CODES)]]),
             Frame::Kick(reason) => put(out, type_id::KICK, &[cut(reason).as_bytes()]),
+            Frame::Destinations(list) => {
+                list.check()?;
+                let sealed = self.seal.close(type_id::DESTINATIONS, list.encode())?;
+                put(out, type_id::DESTINATIONS, &[&sealed]);
+            }
             Frame::Alive => put(out, type_id::ALIVE, &[]),
             Frame::Accepted => put(out, type_id::ACCEPTED, &[]),
             Frame::Returned { why } => put(out, type_id::RETURNED, &[&[code(*why, &DECLINE_CODES)]]),
@@ -537,6 +552,7 @@ impl fmt::Debug for Frame {
             Self::Data(bytes) => write!(f, "Data({} bytes)", bytes.len()),
             Self::End(end) => f.debug_tuple("End").field(end).finish(),
             Self::Kick(reason) => f.debug_tuple("Kick").field(reason).finish(),
+            Self::Destinations(list) => f.debug_tuple("Destinations").field(list).finish(),
             Self::Alive => f.write_str("Alive"),
             Self::Accepted => f.write_str("Accepted"),
             Self::Returned { why } => f.debug_struct("Returned").field("why", why).finish(),

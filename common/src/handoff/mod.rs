@@ -6,6 +6,7 @@
 //! - [`frame`]: the frames that follow. The first one is an [`Assignment`], sealed; then comes media by link, or next to nothing when the
 //!   descriptors went along.
 //! - [`assignment`]: the stream, its destinations, its policies, and the [`Snapshot`] it begins with.
+//! - [`destinations`]: the names of its destinations, and their changes while the stream is live.
 //! - [`snapshot`]: an RTMP session, and once there was media its stream, as data of a known version.
 //! - [`page`]: the snapshot in memory that outlives its worker, for the successor to find.
 //! - [`limits`]: every bound on what the other side may make this process hold.
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod destinations;
 pub mod frame;
 pub mod limits;
 pub mod page;
@@ -23,6 +25,7 @@ pub mod snapshot;
 mod wire;
 
 pub use assignment::{Assignment, Destination, Policy, Transport};
+pub use destinations::{DestinationList, ListedDestination};
 pub use frame::{Close, Decline, Frame, FrameError, PublisherEnd};
 pub use preface::{ActivatorSide, PrefaceError, SessionKeys, WorkerSide};
 pub use snapshot::{LastTimestamps, OpenMessage, Snapshot, StoredHeader, StreamState};

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use liveedgecast_common::handoff::{
-    ActivatorSide, Assignment, Destination, LastTimestamps, OpenMessage, Policy, SessionKeys, Snapshot, StoredHeader,
-    StreamState, Transport, WorkerSide, preface::Step,
+    ActivatorSide, Assignment, Destination, DestinationList, LastTimestamps, ListedDestination, OpenMessage, Policy,
+    SessionKeys, Snapshot, StoredHeader, StreamState, Transport, WorkerSide, preface::Step,
 };
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamId, StreamKey};
 use liveedgecast_common::rtmp::amf0::{self, Value};
@@ -201,6 +201,20 @@ pub fn assignment(transport: Transport, resumed: bool) -> Assignment {
         resumed,
         snapshot: if resumed { mid_message() } else { fresh() },
     }
+}
+
+/// The same destinations with their names; the session of the second was to begin anew.
+pub fn destinations() -> DestinationList {
+    let Assignment { destinations, identities, .. } = assignment(Transport::Link, false);
+    let parts = ["origin", "cdn"].into_iter().zip(destinations).zip([(None, 0), (Some(identities[1]), 3)]);
+    let destinations = parts.map(|((name, Destination { url, required }), (identity, renewed))| ListedDestination {
+        name: name.to_owned(),
+        url,
+        required,
+        identity,
+        renewed,
+    });
+    DestinationList { revision: 4, destinations: destinations.collect() }
 }
 
 /// A whole preface with given nonces: the worker's bytes, the activator's bytes, the keys.

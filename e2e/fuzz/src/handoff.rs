@@ -3,7 +3,7 @@
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::preface::{PrefaceProgress, Step};
 use liveedgecast_common::handoff::{
-    ActivatorSide, Assignment, Frame, FrameError, SessionKeys, Snapshot, WorkerSide, page,
+    ActivatorSide, Assignment, DestinationList, Frame, FrameError, SessionKeys, Snapshot, WorkerSide, page,
 };
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::rtmp::server::ServerSession;
@@ -38,6 +38,7 @@ pub fn page(data: &[u8]) {
 /// of pieces gives the same frames.
 pub fn frames(data: &[u8]) {
     let _ = Assignment::decode(data);
+    let _ = DestinationList::decode(data);
     let Some((&cut, bytes)) = data.split_first() else { return };
     let keys = keys();
     let mut assigned = Vec::new();

@@ -22,6 +22,7 @@ const ORDER: Order = Order {
                 "drain",
                 "net",
                 "events",
+                "destinations",
                 "dispatch",
                 "lobby",
                 "accept",

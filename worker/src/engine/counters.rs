@@ -46,7 +46,11 @@ impl StreamCounters {
         let mut upstreams = session.upstreams.clone();
         for (at, upstream) in upstreams.iter_mut().enumerate() {
             let host = self.hosts.label(&upstream.host);
-            let known = before.upstreams.get(at).filter(|known| !anew && known.host == upstream.host);
+            // Upstreams come and go while a stream runs; before the first list they have no names.
+            let named = |known: &&UpstreamReport| !known.name.is_empty() && known.name == upstream.name;
+            let unnamed = || before.upstreams.get(at).filter(|known| known.name.is_empty());
+            let known = before.upstreams.iter().find(named).or_else(unnamed);
+            let known = known.filter(|known| !anew && known.host == upstream.host);
             let last = known.map(|known| known.counts).unwrap_or_default();
             for (figure, counter) in UpstreamCounts::FIGURES.iter().zip(&self.metrics.figures) {
                 let grown = (figure.of)(&upstream.counts).saturating_sub((figure.of)(&last));
@@ -110,6 +114,28 @@ mod tests {
         counters.closed(StreamSlot(1));
         counters.closed(StreamSlot(1));
         assert_eq!((now("live"), count("upstream_bytes_total")), (1, 190));
+    }
+
+    #[test]
+    fn upstreams_are_known_by_name_when_others_come_and_go() {
+        let metrics = EngineMetrics::unregistered();
+        let mut counters = StreamCounters::new(metrics.clone());
+        let report = |upstreams: &[(&str, &str, u64)]| {
+            let upstream = |(name, host, bytes): &(&str, &str, u64)| UpstreamReport {
+                name: (*name).into(),
+                host: (*host).into(),
+                counts: UpstreamCounts { bytes: *bytes, ..UpstreamCounts::default() },
+                ..UpstreamReport::default()
+            };
+            Session { upstreams: upstreams.iter().map(upstream).collect(), ..Session::default() }
+        };
+        counters.reported(StreamSlot(1), &report(&[("", "a:1", 10), ("", "b:1", 100)]));
+        counters.reported(StreamSlot(1), &report(&[("one", "a:1", 20), ("two", "b:1", 200)]));
+        counters.reported(StreamSlot(1), &report(&[("two", "b:1", 300)]));
+        counters.reported(StreamSlot(1), &report(&[("new", "b:1", 7), ("two", "b:1", 400)]));
+        let at = UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == "upstream_bytes_total").unwrap();
+        let count = |host| metrics.figures[at].with_label_values(&[host]).get();
+        assert_eq!((count("a:1"), count("b:1")), (20, 407));
     }
 
     #[test]

@@ -383,6 +383,7 @@ impl Register {
             },
             http_port: self.settings.http_port,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            takes_lists: true,
         }
     }
 

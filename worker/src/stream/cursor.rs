@@ -83,6 +83,8 @@ struct CursorSession {
     queue: WriteQueue,
     /// The headers that this session has: slot and message.
     headers: Vec<(HeaderSlot, Option<u64>)>,
+    /// The message that is partly written is the last one.
+    stopped: bool,
 }
 
 /// See the file's header.
@@ -161,7 +163,22 @@ impl Cursor {
             passed: self.ledger.settled(),
             queue: WriteQueue::new(chunk_size),
             headers: Vec::new(),
+            stopped: false,
         });
+    }
+
+    /// Leaves out every message below this one, before the first session: the upstream joins a stream that runs.
+    pub fn begin_at(&mut self, number: u64) {
+        self.ledger.begin_at(number);
+    }
+
+    /// Ends the session's media with the message that is partly written.
+    pub fn stop(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.take_back();
+            session.queue.leave_early();
+            session.stopped = true;
+        }
     }
 
     /// Notes that the session is lost. `unacknowledged`: bytes that were written and did not reach the peer; `front`: see [`Index::front`].
@@ -208,6 +225,9 @@ impl Cursor {
     pub fn plan(&mut self, now: Instant, index: &Index, head: u64, memory: &impl Memory, plan: &mut WritePlan) {
         plan.clear();
         let Some(session) = &mut self.session else { return };
+        if session.stopped {
+            return session.queue.parts(index, plan, MAX_SLICES);
+        }
         if session.queue.len() == 0 && session.next >= index.end() {
             if index.has_open() || session.queue.early().is_some() {
                 session.plan_early(index, plan);
@@ -337,7 +357,7 @@ impl Cursor {
     #[must_use]
     pub fn poll_timeout(&self, index: &Index) -> Option<Instant> {
         let session = self.session.as_ref()?;
-        let waiting = !session.flowing && session.next < index.end();
+        let waiting = !session.flowing && !session.stopped && session.next < index.end();
         index.without_keyframe_since().filter(|_| waiting).map(|since| since + AUDIO_ALONE_AFTER)
     }
 

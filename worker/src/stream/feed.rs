@@ -11,6 +11,7 @@ use liveedgecast_common::url::PushUrl;
 
 use super::cursor::{Bounds, Cursor, WritePlan, WriteSlices};
 use super::index::Index;
+use super::lanes::Lane;
 use super::rings::Rings;
 use crate::upstream::{Upstream, UpstreamEvent};
 
@@ -24,7 +25,20 @@ pub(super) struct UpstreamFeed {
     full_until: Option<Instant>,
     upstream: Upstream,
     cursor: Cursor,
+    /// The upstream joins a stream that runs, and no session of it has been live: it begins with the newest keyframe then.
+    late: bool,
+    /// The time at which an upstream that is left is closed, even in the middle of a message.
+    leaves_by: Option<Instant>,
+    /// The upstream that begins when this one is closed.
+    next: Option<Box<Upstream>>,
+    /// Counts of upstreams that this one has replaced.
+    before: UpstreamCounts,
+    /// The destination of the upstream.
+    pub(super) lane: Lane,
 }
+
+/// Time for the rest of a message that is partly written, when an upstream is left.
+const LEAVE_TIME: Duration = Duration::from_millis(500);
 
 /// Interval in which the lag of an upstream that takes nothing is judged, far below any bound of it.
 const JUDGE_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,6 +48,8 @@ enum FeedState {
     Open,
     /// Closes when everything is written.
     Draining,
+    /// Closes when the message that is partly written has come to its end.
+    Leaving,
     Closing,
     Closed,
 }
@@ -46,11 +62,29 @@ pub(super) enum FeedEvent {
     Refused,
     Lost,
     Closed,
+    /// The upstream that was to follow has begun.
+    Renewed,
 }
 
 impl UpstreamFeed {
-    pub(super) fn new(upstream: Upstream, bounds: Bounds) -> Self {
-        Self { upstream, cursor: Cursor::new(bounds), phase: FeedState::Open, cut: false, full_until: None }
+    pub(super) fn new(upstream: Upstream, bounds: Bounds, lane: Lane) -> Self {
+        Self {
+            upstream,
+            cursor: Cursor::new(bounds),
+            phase: FeedState::Open,
+            cut: false,
+            full_until: None,
+            late: false,
+            leaves_by: None,
+            next: None,
+            before: UpstreamCounts::default(),
+            lane,
+        }
+    }
+
+    /// An upstream that joins a stream that runs.
+    pub(super) fn late(self) -> Self {
+        Self { late: true, ..self }
     }
 
     /// Lets the processor fetch what every write needs.
@@ -68,6 +102,7 @@ impl UpstreamFeed {
     /// Renames the stream in the upstream's log lines.
     pub(super) fn rename_stream(&mut self, id: &StreamId) {
         self.upstream.rename_stream(id);
+        self.next.iter_mut().for_each(|next| next.rename_stream(id));
     }
 
     /// The upstream's next event. After `Ready`, poll again; after `Pending`, write.
@@ -84,6 +119,9 @@ impl UpstreamFeed {
         };
         Poll::Ready(match event {
             UpstreamEvent::Live => {
+                if std::mem::take(&mut self.late) {
+                    self.cursor.begin_at(index.last_join().unwrap_or(index.end()));
+                }
                 self.cursor.start(now, self.upstream.message_stream(), self.upstream.chunk_size());
                 FeedEvent::Live
             }
@@ -92,15 +130,30 @@ impl UpstreamFeed {
                 FeedEvent::Lost
             }
             UpstreamEvent::Refused { .. } => FeedEvent::Refused,
-            UpstreamEvent::Closed => {
-                self.phase = FeedState::Closed;
-                FeedEvent::Closed
-            }
+            UpstreamEvent::Closed => match self.next.take() {
+                Some(next) => {
+                    let counts = self.report().counts;
+                    self.before = UpstreamCounts { bytes: counts.bytes, reconnects: counts.reconnects, ..self.before };
+                    // The first session of the next one is a further one of this feed.
+                    self.before.reconnects += u64::from(counts.bytes > 0);
+                    (self.upstream, self.phase) = (*next, FeedState::Open);
+                    FeedEvent::Renewed
+                }
+                None => {
+                    self.phase = FeedState::Closed;
+                    FeedEvent::Closed
+                }
+            },
         })
     }
 
+    /// Returns whether media may be written to the upstream.
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == FeedState::Open && self.upstream.is_live()
+    }
+
     fn takes_media(&self) -> bool {
-        matches!(self.phase, FeedState::Open | FeedState::Draining) && self.upstream.is_live()
+        matches!(self.phase, FeedState::Open | FeedState::Draining | FeedState::Leaving) && self.upstream.is_live()
     }
 
     /// Returns whether to write what the publisher has sent, though the upstream has not woken the task.
@@ -173,7 +226,8 @@ impl UpstreamFeed {
 
     /// The first message that a later session of the upstream may begin with; the end of all numbers if there will be none.
     pub(super) fn needs_from(&mut self, index: &Index) -> u64 {
-        if matches!(self.phase, FeedState::Closing | FeedState::Closed) {
+        let renews = self.next.is_some();
+        if self.late || !renews && !matches!(self.phase, FeedState::Open | FeedState::Draining) {
             return u64::MAX;
         }
         let owed = self.owes_from().unwrap_or_else(|| self.cursor.begins_from());
@@ -182,11 +236,41 @@ impl UpstreamFeed {
 
     /// Prepares for the eviction of the entries before `until`.
     pub(super) fn before_eviction(&mut self, until: u64, index: &Index, rings: &Rings) {
-        self.cursor.before_eviction(until, index, rings);
+        if !self.late {
+            self.cursor.before_eviction(until, index, rings);
+        }
+    }
+
+    /// Closes the upstream with a goodbye, as soon as no message is partly written: its destination has no more use for it.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.next = None;
+        self.stop(now);
+    }
+
+    /// Closes the upstream in the same way, and begins with `next` then, where this one has ended.
+    pub(super) fn renew(&mut self, now: Instant, next: Upstream) {
+        self.next = Some(Box::new(next));
+        self.stop(now);
+    }
+
+    /// Counts on where another upstream at the same host ends, whose place this one takes.
+    pub(super) fn continue_counts(&mut self, ended: &UpstreamReport) {
+        if ended.host == self.report().host {
+            self.before = UpstreamCounts { reconnects: ended.counts.reconnects + 1, ..ended.counts };
+        }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        if matches!(self.phase, FeedState::Open | FeedState::Draining) {
+            self.phase = FeedState::Leaving;
+            self.leaves_by = Some(now + LEAVE_TIME);
+            self.cursor.stop();
+        }
     }
 
     /// Closes the upstream when everything is written.
     pub(super) fn drain(&mut self) {
+        self.next = None;
         if self.phase == FeedState::Open {
             self.phase = FeedState::Draining;
         }
@@ -198,20 +282,41 @@ impl UpstreamFeed {
         self.cut = true;
     }
 
-    /// Closes the upstream if that was asked for and everything is written, or `now`. `true`: poll it.
-    pub(super) fn close(&mut self, index: &Index, now: bool) -> bool {
-        let due = self.phase == FeedState::Draining && (now || self.cut || self.cursor.is_drained(index));
+    /// Closes the upstream if that was asked for and everything is written, or `at_once`. `true`: poll it.
+    pub(super) fn close(&mut self, now: Instant, index: &Index, at_once: bool) -> bool {
+        let at_once = at_once || self.cut;
+        let due = match self.phase {
+            FeedState::Draining => at_once || self.cursor.is_drained(index),
+            FeedState::Leaving => {
+                at_once || self.cursor.is_between_messages() || self.leaves_by.is_some_and(|at| at <= now)
+            }
+            FeedState::Open | FeedState::Closing | FeedState::Closed => false,
+        };
         if due {
             self.upstream.close(self.cursor.is_between_messages());
-            self.cursor.finish(index);
+            match &self.next {
+                // What is on its way arrives: the goodbye comes behind it.
+                Some(_) => self.cursor.session_over(0, index.front()),
+                None if self.late => {}
+                None => self.cursor.finish(index),
+            }
             self.phase = FeedState::Closing;
+            self.leaves_by = None;
         }
         due
     }
 
-    /// The destination.
+    /// The destination's URL: that of the upstream which follows, if one does.
     pub(super) fn url(&self) -> &PushUrl {
-        self.upstream.url()
+        self.next.as_deref().unwrap_or(&self.upstream).url()
+    }
+
+    /// Names the destination, in the log lines too.
+    pub(super) fn name(&mut self, lane: Lane) {
+        for upstream in [Some(&mut self.upstream), self.next.as_deref_mut()].into_iter().flatten() {
+            upstream.rename_destination(&lane.name);
+        }
+        self.lane = lane;
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -222,7 +327,7 @@ impl UpstreamFeed {
         if self.phase == FeedState::Closed {
             return None;
         }
-        [self.upstream.next_timeout(), self.cursor.poll_timeout(index)].into_iter().flatten().min()
+        [self.upstream.next_timeout(), self.cursor.poll_timeout(index), self.leaves_by].into_iter().flatten().min()
     }
 
     /// Age of the oldest message that is to be written, in milliseconds.
@@ -234,11 +339,13 @@ impl UpstreamFeed {
         let counters = self.cursor.counters();
         let report = self.upstream.report();
         let counts = UpstreamCounts {
-            messages: counters.messages,
-            lost: counters.lost,
-            replayed: counters.replayed,
+            bytes: self.before.bytes + report.counts.bytes,
+            messages: self.before.messages + counters.messages,
+            lost: self.before.lost + counters.lost,
+            replayed: self.before.replayed + counters.replayed,
+            reconnects: self.before.reconnects + report.counts.reconnects,
             ..report.counts
         };
-        UpstreamReport { counts, ..report }
+        UpstreamReport { name: self.lane.name.clone(), counts, ..report }
     }
 }

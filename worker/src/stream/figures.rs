@@ -40,7 +40,11 @@ impl ShownFigures {
             upstream.counts.lag = lag;
         }
         for (at, upstream) in upstreams.iter_mut().enumerate() {
-            let known = self.upstreams.get(at).filter(|known| known.host == upstream.host);
+            // Upstreams come and go while a stream runs; before the first list they have no names.
+            let named = |known: &&UpstreamReport| !known.name.is_empty() && known.name == upstream.name;
+            let unnamed = || self.upstreams.get(at).filter(|known| known.name.is_empty());
+            let known = self.upstreams.iter().find(named).or_else(unnamed);
+            let known = known.filter(|known| known.host == upstream.host);
             upstream.times = times(now, known, upstream);
         }
         self.upstreams.clear();

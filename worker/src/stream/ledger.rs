@@ -32,9 +32,17 @@ pub(super) struct Ledger {
     owed: u64,
     lost: u64,
     replayed: u64,
+    /// Messages from before the upstream was the stream's.
+    before: u64,
 }
 
 impl Ledger {
+    /// Leaves out every message below: the upstream joins a stream that runs. No message has a fate yet.
+    pub(super) fn begin_at(&mut self, number: u64) {
+        debug_assert!(self.fates.is_empty() && self.lost == 0);
+        (self.base, self.settled, self.before) = (number, number, number);
+    }
+
     /// Lets the processor fetch the place that the next message will be noted in.
     pub(super) fn prefetch_behind(&self) {
         self.fates.back().map(prefetch_behind);
@@ -47,7 +55,7 @@ impl Ledger {
 
     /// Messages delivered, each counted once.
     pub(super) fn delivered(&self) -> u64 {
-        self.end() - self.lost - self.owed
+        self.end() - self.before - self.lost - self.owed
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -206,6 +214,16 @@ mod tests {
         ledger.forget(5);
         ledger.session_over();
         assert_eq!(counts(&ledger), (0, 6, 0));
+    }
+
+    #[test]
+    fn messages_before_the_beginning_do_not_count() {
+        let mut ledger = Ledger::default();
+        ledger.begin_at(100);
+        ledger.complete_injected(3);
+        (100..104).for_each(|number| ledger.complete(number, number));
+        ledger.pass(104..106, std::iter::empty());
+        assert_eq!((counts(&ledger), ledger.settled()), ((4, 2, 0), 100));
     }
 
     #[test]

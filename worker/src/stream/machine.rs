@@ -122,6 +122,17 @@ pub enum Input {
     UpstreamLive(usize),
     /// The upstream of this number has clearly refused.
     UpstreamRefused(usize),
+    /// The stream has an upstream of this number from now on, or knows anew whether it is required for the start.
+    UpstreamJoined {
+        /// Number of the upstream.
+        at: usize,
+        /// The stream starts only when this upstream has started.
+        required: bool,
+    },
+    /// The upstream of this number begins anew: what it has refused before does not count.
+    UpstreamRenewed(usize),
+    /// The upstream of this number is not the stream's any more. A stream may have none: its publisher stays.
+    UpstreamLeft(usize),
     /// Every upstream is closed.
     UpstreamsClosed,
     /// The publisher's connection is closed, as [`Output::EndPublisher`] said.
@@ -202,16 +213,25 @@ pub enum AttachDecision {
     Return,
 }
 
+/// An upstream, as far as the stream's life depends on it.
+#[derive(Clone, Copy, Debug, Default)]
+struct StreamUpstream {
+    /// Required for the start.
+    required: bool,
+    /// A session has been live.
+    live: bool,
+    refused: bool,
+    /// Another stream has it.
+    given_up: bool,
+}
+
 /// See the picture above.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
     times: Times,
-    /// Upstreams by number: required for the start, live, refused, given up.
-    required: Vec<bool>,
-    live: Vec<bool>,
-    refused: Vec<bool>,
-    given_up: Vec<bool>,
+    /// Upstreams by number.
+    upstreams: Vec<Option<StreamUpstream>>,
     /// End of the hold time, of the grace time, or of the time for closing.
     deadline: Option<Instant>,
     cut_at: Option<Instant>,
@@ -233,14 +253,11 @@ impl Machine {
     /// Creates a stream with a publisher that has just come. `started`: it streams already, from another worker.
     #[must_use]
     pub fn new(now: Instant, times: Times, required: Vec<bool>, started: bool) -> Self {
-        let count = required.len();
+        let upstream = |required| Some(StreamUpstream { required, ..StreamUpstream::default() });
         let mut machine = Self {
             state: State::Starting,
             times,
-            required,
-            live: vec![false; count],
-            refused: vec![false; count],
-            given_up: vec![false; count],
+            upstreams: required.into_iter().map(upstream).collect(),
             deadline: Some(now + times.hold_left),
             cut_at: None,
             ping_at: now + PING_INTERVAL,
@@ -258,6 +275,7 @@ impl Machine {
             machine.enter(State::Live);
         } else {
             machine.enter(State::Starting);
+            machine.start_if_ready(now);
         }
         machine
     }
@@ -296,6 +314,11 @@ impl Machine {
         match input {
             Input::UpstreamLive(at) => self.upstream_live(now, at),
             Input::UpstreamRefused(at) => self.upstream_refused(now, at),
+            Input::UpstreamJoined { at, required } => self.upstream_joined(at, required),
+            Input::UpstreamRenewed(at) => {
+                self.upstream(at).into_iter().for_each(|upstream| upstream.refused = false);
+            }
+            Input::UpstreamLeft(at) => self.upstream_left(now, at),
             Input::UpstreamsClosed => {
                 self.upstreams_open = false;
                 self.end_if_closed();
@@ -374,19 +397,41 @@ impl Machine {
         self.outputs.push_back(Output::State(state));
     }
 
+    fn upstream(&mut self, at: usize) -> Option<&mut StreamUpstream> {
+        self.upstreams.get_mut(at)?.as_mut()
+    }
+
+    /// The upstreams that the stream has.
+    fn all(&self) -> impl Iterator<Item = &StreamUpstream> {
+        self.upstreams.iter().flatten()
+    }
+
     fn upstream_live(&mut self, now: Instant, at: usize) {
         // Its answer was on the way when the upstream was given up.
-        if self.given_up.get(at) == Some(&true) {
-            return;
+        let Some(upstream) = self.upstream(at).filter(|upstream| !upstream.given_up) else { return };
+        (upstream.live, upstream.refused) = (true, false);
+        self.start_if_ready(now);
+    }
+
+    fn upstream_joined(&mut self, at: usize, required: bool) {
+        if self.upstreams.len() <= at {
+            self.upstreams.resize(at + 1, None);
         }
-        if let Some(live) = self.live.get_mut(at) {
-            *live = true;
+        self.upstreams[at].get_or_insert_default().required = required;
+    }
+
+    fn upstream_left(&mut self, now: Instant, at: usize) {
+        if self.upstreams.get_mut(at).and_then(Option::take).is_some() {
+            self.start_if_ready(now);
+            self.refuse_if_all_have(now);
         }
-        if let Some(refused) = self.refused.get_mut(at) {
-            *refused = false;
-        }
-        let ready = self.required.iter().zip(&self.live).all(|(required, live)| !required || *live);
-        if self.state == State::Starting && ready {
+    }
+
+    /// Starts the publisher when an upstream is live, and every required one; without any upstream there is nothing to wait for.
+    fn start_if_ready(&mut self, now: Instant) {
+        let required = self.all().all(|upstream| !upstream.required || upstream.live);
+        let any = self.all().any(|upstream| upstream.live) || self.all().next().is_none();
+        if self.state == State::Starting && required && any {
             self.start(now);
         }
     }
@@ -400,11 +445,15 @@ impl Machine {
 
     /// Notes a refusal. Only the first start can be refused: a publisher that was told to start is not dropped for an upstream's sake.
     fn upstream_refused(&mut self, now: Instant, at: usize) {
-        if let Some(refused) = self.refused.get_mut(at) {
-            *refused = true;
+        if let Some(upstream) = self.upstream(at) {
+            upstream.refused = true;
+            self.refuse_if_all_have(now);
         }
-        let all = self.refused.iter().all(|refused| *refused);
-        let needed = self.required.iter().zip(&self.refused).any(|(required, refused)| *required && *refused);
+    }
+
+    fn refuse_if_all_have(&mut self, now: Instant) {
+        let all = self.all().all(|upstream| upstream.refused) && self.all().next().is_some();
+        let needed = self.all().any(|upstream| upstream.required && upstream.refused);
         if self.state == State::Starting && (all || needed) {
             self.outputs.push_back(Output::Refuse("refused by the upstream".to_owned()));
             self.close(now, Close::Graceful, "refused by the upstream");
@@ -443,11 +492,10 @@ impl Machine {
     }
 
     fn given_up(&mut self, now: Instant, at: usize) {
-        if let Some(given_up) = self.given_up.get_mut(at) {
-            *given_up = true;
-        }
-        let needed = self.required.iter().zip(&self.given_up).any(|(required, given_up)| *required && *given_up);
-        if !needed && self.given_up.contains(&false) {
+        let Some(upstream) = self.upstream(at) else { return };
+        upstream.given_up = true;
+        let needed = self.all().any(|upstream| upstream.required && upstream.given_up);
+        if !needed && self.all().any(|upstream| !upstream.given_up) {
             return self.upstream_refused(now, at);
         }
         let reason = "another stream took over its upstream";

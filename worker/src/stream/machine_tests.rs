@@ -76,6 +76,9 @@ fn every_input_leads_from_every_state_where_the_picture_says() {
         // Input                                   Starting   Live     Grace    Closing  Ended
         (Input::UpstreamLive(0), [Live, Live, Grace, Closing, Ended]),
         (Input::UpstreamRefused(0), [Closing, Live, Grace, Closing, Ended]),
+        (Input::UpstreamJoined { at: 1, required: true }, [Starting, Live, Grace, Closing, Ended]),
+        (Input::UpstreamRenewed(0), [Starting, Live, Grace, Closing, Ended]),
+        (Input::UpstreamLeft(0), [Live, Live, Grace, Closing, Ended]),
         (Input::UpstreamsClosed, [Starting, Live, Grace, Closing, Ended]),
         (Input::PublisherClosed, [Starting, Live, Grace, Closing, Ended]),
         (Input::Ended, [Closing, Closing, Closing, Closing, Ended]),
@@ -180,6 +183,31 @@ fn required_upstream_decides_alone() {
     fixture.handle(Input::UpstreamLive(0));
     fixture.handle(Input::UpstreamRefused(1));
     assert_eq!(fixture.machine.state(), State::Closing);
+}
+
+#[test]
+fn upstreams_that_join_and_leave_count_for_the_start_only_while_they_are_there() {
+    let mut fixture = Fixture::new(1, false);
+    fixture.handle(Input::UpstreamJoined { at: 1, required: true });
+    fixture.handle(Input::UpstreamLive(0));
+    assert_eq!(fixture.machine.state(), State::Starting, "a required one has joined");
+    fixture.handle(Input::UpstreamLeft(1));
+    assert_eq!(fixture.machine.state(), State::Live);
+    fixture.handle(Input::UpstreamLeft(0));
+    fixture.handle(Input::UpstreamLeft(0));
+    fixture.handle(Input::UpstreamLive(0));
+    fixture.handle(Input::GivenUp(0));
+    assert_eq!(fixture.machine.state(), State::Live, "the publisher stays without any");
+
+    let mut fixture = Fixture::new(2, false);
+    fixture.handle(Input::UpstreamRefused(1));
+    fixture.handle(Input::UpstreamRenewed(1));
+    fixture.handle(Input::UpstreamRefused(0));
+    assert_eq!(fixture.machine.state(), State::Starting, "the other one begins anew");
+    fixture.handle(Input::UpstreamLeft(1));
+    assert_eq!(fixture.machine.state(), State::Closing, "every other one has refused");
+
+    assert_eq!(Fixture::new(0, false).outputs().last(), Some(&Output::State(State::Live)), "nothing to wait for");
 }
 
 #[test]

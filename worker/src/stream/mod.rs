@@ -6,6 +6,7 @@
 //!   (`wakes`).
 //! - [`index`]: the place of each message in the ring, and its time by the publisher's [`clock`].
 //! - [`cursor`]: an upstream's place in the index, and the messages to write to it next; with [`timeline`] and `ledger`.
+//! - `lanes`: the upstreams that begin and end when the list of destinations changes.
 //! - [`machine`]: starting, live, grace, ended; `snapshots`, `link_watch` and `reports` have the other rules.
 //!
 //! Note: nearly everything that can go wrong (a flap, a crash, a slow upstream, a late one) is the same thing, a cursor
@@ -30,6 +31,7 @@ mod ending;
 mod feed;
 mod figures;
 pub mod index;
+mod lanes;
 mod ledger;
 mod link_watch;
 pub mod machine;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use liveedgecast_common::event;
 use liveedgecast_common::gather::{Gather, LOW_WATER};
-use liveedgecast_common::handoff::{Assignment, Close, Frame, PublisherEnd, Snapshot, page};
+use liveedgecast_common::handoff::{Assignment, Close, DestinationList, Frame, PublisherEnd, Snapshot, page};
 use liveedgecast_common::rtmp::limits::FULL_OUTPUT;
 use liveedgecast_common::rtmp::server::{Refusal, ServerSession};
 use liveedgecast_common::socket::{forget_readiness, receive_now};
@@ -48,6 +48,8 @@ pub(super) enum SourceEvent {
     Lost(&'static str, Close),
     /// The activator asks to end the publisher.
     Kick(String),
+    /// The activator tells the stream's destinations.
+    Destinations(Box<DestinationList>),
 }
 
 /// The fields that every message needs come first.
@@ -192,6 +194,7 @@ impl PublisherSource {
             let Poll::Ready(frame) = control.poll_frame(activator) else { break };
             match frame {
                 Ok(Frame::Kick(reason)) => return Poll::Ready(SourceEvent::Kick(reason)),
+                Ok(Frame::Destinations(list)) => return Poll::Ready(SourceEvent::Destinations(list)),
                 Ok(Frame::End(end)) => return Poll::Ready(lost(end)),
                 Ok(_) => {}
                 Err(error) => self.control_lost(&error),
@@ -304,6 +307,7 @@ impl PublisherSource {
                 }
                 LinkArrival::Frame(Frame::End(end)) => return Err(lost(end)),
                 LinkArrival::Frame(Frame::Kick(reason)) => return Err(SourceEvent::Kick(reason)),
+                LinkArrival::Frame(Frame::Destinations(list)) => return Err(SourceEvent::Destinations(list)),
                 LinkArrival::Frame(_) => {}
             }
         }

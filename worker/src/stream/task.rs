@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::clock::utc;
 use liveedgecast_common::control::Session;
 use liveedgecast_common::event;
-use liveedgecast_common::handoff::{Assignment, Close, Decline, Frame};
+use liveedgecast_common::handoff::{Assignment, Close, Decline, Destination, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
-use liveedgecast_common::random;
 use liveedgecast_common::sys::{RingMemory, prefetch};
+use liveedgecast_common::url::PushUrl;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Sleep;
@@ -32,6 +32,7 @@ use super::ending::PublisherEnding;
 use super::feed::{FeedEvent, UpstreamFeed};
 use super::figures::ShownFigures;
 use super::index::{Continue, Index};
+use super::lanes::{Lane, LaneSeat};
 use super::machine::{AttachDecision, Input, Machine, Newcomer, NewcomerMemory, Output, State, Times};
 use super::need::LongestNeed;
 use super::reports::Reports;
@@ -40,12 +41,14 @@ use super::rings::{MAX_RINGS, Rings};
 use super::source::{self, PublisherSource, SourceEvent};
 use super::wakes::{Sources, Wakes};
 use super::{Contest, IncomingStream, PublisherHandoff, Report, StreamCommand, StreamContext};
-use crate::upstream::Upstream;
 
 /// Events of the publisher that are handled before the other streams of the thread have their turn.
 const ARRIVALS_PER_POLL: usize = 16;
 
 mod arrivals;
+mod destinations;
+
+use destinations::WantedUpstreams;
 
 #[cfg(test)]
 pub(super) use self::arrivals::room_for_pieces;
@@ -160,6 +163,8 @@ struct StreamTask {
     contest: Option<Contest>,
     /// Upstreams that are being closed for other streams.
     giving_up: Vec<GivingUp>,
+    /// The upstreams that the stream is to have.
+    wanted: WantedUpstreams,
     began: Instant,
     /// Bytes received from publishers that are gone.
     received: u64,
@@ -183,13 +188,13 @@ impl StreamTask {
         let destinations = &prepared.assignment.destinations;
         let required = destinations.iter().map(|destination| destination.required).collect();
         let started = prepared.point.session.is_started();
-        let upstream = |url: &liveedgecast_common::url::PushUrl| {
-            let upstream = Upstream::new(url.clone(), &context.upstreams, u64::from_ne_bytes(random::bytes()), now)
-                .of_stream(&prepared.assignment.stream_id);
+        let wanted = WantedUpstreams::new(context.upstreams.clone(), bounds);
+        let upstream = |url: &PushUrl| {
+            let upstream = wanted.upstream(now, url, &prepared.assignment.stream_id);
             if started { upstream.resumed() } else { upstream }
         };
-        let feeds =
-            destinations.iter().map(|destination| UpstreamFeed::new(upstream(&destination.url), bounds)).collect();
+        let feed = |to: &Destination| UpstreamFeed::new(upstream(&to.url), bounds, Lane::default());
+        let feeds = destinations.iter().map(feed).collect();
         let shared = prepared.assignment.identities.iter().skip(1).copied().collect();
         let mut index = Index::new(policy.replay_time);
         let machine = Machine::new(now, times, required, started);
@@ -227,6 +232,7 @@ impl StreamTask {
             shared,
             contest: None,
             giving_up: Vec::new(),
+            wanted,
             cutting: false,
             logged_skipped: false,
             logged: State::Starting,
@@ -412,6 +418,9 @@ impl StreamTask {
         );
         for at in &feeds {
             self.feeds[*at].give_up();
+            if self.feeds[*at].lane.seat == LaneSeat::Main {
+                self.feeds[*at].lane.seat = LaneSeat::GivenUp;
+            }
             self.tell(now, Input::GivenUp(*at));
         }
         self.giving_up.push(GivingUp { to, identities, feeds });
@@ -433,6 +442,15 @@ impl StreamTask {
 
     /// Polls the upstreams that were woken, and writes to those that may take something. `arrived`: the publisher has sent something.
     fn poll_feeds(&mut self, now: Instant, arrived: bool) {
+        self.poll_woken_feeds(now, arrived);
+        // What has become of an upstream may let another one begin or end.
+        while self.wanted.is_to_be_settled() {
+            self.settle(now);
+            self.poll_woken_feeds(now, false);
+        }
+    }
+
+    fn poll_woken_feeds(&mut self, now: Instant, arrived: bool) {
         let woken = self.woken.take_upstreams();
         if woken.is_empty() && !arrived {
             return;
@@ -454,16 +472,18 @@ impl StreamTask {
                             // Its session gets no more than the replay window, even if the ring has more.
                             self.expire(now);
                             self.machine.handle(now, Input::UpstreamLive(at));
+                            self.wanted.settle_soon();
                         }
                         FeedEvent::Refused => self.machine.handle(now, Input::UpstreamRefused(at)),
-                        FeedEvent::Lost | FeedEvent::Closed => {}
+                        FeedEvent::Closed => self.wanted.settle_soon(),
+                        FeedEvent::Lost | FeedEvent::Renewed => {}
                     }
                     self.reports.session_changed(now);
                 }
                 let feed = &mut self.feeds[at];
                 let cx = &mut Context::from_waker(self.wakes.of(source));
                 polls = feed.write(cx, now, &self.index, head, &self.rings);
-                polls |= feed.close(&self.index, self.cutting);
+                polls |= feed.close(now, &self.index, self.cutting);
                 if !polls {
                     break;
                 }
@@ -635,6 +655,9 @@ impl StreamTask {
         if let Some(state) = point.stream() {
             self.index.restore(now, state, &open);
         }
+        if !same {
+            self.forget_list();
+        }
         self.assignment = prepared.assignment;
         self.feeds.iter_mut().for_each(|feed| feed.rename_stream(&self.assignment.stream_id));
         let ring_bytes = self.rings.current().map_or(0, RingMemory::most);
@@ -685,19 +708,21 @@ impl StreamTask {
         let own = assignment.identities.first().into_iter();
         // An upstream is this stream's until it is closed: no other stream is to dial it before.
         let giving_up = self.giving_up.iter().flat_map(|it| &it.identities);
+        let leaving = self.leaving_identities();
         let mut session = Session {
             stream_id: assignment.stream_id.to_string(),
-            identities: own.chain(&self.shared).chain(giving_up).copied().collect(),
+            identities: own.chain(&self.shared).chain(giving_up).chain(&leaving).copied().collect(),
             state: self.machine.state().told(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),
-            upstreams: self.feeds.iter().map(UpstreamFeed::report).collect(),
+            upstreams: self.upstream_reports(),
+            revision: self.wanted.revision(),
             reason: self.machine.reason().to_owned(),
             messages: self.index.end(),
             figures,
         };
-        let lags = self.feeds.iter().map(|feed| feed.lag(now, &self.index));
-        self.shown.complete(utc(), &mut session.upstreams, lags);
+        let lags: Vec<u64> = self.shown_feeds().map(|feed| feed.lag(now, &self.index)).collect();
+        self.shown.complete(utc(), &mut session.upstreams, lags.into_iter());
         self.reports.push_session(now, session);
     }
 

@@ -12,6 +12,9 @@ use std::task::{Context, Waker};
 use liveedgecast_common::handoff::limits::MAX_DESTINATIONS;
 use liveedgecast_common::wakes;
 
+/// Upstreams of one stream at a time: every destination, and those that are being left or moved to meanwhile. Each has a bit.
+pub(super) const MAX_FEEDS: usize = MAX_DESTINATIONS + 16;
+
 /// A set of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sources(u64);
@@ -66,7 +69,7 @@ impl Sources {
 }
 
 const FIRST_UPSTREAM: usize = 5;
-const COUNT: usize = FIRST_UPSTREAM + MAX_DESTINATIONS;
+const COUNT: usize = FIRST_UPSTREAM + MAX_FEEDS;
 const UPSTREAMS: u64 = Sources::ALL.0 & !((1 << FIRST_UPSTREAM) - 1);
 const _: () = assert!(COUNT < u64::BITS as usize);
 
@@ -79,6 +82,11 @@ impl Wakes {
     /// any more.
     pub(super) fn take(&mut self, cx: &Context<'_>, upstreams: usize) -> Sources {
         self.0.take(cx, FIRST_UPSTREAM + upstreams).map_or(Sources::ALL, Sources)
+    }
+
+    /// Makes certain that there are wakers for so many upstreams. The new ones have to be looked at once without having been woken.
+    pub(super) fn extend(&mut self, upstreams: usize) {
+        self.0.extend(FIRST_UPSTREAM + upstreams);
     }
 
     /// The waker of one source. Valid after [`Self::take`].
@@ -120,18 +128,32 @@ mod tests {
         let waker = Waker::from(Arc::clone(&task));
         let cx = Context::from_waker(&waker);
         let mut wakes = Wakes::default();
-        assert_eq!(wakes.take(&cx, MAX_DESTINATIONS), Sources::ALL, "nothing is registered yet");
-        assert!(wakes.take(&cx, MAX_DESTINATIONS).is_empty());
-        for (at, source) in NAMED.into_iter().chain((0..MAX_DESTINATIONS).map(Sources::upstream)).enumerate() {
+        assert_eq!(wakes.take(&cx, MAX_FEEDS), Sources::ALL, "nothing is registered yet");
+        assert!(wakes.take(&cx, MAX_FEEDS).is_empty());
+        for (at, source) in NAMED.into_iter().chain((0..MAX_FEEDS).map(Sources::upstream)).enumerate() {
             wakes.of(source).wake_by_ref();
             wakes.of(source).wake_by_ref();
-            assert_eq!((task.count(), wakes.take(&cx, MAX_DESTINATIONS)), (at + 1, source), "{source:?}");
+            assert_eq!((task.count(), wakes.take(&cx, MAX_FEEDS)), (at + 1, source), "{source:?}");
         }
         wakes.of(Sources::TIMER).wake_by_ref();
         wakes.of(Sources::upstream(3)).wake_by_ref();
         let mut both = Sources::TIMER;
         both.add(Sources::upstream(3));
-        assert_eq!(wakes.take(&cx, MAX_DESTINATIONS), both);
+        assert_eq!(wakes.take(&cx, MAX_FEEDS), both);
+    }
+
+    #[test]
+    fn upstream_that_came_later_has_a_waker_of_its_own() {
+        let task = Arc::new(CountedTask::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let cx = Context::from_waker(&waker);
+        let mut wakes = Wakes::default();
+        wakes.take(&cx, 1);
+        wakes.of(Sources::upstream(1)).wake_by_ref();
+        assert_eq!(task.count(), 0);
+        wakes.extend(2);
+        wakes.of(Sources::upstream(1)).wake_by_ref();
+        assert_eq!((task.count(), wakes.take(&cx, 2)), (1, Sources::upstream(1)));
     }
 
     #[test]
@@ -153,7 +175,7 @@ mod tests {
         let mut sources = Sources::ALL;
         assert!(sources.take(Sources::COMMANDS) && !sources.take(Sources::COMMANDS));
         let upstreams = sources.take_upstreams();
-        assert!((0..MAX_DESTINATIONS).all(|at| upstreams.has(Sources::upstream(at))));
+        assert!((0..MAX_FEEDS).all(|at| upstreams.has(Sources::upstream(at))));
         assert!(!upstreams.has(Sources::ENDINGS) && sources.has(Sources::ENDINGS));
         sources.take(Sources::CONNECTIONS);
         assert_eq!(sources, Sources::TIMER);

@@ -111,6 +111,8 @@ pub struct Upstream {
     trouble: Option<(Fault, bool)>,
     /// The stream, for the log.
     stream: String,
+    /// The destination's name, for the log; empty if it is not known.
+    destination: String,
     /// Server of the redirect that was logged last: an upstream that spreads its load redirects each attempt.
     redirected_to: String,
 }
@@ -163,6 +165,7 @@ impl Upstream {
             logged: "",
             trouble: None,
             stream: String::new(),
+            destination: String::new(),
             redirected_to: String::new(),
         }
     }
@@ -185,6 +188,11 @@ impl Upstream {
     /// Renames the stream in the log lines: a publisher that returns has an id of its own.
     pub fn rename_stream(&mut self, id: &StreamId) {
         self.stream.clone_from(&id.0);
+    }
+
+    /// Sets the destination's name in the log lines.
+    pub fn rename_destination(&mut self, name: &str) {
+        name.clone_into(&mut self.destination);
     }
 
     /// Lets the processor fetch what every write needs.
@@ -309,6 +317,7 @@ impl Upstream {
         UpstreamReport {
             host: self.url.authority(),
             state: self.machine.state(),
+            name: self.destination.clone(),
             error: self.machine.fault().map(|(_, why)| why.to_owned()).unwrap_or_default(),
             fault: self.machine.fault().map(|(fault, _)| fault.as_str().to_owned()).unwrap_or_default(),
             counts: UpstreamCounts {
@@ -345,8 +354,8 @@ impl Upstream {
             }
             Output::Redirected(to) => {
                 if self.redirected_to != to {
-                    let stream = self.stream.as_str();
-                    tracing::debug!(event = event::UPSTREAM_REDIRECTED, stream, upstream = %self.url, to, "upstream redirected");
+                    let (stream, destination) = (self.stream.as_str(), shown(&self.destination));
+                    tracing::debug!(event = event::UPSTREAM_REDIRECTED, stream, destination, upstream = %self.url, to, "upstream redirected");
                     self.redirected_to = to;
                 }
             }
@@ -539,7 +548,7 @@ impl Upstream {
             return;
         }
         let was_live = std::mem::replace(&mut self.logged, word) == "live";
-        let (stream, upstream) = (self.stream.as_str(), &self.url);
+        let (stream, destination, upstream) = (self.stream.as_str(), shown(&self.destination), &self.url);
         match (word, self.machine.fault()) {
             ("backoff" | "failed", Some((fault, why))) => {
                 self.shared.failed(fault);
@@ -547,32 +556,39 @@ impl Upstream {
                 let trouble = Some((fault, word == "failed"));
                 let changed = std::mem::replace(&mut self.trouble, trouble) != trouble;
                 if changed && word == "failed" {
-                    tracing::warn!(event = event::UPSTREAM_FAILED, stream, %upstream, fault = class, why, advice, "upstream failed: asked again, rarely");
+                    tracing::warn!(event = event::UPSTREAM_FAILED, stream, destination, %upstream, fault = class, why, advice, "upstream failed: asked again, rarely");
                 } else if changed && was_live {
-                    tracing::info!(event = event::UPSTREAM_LOST, stream, %upstream, fault = class, why, advice, "upstream lost: asked again");
+                    tracing::info!(event = event::UPSTREAM_LOST, stream, destination, %upstream, fault = class, why, advice, "upstream lost: asked again");
                 } else if changed {
-                    tracing::info!(event = event::UPSTREAM_AWAY, stream, %upstream, fault = class, why, advice, "upstream not reached: asked again");
+                    tracing::info!(event = event::UPSTREAM_AWAY, stream, destination, %upstream, fault = class, why, advice, "upstream not reached: asked again");
                 } else {
-                    tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, fault = class, why, "upstream {word}");
+                    tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, fault = class, why, "upstream {word}");
                 }
             }
             // An upstream whose sessions never last is live for a moment at each attempt.
             ("live", _) => match self.trouble.take_if(|(fault, _)| *fault != Fault::NeverLasted || proven) {
                 Some((fault, _)) => {
                     let attempts = self.counters.attempts;
-                    tracing::info!(event = event::UPSTREAM_BACK, stream, %upstream, fault = fault.as_str(), attempts, "upstream back");
+                    tracing::info!(event = event::UPSTREAM_BACK, stream, destination, %upstream, fault = fault.as_str(), attempts, "upstream back");
                 }
                 None if self.counters.sessions == 0 => {
-                    tracing::debug!(event = event::UPSTREAM_LIVE, stream, %upstream, "upstream live for the first time");
+                    tracing::debug!(event = event::UPSTREAM_LIVE, stream, destination, %upstream, "upstream live for the first time");
                 }
-                None => tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, "upstream live"),
+                None => tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, "upstream live"),
             },
             (_, Some((fault, why))) => {
-                tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, fault = fault.as_str(), why, "upstream {word}")
+                tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, fault = fault.as_str(), why, "upstream {word}")
             }
-            (_, None) => tracing::debug!(event = event::UPSTREAM_MOVED, stream, %upstream, "upstream {word}"),
+            (_, None) => {
+                tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, "upstream {word}")
+            }
         }
     }
+}
+
+/// The destination's name as a field of log lines, which lack it where it is not known.
+fn shown(destination: &str) -> Option<&str> {
+    Some(destination).filter(|name| !name.is_empty())
 }
 
 impl fmt::Debug for Upstream {

@@ -9,4 +9,4 @@ mod table;
 mod yaml;
 
 pub(super) use read::parse;
-pub use read::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination};
+pub use read::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};

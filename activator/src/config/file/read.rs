@@ -307,6 +307,13 @@ impl Reading<'_> {
 }
 
 /// Checks the name of a publisher, a route or a destination.
+///
+/// # Errors
+/// It is none; the text says what a name is.
+pub fn check_name(text: &str) -> Result<(), &'static str> {
+    name_of(text).map(drop)
+}
+
 fn name_of(text: &str) -> Result<String, &'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.len() > MOST_NAME || !text.chars().all(plain) || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {

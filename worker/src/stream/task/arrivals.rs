@@ -58,6 +58,7 @@ impl StreamTask {
             }
             SourceEvent::Lost(why, how) => self.tell(now, Input::Lost { why, how }),
             SourceEvent::Kick(reason) => self.tell(now, Input::Kick(reason)),
+            SourceEvent::Destinations(list) => self.listed(now, *list),
         }
         true
     }
@@ -75,6 +76,7 @@ impl StreamTask {
             Ok(Some(_)) => self.scan(now),
             Err(SourceEvent::Lost(why, how)) => self.tell(now, Input::Lost { why, how }),
             Err(SourceEvent::Kick(reason)) => self.tell(now, Input::Kick(reason)),
+            Err(SourceEvent::Destinations(list)) => self.listed(now, *list),
         }
         true
     }

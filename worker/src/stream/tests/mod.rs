@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests of a shell: sockets, tasks, and waiting for conditions")]
 
 mod answers;
+mod destinations;
 mod early;
 mod events;
 mod gathering;
