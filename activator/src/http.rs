@@ -63,6 +63,9 @@ pub struct HttpContext {
 pub const OPEN: &str = "anyone who can reach the RTMP port may publish, because that was asked for (--open, LIVEEDGECAST_OPEN, or open in the \
     configuration file): set PUBLISH_KEYS to let in listed keys alone";
 
+const DESTINATIONS: &str = "/api/v1/streams/{id}/destinations";
+const DESTINATION: &str = "/api/v1/streams/{id}/destinations/{name}";
+
 /// The description of the API, which a test compares with the routes.
 const OPENAPI: &str = include_str!("../../deploy/openapi.json");
 
@@ -85,12 +88,12 @@ pub fn routes(shown: HttpContext) -> Routes {
             async move { answer.unwrap_or_else(|problem| problem.answer()) }
         }
     };
-    let change = |action: StreamAction| {
+    let change = |right: Right, action: StreamAction| {
         let shown = shown.clone();
         move |request: Request| {
             let shown = shown.clone();
             async move {
-                let answer = match allowed(&shown, Right::Change, &request) {
+                let answer = match allowed(&shown, right, &request) {
                     Ok(()) => changes::carry_out(shown, request, action).await,
                     Err(problem) => Err(problem),
                 };
@@ -120,8 +123,17 @@ pub fn routes(shown: HttpContext) -> Routes {
         .get("/api/v1/workers", api(Right::Read, workers::list))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/drain", api(Right::Change, workers::drain))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/undrain", api(Right::Change, workers::undrain))
-        .on(MethodFilter::DELETE, "/api/v1/streams/{id}", change(StreamAction::Kick))
-        .on(MethodFilter::POST, "/api/v1/streams/{id}/kick", change(StreamAction::Kick))
+        .on(MethodFilter::DELETE, "/api/v1/streams/{id}", change(Right::Change, StreamAction::Kick))
+        .on(MethodFilter::POST, "/api/v1/streams/{id}/kick", change(Right::Change, StreamAction::Kick))
+        .get(DESTINATIONS, change(Right::Read, StreamAction::List))
+        .on(MethodFilter::POST, DESTINATIONS, change(Right::Change, StreamAction::Add))
+        .on(MethodFilter::PATCH, DESTINATION, change(Right::Change, StreamAction::Patch))
+        .on(MethodFilter::DELETE, DESTINATION, change(Right::Change, StreamAction::Remove))
+        .on(
+            MethodFilter::POST,
+            "/api/v1/streams/{id}/destinations/{name}/restart",
+            change(Right::Change, StreamAction::Restart),
+        )
 }
 
 /// Refuses a request that lacks a right, and logs that.

@@ -10,7 +10,7 @@ use liveedgecast_common::clock;
 use liveedgecast_common::control::ActivatorMessage;
 use liveedgecast_common::control::{Session, SessionState, UpstreamReport};
 use liveedgecast_common::http::{MAX_READERS, serve};
-use liveedgecast_common::key::{AppName, StreamId};
+use liveedgecast_common::key::{AppName, Secret, StreamId, StreamKey};
 use liveedgecast_common::listen::listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::streams::MAX_LIST;
 use super::*;
 use crate::config::{Args, Handoff, Settings};
-use crate::destinations::StreamDestinations;
+use crate::destinations::{DestinationView, RouteOrigin, StreamDestinations, StreamNames};
 use crate::dispatch::{
     Entry, Introduction, PlaceEvent, Rules, StreamView, UpstreamView, VideoView, WorkerState, WorkerView,
 };
@@ -47,7 +47,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
     let cluster = Cluster::alone(lobby.peers.clone(), settings.fleet);
     let shown = HttpContext {
         views: lobby.views.clone(),
-        changes: StreamChanges { views: lobby.views.clone() },
+        changes: StreamChanges { views: lobby.views.clone(), streams: lobby.streams.clone() },
         courier: Courier::new(cluster.clone(), settings.secret.clone()),
         cluster,
         target: settings.capacity,
@@ -246,6 +246,55 @@ async fn a_worker_is_told_to_give_its_streams_away_and_to_take_some_again() {
 }
 
 #[tokio::test]
+async fn destinations_of_a_held_stream_are_added_changed_and_removed() {
+    let server = server(&["--admin-token", ADMIN, "--view-token", VIEW]);
+    let (app, key) = (AppName::parse("live").unwrap(), StreamKey::parse("s3cret").unwrap());
+    let names = StreamNames { app, key, publisher: "studio".into(), secret: Secret::new(SECRET) };
+    let destinations = StreamDestinations::new(names, RouteOrigin::Fixed, Vec::new());
+    let _place = server.lobby.places.enter(Entry { destinations, ..entry("aa") });
+    let all = "/api/v1/streams/aa/destinations";
+    let one = format!("{all}/tube");
+    let restart = format!("{one}/restart");
+    let added = r#"{"name":"tube","url":"rtmp://tube.example/live/{key}"}"#;
+    // Method, path, body; the status, and the revision or the type of the problem.
+    let table: &[(&str, &str, &str, u16, &str)] = &[
+        ("POST", all, added, 201, "1"),
+        ("POST", all, added, 409, "destination-conflict"),
+        ("POST", all, "{}", 400, "malformed"),
+        ("POST", all, r#"{"name":"a","url":7}"#, 400, "malformed"),
+        ("POST", all, r#"{"name":"a","url":["rtmp://h/s3cret"]}"#, 400, "malformed"),
+        ("POST", all, r#"{"name":"a","url":"rtmp://h/s3cret"}"#, 422, "destination-unfit"),
+        ("POST", all, r#"{"name":"","url":"rtmp://h/a/b"}"#, 422, "destination-unfit"),
+        ("POST", "/api/v1/streams/bb/destinations", added, 404, "stream-unknown"),
+        ("PATCH", &one, r#"{"enabled":false}"#, 200, "2"),
+        ("PATCH", &one, r#"{"enabled":true,"url":"rtmp://tube2.example/live/{key}"}"#, 200, "4"),
+        ("PATCH", &one, "{}", 400, "malformed"),
+        ("PATCH", "/api/v1/streams/aa/destinations/none", r#"{"enabled":false}"#, 404, "destination-unknown"),
+        ("POST", &restart, "", 200, "5"),
+        ("DELETE", &one, "", 200, "6"),
+        ("DELETE", &one, "", 404, "destination-unknown"),
+    ];
+    for (method, path, body, status, told) in table {
+        assert_eq!(call(&server, method, path, VIEW, body).await.0, 403, "{method} {path}");
+        let (answered, answer) = call(&server, method, path, ADMIN, body).await;
+        assert_eq!(answered, *status, "{method} {path} {body}: {answer}");
+        match told.parse::<u64>() {
+            Ok(revision) => {
+                assert_eq!((&answer["destination"], &answer["revision"]), (&"tube".into(), &revision.into()))
+            }
+            Err(_) => assert_eq!(answer["type"], format!("urn:liveedgecast:problem:{told}"), "{body}"),
+        }
+        assert!(!answer.to_string().contains("s3cret"), "{answer}");
+        if path.ends_with("restart") {
+            let (_, listed) = call(&server, "GET", all, VIEW, "").await;
+            let host = "tube2.example:1935";
+            let shown = serde_json::json!([{"name":"tube","host":host,"enabled":true,"required":false,"by_api":true}]);
+            assert_eq!(listed, shown);
+        }
+    }
+}
+
+#[tokio::test]
 async fn errors_of_the_server_itself_have_the_form_of_problems() {
     let server = server(&["--admin-token", ADMIN]);
     for (method, path, status) in
@@ -324,6 +373,9 @@ fn description_of_the_api_has_every_field_of_its_answers() {
         keyframe_interval: Some(1.0),
     };
     assert_eq!(names(&serde_json::to_value(video).unwrap()), names(&schema("Video")));
+    let destination =
+        DestinationView { name: "tube".into(), host: "h:1935".into(), enabled: true, required: false, by_api: true };
+    assert_eq!(names(&serde_json::to_value(destination).unwrap()), names(&schema("Destination")));
     let worker = WorkerView { name: "w".into(), state: WorkerState::Ready, streams: 0, capacity: 1 };
     assert_eq!(names(&serde_json::to_value(worker).unwrap()), names(&schema("Worker")));
     let states: Vec<&str> = WorkerState::ALL.iter().map(|state| state.as_str()).collect();

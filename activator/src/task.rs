@@ -143,7 +143,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     if settings.handoff == Handoff::Descriptor && network.is_empty() {
         bail!("HANDOFF=descriptor: without /proc nobody can tell whether a worker is on this host: use auto or link");
     }
-    let changes = StreamChanges { views: lobby.views.clone() };
+    let changes = StreamChanges { views: lobby.views.clone(), streams: lobby.streams.clone() };
     let control = control::Terms {
         welcome: Welcome {
             activator: name.clone(),

@@ -189,6 +189,8 @@ pub const SERVER_FAILED: &str = "server.failed";
 pub const PORTS_LEFT: &str = "ports.left";
 /// New connections could not be sent to the successor before the ports are closed.
 pub const PORTS_NOT_STEERED: &str = "ports.not_steered";
+/// An HTTP request changed a destination of a stream.
+pub const DESTINATION_CHANGED_OVER_HTTP: &str = "destination.changed_over_http";
 /// An HTTP request ended a stream.
 pub const STREAM_KICKED_OVER_HTTP: &str = "stream.kicked_over_http";
 /// An HTTP request ordered a worker to give its streams to others, or to take streams again.

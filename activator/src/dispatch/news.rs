@@ -21,12 +21,15 @@ pub enum PeerChange {
     WorkerGone(String),
 }
 
+/// A publisher, as a follower was told of it.
+type ToldPublisher = (bool, bool, String, u64, (usize, u64));
+
 /// The state of this activator as one follower knows it.
 #[derive(Debug, Default)]
 pub(crate) struct FollowerView {
     /// Waiting, provided, worker, epoch, the number of identities and the revision of the destinations of each publisher: a stream can lose
     /// upstreams to others, and get others by a change.
-    held: BTreeMap<Key, (bool, bool, String, u64, (usize, u64))>,
+    held: BTreeMap<Key, ToldPublisher>,
     workers: BTreeMap<String, WorkerTally>,
 }
 

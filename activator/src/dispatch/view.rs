@@ -134,6 +134,8 @@ pub struct UpstreamView {
     pub reconnects: u64,
     /// The last error; empty if none.
     pub error: String,
+    /// The class of the last error; empty if none.
+    pub fault: String,
     /// Time of the last error, by the worker's clock.
     pub failed: Option<UtcTime>,
 }
@@ -420,6 +422,7 @@ fn upstream(told: &UpstreamReport) -> UpstreamView {
         replayed: told.counts.replayed,
         reconnects: told.counts.reconnects,
         error: told.error.clone(),
+        fault: told.fault.clone(),
         failed: time(told.times.failed),
     }
 }

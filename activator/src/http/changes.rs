@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::HttpContext;
 use super::problem::ApiProblem;
 use crate::dispatch::Holder;
-use crate::lobby::Views;
+use crate::lobby::{Streams, Views};
 use crate::peers::{ForwardedAnswer, ForwardedRequest, RequestHandler};
+
+mod destinations;
 
 /// The reason of a kick that names none.
 const KICKED: &str = "kicked over HTTP";
@@ -23,16 +25,31 @@ const KICKED: &str = "kicked over HTTP";
 pub(super) enum StreamAction {
     /// The stream ends.
     Kick,
+    /// The destinations are listed, which changes nothing.
+    List,
+    /// A destination is added.
+    Add,
+    /// A destination is switched on or off, or moved.
+    Patch,
+    /// A destination is removed.
+    Remove,
+    /// The session at a destination begins anew.
+    Restart,
 }
 
 impl StreamAction {
     /// Every action.
-    const ALL: [Self; 1] = [Self::Kick];
+    const ALL: [Self; 6] = [Self::Kick, Self::List, Self::Add, Self::Patch, Self::Remove, Self::Restart];
 
     /// The word between activators.
     fn as_str(self) -> &'static str {
         match self {
             Self::Kick => "kick",
+            Self::List => "list",
+            Self::Add => "add",
+            Self::Patch => "patch",
+            Self::Remove => "remove",
+            Self::Restart => "restart",
         }
     }
 }
@@ -42,12 +59,16 @@ impl StreamAction {
 pub struct StreamChanges {
     /// Streams.
     pub views: Views,
+    /// Destinations of the streams whose publishers are here.
+    pub streams: Streams,
 }
 
 /// A change of one stream, as it was asked for.
 struct StreamChange<'a> {
     action: StreamAction,
     stream_id: &'a str,
+    /// Name of the destination; empty if the change is about none.
+    destination: &'a str,
     body: &'a [u8],
     client: IpAddr,
 }
@@ -59,13 +80,14 @@ pub(super) async fn carry_out(
     action: StreamAction,
 ) -> Result<Answer, ApiProblem> {
     let stream_id = request.captures.first().map(String::as_str).unwrap_or_default();
-    let change = StreamChange { action, stream_id, body: &request.body, client: request.peer };
+    let destination = request.captures.get(1).map(String::as_str).unwrap_or_default();
+    let change = StreamChange { action, stream_id, destination, body: &request.body, client: request.peer };
     let Some(Holder::Peer(peer)) = shown.changes.views.holder(stream_id) else { return here(&shown.changes, &change) };
     let body = std::str::from_utf8(&request.body).map_err(|_| malformed("the body is not UTF-8"))?;
     let passed_on = ForwardedRequest {
         action: action.as_str().to_owned(),
         stream_id: stream_id.to_owned(),
-        destination: request.captures.get(1).cloned().unwrap_or_default(),
+        destination: destination.to_owned(),
         body: body.to_owned(),
         client: request.peer,
     };
@@ -88,8 +110,8 @@ pub fn handler(changes: StreamChanges) -> RequestHandler {
     RequestHandler(Arc::new(move |request: &ForwardedRequest| {
         let known = StreamAction::ALL.into_iter().find(|action| action.as_str() == request.action);
         let answer = known.ok_or_else(|| malformed("this activator does not know the action")).and_then(|action| {
-            let (stream_id, body) = (request.stream_id.as_str(), request.body.as_bytes());
-            here(&changes, &StreamChange { action, stream_id, body, client: request.client })
+            let ForwardedRequest { stream_id, destination, body, client, .. } = request;
+            here(&changes, &StreamChange { action, stream_id, destination, body: body.as_bytes(), client: *client })
         });
         let answer = answer.unwrap_or_else(|problem| problem.answer());
         ForwardedAnswer { status: answer.status.as_u16(), body: String::from_utf8_lossy(&answer.body).into_owned() }
@@ -99,6 +121,11 @@ pub fn handler(changes: StreamChanges) -> RequestHandler {
 fn here(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, ApiProblem> {
     match change.action {
         StreamAction::Kick => kick(changes, change),
+        StreamAction::List => destinations::list(changes, change.stream_id),
+        StreamAction::Add => destinations::add(changes, change),
+        StreamAction::Patch => destinations::patch(changes, change),
+        StreamAction::Remove => destinations::remove(changes, change),
+        StreamAction::Restart => destinations::restart(changes, change),
     }
 }
 
@@ -128,15 +155,22 @@ fn kick(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, Ap
     Ok(Answer::json(&KickReport { id, reason: &reason }))
 }
 
-/// The JSON that a request carries; its default if the request has no body.
-fn body<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiProblem> {
-    if body.trim_ascii().is_empty() {
-        return Ok(T::default());
-    }
+/// The JSON that a request carries; that of an empty object if the request has no body.
+fn body<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiProblem> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     if !body.trim_ascii().starts_with(b"{") {
         return Err(malformed("the body is to be a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| malformed(&format!("the body: {error}")))
+    serde_json::from_slice(body).map_err(|error| malformed(&format!("the body: {}", flaw(&error))))
+}
+
+/// The mistake in a body, without the text that was found: it may be a push URL with its key.
+fn flaw(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.contains("invalid type") || text.contains("invalid value") {
+        true => format!("a value in line {} has another type than it should", error.line()),
+        false => text,
+    }
 }
 
 fn malformed(why: &str) -> ApiProblem {

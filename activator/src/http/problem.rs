@@ -22,6 +22,12 @@ pub(super) enum ApiProblem {
     Malformed(String),
     /// No stream has this id.
     StreamUnknown,
+    /// The stream has no destination of this name.
+    DestinationUnknown,
+    /// The name or the URL of a destination is not valid; the sentence says why.
+    DestinationUnfit(String),
+    /// A destination is at odds with another one, or with its worker; the sentence says why.
+    DestinationConflict(String),
     /// No registered worker has this name.
     WorkerUnknown,
     /// Another activator holds the publisher, and the request could not be passed on to it; the sentence says why.
@@ -43,6 +49,9 @@ impl ApiProblem {
             Self::TokenReadsOnly,
             Self::Malformed(why()),
             Self::StreamUnknown,
+            Self::DestinationUnknown,
+            Self::DestinationUnfit(why()),
+            Self::DestinationConflict(why()),
             Self::WorkerUnknown,
             Self::HolderAway(why()),
             Self::Unsure(why()),
@@ -59,6 +68,9 @@ impl ApiProblem {
             Self::TokenReadsOnly => "token-reads-only",
             Self::Malformed(_) => "malformed",
             Self::StreamUnknown => "stream-unknown",
+            Self::DestinationUnknown => "destination-unknown",
+            Self::DestinationUnfit(_) => "destination-unfit",
+            Self::DestinationConflict(_) => "destination-conflict",
             Self::WorkerUnknown => "worker-unknown",
             Self::HolderAway(_) => "holder-away",
             Self::Unsure(_) => "unsure",
@@ -70,7 +82,9 @@ impl ApiProblem {
             Self::TokenMissing | Self::TokenUnknown => StatusCode::UNAUTHORIZED,
             Self::ReadingClosed | Self::ChangesClosed | Self::TokenReadsOnly => StatusCode::FORBIDDEN,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::StreamUnknown | Self::WorkerUnknown => StatusCode::NOT_FOUND,
+            Self::StreamUnknown | Self::DestinationUnknown | Self::WorkerUnknown => StatusCode::NOT_FOUND,
+            Self::DestinationUnfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::DestinationConflict(_) => StatusCode::CONFLICT,
             Self::HolderAway(_) => StatusCode::BAD_GATEWAY,
             Self::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -85,6 +99,9 @@ impl ApiProblem {
             Self::TokenReadsOnly => "the token is for reading alone",
             Self::Malformed(_) => "the request cannot be understood",
             Self::StreamUnknown => "there is no such stream",
+            Self::DestinationUnknown => "there is no such destination",
+            Self::DestinationUnfit(_) => "the destination is not valid",
+            Self::DestinationConflict(_) => "the destination cannot be changed so",
             Self::WorkerUnknown => "there is no such worker",
             Self::HolderAway(_) => "the request could not be passed on",
             Self::Unsure(_) => "the demand is not known",
@@ -107,6 +124,10 @@ impl ApiProblem {
             Self::WorkerUnknown => {
                 "no worker has registered under this name: GET /api/v1/workers lists those that there are"
             }
+            Self::DestinationUnknown => {
+                "the stream has no destination of this name: GET /api/v1/streams/ID/destinations lists those that it has"
+            }
+            Self::DestinationUnfit(why) | Self::DestinationConflict(why) => why,
             Self::Malformed(why) | Self::Unsure(why) | Self::HolderAway(why) => why,
         }
     }

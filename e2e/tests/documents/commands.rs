@@ -136,7 +136,8 @@ impl Known {
             "curl" => {
                 for url in rest.iter().filter_map(|word| word.split_once(":8080").map(|(_, path)| path)) {
                     let path = url.split('?').next().unwrap_or_default().trim_end_matches("/ID");
-                    let path = path.replace("$STREAM", "{id}").replace("$WORKER", "{name}");
+                    let path =
+                        path.replace("$STREAM", "{id}").replace("$WORKER", "{name}").replace("/archive", "/{name}");
                     assert!(self.routes.contains(&format!("\"{path}")), "{place}: no route {path}");
                 }
             }

@@ -17,6 +17,7 @@ const VIEW: &str = "the-token-of-readers";
 by_descriptor_and_by_link! {
     a_live_stream_is_kicked_with_the_admin_token_alone
     a_stream_is_kicked_through_the_activator_that_does_not_hold_it
+    destinations_are_changed_through_either_activator_while_the_others_go_on
     a_drained_worker_gives_its_streams_away_and_takes_none_until_it_is_undrained
 }
 
@@ -69,11 +70,10 @@ fn a_stream_is_shown_with_its_publisher_its_figures_and_the_times_of_its_destina
     assert!(!stream.to_string().contains("k3y"), "a key is shown");
 }
 
-/// Two activators that know each other, with one external worker.
-fn a_stream_is_kicked_through_the_activator_that_does_not_hold_it(handoff: &str) {
-    let sink = Sink::start();
+/// Two activators that know each other, without a worker.
+fn pair(handoff: &str, upstream: &str) -> [ActivatorProcess; 2] {
     let settings = || {
-        let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
+        let settings = ActivatorProcess::pushing_to(upstream).with_external_workers();
         settings.with("HANDOFF", handoff).with("ADMIN_TOKEN", ADMIN)
     };
     let settings = [settings(), settings()];
@@ -83,6 +83,50 @@ fn a_stream_is_kicked_through_the_activator_that_does_not_hold_it(handoff: &str)
         let heard = || activator.metric("liveedgecast_peers", &["state=\"synced\""]) == Some(1.0);
         until("the activators to hear each other", heard);
     }
+    activators
+}
+
+fn destinations_are_changed_through_either_activator_while_the_others_go_on(handoff: &str) {
+    let (sink, second, third) = (Sink::start(), Sink::start(), Sink::start());
+    let activators = pair(handoff, &sink.url("live/{key}"));
+    let _worker = WorkerProcess::of(&activators[0]);
+    let mut publisher = ffmpeg(Media::Both, &activators[0].url(&format!("live/{}", key("changed"))));
+    sink.receives(50);
+    for (by, name) in [(0, "near"), (1, "far")] {
+        let (second, third) = if by == 0 { (&second, &third) } else { (&third, &second) };
+        let streams = good(&call(&activators[by], "GET", "/api/v1/streams", ADMIN, ""));
+        let all = format!("/api/v1/streams/{}/destinations", streams[0]["id"].as_str().expect("an id"));
+        let one = format!("{all}/{name}");
+        let before = (second.sessions().len(), third.sessions().len());
+        let added = format!(r#"{{"name":"{name}","url":"{}"}}"#, second.url("live/{key}"));
+        assert_eq!(call(&activators[by], "POST", &all, ADMIN, &added).status, 201);
+        second.receives_in_session(before.0 + 1, 50);
+        let listed = good(&call(&activators[by], "GET", &all, ADMIN, ""));
+        assert!(listed[1]["name"] == name && listed[1]["by_api"] == true, "{listed}");
+        let moved = format!(r#"{{"url":"{}"}}"#, third.url("live/{key}"));
+        good(&call(&activators[by], "PATCH", &one, ADMIN, &moved));
+        third.receives_in_session(before.1 + 1, 50);
+        good(&call(&activators[by], "POST", &format!("{one}/restart"), ADMIN, ""));
+        third.receives_in_session(before.1 + 2, 50);
+        good(&call(&activators[by], "DELETE", &one, ADMIN, ""));
+        until("the end of the destination", || {
+            second.sessions().iter().chain(&third.sessions()).all(|session| session.ended.is_some())
+        });
+        let answer = call(&activators[by], "DELETE", &one, ADMIN, "");
+        assert!(answer.status == 404 && answer.body.contains("destination-unknown"), "{}", answer.body);
+    }
+    assert_eq!(sink.sessions().len(), 1, "the first destination was disturbed");
+    let arrived = sink.only().recording.frames();
+    sink.receives(arrived + 50);
+    publisher.interrupt();
+    for activator in &activators {
+        assert!(!activator.process.log().contains("k3y"), "a key is in the log");
+    }
+}
+
+fn a_stream_is_kicked_through_the_activator_that_does_not_hold_it(handoff: &str) {
+    let sink = Sink::start();
+    let activators = pair(handoff, &sink.url("live/{key}"));
     let mut publisher = ffmpeg(Media::Both, &activators[0].url(&format!("live/{}", key("there"))));
     let shown = |by: usize| {
         let streams = good(&call(&activators[by], "GET", "/api/v1/streams", ADMIN, ""));

@@ -77,8 +77,8 @@ fn added_destination_begins_with_headers_and_a_keyframe_and_the_other_notices_no
 #[test]
 fn removed_destination_gets_a_goodbye_at_once_and_the_other_notices_nothing() {
     run(both_ways(async |mut live| {
-        let (other, mut sent) = (Sink::start().await, stream(2));
-        let both = [("first", &live.sink, 0), ("second", &other, 0)];
+        let (first, other, mut sent) = (live.sink.clone(), Sink::start().await, stream(2));
+        let both = [("first", &first, 0), ("second", &other, 0)];
         live.activator.tell(list(1, &both)).await;
         until("a second session", || other.with(0, |got| got.published) == Some(true)).await;
         send(&mut live, &sent).await;
