@@ -17,7 +17,7 @@ use liveedgecast_common::handoff::LastTimestamps;
 /// A run of payload bytes in the ring.
 pub use liveedgecast_common::rtmp::Piece as Segment;
 use liveedgecast_common::rtmp::media::{HeaderSlot, INSPECT_BYTES, Inspection, Kind, inspect};
-use liveedgecast_common::rtmp::{MessageHeader, Run, aggregate, type_id};
+use liveedgecast_common::rtmp::{MessageHeader, Run, aggregate, is_media, type_id};
 use liveedgecast_common::sys::{prefetch, prefetch_behind};
 use smallvec::SmallVec;
 
@@ -313,6 +313,12 @@ impl Index {
         let mut place = PayloadPlace::default();
         // The bytes behind an error in it cannot be read; the messages before it are good.
         for message in aggregate::split(header, &payload).map_while(Result::ok) {
+            // A command or a control message would be obeyed by the upstream as if this relay had said it: with `publish` a publisher would
+            // reach other keys than its own.
+            if !is_media(message.header.type_id) {
+                self.unfit += 1;
+                continue;
+            }
             place.skip_to(segments, message.payload.start as u64);
             parts.clear();
             parts.extend(std::iter::from_fn(|| place.take(segments, message.payload.end as u64)));

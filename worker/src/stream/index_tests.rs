@@ -6,7 +6,7 @@ use liveedgecast_common::rtmp::message::Control;
 use liveedgecast_common::rtmp::writer::{continuation_header, first_header, write_message};
 use liveedgecast_common::testkit::origin;
 
-use liveedgecast_common::rtmp::{Ingest, Ingested, Scanned};
+use liveedgecast_common::rtmp::{Ingest, Ingested, Scanned, is_media};
 
 use super::*;
 
@@ -174,6 +174,22 @@ fn aggregate_becomes_its_messages() {
     let times: Vec<u32> = (0..3).map(|number| fixture.index.entry(number).unwrap().timestamp).collect();
     assert_eq!(times, [0, 10, 15]);
     assert_eq!(fixture.index.last_join(), Some(0));
+}
+
+#[test]
+fn aggregate_brings_no_message_that_an_upstream_would_obey() {
+    let mut fixture = Fixture::new();
+    let tag = |type_id: u8, payload: &[u8]| {
+        let head = [type_id, 0, 0, payload.len() as u8, 0, 0, 0, 0, 0, 0, 0];
+        [&head[..], payload, &[0; 4]].concat()
+    };
+    let others: Vec<u8> =
+        (0..=u8::MAX).filter(|type_id| *type_id != type_id::AGGREGATE && !is_media(*type_id)).collect();
+    let smuggled = others.iter().flat_map(|type_id| tag(*type_id, &[0, 0, 0, 1]));
+    let aggregate: Vec<u8> = smuggled.chain(tag(type_id::AUDIO, AUDIO)).collect();
+    fixture.message(type_id::AGGREGATE, &aggregate);
+    assert_eq!((fixture.index.end(), fixture.payload(0)), (1, AUDIO.to_vec()));
+    assert_eq!(fixture.index.unfit(), others.len() as u64, "each is counted");
 }
 
 #[test]
