@@ -224,6 +224,12 @@ impl UpstreamFeed {
         self.cursor.owes_from()
     }
 
+    /// The first message that the next session of an upstream that is away should deliver; `None` if there will be none.
+    pub(super) fn returns_to(&self) -> Option<u64> {
+        let is_open = !matches!(self.phase, FeedState::Closing | FeedState::Closed);
+        is_open.then(|| self.cursor.begins_from())
+    }
+
     /// The first message that a later session of the upstream may begin with; the end of all numbers if there will be none.
     pub(super) fn needs_from(&mut self, index: &Index) -> u64 {
         let renews = self.next.is_some();

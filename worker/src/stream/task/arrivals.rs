@@ -9,7 +9,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Close, Snapshot};
 use liveedgecast_common::rtmp::server::{Event, RunEvent};
 use liveedgecast_common::rtmp::{Run, Scanned};
-use liveedgecast_common::sys::prefetch;
+use liveedgecast_common::sys::{RingMemory, prefetch};
 
 use super::StreamTask;
 use crate::stream::feed::UpstreamFeed;
@@ -37,6 +37,14 @@ pub(in crate::stream) fn room_for_pieces() -> usize {
     let room = pieces.capacity();
     PIECES.set(pieces);
     room
+}
+
+/// Bytes in front of the head that a ring has for certain after the next read. A successor does not count on the room of a read
+/// ([`reach`]), so a lap that it may have to resume in grows one read earlier. The longest lap cannot grow: there the rules of snapshots keep
+/// the distance.
+fn lasting(ring: &RingMemory) -> u64 {
+    let capacity = ring.capacity();
+    if ring.is_private() || capacity == ring.most() { capacity as u64 } else { reach(capacity) }
 }
 
 impl StreamTask {
@@ -121,8 +129,8 @@ impl StreamTask {
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
         let end = head + room as u64;
-        while end - from > ring.capacity() as u64 && head - from <= ring.capacity() as u64 && ring.grow(from, head) {}
-        self.room_until = from + ring.capacity() as u64;
+        while end - from > lasting(ring) && head - from <= ring.capacity() as u64 && ring.grow(from, head) {}
+        self.room_until = from + lasting(ring);
         let floor = end.saturating_sub(ring.capacity() as u64);
         if from < floor {
             let until = self.index.keeps_from(now, floor);
@@ -152,7 +160,7 @@ impl StreamTask {
         let (Some(source), Some(ring)) = (&self.source, self.rings.current_mut()) else { return };
         let (head, from) = (source.head, source.needs_from(needed));
         if ring.shorten(longest, from, head) {
-            self.room_until = from + ring.capacity() as u64;
+            self.room_until = from + lasting(ring);
         }
     }
 
@@ -357,7 +365,10 @@ impl StreamTask {
 
     fn publish_acknowledged(&mut self, now: Instant) {
         let Some(source) = self.source.as_mut().filter(|source| source.snapshots.has_waiting()) else { return };
-        let owed = self.feeds.iter_mut().filter_map(UpstreamFeed::owes_from).min().unwrap_or(u64::MAX);
+        // A successor repeats what lies behind the snapshot to upstreams that have it, so those that are away hold nothing up while another is
+        // live. If none is, the successor is to begin where they left.
+        let live = self.feeds.iter_mut().filter_map(UpstreamFeed::owes_from).min();
+        let owed = live.or_else(|| self.feeds.iter().filter_map(UpstreamFeed::returns_to).min()).unwrap_or(u64::MAX);
         if let Some(snapshot) = source.snapshots.acknowledged(owed) {
             self.publish(now, snapshot);
         }

@@ -10,6 +10,7 @@ use liveedgecast_common::rtmp::message::{Command, Control, UserControl};
 use liveedgecast_common::sys;
 
 use super::kit::*;
+use crate::stream::resume::reach;
 
 /// A window that common phone libraries announce: half of it is less than one frame of [`frames`].
 const WINDOW: u32 = 100_000;
@@ -107,6 +108,14 @@ fn published(memory: &std::os::fd::OwnedFd) -> u64 {
     page::read(&page).map_or(0, |snapshot| snapshot.session.position())
 }
 
+/// Bytes of a ring that are in use: the last word of the state page.
+fn lap(memory: &std::os::fd::OwnedFd) -> usize {
+    let mut word = [0; size_of::<u64>()];
+    let at = (sys::STATE_BYTES - word.len()) as u64;
+    std::fs::File::from(memory.try_clone().unwrap()).read_exact_at(&mut word, at).unwrap();
+    usize::try_from(u64::from_ne_bytes(word)).unwrap()
+}
+
 #[test]
 fn publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring() {
     run(async {
@@ -119,6 +128,29 @@ fn publisher_with_a_small_window_by_descriptor_has_a_snapshot_within_its_ring() 
         let (socket, memory) = (socket.unwrap(), memory.unwrap());
         let head = sys::bytes_received(&socket).unwrap();
         assert!(published(&memory) + RING as u64 > head, "{} of {head}", published(&memory));
+    });
+}
+
+#[test]
+fn successor_finds_everything_after_every_read_while_the_ring_grows() {
+    run(async {
+        let LiveStream { sink, mut encoder, memory, socket, engine: _engine, .. } = live_by_descriptor().await;
+        let (socket, memory) = (socket.unwrap(), memory.unwrap());
+        // One long group of pictures, in frames that cross the end of every lap somewhere within the room of a read.
+        let sent: Vec<_> = [metadata(), video_header(), video(0, true, 1000)]
+            .into_iter()
+            .chain((1..400).map(|frame| video(frame * 33, false, 1000)))
+            .collect();
+        let mut laps = std::collections::BTreeSet::new();
+        for (number, message) in sent.iter().enumerate() {
+            encoder.send(std::slice::from_ref(message)).await;
+            until("the message", || sink.count(0) == number + 1).await;
+            let (lap, head) = (lap(&memory), sys::bytes_received(&socket).unwrap());
+            laps.insert(lap);
+            let behind = head - published(&memory);
+            assert!(behind <= reach(lap), "{behind} bytes behind the snapshot in a lap of {lap}, message {number}");
+        }
+        assert!(laps.len() > 2, "{laps:?}");
     });
 }
 
