@@ -333,10 +333,13 @@ impl Cursor {
         self.session.as_ref().is_none_or(|session| !session.queue.is_started())
     }
 
-    /// Returns whether every message was written, or there is no session to write to.
+    /// Returns whether every message was written. Without a session, the next one is to write what the last one left.
     #[must_use]
     pub fn is_drained(&self, index: &Index) -> bool {
-        self.session.as_ref().is_none_or(|session| session.queue.len() == 0 && session.next >= index.end())
+        match &self.session {
+            Some(session) => session.queue.len() == 0 && session.next >= index.end(),
+            None => self.begins_from() >= index.end(),
+        }
     }
 
     /// Ends the cursor: messages that were not written are lost.

@@ -155,6 +155,86 @@ fn successor_repeats_one_group_of_what_all_upstreams_have() {
 }
 
 #[test]
+fn successor_delivers_what_an_upstream_missed_while_it_was_away() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let group = |from: u32| (0..4).map(move |at| video(from + at * 40, at == 0, 900));
+        let first: Vec<Message> = [metadata(), audio_header(), video_header()].into_iter().chain(group(0)).collect();
+        let missed: Vec<Message> = group(1_000).chain(group(2_000)).chain(group(3_000)).collect();
+        killed(incoming, async || {
+            encoder.started().await;
+            encoder.send(&first).await;
+            until("the first group", || sink.count(0) == first.len()).await;
+            sink.mute.set(true);
+            sink.cut();
+            until("the end of the session", || sink.with(0, |got| got.closed).unwrap_or_default()).await;
+            for (number, group) in missed.chunks(4).enumerate() {
+                // Snapshots are made five times a second at most.
+                let begun = std::time::Instant::now();
+                until("time for another snapshot", || begun.elapsed() > std::time::Duration::from_millis(250)).await;
+                encoder.send(group).await;
+                let sent = encoder.encode(&[&first, &missed[..(number + 1) * 4]].concat()).len() as u64;
+                let from = given.snapshot.session.position();
+                until("the group", || sys::bytes_received(&socket).unwrap() >= from + sent).await;
+            }
+        })
+        .await;
+        sink.mute.set(false);
+        let before = sink.sessions.borrow().len();
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let _engine = Engine::start(incoming);
+        let last = || (before..sink.sessions.borrow().len()).map(|number| sink.messages(number)).next_back();
+        until("the last message", || last().is_some_and(|got| ends_like(&got, &missed[8..]))).await;
+        let got = last().unwrap_or_default();
+        assert!(untimed(&got).ends_with(&untimed(&missed)), "{got:?}");
+    });
+}
+
+#[test]
+fn successor_delivers_the_end_of_a_stream_whose_publisher_has_left_already() {
+    run(async {
+        let sink = Sink::start().await;
+        let Given { mut encoder, incoming, socket, memory, .. } = give_descriptor("a", &[&sink]).await;
+        let given = incoming.assignment.clone();
+        let sent = stream(3);
+        let bytes = encoder.encode(&sent);
+        let cut = encoder.encode(&sent[..20]).len();
+        killed(incoming, async || {
+            encoder.started().await;
+            tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[..cut]).await.unwrap();
+            until("the first part", || sink.count(0) == 20).await;
+        })
+        .await;
+        tokio::io::AsyncWriteExt::write_all(&mut encoder.socket, &bytes[cut..]).await.unwrap();
+        encoder.goodbye().await;
+        let (_, incoming) = give_again(&socket, &memory, given).await;
+        let mut engine = Engine::start(incoming);
+        engine.ended().await;
+        assert!(ends_like(&sink.messages(1), &sent), "{:?}", sink.messages(1));
+        assert!(sink.with(1, |got| got.closed).unwrap());
+    });
+}
+
+#[test]
+fn upstream_that_is_away_when_the_publisher_leaves_gets_the_end_of_the_stream() {
+    run(async {
+        let LiveStream { sink, mut encoder, mut engine, .. } = live_by_descriptor().await;
+        let sent = stream(3);
+        encoder.send(&sent[..20]).await;
+        until("the first part", || sink.count(0) == 20).await;
+        sink.cut();
+        until("the end of the session", || sink.with(0, |got| got.closed).unwrap_or_default()).await;
+        encoder.send(&sent[20..]).await;
+        encoder.goodbye().await;
+        engine.ended().await;
+        let last = sink.sessions.borrow().len() - 1;
+        assert!(ends_like(&sink.messages(last), &sent), "{:?}", sink.messages(last));
+    });
+}
+
+#[test]
 fn successor_starts_the_publisher_of_a_worker_that_died_before_the_start() {
     run(async {
         let sink = Sink::start().await;
