@@ -11,6 +11,7 @@ use prometheus::{Counter, IntCounter, IntGauge, Registry};
 
 use crate::accept::AcceptMetrics;
 use crate::control::ControlMetrics;
+use crate::events::EventMetrics;
 use crate::handoff::HandoffMetrics;
 use crate::kubernetes::KubernetesMetrics;
 use crate::lobby::LobbyMetrics;
@@ -25,6 +26,8 @@ pub struct ActivatorMetrics {
     registry: Registry,
     /// Connections.
     pub accept: AcceptMetrics,
+    /// Events.
+    pub events: EventMetrics,
     /// Publishers.
     pub publisher: PublisherMetrics,
     /// Memory of streams by descriptor.
@@ -70,6 +73,7 @@ impl ActivatorMetrics {
         let control = ControlMetrics::new(r)?;
         Ok(Self {
             accept: AcceptMetrics::new(r)?,
+            events: EventMetrics::new(r)?,
             publisher: PublisherMetrics::new(r)?,
             handoff: HandoffMetrics::new(r)?,
             lobby: LobbyMetrics::new(r, control.excess())?,

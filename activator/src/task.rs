@@ -27,7 +27,7 @@ use crate::accept::{self, ConnectionLimits, RtmpsListener};
 use crate::admission::Admission;
 use crate::config::{Fleet, Handoff, Settings};
 use crate::drain::{self, Phase};
-use crate::events::Events;
+use crate::events::{self, DropCause, Events};
 use crate::handoff::{HandoffListener, SpareMemories};
 use crate::http::{HttpContext, OPEN, StreamChanges, handler, routes};
 #[cfg(feature = "kubernetes")]
@@ -47,6 +47,8 @@ const PROPAGATION: Duration = Duration::from_secs(3);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Time in which publishers that are closed read the reason.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time in which the last events are delivered.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time in which killed workers are reaped, and the servers end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,8 @@ struct Running {
     /// Tells publishers that are put off.
     draining: CancellationToken,
     events: Events,
+    /// The delivery of events by HTTP: it ends when the last one is delivered.
+    delivery: Option<JoinHandle<()>>,
     /// Ends control and HTTP.
     stop: CancellationToken,
     serving: TaskTracker,
@@ -131,7 +135,8 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let unique = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
     let name = instance_name(&unique);
     let metrics = ActivatorMetrics::new().context("metrics")?;
-    let events = Events::default();
+    let events = Events::new(metrics.events.clone());
+    let delivery = settings.events.clone().map(|hook| tokio::spawn(events::deliver(events.clone(), hook)));
     let admission = Arc::new(Admission::new(&settings, events.clone()));
     let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
     let processes = program.is_some().then(|| process_rules(&settings));
@@ -273,7 +278,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     };
     let mut accepting = vec![accept(bound.rtmp, None)];
     accepting.extend(bound.rtmps.map(|listener| accept(listener, rtmps)));
-    Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, events, stop, serving, keeping })
+    Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, events, delivery, stop, serving, keeping })
 }
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
@@ -365,6 +370,16 @@ impl Running {
         self.publishers.close();
         let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;
         self.events.end();
+        if let Some(delivery) = self.delivery
+            && timeout(DELIVERY_TIMEOUT, delivery).await.is_err()
+        {
+            warn!(
+                event = event::EVENTS_DROPPED,
+                events = self.events.waiting(),
+                why = DropCause::Ended.as_str(),
+                "events not delivered"
+            );
+        }
         self.stop.cancel();
         self.serving.close();
         let _ = timeout(END_TIMEOUT, self.serving.wait()).await;

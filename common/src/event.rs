@@ -197,6 +197,14 @@ pub const STREAM_KICKED_OVER_HTTP: &str = "stream.kicked_over_http";
 pub const WORKER_DRAIN_ORDERED: &str = "worker.drain_ordered";
 /// A reader of the events was too slow, or asked for events that are not kept any more.
 pub const EVENTS_MISSED: &str = "events.missed";
+/// The receiver of events did not take one; it is sent again. One line until the next one is taken.
+pub const EVENTS_UNDELIVERED: &str = "events.undelivered";
+/// The receiver of events takes them again.
+pub const EVENTS_DELIVERED_AGAIN: &str = "events.delivered_again";
+/// The receiver of events wants no more of them (status 410).
+pub const EVENTS_UNWANTED: &str = "events.unwanted";
+/// Events were not delivered, and are not sent again. One line in 10 s.
+pub const EVENTS_DROPPED: &str = "events.dropped";
 /// A worker's metrics could not be fetched.
 pub const SCRAPE_FAILED: &str = "scrape.failed";
 /// The destinations of a stream were changed.

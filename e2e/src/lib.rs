@@ -33,6 +33,7 @@ pub mod nginx;
 pub mod orphans;
 pub mod process;
 pub mod publish;
+pub mod receiver;
 pub mod record;
 pub mod relay;
 pub mod replay;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::certificate::ServerFiles;
 use crate::process::{Program, RunningProgram, cpu_time, descendants, program};
+use crate::receiver::{EventReceiver, SIGNING_SECRET};
 use crate::wait::{until, until_some};
 use crate::{http, loopback};
 
@@ -259,6 +260,12 @@ impl Settings {
         std::fs::write(&script, worker).expect("the script");
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("its permissions");
         Self { program: self.program.instead(&copy), address: self.address }
+    }
+
+    /// Lets the activator post its events to a receiver.
+    #[must_use]
+    pub fn delivering_to(self, receiver: &EventReceiver) -> Self {
+        self.with("LIVEEDGECAST_EVENTS_URL", &receiver.url()).with("LIVEEDGECAST_EVENTS_SECRET", SIGNING_SECRET)
     }
 
     /// Limits the activator to `most` open files.

@@ -187,6 +187,16 @@ pub struct Args {
     #[arg(long, env = "MAX_STREAMS_PER_ADDRESS", value_name = "COUNT")]
     pub max_streams_per_address: Option<String>,
 
+    /// Server that every event is posted to, http:// or https://; see deploy/docs/events.md [default: none]
+    #[arg(long, env = "LIVEEDGECAST_EVENTS_URL", value_name = "URL", hide_env_values = true)]
+    pub events_url: Option<Hidden>,
+    /// The secret that events are signed with: whsec_ and 24 to 64 bytes in base64 (required with an address)
+    #[arg(long, env = "LIVEEDGECAST_EVENTS_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub events_secret: Option<Hidden>,
+    /// A file with that secret instead
+    #[arg(long, env = "LIVEEDGECAST_EVENTS_SECRET_FILE", value_name = "PATH")]
+    pub events_secret_file: Option<PathBuf>,
+
     /// Exit with 0 if the activator that runs here with the same settings is alive
     #[arg(long, hide = true)]
     pub health: bool,

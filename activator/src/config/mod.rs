@@ -6,6 +6,7 @@
 
 mod args;
 mod file;
+mod http_url;
 mod kubernetes;
 mod proxies;
 mod reload;
@@ -13,9 +14,11 @@ mod resolve;
 mod rtmps;
 mod tls;
 mod tokens;
+mod webhook;
 
 pub use args::{Args, Subcommand};
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};
+pub use http_url::{HttpUrl, HttpUrlError};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use proxies::{AddressRange, TrustedProxies};
@@ -27,3 +30,4 @@ pub use resolve::{
 pub use rtmps::{CertificateFiles, RtmpsTls};
 pub use tls::{Flaw, ScalerTls, TlsFiles};
 pub use tokens::ApiTokens;
+pub use webhook::{EventHook, SigningSecret};

@@ -26,6 +26,7 @@ use super::proxies::{AddressRange, TrustedProxies};
 use super::rtmps::{CertificateFiles, RtmpsTls};
 use super::tls::{ScalerTls, TlsFiles};
 use super::tokens::{self, ApiTokens};
+use super::webhook::{self, EventHook};
 
 /// Smallest replay window, in bytes: a keyframe of 5 MB must fit with what follows it. A message that does not is skipped.
 const LEAST_REPLAY: u64 = 8 << 20;
@@ -202,6 +203,8 @@ pub struct Settings {
     pub publish: PublishRate,
     /// Bound on streams of one address.
     pub share: Share,
+    /// The receiver of events, if there is one.
+    pub events: Option<EventHook>,
 }
 
 impl Settings {
@@ -218,6 +221,8 @@ impl Settings {
             .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
         let given = Given { default_route: !push.is_empty(), publishers: keys.is_some() };
         let entries = config_file.as_deref().and_then(|path| read_entries(path, given, p));
+
+        let events = webhook::resolve(args, entries.as_ref().and_then(|file| file.events.as_ref()), p);
 
         let fleet = choice("FLEET", &args.fleet, &[("process", Fleet::Process), ("external", Fleet::External)], p);
         let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
@@ -267,6 +272,7 @@ impl Settings {
                 every: second / number("PUBLISH_RATE", &args.publish_rate, 4, 1, 100_000, p),
             },
             share: share(args, capacity * max_workers, p),
+            events,
         };
         problems.into_result().map(|()| settings)
     }

@@ -5,17 +5,21 @@
 //! never across an await.
 #![expect(clippy::disallowed_methods, reason = "shell: both clocks")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::key::Identity;
-use liveedgecast_common::random;
+use liveedgecast_common::log_limiter::LogLimiter;
+use liveedgecast_common::{event, random};
 use tokio::sync::watch;
 
+use super::delivery_rules::DropCause;
 use super::fact::{Fact, StreamLabel};
 use super::journal::{Journal, JournalEntry, KEPT};
 use super::machine::{Chronicle, Input};
+use super::metrics::EventMetrics;
 use super::notice::{EventNotice, NoticeId};
 
 /// The events of this process. One handle for all rooms, cheap to clone.
@@ -27,20 +31,42 @@ struct SharedEvents {
     journal: Mutex<Journal>,
     /// The number of the next event, or `None` when there will be none.
     next: watch::Sender<Option<u64>>,
+    /// The number of the first event that was not delivered by HTTP; [`NO_DELIVERY`] if none is to be.
+    undelivered: AtomicU64,
+    metrics: EventMetrics,
 }
 
+/// Events are not delivered by HTTP.
+const NO_DELIVERY: u64 = u64::MAX;
+
+/// Limits the lines about events that are dropped because the receiver is away or slow; a metric counts them.
+static DROPPED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+
+#[cfg(test)]
 impl Default for Events {
     fn default() -> Self {
-        Self::keeping(KEPT)
+        Self::new(EventMetrics::unregistered())
     }
 }
 
 impl Events {
+    /// No events yet.
+    #[must_use]
+    pub fn new(metrics: EventMetrics) -> Self {
+        Self::keeping(KEPT, metrics)
+    }
+
     /// Events of which the newest `most` are kept.
-    pub(super) fn keeping(most: usize) -> Self {
+    pub(super) fn keeping(most: usize, metrics: EventMetrics) -> Self {
         let journal = Journal::new(u64::from_be_bytes(random::bytes()), most);
         let next = watch::channel(Some(journal.next())).0;
-        Self(Arc::new(SharedEvents { chronicle: Mutex::default(), journal: Mutex::new(journal), next }))
+        Self(Arc::new(SharedEvents {
+            chronicle: Mutex::default(),
+            journal: Mutex::new(journal),
+            next,
+            undelivered: AtomicU64::new(NO_DELIVERY),
+            metrics,
+        }))
     }
 
     #[cfg(test)]
@@ -88,6 +114,49 @@ impl Events {
         EventReader { events: self.clone(), at, unknown, next: self.0.next.subscribe() }
     }
 
+    /// The reader of the events from now on that are delivered by HTTP: those that leave the buffer before they were are dropped and counted.
+    pub(super) fn delivery_reader(&self) -> EventReader {
+        let reader = self.reader(None);
+        self.0.undelivered.store(reader.at, Ordering::Relaxed);
+        reader
+    }
+
+    /// The events before this number are delivered, on their way, or given up.
+    pub(super) fn taken_for_delivery(&self, before: u64) {
+        self.0.undelivered.fetch_max(before, Ordering::Relaxed);
+        self.measure();
+    }
+
+    /// Counts events that are not delivered.
+    pub(super) fn dropped(&self, cause: DropCause, events: u64) {
+        self.0.metrics.dropped.with_label_values(&[cause.as_str()]).inc_by(events);
+        if events > 0 && DROPPED.is_due(now()) {
+            tracing::warn!(event = event::EVENTS_DROPPED, events, why = cause.as_str(), "events not delivered");
+        }
+    }
+
+    /// Nothing is delivered any more; what waits is dropped, and so is what follows.
+    pub(super) fn stop_delivery(&self, cause: DropCause) {
+        let waiting = self.waiting();
+        self.0.undelivered.store(NO_DELIVERY, Ordering::Relaxed);
+        self.dropped(cause, waiting);
+        self.0.metrics.waiting.set(0);
+    }
+
+    /// Events that wait for their delivery by HTTP.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        lock(&self.0.journal).next().saturating_sub(self.0.undelivered.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn metrics(&self) -> &EventMetrics {
+        &self.0.metrics
+    }
+
+    fn measure(&self) {
+        self.0.metrics.waiting.set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
+    }
+
     /// Lets readers end when they have read everything.
     pub fn end(&self) {
         self.0.next.send_replace(None);
@@ -96,11 +165,20 @@ impl Events {
     fn tell_all(&self, facts: impl IntoIterator<Item = Fact>) {
         let at = SystemTime::now();
         let mut journal = lock(&self.0.journal);
+        let mut gone = None;
         for fact in facts {
-            journal.push(at, fact);
+            gone = journal.push(at, fact).or(gone);
         }
         let next = journal.next();
         drop(journal);
+        // Those that were not delivered in time.
+        if let Some(gone) = gone {
+            let before = self.0.undelivered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |undelivered| {
+                (undelivered <= gone).then_some(gone + 1)
+            });
+            before.into_iter().for_each(|before| self.dropped(DropCause::Full, gone + 1 - before));
+        }
+        self.measure();
         self.0.next.send_if_modified(|known| match known {
             Some(known) => std::mem::replace(known, next.max(*known)) < next,
             None => false,
@@ -140,6 +218,21 @@ pub enum Heard {
 }
 
 impl EventReader {
+    /// The number of the event to read.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// True when there will be no more events than those that are in the buffer.
+    pub(super) fn is_ended(&self) -> bool {
+        self.next.borrow().is_none()
+    }
+
+    /// Returns when that is so. Cancel safe.
+    pub(super) async fn ended(&mut self) {
+        while !self.is_ended() && self.next.changed().await.is_ok() {}
+    }
+
     /// The next event; `None` when there will be none. Cancel safe.
     pub async fn next(&mut self) -> Option<Heard> {
         loop {
@@ -195,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn reader_goes_on_after_the_last_event_that_it_has_and_learns_of_gaps() {
-        let events = Events::keeping(3);
+        let events = Events::keeping(3, EventMetrics::unregistered());
         let mut reader = events.reader(None);
         (0..2).for_each(|_| reloaded(&events));
         let (first, second) = (heard(&mut reader).await, heard(&mut reader).await);
@@ -216,5 +309,28 @@ mod tests {
         assert!(heard(&mut reader).await.1.ends_with("-3"), "what was told before the end is read");
         while reader.next().await.is_some() {}
         assert!(stranger.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn events_that_leave_the_buffer_before_they_were_delivered_are_dropped_and_counted() {
+        let events = Events::keeping(3, EventMetrics::unregistered());
+        let dropped = |cause: DropCause| events.metrics().dropped.with_label_values(&[cause.as_str()]).get();
+        (0..5).for_each(|_| reloaded(&events));
+        assert_eq!((dropped(DropCause::Full), events.waiting()), (0, 0), "nothing is delivered");
+        let mut reader = events.delivery_reader();
+        (0..3).for_each(|_| reloaded(&events));
+        assert_eq!((dropped(DropCause::Full), events.waiting()), (0, 3));
+        assert!(heard(&mut reader).await.0);
+        events.taken_for_delivery(reader.at());
+        (0..2).for_each(|_| reloaded(&events));
+        assert_eq!((dropped(DropCause::Full), events.waiting()), (1, 3), "the one that was read is on its way");
+        let gap = heard(&mut reader).await;
+        assert!(!gap.0, "one that was never read");
+        assert!(heard(&mut reader).await.0);
+        events.taken_for_delivery(reader.at());
+        assert_eq!((dropped(DropCause::Full), events.waiting(), events.metrics().waiting.get()), (1, 2, 2));
+        events.stop_delivery(DropCause::Gone);
+        (0..9).for_each(|_| reloaded(&events));
+        assert_eq!((dropped(DropCause::Full), dropped(DropCause::Gone), events.waiting()), (1, 2, 0));
     }
 }

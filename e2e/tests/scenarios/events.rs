@@ -3,11 +3,13 @@
 use liveedgecast_common::event;
 use liveedgecast_e2e::process::kill;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::receiver::EventReceiver;
 use liveedgecast_e2e::relay::{ActivatorProcess, KEY_MARK, WorkerProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::subscriber::{SentEvent, Subscriber};
-use liveedgecast_e2e::wait::until;
+use liveedgecast_e2e::wait::{SOON, until};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::Relay;
 
@@ -181,4 +183,75 @@ fn two_activators_together_tell_a_stream_once() {
     for name in [event::STREAM_LIVE, event::PUBLISHER_LOST, event::PUBLISHER_BACK, event::STREAM_ENDED] {
         assert_eq!(names(&told).iter().filter(|event| **event == name).count(), 1, "{name}: {told:#?}");
     }
+}
+
+#[test]
+fn every_event_is_posted_signed_and_in_order() {
+    let receiver = EventReceiver::start();
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
+    let activator = settings.delivering_to(&receiver).start();
+    let subscriber = Subscriber::of(activator.http());
+    let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("posted"))));
+    sink.receives(50);
+    publisher.interrupt();
+    receiver.takes(event::STREAM_ENDED);
+    let told: Vec<Value> = subscriber.events().into_iter().map(|sent| sent.document).collect();
+    assert_eq!(receiver.taken(), told, "the same documents as by the API");
+    assert_eq!((receiver.wrong(), receiver.connections()), (vec![], 1));
+    until("the queue to be empty", || activator.metric("liveedgecast_events_waiting", &[]) == Some(0.0));
+}
+
+#[test]
+fn a_receiver_that_was_away_gets_everything_that_happened_meanwhile() {
+    let receiver = EventReceiver::start();
+    receiver.answer_with(503);
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
+    let activator = settings.delivering_to(&receiver).start();
+    let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("away"))));
+    sink.receives(50);
+    publisher.interrupt();
+    sink.ended();
+    until("several attempts", || receiver.requests() >= 2);
+    assert!(activator.metric("liveedgecast_event_deliveries_total", &["result=\"failed\""]) >= Some(2.0));
+    receiver.answer_with(200);
+    receiver.takes(event::STREAM_LIVE);
+    receiver.takes(event::STREAM_ENDED);
+    assert_eq!(activator.metric("liveedgecast_events_dropped_total", &[]), Some(0.0));
+    let lines = |event| activator.events(event).len();
+    assert_eq!(
+        (lines(event::EVENTS_UNDELIVERED), lines(event::EVENTS_DELIVERED_AGAIN)),
+        (1, 1),
+        "one line for each turn"
+    );
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_asked_no_more() {
+    let receiver = EventReceiver::start();
+    receiver.answer_with(410);
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
+    let activator = settings.delivering_to(&receiver).start();
+    let subscriber = Subscriber::of(activator.http());
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("gone"))));
+    subscriber.hears(event::UPSTREAM_LIVE);
+    until("the receiver's word", || activator.events(event::EVENTS_UNWANTED).len() == 1);
+    assert_eq!(receiver.requests(), 1);
+    assert!(activator.metric("liveedgecast_events_dropped_total", &["why=\"gone\""]) >= Some(1.0));
+}
+
+#[test]
+fn an_activator_that_ends_delivers_its_last_events() {
+    let receiver = EventReceiver::start();
+    let sink = Sink::start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("DRAIN_TIMEOUT", "0s");
+    let mut activator = settings.delivering_to(&receiver).start();
+    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("ends"))));
+    receiver.takes(event::UPSTREAM_LIVE);
+    activator.process.signal(Signal::TERM);
+    assert!(activator.process.wait(SOON).success());
+    let taken = receiver.taken();
+    assert!(taken.iter().any(|told| told["type"] == event::STREAM_ENDED), "{taken:#?}");
 }

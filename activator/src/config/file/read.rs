@@ -13,7 +13,9 @@ use liveedgecast_common::url::{MAX_URLS, PushTemplate};
 
 use super::table::{FileTable, Found, Mistake, Mistakes};
 use super::yaml::{self, Node, NodeValue};
+use crate::config::http_url::HttpUrl;
 use crate::config::proxies::AddressRange;
+use crate::config::webhook::{EventHook, MAKE, SigningSecret};
 
 /// Name of the route of publishers that name none, and of publishers without an entry.
 pub const DEFAULT_ROUTE: &str = "default";
@@ -37,6 +39,8 @@ pub struct ConfigFile {
     pub publish_every: Option<Duration>,
     /// Proxies whose PROXY header counts, besides those of `TRUSTED_PROXIES`.
     pub trusted_proxies: Vec<AddressRange>,
+    /// The receiver of events; it counts from the start of the process.
+    pub events: Option<EventHook>,
     /// The files that it names.
     pub files: Vec<PathBuf>,
 }
@@ -141,6 +145,9 @@ impl Reading<'_> {
                 _ => Err("must be an address or a range: 10.0.0.0/8".to_owned()),
             });
             file.trusted_proxies.extend(range.map(|range| range.value));
+        }
+        if let Some(table) = table.node("events").and_then(|node| FileTable::at(node, &mut self.mistakes)) {
+            file.events = self.events(table);
         }
         let routes = self.routes(&mut table);
         let mut known: Vec<&str> = routes.iter().map(|(name, _)| name.as_str()).collect();
@@ -278,6 +285,19 @@ impl Reading<'_> {
             rate.finish(&mut self.mistakes);
         }
         table.finish(&mut self.mistakes);
+    }
+
+    fn events(&mut self, mut table: FileTable<'_>) -> Option<EventHook> {
+        let url = table.required("url", "https://events.example.com/hook", &mut self.mistakes);
+        let url = url.and_then(|url| url.check(&mut self.mistakes, HttpUrl::parse));
+        let secret = self.one_of(&mut table, ["secret", "secret_file"]);
+        if !table.has("secret") && !table.has("secret_file") {
+            let text = format_args!("is missing: write secret_file: PATH; {MAKE}");
+            self.mistakes.add(table.place, format!("{}.secret", table.path), text);
+        }
+        let secret = secret.and_then(|secret| secret.check(&mut self.mistakes, |text| SigningSecret::parse(&text)));
+        table.finish(&mut self.mistakes);
+        Some(EventHook { url: url?.value, secret: secret?.value })
     }
 
     /// The value of the one name that is given, with the text of the file that a name ending in `_file` leads to.

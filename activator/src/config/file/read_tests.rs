@@ -186,6 +186,7 @@ fn schema_for_editors_knows_the_same_names() {
         ("publishers: [{x: 1}]", "/$defs/publisher/properties"),
         ("routes: {a: {x: 1}}", "/$defs/route/properties"),
         ("routes: {a: {destinations: [{x: 1}]}}", "/$defs/destination/properties"),
+        ("events: {x: 1}", "/$defs/events/properties"),
         ("admission: {x: 1}", "/$defs/admission/properties"),
         ("admission: {publish_rate: {x: 1}}", "/$defs/admission/properties/publish_rate/properties"),
     ];
