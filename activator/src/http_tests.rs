@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::streams::MAX_LIST;
 use super::*;
+use crate::admission::AdmissionMetrics;
 use crate::config::{Args, Handoff, Settings};
 use crate::destinations::{DestinationView, RouteOrigin, StreamDestinations, StreamNames};
 use crate::dispatch::{
@@ -51,7 +52,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
         courier: Courier::new(cluster.clone(), settings.secret.clone()),
         cluster,
         target: settings.capacity,
-        admission: Arc::new(Admission::new(&settings, events.clone())),
+        admission: Arc::new(Admission::new(&settings, events.clone(), AdmissionMetrics::unregistered())),
         is_local: settings.listen.is_local(),
         tokens: settings.tokens.clone(),
         events,

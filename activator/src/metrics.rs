@@ -10,6 +10,7 @@ use liveedgecast_common::metrics::{counter, dropped_log_lines, gauge, measure_lo
 use prometheus::{Counter, IntCounter, IntGauge, Registry};
 
 use crate::accept::AcceptMetrics;
+use crate::admission::AdmissionMetrics;
 use crate::control::ControlMetrics;
 use crate::events::EventMetrics;
 use crate::handoff::HandoffMetrics;
@@ -28,6 +29,8 @@ pub struct ActivatorMetrics {
     pub accept: AcceptMetrics,
     /// Events.
     pub events: EventMetrics,
+    /// Hooks.
+    pub admission: AdmissionMetrics,
     /// Publishers.
     pub publisher: PublisherMetrics,
     /// Memory of streams by descriptor.
@@ -74,6 +77,7 @@ impl ActivatorMetrics {
         Ok(Self {
             accept: AcceptMetrics::new(r)?,
             events: EventMetrics::new(r)?,
+            admission: AdmissionMetrics::new(r)?,
             publisher: PublisherMetrics::new(r)?,
             handoff: HandoffMetrics::new(r)?,
             lobby: LobbyMetrics::new(r, control.excess())?,

@@ -49,6 +49,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time in which the last events are delivered.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time in which hooks are told of the last ends.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time in which killed workers are reaped, and the servers end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,8 @@ struct Running {
     /// Ends control and HTTP.
     stop: CancellationToken,
     serving: TaskTracker,
+    /// Hooks are told of ends until the end.
+    admission: Arc<Admission>,
     /// The lobby's time and the process fleet: they end with the process.
     keeping: Vec<JoinHandle<()>>,
 }
@@ -137,7 +141,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let metrics = ActivatorMetrics::new().context("metrics")?;
     let events = Events::new(metrics.events.clone());
     let delivery = settings.events.clone().map(|hook| tokio::spawn(events::deliver(events.clone(), hook)));
-    let admission = Arc::new(Admission::new(&settings, events.clone()));
+    let admission = Arc::new(Admission::new(&settings, events.clone(), metrics.admission.clone()));
     let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
     let processes = program.is_some().then(|| process_rules(&settings));
     let lobby = Lobby::new(rules, processes, metrics.lobby.clone(), events.clone());
@@ -228,6 +232,10 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         });
     }
     let mut keeping = vec![tokio::spawn(lobby.keep_time())];
+    keeping.push(tokio::spawn({
+        let admission = Arc::clone(&admission);
+        async move { admission.tell_of_ends().await }
+    }));
     #[cfg(feature = "kubernetes")]
     if let Some(asked) = &settings.kubernetes {
         keeping.push(tokio::spawn(kubernetes::run(kubernetes::Room {
@@ -259,7 +267,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     }
     let draining = CancellationToken::new();
     let context = Arc::new(publisher::Context {
-        admission,
+        admission: Arc::clone(&admission),
         places: lobby.places.clone(),
         listener,
         events: events.clone(),
@@ -278,7 +286,19 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     };
     let mut accepting = vec![accept(bound.rtmp, None)];
     accepting.extend(bound.rtmps.map(|listener| accept(listener, rtmps)));
-    Ok(Running { drain: lobby.drain, phase, accepting, publishers, draining, events, delivery, stop, serving, keeping })
+    Ok(Running {
+        drain: lobby.drain,
+        phase,
+        accepting,
+        publishers,
+        draining,
+        events,
+        delivery,
+        stop,
+        serving,
+        admission,
+        keeping,
+    })
 }
 
 fn process_rules(settings: &Settings) -> dispatch::processes::Rules {
@@ -369,6 +389,7 @@ impl Running {
         let _ = timeout(END_TIMEOUT, self.drain.without_processes()).await;
         self.publishers.close();
         let _ = timeout(LINGER_TIMEOUT, self.publishers.wait()).await;
+        let _ = timeout(TELL_TIMEOUT, self.admission.ends_are_told()).await;
         self.events.end();
         if let Some(delivery) = self.delivery
             && timeout(DELIVERY_TIMEOUT, delivery).await.is_err()

@@ -177,6 +177,12 @@ pub const SCALER_REFLECTION_FAILED: &str = "scaler.reflection_failed";
 pub const ACTIVATOR_STARTED: &str = "activator.started";
 /// The process has stopped; with `error`, because it could not serve.
 pub const ACTIVATOR_STOPPED: &str = "activator.stopped";
+/// A server of `on_publish` or `on_publish_done` did not answer in time, or not at all.
+pub const HOOK_FAILED: &str = "hook.failed";
+/// The answer of the server of `on_publish` made no sense, so its publisher was refused.
+pub const HOOK_ANSWER_UNUSABLE: &str = "hook.answer_unusable";
+/// Too many ends waited for the server of `on_publish_done`, so one was not told.
+pub const HOOK_NOTICE_DROPPED: &str = "hook.notice_dropped";
 /// Anyone who reaches the RTMP port may publish.
 pub const ACTIVATOR_OPEN: &str = "activator.open";
 /// The HTTP API is not open for everything: without `ADMIN_TOKEN` nothing can be changed, and without any token only this machine reads.

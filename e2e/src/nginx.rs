@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 use crate::process::{Program, RunningProgram};
+use crate::relay::KEY_MARK;
 use crate::wait::until_some;
 use crate::{http, loopback};
 
@@ -88,7 +89,9 @@ http {{
   access_log off;
   client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
   uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
-  server {{ listen {status}; location / {{ rtmp_stat all; }} location /refused {{ return 403; }} }}
+  server {{ listen {status}; location / {{ rtmp_stat all; }} location /refused {{ return 403; }}
+    location /accepted {{ return 204; }} location /renamed {{ return 302 renamed-{KEY_MARK}; }}
+    location /moved {{ return 302 rtmp://{address}/backup; }} }}
 }}
 "
         );
@@ -109,6 +112,13 @@ http {{
     #[must_use]
     pub fn url(&self, app_and_key: &str) -> String {
         format!("rtmp://{}/{app_and_key}", self.address)
+    }
+
+    /// The URL of a hook that nginx answers: `refused`, `accepted`, `renamed` (as `renamed`, with the mark of keys) or `moved` (to the application
+    /// `backup`).
+    #[must_use]
+    pub fn http_url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.status)
     }
 
     /// Statistics of nginx-rtmp, as XML.

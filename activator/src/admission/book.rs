@@ -7,7 +7,8 @@ use liveedgecast_common::config::PublishKeys;
 use liveedgecast_common::key::{AppName, Identity, KeyDigest, NameError, StreamKey};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 
-use crate::config::{ConfigFile, DEFAULT_ROUTE, PublishRate, Reloaded, Route, RouteDestination};
+use super::hook::Granted;
+use crate::config::{ConfigFile, DEFAULT_ROUTE, Hooks, PublishRate, Reloaded, Route, RouteDestination};
 use crate::destinations::{NamedDestination, RouteOrigin, StreamNames};
 
 /// The publishers and routes of the moment.
@@ -18,37 +19,41 @@ pub(super) struct Book {
     /// Keys that may publish to the route `default`.
     keys: Option<Arc<PublishKeys>>,
     file: Option<Arc<ConfigFile>>,
+    hooks: Hooks,
 }
 
 /// The entry of a publisher that may publish.
 pub(super) struct BookEntry<'a> {
     /// Its name, if the file has one.
     pub(super) publisher: Option<&'a str>,
-    /// Its key is listed, so that it does not count for its address.
+    /// Its key is listed, or a server has let it in, so that it does not count for its address.
     pub(super) is_listed: bool,
     /// Its route in the file; `None`: that of the push URLs.
     pub(super) route: Option<&'a Route>,
-}
-
-impl BookEntry<'_> {
+    /// Destinations that a server has given in place of the route's; none: the route's.
+    given: &'a [RouteDestination],
     /// The source of the publisher's destinations.
-    pub(super) fn origin(&self) -> RouteOrigin {
-        match (self.publisher, self.route) {
-            (Some(_), _) => RouteOrigin::Entry,
-            (None, Some(_)) => RouteOrigin::Route(DEFAULT_ROUTE.to_owned()),
-            (None, None) => RouteOrigin::Fixed,
-        }
-    }
+    pub(super) origin: RouteOrigin,
 }
 
 impl Book {
     pub(super) fn of(files: &Reloaded) -> Self {
-        Self { push: files.push().clone(), keys: files.keys().cloned(), file: files.file().cloned() }
+        Self {
+            push: files.push().clone(),
+            keys: files.keys().cloned(),
+            file: files.file().cloned(),
+            hooks: files.hooks(),
+        }
     }
 
     /// Returns whether a publisher without an entry may publish.
     pub(super) fn is_open(&self) -> bool {
-        self.file.as_ref().map_or(self.keys.is_none(), |file| file.open)
+        self.hooks.publish.is_none() && self.file.as_ref().map_or(self.keys.is_none(), |file| file.open)
+    }
+
+    /// The servers that are asked and told.
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// The rate of publishers without an entry; `usual` where the file says nothing.
@@ -67,8 +72,32 @@ impl Book {
             return named;
         }
         let is_listed = self.keys.as_ref().is_some_and(|keys| keys.allows(app.expose(), key));
+        (is_listed || self.is_open()).then_some(self.nameless(is_listed))
+    }
+
+    /// The entry of a publisher without a name, which goes to the route `default`.
+    pub(super) fn nameless(&self, is_listed: bool) -> BookEntry<'_> {
         let route = self.file.as_deref().and_then(|file| file.routes.get(DEFAULT_ROUTE));
-        (is_listed || self.is_open()).then_some(BookEntry { publisher: None, is_listed, route })
+        let origin = if route.is_some() { RouteOrigin::Route(DEFAULT_ROUTE.to_owned()) } else { RouteOrigin::Fixed };
+        BookEntry { publisher: None, is_listed, route, given: &[], origin }
+    }
+
+    /// The entry of a publisher that a server has let in; `None`: there is no such route.
+    pub(super) fn granted<'a>(&'a self, granted: &'a Granted) -> Option<BookEntry<'a>> {
+        let mut entry = self.nameless(true);
+        if let Some(name) = &granted.route {
+            let route = self.file.as_deref().and_then(|file| file.routes.get(name));
+            if route.is_none() && name != DEFAULT_ROUTE {
+                return None;
+            }
+            entry.route = route;
+            entry.origin = if route.is_some() { RouteOrigin::Route(name.clone()) } else { RouteOrigin::Fixed };
+        }
+        if !granted.destinations.is_empty() {
+            entry.origin = RouteOrigin::Fixed;
+        }
+        (entry.publisher, entry.given) = (granted.publisher.as_deref(), &granted.destinations);
+        Some(entry)
     }
 
     /// The destinations of a publisher's stream, in the order in which they are written.
@@ -78,9 +107,13 @@ impl Book {
         entry: &BookEntry<'_>,
     ) -> Result<Vec<NamedDestination>, NameError> {
         let mut destinations = Destinations { names, all: Vec::new() };
-        match entry.route {
-            Some(route) => {
-                route.destinations.iter().try_for_each(|destination| destinations.add_of_route(destination))?
+        let listed = match (entry.given, entry.route) {
+            ([], route) => route.map(|route| route.destinations.as_slice()),
+            (given, _) => Some(given),
+        };
+        match listed {
+            Some(listed) => {
+                listed.iter().try_for_each(|destination| destinations.add_of_route(destination))?;
             }
             None => self.push.iter().try_for_each(|template| destinations.add(template, None, false))?,
         }
@@ -100,7 +133,8 @@ fn named<'a>(file: &'a ConfigFile, app: &AppName, key: &StreamKey) -> Option<Boo
         }
     }
     let publisher = found?;
-    Some(BookEntry { publisher: Some(&publisher.name), is_listed: true, route: file.routes.get(&publisher.route) })
+    let route = file.routes.get(&publisher.route);
+    Some(BookEntry { publisher: Some(&publisher.name), is_listed: true, route, given: &[], origin: RouteOrigin::Entry })
 }
 
 struct Destinations<'a> {

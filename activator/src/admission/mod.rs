@@ -2,15 +2,19 @@
 //! know about the stream, or one of the kinds of "no" (architecture.md, "Saying no"). Next: `publisher`, which asks, then `lobby`, which
 //! wakes workers; so everything that a stranger can be refused for is decided here, before.
 //!
-//! `book` and `rules` are pure, `task` is their shell.
+//! `book` and `rules` are pure, `task` is their shell. `hook` asks a server about publishers without an entry.
 
 mod book;
+mod hook;
+mod metrics;
 mod rate;
 mod rules;
 mod seats;
 mod task;
 mod verdict;
 
+pub use hook::{ClientFacts, EndNotice, Granted, HookAnswer, read_answer};
+pub use metrics::AdmissionMetrics;
 pub use rules::AdmissionRequest;
 pub use seats::Seat;
 pub use task::Admission;

@@ -10,15 +10,17 @@
 //! purpose. So a publisher that guesses waits longer for each "no", and one that has a key never does.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamKey};
 
 use super::book::Book;
+use super::hook::{ClientFacts, HookAnswer};
 use super::rate::AddressRate;
 use super::seats::Seats;
 use super::verdict::{Admitted, RefusalReason, StreamPolicy, Verdict};
-use crate::config::{Handoff, PublishRate, ReplayWindow, Settings, Share};
+use crate::config::{Handoff, Hook, OnHookError, PublishRate, ReplayWindow, Settings, Share};
 use crate::destinations::{StreamDestinations, StreamNames};
 
 /// Wrong keys of one address that are answered at once, in a burst.
@@ -29,6 +31,8 @@ const MISS_EVERY: Duration = Duration::from_secs(3);
 const MISS_PENALTY: Duration = Duration::from_secs(4);
 /// Wait before a publisher is told to come again, if too many publishers come from its address: it comes again within seconds.
 const LATER_PAUSE: Duration = Duration::from_secs(10);
+/// Wait before a publisher is told to come again, if the server that decides does not answer.
+const AWAY_PAUSE: Duration = Duration::from_secs(3);
 
 /// A publisher's `publish`.
 #[derive(Clone, Debug)]
@@ -39,6 +43,17 @@ pub struct AdmissionRequest {
     pub app: String,
     /// The stream key.
     pub key: StreamKey,
+    /// What it says about itself, for hooks.
+    pub facts: ClientFacts,
+}
+
+/// A judgement, as far as the rules come.
+#[derive(Debug)]
+pub(super) enum Judgement {
+    /// A verdict.
+    Decided(Verdict),
+    /// This server has to be asked first.
+    Ask(Arc<Hook>),
 }
 
 /// The rules, with what they remember of addresses.
@@ -79,17 +94,58 @@ impl Rules {
         }
     }
 
-    /// Judges one `publish`.
-    pub(super) fn judge(&mut self, now: Instant, request: &AdmissionRequest, book: &Book) -> Verdict {
-        let &AdmissionRequest { client, ref app, ref key } = request;
+    /// Judges one `publish`; `answer` is that of the server that was asked, if one was.
+    pub(super) fn judge(
+        &mut self,
+        now: Instant,
+        request: &AdmissionRequest,
+        book: &Book,
+        answer: Option<&HookAnswer>,
+    ) -> Judgement {
+        if answer.is_none()
+            && let Some(hook) = &book.hooks().publish
+            && let Ok(app) = AppName::parse(&request.app)
+            && book.entry(&app, &request.key).is_none()
+        {
+            return Judgement::Ask(Arc::clone(hook));
+        }
+        Judgement::Decided(self.decide(now, request, book, answer))
+    }
+
+    fn decide(
+        &mut self,
+        now: Instant,
+        request: &AdmissionRequest,
+        book: &Book,
+        answer: Option<&HookAnswer>,
+    ) -> Verdict {
+        let &AdmissionRequest { client, ref app, ref key, .. } = request;
         let PublishRate { burst, every } = book.rate(self.publish);
         self.publishes.set(burst, every);
         let Ok(app) = AppName::parse(app) else {
             return Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO };
         };
-        let Some(entry) = book.entry(&app, key) else {
-            let after = if self.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
-            return Verdict::Refuse { why: RefusalReason::Key, after };
+        let (entry, key) = match (book.entry(&app, key), answer) {
+            (Some(entry), _) => (entry, key),
+            (None, Some(HookAnswer::Accept(granted))) => match book.granted(granted) {
+                Some(entry) => (entry, granted.key.as_ref().unwrap_or(key)),
+                None => return Verdict::Refuse { why: RefusalReason::HookAnswer, after: Duration::ZERO },
+            },
+            (None, Some(HookAnswer::Away(_))) => {
+                let on_error = book.hooks().publish.as_ref().map(|hook| hook.on_error).unwrap_or_default();
+                if on_error == OnHookError::Refuse {
+                    return Verdict::Refuse { why: RefusalReason::HookAway, after: AWAY_PAUSE };
+                }
+                (book.nameless(false), key)
+            }
+            (None, Some(HookAnswer::Unusable(_))) => {
+                return Verdict::Refuse { why: RefusalReason::HookAnswer, after: Duration::ZERO };
+            }
+            (None, Some(HookAnswer::Refuse) | None) => {
+                let after = if self.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
+                let why = if answer.is_some() { RefusalReason::Hook } else { RefusalReason::Key };
+                return Verdict::Refuse { why, after };
+            }
         };
         let is_listed = entry.is_listed;
         let stream = Identity::of_stream(&self.secret, &app, key);
@@ -100,10 +156,11 @@ impl Rules {
         }
         let publisher = entry.publisher.unwrap_or_default().to_owned();
         let names = StreamNames { app: app.clone(), key: key.clone(), publisher, secret: self.secret.clone() };
-        let Ok(destinations) = book.destinations(&names, &entry) else {
-            return Verdict::Refuse { why: RefusalReason::Destination, after: Duration::ZERO };
+        let destinations = match book.destinations(&names, &entry) {
+            Ok(destinations) if !destinations.is_empty() => destinations,
+            _ => return Verdict::Refuse { why: RefusalReason::Destination, after: Duration::ZERO },
         };
-        let destinations = StreamDestinations::new(names, entry.origin(), destinations);
+        let destinations = StreamDestinations::new(names, entry.origin.clone(), destinations);
         let identities = std::iter::once(stream).chain(destinations.identities()).collect();
         // The turn comes last, so that only publishers that may enter take one.
         let Some(after) = self.turn(now, client, is_listed) else {
@@ -120,7 +177,8 @@ impl Rules {
         };
         let seat = (!is_listed).then(|| self.seats.take(client, stream));
         let publisher = entry.publisher.map(str::to_owned);
-        let admitted = Admitted { app, key: key.clone(), publisher, identities, destinations, policy, seat };
+        let key = key.clone();
+        let admitted = Admitted { app, key, publisher, identities, destinations, policy, seat, notice: None };
         Verdict::Admit { admitted: Box::new(admitted), after }
     }
 

@@ -27,8 +27,12 @@ fn judge(admission: &Fixture, now: Instant, app: &str, key: &str) -> Verdict {
 
 fn judge_from(admission: &Fixture, now: Instant, from: &str, app: &str, key: &str) -> Verdict {
     let key = StreamKey::parse(key).unwrap();
-    let request = AdmissionRequest { client: from.parse().unwrap(), app: app.to_owned(), key };
-    admission.rules.borrow_mut().judge(now, &request, &admission.book)
+    let request =
+        AdmissionRequest { client: from.parse().unwrap(), app: app.to_owned(), key, facts: ClientFacts::default() };
+    match admission.rules.borrow_mut().judge(now, &request, &admission.book, None) {
+        Judgement::Decided(verdict) => verdict,
+        Judgement::Ask(_) => panic!("a hook is to be asked"),
+    }
 }
 
 fn admitted(verdict: Verdict) -> Admitted {
@@ -194,4 +198,71 @@ fn a_place_that_a_fixed_url_leads_to_has_an_identity_in_either_order() {
         assert_eq!((one.destinations.all().len(), one.identities.len()), (1, 2), "{urls}");
         assert_eq!(one.destinations.all()[0].identity, Some(one.identities[1]), "{urls}");
     }
+}
+
+/// The verdict on a publisher without an entry after an answer of the server that decides.
+fn answered(admission: &Fixture, key: &str, answer: &HookAnswer) -> Verdict {
+    let key = StreamKey::parse(key).unwrap();
+    let client = "10.0.0.1".parse().unwrap();
+    let request = AdmissionRequest { client, app: "live".to_owned(), key, facts: ClientFacts::default() };
+    let mut rules = admission.rules.borrow_mut();
+    let asks = rules.judge(origin(), &request, &admission.book, None);
+    assert!(matches!(asks, Judgement::Ask(_)), "{asks:?}");
+    match rules.judge(origin(), &request, &admission.book, Some(answer)) {
+        Judgement::Decided(verdict) => verdict,
+        Judgement::Ask(_) => panic!("it was asked"),
+    }
+}
+
+const HOOK: [&str; 4] = ["--push-url", "rtmp://a/live/{key}", "--on-publish-url", "http://h/x"];
+
+#[test]
+fn server_decides_about_publishers_without_an_entry_and_about_no_others() {
+    let asking = admission(
+        &[&HOOK[..], &["--publish-keys", "alpha", "--publish-burst", "1", "--max-streams-per-address", "1"]].concat(),
+    );
+    assert!(admitted(judge(&asking, origin(), "live", "alpha")).seat.is_none(), "nobody is asked about a listed key");
+    let accept = HookAnswer::Accept(Box::default());
+    for _ in 0..3 {
+        let stream = admitted(answered(&asking, "beta", &accept));
+        assert!(stream.seat.is_none(), "a publisher that the server lets in has no rate and no share");
+    }
+    for miss in 0..MISS_BURST + 1 {
+        let Verdict::Refuse { why, after } = answered(&asking, "beta", &HookAnswer::Refuse) else { panic!() };
+        let expected = if miss < MISS_BURST { Duration::ZERO } else { MISS_PENALTY };
+        assert_eq!((why, after), (RefusalReason::Hook, expected));
+    }
+    let unusable = answered(&asking, "beta", &HookAnswer::Unusable("x".to_owned()));
+    assert!(matches!(unusable, Verdict::Refuse { why: RefusalReason::HookAnswer, .. }));
+}
+
+#[test]
+fn answer_may_rename_and_give_destinations() {
+    let asking = admission(&HOOK);
+    let granted = |granted: crate::admission::Granted| HookAnswer::Accept(Box::new(granted));
+    let renamed = granted(crate::admission::Granted { key: StreamKey::parse("other").ok(), ..Default::default() });
+    let stream = admitted(answered(&asking, "beta", &renamed));
+    assert_eq!((stream.key.expose(), stream.destinations[0].url.key.expose()), ("other", "other"));
+    let elsewhere = crate::admission::read_answer(crate::config::HookFormat::Form, 302, Some("rtmp://c/app"), b"");
+    let stream = admitted(answered(&asking, "beta", &elsewhere));
+    assert_eq!((stream.destinations[0].url.host.as_str(), stream.destinations.len()), ("c", 1));
+    assert_eq!(stream.destinations[0].url.key.expose(), "beta");
+    let named = granted(crate::admission::Granted { publisher: Some("studio".to_owned()), ..Default::default() });
+    assert_eq!(admitted(answered(&asking, "beta", &named)).publisher.as_deref(), Some("studio"));
+    let nowhere = granted(crate::admission::Granted { route: Some("nowhere".to_owned()), ..Default::default() });
+    let verdict = answered(&asking, "beta", &nowhere);
+    assert!(matches!(verdict, Verdict::Refuse { why: RefusalReason::HookAnswer, .. }), "{verdict:?}");
+}
+
+#[test]
+fn server_that_is_away_refuses_for_now_or_accepts_as_an_open_activator_would() {
+    let away = HookAnswer::Away("late".to_owned());
+    match answered(&admission(&HOOK), "beta", &away) {
+        Verdict::Refuse { why: RefusalReason::HookAway, after } => assert_eq!(after, AWAY_PAUSE),
+        other => panic!("{other:?}"),
+    }
+    let open = admission(&[&HOOK[..], &["--on-publish-on-error", "accept", "--max-streams-per-address", "1"]].concat());
+    let _first = admitted(answered(&open, "beta", &away));
+    assert!(matches!(answered(&open, "gamma", &away), Verdict::Refuse { why: RefusalReason::Share, .. }));
+    assert!(matches!(answered(&open, "gamma", &HookAnswer::Refuse), Verdict::Refuse { why: RefusalReason::Hook, .. }));
 }

@@ -6,12 +6,15 @@
 #![expect(clippy::disallowed_methods, reason = "shell: the clock of verdicts")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use liveedgecast_common::clock::now;
 
 use super::book::Book;
-use super::rules::{AdmissionRequest, Rules};
-use super::verdict::Verdict;
+use super::hook::{Asked, HookDesk};
+use super::metrics::AdmissionMetrics;
+use super::rules::{AdmissionRequest, Judgement, Rules};
+use super::verdict::{RefusalReason, Verdict};
 use crate::config::{Reloaded, Settings};
 use crate::events::{Events, Fact};
 
@@ -23,12 +26,18 @@ pub struct Admission {
     rules: Mutex<Rules>,
     /// Files that were read again are events.
     events: Events,
+    desk: HookDesk,
 }
 
 impl Admission {
     /// Admission by these settings, and by the files they name whenever those change.
-    pub fn new(settings: &Settings, events: Events) -> Self {
-        Self { files: Mutex::new(Reloaded::new(settings)), rules: Mutex::new(Rules::new(settings)), events }
+    pub fn new(settings: &Settings, events: Events, metrics: AdmissionMetrics) -> Self {
+        Self {
+            files: Mutex::new(Reloaded::new(settings)),
+            rules: Mutex::new(Rules::new(settings)),
+            events,
+            desk: HookDesk::new(metrics),
+        }
     }
 
     /// Tells whether anyone may publish, now.
@@ -39,7 +48,35 @@ impl Admission {
     /// The verdict on one `publish`. Cancel safe: a turn or a seat that was taken for a publisher that has gone counts as that publisher's.
     pub async fn judge(&self, request: AdmissionRequest) -> Verdict {
         let book = self.book();
-        lock(&self.rules).judge(now(), &request, &book)
+        let judgement = lock(&self.rules).judge(now(), &request, &book, None);
+        let hook = match judgement {
+            Judgement::Decided(verdict) => return verdict,
+            Judgement::Ask(hook) => hook,
+        };
+        let Some(asked) = Asked::of(&request) else {
+            return Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO };
+        };
+        let answer = self.desk.ask(&hook, &asked).await;
+        let judgement = lock(&self.rules).judge(now(), &request, &book, Some(&answer));
+        match judgement {
+            Judgement::Decided(Verdict::Admit { mut admitted, after }) => {
+                admitted.notice = book.hooks().done.as_ref().map(|done| self.desk.notice(done, asked));
+                Verdict::Admit { admitted, after }
+            }
+            Judgement::Decided(verdict) => verdict,
+            // It was asked.
+            Judgement::Ask(_) => Verdict::Refuse { why: RefusalReason::HookAnswer, after: Duration::ZERO },
+        }
+    }
+
+    /// Tells servers of the ends of streams, until dropped.
+    pub async fn tell_of_ends(&self) {
+        self.desk.tell().await;
+    }
+
+    /// Returns when every end has been told, or given up. Cancel safe.
+    pub async fn ends_are_told(&self) {
+        self.desk.all_told().await;
     }
 
     /// The entries and routes that count for the next publisher.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::handoff::Policy;
 use liveedgecast_common::key::{AppName, Identity, StreamKey};
 
+use super::hook::EndNotice;
 use super::seats::Seat;
 use crate::config::{Handoff, ReplayWindow};
 use crate::destinations::StreamDestinations;
@@ -25,11 +26,27 @@ pub enum RefusalReason {
     Share,
     /// The verdict did not come in time.
     Unanswered,
+    /// The server that decides has refused.
+    Hook,
+    /// The server that decides does not answer.
+    HookAway,
+    /// The answer of the server that decides cannot be used.
+    HookAnswer,
 }
 
 impl RefusalReason {
     /// Every reason, for metrics that exist before the first event.
-    pub const ALL: [Self; 6] = [Self::Name, Self::Key, Self::Destination, Self::Rate, Self::Share, Self::Unanswered];
+    pub const ALL: [Self; 9] = [
+        Self::Name,
+        Self::Key,
+        Self::Destination,
+        Self::Rate,
+        Self::Share,
+        Self::Unanswered,
+        Self::Hook,
+        Self::HookAway,
+        Self::HookAnswer,
+    ];
 
     /// The reason as logs and metrics show it.
     pub fn as_str(self) -> &'static str {
@@ -40,12 +57,15 @@ impl RefusalReason {
             Self::Rate => "rate",
             Self::Share => "share",
             Self::Unanswered => "unanswered",
+            Self::Hook => "hook",
+            Self::HookAway => "hook_away",
+            Self::HookAnswer => "hook_answer",
         }
     }
 
     /// Tells whether the same publisher may be admitted later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::Rate | Self::Share | Self::Unanswered)
+        matches!(self, Self::Rate | Self::Share | Self::Unanswered | Self::HookAway)
     }
 
     /// Advice for the operator.
@@ -59,7 +79,12 @@ impl RefusalReason {
             Self::Rate => "raise PUBLISH_BURST or PUBLISH_RATE, or list keys in PUBLISH_KEYS, which are not counted",
             Self::Share => "raise MAX_STREAMS_PER_ADDRESS, or list keys in PUBLISH_KEYS, which are not counted",
             Self::Unanswered => {
-                "look why admission takes so long: a disk that hangs under a *_FILE, or a process without CPU"
+                "look why admission takes so long: a slow on_publish, a disk that hangs under a *_FILE, or a process without CPU"
+            }
+            Self::Hook => "ask the server of on_publish, or list the key",
+            Self::HookAway => "let the server of on_publish answer in time, or set on_error to accept",
+            Self::HookAnswer => {
+                "correct what the server of on_publish answers; the line hook.answer_unusable has the mistake"
             }
         }
     }
@@ -73,6 +98,9 @@ impl RefusalReason {
             Self::Rate => "too many publishers from this address, try again later",
             Self::Share => "too many streams from this address, try again later",
             Self::Unanswered => "nobody has decided about this stream key, try again later",
+            Self::Hook => "this stream key may not publish here, says the server that decides",
+            Self::HookAway => "the server that decides about stream keys does not answer, try again later",
+            Self::HookAnswer => "the server that decides about stream keys has given no usable answer",
         }
     }
 }
@@ -127,6 +155,8 @@ pub struct Admitted {
     pub policy: StreamPolicy,
     /// The seat in the address's share; `None` with a listed key.
     pub seat: Option<Seat>,
+    /// The notice of the end, to the server that has let the publisher in.
+    pub notice: Option<EndNotice>,
 }
 
 /// The decision about a publisher.

@@ -43,6 +43,28 @@ pub struct Args {
     )]
     pub open: Option<String>,
 
+    /// Server that is asked about each publisher that is not listed, as nginx-rtmp's on_publish: http:// or https:// [default: nobody is asked]
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_URL", value_name = "URL", hide_env_values = true)]
+    pub on_publish_url: Option<Hidden>,
+    /// Server that is told when the stream of such a publisher has ended, as nginx-rtmp's on_publish_done [default: nobody is told]
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_DONE_URL", value_name = "URL", hide_env_values = true)]
+    pub on_publish_done_url: Option<Hidden>,
+    /// Form of the question: form (nginx-rtmp's) or json [default: form]
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_FORMAT", value_name = "FORM")]
+    pub on_publish_format: Option<String>,
+    /// Time for the answer, up to 9s [default: 2s]
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_TIMEOUT", value_name = "TIME")]
+    pub on_publish_timeout: Option<String>,
+    /// Meaning of an answer that does not come: refuse (for now) or accept [default: refuse]
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_ON_ERROR", value_name = "WHICH")]
+    pub on_publish_on_error: Option<String>,
+    /// Bearer token that the question carries [default: none]
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub on_publish_secret: Option<Hidden>,
+    /// A file with that token instead
+    #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_SECRET_FILE", value_name = "PATH")]
+    pub on_publish_secret_file: Option<PathBuf>,
+
     /// A YAML file that lists publishers, routes and rules of admission; read again when it or a file that it names changes
     /// [default: there is none]
     #[arg(long, env = "LIVEEDGECAST_CONFIG", value_name = "PATH")]

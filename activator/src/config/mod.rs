@@ -6,6 +6,7 @@
 
 mod args;
 mod file;
+mod hook;
 mod http_url;
 mod kubernetes;
 mod proxies;
@@ -17,7 +18,9 @@ mod tokens;
 mod webhook;
 
 pub use args::{Args, Subcommand};
+pub(crate) use file::name_of;
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};
+pub use hook::{Hook, HookFormat, Hooks, OnHookError};
 pub use http_url::{HttpUrl, HttpUrlError};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};

@@ -16,6 +16,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::url::PushTemplate;
 
 use super::file::{ConfigFile, Given};
+use super::hook::Hooks;
 use super::proxies::TrustedProxies;
 use super::resolve::{Settings, check_file, parse_push};
 
@@ -68,6 +69,8 @@ pub struct Reloaded {
     named: Vec<Watched>,
     push: Arc<[PushTemplate]>,
     keys: Option<Arc<PublishKeys>>,
+    /// The hooks of the variables, which do not change.
+    hooks: Hooks,
     push_file: Option<Watched>,
     keys_file: Option<Watched>,
     proxies: TrustedProxies,
@@ -82,6 +85,7 @@ impl Reloaded {
             config_file: settings.config_file.as_deref().map(Watched::new),
             push: settings.push.clone().into(),
             keys: settings.keys.clone().map(Arc::new),
+            hooks: settings.hooks.clone(),
             push_file: settings.push_file.as_deref().map(Watched::new),
             keys_file: settings.keys_file.as_deref().map(Watched::new),
             proxies: settings.proxies.clone(),
@@ -146,7 +150,11 @@ impl Reloaded {
             return None;
         }
         let mut news = FileNews { setting: "LIVEEDGECAST_CONFIG", rejected: None };
-        let given = Given { default_route: !self.push.is_empty(), publishers: self.keys.is_some() };
+        let given = Given {
+            default_route: !self.push.is_empty(),
+            publishers: self.keys.is_some(),
+            hook: self.hooks.publish.is_some(),
+        };
         match check_file(&config.path, given) {
             Ok(file) => {
                 tracing::info!(
@@ -178,7 +186,12 @@ impl Reloaded {
         &self.push
     }
 
-    /// Publish keys in force; `None` if anyone may publish.
+    /// Hooks in force.
+    pub fn hooks(&self) -> Hooks {
+        self.file.as_ref().map_or_else(|| self.hooks.clone(), |file| file.hooks.or(&self.hooks))
+    }
+
+    /// Publish keys in force; `None` if nobody is listed by them.
     pub fn keys(&self) -> Option<&Arc<PublishKeys>> {
         self.keys.as_ref()
     }

@@ -21,6 +21,7 @@ use liveedgecast_common::setting::{
 
 use super::args::Args;
 use super::file::{ConfigFile, Given, parse as parse_file};
+use super::hook::Hooks;
 use super::kubernetes::{self, Kubernetes};
 use super::proxies::{AddressRange, TrustedProxies};
 use super::rtmps::{CertificateFiles, RtmpsTls};
@@ -157,6 +158,8 @@ pub struct Settings {
     pub keys: Option<PublishKeys>,
     /// File from which `keys` were read, if any.
     pub keys_file: Option<PathBuf>,
+    /// Servers that are asked about publishers, of the variables.
+    pub hooks: Hooks,
     /// Addresses.
     pub listen: Listen,
     /// Addresses of the other activators; none if this is the only one.
@@ -219,7 +222,9 @@ impl Settings {
         let push = push_urls(args, config_file.is_some(), p);
         let keys = value_or_file("PUBLISH_KEYS", shown(&args.publish_keys), args.publish_keys_file.as_deref(), p)
             .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
-        let given = Given { default_route: !push.is_empty(), publishers: keys.is_some() };
+        let hooks = Hooks::resolve(args, p);
+        let given =
+            Given { default_route: !push.is_empty(), publishers: keys.is_some(), hook: hooks.publish.is_some() };
         let entries = config_file.as_deref().and_then(|path| read_entries(path, given, p));
 
         let events = webhook::resolve(args, entries.as_ref().and_then(|file| file.events.as_ref()), p);
@@ -229,7 +234,8 @@ impl Settings {
         let listen = addresses(args, fleet, p);
         let secret = secret(args, fleet, &listen, random, p);
         let asked_to_be_open = choice("LIVEEDGECAST_OPEN", &args.open, &ANSWERS, p);
-        if !asked_to_be_open && keys.is_none() && config_file.is_none() && !listen.is_local() {
+        let somebody_decides = keys.is_some() || hooks.publish.is_some() || config_file.is_some();
+        if !asked_to_be_open && !somebody_decides && !listen.is_local() {
             nobody_was_named(args, &listen, p);
         }
 
@@ -247,6 +253,7 @@ impl Settings {
             push_file: file(&args.push_url_file),
             keys,
             keys_file: file(&args.publish_keys_file),
+            hooks,
             listen,
             peers: peer_addresses(args, fleet, &listen, p),
             introducer: introducer(args, &listen, p),
@@ -279,7 +286,9 @@ impl Settings {
 
     /// True if anyone who reaches the RTMP or RTMPS port may publish, from other machines too.
     pub fn is_open_to_strangers(&self) -> bool {
-        self.entries.as_ref().map_or(self.keys.is_none(), |file| file.open) && !self.listen.is_local()
+        let asks = self.hooks.publish.is_some();
+        let open = self.entries.as_ref().map_or(self.keys.is_none() && !asks, |file| file.is_open() && !asks);
+        open && !self.listen.is_local()
     }
 }
 
@@ -348,7 +357,7 @@ fn nobody_was_named(args: &Args, listen: &Listen, problems: &mut Problems) {
     let reached = listen.rtmps.filter(|_| listen.rtmp.ip().is_loopback()).unwrap_or(listen.rtmp);
     let text = format_args!(
         "nobody is listed, so anyone who can reach {reached} could publish: set PUBLISH_KEYS, list publishers in a file \
-         (--config FILE), or ask for just that with --open (LIVEEDGECAST_OPEN=yes)"
+         (--config FILE), have a server decide (--on-publish-url URL), or ask for just that with --open (LIVEEDGECAST_OPEN=yes)"
     );
     problems.add("PUBLISH_KEYS", text);
 }

@@ -33,7 +33,7 @@ use liveedgecast_common::key::{NameError, StreamKey};
 use liveedgecast_common::proxy::is_announced;
 use liveedgecast_common::rtmp::Scanned;
 use liveedgecast_common::rtmp::handshake::{Handshake, HandshakeError};
-use liveedgecast_common::rtmp::server::{Event, Refusal, ServerSession, SessionError};
+use liveedgecast_common::rtmp::server::{ConnectInfo, Event, Refusal, ServerSession, SessionError};
 
 use super::limits::{
     HANDSHAKE_TIME, MAX_MISFITS, MAX_UNREAD, OFFER_TIME, PARTED_TIME, PING_EVERY, PUBLISH_TIME, VERDICT_TIME,
@@ -285,6 +285,11 @@ impl Machine {
     pub(crate) fn asks(&self) -> Option<(&str, &StreamKey)> {
         let session = self.session.as_deref()?;
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
+    }
+
+    /// What the publisher's program said about itself.
+    pub(crate) fn connect_info(&self) -> Option<&ConnectInfo> {
+        self.session.as_deref()?.connect()
     }
 
     /// Tells whether the publisher waits by our own doing, outside of the lobby: only then [`Input::Draining`] is for it.
@@ -748,12 +753,13 @@ impl Machine {
 /// The code of a refusal for good: `Denied` for a publisher that may not, `BadName` for a name that cannot be.
 fn refusal_of(reason: RefusalReason) -> Refusal {
     match reason {
-        RefusalReason::Key => Refusal::Denied,
+        RefusalReason::Key | RefusalReason::Hook | RefusalReason::HookAnswer => Refusal::Denied,
         RefusalReason::Name
         | RefusalReason::Destination
         | RefusalReason::Rate
         | RefusalReason::Share
-        | RefusalReason::Unanswered => Refusal::BadName,
+        | RefusalReason::Unanswered
+        | RefusalReason::HookAway => Refusal::BadName,
     }
 }
 

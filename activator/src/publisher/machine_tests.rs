@@ -40,6 +40,7 @@ fn admitted() -> Box<Admitted> {
         destinations: StreamDestinations::default(),
         policy,
         seat: None,
+        notice: None,
     })
 }
 

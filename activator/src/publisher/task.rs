@@ -23,7 +23,7 @@ use super::metrics::PublisherMetrics;
 use super::outgoing::BufferedConnection;
 use super::resume::{Readiness, Resume};
 use crate::accept::{Accepted, ConnectionEvent, Permit, UNTRUSTED};
-use crate::admission::{Admission, AdmissionRequest, Admitted, RefusalReason, Verdict};
+use crate::admission::{Admission, AdmissionRequest, Admitted, ClientFacts, RefusalReason, Verdict};
 use crate::dispatch::{self, Entry, PlaceEvent, PlacedStream};
 use crate::events::{Events, Fact, StreamEvents, StreamLabel};
 use crate::handoff::{
@@ -303,7 +303,15 @@ impl PublisherTask {
 
     fn judge(&mut self) {
         let Some((app, key)) = self.machine.asks() else { return };
-        let request = AdmissionRequest { client: self.client.ip(), app: app.to_owned(), key: key.clone() };
+        let facts = self.machine.connect_info().map(|connect| ClientFacts {
+            id: self.stream_id.to_string(),
+            tc_url: connect.tc_url.clone(),
+            flash_ver: connect.flash_ver.clone(),
+            swf_url: connect.swf_url.clone(),
+            page_url: connect.page_url.clone(),
+        });
+        let facts = facts.unwrap_or_default();
+        let request = AdmissionRequest { client: self.client.ip(), app: app.to_owned(), key: key.clone(), facts };
         let admission = Arc::clone(&self.context.admission);
         self.verdict = Some(Box::pin(async move { admission.judge(request).await }));
     }

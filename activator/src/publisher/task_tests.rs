@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::accept::{self, AcceptMetrics, ConnectionLimits};
+use crate::admission::AdmissionMetrics;
 use crate::config::{Args, Limits, RouteDestination, Settings};
 use crate::destinations::{Change, ChangeError};
 use crate::dispatch::{CallId, Introduction, Rules};
@@ -88,7 +89,9 @@ impl House {
         let for_workers = HandoffListener::open(link, settings.secret.clone()).unwrap();
         let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let (admission, draining) = (Arc::new(Admission::new(&settings, events.clone())), CancellationToken::new());
+        let metrics_of_hooks = AdmissionMetrics::unregistered();
+        let admission = Arc::new(Admission::new(&settings, events.clone(), metrics_of_hooks));
+        let draining = CancellationToken::new();
         let context = Arc::new(Context {
             admission: Arc::clone(&admission),
             places: lobby.places.clone(),
@@ -816,7 +819,8 @@ async fn publishers_that_wait_for_their_turn_are_told_to_come_again_when_the_act
     // Others of their address, so that their turn is further away than this test waits.
     for _ in 0..10 * PATIENCE.as_secs() {
         let key = StreamKey::parse("other").unwrap();
-        let request = AdmissionRequest { client: house.address.ip(), app: "live".to_owned(), key };
+        let facts = ClientFacts::default();
+        let request = AdmissionRequest { client: house.address.ip(), app: "live".to_owned(), key, facts };
         let _ = house.admission.judge(request).await;
     }
     let mut encoders = [Encoder::publish(&house, "first").await, Encoder::publish(&house, "second").await];

@@ -29,6 +29,7 @@ mod encoders;
 mod ends;
 mod events;
 mod hold;
+mod hooks;
 mod operators;
 mod proxies;
 mod publishers;

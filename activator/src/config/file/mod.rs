@@ -8,5 +8,6 @@ mod read;
 mod table;
 mod yaml;
 
+pub(crate) use read::name_of;
 pub(super) use read::parse;
 pub use read::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};

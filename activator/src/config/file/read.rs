@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use liveedgecast_common::config::FileError;
-use liveedgecast_common::key::{KeyDigest, StreamKey};
+use liveedgecast_common::key::{KeyDigest, Secret, StreamKey};
 use liveedgecast_common::setting::MOST_TIME;
 use liveedgecast_common::url::{MAX_URLS, PushTemplate};
 
 use super::table::{FileTable, Found, Mistake, Mistakes};
 use super::yaml::{self, Node, NodeValue};
+use crate::config::hook::{HOOK_TIMEOUT, Hook, HookFormat, Hooks, LEAST_HOOK_TIMEOUT, MOST_HOOK_TIMEOUT, OnHookError};
 use crate::config::http_url::HttpUrl;
 use crate::config::proxies::AddressRange;
 use crate::config::webhook::{EventHook, MAKE, SigningSecret};
@@ -33,6 +35,8 @@ pub struct ConfigFile {
     pub routes: BTreeMap<String, Route>,
     /// A publisher without an entry goes to the route `default`.
     pub open: bool,
+    /// The servers that are asked about publishers without an entry.
+    pub hooks: Hooks,
     /// Publishers without an entry that one address may start at once; `None`: `PUBLISH_BURST`.
     pub publish_burst: Option<u32>,
     /// Time after which one more of them may start; `None`: that of `PUBLISH_RATE`.
@@ -43,6 +47,14 @@ pub struct ConfigFile {
     pub events: Option<EventHook>,
     /// The files that it names.
     pub files: Vec<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Returns whether a publisher without an entry may publish, and nobody is asked about it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open && self.hooks.publish.is_none()
+    }
 }
 
 /// A publisher with an entry.
@@ -95,6 +107,8 @@ pub struct Given {
     pub default_route: bool,
     /// `PUBLISH_KEYS` has publishers.
     pub publishers: bool,
+    /// `LIVEEDGECAST_ON_PUBLISH_URL` is asked about publishers, so that the file must not have `on_publish`.
+    pub hook: bool,
 }
 
 /// Parses a configuration file. `folder` is the folder of the file, `read` reads the files that it names.
@@ -165,8 +179,10 @@ impl Reading<'_> {
             let text = "publishers without a name come here, too, so no URL may contain {publisher}: write {key}";
             self.mistakes.add(table.place, "routes.default", text);
         }
-        if !file.open && !self.given.publishers && !table.has("publishers") {
-            let text = "nobody could publish: add publishers, or admission: {open: true} to let anyone publish";
+        let asks = self.given.hook || file.hooks.publish.is_some();
+        if !file.open && !asks && !self.given.publishers && !table.has("publishers") {
+            let text = "nobody could publish: add publishers, admission: {on_publish: {url: …}} to have a server decide, or \
+                admission: {open: true} to let anyone publish";
             self.mistakes.add(table.place, "publishers", text);
         }
         table.finish(&mut self.mistakes);
@@ -284,6 +300,17 @@ impl Reading<'_> {
             file.publish_every = each_second.map(|count| Duration::from_secs(1) / count);
             rate.finish(&mut self.mistakes);
         }
+        if let Some(node) = table.node("on_publish") {
+            if self.given.hook {
+                let text = "LIVEEDGECAST_ON_PUBLISH_URL is this hook already: remove one of them";
+                self.mistakes.add(node.place, node.path.clone(), text);
+            }
+            file.hooks.publish = FileTable::at(node, &mut self.mistakes).and_then(|table| self.hook(table, true));
+        }
+        if let Some(node) = table.node("on_publish_done") {
+            let done = FileTable::at(node, &mut self.mistakes);
+            file.hooks.done = done.and_then(|table| self.hook(table, false));
+        }
         table.finish(&mut self.mistakes);
     }
 
@@ -298,6 +325,24 @@ impl Reading<'_> {
         let secret = secret.and_then(|secret| secret.check(&mut self.mistakes, |text| SigningSecret::parse(&text)));
         table.finish(&mut self.mistakes);
         Some(EventHook { url: url?.value, secret: secret?.value })
+    }
+
+    /// A server that is asked, or told.
+    fn hook(&mut self, mut table: FileTable<'_>, asks: bool) -> Option<Arc<Hook>> {
+        let url = table.required("url", "https://auth.example.com/rtmp", &mut self.mistakes);
+        let url = url.and_then(|url| url.check(&mut self.mistakes, HttpUrl::parse));
+        let timeout = table.time("timeout", LEAST_HOOK_TIMEOUT, MOST_HOOK_TIMEOUT, &mut self.mistakes);
+        let format = table.choice("format", &HookFormat::CHOICES, &mut self.mistakes);
+        let on_error = if asks { table.choice("on_error", &OnHookError::CHOICES, &mut self.mistakes) } else { None };
+        let secret = self.one_of(&mut table, ["secret", "secret_file"]);
+        table.finish(&mut self.mistakes);
+        Some(Arc::new(Hook {
+            url: url?.value,
+            timeout: timeout.unwrap_or(HOOK_TIMEOUT),
+            on_error: on_error.unwrap_or_default(),
+            format: format.unwrap_or_default(),
+            secret: secret.map(|secret| Secret::new(secret.value)),
+        }))
     }
 
     /// The value of the one name that is given, with the text of the file that a name ending in `_file` leads to.
@@ -334,7 +379,7 @@ pub fn check_name(text: &str) -> Result<(), &'static str> {
     name_of(text).map(drop)
 }
 
-fn name_of(text: &str) -> Result<String, &'static str> {
+pub(crate) fn name_of(text: &str) -> Result<String, &'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.len() > MOST_NAME || !text.chars().all(plain) || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err("a name has at most 63 letters, digits, '-', '_' and '.', and begins with a letter or digit");

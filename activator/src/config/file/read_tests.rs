@@ -147,7 +147,7 @@ fn values_of_another_shape_are_mistakes() {
 
 #[test]
 fn default_route_is_that_of_the_push_urls_or_that_of_the_file() {
-    let given = Given { default_route: true, publishers: false };
+    let given = Given { default_route: true, ..Given::default() };
     let text = "publishers: [{name: a, key: b}]";
     assert!(parse(text, Path::new(""), given, read).is_ok());
     assert!(mistakes(text).concat().contains("there is no route `default`"));
@@ -188,6 +188,8 @@ fn schema_for_editors_knows_the_same_names() {
         ("routes: {a: {destinations: [{x: 1}]}}", "/$defs/destination/properties"),
         ("events: {x: 1}", "/$defs/events/properties"),
         ("admission: {x: 1}", "/$defs/admission/properties"),
+        ("admission: {on_publish: {x: 1}}", "/$defs/on_publish/properties"),
+        ("admission: {on_publish_done: {x: 1}}", "/$defs/on_publish_done/properties"),
         ("admission: {publish_rate: {x: 1}}", "/$defs/admission/properties/publish_rate/properties"),
     ];
     for (text, pointer) in table {

@@ -159,6 +159,23 @@ impl<'a> FileTable<'a> {
         Some(self.text(name, mistakes)?.check(mistakes, turn)?.value)
     }
 
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+        mistakes: &mut Mistakes,
+    ) -> Option<T> {
+        let turn = |text: &str| match choices.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(*value),
+            None => {
+                let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+                Err(format!("must be one of {}", words.join(", ")))
+            }
+        };
+        Some(self.text(name, mistakes)?.check(mistakes, turn)?.value)
+    }
+
     /// A time such as `30s`, of at least and at most so much.
     pub(super) fn time(
         &mut self,

@@ -1,0 +1,68 @@
+//! Metrics of this room. In: the answers of hooks. Out: the registry.
+
+use std::time::Duration;
+
+use liveedgecast_common::metrics::{counters, histogram};
+use prometheus::{Histogram, IntCounterVec, Registry};
+
+use super::hook::HookAnswer;
+
+/// Counters of hooks.
+#[derive(Clone, Debug)]
+pub struct AdmissionMetrics {
+    answers: IntCounterVec,
+    notices: IntCounterVec,
+    seconds: Histogram,
+}
+
+impl AdmissionMetrics {
+    /// Registers them, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let answers = ["accepted", "refused", "away", "unusable"];
+        Ok(Self {
+            answers: counters(registry, "hook_answers_total", "Answers of on_publish", "answer", &answers)?,
+            notices: counters(
+                registry,
+                "hook_notices_total",
+                "Ends of streams that on_publish_done was to be told of",
+                "result",
+                &["told", "failed", "dropped"],
+            )?,
+            // From a server on the same machine to the longest time that an answer may take.
+            seconds: histogram(
+                registry,
+                "hook_answer_seconds",
+                "Time from a question to on_publish until its answer, or until it was given up",
+                &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
+            )?,
+        })
+    }
+
+    /// Metrics that nobody sees.
+    #[cfg(test)]
+    pub(crate) fn unregistered() -> Self {
+        Self::new(&Registry::new()).unwrap()
+    }
+
+    pub(super) fn answered(&self, answer: &HookAnswer, time: Duration) {
+        let answer = match answer {
+            HookAnswer::Accept(_) => "accepted",
+            HookAnswer::Refuse => "refused",
+            HookAnswer::Away(_) => "away",
+            HookAnswer::Unusable(_) => "unusable",
+        };
+        self.answers.with_label_values(&[answer]).inc();
+        self.seconds.observe(time.as_secs_f64());
+    }
+
+    pub(super) fn told(&self, told: bool) {
+        self.notices.with_label_values(&[if told { "told" } else { "failed" }]).inc();
+    }
+
+    pub(super) fn dropped(&self) {
+        self.notices.with_label_values(&["dropped"]).inc();
+    }
+}
