@@ -46,6 +46,8 @@ enum State {
 /// See the picture above.
 #[derive(Clone, Debug)]
 pub(super) struct DestinationWatch {
+    /// Name, by which it is known again when the list changes; empty as long as the worker does not tell it.
+    pub(super) name: String,
     /// Host and port.
     pub(super) host: String,
     state: State,
@@ -62,8 +64,9 @@ pub(super) struct DestinationWatch {
 
 impl DestinationWatch {
     /// A destination of a stream that has just got a worker.
-    pub(super) fn new(host: &str) -> Self {
+    pub(super) fn new(name: &str, host: &str) -> Self {
         Self {
+            name: name.to_owned(),
             host: host.to_owned(),
             state: State::New,
             counts: UpstreamCounts::default(),
@@ -238,7 +241,7 @@ mod tests {
             (27, Closed, (20, 20, 3), "back 1 +0 -0"),
             (28, Closed, (20, 20, 3), ""),
         ];
-        let mut watch = DestinationWatch::new("a:1935");
+        let mut watch = DestinationWatch::new("", "a:1935");
         for (second, state, counts, expected) in table {
             let mut turns = Vec::new();
             watch.reported(origin() + Duration::from_secs(second), &report(state, counts), &mut turns);
@@ -248,7 +251,7 @@ mod tests {
 
     #[test]
     fn another_worker_is_a_loss_and_a_return_whose_counters_begin_anew() {
-        let mut watch = DestinationWatch::new("a:1935");
+        let mut watch = DestinationWatch::new("", "a:1935");
         let (mut turns, at) = (Vec::new(), |second| origin() + Duration::from_secs(second));
         watch.reported(at(0), &report(UpstreamState::Live, (5, 5, 2)), &mut turns);
         watch.moved(at(10), &mut turns);

@@ -268,13 +268,23 @@ impl ToldStream {
         if session.upstreams.is_empty() {
             return;
         }
-        self.destinations.truncate(session.upstreams.len());
+        let mut before: Vec<Option<DestinationWatch>> =
+            std::mem::take(&mut self.destinations).into_iter().map(Some).collect();
         for (at, report) in session.upstreams.iter().enumerate() {
-            match self.destinations.get_mut(at) {
-                Some(known) if known.host == report.host => {}
-                Some(other) => *other = DestinationWatch::new(&report.host),
-                None => self.destinations.push(DestinationWatch::new(&report.host)),
+            let (name, host) = (report.name.as_str(), report.host.as_str());
+            let known = before.iter_mut().enumerate().find_map(|(place, watch)| {
+                watch.take_if(|watch| match watch.name.is_empty() || name.is_empty() {
+                    true => place == at && watch.host == host,
+                    false => watch.name == name,
+                })
+            });
+            let mut watch = known.unwrap_or_else(|| DestinationWatch::new(name, host));
+            // A destination that moves keeps its name, and one whose name was not known has one from now on.
+            host.clone_into(&mut watch.host);
+            if !name.is_empty() {
+                name.clone_into(&mut watch.name);
             }
+            self.destinations.push(watch);
         }
     }
 
@@ -284,7 +294,8 @@ impl ToldStream {
         for (at, destination) in self.destinations.iter_mut().enumerate() {
             take(destination, &mut turns);
             facts.extend(turns.drain(..).map(|turn| {
-                let name = self.names.get(at).unwrap_or(&destination.host).clone();
+                let listed = self.names.get(at).unwrap_or(&destination.host);
+                let name = if destination.name.is_empty() { listed } else { &destination.name }.clone();
                 let destination = DestinationLabel { name, host: destination.host.clone() };
                 Fact::Upstream { of: Arc::clone(&self.label), destination, turn }
             }));

@@ -188,3 +188,17 @@ fn stream_whose_worker_is_gone_ends_with_its_publisher() {
     assert_eq!(world.tell(Input::Left("t")), "");
     assert_eq!(world.report("w1", "t", 1, SessionState::Ended), "stream.ended t done");
 }
+
+#[test]
+fn destination_is_known_again_by_its_name_when_the_list_changes() {
+    let mut world = World::new();
+    world.live("s");
+    let named = |names: &[&str]| {
+        let one = session("s", 1, SessionState::Live, UpstreamState::Live);
+        let upstreams = names.iter().map(|name| UpstreamReport { name: (*name).into(), ..one.upstreams[0].clone() });
+        Session { upstreams: upstreams.collect(), ..one.clone() }
+    };
+    assert_eq!(world.tell(Input::Reported("w1", &named(&["a", "b"]))), "upstream.live s b", "the first one was known");
+    assert_eq!(world.tell(Input::Reported("w1", &named(&["b", "c"]))), "upstream.live s c");
+    assert_eq!(world.tell(Input::Reported("w1", &named(&["c"]))), "");
+}
