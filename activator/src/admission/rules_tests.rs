@@ -242,11 +242,11 @@ fn answer_may_rename_and_give_destinations() {
     let granted = |granted: crate::admission::Granted| HookAnswer::Accept(Box::new(granted));
     let renamed = granted(crate::admission::Granted { key: StreamKey::parse("other").ok(), ..Default::default() });
     let stream = admitted(answered(&asking, "beta", &renamed));
-    assert_eq!((stream.key.expose(), stream.destinations[0].url.key.expose()), ("other", "other"));
+    assert_eq!((stream.key.expose(), stream.destinations.all()[0].url.key.expose()), ("other", "other"));
     let elsewhere = crate::admission::read_answer(crate::config::HookFormat::Form, 302, Some("rtmp://c/app"), b"");
     let stream = admitted(answered(&asking, "beta", &elsewhere));
-    assert_eq!((stream.destinations[0].url.host.as_str(), stream.destinations.len()), ("c", 1));
-    assert_eq!(stream.destinations[0].url.key.expose(), "beta");
+    assert_eq!((stream.destinations.all()[0].url.host.as_str(), stream.destinations.all().len()), ("c", 1));
+    assert_eq!(stream.destinations.all()[0].url.key.expose(), "beta");
     let named = granted(crate::admission::Granted { publisher: Some("studio".to_owned()), ..Default::default() });
     assert_eq!(admitted(answered(&asking, "beta", &named)).publisher.as_deref(), Some("studio"));
     let nowhere = granted(crate::admission::Granted { route: Some("nowhere".to_owned()), ..Default::default() });
