@@ -79,7 +79,7 @@ impl Hooks {
         let before = p.iter().count();
         let secret_file = args.on_publish_secret_file.as_deref();
         let secret = value_or_file("LIVEEDGECAST_ON_PUBLISH_SECRET", shown(&args.on_publish_secret), secret_file, p);
-        let shared = Shared {
+        let shared = HookDefaults {
             timeout: timeout(args, p),
             on_error: choice("LIVEEDGECAST_ON_PUBLISH_ON_ERROR", &args.on_publish_on_error, &OnHookError::CHOICES, p),
             format: choice("LIVEEDGECAST_ON_PUBLISH_FORMAT", &args.on_publish_format, &HookFormat::CHOICES, p),
@@ -116,14 +116,14 @@ impl Hooks {
 }
 
 /// The settings that both hooks of the variables share.
-struct Shared {
+struct HookDefaults {
     timeout: Duration,
     on_error: OnHookError,
     format: HookFormat,
     secret: Option<Secret>,
 }
 
-impl Shared {
+impl HookDefaults {
     fn hook(&self, url: HttpUrl) -> Arc<Hook> {
         let Self { timeout, on_error, format, secret } = self;
         Arc::new(Hook { url, timeout: *timeout, on_error: *on_error, format: *format, secret: secret.clone() })

@@ -146,10 +146,6 @@ const MISTAKES: &[(&[&str], &str)] = &[
         &["--push-url", URL, "--rtmps-cert-file", "/none", "--rtmps-key-file", "/none"],
         "RTMPS_CERT_FILE: can not read /none",
     ),
-    (
-        &["--push-url", URL, "--rtmps-cert-file", "/none", "--rtmps-key-file", "/none", "--handoff", "descriptor"],
-        "HANDOFF: descriptor cannot carry RTMPS",
-    ),
     (&["--push-url", URL, "--http-listen", "[::]:1935"], "HTTP_LISTEN: has the port of RTMP_LISTEN, 1935"),
     (&["--push-url", URL, "--activator-peers", "a:6001"], "ACTIVATOR_PEERS: is about activators that share workers"),
     (
@@ -270,6 +266,14 @@ fn every_mistake_is_told_with_its_fix() {
         assert!(text.starts_with("1 mistake in the configuration:"), "{args:?}: {text}");
         assert!(text.contains(part), "{args:?}: {text}");
     }
+}
+
+#[test]
+fn publishers_by_rtmps_cannot_be_handed_over_by_descriptor_alone() {
+    let push = format!("--push-url={URL}");
+    let args = ["--open", &push, "--rtmps-cert-file=/none", "--rtmps-key-file=/none", "--handoff=descriptor"];
+    let text = resolve(&args).unwrap_err();
+    assert!(text.starts_with("2 mistakes") && text.contains("HANDOFF: descriptor cannot carry RTMPS"), "{text}");
 }
 
 #[test]
