@@ -757,7 +757,8 @@ proptest! {
                 7 if machine.state == State::Offered => machine.handle(now, Input::Came),
                 8 => machine.handle(now, Input::Withdrawn { epoch }),
                 9 if machine.state == State::Handed => {
-                    touched |= amount % 2 == 0;
+                    // A worker that says that it has touched nothing has not.
+                    touched |= amount % 4 == 0;
                     machine.handle(now, Input::Over(match amount % 4 {
                         3 if touched => HandoffOutcome::Broken { started: true },
                         0 => HandoffOutcome::Lost { accepted: touched, touched, started: touched },
