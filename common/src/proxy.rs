@@ -8,8 +8,8 @@
 //! ```
 //! The reader asks for no byte behind the header, so the connection goes on as if there had been none.
 //!
-//! Note: a header decides who a client is, so it counts from proxies alone that the operator names; that is for the caller. The crate `ppp`
-//! reads the same in tests, as a second opinion. Here it would do, but for the bytes that are still missing, which it does not tell.
+//! Note: a header decides who a client is, so it counts from proxies alone that the operator names; that is for the caller. The decoder is our
+//! own because it has to say how many bytes are missing: one byte too many would be taken from the connection behind the header.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
