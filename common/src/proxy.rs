@@ -90,7 +90,7 @@ fn text(bytes: &[u8]) -> Result<ProxyProgress, ProxyError> {
     let line = bytes[TEXT.len()..end].strip_suffix(b"\r").and_then(|line| std::str::from_utf8(line).ok());
     let fields: Vec<&str> = line.ok_or(ProxyError::Malformed)?.split(' ').collect();
     let client = match fields[..] {
-        // What follows says nothing.
+        // The rest says nothing.
         ["UNKNOWN", ..] => None,
         ["TCP4", source, destination, port, other] => {
             Some(client::<Ipv4Addr>(source, destination, port, other).ok_or(ProxyError::Malformed)?)

@@ -1,4 +1,4 @@
-//! What a connection has before its first byte of RTMP. In: a connection as the loop has accepted it. Out: the same in the clear for this
+//! The PROXY header and the TLS handshake of a connection, before its first byte of RTMP. In: a connection as the loop has accepted it. Out: the same in the clear for this
 //! process, or nothing, after an orderly close. Next: `publisher`.
 #![expect(clippy::disallowed_methods, reason = "shell: deadlines, the time for a log line")]
 
@@ -114,11 +114,11 @@ impl Accepted {
     }
 }
 
-/// What an operator can do about a PROXY header that nobody has asked for.
+/// Advice on a PROXY header that nobody has asked for.
 pub(crate) const UNTRUSTED: &str = "if this is a proxy of yours, name its address in TRUSTED_PROXIES";
 
 impl TlsFailure {
-    /// What an operator can do.
+    /// Advice for the operator.
     fn advice(self) -> &'static str {
         match self {
             Self::PlainRtmp => "the publisher speaks plain RTMP: write rtmps:// in its URL, or the port of RTMP_LISTEN",

@@ -43,7 +43,7 @@ pub struct AdmissionRequest {
     pub app: String,
     /// The stream key.
     pub key: StreamKey,
-    /// What it says about itself, for hooks.
+    /// The words of the publisher about itself, for hooks.
     pub facts: ClientFacts,
 }
 

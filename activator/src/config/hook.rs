@@ -19,7 +19,7 @@ pub(super) const LEAST_HOOK_TIMEOUT: Duration = Duration::from_millis(50);
 /// … and the longest: a publisher waits for 10 s for a verdict, and the answer has to come before.
 pub(super) const MOST_HOOK_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// What becomes of a publisher when the server does not answer.
+/// The verdict on a publisher when the server does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnHookError {
     /// It is told to come again.
@@ -56,7 +56,7 @@ pub struct Hook {
     pub url: HttpUrl,
     /// Time for its answer.
     pub timeout: Duration,
-    /// What an answer that does not come means.
+    /// The verdict when no answer comes.
     pub on_error: OnHookError,
     /// The form of question and answer.
     pub format: HookFormat,

@@ -58,9 +58,9 @@ impl fmt::Display for AddressRange {
 /// The proxies whose PROXY header counts, as they are now. Clones are the same list.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
-    /// Those of `TRUSTED_PROXIES`.
+    /// The ranges of `TRUSTED_PROXIES`.
     set: Arc<[AddressRange]>,
-    /// Those of the configuration file. There is a lock because the file may change; held for one comparison or one store.
+    /// The ranges of the configuration file. There is a lock because the file may change; held for one comparison or one store.
     listed: Arc<RwLock<Vec<AddressRange>>>,
 }
 

@@ -22,7 +22,7 @@ use liveedgecast_common::key::Identity;
 use super::destination::DestinationWatch;
 use super::fact::{DestinationLabel, Fact, StreamLabel, UpstreamTurn};
 
-/// Something that has happened to a stream or a worker.
+/// An event in the life of a stream or a worker.
 #[derive(Clone, Debug)]
 pub(crate) enum Input<'a> {
     /// A publisher gets a place here. With its stream's own identity, and the names of its destinations in their order.
@@ -67,7 +67,7 @@ struct ToldStream {
     follower: Option<String>,
     /// The worker that has the stream.
     worker: Option<String>,
-    /// That worker is not registered any more.
+    /// The worker is not registered any more.
     gone: bool,
     epoch: u64,
     grace: bool,

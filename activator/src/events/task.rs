@@ -171,7 +171,7 @@ impl Events {
         }
         let next = journal.next();
         drop(journal);
-        // Those that were not delivered in time.
+        // Events that were not delivered in time.
         if let Some(gone) = gone {
             let before = self.0.undelivered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |undelivered| {
                 (undelivered <= gone).then_some(gone + 1)
@@ -236,7 +236,7 @@ impl EventReader {
     /// The next event; `None` when there will be none. Cancel safe.
     pub async fn next(&mut self) -> Option<Heard> {
         loop {
-            // What follows a look at the buffer is seen by the wait.
+            // The wait sees every event behind the look at the buffer.
             let ended = self.next.borrow_and_update().is_none();
             if let Some(heard) = self.read() {
                 return Some(heard);

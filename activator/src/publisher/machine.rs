@@ -287,7 +287,7 @@ impl Machine {
         Some((session.connect()?.app.as_str(), &session.publish()?.key))
     }
 
-    /// What the publisher's program said about itself.
+    /// The words of the publisher's program about itself.
     pub(crate) fn connect_info(&self) -> Option<&ConnectInfo> {
         self.session.as_deref()?.connect()
     }

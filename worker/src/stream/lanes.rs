@@ -90,7 +90,7 @@ pub(super) fn changes<'a>(lanes: &[LaneView<'_>], wanted: &'a [ListedDestination
             lanes.iter().enumerate().find_map(fits)
         };
         let anew = |at: usize| lanes[at].lane.renewed.is_some_and(|renewed| renewed != destination.renewed);
-        // What another stream has taken stays with that, until the destination is to begin anew.
+        // An upstream that another stream has taken stays with that one, until the destination is to begin anew.
         if let Some(at) = with(LaneSeat::GivenUp, &kept)
             && !anew(at)
             && *lanes[at].url == destination.url

@@ -443,7 +443,7 @@ impl StreamTask {
     /// Polls the upstreams that were woken, and writes to those that may take something. `arrived`: the publisher has sent something.
     fn poll_feeds(&mut self, now: Instant, arrived: bool) {
         self.poll_woken_feeds(now, arrived);
-        // What has become of an upstream may let another one begin or end.
+        // A change of an upstream's state may let another one begin or end.
         while self.wanted.is_to_be_settled() {
             self.settle(now);
             self.poll_woken_feeds(now, false);

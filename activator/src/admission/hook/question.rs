@@ -44,7 +44,7 @@ impl fmt::Debug for ClientFacts {
 /// The thing that a server is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HookCall {
-    /// Somebody wants to publish.
+    /// A publisher wants to publish.
     Publish,
     /// The stream has ended.
     PublishDone,

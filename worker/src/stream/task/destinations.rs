@@ -22,7 +22,7 @@ use crate::upstream::{Upstream, UpstreamContext};
 pub(super) struct WantedUpstreams {
     /// The list in force; `None`: the assignment's destinations.
     list: Option<DestinationList>,
-    /// Something has happened that may let an upstream begin or end.
+    /// An upstream may have to begin or end.
     unsettled: bool,
     context: UpstreamContext,
     bounds: Bounds,
