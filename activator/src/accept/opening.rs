@@ -1,5 +1,5 @@
-//! The PROXY header and the TLS handshake of a connection, before its first byte of RTMP. In: a connection as the loop has accepted it. Out: the same in the clear for this
-//! process, or nothing, after an orderly close. Next: `publisher`.
+//! The PROXY header and the TLS handshake of a connection, before its first byte of RTMP. In: a connection as the loop has
+//! accepted it. Out: the same in the clear for this process, or nothing, after an orderly close. Next: `publisher`.
 #![expect(clippy::disallowed_methods, reason = "shell: deadlines, the time for a log line")]
 
 use std::net::Shutdown;
