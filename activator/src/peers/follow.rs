@@ -110,7 +110,7 @@ fn held_change(held: Held) -> Option<PeerChange> {
         && identities.len() <= MAX_IDENTITIES
         && epoch <= MAX_EPOCH;
     let identities = identities.iter().filter_map(|bytes| bytes.as_slice().try_into().ok().map(Identity)).collect();
-    // Of an earlier activator the stream is not known; one that cannot be shown counts as such.
+    // An earlier activator does not tell the stream; a stream that cannot be shown counts as not told.
     let stream = match is_stream_id(&stream_id) && is_app(&publisher) {
         true => PeerStream { id: stream_id, publisher, client: client.parse().ok() },
         false => PeerStream::default(),

@@ -166,41 +166,48 @@ enum TaskEvent {
 }
 
 impl PublisherTask {
-    async fn serve(mut self) {
-        let (how, why) = loop {
-            if let Some(end) = self.act() {
-                break end;
-            }
-            match self.next().await {
-                TaskEvent::Connection(Ok(ConnectionEvent::Bytes)) => self.read(),
-                TaskEvent::Connection(Ok(ConnectionEvent::Writable)) => {}
-                TaskEvent::Connection(Ok(ConnectionEvent::End) | Err(_)) => self.machine.handle(now(), Input::Ended),
-                TaskEvent::Evicted => self.machine.handle(now(), Input::Evicted),
-                TaskEvent::Draining => self.machine.handle(now(), Input::Draining),
-                TaskEvent::Verdict(verdict) => self.judged(verdict),
-                TaskEvent::Place(event) => self.lobby_says(event),
-                TaskEvent::Came(connection) => {
-                    self.machine.handle(now(), Input::Came);
-                    // Boxed, like the closing: ten thousand held publishers have no use for the room.
-                    let (outcome, follow_up) = Box::pin(self.hand_over(*connection)).await;
-                    debug!(event = event::PUBLISHER_RETURNED, ?outcome, "handoff ended");
-                    match self.resume.take() {
-                        Some(Resume::Parted(snapshot)) => self.machine.part(now(), *snapshot),
-                        resume => {
-                            self.resume = resume;
-                            self.machine.handle(now(), Input::Over(outcome));
+    /// Serves the publisher to its end. No `async fn`, whose future would have room for `self` twice: as its argument, and as the variable that
+    /// it becomes.
+    #[allow(clippy::manual_async_fn, reason = "the future of an async fn has room for its argument twice")]
+    fn serve(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let (how, why) = loop {
+                if let Some(end) = self.act() {
+                    break end;
+                }
+                match self.next().await {
+                    TaskEvent::Connection(Ok(ConnectionEvent::Bytes)) => self.read(),
+                    TaskEvent::Connection(Ok(ConnectionEvent::Writable)) => {}
+                    TaskEvent::Connection(Ok(ConnectionEvent::End) | Err(_)) => {
+                        self.machine.handle(now(), Input::Ended)
+                    }
+                    TaskEvent::Evicted => self.machine.handle(now(), Input::Evicted),
+                    TaskEvent::Draining => self.machine.handle(now(), Input::Draining),
+                    TaskEvent::Verdict(verdict) => self.judged(verdict),
+                    TaskEvent::Place(event) => self.lobby_says(event),
+                    TaskEvent::Came(connection) => {
+                        self.machine.handle(now(), Input::Came);
+                        // Boxed, like the closing: ten thousand held publishers have no use for the room.
+                        let (outcome, follow_up) = Box::pin(self.hand_over(*connection)).await;
+                        debug!(event = event::PUBLISHER_RETURNED, ?outcome, "handoff ended");
+                        match self.resume.take() {
+                            Some(Resume::Parted(snapshot)) => self.machine.part(now(), *snapshot),
+                            resume => {
+                                self.resume = resume;
+                                self.machine.handle(now(), Input::Over(outcome));
+                            }
+                        }
+                        match follow_up {
+                            Some(FollowUp::Offer(offer)) => self.offered(offer),
+                            Some(FollowUp::Refused(reason)) => self.lobby_says(PlaceEvent::Refused(reason)),
+                            None => {}
                         }
                     }
-                    match follow_up {
-                        Some(FollowUp::Offer(offer)) => self.offered(offer),
-                        Some(FollowUp::Refused(reason)) => self.lobby_says(PlaceEvent::Refused(reason)),
-                        None => {}
-                    }
+                    TaskEvent::Timeout => self.machine.handle_timeout(now()),
                 }
-                TaskEvent::Timeout => self.machine.handle_timeout(now()),
-            }
-        };
-        Box::pin(self.close(how, why)).await;
+            };
+            Box::pin(self.close(how, why)).await;
+        }
     }
 
     /// Carries out the machine's orders; in the end, how to close and why.

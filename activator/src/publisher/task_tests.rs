@@ -991,7 +991,7 @@ fn publisher_task_is_small() {
         size_of::<F>()
     }
     let size = size(PublisherTask::serve);
-    assert!(size < 2304, "{size}");
+    assert!(size < 2048, "{size}");
 }
 
 #[tokio::test]

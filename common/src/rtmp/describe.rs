@@ -36,7 +36,7 @@ impl MediaDescription {
         for (slot, type_id, payload) in headers {
             match slot {
                 HeaderSlot::Metadata => metadata = of_metadata(type_id, payload),
-                // Of several tracks the first is described.
+                // The first of several tracks is described.
                 HeaderSlot::Video { .. } if own.video.is_empty() => {
                     let (video, size) = video(payload);
                     own.video = video;

@@ -64,7 +64,7 @@ fn a_stream_is_shown_with_its_publisher_its_figures_and_the_times_of_its_destina
     let upstreams = &stream["upstreams"];
     assert!(upstreams[0]["state"] == "live" && upstreams[0]["lag"].as_f64() < Some(10.0), "{stream}");
     assert!(upstreams[0]["failed"].is_null() && upstreams[1]["error"] != "", "{stream}");
-    // Of these in this order: RFC 3339 sorts as text.
+    // The order of the texts is that of the times: RFC 3339 sorts as text.
     let times = [&stream["since"], &upstreams[0]["since"]].map(|time| time.as_str().unwrap_or_default().to_owned());
     assert!(times[0].starts_with("20") && times[0] <= times[1], "{stream}");
     assert!(!stream.to_string().contains("k3y"), "a key is shown");

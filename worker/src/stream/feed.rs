@@ -301,7 +301,7 @@ impl UpstreamFeed {
         if due {
             self.upstream.close(self.cursor.is_between_messages());
             match &self.next {
-                // What is on its way arrives: the goodbye comes behind it.
+                // Messages that are on their way arrive: the goodbye comes behind them.
                 Some(_) => self.cursor.session_over(0, index.front()),
                 None if self.late => {}
                 None => self.cursor.finish(index),

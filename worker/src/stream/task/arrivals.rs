@@ -74,7 +74,7 @@ impl StreamTask {
     /// Receives the bytes that have come; returns whether there were any.
     fn receive(&mut self, now: Instant) -> bool {
         self.expire_if_due(now);
-        // Of the lap as it is now: the room of the lap before would make one that has just become shorter grow again.
+        // The room is that of the lap as it is now: that of the lap before would make one that has just become shorter grow again.
         let room = self.rings.current().map_or(0, |ring| read_room(ring.capacity()));
         self.make_room(now, room);
         self.prefetch_behind();

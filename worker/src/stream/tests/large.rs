@@ -106,7 +106,7 @@ fn message_that_is_skipped_right_before_the_publishers_end_is_counted() {
     for end in ends {
         run(async move {
             let LiveStream { mut encoder, mut engine, .. } = live_by_descriptor().await;
-            // Of no type that a worker knows, and too long to be assembled.
+            // The message has no type that a worker knows, and is too long to be assembled.
             let length = 1 << 20;
             let header = MessageHeader { csid: 8, timestamp: 0, length, type_id: 19, stream_id: 1 };
             let chunk = vec![0; encoder.client.chunk_size() as usize];
