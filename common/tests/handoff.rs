@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use liveedgecast_common::handoff::frame::{Reader, data_header};
 use liveedgecast_common::handoff::limits::{
-    MAX_ASSIGNMENT_BYTES, MAX_DATA_BYTES, MAX_DESTINATIONS, MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_SNAPSHOT_BYTES,
-    MAX_TEXT_BYTES, MAX_UNREAD_BYTES,
+    MAX_ASSIGNMENT_BYTES, MAX_DATA_BYTES, MAX_DESTINATIONS, MAX_HEADER_BYTES, MAX_LIST_BYTES, MAX_METADATA_BYTES,
+    MAX_SNAPSHOT_BYTES, MAX_TEXT_BYTES, MAX_UNREAD_BYTES,
 };
 use liveedgecast_common::handoff::page::{self, SLOT_BYTES};
 use liveedgecast_common::handoff::preface::{PrefaceProgress, Step};
@@ -465,6 +465,7 @@ const LIMITS: &[(u8, bool, usize)] = &[
     (2, true, MAX_DATA_BYTES),
     (3, true, 1),
     (4, true, MAX_TEXT_BYTES),
+    (5, true, MAX_LIST_BYTES + 16),
     (16, true, 0),
     (16, false, 0),
     (32, false, 0),
