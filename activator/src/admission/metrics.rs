@@ -50,7 +50,7 @@ impl AdmissionMetrics {
     pub(super) fn answered(&self, answer: &HookAnswer, time: Duration) {
         let answer = match answer {
             HookAnswer::Accept(_) => "accepted",
-            HookAnswer::Refuse => "refused",
+            HookAnswer::Refuse(_) => "refused",
             HookAnswer::Away(_) => "away",
             HookAnswer::Unusable(_) => "unusable",
         };

@@ -123,48 +123,48 @@ impl Rules {
         let PublishRate { burst, every } = book.rate(self.publish);
         self.publishes.set(burst, every);
         let Ok(app) = AppName::parse(app) else {
-            return Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO };
+            return Verdict::refuse(RefusalReason::Name, Duration::ZERO);
         };
         let (entry, key) = match (book.entry(&app, key), answer) {
             (Some(entry), _) => (entry, key),
             (None, Some(HookAnswer::Accept(granted))) => match book.granted(granted) {
                 Some(entry) => (entry, granted.key.as_ref().unwrap_or(key)),
-                None => return Verdict::Refuse { why: RefusalReason::HookAnswer, after: Duration::ZERO },
+                None => return Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
             },
             (None, Some(HookAnswer::Away(_))) => {
                 let on_error = book.hooks().publish.as_ref().map(|hook| hook.on_error).unwrap_or_default();
                 if on_error == OnHookError::Refuse {
-                    return Verdict::Refuse { why: RefusalReason::HookAway, after: AWAY_PAUSE };
+                    return Verdict::refuse(RefusalReason::HookAway, AWAY_PAUSE);
                 }
                 (book.nameless(false), key)
             }
             (None, Some(HookAnswer::Unusable(_))) => {
-                return Verdict::Refuse { why: RefusalReason::HookAnswer, after: Duration::ZERO };
+                return Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO);
             }
-            (None, Some(HookAnswer::Refuse) | None) => {
-                let after = if self.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY };
-                let why = if answer.is_some() { RefusalReason::Hook } else { RefusalReason::Key };
-                return Verdict::Refuse { why, after };
+            (None, Some(HookAnswer::Refuse(reason))) => {
+                let says = reason.as_deref().map(Box::from);
+                return Verdict::Refuse { why: RefusalReason::Hook, after: self.miss(now, client), says };
             }
+            (None, None) => return Verdict::refuse(RefusalReason::Key, self.miss(now, client)),
         };
         let is_listed = entry.is_listed;
         let stream = Identity::of_stream(&self.secret, &app, key);
         // A stream that counts already is one that returns, perhaps before the end of its dead connection was noticed.
         let others = self.seats.others(now, client, &stream);
         if !is_listed && others.is_some_and(|others| !self.share.has_room(client, others)) {
-            return Verdict::Refuse { why: RefusalReason::Share, after: LATER_PAUSE };
+            return Verdict::refuse(RefusalReason::Share, LATER_PAUSE);
         }
         let publisher = entry.publisher.unwrap_or_default().to_owned();
         let names = StreamNames { app: app.clone(), key: key.clone(), publisher, secret: self.secret.clone() };
         let destinations = match book.destinations(&names, &entry) {
             Ok(destinations) if !destinations.is_empty() => destinations,
-            _ => return Verdict::Refuse { why: RefusalReason::Destination, after: Duration::ZERO },
+            _ => return Verdict::refuse(RefusalReason::Destination, Duration::ZERO),
         };
         let destinations = StreamDestinations::new(names, entry.origin.clone(), destinations);
         let identities = std::iter::once(stream).chain(destinations.identities()).collect();
         // The turn comes last, so that only publishers that may enter take one.
         let Some(after) = self.turn(now, client, is_listed) else {
-            return Verdict::Refuse { why: RefusalReason::Rate, after: LATER_PAUSE };
+            return Verdict::refuse(RefusalReason::Rate, LATER_PAUSE);
         };
         let policy = StreamPolicy {
             deadline: now + self.hold,
@@ -180,6 +180,11 @@ impl Rules {
         let key = key.clone();
         let admitted = Admitted { app, key, publisher, identities, destinations, policy, seat, notice: None };
         Verdict::Admit { admitted: Box::new(admitted), after }
+    }
+
+    /// The wait for the "no" to a publisher that may be guessing.
+    fn miss(&mut self, now: Instant, client: IpAddr) -> Duration {
+        if self.misses.take(now, client) { Duration::ZERO } else { MISS_PENALTY }
     }
 
     /// The wait for a turn; `None` when it is too long: the other half of a hold is for a worker to come.

@@ -75,7 +75,7 @@ fn only_listed_keys_publish_and_a_publisher_that_guesses_waits() {
     for miss in 0..MISS_BURST + 5 {
         let expected = if miss < MISS_BURST { Duration::ZERO } else { MISS_PENALTY };
         match judge(&closed, now, "live", "beta") {
-            Verdict::Refuse { why: RefusalReason::Key, after } => assert_eq!(after, expected),
+            Verdict::Refuse { why: RefusalReason::Key, after, .. } => assert_eq!(after, expected),
             other => panic!("{other:?}"),
         }
     }
@@ -99,7 +99,7 @@ fn publishers_above_the_rate_of_their_address_wait_for_their_turn() {
     let turns = [0; 5].map(|_| turn(judge(&open, now, "live", "k")));
     assert_eq!(turns, [0, 0, 0, 1, 2]);
     match judge(&open, now, "live", "k") {
-        Verdict::Refuse { why: RefusalReason::Rate, after } => assert_eq!(after, LATER_PAUSE),
+        Verdict::Refuse { why: RefusalReason::Rate, after, .. } => assert_eq!(after, LATER_PAUSE),
         other => panic!("a turn that comes after half of the hold: {other:?}"),
     }
     assert_eq!(turn(judge(&open, now + Duration::from_secs(1), "live", "k")), 2);
@@ -119,7 +119,7 @@ fn listed_keys_are_not_charged_to_their_address() {
 fn room(admission: &Fixture, now: Instant, from: &str, key: &str) -> Option<Admitted> {
     match judge_from(admission, now, from, "live", key) {
         Verdict::Admit { admitted, .. } => Some(*admitted),
-        Verdict::Refuse { why: RefusalReason::Share, after } => {
+        Verdict::Refuse { why: RefusalReason::Share, after, .. } => {
             assert_eq!(after, LATER_PAUSE);
             None
         }
@@ -228,9 +228,10 @@ fn server_decides_about_publishers_without_an_entry_and_about_no_others() {
         assert!(stream.seat.is_none(), "a publisher that the server lets in has no rate and no share");
     }
     for miss in 0..MISS_BURST + 1 {
-        let Verdict::Refuse { why, after } = answered(&asking, "beta", &HookAnswer::Refuse) else { panic!() };
+        let refused = HookAnswer::Refuse(Some("unpaid".to_owned()));
+        let Verdict::Refuse { why, after, says } = answered(&asking, "beta", &refused) else { panic!() };
         let expected = if miss < MISS_BURST { Duration::ZERO } else { MISS_PENALTY };
-        assert_eq!((why, after), (RefusalReason::Hook, expected));
+        assert_eq!((why, after, says.as_deref()), (RefusalReason::Hook, expected, Some("unpaid")));
     }
     let unusable = answered(&asking, "beta", &HookAnswer::Unusable("x".to_owned()));
     assert!(matches!(unusable, Verdict::Refuse { why: RefusalReason::HookAnswer, .. }));
@@ -258,11 +259,12 @@ fn answer_may_rename_and_give_destinations() {
 fn server_that_is_away_refuses_for_now_or_accepts_as_an_open_activator_would() {
     let away = HookAnswer::Away("late".to_owned());
     match answered(&admission(&HOOK), "beta", &away) {
-        Verdict::Refuse { why: RefusalReason::HookAway, after } => assert_eq!(after, AWAY_PAUSE),
+        Verdict::Refuse { why: RefusalReason::HookAway, after, .. } => assert_eq!(after, AWAY_PAUSE),
         other => panic!("{other:?}"),
     }
     let open = admission(&[&HOOK[..], &["--on-publish-on-error", "accept", "--max-streams-per-address", "1"]].concat());
     let _first = admitted(answered(&open, "beta", &away));
     assert!(matches!(answered(&open, "gamma", &away), Verdict::Refuse { why: RefusalReason::Share, .. }));
-    assert!(matches!(answered(&open, "gamma", &HookAnswer::Refuse), Verdict::Refuse { why: RefusalReason::Hook, .. }));
+    let refused = answered(&open, "gamma", &HookAnswer::Refuse(None));
+    assert!(matches!(refused, Verdict::Refuse { why: RefusalReason::Hook, says: None, .. }));
 }

@@ -54,7 +54,7 @@ impl Admission {
             Judgement::Ask(hook) => hook,
         };
         let Some(asked) = Asked::of(&request) else {
-            return Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO };
+            return Verdict::refuse(RefusalReason::Name, Duration::ZERO);
         };
         let answer = self.desk.ask(&hook, &asked).await;
         let judgement = lock(&self.rules).judge(now(), &request, &book, Some(&answer));
@@ -65,7 +65,7 @@ impl Admission {
             }
             Judgement::Decided(verdict) => verdict,
             // It was asked.
-            Judgement::Ask(_) => Verdict::Refuse { why: RefusalReason::HookAnswer, after: Duration::ZERO },
+            Judgement::Ask(_) => Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
         }
     }
 

@@ -34,6 +34,13 @@ pub enum RefusalReason {
     HookAnswer,
 }
 
+impl Verdict {
+    /// A refusal in the words of its reason.
+    pub(super) fn refuse(why: RefusalReason, after: Duration) -> Self {
+        Self::Refuse { why, after, says: None }
+    }
+}
+
 impl RefusalReason {
     /// Every reason, for metrics that exist before the first event.
     pub const ALL: [Self; 9] = [
@@ -175,5 +182,7 @@ pub enum Verdict {
         why: RefusalReason,
         /// Wait for the answer, if the publisher guesses keys, or too many come from its address.
         after: Duration,
+        /// The text for the publisher in place of [`RefusalReason::description`].
+        says: Option<Box<str>>,
     },
 }

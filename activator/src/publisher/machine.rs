@@ -234,7 +234,8 @@ pub(crate) struct Machine {
     kicked: bool,
     epoch: u64,
     misfits: u32,
-    refusal: Option<RefusalReason>,
+    /// The refusal that waits for its answer; boxed, because few have one.
+    refusal: Option<Box<(RefusalReason, Option<Box<str>>)>>,
     /// The mistake in a stream key that is no name.
     unnamed: Option<NameError>,
     /// The time at which a held publisher enters the lobby, because many publishers come from its address.
@@ -594,18 +595,19 @@ impl Machine {
                 // Bytes came behind `publish` in the same read.
                 self.read(now);
             }
-            Verdict::Refuse { why, after } if after > Duration::ZERO => {
-                self.refusal = Some(why);
+            Verdict::Refuse { why, after, says } if after > Duration::ZERO => {
+                self.refusal = Some(Box::new((why, says)));
                 // A refused publisher costs a socket and a session from here on.
                 self.unread = Vec::new();
                 self.enter(State::Penalty, Some(now + after));
             }
-            Verdict::Refuse { why, .. } => self.refuse_by(why),
+            Verdict::Refuse { why, says, .. } => self.refuse_by(why, says.as_deref()),
         }
     }
 
     fn penalty_over(&mut self) {
-        self.refuse_by(self.refusal.unwrap_or(RefusalReason::Key));
+        let (why, says) = self.refusal.take().map_or((RefusalReason::Key, None), |refusal| *refusal);
+        self.refuse_by(why, says.as_deref());
     }
 
     fn turn_comes(&mut self) {
@@ -614,13 +616,15 @@ impl Machine {
         }
     }
 
-    fn refuse_by(&mut self, why: RefusalReason) {
+    /// Refuses; `says` is the text for the publisher in place of that of the reason.
+    fn refuse_by(&mut self, why: RefusalReason, says: Option<&str>) {
         if why.is_temporary() {
             self.come_again(CloseReason::Refused(why));
         } else {
+            let words = says.unwrap_or(why.description());
             let description = match self.slip() {
-                Some(slip) => format!("{} ({slip})", why.description()),
-                None => why.description().to_owned(),
+                Some(slip) => format!("{words} ({slip})"),
+                None => words.to_owned(),
             };
             self.refuse(refusal_of(why), &description, CloseReason::Refused(why));
         }

@@ -196,7 +196,7 @@ impl Pair {
             State::Penalty => {
                 let mut pair = Self::judged();
                 let after = Duration::from_secs(4);
-                pair.handle(Input::Verdict(Verdict::Refuse { why: RefusalReason::Key, after }));
+                pair.handle(Input::Verdict(Verdict::Refuse { why: RefusalReason::Key, after, says: None }));
                 pair
             }
             State::Held => Self::held(),
@@ -232,17 +232,17 @@ fn every_input_leads_to_its_state_from_every_state() {
         ),
         (
             "refused at once",
-            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO }),
+            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Name, after: Duration::ZERO, says: None }),
             ["", "", "closing", "", "", "", "", "", "closing"],
         ),
         (
             "refused, later",
-            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Key, after: Duration::from_secs(1) }),
+            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Key, after: Duration::from_secs(1), says: None }),
             ["", "", "penalty", "", "", "", "", "", "closing"],
         ),
         (
             "not now",
-            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Rate, after: Duration::from_secs(10) }),
+            || Input::Verdict(Verdict::Refuse { why: RefusalReason::Rate, after: Duration::from_secs(10), says: None }),
             ["", "", "penalty", "", "", "", "", "", "closing"],
         ),
         (
@@ -383,7 +383,7 @@ fn refusal_for_good_has_one_of_two_codes_and_closes() {
     let mut told: Vec<(Pair, &str, CloseReason)> = Vec::new();
     for (why, code) in [(RefusalReason::Key, "Denied"), (RefusalReason::Name, "BadName")] {
         let mut pair = Pair::judged();
-        pair.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::ZERO }));
+        pair.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::ZERO, says: None }));
         told.push((pair, code, CloseReason::Refused(why)));
     }
     let mut guessing = Pair::at(State::Penalty);
@@ -435,11 +435,24 @@ fn refusals_for_now_are_a_start_and_a_close() {
     }
     for why in [RefusalReason::Rate, RefusalReason::Share] {
         let mut flood = Pair::judged();
-        flood.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::from_secs(10) }));
+        flood.handle(Input::Verdict(Verdict::Refuse { why, after: Duration::from_secs(10), says: None }));
         assert_eq!(flood.events(), [], "it does not come again at once");
         flood.pass(Duration::from_secs(10));
         assert_eq!(flood.events(), [ClientEvent::Started]);
         assert_eq!(flood.closed(), (Closing::Graceful, CloseReason::Refused(why)));
+    }
+}
+
+#[test]
+fn refusal_in_words_of_its_own_is_told_at_once_and_after_a_wait() {
+    for after in [Duration::ZERO, Duration::from_secs(4)] {
+        let mut pair = Pair::judged();
+        let says = Some(Box::from("your plan has ended"));
+        pair.handle(Input::Verdict(Verdict::Refuse { why: RefusalReason::Hook, after, says }));
+        pair.pass(after);
+        let events = pair.events();
+        let [ClientEvent::Refused(_, text)] = &events[..] else { panic!("{events:?}") };
+        assert!(text.contains("Denied") && text.contains("your plan has ended"), "{text}");
     }
 }
 
@@ -475,7 +488,7 @@ fn a_publisher_that_is_put_off_gets_its_answer_when_the_activator_goes_down() {
     assert_eq!(turn.closed(), (Closing::Graceful, CloseReason::Lobby(dispatch::PlaceRefusal::Draining)));
     for why in [RefusalReason::Rate, RefusalReason::Share, RefusalReason::Key] {
         let mut refused = Pair::judged();
-        refused.handle(Input::Verdict(Verdict::Refuse { why, after: later }));
+        refused.handle(Input::Verdict(Verdict::Refuse { why, after: later, says: None }));
         assert!(refused.machine.is_put_off());
         refused.handle(Input::Draining);
         assert_eq!(refused.events() == [ClientEvent::Started], why.is_temporary());

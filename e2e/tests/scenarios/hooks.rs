@@ -124,7 +124,7 @@ fn json_server_names_the_publisher_and_its_destinations_and_is_told_of_its_end()
             (200, text.to_string())
         }
         Some("nonsense") => (200, "{\"destinatons\": []}".to_owned()),
-        _ => (403, String::new()),
+        _ => (403, r#"{"reason": "your plan\nhas ended"}"#.to_owned()),
     });
     let settings = ActivatorProcess::pushing_to(&other.url("live/{key}"));
     let settings = settings.with("LIVEEDGECAST_ON_PUBLISH_URL", &server.url()).with("COOLDOWN", "1s");
@@ -134,6 +134,8 @@ fn json_server_names_the_publisher_and_its_destinations_and_is_told_of_its_end()
     for token in ["bad", "nonsense"] {
         let mut refused = ffmpeg(Media::Both, &activator.url(&format!("live/{}?token={token}", key("one"))));
         assert!(!refused.wait(SOON).success(), "{token}");
+        let told = if token == "bad" { "your plan has ended" } else { "has given no usable answer" };
+        assert!(refused.log().contains(told), "{}", refused.log());
     }
     until("the mistake of the server in the log", || !activator.events("hook.answer_unusable").is_empty());
     assert!(activator.processes().is_empty(), "a refused publisher has woken something");

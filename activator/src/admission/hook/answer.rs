@@ -5,7 +5,7 @@
 //!  2xx ──────────────▶ accepted          JSON: its body may name the publisher, a route, destinations, another key
 //!  3xx, rtmp:// ─────▶ accepted, to that URL alone          3xx, a bare name ─▶ accepted, under that key
 //!  502, 503, 504 ────▶ away: a proxy speaks for a server that does not
-//!  any other ────────▶ refused
+//!  any other ────────▶ refused                             JSON: its body may give a reason
 //! ```
 
 use liveedgecast_common::key::StreamKey;
@@ -16,14 +16,16 @@ use crate::config::{HookFormat, RouteDestination, name_of};
 
 /// Most bytes of an answer: 32 destinations with long URLs fit.
 pub(super) const MOST_ANSWER: usize = 256 << 10;
+/// Most characters of a reason that a publisher is shown: a line of OBS's dialog, and some more.
+const MOST_REASON: usize = 200;
 
 /// The decision of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookAnswer {
     /// The publisher may publish.
     Accept(Box<Granted>),
-    /// The publisher may not.
-    Refuse,
+    /// The publisher may not, for this reason, if the server gives one; its text is cleaned and short.
+    Refuse(Option<String>),
     /// There is no answer.
     Away(String),
     /// The answer makes no sense, for this reason. It is the operator's mistake, and no publisher's.
@@ -63,6 +65,12 @@ struct AnswerDestination {
     required: bool,
 }
 
+/// The body of a refusal in JSON. Other names may stand beside the reason: servers have bodies of their own for errors.
+#[derive(Deserialize)]
+struct RefusalBody {
+    reason: String,
+}
+
 /// Reads an answer. `location` is the header, `body` has at most 256 KiB.
 #[must_use]
 pub fn read_answer(format: HookFormat, status: u16, location: Option<&str>, body: &[u8]) -> HookAnswer {
@@ -71,7 +79,8 @@ pub fn read_answer(format: HookFormat, status: u16, location: Option<&str>, body
         200..=299 => Ok(Granted::default()),
         300..=399 => redirected(location),
         502..=504 => return HookAnswer::Away(format!("status {status}")),
-        _ => return HookAnswer::Refuse,
+        _ if format == HookFormat::Json => return HookAnswer::Refuse(reason(body)),
+        _ => return HookAnswer::Refuse(None),
     };
     match read {
         Ok(granted) => HookAnswer::Accept(Box::new(granted)),
@@ -97,6 +106,15 @@ fn push_url(text: &str) -> Result<PushTemplate, String> {
     let is_app = !path.is_empty() && !path.trim_end_matches('/').contains(['/', '#', '?']);
     let whole = if is_app { format!("{}/{{key}}", text.trim_end_matches('/')) } else { text.to_owned() };
     PushTemplate::parse_of_route(&whole).map_err(|error| error.to_string())
+}
+
+/// The reason that a refusal gives, fit to be shown: on one line, without characters that could rewrite it.
+fn reason(body: &[u8]) -> Option<String> {
+    let RefusalBody { reason } = serde_json::from_slice(body).ok()?;
+    let plain = |c: char| c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric());
+    let words = reason.split(|c: char| !plain(c)).filter(|word| !word.is_empty());
+    let text: String = words.collect::<Vec<_>>().join(" ").chars().take(MOST_REASON).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 fn granted(body: &[u8]) -> Result<Granted, String> {
@@ -167,7 +185,7 @@ mod tests {
             assert_eq!(form(status, None), HookAnswer::Accept(Box::default()));
         }
         for status in [100, 199, 400, 401, 403, 404, 500, 501, 505] {
-            assert_eq!(form(status, Some("rtmp://a/b/c")), HookAnswer::Refuse, "{status}");
+            assert_eq!(form(status, Some("rtmp://a/b/c")), HookAnswer::Refuse(None), "{status}");
         }
         for status in 502..=504 {
             assert!(matches!(form(status, None), HookAnswer::Away(_)));
@@ -210,6 +228,27 @@ mod tests {
             granted.destinations.iter().map(|at| (at.name.as_str(), at.required)).collect::<Vec<_>>(),
             [("yt", true), ("copy", false)]
         );
+    }
+
+    #[test]
+    fn refusal_in_json_may_give_a_reason_that_is_cleaned_and_cut() {
+        let reason = |body: &str| match read_answer(HookFormat::Json, 403, None, body.as_bytes()) {
+            HookAnswer::Refuse(reason) => reason,
+            other => panic!("{other:?}"),
+        };
+        for (body, shown) in [
+            ("", None),
+            ("no JSON", None),
+            (r#"{"error": "x"}"#, None),
+            (r#"{"reason": 7}"#, None),
+            (r#"{"reason": " \n "}"#, None),
+            (r#"{"reason": "your plan\r\n has   ended: ünpaid \u202e!", "code": 7}"#, Some("your plan has ended: ünpaid !")),
+        ] {
+            assert_eq!(reason(body).as_deref(), shown, "{body}");
+        }
+        assert_eq!(reason(&format!(r#"{{"reason": "{}"}}"#, "é".repeat(300))).unwrap().chars().count(), 200);
+        let form = read_answer(HookFormat::Form, 403, None, br#"{"reason": "a form has no reason"}"#);
+        assert_eq!(form, HookAnswer::Refuse(None));
     }
 
     #[test]
