@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CONTENT_TYPE, LOCATION, USER_AGENT};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper::http::uri::Scheme;
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -28,8 +29,8 @@ use crate::config::HttpUrl;
 const KEPT: Duration = Duration::from_secs(60);
 /// Idle connections to one server that are kept.
 const MOST_KEPT: usize = 8;
-/// Longest `Location` that is looked at.
-const MOST_LOCATION: usize = 4096;
+/// Longest header that is looked at.
+const MOST_HEADER: usize = 4096;
 
 type TlsCalls = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -57,6 +58,16 @@ pub(crate) struct HttpPost<'a> {
     pub(crate) most: usize,
 }
 
+/// A question without a body.
+pub(crate) struct HttpGet<'a> {
+    /// The address.
+    pub(crate) from: &'a HttpUrl,
+    /// Time for the whole call.
+    pub(crate) within: Duration,
+    /// Most bytes of the answer's body.
+    pub(crate) most: usize,
+}
+
 /// An answer, whatever its status is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpReply {
@@ -64,6 +75,8 @@ pub(crate) struct HttpReply {
     pub(crate) status: u16,
     /// The header `Location`, if it is a text.
     pub(crate) location: Option<String>,
+    /// The header `Cache-Control`, if it is a text.
+    pub(crate) cache_control: Option<String>,
     /// The body.
     pub(crate) body: Bytes,
 }
@@ -96,22 +109,25 @@ impl HttpClient {
     /// # Errors
     /// There is no answer.
     pub(crate) async fn post(&self, post: HttpPost<'_>) -> Result<HttpReply, HttpCallError> {
-        let within = post.within;
-        timeout(within, self.call(post)).await.unwrap_or(Err(HttpCallError::Late))
-    }
-
-    async fn call(&self, post: HttpPost<'_>) -> Result<HttpReply, HttpCallError> {
-        let uri: &Uri = post.to.expose();
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(uri)
-            .header(CONTENT_TYPE, post.content_type)
-            .header(USER_AGENT, concat!("liveedgecast/", env!("CARGO_PKG_VERSION")));
+        let mut request = request(Method::POST, post.to).header(CONTENT_TYPE, post.content_type);
         for (name, value) in post.headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(post.body)).map_err(|_| HttpCallError::Header)?;
-        let answer = if uri.scheme() == Some(&Scheme::HTTPS) {
+        timeout(post.within, self.call(request, post.most)).await.unwrap_or(Err(HttpCallError::Late))
+    }
+
+    /// Asks, and waits for the answer. A redirect is an answer like any other.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn get(&self, get: HttpGet<'_>) -> Result<HttpReply, HttpCallError> {
+        let request = request(Method::GET, get.from).body(Full::default()).map_err(|_| HttpCallError::Header)?;
+        timeout(get.within, self.call(request, get.most)).await.unwrap_or(Err(HttpCallError::Late))
+    }
+
+    async fn call(&self, request: Request<Full<Bytes>>, most: usize) -> Result<HttpReply, HttpCallError> {
+        let answer = if request.uri().scheme() == Some(&Scheme::HTTPS) {
             let client = self.tls.get_or_init(|| Ok(client(with_tls()?)));
             client.as_ref().map_err(|why| HttpCallError::Unreachable(why.clone()))?.request(request)
         } else {
@@ -119,20 +135,28 @@ impl HttpClient {
         };
         let answer = answer.await.map_err(|error| HttpCallError::Unreachable(causes(&error)))?;
         let (head, mut body) = answer.into_parts();
-        let location = head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.filter(|text| text.len() <= MOST_LOCATION).map(str::to_owned);
+        let text = |name: HeaderName| {
+            let text = head.headers.get(name).and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= MOST_HEADER).map(str::to_owned)
+        };
+        let (location, cache_control) = (text(LOCATION), text(CACHE_CONTROL));
         let mut bytes = BytesMut::new();
         // The rest of a body that is too long is not read, so its connection is not used again.
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| HttpCallError::Unreachable(causes(&error)))?;
             let Ok(part) = frame.into_data() else { continue };
-            if bytes.len() + part.len() > post.most {
-                return Err(HttpCallError::TooLong(post.most));
+            if bytes.len() + part.len() > most {
+                return Err(HttpCallError::TooLong(most));
             }
             bytes.extend_from_slice(&part);
         }
-        Ok(HttpReply { status: head.status.as_u16(), location, body: bytes.freeze() })
+        Ok(HttpReply { status: head.status.as_u16(), location, cache_control, body: bytes.freeze() })
     }
+}
+
+fn request(method: Method, to: &HttpUrl) -> Builder {
+    let agent = concat!("liveedgecast/", env!("CARGO_PKG_VERSION"));
+    Request::builder().method(method).uri(to.expose()).header(USER_AGENT, agent)
 }
 
 fn client<C>(connector: C) -> Client<C, Full<Bytes>>

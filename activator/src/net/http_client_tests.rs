@@ -43,9 +43,26 @@ async fn answers_are_read_and_the_connection_is_used_again() {
     for _ in 0..3 {
         let reply = post(&client, &url, SOON).await.unwrap();
         let location = Some("rtmp://a/b".to_owned());
-        assert_eq!(reply, HttpReply { status: 302, location, body: Bytes::from_static(b"ok") });
+        let body = Bytes::from_static(b"ok");
+        assert_eq!(reply, HttpReply { status: 302, location, cache_control: None, body });
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn question_without_a_body_has_the_same_bounds() {
+    let (url, connections) =
+        server(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=7\r\nContent-Length: 9\r\n\r\n123456789").await;
+    let client = HttpClient::new();
+    let get = |most| client.get(HttpGet { from: &url, within: SOON, most });
+    let reply = get(9).await.unwrap();
+    assert_eq!(
+        (reply.status, reply.cache_control.as_deref(), &reply.body[..]),
+        (200, Some("max-age=7"), &b"123456789"[..])
+    );
+    get(9).await.unwrap();
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    assert_eq!(get(8).await, Err(HttpCallError::TooLong(8)));
 }
 
 #[tokio::test]

@@ -83,7 +83,9 @@ impl HookDesk {
         };
         let began = now();
         let answer = match call(&self.client, hook, HookCall::Publish, asked).await {
-            Ok(HttpReply { status, location, body }) => read_answer(hook.format, status, location.as_deref(), &body),
+            Ok(HttpReply { status, location, body, .. }) => {
+                read_answer(hook.format, status, location.as_deref(), &body)
+            }
             Err(HttpCallError::TooLong(most)) => HookAnswer::Unusable(format!("it has more than {most} bytes")),
             Err(error) => HookAnswer::Away(error.to_string()),
         };
