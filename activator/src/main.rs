@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         let given = Given {
             default_route: !args.push_url.is_empty() || args.push_url_file.is_some(),
             publishers: args.publish_keys.is_some() || args.publish_keys_file.is_some(),
+            jwt: args.jwt.is_given(),
             hook: args.on_publish_url.is_some(),
         };
         return check(config, given);

@@ -183,6 +183,10 @@ pub const HOOK_FAILED: &str = "hook.failed";
 pub const HOOK_ANSWER_UNUSABLE: &str = "hook.answer_unusable";
 /// Too many ends waited for the server of `on_publish_done`, so one was not told.
 pub const HOOK_NOTICE_DROPPED: &str = "hook.notice_dropped";
+/// The keys that tokens are checked with were fetched.
+pub const JWKS_FETCHED: &str = "jwks.fetched";
+/// The keys that tokens are checked with could not be fetched, or made no sense; the last good ones count for an hour.
+pub const JWKS_FAILED: &str = "jwks.failed";
 /// Anyone who reaches the RTMP port may publish.
 pub const ACTIVATOR_OPEN: &str = "activator.open";
 /// The HTTP API is not open for everything: without `ADMIN_TOKEN` nothing can be changed, and without any token only this machine reads.

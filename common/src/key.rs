@@ -16,8 +16,8 @@ use subtle::ConstantTimeEq;
 
 /// Longest name of an app or key without its query: 255 bytes, what nginx-rtmp takes at most; nobody's real name is longer.
 pub const MAX_NAME_BYTES: usize = 255;
-/// Longest app or key with its query, in bytes: a token of 1.5 KiB (JWT) fits, and a held publisher stays within a few KiB.
-pub const MAX_QUALIFIED_BYTES: usize = 2048;
+/// Longest app or key with its query, in bytes: a token of 4 KiB (JWT) fits beside a name and other fields, and a held publisher stays within a few KiB.
+pub const MAX_QUALIFIED_BYTES: usize = 4608;
 /// Longest name of a worker or an activator, in bytes: it is a metric label and stands in every line about the process. A worker has the
 /// name of its pod, which may have 253 characters (RFC 1123). Every side takes the bound from here.
 pub const MAX_INSTANCE_NAME: usize = 253;

@@ -8,7 +8,7 @@ use liveedgecast_common::key::{AppName, Identity, KeyDigest, NameError, StreamKe
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 
 use super::hook::Granted;
-use crate::config::{ConfigFile, DEFAULT_ROUTE, Hooks, PublishRate, Reloaded, Route, RouteDestination};
+use crate::config::{ConfigFile, DEFAULT_ROUTE, Hooks, Jwt, PublishRate, Reloaded, Route, RouteDestination};
 use crate::destinations::{NamedDestination, RouteOrigin, StreamNames};
 
 /// The publishers and routes of the moment.
@@ -20,6 +20,8 @@ pub(super) struct Book {
     keys: Option<Arc<PublishKeys>>,
     file: Option<Arc<ConfigFile>>,
     hooks: Hooks,
+    /// The rules of the tokens that let publishers without an entry in.
+    jwt: Option<Arc<Jwt>>,
 }
 
 /// The entry of a publisher that may publish.
@@ -43,17 +45,25 @@ impl Book {
             keys: files.keys().cloned(),
             file: files.file().cloned(),
             hooks: files.hooks(),
+            jwt: files.jwt().cloned(),
         }
     }
 
     /// Returns whether a publisher without an entry may publish.
     pub(super) fn is_open(&self) -> bool {
-        self.hooks.publish.is_none() && self.file.as_ref().map_or(self.keys.is_none(), |file| file.open)
+        self.hooks.publish.is_none()
+            && self.jwt.is_none()
+            && self.file.as_ref().map_or(self.keys.is_none(), |file| file.open)
     }
 
     /// The servers that are asked and told.
     pub(super) fn hooks(&self) -> &Hooks {
         &self.hooks
+    }
+
+    /// The rules of tokens.
+    pub(super) fn jwt(&self) -> Option<&Arc<Jwt>> {
+        self.jwt.as_ref()
     }
 
     /// The rate of publishers without an entry; `usual` where the file says nothing.
@@ -82,7 +92,7 @@ impl Book {
         BookEntry { publisher: None, is_listed, route, given: &[], origin }
     }
 
-    /// The entry of a publisher that a server has let in; `None`: there is no such route.
+    /// The entry of a publisher that a server or a token has let in; `None`: there is no such route.
     pub(super) fn granted<'a>(&'a self, granted: &'a Granted) -> Option<BookEntry<'a>> {
         let mut entry = self.nameless(true);
         if let Some(name) = &granted.route {

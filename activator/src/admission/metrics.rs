@@ -1,4 +1,4 @@
-//! Metrics of this room. In: the answers of hooks. Out: the registry.
+//! Metrics of this room. In: the answers of hooks, the fetches of keys. Out: the registry.
 
 use std::time::Duration;
 
@@ -7,12 +7,13 @@ use prometheus::{Histogram, IntCounterVec, Registry};
 
 use super::hook::HookAnswer;
 
-/// Counters of hooks.
+/// Counters of hooks and of fetches.
 #[derive(Clone, Debug)]
 pub struct AdmissionMetrics {
     answers: IntCounterVec,
     notices: IntCounterVec,
     seconds: Histogram,
+    fetches: IntCounterVec,
 }
 
 impl AdmissionMetrics {
@@ -30,6 +31,13 @@ impl AdmissionMetrics {
                 "Ends of streams that on_publish_done was to be told of",
                 "result",
                 &["told", "failed", "dropped"],
+            )?,
+            fetches: counters(
+                registry,
+                "jwks_fetches_total",
+                "Fetches of the keys that tokens are checked with",
+                "result",
+                &["fetched", "away", "unusable"],
             )?,
             // From a server on the same machine to the longest time that an answer may take.
             seconds: histogram(
@@ -60,6 +68,10 @@ impl AdmissionMetrics {
 
     pub(super) fn told(&self, told: bool) {
         self.notices.with_label_values(&[if told { "told" } else { "failed" }]).inc();
+    }
+
+    pub(super) fn fetched(&self, result: &str) {
+        self.fetches.with_label_values(&[result]).inc();
     }
 
     pub(super) fn dropped(&self) {

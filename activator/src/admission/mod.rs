@@ -2,7 +2,7 @@
 //! know about the stream, or one of the kinds of "no" (architecture.md, "Saying no"). Next: `publisher`, which asks, then `lobby`, which
 //! wakes workers; so everything that a stranger can be refused for is decided here, before.
 //!
-//! `book` and `rules` are pure, `task` is their shell. `hook` asks a server about publishers without an entry.
+//! `book` and `rules` are pure, `task` is their shell. `hook` asks a server about publishers without an entry, `token` checks their tokens.
 
 mod book;
 mod hook;
@@ -11,6 +11,7 @@ mod rate;
 mod rules;
 mod seats;
 mod task;
+mod token;
 mod verdict;
 
 pub use hook::{ClientFacts, EndNotice, Granted, HookAnswer, read_answer};
@@ -18,4 +19,5 @@ pub use metrics::AdmissionMetrics;
 pub use rules::AdmissionRequest;
 pub use seats::Seat;
 pub use task::Admission;
+pub use token::{MOST_TOKEN, Presented, TokenError, TokenGrant, check as check_token};
 pub use verdict::{Admitted, RefusalReason, StreamPolicy, Verdict};

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamKey};
 
-use super::book::Book;
+use super::book::{Book, BookEntry};
 use super::hook::{ClientFacts, HookAnswer};
 use super::rate::AddressRate;
 use super::seats::Seats;
+use super::token::{Presented, TokenError, TokenGrant};
 use super::verdict::{Admitted, RefusalReason, StreamPolicy, Verdict};
-use crate::config::{Handoff, Hook, OnHookError, PublishRate, ReplayWindow, Settings, Share};
+use crate::config::{Handoff, Hook, Jwt, OnHookError, PublishRate, ReplayWindow, Settings, Share};
 use crate::destinations::{StreamDestinations, StreamNames};
 
 /// Wrong keys of one address that are answered at once, in a burst.
@@ -54,6 +55,17 @@ pub(super) enum Judgement {
     Decided(Verdict),
     /// This server has to be asked first.
     Ask(Arc<Hook>),
+    /// This token has to be checked first, by these rules.
+    Check(Arc<Jwt>, Box<Presented>),
+}
+
+/// The answer that the rules have asked for.
+#[derive(Debug)]
+pub(super) enum RulesAnswer {
+    /// Of the server that was asked.
+    Hook(HookAnswer),
+    /// Of the check of a token.
+    Token(Result<Box<TokenGrant>, TokenError>),
 }
 
 /// The rules, with what they remember of addresses.
@@ -94,61 +106,97 @@ impl Rules {
         }
     }
 
-    /// Judges one `publish`; `answer` is that of the server that was asked, if one was.
+    /// Judges one `publish`; `answer` is the one that an earlier judgement has asked for.
     pub(super) fn judge(
         &mut self,
         now: Instant,
         request: &AdmissionRequest,
         book: &Book,
-        answer: Option<&HookAnswer>,
+        answer: Option<&RulesAnswer>,
     ) -> Judgement {
-        if answer.is_none()
-            && let Some(hook) = &book.hooks().publish
-            && let Ok(app) = AppName::parse(&request.app)
-            && book.entry(&app, &request.key).is_none()
-        {
-            return Judgement::Ask(Arc::clone(hook));
-        }
-        Judgement::Decided(self.decide(now, request, book, answer))
+        let &AdmissionRequest { client, ref app, ref key, .. } = request;
+        let Ok(app) = AppName::parse(app) else {
+            return Judgement::Decided(Verdict::refuse(RefusalReason::Name, Duration::ZERO));
+        };
+        // Where tokens count, none goes on to other servers, whatever has let its publisher in.
+        let presented = book.jwt().and_then(|_| Presented::find(&app, key));
+        let Some(answer) = answer else {
+            if let Some(entry) = book.entry(&app, key) {
+                let bare = presented.and_then(|presented| presented.without_token());
+                let (app, key) = bare.unwrap_or_else(|| (app, key.clone()));
+                return Judgement::Decided(self.admit(now, client, app, key, book, entry));
+            }
+            return match (book.jwt(), presented, &book.hooks().publish) {
+                (Some(jwt), Some(presented), _) => Judgement::Check(Arc::clone(jwt), Box::new(presented)),
+                (_, _, Some(hook)) => Judgement::Ask(Arc::clone(hook)),
+                (Some(_), None, None) => Judgement::Decided(self.refuse_token(now, client, TokenError::Missing)),
+                (None, _, None) => Judgement::Decided(Verdict::refuse(RefusalReason::Key, self.miss(now, client))),
+            };
+        };
+        Judgement::Decided(match answer {
+            RulesAnswer::Hook(answer) => self.answered(now, client, app, key, book, answer),
+            RulesAnswer::Token(Err(error)) => self.refuse_token(now, client, *error),
+            RulesAnswer::Token(Ok(grant)) => match (book.granted(&grant.granted), &grant.granted.key) {
+                (Some(entry), Some(key)) => self.admit(now, client, grant.app.clone(), key.clone(), book, entry),
+                (None, _) => self.refuse_token(now, client, TokenError::Route),
+                (_, None) => self.refuse_token(now, client, TokenError::NoName),
+            },
+        })
     }
 
-    fn decide(
+    /// The verdict after the answer of a server.
+    fn answered(
         &mut self,
         now: Instant,
-        request: &AdmissionRequest,
+        client: IpAddr,
+        app: AppName,
+        key: &StreamKey,
         book: &Book,
-        answer: Option<&HookAnswer>,
+        answer: &HookAnswer,
     ) -> Verdict {
-        let &AdmissionRequest { client, ref app, ref key, .. } = request;
+        match answer {
+            HookAnswer::Accept(granted) => match book.granted(granted) {
+                Some(entry) => {
+                    let key = granted.key.as_ref().unwrap_or(key).clone();
+                    self.admit(now, client, app, key, book, entry)
+                }
+                None => Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
+            },
+            HookAnswer::Away(_) => {
+                let on_error = book.hooks().publish.as_ref().map(|hook| hook.on_error).unwrap_or_default();
+                match on_error {
+                    OnHookError::Refuse => Verdict::refuse(RefusalReason::HookAway, AWAY_PAUSE),
+                    OnHookError::Accept => self.admit(now, client, app, key.clone(), book, book.nameless(false)),
+                }
+            }
+            HookAnswer::Unusable(_) => Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
+            HookAnswer::Refuse(reason) => {
+                let says = reason.as_deref().map(Box::from);
+                Verdict::Refuse { why: RefusalReason::Hook, after: self.miss(now, client), says }
+            }
+        }
+    }
+
+    /// Refuses the bearer of a token, or one that has none.
+    fn refuse_token(&mut self, now: Instant, client: IpAddr, error: TokenError) -> Verdict {
+        let after = if error == TokenError::KeysAway { AWAY_PAUSE } else { self.miss(now, client) };
+        Verdict::Refuse { why: error.reason(), after, says: Some(error.description().into()) }
+    }
+
+    /// The verdict on a publisher with an entry: rate, share and destinations are left to judge.
+    fn admit(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        app: AppName,
+        key: StreamKey,
+        book: &Book,
+        entry: BookEntry<'_>,
+    ) -> Verdict {
         let PublishRate { burst, every } = book.rate(self.publish);
         self.publishes.set(burst, every);
-        let Ok(app) = AppName::parse(app) else {
-            return Verdict::refuse(RefusalReason::Name, Duration::ZERO);
-        };
-        let (entry, key) = match (book.entry(&app, key), answer) {
-            (Some(entry), _) => (entry, key),
-            (None, Some(HookAnswer::Accept(granted))) => match book.granted(granted) {
-                Some(entry) => (entry, granted.key.as_ref().unwrap_or(key)),
-                None => return Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
-            },
-            (None, Some(HookAnswer::Away(_))) => {
-                let on_error = book.hooks().publish.as_ref().map(|hook| hook.on_error).unwrap_or_default();
-                if on_error == OnHookError::Refuse {
-                    return Verdict::refuse(RefusalReason::HookAway, AWAY_PAUSE);
-                }
-                (book.nameless(false), key)
-            }
-            (None, Some(HookAnswer::Unusable(_))) => {
-                return Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO);
-            }
-            (None, Some(HookAnswer::Refuse(reason))) => {
-                let says = reason.as_deref().map(Box::from);
-                return Verdict::Refuse { why: RefusalReason::Hook, after: self.miss(now, client), says };
-            }
-            (None, None) => return Verdict::refuse(RefusalReason::Key, self.miss(now, client)),
-        };
         let is_listed = entry.is_listed;
-        let stream = Identity::of_stream(&self.secret, &app, key);
+        let stream = Identity::of_stream(&self.secret, &app, &key);
         // A stream that counts already is one that returns, perhaps before the end of its dead connection was noticed.
         let others = self.seats.others(now, client, &stream);
         if !is_listed && others.is_some_and(|others| !self.share.has_room(client, others)) {
@@ -177,7 +225,6 @@ impl Rules {
         };
         let seat = (!is_listed).then(|| self.seats.take(client, stream));
         let publisher = entry.publisher.map(str::to_owned);
-        let key = key.clone();
         let admitted = Admitted { app, key, publisher, identities, destinations, policy, seat, notice: None };
         Verdict::Admit { admitted: Box::new(admitted), after }
     }

@@ -31,7 +31,7 @@ fn judge_from(admission: &Fixture, now: Instant, from: &str, app: &str, key: &st
         AdmissionRequest { client: from.parse().unwrap(), app: app.to_owned(), key, facts: ClientFacts::default() };
     match admission.rules.borrow_mut().judge(now, &request, &admission.book, None) {
         Judgement::Decided(verdict) => verdict,
-        Judgement::Ask(_) => panic!("a hook is to be asked"),
+        other => panic!("somebody is to be asked: {other:?}"),
     }
 }
 
@@ -208,9 +208,9 @@ fn answered(admission: &Fixture, key: &str, answer: &HookAnswer) -> Verdict {
     let mut rules = admission.rules.borrow_mut();
     let asks = rules.judge(origin(), &request, &admission.book, None);
     assert!(matches!(asks, Judgement::Ask(_)), "{asks:?}");
-    match rules.judge(origin(), &request, &admission.book, Some(answer)) {
+    match rules.judge(origin(), &request, &admission.book, Some(&RulesAnswer::Hook(answer.clone()))) {
         Judgement::Decided(verdict) => verdict,
-        Judgement::Ask(_) => panic!("it was asked"),
+        other => panic!("it was asked: {other:?}"),
     }
 }
 
@@ -267,4 +267,96 @@ fn server_that_is_away_refuses_for_now_or_accepts_as_an_open_activator_would() {
     assert!(matches!(answered(&open, "gamma", &away), Verdict::Refuse { why: RefusalReason::Share, .. }));
     let refused = answered(&open, "gamma", &HookAnswer::Refuse(None));
     assert!(matches!(refused, Verdict::Refuse { why: RefusalReason::Hook, says: None, .. }));
+}
+
+const TOKENS: [&str; 4] = ["--push-url", "rtmp://a/{app}/{key}", "--jwt-secret", "0123456789abcdef0123456789abcdef"];
+
+/// The first judgement on a publisher.
+fn first(admission: &Fixture, app: &str, key: &str) -> Judgement {
+    let (client, key) = ("10.0.0.1".parse().unwrap(), StreamKey::parse(key).unwrap());
+    let request = AdmissionRequest { client, app: app.to_owned(), key, facts: ClientFacts::default() };
+    admission.rules.borrow_mut().judge(origin(), &request, &admission.book, None)
+}
+
+/// The verdict on a publisher whose token was checked with this result.
+fn checked(admission: &Fixture, key: &str, result: Result<TokenGrant, TokenError>) -> Verdict {
+    let (client, key) = ("10.0.0.1".parse().unwrap(), StreamKey::parse(key).unwrap());
+    let request = AdmissionRequest { client, app: "live".to_owned(), key, facts: ClientFacts::default() };
+    let answer = RulesAnswer::Token(result.map(Box::new));
+    match admission.rules.borrow_mut().judge(origin(), &request, &admission.book, Some(&answer)) {
+        Judgement::Decided(verdict) => verdict,
+        other => panic!("it was checked: {other:?}"),
+    }
+}
+
+fn grant(app: &str, name: &str, route: Option<&str>) -> Result<TokenGrant, TokenError> {
+    let granted = crate::admission::Granted {
+        publisher: Some(name.to_owned()),
+        key: StreamKey::parse(name).ok(),
+        route: route.map(str::to_owned),
+        destinations: Vec::new(),
+    };
+    Ok(TokenGrant { app: AppName::parse(app).unwrap(), granted })
+}
+
+#[test]
+fn bearer_of_a_token_is_a_listed_publisher_with_the_name_of_its_token() {
+    let limits = ["--publish-burst", "1", "--max-streams-per-address", "1"];
+    let tokens = admission(&[&TOKENS[..], &limits].concat());
+    let mut identities = Vec::new();
+    for key in ["cam?token=a.b.c", "cam?token=a.b.renewed", "?jwt=a.b.c"] {
+        assert!(matches!(first(&tokens, "live", key), Judgement::Check(..)), "{key}");
+        let stream = admitted(checked(&tokens, key, grant("live", "cam", None)));
+        assert_eq!((stream.publisher.as_deref(), stream.key.expose()), (Some("cam"), "cam"));
+        assert_eq!(stream.destinations.all()[0].url.key.expose(), "cam");
+        assert!(stream.seat.is_none());
+        identities.push(stream.identities[0]);
+    }
+    identities.dedup();
+    assert_eq!(identities.len(), 1, "a renewed token is the same stream");
+    let nowhere = checked(&tokens, "cam?token=a.b.c", grant("live", "cam", Some("nowhere")));
+    assert!(matches!(nowhere, Verdict::Refuse { why: RefusalReason::TokenClaim, .. }), "{nowhere:?}");
+}
+
+#[test]
+fn token_that_is_refused_is_told_in_words_and_guessing_costs_time() {
+    let tokens = admission(&TOKENS);
+    for miss in 0..MISS_BURST + 1 {
+        let expired = checked(&tokens, "cam?token=a.b.c", Err(TokenError::Expired));
+        let Verdict::Refuse { why, after, says } = expired else { panic!("{expired:?}") };
+        let wait = if miss < MISS_BURST { Duration::ZERO } else { MISS_PENALTY };
+        assert_eq!((why, after, says.as_deref()), (RefusalReason::TokenExpired, wait, Some("the token has expired")));
+    }
+    match checked(&tokens, "cam?token=a.b.c", Err(TokenError::KeysAway)) {
+        Verdict::Refuse { why, after, .. } => assert_eq!((why, after), (RefusalReason::TokenKeys, AWAY_PAUSE)),
+        other => panic!("{other:?}"),
+    }
+    assert!(RefusalReason::TokenKeys.is_temporary());
+}
+
+#[test]
+fn publisher_without_a_token_is_refused_or_asked_about() {
+    let missing = first(&admission(&TOKENS), "live", "cam");
+    let Judgement::Decided(Verdict::Refuse { why, .. }) = missing else { panic!("{missing:?}") };
+    assert_eq!(why, RefusalReason::TokenMissing);
+    let both = admission(&[&TOKENS[..], &["--on-publish-url", "http://h/x"]].concat());
+    assert!(matches!(first(&both, "live", "cam"), Judgement::Ask(_)));
+    assert!(matches!(first(&both, "live", "cam?token=a.b.c"), Judgement::Check(..)), "no token goes to the hook");
+}
+
+#[test]
+fn listed_key_needs_no_token_and_passes_none_on() {
+    let both = admission(&[&TOKENS[..], &["--publish-keys", "alpha"]].concat());
+    let Judgement::Decided(verdict) = first(&both, "live?jwt=s3cret", "alpha?token=s3cret&x=1") else { panic!() };
+    let stream = admitted(verdict);
+    assert_eq!((stream.app.expose(), stream.key.expose()), ("live", "alpha?x=1"));
+    let url = &stream.destinations.all()[0].url;
+    assert_eq!((url.app.as_str(), url.key.expose()), ("live", "alpha?x=1"));
+    let without = admission(&["--push-url", "rtmp://a/{app}/{key}", "--publish-keys", "alpha"]);
+    let Judgement::Decided(verdict) = first(&without, "live", "alpha?token=t") else { panic!() };
+    assert_eq!(
+        admitted(verdict).key.expose(),
+        "alpha?token=t",
+        "without rules of tokens a query is the publisher's own"
+    );
 }

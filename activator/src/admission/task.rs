@@ -13,7 +13,8 @@ use liveedgecast_common::clock::now;
 use super::book::Book;
 use super::hook::{Asked, HookDesk};
 use super::metrics::AdmissionMetrics;
-use super::rules::{AdmissionRequest, Judgement, Rules};
+use super::rules::{AdmissionRequest, Judgement, Rules, RulesAnswer};
+use super::token::TokenDesk;
 use super::verdict::{RefusalReason, Verdict};
 use crate::config::{Reloaded, Settings};
 use crate::events::{Events, Fact};
@@ -27,6 +28,7 @@ pub struct Admission {
     /// Files that were read again are events.
     events: Events,
     desk: HookDesk,
+    tokens: TokenDesk,
 }
 
 impl Admission {
@@ -36,7 +38,8 @@ impl Admission {
             files: Mutex::new(Reloaded::new(settings)),
             rules: Mutex::new(Rules::new(settings)),
             events,
-            desk: HookDesk::new(metrics),
+            desk: HookDesk::new(metrics.clone()),
+            tokens: TokenDesk::new(metrics),
         }
     }
 
@@ -52,20 +55,30 @@ impl Admission {
         let hook = match judgement {
             Judgement::Decided(verdict) => return verdict,
             Judgement::Ask(hook) => hook,
+            Judgement::Check(jwt, presented) => {
+                let checked = self.tokens.check(&jwt, &presented).await.map(Box::new);
+                return self.decided(&request, &book, RulesAnswer::Token(checked));
+            }
         };
         let Some(asked) = Asked::of(&request) else {
             return Verdict::refuse(RefusalReason::Name, Duration::ZERO);
         };
-        let answer = self.desk.ask(&hook, &asked).await;
-        let judgement = lock(&self.rules).judge(now(), &request, &book, Some(&answer));
-        match judgement {
-            Judgement::Decided(Verdict::Admit { mut admitted, after }) => {
+        let answer = RulesAnswer::Hook(self.desk.ask(&hook, &asked).await);
+        match self.decided(&request, &book, answer) {
+            Verdict::Admit { mut admitted, after } => {
                 admitted.notice = book.hooks().done.as_ref().map(|done| self.desk.notice(done, asked));
                 Verdict::Admit { admitted, after }
             }
+            verdict => verdict,
+        }
+    }
+
+    /// The verdict after the answer that the rules have asked for.
+    fn decided(&self, request: &AdmissionRequest, book: &Book, answer: RulesAnswer) -> Verdict {
+        match lock(&self.rules).judge(now(), request, book, Some(&answer)) {
             Judgement::Decided(verdict) => verdict,
-            // It was asked.
-            Judgement::Ask(_) => Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
+            // They ask once.
+            Judgement::Ask(_) | Judgement::Check(..) => Verdict::refuse(RefusalReason::HookAnswer, Duration::ZERO),
         }
     }
 

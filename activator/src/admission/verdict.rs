@@ -32,6 +32,16 @@ pub enum RefusalReason {
     HookAway,
     /// The answer of the server that decides cannot be used.
     HookAnswer,
+    /// The token is none that an accepted key has signed.
+    Token,
+    /// There is no token.
+    TokenMissing,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is for something else.
+    TokenClaim,
+    /// The keys of tokens cannot be fetched.
+    TokenKeys,
 }
 
 impl Verdict {
@@ -43,7 +53,7 @@ impl Verdict {
 
 impl RefusalReason {
     /// Every reason, for metrics that exist before the first event.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Name,
         Self::Key,
         Self::Destination,
@@ -53,6 +63,11 @@ impl RefusalReason {
         Self::Hook,
         Self::HookAway,
         Self::HookAnswer,
+        Self::Token,
+        Self::TokenMissing,
+        Self::TokenExpired,
+        Self::TokenClaim,
+        Self::TokenKeys,
     ];
 
     /// The reason as logs and metrics show it.
@@ -67,12 +82,17 @@ impl RefusalReason {
             Self::Hook => "hook",
             Self::HookAway => "hook_away",
             Self::HookAnswer => "hook_answer",
+            Self::Token => "token",
+            Self::TokenMissing => "token_missing",
+            Self::TokenExpired => "token_expired",
+            Self::TokenClaim => "token_claim",
+            Self::TokenKeys => "token_keys",
         }
     }
 
     /// Tells whether the same publisher may be admitted later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::Rate | Self::Share | Self::Unanswered | Self::HookAway)
+        matches!(self, Self::Rate | Self::Share | Self::Unanswered | Self::HookAway | Self::TokenKeys)
     }
 
     /// Advice for the operator.
@@ -93,6 +113,13 @@ impl RefusalReason {
             Self::HookAnswer => {
                 "correct what the server of on_publish answers; the line hook.answer_unusable has the mistake"
             }
+            Self::Token => "compare the token's header (alg, kid) with the keys and algorithms of jwt",
+            Self::TokenMissing => "give the encoder a token, as ?token=TOKEN behind its stream key, or list the key",
+            Self::TokenExpired => "give the encoder a new token, and look at the clocks of issuer and activator",
+            Self::TokenClaim => {
+                "compare the token's claims with jwt: issuer, audience, app and name; the publisher was told which one"
+            }
+            Self::TokenKeys => "let the server of jwks_url answer; the line jwks.failed has the mistake",
         }
     }
 
@@ -108,6 +135,11 @@ impl RefusalReason {
             Self::Hook => "this stream key may not publish here, says the server that decides",
             Self::HookAway => "the server that decides about stream keys does not answer, try again later",
             Self::HookAnswer => "the server that decides about stream keys has given no usable answer",
+            Self::Token => "the token is not accepted here",
+            Self::TokenMissing => "there is no token",
+            Self::TokenExpired => "the token has expired",
+            Self::TokenClaim => "the token is for something else",
+            Self::TokenKeys => "the keys of tokens cannot be fetched, try again later",
         }
     }
 }

@@ -7,6 +7,8 @@ use clap::Parser;
 use liveedgecast_common::runtime::LogArgs;
 use liveedgecast_common::setting::Hidden;
 
+use super::jwt::JwtArgs;
+
 /// Takes RTMP publishers, holds them, wakes workers and hands the streams over.
 ///
 /// Every setting is a flag and an environment variable. RTMP_PUSH_URL and PUBLISH_KEYS are enough to start.
@@ -64,6 +66,10 @@ pub struct Args {
     /// A file with that token instead
     #[arg(long, env = "LIVEEDGECAST_ON_PUBLISH_SECRET_FILE", value_name = "PATH")]
     pub on_publish_secret_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub jwt: JwtArgs,
 
     /// A YAML file that lists publishers, routes and rules of admission; read again when it or a file that it names changes
     /// [default: there is none]

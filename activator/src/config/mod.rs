@@ -8,6 +8,7 @@ mod args;
 mod file;
 mod hook;
 mod http_url;
+mod jwt;
 mod kubernetes;
 mod proxies;
 mod reload;
@@ -22,13 +23,15 @@ pub(crate) use file::name_of;
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};
 pub use hook::{Hook, HookFormat, Hooks, OnHookError};
 pub use http_url::{HttpUrl, HttpUrlError};
+pub use jwt::{Jwt, JwtArgs, JwtKey, JwtKeyError, JwtKeys};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use proxies::{AddressRange, TrustedProxies};
 pub(crate) use reload::Watched;
 pub use reload::{FileNews, Reloaded};
 pub use resolve::{
-    Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, dialed, http_address,
+    Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, check_text, dialed,
+    http_address,
 };
 pub use rtmps::{CertificateFiles, RtmpsTls};
 pub use tls::{Flaw, ScalerTls, TlsFiles};

@@ -17,6 +17,7 @@ use liveedgecast_common::url::PushTemplate;
 
 use super::file::{ConfigFile, Given};
 use super::hook::Hooks;
+use super::jwt::{Jwt, JwtArgs};
 use super::proxies::TrustedProxies;
 use super::resolve::{Settings, check_file, parse_push};
 
@@ -71,6 +72,11 @@ pub struct Reloaded {
     keys: Option<Arc<PublishKeys>>,
     /// The hooks of the variables, which do not change.
     hooks: Hooks,
+    /// The rules of tokens of the variables.
+    jwt: Option<Arc<Jwt>>,
+    jwt_args: JwtArgs,
+    /// The file with their keys, and the name of its setting.
+    jwt_file: Option<(&'static str, Watched)>,
     push_file: Option<Watched>,
     keys_file: Option<Watched>,
     proxies: TrustedProxies,
@@ -86,6 +92,9 @@ impl Reloaded {
             push: settings.push.clone().into(),
             keys: settings.keys.clone().map(Arc::new),
             hooks: settings.hooks.clone(),
+            jwt: settings.jwt.clone(),
+            jwt_file: settings.jwt_args.file().map(|(setting, path)| (setting, Watched::new(&path))),
+            jwt_args: settings.jwt_args.clone(),
             push_file: settings.push_file.as_deref().map(Watched::new),
             keys_file: settings.keys_file.as_deref().map(Watched::new),
             proxies: settings.proxies.clone(),
@@ -139,7 +148,29 @@ impl Reloaded {
             }
             news.push(FileNews { setting: "PUBLISH_KEYS_FILE", rejected });
         }
+        news.extend(self.refresh_jwt());
         news
+    }
+
+    fn refresh_jwt(&mut self) -> Option<FileNews> {
+        let (setting, file) = self.jwt_file.as_mut()?;
+        if !file.is_another() {
+            return None;
+        }
+        let mut problems = Problems::new();
+        let jwt = self.jwt_args.resolve(&mut problems);
+        let mut news = FileNews { setting, rejected: None };
+        match problems.into_result() {
+            Ok(()) => {
+                tracing::info!(event = event::FILE_RELOADED, setting, "keys of tokens read again");
+                self.jwt = jwt.map(Arc::new);
+            }
+            Err(problems) => {
+                tracing::error!(event = event::FILE_REJECTED, setting, %problems, "keys of tokens rejected, the last ones stay in force");
+                news.rejected = Some(problems.to_string());
+            }
+        }
+        Some(news)
     }
 
     fn refresh_config(&mut self) -> Option<FileNews> {
@@ -153,6 +184,7 @@ impl Reloaded {
         let given = Given {
             default_route: !self.push.is_empty(),
             publishers: self.keys.is_some(),
+            jwt: self.jwt.is_some(),
             hook: self.hooks.publish.is_some(),
         };
         match check_file(&config.path, given) {
@@ -189,6 +221,11 @@ impl Reloaded {
     /// Hooks in force.
     pub fn hooks(&self) -> Hooks {
         self.file.as_ref().map_or_else(|| self.hooks.clone(), |file| file.hooks.or(&self.hooks))
+    }
+
+    /// Rules of tokens in force; `None` if tokens let nobody in.
+    pub fn jwt(&self) -> Option<&Arc<Jwt>> {
+        self.file.as_ref().and_then(|file| file.jwt.as_ref()).or(self.jwt.as_ref())
     }
 
     /// Publish keys in force; `None` if nobody is listed by them.

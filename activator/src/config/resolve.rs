@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use liveedgecast_common::config::{
-    ByteSize, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration, value_or_file,
+    ByteSize, FileError, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration,
+    value_or_file,
 };
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
@@ -22,6 +23,7 @@ use liveedgecast_common::setting::{
 use super::args::Args;
 use super::file::{ConfigFile, Given, parse as parse_file};
 use super::hook::Hooks;
+use super::jwt::{Jwt, JwtArgs};
 use super::kubernetes::{self, Kubernetes};
 use super::proxies::{AddressRange, TrustedProxies};
 use super::rtmps::{CertificateFiles, RtmpsTls};
@@ -160,6 +162,10 @@ pub struct Settings {
     pub keys_file: Option<PathBuf>,
     /// Servers that are asked about publishers, of the variables.
     pub hooks: Hooks,
+    /// The rules of tokens, of the variables.
+    pub jwt: Option<Arc<Jwt>>,
+    /// The variables that they come from, whose files may change.
+    pub jwt_args: JwtArgs,
     /// Addresses.
     pub listen: Listen,
     /// Addresses of the other activators; none if this is the only one.
@@ -223,8 +229,13 @@ impl Settings {
         let keys = value_or_file("PUBLISH_KEYS", shown(&args.publish_keys), args.publish_keys_file.as_deref(), p)
             .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
         let hooks = Hooks::resolve(args, p);
-        let given =
-            Given { default_route: !push.is_empty(), publishers: keys.is_some(), hook: hooks.publish.is_some() };
+        let jwt = args.jwt.resolve(p).map(Arc::new);
+        let given = Given {
+            default_route: !push.is_empty(),
+            publishers: keys.is_some(),
+            jwt: args.jwt.is_given(),
+            hook: hooks.publish.is_some(),
+        };
         let entries = config_file.as_deref().and_then(|path| read_entries(path, given, p));
 
         let events = webhook::resolve(args, entries.as_ref().and_then(|file| file.events.as_ref()), p);
@@ -234,7 +245,8 @@ impl Settings {
         let listen = addresses(args, fleet, p);
         let secret = secret(args, fleet, &listen, random, p);
         let asked_to_be_open = choice("LIVEEDGECAST_OPEN", &args.open, &ANSWERS, p);
-        let somebody_decides = keys.is_some() || hooks.publish.is_some() || config_file.is_some();
+        let somebody_decides =
+            keys.is_some() || hooks.publish.is_some() || args.jwt.is_given() || config_file.is_some();
         if !asked_to_be_open && !somebody_decides && !listen.is_local() {
             nobody_was_named(args, &listen, p);
         }
@@ -254,6 +266,8 @@ impl Settings {
             keys,
             keys_file: file(&args.publish_keys_file),
             hooks,
+            jwt,
+            jwt_args: args.jwt.clone(),
             listen,
             peers: peer_addresses(args, fleet, &listen, p),
             introducer: introducer(args, &listen, p),
@@ -286,7 +300,7 @@ impl Settings {
 
     /// True if anyone who reaches the RTMP or RTMPS port may publish, from other machines too.
     pub fn is_open_to_strangers(&self) -> bool {
-        let asks = self.hooks.publish.is_some();
+        let asks = self.hooks.publish.is_some() || self.jwt.is_some();
         let open = self.entries.as_ref().map_or(self.keys.is_none() && !asks, |file| file.is_open() && !asks);
         open && !self.listen.is_local()
     }
@@ -330,6 +344,19 @@ pub fn check_file(path: &Path, given: Given) -> Result<ConfigFile, Problems> {
     problems.into_result().map(|()| file.unwrap_or_default())
 }
 
+/// Judges the text of a configuration file. `read` reads the files that it names.
+///
+/// # Errors
+/// Every mistake, each with its place and its fix.
+pub fn check_text(text: &str, read: impl Fn(&Path) -> Result<String, FileError>) -> Result<ConfigFile, Problems> {
+    let mut problems = Problems::new();
+    let file = parse_file(text, Path::new(""), Given::default(), read);
+    let file = file.map_err(|mistakes| {
+        mistakes.iter().for_each(|mistake| problems.add(mistake.place().to_string(), mistake.words()));
+    });
+    problems.into_result().map(|()| file.unwrap_or_default())
+}
+
 fn push_urls(args: &Args, has_file: bool, problems: &mut Problems) -> Vec<PushTemplate> {
     let urls: Vec<&str> = args.push_url.iter().map(|Hidden(text)| text.as_str()).collect();
     let before = problems.iter().count();
@@ -357,7 +384,7 @@ fn nobody_was_named(args: &Args, listen: &Listen, problems: &mut Problems) {
     let reached = listen.rtmps.filter(|_| listen.rtmp.ip().is_loopback()).unwrap_or(listen.rtmp);
     let text = format_args!(
         "nobody is listed, so anyone who can reach {reached} could publish: set PUBLISH_KEYS, list publishers in a file \
-         (--config FILE), have a server decide (--on-publish-url URL), or ask for just that with --open (LIVEEDGECAST_OPEN=yes)"
+         (--config FILE), have a server decide (--on-publish-url URL), admit bearers of tokens (--jwt-jwks-url URL), or ask for just that with --open (LIVEEDGECAST_OPEN=yes)"
     );
     problems.add("PUBLISH_KEYS", text);
 }

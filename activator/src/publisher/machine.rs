@@ -757,13 +757,20 @@ impl Machine {
 /// The code of a refusal for good: `Denied` for a publisher that may not, `BadName` for a name that cannot be.
 fn refusal_of(reason: RefusalReason) -> Refusal {
     match reason {
-        RefusalReason::Key | RefusalReason::Hook | RefusalReason::HookAnswer => Refusal::Denied,
+        RefusalReason::Key
+        | RefusalReason::Hook
+        | RefusalReason::HookAnswer
+        | RefusalReason::Token
+        | RefusalReason::TokenMissing
+        | RefusalReason::TokenExpired
+        | RefusalReason::TokenClaim => Refusal::Denied,
         RefusalReason::Name
         | RefusalReason::Destination
         | RefusalReason::Rate
         | RefusalReason::Share
         | RefusalReason::Unanswered
-        | RefusalReason::HookAway => Refusal::BadName,
+        | RefusalReason::HookAway
+        | RefusalReason::TokenKeys => Refusal::BadName,
     }
 }
 

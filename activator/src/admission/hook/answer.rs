@@ -242,7 +242,10 @@ mod tests {
             (r#"{"error": "x"}"#, None),
             (r#"{"reason": 7}"#, None),
             (r#"{"reason": " \n "}"#, None),
-            (r#"{"reason": "your plan\r\n has   ended: ünpaid \u202e!", "code": 7}"#, Some("your plan has ended: ünpaid !")),
+            (
+                r#"{"reason": "your plan\r\n has   ended: ünpaid \u202e!", "code": 7}"#,
+                Some("your plan has ended: ünpaid !"),
+            ),
         ] {
             assert_eq!(reason(body).as_deref(), shown, "{body}");
         }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::admission::rules::AdmissionRequest;
 use crate::config::HookFormat;
 
-/// Fields of a query that are passed on; a query has at most 2048 bytes.
+/// Fields of a query that are passed on; a query has at most 4608 bytes.
 const MOST_FIELDS: usize = 64;
 /// Characters that a form shows as they are (RFC 3986, 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

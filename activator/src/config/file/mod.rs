@@ -4,6 +4,7 @@
 //! `yaml` makes a tree of the text, `table` takes values out of it, `read` knows what a file may say. All are pure: files are read by a function
 //! that the caller gives. `deploy/config.schema.json` describes the same for editors.
 
+mod jwt;
 mod read;
 mod table;
 mod yaml;

@@ -12,10 +12,12 @@ use liveedgecast_common::key::{KeyDigest, Secret, StreamKey};
 use liveedgecast_common::setting::MOST_TIME;
 use liveedgecast_common::url::{MAX_URLS, PushTemplate};
 
+use super::jwt;
 use super::table::{FileTable, Found, Mistake, Mistakes};
 use super::yaml::{self, Node, NodeValue};
 use crate::config::hook::{HOOK_TIMEOUT, Hook, HookFormat, Hooks, LEAST_HOOK_TIMEOUT, MOST_HOOK_TIMEOUT, OnHookError};
 use crate::config::http_url::HttpUrl;
+use crate::config::jwt::Jwt;
 use crate::config::proxies::AddressRange;
 use crate::config::webhook::{EventHook, MAKE, SigningSecret};
 
@@ -37,6 +39,8 @@ pub struct ConfigFile {
     pub open: bool,
     /// The servers that are asked about publishers without an entry.
     pub hooks: Hooks,
+    /// The rules of the tokens that let publishers without an entry in.
+    pub jwt: Option<Arc<Jwt>>,
     /// Publishers without an entry that one address may start at once; `None`: `PUBLISH_BURST`.
     pub publish_burst: Option<u32>,
     /// Time after which one more of them may start; `None`: that of `PUBLISH_RATE`.
@@ -50,10 +54,10 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Returns whether a publisher without an entry may publish, and nobody is asked about it.
+    /// Returns whether a publisher without an entry may publish, without a token and without anybody being asked about it.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.open && self.hooks.publish.is_none()
+        self.open && self.hooks.publish.is_none() && self.jwt.is_none()
     }
 }
 
@@ -107,6 +111,8 @@ pub struct Given {
     pub default_route: bool,
     /// `PUBLISH_KEYS` has publishers.
     pub publishers: bool,
+    /// `LIVEEDGECAST_JWT_…` has the rules of tokens, so that the file must not have `jwt`.
+    pub jwt: bool,
     /// `LIVEEDGECAST_ON_PUBLISH_URL` is asked about publishers, so that the file must not have `on_publish`.
     pub hook: bool,
 }
@@ -173,16 +179,21 @@ impl Reading<'_> {
             let text = "a publisher without an entry goes to the route `default`, which is missing: add it";
             self.mistakes.add(table.place, "routes.default", text);
         }
+        if file.jwt.as_ref().is_some_and(|jwt| jwt.route_claim.is_none()) && !known.contains(&DEFAULT_ROUTE) {
+            let text =
+                "a publisher with a token goes to the route `default`, which is missing: add it, or name a route_claim";
+            self.mistakes.add(table.place, "routes.default", text);
+        }
         let nameless = file.open || self.given.publishers;
         let default = routes.iter().find(|(name, _)| name == DEFAULT_ROUTE).and_then(|(_, route)| route.as_ref());
         if nameless && default.is_some_and(|route| route.destinations.iter().any(|at| at.url.takes_publisher())) {
             let text = "publishers without a name come here, too, so no URL may contain {publisher}: write {key}";
             self.mistakes.add(table.place, "routes.default", text);
         }
-        let asks = self.given.hook || file.hooks.publish.is_some();
+        let asks = self.given.hook || file.hooks.publish.is_some() || self.given.jwt || file.jwt.is_some();
         if !file.open && !asks && !self.given.publishers && !table.has("publishers") {
-            let text = "nobody could publish: add publishers, admission: {on_publish: {url: …}} to have a server decide, or \
-                admission: {open: true} to let anyone publish";
+            let text = "nobody could publish: add publishers, admission: {on_publish: {url: …}} to have a server decide, \
+                admission: {jwt: {…}} to admit bearers of tokens, or admission: {open: true} to let anyone publish";
             self.mistakes.add(table.place, "publishers", text);
         }
         table.finish(&mut self.mistakes);
@@ -307,11 +318,23 @@ impl Reading<'_> {
             }
             file.hooks.publish = FileTable::at(node, &mut self.mistakes).and_then(|table| self.hook(table, true));
         }
+        if let Some(node) = table.node("jwt") {
+            if self.given.jwt {
+                let text = "the variables LIVEEDGECAST_JWT_… have rules of tokens already: remove one of them";
+                self.mistakes.add(node.place, node.path.clone(), text);
+            }
+            file.jwt = FileTable::at(node, &mut self.mistakes).and_then(|table| self.jwt(table)).map(Arc::new);
+        }
         if let Some(node) = table.node("on_publish_done") {
             let done = FileTable::at(node, &mut self.mistakes);
             file.hooks.done = done.and_then(|table| self.hook(table, false));
         }
         table.finish(&mut self.mistakes);
+    }
+
+    fn jwt(&mut self, mut table: FileTable<'_>) -> Option<Jwt> {
+        let keys = self.one_of(&mut table, jwt::KEY_NAMES);
+        jwt::rules(table, keys, &mut self.mistakes)
     }
 
     fn events(&mut self, mut table: FileTable<'_>) -> Option<EventHook> {

@@ -1,6 +1,9 @@
 //! Files as they are typed.
 
+use jsonwebtoken::Algorithm;
+
 use super::*;
+use crate::config::JwtKeys;
 
 fn read(path: &Path) -> Result<String, FileError> {
     match path.to_str() {
@@ -170,6 +173,58 @@ fn trusted_proxies_are_addresses_and_ranges() {
 }
 
 #[test]
+fn rules_of_tokens_are_read() {
+    let text = "routes: {default: {destinations: [{name: a, url: 'rtmp://a/b/{publisher}'}]}}\nadmission:\n  jwt: {jwks_url: 'https://a.example/jwks?s3cret', \
+        issuer: me, audience: you, algorithms: [RS256, EdDSA], name_claim: name, app_claim: for, route_claim: route}";
+    let file = parsed(text);
+    let jwt = file.jwt.as_deref().unwrap();
+    assert!(matches!(&jwt.keys, JwtKeys::Served(url) if url.to_string() == "https://a.example"));
+    assert_eq!((jwt.issuer.as_deref(), jwt.audience.as_deref()), (Some("me"), Some("you")));
+    assert_eq!(jwt.algorithms, [Algorithm::RS256, Algorithm::EdDSA]);
+    let claims = (jwt.name_claim.as_str(), jwt.app_claim.as_str(), jwt.route_claim.as_deref());
+    assert_eq!(claims, ("name", "for", Some("route")));
+    assert!(!file.is_open() && !format!("{file:?}").contains("s3cret"));
+
+    let short = parsed(
+        "routes: {default: {destinations: [{name: a, url: 'rtmp://a/b/{key}'}]}}\nadmission: {open: true, jwt: {secret: 0123456789abcdef0123456789abcdef}}",
+    );
+    let jwt = short.jwt.as_deref().unwrap();
+    assert_eq!(
+        (jwt.name_claim.as_str(), jwt.app_claim.as_str(), jwt.algorithms.as_slice()),
+        ("sub", "app", &[Algorithm::HS256][..])
+    );
+    assert!(!short.is_open(), "a token is wanted all the same");
+    assert!(!format!("{short:?}").contains("0123456789"));
+}
+
+#[test]
+fn mistakes_in_rules_of_tokens_are_told() {
+    let table = [
+        ("{}", "admission.jwt.jwks_url: is missing: write jwks_url"),
+        ("{jwks_url: 'https://a/b', secret: x}", "admission.jwt.secret: is given besides jwks_url"),
+        ("{jwks_url: 'ftp://a/b'}", "admission.jwt.jwks_url: is no address"),
+        ("{secret: S3CRET}", "admission.jwt.secret: is shorter than 32 bytes"),
+        ("{key_file: key-a}", "admission.jwt.key_file: has no public key"),
+        ("{jwks_url: 'https://a/b', algorithms: [none]}", "admission.jwt.algorithms[0]: must be one of HS256"),
+        ("{jwks_url: 'https://a/b', algorithms: [HS256]}", "admission.jwt.algorithms: HS256 is for a shared secret"),
+        (
+            "{secret: 0123456789abcdef0123456789abcdef, algorithms: [RS256]}",
+            "admission.jwt.algorithms: a shared secret is for HS256 alone",
+        ),
+        ("{jwks_url: 'https://a/b'}", "routes.default: a publisher with a token goes to the route `default`"),
+    ];
+    for (jwt, wanted) in table {
+        let found = mistakes(&format!("admission: {{jwt: {jwt}}}"));
+        assert!(found.iter().any(|found| found.contains(wanted)), "{jwt}: {found:#?}");
+        assert!(!found.concat().contains("S3CRET"), "{found:#?}");
+    }
+    let given = Given { jwt: true, ..Given::default() };
+    let text = "admission: {jwt: {jwks_url: 'https://a/b', route_claim: r}}";
+    let both = parse(text, Path::new(""), given, read).unwrap_err();
+    assert!(both.iter().any(|mistake| mistake.words().contains("have rules of tokens already")), "{both:#?}");
+}
+
+#[test]
 fn mistake_shows_no_key() {
     for text in ["publishers: [{name: a, key: 'S3CRET '}]", "publishers:\n  - {name: a, key: S3CRET", "a: S3CRET: b"] {
         let found = mistakes(text).concat();
@@ -190,6 +245,7 @@ fn schema_for_editors_knows_the_same_names() {
         ("admission: {x: 1}", "/$defs/admission/properties"),
         ("admission: {on_publish: {x: 1}}", "/$defs/on_publish/properties"),
         ("admission: {on_publish_done: {x: 1}}", "/$defs/on_publish_done/properties"),
+        ("admission: {jwt: {x: 1}}", "/$defs/jwt/properties"),
         ("admission: {publish_rate: {x: 1}}", "/$defs/admission/properties/publish_rate/properties"),
     ];
     for (text, pointer) in table {
