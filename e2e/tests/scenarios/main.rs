@@ -40,6 +40,7 @@ mod settings;
 mod slow_lines;
 mod successors;
 mod times;
+mod tokens;
 mod upstreams;
 mod wake;
 mod workers;
