@@ -320,7 +320,7 @@ fn names() -> Vec<Row> {
     vec![
         bad("empty name", text(""), "empty"),
         bad("name of 256 bytes", text(&"k".repeat(256)), "too long"),
-        bad("name with a query of 2048 bytes", text(&format!("k?{}", "q".repeat(2048))), "too long"),
+        bad("name with a query of 4608 bytes", text(&format!("k?{}", "q".repeat(4608))), "too long"),
         bad("long string of 60000 bytes", [&[12, 0, 0, 0xEA, 0x60][..], &[b'k'; 60_000]].concat(), "too long"),
         bad("slash", text("/"), "ends with a slash"),
         bad("dots", text("../key"), "`..`"),

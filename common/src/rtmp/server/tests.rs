@@ -656,7 +656,7 @@ fn impossible_states_are_refused() {
         ("start", |state| state.facts.started = false),
         ("start", |state| state.facts.phase = SessionPhase::Held),
         ("app", |state| {
-            state.facts.connect = Some(Arc::new(ConnectInfo { app: "a".repeat(5000), ..ConnectInfo::default() }));
+            state.facts.connect = Some(Arc::new(ConnectInfo { app: "a".repeat(10_000), ..ConnectInfo::default() }));
         }),
         ("text of connect", |state| {
             state.facts.connect = Some(Arc::new(ConnectInfo { page_url: "a".repeat(1025), ..ConnectInfo::default() }));
