@@ -117,7 +117,7 @@ impl RefusalReason {
             Self::TokenMissing => "give the encoder a token, as ?token=TOKEN behind its stream key, or list the key",
             Self::TokenExpired => "give the encoder a new token, and look at the clocks of issuer and activator",
             Self::TokenClaim => {
-                "compare the token's claims with jwt: issuer, audience, app and name; the publisher was told which one"
+                "compare the claim that is said with jwt: issuer, audience, app, name, route, and its times"
             }
             Self::TokenKeys => "let the server of jwks_url answer; the line jwks.failed has the mistake",
         }

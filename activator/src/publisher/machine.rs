@@ -234,7 +234,7 @@ pub(crate) struct Machine {
     kicked: bool,
     epoch: u64,
     misfits: u32,
-    /// The refusal that waits for its answer; boxed, because few have one.
+    /// The refusal, whether its answer has been written or not; boxed, because few have one.
     refusal: Option<Box<(RefusalReason, Option<Box<str>>)>>,
     /// The mistake in a stream key that is no name.
     unnamed: Option<NameError>,
@@ -306,6 +306,11 @@ impl Machine {
             Some(_) => Some("the stream key is no name"),
             None => self.asks().and_then(|(_, key)| key.slip()),
         }
+    }
+
+    /// The refusal's own text for the publisher, if it has one.
+    pub(crate) fn says(&self) -> Option<&str> {
+        self.refusal.as_deref()?.1.as_deref()
     }
 
     /// The session and bytes that a worker goes on from, as long as none has read from the connection.
@@ -595,18 +600,20 @@ impl Machine {
                 // Bytes came behind `publish` in the same read.
                 self.read(now);
             }
-            Verdict::Refuse { why, after, says } if after > Duration::ZERO => {
+            Verdict::Refuse { why, after, says } => {
                 self.refusal = Some(Box::new((why, says)));
+                if after.is_zero() {
+                    return self.penalty_over();
+                }
                 // A refused publisher costs a socket and a session from here on.
                 self.unread = Vec::new();
                 self.enter(State::Penalty, Some(now + after));
             }
-            Verdict::Refuse { why, says, .. } => self.refuse_by(why, says.as_deref()),
         }
     }
 
     fn penalty_over(&mut self) {
-        let (why, says) = self.refusal.take().map_or((RefusalReason::Key, None), |refusal| *refusal);
+        let (why, says) = self.refusal.as_deref().cloned().unwrap_or((RefusalReason::Key, None));
         self.refuse_by(why, says.as_deref());
     }
 

@@ -464,7 +464,9 @@ impl PublisherTask {
         match why {
             CloseReason::Refused(reason) if REFUSED[reason as usize].is_due(now()) => {
                 let slip = self.machine.slip();
-                info!(event = event::PUBLISHER_REFUSED, %stream, %client, app, class = why.as_str(), slip, advice = reason.advice(), "publisher refused");
+                // The words of a hook may hold a key.
+                let said = self.machine.says().filter(|_| reason != RefusalReason::Hook);
+                info!(event = event::PUBLISHER_REFUSED, %stream, %client, app, class = why.as_str(), slip, said, advice = reason.advice(), "publisher refused");
                 let (of, class, client) = (self.label(), reason.as_str(), client.ip().to_string());
                 self.context.events.tell(Fact::PublisherRefused { of, class, client });
             }

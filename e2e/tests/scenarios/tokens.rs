@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use data_encoding::BASE64URL_NOPAD;
 use liveedgecast_e2e::loopback;
+use liveedgecast_e2e::process::Program;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::ActivatorProcess;
 use liveedgecast_e2e::sink::Sink;
@@ -157,8 +158,15 @@ fn bearer_of_a_token_publishes_under_its_own_name_and_no_token_is_passed_on() {
     sink.receives(arrived + 50);
     assert_eq!(sink.connections(), 1, "the stream of the lost publisher goes on");
     assert!(again.is_running());
-    let seen = format!("{}{}", activator.process.log(), activator.streams()[0]);
-    for token in [token, renewed] {
+    // Longer than a URL of ffmpeg may be.
+    let long = shared(&json!({"sub": "long", "exp": seconds(300), "groups": "g".repeat(2900)}));
+    let program = Program::new("ffmpeg", "ffmpeg").words("-hide_banner -nostdin -v info -nostats -re -f lavfi");
+    let program = program.words("-i sine=frequency=440:sample_rate=44100 -c:a aac -f flv -rtmp_playpath");
+    let _long = program.arg(format!("long?token={long}")).arg(activator.url("live")).start();
+    until("the stream with a long token", || sink.sessions().iter().any(|session| session.key == "long"));
+    let seen = format!("{}{:?}", activator.process.log(), activator.streams());
+    assert!(seen.contains("the token has expired"), "the log says what is wrong: {seen}");
+    for token in [token, renewed, long] {
         assert!(!seen.contains(&token), "a token is shown: {seen}");
     }
 }
