@@ -9,7 +9,7 @@ use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::wait::{SOON, until};
 
 #[test]
-fn each_publisher_goes_to_its_route_and_a_changed_file_counts_from_the_next_one() {
+fn each_publisher_goes_to_its_route_and_a_changed_file_counts_for_the_next_one() {
     let (church, origin, archive) = (Sink::start(), Sink::start(), Sink::start());
     let folder = tempfile::tempdir().expect("a folder");
     let (file, key) = (folder.path().join("config.yaml"), folder.path().join("studio-key"));
@@ -63,4 +63,26 @@ fn file_is_checked_without_a_start() {
     let (code, log) = check("publishers: [{name: a, key: b, rout: c}]\n");
     assert_eq!(code, Some(2));
     assert!(log.contains("2 mistakes") && log.contains("config.yaml:1:32: publishers[0].rout"), "{log}");
+
+    let ten = "publishers:
+  - {name: 'a b', key: one}
+  - {key: two}
+  - {name: c, key_file: missing}
+  - {name: d, key: four, route: nowhere}
+  - {name: e, key_sha256: short}
+routes:
+  default:
+    grace: soon
+    destinations:
+      - {name: one, url: 'http://a/b/c'}
+      - {name: two, url: 'rtmps://a/live', key_file: missing}
+      - {name: three, url: 'rtmp://a/b/{key}', enabled: maybe}
+admission: {opne: true}
+";
+    let (code, log) = check(ten);
+    assert_eq!(code, Some(2));
+    assert!(log.contains("10 mistakes in the configuration"), "{log}");
+    let lines: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once("config.yaml:")?.1.split(':').next()).collect();
+    assert_eq!(lines, ["2", "3", "4", "5", "6", "9", "11", "12", "13", "14"], "{log}");
 }

@@ -225,6 +225,7 @@ impl Reading<'_> {
             let text = format_args!("must have from 1 to {MAX_URLS} destinations");
             self.mistakes.add(table.place, format!("{}.destinations", table.path), text);
         }
+        let listed = nodes.len();
         for node in nodes {
             let (place, path) = (node.place, node.path.clone());
             let Some(destination) = FileTable::at(node, &mut self.mistakes).and_then(|table| self.destination(table))
@@ -239,7 +240,9 @@ impl Reading<'_> {
                 destinations.push(destination);
             }
         }
-        if !destinations.is_empty() && !destinations.iter().any(|destination| destination.enabled) {
+        // One with a mistake might be the one that is enabled.
+        let all = !destinations.is_empty() && destinations.len() == listed;
+        if all && !destinations.iter().any(|destination| destination.enabled) {
             let text = "no destination is enabled, so a publisher could never start: enable one";
             self.mistakes.add(table.place, format!("{}.destinations", table.path), text);
         }
@@ -252,13 +255,18 @@ impl Reading<'_> {
         let name = name.and_then(|name| name.check(&mut self.mistakes, name_of));
         let url = table.required("url", "rtmp://a.example/live/{key}", &mut self.mistakes);
         let key = self.one_of(&mut table, ["key", "key_file"]);
-        let url = url.and_then(|url| match &key {
-            Some(key) => url.check(&mut self.mistakes, |url| PushTemplate::with_key(url, &key.value)),
+        // Where the key is the mistake, the URL is judged as with another one.
+        let is_keyed = table.has("key") || table.has("key_file");
+        let url = url.and_then(|url| match key.as_ref().map(|key| key.value.as_str()).or(is_keyed.then_some("key")) {
+            Some(key) => url.check(&mut self.mistakes, |url| PushTemplate::with_key(url, key)),
             None => url.check(&mut self.mistakes, PushTemplate::parse_of_route),
         });
         let required = table.answer("required", &mut self.mistakes).unwrap_or(false);
         let enabled = table.answer("enabled", &mut self.mistakes).unwrap_or(true);
         table.finish(&mut self.mistakes);
+        if key.is_none() && is_keyed {
+            return None;
+        }
         Some(RouteDestination { name: name?.value, url: url?.value, required, enabled })
     }
 

@@ -117,6 +117,29 @@ admission: {open: true, open: false, publish_rate: {burst: 0}}
 }
 
 #[test]
+fn key_file_that_cannot_be_read_causes_no_mistake_but_its_own() {
+    let text = "
+publishers: [{name: a, key_file: /missing-1}]
+routes:
+  default:
+    destinations:
+      - {name: own, url: \"rtmps://a.example/live2\", key_file: /missing-2}
+      - {name: off, url: \"rtmp://a.example/live/{key}\", enabled: false}
+  other:
+    destinations: [{name: both, url: \"http://a.example/live2\", key_file: /missing-3}]
+";
+    let found = mistakes(text);
+    let wanted = [
+        "2:34 publishers[0].key_file: /missing-1",
+        "6:63 routes.default.destinations[0].key_file: /missing-2",
+        "9:38 routes.other.destinations[0].url: ",
+        "9:74 routes.other.destinations[0].key_file: /missing-3",
+    ];
+    let fits = found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| found.starts_with(wanted));
+    assert!(fits, "{found:#?}");
+}
+
+#[test]
 fn values_of_another_shape_are_mistakes() {
     let table = [
         ("[]", "1:1 must be a table"),
