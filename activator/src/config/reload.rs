@@ -1,11 +1,13 @@
-//! Settings that may change while we run. In: the files of `RTMP_PUSH_URL_FILE` and `PUBLISH_KEYS_FILE`. Out: what
-//! admission asks for each publish. Live streams keep what they have.
+//! Settings that may change while we run. In: the files of `LIVEEDGECAST_CONFIG`, `RTMP_PUSH_URL_FILE` and `PUBLISH_KEYS_FILE`. Out: their contents
+//! in force, and the mistakes of those that are not. Next: `admission`, which asks for each publish, and `reload`, which tells live streams.
 //!
-//! The files are looked at when a publisher comes, not by a timer: an idle activator wakes for nothing. Note:
+//! Nothing here waits: `admission` looks at the files when a publisher comes, and `reload` when the kernel says that one has changed. Note:
 //! Kubernetes replaces a mounted secret by swapping a symbolic link, so the file that is followed has another inode
 //! and often an older time; that is why inode, size and time are compared and not "is newer".
 #![expect(clippy::disallowed_methods, reason = "shell: it looks at files")]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use super::file::{ConfigFile, Given};
 use super::hook::Hooks;
 use super::jwt::{Jwt, JwtArgs};
 use super::proxies::TrustedProxies;
-use super::resolve::{Settings, check_file, parse_push};
+use super::resolve::{Settings, parse_push, read_config};
 
 /// Device, inode, size and time of a file when it was read.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -44,6 +46,11 @@ impl Watched {
     pub(crate) fn is_another(&mut self) -> bool {
         let before = std::mem::replace(&mut self.seen, stamp(&self.path));
         before != self.seen
+    }
+
+    /// Lets the file count as another one at the next call.
+    fn forget(&mut self) {
+        self.seen = None;
     }
 
     /// The text, if the file is another than last time.
@@ -80,6 +87,9 @@ pub struct Reloaded {
     push_file: Option<Watched>,
     keys_file: Option<Watched>,
     proxies: TrustedProxies,
+    /// The mistakes of the files that are not in force as they are on the disk, by setting.
+    rejected: BTreeMap<&'static str, String>,
+    revision: u64,
 }
 
 impl Reloaded {
@@ -98,11 +108,36 @@ impl Reloaded {
             push_file: settings.push_file.as_deref().map(Watched::new),
             keys_file: settings.keys_file.as_deref().map(Watched::new),
             proxies: settings.proxies.clone(),
+            rejected: BTreeMap::new(),
+            revision: 0,
         }
+    }
+
+    /// Reads every file again, changed or not: see [`Self::refresh`].
+    pub fn reread(&mut self) -> Vec<FileNews> {
+        let files = self.config_file.iter_mut().chain(&mut self.push_file).chain(&mut self.keys_file);
+        files.for_each(Watched::forget);
+        self.refresh()
     }
 
     /// Reads changed files again. A file that cannot be used is logged, and its last good values stay in force. Returns the files that were read.
     pub fn refresh(&mut self) -> Vec<FileNews> {
+        let news = self.read_changed();
+        for FileNews { setting, rejected } in &news {
+            match rejected {
+                Some(mistakes) => {
+                    self.rejected.insert(setting, mistakes.clone());
+                }
+                None => {
+                    self.rejected.remove(setting);
+                    self.revision += 1;
+                }
+            }
+        }
+        news
+    }
+
+    fn read_changed(&mut self) -> Vec<FileNews> {
         let mut news: Vec<FileNews> = self.refresh_config().into_iter().collect();
         if let Some(text) = self.push_file.as_mut().and_then(Watched::changed) {
             let mut problems = Problems::new();
@@ -187,16 +222,24 @@ impl Reloaded {
             jwt: self.jwt.is_some(),
             hook: self.hooks.publish.is_some(),
         };
-        match check_file(&config.path, given) {
+        let (mut problems, named) = (Problems::new(), RefCell::new(Vec::new()));
+        let read = |path: &Path| {
+            // Before it is read, so that a change in between is seen the next time.
+            named.borrow_mut().push(Watched::new(path));
+            read_file(path)
+        };
+        let file = read_config(&config.path, given, read, &mut problems);
+        // Also those of a file with mistakes: one that it names may be the mistake.
+        self.named = named.into_inner();
+        match problems.into_result().map(|()| file.unwrap_or_default()) {
             Ok(file) => {
                 tracing::info!(
                     event = event::FILE_RELOADED,
                     setting = "LIVEEDGECAST_CONFIG",
                     publishers = file.publishers.len(),
                     routes = file.routes.len(),
-                    "configuration file read again, for publishers from now on"
+                    "configuration file read again"
                 );
-                self.named = watched(&file);
                 self.proxies.list(&file.trusted_proxies);
                 self.file = Some(Arc::new(file));
             }
@@ -206,6 +249,22 @@ impl Reloaded {
             }
         }
         Some(news)
+    }
+
+    /// Every file that is followed.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let one = self.config_file.iter().chain(&self.push_file).chain(&self.keys_file);
+        one.chain(&self.named).map(|file| file.path.clone()).collect()
+    }
+
+    /// The mistakes of the files that are not in force as they are on the disk, by setting.
+    pub fn rejected(&self) -> &BTreeMap<&'static str, String> {
+        &self.rejected
+    }
+
+    /// Number of files that were read again and are in force.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The configuration file in force.
@@ -287,5 +346,35 @@ mod tests {
         fs::rename(&next, &urls).unwrap();
         reloaded.refresh();
         assert_eq!(hosts(&reloaded), "rtmp://four:1935/live/…");
+        assert_eq!(reloaded.rejected().keys().collect::<Vec<_>>(), [&"PUBLISH_KEYS_FILE"]);
+        assert_eq!(reloaded.revision(), 3);
+    }
+
+    #[test]
+    fn file_with_mistakes_is_named_until_it_is_mended_and_so_is_one_that_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let text = |publisher: &str| {
+            format!(
+                "publishers: [{publisher}]\nroutes: {{default: {{destinations: [{{name: o, url: 'rtmp://a/b/{{key}}'}}]}}}}\n"
+            )
+        };
+        fs::write(path("config"), text("{name: a, key: alpha}")).unwrap();
+        let config = path("config");
+        let args = Args::try_parse_from(["x", "--config", config.to_str().unwrap()]);
+        let mut reloaded = Reloaded::new(&Settings::resolve(&args.unwrap(), [0; 32]).unwrap());
+        let keys = |reloaded: &Reloaded| reloaded.file().unwrap().publishers.len();
+        assert_eq!(reloaded.paths(), std::slice::from_ref(&config));
+
+        fs::write(&config, text("{name: a, key: alpha}, {name: b, key_file: b-key}")).unwrap();
+        assert!(reloaded.refresh()[0].rejected.as_ref().is_some_and(|mistakes| mistakes.contains("b-key")));
+        assert_eq!((keys(&reloaded), reloaded.rejected().len(), reloaded.revision()), (1, 1, 0));
+        assert_eq!(reloaded.paths(), [config.clone(), path("b-key")]);
+        fs::write(path("b-key"), "beta").unwrap();
+        assert_eq!(reloaded.refresh(), [FileNews { setting: "LIVEEDGECAST_CONFIG", rejected: None }]);
+        assert_eq!((keys(&reloaded), reloaded.rejected().len(), reloaded.revision()), (2, 0, 1));
+
+        assert_eq!(reloaded.refresh(), []);
+        assert_eq!(reloaded.reread().len(), 1, "it is read although nothing has changed");
     }
 }

@@ -321,9 +321,19 @@ pub(super) fn parse_push(text: &str, setting: &str, problems: &mut Problems) -> 
 
 /// Reads a configuration file.
 pub(super) fn read_entries(path: &Path, given: Given, problems: &mut Problems) -> Option<ConfigFile> {
+    read_config(path, given, read_file, problems)
+}
+
+/// Reads a configuration file; `read` reads the files that it names.
+pub(super) fn read_config(
+    path: &Path,
+    given: Given,
+    read: impl Fn(&Path) -> Result<String, FileError>,
+    problems: &mut Problems,
+) -> Option<ConfigFile> {
     let text = problems.check("LIVEEDGECAST_CONFIG", read_whole_file(path))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    match parse_file(&text, folder, given, read_file) {
+    match parse_file(&text, folder, given, read) {
         Ok(file) => Some(file),
         Err(mistakes) => {
             for mistake in mistakes {
