@@ -176,8 +176,8 @@ impl StreamDestinations {
         self.check_place(self.all.len() - 1)
     }
 
-    /// Takes the destinations of a changed file. A destination whose URL does not fit the stream's names, or whose place another one of this stream
-    /// has, is left out, as it would have been at the start.
+    /// Takes the destinations of a changed file. One whose URL does not fit the stream's names is left out; of two that come to the same place for
+    /// this stream the first one counts, as at the start.
     fn follow(&mut self, given: &[RouteDestination]) {
         let mut all: Vec<NamedDestination> = Vec::new();
         for given in given.iter().filter(|given| !self.removed.contains(&given.name)) {
@@ -190,8 +190,12 @@ impl StreamDestinations {
             let same = |other: &NamedDestination| {
                 other.name != given.name && other.enabled && given.enabled && other.url.is_same_place(&url)
             };
-            let by_api = self.all.iter().filter(|known| known.by_api);
-            if all.iter().chain(by_api).any(same) {
+            if self.all.iter().any(|known| known.by_api && same(known)) {
+                continue;
+            }
+            if let Some(first) = all.iter_mut().find(|other| same(other)) {
+                first.identity = first.identity.or(identity);
+                first.required |= given.required;
                 continue;
             }
             let lost = known.is_some_and(|known| known.lost && known.url == url && known.enabled);

@@ -135,6 +135,32 @@ fn changed_file_leaves_alone_what_the_api_has_changed() {
 }
 
 #[test]
+fn changed_file_touches_the_destinations_that_it_changes_alone() {
+    let before = stream();
+    let mut changed = file();
+    changed.remove(1);
+    changed[1].enabled = true;
+    changed.push(given("new", "rtmp://seven/live/{key}"));
+    let after = before.changed(&Change::Route(changed.clone())).unwrap().unwrap();
+    assert_eq!((shown(&after).as_str(), after.revision()), ("origin one, spare three, new seven", 1));
+    assert_eq!(after.all()[0], before.all()[0]);
+    assert!(after.changed(&Change::Route(changed)).unwrap().is_none(), "the same file changes nothing");
+    let back = after.changed(&Change::Route(file())).unwrap().unwrap();
+    assert_eq!((back.all(), back.revision()), (before.all(), 2));
+}
+
+#[test]
+fn destinations_of_a_changed_file_that_come_to_one_place_are_one() {
+    let one = |name: &str, url: &str, required| RouteDestination { required, ..given(name, url) };
+    let file = [one("own", "rtmp://six/live/{key}", false), one("same", "rtmps://six:1935/live/alpha", true)];
+    let after = stream().changed(&Change::Route(file.to_vec())).unwrap().unwrap();
+    assert_eq!(shown(&after), "own six");
+    assert!(after.all()[0].required && after.all()[0].identity.is_some(), "{:?}", after.all());
+    let unfit = [one("own", "rtmp://six/live/{key}", false), one("named", "rtmp://six/live/{publisher}", false)];
+    assert_eq!(shown(&stream().changed(&Change::Route(unfit.to_vec())).unwrap().unwrap()), "own six");
+}
+
+#[test]
 fn upstream_that_another_stream_has_taken_is_left_out_until_it_is_asked_for_again() {
     let mut all = stream();
     let taken: Vec<Identity> = all.identities().collect();

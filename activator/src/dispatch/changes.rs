@@ -2,14 +2,17 @@
 //! in force from then on, which whoever has the stream is told; or the reason why they stay as they are. Pure.
 //!
 //! An upstream that takes no `{key}` is the stream's from the moment of the change on, as it is from the start for those that admission gave it.
-//! Here nobody contends for one: a change that wants what another stream has or waits for is refused.
+//! Here nobody contends for one: a change of the API that wants what another stream has or waits for is refused, and a changed file is followed
+//! without that destination.
+
+use std::sync::Arc;
 
 use liveedgecast_common::handoff::DestinationList;
 use liveedgecast_common::key::Identity;
 
-use super::dispatcher::Dispatcher;
+use super::dispatcher::{Dispatcher, PublisherRecord};
 use super::messages::{Key, Output};
-use crate::destinations::{Change, ChangeError, DestinationView};
+use crate::destinations::{Change, ChangeError, DestinationView, RouteOrigin, StreamNames};
 
 /// A stream as the next worker gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,33 @@ pub struct PlacedStream {
     pub takes_lists: bool,
 }
 
+/// A stream whose destinations can follow a changed file.
+#[derive(Clone, Debug)]
+pub struct RoutedStream {
+    /// Id of the stream.
+    pub id: String,
+    /// The names by which its URLs are filled in.
+    pub names: Arc<StreamNames>,
+    /// The source of its destinations.
+    pub origin: RouteOrigin,
+}
+
 impl Dispatcher {
+    /// The streams whose publishers have a place here, without those whose destinations cannot be changed.
+    pub(crate) fn routed(&self) -> Vec<RoutedStream> {
+        let routed = |held: &PublisherRecord| {
+            let (names, origin) = held.entry.destinations.source()?;
+            let (id, names, origin) = (held.entry.stream_id.0.clone(), Arc::clone(names), origin.clone());
+            Some(RoutedStream { id, names, origin })
+        };
+        self.places.values().filter_map(routed).collect()
+    }
+
+    /// Number of changes of a stream's destinations; `None`: no publisher has a place here.
+    pub(crate) fn changes_of(&self, stream_id: &str) -> Option<u64> {
+        Some(self.places.get(self.by_id.get(stream_id)?)?.entry.destinations.revision())
+    }
+
     /// The stream of a place; `None` once the place is gone.
     pub(crate) fn placed(&self, key: Key) -> Option<PlacedStream> {
         let held = self.places.get(&key)?;
@@ -40,7 +69,7 @@ impl Dispatcher {
     pub(crate) fn change(&mut self, stream_id: &str, change: &Change) -> Result<u64, ChangeError> {
         let key = *self.by_id.get(stream_id).ok_or(ChangeError::UnknownStream)?;
         let held = self.places.get(&key).ok_or(ChangeError::UnknownStream)?;
-        let Some(changed) = held.entry.destinations.changed(change)? else {
+        let Some(mut changed) = held.entry.destinations.changed(change)? else {
             return Ok(held.entry.destinations.revision());
         };
         let told = held.state.on().is_some();
@@ -48,11 +77,15 @@ impl Dispatcher {
             return Err(ChangeError::OldWorker);
         }
         let own = held.entry.identities.first().copied();
-        let identities: Vec<Identity> = own.into_iter().chain(changed.identities()).collect();
         let before = held.entry.identities.clone();
-        if identities.iter().any(|identity| !before.contains(identity) && self.is_claimed(key, identity)) {
-            return Err(ChangeError::InUse);
+        let is_claimed = |identity: &Identity| !before.contains(identity) && self.is_claimed(key, identity);
+        let claimed: Vec<Identity> = changed.identities().filter(is_claimed).collect();
+        match change {
+            _ if claimed.is_empty() => {}
+            Change::Route(_) => changed.lose(&claimed),
+            _ => return Err(ChangeError::InUse),
         }
+        let identities: Vec<Identity> = own.into_iter().chain(changed.identities()).collect();
         let gone: Vec<Identity> = before.into_iter().filter(|identity| !identities.contains(identity)).collect();
         self.forget_identities(key, &gone);
         for identity in &identities {

@@ -1169,7 +1169,24 @@ fn stream_gets_an_upstream_that_no_other_stream_has_and_keeps_it() {
     );
     assert_eq!(world.lobby.change("b", &adds("more", "one")), Ok(2));
     assert_eq!(world.lobby.change("a", &Change::Restart { name: "rec".into() }), Err(ChangeError::InUse));
+    // A file that wants what another stream has is followed without that.
+    let shared = RouteDestination {
+        name: "shared".into(),
+        url: PushTemplate::parse("rtmp://two/rec/all").unwrap(),
+        required: false,
+        enabled: true,
+    };
+    let own = RouteDestination {
+        name: "own".into(),
+        url: PushTemplate::parse("rtmp://three/live/{key}").unwrap(),
+        ..shared.clone()
+    };
+    let file = Change::Route(vec![shared, own]);
+    assert_eq!((world.lobby.change("a", &file), world.lobby.change("a", &file)), (Ok(2), Ok(2)));
+    let placed = world.lobby.placed(a).unwrap();
+    let names: Vec<&str> = placed.destinations.destinations.iter().map(|to| to.name.as_str()).collect();
+    assert_eq!((placed.identities.len(), names), (1, vec!["own"]));
     world.lobby.handle(world.now, Input::Left(b));
-    assert_eq!(world.lobby.change("a", &Change::Restart { name: "rec".into() }), Ok(2));
+    assert_eq!(world.lobby.change("a", &Change::Restart { name: "rec".into() }), Ok(3));
     assert_eq!(world.lobby.change("c", &adds("rec", "one")), Err(ChangeError::UnknownStream));
 }

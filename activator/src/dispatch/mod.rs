@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 
-pub use changes::PlacedStream;
+pub use changes::{PlacedStream, RoutedStream};
 pub use elsewhere::{Elsewhere, Ourselves, PeerStream};
 pub(crate) use machine::{Machine, Output};
 pub(crate) use mail::Mail;

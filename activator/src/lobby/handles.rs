@@ -14,11 +14,12 @@ use tracing::{debug, info};
 use super::hub::{Hub, Order};
 use super::metrics::LobbyMetrics;
 use super::places::Places;
+use crate::config::RouteDestination;
 use crate::destinations::{Change, ChangeError, DestinationView};
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
-    CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange, Rules, StreamView,
-    Tally, WallClock, WorkerState, WorkerView,
+    CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange, RoutedStream, Rules,
+    StreamView, Tally, WallClock, WorkerState, WorkerView,
 };
 
 use crate::events::{self, Events};
@@ -305,9 +306,13 @@ impl Streams {
     /// # Errors
     /// The change cannot be made, and nothing has changed.
     pub fn change(&self, stream_id: &str, change: &Change) -> Result<u64, ChangeError> {
-        let revision = self.0.step(|state, _| state.machine.dispatcher.change(stream_id, change));
+        let (before, revision) = self.0.step(|state, _| {
+            let dispatcher = &mut state.machine.dispatcher;
+            (dispatcher.changes_of(stream_id), dispatcher.change(stream_id, change))
+        });
         let (kind, destination) = change.shown();
         match &revision {
+            Ok(revision) if before == Some(*revision) => {}
             Ok(revision) => {
                 info!(
                     event = event::DESTINATIONS_CHANGED,
@@ -323,6 +328,25 @@ impl Streams {
             }
         }
         revision
+    }
+
+    /// Has a stream's destinations follow the configuration file; false if that changes nothing, or the stream has left.
+    ///
+    /// # Errors
+    /// The stream cannot follow, and nothing has changed.
+    pub(crate) fn follow(&self, stream_id: &str, route: Vec<RouteDestination>) -> Result<bool, ChangeError> {
+        let before = self.0.lock().machine.dispatcher.changes_of(stream_id);
+        match self.change(stream_id, &Change::Route(route)) {
+            Ok(revision) => Ok(before != Some(revision)),
+            Err(ChangeError::UnknownStream) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The streams whose destinations can be changed, in the order in which their publishers came.
+    #[must_use]
+    pub fn routed(&self) -> Vec<RoutedStream> {
+        self.0.lock().machine.dispatcher.routed()
     }
 
     /// The destinations of a stream, in order; `None`: no publisher of this activator has it.
