@@ -8,14 +8,16 @@ usage() {
 usage: RTMP_PUSH_URL='rtmp://upstream/live/{key}' tools/up.sh [OPTION...]
 
 Applies deploy/ to the cluster of kubectl's context, namespace liveedgecast, and prints the address to publish to once the first
-publisher would be served. A second run brings everything up to date and ends no stream; RTMP_PUSH_URL and the key then stay as
-they are unless they are given again.
+publisher would be served. A second run brings everything up to date and ends no stream; RTMP_PUSH_URL and the key, or the
+configuration file, then stay as they are unless they are given again.
 
   RTMP_PUSH_URL       the upstreams: one or several rtmp:// or rtmps:// URLs. The script asks for them when not set.
   PUBLISH_KEYS        the keys that may publish; the script makes one when not set
   ADMIN_TOKEN         the token for changes by the HTTP API; without it nothing can be changed there
   VIEW_TOKEN          a token for reading alone
   --open              everybody may publish
+  --config FILE       a configuration file with publishers and routes, in place of RTMP_PUSH_URL, PUBLISH_KEYS and --open. It becomes a
+                      Secret, so it may hold keys. A second run with a changed file reaches live streams within a minute or two.
   --image REF         an image that the cluster has or can pull
   --push REGISTRY     build the image and push it to REGISTRY/liveedgecast
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
@@ -33,7 +35,7 @@ USAGE
 }
 
 namespace=liveedgecast manager=liveedgecast-up
-image='' push='' open=no dry_run=no timeout=180 resource=base components=() take_over=(--force-conflicts=false)
+image='' push='' open=no config='' dry_run=no timeout=180 resource=base components=() take_over=(--force-conflicts=false)
 say() { printf '%s\n' "$*"; }
 fail() { echo "up.sh: $*" >&2; exit 1; }
 wrong() { echo "up.sh: $*" >&2; exit 2; }
@@ -44,6 +46,7 @@ while [[ $# -gt 0 ]]; do
     --image) [[ -n ${2:-} ]] || wrong '--image needs a reference, such as registry.example.com/liveedgecast:1'; image=$2; shift ;;
     --push) [[ -n ${2:-} ]] || wrong '--push needs a registry, such as registry.example.com/team'; push=${2%/}; shift ;;
     --open) open=yes ;;
+    --config) [[ -f ${2:-} && -r $2 ]] || wrong '--config needs a file that can be read, such as config.yaml'; config=$2; shift ;;
     --overlay)
       [[ ${2:-} =~ ^[a-z-]+$ && -f $here/deploy/overlays/$2/kustomization.yaml ]] ||
         wrong "--overlay needs one of: $(cd "$here/deploy/overlays" && printf '%s\n' * | paste -sd ' ' -)"
@@ -51,8 +54,8 @@ while [[ $# -gt 0 ]]; do
       shift
       ;;
     --with)
-      [[ ${2:-} =~ ^[a-z-]+$ && $2 != open && -d $here/deploy/components/$2 ]] ||
-        wrong "--with needs one of: $(cd "$here/deploy/components" && printf '%s\n' * | grep -vx open | paste -sd ' ' -)"
+      [[ ${2:-} =~ ^[a-z-]+$ && $2 != open && $2 != config && -d $here/deploy/components/$2 ]] ||
+        wrong "--with needs one of: $(cd "$here/deploy/components" && printf '%s\n' * | grep -vxE 'open|config' | paste -sd ' ' -)"
       components+=("$2")
       shift
       ;;
@@ -68,6 +71,8 @@ reference=${image:-${push:-any}}
 [[ $reference =~ ^[A-Za-z0-9[][][A-Za-z0-9._:/@+-]*$ ]] || wrong "not a reference to an image: $reference"
 [[ -z $image || -z $push ]] || wrong '--image and --push exclude each other'
 [[ $open == no || -z ${PUBLISH_KEYS:-} ]] || wrong '--open and PUBLISH_KEYS exclude each other'
+[[ -z $config || ($open == no && -z ${PUBLISH_KEYS:-} && -z ${RTMP_PUSH_URL:-}) ]] ||
+  wrong '--config says where streams go and who may publish: leave out RTMP_PUSH_URL, PUBLISH_KEYS and --open'
 
 # flaw URL: prints the mistake in a push URL, or nothing. The activator checks the URL again, and more closely.
 flaw() {
@@ -105,7 +110,12 @@ keda=$(kubectl get deployment --all-namespaces -l app=keda-operator -o 'jsonpath
 [[ -n ${keda// /} ]] || fail "KEDA's operator is not running: kubectl get pods --all-namespaces -l app=keda-operator"
 
 exists() { k get "$@" > /dev/null 2>&1; }
-if [[ -z ${RTMP_PUSH_URL:-} ]] && ! exists secret liveedgecast-upstreams; then
+# The file of an earlier run stays in force until something takes its place.
+by_config=no
+if [[ -n $config ]] || { [[ $open == no && -z ${PUBLISH_KEYS:-} && -z ${RTMP_PUSH_URL:-} ]] && exists secret liveedgecast-config; }; then
+  by_config=yes
+fi
+if [[ $by_config == no && -z ${RTMP_PUSH_URL:-} ]] && ! exists secret liveedgecast-upstreams; then
   [[ -t 0 ]] || wrong 'RTMP_PUSH_URL is not set: where streams are pushed, such as rtmp://origin.example.com/live/{key}'
   read -r -p 'RTMP_PUSH_URL, where streams are pushed, such as rtmp://origin.example.com/live/{key}: ' RTMP_PUSH_URL
   judge_urls "$RTMP_PUSH_URL"
@@ -215,12 +225,13 @@ render() {
   kubectl kustomize "$scratch/programs"
 }
 [[ $open == no ]] || components+=(open)
+[[ $by_config == no ]] || components+=(config)
 render > "$scratch/programs.yaml" || fail "deploy/$resource cannot be rendered"
 overlay keda keda
 kubectl kustomize "$scratch/keda" > "$scratch/keda.yaml" || fail 'deploy/keda cannot be rendered'
 
 if [[ $dry_run == yes ]]; then
-  say "# to $context: Secrets liveedgecast-upstreams, liveedgecast-control$([[ $open == yes ]] || echo ', liveedgecast-keys')$([[ $makes_certificates == no ]] || echo ', liveedgecast-scaler-ca, liveedgecast-scaler-tls, liveedgecast-keda-tls')$([[ -z ${ADMIN_TOKEN:-} ]] || echo ', liveedgecast-admin-token')$([[ -z ${VIEW_TOKEN:-} ]] || echo ', liveedgecast-view-token'); image $image; then"
+  say "# to $context: Secrets liveedgecast-control$([[ $by_config == yes ]] && echo ', liveedgecast-config' || echo ', liveedgecast-upstreams')$([[ $open == yes || $by_config == yes ]] || echo ', liveedgecast-keys')$([[ $makes_certificates == no ]] || echo ', liveedgecast-scaler-ca, liveedgecast-scaler-tls, liveedgecast-keda-tls')$([[ -z ${ADMIN_TOKEN:-} ]] || echo ', liveedgecast-admin-token')$([[ -z ${VIEW_TOKEN:-} ]] || echo ', liveedgecast-view-token'); image $image; then"
   cat "$scratch/programs.yaml"
   say '---'
   cat "$scratch/keda.yaml"
@@ -277,7 +288,8 @@ random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
 exists secret liveedgecast-control || keep liveedgecast-control secret "$(random 32)"
 [[ -z ${ADMIN_TOKEN:-} ]] || keep liveedgecast-admin-token token "$ADMIN_TOKEN"
 [[ -z ${VIEW_TOKEN:-} ]] || keep liveedgecast-view-token token "$VIEW_TOKEN"
-if [[ $open == no ]]; then
+[[ -z $config ]] || secret liveedgecast-config --from-file="config.yaml=$config"
+if [[ $open == no && $by_config == no ]]; then
   if [[ -n ${PUBLISH_KEYS:-} ]]; then
     keep liveedgecast-keys publish-keys "$PUBLISH_KEYS"
   elif ! exists secret liveedgecast-keys; then
@@ -342,6 +354,8 @@ fi
 
 say 'KEDA: applying'
 apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
+# The file of an earlier run is not used any more.
+[[ $by_config == yes ]] || k delete secret liveedgecast-config --ignore-not-found > /dev/null
 # Objects of components or of an overlay of the last run, which this run does not have, are removed now that nothing refers to them.
 k get services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
   { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
@@ -400,6 +414,8 @@ else
 fi
 if [[ $open == yes ]]; then
   say 'with          any key: everybody may publish'
+elif [[ $by_config == yes ]]; then
+  say 'with          the key of a publisher of the configuration file'
 else
   say "with key      $(k get secret liveedgecast-keys -o 'jsonpath={.data.publish-keys}' | base64 -d)"
 fi
