@@ -109,7 +109,7 @@ pub fn routes(shown: HttpContext) -> Routes {
             async move { all_metrics(&shown).await }
         })
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
-        .get("/readyz", with(|shown, _| ready(shown)))
+        .get("/readyz", with(ready))
         .get("/api/v1/openapi.json", |_| async { Answer::typed("application/json", OPENAPI) })
         // KEDA asks for these two without a token; they have counts alone.
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
@@ -198,7 +198,9 @@ struct ScaleReport {
     value: f64,
 }
 
-fn ready(shown: &HttpContext) -> Answer {
+/// Readiness. A file with mistakes takes no activator out of service, because the last good one is in force. The answer has the mistakes for those who
+/// may read, and says to everyone that there are some.
+fn ready(shown: &HttpContext, request: &Request) -> Answer {
     let phase = *shown.phase.borrow();
     if phase != Phase::Serving {
         return Answer::text(format!("going down: {}\n", phase.as_str())).with(StatusCode::SERVICE_UNAVAILABLE);
@@ -207,10 +209,16 @@ fn ready(shown: &HttpContext) -> Answer {
         let text = "not in touch with the other activators yet\n";
         return Answer::text(text).with(StatusCode::SERVICE_UNAVAILABLE);
     }
+    let mut text = "ready\n".to_owned();
     if shown.admission.is_open() && !shown.is_local {
-        return Answer::text(format!("ready\nWARNING: {OPEN}\n"));
+        text += &format!("WARNING: {OPEN}\n");
     }
-    Answer::text("ready\n")
+    let may_read = access::check(&shown.tokens, Right::Read, request).is_ok();
+    for (setting, mistakes) in shown.admission.files().rejected() {
+        let mistakes = if may_read { mistakes.as_str() } else { "the log line file.rejected has the mistakes" };
+        text += &format!("WARNING: the file of {setting} is not in force, the last good one is: {mistakes}\n");
+    }
+    Answer::text(text)
 }
 
 #[cfg(test)]

@@ -171,6 +171,41 @@ async fn readiness_says_when_anyone_may_publish_and_when_we_go() {
 }
 
 #[tokio::test]
+async fn readiness_names_a_file_with_mistakes_and_the_mistakes_to_those_who_may_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    std::fs::write(&keys, "alpha").unwrap();
+    let named = ["--publish-keys-file", keys.to_str().unwrap()];
+    for (more, detailed) in [(&[][..], true), (&["--view-token", VIEW][..], false)] {
+        std::fs::write(&keys, "alpha").unwrap();
+        let args: Vec<&str> = named.iter().chain(more).copied().collect();
+        let (shown, _lobby, _phase) = context(&args);
+        let admission = Arc::clone(&shown.admission);
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        tokio::spawn(serve(listener, routes(shown), stop));
+        let ready = async || {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        assert!(!ready().await.contains("WARNING"));
+        std::fs::remove_file(&keys).unwrap();
+        admission.files().look();
+        let answer = ready().await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("file of PUBLISH_KEYS_FILE"), "{answer}");
+        assert_eq!(answer.contains("No such file"), detailed, "{answer}");
+        std::fs::write(&keys, "beta").unwrap();
+        admission.files().look();
+        assert!(ready().await.ends_with("ready\n"));
+    }
+}
+
+#[tokio::test]
 async fn a_kick_ends_a_stream_by_either_way() {
     let server = server(&["--admin-token", ADMIN]);
     for (method, path) in [("DELETE", "/api/v1/streams/aa"), ("POST", "/api/v1/streams/aa/kick")] {

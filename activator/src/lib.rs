@@ -11,6 +11,7 @@
 //! - [`lobby`] is the shell over them, with a handle for each kind of caller; publishers wait here, and the waiting ones are the demand,
 //! - [`accept`] takes publishers' connections and never waits for a peer,
 //! - [`admission`] decides who may publish, and to which upstreams, before anything is woken,
+//! - [`reload`] brings changed files to the streams that run,
 //! - [`handoff`] gives a held publisher to a worker: the connection that the worker dials, and what is said there,
 //! - `link` carries a publisher's bytes to a worker that cannot have its descriptor,
 //! - [`publisher`] speaks RTMP up to `publish` and holds the publisher before `NetStream.Publish.Start`,
@@ -48,6 +49,7 @@
 //! | call to the Kubernetes API, three at most | kubernetes | its answer, 5 s | nothing |
 //! | events for one client, one per subscriber | HTTP | the client, the end of events | its place among the events |
 //! | delivery of events by HTTP, if configured | the drain | the end of events, 3 s at most; the receiver | its place among the events |
+//! | reload | the drain | the process | the watch over the files, SIGHUP |
 //! | HTTP | the drain | its phase `StopServing`, or a successor on the same port | the HTTP listener |
 //! | leaving the ports, if they are shared | the drain | a successor that serves them | duplicates of the listeners |
 
@@ -72,5 +74,6 @@ pub mod peers;
 mod ports;
 pub mod processes;
 pub mod publisher;
+pub mod reload;
 pub mod scaler;
 pub mod task;

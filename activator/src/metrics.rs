@@ -19,6 +19,7 @@ use crate::lobby::LobbyMetrics;
 use crate::peers::PeersMetrics;
 use crate::processes::ProcessMetrics;
 use crate::publisher::PublisherMetrics;
+use crate::reload::ReloadMetrics;
 use crate::scaler::ScalerMetrics;
 
 /// The metrics of all rooms, and of the process.
@@ -29,8 +30,10 @@ pub struct ActivatorMetrics {
     pub accept: AcceptMetrics,
     /// Events.
     pub events: EventMetrics,
-    /// Hooks.
+    /// Hooks, files.
     pub admission: AdmissionMetrics,
+    /// Streams that follow changed files.
+    pub reload: ReloadMetrics,
     /// Publishers.
     pub publisher: PublisherMetrics,
     /// Memory of streams by descriptor.
@@ -78,6 +81,7 @@ impl ActivatorMetrics {
             accept: AcceptMetrics::new(r)?,
             events: EventMetrics::new(r)?,
             admission: AdmissionMetrics::new(r)?,
+            reload: ReloadMetrics::new(r)?,
             publisher: PublisherMetrics::new(r)?,
             handoff: HandoffMetrics::new(r)?,
             lobby: LobbyMetrics::new(r, control.excess())?,

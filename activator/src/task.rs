@@ -16,6 +16,7 @@ use liveedgecast_common::runtime::{Signals, host_name};
 use liveedgecast_common::sys::network_namespace;
 use liveedgecast_common::{event, health, random};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -38,6 +39,7 @@ use crate::net::CurrentTls;
 use crate::peers::{Cluster, Courier, Me};
 use crate::ports::Ports;
 use crate::processes::{self, Launch};
+use crate::reload::{self, Reload};
 use crate::{control, dispatch};
 use crate::{peers, publisher, scaler};
 
@@ -236,6 +238,15 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         let admission = Arc::clone(&admission);
         async move { admission.tell_of_ends().await }
     }));
+    let reload = Reload {
+        files: admission.files().clone(),
+        streams: lobby.streams.clone(),
+        views: lobby.views.clone(),
+        metrics: metrics.reload.clone(),
+    };
+    // Taken over also where there is no file: SIGHUP must not end streams.
+    let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    keeping.push(tokio::spawn(reload::run(reload, hangup)));
     #[cfg(feature = "kubernetes")]
     if let Some(asked) = &settings.kubernetes {
         keeping.push(tokio::spawn(kubernetes::run(kubernetes::Room {

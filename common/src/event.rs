@@ -49,7 +49,7 @@ pub const PUBLISHER_DELAYED: &str = "publisher.delayed";
 pub const PUBLISHER_OFFERED: &str = "publisher.offered";
 /// A publisher's handoff to a worker has ended.
 pub const PUBLISHER_RETURNED: &str = "publisher.returned";
-/// The API asked for the end of a publisher's stream.
+/// The API, or a changed file, asked for the end of a publisher's stream.
 pub const PUBLISHER_KICKED: &str = "publisher.kicked";
 /// A publisher said goodbye on a connection that stays open, and may publish again.
 pub const PUBLISHER_PARTED: &str = "publisher.parted";
@@ -225,6 +225,14 @@ pub const DESTINATIONS_KEPT: &str = "destinations.kept";
 pub const FILE_RELOADED: &str = "file.reloaded";
 /// A file of the configuration could not be used; its last good values stay in force.
 pub const FILE_REJECTED: &str = "file.rejected";
+/// A file of the configuration is not watched, or a folder on the way to it: a change counts when a publisher comes, or on SIGHUP.
+pub const FILE_UNWATCHED: &str = "file.unwatched";
+/// SIGHUP asked for another look at the files of the configuration.
+pub const RELOAD_ASKED: &str = "reload.asked";
+/// A changed file has reached the streams that run; the line has their numbers.
+pub const STREAMS_FOLLOWED: &str = "streams.followed";
+/// A publisher was disconnected, because a changed file has no entry for it.
+pub const PUBLISHER_REMOVED: &str = "publisher.removed";
 
 // worker: register, receive
 

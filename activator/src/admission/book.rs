@@ -13,7 +13,8 @@ use crate::destinations::{NamedDestination, RouteOrigin, StreamNames};
 
 /// The publishers and routes of the moment.
 #[derive(Clone)]
-pub(super) struct Book {
+pub struct Book {
+    revision: u64,
     /// The push URLs of the route `default`, unless the file has that route.
     push: Arc<[PushTemplate]>,
     /// Keys that may publish to the route `default`.
@@ -22,6 +23,17 @@ pub(super) struct Book {
     hooks: Hooks,
     /// The rules of the tokens that let publishers without an entry in.
     jwt: Option<Arc<Jwt>>,
+}
+
+/// The meaning of changed files for a stream that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileStanding {
+    /// They say nothing about it: it stays as it is.
+    Kept,
+    /// Its route has these destinations.
+    Routed(Vec<RouteDestination>),
+    /// Its publisher had an entry, and has none any more.
+    Removed,
 }
 
 /// The entry of a publisher that may publish.
@@ -41,12 +53,32 @@ pub(super) struct BookEntry<'a> {
 impl Book {
     pub(super) fn of(files: &Reloaded) -> Self {
         Self {
+            revision: files.revision(),
             push: files.push().clone(),
             keys: files.keys().cloned(),
             file: files.file().cloned(),
             hooks: files.hooks(),
             jwt: files.jwt().cloned(),
         }
+    }
+
+    /// Revision of the files.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The meaning of the files for a stream that was admitted by earlier ones.
+    pub fn standing(&self, names: &StreamNames, origin: &RouteOrigin) -> FileStanding {
+        let Some(file) = self.file.as_deref() else { return FileStanding::Kept };
+        let route = match origin {
+            RouteOrigin::Fixed => None,
+            RouteOrigin::Route(name) => file.routes.get(name),
+            RouteOrigin::Entry(key) => match named_by(file, &names.app, [*key; 2]) {
+                Some(entry) => entry.route,
+                None => return FileStanding::Removed,
+            },
+        };
+        route.map_or(FileStanding::Kept, |route| FileStanding::Routed(route.destinations.clone()))
     }
 
     /// Returns whether a publisher without an entry may publish.
@@ -133,7 +165,11 @@ impl Book {
 
 /// The entry with that key, one for that app before one for any.
 fn named<'a>(file: &'a ConfigFile, app: &AppName, key: &StreamKey) -> Option<BookEntry<'a>> {
-    let (whole, name) = (KeyDigest::of(key.expose()), KeyDigest::of(key.name()));
+    named_by(file, app, [KeyDigest::of(key.expose()), KeyDigest::of(key.name())])
+}
+
+/// The entry with one of these digests of a key.
+fn named_by<'a>(file: &'a ConfigFile, app: &AppName, [whole, name]: [KeyDigest; 2]) -> Option<BookEntry<'a>> {
     let mut found = None;
     for publisher in &file.publishers {
         let fits = (publisher.key == whole) | (publisher.key == name);
@@ -144,7 +180,8 @@ fn named<'a>(file: &'a ConfigFile, app: &AppName, key: &StreamKey) -> Option<Boo
     }
     let publisher = found?;
     let route = file.routes.get(&publisher.route);
-    Some(BookEntry { publisher: Some(&publisher.name), is_listed: true, route, given: &[], origin: RouteOrigin::Entry })
+    let origin = RouteOrigin::Entry(publisher.key);
+    Some(BookEntry { publisher: Some(&publisher.name), is_listed: true, route, given: &[], origin })
 }
 
 struct Destinations<'a> {
@@ -168,7 +205,8 @@ impl Destinations<'_> {
     fn add(&mut self, template: &PushTemplate, name: Option<&str>, required: bool) -> Result<(), NameError> {
         let (url, identity) = self.names.resolve(template)?;
         // Two templates can come to the same place for one app; the second session would be refused as a duplicate.
-        if let Some(same) = self.all.iter_mut().find(|destination| destination.enabled && destination.url == url) {
+        let same = |destination: &&mut NamedDestination| destination.enabled && destination.url.is_same_place(&url);
+        if let Some(same) = self.all.iter_mut().find(same) {
             same.identity = same.identity.or(identity);
             same.required |= required;
             return Ok(());

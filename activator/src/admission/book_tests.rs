@@ -89,3 +89,37 @@ fn rate_of_the_file_counts_before_that_of_the_settings() {
     assert_eq!(book(&file, &[]).rate(usual), PublishRate { burst: 600, every: Duration::from_millis(500) });
     assert_eq!(book(FILE, &[]).rate(usual), usual);
 }
+
+#[test]
+fn changed_file_tells_what_becomes_of_a_stream() {
+    let names = |app: &str, key: &str| StreamNames {
+        app: AppName::parse(app).unwrap(),
+        key: StreamKey::parse(key).unwrap(),
+        publisher: String::new(),
+        secret: Secret::new("secret"),
+    };
+    let standing =
+        |book: &Book, app: &str, key: &str, origin: RouteOrigin| match book.standing(&names(app, key), &origin) {
+            FileStanding::Kept => "kept".to_owned(),
+            FileStanding::Routed(all) => all.iter().map(|to| to.name.as_str()).collect::<Vec<_>>().join(", "),
+            FileStanding::Removed => "removed".to_owned(),
+        };
+    let (entry, route) =
+        (|key: &str| RouteOrigin::Entry(KeyDigest::of(key)), |name: &str| RouteOrigin::Route(name.to_owned()));
+    let changed = book(&FILE.replace("name: hashed, key_sha256: 8ed3f", "name: hashed, key_sha256: 00000"), &[]);
+    let table = [
+        ("live", "0123", entry("0123"), "youtube, archive, copy"),
+        ("show", "0123", entry("0123"), "origin"),
+        ("live", "k", entry("k?sign=1"), "youtube, archive, copy"),
+        ("live", "alpha", entry("alpha"), "removed"),
+        ("live", "anything", route("default"), "origin"),
+        ("live", "anything", route("gone"), "kept"),
+        ("live", "alpha", RouteOrigin::Fixed, "kept"),
+    ];
+    for (app, key, origin, shown) in table {
+        assert_eq!(standing(&changed, app, key, origin.clone()), shown, "{app} {key} {origin:?}");
+    }
+    let push = book("publishers: [{name: one, key: alpha}]\n", &["--push-url", "rtmp://c/live/{key}"]);
+    assert_eq!(standing(&push, "live", "alpha", entry("alpha")), "kept", "its route is that of the push URLs");
+    assert_eq!(standing(&push, "live", "beta", entry("beta")), "removed");
+}

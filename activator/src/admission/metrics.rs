@@ -1,19 +1,21 @@
-//! Metrics of this room. In: the answers of hooks, the fetches of keys. Out: the registry.
+//! Metrics of this room. In: the answers of hooks, the fetches of keys, files that are read again. Out: the registry.
 
 use std::time::Duration;
 
-use liveedgecast_common::metrics::{counters, histogram};
-use prometheus::{Histogram, IntCounterVec, Registry};
+use liveedgecast_common::metrics::{counters, gauge, histogram};
+use prometheus::{Histogram, IntCounterVec, IntGauge, Registry};
 
 use super::hook::HookAnswer;
 
-/// Counters of hooks and of fetches.
+/// Counters of hooks, fetches and files.
 #[derive(Clone, Debug)]
 pub struct AdmissionMetrics {
     answers: IntCounterVec,
     notices: IntCounterVec,
     seconds: Histogram,
     fetches: IntCounterVec,
+    reloads: IntCounterVec,
+    rejected: IntGauge,
 }
 
 impl AdmissionMetrics {
@@ -46,6 +48,18 @@ impl AdmissionMetrics {
                 "Time from a question to on_publish until its answer, or until it was given up",
                 &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
             )?,
+            reloads: counters(
+                registry,
+                "config_reloads_total",
+                "Files of the configuration that were read again",
+                "result",
+                &["applied", "rejected"],
+            )?,
+            rejected: gauge(
+                registry,
+                "config_files_rejected",
+                "Files of the configuration that have mistakes, so that the last good ones are in force",
+            )?,
         })
     }
 
@@ -64,6 +78,14 @@ impl AdmissionMetrics {
         };
         self.answers.with_label_values(&[answer]).inc();
         self.seconds.observe(time.as_secs_f64());
+    }
+
+    pub(super) fn read_again(&self, applied: bool) {
+        self.reloads.with_label_values(&[if applied { "applied" } else { "rejected" }]).inc();
+    }
+
+    pub(super) fn rejected_files(&self, count: usize) {
+        self.rejected.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(super) fn told(&self, told: bool) {

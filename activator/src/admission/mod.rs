@@ -2,9 +2,11 @@
 //! know about the stream, or one of the kinds of "no" (architecture.md, "Saying no"). Next: `publisher`, which asks, then `lobby`, which
 //! wakes workers; so everything that a stranger can be refused for is decided here, before.
 //!
-//! `book` and `rules` are pure, `task` is their shell. `hook` asks a server about publishers without an entry, `token` checks their tokens.
+//! `book` and `rules` are pure, `task` is their shell. `files` owns the files, which `reload` also looks at. `hook` asks a server about publishers
+//! without an entry, `token` checks their tokens.
 
 mod book;
+mod files;
 mod hook;
 mod metrics;
 mod rate;
@@ -14,6 +16,8 @@ mod task;
 mod token;
 mod verdict;
 
+pub use book::{Book, FileStanding};
+pub use files::ConfigFiles;
 pub use hook::{ClientFacts, EndNotice, Granted, HookAnswer, read_answer};
 pub use metrics::AdmissionMetrics;
 pub use rules::AdmissionRequest;

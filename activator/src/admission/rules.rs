@@ -225,7 +225,8 @@ impl Rules {
         };
         let seat = (!is_listed).then(|| self.seats.take(client, stream));
         let publisher = entry.publisher.map(str::to_owned);
-        let admitted = Admitted { app, key, publisher, identities, destinations, policy, seat, notice: None };
+        let files = book.revision();
+        let admitted = Admitted { app, key, publisher, identities, destinations, policy, seat, notice: None, files };
         Verdict::Admit { admitted: Box::new(admitted), after }
     }
 

@@ -1,5 +1,5 @@
-//! The shell of admission. In: the questions of publishers' tasks. Out: a [`Verdict`] for each. Owns the files of entries, keys and push URLs, which
-//! are looked at before each verdict, and the lock around the rules.
+//! The shell of admission. In: the questions of publishers' tasks. Out: a [`Verdict`] for each. Owns the lock around the rules. The files of
+//! entries, keys and push URLs are looked at before each verdict.
 //!
 //! [`Admission::judge`] is asynchronous, because others may be asked before the rules are: publishers wait for the verdict under the deadline
 //! of their own machine, and nothing else waits for them.
@@ -11,22 +11,20 @@ use std::time::Duration;
 use liveedgecast_common::clock::now;
 
 use super::book::Book;
+use super::files::ConfigFiles;
 use super::hook::{Asked, HookDesk};
 use super::metrics::AdmissionMetrics;
 use super::rules::{AdmissionRequest, Judgement, Rules, RulesAnswer};
 use super::token::TokenDesk;
 use super::verdict::{RefusalReason, Verdict};
-use crate::config::{Reloaded, Settings};
-use crate::events::{Events, Fact};
+use crate::config::Settings;
+use crate::events::Events;
 
 /// The decision about who may publish what. One per process, asked by every publisher's task.
 pub struct Admission {
-    // A lock of its own, because files are read under it: a slow disk delays the publishers that come next, not the rules.
-    files: Mutex<Reloaded>,
+    files: ConfigFiles,
     // A lock, because publishers' tasks ask from wherever they run; held for one decision, never across an await.
     rules: Mutex<Rules>,
-    /// Files that were read again are events.
-    events: Events,
     desk: HookDesk,
     tokens: TokenDesk,
 }
@@ -35,9 +33,8 @@ impl Admission {
     /// Admission by these settings, and by the files they name whenever those change.
     pub fn new(settings: &Settings, events: Events, metrics: AdmissionMetrics) -> Self {
         Self {
-            files: Mutex::new(Reloaded::new(settings)),
+            files: ConfigFiles::new(settings, events, metrics.clone()),
             rules: Mutex::new(Rules::new(settings)),
-            events,
             desk: HookDesk::new(metrics.clone()),
             tokens: TokenDesk::new(metrics),
         }
@@ -45,12 +42,17 @@ impl Admission {
 
     /// Tells whether anyone may publish, now.
     pub fn is_open(&self) -> bool {
-        Book::of(&lock(&self.files)).is_open()
+        self.files.book().is_open()
+    }
+
+    /// The files by which it decides.
+    pub fn files(&self) -> &ConfigFiles {
+        &self.files
     }
 
     /// The verdict on one `publish`. Cancel safe: a turn or a seat that was taken for a publisher that has gone counts as that publisher's.
     pub async fn judge(&self, request: AdmissionRequest) -> Verdict {
-        let book = self.book();
+        let book = self.files.look();
         let judgement = lock(&self.rules).judge(now(), &request, &book, None);
         let hook = match judgement {
             Judgement::Decided(verdict) => return verdict,
@@ -90,22 +92,6 @@ impl Admission {
     /// Returns when every end has been told, or given up. Cancel safe.
     pub async fn ends_are_told(&self) {
         self.desk.all_told().await;
-    }
-
-    /// The entries and routes that count for the next publisher.
-    fn book(&self) -> Book {
-        let mut files = lock(&self.files);
-        let news = files.refresh();
-        let book = Book::of(&files);
-        drop(files);
-        for news in news {
-            let setting = news.setting;
-            self.events.tell(match news.rejected {
-                None => Fact::FileReloaded { setting },
-                Some(reason) => Fact::FileRejected { setting, reason },
-            });
-        }
-        book
     }
 }
 

@@ -196,6 +196,8 @@ pub struct Admitted {
     pub seat: Option<Seat>,
     /// The notice of the end, to the server that has let the publisher in.
     pub notice: Option<EndNotice>,
+    /// Revision of the files that have let the publisher in.
+    pub files: u64,
 }
 
 /// The decision about a publisher.

@@ -115,7 +115,8 @@ impl Reloaded {
 
     /// Reads every file again, changed or not: see [`Self::refresh`].
     pub fn reread(&mut self) -> Vec<FileNews> {
-        let files = self.config_file.iter_mut().chain(&mut self.push_file).chain(&mut self.keys_file);
+        let jwt = self.jwt_file.as_mut().map(|(_, file)| file);
+        let files = self.config_file.iter_mut().chain(&mut self.push_file).chain(&mut self.keys_file).chain(jwt);
         files.for_each(Watched::forget);
         self.refresh()
     }
@@ -254,7 +255,8 @@ impl Reloaded {
     /// Every file that is followed.
     pub fn paths(&self) -> Vec<PathBuf> {
         let one = self.config_file.iter().chain(&self.push_file).chain(&self.keys_file);
-        one.chain(&self.named).map(|file| file.path.clone()).collect()
+        let jwt = self.jwt_file.as_ref().map(|(_, file)| file);
+        one.chain(jwt).chain(&self.named).map(|file| file.path.clone()).collect()
     }
 
     /// The mistakes of the files that are not in force as they are on the disk, by setting.

@@ -22,7 +22,7 @@ fn stream() -> StreamDestinations {
         publisher: String::new(),
         secret: Secret::new("secret"),
     };
-    let mut all = StreamDestinations::new(names, RouteOrigin::Entry, Vec::new());
+    let mut all = StreamDestinations::new(names, RouteOrigin::Fixed, Vec::new());
     all.follow(&file());
     all
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use liveedgecast_common::handoff::{DestinationList, ListedDestination};
-use liveedgecast_common::key::{AppName, Identity, NameError, Secret, StreamKey};
+use liveedgecast_common::key::{AppName, Identity, KeyDigest, NameError, Secret, StreamKey};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 use serde::Serialize;
 
@@ -73,8 +73,9 @@ impl StreamNames {
 /// The source of a stream's destinations, which tells what a changed file means to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RouteOrigin {
-    /// The publisher has an entry in the configuration file: the route of that entry, as long as there is one.
-    Entry,
+    /// The publisher has an entry with this key in the configuration file: the route of that entry, as long as there is one. The stream's own key may
+    /// lack a part of it, a token.
+    Entry(KeyDigest),
     /// A route of the configuration file, without an entry.
     Route(String),
     /// No file: push URLs, or the answer of another program.

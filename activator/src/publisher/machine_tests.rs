@@ -41,6 +41,7 @@ fn admitted() -> Box<Admitted> {
         policy,
         seat: None,
         notice: None,
+        files: 0,
     })
 }
 

@@ -374,6 +374,7 @@ impl PublisherTask {
             handoff: admitted.policy.handoff,
             movable: self.connection.as_ref().is_some_and(BufferedConnection::is_movable),
         });
+        self.context.admission.files().entered(&admitted);
         self.held = Some(HeldPublisher { admitted, place, published, _told: told });
     }
 

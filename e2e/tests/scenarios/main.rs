@@ -34,6 +34,7 @@ mod operators;
 mod proxies;
 mod publishers;
 mod refusals;
+mod reload;
 mod routes;
 mod rtmps;
 mod settings;

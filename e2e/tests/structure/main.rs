@@ -27,6 +27,7 @@ const ORDER: Order = Order {
                 "lobby",
                 "accept",
                 "admission",
+                "reload",
                 "handoff",
                 "link",
                 "publisher",
