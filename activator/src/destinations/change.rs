@@ -138,6 +138,28 @@ impl StreamDestinations {
         Ok((next.all != self.all).then_some(next))
     }
 
+    /// These destinations, which admission has given the next stay of a publisher, with what the API has changed at the stay before.
+    #[must_use]
+    pub fn inheriting(&self, before: &Self) -> Self {
+        let by_api = || before.all.iter().filter(|known| known.by_api);
+        let mut all: Vec<NamedDestination> = Vec::new();
+        for given in self.all.iter().filter(|given| !before.removed.contains(&given.name)) {
+            let known = before.all.iter().find(|known| known.name == given.name);
+            let same = |other: &NamedDestination| other.enabled && given.enabled && other.url.is_same_place(&given.url);
+            match known.filter(|known| known.by_api) {
+                Some(known) => all.push(known.clone()),
+                None if by_api().any(same) => {}
+                None => {
+                    all.push(NamedDestination { renewed: known.map_or(0, |known| known.renewed), ..given.clone() });
+                }
+            }
+        }
+        let more = by_api().filter(|known| self.all.iter().all(|given| given.name != known.name));
+        all.extend(more.cloned());
+        let (removed, revision) = (before.removed.clone(), before.revision.max(self.revision));
+        Self { all, removed, revision, ..self.clone() }
+    }
+
     fn find(&self, name: &str) -> Result<usize, ChangeError> {
         self.all.iter().position(|known| known.name == name).ok_or(ChangeError::UnknownDestination)
     }

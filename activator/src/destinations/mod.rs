@@ -131,6 +131,11 @@ impl StreamDestinations {
         self.revision
     }
 
+    /// Tells whether the API has changed them.
+    pub fn is_changed(&self) -> bool {
+        !self.removed.is_empty() || self.all.iter().any(|destination| destination.by_api)
+    }
+
     /// The identities of the upstreams in force that take no `{key}`.
     pub fn identities(&self) -> impl Iterator<Item = Identity> {
         self.in_force().filter_map(|destination| destination.identity)

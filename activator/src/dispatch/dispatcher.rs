@@ -26,6 +26,7 @@ use liveedgecast_common::control::{DeclineReason, Declined, Session, SessionStat
 use liveedgecast_common::key::Identity;
 
 use super::elsewhere::{Others, Ourselves};
+use super::kept_changes::KeptChanges;
 use super::messages::{Input, Key, Output, Rules, Started};
 use super::placing::Owner;
 use super::workers::{CallId, Introduction, Workers, learned};
@@ -94,6 +95,8 @@ pub(super) struct PublisherRecord {
     pub(super) returns_to: Option<String>,
     /// The time at which this publisher is refused, if an earlier one still waits at another activator then.
     pub(super) yields_at: Option<Instant>,
+    /// The publisher is lost, and may come back within this time.
+    pub(super) lost_for: Option<Duration>,
     pub(super) timer: Option<Instant>,
 }
 
@@ -119,6 +122,7 @@ pub(crate) struct Dispatcher {
     pub(super) closing: bool,
     pub(super) ourselves: Option<Ourselves>,
     pub(super) others: Others,
+    pub(super) kept_changes: KeptChanges,
     pub(super) revision: u64,
     pub(super) outputs: VecDeque<Output>,
 }
@@ -143,13 +147,15 @@ impl Dispatcher {
             closing: false,
             ourselves: None,
             others: Others::default(),
+            kept_changes: KeptChanges::default(),
             revision: 0,
             outputs: VecDeque::new(),
         }
     }
 
     /// Gives a publisher a place; drain [`Self::poll_output`] afterwards.
-    pub(crate) fn enter(&mut self, now: Instant, entry: Entry) -> Key {
+    pub(crate) fn enter(&mut self, now: Instant, mut entry: Entry) -> Key {
+        self.inherit_changes(now, &mut entry);
         self.next_key += 1;
         let key = self.next_key;
         self.by_id.insert(entry.stream_id.0.clone(), key);
@@ -173,6 +179,7 @@ impl Dispatcher {
             taken_last: now,
             returns_to: None,
             yields_at: None,
+            lost_for: None,
             timer: None,
         };
         self.places.insert(key, held);
@@ -192,8 +199,12 @@ impl Dispatcher {
         match input {
             Input::Left(key) => {
                 self.note_failed_start(key);
+                self.keep_changes(now, key);
                 self.forget(key);
                 self.fill(now);
+            }
+            Input::PublisherLost(key, grace) => {
+                self.places.get_mut(&key).into_iter().for_each(|held| held.lost_for = Some(grace));
             }
             // Publishers answer often, and nothing else follows.
             Input::Heard(key) => self.places.get_mut(&key).into_iter().for_each(|held| held.heard = now),
@@ -411,7 +422,9 @@ impl Dispatcher {
     /// Takes a reported session into account: it may be a stream of ours whose worker has dialed in again, and it binds publishers that wait with its identity.
     fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
         let ended = session.state == SessionState::Ended;
-        if !ended {
+        if ended {
+            self.kept_changes.ended(&session.stream_id);
+        } else {
             self.note_lost_upstreams(session);
         }
         if let Some(key) = self.by_id.get(&session.stream_id).copied().filter(|_| !ended)
@@ -605,6 +618,7 @@ impl Dispatcher {
             self.by_id.remove(&held.entry.stream_id.0);
         }
         self.forget_identities(key, &held.entry.identities);
+        self.pass_changes_on(&held.entry);
     }
 
     /// Sets the place's one timer.

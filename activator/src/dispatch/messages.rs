@@ -1,6 +1,6 @@
 //! The inputs and outputs of the [`Dispatcher`](super::dispatcher::Dispatcher).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::WorkerMessage;
 
@@ -23,6 +23,8 @@ pub struct Rules {
 pub(crate) enum Input {
     /// The publisher of this place left, or its task ended.
     Left(Key),
+    /// The connection of this place's publisher broke, and it may come back within this time. `Left` follows.
+    PublisherLost(Key, Duration),
     /// The publisher of this place answered.
     Heard(Key),
     /// A worker accepted the stream of this place, under this epoch.

@@ -7,6 +7,7 @@
 mod changes;
 mod dispatcher;
 mod elsewhere;
+mod kept_changes;
 mod machine;
 mod mail;
 pub(crate) mod messages;

@@ -340,6 +340,12 @@ impl Workers {
         Some((*call, self.all.get(call)?.sessions.get(id)?))
     }
 
+    /// The sessions with this identity.
+    pub(crate) fn holders(&self, identity: &Identity) -> impl Iterator<Item = &Session> {
+        let holders = self.identities.get(identity).into_iter().flatten();
+        holders.filter_map(|(call, id)| self.all.get(call)?.sessions.get(id))
+    }
+
     /// The workers that have a session of this stream.
     pub(crate) fn serving(&self, stream_id: &str) -> impl Iterator<Item = (CallId, &Worker, &Session)> {
         self.iter().filter_map(move |(call, worker)| Some((call, worker, worker.sessions.get(stream_id)?)))

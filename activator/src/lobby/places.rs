@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: the clock")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use liveedgecast_common::clock::now;
 use tokio::sync::Notify;
@@ -51,6 +52,13 @@ impl Place {
     pub fn heard(&mut self) {
         // Nothing follows from it, so nothing is settled.
         self.hub.lock().machine.dispatcher.handle(now(), Input::Heard(self.key));
+    }
+
+    /// The publisher's connection broke: if the publisher comes back within this time, it goes on with its stream, and with what the API has changed
+    /// there.
+    pub fn publisher_lost(&mut self, grace: Duration) {
+        // Nothing follows from it before the place is left.
+        self.hub.lock().machine.dispatcher.handle(now(), Input::PublisherLost(self.key, grace));
     }
 
     /// The stream as the worker of the newest offer gets it; `None` once the place is gone.

@@ -191,6 +191,11 @@ impl CloseReason {
     pub(crate) const ENDS: [Self; 6] =
         [Self::LeftHeld, Self::Kicked, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
 
+    /// Tells whether the publisher may come back to its stream: it has neither said goodbye nor been ended on purpose.
+    pub(crate) fn is_loss(self) -> bool {
+        matches!(self, Self::Done | Self::Disconnected | Self::Gone | Self::Stranded)
+    }
+
     /// The reason as logs and metrics show it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -496,6 +496,9 @@ impl PublisherTask {
 
     async fn close(mut self, how: Closing, why: CloseReason) {
         self.log(why);
+        if let (Some(held), true) = (&mut self.held, why.is_loss()) {
+            held.place.publisher_lost(held.admitted.policy.grace);
+        }
         // Lobby and listener have nothing to wait for; the peer may take its time.
         self.held = None;
         self.offer = None;

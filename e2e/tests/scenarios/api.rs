@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::Relay;
 
-const ADMIN: &str = "the-token-of-operators";
+/// The token of operators.
+pub(crate) const ADMIN: &str = "the-token-of-operators";
 const VIEW: &str = "the-token-of-readers";
 
 by_descriptor_and_by_link! {
@@ -21,12 +22,13 @@ by_descriptor_and_by_link! {
     a_drained_worker_gives_its_streams_away_and_takes_none_until_it_is_undrained
 }
 
-fn call(activator: &ActivatorProcess, method: &str, path: &str, token: &str, body: &str) -> HttpAnswer {
+/// The answer to a request with a token.
+pub(crate) fn call(activator: &ActivatorProcess, method: &str, path: &str, token: &str, body: &str) -> HttpAnswer {
     http::authorized(activator.http(), method, path, token, body).expect("an answer")
 }
 
 /// The JSON of an answer that has to be good.
-fn good(answer: &HttpAnswer) -> Value {
+pub(crate) fn good(answer: &HttpAnswer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.body);
     serde_json::from_str(&answer.body).expect("JSON")
 }

@@ -25,6 +25,7 @@ mod api;
 mod claims;
 mod crash;
 mod crowd;
+mod destinations;
 mod encoders;
 mod ends;
 mod events;
