@@ -73,7 +73,7 @@ fn check(path: &Path, given: Given) -> ExitCode {
     match check_file(path, given) {
         Ok(file) => {
             println!(
-                "{}: {} publishers, {} routes, no mistakes",
+                "{}: no mistakes; publishers: {}, routes: {}",
                 path.display(),
                 file.publishers.len(),
                 file.routes.len()

@@ -14,6 +14,8 @@ pub struct AcceptMetrics {
     tls_failed: IntCounterVec,
     /// Connections of trusted proxies that named no client.
     pub(super) nameless: IntCounter,
+    /// Connections of trusted proxies that ended without a byte.
+    pub(super) probes: IntCounter,
     /// Times that `accept` found no descriptor or memory left.
     pub exhausted: IntCounter,
 }
@@ -44,6 +46,11 @@ impl AcceptMetrics {
                 registry,
                 "proxy_headers_missing_total",
                 "Connections of trusted proxies refused for want of a PROXY header",
+            )?,
+            probes: counter(
+                registry,
+                "proxy_probes_total",
+                "Connections of trusted proxies that ended without a byte, as health checks do",
             )?,
             exhausted: counter(
                 registry,

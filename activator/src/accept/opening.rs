@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::connection::PublisherConnection;
 use super::limits::{FAREWELL_BYTES, FAREWELL_TIME, PROXY_TIME};
-use super::proxied;
+use super::proxied::{self, NotNamed};
 use super::secure::{FailedHandshake, RtmpsListener, TlsFailure};
 use super::task::Accepted;
 
@@ -66,6 +66,11 @@ impl Accepted {
                         return None;
                     }
                 }
+            }
+            Ok(Err(NotNamed::Probe)) => {
+                self.metrics.probes.inc();
+                debug!(event = event::PROXY_PROBED, %proxy, "connection of a proxy ended without a byte");
+                return None;
             }
             Ok(Err(why)) => why.to_string(),
             Err(_) => "no PROXY header in time".to_owned(),

@@ -11,7 +11,10 @@ use tokio::net::TcpStream;
 /// The reason why a proxy's connection has no client.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotNamed {
-    /// The connection ended before its header did; probes of load balancers do that.
+    /// The connection ended without a byte, as the health checks of load balancers do.
+    #[error("the connection ended without a byte")]
+    Probe,
+    /// The connection ended before its header did.
     #[error("the connection ended before its PROXY header")]
     Left,
     #[error(transparent)]
@@ -31,9 +34,13 @@ pub(super) async fn client(socket: &mut TcpStream) -> Result<Option<SocketAddr>,
         };
         let known = header.len();
         header.resize(known + more, 0);
-        let read = socket.read(&mut header[known..]).await?;
+        let read = match socket.read(&mut header[known..]).await {
+            // Some health checks end with a reset.
+            Err(error) if known == 0 && error.kind() == io::ErrorKind::ConnectionReset => 0,
+            read => read?,
+        };
         if read == 0 {
-            return Err(NotNamed::Left);
+            return Err(if known == 0 { NotNamed::Probe } else { NotNamed::Left });
         }
         header.truncate(known + read);
     }

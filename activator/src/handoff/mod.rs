@@ -79,7 +79,12 @@ pub(crate) enum HandoffOutcome {
     /// The publisher has said goodbye, its stream has ended, and its connection is ours: in the state that the worker has left behind.
     Parted,
     /// The stream is over, and the publisher's connection with it.
-    Done(Close),
+    Done {
+        /// The end of the connection.
+        how: Close,
+        /// The publisher was told to start in this handoff.
+        started: bool,
+    },
     /// The publisher is gone and the worker knows.
     PublisherGone,
 }

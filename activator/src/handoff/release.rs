@@ -105,9 +105,9 @@ pub(super) fn outcome(end: &HandoffEnd, stage: HandoffStage, is_released: bool, 
     let touched = accepted || was_read;
     match end {
         HandoffEnd::Duplicate => HandoffOutcome::Duplicate,
-        HandoffEnd::Done(how, _) => HandoffOutcome::Done(*how),
+        HandoffEnd::Done(how, _) => HandoffOutcome::Done { how: *how, started },
         // The publisher's end tells the worker again.
-        HandoffEnd::KickIgnored => HandoffOutcome::Done(liveedgecast_common::handoff::Close::Abort),
+        HandoffEnd::KickIgnored => HandoffOutcome::Done { how: liveedgecast_common::handoff::Close::Abort, started },
         HandoffEnd::Returned(_) | HandoffEnd::Parted | HandoffEnd::Lost(_) if !is_released => {
             HandoffOutcome::NotReleased
         }
@@ -169,14 +169,16 @@ mod tests {
         use HandoffStage::{Accepted, Assigned, Started};
         let (returned, lost) = (HandoffEnd::Returned(Decline::Full), HandoffEnd::Lost(WorkerLoss::Ended));
         let done = |how| HandoffEnd::Done(how, String::new());
+        let over = |how, started| HandoffOutcome::Done { how, started };
         let back = |touched, started| HandoffOutcome::Returned { why: Decline::Full, touched, started };
         let gone = |accepted, touched, started| HandoffOutcome::Lost { accepted, touched, started };
         // The end, whether it leaves the socket in doubt; then stage, released, read: the outcome.
         let table = [
             (HandoffEnd::Duplicate, false, Assigned, true, false, HandoffOutcome::Duplicate),
-            (done(Close::Graceful), false, Started, true, true, HandoffOutcome::Done(Close::Graceful)),
-            (done(Close::Abort), false, Started, true, true, HandoffOutcome::Done(Close::Abort)),
-            (HandoffEnd::KickIgnored, false, Started, true, true, HandoffOutcome::Done(Close::Abort)),
+            (done(Close::Graceful), false, Started, true, true, over(Close::Graceful, true)),
+            (done(Close::Graceful), false, Accepted, true, true, over(Close::Graceful, false)),
+            (done(Close::Abort), false, Started, true, true, over(Close::Abort, true)),
+            (HandoffEnd::KickIgnored, false, Started, true, true, over(Close::Abort, true)),
             (HandoffEnd::Parted, false, Started, true, true, HandoffOutcome::Parted),
             (HandoffEnd::Parted, false, Started, false, true, HandoffOutcome::NotReleased),
             (returned.clone(), false, Assigned, true, false, back(false, false)),

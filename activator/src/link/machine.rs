@@ -361,8 +361,11 @@ impl<'a> Machine<'a> {
         self.checkpoint(now, snapshot);
         if !self.over {
             // A publisher that has closed its side already can read the last answers, and cannot publish again.
-            let ended = self.ending.is_some();
-            self.finish(if ended { HandoffOutcome::Done(Close::Graceful) } else { HandoffOutcome::Parted });
+            let started = self.progress.stage() >= HandoffStage::Started;
+            self.finish(match self.ending {
+                Some(_) => HandoffOutcome::Done { how: Close::Graceful, started },
+                None => HandoffOutcome::Parted,
+            });
         }
     }
 
@@ -385,11 +388,11 @@ impl<'a> Machine<'a> {
             FrameEffect::Over(end) => end,
         };
         let outcome = match end {
-            HandoffEnd::Done(how, _) => HandoffOutcome::Done(how),
+            HandoffEnd::Done(how, _) => HandoffOutcome::Done { how, started },
             HandoffEnd::Parted => HandoffOutcome::Parted,
             HandoffEnd::Duplicate => HandoffOutcome::Duplicate,
             // The stream is ended without the worker.
-            HandoffEnd::KickIgnored => HandoffOutcome::Done(Close::Graceful),
+            HandoffEnd::KickIgnored => HandoffOutcome::Done { how: Close::Graceful, started },
             // There is nothing to move when the publisher is gone.
             HandoffEnd::Returned(_) | HandoffEnd::Lost(_) if self.ending.is_some() => HandoffOutcome::PublisherGone,
             HandoffEnd::Returned(why) => HandoffOutcome::Returned { why, touched: accepted, started },

@@ -91,7 +91,7 @@ pub(super) async fn by_descriptor(
     let Duplicates { socket, memory } = duplicates;
     let publisher = PublisherConnection::from_socket(socket).ok().map(BufferedConnection::new);
     // The worker has said its last words and closed; ours is a duplicate.
-    let publisher = publisher.filter(|_| outcome != HandoffOutcome::Done(Close::Graceful));
+    let publisher = publisher.filter(|_| !matches!(outcome, HandoffOutcome::Done { how: Close::Graceful, .. }));
     let resume = match Remains::of(&outcome, resumed) {
         Remains::Stream => Some(Resume::Descriptor(memory, snapshot)),
         remains => {

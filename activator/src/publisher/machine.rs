@@ -176,6 +176,8 @@ pub(crate) enum CloseReason {
     Lobby(dispatch::PlaceRefusal),
     /// The API asked for the end.
     Kicked,
+    /// A worker had the stream and has ended it before the publisher was told to start.
+    FailedStart,
     /// A worker has closed the connection in order: the stream is over.
     Done,
     /// A worker has broken the connection off: the publisher was silent, sent something wrong, or was replaced.
@@ -188,8 +190,15 @@ pub(crate) enum CloseReason {
 
 impl CloseReason {
     /// The ends of admitted publishers, for metrics that exist before the first event.
-    pub(crate) const ENDS: [Self; 6] =
-        [Self::LeftHeld, Self::Kicked, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
+    pub(crate) const ENDS: [Self; 7] = [
+        Self::LeftHeld,
+        Self::Kicked,
+        Self::FailedStart,
+        Self::Done,
+        Self::Disconnected,
+        Self::Gone,
+        Self::Stranded,
+    ];
 
     /// Tells whether the publisher may come back to its stream: it has neither said goodbye nor been ended on purpose.
     pub(crate) fn is_loss(self) -> bool {
@@ -209,6 +218,7 @@ impl CloseReason {
             Self::Refused(reason) => reason.as_str(),
             Self::Lobby(reason) => reason.as_str(),
             Self::Kicked => "kicked",
+            Self::FailedStart => "failed_start",
             Self::Done => "done",
             Self::Disconnected => "disconnected",
             Self::Gone => "gone",
@@ -701,8 +711,14 @@ impl Machine {
             }
             HandoffOutcome::Duplicate => self.given_up(dispatch::PlaceRefusal::Duplicate),
             HandoffOutcome::NotReleased => self.close(Closing::Gone, CloseReason::Stranded),
-            HandoffOutcome::Done(Close::Graceful) => self.close(Closing::Graceful, because(CloseReason::Done)),
-            HandoffOutcome::Done(Close::Abort) => self.close(Closing::Abort, because(CloseReason::Disconnected)),
+            HandoffOutcome::Done { how, started } => {
+                let (closing, why) = match how {
+                    Close::Graceful => (Closing::Graceful, CloseReason::Done),
+                    Close::Abort => (Closing::Abort, CloseReason::Disconnected),
+                };
+                let failed = !started && !self.started;
+                self.close(closing, because(if failed { CloseReason::FailedStart } else { why }));
+            }
             HandoffOutcome::PublisherGone => self.close(Closing::Gone, because(CloseReason::Gone)),
             // The state of the connection has been lost on the way.
             HandoffOutcome::Parted => self.close(Closing::Graceful, because(CloseReason::Done)),

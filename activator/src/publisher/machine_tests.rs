@@ -310,7 +310,7 @@ fn every_input_leads_to_its_state_from_every_state() {
         ),
         (
             "done",
-            || Input::Over(HandoffOutcome::Done(Close::Graceful)),
+            || Input::Over(HandoffOutcome::Done { how: Close::Graceful, started: true }),
             ["", "", "", "", "", "", "", "closing", "closing"],
         ),
         ("gone", || Input::Over(HandoffOutcome::PublisherGone), ["", "", "", "", "", "", "", "closing", "closing"]),
@@ -822,8 +822,8 @@ fn a_held_publisher_is_small() {
 #[test]
 fn a_kick_while_a_worker_has_the_publisher_is_the_reason_of_its_end() {
     let ends = [
-        (HandoffOutcome::Done(Close::Graceful), Closing::Graceful),
-        (HandoffOutcome::Done(Close::Abort), Closing::Abort),
+        (HandoffOutcome::Done { how: Close::Graceful, started: true }, Closing::Graceful),
+        (HandoffOutcome::Done { how: Close::Abort, started: false }, Closing::Abort),
         (HandoffOutcome::PublisherGone, Closing::Gone),
         (HandoffOutcome::Broken { started: true }, Closing::Graceful),
         (HandoffOutcome::Lost { accepted: true, touched: true, started: true }, Closing::Graceful),
@@ -833,5 +833,28 @@ fn a_kick_while_a_worker_has_the_publisher_is_the_reason_of_its_end() {
         pair.handle(Input::Kicked);
         pair.handle(Input::Over(outcome));
         assert_eq!(pair.closed(), (how, CloseReason::Kicked));
+    }
+}
+
+#[test]
+fn stream_that_ends_before_its_publisher_is_told_to_start_is_a_failed_start() {
+    use CloseReason::{Disconnected, Done, FailedStart};
+    // Whether an earlier worker had told it, whether this one has; the end, and its reason.
+    let table = [
+        (false, false, Close::Graceful, FailedStart),
+        (false, false, Close::Abort, FailedStart),
+        (false, true, Close::Graceful, Done),
+        (false, true, Close::Abort, Disconnected),
+        (true, false, Close::Graceful, Done),
+    ];
+    for (before, started, how, why) in table {
+        let mut pair = Pair::handed();
+        if before {
+            pair.handle(Input::Over(HandoffOutcome::Lost { accepted: true, touched: true, started: true }));
+            pair.handle(Input::Offered { epoch: 2, fits: true });
+            pair.handle(Input::Came);
+        }
+        pair.handle(Input::Over(HandoffOutcome::Done { how, started }));
+        assert_eq!(pair.closed().1, why, "{before} {started} {how:?}");
     }
 }

@@ -74,7 +74,7 @@ impl Remains {
             | HandoffOutcome::Lost { .. }
             | HandoffOutcome::Duplicate
             | HandoffOutcome::NotReleased
-            | HandoffOutcome::Done(_)
+            | HandoffOutcome::Done { .. }
             | HandoffOutcome::PublisherGone => Self::Nothing,
         }
     }
@@ -86,7 +86,7 @@ impl Remains {
 /// Note: memory that two workers have had must stay out. A worker that gave a stream back unmaps it late, and what it writes then would say
 /// that its successor has unmapped it.
 pub(super) fn may_be_reused(outcome: &HandoffOutcome, resumed: bool) -> bool {
-    let ended = matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted);
+    let ended = matches!(outcome, HandoffOutcome::Done { .. } | HandoffOutcome::Parted);
     !resumed && (ended || matches!(outcome, HandoffOutcome::Returned { touched: false, .. }))
 }
 
@@ -111,6 +111,7 @@ mod tests {
     fn every_outcome_has_its_remains() {
         let returned = |touched| HandoffOutcome::Returned { why: Decline::Full, touched, started: false };
         let lost = |touched| HandoffOutcome::Lost { accepted: touched, touched, started: false };
+        let done = |how| HandoffOutcome::Done { how, started: true };
         // The outcome, its remains of a first handover, of a resumed one.
         let table = [
             (returned(false), Remains::Nothing, Remains::Stream),
@@ -121,14 +122,14 @@ mod tests {
             (HandoffOutcome::Parted, Remains::Connection, Remains::Connection),
             (HandoffOutcome::Duplicate, Remains::Nothing, Remains::Nothing),
             (HandoffOutcome::NotReleased, Remains::Nothing, Remains::Nothing),
-            (HandoffOutcome::Done(Close::Graceful), Remains::Nothing, Remains::Nothing),
-            (HandoffOutcome::Done(Close::Abort), Remains::Nothing, Remains::Nothing),
+            (done(Close::Graceful), Remains::Nothing, Remains::Nothing),
+            (done(Close::Abort), Remains::Nothing, Remains::Nothing),
             (HandoffOutcome::PublisherGone, Remains::Nothing, Remains::Nothing),
         ];
         for (outcome, first, resumed) in table {
             let remains = (Remains::of(&outcome, false), Remains::of(&outcome, true));
             assert_eq!(remains, (first, resumed), "{outcome:?}");
-            let ended = matches!(outcome, HandoffOutcome::Done(_) | HandoffOutcome::Parted);
+            let ended = matches!(outcome, HandoffOutcome::Done { .. } | HandoffOutcome::Parted);
             let ended = ended || outcome == returned(false);
             let reused = (may_be_reused(&outcome, false), may_be_reused(&outcome, true));
             assert_eq!(reused, (ended, false), "{outcome:?}");

@@ -522,6 +522,7 @@ impl PublisherTask {
             }
             CloseReason::LeftHeld
             | CloseReason::Kicked
+            | CloseReason::FailedStart
             | CloseReason::Done
             | CloseReason::Disconnected
             | CloseReason::Gone => {

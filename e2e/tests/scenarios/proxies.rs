@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use liveedgecast_e2e::certificate::Authority;
 use liveedgecast_e2e::haproxy::Haproxy;
@@ -9,6 +10,7 @@ use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::wait::{SOON, until};
+use socket2::SockRef;
 
 /// Addresses from which the scenarios' proxies connect.
 const LOOPBACK: &str = "127.0.0.0/8";
@@ -63,6 +65,22 @@ fn trusted_proxy_that_sends_no_header_is_refused_with_a_line_that_says_what_to_d
     let told = activator.events("proxy.refused");
     assert!(told[0]["advice"].as_str().is_some_and(|text| text.contains("TRUSTED_PROXIES")), "{told:?}");
     assert_eq!(activator.metric("liveedgecast_proxy_headers_missing_total", &[]), Some(1.0));
+}
+
+#[test]
+fn health_checks_of_a_proxy_are_counted_and_no_warning() {
+    let activator =
+        ActivatorProcess::pushing_to("rtmp://localhost/live/{key}").with("TRUSTED_PROXIES", LOOPBACK).start();
+    for reset in [false, true] {
+        let socket = TcpStream::connect(activator.rtmp()).expect("a connection");
+        if reset {
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a socket");
+        }
+    }
+    until("both to be counted", || activator.metric("liveedgecast_proxy_probes_total", &[]) == Some(2.0));
+    assert_eq!(activator.metric("liveedgecast_proxy_headers_missing_total", &[]), Some(0.0));
+    assert!(activator.events("proxy.refused").is_empty());
+    assert!(activator.events("proxy.probed").iter().all(|line| line["level"] == "DEBUG"));
 }
 
 #[test]
