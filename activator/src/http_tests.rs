@@ -25,6 +25,7 @@ use crate::dispatch::{
     Entry, Introduction, PlaceEvent, Rules, StreamView, UpstreamView, VideoView, WorkerState, WorkerView,
 };
 use crate::lobby::{Lobby, MAX_UNREAD};
+use crate::peers::ForwardedRequest;
 
 const SECRET: &str = "0123456789abcdef";
 const ADMIN: &str = "the-token-of-operators";
@@ -251,6 +252,23 @@ async fn control_secret_opens_nothing() {
 }
 
 #[tokio::test]
+async fn request_of_another_activator_changes_nothing_where_changes_are_closed() {
+    let (shown, lobby, _phase) = context(&[]);
+    let _place = lobby.places.enter(entry("aa"));
+    let request = |action: &str| ForwardedRequest {
+        action: action.to_owned(),
+        stream_id: "aa".to_owned(),
+        destination: String::new(),
+        body: String::new(),
+        client: "10.0.0.7".parse().unwrap(),
+    };
+    for (may_change, status) in [(false, 403), (true, 200)] {
+        let handler = handler(shown.changes.clone(), may_change);
+        assert_eq!(((handler.0)(&request("kick")).status, (handler.0)(&request("list")).status), (status, 200));
+    }
+}
+
+#[tokio::test]
 async fn token_for_reading_changes_nothing() {
     let server = server(&["--admin-token", ADMIN, "--view-token", VIEW]);
     let _place = server.lobby.places.enter(entry("aa"));
@@ -438,6 +456,7 @@ fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<Act
         http: None,
         sessions: (0..streams).map(session).collect(),
         takes_lists: true,
+        key: None,
     };
     let (outbox, inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
     server.lobby.workers.join(introduction, outbox).unwrap();

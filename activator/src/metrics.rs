@@ -84,7 +84,7 @@ impl ActivatorMetrics {
             reload: ReloadMetrics::new(r)?,
             publisher: PublisherMetrics::new(r)?,
             handoff: HandoffMetrics::new(r)?,
-            lobby: LobbyMetrics::new(r, control.excess())?,
+            lobby: LobbyMetrics::new(r, control.excess(), control.disbelieved())?,
             control,
             processes: ProcessMetrics::new(r)?,
             peers: PeersMetrics::new(r)?,

@@ -155,6 +155,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         bail!("HANDOFF=descriptor: without /proc nobody can tell whether a worker is on this host: use auto or link");
     }
     let changes = StreamChanges { views: lobby.views.clone(), streams: lobby.streams.clone() };
+    let activators = settings.tokens.activator_secret(&settings.secret);
     let control = control::Terms {
         welcome: Welcome {
             activator: name.clone(),
@@ -164,7 +165,8 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         },
         secret: settings.secret.clone(),
         network,
-        handler: handler(changes.clone()),
+        activators: activators.clone(),
+        handler: handler(changes.clone(), settings.tokens.admin.is_some()),
     };
     let cluster = if settings.peers.is_empty() {
         Cluster::alone(lobby.peers.clone(), settings.fleet)
@@ -191,7 +193,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         views: lobby.views.clone(),
         cluster: cluster.clone(),
         changes,
-        courier: Courier::new(cluster.clone(), settings.secret.clone()),
+        courier: Courier::new(cluster.clone(), activators.clone()),
         target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.is_local(),
@@ -268,6 +270,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             addresses: settings.peers.clone(),
             introducer: settings.introducer.clone(),
             secret: settings.secret.clone(),
+            activators,
         };
         let others = peers::run(cluster, search);
         keeping.push(tokio::spawn(others));

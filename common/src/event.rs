@@ -37,6 +37,8 @@ pub const CONNECTION_LOST: &str = "connection.lost";
 pub const RTMPS_FAILED: &str = "rtmps.failed";
 /// A proxy of TRUSTED_PROXIES sent no PROXY header, or none that can be understood. One line in 10 s.
 pub const PROXY_REFUSED: &str = "proxy.refused";
+/// A connection of a trusted proxy ended without a byte, as its health checks do.
+pub const PROXY_PROBED: &str = "proxy.probed";
 /// A connection began with a PROXY header, and its address is none of TRUSTED_PROXIES. One line in 10 s.
 pub const PROXY_UNTRUSTED: &str = "proxy.untrusted";
 /// A publisher spoke TLS to the port for plain RTMP. One line in 10 s.
@@ -90,6 +92,8 @@ pub const WORKER_SILENT: &str = "worker.silent";
 pub const WORKER_LOST: &str = "worker.lost";
 /// A worker reported more sessions than its capacity; they are left out.
 pub const WORKER_EXCEEDED: &str = "worker.exceeded";
+/// A worker reported a stream that it was not given.
+pub const WORKER_DISBELIEVED: &str = "worker.disbelieved";
 /// The network namespaces of a worker and this activator were compared.
 pub const NETWORKS_COMPARED: &str = "networks.compared";
 /// A call on the control listener was refused.

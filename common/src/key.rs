@@ -265,6 +265,12 @@ impl Secret {
         out
     }
 
+    /// Another secret, which nobody can compute who lacks this one or any of `parts`.
+    #[must_use]
+    pub fn derived(&self, parts: &[&[u8]]) -> Self {
+        Self(data_encoding::HEXLOWER.encode(&self.sign(parts)))
+    }
+
     /// True if `proof` is [`Secret::sign`] of the same parts; constant time.
     pub fn verify(&self, parts: &[&[u8]], proof: &[u8]) -> bool {
         self.sign(parts).ct_eq(proof).into()

@@ -6,9 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::control::InstanceKey;
 use liveedgecast_common::drain::{Drain, Input};
 use liveedgecast_common::runtime::{Signals, Stop};
-use liveedgecast_common::{event, health, http, listen, sys};
+use liveedgecast_common::{event, health, http, listen, random, sys};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,7 @@ pub async fn run(
             http_port: http.port(),
             handoff: settings.handoff,
             exit_when_orphaned: settings.exit_when_orphaned,
+            key: InstanceKey(random::bytes()),
             introducer: settings.introducer.is_some(),
         },
         activator: settings.activator,

@@ -21,6 +21,19 @@ pub struct ApiTokens {
     pub view: Option<Secret>,
 }
 
+/// The purpose of the derived secret.
+const AMONG_ACTIVATORS: &[u8] = b"among activators";
+
+impl ApiTokens {
+    /// The secret that activators prove to each other. Workers know the control secret, but no token: so no worker can pose as an activator, and pass on
+    /// a change of another one's stream. Without any token there is no such difference, and no change either.
+    #[must_use]
+    pub fn activator_secret(&self, control: &Secret) -> Secret {
+        let token = self.admin.as_ref().or(self.view.as_ref()).map_or("", Secret::expose);
+        control.derived(&[AMONG_ACTIVATORS, token.as_bytes()])
+    }
+}
+
 /// Judges the arguments. `secret`: the control secret.
 pub(super) fn resolve(args: &Args, secret: &Secret, problems: &mut Problems) -> ApiTokens {
     let mut read = |setting, value: &Option<Hidden>, file: Option<&Path>| {
@@ -43,4 +56,23 @@ pub(super) fn resolve(args: &Args, secret: &Secret, problems: &mut Problems) -> 
         problems.add("VIEW_TOKEN", "is the same as ADMIN_TOKEN, so readers could change everything: make another one");
     }
     tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_of_activators_takes_the_token_that_is_there_and_the_control_secret() {
+        let tokens = |admin: &str, view: &str| {
+            let token = |text: &str| (!text.is_empty()).then(|| Secret::new(text));
+            ApiTokens { admin: token(admin), view: token(view) }
+        };
+        let of = |admin, view, control| tokens(admin, view).activator_secret(&Secret::new(control)).expose().to_owned();
+        let all = [of("a", "v", "c"), of("", "v", "c"), of("", "", "c"), of("b", "v", "c"), of("a", "v", "d")];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+        }
+        assert_eq!(of("a", "v", "c"), of("a", "other", "c"), "the token of readers counts where there is no other");
+    }
 }

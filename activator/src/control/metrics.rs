@@ -22,11 +22,23 @@ pub(crate) enum CallRefusal {
     Session,
     /// A worker reports more sessions than its capacity: they are left out, and the call goes on.
     Excess,
+    /// A worker reports a session of a stream that it was not given: it is left out, and the call goes on.
+    Disbelieved,
 }
 
 impl CallRefusal {
-    const ALL: [Self; 8] =
-        [Self::Proof, Self::Replay, Self::Hello, Self::Joined, Self::Full, Self::Load, Self::Session, Self::Excess];
+    const ALL: [Self; 9] =
+        [
+            Self::Proof,
+            Self::Replay,
+            Self::Hello,
+            Self::Joined,
+            Self::Full,
+            Self::Load,
+            Self::Session,
+            Self::Excess,
+            Self::Disbelieved,
+        ];
 
     /// The word in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -39,6 +51,7 @@ impl CallRefusal {
             Self::Load => "load",
             Self::Session => "session",
             Self::Excess => "excess",
+            Self::Disbelieved => "disbelieved",
         }
     }
 }
@@ -62,6 +75,12 @@ impl ControlMetrics {
     /// The counter of one cause.
     pub(crate) fn refused(&self, why: CallRefusal) -> IntCounter {
         self.refused.with_label_values(&[why.as_str()])
+    }
+
+    /// The counter of reports that the lobby does not believe.
+    #[must_use]
+    pub fn disbelieved(&self) -> IntCounter {
+        self.refused(CallRefusal::Disbelieved)
     }
 
     /// The counter of sessions beyond a worker's capacity, which the lobby leaves out.

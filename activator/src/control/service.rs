@@ -76,6 +76,8 @@ pub struct Terms {
     pub welcome: Welcome,
     /// Control secret that a caller has to prove to know.
     pub secret: Secret,
+    /// Secret that another activator has to prove to know; no worker knows it.
+    pub activators: Secret,
     /// Network namespace of this process; empty if it is unknown.
     pub network: String,
     /// Carries out requests that other activators pass on.
@@ -262,7 +264,7 @@ impl Gate for ControlService {
     }
 
     fn open(&self, caller: &ProvedCaller, sealed: Vec<u8>) -> Option<Vec<u8>> {
-        caller.exchange.open(&self.terms.secret, sealed)
+        caller.exchange.open(&self.terms.activators, sealed)
     }
 
     fn full(&self, peer: IpAddr, text: String) -> Status {
@@ -294,7 +296,11 @@ impl ControlService {
         };
         let activator = self.terms.welcome.activator.clone();
         let exchange = Exchange { purpose, caller, challenge, activator };
-        if let Err(error) = exchange.judge_caller(&self.terms.secret, told) {
+        let secret = match purpose {
+            Purpose::Join | Purpose::Introduce => &self.terms.secret,
+            Purpose::Follow | Purpose::Act => &self.terms.activators,
+        };
+        if let Err(error) = exchange.judge_caller(secret, told) {
             return refused(CallRefusal::Proof, Status::unauthenticated(error.to_string()));
         }
         if peer.room.get().is_none() {
@@ -302,7 +308,7 @@ impl ControlService {
             let _ = peer.room.set(Arc::clone(&self.proved).try_acquire_owned().map_err(full)?);
         }
         peer.proved.cancel();
-        let proof = MetadataValue::try_from(exchange.activator_proof(&self.terms.secret));
+        let proof = MetadataValue::try_from(exchange.activator_proof(secret));
         let proof = proof.map_err(|_| Status::internal("the proof is no metadata"))?;
         Ok((peer, ProvedCaller { address: peer.address, proof, exchange }))
     }
@@ -425,6 +431,7 @@ fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Introduction {
         http: (hello.http_port != 0).then(|| SocketAddr::new(peer, hello.http_port)),
         sessions: hello.sessions,
         takes_lists: hello.takes_lists,
+        key: hello.key,
     }
 }
 

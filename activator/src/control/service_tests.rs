@@ -43,14 +43,14 @@ fn server_for(most: usize) -> Server {
     let lobby = Lobby::new(
         Rules { workers_stay: false },
         None,
-        LobbyMetrics::new(&registry, metrics.excess()).unwrap(),
+        LobbyMetrics::new(&registry, metrics.excess(), metrics.disbelieved()).unwrap(),
         Events::default(),
     );
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };
     let handler = RequestHandler(Arc::new(|_| unreachable!("no activator passes a request on")));
-    let terms = Terms { welcome, secret: Secret::new(SECRET), network: "here".into(), handler };
+    let terms = Terms { welcome, secret: Secret::new(SECRET), activators: Secret::new("of activators"), network: "here".into(), handler };
     let stop = CancellationToken::new();
     let (serving, counted) = (Cluster::alone(lobby.peers.clone(), settings.fleet), metrics.clone());
     let (workers, stopped) = (lobby.workers.clone(), stop.clone());

@@ -32,6 +32,7 @@ impl Relay {
             http: None,
             sessions: vec![],
             takes_lists: true,
+            key: None,
         };
         relay.tell(Input::Joined(CALL, introduction));
         relay
@@ -89,7 +90,7 @@ impl Relay {
 
     fn report(&mut self, id: &str, state: SessionState, epoch: u64, place: Option<Key>) {
         let placed = place.and_then(|place| self.dispatcher.placed(place));
-        let identities = placed.as_ref().map_or(Vec::new(), |placed| placed.identities.clone());
+        let identities = placed.as_ref().map_or(vec![own("k")], |placed| placed.identities.clone());
         let revision = placed.map_or(0, |placed| placed.destinations.revision);
         let session = Session { stream_id: id.to_owned(), identities, state, epoch, revision, ..Session::default() };
         self.tell(Input::Said(CALL, WorkerMessage::Session(session)));

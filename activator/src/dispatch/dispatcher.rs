@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::control::{DeclineReason, Declined, Session, SessionState, WorkerMessage};
 use liveedgecast_common::key::Identity;
 
+use super::credit::DepartedWorkers;
 use super::elsewhere::{Others, Ourselves};
 use super::kept_changes::KeptChanges;
 use super::messages::{Input, Key, Output, Rules, Started};
@@ -97,6 +98,8 @@ pub(super) struct PublisherRecord {
     pub(super) yields_at: Option<Instant>,
     /// The publisher is lost, and may come back within this time.
     pub(super) lost_for: Option<Duration>,
+    /// The calls of the workers that were offered the stream, each with the number of its newest offer.
+    pub(super) offered_to: BTreeMap<CallId, u64>,
     pub(super) timer: Option<Instant>,
 }
 
@@ -123,6 +126,9 @@ pub(crate) struct Dispatcher {
     pub(super) ourselves: Option<Ourselves>,
     pub(super) others: Others,
     pub(super) kept_changes: KeptChanges,
+    pub(super) departed: DepartedWorkers,
+    /// The end of the time in which workers are believed.
+    pub(super) trusting_until: Option<Instant>,
     pub(super) revision: u64,
     pub(super) outputs: VecDeque<Output>,
 }
@@ -148,6 +154,8 @@ impl Dispatcher {
             ourselves: None,
             others: Others::default(),
             kept_changes: KeptChanges::default(),
+            departed: DepartedWorkers::default(),
+            trusting_until: None,
             revision: 0,
             outputs: VecDeque::new(),
         }
@@ -180,6 +188,7 @@ impl Dispatcher {
             returns_to: None,
             yields_at: None,
             lost_for: None,
+            offered_to: BTreeMap::new(),
             timer: None,
         };
         self.places.insert(key, held);
@@ -196,6 +205,7 @@ impl Dispatcher {
 
     /// Takes one input; drain [`Self::poll_output`] afterwards.
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
+        self.begin(now);
         match input {
             Input::Left(key) => {
                 self.note_failed_start(key);
@@ -222,8 +232,10 @@ impl Dispatcher {
             Input::Ourselves(ourselves) => self.ourselves = Some(ourselves),
             Input::Elsewhere(peer, number, held) => {
                 self.epoch = self.epoch.max(held.as_ref().map_or(0, |held| learned(held.epoch)));
+                let named = held.as_ref().map(|held| (held.worker.clone(), held.stream.id.clone()));
                 let affected = self.others.set(&peer, number, held);
                 self.look_again(now, &affected);
+                named.into_iter().for_each(|(worker, stream_id)| self.vouch(now, &worker, &stream_id));
             }
             Input::ForgetPeer(peer) => {
                 let affected = self.others.forget(&peer);
@@ -387,7 +399,8 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLost(worker, streams));
     }
 
-    fn joined(&mut self, now: Instant, call: CallId, introduction: Introduction) {
+    fn joined(&mut self, now: Instant, call: CallId, mut introduction: Introduction) {
+        self.recognise(now, call, &mut introduction);
         let told: Vec<_> = introduction.sessions.clone();
         let name = introduction.name.clone();
         let excess = self.workers.join(now, call, introduction);
@@ -406,31 +419,35 @@ impl Dispatcher {
             WorkerMessage::Hello(_) => {}
             WorkerMessage::Load(load) => self.workers.load(call, &load),
             WorkerMessage::Goodbye => self.workers.drain(call),
-            WorkerMessage::Session(session) => {
-                if self.workers.session(now, call, session.clone()) {
-                    self.adopt(now, call, &session);
-                } else if let Some(worker) = self.workers.get(call) {
-                    self.outputs.push_back(Output::Excess(worker.name.clone(), 1));
-                }
-            }
+            WorkerMessage::Session(session) => self.session(now, call, &session),
             WorkerMessage::Counters(streams) => self.workers.counted(now, call, &streams),
             WorkerMessage::Declined(declined) => self.declined(now, call, &declined),
         }
         self.fill(now);
     }
 
+    fn session(&mut self, now: Instant, call: CallId, session: &Session) {
+        let Some(name) = self.workers.get(call).map(|worker| worker.name.clone()) else { return };
+        match self.credited(now, call, session) {
+            None => self.disbelieve(call, name, session),
+            Some(session) if self.workers.session(now, call, session.clone()) => self.adopt(now, call, &session),
+            Some(_) => self.outputs.push_back(Output::Excess(name, 1)),
+        }
+    }
+
     /// Takes a reported session into account: it may be a stream of ours whose worker has dialed in again, and it binds publishers that wait with its identity.
-    fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
+    pub(super) fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
         let ended = session.state == SessionState::Ended;
-        if ended {
-            self.kept_changes.ended(&session.stream_id);
-        } else {
+        if !ended {
             self.note_lost_upstreams(session);
+        } else if !session.identities.is_empty() {
+            self.kept_changes.ended(&session.stream_id);
         }
         if let Some(key) = self.by_id.get(&session.stream_id).copied().filter(|_| !ended)
             && let Some(held) = self.places.get_mut(&key)
             && let State::Starting { call: on, epoch } | State::Live { call: on, epoch } = &mut held.state
             && *epoch == session.epoch
+            && held.offered_to.get(&call) == Some(epoch)
             && *on != call
         {
             self.workers.release(*on, &session.stream_id);
@@ -501,6 +518,7 @@ impl Dispatcher {
     fn lost(&mut self, now: Instant, call: CallId) {
         let name = self.workers.get(call).map(|worker| worker.name.clone());
         self.outputs.extend(name.map(Output::WorkerGone));
+        self.remember(now, call);
         for key in self.workers.leave(call) {
             self.withdraw(now, key, OfferOutcome::Withdrawn);
         }

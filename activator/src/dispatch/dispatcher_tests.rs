@@ -2,7 +2,7 @@
 
 use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::limits::MAX_EPOCH;
-use liveedgecast_common::control::{Availability, Load};
+use liveedgecast_common::control::{Availability, InstanceKey, Load};
 use liveedgecast_common::key::{AppName, Secret, StreamId, StreamKey};
 use liveedgecast_common::testkit::origin;
 use liveedgecast_common::url::PushTemplate;
@@ -72,21 +72,31 @@ impl World {
             http: None,
             sessions: vec![],
             takes_lists: true,
+            key: None,
         };
         self.tell(Input::Joined(CallId(self.calls), introduction))
     }
 
     fn worker(&mut self, capacity: u32, sessions: Vec<Session>) -> (CallId, Vec<Output>) {
+        let name = format!("w{}", self.calls + 1);
+        self.worker_named(&name, capacity, sessions)
+    }
+
+    /// A worker that has made a key of its name for itself.
+    fn worker_named(&mut self, name: &str, capacity: u32, sessions: Vec<Session>) -> (CallId, Vec<Output>) {
         self.calls += 1;
         let call = CallId(self.calls);
+        let mut key = [0; 32];
+        key.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         let introduction = Introduction {
-            name: format!("w{}", self.calls),
+            name: name.to_owned(),
             capacity,
             availability: Availability::Open,
             same_host: true,
             http: None,
             sessions,
             takes_lists: true,
+            key: Some(InstanceKey(key)),
         };
         let outputs = self.tell(Input::Joined(call, introduction));
         (call, outputs)
@@ -579,8 +589,8 @@ fn a_worker_that_joins_again_has_its_streams() {
     let (call, _) = world.worker(1, vec![]);
     let live = world.live("a", &[1]);
     world.tell(Input::Lost(call));
-    let (again, _) = world.worker(1, vec![session("a", 1, SessionState::Live, live.epoch)]);
-    assert_eq!(world.streams()[0].worker.as_deref(), Some("w2"));
+    let (again, _) = world.worker_named("w1", 1, vec![session("a", 1, SessionState::Live, live.epoch)]);
+    assert_eq!(world.streams()[0].worker.as_deref(), Some("w1"));
     assert_eq!(world.lobby.demand().live, 1);
     let (_, outputs) = world.enter("b", &[2]);
     assert_eq!(offers(&outputs), [], "it is full");

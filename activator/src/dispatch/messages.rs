@@ -117,6 +117,8 @@ pub(crate) enum Output {
     WorkerGone(String),
     /// A worker died with this many streams of ours.
     WorkerLost(String, usize),
+    /// A worker reported a session of a stream that it was not given; the report is left out.
+    Disbelieved(String, String),
     /// A worker reported this many sessions beyond its capacity; they are left out.
     Excess(String, usize),
 }

@@ -5,6 +5,7 @@
 //! worker gets a stream, and [`tally`] adds up the demand.
 
 mod changes;
+mod credit;
 mod dispatcher;
 mod elsewhere;
 mod kept_changes;

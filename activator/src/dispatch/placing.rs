@@ -241,6 +241,7 @@ impl Dispatcher {
         let before = self.workers.holder(own, held.entry.stream_id.as_str()).filter(|(holder, _)| *holder == call);
         held.returns_to = before.map(|(_, session)| session.stream_id.clone());
         held.takes_lists = worker.takes_lists;
+        held.offered_to.insert(call, epoch);
         self.revision += 1;
         self.queue.remove(&(!held.front, key));
         self.bound.remove(&key);

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::UtcTime;
-use liveedgecast_common::control::{Availability, DeclineReason, Declined, Load, Session, SessionState, WorkerMessage};
+use liveedgecast_common::control::limits::INSTANCE_KEY_BYTES;
+use liveedgecast_common::control::{
+    Availability, DeclineReason, Declined, InstanceKey, Load, Session, SessionState, WorkerMessage,
+};
 use liveedgecast_common::key::{AppName, Identity, StreamId};
 use liveedgecast_common::testkit::origin;
 
@@ -317,6 +320,7 @@ impl World {
             http: None,
             sessions: sessions.collect(),
             takes_lists: true,
+            key: Some(key_of(name)),
         };
         self.lobby(Input::Joined(call, introduction));
     }
@@ -522,6 +526,7 @@ impl World {
                 assert!(bound || holds.len() < capacity, "{call:?} has {holds:?} and is offered one more");
                 self.publishers.get_mut(&key).unwrap().stay = Stay::Offered { call, epoch };
             }
+            messages::Output::Disbelieved(worker, stream) => panic!("{worker} is not believed to have {stream}"),
             messages::Output::Withdrawn(key, epoch) => {
                 let publisher = self.publishers.get_mut(&key).expect("only who is there");
                 let Stay::Offered { epoch: offered, .. } = publisher.stay else { panic!("{publisher:?}") };
@@ -691,4 +696,11 @@ fn no_publisher_is_lost_whatever_publishers_and_workers_do() {
         assert!(served > SEEDS * 10, "a simulation in which little happens: {served} streams served");
         assert!(refused.contains("duplicate") && refused.contains("fleet_full"), "{refused:?}");
     }
+}
+
+/// The key that a worker of this name has made for itself.
+fn key_of(name: &str) -> InstanceKey {
+    let mut key = [0; INSTANCE_KEY_BYTES];
+    key.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    InstanceKey(key)
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::{Availability, Load, Session, SessionCounters, SessionState, UpstreamReport};
+use liveedgecast_common::control::{Availability, InstanceKey, Load, Session, SessionCounters, SessionState, UpstreamReport};
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;
@@ -65,6 +65,8 @@ pub struct Introduction {
     pub sessions: Vec<Session>,
     /// The worker takes lists of destinations.
     pub takes_lists: bool,
+    /// The key by which the worker is known again.
+    pub key: Option<InstanceKey>,
 }
 
 /// A worker.
@@ -76,6 +78,8 @@ pub(crate) struct Worker {
     pub(crate) http: Option<SocketAddr>,
     /// It takes lists of destinations.
     pub(crate) takes_lists: bool,
+    /// The key by which it is known again.
+    pub(super) key: Option<InstanceKey>,
     pub(crate) joined: Instant,
     /// Number of streams by the worker's own count.
     told: u32,
@@ -199,13 +203,14 @@ impl Workers {
 
     /// Adds a worker. Returns the number of its sessions that were left out.
     pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, availability, same_host, http, sessions, takes_lists } = introduction;
+        let Introduction { name, capacity, availability, same_host, http, sessions, takes_lists, key } = introduction;
         let worker = Worker {
             name,
             capacity,
             same_host,
             http,
             takes_lists,
+            key,
             joined: now,
             told: 0,
             availability,

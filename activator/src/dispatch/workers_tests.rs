@@ -14,6 +14,7 @@ fn introduction(name: &str, capacity: u32) -> Introduction {
         http: None,
         sessions: vec![],
         takes_lists: true,
+        key: None,
     }
 }
 

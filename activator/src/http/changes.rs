@@ -104,12 +104,15 @@ pub(super) async fn carry_out(
     }
 }
 
-/// Carries out the requests that other activators pass on.
+/// Carries out the requests that other activators pass on; changes only if this activator has a token for them.
 #[must_use]
-pub fn handler(changes: StreamChanges) -> RequestHandler {
+pub fn handler(changes: StreamChanges, may_change: bool) -> RequestHandler {
     RequestHandler(Arc::new(move |request: &ForwardedRequest| {
         let known = StreamAction::ALL.into_iter().find(|action| action.as_str() == request.action);
         let answer = known.ok_or_else(|| malformed("this activator does not know the action")).and_then(|action| {
+            if !may_change && action != StreamAction::List {
+                return Err(ApiProblem::ChangesClosed);
+            }
             let ForwardedRequest { stream_id, destination, body, client, .. } = request;
             here(&changes, &StreamChange { action, stream_id, destination, body: body.as_bytes(), client: *client })
         });

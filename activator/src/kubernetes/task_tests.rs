@@ -84,6 +84,7 @@ impl House {
             http: None,
             sessions: vec![],
             takes_lists: true,
+            key: None,
         };
         let (outbox, hears) = mpsc::channel(MAX_UNREAD);
         Worker { call: self.lobby.workers.join(introduction, outbox).unwrap(), hears }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use liveedgecast_common::clock::{now, utc};
-use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
+use liveedgecast_common::control::{ActivatorMessage, Session, WorkerMessage};
 use liveedgecast_common::event;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
@@ -73,7 +73,7 @@ pub struct WorkerCalls(pub(super) Arc<Hub>);
 impl WorkerCalls {
     /// Registers a worker. Messages for it go to `outbox`; `None` when a worker of its name is registered already.
     pub(crate) fn join(&self, introduction: Introduction, outbox: mpsc::Sender<ActivatorMessage>) -> Option<CallId> {
-        let (name, sessions) = (introduction.name.clone(), introduction.sessions.clone());
+        let sessions = introduction.sessions.clone();
         let (call, spawned) = self.0.step(|state, now| {
             if state.machine.dispatcher.is_joined(&introduction.name) {
                 return None;
@@ -83,7 +83,7 @@ impl WorkerCalls {
             state.machine.handle(now, Input::Joined(call, introduction));
             Some((call, times.map(|(_, spawned)| now.saturating_duration_since(spawned))))
         })?;
-        sessions.iter().for_each(|session| self.0.events.note(events::Input::Reported(&name, session)));
+        sessions.iter().for_each(|session| self.note_session(call, session));
         spawned.into_iter().for_each(|time: Duration| self.0.metrics.registration.observe(time.as_secs_f64()));
         Some(call)
     }
@@ -96,19 +96,20 @@ impl WorkerCalls {
 
     /// Notes the part of a message from which events may follow.
     fn note(&self, call: CallId, message: &WorkerMessage) {
-        if !matches!(message, WorkerMessage::Session(_) | WorkerMessage::Counters(_)) {
-            return;
-        }
-        let name = self.0.lock().machine.dispatcher.name_of(call).map(str::to_owned);
-        match (name, message) {
-            (Some(worker), WorkerMessage::Session(session)) => {
-                self.0.events.note(events::Input::Reported(&worker, session));
-            }
-            (Some(worker), WorkerMessage::Counters(streams)) => {
-                self.0.events.note(events::Input::Counted(&worker, streams));
+        match message {
+            WorkerMessage::Session(session) => self.note_session(call, session),
+            WorkerMessage::Counters(streams) => {
+                let name = self.0.lock().machine.dispatcher.name_of(call).map(str::to_owned);
+                name.into_iter().for_each(|worker| self.0.events.note(events::Input::Counted(&worker, streams)));
             }
             _ => {}
         }
+    }
+
+    /// Notes a session, if the worker is believed.
+    fn note_session(&self, call: CallId, session: &Session) {
+        let name = self.0.lock().machine.dispatcher.reporter(now(), call, session).map(str::to_owned);
+        name.into_iter().for_each(|worker| self.0.events.note(events::Input::Reported(&worker, session)));
     }
 
     /// Ends a worker's call.

@@ -243,6 +243,7 @@ impl State {
             | Decision::Suspect(_)
             | Decision::WorkerGone(_)
             | Decision::WorkerLost(..)
+            | Decision::Disbelieved(..)
             | Decision::Excess(..) => {}
         }
     }

@@ -55,6 +55,7 @@ fn introduction(name: &str) -> Introduction {
         http: None,
         sessions: vec![],
         takes_lists: true,
+        key: None,
     }
 }
 

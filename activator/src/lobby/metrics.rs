@@ -38,14 +38,16 @@ pub struct LobbyMetrics {
     pub(super) processes_ended: IntCounterVec,
     /// Sessions left out because a worker reported more than its capacity. A row of the control service's metric of refusals.
     pub(super) excess: IntCounter,
+    /// Reports of streams left out because their worker was not given the stream. Another row of that metric.
+    pub(super) disbelieved: IntCounter,
 }
 
 impl LobbyMetrics {
-    /// Registers them, at zero; `excess` belongs to the control service and is registered there.
+    /// Registers them, at zero; `excess` and `disbelieved` belong to the control service and are registered there.
     ///
     /// # Errors
     /// A metric has the name of another one.
-    pub fn new(registry: &Registry, excess: IntCounter) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry, excess: IntCounter, disbelieved: IntCounter) -> prometheus::Result<Self> {
         let r = registry;
         Ok(Self {
             waiting: gauge(r, "waiting_streams", "Streams held here that wait for a worker")?,
@@ -98,6 +100,7 @@ impl LobbyMetrics {
                 &ProcessOutcome::ALL.map(ProcessOutcome::as_str),
             )?,
             excess,
+            disbelieved,
         })
     }
 
@@ -110,6 +113,7 @@ impl LobbyMetrics {
     /// Metrics that nobody exports.
     #[cfg(test)]
     pub(crate) fn unregistered() -> Self {
-        Self::new(&Registry::new(), IntCounter::new("excess", "excess").unwrap()).unwrap()
+        let counter = |name: &str| IntCounter::new(name, name).unwrap();
+        Self::new(&Registry::new(), counter("excess"), counter("disbelieved")).unwrap()
     }
 }

@@ -16,6 +16,9 @@ use crate::events::{Events, Fact, Input};
 /// A worker may report too many sessions as often as it likes; they are counted.
 static EXCESSES: LogLimiter = LogLimiter::new(Duration::from_secs(10));
 
+/// A worker may report streams that it was not given as often as it likes; the reports are counted.
+static DISBELIEVED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+
 /// Logs, counts and tells one output of the machine.
 pub(super) fn report(metrics: &LobbyMetrics, events: &Events, now: Instant, output: &Output) {
     match output {
@@ -91,6 +94,13 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             if EXCESSES.is_due(now) {
                 let text = "sessions beyond a worker's capacity left out";
                 warn!(event = event::WORKER_EXCEEDED, worker, sessions, "{text}");
+            }
+        }
+        Decision::Disbelieved(worker, stream) => {
+            metrics.disbelieved.inc();
+            if DISBELIEVED.is_due(now) {
+                let text = "report of a stream left out: its worker was not given the stream";
+                warn!(event = event::WORKER_DISBELIEVED, worker, stream, "{text}");
             }
         }
         Decision::Suspect(worker) => {

@@ -1,7 +1,8 @@
 //! Requests of the API for streams whose publishers another activator holds. In: the name of that activator, a request. Out: its answer. Next: the
 //! `service` of that activator, which has its `http` carry the request out.
 //!
-//! A request may hold a push URL with its key, and calls between activators are not secret by themselves, so it is sealed.
+//! A request may hold a push URL with its key, and calls between activators are not secret by themselves, so it is sealed. Note: under a secret that
+//! workers do not know, since no worker may change another one's streams.
 #![expect(clippy::disallowed_methods, reason = "shell: a call with a deadline")]
 
 use std::fmt;
@@ -67,6 +68,9 @@ pub enum CourierError {
     /// The activator cannot be heard, or did not answer in time: it may have carried the request out.
     #[error("the activator that holds the publisher does not answer")]
     Unreachable,
+    /// The activator has refused the request.
+    #[error("the activator that holds the publisher refuses: give all activators the same CONTROL_SECRET, ADMIN_TOKEN and VIEW_TOKEN")]
+    Refused,
     /// The activator is of a release that takes no requests.
     #[error("the activator that holds the publisher is of an earlier release: send the request to that one")]
     TooOld,
@@ -80,7 +84,7 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// The way to the activators of `cluster`, which know `secret`.
+    /// The way to the activators of `cluster`, which know this secret of theirs.
     #[must_use]
     pub fn new(cluster: Cluster, secret: Secret) -> Self {
         Self { cluster, secret }
@@ -94,6 +98,7 @@ impl Courier {
         match timeout(ACT_TIMEOUT, self.call(peer, request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) if status.code() == Code::Unimplemented => Err(CourierError::TooOld),
+            Ok(Err(status)) if status.code() == Code::Unauthenticated => Err(CourierError::Refused),
             Ok(Err(_)) | Err(_) => Err(CourierError::Unreachable),
         }
     }

@@ -29,6 +29,8 @@ pub struct Search {
     pub introducer: Option<PeerAddress>,
     /// Control secret, which all activators and workers share.
     pub secret: Secret,
+    /// Secret that activators prove to each other.
+    pub activators: Secret,
 }
 
 /// Follows the other activators until the future is dropped.
@@ -85,7 +87,7 @@ impl PeersTask {
                     self.tasks.spawn(ask(self.search.clone(), self.events.clone()));
                 }
                 Output::Follow(attempt, address) => {
-                    let (secret, events) = (self.search.secret.clone(), self.events.clone());
+                    let (secret, events) = (self.search.activators.clone(), self.events.clone());
                     let call =
                         PeerCall { attempt, address, secret, name: me.name, control_port: me.control.port(), events };
                     self.calls.insert(attempt, self.tasks.spawn(call.run()));

@@ -31,6 +31,8 @@ use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
 use crate::scaler::{self, ScalerMetrics};
 
 const SECRET: &str = "0123456789abcdef";
+/// The secret of activators among themselves.
+const ACTIVATORS: &str = "a secret that no worker has";
 
 /// A port that is not served yet.
 struct Door(TcpListener, SocketAddr);
@@ -77,12 +79,19 @@ fn house_with(
     let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
-    let terms = control::Terms { welcome, secret: Secret::new(SECRET), network: String::new(), handler: handler() };
+    let terms = control::Terms {
+        welcome,
+        secret: Secret::new(SECRET),
+        activators: Secret::new(ACTIVATORS),
+        network: String::new(),
+        handler: handler(),
+    };
     let at = |address: &SocketAddr| PeerAddress { host: address.ip().to_string(), port: address.port() };
     let search = Search {
         addresses: others.iter().map(at).collect(),
         introducer: introducer.as_ref().map(at),
         secret: Secret::new(SECRET),
+        activators: Secret::new(ACTIVATORS),
     };
     let mut tasks = JoinSet::new();
     let served = control::serve(listeners.into(), terms, lobby.workers.clone(), cluster.clone(), control, stop.clone());
@@ -133,6 +142,7 @@ impl House {
             http: None,
             sessions: vec![],
             takes_lists: true,
+            key: None,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();
@@ -201,14 +211,17 @@ async fn a_request_is_answered_by_the_activator_of_that_name() {
         body: "{\"url\":\"rtmp://a/live/\u{e9}\"}".into(),
         client: "10.0.0.7".parse().unwrap(),
     };
-    let courier = Courier::new(b.cluster.clone(), Secret::new(SECRET));
+    let courier = Courier::new(b.cluster.clone(), Secret::new(ACTIVATORS));
     let answer = courier.ask("a", &request("x")).await;
     let body = "move x youtube {\"url\":\"rtmp://a/live/\u{e9}\"} 10.0.0.7".to_owned();
     assert_eq!(answer, Ok(ForwardedAnswer { status: 200, body }));
     assert_eq!(courier.ask("a", &request("aa")).await.map(|answer| answer.status), Ok(404));
     assert_eq!(courier.ask("c", &request("x")).await, Err(CourierError::Unreachable), "nobody has this name");
-    let stranger = Courier::new(b.cluster.clone(), Secret::new("another secret of 16"));
-    assert_eq!(stranger.ask("a", &request("x")).await, Err(CourierError::Unreachable));
+    // A stranger, and a worker, which knows the control secret and no token of the API.
+    for secret in ["another secret of 16", SECRET] {
+        let other = Courier::new(b.cluster.clone(), Secret::new(secret));
+        assert_eq!(other.ask("a", &request("x")).await, Err(CourierError::Refused));
+    }
     assert!(!format!("{:?}", request("x")).contains("live"), "the body may hold a key");
     drop(a);
     assert_eq!(courier.ask("a", &request("x")).await, Err(CourierError::Unreachable));
@@ -257,10 +270,13 @@ async fn follower_learns_nothing_when_its_secret_is_wrong() {
     let (at_one, at_two) = (one.1, two.1);
     let a = house("a", one, &[at_one]);
     let _place = a.publisher("x", 1);
-    let (events, mut happened) = mpsc::channel(EVENTS);
-    call(at_one, "another secret, not ours", at_two.port(), events).run().await;
-    assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
-    assert!(happened.recv().await.is_none());
+    // A stranger, and a worker, which knows the control secret.
+    for secret in ["another secret, not ours", SECRET] {
+        let (events, mut happened) = mpsc::channel(EVENTS);
+        call(at_one, secret, at_two.port(), events).run().await;
+        assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
+        assert!(happened.recv().await.is_none());
+    }
 }
 
 fn call(address: SocketAddr, secret: &str, control_port: u16, events: mpsc::Sender<Input>) -> PeerCall {
@@ -322,7 +338,7 @@ async fn peer_is_not_listened_to_when_it_does_not_prove_the_secret() {
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     tokio::spawn(async move { server.serve_with_incoming(incoming).await });
     let (events, mut happened) = mpsc::channel(EVENTS);
-    tokio::spawn(call(address, SECRET, 0, events).run());
+    tokio::spawn(call(address, ACTIVATORS, 0, events).run());
     assert!(matches!(happened.recv().await, Some(Input::Ended(_))), "not a word before the end");
 }
 
@@ -526,7 +542,7 @@ async fn activators_on_one_port_find_each_other_and_the_younger_gets_it() {
     let mut found = 0;
     while found < 32 {
         let (events, mut happened) = mpsc::channel(EVENTS);
-        let call = tokio::spawn(call(shared, SECRET, 0, events).run());
+        let call = tokio::spawn(call(shared, ACTIVATORS, 0, events).run());
         match happened.recv().await {
             Some(Input::Said(_, PeerMessage::Welcome(welcome))) if welcome.name == "younger" => found += 1,
             // The elder may not have closed its listener yet.

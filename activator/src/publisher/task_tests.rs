@@ -140,6 +140,7 @@ impl House {
             http: None,
             sessions: Vec::new(),
             takes_lists: self.lists,
+            key: None,
         };
         let (outbox, offers) = mpsc::channel(16);
         let call = self.lobby.workers.join(introduction, outbox).unwrap();

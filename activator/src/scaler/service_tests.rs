@@ -93,6 +93,7 @@ impl House {
             http: None,
             sessions,
             takes_lists: true,
+            key: None,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();

@@ -3,6 +3,8 @@
 /// The greatest epoch that a worker or another activator may tell. Nobody counts that far: each offer is one, and at a thousand offers a
 /// second it takes a hundred million years.
 pub const MAX_EPOCH: u64 = 1 << 62;
+/// Bytes of a worker's key of its own.
+pub const INSTANCE_KEY_BYTES: usize = 32;
 /// Characters of a stream's id; ours have 16.
 pub const MAX_STREAM_ID: usize = 64;
 /// Upstreams of a session that are kept, as many as a stream may have.

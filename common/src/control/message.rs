@@ -1,9 +1,12 @@
 //! The messages of a worker's call. In: a [`wire`] message. Out: [`WorkerMessage`] or [`ActivatorMessage`], bounded, or why it cannot be
 //! one; and the way back. Next: the worker's `register`, the activator's `control`.
 
+use std::fmt;
 use std::net::SocketAddr;
 
-use super::limits::MAX_EPOCH;
+use subtle::ConstantTimeEq;
+
+use super::limits::{INSTANCE_KEY_BYTES, MAX_EPOCH};
 use super::session::is_stream_id;
 use super::wire::activator_says::Say as ActivatorSay;
 use super::wire::worker_says::Say as WorkerSay;
@@ -114,6 +117,25 @@ pub struct Hello {
     pub version: String,
     /// The worker takes lists of destinations ([`crate::handoff::DestinationList`]).
     pub takes_lists: bool,
+    /// The key by which an activator knows a worker that dials in again; workers of earlier releases have none.
+    pub key: Option<InstanceKey>,
+}
+
+/// A number that a worker makes for itself when it starts and tells its activators alone. Another process may take its name once its call has ended, but
+/// not its place. Equality takes the same time for every wrong key.
+#[derive(Clone, Copy, Eq)]
+pub struct InstanceKey(pub [u8; INSTANCE_KEY_BYTES]);
+
+impl PartialEq for InstanceKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InstanceKey(…)")
+    }
 }
 
 /// How much a worker has taken.
@@ -228,6 +250,7 @@ impl TryFrom<wire::Hello> for Hello {
             http_port: u16::try_from(hello.http_port).map_err(|_| Malformed::Port)?,
             version: hello.version,
             takes_lists: hello.destinations,
+            key: hello.key.as_slice().try_into().ok().map(InstanceKey),
         })
     }
 }
@@ -319,7 +342,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
 
 impl From<Hello> for wire::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, capacity, availability, sessions, network, http_port, version, takes_lists } = hello;
+        let Hello { name, capacity, availability, sessions, network, http_port, version, takes_lists, key } = hello;
         Self {
             name,
             capacity,
@@ -332,6 +355,7 @@ impl From<Hello> for wire::Hello {
             leaving: availability == Availability::Leaving,
             drained: availability == Availability::Drained,
             destinations: takes_lists,
+            key: key.map_or(Vec::new(), |key| key.0.to_vec()),
         }
     }
 }

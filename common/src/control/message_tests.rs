@@ -42,6 +42,7 @@ fn hello(availability: Availability) -> Hello {
         http_port: 8081,
         version: "1".into(),
         takes_lists: true,
+        key: Some(InstanceKey([7; 32])),
     }
 }
 

@@ -25,8 +25,8 @@ pub mod wire {
 }
 
 pub use message::{
-    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Malformed, Offer, Welcome,
-    WorkerMessage,
+    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, InstanceKey, Load, Malformed, Offer,
+    Welcome, WorkerMessage,
 };
 pub use session::{
     Figure, MediaFigures, Session, SessionCounters, SessionState, StreamFigures, UpstreamCounts, UpstreamReport,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{
-    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, Load, Offer, Session, SessionCounters,
+    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, InstanceKey, Load, Offer, Session, SessionCounters,
     SessionState, Welcome, WorkerMessage,
 };
 use liveedgecast_common::discovery::{self, AttemptId, Discovery, Wanted};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub handoff: Handoff,
     /// True if the worker ends by itself when it has no activator and serves nothing.
     pub exit_when_orphaned: bool,
+    /// The key of this process, by which activators know it again.
+    pub key: InstanceKey,
     /// True if there is an introducer, which tells the addresses of activators.
     pub introducer: bool,
 }
@@ -384,6 +386,7 @@ impl Register {
             http_port: self.settings.http_port,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             takes_lists: true,
+            key: Some(self.settings.key),
         }
     }
 

@@ -24,6 +24,7 @@ impl Desk {
             http_port: 8081,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
+            key: InstanceKey([7; 32]),
             introducer: false,
         };
         change(&mut settings);

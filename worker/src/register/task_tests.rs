@@ -1,6 +1,6 @@
 //! The registration against a real gRPC server in process, with tiny streams.
 
-use liveedgecast_common::control::{ActivatorMessage, Availability, Cordon, DeclineReason, SessionState};
+use liveedgecast_common::control::{ActivatorMessage, Availability, Cordon, DeclineReason, InstanceKey, SessionState};
 use liveedgecast_common::handoff::{Frame, Transport};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -44,6 +44,7 @@ impl Worker {
             http_port: 8081,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
+            key: InstanceKey([7; 32]),
             introducer: introducer.is_some(),
         };
         change(&mut settings);
