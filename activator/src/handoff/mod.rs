@@ -78,6 +78,8 @@ pub(crate) enum HandoffOutcome {
     NotReleased,
     /// The publisher has said goodbye, its stream has ended, and its connection is ours: in the state that the worker has left behind.
     Parted,
+    /// The publisher has said goodbye and has closed its side: its stream has ended, and its connection with it.
+    PartedForGood,
     /// The stream is over, and the publisher's connection with it.
     Done {
         /// The end of the connection.

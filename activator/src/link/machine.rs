@@ -361,11 +361,8 @@ impl<'a> Machine<'a> {
         self.checkpoint(now, snapshot);
         if !self.over {
             // A publisher that has closed its side already can read the last answers, and cannot publish again.
-            let started = self.progress.stage() >= HandoffStage::Started;
-            self.finish(match self.ending {
-                Some(_) => HandoffOutcome::Done { how: Close::Graceful, started },
-                None => HandoffOutcome::Parted,
-            });
+            let ended = self.ending.is_some();
+            self.finish(if ended { HandoffOutcome::PartedForGood } else { HandoffOutcome::Parted });
         }
     }
 

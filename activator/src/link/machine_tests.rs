@@ -400,7 +400,7 @@ impl Bench<'_> {
             Some(HandoffOutcome::Lost { .. }) => "lost",
             Some(HandoffOutcome::Broken { .. }) => "broken",
             Some(HandoffOutcome::Parted) => "parted",
-            Some(HandoffOutcome::Done { .. }) => "done",
+            Some(HandoffOutcome::Done { .. } | HandoffOutcome::PartedForGood) => "done",
             Some(HandoffOutcome::PublisherGone) => "publisher gone",
             Some(other) => panic!("{other:?}"),
         }

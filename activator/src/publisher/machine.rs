@@ -190,17 +190,10 @@ pub(crate) enum CloseReason {
 
 impl CloseReason {
     /// The ends of admitted publishers, for metrics that exist before the first event.
-    pub(crate) const ENDS: [Self; 7] = [
-        Self::LeftHeld,
-        Self::Kicked,
-        Self::FailedStart,
-        Self::Done,
-        Self::Disconnected,
-        Self::Gone,
-        Self::Stranded,
-    ];
+    pub(crate) const ENDS: [Self; 7] =
+        [Self::LeftHeld, Self::Kicked, Self::FailedStart, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
 
-    /// Tells whether the publisher may come back to its stream: it has neither said goodbye nor been ended on purpose.
+    /// Tells whether a publisher that has not said goodbye may come back to its stream.
     pub(crate) fn is_loss(self) -> bool {
         matches!(self, Self::Done | Self::Disconnected | Self::Gone | Self::Stranded)
     }
@@ -555,6 +548,11 @@ impl Machine {
         true
     }
 
+    /// Tells whether the publisher has said goodbye, and has not published again.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.parted
+    }
+
     /// Ends the stream of a publisher that has said goodbye: to us while it was held, or to its worker, which has left the connection in
     /// this state.
     pub(crate) fn part(&mut self, now: Instant, snapshot: Snapshot) {
@@ -563,7 +561,10 @@ impl Machine {
         let mut reopened = match ServerSession::reopen(&session) {
             // A worker does not decide which publisher this is.
             Ok(reopened) if reopened.connect() == ours => reopened,
-            _ => return self.close(Closing::Graceful, CloseReason::Done),
+            _ => {
+                self.parted = true;
+                return self.close(Closing::Graceful, CloseReason::Done);
+            }
         };
         let unsent = reopened.take_output();
         self.base = reopened.position();
@@ -720,8 +721,11 @@ impl Machine {
                 self.close(closing, because(if failed { CloseReason::FailedStart } else { why }));
             }
             HandoffOutcome::PublisherGone => self.close(Closing::Gone, because(CloseReason::Gone)),
-            // The state of the connection has been lost on the way.
-            HandoffOutcome::Parted => self.close(Closing::Graceful, because(CloseReason::Done)),
+            // Of the second, the state of the connection has been lost on the way.
+            HandoffOutcome::PartedForGood | HandoffOutcome::Parted => {
+                self.parted = true;
+                self.close(Closing::Graceful, because(CloseReason::Done));
+            }
         }
     }
 

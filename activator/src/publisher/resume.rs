@@ -73,6 +73,7 @@ impl Remains {
             HandoffOutcome::Returned { .. }
             | HandoffOutcome::Lost { .. }
             | HandoffOutcome::Duplicate
+            | HandoffOutcome::PartedForGood
             | HandoffOutcome::NotReleased
             | HandoffOutcome::Done { .. }
             | HandoffOutcome::PublisherGone => Self::Nothing,
@@ -86,7 +87,7 @@ impl Remains {
 /// Note: memory that two workers have had must stay out. A worker that gave a stream back unmaps it late, and what it writes then would say
 /// that its successor has unmapped it.
 pub(super) fn may_be_reused(outcome: &HandoffOutcome, resumed: bool) -> bool {
-    let ended = matches!(outcome, HandoffOutcome::Done { .. } | HandoffOutcome::Parted);
+    let ended = matches!(outcome, HandoffOutcome::Done { .. } | HandoffOutcome::Parted | HandoffOutcome::PartedForGood);
     !resumed && (ended || matches!(outcome, HandoffOutcome::Returned { touched: false, .. }))
 }
 
@@ -124,12 +125,14 @@ mod tests {
             (HandoffOutcome::NotReleased, Remains::Nothing, Remains::Nothing),
             (done(Close::Graceful), Remains::Nothing, Remains::Nothing),
             (done(Close::Abort), Remains::Nothing, Remains::Nothing),
+            (HandoffOutcome::PartedForGood, Remains::Nothing, Remains::Nothing),
             (HandoffOutcome::PublisherGone, Remains::Nothing, Remains::Nothing),
         ];
         for (outcome, first, resumed) in table {
             let remains = (Remains::of(&outcome, false), Remains::of(&outcome, true));
             assert_eq!(remains, (first, resumed), "{outcome:?}");
-            let ended = matches!(outcome, HandoffOutcome::Done { .. } | HandoffOutcome::Parted);
+            let ended =
+                matches!(outcome, HandoffOutcome::Done { .. } | HandoffOutcome::Parted | HandoffOutcome::PartedForGood);
             let ended = ended || outcome == returned(false);
             let reused = (may_be_reused(&outcome, false), may_be_reused(&outcome, true));
             assert_eq!(reused, (ended, false), "{outcome:?}");
