@@ -69,7 +69,9 @@ pub enum ProofError {
     #[error("the proof cannot be read; if the other side is of another version, run one version of both")]
     Malformed,
     /// The proof was made with another secret, or for another connection.
-    #[error("the proof was made with another secret: give both sides the same CONTROL_SECRET, and activators the same ADMIN_TOKEN and VIEW_TOKEN")]
+    #[error(
+        "the proof was made with another secret: give both sides the same CONTROL_SECRET, and activators the same ADMIN_TOKEN and VIEW_TOKEN"
+    )]
     Wrong,
 }
 

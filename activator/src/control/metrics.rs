@@ -27,18 +27,17 @@ pub(crate) enum CallRefusal {
 }
 
 impl CallRefusal {
-    const ALL: [Self; 9] =
-        [
-            Self::Proof,
-            Self::Replay,
-            Self::Hello,
-            Self::Joined,
-            Self::Full,
-            Self::Load,
-            Self::Session,
-            Self::Excess,
-            Self::Disbelieved,
-        ];
+    const ALL: [Self; 9] = [
+        Self::Proof,
+        Self::Replay,
+        Self::Hello,
+        Self::Joined,
+        Self::Full,
+        Self::Load,
+        Self::Session,
+        Self::Excess,
+        Self::Disbelieved,
+    ];
 
     /// The word in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {

@@ -50,7 +50,13 @@ fn server_for(most: usize) -> Server {
     let address = listener.local_addr().unwrap();
     let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };
     let handler = RequestHandler(Arc::new(|_| unreachable!("no activator passes a request on")));
-    let terms = Terms { welcome, secret: Secret::new(SECRET), activators: Secret::new("of activators"), network: "here".into(), handler };
+    let terms = Terms {
+        welcome,
+        secret: Secret::new(SECRET),
+        activators: Secret::new("of activators"),
+        network: "here".into(),
+        handler,
+    };
     let stop = CancellationToken::new();
     let (serving, counted) = (Cluster::alone(lobby.peers.clone(), settings.fleet), metrics.clone());
     let (workers, stopped) = (lobby.workers.clone(), stop.clone());

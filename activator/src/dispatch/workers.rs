@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::control::{Availability, InstanceKey, Load, Session, SessionCounters, SessionState, UpstreamReport};
+use liveedgecast_common::control::{
+    Availability, InstanceKey, Load, Session, SessionCounters, SessionState, UpstreamReport,
+};
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;

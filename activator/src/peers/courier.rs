@@ -69,7 +69,9 @@ pub enum CourierError {
     #[error("the activator that holds the publisher does not answer")]
     Unreachable,
     /// The activator has refused the request.
-    #[error("the activator that holds the publisher refuses: give all activators the same CONTROL_SECRET, ADMIN_TOKEN and VIEW_TOKEN")]
+    #[error(
+        "the activator that holds the publisher refuses: give all activators the same CONTROL_SECRET, ADMIN_TOKEN and VIEW_TOKEN"
+    )]
     Refused,
     /// The activator is of a release that takes no requests.
     #[error("the activator that holds the publisher is of an earlier release: send the request to that one")]

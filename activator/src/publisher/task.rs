@@ -126,6 +126,8 @@ struct PublishedLine {
     stream_id: StreamId,
     client: SocketAddr,
     app: AppName,
+    /// The publisher's name in the configuration file.
+    publisher: Option<String>,
     upstreams: String,
     written: bool,
 }
@@ -133,8 +135,8 @@ struct PublishedLine {
 impl PublishedLine {
     fn write(&mut self) {
         if !std::mem::replace(&mut self.written, true) {
-            let Self { stream_id, client, app, upstreams, .. } = self;
-            info!(event = event::STREAM_PUBLISHED, stream = %stream_id, %client, %app, upstreams, "stream published");
+            let Self { stream_id, client, app, publisher, upstreams, .. } = self;
+            info!(event = event::STREAM_PUBLISHED, stream = %stream_id, %client, %app, publisher, upstreams, "stream published");
         }
     }
 }
@@ -349,6 +351,7 @@ impl PublisherTask {
             stream_id: self.stream_id.clone(),
             client: self.client,
             app: admitted.app.clone(),
+            publisher: admitted.publisher.clone(),
             upstreams: upstreams.join(" "),
             written: false,
         };
@@ -462,6 +465,7 @@ impl PublisherTask {
     fn log(&self, why: CloseReason) {
         let (stream, client) = (&self.stream_id, self.client);
         let app = self.machine.asks().and_then(|(app, _)| AppName::parse(app).ok()).map(tracing::field::display);
+        let publisher = self.held.as_ref().and_then(|held| held.admitted.publisher.as_deref());
         match why {
             CloseReason::Refused(reason) if REFUSED[reason as usize].is_due(now()) => {
                 let slip = self.machine.slip();
@@ -472,12 +476,12 @@ impl PublisherTask {
                 self.context.events.tell(Fact::PublisherRefused { of, class, client });
             }
             CloseReason::Lobby(reason) if SENT_AWAY[reason as usize].is_due(now()) => {
-                info!(event = event::PUBLISHER_SENT_AWAY, %stream, %client, app, class = why.as_str(), advice = reason.advice(), "publisher sent away");
+                info!(event = event::PUBLISHER_SENT_AWAY, %stream, %client, app, publisher, class = why.as_str(), advice = reason.advice(), "publisher sent away");
                 let (of, class, client) = (self.label(), reason.as_str(), client.ip().to_string());
                 self.context.events.tell(Fact::PublisherSentAway { of, class, client });
             }
             CloseReason::LeftHeld if LEFT_HELD.is_due(now()) => {
-                info!(event = event::PUBLISHER_LEFT, %stream, %client, app, class = why.as_str(), "publisher left before a worker had its stream");
+                info!(event = event::PUBLISHER_LEFT, %stream, %client, app, publisher, class = why.as_str(), "publisher left before a worker had its stream");
             }
             CloseReason::Tls if SENT_TLS.is_due(now()) => {
                 let advice =
@@ -488,7 +492,7 @@ impl PublisherTask {
                 info!(event = event::PROXY_UNTRUSTED, %client, advice = UNTRUSTED, "PROXY header from an address that is no trusted proxy");
             }
             CloseReason::Stranded => {
-                info!(event = event::PUBLISHER_STRANDED, %stream, %client, app, class = why.as_str(), "publisher stranded: no worker can go on with its stream");
+                info!(event = event::PUBLISHER_STRANDED, %stream, %client, app, publisher, class = why.as_str(), "publisher stranded: no worker can go on with its stream");
             }
             _ => {}
         }
@@ -496,7 +500,7 @@ impl PublisherTask {
 
     async fn close(mut self, how: Closing, why: CloseReason) {
         self.log(why);
-        if let (Some(held), true) = (&mut self.held, why.is_loss()) {
+        if let (Some(held), true) = (&mut self.held, why.is_loss() && !self.machine.has_parted()) {
             held.place.publisher_lost(held.admitted.policy.grace);
         }
         // Lobby and listener have nothing to wait for; the peer may take its time.

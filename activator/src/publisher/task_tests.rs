@@ -1039,6 +1039,7 @@ fn published_line_is_written_once_however_many_workers_accept_the_stream() {
         stream_id: StreamId("s".to_owned()),
         client: "10.0.0.1:1".parse().unwrap(),
         app: AppName::parse("live").unwrap(),
+        publisher: None,
         upstreams: "a".to_owned(),
         written: false,
     };

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{
-    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, InstanceKey, Load, Offer, Session, SessionCounters,
-    SessionState, Welcome, WorkerMessage,
+    ActivatorMessage, Availability, Cordon, DeclineReason, Declined, Hello, InstanceKey, Load, Offer, Session,
+    SessionCounters, SessionState, Welcome, WorkerMessage,
 };
 use liveedgecast_common::discovery::{self, AttemptId, Discovery, Wanted};
 
