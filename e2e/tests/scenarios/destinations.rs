@@ -53,7 +53,7 @@ impl LiveRelay {
     fn change(&self, method: &str, path: &str, body: &str) {
         let path = format!("/api/v1/streams/{}/destinations{path}", self.stream);
         let answer = call(&self.activator, method, &path, ADMIN, body);
-        assert_eq!(answer.status, if method == "POST" && body != "" { 201 } else { 200 }, "{}", answer.body);
+        assert_eq!(answer.status, if method == "POST" && !body.is_empty() { 201 } else { 200 }, "{}", answer.body);
     }
 
     fn add(&self, name: &str, sink: &Sink) {
