@@ -16,7 +16,7 @@ use liveedgecast_e2e::bench::publisher::{PacedPublisher, PublishResult};
 use liveedgecast_e2e::bench::schedule::MediaRate;
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::ActivatorProcess;
+use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::wait::{SOON, until};
 use rustix::process::Signal;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 by_descriptor_and_by_link! {
     changed_file_reaches_fifty_live_streams_and_disturbs_none
+    changed_file_reaches_held_and_live_streams_of_two_activators_once
 }
 
 /// Publishers of the first scenario.
@@ -192,6 +193,55 @@ fn changed_file_reaches_fifty_live_streams_and_disturbs_none(handoff: &str) {
         |result: &str| activator.metric("liveedgecast_config_streams_total", &[&format!("result=\"{result}\"")]);
     assert_eq!((counted("changed"), counted("removed"), counted("failed")), (Some(49.0), Some(1.0), Some(0.0)));
     assert_eq!(activator.events(event::PUBLISHER_REMOVED)[0]["publisher"], format!("p{REMOVED}"));
+}
+
+fn changed_file_reaches_held_and_live_streams_of_two_activators_once(handoff: &str) {
+    let [first, second, third] = [(); 3].map(|()| Sink::start());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.yaml");
+    let text = |destinations: &[(&str, &Sink)]| {
+        let destination = |(name, sink): &(&str, &Sink)| format!("{{name: {name}, url: '{}'}}", sink.url("live/{key}"));
+        let destinations: Vec<String> = destinations.iter().map(destination).collect();
+        format!(
+            "publishers: [{{name: a, key: alpha}}, {{name: b, key: beta}}]\nroutes: {{default: {{destinations: [{}]}}}}\n",
+            destinations.join(", ")
+        )
+    };
+    fs::write(&file, text(&[("first", &first)])).expect("the file");
+    let settings = || {
+        let settings = ActivatorProcess::pushing_to("").with_external_workers().with("HANDOFF", handoff);
+        settings.with("LIVEEDGECAST_CONFIG", file.to_str().expect("a path"))
+    };
+    let settings = [settings(), settings()];
+    let all = settings.iter().map(|settings| settings.control().to_string()).collect::<Vec<_>>().join(" ");
+    let activators = settings.map(|settings| settings.with("ACTIVATOR_PEERS", &all).start());
+    let mut publishers = [("alpha", &activators[0]), ("beta", &activators[1])]
+        .map(|(key, activator)| ffmpeg(Media::Both, &activator.url(&format!("live/{key}"))));
+    let changed = |activator: &ActivatorProcess| {
+        activator.metric("liveedgecast_config_streams_total", &["result=\"changed\""]).unwrap_or_default()
+    };
+    for activator in &activators {
+        until("both publishers to be held", || activator.streams().len() == 2);
+    }
+
+    replace(&file, &text(&[("second", &second)]));
+    for activator in &activators {
+        until("the held stream to follow", || changed(activator) == 1.0);
+    }
+    let _worker = WorkerProcess::of(&activators[0]);
+    let both: BTreeSet<String> = ["alpha", "beta"].map(str::to_owned).into();
+    all_arrive(&second, &both, 50, "the second");
+    assert_eq!(first.connections(), 0, "the destination that was removed in time was dialed");
+
+    replace(&file, &text(&[("second", &second), ("third", &third)]));
+    all_arrive(&third, &both, 50, "the third");
+    assert!(third.sessions().iter().all(begins_as_a_stream));
+    for activator in &activators {
+        assert_eq!(changed(activator), 2.0);
+    }
+    assert_eq!((second.sessions().len(), third.sessions().len()), (2, 2), "a destination was disturbed");
+    assert!(second.sessions().iter().all(|session| session.ended.is_none()));
+    assert!(publishers.iter_mut().all(|publisher| publisher.is_running()), "a publisher was dropped");
 }
 
 /// A folder as Kubernetes mounts a secret: the file is a link through `..data`, which is swapped.
