@@ -355,7 +355,7 @@ fi
 say 'KEDA: applying'
 apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
 # The file of an earlier run is not used any more.
-[[ $by_config == yes ]] || k delete secret liveedgecast-config --ignore-not-found > /dev/null
+[[ $by_config == yes ]] || k delete secrets -l "app.kubernetes.io/managed-by=$manager" --field-selector metadata.name=liveedgecast-config > /dev/null
 # Objects of components or of an overlay of the last run, which this run does not have, are removed now that nothing refers to them.
 k get services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
   { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
