@@ -95,3 +95,55 @@ impl ConfigFiles {
         self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test writes the file that a setting names")]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use clap::Parser;
+    use liveedgecast_common::key::StreamKey;
+
+    use super::*;
+    use crate::admission::{Admission, AdmissionRequest, ClientFacts, FileStanding, Verdict};
+    use crate::config::Args;
+
+    fn is_unfollowed(files: &ConfigFiles) -> bool {
+        pin!(files.unfollowed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test]
+    async fn publisher_that_an_earlier_file_has_let_in_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        let text = |key: &str| {
+            format!(
+                "publishers: [{{name: a, key: {key}}}]\nroutes: {{default: {{destinations: [{{name: o, url: 'rtmp://a/b/c'}}]}}}}\n"
+            )
+        };
+        std::fs::write(&path, text("alpha")).unwrap();
+        let args = Args::try_parse_from(["x", "--config", path.to_str().unwrap()]).unwrap();
+        let settings = Settings::resolve(&args, [1; 32]).unwrap();
+        let admission = Admission::new(&settings, Events::default(), AdmissionMetrics::unregistered());
+        let key = StreamKey::parse("alpha").unwrap();
+        let request = AdmissionRequest {
+            client: "10.0.0.1".parse().unwrap(),
+            app: "live".into(),
+            key,
+            facts: ClientFacts::default(),
+        };
+        let Verdict::Admit { admitted, .. } = admission.judge(request).await else { panic!("not admitted") };
+        let files = admission.files();
+        files.entered(&admitted);
+        assert!(!is_unfollowed(files), "its file is in force");
+
+        std::fs::write(&path, text("beta")).unwrap();
+        let book = files.look();
+        assert!(is_unfollowed(files) && !is_unfollowed(files), "once for the file");
+        files.entered(&admitted);
+        assert!(is_unfollowed(files), "and once for the publisher, which that file does not have");
+        let (names, origin) = admitted.destinations.source().unwrap();
+        assert_eq!(book.standing(names, origin), FileStanding::Removed);
+    }
+}
