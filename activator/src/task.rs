@@ -147,7 +147,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
     let processes = program.is_some().then(|| process_rules(&settings));
     let lobby = Lobby::new(rules, processes, metrics.lobby.clone(), events.clone());
-    let listener = HandoffListener::open(bound.link, settings.secret.clone())
+    let listener = HandoffListener::open(bound.link, settings.encryption, settings.secret.clone())
         .context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
     let network = if by_descriptor { network_namespace() } else { String::new() };
@@ -163,6 +163,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             link_port: listener.link_port(),
             counters: true,
         },
+        encryption: settings.encryption,
         secret: settings.secret.clone(),
         network,
         activators: activators.clone(),
@@ -193,7 +194,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         views: lobby.views.clone(),
         cluster: cluster.clone(),
         changes,
-        courier: Courier::new(cluster.clone(), activators.clone()),
+        courier: Courier::new(cluster.clone(), settings.encryption, activators.clone()),
         target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.is_local(),
@@ -269,6 +270,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         let search = peers::Search {
             addresses: settings.peers.clone(),
             introducer: settings.introducer.clone(),
+            encryption: settings.encryption,
             secret: settings.secret.clone(),
             activators,
         };

@@ -96,6 +96,10 @@ pub const WORKER_EXCEEDED: &str = "worker.exceeded";
 pub const WORKER_DISBELIEVED: &str = "worker.disbelieved";
 /// The network namespaces of a worker and this activator were compared.
 pub const NETWORKS_COMPARED: &str = "networks.compared";
+/// A connection of one of our processes came without encryption, and `ENCRYPTION` asks for it. One line in 10 s.
+pub const PLAIN_REFUSED: &str = "plain.refused";
+/// A connection to the control listener ended before its TLS handshake was over.
+pub const CONTROL_UNSECURED: &str = "control.unsecured";
 /// A call on the control listener was refused.
 pub const CONTROL_REFUSED: &str = "control.refused";
 /// A call on the control listener broke before its first message.

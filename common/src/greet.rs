@@ -2,14 +2,23 @@
 //! sender has proved itself. Next: the call's maker (a worker's registration, the following of activators, [`crate::introduce`]).
 //!
 //! Note: the address may lead to anybody (stale DNS, a pod's address that was given away), so an answer is looked at in one way alone,
-//! [`Greeted::proved`]. The connection is a channel that dials again by itself; a challenge of the old connection is refused then.
+//! [`Greeted::proved`]. The channel has one connection and does not dial again, because the secret is bound to that connection
+//! (see [`crate::encryption`]).
 
+use std::future::ready;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use crate::control::wire::Greeting;
 use crate::control::wire::control_client::ControlClient;
+use crate::encryption::{Encryption, bound_secret};
 use crate::key::{MAX_INSTANCE_NAME, Secret};
 use crate::proof::{Exchange, METADATA, Purpose};
 use crate::random;
@@ -22,6 +31,31 @@ const MAX_MESSAGE: usize = 1 << 10;
 pub struct Greeted {
     secret: Secret,
     exchange: Exchange,
+}
+
+/// Connects to an activator; `patience`: how long the connection may take, without TLS; `settings`: those of the channel beyond the connection.
+/// Returns the channel, and the secret for every [`greet`] on it.
+///
+/// # Errors
+/// No connection, or none that is encrypted where it has to be.
+pub async fn connect(
+    address: SocketAddr,
+    patience: Duration,
+    encryption: Encryption,
+    secret: &Secret,
+    settings: impl FnOnce(Endpoint) -> Endpoint,
+) -> io::Result<(Channel, Secret)> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(io::Error::other)?;
+    let socket = encryption.dial(address, patience).await?;
+    let bound = bound_secret(secret, &socket)?;
+    // The channel takes it once, at once: the lock only lets the connector be called by reference.
+    let dialed = Mutex::new(Some(TokioIo::new(socket)));
+    let connector = tower::service_fn(move |_| {
+        let dialed = dialed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ready(dialed.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+    });
+    let channel = settings(endpoint).connect_with_connector(connector).await.map_err(io::Error::other)?;
+    Ok((channel, bound))
 }
 
 /// Exchanges nonces for a call of this purpose. The caller has to limit the time.

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
 
 use crate::control::wire::Stranger;
 use crate::control::wire::control_client::ControlClient;
 use crate::discovery::MAX_ADDRESSES;
+use crate::encryption::Encryption;
 use crate::event;
-use crate::greet::greet;
+use crate::greet::{connect, greet};
 use crate::key::Secret;
 use crate::proof::Purpose;
 
@@ -41,11 +41,11 @@ pub async fn resolve(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
 
 /// Addresses of activators, as the one at `host:port` knows them; none when there is no good answer in time. Asking again is for the
 /// caller.
-pub async fn ask(host: &str, port: u16, secret: &Secret) -> Vec<SocketAddr> {
+pub async fn ask(host: &str, port: u16, encryption: Encryption, secret: &Secret) -> Vec<SocketAddr> {
     let found = resolve(host, port).await.unwrap_or_default();
     // One address, as a Service has it, or one of each family.
     for address in found.into_iter().take(2) {
-        match timeout(ANSWER_TIMEOUT, ask_at(address, secret)).await {
+        match timeout(ANSWER_TIMEOUT, ask_at(address, encryption, secret)).await {
             Ok(Ok(activators)) => return activators,
             Ok(Err(error)) => {
                 tracing::debug!(event = event::INTRODUCER_FAILED, %address, error, "introducer did not answer");
@@ -58,11 +58,11 @@ pub async fn ask(host: &str, port: u16, secret: &Secret) -> Vec<SocketAddr> {
     Vec::new()
 }
 
-async fn ask_at(address: SocketAddr, secret: &Secret) -> Result<Vec<SocketAddr>, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-    let channel = endpoint.tcp_nodelay(true).connect().await.map_err(|error| error.to_string())?;
+async fn ask_at(address: SocketAddr, encryption: Encryption, secret: &Secret) -> Result<Vec<SocketAddr>, String> {
+    let connected = connect(address, ANSWER_TIMEOUT, encryption, secret, |endpoint| endpoint).await;
+    let (channel, secret) = connected.map_err(|error| error.to_string())?;
     let answer = async {
-        let greeted = greet(channel.clone(), secret, Purpose::Introduce).await?;
+        let greeted = greet(channel.clone(), &secret, Purpose::Introduce).await?;
         let mut client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         greeted.proved(client.introduce(greeted.request(Stranger {})?).await?)
     };

@@ -3,6 +3,7 @@
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
 //! - [`handoff`]: the frames of an activator and a worker about one stream. [`control`]: their messages about all streams.
 //! - [`proof`]: the proof that both sides of a call know the secret. [`greet`]: the caller's side of it.
+//! - [`encryption`]: TLS between our own processes, to which the proofs are bound.
 //! - [`discovery`], [`introduce`]: the addresses of activators.
 //! - [`proxy`]: the header with which a proxy names its client.
 //! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
@@ -21,6 +22,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 pub mod drain;
+pub mod encryption;
 pub mod environment;
 pub mod event;
 pub mod evicting_limit;

@@ -16,7 +16,8 @@
 //! clock is involved. The caller proves itself first, as in [`crate::handoff`]: a stranger who dials an activator gets nothing to try
 //! weak secrets on.
 //!
-//! Note: a stranger in the path that passes the bytes on, and then speaks for one side, is not found out. That takes encryption.
+//! Note: a stranger in the path that passes the bytes on, and then speaks for one side, is not found out by the proof alone. So between
+//! machines the connection is encrypted, and the secret of the proof is bound to it (see [`crate::encryption`]).
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::aead;

@@ -80,6 +80,7 @@ pub async fn run(
         },
         activator: settings.activator,
         introducer: settings.introducer,
+        encryption: settings.encryption,
         secret: settings.secret,
         engine: engine.clone(),
         spares,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use liveedgecast_common::control::{ActivatorMessage, Availability, SessionState, WorkerMessage};
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::handoff::{Decline, Frame, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,6 +33,7 @@ fn settings(activator: SocketAddr, drain: Duration) -> Settings {
     Settings {
         name: "w".into(),
         activator: config::Activator::Address(activator),
+        encryption: Encryption::Auto,
         secret: secret(),
         http: "127.0.0.1:0".parse().unwrap(),
         capacity: 4,

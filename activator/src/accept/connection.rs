@@ -12,12 +12,11 @@ use std::net::Shutdown;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use liveedgecast_common::socket::TlsConnection;
 use liveedgecast_common::{socket, sys};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-
-use super::tls::TlsConnection;
 
 /// A publisher's connection.
 #[derive(Debug)]

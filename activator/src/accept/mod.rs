@@ -13,7 +13,6 @@ mod proxied;
 mod secure;
 mod socket;
 mod task;
-mod tls;
 
 pub use connection::PublisherConnection;
 pub(crate) use connection::{ConnectionEvent, WatchFor};

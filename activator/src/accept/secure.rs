@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::proxy::is_announced;
+use liveedgecast_common::socket::{Records, TlsConnection};
 use rustls::ServerConnection;
 use rustls::server::{Accepted, Acceptor};
 use tokio::net::TcpStream;
@@ -26,7 +27,6 @@ use tokio::task::spawn_blocking;
 
 use super::connection::PublisherConnection;
 use super::limits::{HANDSHAKE_BYTES, TLS_TIME};
-use super::tls::{Records, TlsConnection};
 use crate::config::{Flaw, RtmpsTls};
 use crate::net::CurrentTls;
 
@@ -208,3 +208,7 @@ async fn read_some(
 fn left(error: io::Error) -> (TlsFailure, String) {
     (TlsFailure::Left, error.to_string())
 }
+
+#[cfg(test)]
+#[path = "secure_tests.rs"]
+mod tests;

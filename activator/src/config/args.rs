@@ -133,6 +133,10 @@ pub struct Args {
     /// A file with the control secret instead
     #[arg(long, env = "CONTROL_SECRET_FILE", value_name = "PATH")]
     pub control_secret_file: Option<PathBuf>,
+    /// Connections with workers and other activators that are encrypted: auto (all but those by loopback), on or off; workers have the same
+    /// setting [default: auto]
+    #[arg(long, env = "ENCRYPTION", value_name = "WHICH")]
+    pub encryption: Option<String>,
 
     /// The token that lets its bearer read and change streams and workers by HTTP [default: nothing can be changed, and only this machine reads]
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]

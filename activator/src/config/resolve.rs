@@ -12,6 +12,7 @@ use liveedgecast_common::config::{
     ByteSize, FileError, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration,
     value_or_file,
 };
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
@@ -178,6 +179,8 @@ pub struct Settings {
     pub rtmps_tls: Option<RtmpsTls>,
     /// Certificate of the scaler, and authorities of its clients.
     pub scaler_tls: Option<ScalerTls>,
+    /// Connections with workers and other activators that are encrypted.
+    pub encryption: Encryption,
     /// Shared with workers.
     pub secret: Secret,
     /// Tokens of the HTTP API.
@@ -274,6 +277,7 @@ impl Settings {
             rtmps_tls: rtmps_tls(args, handoff, p),
             scaler_tls: scaler_tls(args, &listen, p),
             tokens: tokens::resolve(args, &secret, p),
+            encryption: choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p),
             secret,
             fleet,
             handoff,

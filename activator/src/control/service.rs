@@ -11,13 +11,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use liveedgecast_common::clock::now;
+use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
 use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, Hello, Malformed, Welcome, WorkerMessage};
+use liveedgecast_common::encryption::{ChannelBinding, Encryption};
 use liveedgecast_common::event;
 use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};
 use liveedgecast_common::key::{LogSafe, Secret};
@@ -25,6 +26,7 @@ use liveedgecast_common::listen::accept_tcp;
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::proof::{self, Exchange, Nonce, Purpose};
 use liveedgecast_common::random;
+use liveedgecast_common::socket::PeerSocket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -74,6 +76,8 @@ static REFUSALS: LogLimiter = LogLimiter::new(Duration::from_secs(1));
 pub struct Terms {
     /// Welcome to every worker.
     pub welcome: Welcome,
+    /// Connections of callers that are encrypted.
+    pub encryption: Encryption,
     /// Control secret that a caller has to prove to know.
     pub secret: Secret,
     /// Secret that another activator has to prove to know; no worker knows it.
@@ -128,17 +132,18 @@ async fn serve_up_to(
     let (places, proved) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(PROVED_PER_WORKER * most)));
     let found_at = cluster.found_at();
     let handler = terms.handler.clone();
+    let encryption = terms.encryption;
     let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved });
     let peers = peers_service::server(Arc::clone(&service), cluster, handler, stop.clone());
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // Length one, because every accepted connection is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    let strangers = EvictingLimit::new(MAX_STRANGERS);
-    let ours = listeners.ours.map(|listener| tokio::spawn(accept(listener, strangers.clone(), accepted.clone())));
-    let (released, kept) = (listeners.release, accepted.clone());
+    let doors = Doors { encryption, strangers: EvictingLimit::new(MAX_STRANGERS), accepted };
+    let ours = listeners.ours.map(|listener| tokio::spawn(accept(listener, doors.clone())));
+    let (released, kept) = (listeners.release, doors.clone());
     let all = tokio::spawn(async move {
         tokio::select! {
-            () = accept(listeners.all, strangers, accepted) => {}
+            () = accept(listeners.all, doors) => {}
             () = released.cancelled() => {}
         }
     });
@@ -156,17 +161,49 @@ async fn serve_up_to(
     served
 }
 
-async fn accept(listener: TcpListener, strangers: EvictingLimit, accepted: mpsc::Sender<io::Result<Guarded>>) {
+/// The accept loop of one listener. Each connection has a task of its own until it is known whether it is encrypted.
+async fn accept(listener: TcpListener, doors: Doors) {
     loop {
-        let (socket, peer) = accept_tcp(&listener, "control", || ()).await;
-        if accepted.send(Ok(guarded(socket, peer, strangers.enter()))).await.is_err() {
-            return;
+        let (socket, peer) = tokio::select! {
+            () = doors.accepted.closed() => return,
+            accepted = accept_tcp(&listener, "control", || ()) => accepted,
+        };
+        tokio::spawn(doors.clone().secure(socket, peer));
+    }
+}
+
+/// The way of a connection from the listener to the server.
+#[derive(Clone)]
+struct Doors {
+    encryption: Encryption,
+    strangers: EvictingLimit,
+    accepted: mpsc::Sender<io::Result<Guarded>>,
+}
+
+impl Doors {
+    /// Makes the handshake if the caller wants one, within the time and the number of strangers.
+    async fn secure(self, socket: TcpStream, peer: SocketAddr) {
+        let (slot, until) = (self.strangers.enter(), now() + PROOF_TIMEOUT);
+        let ours = socket.local_addr().ok();
+        let secured = tokio::select! {
+            () = self.accepted.closed() => return,
+            () = slot.lost() => return,
+            () = sleep_until(Some(until)) => return,
+            secured = self.encryption.accept(socket, peer.ip()) => secured,
+        };
+        match secured.and_then(|socket| Ok((ChannelBinding::of(&socket)?, socket))) {
+            Ok((binding, socket)) => {
+                let _ = self.accepted.send(Ok(guarded(socket, (peer, ours), binding, slot, until))).await;
+            }
+            Err(error) => {
+                debug!(event = event::CONTROL_UNSECURED, peer = %peer.ip(), %error, "connection closed before its first call");
+            }
         }
     }
 }
 
 /// A connection that is closed unless it has proved itself in time.
-type Guarded = Expiring<TcpStream, ControlConnection>;
+type Guarded = Expiring<PeerSocket, ControlConnection>;
 
 /// The connection, as its calls see it.
 #[derive(Clone)]
@@ -174,6 +211,8 @@ struct ControlConnection {
     address: IpAddr,
     /// Local address of the connection.
     ours: Option<SocketAddr>,
+    /// Binds secrets to this connection.
+    binding: ChannelBinding,
     /// Cancelled once the caller has proved itself.
     proved: CancellationToken,
     /// Nonces for the proof of the next call: the caller's, and ours. There is a lock, because connections serve calls from several
@@ -183,11 +222,17 @@ struct ControlConnection {
     room: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
-fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
-    let ours = socket.local_addr().ok().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port()));
+fn guarded(
+    socket: PeerSocket,
+    (peer, ours): (SocketAddr, Option<SocketAddr>),
+    binding: ChannelBinding,
+    slot: Slot,
+    until: Instant,
+) -> Guarded {
     let peer = ControlConnection {
         address: peer.ip(),
-        ours,
+        ours: ours.map(|at| SocketAddr::new(at.ip().to_canonical(), at.port())),
+        binding,
         proved: CancellationToken::new(),
         greeted: Arc::default(),
         room: Arc::default(),
@@ -197,7 +242,8 @@ fn guarded(socket: TcpStream, peer: SocketAddr, slot: Slot) -> Guarded {
         tokio::select! {
             biased;
             () = proved.cancelled() => {}
-            _ = timeout(PROOF_TIMEOUT, slot.lost()) => return,
+            () = slot.lost() => return,
+            () = sleep_until(Some(until)) => return,
         }
         drop(slot);
         pending().await
@@ -263,10 +309,6 @@ impl Gate for ControlService {
         self.admitted(request, purpose).map(|(_, caller)| caller)
     }
 
-    fn open(&self, caller: &ProvedCaller, sealed: Vec<u8>) -> Option<Vec<u8>> {
-        caller.exchange.open(&self.terms.activators, sealed)
-    }
-
     fn full(&self, peer: IpAddr, text: String) -> Status {
         self.refused(peer, CallRefusal::Full, Status::resource_exhausted(text))
     }
@@ -296,11 +338,11 @@ impl ControlService {
         };
         let activator = self.terms.welcome.activator.clone();
         let exchange = Exchange { purpose, caller, challenge, activator };
-        let secret = match purpose {
+        let secret = peer.binding.bound(match purpose {
             Purpose::Join | Purpose::Introduce => &self.terms.secret,
             Purpose::Follow | Purpose::Act => &self.terms.activators,
-        };
-        if let Err(error) = exchange.judge_caller(secret, told) {
+        });
+        if let Err(error) = exchange.judge_caller(&secret, told) {
             return refused(CallRefusal::Proof, Status::unauthenticated(error.to_string()));
         }
         if peer.room.get().is_none() {
@@ -308,9 +350,9 @@ impl ControlService {
             let _ = peer.room.set(Arc::clone(&self.proved).try_acquire_owned().map_err(full)?);
         }
         peer.proved.cancel();
-        let proof = MetadataValue::try_from(exchange.activator_proof(secret));
+        let proof = MetadataValue::try_from(exchange.activator_proof(&secret));
         let proof = proof.map_err(|_| Status::internal("the proof is no metadata"))?;
-        Ok((peer, ProvedCaller { address: peer.address, proof, exchange }))
+        Ok((peer, ProvedCaller { address: peer.address, secret, proof, exchange }))
     }
 
     /// Counts and logs a refusal.

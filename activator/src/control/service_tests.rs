@@ -6,7 +6,7 @@ use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::wire::control_client::ControlClient;
 use liveedgecast_common::control::wire::session::State as SessionState;
 use liveedgecast_common::control::wire::{Hello, Load, Session};
-use liveedgecast_common::greet::{Greeted, greet};
+use liveedgecast_common::greet::{Greeted, connect as connect_to, greet};
 use liveedgecast_common::introduce;
 use liveedgecast_common::listen::listen;
 use prometheus::Registry;
@@ -36,6 +36,10 @@ fn server() -> Server {
 }
 
 fn server_for(most: usize) -> Server {
+    server_with(most, Encryption::Auto)
+}
+
+fn server_with(most: usize, encryption: Encryption) -> Server {
     let args = Args::try_parse_from(["x", "--open", "--push-url", "rtmp://a/live/{key}"]).unwrap();
     let settings = Settings::resolve(&args, [1; 32]).unwrap();
     let registry = Registry::new();
@@ -52,6 +56,7 @@ fn server_for(most: usize) -> Server {
     let handler = RequestHandler(Arc::new(|_| unreachable!("no activator passes a request on")));
     let terms = Terms {
         welcome,
+        encryption,
         secret: Secret::new(SECRET),
         activators: Secret::new("of activators"),
         network: "here".into(),
@@ -162,7 +167,8 @@ async fn a_stranger_is_told_the_addresses_of_activators() {
     let server = server();
     let other: SocketAddr = "10.0.0.2:6001".parse().unwrap();
     server.lobby.peers.met(other, true);
-    let ask = |port, secret| async move { introduce::ask("127.0.0.1", port, &Secret::new(secret)).await };
+    let ask =
+        |port, secret| async move { introduce::ask("127.0.0.1", port, Encryption::Auto, &Secret::new(secret)).await };
     assert_eq!(ask(server.address.port(), SECRET).await, [server.address, other], "itself first, and others");
     server.lobby.peers.met(other, false);
     assert_eq!(ask(server.address.port(), SECRET).await, [server.address]);
@@ -349,6 +355,42 @@ async fn a_connection_that_proves_nothing_is_closed() {
     let mut rest = Vec::new();
     let _ = stranger.read_to_end(&mut rest).await;
     assert!(begun.elapsed() >= PROOF_TIMEOUT && begun.elapsed() < PROOF_TIMEOUT * 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stops_within_its_handshake_is_closed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = server();
+    let mut stranger = TcpStream::connect(server.address).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    // The head of a ClientHello that does not come.
+    stranger.write_all(&[0x16, 3, 1, 0, 200, 1, 0, 0, 196]).await.unwrap();
+    let _ = stranger.read_to_end(&mut Vec::new()).await;
+    assert!(begun.elapsed() >= PROOF_TIMEOUT && begun.elapsed() < PROOF_TIMEOUT * 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn calls_are_proved_by_the_secret_of_their_own_encrypted_connection_alone() {
+    let server = server_with(MAX_WORKERS, Encryption::On);
+    let secret = Secret::new(SECRET);
+    let dialed = || connect_to(server.address, Duration::from_secs(5), Encryption::On, &secret, |endpoint| endpoint);
+    let introduced = async |channel: Channel, secret: &Secret| {
+        let greeted = greet(channel.clone(), secret, Purpose::Introduce).await?;
+        greeted.proved(ControlClient::new(channel).introduce(greeted.request(Stranger {})?).await?)
+    };
+    let (channel, bound) = dialed().await.unwrap();
+    assert!(introduced(channel.clone(), &bound).await.is_ok());
+    let (_other, of_another) = dialed().await.unwrap();
+    for wrong in [&secret, &of_another] {
+        assert_eq!(introduced(channel.clone(), wrong).await.unwrap_err().code(), Code::Unauthenticated);
+    }
+    assert!(introduced(channel, &bound).await.is_ok(), "the connection goes on");
+    let plain = connect_to(server.address, Duration::from_secs(5), Encryption::Off, &secret, |endpoint| endpoint).await;
+    let refused = match plain {
+        Ok((channel, secret)) => introduced(channel, &secret).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(refused, "a plain connection");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as std_unix;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use liveedgecast_common::encryption::{Encryption, bound_secret};
 use liveedgecast_common::evicting_limit::EvictingLimit;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step, TOKEN_BYTES};
@@ -47,6 +49,7 @@ pub struct HandoffListener {
 
 struct Expectations {
     secret: Secret,
+    encryption: Encryption,
     // A lock, because a publisher's task may end at any time and its token must be forgotten then; held for one map operation.
     expected: Mutex<HashMap<[u8; TOKEN_BYTES], Expectation>>,
 }
@@ -75,14 +78,14 @@ impl HandoffListener {
     ///
     /// # Errors
     /// The Unix socket cannot be bound.
-    pub fn open(link: TcpListener, secret: Secret) -> io::Result<Self> {
+    pub fn open(link: TcpListener, encryption: Encryption, secret: Secret) -> io::Result<Self> {
         let link_port = link.local_addr()?.port();
         let socket_name = format!("liveedgecast-{:032x}", u128::from_be_bytes(random::bytes()));
         let unix = std_unix::UnixListener::bind_addr(&std_unix::SocketAddr::from_abstract_name(&socket_name)?)?;
         unix.set_nonblocking(true)?;
         let unix = UnixListener::from_std(unix)?;
 
-        let shared = Arc::new(Expectations { secret, expected: Mutex::default() });
+        let shared = Arc::new(Expectations { secret, encryption, expected: Mutex::default() });
         let closed = CancellationToken::new();
         tokio::spawn(serve(unix.into(), Arc::clone(&shared), closed.clone()));
         tokio::spawn(serve(link.into(), Arc::clone(&shared), closed.clone()));
@@ -157,7 +160,7 @@ pub struct HandoffConnection {
 async fn serve(listener: Listener, shared: Arc<Expectations>, closed: CancellationToken) {
     let limit = EvictingLimit::new(MAX_GREETINGS);
     loop {
-        let (wire, _) = tokio::select! {
+        let (wire, peer) = tokio::select! {
             () = closed.cancelled() => return,
             accepted = listener.accept("handoff") => accepted,
         };
@@ -166,7 +169,7 @@ async fn serve(listener: Listener, shared: Arc<Expectations>, closed: Cancellati
             tokio::select! {
                 () = closed.cancelled() => {}
                 () = slot.lost() => debug!(event = event::HANDOFF_PEER_REFUSED, "connection closed: too many have not proved themselves"),
-                () = greet(wire, &shared) => {}
+                () = greet(wire, peer.ip(), &shared) => {}
             }
         });
     }
@@ -190,8 +193,8 @@ enum PeerRefusal {
     Slow,
 }
 
-async fn greet(wire: PeerSocket, shared: &Arc<Expectations>) {
-    let greeted = match tokio::time::timeout(PREFACE_TIME, listen(wire, shared)).await {
+async fn greet(wire: PeerSocket, peer: IpAddr, shared: &Arc<Expectations>) {
+    let greeted = match tokio::time::timeout(PREFACE_TIME, listen(wire, peer, shared)).await {
         Ok(greeted) => greeted,
         Err(_) => Err(PeerRefusal::Slow),
     };
@@ -207,16 +210,18 @@ async fn greet(wire: PeerSocket, shared: &Arc<Expectations>) {
     }
 }
 
-async fn listen(mut wire: PeerSocket, shared: &Arc<Expectations>) -> Result<(), PeerRefusal> {
-    match &mut wire {
+async fn listen(wire: PeerSocket, peer: IpAddr, shared: &Arc<Expectations>) -> Result<(), PeerRefusal> {
+    let mut wire = match wire {
         PeerSocket::Unix(stream) => {
-            let uid = sys::peer(&*stream)?.uid;
+            let uid = sys::peer(&stream)?.uid;
             if uid != 0 && uid != rustix::process::geteuid().as_raw() {
                 return Err(PeerRefusal::User(uid));
             }
+            PeerSocket::Unix(stream)
         }
-        PeerSocket::Tcp(stream) => stream.set_nodelay(true)?,
-    }
+        PeerSocket::Tcp(stream) => shared.encryption.accept(stream, peer).await?,
+        PeerSocket::Tls(stream) => PeerSocket::Tls(stream),
+    };
     let mut passed = Vec::new();
     let Proved { token, preface, reader, writer } = prove(&mut wire, &mut passed, shared).await?;
     let process = passed.pop().and_then(|pidfd| ProcessHandle::passed(pidfd).ok());
@@ -238,7 +243,8 @@ async fn prove(
     shared: &Arc<Expectations>,
 ) -> Result<Proved, PeerRefusal> {
     let offers = Arc::clone(shared);
-    let mut side = ActivatorSide::challenging(&shared.secret, move |token| offers.challenge(token));
+    let secret = bound_secret(&shared.secret, wire)?;
+    let mut side = ActivatorSide::challenging(&secret, move |token| offers.challenge(token));
     let mut input = [0; 256];
     loop {
         let read = wire.recv_with_fds(&mut input, passed).await?;
@@ -254,6 +260,7 @@ async fn prove(
         }
         if !progress.output.is_empty() {
             wire.write_all(&progress.output).await?;
+            wire.flush().await?;
         }
         if let Step::Failed(error) = progress.step {
             return Err(error.into());

@@ -13,8 +13,12 @@ use super::*;
 const SECRET: &str = "a secret of this test";
 
 fn open() -> HandoffListener {
+    open_with(Encryption::Auto)
+}
+
+fn open_with(encryption: Encryption) -> HandoffListener {
     let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    HandoffListener::open(link, Secret::new(SECRET)).unwrap()
+    HandoffListener::open(link, encryption, Secret::new(SECRET)).unwrap()
 }
 
 async fn unix(listener: &HandoffListener) -> UnixStream {
@@ -108,6 +112,24 @@ async fn expected_worker_is_let_in_by_both_listeners_in_any_pieces() {
         assert!(ours.is_some() && connection.wire.is_unix());
     }
     assert!(listener.shared.expected().is_empty());
+}
+
+#[tokio::test]
+async fn worker_on_an_encrypted_link_proves_the_secret_of_its_own_connection_alone() {
+    let listener = open_with(Encryption::On);
+    let address = ([127, 0, 0, 1], listener.link_port()).into();
+    let dial = || async { Encryption::On.dial(address, Duration::from_secs(5)).await.unwrap() };
+    let token = [1; TOKEN_BYTES];
+    let expected = listener.expect(Token::of(token));
+    let of_another = bound_secret(&Secret::new(SECRET), &dial().await).unwrap();
+    for wrong in [SECRET, of_another.expose()] {
+        assert!(present(&mut dial().await, wrong, token, 1000).await.is_none());
+    }
+    assert!(present(&mut link(&listener).await, SECRET, token, 1000).await.is_none(), "a plain connection");
+    let mut stream = dial().await;
+    let bound = bound_secret(&Secret::new(SECRET), &stream).unwrap();
+    let (ours, connection) = tokio::join!(present(&mut stream, bound.expose(), token, 7), came(expected));
+    assert!(ours.is_some() && matches!(connection.wire, PeerSocket::Tls(_)));
 }
 
 #[tokio::test]

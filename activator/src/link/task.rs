@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use liveedgecast_common::clock::now;
+use liveedgecast_common::event;
 use liveedgecast_common::gather::{Gather, LOW_WATER};
 use liveedgecast_common::handoff::frame::Reader;
 use liveedgecast_common::handoff::{Assignment, PublisherEnd};
-use liveedgecast_common::socket::{PeerSocket, receive};
+use liveedgecast_common::socket::PeerSocket;
 use liveedgecast_common::wakes::SourceWakers;
-use liveedgecast_common::{event, sys};
-use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use tracing::{debug, warn};
@@ -54,10 +53,10 @@ pub(crate) async fn carry(
     carried: &mut Carried,
     place: &mut ClaimedPlace<'_>,
 ) -> HandoffOutcome {
-    let HandoffConnection { wire, preface: mut assigned, reader, mut writer, .. } = connection;
-    let PeerSocket::Tcp(worker) = wire else {
+    let HandoffConnection { wire: worker, preface: mut assigned, reader, mut writer, .. } = connection;
+    if worker.is_unix() {
         return HandoffOutcome::untouched();
-    };
+    }
     let Assignment { epoch, resumed, ref stream_id, .. } = stream.assignment;
     let stream_id = stream_id.clone();
     if let Err(error) = stream.write(&mut writer, &mut assigned) {
@@ -121,7 +120,7 @@ enum LinkEvent {
 struct Link<'a, 'c> {
     machine: Machine<'c>,
     publisher: &'a PublisherConnection,
-    worker: TcpStream,
+    worker: PeerSocket,
     reader: Reader,
     /// Waits for the publisher's end while its bytes are not read, until a worker has accepted.
     end: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
@@ -139,7 +138,7 @@ impl<'a, 'c> Link<'a, 'c> {
     fn new(
         machine: Machine<'c>,
         publisher: &'a PublisherConnection,
-        worker: TcpStream,
+        worker: PeerSocket,
         reader: Reader,
         resumed: bool,
         gather: Option<Gather>,
@@ -283,7 +282,7 @@ impl<'a, 'c> Link<'a, 'c> {
             }
             reads += 1;
             let mut room = [0; FRAMES_READ];
-            match receive(&self.worker, &mut [IoSliceMut::new(&mut room)]) {
+            match self.worker.receive(&mut [IoSliceMut::new(&mut room)]) {
                 Ok(read @ 1..) => {
                     self.reader.buffer().extend_from_slice(&room[..read]);
                     heard |= self.take_frames();
@@ -341,7 +340,7 @@ impl<'a, 'c> Link<'a, 'c> {
     /// Takes the frames of the worker that wait in the kernel, whether the runtime knows of them or not.
     fn hear_waiting(&mut self) {
         for _ in 0..ARRIVED_READS {
-            match sys::read_now(&self.worker, self.reader.buffer()) {
+            match self.worker.read_now(self.reader.buffer()) {
                 Ok(1..) => {
                     self.take_frames();
                 }
@@ -365,6 +364,9 @@ impl<'a, 'c> Link<'a, 'c> {
                 }
                 Err(_) => return self.machine.handle_lost(now(), WorkerLoss::Ended),
             }
+        }
+        if let Poll::Ready(Err(_)) = self.worker.poll_flushed(cx) {
+            self.machine.handle_lost(now(), WorkerLoss::Ended);
         }
     }
 

@@ -9,12 +9,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use liveedgecast_common::greet::greet;
+use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::greet::{connect, greet};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::proof::Purpose;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::cluster::Cluster;
@@ -82,14 +82,15 @@ pub enum CourierError {
 #[derive(Clone)]
 pub struct Courier {
     cluster: Cluster,
+    encryption: Encryption,
     secret: Secret,
 }
 
 impl Courier {
     /// The way to the activators of `cluster`, which know this secret of theirs.
     #[must_use]
-    pub fn new(cluster: Cluster, secret: Secret) -> Self {
-        Self { cluster, secret }
+    pub fn new(cluster: Cluster, encryption: Encryption, secret: Secret) -> Self {
+        Self { cluster, encryption, secret }
     }
 
     /// The answer of the activator with this name.
@@ -108,11 +109,9 @@ impl Courier {
     async fn call(&self, peer: &str, request: &ForwardedRequest) -> Result<ForwardedAnswer, Status> {
         let address = self.cluster.peers().and_then(|peers| peers.address_of(peer));
         let address = address.ok_or_else(|| Status::unavailable("the activator cannot be heard"))?;
-        let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;
-        let channel =
-            endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect().await.map_err(unreachable)?;
-        let greeted = greet(channel.clone(), &self.secret, Purpose::Act).await?;
+        let connected = connect(address, CONNECT_TIMEOUT, self.encryption, &self.secret, |endpoint| endpoint);
+        let (channel, secret) = connected.await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let greeted = greet(channel.clone(), &secret, Purpose::Act).await?;
         let content = serde_json::to_vec(request).map_err(|error| Status::internal(error.to_string()))?;
         let sealed = greeted.request(Sealed { content: greeted.seal(content) })?;
         let mut client = PeersClient::new(channel).max_decoding_message_size(MAX_ACT);

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use liveedgecast_common::control::is_stream_id;
 use liveedgecast_common::control::limits::{MAX_EPOCH, MAX_IDENTITIES};
 use liveedgecast_common::discovery::AttemptId;
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::event;
-use liveedgecast_common::greet::greet;
+use liveedgecast_common::greet::{connect, greet};
 use liveedgecast_common::key::{Identity, LogSafe, MAX_NAME_BYTES, Secret, is_instance_name};
 use liveedgecast_common::proof::Purpose;
 use liveedgecast_common::setting::MAX_CAPACITY;
 use tokio::sync::mpsc;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tracing::{debug, warn};
 
@@ -28,6 +28,7 @@ use crate::dispatch::{Elsewhere, PeerChange, PeerStream, WorkerTally};
 pub(super) struct PeerCall {
     pub(super) attempt: AttemptId,
     pub(super) address: SocketAddr,
+    pub(super) encryption: Encryption,
     pub(super) secret: Secret,
     /// Name of this activator.
     pub(super) name: String,
@@ -52,18 +53,11 @@ impl PeerCall {
     }
 
     async fn listen(&self) -> Result<(), Status> {
-        let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).map_err(unreachable)?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await
-            .map_err(unreachable)?;
-        let greeted = greet(channel.clone(), &self.secret, Purpose::Follow).await?;
+        let connected = connect(self.address, CONNECT_TIMEOUT, self.encryption, &self.secret, |endpoint| {
+            endpoint.http2_keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT).keep_alive_while_idle(true)
+        });
+        let (channel, secret) = connected.await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let greeted = greet(channel.clone(), &secret, Purpose::Follow).await?;
         let mut client = PeersClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let hello = Hello { activator: self.name.clone(), control_port: self.control_port.into() };
         let mut says = greeted.proved(client.follow(greeted.request(hello)?).await?)?;

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use liveedgecast_common::key::Secret;
 use liveedgecast_common::proof::{self, Exchange, Purpose};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
@@ -29,9 +30,6 @@ pub(crate) trait Gate: Send + Sync + 'static {
     /// The caller has not proved it.
     fn admit<T>(&self, request: &Request<T>, purpose: Purpose) -> Result<ProvedCaller, Status>;
 
-    /// Opens what the caller has sealed for this activator; `None`: it was sealed with another key.
-    fn open(&self, caller: &ProvedCaller, sealed: Vec<u8>) -> Option<Vec<u8>>;
-
     /// Notes that a caller that has proved itself found no place, and returns the answer for it.
     fn full(&self, peer: IpAddr, text: String) -> Status;
 }
@@ -40,6 +38,8 @@ pub(crate) trait Gate: Send + Sync + 'static {
 pub(crate) struct ProvedCaller {
     /// Address of the caller.
     pub(crate) address: IpAddr,
+    /// Control secret as it counts on the caller's connection.
+    pub(crate) secret: Secret,
     /// Proof of this activator, for the answer.
     pub(crate) proof: MetadataValue<Ascii>,
     /// The exchange that was proved.
@@ -47,6 +47,11 @@ pub(crate) struct ProvedCaller {
 }
 
 impl ProvedCaller {
+    /// Opens what the caller has sealed for this activator; `None`: it was sealed with another key.
+    fn open(&self, sealed: Vec<u8>) -> Option<Vec<u8>> {
+        self.exchange.open(&self.secret, sealed)
+    }
+
     /// The answer, with this activator's proof in its head.
     pub(crate) fn answer<T>(self, body: T) -> Response<T> {
         let mut response = Response::new(body);
@@ -113,7 +118,7 @@ impl<G: Gate> Peers for PeersService<G> {
 
     async fn act(&self, request: Request<Sealed>) -> Result<Response<Acted>, Status> {
         let admitted = self.gate.admit(&request, Purpose::Act)?;
-        let content = self.gate.open(&admitted, request.into_inner().content);
+        let content = admitted.open(request.into_inner().content);
         let content = content.ok_or_else(|| Status::unauthenticated("the request is not sealed for this activator"))?;
         let request: ForwardedRequest =
             serde_json::from_slice(&content).map_err(|_| Status::invalid_argument("the request cannot be read"))?;

@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use liveedgecast_common::encryption::Encryption;
+
 use super::*;
 use crate::config::Handoff;
 use crate::control::{self, ControlMetrics};
@@ -81,6 +83,7 @@ fn house_with(
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
     let terms = control::Terms {
         welcome,
+        encryption: Encryption::Auto,
         secret: Secret::new(SECRET),
         activators: Secret::new(ACTIVATORS),
         network: String::new(),
@@ -90,6 +93,7 @@ fn house_with(
     let search = Search {
         addresses: others.iter().map(at).collect(),
         introducer: introducer.as_ref().map(at),
+        encryption: Encryption::On,
         secret: Secret::new(SECRET),
         activators: Secret::new(ACTIVATORS),
     };
@@ -211,7 +215,7 @@ async fn a_request_is_answered_by_the_activator_of_that_name() {
         body: "{\"url\":\"rtmp://a/live/\u{e9}\"}".into(),
         client: "10.0.0.7".parse().unwrap(),
     };
-    let courier = Courier::new(b.cluster.clone(), Secret::new(ACTIVATORS));
+    let courier = Courier::new(b.cluster.clone(), Encryption::On, Secret::new(ACTIVATORS));
     let answer = courier.ask("a", &request("x")).await;
     let body = "move x youtube {\"url\":\"rtmp://a/live/\u{e9}\"} 10.0.0.7".to_owned();
     assert_eq!(answer, Ok(ForwardedAnswer { status: 200, body }));
@@ -219,7 +223,7 @@ async fn a_request_is_answered_by_the_activator_of_that_name() {
     assert_eq!(courier.ask("c", &request("x")).await, Err(CourierError::Unreachable), "nobody has this name");
     // A stranger, and a worker, which knows the control secret and no token of the API.
     for secret in ["another secret of 16", SECRET] {
-        let other = Courier::new(b.cluster.clone(), Secret::new(secret));
+        let other = Courier::new(b.cluster.clone(), Encryption::On, Secret::new(secret));
         assert_eq!(other.ask("a", &request("x")).await, Err(CourierError::Refused));
     }
     assert!(!format!("{:?}", request("x")).contains("live"), "the body may hold a key");
@@ -280,7 +284,8 @@ async fn follower_learns_nothing_when_its_secret_is_wrong() {
 }
 
 fn call(address: SocketAddr, secret: &str, control_port: u16, events: mpsc::Sender<Input>) -> PeerCall {
-    PeerCall { attempt: AttemptId(1), address, secret: Secret::new(secret), name: "b".into(), control_port, events }
+    let (encryption, secret) = (Encryption::Auto, Secret::new(secret));
+    PeerCall { attempt: AttemptId(1), address, encryption, secret, name: "b".into(), control_port, events }
 }
 
 /// An activator that does not know the secret: it lets everybody in, and shows a proof made with another one.
@@ -294,11 +299,7 @@ impl service_of_peers::Gate for Impostor {
     ) -> Result<service_of_peers::ProvedCaller, tonic::Status> {
         let exchange = Exchange { purpose, caller: [0; 32], challenge: [0; 32], activator: "impostor".into() };
         let (address, proof) = ([127, 0, 0, 1].into(), "0".repeat(64).parse().unwrap());
-        Ok(service_of_peers::ProvedCaller { address, proof, exchange })
-    }
-
-    fn open(&self, _: &service_of_peers::ProvedCaller, _: Vec<u8>) -> Option<Vec<u8>> {
-        None
+        Ok(service_of_peers::ProvedCaller { address, secret: Secret::new(SECRET), proof, exchange })
     }
 
     fn full(&self, _: std::net::IpAddr, text: String) -> tonic::Status {

@@ -69,6 +69,7 @@ impl Launch {
             ("--http-listen", "127.0.0.1:0".to_owned()),
             ("--capacity", settings.capacity.to_string()),
             ("--handoff", handoff.to_owned()),
+            ("--encryption", settings.encryption.as_str().to_owned()),
             ("--drain-timeout", show_duration(settings.drain)),
             ("--gather", show_duration(settings.gather)),
             ("--log-format", log.0.to_owned()),

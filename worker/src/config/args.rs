@@ -28,6 +28,10 @@ pub struct Args {
     /// A file with the control secret instead
     #[arg(long, env = "CONTROL_SECRET_FILE", value_name = "PATH")]
     pub control_secret_file: Option<PathBuf>,
+    /// Connections to activators that are encrypted: auto (all but those to loopback), on or off; activators have the same setting
+    /// [default: auto]
+    #[arg(long, env = "ENCRYPTION", value_name = "WHICH")]
+    pub encryption: Option<String>,
     /// Address for /metrics, /healthz, /readyz; port 0 takes any port and tells it to the activators [default: [::]:8081]
     #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<String>,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
 use liveedgecast_common::setting::{
     Handoff, LEAST_SECRET, MAX_CAPACITY, address, choice, gather, is_host, number, set, shown, time,
@@ -83,6 +84,8 @@ pub struct Settings {
     pub activator: Activator,
     /// Address of any one activator, which introduces the others.
     pub introducer: Option<Activator>,
+    /// Connections to activators that are encrypted.
+    pub encryption: Encryption,
     /// Shared with activators.
     pub secret: Secret,
     /// Metrics and health.
@@ -121,6 +124,7 @@ impl Settings {
         let threads = number("STREAM_THREADS", &args.stream_threads, cores, 1, MOST_THREADS, p);
         Self {
             name: name(args, here, p),
+            encryption: choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p),
             secret: secret(args, on_loopback, p),
             activator,
             introducer,

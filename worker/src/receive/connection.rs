@@ -11,8 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BufMut;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::{Frame, FrameError};
-use liveedgecast_common::socket::PeerSocket;
-use liveedgecast_common::sys;
+use liveedgecast_common::socket::{DetachedTls, PeerSocket};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Bytes that may wait to be written. A checkpoint is a quarter of it at most, and the activator reads all the time: an activator that has
@@ -75,6 +74,7 @@ pub struct Detached {
 enum StdSocket {
     Unix(std::os::unix::net::UnixStream),
     Tcp(std::net::TcpStream),
+    Tls(Box<DetachedTls>),
 }
 
 impl HandoffStream {
@@ -139,7 +139,7 @@ impl HandoffStream {
     /// Returns whether the connection has bytes that the runtime has not told of: the next [`Self::poll_frame`] finds them. Ask before the
     /// other side's silence is judged.
     pub fn has_more(&mut self) -> bool {
-        let read = sys::read_now(&self.socket, self.reader.buffer());
+        let read = self.socket.read_now(self.reader.buffer());
         matches!(read, Ok(1..))
     }
 
@@ -194,6 +194,7 @@ impl HandoffStream {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+        ready!(self.socket.poll_flushed(cx))?;
         // A checkpoint is large and rare: its memory is not kept.
         if self.queued.capacity() > LEAST_READ {
             self.queued = Vec::new();
@@ -212,6 +213,7 @@ impl HandoffStream {
         let socket = match self.socket {
             PeerSocket::Unix(socket) => StdSocket::Unix(socket.into_std()?),
             PeerSocket::Tcp(socket) => StdSocket::Tcp(socket.into_std()?),
+            PeerSocket::Tls(socket) => StdSocket::Tls(Box::new(socket.detach()?)),
         };
         Ok(Detached { socket, reader: self.reader, writer: self.writer, queued: self.queued })
     }
@@ -226,6 +228,7 @@ impl Detached {
         let socket = match self.socket {
             StdSocket::Unix(socket) => PeerSocket::Unix(UnixStream::from_std(socket)?),
             StdSocket::Tcp(socket) => PeerSocket::Tcp(TcpStream::from_std(socket)?),
+            StdSocket::Tls(socket) => socket.attach()?.into(),
         };
         let Self { reader, writer, queued, .. } = self;
         Ok(HandoffStream { socket, reader, writer, queued, sent: 0, room: LEAST_READ })

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use liveedgecast_common::control::{Offer, Welcome};
+use liveedgecast_common::encryption::{Encryption, bound_secret};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, SessionKeys, Transport, WorkerSide};
 use liveedgecast_common::key::Secret;
@@ -20,7 +21,7 @@ use liveedgecast_common::sys::{self, ProcessHandle, RingMemory, UnmappedRing};
 use liveedgecast_common::{event, handoff, random};
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::connection::{Detached, HandoffError, HandoffStream};
@@ -80,7 +81,7 @@ pub enum FetchError {
     Dial {
         /// Address that was dialed.
         to: String,
-        /// Error of the kernel.
+        /// Error of the kernel, or of TLS.
         error: io::Error,
     },
     /// The Unix socket belongs to a stranger.
@@ -133,14 +134,16 @@ impl FetchError {
 /// The stream is still the activator's, which may offer it to another worker.
 pub async fn fetch(
     secret: &Secret,
+    encryption: Encryption,
     host: SocketAddr,
     welcome: &Welcome,
     offer: &Offer,
     spares: &SpareRings,
 ) -> Result<FetchedStream, FetchError> {
     let fetched = timeout(FETCH_TIMEOUT, async {
-        let mut dialed = Dialed::dial(host, welcome, offer.descriptor).await?;
-        let (keys, rest) = prove(&mut dialed, secret, offer).await?;
+        let mut dialed = Dialed::dial(host, encryption, welcome, offer.descriptor).await?;
+        let secret = bound_secret(secret, &dialed.socket).map_err(HandoffError::Broken)?;
+        let (keys, rest) = prove(&mut dialed, &secret, offer).await?;
         receive(dialed, &keys, rest, offer, spares).await
     });
     fetched.await.unwrap_or(Err(FetchError::TooLate))
@@ -165,11 +168,16 @@ struct Dialed {
 }
 
 impl Dialed {
-    async fn dial(host: SocketAddr, welcome: &Welcome, descriptor: bool) -> Result<Self, FetchError> {
+    async fn dial(
+        host: SocketAddr,
+        encryption: Encryption,
+        welcome: &Welcome,
+        descriptor: bool,
+    ) -> Result<Self, FetchError> {
         let socket = if descriptor {
             PeerSocket::Unix(dial_unix(&welcome.handoff_socket).await?)
         } else {
-            PeerSocket::Tcp(dial_tcp(host, welcome.link_port).await?)
+            dial_tcp(host, encryption, welcome.link_port).await?
         };
         Ok(Self { socket, fds: Vec::new() })
     }
@@ -189,7 +197,8 @@ impl Dialed {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
-        Ok(self.socket.write_all(bytes).await?)
+        self.socket.write_all(bytes).await?;
+        Ok(self.socket.flush().await?)
     }
 }
 
@@ -212,14 +221,12 @@ fn is_trusted(user: u32, ours: u32) -> bool {
     user == 0 || user == ours
 }
 
-async fn dial_tcp(host: SocketAddr, port: u16) -> Result<TcpStream, FetchError> {
+async fn dial_tcp(host: SocketAddr, encryption: Encryption, port: u16) -> Result<PeerSocket, FetchError> {
     if port == 0 {
         return Err(FetchError::Nowhere("link"));
     }
     let to = SocketAddr::new(host.ip(), port);
-    let socket = TcpStream::connect(to).await.map_err(|error| FetchError::Dial { to: to.to_string(), error })?;
-    socket.set_nodelay(true).map_err(HandoffError::Broken)?;
-    Ok(socket)
+    encryption.dial(to, FETCH_TIMEOUT).await.map_err(|error| FetchError::Dial { to: to.to_string(), error })
 }
 
 /// Runs the preface; returns the keys, and the bytes that came behind it.

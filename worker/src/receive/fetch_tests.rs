@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use liveedgecast_common::handoff::preface::TOKEN_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::testkit::{Caller, Desk, assignment, frame, memory, offer, publisher, say, secret, soon};
@@ -33,7 +34,10 @@ async fn fetched<T>(
     let (welcome, offer) = (desk.welcome(), offer(&assignment("s", "k", transport), TOKEN));
     let activator = async { activator(desk.accept().await).await };
     let spares = SpareRings::default();
-    soon(Box::pin(async { tokio::join!(fetch(secret, host(), &welcome, &offer, &spares), activator) })).await
+    soon(Box::pin(async {
+        tokio::join!(fetch(secret, Encryption::Auto, host(), &welcome, &offer, &spares), activator)
+    }))
+    .await
 }
 
 const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
@@ -300,12 +304,12 @@ async fn absent_activator_is_an_error() {
     let nowhere = Welcome::default();
     for transport in BOTH {
         let offer = offer(&assignment("s", "k", transport), TOKEN);
-        let fetched = fetch(&secret(), host(), &nowhere, &offer, &SpareRings::default()).await;
+        let fetched = fetch(&secret(), Encryption::Auto, host(), &nowhere, &offer, &SpareRings::default()).await;
         assert!(matches!(fetched, Err(FetchError::Nowhere(_))), "{fetched:?}");
         let desk = desk(transport).await;
         let welcome = desk.welcome();
         drop(desk);
-        let fetched = fetch(&secret(), host(), &welcome, &offer, &SpareRings::default()).await;
+        let fetched = fetch(&secret(), Encryption::Auto, host(), &welcome, &offer, &SpareRings::default()).await;
         assert!(matches!(fetched, Err(FetchError::Dial { .. })), "{fetched:?}");
     }
 }

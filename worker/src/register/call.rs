@@ -13,8 +13,9 @@ use liveedgecast_common::control::wire::control_client::ControlClient;
 use liveedgecast_common::control::wire::{ActivatorSays, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::event;
-use liveedgecast_common::greet::greet;
+use liveedgecast_common::greet::{self, greet};
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::proof::Purpose;
 use tokio::sync::mpsc;
@@ -22,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::machine::{CallEnd, Input};
@@ -55,10 +56,10 @@ pub(super) struct ControlCall {
 
 impl ControlCall {
     /// Makes the call and reports everything of it, its end last.
-    pub(super) async fn run(self, secret: Secret) {
+    pub(super) async fn run(self, encryption: Encryption, secret: Secret) {
         let Self { attempt, address, patience, messages, events, hung_up } = self;
         let conversation = async {
-            let channel = connect(address, patience).await?;
+            let (channel, secret) = connect(address, patience, encryption, &secret).await?;
             let says = match timeout(PROOF_TIMEOUT, join(channel, messages, &secret)).await {
                 Ok(says) => says.map_err(CallError::Call)?,
                 Err(_) => return Err(CallError::Connect("no proof in time".to_owned())),
@@ -114,18 +115,20 @@ impl CallError {
     }
 }
 
-async fn connect(address: SocketAddr, patience: Duration) -> Result<Channel, CallError> {
-    let failed = |error: tonic::transport::Error| CallError::Connect(causes(&error));
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
-    let endpoint = endpoint
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    match timeout(patience, endpoint.connect()).await {
-        Ok(connected) => connected.map_err(failed),
-        Err(_) => Err(CallError::Connect(format!("no connection within {} ms", patience.as_millis()))),
-    }
+/// The channel, and the secret as it counts on its connection.
+async fn connect(
+    address: SocketAddr,
+    patience: Duration,
+    encryption: Encryption,
+    secret: &Secret,
+) -> Result<(Channel, Secret), CallError> {
+    let connected = greet::connect(address, patience, encryption, secret, |endpoint| {
+        endpoint
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+    });
+    connected.await.map_err(|error| CallError::Connect(causes(&error)))
 }
 
 /// The activator's messages, once both sides have proved themselves.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use liveedgecast_common::clock::now;
 use liveedgecast_common::control::{Offer, Welcome, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::{event, introduce};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,6 +59,8 @@ pub struct Registration {
     pub activator: Activator,
     /// Name or address behind which there is any one activator, which tells of the others.
     pub introducer: Option<Activator>,
+    /// Connections to them that are encrypted.
+    pub encryption: Encryption,
     /// Secret that it shares with them.
     pub secret: Secret,
     /// Next room of a fetched stream.
@@ -103,7 +106,7 @@ impl Registration {
 
             if let Some(time) = unreached.handle(now(), now_joined) {
                 let (activator, unreached_ms) = (&registrar.shell.activator, time.as_millis());
-                let advice = "check ACTIVATOR, and whether an activator runs there";
+                let advice = "check ACTIVATOR, whether an activator runs there, and that ENCRYPTION is the same there";
                 tracing::warn!(event = event::ACTIVATOR_UNREACHED, %activator, unreached_ms, advice, "registered with no activator: asked again");
             }
             let due = registrar.register.poll_timeout().into_iter().chain(unreached.poll_timeout()).min();
@@ -226,8 +229,8 @@ impl Registrar {
         let events = self.events.clone();
         let call = ControlCall { attempt, address, patience, messages: unsent, events, hung_up: hung_up.clone() };
         self.calls.insert(attempt, CallHandle { messages, hung_up });
-        let secret = self.shell.secret.clone();
-        self.call_tasks.spawn(call.run(secret));
+        let (encryption, secret) = (self.shell.encryption, self.shell.secret.clone());
+        self.call_tasks.spawn(call.run(encryption, secret));
     }
 
     fn say(&mut self, attempt: AttemptId, message: WorkerMessage) {
@@ -254,11 +257,12 @@ impl Registrar {
     fn ask(&mut self) {
         let (shell, events) = (Arc::clone(&self.shell), self.events.clone());
         self.tasks.spawn(async move {
-            let activators = match &shell.introducer {
+            let (host, port) = match &shell.introducer {
                 None => return,
-                Some(Activator::Address(at)) => introduce::ask(&at.ip().to_string(), at.port(), &shell.secret).await,
-                Some(Activator::Name { host, port }) => introduce::ask(host, *port, &shell.secret).await,
+                Some(Activator::Address(at)) => (at.ip().to_string(), at.port()),
+                Some(Activator::Name { host, port }) => (host.clone(), *port),
             };
+            let activators = introduce::ask(&host, port, shell.encryption, &shell.secret).await;
             let _ = events.send(Input::Introduced(activators)).await;
         });
     }
@@ -269,7 +273,8 @@ impl Registrar {
         let taken = async move {
             let begun = now();
             let metrics = &shell.metrics;
-            let outcome = match receive::fetch(&shell.secret, address, &welcome, &offer, &shell.spares).await {
+            let (secret, encryption) = (&shell.secret, shell.encryption);
+            let outcome = match receive::fetch(secret, encryption, address, &welcome, &offer, &shell.spares).await {
                 Ok(parcel) => {
                     let verdict = shell.engine.take(parcel).await;
                     metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());

@@ -54,6 +54,7 @@ impl Worker {
             settings,
             activator,
             introducer,
+            encryption: Encryption::Auto,
             secret,
             engine: engine.clone(),
             spares: SpareRings::default(),
@@ -149,10 +150,10 @@ async fn introducer_without_the_secret_is_not_believed() {
     let ours = Activator::start().await;
     for shown in [Shown::Nothing, Shown::AnotherSecrets, Shown::Callers] {
         let impostor = Activator::introducing_as(ours.address, Kind::Impostor(shown));
-        assert_eq!(introduce::ask("127.0.0.1", impostor.address.port(), &secret()).await, []);
+        assert_eq!(introduce::ask("127.0.0.1", impostor.address.port(), Encryption::Auto, &secret()).await, []);
     }
     let honest = Activator::introducing(ours.address);
-    assert_eq!(introduce::ask("127.0.0.1", honest.address.port(), &secret()).await, [ours.address]);
+    assert_eq!(introduce::ask("127.0.0.1", honest.address.port(), Encryption::Auto, &secret()).await, [ours.address]);
 }
 
 #[tokio::test]

@@ -1,16 +1,19 @@
-//! A connected socket, Unix or TCP: the one enum for code that serves both. In: a socket of tokio. Out: reads and writes, and descriptors
-//! where they can travel.
+//! A connected socket, Unix, TCP, or TCP with TLS: the one enum for code that serves all of them. In: a socket of tokio. Out: reads and writes,
+//! and descriptors where they can travel.
+
+mod tls;
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+pub use self::tls::{DetachedTls, Records, TlsConnection};
 use crate::sys;
 
 /// A connection to a peer.
@@ -20,7 +23,12 @@ pub enum PeerSocket {
     Unix(UnixStream),
     /// A connection to any host.
     Tcp(TcpStream),
+    /// A connection to any host, by TLS. Boxed: the state of TLS has more than a kilobyte.
+    Tls(Box<TlsConnection>),
 }
+
+/// Room for a read that is decrypted elsewhere than in its buffer: a record of TLS.
+const RECORD_READ: usize = 16 << 10;
 
 /// Receives the bytes that have come, with one call of the kernel, or none if the runtime knows of nothing. Zero is the end.
 ///
@@ -72,8 +80,22 @@ macro_rules! either {
         match $socket {
             PeerSocket::Unix($inner) => $call,
             PeerSocket::Tcp($inner) => $call,
+            PeerSocket::Tls($inner) => $call,
         }
     };
+}
+
+/// Reads from TLS into a buffer that may be not initialised.
+fn read_tls(
+    socket: &TlsConnection,
+    buffer: &mut impl BufMut,
+    receive: fn(&TcpStream, &mut [IoSliceMut<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut room = [0; RECORD_READ];
+    let most = room.len().min(buffer.remaining_mut());
+    let read = socket.receive(&mut [IoSliceMut::new(&mut room[..most])], receive)?;
+    buffer.put_slice(&room[..read]);
+    Ok(read)
 }
 
 impl PeerSocket {
@@ -91,6 +113,7 @@ impl PeerSocket {
         match self {
             Self::Unix(socket) => sys::recv_with_fds(socket, bytes, fds).await,
             Self::Tcp(socket) => socket.read(bytes).await,
+            Self::Tls(socket) => socket.read(bytes).await,
         }
     }
 
@@ -99,7 +122,11 @@ impl PeerSocket {
     /// # Errors
     /// The runtime is shutting down.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, socket => socket.poll_read_ready(cx))
+        match self {
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Tls(socket) => socket.poll_readable(cx),
+        }
     }
 
     /// Reads into `buffer` without waiting.
@@ -107,7 +134,23 @@ impl PeerSocket {
     /// # Errors
     /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
     pub fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
-        either!(self, socket => socket.try_read_buf(buffer))
+        match self {
+            Self::Unix(socket) => socket.try_read_buf(buffer),
+            Self::Tcp(socket) => socket.try_read_buf(buffer),
+            Self::Tls(socket) => read_tls(socket, buffer, receive),
+        }
+    }
+
+    /// Appends what has come to `buffer`, whether the runtime knows of it or not; see [`sys::read_now`].
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is nothing.
+    pub fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => sys::read_now(socket, buffer),
+            Self::Tcp(socket) => sys::read_now(socket, buffer),
+            Self::Tls(socket) => read_tls(socket, buffer, receive_now),
+        }
     }
 
     /// Receives the bytes that have come, as [`receive`] does.
@@ -117,6 +160,7 @@ impl PeerSocket {
     pub fn receive(&self, room: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => receive(socket, room),
+            Self::Tls(socket) => socket.receive(room, receive),
             // A short read of such a socket may have ended where descriptors came along.
             Self::Unix(socket) => socket.try_io(Interest::READABLE, || receive_once(socket, room)),
         }
@@ -127,7 +171,11 @@ impl PeerSocket {
     /// # Errors
     /// The runtime is shutting down.
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, socket => socket.poll_write_ready(cx))
+        match self {
+            Self::Unix(socket) => socket.poll_write_ready(cx),
+            Self::Tcp(socket) => socket.poll_write_ready(cx),
+            Self::Tls(socket) => socket.socket().poll_write_ready(cx),
+        }
     }
 
     /// Writes as many bytes as the kernel has room for, without waiting.
@@ -136,6 +184,25 @@ impl PeerSocket {
     /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is no room.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         either!(self, socket => socket.try_write(bytes))
+    }
+
+    /// Writes several parts as [`Self::try_write`] does.
+    ///
+    /// # Errors
+    /// Same.
+    pub fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(self, socket => socket.try_write_vectored(parts))
+    }
+
+    /// Ready when the kernel has taken all that was written; TLS may keep a part. When it is pending, the task is woken when the kernel takes more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tls(socket) => socket.poll_flushed(cx),
+        }
     }
 }
 
@@ -151,9 +218,9 @@ impl From<TcpStream> for PeerSocket {
     }
 }
 
-impl AsFd for PeerSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        either!(self, socket => socket.as_fd())
+impl From<TlsConnection> for PeerSocket {
+    fn from(socket: TlsConnection) -> Self {
+        Self::Tls(Box::new(socket))
     }
 }
 

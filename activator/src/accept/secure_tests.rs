@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::future::poll_fn;
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use liveedgecast_common::socket;
 use rcgen::{CertificateParams, KeyPair};
@@ -20,7 +20,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::connection::PublisherConnection;
-use super::super::secure::{RtmpsListener, TlsFailure};
 use super::*;
 use crate::config::{CertificateFiles, RtmpsTls};
 
@@ -151,7 +150,7 @@ async fn answers_wait_for_a_publisher_that_reads_late() {
     let flushed = async {
         while !connection.is_flushed() {
             connection.socket().writable().await.unwrap();
-            connection.flush().unwrap();
+            TlsConnection::flush(&connection).unwrap();
         }
         connection.finish().unwrap();
     };

@@ -1,18 +1,22 @@
-//! A publisher's connection by TLS, after its handshake. In: waits, reads and writes, never waiting. Out: bytes in the clear, ends, errors.
-//! Next: `connection`, which is one of several transports.
+//! A connection by TLS, after its handshake: a publisher's, or one between our own processes. In: waits, reads and writes, never waiting. Out:
+//! bytes in the clear, ends, errors. Next: the code that has one of several transports.
 //!
 //! Bytes of the kernel are decrypted until there is no room left or nothing more has come; the rest stays here, so a connection whose
-//! last read has filled its room is readable whatever the kernel says. A publisher that closes without `close_notify`, as most do, has ended
-//! all the same: RTMP has goodbyes of its own.
+//! last read has filled its room is readable whatever the kernel says. A peer that closes without `close_notify`, as most publishers do, has
+//! ended all the same: RTMP and the handoff have goodbyes of their own.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write};
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use rustls::ServerConnection;
+use rustls::Connection;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::receive;
 
 /// Room for one read of the kernel: a whole record (RFC 8446, 5.2: 16 KiB, 256 bytes, and its header) and the beginning of the next one.
 const ENCRYPTED_READ: usize = 20 << 10;
@@ -27,7 +31,7 @@ pub struct TlsConnection {
 
 #[derive(Debug)]
 struct TlsSession {
-    tls: ServerConnection,
+    tls: Connection,
     /// Bytes of the kernel that TLS has not taken, because there was no room for what they say.
     pending: Vec<u8>,
     /// There may be more to read, whatever the kernel says.
@@ -36,13 +40,21 @@ struct TlsSession {
     end: Option<Result<(), io::ErrorKind>>,
 }
 
+/// A TLS connection between two runtimes.
+#[derive(Debug)]
+pub struct DetachedTls {
+    socket: std::net::TcpStream,
+    session: TlsSession,
+}
+
 /// The function that reads once from the kernel.
 type Receive = fn(&TcpStream, &mut [IoSliceMut<'_>]) -> io::Result<usize>;
 
 impl TlsConnection {
-    /// The connection after a handshake, which may have brought the publisher's first bytes along.
-    pub(super) fn new(socket: TcpStream, tls: ServerConnection) -> Self {
-        let session = TlsSession { tls, pending: Vec::new(), more: true, end: None };
+    /// The connection after a handshake, which may have brought the peer's first bytes along.
+    #[must_use]
+    pub fn new(socket: TcpStream, tls: impl Into<Connection>) -> Self {
+        let session = TlsSession { tls: tls.into(), pending: Vec::new(), more: true, end: None };
         Self { socket, session: Mutex::new(session) }
     }
 
@@ -51,17 +63,30 @@ impl TlsConnection {
     }
 
     /// The socket underneath, to wait for.
-    pub(super) fn socket(&self) -> &TcpStream {
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
+    /// A value that both ends of this TLS connection know and nobody else does, under this label (RFC 8446, 7.5).
+    ///
+    /// # Errors
+    /// TLS has none to give.
+    pub fn exporter(&self, label: &[u8]) -> io::Result<[u8; 32]> {
+        self.session().tls.export_keying_material([0; 32], label, None).map_err(io::Error::other)
+    }
+
     /// True if there may be bytes here that the kernel has given already.
-    pub(super) fn has_more(&self) -> bool {
+    #[must_use]
+    pub fn has_more(&self) -> bool {
         self.session().more
     }
 
-    /// Ready when there may be bytes of the publisher, or its end. Gives the kernel what it has not taken yet.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when there may be bytes of the peer, or its end. Gives the kernel what it has not taken yet.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut session = self.session();
         // An error is found by the read.
         while session.tls.wants_write()
@@ -71,8 +96,11 @@ impl TlsConnection {
         if session.more { Poll::Ready(Ok(())) } else { self.socket.poll_read_ready(cx) }
     }
 
-    /// Reads what there is, if there is something, up to the room. No bytes are the peer's end.
-    pub(super) fn receive(&self, parts: &mut [IoSliceMut<'_>], receive: Receive) -> io::Result<usize> {
+    /// Reads what there is, if there is something, up to the room, which is not empty. No bytes are the peer's end.
+    ///
+    /// # Errors
+    /// The kernel's, or the peer broke TLS; [`io::ErrorKind::WouldBlock`] when there is nothing.
+    pub fn receive(&self, parts: &mut [IoSliceMut<'_>], receive: Receive) -> io::Result<usize> {
         let mut session = self.session();
         let mut room = ReadRoom { parts, part: 0, offset: 0, filled: 0 };
         let pending = std::mem::take(&mut session.pending);
@@ -111,34 +139,137 @@ impl TlsConnection {
         }
     }
 
-    /// Writes once, as much as there is room for.
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes once, as much as there is room for. A part may wait here for the kernel: see [`Self::poll_flushed`].
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is no room.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// Writes several parts as [`Self::try_write`] does.
+    ///
+    /// # Errors
+    /// Same.
+    pub fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut session = self.session();
         session.flush(&self.socket)?;
         if session.tls.wants_write() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let written = session.tls.writer().write(bytes)?;
+        let written = session.tls.writer().write_vectored(parts)?;
         session.flush(&self.socket)?;
         Ok(written)
     }
 
     /// Gives the kernel what it has not taken yet, as much as it takes.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn flush(&self) -> io::Result<()> {
         self.session().flush(&self.socket)
     }
 
     /// Tells whether the kernel has taken everything.
-    pub(super) fn is_flushed(&self) -> bool {
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
         !self.session().tls.wants_write()
     }
 
-    /// Tells the publisher that nothing more comes; its own bytes can still be read.
-    pub(super) fn finish(&self) -> io::Result<()> {
+    /// Ready when the kernel has taken everything. When it is pending, the task is woken when the kernel takes more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.flush()?;
+            if self.is_flushed() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.socket.poll_write_ready(cx))?;
+        }
+    }
+
+    /// Tells the peer that nothing more comes; its own bytes can still be read.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn finish(&self) -> io::Result<()> {
         let mut session = self.session();
         session.tls.send_close_notify();
         session.flush(&self.socket)?;
         SockRef::from(&self.socket).shutdown(Shutdown::Write)
+    }
+
+    /// Takes the connection out of this runtime.
+    ///
+    /// # Errors
+    /// The runtime does not let go of it.
+    pub fn detach(self) -> io::Result<DetachedTls> {
+        let session = self.session.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(DetachedTls { socket: self.socket.into_std()?, session })
+    }
+}
+
+impl DetachedTls {
+    /// Puts the connection into this runtime.
+    ///
+    /// # Errors
+    /// The runtime does not take it.
+    pub fn attach(self) -> io::Result<TlsConnection> {
+        let mut session = self.session;
+        // The other runtime may have heard of bytes that nobody has read since.
+        session.more = true;
+        Ok(TlsConnection { socket: TcpStream::from_std(self.socket)?, session: Mutex::new(session) })
+    }
+}
+
+impl AsyncRead for TlsConnection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while buffer.remaining() > 0 {
+            ready!(self.poll_readable(cx))?;
+            match self.receive(&mut [IoSliceMut::new(buffer.initialize_unfilled())], receive) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TlsConnection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self.try_write_vectored(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.socket.poll_write_ready(cx))?,
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flushed(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flushed(cx))?;
+        Poll::Ready(self.finish())
     }
 }
 
@@ -184,8 +315,9 @@ impl TlsSession {
     }
 }
 
-/// A socket as rustls writes to it.
-pub(super) struct Records<'a>(pub(super) &'a TcpStream);
+/// A socket as rustls reads from it and writes to it.
+#[derive(Debug)]
+pub struct Records<'a>(pub &'a TcpStream);
 
 impl Write for Records<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -222,7 +354,7 @@ impl ReadRoom<'_, '_> {
     }
 
     /// Takes what TLS has decrypted, until it has no more or the room is full; true at `close_notify`.
-    fn fill(&mut self, tls: &mut ServerConnection) -> Result<bool, io::ErrorKind> {
+    fn fill(&mut self, tls: &mut Connection) -> Result<bool, io::ErrorKind> {
         while let Some(part) = self.parts.get_mut(self.part) {
             let rest = &mut part[self.offset..];
             if rest.is_empty() {
@@ -242,7 +374,3 @@ impl ReadRoom<'_, '_> {
         Ok(false)
     }
 }
-
-#[cfg(test)]
-#[path = "tls_tests.rs"]
-mod tests;
