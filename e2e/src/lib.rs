@@ -9,6 +9,7 @@
 //! - [`encoder`]: a scripted publisher, for commands and windows that no real encoder here uses.
 //! - [`tap`]: records both sides of a publisher's connection.
 //! - [`relay`]: the activator, started as an operator starts it, and workers that a scenario starts itself.
+//! - [`eavesdropper`]: a stranger between them who reads everything.
 //! - [`wire`]: connections between a worker and its activator, which a scenario can cut.
 //! - [`sink`], [`nginx`]: upstreams. [`haproxy`]: a proxy in front of activators.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
@@ -25,6 +26,7 @@ pub mod certificate;
 pub mod cluster;
 pub mod compare;
 pub mod cost;
+pub mod eavesdropper;
 pub mod encoder;
 pub mod haproxy;
 pub mod http;

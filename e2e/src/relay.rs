@@ -31,6 +31,14 @@ pub fn binary(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} has not been built; ./tools/test.sh does, or cargo build --workspace"))
 }
 
+/// Gives the program the runner's own `ENCRYPTION`: with `on` all scenarios run over TLS, loopback or not.
+fn encrypting(program: Program) -> Program {
+    match std::env::var("ENCRYPTION") {
+        Ok(value) => program.env("ENCRYPTION", value),
+        Err(_) => program,
+    }
+}
+
 /// An activator that has not been started yet.
 #[derive(Debug)]
 pub struct Settings {
@@ -72,7 +80,7 @@ impl ActivatorProcess {
             .env("HTTP_LISTEN", format!("{address}:8080"))
             .env("CONTROL_LISTEN", format!("{address}:6001"))
             .env("LINK_LISTEN", format!("{address}:6002"));
-        Settings { program, address }
+        Settings { program: encrypting(program), address }
     }
 
     /// Address of the RTMP listener.
@@ -328,6 +336,7 @@ impl WorkerProcess {
             .env("CONTROL_SECRET", SECRET)
             .env("RUST_LOG", "info,liveedgecast_worker=debug")
             .env("HTTP_LISTEN", http.to_string());
+        program = encrypting(program);
         for (name, value) in settings {
             program = program.env(name, value);
         }

@@ -27,6 +27,7 @@ mod crash;
 mod crowd;
 mod destinations;
 mod encoders;
+mod encryption;
 mod ends;
 mod events;
 mod hold;
