@@ -18,6 +18,8 @@ Installs the packages that are missing, builds everything with optimisations, an
                                 LiveEdgeCast with two sinks, and with one of them stalled
   tools/bench.sh --ours-args '--gather 40ms'
                                 LiveEdgeCast also with another setting
+  tools/bench.sh --relays link --ours-args '--encryption on'
+                                the link without and with encryption, in one run
   tools/bench.sh --charts DIR   50 to 400 streams through each relay, as charts (cpu.svg, p99.svg) and figures.csv; --repeat 5 for
                                 a better median
   tools/bench.sh --redraw DIR   the charts again, from figures.csv
