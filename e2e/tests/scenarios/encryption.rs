@@ -17,7 +17,7 @@ fn activator(sink: &Sink, encryption: &str) -> ActivatorProcess {
 }
 
 fn frame(timestamp: u32) -> Message {
-    let head = if timestamp % 1000 == 0 { 0x17 } else { 0x27 };
+    let head = if timestamp.is_multiple_of(1000) { 0x17 } else { 0x27 };
     let payload = [&[head, 1, 0, 0, 0][..], &timestamp.to_be_bytes(), MARK, &[0; 500]].concat();
     Message { timestamp, type_id: type_id::VIDEO, payload: payload.into(), at: now() }
 }
