@@ -478,7 +478,7 @@ async fn a_long_list_of_streams_comes_in_bounded_parts() {
         let link = head.lines().find_map(|line| line.strip_prefix("link: <"));
         next = link.map(|link| link.strip_suffix(">; rel=\"next\"").unwrap().to_owned());
     }
-    assert_eq!((parts, ids.len()), (3, MANY));
+    assert_eq!((parts, ids.len()), (4, MANY));
     assert!(ask(&server, "GET", "/api/v1/streams?from=x").await.starts_with("HTTP/1.1 400"));
 }
 

@@ -316,6 +316,8 @@ pub const THREAD_FAILED: &str = "thread.failed";
 pub const UPSTREAM_AWAY: &str = "upstream.away";
 /// An upstream refuses, and waiting alone does not help.
 pub const UPSTREAM_FAILED: &str = "upstream.failed";
+/// An upstream with a backup goes on with its other server. One line at info until a session has lasted, the others at debug.
+pub const UPSTREAM_TURNED: &str = "upstream.turned";
 /// An upstream sent us to another server.
 pub const UPSTREAM_REDIRECTED: &str = "upstream.redirected";
 /// An upstream moved to another state; its turns have lines of their own.

@@ -134,7 +134,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 let head = bytes[1..].first_chunk().map_or(0, |length| 5 + u32::from_be_bytes(*length) as usize);
                 add("golden", &name, [&[6], &bytes[if bytes[0] == 1 { head } else { 0 }..]].concat());
             }
-            for (name, bytes) in golden("assignment-") {
+            for (name, bytes) in ["assignment-", "destinations-"].into_iter().flat_map(golden) {
                 add("golden", &name, bytes);
             }
         }

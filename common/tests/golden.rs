@@ -57,11 +57,8 @@ fn parted() -> Frame {
 }
 
 /// A frame that came with a later release.
-fn destinations() -> [Frame; 2] {
-    [
-        Frame::Assign(Box::new(samples::assignment(Transport::Link, false))),
-        Frame::Destinations(Box::new(samples::destinations())),
-    ]
+fn destinations(list: DestinationList) -> [Frame; 2] {
+    [Frame::Assign(Box::new(samples::assignment(Transport::Link, false))), Frame::Destinations(Box::new(list))]
 }
 
 /// Name and bytes of every file of the newest version.
@@ -75,7 +72,9 @@ fn newest() -> Vec<(&'static str, Vec<u8>)> {
     let mut frame_parted = Vec::new();
     keys.worker_end().1.write(&mut frame_parted, &parted()).unwrap();
     let (mut frames_destinations, mut writer) = (Vec::new(), keys.activator_end().1);
-    destinations().iter().for_each(|frame| writer.write(&mut frames_destinations, frame).unwrap());
+    destinations(samples::destinations())
+        .iter()
+        .for_each(|frame| writer.write(&mut frames_destinations, frame).unwrap());
     let mut page = vec![0; STATE_BYTES];
     assert!(page::publish(&mut page, &samples::mid_message()));
     page.truncate(page.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -89,8 +88,8 @@ fn newest() -> Vec<(&'static str, Vec<u8>)> {
         ("frames-1-to-worker", frames_to_worker),
         ("frames-1-to-activator", frames_to_activator),
         ("frames-1-parted", frame_parted),
-        ("frames-1-destinations", frames_destinations),
-        ("destinations-1", samples::destinations().encode()),
+        ("frames-2-destinations", frames_destinations),
+        ("destinations-2", samples::destinations().encode()),
         ("page-1", page),
     ]
 }
@@ -101,7 +100,7 @@ fn the_newest_version_is_written_as_it_was() {
         assert!(golden(name) == bytes, "{name} is written otherwise now: that is another version");
     }
     let versions = [snapshot::VERSION, handoff::assignment::VERSION, handoff::destinations::VERSION];
-    assert_eq!(versions, [1, 1, 1], "files of a new version are needed, and the old ones stay");
+    assert_eq!(versions, [1, 1, 2], "files of a new version are needed, and the old ones stay");
 }
 
 #[test]
@@ -126,7 +125,8 @@ fn every_version_of_an_assignment_is_read() {
 
 #[test]
 fn every_version_of_a_list_of_destinations_is_read() {
-    assert_eq!(DestinationList::decode(&golden("destinations-1")).unwrap(), samples::destinations());
+    assert_eq!(DestinationList::decode(&golden("destinations-1")).unwrap(), samples::destinations_of_version_1());
+    assert_eq!(DestinationList::decode(&golden("destinations-2")).unwrap(), samples::destinations());
 }
 
 #[test]
@@ -145,7 +145,13 @@ fn a_recorded_connection_is_read_by_both_ends() {
     assert_eq!(read(keys.worker_end().0, "frames-1-to-worker"), to_worker());
     assert_eq!(read(keys.activator_end().0, "frames-1-to-activator"), to_activator());
     assert_eq!(read(keys.activator_end().0, "frames-1-parted"), [parted()]);
-    assert_eq!(read(keys.worker_end().0, "frames-1-destinations"), destinations());
+    let lists = [
+        ("frames-1-destinations", samples::destinations_of_version_1()),
+        ("frames-2-destinations", samples::destinations()),
+    ];
+    for (name, list) in lists {
+        assert_eq!(read(keys.worker_end().0, name), destinations(list));
+    }
 }
 
 /// Messages that are complete, of a session that is fed `bytes` and already has `open`.

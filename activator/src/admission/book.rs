@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use liveedgecast_common::config::PublishKeys;
+use liveedgecast_common::handoff::BackupDestination;
 use liveedgecast_common::key::{AppName, Identity, KeyDigest, NameError, StreamKey};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 
@@ -157,7 +158,7 @@ impl Book {
             Some(listed) => {
                 listed.iter().try_for_each(|destination| destinations.add_of_route(destination))?;
             }
-            None => self.push.iter().try_for_each(|template| destinations.add(template, None, false))?,
+            None => self.push.iter().try_for_each(|template| destinations.add(template, None, false, None))?,
         }
         Ok(destinations.all)
     }
@@ -191,18 +192,25 @@ struct Destinations<'a> {
 
 impl Destinations<'_> {
     fn add_of_route(&mut self, destination: &RouteDestination) -> Result<(), NameError> {
-        let RouteDestination { name, url, required, enabled } = destination;
+        let RouteDestination { name, url, required, enabled, backup } = destination;
+        let backup = self.names.resolve_backup(backup.as_ref());
         if *enabled {
-            return self.add(url, Some(name), *required);
+            return self.add(url, Some(name), *required, backup);
         }
         // It can be switched on while the stream is live, if it fits the publisher's names.
         if let Ok((url, identity)) = self.names.resolve(url) {
-            self.push(name.clone(), url, *required, identity, false);
+            self.push(name.clone(), (url, backup), *required, identity, false);
         }
         Ok(())
     }
 
-    fn add(&mut self, template: &PushTemplate, name: Option<&str>, required: bool) -> Result<(), NameError> {
+    fn add(
+        &mut self,
+        template: &PushTemplate,
+        name: Option<&str>,
+        required: bool,
+        backup: Option<BackupDestination>,
+    ) -> Result<(), NameError> {
         let (url, identity) = self.names.resolve(template)?;
         // Two templates can come to the same place for one app; the second session would be refused as a duplicate.
         let same = |destination: &&mut NamedDestination| destination.enabled && destination.url.is_same_place(&url);
@@ -216,13 +224,20 @@ impl Destinations<'_> {
             (None, 0) => url.host.clone(),
             (None, before) => format!("{} ({})", url.host, before + 1),
         };
-        self.push(name, url, required, identity, true);
+        self.push(name, (url, backup), required, identity, true);
         Ok(())
     }
 
-    fn push(&mut self, name: String, url: PushUrl, required: bool, identity: Option<Identity>, enabled: bool) {
+    fn push(
+        &mut self,
+        name: String,
+        (url, backup): (PushUrl, Option<BackupDestination>),
+        required: bool,
+        identity: Option<Identity>,
+        enabled: bool,
+    ) {
         let (by_api, lost, renewed) = (false, false, 0);
-        self.all.push(NamedDestination { name, url, required, identity, enabled, by_api, lost, renewed });
+        self.all.push(NamedDestination { name, url, required, identity, enabled, by_api, lost, renewed, backup });
     }
 }
 

@@ -20,7 +20,7 @@ mod webhook;
 
 pub use args::{Args, Subcommand};
 pub(crate) use file::name_of;
-pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};
+pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteBackup, RouteDestination, check_name};
 pub use hook::{Hook, HookFormat, Hooks, OnHookError};
 pub use http_url::{HttpUrl, HttpUrlError};
 pub use jwt::{Jwt, JwtArgs, JwtKey, JwtKeyError, JwtKeys};

@@ -1,6 +1,7 @@
 //! The rules of a change. In: the destinations as they are, and a [`Change`]. Out: the destinations as they are then, or the reason why the change
 //! cannot be made. Pure.
 
+use liveedgecast_common::handoff::BackupDestination;
 use liveedgecast_common::handoff::limits::MAX_DESTINATIONS;
 use liveedgecast_common::key::NameError;
 use liveedgecast_common::url::PushTemplate;
@@ -120,7 +121,8 @@ impl StreamDestinations {
                 let at = next.find(name)?;
                 if next.all[at].url != url {
                     let before = next.all[at].clone();
-                    next.all[at] = NamedDestination { url, identity, by_api: true, lost: false, ..before };
+                    next.all[at] =
+                        NamedDestination { url, identity, by_api: true, lost: false, backup: None, ..before };
                     next.check_place(at)?;
                 }
             }
@@ -172,6 +174,10 @@ impl StreamDestinations {
         names.resolve(template).map_err(ChangeError::Url)
     }
 
+    fn backup(&self, given: &RouteDestination) -> Option<BackupDestination> {
+        self.names.as_ref()?.resolve_backup(given.backup.as_ref())
+    }
+
     /// Checks that no other destination goes to the place of this one.
     fn check_place(&self, at: usize) -> Result<(), ChangeError> {
         let mine = &self.all[at];
@@ -193,7 +199,9 @@ impl StreamDestinations {
         let RouteDestination { name, required, enabled, .. } = given.clone();
         // A worker that still ends a session of the same name begins another one.
         let renewed = self.revision;
-        self.all.push(NamedDestination { name, url, required, identity, enabled, by_api: true, lost: false, renewed });
+        let backup = self.backup(given);
+        let (by_api, lost) = (true, false);
+        self.all.push(NamedDestination { name, url, required, identity, enabled, by_api, lost, renewed, backup });
         self.removed.remove(&given.name);
         self.check_place(self.all.len() - 1)
     }
@@ -223,7 +231,8 @@ impl StreamDestinations {
             let lost = known.is_some_and(|known| known.lost && known.url == url && known.enabled);
             let renewed = known.map_or(0, |known| known.renewed);
             let RouteDestination { name, required, enabled, .. } = given.clone();
-            all.push(NamedDestination { name, url, required, identity, enabled, by_api: false, lost, renewed });
+            let (by_api, backup) = (false, self.backup(given));
+            all.push(NamedDestination { name, url, required, identity, enabled, by_api, lost, renewed, backup });
         }
         let listed = |name: &str| all.iter().any(|known| known.name == name);
         let more: Vec<_> = self.all.iter().filter(|known| known.by_api && !listed(&known.name)).cloned().collect();

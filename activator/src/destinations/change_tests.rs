@@ -11,7 +11,7 @@ fn template(url: &str) -> PushTemplate {
 }
 
 fn given(name: &str, url: &str) -> RouteDestination {
-    RouteDestination { name: name.into(), url: template(url), required: false, enabled: true }
+    RouteDestination { name: name.into(), url: template(url), required: false, enabled: true, backup: None }
 }
 
 /// `origin` and `archive` are in force, `spare` is switched off.

@@ -9,12 +9,14 @@ mod change;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use liveedgecast_common::handoff::{DestinationList, ListedDestination};
+use liveedgecast_common::handoff::{BackupDestination, DestinationList, ListedDestination};
 use liveedgecast_common::key::{AppName, Identity, KeyDigest, NameError, Secret, StreamKey};
 use liveedgecast_common::url::{PushTemplate, PushUrl};
 use serde::Serialize;
 
 pub use change::{Change, ChangeError};
+
+use crate::config::RouteBackup;
 
 /// A destination of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct NamedDestination {
     pub lost: bool,
     /// Revision by which its session was to begin anew; 0: it never was.
     pub renewed: u64,
+    /// The server that is asked while the first one fails.
+    pub backup: Option<BackupDestination>,
 }
 
 impl NamedDestination {
@@ -59,6 +63,13 @@ pub struct StreamNames {
 }
 
 impl StreamNames {
+    /// The backup of a destination; `None` also if its URL is not valid with these names in it.
+    pub fn resolve_backup(&self, backup: Option<&RouteBackup>) -> Option<BackupDestination> {
+        let RouteBackup { url, after } = backup?;
+        let (url, _) = self.resolve(url).ok()?;
+        Some(BackupDestination { url, after: *after })
+    }
+
     /// The destination of a template, and its identity if it takes no `{key}`.
     ///
     /// # Errors
@@ -151,10 +162,11 @@ impl StreamDestinations {
     /// The destinations in force, as a worker gets them.
     pub fn list(&self) -> DestinationList {
         let listed = |destination: &NamedDestination| {
-            let NamedDestination { name, url, required, identity, renewed, .. } = destination.clone();
-            ListedDestination { name, url, required, identity, renewed }
+            let NamedDestination { name, url, required, identity, renewed, backup, .. } = destination.clone();
+            ListedDestination { name, url, required, identity, renewed, backup }
         };
-        DestinationList { revision: self.revision, destinations: self.in_force().map(listed).collect() }
+        let publisher = self.names.as_ref().map_or(String::new(), |names| names.publisher.clone());
+        DestinationList { revision: self.revision, publisher, destinations: self.in_force().map(listed).collect() }
     }
 
     /// Every destination, to be shown.

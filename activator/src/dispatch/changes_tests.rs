@@ -112,7 +112,7 @@ fn own(key: &str) -> Identity {
 
 fn place(name: &str, place: &str) -> RouteDestination {
     let url = PushTemplate::parse(&format!("rtmp://{place}")).unwrap();
-    RouteDestination { name: name.to_owned(), url, required: false, enabled: true }
+    RouteDestination { name: name.to_owned(), url, required: false, enabled: true, backup: None }
 }
 
 fn add(name: &str) -> Change {

@@ -1124,7 +1124,7 @@ fn every_edge_of_the_picture_is_walked_and_no_other() {
 /// A change that adds an upstream whose URL takes no key.
 fn adds(name: &str, host: &str) -> Change {
     let url = PushTemplate::parse(&format!("rtmp://{host}/rec/all")).unwrap();
-    Change::Add(RouteDestination { name: name.into(), url, required: false, enabled: true })
+    Change::Add(RouteDestination { name: name.into(), url, required: false, enabled: true, backup: None })
 }
 
 #[test]
@@ -1185,6 +1185,7 @@ fn stream_gets_an_upstream_that_no_other_stream_has_and_keeps_it() {
         url: PushTemplate::parse("rtmp://two/rec/all").unwrap(),
         required: false,
         enabled: true,
+        backup: None,
     };
     let own = RouteDestination {
         name: "own".into(),

@@ -116,6 +116,8 @@ pub struct UpstreamView {
     pub name: String,
     /// Host and port.
     pub host: String,
+    /// True while the destination's backup is in use.
+    pub backup: bool,
     /// dialing, starting, live, backoff or failed.
     pub state: &'static str,
     /// Beginning of the state, by the worker's clock.
@@ -413,6 +415,7 @@ fn upstream(told: &UpstreamReport) -> UpstreamView {
     UpstreamView {
         name: told.name.clone(),
         host: told.host.clone(),
+        backup: told.backup,
         state: told.state.as_str(),
         since: time(told.times.since),
         lag: Duration::from_millis(told.counts.lag).as_secs_f64(),

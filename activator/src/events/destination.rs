@@ -50,6 +50,8 @@ pub(super) struct DestinationWatch {
     pub(super) name: String,
     /// Host and port.
     pub(super) host: String,
+    /// The last live session was with the backup.
+    pub(super) backup: bool,
     state: State,
     /// The counters as of the last report of a live session whose events are told.
     counts: UpstreamCounts,
@@ -68,6 +70,7 @@ impl DestinationWatch {
         Self {
             name: name.to_owned(),
             host: host.to_owned(),
+            backup: false,
             state: State::New,
             counts: UpstreamCounts::default(),
             reconnects: 0,
@@ -132,6 +135,7 @@ impl DestinationWatch {
     }
 
     fn live(&mut self, now: Instant, report: &UpstreamReport, turns: &mut Vec<UpstreamTurn>) {
+        self.backup = report.backup;
         (self.away, self.failed) = (false, false);
         match self.state {
             State::New => {

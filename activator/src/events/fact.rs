@@ -24,6 +24,8 @@ pub struct DestinationLabel {
     pub name: String,
     /// Host and port.
     pub host: String,
+    /// The last live session was with the destination's backup.
+    pub backup: bool,
 }
 
 /// An event.
@@ -348,6 +350,7 @@ impl Fact {
                 of.each(put);
                 put("destination", Field::Text(&destination.name));
                 put("host", Field::Text(&destination.host));
+                put("backup", Field::Answer(destination.backup));
                 turn.each(put);
             }
             Self::WorkerLost { worker, streams } => {
@@ -385,7 +388,11 @@ impl Fact {
         let (worker, second) = (|| name("worker-1-1"), Duration::from_secs(1));
         let upstream = |turn| Self::Upstream {
             of: of(),
-            destination: DestinationLabel { name: name("youtube"), host: name("a.rtmps.youtube.com:443") },
+            destination: DestinationLabel {
+                name: name("youtube"),
+                host: name("a.rtmps.youtube.com:443"),
+                backup: true,
+            },
             turn,
         };
         let (class, error) = (|| name("connection_refused"), || name("connection refused"));

@@ -296,7 +296,7 @@ impl ToldStream {
             facts.extend(turns.drain(..).map(|turn| {
                 let listed = self.names.get(at).unwrap_or(&destination.host);
                 let name = if destination.name.is_empty() { listed } else { &destination.name }.clone();
-                let destination = DestinationLabel { name, host: destination.host.clone() };
+                let destination = DestinationLabel { name, host: destination.host.clone(), backup: destination.backup };
                 Fact::Upstream { of: Arc::clone(&self.label), destination, turn }
             }));
         }

@@ -952,7 +952,7 @@ async fn changed_destinations_reach_the_worker_and_every_later_one() {
         encoder.until(Stage::Live).await;
         let id = hands.assignment.stream_id.0.clone();
         let url = PushTemplate::parse("rtmp://two/live/{key}").unwrap();
-        let given = RouteDestination { name: "two".into(), url, required: false, enabled: true };
+        let given = RouteDestination { name: "two".into(), url, required: false, enabled: true, backup: None };
         let streams = &house.lobby.streams;
         assert_eq!(streams.change(&id, &Change::Add(given.clone())), Ok(1));
         assert_eq!(streams.change("nobody", &Change::Add(given.clone())), Err(ChangeError::UnknownStream));

@@ -89,6 +89,8 @@ pub struct UpstreamReport {
     pub name: String,
     /// Host and port alone: an upstream's path is a secret.
     pub host: String,
+    /// The backup of the destination is in use.
+    pub backup: bool,
     /// Step in the upstream's life.
     pub state: UpstreamState,
     /// Newest failure; empty for none.
@@ -262,9 +264,9 @@ impl Session {
         let Self { stream_id, app, state, identities, epoch, reason, messages: _, figures, revision, upstreams } = self;
         let upstream = |(one, two): (&UpstreamReport, &UpstreamReport)| {
             // Its times follow from its state and its error.
-            let UpstreamReport { name, host, state, error, fault, counts, times: _ } = one;
-            (name, host, state, error, fault, counts.reconnects)
-                != (&two.name, &two.host, &two.state, &two.error, &two.fault, two.counts.reconnects)
+            let UpstreamReport { name, host, backup, state, error, fault, counts, times: _ } = one;
+            (name, host, backup, state, error, fault, counts.reconnects)
+                != (&two.name, &two.host, &two.backup, &two.state, &two.error, &two.fault, two.counts.reconnects)
         };
         (stream_id, app, state, identities, epoch, reason)
             != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
@@ -359,24 +361,25 @@ impl From<wire::Upstream> for UpstreamReport {
             error,
             fault,
             name,
+            backup,
             since,
             failed,
         } = upstream;
         let state = UpstreamState::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or_default();
         let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into(), lag: 0 };
         let times = UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) };
-        Self { name, host, state, error, fault, counts, times }
+        Self { name, host, backup, state, error, fault, counts, times }
     }
 }
 
 impl From<UpstreamReport> for wire::Upstream {
     fn from(upstream: UpstreamReport) -> Self {
-        let UpstreamReport { name, host, state, error, fault, counts, times } = upstream;
+        let UpstreamReport { name, host, backup, state, error, fault, counts, times } = upstream;
         let UpstreamCounts { bytes, messages, lost, replayed, reconnects, lag: _ } = counts;
         let UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) } = times;
         let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
         let state = state.as_str().to_owned();
-        Self { host, state, bytes, messages, lost, replayed, reconnects, error, fault, name, since, failed }
+        Self { host, state, bytes, messages, lost, replayed, reconnects, error, fault, name, backup, since, failed }
     }
 }
 

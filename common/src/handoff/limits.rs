@@ -45,9 +45,9 @@ pub const MAX_NAME_BYTES: usize = 255;
 /// Longest name of a destination, in bytes: that of a route has at most 63, that of a push URL is its host with a number.
 pub const MAX_DESTINATION_NAME_BYTES: usize = MAX_NAME_BYTES + 16;
 
-/// A whole list of destinations, each with the longest URL and credentials.
+/// A whole list of destinations, each with two servers of the longest URL and credentials, and the publisher's name.
 pub const MAX_LIST_BYTES: usize =
-    MAX_DESTINATIONS * (4 * crate::url::MAX_URL_BYTES + MAX_DESTINATION_NAME_BYTES + 64) + 64;
+    MAX_DESTINATIONS * (8 * crate::url::MAX_URL_BYTES + MAX_DESTINATION_NAME_BYTES + 96) + MAX_NAME_BYTES + 64;
 
 /// A whole assignment: every destination with the longest URL and credentials, and a snapshot.
 pub const MAX_ASSIGNMENT_BYTES: usize =

@@ -25,7 +25,7 @@ pub mod snapshot;
 mod wire;
 
 pub use assignment::{Assignment, Destination, Policy, Transport};
-pub use destinations::{DestinationList, ListedDestination};
+pub use destinations::{BackupDestination, DestinationList, ListedDestination};
 pub use frame::{Close, Decline, Frame, FrameError, PublisherEnd};
 pub use preface::{ActivatorSide, PrefaceError, SessionKeys, WorkerSide};
 pub use snapshot::{LastTimestamps, OpenMessage, Snapshot, StoredHeader, StreamState};

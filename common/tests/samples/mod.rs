@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use liveedgecast_common::handoff::{
-    ActivatorSide, Assignment, Destination, DestinationList, LastTimestamps, ListedDestination, OpenMessage, Policy,
-    SessionKeys, Snapshot, StoredHeader, StreamState, Transport, WorkerSide, preface::Step,
+    ActivatorSide, Assignment, BackupDestination, Destination, DestinationList, LastTimestamps, ListedDestination,
+    OpenMessage, Policy, SessionKeys, Snapshot, StoredHeader, StreamState, Transport, WorkerSide, preface::Step,
 };
 use liveedgecast_common::key::{AppName, Identity, Secret, StreamId, StreamKey};
 use liveedgecast_common::rtmp::amf0::{self, Value};
@@ -203,8 +203,18 @@ pub fn assignment(transport: Transport, resumed: bool) -> Assignment {
     }
 }
 
-/// The same destinations with their names; the session of the second was to begin anew.
+/// The same destinations with their names and a backup of the first; the session of the second was to begin anew.
 pub fn destinations() -> DestinationList {
+    let mut list = destinations_of_version_1();
+    let key = StreamKey::parse("s3cr3t-key?t=t0ken").unwrap();
+    let url = PushTemplate::parse("rtmps://backup.example/live/{key}").unwrap().resolve("live", &key).unwrap();
+    list.publisher = "studio-a".to_owned();
+    list.destinations[0].backup = Some(BackupDestination { url, after: Duration::from_secs(10) });
+    list
+}
+
+/// The same without what version 1 cannot say.
+pub fn destinations_of_version_1() -> DestinationList {
     let Assignment { destinations, identities, .. } = assignment(Transport::Link, false);
     let parts = ["origin", "cdn"].into_iter().zip(destinations).zip([(None, 0), (Some(identities[1]), 3)]);
     let destinations = parts.map(|((name, Destination { url, required }), (identity, renewed))| ListedDestination {
@@ -213,8 +223,9 @@ pub fn destinations() -> DestinationList {
         required,
         identity,
         renewed,
+        backup: None,
     });
-    DestinationList { revision: 4, destinations: destinations.collect() }
+    DestinationList { revision: 4, publisher: String::new(), destinations: destinations.collect() }
 }
 
 /// A whole preface with given nonces: the worker's bytes, the activator's bytes, the keys.

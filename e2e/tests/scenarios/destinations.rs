@@ -20,6 +20,7 @@ by_descriptor_and_by_link! {
     changes_of_destinations_outlive_their_worker
     changes_outlive_a_lost_connection_of_the_publisher_and_end_with_its_stream
     changes_outlive_a_publisher_that_another_one_replaces
+    backup_goes_on_where_the_primary_was_lost_and_the_other_way_round
 }
 
 /// A live stream to two destinations, with its id.
@@ -304,4 +305,55 @@ fn changes_outlive_a_publisher_that_another_one_replaces(handoff: &str) {
     relay.publisher.signal(Signal::CONT);
     second.interrupt();
     added.ended();
+}
+
+fn backup_goes_on_where_the_primary_was_lost_and_the_other_way_round(handoff: &str) {
+    let (primary, backup) = (Sink::start(), Sink::start());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.yaml");
+    let key = key("backed-up");
+    let text = format!(
+        "publishers: [{{name: studio, key: {key}}}]\nroutes: {{default: {{destinations: [{{name: tube, url: '{}', \
+         backup_url: '{}', backup_after: 1s}}]}}}}\n",
+        primary.url("live/{key}"),
+        backup.url("live/{key}"),
+    );
+    std::fs::write(&file, text).expect("the file");
+    let settings = ActivatorProcess::pushing_to("").with("HANDOFF", handoff).with("COOLDOWN", "1s");
+    let activator = settings.with("LIVEEDGECAST_CONFIG", file.to_str().expect("a path")).start();
+    let tap = Tap::before(activator.rtmp());
+    let mut publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{key}")));
+    primary.receives(50);
+    let shown = || activator.streams().first().map(|stream| stream["upstreams"][0]["backup"].clone());
+    assert_eq!(shown(), Some(false.into()));
+    primary.go_away();
+    backup.receives_in_session(1, 50);
+    until("the backup to be shown", || shown() == Some(true.into()));
+    primary.come_back();
+    let arrived = backup.only().recording.frames();
+    backup.receives(arrived + 100);
+    assert_eq!(primary.sessions().len(), 1, "the session stays at the backup while that is there");
+    backup.go_away();
+    primary.receives_in_session(2, 50);
+    until("the primary to be shown", || shown() == Some(false.into()));
+    publisher.interrupt();
+    primary.ended();
+    let published = tap.only().publisher.media;
+    let sessions = [primary.sessions()[0].clone(), backup.only(), primary.sessions()[1].clone()];
+    let parts = sessions.each_ref().map(|session| part(&published, session.media()));
+    println!("the sessions have {parts:?} of {} messages", published.len());
+    for pair in parts.windows(2) {
+        assert!(pair[1].0 <= pair[0].1, "messages {}..{} are lost", pair[0].1, pair[1].0);
+    }
+    assert_eq!(parts[2].1, published.len(), "the last messages");
+    for session in &sessions[1..] {
+        assert_time_goes_forward(session.media());
+        assert_decodes(session.media());
+    }
+    let turns = activator.events(event::UPSTREAM_TURNED);
+    let turns: Vec<_> = turns.iter().map(|line| (&line["destination"], &line["backup"])).collect();
+    assert_eq!(turns, [(&Value::from("tube"), &Value::from(true)), (&Value::from("tube"), &Value::from(false))]);
+    let lines = activator.events(event::STREAM_LIVE);
+    assert_eq!(lines[0]["publisher"], "studio", "{lines:?}");
+    activator.is_back_to_zero();
 }

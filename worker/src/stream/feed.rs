@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{UpstreamCounts, UpstreamReport};
 use liveedgecast_common::event;
+use liveedgecast_common::handoff::BackupDestination;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::sys::prefetch;
 use liveedgecast_common::url::PushUrl;
@@ -315,6 +316,11 @@ impl UpstreamFeed {
     /// The destination's URL: that of the upstream which follows, if one does.
     pub(super) fn url(&self) -> &PushUrl {
         self.next.as_deref().unwrap_or(&self.upstream).url()
+    }
+
+    /// Gives the destination's upstream its second server.
+    pub(super) fn back_up(&mut self, now: Instant, backup: Option<&BackupDestination>) {
+        self.next.as_deref_mut().unwrap_or(&mut self.upstream).set_backup(now, backup);
     }
 
     /// Names the destination, in the log lines too.

@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn to(name: &str, place: &str, renewed: u64) -> ListedDestination {
-        ListedDestination { name: name.into(), url: url(place), required: false, identity: None, renewed }
+        ListedDestination { name: name.into(), url: url(place), required: false, identity: None, renewed, backup: None }
     }
 
     /// Name, place, revision, seat, live.

@@ -575,16 +575,16 @@ impl StreamTask {
         let first = state == State::Live && !self.was_live;
         self.was_live |= state == State::Live;
         let (stream, app, reason) = (&self.assignment.stream_id, &self.assignment.app, self.machine.reason());
-        let client = self.assignment.client;
+        let (client, publisher) = (self.assignment.client, self.wanted.publisher());
         match (before, state) {
             (_, State::Grace) => {
-                tracing::info!(event = event::PUBLISHER_LOST, %stream, %app, %client, reason, "publisher lost: its upstreams are kept for the grace time");
+                tracing::info!(event = event::PUBLISHER_LOST, %stream, %app, publisher, %client, reason, "publisher lost: its upstreams are kept for the grace time");
             }
             (State::Grace, State::Live) => {
-                tracing::info!(event = event::PUBLISHER_BACK, %stream, %app, %client, "publisher back");
+                tracing::info!(event = event::PUBLISHER_BACK, %stream, %app, publisher, %client, "publisher back");
             }
             (_, State::Live) if first => {
-                tracing::info!(event = event::STREAM_LIVE, %stream, %app, %client, "stream live");
+                tracing::info!(event = event::STREAM_LIVE, %stream, %app, publisher, %client, "stream live");
             }
             (_, State::Closing) if self.machine.goes_on() => {
                 let state = before.as_str();
@@ -594,7 +594,7 @@ impl StreamTask {
                 let state = before.as_str();
                 let bytes = self.received + self.source.as_ref().map_or(0, PublisherSource::received);
                 let duration_ms = now.saturating_duration_since(self.began).as_millis();
-                tracing::info!(event = event::STREAM_ENDED, %stream, %app, %client, state, reason, duration_ms, bytes, "stream ended");
+                tracing::info!(event = event::STREAM_ENDED, %stream, %app, publisher, %client, state, reason, duration_ms, bytes, "stream ended");
             }
             (_, state) => {
                 let (state, steps_back) = (state.as_str(), self.index.steps_back());
@@ -624,7 +624,7 @@ impl StreamTask {
         // A return within the grace time has a line of its own, once the stream is live again.
         if !same && self.logged != State::Grace {
             let (stream, by) = (&self.assignment.stream_id, &prepared.assignment.stream_id);
-            tracing::info!(event = event::PUBLISHER_REPLACED, %stream, %by, "silent publisher replaced");
+            tracing::info!(event = event::PUBLISHER_REPLACED, %stream, publisher = self.wanted.publisher(), %by, "silent publisher replaced");
         }
         let how = match &prepared.ring {
             PreparedRing::Same(_) => Continue::SameRing,

@@ -17,6 +17,10 @@
 //! Starting walks through the stages of the session (handshake, connect, create_stream, publish), each with its own deadline. A server that
 //! redirects us leads from there to Resolving, once in an attempt.
 //!
+//! An upstream may have a second server, the backup, which is asked by the same picture: when the primary has had no session that lasted for the
+//! backup's time, the next attempt goes to the backup, and from then on each failure leads to the other one. The session that is live stays where it
+//! is until it is lost. Each server has a history of its own.
+//!
 //! Note: an upstream that is away for some seconds must be asked several times a second to be back within one, and a SYN that was dropped
 //! is repeated by the kernel only after 1, 3 and 7 s, so that we dial again while it waits. MediaMTX, nginx-rtmp and others say
 //! Publish.Start before they have looked whether we may publish, so that only a session that lasted a while proves anything. Twitch, SRS
@@ -120,6 +124,11 @@ pub enum Output {
     Secure(DialId),
     /// Log that the upstream redirects to another server; its name is resolved next.
     Redirected(String),
+    /// Log that the next attempts go to the other server.
+    Turned {
+        /// It is not the first turn since a session has lasted.
+        again: bool,
+    },
     /// Begin a session: on this connection, dropping the others, or on the one that is secured.
     Begin(Option<DialId>, Option<AuthAnswer>),
     /// Drop everything: lookups, dials, the connection.
@@ -162,6 +171,61 @@ struct TimeOuts {
     answers: u32,
 }
 
+/// What is remembered of one server.
+#[derive(Debug)]
+struct ServerHistory {
+    /// Address of a connection that failed: the other addresses come first next time.
+    avoid: Option<SocketAddr>,
+    /// The server's first challenge: it is answered unasked from then on, which saves a connection.
+    asks_for_the_user: Option<Challenge>,
+    patience: Patience,
+    /// Beginning of the time in which it has not worked.
+    broken_since: Option<Instant>,
+    timeouts: TimeOuts,
+    /// The stage at which the server refused last without clear words, and the number of refusals in a row.
+    refusals: (Stage, u32),
+    /// Beginning of the time in which the name has been taken.
+    taken_since: Option<Instant>,
+    /// A session has been live.
+    lived: bool,
+    /// A session has lasted.
+    lasted: bool,
+    /// The server has clearly refused, and no session has been live since.
+    refused: bool,
+}
+
+impl ServerHistory {
+    fn new(seed: u64) -> Self {
+        Self {
+            avoid: None,
+            asks_for_the_user: None,
+            patience: Patience::new(seed),
+            broken_since: None,
+            timeouts: TimeOuts::default(),
+            refusals: (Stage::Handshake, 0),
+            taken_since: None,
+            lived: false,
+            lasted: false,
+            refused: false,
+        }
+    }
+
+    /// Forgets failures, after a session that lasted.
+    fn forgive(&mut self) {
+        self.patience.reset();
+        self.broken_since = None;
+    }
+}
+
+/// The server that is not in use.
+#[derive(Debug)]
+struct OtherServer {
+    url: PushUrl,
+    known: ServerHistory,
+    /// Time without a session that lasted after which the backup is asked.
+    after: Duration,
+}
+
 /// The last failure.
 #[derive(Debug)]
 struct UpstreamFailure {
@@ -188,25 +252,19 @@ pub struct Machine {
     next_id: u64,
     /// Address of the connection.
     peer: Option<SocketAddr>,
-    /// Address of a connection that failed: the other addresses come first next time.
-    avoid: Option<SocketAddr>,
-    /// The upstream's first challenge: it is answered unasked from then on, which saves a connection.
-    asks_for_the_user: Option<Challenge>,
     /// AuthAnswer that the next session sends.
     answer: Option<AuthAnswer>,
     challenges: u32,
-    patience: Patience,
-    /// Beginning of the time in which it has not worked.
-    broken_since: Option<Instant>,
-    timeouts: TimeOuts,
-    /// The stage at which the upstream refused last without clear words, and the number of refusals in a row.
-    refusals: (Stage, u32),
-    /// Beginning of the time in which the name has been taken.
-    taken_since: Option<Instant>,
-    /// A session has been live.
-    lived: bool,
-    /// A session has lasted.
-    lasted: bool,
+    /// The history of the server in use.
+    known: ServerHistory,
+    /// The server that is not in use, if there are two.
+    other: Option<Box<OtherServer>>,
+    /// The backup is in use.
+    on_backup: bool,
+    /// Beginning of the time without a session that lasted.
+    failing_since: Instant,
+    /// Each failure leads to the other server.
+    alternates: bool,
     chance: u64,
     failure: Option<UpstreamFailure>,
     outputs: VecDeque<Output>,
@@ -226,17 +284,13 @@ impl Machine {
             dialing: Vec::new(),
             next_id: 0,
             peer: None,
-            avoid: None,
-            asks_for_the_user: None,
             answer: None,
             challenges: 0,
-            patience: Patience::new(seed),
-            broken_since: None,
-            timeouts: TimeOuts::default(),
-            refusals: (Stage::Handshake, 0),
-            taken_since: None,
-            lived: false,
-            lasted: false,
+            known: ServerHistory::new(seed),
+            other: None,
+            on_backup: false,
+            failing_since: now,
+            alternates: false,
             chance: seed,
             failure: None,
             outputs: VecDeque::from([Output::Resolve]),
@@ -249,9 +303,49 @@ impl Machine {
         self.redirected.as_ref().unwrap_or(&self.url)
     }
 
+    /// The configured server of this attempt: the primary, or the backup.
+    #[must_use]
+    pub fn server(&self) -> &PushUrl {
+        &self.url
+    }
+
+    /// Returns whether the backup is in use.
+    #[must_use]
+    pub const fn is_on_backup(&self) -> bool {
+        self.on_backup
+    }
+
+    /// Gives the upstream another backup, which is asked when there has been no session that lasted for `after`; or none. A session with a backup that
+    /// is none any more ends, and the primary is asked again.
+    pub fn set_backup(&mut self, now: Instant, backup: Option<(PushUrl, Duration)>) {
+        let current = if self.on_backup { Some(&self.url) } else { self.other.as_ref().map(|other| &other.url) };
+        if current == backup.as_ref().map(|(url, _)| url) {
+            if let Some((other, (_, after))) = self.other.as_mut().zip(backup) {
+                other.after = after;
+            }
+            return;
+        }
+        let moves = self.on_backup;
+        if moves {
+            self.turn();
+        }
+        let known = ServerHistory::new(self.chance);
+        self.other = backup.map(|(url, after)| Box::new(OtherServer { url, known, after }));
+        self.alternates = false;
+        match self.state {
+            State::Closing { .. } | State::Closed | State::Backoff { .. } => return,
+            _ if !moves => return,
+            State::Live { .. } => self.outputs.push_back(Output::Lost("it is no longer the backup".to_owned())),
+            _ => self.outputs.push_back(Output::Drop),
+        }
+        self.dialing.clear();
+        self.peer = None;
+        self.state = State::Backoff { until: now };
+    }
+
     /// Notes that sessions have lived and lasted before, with another machine.
     pub fn has_worked(&mut self) {
-        (self.lived, self.lasted) = (true, true);
+        (self.known.lived, self.known.lasted) = (true, true);
     }
 
     /// Returns whether media may be written.
@@ -296,7 +390,7 @@ impl Machine {
     /// Returns whether the upstream has taken the stream before.
     #[must_use]
     pub fn has_lived(&self) -> bool {
-        self.lived
+        self.known.lived
     }
 
     /// Takes one input; drain [`Self::poll_output`] afterwards. An input that does not fit the state is late news of a lookup or
@@ -376,7 +470,7 @@ impl Machine {
     fn ask_for_addresses(&mut self, now: Instant) {
         self.challenges = 0;
         self.answer = None;
-        self.state = State::Resolving { until: now + patient(RESOLVE_TIMEOUT, self.timeouts.resolver) };
+        self.state = State::Resolving { until: now + patient(RESOLVE_TIMEOUT, self.known.timeouts.resolver) };
         self.outputs.push_back(Output::Resolve);
     }
 
@@ -392,12 +486,12 @@ impl Machine {
             return self.failed(now, Fault::UnknownHost, "the name has no address".to_owned());
         }
         self.addresses = in_turns(addresses);
-        if let Some(index) = self.addresses.iter().position(|address| Some(*address) == self.avoid) {
+        if let Some(index) = self.addresses.iter().position(|address| Some(*address) == self.known.avoid) {
             let address = self.addresses.remove(index);
             self.addresses.push(address);
         }
         if self.redirected.is_none()
-            && let Some(challenge) = self.asks_for_the_user.clone()
+            && let Some(challenge) = self.known.asks_for_the_user.clone()
         {
             self.answer(&challenge);
             self.challenges = 1;
@@ -443,7 +537,7 @@ impl Machine {
         self.peer = Some(*address);
         self.dialing.clear();
         if self.url().tls {
-            self.state = State::Securing { until: now + patient(TLS_TIMEOUT, self.timeouts.connection) };
+            self.state = State::Securing { until: now + patient(TLS_TIMEOUT, self.known.timeouts.connection) };
             self.outputs.push_back(Output::Secure(dial));
         } else {
             self.begin(now, Some(dial));
@@ -451,24 +545,25 @@ impl Machine {
     }
 
     fn begin(&mut self, now: Instant, dial: Option<DialId>) {
-        let until = now + patient(HANDSHAKE_TIMEOUT, self.timeouts.connection);
+        let until = now + patient(HANDSHAKE_TIMEOUT, self.known.timeouts.connection);
         self.state = State::Starting { stage: Stage::Handshake, until };
         self.outputs.push_back(Output::Begin(dial, self.answer.take()));
     }
 
     fn reached(&mut self, now: Instant, stage: Stage) {
         let timeout = if stage == Stage::Publish { PUBLISH_TIMEOUT } else { ANSWER_TIMEOUT };
-        self.state = State::Starting { stage, until: now + patient(timeout, self.timeouts.answers) };
+        self.state = State::Starting { stage, until: now + patient(timeout, self.known.timeouts.answers) };
     }
 
     fn session(&mut self, now: Instant, event: ClientEvent) {
         match (self.state, event) {
             (_, ClientEvent::Acknowledged(_)) => {}
             (State::Starting { .. }, ClientEvent::Started) => {
-                self.avoid = None;
+                self.known.avoid = None;
                 self.failure = None;
-                self.taken_since = None;
-                self.lived = true;
+                self.known.taken_since = None;
+                self.known.lived = true;
+                self.known.refused = false;
                 self.state = State::Live { since: now };
                 self.outputs.push_back(Output::Live);
             }
@@ -498,7 +593,7 @@ impl Machine {
             self.challenges += 1;
             self.answer(&challenge);
             if challenge.asks_for_the_user() && self.redirected.is_none() {
-                self.asks_for_the_user = Some(challenge);
+                self.known.asks_for_the_user = Some(challenge);
             }
             self.outputs.push_back(Output::Drop);
             self.addresses = vec![peer];
@@ -546,10 +641,10 @@ impl Machine {
             Some(url) => format!("redirected to {url}: {why}"),
             None => why,
         };
-        self.asks_for_the_user = None;
+        self.known.asks_for_the_user = None;
         // A taken name is taken at all addresses.
         if self.peer.is_some() && fault != Fault::BadName {
-            self.avoid = self.peer;
+            self.known.avoid = self.peer;
         }
         self.outputs.push_back(Output::Drop);
         let repeated = match (fault, self.state) {
@@ -558,15 +653,17 @@ impl Machine {
         };
         let clearly = match fault {
             Fault::BadName => {
-                let since = *self.taken_since.get_or_insert(now);
+                let since = *self.known.taken_since.get_or_insert(now);
                 now.saturating_duration_since(since) >= STALE_NAME
             }
             Fault::Denied => true,
             _ => repeated,
         };
-        let failed = fault.is_loud() || (clearly && !self.lived);
+        let failed = fault.is_loud() || (clearly && !self.known.lived);
+        self.known.refused |= clearly;
+        let refused = clearly && self.other.as_ref().is_none_or(|other| other.known.refused);
         self.back_off(now, UpstreamFailure { fault, why, failed });
-        if clearly {
+        if refused {
             self.outputs.push_back(Output::Refused(fault));
         }
     }
@@ -574,9 +671,11 @@ impl Machine {
     /// Notes an attempt that failed because an answer took too long: the next one waits for longer.
     fn timed_out(&mut self, now: Instant, fault: Fault, why: String) {
         let timeouts = match self.state {
-            State::Resolving { .. } => &mut self.timeouts.resolver,
-            State::Securing { .. } | State::Starting { stage: Stage::Handshake, .. } => &mut self.timeouts.connection,
-            _ => &mut self.timeouts.answers,
+            State::Resolving { .. } => &mut self.known.timeouts.resolver,
+            State::Securing { .. } | State::Starting { stage: Stage::Handshake, .. } => {
+                &mut self.known.timeouts.connection
+            }
+            _ => &mut self.known.timeouts.answers,
         };
         *timeouts = timeouts.saturating_add(1);
         self.failed(now, fault, why);
@@ -584,28 +683,32 @@ impl Machine {
 
     /// Counts a refusal without clear words. `true`: it is the third in a row at that stage, so that it is meant.
     fn refused_again(&mut self, stage: Stage) -> bool {
-        let (last, times) = self.refusals;
+        let (last, times) = self.known.refusals;
         let times = if stage == last { times.saturating_add(1) } else { 1 };
-        self.refusals = (stage, times);
+        self.known.refusals = (stage, times);
         times >= REFUSALS
     }
 
     fn lost(&mut self, now: Instant, since: Instant, fault: Fault, why: String) {
         let lived_for = now.saturating_duration_since(since);
         if lived_for >= STABLE {
-            self.patience.reset();
-            self.broken_since = None;
-            self.refusals = (Stage::Handshake, 0);
+            self.known.forgive();
+            self.other.iter_mut().for_each(|other| other.known.forgive());
+            self.known.refusals = (Stage::Handshake, 0);
             // The server hung for a while. A hook or a resolver that was slow once will be slow again.
-            self.timeouts.connection = 0;
-            self.lasted = true;
+            self.known.timeouts.connection = 0;
+            self.known.lasted = true;
+        }
+        // A session that ended as soon as it was live is no end of the time without one.
+        if lived_for >= NEVER_LASTED {
+            (self.failing_since, self.alternates) = (now, self.on_backup);
         }
         let closed = matches!(fault, Fault::Closed | Fault::Refused);
         // A session that ends as soon as it is live is a refusal, unless such sessions have lasted before.
-        let never_lasted = closed && lived_for < NEVER_LASTED && self.refused_again(Stage::Live) && !self.lasted;
+        let never_lasted = closed && lived_for < NEVER_LASTED && self.refused_again(Stage::Live) && !self.known.lasted;
         let (fault, why) = match fault {
             _ if never_lasted => {
-                let times = self.refusals.1;
+                let times = self.known.refusals.1;
                 (Fault::NeverLasted, format!("{why}, {times} times in a row right after Publish.Start"))
             }
             Fault::Closed | Fault::Unreachable if lived_for >= STABLE => (Fault::Lost, why),
@@ -616,17 +719,42 @@ impl Machine {
     }
 
     fn back_off(&mut self, now: Instant, failure: UpstreamFailure) {
-        let since = *self.broken_since.get_or_insert(now);
+        let since = *self.known.broken_since.get_or_insert(now);
         let flap = now.saturating_duration_since(since) < FLAP;
-        let history = History { flap, lived: self.lived, failed: failure.failed };
-        let mut wait = self.patience.failed(failure.fault, history);
-        if failure.fault == Fault::BadName && !self.lived && !failure.failed {
+        let history = History { flap, lived: self.known.lived, failed: failure.failed };
+        let mut wait = self.known.patience.failed(failure.fault, history);
+        if failure.fault == Fault::BadName && !self.known.lived && !failure.failed {
             wait = wait.min(STALE_NAME_RETRY);
         }
-        self.state = State::Backoff { until: now + wait };
         self.dialing.clear();
         self.peer = None;
         self.failure = Some(failure);
+        let until = self.choose(now, now + wait);
+        self.state = State::Backoff { until };
+    }
+
+    /// Chooses the server of the next attempt, which the server in use would have at `until`. Returns the time of the attempt.
+    fn choose(&mut self, now: Instant, until: Instant) -> Instant {
+        let Some(other) = &self.other else { return until };
+        let due = if self.alternates { now } else { (self.failing_since + other.after).max(now) };
+        if due > until {
+            return until;
+        }
+        // One that has not failed lately need not wait for what the other one did.
+        let at = if other.known.broken_since.is_none() { due } else { until };
+        let again = std::mem::replace(&mut self.alternates, true);
+        self.turn();
+        self.outputs.push_back(Output::Turned { again });
+        at
+    }
+
+    /// Takes the other server into use.
+    fn turn(&mut self) {
+        if let Some(other) = &mut self.other {
+            std::mem::swap(&mut self.url, &mut other.url);
+            std::mem::swap(&mut self.known, &mut other.known);
+            self.on_backup = !self.on_backup;
+        }
     }
 
     fn close(&mut self, now: Instant, between_messages: bool) {

@@ -1077,11 +1077,139 @@ fn machine_survives_any_input_in_any_state() {
                     Output::Drop | Output::Lost(_) => dials.clear(),
                     Output::Closed => closed = true,
                     Output::Live => prop_assert!(sim.machine.is_live()),
-                    Output::Resolve | Output::Redirected(_) | Output::Refused(_) | Output::Farewell { .. } => {}
+                    Output::Resolve
+                    | Output::Redirected(_)
+                    | Output::Turned { .. }
+                    | Output::Refused(_)
+                    | Output::Farewell { .. } => {}
                 }
             }
             let waiting = sim.machine.poll_timeout().is_some();
             prop_assert!(waiting || sim.machine.is_live() || closed, "stuck as {}", sim.word());
         }
     });
+}
+
+const BACKUP: &str = "rtmp://backup.example/live/KEY";
+const BACKUP_AFTER: Duration = Duration::from_secs(10);
+
+impl Sim {
+    fn with_backup() -> Self {
+        let mut sim = Self::new(PLAIN);
+        sim.machine.set_backup(sim.now, Some((url(BACKUP), BACKUP_AFTER)));
+        sim.outputs();
+        sim
+    }
+
+    /// Fails an attempt, and says what comes of it.
+    fn fail(&mut self) -> Vec<Output> {
+        let (dial, _) = Self::dial(&self.handle(Input::Resolved(vec![address(1)])));
+        self.handle(Input::NotConnected(dial, Fault::ConnectionRefused, "refused".to_owned()))
+    }
+
+    /// The server in use, in a word.
+    fn server(&self) -> &'static str {
+        let wanted = if self.machine.is_on_backup() { BACKUP } else { PLAIN };
+        assert_eq!((self.machine.server(), self.machine.url()), (&url(wanted), &url(wanted)));
+        if self.machine.is_on_backup() { "backup" } else { "primary" }
+    }
+
+    /// Goes live on the backup, for the first time.
+    fn live_on_backup() -> Self {
+        let mut sim = Self::with_backup();
+        while sim.server() == "primary" {
+            sim.fail();
+            sim.wait();
+        }
+        sim.go_live();
+        sim
+    }
+}
+
+#[test]
+fn backup_is_asked_after_its_time_and_then_the_servers_take_turns() {
+    let mut sim = Sim::with_backup();
+    let (began, mut turns) = (sim.now, Vec::new());
+    for _ in 0..60 {
+        let server = sim.server();
+        let turned = sim.fail().into_iter().find(|output| matches!(output, Output::Turned { .. }));
+        let (_, outputs) = sim.wait();
+        assert_eq!(outputs, [Output::Resolve]);
+        let time = sim.now - began;
+        assert_eq!(turned.is_some(), sim.server() != server);
+        assert_eq!(sim.server() == "backup" && turns.is_empty(), time == BACKUP_AFTER, "{time:?}");
+        turns.extend(turned.map(|turned| (sim.server(), turned)));
+    }
+    let turned = |again| Output::Turned { again };
+    assert_eq!(turns[..3], [("backup", turned(false)), ("primary", turned(true)), ("backup", turned(true))]);
+    assert!(sim.now - began < Duration::from_secs(300), "each failure has its usual wait");
+    let again: Vec<_> = turns.windows(2).map(|pair| pair[0].0 != pair[1].0).collect();
+    assert!(again.len() > 10 && again.iter().all(|other| *other), "{turns:?}");
+}
+
+#[test]
+fn session_on_the_backup_stays_until_it_is_lost_and_then_the_primary_is_asked_at_once() {
+    let mut sim = Sim::live_on_backup();
+    sim.pass(Duration::from_secs(3600));
+    assert!(sim.machine.is_live() && sim.server() == "backup");
+    let outputs = sim.handle(broken());
+    assert!(matches!(outputs[..], [Output::Lost(_), Output::Turned { again: true }]), "{outputs:?}");
+    assert_eq!((sim.server(), sim.wait()), ("primary", (Duration::ZERO, vec![Output::Resolve])));
+    sim.go_live();
+    sim.pass(Duration::from_secs(3600));
+    // The time of the backup begins with the loss.
+    let lost = sim.now;
+    sim.handle(broken());
+    while sim.server() == "primary" {
+        assert!(sim.now - lost < BACKUP_AFTER);
+        sim.wait();
+        sim.fail();
+    }
+    assert_eq!((sim.wait().1, sim.now - lost), (vec![Output::Resolve], BACKUP_AFTER));
+}
+
+#[test]
+fn sessions_that_end_as_soon_as_they_are_live_do_not_keep_the_backup_waiting() {
+    let mut sim = Sim::with_backup();
+    let began = sim.now;
+    while sim.server() == "primary" {
+        sim.go_live();
+        sim.pass(NEVER_LASTED / 2);
+        sim.handle(broken());
+        sim.wait();
+        assert!(sim.now - began <= BACKUP_AFTER + NEVER_LASTED, "{:?}", sim.now - began);
+    }
+    assert!(sim.now - began >= BACKUP_AFTER);
+}
+
+#[test]
+fn upstream_has_refused_when_both_servers_have() {
+    let mut sim = Sim::with_backup();
+    let refusals = |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Refused(_))).count();
+    while sim.server() == "primary" {
+        sim.start();
+        assert_eq!(refusals(&sim.handle(refused(Class::Denied))), 0, "the backup was not asked");
+        sim.wait();
+    }
+    sim.start();
+    assert_eq!(refusals(&sim.handle(refused(Class::Denied))), 1);
+}
+
+#[test]
+fn backup_can_be_another_one_or_none_any_more() {
+    let other = url("rtmp://other.example/live/KEY");
+    for (to, stays) in [(Some(url(BACKUP)), true), (Some(other.clone()), false), (None, false)] {
+        let mut sim = Sim::live_on_backup();
+        sim.machine.set_backup(sim.now, to.clone().map(|url| (url, BACKUP_AFTER)));
+        let outputs = sim.outputs();
+        assert_eq!((sim.machine.is_live(), sim.machine.is_on_backup()), (stays, stays), "{to:?}");
+        assert_eq!(matches!(outputs[..], [Output::Lost(_)]), !stays, "{outputs:?}");
+        if !stays {
+            assert_eq!(sim.wait(), (Duration::ZERO, vec![Output::Resolve]));
+        }
+    }
+    let mut sim = Sim::with_backup();
+    sim.go_live();
+    sim.machine.set_backup(sim.now, Some((other, BACKUP_AFTER)));
+    assert!(sim.machine.is_live() && sim.outputs().is_empty(), "a session with the primary does not notice");
 }

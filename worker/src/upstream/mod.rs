@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use liveedgecast_common::control::{UpstreamCounts, UpstreamReport, UpstreamTimes};
 use liveedgecast_common::event;
+use liveedgecast_common::handoff::BackupDestination;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
 use liveedgecast_common::sys::prefetch;
@@ -89,6 +90,9 @@ pub struct Upstream {
     media: u64,
     counters: UpstreamCounters,
     url: PushUrl,
+    /// The server in use: the primary, which `url` names, or the backup.
+    server: PushUrl,
+    on_backup: bool,
     shared: UpstreamContext,
     machine: Machine,
     lookup: Option<Lookup>,
@@ -147,6 +151,8 @@ impl Upstream {
             live: false,
             unflushed: false,
             machine: Machine::new(now, url.clone(), seed),
+            server: url.clone(),
+            on_backup: false,
             url,
             shared: shared.clone(),
             lookup: None,
@@ -193,6 +199,11 @@ impl Upstream {
     /// Sets the destination's name in the log lines.
     pub fn rename_destination(&mut self, name: &str) {
         name.clone_into(&mut self.destination);
+    }
+
+    /// Gives the destination another backup, or none.
+    pub fn set_backup(&mut self, now: Instant, backup: Option<&BackupDestination>) {
+        self.machine.set_backup(now, backup.map(|backup| (backup.url.clone(), backup.after)));
     }
 
     /// Lets the processor fetch what every write needs.
@@ -316,6 +327,7 @@ impl Upstream {
     pub fn report(&self) -> UpstreamReport {
         UpstreamReport {
             host: self.url.authority(),
+            backup: self.on_backup,
             state: self.machine.state(),
             name: self.destination.clone(),
             error: self.machine.fault().map(|(_, why)| why.to_owned()).unwrap_or_default(),
@@ -355,10 +367,11 @@ impl Upstream {
             Output::Redirected(to) => {
                 if self.redirected_to != to {
                     let (stream, destination) = (self.stream.as_str(), shown(&self.destination));
-                    tracing::debug!(event = event::UPSTREAM_REDIRECTED, stream, destination, upstream = %self.url, to, "upstream redirected");
+                    tracing::debug!(event = event::UPSTREAM_REDIRECTED, stream, destination, upstream = %self.server, to, "upstream redirected");
                     self.redirected_to = to;
                 }
             }
+            Output::Turned { again } => self.turned(again),
             Output::Drop => self.drop_all(),
             Output::Live => {
                 self.counters.sessions += 1;
@@ -384,6 +397,19 @@ impl Upstream {
             Output::Closed => return Some(UpstreamEvent::Closed),
         }
         None
+    }
+
+    /// Goes on with the other server.
+    fn turned(&mut self, again: bool) {
+        self.server = self.machine.server().clone();
+        self.on_backup = self.machine.is_on_backup();
+        let (stream, destination, upstream) = (self.stream.as_str(), shown(&self.destination), &self.server);
+        let backup = self.on_backup;
+        if again {
+            tracing::debug!(event = event::UPSTREAM_TURNED, stream, destination, %upstream, backup, "upstream turned to its other server once more");
+        } else {
+            tracing::info!(event = event::UPSTREAM_TURNED, stream, destination, %upstream, backup, "upstream turned to its other server");
+        }
     }
 
     /// The connection that was dialed last, if it has this id; the other dials are dropped.
@@ -548,7 +574,8 @@ impl Upstream {
             return;
         }
         let was_live = std::mem::replace(&mut self.logged, word) == "live";
-        let (stream, destination, upstream) = (self.stream.as_str(), shown(&self.destination), &self.url);
+        let (stream, destination, upstream) = (self.stream.as_str(), shown(&self.destination), &self.server);
+        let backup = self.on_backup.then_some(true);
         match (word, self.machine.fault()) {
             ("backoff" | "failed", Some((fault, why))) => {
                 self.shared.failed(fault);
@@ -556,31 +583,33 @@ impl Upstream {
                 let trouble = Some((fault, word == "failed"));
                 let changed = std::mem::replace(&mut self.trouble, trouble) != trouble;
                 if changed && word == "failed" {
-                    tracing::warn!(event = event::UPSTREAM_FAILED, stream, destination, %upstream, fault = class, why, advice, "upstream failed: asked again, rarely");
+                    tracing::warn!(event = event::UPSTREAM_FAILED, stream, destination, %upstream, backup, fault = class, why, advice, "upstream failed: asked again, rarely");
                 } else if changed && was_live {
-                    tracing::info!(event = event::UPSTREAM_LOST, stream, destination, %upstream, fault = class, why, advice, "upstream lost: asked again");
+                    tracing::info!(event = event::UPSTREAM_LOST, stream, destination, %upstream, backup, fault = class, why, advice, "upstream lost: asked again");
                 } else if changed {
-                    tracing::info!(event = event::UPSTREAM_AWAY, stream, destination, %upstream, fault = class, why, advice, "upstream not reached: asked again");
+                    tracing::info!(event = event::UPSTREAM_AWAY, stream, destination, %upstream, backup, fault = class, why, advice, "upstream not reached: asked again");
                 } else {
-                    tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, fault = class, why, "upstream {word}");
+                    tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, backup, fault = class, why, "upstream {word}");
                 }
             }
             // An upstream whose sessions never last is live for a moment at each attempt.
             ("live", _) => match self.trouble.take_if(|(fault, _)| *fault != Fault::NeverLasted || proven) {
                 Some((fault, _)) => {
                     let attempts = self.counters.attempts;
-                    tracing::info!(event = event::UPSTREAM_BACK, stream, destination, %upstream, fault = fault.as_str(), attempts, "upstream back");
+                    tracing::info!(event = event::UPSTREAM_BACK, stream, destination, %upstream, backup, fault = fault.as_str(), attempts, "upstream back");
                 }
                 None if self.counters.sessions == 0 => {
-                    tracing::debug!(event = event::UPSTREAM_LIVE, stream, destination, %upstream, "upstream live for the first time");
+                    tracing::debug!(event = event::UPSTREAM_LIVE, stream, destination, %upstream, backup, "upstream live for the first time");
                 }
-                None => tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, "upstream live"),
+                None => {
+                    tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, backup, "upstream live")
+                }
             },
             (_, Some((fault, why))) => {
-                tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, fault = fault.as_str(), why, "upstream {word}")
+                tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, backup, fault = fault.as_str(), why, "upstream {word}")
             }
             (_, None) => {
-                tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, "upstream {word}")
+                tracing::debug!(event = event::UPSTREAM_MOVED, stream, destination, %upstream, backup, "upstream {word}")
             }
         }
     }

@@ -93,7 +93,8 @@ fn redirected(location: Option<&str>) -> Result<Granted, String> {
     let location = location.ok_or("a redirect has no Location: write an rtmp:// URL, or the stream key to use")?;
     if location.contains("://") {
         let url = push_url(location).map_err(|why| format!("Location: {why}"))?;
-        let destination = RouteDestination { name: "redirect".to_owned(), url, required: false, enabled: true };
+        let destination =
+            RouteDestination { name: "redirect".to_owned(), url, required: false, enabled: true, backup: None };
         return Ok(Granted { destinations: vec![destination], ..Granted::default() });
     }
     let key = StreamKey::parse(location).map_err(|why| format!("Location: {why}"))?;
@@ -158,7 +159,7 @@ fn destinations(given: Vec<AnswerDestination>) -> Result<Vec<RouteDestination>, 
         if all.iter().any(|before| before.name == name || before.url.same_place(&url)) {
             return Err(format!("destinations[{at}]: another destination has that name or that place"));
         }
-        all.push(RouteDestination { name, url, required, enabled: true });
+        all.push(RouteDestination { name, url, required, enabled: true, backup: None });
     }
     Ok(all)
 }

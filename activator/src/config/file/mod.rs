@@ -11,4 +11,4 @@ mod yaml;
 
 pub(crate) use read::name_of;
 pub(super) use read::parse;
-pub use read::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteDestination, check_name};
+pub use read::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteBackup, RouteDestination, check_name};

@@ -27,6 +27,8 @@ pub const DEFAULT_ROUTE: &str = "default";
 const MOST_NAME: usize = 63;
 /// Shortest lag at which an upstream jumps, as for `UPSTREAM_LAG`.
 const LEAST_LAG: Duration = Duration::from_millis(100);
+/// Time without a session that lasted after which the backup is asked: longer than a server's restart, shorter than viewers wait.
+const BACKUP_AFTER: Duration = Duration::from_secs(10);
 
 /// A configuration file without mistakes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +98,24 @@ pub struct RouteDestination {
     pub required: bool,
     /// `false`: nothing is sent there.
     pub enabled: bool,
+    /// The server that is asked while the first one fails.
+    pub backup: Option<RouteBackup>,
+}
+
+/// The second server of a destination.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RouteBackup {
+    /// The push URL.
+    pub url: PushTemplate,
+    /// Time without a session that lasted after which it is asked.
+    pub after: Duration,
+}
+
+impl RouteDestination {
+    /// Tells whether one of its URLs contains `{publisher}`.
+    fn takes_publisher(&self) -> bool {
+        self.url.takes_publisher() || self.backup.as_ref().is_some_and(|backup| backup.url.takes_publisher())
+    }
 }
 
 impl fmt::Debug for RouteDestination {
@@ -186,7 +206,7 @@ impl Reading<'_> {
         }
         let nameless = file.open || self.given.publishers;
         let default = routes.iter().find(|(name, _)| name == DEFAULT_ROUTE).and_then(|(_, route)| route.as_ref());
-        if nameless && default.is_some_and(|route| route.destinations.iter().any(|at| at.url.takes_publisher())) {
+        if nameless && default.is_some_and(|route| route.destinations.iter().any(RouteDestination::takes_publisher)) {
             let text = "publishers without a name come here, too, so no URL may contain {publisher}: write {key}";
             self.mistakes.add(table.place, "routes.default", text);
         }
@@ -257,17 +277,48 @@ impl Reading<'_> {
         let key = self.one_of(&mut table, ["key", "key_file"]);
         // Where the key is the mistake, the URL is judged as with another one.
         let is_keyed = table.has("key") || table.has("key_file");
-        let url = url.and_then(|url| match key.as_ref().map(|key| key.value.as_str()).or(is_keyed.then_some("key")) {
-            Some(key) => url.check(&mut self.mistakes, |url| PushTemplate::with_key(url, key)),
-            None => url.check(&mut self.mistakes, PushTemplate::parse_of_route),
-        });
+        let given = key.as_ref().map(|key| key.value.as_str()).or(is_keyed.then_some("key"));
+        let url = url.and_then(|url| self.push_url(url, given));
+        let backup = self.backup(&mut table, given, url.as_ref().map(|url| &url.value));
         let required = table.answer("required", &mut self.mistakes).unwrap_or(false);
         let enabled = table.answer("enabled", &mut self.mistakes).unwrap_or(true);
         table.finish(&mut self.mistakes);
         if key.is_none() && is_keyed {
             return None;
         }
-        Some(RouteDestination { name: name?.value, url: url?.value, required, enabled })
+        Some(RouteDestination { name: name?.value, url: url?.value, required, enabled, backup })
+    }
+
+    fn push_url(&mut self, url: Found<&str>, key: Option<&str>) -> Option<Found<PushTemplate>> {
+        match key {
+            Some(key) => url.check(&mut self.mistakes, |url| PushTemplate::with_key(url, key)),
+            None => url.check(&mut self.mistakes, PushTemplate::parse_of_route),
+        }
+    }
+
+    /// The second server of a destination, whose first one is `primary`.
+    fn backup(
+        &mut self,
+        table: &mut FileTable<'_>,
+        key: Option<&str>,
+        primary: Option<&PushTemplate>,
+    ) -> Option<RouteBackup> {
+        let url = table.text("backup_url", &mut self.mistakes);
+        let after = table.time("backup_after", Duration::ZERO, MOST_TIME, &mut self.mistakes);
+        if after.is_some() && !table.has("backup_url") {
+            let text = "is the time after which backup_url is asked: write backup_url, too, or remove this";
+            self.mistakes.add(table.place, format!("{}.backup_after", table.path), text);
+        }
+        let url = url.and_then(|url| self.push_url(url, key))?;
+        let mistake = match primary {
+            Some(primary) if primary.same_place(&url.value) => Some("is the same place as url"),
+            Some(primary) if primary.takes_key() && !url.value.takes_key() => {
+                Some("needs {key} as url has it: streams of two publishers would meet at one place")
+            }
+            _ => None,
+        };
+        mistake.into_iter().for_each(|text| self.mistakes.add(url.place, url.path.clone(), text));
+        Some(RouteBackup { url: url.value, after: after.unwrap_or(BACKUP_AFTER) })
     }
 
     fn publishers(&mut self, table: &mut FileTable<'_>, routes: &[&str]) -> Vec<ListedPublisher> {

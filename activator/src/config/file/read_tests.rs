@@ -34,7 +34,8 @@ routes:
   church:
     destinations:
       - name: youtube
-        url: rtmps://a.example/live2?backup=1
+        url: rtmps://a.example/live2
+        backup_url: rtmps://b.example/live2?backup=1
         key_file: /run/secrets/youtube
         required: true
       - {name: archive, url: \"rtmp://10.0.0.5/rec/{publisher}\", enabled: false}
@@ -63,7 +64,14 @@ fn file_without_mistakes_says_who_publishes_where() {
     assert_eq!((church.grace, church.upstream_lag), (Some(Duration::from_secs(60)), Some(Duration::from_millis(1500))));
     let key = StreamKey::parse("k").unwrap();
     let url = church.destinations[0].url.resolve("live", &key).unwrap();
-    assert_eq!((url.app.as_str(), url.key.expose()), ("live2?backup=1", "SECRET/with?signs"));
+    assert_eq!((url.app.as_str(), url.key.expose()), ("live2", "SECRET/with?signs"));
+    let backup = church.destinations[0].backup.as_ref().unwrap();
+    let url = backup.url.resolve("live", &key).unwrap();
+    assert_eq!(
+        (url.host.as_str(), url.app.as_str(), url.key.expose()),
+        ("b.example", "live2?backup=1", "SECRET/with?signs")
+    );
+    assert_eq!((backup.after, church.destinations[1].backup.is_none()), (Duration::from_secs(10), true));
     assert_eq!(church.destinations[1].url.resolve_for("live", &key, "studio-a").unwrap().key.expose(), "studio-a");
     let flags: Vec<_> = church.destinations.iter().map(|at| (at.name.as_str(), at.required, at.enabled)).collect();
     assert_eq!(flags, [("youtube", true, true), ("archive", false, false)]);
@@ -149,6 +157,16 @@ fn values_of_another_shape_are_mistakes() {
         ("publishers: [{name: a, key: ''}]", "publishers[0].key: is empty"),
         ("publishers: [{name: a, key: ' b'}]", "blank"),
         ("routes: {'a b': {destinations: [{name: a, url: 'rtmp://a/b/c'}]}}", "63 letters"),
+        (
+            "routes: {a: {destinations: [{name: a, url: 'rtmp://a/b/{key}', backup_url: 'rtmp://A/b/{key}'}]}}",
+            "backup_url: is the same place as url",
+        ),
+        (
+            "routes: {a: {destinations: [{name: a, url: 'rtmp://a/b/{key}', backup_url: 'rtmp://b/b/c'}]}}",
+            "backup_url: needs {key} as url has it",
+        ),
+        ("routes: {a: {destinations: [{name: a, url: 'rtmp://a/b/c', backup_url: 'http://b/b/c'}]}}", "backup_url: "),
+        ("routes: {a: {destinations: [{name: a, url: 'rtmp://a/b/c', backup_after: 5s}]}}", "write backup_url, too"),
         ("routes: {a: {destinations: []}}", "from 1 to 32 destinations"),
         ("routes: {a: {}}", "from 1 to 32 destinations"),
         ("routes: {a: {destinations: [{name: a, url: 'rtmp://a/', key: b}]}}", "has a stream key but no app"),

@@ -50,7 +50,7 @@ pub(super) fn list(changes: &StreamChanges, stream_id: &str) -> Result<Answer, A
 
 pub(super) fn add(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, ApiProblem> {
     let NewDestination { name, url, enabled } = body(change.body)?;
-    let given = RouteDestination { name: name.clone(), url: template(&url)?, required: false, enabled };
+    let given = RouteDestination { name: name.clone(), url: template(&url)?, required: false, enabled, backup: None };
     let answer = carry_out(changes, &StreamChange { destination: &name, ..*change }, &[Change::Add(given)])?;
     Ok(answer.with(StatusCode::CREATED))
 }

@@ -43,6 +43,11 @@ impl WantedUpstreams {
         self.list.as_ref().map_or(0, |list| list.revision)
     }
 
+    /// The publisher's name in the configuration file, for log lines.
+    pub(super) fn publisher(&self) -> Option<&str> {
+        self.list.as_ref().map(|list| list.publisher.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// Asks for a look at all upstreams.
     pub(super) fn settle_soon(&mut self) {
         self.unsettled = self.list.is_some();
@@ -102,6 +107,7 @@ impl StreamTask {
             LaneChange::Keep(at, to) => {
                 let seat = self.feeds[at].lane.seat;
                 self.feeds[at].name(Lane::of(to, seat));
+                self.feeds[at].back_up(now, to.backup.as_ref());
                 self.join(now, at, to);
             }
             LaneChange::Begin(to) => {
@@ -116,6 +122,7 @@ impl StreamTask {
                 let seat = self.feeds[at].lane.seat;
                 self.feeds[at].renew(now, next);
                 self.feeds[at].name(Lane::of(to, seat));
+                self.feeds[at].back_up(now, to.backup.as_ref());
                 self.join(now, at, to);
                 self.tell(now, Input::UpstreamRenewed(at));
                 self.wake(at);
@@ -177,6 +184,7 @@ impl StreamTask {
         let feed = UpstreamFeed::new(upstream, self.wanted.bounds, Lane::default());
         let mut feed = if self.index.end() > 0 { feed.late() } else { feed };
         feed.name(Lane::of(to, seat));
+        feed.back_up(now, to.backup.as_ref());
         if at == self.feeds.len() {
             self.feeds.push(feed);
             self.wakes.extend(self.feeds.len());

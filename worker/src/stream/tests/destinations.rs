@@ -15,8 +15,13 @@ fn list(revision: u64, destinations: &[(&str, &Sink, u64)]) -> Frame {
         required: false,
         identity: None,
         renewed: *renewed,
+        backup: None,
     });
-    Frame::Destinations(Box::new(DestinationList { revision, destinations: listed.collect() }))
+    Frame::Destinations(Box::new(DestinationList {
+        revision,
+        publisher: String::new(),
+        destinations: listed.collect(),
+    }))
 }
 
 /// Returns whether a session begins with all headers and a keyframe.
