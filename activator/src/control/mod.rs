@@ -1,5 +1,6 @@
 //! The gRPC service that workers dial. In: their calls. Out: messages of workers, to `lobby`; offers, to workers.
 
+mod addresses;
 mod metrics;
 mod service;
 

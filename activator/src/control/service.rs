@@ -38,6 +38,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use super::addresses::{AddressPlace, AddressShares};
 use super::metrics::{CallRefusal, ControlMetrics};
 use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
@@ -50,6 +51,9 @@ const MAX_WORKERS: usize = 1024;
 /// Connections with a proof, for each worker that there may be: its call and its questions for the other activators, which have connections
 /// of their own; the rest is for other activators.
 const PROVED_PER_WORKER: usize = 4;
+/// Workers from one address, and their connections in proportion: a worker for each core of the largest machine. One that is taken over leaves room for
+/// the others.
+const WORKERS_PER_ADDRESS: usize = 256;
 /// Connections without a proof. One more evicts the oldest: a worker proves itself in its first packet, so connections that stay
 /// undecided do not keep it out.
 const MAX_STRANGERS: usize = 256;
@@ -133,7 +137,8 @@ async fn serve_up_to(
     let found_at = cluster.found_at();
     let handler = terms.handler.clone();
     let encryption = terms.encryption;
-    let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved });
+    let shares = [WORKERS_PER_ADDRESS, PROVED_PER_WORKER * WORKERS_PER_ADDRESS].map(AddressShares::new);
+    let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved, shares });
     let peers = peers_service::server(Arc::clone(&service), cluster, handler, stop.clone());
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // Length one, because every accepted connection is served at once.
@@ -219,7 +224,7 @@ struct ControlConnection {
     /// tasks; held for one store or take.
     greeted: Arc<Mutex<Option<(Nonce, Nonce)>>>,
     /// Permit of a connection that has proved itself.
-    room: Arc<OnceLock<OwnedSemaphorePermit>>,
+    room: Arc<OnceLock<(OwnedSemaphorePermit, AddressPlace)>>,
 }
 
 fn guarded(
@@ -260,6 +265,8 @@ struct ControlService {
     places: Arc<Semaphore>,
     /// Permits for connections that have proved themselves.
     proved: Arc<Semaphore>,
+    /// Shares of one address in both.
+    shares: [AddressShares; 2],
 }
 
 #[tonic::async_trait]
@@ -270,6 +277,7 @@ impl Control for ControlService {
         let (peer, caller) = self.admitted(&request, Purpose::Join)?;
         let full = |_| self.full(peer.address, "as many workers are registered as can be".to_owned());
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        let share = self.shares[0].take(peer.address).ok_or_else(|| self.full_of(peer.address))?;
         let (outbox, from) = mpsc::channel(MAX_UNREAD);
         let refusal = Arc::default();
         let call = Conversation {
@@ -278,7 +286,7 @@ impl Control for ControlService {
             metrics: self.metrics.clone(),
             peer: peer.address,
             refusal: Arc::clone(&refusal),
-            _place: place,
+            _place: (place, share),
         };
         // The conversation has a task of its own, because the answer's head has to go out before Hello comes.
         tokio::spawn(call.run(request.into_inner(), outbox));
@@ -347,12 +355,19 @@ impl ControlService {
         }
         if peer.room.get().is_none() {
             let full = |_| self.full(peer.address, "there are as many connections as can be".to_owned());
-            let _ = peer.room.set(Arc::clone(&self.proved).try_acquire_owned().map_err(full)?);
+            let room = Arc::clone(&self.proved).try_acquire_owned().map_err(full)?;
+            let share = self.shares[1].take(peer.address).ok_or_else(|| self.full_of(peer.address))?;
+            let _ = peer.room.set((room, share));
         }
         peer.proved.cancel();
         let proof = MetadataValue::try_from(exchange.activator_proof(&secret));
         let proof = proof.map_err(|_| Status::internal("the proof is no metadata"))?;
         Ok((peer, ProvedCaller { address: peer.address, secret, proof, exchange }))
+    }
+
+    /// Refuses a caller whose address has its share.
+    fn full_of(&self, peer: IpAddr) -> Status {
+        self.full(peer, "there are as many workers or connections of this address as can be".to_owned())
     }
 
     /// Counts and logs a refusal.
@@ -397,7 +412,7 @@ struct Conversation {
     metrics: ControlMetrics,
     peer: IpAddr,
     refusal: Arc<Mutex<Option<Status>>>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, AddressPlace),
 }
 
 impl Conversation {
