@@ -199,8 +199,11 @@ impl UpstreamFeed {
         }
         if self.cursor.jumps() > jumps {
             let (host, counters) = (self.upstream.report().host, self.cursor.counters());
+            let destination = Some(self.lane.name.as_str()).filter(|name| !name.is_empty());
             tracing::debug!(
                 event = event::UPSTREAM_LAGGED,
+                stream = self.upstream.stream(),
+                destination,
                 upstream = host,
                 lost = counters.lost,
                 "upstream lagged: messages up to a newer keyframe skipped"

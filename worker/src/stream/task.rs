@@ -409,9 +409,12 @@ impl StreamTask {
         let places = self.feeds.iter().map(UpstreamFeed::url).enumerate();
         let wanted = places.filter(|(_, url)| destinations.iter().any(|other| other.is_same_place(url)));
         let feeds: Vec<usize> = wanted.map(|(at, _)| at).collect();
+        let names: Vec<&str> = feeds.iter().map(|at| self.feeds[*at].lane.name.as_str()).collect();
         tracing::info!(
             event = event::UPSTREAM_TAKEN_OVER,
             stream = %self.assignment.stream_id,
+            publisher = self.wanted.publisher(),
+            destinations = names.join(" "),
             by = %to,
             upstreams = feeds.len(),
             "upstreams taken over by another stream"

@@ -191,6 +191,12 @@ impl Upstream {
         self
     }
 
+    /// The stream's id in the log lines.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
     /// Renames the stream in the log lines: a publisher that returns has an id of its own.
     pub fn rename_stream(&mut self, id: &StreamId) {
         self.stream.clone_from(&id.0);
