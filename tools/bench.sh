@@ -16,6 +16,7 @@ Installs the packages that are missing, builds everything with optimisations, an
   tools/bench.sh --most         the most streams that one core carries, by relay
   tools/bench.sh --destinations 2 --stall
                                 LiveEdgeCast with two sinks, and with one of them stalled
+  tools/bench.sh --routes       LiveEdgeCast also with a configuration file
   tools/bench.sh --ours-args '--gather 40ms'
                                 LiveEdgeCast also with another setting
   tools/bench.sh --relays link --ours-args '--encryption on'

@@ -156,8 +156,12 @@ impl Bed {
             sinks.push(CountingSink::start(clock).await?);
         }
         let addresses: Vec<SocketAddr> = sinks.iter().map(|sink| sink.address).collect();
-        let settings =
-            RelaySettings { rings: streams + 8, arguments: subject.arguments.clone(), ..RelaySettings::default() };
+        let settings = RelaySettings {
+            rings: streams + 8,
+            routes: subject.routes,
+            arguments: subject.arguments.clone(),
+            ..RelaySettings::default()
+        };
         let relay = BenchRelay::start(subject.kind, &addresses, cores.map(|cores| cores.relay), &settings).await?;
         let bed = Self { relay, sinks, pacer: Pacer::start(clock)?, clock, stalls: subject.stall };
         if subject.kind.ours() {

@@ -64,6 +64,8 @@ pub struct Subject {
     pub destinations: usize,
     /// True: the last sink reads nothing during the measurement.
     pub stall: bool,
+    /// True: a configuration file has the sinks as a route, in place of push URLs.
+    pub routes: bool,
     /// Further arguments of the activator.
     pub arguments: Vec<String>,
 }
@@ -72,7 +74,7 @@ impl Subject {
     /// The relay as it is.
     #[must_use]
     pub fn plain(kind: RelayKind) -> Self {
-        Self { kind, destinations: 1, stall: false, arguments: Vec::new() }
+        Self { kind, destinations: 1, stall: false, routes: false, arguments: Vec::new() }
     }
 
     /// Name of the row.
@@ -84,6 +86,9 @@ impl Subject {
         }
         if self.stall {
             name += ", one stalled";
+        }
+        if self.routes {
+            name += ", by a route";
         }
         if !self.arguments.is_empty() {
             name += &format!(", {}", self.arguments.join(" "));
@@ -111,13 +116,15 @@ pub struct RelaySettings {
     pub cooldown: String,
     /// Streams per worker of LiveEdgeCast.
     pub capacity: u32,
+    /// Name the sinks as a route of a configuration file.
+    pub routes: bool,
     /// Further arguments of the activator.
     pub arguments: Vec<String>,
 }
 
 impl Default for RelaySettings {
     fn default() -> Self {
-        Self { rings: 8, cooldown: "60s".into(), capacity: 10_000, arguments: Vec::new() }
+        Self { rings: 8, cooldown: "60s".into(), capacity: 10_000, routes: false, arguments: Vec::new() }
     }
 }
 
@@ -210,7 +217,7 @@ impl BenchRelay {
         command
             .args(["--rtmp-listen", &self.address.to_string(), "--handoff", handoff])
             .args(["--http-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"])
-            .args(sinks.iter().map(|sink| format!("--push-url=rtmp://{sink}/live/{{key}}")))
+            .args(self.destinations(sinks, settings)?)
             .args([
                 "--capacity",
                 &settings.capacity.to_string(),
@@ -225,6 +232,20 @@ impl BenchRelay {
             .args(&settings.arguments)
             .env("RUST_LOG", "warn");
         Ok(command)
+    }
+
+    /// The arguments that name the sinks.
+    fn destinations(&self, sinks: &[SocketAddr], settings: &RelaySettings) -> io::Result<Vec<String>> {
+        if !settings.routes {
+            return Ok(sinks.iter().map(|sink| format!("--push-url=rtmp://{sink}/live/{{key}}")).collect());
+        }
+        let mut config = "admission: {open: true}\nroutes:\n  default:\n    destinations:\n".to_owned();
+        for (at, sink) in sinks.iter().enumerate() {
+            config += &format!("      - {{name: sink-{at}, url: \"rtmp://{sink}/live/{{key}}\"}}\n");
+        }
+        let path = self.dir.path().join("routes.yaml");
+        fs::write(&path, config)?;
+        Ok(vec![format!("--config={}", path.display())])
     }
 
     /// Waits until the relay listens on its port.

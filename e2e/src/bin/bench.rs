@@ -40,6 +40,9 @@ struct Args {
     /// Further rows in which the last of these sinks reads nothing
     #[arg(long)]
     stall: bool,
+    /// Further rows of LiveEdgeCast whose sinks are a route of a configuration file
+    #[arg(long)]
+    routes: bool,
     /// Further rows of LiveEdgeCast with these arguments of the activator, separated by blanks
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     ours_args: Option<String>,
@@ -81,6 +84,9 @@ impl Args {
             }
             if self.stall {
                 subjects.push(Subject { destinations: destinations.max(2), stall: true, ..Subject::plain(kind) });
+            }
+            if self.routes {
+                subjects.push(Subject { routes: true, destinations, ..Subject::plain(kind) });
             }
             if let Some(arguments) = &self.ours_args {
                 let arguments = arguments.split_whitespace().map(str::to_owned).collect();
