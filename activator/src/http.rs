@@ -101,13 +101,9 @@ pub fn routes(shown: HttpContext) -> Routes {
             }
         }
     };
-    let (metrics, subscribed) = (shown.clone(), shown.clone());
+    let subscribed = shown.clone();
     Routes::new()
-        // One at a time, as all routes, so that many scrapers of the activator do not become many scrapers of the workers.
-        .get("/metrics", move |_| {
-            let shown = metrics.clone();
-            async move { all_metrics(&shown).await }
-        })
+        .get("/metrics", with(|shown, _| page_of_metrics(shown)))
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(ready))
         .get("/api/v1/openapi.json", |_| async { Answer::typed("application/json", OPENAPI) })
@@ -154,12 +150,11 @@ fn event_stream(events: &Events, request: &Request) -> Streamed {
     Streamed { content_type: "text/event-stream", pieces: subscribe(events, last) }
 }
 
-async fn all_metrics(shown: &HttpContext) -> Answer {
-    let workers = shown.metrics.fetch(shown.views.scrapes()).await;
+fn page_of_metrics(shown: &HttpContext) -> Answer {
     shown.views.measure();
     shown.cluster.measure(&shown.metrics.peers);
     shown.metrics.scaler.measure();
-    Answer::metrics(shown.metrics.merged(&workers))
+    Answer::metrics(shown.metrics.text())
 }
 
 /// The plain demand, for KEDA's `metrics-api` trigger where that is enough.

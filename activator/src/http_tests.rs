@@ -453,7 +453,6 @@ fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<Act
         capacity: u32::try_from(streams).unwrap(),
         availability: liveedgecast_common::control::Availability::Open,
         same_host: true,
-        http: None,
         sessions: (0..streams).map(session).collect(),
         takes_lists: true,
         key: None,

@@ -77,3 +77,4 @@ pub mod publisher;
 pub mod reload;
 pub mod scaler;
 pub mod task;
+pub mod totals;

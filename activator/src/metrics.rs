@@ -1,12 +1,8 @@
-//! The `/metrics` page. In: each room's own metrics, which this gathers; workers' pages. Out: the Prometheus text format.
+//! The `/metrics` page. In: each room's own metrics, which this gathers, and those that workers tell. Out: the Prometheus text format.
 
-mod fetch;
-mod merge;
 mod process;
 
-use std::net::SocketAddr;
-
-use liveedgecast_common::metrics::{counter, dropped_log_lines, gauge, measure_log, opts, register, text};
+use liveedgecast_common::metrics::{dropped_log_lines, gauge, measure_log, opts, register, text};
 use prometheus::{Counter, IntCounter, IntGauge, Registry};
 
 use crate::accept::AcceptMetrics;
@@ -21,6 +17,7 @@ use crate::processes::ProcessMetrics;
 use crate::publisher::PublisherMetrics;
 use crate::reload::ReloadMetrics;
 use crate::scaler::ScalerMetrics;
+use crate::totals::WorkerTotals;
 
 /// The metrics of all rooms, and of the process.
 #[derive(Clone, Debug)]
@@ -50,9 +47,9 @@ pub struct ActivatorMetrics {
     pub scaler: ScalerMetrics,
     /// The Kubernetes API.
     pub kubernetes: KubernetesMetrics,
+    /// Metrics that workers tell.
+    pub totals: WorkerTotals,
     used: Used,
-    scrape_failures: IntCounter,
-    lines_left_out: IntCounter,
     log_lines_dropped: IntCounter,
 }
 
@@ -63,10 +60,6 @@ struct Used {
     ended_workers: Counter,
     resident: IntGauge,
 }
-
-/// The pages of workers, by worker.
-#[derive(Debug)]
-pub struct WorkerPages(Vec<(String, String)>);
 
 impl ActivatorMetrics {
     /// Registers them all, at zero.
@@ -90,6 +83,7 @@ impl ActivatorMetrics {
             peers: PeersMetrics::new(r)?,
             scaler: ScalerMetrics::new(r)?,
             kubernetes: KubernetesMetrics::new(r)?,
+            totals: WorkerTotals::new(r)?,
             used: Used {
                 own: seconds(r, "activator_cpu_seconds_total", "CPU time of the activator")?,
                 ended_workers: seconds(
@@ -99,33 +93,12 @@ impl ActivatorMetrics {
                 )?,
                 resident: gauge(r, "activator_resident_bytes", "Resident memory of the activator")?,
             },
-            scrape_failures: counter(r, "worker_scrape_failures_total", "Failed scrapes of workers' metrics")?,
-            lines_left_out: counter(
-                r,
-                "worker_metric_lines_left_out_total",
-                "Lines of workers' metrics that were left out, because a scraper would reject them or the names are the activator's",
-            )?,
             log_lines_dropped: dropped_log_lines(r, "activator_log_lines_dropped_total")?,
             registry,
         })
     }
 
-    /// Fetches the pages of workers; those that fail are left out and counted.
-    pub async fn fetch(&self, workers: Vec<(String, SocketAddr)>) -> WorkerPages {
-        let (pages, failures) = fetch::all(workers).await;
-        self.scrape_failures.inc_by(failures);
-        WorkerPages(pages)
-    }
-
-    /// The page of this process with those of its workers.
-    pub fn merged(&self, workers: &WorkerPages) -> String {
-        let (page, left_out) = merge::merge(&self.text(), &workers.0);
-        // On the next page: this one is written.
-        self.lines_left_out.inc_by(left_out);
-        page
-    }
-
-    /// The process's own metrics in the Prometheus text format.
+    /// The page in the Prometheus text format.
     pub fn text(&self) -> String {
         if let Some(usage) = process::Usage::now() {
             let risen = |counter: &Counter, to: std::time::Duration| {

@@ -162,11 +162,13 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             handoff_socket: if by_descriptor { listener.socket_name() } else { String::new() },
             link_port: listener.link_port(),
             counters: true,
+            totals: true,
         },
         encryption: settings.encryption,
         secret: settings.secret.clone(),
         network,
         activators: activators.clone(),
+        totals: metrics.totals.clone(),
         handler: handler(changes.clone(), settings.tokens.admin.is_some()),
     };
     let cluster = if settings.peers.is_empty() {

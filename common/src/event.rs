@@ -223,8 +223,6 @@ pub const EVENTS_DELIVERED_AGAIN: &str = "events.delivered_again";
 pub const EVENTS_UNWANTED: &str = "events.unwanted";
 /// Events were not delivered, and are not sent again. One line in 10 s.
 pub const EVENTS_DROPPED: &str = "events.dropped";
-/// A worker's metrics could not be fetched.
-pub const SCRAPE_FAILED: &str = "scrape.failed";
 /// The destinations of a stream were changed.
 pub const DESTINATIONS_CHANGED: &str = "destinations.changed";
 /// A change of a stream's destinations could not be made.

@@ -2,17 +2,22 @@
 //! there from the start, and a whole registry in the Prometheus text format. The names themselves are in each room's `metrics`.
 
 use prometheus::core::Collector;
+use prometheus::proto::Metric;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     Result, TextEncoder,
 };
 
+use crate::control::totals::{Total, TotalFamily, TotalKey, TotalKind, TotalRow};
 use crate::{event, stderr};
+
+/// The beginning of the name of every metric.
+pub const PREFIX: &str = "liveedgecast_";
 
 /// Options of a metric: its name, with the prefix, and its help text.
 #[must_use]
 pub fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("liveedgecast_{name}"), help)
+    Opts::new(format!("{PREFIX}{name}"), help)
 }
 
 /// Registers a collector.
@@ -107,9 +112,43 @@ pub fn text(registry: &Registry) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// The rows of a worker's registry as they are now. A metric that is not in [`FAMILIES`] is the worker's own business.
+#[must_use]
+pub fn gathered(registry: &Registry) -> Vec<TotalRow> {
+    let mut rows = Vec::new();
+    for metrics in registry.gather() {
+        let name = metrics.name().strip_prefix(PREFIX).unwrap_or_default();
+        let Some((at, family)) = TotalFamily::named(name) else { continue };
+        rows.extend(metrics.get_metric().iter().map(|metric| row(at, family, metric)));
+    }
+    rows
+}
+
+fn row(at: usize, family: &TotalFamily, metric: &Metric) -> TotalRow {
+    let value = |label: &&str| {
+        let pair = metric.get_label().iter().find(|pair| pair.name() == *label);
+        pair.map(|pair| pair.value().to_owned()).unwrap_or_default()
+    };
+    let key = TotalKey { family: at, labels: family.labels.iter().map(value).collect() };
+    let total = match family.kind {
+        TotalKind::Counter => Total::Number(metric.get_counter().get_value()),
+        TotalKind::Gauge => Total::Number(metric.get_gauge().get_value()),
+        TotalKind::Histogram(_) => {
+            let histogram = metric.get_histogram();
+            Total::Histogram {
+                buckets: histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count()).collect(),
+                count: histogram.get_sample_count(),
+                sum: histogram.get_sample_sum(),
+            }
+        }
+    };
+    (key, total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::totals::START_BUCKETS;
 
     #[test]
     fn every_row_is_there_before_the_first_event() {
@@ -126,5 +165,34 @@ mod tests {
             assert!(text.lines().any(|line| line == row), "{row}: {text}");
         }
         assert!(counter(&registry, "refused_total", "Told no again").is_err());
+    }
+
+    #[test]
+    fn rows_of_the_families_are_gathered_and_no_others() {
+        let registry = Registry::new();
+        counter(&registry, "received_bytes_total", "x").unwrap().inc_by(7);
+        counter(&registry, "worker_other_total", "The worker's own business").unwrap();
+        gauge(&registry, "live_streams", "x").unwrap().set(-1);
+        let faults = counters(&registry, "upstream_failures_total", "x", "fault", &["lost", "denied"]).unwrap();
+        faults.with_label_values(&["lost"]).inc();
+        let start = ("phase", ["upstream"].as_slice());
+        let start = histograms(&registry, "worker_start_seconds", "x", start, START_BUCKETS).unwrap();
+        start.with_label_values(&["upstream"]).observe(0.003);
+
+        let rows = gathered(&registry);
+        assert_eq!(rows.len(), 5);
+        let of = |name: &str, labels: &[&str]| {
+            let (family, _) = TotalFamily::named(name)?;
+            let found = rows.iter().find(|(key, _)| key.family == family && key.labels == labels)?;
+            Some(found.1.clone())
+        };
+        assert_eq!(of("received_bytes_total", &[]), Some(Total::Number(7.0)));
+        assert_eq!(of("live_streams", &[]), Some(Total::Number(-1.0)));
+        assert_eq!(of("upstream_failures_total", &["denied"]), Some(Total::Number(0.0)));
+        let Some(Total::Histogram { buckets, count, sum }) = of("worker_start_seconds", &["upstream"]) else {
+            panic!("{rows:?}")
+        };
+        assert_eq!((buckets[4], buckets[5], count), (0, 1, 1));
+        assert!((sum - 0.003).abs() < 1e-9);
     }
 }

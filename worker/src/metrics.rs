@@ -1,6 +1,7 @@
-//! The `/metrics` page. In: each room's own metrics, which this gathers. Out: the Prometheus text format.
+//! The metrics of all rooms. In: each room's own metrics, which this gathers. Out: two registries: the totals, which an activator shows on its page
+//! for this worker, and the rest, which is this worker's own `/metrics`.
 //!
-//! The activator serves these under its own `/metrics` too, with a worker label, so no name may be one of the activator's.
+//! Note: no metric is on both pages, or a sum over everything that is scraped would count it twice.
 
 use liveedgecast_common::metrics::{dropped_log_lines, gauges, measure_log, text};
 use prometheus::{IntCounter, IntGaugeVec, Registry};
@@ -14,7 +15,9 @@ use crate::upstream::UpstreamMetrics;
 /// The metrics of all rooms, and of the process.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics {
-    registry: Registry,
+    /// The metrics that an activator shows: those of [`FAMILIES`](liveedgecast_common::control::totals::FAMILIES).
+    pub totals: Registry,
+    own: Registry,
     /// Upstream sessions.
     pub upstream: UpstreamMetrics,
     /// Streams.
@@ -33,18 +36,18 @@ impl WorkerMetrics {
     /// # Errors
     /// Two have the same name: a mistake in this program, which the test below finds.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let r = &registry;
-        let engine = EngineMetrics::new(r)?;
+        let (totals, own) = (Registry::new(), Registry::new());
+        let engine = EngineMetrics::new(&totals)?;
         let phases = WorkerPhase::ALL.map(WorkerPhase::as_str);
         Ok(Self {
-            upstream: UpstreamMetrics::new(r)?,
-            spares: SpareMetrics::new(r)?,
-            register: RegisterMetrics::new(r, engine.start_handoff.clone())?,
+            upstream: UpstreamMetrics::new(&totals)?,
+            spares: SpareMetrics::new(&totals)?,
+            register: RegisterMetrics::new(&totals, &own, engine.start_handoff.clone())?,
             engine,
-            phase: gauges(r, "worker_phase", "1 for the current phase of going down", "phase", &phases)?,
-            log_lines_dropped: dropped_log_lines(r, "worker_log_lines_dropped_total")?,
-            registry,
+            phase: gauges(&own, "worker_phase", "1 for the current phase of going down", "phase", &phases)?,
+            log_lines_dropped: dropped_log_lines(&own, "worker_log_lines_dropped_total")?,
+            totals,
+            own,
         })
     }
 
@@ -55,32 +58,69 @@ impl WorkerMetrics {
         }
     }
 
-    /// The page in the Prometheus text format.
+    /// The worker's own page in the Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
         measure_log(&self.log_lines_dropped);
-        text(&self.registry)
+        text(&self.own)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use liveedgecast_common::control::totals::{FAMILIES, TotalKind};
+    use liveedgecast_common::control::{UpstreamCounts, UpstreamState};
+    use liveedgecast_common::metrics::{PREFIX, gathered};
+    use prometheus::proto::MetricType;
+
     use super::*;
 
     #[test]
     fn every_name_is_ours_and_there_from_the_start() {
         let metrics = WorkerMetrics::new().unwrap();
         metrics.phase(WorkerPhase::Serving);
-        let text = metrics.text();
-        let mut samples = text.lines().filter(|line| !line.starts_with('#'));
-        assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");
+        let page = metrics.text() + &text(&metrics.totals);
+        assert!(page.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with(PREFIX)), "{page}");
         for row in [
             "liveedgecast_live_streams 0",
             "liveedgecast_worker_offers_total{outcome=\"attached\"} 0",
             "liveedgecast_worker_fetch_failures_total{why=\"preface\"} 0",
             "liveedgecast_worker_phase{phase=\"serving\"} 1",
         ] {
-            assert!(samples.any(|line| line == row) || text.contains(row), "{row}: {text}");
+            assert!(page.lines().any(|line| line == row), "{row}: {page}");
         }
+    }
+
+    #[test]
+    fn totals_are_the_families_that_activators_know() {
+        let metrics = WorkerMetrics::new().unwrap();
+        // Rows of hosts come with the first stream.
+        metrics.engine.upstreams.with_label_values(&["a:1935", UpstreamState::Live.as_str()]).set(1);
+        for figure in &metrics.engine.figures {
+            figure.with_label_values(&["a:1935"]).inc();
+        }
+        assert_eq!(metrics.engine.figures.len(), UpstreamCounts::FIGURES.len());
+        let known: BTreeSet<String> = FAMILIES.iter().map(|family| format!("{PREFIX}{}", family.name)).collect();
+        let told = metrics.totals.gather();
+        assert_eq!(told.iter().map(|metric| metric.name().to_owned()).collect::<BTreeSet<_>>(), known);
+        for metric in told {
+            let family = FAMILIES.iter().find(|family| metric.name() == format!("{PREFIX}{}", family.name)).unwrap();
+            let kind = match family.kind {
+                TotalKind::Counter => MetricType::COUNTER,
+                TotalKind::Gauge => MetricType::GAUGE,
+                TotalKind::Histogram(bounds) => {
+                    let buckets = metric.get_metric()[0].get_histogram().get_bucket();
+                    let told: Vec<f64> = buckets.iter().map(|bucket| bucket.upper_bound()).collect();
+                    assert_eq!(told, bounds);
+                    MetricType::HISTOGRAM
+                }
+            };
+            assert_eq!((metric.help(), metric.get_field_type()), (family.help, kind), "{}", family.name);
+            let labels: Vec<&str> = metric.get_metric()[0].get_label().iter().map(|pair| pair.name()).collect();
+            assert_eq!(labels, family.labels, "{}", family.name);
+        }
+        assert!(gathered(&metrics.totals).len() > 30);
     }
 }

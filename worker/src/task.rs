@@ -10,6 +10,7 @@ use liveedgecast_common::control::InstanceKey;
 use liveedgecast_common::drain::{Drain, Input};
 use liveedgecast_common::runtime::{Signals, Stop};
 use liveedgecast_common::{event, health, http, listen, random, sys};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -47,9 +48,20 @@ pub async fn run(
     start: StartStream,
     spares: SpareRings,
     metrics: WorkerMetrics,
-    mut stops: mpsc::Receiver<Stop>,
+    stops: mpsc::Receiver<Stop>,
 ) -> io::Result<()> {
     let listener = listen::listen(settings.http)?;
+    serve(listener, settings, start, spares, metrics, stops).await
+}
+
+async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    start: StartStream,
+    spares: SpareRings,
+    metrics: WorkerMetrics,
+    mut stops: mpsc::Receiver<Stop>,
+) -> io::Result<()> {
     let http = listener.local_addr()?;
     tracing::info!(event = event::WORKER_STARTED, name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker started");
 
@@ -72,7 +84,6 @@ pub async fn run(
             name: settings.name,
             capacity: settings.capacity,
             network: sys::network_namespace(),
-            http_port: http.port(),
             handoff: settings.handoff,
             exit_when_orphaned: settings.exit_when_orphaned,
             key: InstanceKey(random::bytes()),
@@ -85,6 +96,7 @@ pub async fn run(
         engine: engine.clone(),
         spares,
         metrics: metrics.register.clone(),
+        totals: metrics.totals.clone(),
     };
     let (requests, requested) = Registration::requests();
     let mut registered = tokio::spawn(registration.run(requested, joins));

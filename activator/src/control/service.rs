@@ -45,6 +45,7 @@ use crate::lobby::{MAX_UNREAD, WorkerCalls};
 use crate::net::Expiring;
 use crate::peers::service::{self as peers_service, Gate, ProvedCaller};
 use crate::peers::{Cluster, RequestHandler};
+use crate::totals::WorkerTotals;
 
 /// Workers at once: a large site's.
 const MAX_WORKERS: usize = 1024;
@@ -88,6 +89,8 @@ pub struct Terms {
     pub activators: Secret,
     /// Network namespace of this process; empty if it is unknown.
     pub network: String,
+    /// Metrics of workers.
+    pub totals: WorkerTotals,
     /// Carries out requests that other activators pass on.
     pub handler: RequestHandler,
 }
@@ -430,7 +433,7 @@ impl Conversation {
             Err(error) => return self.refuse_hello(&error.to_string()),
         };
         let (network, version) = (hello.network.clone(), hello.version.clone());
-        let introduction = introduction(hello, self.peer, &self.terms.network);
+        let introduction = introduction(hello, &self.terms.network);
         let (name, capacity, same_host) = (introduction.name.clone(), introduction.capacity, introduction.same_host);
         // Welcome goes before any offer, which follows from the registration. There is room: the channel is new.
         let _ = outbox.try_send(ActivatorMessage::Welcome(self.terms.welcome.clone()));
@@ -444,11 +447,13 @@ impl Conversation {
         info!(event, worker = name, capacity, %peer, same_host, version, "worker registered");
         let (event, ours) = (event::NETWORKS_COMPARED, &self.terms.network);
         debug!(event, worker = name, theirs = network, ours, "network namespaces compared");
+        let totals = self.terms.totals.call();
         let end = loop {
             match incoming.message().await {
                 // A second Hello changes nothing, good or bad; and this version does not know every kind of message.
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Hello(_)) | None })) => {}
                 Ok(Some(WorkerSays { say: Some(say) })) => match WorkerMessage::try_from(say) {
+                    Ok(WorkerMessage::Totals(rows)) => totals.add(rows),
                     Ok(message) => self.workers.said(call, message),
                     Err(Malformed::Session) => self.metrics.refused(CallRefusal::Session).inc(),
                     Err(error @ (Malformed::Capacity | Malformed::Streams { .. })) => {
@@ -457,7 +462,7 @@ impl Conversation {
                         info!(event = event::WORKER_LEFT, worker = name, end = text, "worker left");
                         return self.refuse(CallRefusal::Load, Status::invalid_argument(text));
                     }
-                    Err(Malformed::Name | Malformed::Port | Malformed::Declined) => {}
+                    Err(Malformed::Name | Malformed::Declined) => {}
                 },
                 Ok(None) => break "it hung up".to_owned(),
                 Err(status) => break format!("{:?}: {}", status.code(), LogSafe(status.message())),
@@ -479,13 +484,12 @@ impl Conversation {
 }
 
 /// The part of a Hello that the dispatcher uses.
-fn introduction(hello: Hello, peer: IpAddr, network: &str) -> Introduction {
+fn introduction(hello: Hello, network: &str) -> Introduction {
     Introduction {
         name: hello.name,
         capacity: hello.capacity,
         availability: hello.availability,
         same_host: !network.is_empty() && hello.network == network,
-        http: (hello.http_port != 0).then(|| SocketAddr::new(peer, hello.http_port)),
         sessions: hello.sessions,
         takes_lists: hello.takes_lists,
         key: hello.key,

@@ -52,14 +52,22 @@ fn server_with(most: usize, encryption: Encryption) -> Server {
     );
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let welcome = Welcome { activator: "a-1".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };
+    let welcome = Welcome {
+        activator: "a-1".into(),
+        handoff_socket: "socket".into(),
+        link_port: 6002,
+        counters: true,
+        totals: true,
+    };
     let handler = RequestHandler(Arc::new(|_| unreachable!("no activator passes a request on")));
+    let totals = WorkerTotals::new(&registry).unwrap();
     let terms = Terms {
         welcome,
         encryption,
         secret: Secret::new(SECRET),
         activators: Secret::new("of activators"),
         network: "here".into(),
+        totals,
         handler,
     };
     let stop = CancellationToken::new();
@@ -113,7 +121,7 @@ impl Line {
 }
 
 fn hello(name: &str) -> Hello {
-    Hello { name: name.into(), capacity: 5, network: "here".into(), http_port: 9, ..Hello::default() }
+    Hello { name: name.into(), capacity: 5, network: "here".into(), ..Hello::default() }
 }
 
 async fn joined(server: &Server, name: &str) -> Line {
@@ -150,7 +158,6 @@ fn entry() -> Entry {
 async fn a_worker_joins_is_offered_a_stream_and_leaves() {
     let server = server();
     let mut line = joined(&server, "w").await;
-    assert_eq!(server.lobby.views.scrapes(), [("w".to_owned(), "127.0.0.1:9".parse().unwrap())]);
     let mut place = server.lobby.places.enter(entry());
     let Ok(Some(ActivatorSay::Offer(offer))) = line.hear().await else { panic!() };
     let PlaceEvent::Offered { epoch, token, descriptor, .. } = place.event().await else { panic!() };
@@ -286,7 +293,6 @@ async fn a_malformed_hello_is_refused_with_the_reason() {
         ),
         (WorkerSay::Hello(Hello { capacity: 0, ..hello("w") }), "capacity"),
         (WorkerSay::Hello(Hello { capacity: 10_001, ..hello("w") }), "capacity"),
-        (WorkerSay::Hello(Hello { http_port: 65_536, ..hello("w") }), "port"),
     ];
     for (say, text) in rows {
         let mut line = call(&server).await.unwrap();

@@ -317,7 +317,6 @@ impl World {
             capacity: CAPACITY,
             availability: availability(process.draining),
             same_host: true,
-            http: None,
             sessions: sessions.collect(),
             takes_lists: true,
             key: Some(key_of(name)),

@@ -322,11 +322,6 @@ impl Dispatcher {
         view.collect()
     }
 
-    /// Addresses at which workers serve their metrics, by name.
-    pub(crate) fn scrapes(&self) -> Vec<(String, SocketAddr)> {
-        self.workers.iter().filter_map(|(_, worker)| Some((worker.name.clone(), worker.http?))).collect()
-    }
-
     fn sessions(&self) -> impl Iterator<Item = (&str, &str, &Session)> {
         self.workers.iter().flat_map(|(_, worker)| {
             worker.sessions.iter().map(|(id, session)| (id.as_str(), worker.name.as_str(), session))

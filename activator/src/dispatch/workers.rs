@@ -8,7 +8,6 @@
 //! Reports of workers cost memory and are shown to everybody: see [`KEPT_BYTES`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::control::{
@@ -61,8 +60,6 @@ pub struct Introduction {
     pub availability: Availability,
     /// True if the worker shares our network namespace, so that sockets can be passed to it.
     pub same_host: bool,
-    /// Address of its metrics.
-    pub http: Option<SocketAddr>,
     /// Streams that the worker serves.
     pub sessions: Vec<Session>,
     /// The worker takes lists of destinations.
@@ -77,7 +74,6 @@ pub(crate) struct Worker {
     pub(crate) name: String,
     pub(crate) capacity: u32,
     pub(crate) same_host: bool,
-    pub(crate) http: Option<SocketAddr>,
     /// It takes lists of destinations.
     pub(crate) takes_lists: bool,
     /// The key by which it is known again.
@@ -205,12 +201,11 @@ impl Workers {
 
     /// Adds a worker. Returns the number of its sessions that were left out.
     pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, availability, same_host, http, sessions, takes_lists, key } = introduction;
+        let Introduction { name, capacity, availability, same_host, sessions, takes_lists, key } = introduction;
         let worker = Worker {
             name,
             capacity,
             same_host,
-            http,
             takes_lists,
             key,
             joined: now,

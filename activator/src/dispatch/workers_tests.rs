@@ -11,7 +11,6 @@ fn introduction(name: &str, capacity: u32) -> Introduction {
         capacity,
         availability: Availability::Open,
         same_host: true,
-        http: None,
         sessions: vec![],
         takes_lists: true,
         key: None,

@@ -81,7 +81,6 @@ impl House {
             capacity: 1,
             availability: Availability::Open,
             same_host: true,
-            http: None,
             sessions: vec![],
             takes_lists: true,
             key: None,

@@ -243,12 +243,6 @@ impl Views {
         self.0.lock().machine.workers()
     }
 
-    /// The addresses at which workers serve their metrics, by name.
-    #[must_use]
-    pub fn scrapes(&self) -> Vec<(String, SocketAddr)> {
-        self.0.lock().machine.dispatcher.scrapes()
-    }
-
     /// The one that can end or change a stream; `None` if there is no such stream.
     #[must_use]
     pub fn holder(&self, stream_id: &str) -> Option<Holder> {

@@ -52,7 +52,6 @@ fn introduction(name: &str) -> Introduction {
         capacity: 2,
         availability: Availability::Open,
         same_host: true,
-        http: None,
         sessions: vec![],
         takes_lists: true,
         key: None,

@@ -31,6 +31,7 @@ use crate::peers::{Courier, CourierError, ForwardedAnswer, ForwardedRequest, Me,
 use crate::scaler::proto::ScaledObjectRef;
 use crate::scaler::proto::external_scaler_client::ExternalScalerClient;
 use crate::scaler::{self, ScalerMetrics};
+use crate::totals::WorkerTotals;
 
 const SECRET: &str = "0123456789abcdef";
 /// The secret of activators among themselves.
@@ -81,12 +82,14 @@ fn house_with(
     let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();
     let welcome = ControlWelcome { activator: me.name, ..ControlWelcome::default() };
+    let totals = WorkerTotals::new(&Registry::new()).unwrap();
     let terms = control::Terms {
         welcome,
         encryption: Encryption::Auto,
         secret: Secret::new(SECRET),
         activators: Secret::new(ACTIVATORS),
         network: String::new(),
+        totals,
         handler: handler(),
     };
     let at = |address: &SocketAddr| PeerAddress { host: address.ip().to_string(), port: address.port() };
@@ -143,7 +146,6 @@ impl House {
             capacity,
             availability: liveedgecast_common::control::Availability::Open,
             same_host: true,
-            http: None,
             sessions: vec![],
             takes_lists: true,
             key: None,

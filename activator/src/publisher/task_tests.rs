@@ -137,7 +137,6 @@ impl House {
             capacity: 10,
             availability: liveedgecast_common::control::Availability::Open,
             same_host: descriptor,
-            http: None,
             sessions: Vec::new(),
             takes_lists: self.lists,
             key: None,

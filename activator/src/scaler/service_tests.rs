@@ -90,7 +90,6 @@ impl House {
             capacity,
             availability: liveedgecast_common::control::Availability::Open,
             same_host: true,
-            http: None,
             sessions,
             takes_lists: true,
             key: None,

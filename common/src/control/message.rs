@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::limits::{INSTANCE_KEY_BYTES, MAX_EPOCH};
 use super::session::is_stream_id;
+use super::totals::TotalRow;
 use super::wire::activator_says::Say as ActivatorSay;
 use super::wire::worker_says::Say as WorkerSay;
 use super::{Session, SessionCounters, wire};
@@ -16,7 +17,7 @@ use crate::key::{MAX_INSTANCE_NAME, is_instance_name};
 use crate::setting::MAX_CAPACITY;
 
 /// A message of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum WorkerMessage {
     /// The first message of a call.
     Hello(Hello),
@@ -26,6 +27,8 @@ pub enum WorkerMessage {
     Session(Session),
     /// The counters of every stream of which they have grown.
     Counters(Vec<SessionCounters>),
+    /// Rows of the worker's metrics, see [`totals`](super::totals).
+    Totals(Vec<TotalRow>),
     /// An offer was not taken.
     Declined(Declined),
     /// The worker leaves on purpose: nothing of it is to be waited for.
@@ -79,9 +82,6 @@ pub enum Malformed {
     /// The capacity is out of range.
     #[error("a worker's capacity is from 1 to {MAX_CAPACITY}")]
     Capacity,
-    /// The port is out of range.
-    #[error("a port is below 65536")]
-    Port,
     /// The load counts more streams than there may be.
     #[error("{streams} streams are more than a capacity of {capacity} allows")]
     Streams {
@@ -111,8 +111,6 @@ pub struct Hello {
     pub sessions: Vec<Session>,
     /// Name of the host's network namespace; equal names make the descriptor handoff possible. Empty: not told.
     pub network: String,
-    /// Port of its metrics; 0 when it has none. The activator combines it with the peer's address.
-    pub http_port: u16,
     /// Version of the program.
     pub version: String,
     /// The worker takes lists of destinations ([`crate::handoff::DestinationList`]).
@@ -202,6 +200,8 @@ pub struct Welcome {
     pub link_port: u16,
     /// The activator takes [`WorkerMessage::Counters`].
     pub counters: bool,
+    /// The activator takes [`WorkerMessage::Totals`].
+    pub totals: bool,
 }
 
 /// A stream that a worker may take.
@@ -247,7 +247,6 @@ impl TryFrom<wire::Hello> for Hello {
             capacity: hello.capacity,
             sessions: hello.sessions.into_iter().filter_map(|session| session.try_into().ok()).collect(),
             network: hello.network,
-            http_port: u16::try_from(hello.http_port).map_err(|_| Malformed::Port)?,
             version: hello.version,
             takes_lists: hello.destinations,
             key: hello.key.as_slice().try_into().ok().map(InstanceKey),
@@ -310,6 +309,7 @@ impl TryFrom<WorkerSay> for WorkerMessage {
             WorkerSay::Counters(wire::Counters { streams }) => {
                 Self::Counters(streams.into_iter().map(SessionCounters::from).collect())
             }
+            WorkerSay::Totals(totals) => Self::Totals(totals.into()),
             WorkerSay::Declined(declined) if !is_stream_id(&declined.stream_id) => return Err(Malformed::Declined),
             WorkerSay::Declined(declined) => {
                 let reason = declined.reason().into();
@@ -330,6 +330,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
                 let streams = streams.into_iter().map(wire::StreamCounters::from).collect();
                 WorkerSay::Counters(wire::Counters { streams })
             }
+            WorkerMessage::Totals(rows) => WorkerSay::Totals(rows.into()),
             WorkerMessage::Declined(Declined { stream_id, epoch, reason }) => {
                 let reason = wire::declined::Reason::from(reason).into();
                 WorkerSay::Declined(wire::Declined { stream_id, epoch, reason })
@@ -342,14 +343,13 @@ impl From<WorkerMessage> for wire::WorkerSays {
 
 impl From<Hello> for wire::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, capacity, availability, sessions, network, http_port, version, takes_lists, key } = hello;
+        let Hello { name, capacity, availability, sessions, network, version, takes_lists, key } = hello;
         Self {
             name,
             capacity,
             draining: availability != Availability::Open,
             sessions: sessions.into_iter().map(wire::Session::from).collect(),
             network,
-            http_port: http_port.into(),
             version,
             cordoned: availability.is_cordoned(),
             leaving: availability == Availability::Leaving,
@@ -400,10 +400,10 @@ impl ActivatorMessage {
     #[must_use]
     pub fn parse(say: ActivatorSay) -> Option<Self> {
         Some(match say {
-            ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port, counters }) => {
+            ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port, counters, totals }) => {
                 // A port that cannot be is as good as none: what is offered by link cannot be fetched.
                 let link_port = u16::try_from(link_port).unwrap_or_default();
-                Self::Welcome(Welcome { activator, handoff_socket, link_port, counters })
+                Self::Welcome(Welcome { activator, handoff_socket, link_port, counters, totals })
             }
             ActivatorSay::Offer(wire::Offer { stream_id, epoch, token, descriptor, known, challenge }) => {
                 let challenge = challenge.as_slice().try_into().ok();
@@ -428,9 +428,9 @@ impl ActivatorMessage {
 impl From<ActivatorMessage> for wire::ActivatorSays {
     fn from(message: ActivatorMessage) -> Self {
         let say = match message {
-            ActivatorMessage::Welcome(Welcome { activator, handoff_socket, link_port, counters }) => {
+            ActivatorMessage::Welcome(Welcome { activator, handoff_socket, link_port, counters, totals }) => {
                 let link_port = link_port.into();
-                ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port, counters })
+                ActivatorSay::Welcome(wire::Welcome { activator, handoff_socket, link_port, counters, totals })
             }
             ActivatorMessage::Offer(Offer { stream_id, epoch, token, descriptor, known, challenge }) => {
                 let (token, challenge) = (token.to_vec(), challenge.map_or(Vec::new(), Vec::from));

@@ -39,7 +39,6 @@ fn hello(availability: Availability) -> Hello {
         availability,
         sessions: vec![session()],
         network: "net".into(),
-        http_port: 8081,
         version: "1".into(),
         takes_lists: true,
         key: Some(InstanceKey([7; 32])),
@@ -68,7 +67,13 @@ fn worker_messages_survive_the_wire() {
 
 #[test]
 fn activator_messages_survive_the_wire() {
-    let welcome = Welcome { activator: "a".into(), handoff_socket: "socket".into(), link_port: 6002, counters: true };
+    let welcome = Welcome {
+        activator: "a".into(),
+        handoff_socket: "socket".into(),
+        link_port: 6002,
+        counters: true,
+        totals: true,
+    };
     let token = [3; TOKEN_BYTES];
     let offer = Offer { stream_id: "s".into(), epoch: 1, token, descriptor: true, known: false, challenge: None };
     let challenged = Offer { challenge: Some([4; NONCE_BYTES]), ..offer.clone() };
@@ -105,7 +110,6 @@ fn impossible_messages_of_workers_are_refused() {
         (wire::Hello { name: "a b".into(), ..good() }, Malformed::Name),
         (wire::Hello { capacity: 0, ..good() }, Malformed::Capacity),
         (wire::Hello { capacity: MAX_CAPACITY + 1, ..good() }, Malformed::Capacity),
-        (wire::Hello { http_port: 65536, ..good() }, Malformed::Port),
     ];
     for (hello, reason) in hellos {
         assert_eq!(WorkerMessage::try_from(WorkerSay::Hello(hello)), Err(reason));

@@ -5,6 +5,7 @@
 //! - [`message`]: one type for each direction.
 //! - [`session`]: a stream that a worker serves, its upstreams, and what is counted of them. A figure that is new for each upstream gets
 //!   its field and its row there.
+//! - [`totals`]: the metrics that workers tell.
 //! - [`limits`]: every bound on what a peer says.
 //!
 //! Note: a peer of another version may say what this one does not know. A message without content is skipped; an unknown state is
@@ -13,6 +14,7 @@
 pub mod limits;
 pub mod message;
 pub mod session;
+pub mod totals;
 
 #[allow(
     missing_docs,

@@ -167,6 +167,7 @@ pub(super) fn metrics() -> BTreeMap<String, Metric> {
     }
     all.extend(from_page(&activator));
     all.extend(from_page(&worker.text()));
+    all.extend(from_page(&liveedgecast_common::metrics::text(&worker.totals)));
     all
 }
 

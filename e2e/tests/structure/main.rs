@@ -34,6 +34,7 @@ const ORDER: Order = Order {
                 "processes",
                 "peers",
                 "scaler",
+                "totals",
                 "control",
                 "kubernetes",
                 "metrics",

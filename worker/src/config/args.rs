@@ -32,7 +32,7 @@ pub struct Args {
     /// [default: auto]
     #[arg(long, env = "ENCRYPTION", value_name = "WHICH")]
     pub encryption: Option<String>,
-    /// Address for /metrics, /healthz, /readyz; port 0 takes any port and tells it to the activators [default: [::]:8081]
+    /// Address for /metrics, /healthz, /readyz; port 0 takes any port [default: [::]:8081]
     #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<String>,
     /// Most streams at once [default: 50]

@@ -28,6 +28,7 @@ pub(super) struct StreamCounters {
 struct Known {
     ended: bool,
     messages: u64,
+    bytes: u64,
     upstreams: Vec<UpstreamReport>,
 }
 
@@ -41,8 +42,9 @@ impl StreamCounters {
         let ended = session.state == SessionState::Ended;
         let before = self.streams.remove(&slot).unwrap_or_default();
         let anew = session.messages < before.messages || (before.ended && !ended);
-        let messages = if anew { 0 } else { before.messages };
+        let (messages, bytes) = if anew { (0, 0) } else { (before.messages, before.bytes) };
         self.metrics.received.inc_by(session.messages - messages);
+        self.metrics.received_bytes.inc_by(session.figures.bytes.saturating_sub(bytes));
         let mut upstreams = session.upstreams.clone();
         for (at, upstream) in upstreams.iter_mut().enumerate() {
             let host = self.hosts.label(&upstream.host);
@@ -60,7 +62,8 @@ impl StreamCounters {
         }
         self.count(&before.upstreams, -1);
         self.count(&upstreams, 1);
-        self.streams.insert(slot, Known { ended, messages: session.messages, upstreams });
+        let (messages, bytes) = (session.messages, session.figures.bytes.max(bytes));
+        self.streams.insert(slot, Known { ended, messages, bytes, upstreams });
     }
 
     /// Notes that a stream has ended.

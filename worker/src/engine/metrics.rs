@@ -6,12 +6,10 @@
 use std::collections::HashSet;
 
 use liveedgecast_common::control::UpstreamCounts;
+use liveedgecast_common::control::totals::START_BUCKETS;
 use liveedgecast_common::metrics::{counter, gauge, histograms, opts, register};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-/// From a handoff on one host to an upstream that had to be dialed several times.
-const START_BUCKETS: &[f64] =
-    &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 /// Parts of a start that a worker sees: from the offer to the stream's task, and from there to `Publish.Start` upstream.
 const START_PHASES: [&str; 2] = ["handoff", "upstream"];
 /// Most hosts that get rows of their own. All others share one row.
@@ -26,6 +24,8 @@ pub struct EngineMetrics {
     pub(super) live: IntGauge,
     /// Most streams that are served at once.
     pub(super) capacity: IntGauge,
+    /// Bytes that publishers sent.
+    pub(super) received_bytes: IntCounter,
     /// Messages that publishers sent.
     pub(super) received: IntCounter,
     /// Frames at which the clock of a publisher jumped.
@@ -41,9 +41,9 @@ pub struct EngineMetrics {
     /// From the stream's task to the first live upstream.
     pub(super) start_upstream: Histogram,
     /// Counters by host, in the order of [`UpstreamCounts::FIGURES`].
-    pub(super) figures: Vec<IntCounterVec>,
+    pub(crate) figures: Vec<IntCounterVec>,
     /// Upstreams now, by state.
-    pub(super) upstreams: IntGaugeVec,
+    pub(crate) upstreams: IntGaugeVec,
 }
 
 impl EngineMetrics {
@@ -61,8 +61,13 @@ impl EngineMetrics {
             START_BUCKETS,
         )?;
         Ok(Self {
-            live: gauge(r, "live_streams", "Streams of this worker: starting, live or in grace")?,
-            capacity: gauge(r, "worker_capacity", "Most streams that this worker takes")?,
+            live: gauge(r, "live_streams", "Streams of workers: starting, live or in grace")?,
+            capacity: gauge(r, "worker_capacity", "Most streams that the workers take")?,
+            received_bytes: counter(
+                r,
+                "received_bytes_total",
+                "Bytes of publishers' streams that workers have received",
+            )?,
             received: counter(r, "received_messages_total", "Audio, video and data messages from publishers")?,
             clock_jumps: counter(r, "publisher_clock_jumps_total", "Frames at which a publisher's clock jumped")?,
             skipped: counter(

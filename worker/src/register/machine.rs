@@ -73,8 +73,6 @@ pub struct Settings {
     pub capacity: u32,
     /// Name of the host's network namespace; empty when it cannot be told.
     pub network: String,
-    /// Port of the metrics; 0 for none.
-    pub http_port: u16,
     /// Handoffs that fit.
     pub handoff: Handoff,
     /// True if the worker ends by itself when it has no activator and serves nothing.
@@ -168,6 +166,13 @@ pub enum Output {
         /// The other worker's claim.
         epoch: u64,
     },
+    /// Tell this worker's metrics in the call; `anew`: its activator knows none of them yet.
+    TellTotals {
+        /// The call.
+        attempt: AttemptId,
+        /// The activator is another one than that of the last time.
+        anew: bool,
+    },
     /// True if no activator is left through which a lost publisher could return.
     Alone(bool),
     /// There is no activator any more and nothing to do.
@@ -201,6 +206,10 @@ pub struct Register {
     counters_at: Instant,
     /// How often [`Self::counters_at`] has passed.
     counted: u32,
+    /// The call whose activator shows this worker's metrics.
+    teller: Option<AttemptId>,
+    /// Time at which that activator is told them, if anything may have changed.
+    totals_at: Option<Instant>,
     draining: bool,
     /// An operator wants the streams to go to other workers.
     drained: bool,
@@ -234,6 +243,8 @@ impl Register {
             load_at: now,
             counters_at: now,
             counted: 0,
+            teller: None,
+            totals_at: None,
             draining: false,
             drained: false,
             leaving: false,
@@ -294,6 +305,11 @@ impl Register {
             Input::Drain => self.draining = true,
             Input::Leave => self.leave(now),
         }
+        self.note_teller();
+        // Whatever has happened may have been counted.
+        if self.teller.is_some() && !self.left {
+            self.totals_at.get_or_insert(now + COUNTERS_INTERVAL);
+        }
         self.note_leaving(now);
         self.tell_load(now);
         self.note_company(now);
@@ -315,6 +331,10 @@ impl Register {
             self.counters_at = now + COUNTERS_INTERVAL;
             self.tell_counters();
         }
+        if self.totals_at.is_some_and(|at| at <= now) {
+            self.totals_at = None;
+            self.tell_totals(false);
+        }
         if self.alone_at.is_some_and(|at| at <= now) {
             self.alone_at = None;
             self.alone = true;
@@ -334,7 +354,7 @@ impl Register {
             return None;
         }
         let serving = (self.streams() > 0).then_some([self.load_at, self.counters_at]).into_iter().flatten();
-        let rest = self.returns_at.into_iter().chain(self.orphaned_at()).chain(self.alone_at);
+        let rest = self.returns_at.into_iter().chain(self.orphaned_at()).chain(self.alone_at).chain(self.totals_at);
         serving.chain(self.discovery.poll_timeout()).chain(rest).min()
     }
 
@@ -383,7 +403,6 @@ impl Register {
                 Handoff::Link => String::new(),
                 Handoff::Auto | Handoff::Descriptor => self.settings.network.clone(),
             },
-            http_port: self.settings.http_port,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             takes_lists: true,
             key: Some(self.settings.key),
@@ -528,9 +547,26 @@ impl Register {
         }
     }
 
+    /// Chooses the activator that shows this worker's metrics: the one that it has been registered at for longest.
+    fn note_teller(&mut self) {
+        if self.teller.is_some_and(|attempt| self.calls.contains_key(&attempt)) {
+            return;
+        }
+        let takes = |call: &Call| call.welcome.as_ref().is_some_and(|welcome| welcome.totals);
+        self.teller = self.calls.iter().find(|(_, call)| takes(call)).map(|(attempt, _)| *attempt);
+        self.totals_at = None;
+        self.tell_totals(true);
+    }
+
+    fn tell_totals(&mut self, anew: bool) {
+        self.outputs.extend(self.teller.map(|attempt| Output::TellTotals { attempt, anew }));
+    }
+
     fn leave(&mut self, now: Instant) {
         self.draining = true;
         self.left = true;
+        // What is counted after this is lost.
+        self.tell_totals(false);
         self.say_to_all(&WorkerMessage::Goodbye);
         self.discover(now, discovery::Input::Stop);
     }

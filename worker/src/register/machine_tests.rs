@@ -21,7 +21,6 @@ impl Desk {
             name: "w".into(),
             capacity: 2,
             network: "net".into(),
-            http_port: 8081,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
             key: InstanceKey([7; 32]),
@@ -73,8 +72,13 @@ impl Desk {
     /// As [`Self::welcome`]; `counters`: the activator takes counters in one message.
     fn welcome_by(&mut self, link: AttemptId, activator: &str, counters: bool) -> Vec<Output> {
         self.tell(Input::Connected(link));
-        let welcome =
-            Welcome { activator: activator.into(), handoff_socket: "socket".into(), link_port: 6002, counters };
+        let welcome = Welcome {
+            activator: activator.into(),
+            handoff_socket: "socket".into(),
+            link_port: 6002,
+            counters,
+            totals: false,
+        };
         self.tell(Input::Said(link, ActivatorMessage::Welcome(welcome)))
     }
 
@@ -756,4 +760,41 @@ fn every_edge_of_the_picture_is_walked() {
         };
         assert_eq!(found, *state, "{steps:?}");
     }
+}
+
+#[test]
+fn metrics_are_told_to_the_activator_of_the_longest_call_a_second_after_something_happened() {
+    let welcome = |desk: &mut Desk, link: AttemptId, activator: &str, totals: bool| {
+        desk.tell(Input::Connected(link));
+        let welcome = Welcome { activator: activator.into(), totals, ..Welcome::default() };
+        told_totals(&desk.tell(Input::Said(link, ActivatorMessage::Welcome(welcome))))
+    };
+    let later = |outputs: Vec<(Duration, Output)>| {
+        let told = |(at, output): (Duration, Output)| told_totals(&[output]).map(|told| (at, told));
+        outputs.into_iter().filter_map(told).collect::<Vec<_>>()
+    };
+    let mut desk = Desk::new(|_| {});
+    desk.outputs();
+    let links = desk.resolve(&[ONE, TWO, "10.0.0.3:6001"]);
+    let [old, one, two] = links[..] else { panic!("{links:?}") };
+    assert_eq!(welcome(&mut desk, old, "old", false), None, "it takes none");
+    assert_eq!(welcome(&mut desk, two, "two", true), Some((two, true)));
+    assert_eq!(welcome(&mut desk, one, "one", true), None, "another one has them");
+    assert_eq!(later(desk.pass(Duration::from_secs(60))), [(COUNTERS_INTERVAL, (two, false))]);
+    desk.sessions([session("a", SessionState::Live)]);
+    assert_eq!(later(desk.pass(COUNTERS_INTERVAL)), [(COUNTERS_INTERVAL, (two, false))]);
+
+    let ended = desk.tell(Input::Ended(two, CallEnd::Broken));
+    assert_eq!(told_totals(&ended), Some((one, true)), "the next activator knows none of them");
+    let left = desk.tell(Input::Leave);
+    let place = |wanted: fn(&Output) -> bool| left.iter().position(wanted).unwrap();
+    let goodbye = place(|output| matches!(output, Output::Say(_, WorkerMessage::Goodbye)));
+    assert!(place(|output| matches!(output, Output::TellTotals { anew: false, .. })) < goodbye);
+}
+
+fn told_totals(outputs: &[Output]) -> Option<(AttemptId, bool)> {
+    outputs.iter().find_map(|output| match output {
+        Output::TellTotals { attempt, anew } => Some((*attempt, *anew)),
+        _ => None,
+    })
 }

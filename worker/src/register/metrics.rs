@@ -24,14 +24,15 @@ pub struct RegisterMetrics {
 }
 
 impl RegisterMetrics {
-    /// Registers them, at zero; `start_handoff` belongs to the engine and is registered there.
+    /// Registers them, at zero: those that an activator shows in `totals`, the others in `own`. `start_handoff` belongs to the engine and is
+    /// registered there.
     ///
     /// # Errors
     /// A metric has the name of another one.
-    pub fn new(registry: &Registry, start_handoff: Histogram) -> prometheus::Result<Self> {
-        let r = registry;
+    pub fn new(totals: &Registry, own: &Registry, start_handoff: Histogram) -> prometheus::Result<Self> {
+        let r = totals;
         Ok(Self {
-            joined: gauge(r, "worker_activators", "Activators at which this worker is registered")?,
+            joined: gauge(own, "worker_activators", "Activators at which this worker is registered")?,
             calls_ended: counters(
                 r,
                 "worker_calls_ended_total",

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::control::limits::MAX_TOTALS;
 use liveedgecast_common::control::{Offer, Welcome, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::key::{LogSafe, Secret};
+use liveedgecast_common::metrics::gathered;
 use liveedgecast_common::{event, introduce};
+use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::call::{ControlCall, FLUSH_TIMEOUT, UNSENT_MESSAGES};
+use super::ledger::TotalsLedger;
 use super::machine::{CallEnd, Input, Output, Register, Settings};
 use super::metrics::RegisterMetrics;
 use super::unreached::UnreachedWarning;
@@ -69,6 +73,8 @@ pub struct Registration {
     pub spares: SpareRings,
     /// Counters of this room and of offers.
     pub metrics: RegisterMetrics,
+    /// The metrics that an activator shows.
+    pub totals: Registry,
 }
 
 impl Registration {
@@ -92,6 +98,7 @@ impl Registration {
             register,
             events,
             calls: HashMap::new(),
+            ledger: TotalsLedger::default(),
             call_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
         };
@@ -154,6 +161,7 @@ struct Registrar {
     register: Register,
     events: mpsc::Sender<Input>,
     calls: HashMap<AttemptId, CallHandle>,
+    ledger: TotalsLedger,
     /// Tasks of the calls, of those too that were hung up just now.
     call_tasks: JoinSet<()>,
     /// Other tasks: questions for addresses, fetches.
@@ -205,6 +213,7 @@ impl Registrar {
                 }
                 Output::GiveBack => self.shell.engine.give_back().await,
                 Output::Fence { stream_id, epoch } => self.shell.engine.fence(stream_id, epoch).await,
+                Output::TellTotals { attempt, anew } => self.tell_totals(attempt, anew),
                 Output::Alone(alone) => {
                     if alone && self.shell.engine.streams() > 0 {
                         tracing::info!(
@@ -244,6 +253,15 @@ impl Registrar {
             self.tasks.spawn(async move {
                 let _ = events.send(Input::Ended(attempt, CallEnd::Broken)).await;
             });
+        }
+    }
+
+    fn tell_totals(&mut self, attempt: AttemptId, anew: bool) {
+        let mut news = self.ledger.news(gathered(&self.shell.totals), anew);
+        while !news.is_empty() {
+            let rest = news.split_off(news.len().min(MAX_TOTALS));
+            self.say(attempt, WorkerMessage::Totals(news));
+            news = rest;
         }
     }
 

@@ -35,13 +35,13 @@ impl Worker {
         change: impl FnOnce(&mut Settings),
     ) -> Self {
         let counted = EngineMetrics::unregistered();
-        let metrics = RegisterMetrics::new(&Registry::new(), counted.start_handoff.clone()).unwrap();
+        let totals = Registry::new();
+        let metrics = RegisterMetrics::new(&totals, &Registry::new(), counted.start_handoff.clone()).unwrap();
         let engine = Engine::start(&engine::Settings { capacity: 4, threads: 1 }, tiny(), &counted);
         let mut settings = Settings {
             name: "w".into(),
             capacity: 4,
             network: "net".into(),
-            http_port: 8081,
             handoff: Handoff::Auto,
             exit_when_orphaned: false,
             key: InstanceKey([7; 32]),
@@ -59,6 +59,7 @@ impl Worker {
             engine: engine.clone(),
             spares: SpareRings::default(),
             metrics: metrics.clone(),
+            totals,
         };
         Self { requests, joined, metrics, engine, ended: tokio::spawn(registration.run(requested, joins)) }
     }
@@ -77,7 +78,7 @@ async fn worker_proves_itself_says_hello_and_is_joined() {
     let mut activator = Activator::start().await;
     let mut worker = Worker::start(activator.address, secret(), |_| {});
     let (_call, hello) = activator.joined(Welcome { activator: "a".into(), ..Welcome::default() }).await;
-    assert_eq!((hello.name.as_str(), hello.network.as_str(), hello.http_port), ("w", "net", 8081));
+    assert_eq!((hello.name.as_str(), hello.network.as_str()), ("w", "net"));
     assert_eq!((hello.capacity, hello.availability, hello.sessions.len()), (4, Availability::Open, 0));
     worker.has_joined(1).await;
     assert_eq!(worker.metrics.joined.get(), 1);

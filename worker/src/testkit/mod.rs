@@ -128,7 +128,7 @@ impl Desk {
             Self::Unix(_, name) => (name.clone(), 0),
             Self::Tcp(listener) => (String::new(), listener.local_addr().unwrap().port()),
         };
-        Welcome { activator: "a".to_owned(), handoff_socket, link_port, counters: true }
+        Welcome { activator: "a".to_owned(), handoff_socket, link_port, counters: true, totals: true }
     }
 
     pub(crate) async fn accept(&self) -> Caller {

@@ -1,0 +1,259 @@
+//! The metrics of workers. In: the rows that workers tell over their calls. Out: the same, added up, on the activator's page. Next: `control`,
+//! which passes the rows on; `metrics`, whose registry shows them.
+//!
+//! A counter stays when its worker has gone, because the sum over all activators is what all workers have ever counted. A gauge goes with the call
+//! of its worker.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use liveedgecast_common::control::totals::{FAMILIES, Total, TotalFamily, TotalKey, TotalKind, TotalRow};
+use liveedgecast_common::metrics::{PREFIX, register};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Registry, Result};
+
+/// Rows of counters that are kept: some 60, and 12 for each of a thousand hosts. Further ones are counted under [`OTHER`]: hosts come from
+/// configuration files and the API, and would otherwise fill the memory of whoever scrapes us.
+const MAX_ROWS: usize = 16 << 10;
+/// Rows of gauges of one worker, of which further ones are left out.
+const MAX_GAUGES: usize = 4 << 10;
+/// The value of the labels of all other rows.
+const OTHER: &str = "other";
+
+/// The metrics of all workers that tell them here.
+#[derive(Clone, Debug)]
+pub struct WorkerTotals {
+    shared: Arc<SharedTotals>,
+}
+
+#[derive(Debug)]
+struct SharedTotals {
+    descriptions: Vec<Desc>,
+    /// A lock, because every call's task adds to them and a scrape reads them; held while a message is added, or the page is made.
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    /// Counters and histograms of all workers together.
+    sums: BTreeMap<TotalKey, Total>,
+    /// Gauges of each call.
+    gauges: HashMap<u64, BTreeMap<TotalKey, Total>>,
+    calls: u64,
+}
+
+/// The metrics of one call. Its gauges are forgotten when this is dropped.
+#[derive(Debug)]
+pub struct CallTotals {
+    shared: Arc<SharedTotals>,
+    call: u64,
+}
+
+impl WorkerTotals {
+    /// Registers them; those without labels are there from the start, at zero.
+    ///
+    /// # Errors
+    /// A metric has the name of another one.
+    pub fn new(registry: &Registry) -> Result<Self> {
+        let describe = |family: &TotalFamily| {
+            let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(format!("{PREFIX}{}", family.name), family.help.to_owned(), labels, HashMap::new())
+        };
+        let descriptions = FAMILIES.iter().map(describe).collect::<Result<_>>()?;
+        let mut counted = Counted::default();
+        let unlabelled = FAMILIES.iter().enumerate().filter(|(_, family)| family.labels.is_empty());
+        for (family, _) in unlabelled.filter(|(_, family)| family.kind == TotalKind::Counter) {
+            counted.sums.insert(TotalKey { family, labels: Vec::new() }, Total::Number(0.0));
+        }
+        register(registry, Self { shared: Arc::new(SharedTotals { descriptions, counted: Mutex::new(counted) }) })
+    }
+
+    /// Begins a call.
+    #[must_use]
+    pub fn call(&self) -> CallTotals {
+        let mut counted = self.shared.lock();
+        counted.calls += 1;
+        CallTotals { shared: Arc::clone(&self.shared), call: counted.calls }
+    }
+}
+
+impl CallTotals {
+    /// Adds the rows of a message.
+    pub fn add(&self, rows: Vec<TotalRow>) {
+        let mut counted = self.shared.lock();
+        for (key, total) in rows {
+            counted.add(self.call, key, total);
+        }
+    }
+}
+
+impl Drop for CallTotals {
+    fn drop(&mut self) {
+        self.shared.lock().gauges.remove(&self.call);
+    }
+}
+
+impl SharedTotals {
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn add(&mut self, call: u64, mut key: TotalKey, total: Total) {
+        if FAMILIES[key.family].kind == TotalKind::Gauge {
+            let gauges = self.gauges.entry(call).or_default();
+            if gauges.len() < MAX_GAUGES || gauges.contains_key(&key) {
+                gauges.insert(key, total);
+            }
+            return;
+        }
+        if self.sums.len() >= MAX_ROWS && !self.sums.contains_key(&key) {
+            key.labels.iter_mut().for_each(|value| OTHER.clone_into(value));
+        }
+        match self.sums.get_mut(&key) {
+            Some(sum) => sum.add(&total),
+            None => drop(self.sums.insert(key, total)),
+        }
+    }
+
+    /// Every row, gauges added up over all calls.
+    fn rows(&self) -> BTreeMap<&TotalKey, Total> {
+        let mut rows: BTreeMap<&TotalKey, Total> = self.sums.iter().map(|(key, total)| (key, total.clone())).collect();
+        for (key, total) in self.gauges.values().flatten() {
+            match rows.get_mut(key) {
+                Some(sum) => sum.add(total),
+                None => drop(rows.insert(key, total.clone())),
+            }
+        }
+        rows
+    }
+}
+
+impl Collector for WorkerTotals {
+    fn desc(&self) -> Vec<&Desc> {
+        self.shared.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counted = self.shared.lock();
+        let mut shown: BTreeMap<usize, Vec<Metric>> = BTreeMap::new();
+        for (key, total) in counted.rows() {
+            shown.entry(key.family).or_default().push(metric(key, total));
+        }
+        let family = |(at, metrics): (usize, Vec<Metric>)| {
+            let mut family = MetricFamily::default();
+            family.set_name(format!("{PREFIX}{}", FAMILIES[at].name));
+            family.set_help(FAMILIES[at].help.to_owned());
+            family.set_field_type(match FAMILIES[at].kind {
+                TotalKind::Counter => MetricType::COUNTER,
+                TotalKind::Gauge => MetricType::GAUGE,
+                TotalKind::Histogram(_) => MetricType::HISTOGRAM,
+            });
+            family.set_metric(metrics);
+            family
+        };
+        shown.into_iter().map(family).collect()
+    }
+}
+
+fn metric(key: &TotalKey, total: Total) -> Metric {
+    let family = &FAMILIES[key.family];
+    let pair = |(name, value): (&&str, &String)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value.clone());
+        pair
+    };
+    let mut metric = Metric::from_label(family.labels.iter().zip(&key.labels).map(pair).collect());
+    match (total, family.kind) {
+        (Total::Number(value), TotalKind::Gauge) => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        (Total::Number(value), _) => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+        (Total::Histogram { buckets, count, sum }, kind) => {
+            let bounds = if let TotalKind::Histogram(bounds) = kind { bounds } else { &[] };
+            let bucket = |(bound, count): (&f64, u64)| {
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(*bound);
+                bucket.set_cumulative_count(count);
+                bucket
+            };
+            let mut histogram = Histogram::default();
+            histogram.set_bucket(bounds.iter().zip(buckets).map(bucket).collect());
+            histogram.set_sample_count(count);
+            histogram.set_sample_sum(sum);
+            metric.set_histogram(histogram);
+        }
+    }
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use liveedgecast_common::control::totals::START_BUCKETS;
+    use liveedgecast_common::metrics::text;
+
+    use super::*;
+
+    fn row(name: &str, labels: &[&str], value: f64) -> TotalRow {
+        let (family, _) = TotalFamily::named(name).unwrap();
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        (TotalKey { family, labels }, Total::Number(value))
+    }
+
+    #[test]
+    fn counters_add_up_and_stay_and_gauges_go_with_their_call() {
+        let registry = Registry::new();
+        let totals = WorkerTotals::new(&registry).unwrap();
+        let has = |rows: &[&str]| {
+            let page = text(&registry);
+            rows.iter().for_each(|row| assert!(page.lines().any(|line| line == *row), "{row}: {page}"));
+        };
+        has(&["# TYPE liveedgecast_received_bytes_total counter", "liveedgecast_received_bytes_total 0"]);
+        let (one, two) = (totals.call(), totals.call());
+        let histogram = Total::Histogram { buckets: vec![1; START_BUCKETS.len()], count: 2, sum: 40.0 };
+        let (start, _) = row("worker_start_seconds", &["upstream"], 0.0);
+        one.add(vec![row("received_bytes_total", &[], 5.0), row("live_streams", &[], 2.0), (start.clone(), histogram)]);
+        one.add(vec![row("received_bytes_total", &[], 2.0), row("live_streams", &[], 1.0)]);
+        two.add(vec![row("received_bytes_total", &[], 3.0), row("live_streams", &[], 4.0)]);
+        two.add(vec![row("upstreams", &["a:1935", "live"], 4.0)]);
+        has(&[
+            "liveedgecast_received_bytes_total 10",
+            "liveedgecast_live_streams 5",
+            "liveedgecast_upstreams{host=\"a:1935\",state=\"live\"} 4",
+            "liveedgecast_worker_start_seconds_bucket{phase=\"upstream\",le=\"30\"} 1",
+            "liveedgecast_worker_start_seconds_bucket{phase=\"upstream\",le=\"+Inf\"} 2",
+            "liveedgecast_worker_start_seconds_sum{phase=\"upstream\"} 40",
+        ]);
+        drop(two);
+        has(&["liveedgecast_received_bytes_total 10", "liveedgecast_live_streams 1"]);
+        assert!(!text(&registry).contains("a:1935"));
+    }
+
+    #[test]
+    fn rows_are_bounded_and_nothing_is_lost_of_counters() {
+        let registry = Registry::new();
+        let totals = WorkerTotals::new(&registry).unwrap();
+        let call = totals.call();
+        let hosts = MAX_ROWS + 10;
+        for host in 0..hosts {
+            call.add(vec![row("upstream_bytes_total", &[&format!("h{host}:1")], 1.0)]);
+            call.add(vec![row("upstreams", &[&format!("h{host}:1"), "live"], 1.0)]);
+        }
+        let counted = totals.shared.lock();
+        assert!(counted.sums.len() <= MAX_ROWS + 1);
+        let (family, _) = TotalFamily::named("upstream_bytes_total").unwrap();
+        let of_hosts = counted.sums.iter().filter(|(key, _)| key.family == family);
+        let sum: f64 = of_hosts.map(|(_, total)| if let Total::Number(value) = total { *value } else { 0.0 }).sum();
+        assert!((sum - f64::from(u32::try_from(hosts).unwrap())).abs() < 0.5, "{sum}");
+        assert_eq!(counted.gauges.values().map(BTreeMap::len).sum::<usize>(), MAX_GAUGES);
+    }
+}
