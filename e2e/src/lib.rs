@@ -13,6 +13,7 @@
 //! - [`wire`]: connections between a worker and its activator, which a scenario can cut.
 //! - [`sink`], [`nginx`]: upstreams. [`haproxy`]: a proxy in front of activators.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
+//! - [`prometheus`]: a real Prometheus.
 //! - [`record`], [`compare`]: the messages of a connection, and comparisons of them.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
 //! - [`cost`]: instructions, allocations and system calls of a message.
@@ -34,6 +35,7 @@ pub mod loopback;
 pub mod nginx;
 pub mod orphans;
 pub mod process;
+pub mod prometheus;
 pub mod publish;
 pub mod receiver;
 pub mod record;

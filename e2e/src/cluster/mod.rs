@@ -5,7 +5,6 @@
 //! - [`watch`]: changes of pods and other objects, with the time at which the API reported them.
 //! - [`pods`]: properties of a pod; its process, if this machine is its node.
 //! - [`install`]: `up.sh` and `down.sh`, with changes that a scenario wants; shared by scenarios that want the same.
-//! - [`prometheus`]: a real Prometheus, which scrapes the pods.
 //! - [`relay`]: the installation, for one scenario.
 //! - [`names`]: a DNS server that caches.
 //! - [`door`]: a single address on this machine for all upstreams, since pods keep their push URL.
@@ -21,7 +20,6 @@ mod forward;
 pub mod install;
 pub mod names;
 pub mod pods;
-pub mod prometheus;
 pub mod relay;
 pub mod tell;
 pub mod watch;

@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use liveedgecast_e2e::cluster::api::path;
 use liveedgecast_e2e::cluster::install::Installation;
-use liveedgecast_e2e::cluster::prometheus::Prometheus;
 use liveedgecast_e2e::cluster::relay::ClusterRelay;
 use liveedgecast_e2e::cluster::{NAMESPACE, not_run, said};
+use liveedgecast_e2e::prometheus::Prometheus;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::wait::{until, until_some};

@@ -2,6 +2,7 @@
 
 use liveedgecast_e2e::compare::{assert_decodes, assert_time_goes_forward};
 use liveedgecast_e2e::process::RunningProgram;
+use liveedgecast_e2e::prometheus::Prometheus;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
@@ -14,6 +15,7 @@ by_descriptor_and_by_link! {
     a_publisher_that_returns_through_the_other_activator_continues_its_session
     a_second_publisher_through_the_other_activator_is_refused
     a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker
+    every_message_counts_once_in_prometheus_whoever_ends
 }
 
 /// Two activators with taps in front of them. The activators and their workers learn each other's addresses by name or from each other.
@@ -142,4 +144,55 @@ fn a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker(hand
         until("both streams to be live at both activators", || activator.demand() == Some((0, 2, 2)));
     }
     drop(publishers);
+}
+
+fn every_message_counts_once_in_prometheus_whoever_ends(handoff: &str) {
+    let mut pair = Pair::by(handoff);
+    let mut prometheus = Prometheus::start([127, 0, 0, 1].into());
+    let worker = pair.worker();
+    let pages = |pair: &Pair, worker: &WorkerProcess| {
+        let activators = pair.activators.iter().map(ActivatorProcess::http);
+        activators.chain([worker.http()]).collect::<Vec<_>>()
+    };
+    prometheus.scrapes(&pages(&pair, &worker));
+    let sent = |pair: &Pair| pair.taps.iter().flat_map(Tap::sessions).map(|it| it.publisher.media.len()).sum::<usize>();
+    // A target that has gone keeps its last value in the sum.
+    let counted = |pair: &Pair, prometheus: &Prometheus| {
+        let sum = format!("{} messages in the sum over all targets", sent(pair));
+        until(sum, || {
+            let known = prometheus.knows("sum(max_over_time(liveedgecast_received_messages_total[10m]))");
+            known.is_some_and(|known| format!("{known:.0}") == sent(pair).to_string())
+        });
+    };
+    let publish = |pair: &Pair, by: usize, name: &str| {
+        let mut publisher = pair.published(by, name);
+        until_some(format!("{name} at the upstream"), || {
+            pair.sink.sessions().into_iter().find(|it| it.key == key(name) && it.recording.frames() > 50)
+        });
+        publisher.interrupt();
+        until_some(format!("the end of {name}"), || {
+            pair.sink.sessions().into_iter().find(|it| it.key == key(name) && it.ended.is_some())
+        });
+    };
+    publish(&pair, 0, "one");
+    counted(&pair, &prometheus);
+
+    // The worker is killed, and another one takes its place.
+    let WorkerProcess { mut process, .. } = worker;
+    process.kill();
+    let worker = pair.worker();
+    prometheus.scrapes(&pages(&pair, &worker));
+    publish(&pair, 1, "two");
+    counted(&pair, &prometheus);
+
+    // The activator that shows the worker's counters is replaced; the worker tells the other one from then on.
+    let teller = |activator: &ActivatorProcess| activator.metric("liveedgecast_worker_capacity", &[]).is_some();
+    let tellers = pair.activators.each_ref().map(teller);
+    assert_eq!(tellers.iter().filter(|it| **it).count(), 1, "one activator shows the worker");
+    let (old, other) = if tellers[0] { (0, 1) } else { (1, 0) };
+    assert!(pair.activators[old].process.terminate().success());
+    until("the other activator to show the worker", || teller(&pair.activators[other]));
+    publish(&pair, other, "three");
+    counted(&pair, &prometheus);
+    assert_eq!(pair.sink.sessions().len(), 3);
 }

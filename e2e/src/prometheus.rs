@@ -1,5 +1,5 @@
-//! A real Prometheus that scrapes the pods. In: pods, through the cluster's API. Out: the address at which pods reach it, and its answers
-//! to queries.
+//! A real Prometheus. In: addresses of pages, or pods through the cluster's API. Out: the address at which it is reached, and its answers to
+//! queries.
 //!
 //! The server runs on this machine, so that it works with any cluster; Debian has it as a package.
 
@@ -47,6 +47,15 @@ impl Prometheus {
         Self { process, address }
     }
 
+    /// Scrapes `/metrics` of each of these addresses every second from now on.
+    ///
+    /// # Panics
+    /// The configuration cannot be written.
+    pub fn scrapes(&mut self, targets: &[SocketAddr]) {
+        let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
+        self.follows(&format!("{{job_name: all, static_configs: [{{targets: [{}]}}]}}", targets.join(", ")));
+    }
+
     /// Scrapes each of `pods` every second from now on.
     ///
     /// # Panics
@@ -58,7 +67,10 @@ impl Prometheus {
             format!("{{job_name: {}, metrics_path: '{path}', static_configs: [{{targets: ['{target}']}}]}}", pod.name)
         };
         let jobs: Vec<String> = pods.iter().map(job).collect();
-        let jobs = jobs.join(", ");
+        self.follows(&jobs.join(", "));
+    }
+
+    fn follows(&mut self, jobs: &str) {
         let configuration = format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs: [{jobs}]\n");
         fs::write(self.process.directory().join(CONFIGURATION), configuration).expect("the configuration");
         self.process.signal(Signal::HUP);
