@@ -138,9 +138,9 @@ wait "$publisher" 2> /dev/null || true
 publisher=''
 no_demand() { [[ $(api demand | jq .demand) == 0 ]]; }
 eventually 'the stream to end' no_demand
-received=$(metric liveedgecast_received_messages_total) sent=$(metric liveedgecast_upstream_messages_total)
+received=$(metric liveedgecast_received_messages_total) sent=$(metric liveedgecast_upstream_sent_messages_total)
 lost=$(metric liveedgecast_upstream_lost_messages_total) replayed=$(metric liveedgecast_upstream_replayed_messages_total)
-cold=$(metric liveedgecast_start_seconds_sum 'start="cold"' | awk '{ printf "%.1f", $1 * 1000 }')
+cold=$(metric liveedgecast_publish_start_seconds_sum 'kind="cold"' | awk '{ printf "%.1f", $1 * 1000 }')
 echo "   demand:    $(api demand)"
 echo "   workers:   $(workers | wc -l), idle; they stop after ${cooldown} s"
 no_worker() { [[ -z $(workers) ]]; }

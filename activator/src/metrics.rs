@@ -93,7 +93,7 @@ impl ActivatorMetrics {
                 )?,
                 resident: gauge(r, "activator_resident_bytes", "Resident memory of the activator")?,
             },
-            log_lines_dropped: dropped_log_lines(r, "activator_log_lines_dropped_total")?,
+            log_lines_dropped: dropped_log_lines(r, "log_lines_dropped_total")?,
             registry,
         })
     }
@@ -131,9 +131,9 @@ mod tests {
         // The metrics of `kubernetes` exist in a build without that feature, too.
         for row in [
             "liveedgecast_waiting_streams 0",
-            "liveedgecast_publishers_refused_total{why=\"key\"} 0",
-            "liveedgecast_watchdog_total{outcome=\"patched\"} 0",
-            "liveedgecast_kubernetes_errors_total{error=\"late\"} 0",
+            "liveedgecast_publishers_refused_total{reason=\"key\"} 0",
+            "liveedgecast_watchdog_total{result=\"patched\"} 0",
+            "liveedgecast_kubernetes_errors_total{reason=\"late\"} 0",
         ] {
             assert!(text.contains(row), "{text}");
         }

@@ -153,14 +153,14 @@ mod tests {
     #[test]
     fn every_row_is_there_before_the_first_event() {
         let registry = Registry::new();
-        counters(&registry, "refused_total", "Told no", "why", &["key", "app"]).unwrap();
-        histograms(&registry, "start_seconds", "A start", ("start", &["cold"]), &[0.5]).unwrap();
+        counters(&registry, "refused_total", "Told no", "reason", &["key", "app"]).unwrap();
+        histograms(&registry, "publish_start_seconds", "A start", ("kind", &["cold"]), &[0.5]).unwrap();
         let text = text(&registry);
         for row in [
             "# HELP liveedgecast_refused_total Told no",
-            "liveedgecast_refused_total{why=\"app\"} 0",
-            "liveedgecast_refused_total{why=\"key\"} 0",
-            "liveedgecast_start_seconds_bucket{start=\"cold\",le=\"0.5\"} 0",
+            "liveedgecast_refused_total{reason=\"app\"} 0",
+            "liveedgecast_refused_total{reason=\"key\"} 0",
+            "liveedgecast_publish_start_seconds_bucket{kind=\"cold\",le=\"0.5\"} 0",
         ] {
             assert!(text.lines().any(|line| line == row), "{row}: {text}");
         }
@@ -172,8 +172,8 @@ mod tests {
         let registry = Registry::new();
         counter(&registry, "received_bytes_total", "x").unwrap().inc_by(7);
         counter(&registry, "worker_other_total", "The worker's own business").unwrap();
-        gauge(&registry, "live_streams", "x").unwrap().set(-1);
-        let faults = counters(&registry, "upstream_failures_total", "x", "fault", &["lost", "denied"]).unwrap();
+        gauge(&registry, "worker_streams", "x").unwrap().set(-1);
+        let faults = counters(&registry, "upstream_failures_total", "x", "reason", &["lost", "denied"]).unwrap();
         faults.with_label_values(&["lost"]).inc();
         let start = ("phase", ["upstream"].as_slice());
         let start = histograms(&registry, "worker_start_seconds", "x", start, START_BUCKETS).unwrap();
@@ -187,7 +187,7 @@ mod tests {
             Some(found.1.clone())
         };
         assert_eq!(of("received_bytes_total", &[]), Some(Total::Number(7.0)));
-        assert_eq!(of("live_streams", &[]), Some(Total::Number(-1.0)));
+        assert_eq!(of("worker_streams", &[]), Some(Total::Number(-1.0)));
         assert_eq!(of("upstream_failures_total", &["denied"]), Some(Total::Number(0.0)));
         let Some(Total::Histogram { buckets, count, sum }) = of("worker_start_seconds", &["upstream"]) else {
             panic!("{rows:?}")

@@ -45,7 +45,7 @@ impl WorkerMetrics {
             register: RegisterMetrics::new(&totals, &own, engine.start_handoff.clone())?,
             engine,
             phase: gauges(&own, "worker_phase", "1 for the current phase of going down", "phase", &phases)?,
-            log_lines_dropped: dropped_log_lines(&own, "worker_log_lines_dropped_total")?,
+            log_lines_dropped: dropped_log_lines(&own, "log_lines_dropped_total")?,
             totals,
             own,
         })
@@ -84,9 +84,9 @@ mod tests {
         let page = metrics.text() + &text(&metrics.totals);
         assert!(page.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with(PREFIX)), "{page}");
         for row in [
-            "liveedgecast_live_streams 0",
-            "liveedgecast_worker_offers_total{outcome=\"attached\"} 0",
-            "liveedgecast_worker_fetch_failures_total{why=\"preface\"} 0",
+            "liveedgecast_worker_streams 0",
+            "liveedgecast_worker_offers_total{result=\"attached\"} 0",
+            "liveedgecast_worker_fetch_failures_total{reason=\"preface\"} 0",
             "liveedgecast_worker_phase{phase=\"serving\"} 1",
         ] {
             assert!(page.lines().any(|line| line == row), "{row}: {page}");

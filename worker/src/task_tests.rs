@@ -102,10 +102,10 @@ async fn registered_worker_is_ready_and_shows_its_streams() {
     assert!(process.get("/readyz").await.contains("ready: registered at 1"));
     assert!(process.get("/healthz").await.starts_with("HTTP/1.1 200"));
     let page = process.get("/metrics").await;
-    assert!(page.contains("liveedgecast_worker_activators 1") && !page.contains("live_streams"), "{page}");
+    assert!(page.contains("liveedgecast_worker_activators 1") && !page.contains("worker_streams"), "{page}");
     // The activator shows what the streams have counted.
     let mut shown = Shown::default();
-    while !(shown.is("live_streams", &[], 1.0)
+    while !(shown.is("worker_streams", &[], 1.0)
         && shown.is("worker_capacity", &[], 4.0)
         && shown.is("worker_start_seconds", &["handoff"], 1.0)
         && shown.is("worker_start_seconds", &["upstream"], 1.0))

@@ -32,14 +32,14 @@ impl AcceptMetrics {
                 registry,
                 "connections_turned_away_total",
                 "Connections closed for want of room, at once or while undecided",
-                "why",
+                "reason",
                 &TurnedAway::ALL.map(TurnedAway::as_str),
             )?,
             tls_failed: counters(
                 registry,
                 "rtmps_handshakes_failed_total",
                 "Connections to the RTMPS port that ended before their TLS handshake",
-                "why",
+                "reason",
                 &TlsFailure::ALL.map(TlsFailure::as_str),
             )?,
             nameless: counter(

@@ -26,7 +26,7 @@ impl AdmissionMetrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let answers = ["accepted", "refused", "away", "unusable"];
         Ok(Self {
-            answers: counters(registry, "hook_answers_total", "Answers of on_publish", "answer", &answers)?,
+            answers: counters(registry, "hook_answers_total", "Answers of on_publish", "result", &answers)?,
             notices: counters(
                 registry,
                 "hook_notices_total",

@@ -68,7 +68,7 @@ impl ControlMetrics {
     /// A metric has the name of another one.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let values = CallRefusal::ALL.map(CallRefusal::as_str);
-        Ok(Self { refused: counters(registry, "control_refused_total", "Control calls refused", "why", &values)? })
+        Ok(Self { refused: counters(registry, "control_refused_total", "Control calls refused", "reason", &values)? })
     }
 
     /// The counter of one cause.

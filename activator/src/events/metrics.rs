@@ -36,7 +36,7 @@ impl EventMetrics {
                 registry,
                 "events_dropped_total",
                 "Events that were not delivered to LIVEEDGECAST_EVENTS_URL",
-                "why",
+                "reason",
                 &causes,
             )?,
             waiting: gauge(

@@ -97,7 +97,7 @@ impl KubernetesMetrics {
                 r,
                 "watchdog_total",
                 "Looks of the watchdog at streams that had waited without a new worker",
-                "outcome",
+                "result",
                 &WatchdogOutcome::ALL.map(WatchdogOutcome::as_str),
             )?,
             calls: counters(
@@ -111,14 +111,14 @@ impl KubernetesMetrics {
                 r,
                 "kubernetes_errors_total",
                 "Calls to the Kubernetes API that failed",
-                "error",
+                "reason",
                 &ApiError::WORDS,
             )?,
             scale_in: counters(
                 r,
                 "scale_in_total",
                 "Workers cordoned, released, recalled",
-                "step",
+                "state",
                 &ScaleInStep::ALL.map(ScaleInStep::as_str),
             )?,
         })

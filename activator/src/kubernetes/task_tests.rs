@@ -136,7 +136,7 @@ async fn one_pod_is_added_when_a_stream_waits_and_no_worker_comes() {
     assert_eq!(house.server.objects().replicas, 0);
     pass(2).await;
     assert_eq!(house.server.objects().replicas, 1);
-    assert!(house.has("watchdog_total{outcome=\"patched\"} 1"));
+    assert!(house.has("watchdog_total{result=\"patched\"} 1"));
     pass(120).await;
     assert_eq!(house.server.count("PATCH"), 1, "a pod that does not come is not replaced by ever more");
     assert_eq!(house.server.objects().replicas, 1);
@@ -160,8 +160,8 @@ async fn activator_pauses_and_retries_when_the_api_forbids_or_hangs() {
         let place = house.publisher("x");
         pass(11).await;
         assert!(!house.cluster.is_ours_to_act(), "another one acts");
-        assert!(house.has(&format!("kubernetes_errors_total{{error=\"{word}\"}} 1")), "{}", text(&house.registry));
-        assert!(house.has("watchdog_total{outcome=\"failed\"} 1"));
+        assert!(house.has(&format!("kubernetes_errors_total{{reason=\"{word}\"}} 1")), "{}", text(&house.registry));
+        assert!(house.has("watchdog_total{result=\"failed\"} 1"));
         house.server.objects().mood = Mood::Well;
         // A hanging call makes the task build a new client, which finds no API in a test: only the forbidding server is asked again.
         if mood == Mood::Forbidding {
@@ -183,7 +183,7 @@ async fn pod_is_patched_and_activator_stays_able_when_it_is_missing() {
     house.server.objects().pods.clear();
     house.lobby.workers.said(worker.call, session("y"));
     pass(20).await;
-    assert!(house.has("kubernetes_errors_total{error=\"missing\"} 1"));
+    assert!(house.has("kubernetes_errors_total{reason=\"missing\"} 1"));
     assert!(house.cluster.is_ours_to_act());
 }
 
@@ -194,11 +194,11 @@ async fn watchdog_adds_workers_when_patches_of_pods_are_forbidden() {
     let worker = house.worker("w");
     house.lobby.workers.said(worker.call, session("x"));
     pass(30).await;
-    assert!(house.has("kubernetes_errors_total{error=\"forbidden\"} 2"), "at first, and 10 s later");
+    assert!(house.has("kubernetes_errors_total{reason=\"forbidden\"} 2"), "at first, and 10 s later");
     let _place = house.publisher("y");
     pass(6).await;
     assert_eq!(house.server.objects().replicas, 2);
-    assert!(house.has("watchdog_total{outcome=\"patched\"} 1"));
+    assert!(house.has("watchdog_total{result=\"patched\"} 1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,7 +224,7 @@ async fn idle_worker_is_released_and_recalled_when_a_stream_comes() {
     let offered = async { while !matches!(idle.hears.recv().await.unwrap(), ActivatorMessage::Offer(_)) {} };
     offered.await;
     for step in ["cordoned", "leaving", "returned"] {
-        assert!(house.has(&format!("scale_in_total{{step=\"{step}\"}} 1")), "{step}");
+        assert!(house.has(&format!("scale_in_total{{state=\"{step}\"}} 1")), "{step}");
     }
 }
 

@@ -56,14 +56,14 @@ impl LobbyMetrics {
                 r,
                 "offers_total",
                 "Offers to workers",
-                "outcome",
+                "result",
                 &OfferOutcome::ALL.map(OfferOutcome::as_str),
             )?,
             back: counters(
                 r,
                 "streams_back_total",
                 "Streams that a worker gave back or lost",
-                "why",
+                "reason",
                 &Back::ALL.map(Back::as_str),
             )?,
             never_started: counter(
@@ -73,9 +73,9 @@ impl LobbyMetrics {
             )?,
             start: histograms(
                 r,
-                "start_seconds",
+                "publish_start_seconds",
                 "Time from publish to Publish.Start",
-                ("start", &["cold", "warm"]),
+                ("kind", &["cold", "warm"]),
                 START_BUCKETS,
             )?,
             cold_start: histograms(
@@ -96,7 +96,7 @@ impl LobbyMetrics {
                 r,
                 "worker_processes_ended_total",
                 "Worker processes that ended",
-                "how",
+                "reason",
                 &ProcessOutcome::ALL.map(ProcessOutcome::as_str),
             )?,
             excess,

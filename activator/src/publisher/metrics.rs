@@ -34,26 +34,26 @@ impl PublisherMetrics {
         let refusals: Vec<&str> =
             refusals.into_iter().chain(dispatch::PlaceRefusal::ALL.map(dispatch::PlaceRefusal::as_str)).collect();
         Ok(Self {
-            connections: gauge(registry, "connections", "Publishers' connections open now")?,
+            connections: gauge(registry, "open_connections", "Publishers' connections open now")?,
             admitted: counter(registry, "publishers_admitted_total", "Publishers admitted")?,
             delayed: counter(
                 registry,
                 "publishers_delayed_total",
                 "Publishers that waited for their turn because their address starts many",
             )?,
-            refused: counters(registry, "publishers_refused_total", "Publishers refused", "why", &refusals)?,
+            refused: counters(registry, "publishers_refused_total", "Publishers refused", "reason", &refusals)?,
             ended: counters(
                 registry,
                 "publishers_ended_total",
                 "Admitted publishers that have ended",
-                "how",
+                "reason",
                 &CloseReason::ENDS.map(CloseReason::as_str),
             )?,
             errors: counters(
                 registry,
                 "publisher_errors_total",
                 "Connections of publishers that ended with an error",
-                "error",
+                "reason",
                 &[],
             )?,
         })

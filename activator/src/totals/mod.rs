@@ -221,20 +221,24 @@ mod tests {
         let (one, two) = (totals.call(), totals.call());
         let histogram = Total::Histogram { buckets: vec![1; START_BUCKETS.len()], count: 2, sum: 40.0 };
         let (start, _) = row("worker_start_seconds", &["upstream"], 0.0);
-        one.add(vec![row("received_bytes_total", &[], 5.0), row("live_streams", &[], 2.0), (start.clone(), histogram)]);
-        one.add(vec![row("received_bytes_total", &[], 2.0), row("live_streams", &[], 1.0)]);
-        two.add(vec![row("received_bytes_total", &[], 3.0), row("live_streams", &[], 4.0)]);
+        one.add(vec![
+            row("received_bytes_total", &[], 5.0),
+            row("worker_streams", &[], 2.0),
+            (start.clone(), histogram),
+        ]);
+        one.add(vec![row("received_bytes_total", &[], 2.0), row("worker_streams", &[], 1.0)]);
+        two.add(vec![row("received_bytes_total", &[], 3.0), row("worker_streams", &[], 4.0)]);
         two.add(vec![row("upstreams", &["a:1935", "live"], 4.0)]);
         has(&[
             "liveedgecast_received_bytes_total 10",
-            "liveedgecast_live_streams 5",
+            "liveedgecast_worker_streams 5",
             "liveedgecast_upstreams{host=\"a:1935\",state=\"live\"} 4",
             "liveedgecast_worker_start_seconds_bucket{phase=\"upstream\",le=\"30\"} 1",
             "liveedgecast_worker_start_seconds_bucket{phase=\"upstream\",le=\"+Inf\"} 2",
             "liveedgecast_worker_start_seconds_sum{phase=\"upstream\"} 40",
         ]);
         drop(two);
-        has(&["liveedgecast_received_bytes_total 10", "liveedgecast_live_streams 1"]);
+        has(&["liveedgecast_received_bytes_total 10", "liveedgecast_worker_streams 1"]);
         assert!(!text(&registry).contains("a:1935"));
     }
 
@@ -245,12 +249,12 @@ mod tests {
         let call = totals.call();
         let hosts = MAX_ROWS + 10;
         for host in 0..hosts {
-            call.add(vec![row("upstream_bytes_total", &[&format!("h{host}:1")], 1.0)]);
+            call.add(vec![row("upstream_sent_bytes_total", &[&format!("h{host}:1")], 1.0)]);
             call.add(vec![row("upstreams", &[&format!("h{host}:1"), "live"], 1.0)]);
         }
         let counted = totals.shared.lock();
         assert!(counted.sums.len() <= MAX_ROWS + 1);
-        let (family, _) = TotalFamily::named("upstream_bytes_total").unwrap();
+        let (family, _) = TotalFamily::named("upstream_sent_bytes_total").unwrap();
         let of_hosts = counted.sums.iter().filter(|(key, _)| key.family == family);
         let sum: f64 = of_hosts.map(|(_, total)| if let Total::Number(value) = total { *value } else { 0.0 }).sum();
         assert!((sum - f64::from(u32::try_from(hosts).unwrap())).abs() < 0.5, "{sum}");

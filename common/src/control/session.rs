@@ -209,12 +209,12 @@ impl UpstreamCounts {
     /// Every field of it.
     pub const FIGURES: [Figure; 5] = [
         Figure {
-            metric: "upstream_bytes_total",
+            metric: "upstream_sent_bytes_total",
             help: "Bytes of media written to upstreams",
             of: |counts| counts.bytes,
         },
         Figure {
-            metric: "upstream_messages_total",
+            metric: "upstream_sent_messages_total",
             help: "Messages written to upstreams",
             of: |counts| counts.messages,
         },

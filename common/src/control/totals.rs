@@ -80,13 +80,13 @@ const fn family(
 pub const FAMILIES: &[TotalFamily] = &{
     use TotalKind::{Counter, Gauge, Histogram};
     [
-        family("live_streams", Gauge, &[], "Streams of workers: starting, live or in grace"),
+        family("worker_streams", Gauge, &[], "Streams of workers: starting, live or in grace"),
         family("worker_capacity", Gauge, &[], "Most streams that the workers take"),
         family("received_bytes_total", Counter, &[], "Bytes of publishers' streams that workers have received"),
         family("received_messages_total", Counter, &[], "Audio, video and data messages from publishers"),
         family("publisher_clock_jumps_total", Counter, &[], "Frames at which a publisher's clock jumped"),
         family(
-            "worker_skipped_messages_total",
+            "skipped_messages_total",
             Counter,
             &[],
             "Messages of publishers that are too long for the replay window, or long and of an unknown type",
@@ -94,16 +94,16 @@ pub const FAMILIES: &[TotalFamily] = &{
         family("worker_streams_ended_total", Counter, &[], "Streams that have ended"),
         family("worker_streams_died_total", Counter, &[], "Streams whose task panicked"),
         family("worker_start_seconds", Histogram(START_BUCKETS), &["phase"], "Time of each part of a stream's start"),
-        family("upstream_bytes_total", Counter, &["host"], "Bytes of media written to upstreams"),
-        family("upstream_messages_total", Counter, &["host"], "Messages written to upstreams"),
+        family("upstream_sent_bytes_total", Counter, &["host"], "Bytes of media written to upstreams"),
+        family("upstream_sent_messages_total", Counter, &["host"], "Messages written to upstreams"),
         family("upstream_lost_messages_total", Counter, &["host"], "Messages that an upstream did not get"),
         family("upstream_replayed_messages_total", Counter, &["host"], "Messages written again after a flap"),
         family("upstream_reconnects_total", Counter, &["host"], "Upstream sessions after the first of a stream"),
-        family("upstream_failures_total", Counter, &["fault"], "Attempts and sessions of upstreams that failed"),
+        family("upstream_failures_total", Counter, &["reason"], "Attempts and sessions of upstreams that failed"),
         family("upstreams", Gauge, &["host", "state"], "Upstreams by state"),
-        family("worker_calls_ended_total", Counter, &["how"], "Calls to activators that ended"),
-        family("worker_offers_total", Counter, &["outcome"], "Offers that were taken"),
-        family("worker_fetch_failures_total", Counter, &["why"], "Streams that could not be fetched"),
+        family("worker_calls_ended_total", Counter, &["reason"], "Calls to activators that ended"),
+        family("worker_offers_total", Counter, &["result"], "Offers that were taken"),
+        family("worker_fetch_failures_total", Counter, &["reason"], "Streams that could not be fetched"),
         family(
             "worker_rings_reused_total",
             Counter,
@@ -222,7 +222,7 @@ mod tests {
     fn rows_come_through_the_wire() {
         let rows = vec![
             a_row("received_bytes_total", &[], Total::Number(7.0)),
-            a_row("live_streams", &[], Total::Number(-1.0)),
+            a_row("worker_streams", &[], Total::Number(-1.0)),
             a_row("upstreams", &["a:1935", "live"], Total::Number(2.0)),
             a_row(
                 "worker_start_seconds",
@@ -249,7 +249,7 @@ mod tests {
             number("waiting_streams", &[], 1.0),
             number("received_bytes_total", &[], -1.0),
             number("received_bytes_total", &[], f64::NAN),
-            number("live_streams", &[], f64::INFINITY),
+            number("worker_streams", &[], f64::INFINITY),
             number("received_bytes_total", &["more"], 1.0),
             number("upstream_failures_total", &[], 1.0),
             number("upstream_failures_total", &[&"x".repeat(MAX_LABEL + 1)], 1.0),

@@ -26,7 +26,7 @@ on_a_cluster! {
 
 fn a_publisher_gets_a_worker_while_keda_does_nothing(relays: &Relays<'_>) {
     let relay = relays.installed(&Installation::default());
-    let patched = || relay.sum("liveedgecast_watchdog_total", &["outcome=\"patched\""]);
+    let patched = || relay.sum("liveedgecast_watchdog_total", &["result=\"patched\""]);
     let before = patched();
     relay.pause_keda(true);
     let tap = Tap::before(relay.socket());
@@ -81,7 +81,7 @@ fn while_an_activator_is_stopped_the_other_one_wakes_a_worker(relays: &Relays<'_
     receives(&relay.sink, "other", 50);
     signal(process, Signal::CONT);
     println!("held for {:?}", tap.only().held());
-    assert_eq!(relay.metric(other, "liveedgecast_watchdog_total", &["outcome=\"patched\""]), Some(1.0));
+    assert_eq!(relay.metric(other, "liveedgecast_watchdog_total", &["result=\"patched\""]), Some(1.0));
     assert_eq!(relay.wanted_workers(), Some(1));
     publisher.interrupt();
     ended(&relay.sink, "other");

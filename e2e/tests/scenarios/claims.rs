@@ -199,7 +199,7 @@ fn a_stream_whose_link_is_cut_continues_in_the_same_session() {
         relay.wires.iter().for_each(CuttableWire::cut_links);
         until("the break to be noticed", || {
             let back = |why| relay.activator.metric("liveedgecast_streams_back_total", &[why]).unwrap_or(0.0);
-            back("why=\"broken\"") + back("why=\"died\"") >= f64::from(breaks)
+            back("reason=\"broken\"") + back("reason=\"died\"") >= f64::from(breaks)
         });
         // Longer than a second: the activator gives a stream whose link breaks again at once to another worker.
         relay.activator.has_a_stream_that_is("live");

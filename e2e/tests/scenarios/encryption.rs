@@ -68,7 +68,7 @@ fn stranger_that_ends_tls_on_both_sides_gets_nowhere() {
     until("the worker to be refused twice", || worker.process.log().matches("call.refused").count() >= 2);
     // The stranger has relayed real calls.
     assert!(stranger.has_read(b"liveedgecast-proof") || stranger.passed() > 500);
-    let refused = activator.metric("liveedgecast_control_refused_total", &["why=\"proof\""]);
+    let refused = activator.metric("liveedgecast_control_refused_total", &["reason=\"proof\""]);
     assert!(refused >= Some(1.0), "{refused:?}");
     assert!(!activator.events("control.refused").is_empty());
     assert!(activator.workers().is_empty());

@@ -239,7 +239,7 @@ fn a_receiver_that_is_gone_is_asked_no_more() {
     subscriber.hears(event::UPSTREAM_LIVE);
     until("the receiver's word", || activator.events(event::EVENTS_UNWANTED).len() == 1);
     assert_eq!(receiver.requests(), 1);
-    assert!(activator.metric("liveedgecast_events_dropped_total", &["why=\"gone\""]) >= Some(1.0));
+    assert!(activator.metric("liveedgecast_events_dropped_total", &["reason=\"gone\""]) >= Some(1.0));
 }
 
 #[test]

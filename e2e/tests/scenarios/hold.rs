@@ -144,7 +144,7 @@ fn a_wrong_key_is_refused_and_wakes_nothing() {
 
     assert!(activator.processes().is_empty(), "a wrong key has woken something");
     assert_eq!(activator.metric("liveedgecast_worker_processes_started_total", &[]), Some(0.0));
-    assert!(activator.metric("liveedgecast_publishers_refused_total", &["why=\"key\""]) >= Some(2.0));
+    assert!(activator.metric("liveedgecast_publishers_refused_total", &["reason=\"key\""]) >= Some(2.0));
 
     let _right = ffmpeg(Media::Both, &activator.url(&format!("live/{good}")));
     sink.receives(20);

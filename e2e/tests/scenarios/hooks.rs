@@ -95,7 +95,7 @@ fn nginx_decides_in_the_form_of_nginx_rtmp() {
     let told = tap.only().server.statuses();
     assert_eq!(told[0].1, "NetStream.Publish.Denied");
     assert!(refusing.processes().is_empty(), "a refused publisher has woken something");
-    assert!(refusing.metric("liveedgecast_publishers_refused_total", &["why=\"hook\""]) >= Some(1.0));
+    assert!(refusing.metric("liveedgecast_publishers_refused_total", &["reason=\"hook\""]) >= Some(1.0));
     drop(refusing);
 
     let accepting = asking("accepted");
@@ -164,7 +164,7 @@ fn server_that_is_away_refuses_for_now_unless_it_is_said_to_accept() {
     };
     let refusing = settings().start();
     let _refused = ffmpeg(Media::Both, &refusing.url(&format!("live/{}", key("away"))));
-    let refused = || refusing.metric("liveedgecast_publishers_refused_total", &["why=\"hook_away\""]);
+    let refused = || refusing.metric("liveedgecast_publishers_refused_total", &["reason=\"hook_away\""]);
     until("the publisher to be told to come again", || refused() == Some(1.0));
     assert!(!refusing.events("hook.failed").is_empty());
     assert_eq!(sink.connections(), 0);

@@ -25,7 +25,7 @@ fn streams_and_the_drain_do_not_block_on_an_unread_log() {
     let mut activator = settings.with("DRAIN_TIMEOUT", "1s").with_unread_errors().start();
     let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("unread"))));
     sink.receives(100);
-    let dropped = || activator.metric("liveedgecast_activator_log_lines_dropped_total", &[]);
+    let dropped = || activator.metric("liveedgecast_log_lines_dropped_total", &[]);
     until("lines to be dropped", || {
         // Every request logs a line at this level.
         assert!(http::get(activator.http(), "/healthz").is_some(), "/healthz is not answered");
@@ -55,7 +55,9 @@ fn probes_are_answered_while_publishers_use_up_256_descriptors() {
     assert!(started >= 20, "{started} of them were started");
     assert!(http::get(activator.http(), "/healthz").is_some(), "/healthz is not answered");
     assert_eq!(activator.metric("liveedgecast_accept_exhausted_total", &[]), Some(0.0));
-    assert!(activator.metric("liveedgecast_connections_turned_away_total", &["why=\"connections_full\""]) > Some(0.0));
+    assert!(
+        activator.metric("liveedgecast_connections_turned_away_total", &["reason=\"connections_full\""]) > Some(0.0)
+    );
 }
 
 #[test]
@@ -67,7 +69,8 @@ fn a_worker_that_an_operator_terminates_is_not_counted_as_crashed() {
     sink.receives(50);
     let first = activator.worker_processes();
     first.iter().for_each(|id| signal(*id, Signal::TERM));
-    let ended = |how: &str| activator.metric("liveedgecast_worker_processes_ended_total", &[&format!("how=\"{how}\"")]);
+    let ended =
+        |how: &str| activator.metric("liveedgecast_worker_processes_ended_total", &[&format!("reason=\"{how}\"")]);
     until("the worker's end to be counted", || ended("terminated") == Some(1.0));
     assert_eq!(ended("crashed"), Some(0.0));
     sink.receives_in_session(2, 50);
@@ -82,7 +85,7 @@ fn an_upstream_that_is_lost_and_returns_is_logged_once_per_change() {
     sink.receives(50);
     sink.go_away();
     let failures = |class: &str| {
-        let label = format!("fault=\"{class}\"");
+        let label = format!("reason=\"{class}\"");
         activator.metric("liveedgecast_upstream_failures_total", &[&label]).unwrap_or_default()
     };
     until("several attempts to fail", || failures("connection_refused") >= 3.0);
@@ -124,7 +127,7 @@ fn an_upstream_that_closes_after_each_start_is_logged_once() {
     let nginx = Nginx::denying();
     let activator = ActivatorProcess::pushing_to(&nginx.url("live/{key}")).with("RUST_LOG", "info").start();
     let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("rule"))));
-    let label = r#"fault="never_lasted""#;
+    let label = r#"reason="never_lasted""#;
     let times = || activator.metric("liveedgecast_upstream_failures_total", &[label]).unwrap_or_default();
     until("the upstream to have closed after several starts", || times() >= 3.0);
     let failed = activator.events(event::UPSTREAM_FAILED);
@@ -178,5 +181,5 @@ fn publishers_above_the_rate_of_their_address_are_delayed_and_not_refused() {
     assert!(publishers.iter().all(Result::is_ok), "{publishers:?}");
     until("all to be live", || activator.demand() == Some((0, 6, 6)));
     assert!(activator.metric("liveedgecast_publishers_delayed_total", &[]) >= Some(1.0));
-    assert_eq!(activator.metric("liveedgecast_publishers_refused_total", &["why=\"rate\""]), Some(0.0));
+    assert_eq!(activator.metric("liveedgecast_publishers_refused_total", &["reason=\"rate\""]), Some(0.0));
 }

@@ -112,7 +112,7 @@ fn clients_of_one_proxy_are_limited_one_by_one() {
 
 /// Connections closed for newer ones of their address, once there is one.
 fn activator_evicted(activator: &ActivatorProcess) -> f64 {
-    let count = || activator.metric("liveedgecast_connections_turned_away_total", &["why=\"address_strangers\""]);
+    let count = || activator.metric("liveedgecast_connections_turned_away_total", &["reason=\"address_strangers\""]);
     until("an eviction", || count() > Some(0.0));
     count().unwrap_or_default()
 }

@@ -120,7 +120,7 @@ fn wrong_protocol_on_either_port_ends_in_order_with_a_line_that_says_what_to_do(
     let told = activator.events("rtmps.failed");
     let told: Vec<_> = told.iter().filter(|line| line["class"] == "plain_rtmp" && line["level"] == "INFO").collect();
     assert!(told.len() == 1 && told[0]["advice"].as_str().is_some_and(|text| text.contains("rtmps://")), "{told:?}");
-    let failed = activator.metric("liveedgecast_rtmps_handshakes_failed_total", &["why=\"plain_rtmp\""]);
+    let failed = activator.metric("liveedgecast_rtmps_handshakes_failed_total", &["reason=\"plain_rtmp\""]);
     assert_eq!(failed, Some(2.0));
 }
 
@@ -144,7 +144,7 @@ fn strangers_that_never_finish_their_handshake_keep_no_publisher_out() {
         .collect();
     let _publisher = ffmpeg(Media::Both, &activator.secure_url(&format!("live/{}", key("late"))));
     sink.receives(20);
-    let evicted = || activator.metric("liveedgecast_rtmps_handshakes_failed_total", &["why=\"evicted\""]);
+    let evicted = || activator.metric("liveedgecast_rtmps_handshakes_failed_total", &["reason=\"evicted\""]);
     until("the oldest strangers to be evicted", || evicted() >= Some(16.0));
     let first = &mut strangers[0];
     first.set_read_timeout(Some(SOON)).expect("a socket");

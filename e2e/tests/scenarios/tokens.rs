@@ -143,7 +143,8 @@ fn bearer_of_a_token_publishes_under_its_own_name_and_no_token_is_passed_on() {
         assert!(publisher.log().contains(told), "{told}: {}", publisher.log());
     }
     assert!(activator.processes().is_empty(), "a refused publisher has woken something");
-    let refusals = |why: &str| activator.metric("liveedgecast_publishers_refused_total", &[&format!("why=\"{why}\"")]);
+    let refusals =
+        |why: &str| activator.metric("liveedgecast_publishers_refused_total", &[&format!("reason=\"{why}\"")]);
     assert_eq!((refusals("token_expired"), refusals("token_missing")), (Some(1.0), Some(1.0)));
 
     let token = shared(&good);

@@ -26,7 +26,7 @@ fn three_workers_serve_three_streams() {
     assert_eq!(activator.worker_processes().len(), 3);
     until("the streams of three workers in /metrics", || {
         let text = liveedgecast_e2e::http::get(activator.http(), "/metrics").unwrap_or_default();
-        text.lines().any(|line| line == "liveedgecast_live_streams 3")
+        text.lines().any(|line| line == "liveedgecast_worker_streams 3")
     });
     publishers.iter_mut().for_each(|publisher| publisher.interrupt());
     for (tap, name) in taps.iter().zip(names) {
@@ -64,7 +64,7 @@ fn a_worker_that_dies_at_start_is_restarted_with_back_off_and_logged() {
     let spent = first.elapsed_since();
     assert!(spent.as_millis() > 100, "three starts in {spent:?} are a hot loop");
     until("the failed starts to be counted", || {
-        activator.metric("liveedgecast_worker_processes_ended_total", &["how=\"at_start\""]) >= Some(2.0)
+        activator.metric("liveedgecast_worker_processes_ended_total", &["reason=\"at_start\""]) >= Some(2.0)
     });
     assert!(
         activator.process.log().contains("WARN") || activator.process.log().contains("ERROR"),

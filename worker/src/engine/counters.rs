@@ -104,19 +104,23 @@ mod tests {
         };
         let now = |state| metrics.upstreams.with_label_values(&["a:1935", state]).get();
         assert_eq!(
-            (count("upstream_bytes_total"), count("upstream_messages_total"), count("upstream_reconnects_total")),
+            (
+                count("upstream_sent_bytes_total"),
+                count("upstream_sent_messages_total"),
+                count("upstream_reconnects_total")
+            ),
             (160, 16, 2)
         );
         assert_eq!(metrics.received.get(), 160);
         assert_eq!((now("dialing"), now("live")), (0, 2));
         counters.reported(StreamSlot(1), &session(30, UpstreamState::Live));
-        assert_eq!(count("upstream_bytes_total"), 190, "it began anew");
+        assert_eq!(count("upstream_sent_bytes_total"), 190, "it began anew");
         counters.reported(StreamSlot(2), &session(10, UpstreamState::Closed));
         assert_eq!((now("live"), now("closed"), now("unknown")), (1, 1, 0));
         counters.reported(StreamSlot(2), &session(10, UpstreamState::Live));
         counters.closed(StreamSlot(1));
         counters.closed(StreamSlot(1));
-        assert_eq!((now("live"), count("upstream_bytes_total")), (1, 190));
+        assert_eq!((now("live"), count("upstream_sent_bytes_total")), (1, 190));
     }
 
     #[test]
@@ -136,7 +140,8 @@ mod tests {
         counters.reported(StreamSlot(1), &report(&[("one", "a:1", 20), ("two", "b:1", 200)]));
         counters.reported(StreamSlot(1), &report(&[("two", "b:1", 300)]));
         counters.reported(StreamSlot(1), &report(&[("new", "b:1", 7), ("two", "b:1", 400)]));
-        let at = UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == "upstream_bytes_total").unwrap();
+        let at =
+            UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == "upstream_sent_bytes_total").unwrap();
         let count = |host| metrics.figures[at].with_label_values(&[host]).get();
         assert_eq!((count("a:1"), count("b:1")), (20, 407));
     }
@@ -148,7 +153,7 @@ mod tests {
         let counted = || {
             let of = |at: usize| metrics.figures[at].with_label_values(&["a:1935"]).get();
             let place = |metric| UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
-            (of(place("upstream_messages_total")), of(place("upstream_lost_messages_total")))
+            (of(place("upstream_sent_messages_total")), of(place("upstream_lost_messages_total")))
         };
         let report = |state, received, messages, lost| {
             let counts = UpstreamCounts { messages, lost, ..UpstreamCounts::default() };

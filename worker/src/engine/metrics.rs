@@ -61,7 +61,7 @@ impl EngineMetrics {
             START_BUCKETS,
         )?;
         Ok(Self {
-            live: gauge(r, "live_streams", "Streams of workers: starting, live or in grace")?,
+            live: gauge(r, "worker_streams", "Streams of workers: starting, live or in grace")?,
             capacity: gauge(r, "worker_capacity", "Most streams that the workers take")?,
             received_bytes: counter(
                 r,
@@ -72,7 +72,7 @@ impl EngineMetrics {
             clock_jumps: counter(r, "publisher_clock_jumps_total", "Frames at which a publisher's clock jumped")?,
             skipped: counter(
                 r,
-                "worker_skipped_messages_total",
+                "skipped_messages_total",
                 "Messages of publishers that are too long for the replay window, or long and of an unknown type",
             )?,
             ended: counter(r, "worker_streams_ended_total", "Streams that have ended")?,

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn each_growth_is_told_once_and_another_activator_gets_every_row() {
-        let (bytes, streams) = ("received_bytes_total", "live_streams");
+        let (bytes, streams) = ("received_bytes_total", "worker_streams");
         let mut ledger = TotalsLedger::default();
         let start = vec![row(bytes, 0.0), row(streams, 0.0)];
         assert_eq!(ledger.news(start.clone(), true), start);

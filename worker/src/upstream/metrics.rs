@@ -24,7 +24,7 @@ impl UpstreamMetrics {
                 registry,
                 "upstream_failures_total",
                 "Attempts and sessions of upstreams that failed",
-                "fault",
+                "reason",
                 &Fault::ALL.map(Fault::as_str),
             )?,
         })
