@@ -1,6 +1,6 @@
 # The image has both programs, linked statically, and CA certificates: some 24 MB, without a shell, without libraries, not as root.
 #
-#   docker build -t liveedgecast .
+#   docker build -t liveedgecast --build-arg BUILD_COMMIT="$(git rev-parse --short=12 HEAD)" .
 #
 # BUILD_IMAGE is any image that has cargo, a C compiler for glibc and CA certificates. A site without a registry imports a root file system
 # of its own.
@@ -20,6 +20,8 @@ RUN set -eu; \
     for crate in activator worker common e2e; do mkdir "$crate/src"; echo '//! Empty.' > "$crate/src/lib.rs"; done; \
     for main in activator/src/main.rs worker/src/main.rs activator/build.rs common/build.rs; do printf '//! Empty.\nfn main() {}\n' > "$main"; done; \
     tools/static.sh cargo build --release --locked -p liveedgecast-activator -p liveedgecast-worker
+# The commit, which the programs name in --version and in the metric build_info.
+ARG BUILD_COMMIT=unknown
 COPY deploy/openapi.json deploy/
 COPY common common
 COPY activator activator

@@ -11,7 +11,7 @@ usage: tools/static.sh COMMAND [ARGUMENT...]
 
 The Dockerfile and CI build with this script. glibc resolves names by files and DNS without a plug-in, so it can be linked statically.
 The programs have their symbols, by which tools/cost.sh finds functions; with CARGO_PROFILE_RELEASE_STRIP=symbols, as in the Dockerfile, they
-have none.
+have none. They name the commit that they were built from, BUILD_COMMIT or that of the working copy.
 USAGE
 }
 
@@ -24,5 +24,6 @@ esac
 CARGO_BUILD_TARGET=$(uname -m)-unknown-linux-gnu
 RUSTFLAGS='-C target-feature=+crt-static'
 CARGO_PROFILE_RELEASE_STRIP=${CARGO_PROFILE_RELEASE_STRIP:-debuginfo}
-export CARGO_BUILD_TARGET RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP
+BUILD_COMMIT=${BUILD_COMMIT:-$(git rev-parse --short=12 HEAD 2> /dev/null || echo unknown)}
+export BUILD_COMMIT CARGO_BUILD_TARGET RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP
 exec "$@"

@@ -153,7 +153,6 @@ fn event_stream(events: &Events, request: &Request) -> Streamed {
 fn page_of_metrics(shown: &HttpContext) -> Answer {
     shown.views.measure();
     shown.cluster.measure(&shown.metrics.peers);
-    shown.metrics.scaler.measure();
     Answer::metrics(shown.metrics.text())
 }
 

@@ -141,7 +141,7 @@ async fn what_is_shown_has_its_fixed_shape() {
          \"state\":\"waiting\",\"upstreams\":[],\"video\":null,\"worker\":null}]"
     );
     let metrics = ask(&server, "GET", "/metrics").await;
-    assert!(metrics.contains("\nliveedgecast_waiting_streams 1\n"), "{metrics}");
+    assert!(metrics.contains("\nliveedgecast_streams{state=\"waiting\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test]

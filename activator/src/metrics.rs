@@ -1,9 +1,9 @@
 //! The `/metrics` page. In: each room's own metrics, which this gathers, and those that workers tell. Out: the Prometheus text format.
 
-mod process;
-
-use liveedgecast_common::metrics::{dropped_log_lines, gauge, measure_log, opts, register, text};
-use prometheus::{Counter, IntCounter, IntGauge, Registry};
+use liveedgecast_common::metrics::{
+    ProcessUsage, dropped_log_lines, measure_log, opts, register, register_process, text,
+};
+use prometheus::{Counter, IntCounter, Registry};
 
 use crate::accept::AcceptMetrics;
 use crate::admission::AdmissionMetrics;
@@ -49,16 +49,8 @@ pub struct ActivatorMetrics {
     pub kubernetes: KubernetesMetrics,
     /// Metrics that workers tell.
     pub totals: WorkerTotals,
-    used: Used,
-    log_lines_dropped: IntCounter,
-}
-
-/// Resources that this process and its children have used.
-#[derive(Clone, Debug)]
-struct Used {
-    own: Counter,
     ended_workers: Counter,
-    resident: IntGauge,
+    log_lines_dropped: IntCounter,
 }
 
 impl ActivatorMetrics {
@@ -69,6 +61,7 @@ impl ActivatorMetrics {
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let r = &registry;
+        register_process(r, env!("CARGO_PKG_VERSION"))?;
         let control = ControlMetrics::new(r)?;
         Ok(Self {
             accept: AcceptMetrics::new(r)?,
@@ -84,15 +77,13 @@ impl ActivatorMetrics {
             scaler: ScalerMetrics::new(r)?,
             kubernetes: KubernetesMetrics::new(r)?,
             totals: WorkerTotals::new(r)?,
-            used: Used {
-                own: seconds(r, "activator_cpu_seconds_total", "CPU time of the activator")?,
-                ended_workers: seconds(
-                    r,
+            ended_workers: register(
+                r,
+                Counter::with_opts(opts(
                     "ended_workers_cpu_seconds_total",
                     "CPU time of worker processes that have ended",
-                )?,
-                resident: gauge(r, "activator_resident_bytes", "Resident memory of the activator")?,
-            },
+                ))?,
+            )?,
             log_lines_dropped: dropped_log_lines(r, "log_lines_dropped_total")?,
             registry,
         })
@@ -100,21 +91,13 @@ impl ActivatorMetrics {
 
     /// The page in the Prometheus text format.
     pub fn text(&self) -> String {
-        if let Some(usage) = process::Usage::now() {
-            let risen = |counter: &Counter, to: std::time::Duration| {
-                counter.inc_by((to.as_secs_f64() - counter.get()).max(0.0))
-            };
-            risen(&self.used.own, usage.own);
-            risen(&self.used.ended_workers, usage.ended_children);
-            self.used.resident.set(i64::try_from(usage.resident).unwrap_or(i64::MAX));
+        if let Some(usage) = ProcessUsage::now() {
+            let risen = usage.ended_children.as_secs_f64() - self.ended_workers.get();
+            self.ended_workers.inc_by(risen.max(0.0));
         }
         measure_log(&self.log_lines_dropped);
         text(&self.registry)
     }
-}
-
-fn seconds(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Counter> {
-    register(registry, Counter::with_opts(opts(name, help))?)
 }
 
 #[cfg(test)]
@@ -126,11 +109,12 @@ mod tests {
         let metrics = ActivatorMetrics::new().unwrap();
         let text = metrics.text();
         let samples = text.lines().filter(|line| !line.starts_with('#'));
-        assert!(samples.clone().all(|line| line.starts_with("liveedgecast_")), "{text}");
+        let ours = |line: &str| line.starts_with("liveedgecast_") || line.starts_with("process_");
+        assert!(samples.clone().all(ours), "{text}");
         assert!(samples.count() > 40);
         // The metrics of `kubernetes` exist in a build without that feature, too.
         for row in [
-            "liveedgecast_waiting_streams 0",
+            "liveedgecast_streams{state=\"waiting\"} 0",
             "liveedgecast_publishers_refused_total{reason=\"key\"} 0",
             "liveedgecast_watchdog_total{result=\"patched\"} 0",
             "liveedgecast_kubernetes_errors_total{reason=\"late\"} 0",

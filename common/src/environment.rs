@@ -16,6 +16,12 @@ use crate::config::Problems;
 /// The beginning of the name of every variable.
 pub const PREFIX: &str = "LIVEEDGECAST_";
 
+/// The commit that the program was built from, if whoever built it said so.
+pub const COMMIT: &str = match option_env!("BUILD_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// The variables of both programs.
 pub const VARIABLES: &[&str] = &[
     "LIVEEDGECAST_ACTIVATOR",
@@ -107,7 +113,9 @@ pub fn parse<A: Parser>() -> (A, Problems) {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let (command, problems) = named(A::command(), &environment);
-    let mut matches = command.get_matches();
+    let version = format!("{} ({COMMIT})", env!("CARGO_PKG_VERSION"));
+    // It is wanted once in the life of the process.
+    let mut matches = command.version(&*version.leak()).get_matches();
     (A::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit()), problems)
 }
 

@@ -1,6 +1,8 @@
 //! Helpers for the metrics of both binaries. In: a registry, names without the prefix that all metrics have. Out: metrics whose rows are
 //! there from the start, and a whole registry in the Prometheus text format. The names themselves are in each room's `metrics`.
 
+mod process;
+
 use prometheus::core::Collector;
 use prometheus::proto::Metric;
 use prometheus::{
@@ -10,6 +12,8 @@ use prometheus::{
 
 use crate::control::totals::{Total, TotalFamily, TotalKey, TotalKind, TotalRow};
 use crate::{event, stderr};
+
+pub use process::{ProcessUsage, register_process};
 
 /// The beginning of the name of every metric.
 pub const PREFIX: &str = "liveedgecast_";

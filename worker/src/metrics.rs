@@ -3,7 +3,7 @@
 //!
 //! Note: no metric is on both pages, or a sum over everything that is scraped would count it twice.
 
-use liveedgecast_common::metrics::{dropped_log_lines, gauges, measure_log, text};
+use liveedgecast_common::metrics::{dropped_log_lines, gauges, measure_log, register_process, text};
 use prometheus::{IntCounter, IntGaugeVec, Registry};
 
 use crate::drain::WorkerPhase;
@@ -37,6 +37,7 @@ impl WorkerMetrics {
     /// Two have the same name: a mistake in this program, which the test below finds.
     pub fn new() -> prometheus::Result<Self> {
         let (totals, own) = (Registry::new(), Registry::new());
+        register_process(&own, env!("CARGO_PKG_VERSION"))?;
         let engine = EngineMetrics::new(&totals)?;
         let phases = WorkerPhase::ALL.map(WorkerPhase::as_str);
         Ok(Self {
@@ -82,7 +83,8 @@ mod tests {
         let metrics = WorkerMetrics::new().unwrap();
         metrics.phase(WorkerPhase::Serving);
         let page = metrics.text() + &text(&metrics.totals);
-        assert!(page.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with(PREFIX)), "{page}");
+        let ours = |line: &str| line.starts_with(PREFIX) || line.starts_with("process_");
+        assert!(page.lines().filter(|line| !line.starts_with('#')).all(ours), "{page}");
         for row in [
             "liveedgecast_worker_streams 0",
             "liveedgecast_worker_offers_total{result=\"attached\"} 0",

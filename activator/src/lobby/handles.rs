@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info};
 
 use super::hub::{Hub, Order};
-use super::metrics::LobbyMetrics;
+use super::metrics::{LIVE, LobbyMetrics, WAITING};
 use super::places::Places;
 use crate::config::RouteDestination;
 use crate::destinations::{Change, ChangeError, DestinationView};
@@ -276,8 +276,9 @@ impl Views {
         let (demand, workers) = (self.demand(), self.workers());
         let here = self.0.lock().machine.dispatcher.live_here();
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.0.metrics.waiting, demand.waiting);
-        set(&self.0.metrics.live, here);
+        for (state, count) in [(WAITING, demand.waiting), (LIVE, here)] {
+            set(&self.0.metrics.streams.with_label_values(&[state]), count);
+        }
         for state in WorkerState::ALL {
             let gauge = self.0.metrics.workers.with_label_values(&[state.as_str()]);
             set(&gauge, workers.iter().filter(|worker| worker.state == state).count());

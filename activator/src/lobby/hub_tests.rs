@@ -77,7 +77,7 @@ async fn an_offer_reaches_both_sides_with_one_token() {
     place.started();
     assert_eq!(lobby.views.demand(), Demand { waiting: 0, live: 1, demand: 1 });
     lobby.views.measure();
-    assert_eq!(lobby.views.0.metrics.live.get(), 1);
+    assert_eq!(lobby.views.0.metrics.streams.with_label_values(&["live"]).get(), 1);
     drop(place);
     assert_eq!(lobby.views.demand().demand, 0);
     assert!(lobby.views.0.lock().mail.is_empty());

@@ -1,7 +1,7 @@
 //! Metrics of this room. In: outputs of the machines, and their state when somebody looks. Out: the registry.
 
-use liveedgecast_common::metrics::{counter, counters, gauge, gauges, histogram, histograms};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use liveedgecast_common::metrics::{counter, counters, gauges, histogram, histograms};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use crate::dispatch::processes::ProcessOutcome;
 use crate::dispatch::{Back, OfferOutcome, WorkerState};
@@ -13,13 +13,16 @@ const START_BUCKETS: &[f64] =
 /// Parts of a cold start, in their order: one line of the log shows them too.
 const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handoff", "upstream"];
 
+/// State of a stream that waits for a worker.
+pub(super) const WAITING: &str = "waiting";
+/// State of a stream that a worker has.
+pub(super) const LIVE: &str = "live";
+
 /// Counters, gauges and histograms of the lobby, its workers and their processes.
 #[derive(Clone, Debug)]
 pub struct LobbyMetrics {
-    /// Streams that wait.
-    pub(super) waiting: IntGauge,
-    /// Live streams whose publishers are connected here.
-    pub(super) live: IntGauge,
+    /// Streams whose publishers are connected here, by state.
+    pub(super) streams: IntGaugeVec,
     /// Offers, by outcome.
     pub(super) offers: IntCounterVec,
     /// Streams that came back, by [`Back`].
@@ -50,8 +53,13 @@ impl LobbyMetrics {
     pub fn new(registry: &Registry, excess: IntCounter, disbelieved: IntCounter) -> prometheus::Result<Self> {
         let r = registry;
         Ok(Self {
-            waiting: gauge(r, "waiting_streams", "Streams held here that wait for a worker")?,
-            live: gauge(r, "held_live_streams", "Live streams whose publishers are connected here")?,
+            streams: gauges(
+                r,
+                "streams",
+                "Streams whose publishers are connected here: they wait for a worker, or a worker has them",
+                "state",
+                &[WAITING, LIVE],
+            )?,
             offers: counters(
                 r,
                 "offers_total",

@@ -1,10 +1,9 @@
 //! Metrics of this room. In: KEDA's calls and their answers. Out: the registry.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock")]
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
-use liveedgecast_common::clock::now;
+use liveedgecast_common::clock::utc;
 use liveedgecast_common::metrics::{counter, counters, gauge, opts, register};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
 
@@ -40,9 +39,7 @@ pub struct ScalerMetrics {
     pub(super) push_streams: IntGauge,
     /// Number of `true`s that were pushed.
     pub(super) pushed: IntCounter,
-    since_poll: Gauge,
-    // A lock, because calls run concurrently; held for one store or load.
-    last_poll: Arc<Mutex<Option<Instant>>>,
+    last_poll: Gauge,
 }
 
 impl ScalerMetrics {
@@ -57,14 +54,13 @@ impl ScalerMetrics {
             errors: counters(r, "scaler_errors_total", "Calls of KEDA answered with an error", "call", &calls)?,
             push_streams: gauge(r, "scaler_push_streams", "Open push streams of KEDA")?,
             pushed: counter(r, "scaler_pushed_total", "Times that true was pushed to KEDA")?,
-            since_poll: register(
+            last_poll: register(
                 r,
                 Gauge::with_opts(opts(
-                    "scaler_seconds_since_poll",
-                    "Time since KEDA was last told the metric; -1 if it never was",
+                    "scaler_last_poll_timestamp_seconds",
+                    "Time at which KEDA was last told the metric, since the Unix epoch; 0 if it never was",
                 ))?,
             )?,
-            last_poll: Arc::default(),
         })
     }
 
@@ -78,12 +74,7 @@ impl ScalerMetrics {
 
     /// Notes that KEDA was told the metric.
     pub(super) fn polled(&self) {
-        *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
-    }
-
-    /// Sets the gauge of the time since the last poll; called at every scrape.
-    pub fn measure(&self) {
-        let last = *self.last_poll.lock().unwrap_or_else(PoisonError::into_inner);
-        self.since_poll.set(last.map_or(-1.0, |last| now().saturating_duration_since(last).as_secs_f64()));
+        let since = Duration::from_millis(utc().0);
+        self.last_poll.set(since.as_secs_f64());
     }
 }

@@ -246,7 +246,7 @@ mod tests {
         };
         let bounds = START_BUCKETS.len();
         let bad = [
-            number("waiting_streams", &[], 1.0),
+            number("streams", &["live"], 1.0),
             number("received_bytes_total", &[], -1.0),
             number("received_bytes_total", &[], f64::NAN),
             number("worker_streams", &[], f64::INFINITY),

@@ -133,8 +133,8 @@ impl<'a> ClusterRelay<'a> {
     /// Number of publishers that are connected to an activator, waiting or live.
     #[must_use]
     pub fn publishers(&self, activator: &Pod) -> u64 {
-        let counts = ["liveedgecast_waiting_streams", "liveedgecast_held_live_streams"];
-        counts.iter().filter_map(|name| self.metric(activator, name, &[])).sum::<f64>() as u64
+        let states = ["state=\"waiting\"", "state=\"live\""];
+        states.iter().filter_map(|state| self.metric(activator, "liveedgecast_streams", &[state])).sum::<f64>() as u64
     }
 
     /// The activator that the publishers are connected to, if it is the only one with publishers.
