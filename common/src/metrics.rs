@@ -136,7 +136,7 @@ fn row(at: usize, family: &TotalFamily, metric: &Metric) -> TotalRow {
     let key = TotalKey { family: at, labels: family.labels.iter().map(value).collect() };
     let total = match family.kind {
         TotalKind::Counter => Total::Number(metric.get_counter().get_value()),
-        TotalKind::Gauge => Total::Number(metric.get_gauge().get_value()),
+        TotalKind::Gauge | TotalKind::Highest => Total::Number(metric.get_gauge().get_value()),
         TotalKind::Histogram(_) => {
             let histogram = metric.get_histogram();
             Total::Histogram {
@@ -177,8 +177,8 @@ mod tests {
         counter(&registry, "received_bytes_total", "x").unwrap().inc_by(7);
         counter(&registry, "worker_other_total", "The worker's own business").unwrap();
         gauge(&registry, "worker_streams", "x").unwrap().set(-1);
-        let faults = counters(&registry, "upstream_failures_total", "x", "reason", &["lost", "denied"]).unwrap();
-        faults.with_label_values(&["lost"]).inc();
+        let ends = counters(&registry, "worker_calls_ended_total", "x", "reason", &["broken", "refused"]).unwrap();
+        ends.with_label_values(&["broken"]).inc();
         let start = ("phase", ["upstream"].as_slice());
         let start = histograms(&registry, "worker_start_seconds", "x", start, START_BUCKETS).unwrap();
         start.with_label_values(&["upstream"]).observe(0.003);
@@ -192,7 +192,7 @@ mod tests {
         };
         assert_eq!(of("received_bytes_total", &[]), Some(Total::Number(7.0)));
         assert_eq!(of("worker_streams", &[]), Some(Total::Number(-1.0)));
-        assert_eq!(of("upstream_failures_total", &["denied"]), Some(Total::Number(0.0)));
+        assert_eq!(of("worker_calls_ended_total", &["refused"]), Some(Total::Number(0.0)));
         let Some(Total::Histogram { buckets, count, sum }) = of("worker_start_seconds", &["upstream"]) else {
             panic!("{rows:?}")
         };

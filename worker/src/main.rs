@@ -93,7 +93,7 @@ fn run(mut settings: Settings) -> anyhow::Result<()> {
         settings.capacity = most;
     }
     let metrics = WorkerMetrics::new().context("metrics")?;
-    let upstreams = upstream::UpstreamContext::new().counting(metrics.upstream.failures.clone());
+    let upstreams = upstream::UpstreamContext::new().counting(metrics.upstream.clone());
     wake_soon();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     let spares = receive::SpareRings::new(metrics.spares.clone(), runtime.handle().clone());

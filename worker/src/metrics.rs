@@ -38,10 +38,11 @@ impl WorkerMetrics {
     pub fn new() -> prometheus::Result<Self> {
         let (totals, own) = (Registry::new(), Registry::new());
         register_process(&own, env!("CARGO_PKG_VERSION"))?;
-        let engine = EngineMetrics::new(&totals)?;
+        let upstream = UpstreamMetrics::new(&totals)?;
+        let engine = EngineMetrics::new(&totals, upstream.labels.clone())?;
         let phases = WorkerPhase::ALL.map(WorkerPhase::as_str);
         Ok(Self {
-            upstream: UpstreamMetrics::new(&totals)?,
+            upstream,
             spares: SpareMetrics::new(&totals)?,
             register: RegisterMetrics::new(&totals, &own, engine.start_handoff.clone())?,
             engine,
@@ -77,6 +78,7 @@ mod tests {
     use prometheus::proto::MetricType;
 
     use super::*;
+    use crate::upstream::Fault;
 
     #[test]
     fn every_name_is_ours_and_there_from_the_start() {
@@ -98,10 +100,12 @@ mod tests {
     #[test]
     fn totals_are_the_families_that_activators_know() {
         let metrics = WorkerMetrics::new().unwrap();
-        // Rows of hosts come with the first stream.
-        metrics.engine.upstreams.with_label_values(&["a:1935", UpstreamState::Live.as_str()]).set(1);
+        // Rows of destinations come with the first stream.
+        metrics.engine.upstreams.with_label_values(&["youtube", UpstreamState::Live.as_str()]).set(1);
+        metrics.engine.lag.with_label_values(&["youtube"]).set(1.0);
+        metrics.upstream.failed("youtube", Fault::Lost);
         for figure in &metrics.engine.figures {
-            figure.with_label_values(&["a:1935"]).inc();
+            figure.with_label_values(&["youtube"]).inc();
         }
         assert_eq!(metrics.engine.figures.len(), UpstreamCounts::FIGURES.len());
         let known: BTreeSet<String> = FAMILIES.iter().map(|family| format!("{PREFIX}{}", family.name)).collect();
@@ -111,7 +115,7 @@ mod tests {
             let family = FAMILIES.iter().find(|family| metric.name() == format!("{PREFIX}{}", family.name)).unwrap();
             let kind = match family.kind {
                 TotalKind::Counter => MetricType::COUNTER,
-                TotalKind::Gauge => MetricType::GAUGE,
+                TotalKind::Gauge | TotalKind::Highest => MetricType::GAUGE,
                 TotalKind::Histogram(bounds) => {
                     let buckets = metric.get_metric()[0].get_histogram().get_bucket();
                     let told: Vec<f64> = buckets.iter().map(|bucket| bucket.upper_bound()).collect();

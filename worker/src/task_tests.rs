@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use liveedgecast_common::control::totals::{FAMILIES, Total, TotalFamily, TotalKey, TotalKind};
+use liveedgecast_common::control::totals::{FAMILIES, Total, TotalFamily, TotalKey};
 use liveedgecast_common::control::{ActivatorMessage, Availability, SessionState, WorkerMessage};
 use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::handoff::{Decline, Frame, Transport};
@@ -123,7 +123,7 @@ impl Shown {
     fn take(&mut self, say: WorkerMessage) -> bool {
         let WorkerMessage::Totals(rows) = say else { return false };
         for (key, total) in rows {
-            match self.0.get_mut(&key).filter(|_| FAMILIES[key.family].kind != TotalKind::Gauge) {
+            match self.0.get_mut(&key).filter(|_| !Total::is_momentary(FAMILIES[key.family].kind)) {
                 Some(known) => known.add(&total),
                 None => drop(self.0.insert(key, total)),
             }

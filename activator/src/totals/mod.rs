@@ -13,8 +13,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Registry, Result};
 
-/// Rows of counters that are kept: some 60, and 12 for each of a thousand hosts. Further ones are counted under [`OTHER`]: hosts come from
-/// configuration files and the API, and would otherwise fill the memory of whoever scrapes us.
+/// Rows of counters that are kept: some 60, and 20 for each of some 800 destinations. Further ones are counted under [`OTHER`]: destinations come
+/// from configuration files and the API, and would otherwise fill the memory of whoever scrapes us.
 const MAX_ROWS: usize = 16 << 10;
 /// Rows of gauges of one worker, of which further ones are left out.
 const MAX_GAUGES: usize = 4 << 10;
@@ -102,7 +102,7 @@ impl SharedTotals {
 
 impl Counted {
     fn add(&mut self, call: u64, mut key: TotalKey, total: Total) {
-        if FAMILIES[key.family].kind == TotalKind::Gauge {
+        if Total::is_momentary(FAMILIES[key.family].kind) {
             let gauges = self.gauges.entry(call).or_default();
             if gauges.len() < MAX_GAUGES || gauges.contains_key(&key) {
                 gauges.insert(key, total);
@@ -118,11 +118,12 @@ impl Counted {
         }
     }
 
-    /// Every row, gauges added up over all calls.
+    /// Every row, with the gauges of all calls.
     fn rows(&self) -> BTreeMap<&TotalKey, Total> {
         let mut rows: BTreeMap<&TotalKey, Total> = self.sums.iter().map(|(key, total)| (key, total.clone())).collect();
         for (key, total) in self.gauges.values().flatten() {
             match rows.get_mut(key) {
+                Some(highest) if FAMILIES[key.family].kind == TotalKind::Highest => highest.raise(total),
                 Some(sum) => sum.add(total),
                 None => drop(rows.insert(key, total.clone())),
             }
@@ -148,7 +149,7 @@ impl Collector for WorkerTotals {
             family.set_help(FAMILIES[at].help.to_owned());
             family.set_field_type(match FAMILIES[at].kind {
                 TotalKind::Counter => MetricType::COUNTER,
-                TotalKind::Gauge => MetricType::GAUGE,
+                TotalKind::Gauge | TotalKind::Highest => MetricType::GAUGE,
                 TotalKind::Histogram(_) => MetricType::HISTOGRAM,
             });
             family.set_metric(metrics);
@@ -168,7 +169,7 @@ fn metric(key: &TotalKey, total: Total) -> Metric {
     };
     let mut metric = Metric::from_label(family.labels.iter().zip(&key.labels).map(pair).collect());
     match (total, family.kind) {
-        (Total::Number(value), TotalKind::Gauge) => {
+        (Total::Number(value), TotalKind::Gauge | TotalKind::Highest) => {
             let mut gauge = Gauge::default();
             gauge.set_value(value);
             metric.set_gauge(gauge);
@@ -228,18 +229,24 @@ mod tests {
         ]);
         one.add(vec![row("received_bytes_total", &[], 2.0), row("worker_streams", &[], 1.0)]);
         two.add(vec![row("received_bytes_total", &[], 3.0), row("worker_streams", &[], 4.0)]);
-        two.add(vec![row("upstreams", &["a:1935", "live"], 4.0)]);
+        two.add(vec![row("upstreams", &["youtube", "live"], 4.0), row("upstream_lag_seconds", &["youtube"], 0.5)]);
+        one.add(vec![row("upstream_lag_seconds", &["youtube"], 0.25)]);
         has(&[
             "liveedgecast_received_bytes_total 10",
             "liveedgecast_worker_streams 5",
-            "liveedgecast_upstreams{host=\"a:1935\",state=\"live\"} 4",
+            "liveedgecast_upstreams{destination=\"youtube\",state=\"live\"} 4",
+            "liveedgecast_upstream_lag_seconds{destination=\"youtube\"} 0.5",
             "liveedgecast_worker_start_seconds_bucket{phase=\"upstream\",le=\"30\"} 1",
             "liveedgecast_worker_start_seconds_bucket{phase=\"upstream\",le=\"+Inf\"} 2",
             "liveedgecast_worker_start_seconds_sum{phase=\"upstream\"} 40",
         ]);
         drop(two);
-        has(&["liveedgecast_received_bytes_total 10", "liveedgecast_worker_streams 1"]);
-        assert!(!text(&registry).contains("a:1935"));
+        has(&[
+            "liveedgecast_received_bytes_total 10",
+            "liveedgecast_worker_streams 1",
+            "liveedgecast_upstream_lag_seconds{destination=\"youtube\"} 0.25",
+        ]);
+        assert!(!text(&registry).contains("liveedgecast_upstreams{"));
     }
 
     #[test]
@@ -247,17 +254,17 @@ mod tests {
         let registry = Registry::new();
         let totals = WorkerTotals::new(&registry).unwrap();
         let call = totals.call();
-        let hosts = MAX_ROWS + 10;
-        for host in 0..hosts {
-            call.add(vec![row("upstream_sent_bytes_total", &[&format!("h{host}:1")], 1.0)]);
-            call.add(vec![row("upstreams", &[&format!("h{host}:1"), "live"], 1.0)]);
+        let destinations = MAX_ROWS + 10;
+        for number in 0..destinations {
+            call.add(vec![row("upstream_sent_bytes_total", &[&format!("d{number}")], 1.0)]);
+            call.add(vec![row("upstreams", &[&format!("d{number}"), "live"], 1.0)]);
         }
         let counted = totals.shared.lock();
         assert!(counted.sums.len() <= MAX_ROWS + 1);
         let (family, _) = TotalFamily::named("upstream_sent_bytes_total").unwrap();
-        let of_hosts = counted.sums.iter().filter(|(key, _)| key.family == family);
-        let sum: f64 = of_hosts.map(|(_, total)| if let Total::Number(value) = total { *value } else { 0.0 }).sum();
-        assert!((sum - f64::from(u32::try_from(hosts).unwrap())).abs() < 0.5, "{sum}");
+        let named = counted.sums.iter().filter(|(key, _)| key.family == family);
+        let sum: f64 = named.map(|(_, total)| if let Total::Number(value) = total { *value } else { 0.0 }).sum();
+        assert!((sum - f64::from(u32::try_from(destinations).unwrap())).abs() < 0.5, "{sum}");
         assert_eq!(counted.gauges.values().map(BTreeMap::len).sum::<usize>(), MAX_GAUGES);
     }
 }

@@ -17,7 +17,7 @@ pub const MAX_TEXT: usize = 256;
 pub const MAX_CODEC: usize = 16;
 /// Bytes of the hosts, names and errors of a session's upstreams: 32 hosts of 60 bytes, a name of 63 for each, and an error for the first dozen.
 pub const MAX_TEXTS: usize = 6 << 10;
-/// Rows of metrics in one message that are read. A worker has some 60, and 12 for each of the 256 hosts that it names.
-pub const MAX_TOTALS: usize = 4 << 10;
-/// Bytes of a label's value: a host with its port.
+/// Rows of metrics in one message that are read. A worker has some 60, and 27 for each of the 256 destinations that it names.
+pub const MAX_TOTALS: usize = 8 << 10;
+/// Bytes of a label's value: the name of a destination, or its host with its port.
 pub const MAX_LABEL: usize = 264;

@@ -31,6 +31,8 @@ pub enum TotalKind {
     Counter,
     /// A value of this moment; those of all workers add up.
     Gauge,
+    /// A value of this moment; the highest one of all workers counts.
+    Highest,
     /// Numbers of observations up to each of these bounds, which rise.
     Histogram(&'static [f64]),
 }
@@ -78,7 +80,7 @@ const fn family(
 
 /// Every metric that workers tell. No name is one of the activator's own.
 pub const FAMILIES: &[TotalFamily] = &{
-    use TotalKind::{Counter, Gauge, Histogram};
+    use TotalKind::{Counter, Gauge, Highest, Histogram};
     [
         family("worker_streams", Gauge, &[], "Streams of workers: starting, live or in grace"),
         family("worker_capacity", Gauge, &[], "Most streams that the workers take"),
@@ -94,13 +96,24 @@ pub const FAMILIES: &[TotalFamily] = &{
         family("worker_streams_ended_total", Counter, &[], "Streams that have ended"),
         family("worker_streams_died_total", Counter, &[], "Streams whose task panicked"),
         family("worker_start_seconds", Histogram(START_BUCKETS), &["phase"], "Time of each part of a stream's start"),
-        family("upstream_sent_bytes_total", Counter, &["host"], "Bytes of media written to upstreams"),
-        family("upstream_sent_messages_total", Counter, &["host"], "Messages written to upstreams"),
-        family("upstream_lost_messages_total", Counter, &["host"], "Messages that an upstream did not get"),
-        family("upstream_replayed_messages_total", Counter, &["host"], "Messages written again after a flap"),
-        family("upstream_reconnects_total", Counter, &["host"], "Upstream sessions after the first of a stream"),
-        family("upstream_failures_total", Counter, &["reason"], "Attempts and sessions of upstreams that failed"),
-        family("upstreams", Gauge, &["host", "state"], "Upstreams by state"),
+        family("upstream_sent_bytes_total", Counter, &["destination"], "Bytes of media written to upstreams"),
+        family("upstream_sent_messages_total", Counter, &["destination"], "Messages written to upstreams"),
+        family("upstream_lost_messages_total", Counter, &["destination"], "Messages that an upstream did not get"),
+        family("upstream_replayed_messages_total", Counter, &["destination"], "Messages written again after a flap"),
+        family("upstream_reconnects_total", Counter, &["destination"], "Upstream sessions after the first of a stream"),
+        family(
+            "upstream_failures_total",
+            Counter,
+            &["destination", "reason"],
+            "Attempts and sessions of upstreams that failed",
+        ),
+        family("upstreams", Gauge, &["destination", "state"], "Upstreams by state"),
+        family(
+            "upstream_lag_seconds",
+            Highest,
+            &["destination"],
+            "Age of the oldest message that waits to be written to the destination, the worst of all streams",
+        ),
         family("worker_calls_ended_total", Counter, &["reason"], "Calls to activators that ended"),
         family("worker_offers_total", Counter, &["result"], "Offers that were taken"),
         family("worker_fetch_failures_total", Counter, &["reason"], "Streams that could not be fetched"),
@@ -127,7 +140,7 @@ impl Total {
     fn fits(&self, kind: TotalKind) -> bool {
         match (self, kind) {
             (Self::Number(value), TotalKind::Counter) => value.is_finite() && *value >= 0.0,
-            (Self::Number(value), TotalKind::Gauge) => value.is_finite(),
+            (Self::Number(value), TotalKind::Gauge | TotalKind::Highest) => value.is_finite(),
             (Self::Histogram { buckets, count, sum }, TotalKind::Histogram(bounds)) => {
                 buckets.len() == bounds.len()
                     && buckets.is_sorted()
@@ -153,6 +166,19 @@ impl Total {
                 sum: (sum - old_sum).max(0.0),
             },
             _ => self.clone(),
+        }
+    }
+
+    /// Tells whether a value of this kind is one of the moment, which is told as it is, and not as a growth.
+    #[must_use]
+    pub fn is_momentary(kind: TotalKind) -> bool {
+        matches!(kind, TotalKind::Gauge | TotalKind::Highest)
+    }
+
+    /// Takes the higher one of both.
+    pub fn raise(&mut self, other: &Self) {
+        if let (Self::Number(value), Self::Number(other)) = (self, other) {
+            *value = value.max(*other);
         }
     }
 
@@ -251,8 +277,8 @@ mod tests {
             number("received_bytes_total", &[], f64::NAN),
             number("worker_streams", &[], f64::INFINITY),
             number("received_bytes_total", &["more"], 1.0),
-            number("upstream_failures_total", &[], 1.0),
-            number("upstream_failures_total", &[&"x".repeat(MAX_LABEL + 1)], 1.0),
+            number("upstream_failures_total", &["lost"], 1.0),
+            number("upstream_failures_total", &["youtube", &"x".repeat(MAX_LABEL + 1)], 1.0),
             number("worker_start_seconds", &["upstream"], 1.0),
             histogram(vec![1; bounds - 1], 1, 1.0),
             histogram(vec![2; bounds], 1, 1.0),
@@ -264,8 +290,8 @@ mod tests {
             assert_eq!(received(row.clone()), None, "{row:?}");
         }
         assert!(received(histogram(vec![1; bounds], 1, 1.0)).is_some());
-        let (key, _) = received(number("upstream_failures_total", &["a\nb"], 1.0)).unwrap();
-        assert_eq!(key.labels, ["a\\u{a}b"]);
+        let (key, _) = received(number("upstream_failures_total", &["a\nb", "lost"], 1.0)).unwrap();
+        assert_eq!(key.labels, ["a\\u{a}b", "lost"]);
         let many = wire::Totals { rows: vec![number("received_bytes_total", &[], 1.0); MAX_TOTALS + 1] };
         assert_eq!(Vec::<TotalRow>::from(many).len(), MAX_TOTALS);
     }

@@ -107,7 +107,7 @@ fn operations() -> String {
 #[test]
 fn faults_of_upstreams_and_reasons_of_refusals_are_explained() {
     let page = operations();
-    for (metric, label) in [("upstream_failures_total", "fault"), ("publishers_refused_total", "why")] {
+    for (metric, label) in [("upstream_failures_total", "reason"), ("publishers_refused_total", "reason")] {
         let known = metrics();
         let values = &known[&format!("{PREFIX}{metric}")].labels[label];
         assert!(values.len() > 5, "{metric}: {values:?}");

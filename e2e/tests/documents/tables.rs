@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::CommandFactory;
 use liveedgecast_activator::events::Fact;
-use liveedgecast_common::control::UpstreamCounts;
+use liveedgecast_common::control::totals::{FAMILIES, TotalKind};
 use liveedgecast_common::environment;
 use liveedgecast_e2e::publish::root;
 
@@ -158,16 +158,26 @@ pub(super) fn metrics() -> BTreeMap<String, Metric> {
     let activator = liveedgecast_activator::metrics::ActivatorMetrics::new().expect("metrics").text();
     let worker = liveedgecast_worker::metrics::WorkerMetrics::new().expect("metrics");
     worker.phase(liveedgecast_worker::drain::WorkerPhase::Serving);
+    // Its rows come with the first failure at a destination.
+    worker.upstream.failed("any", liveedgecast_worker::upstream::Fault::Lost);
     let mut all = from_source("activator/src");
     all.extend(from_source("worker/src"));
-    for figure in UpstreamCounts::FIGURES {
-        let labels = BTreeMap::from([("host".to_owned(), BTreeSet::new())]);
-        let metric = Metric { kind: "counter".to_owned(), help: figure.help.to_owned(), labels };
-        all.insert(format!("{PREFIX}{}", figure.metric), metric);
+    for family in FAMILIES {
+        let kind = match family.kind {
+            TotalKind::Counter => "counter",
+            TotalKind::Gauge | TotalKind::Highest => "gauge",
+            TotalKind::Histogram(_) => "histogram",
+        };
+        let labels = family.labels.iter().map(|label| ((*label).to_owned(), BTreeSet::new())).collect();
+        let metric = Metric { kind: kind.to_owned(), help: family.help.to_owned(), labels };
+        all.insert(format!("{PREFIX}{}", family.name), metric);
     }
     all.extend(from_page(&activator));
     all.extend(from_page(&worker.text()));
     all.extend(from_page(&liveedgecast_common::metrics::text(&worker.totals)));
+    for label in ["destination", "commit", "version"] {
+        all.values_mut().filter_map(|metric| metric.labels.get_mut(label)).for_each(BTreeSet::clear);
+    }
     all
 }
 

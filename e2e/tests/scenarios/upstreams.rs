@@ -43,8 +43,13 @@ fn upstreams_do_not_disturb_each_other(handoff: &str) {
         flapping.drop_connections();
         flapping.receives_in_session(session, 150);
     }
-    let host = |sink: &Sink| format!("host=\"{}\"", sink.address());
-    let lost = |sink: &Sink| activator.metric("liveedgecast_upstream_lost_messages_total", &[&host(sink)]);
+    let name = |sink: &Sink| {
+        let streams = activator.streams();
+        let upstreams = streams.first().and_then(|stream| stream["upstreams"].as_array())?;
+        let upstream = upstreams.iter().find(|it| it["host"] == sink.address().to_string())?;
+        Some(format!("destination=\"{}\"", upstream["name"].as_str()?))
+    };
+    let lost = |sink: &Sink| activator.metric("liveedgecast_upstream_lost_messages_total", &[&name(sink)?]);
     until("messages to be lost at the stalled upstream", || lost(&stalled) > Some(0.0));
     stalled.go_on();
     let arrived = stalled.only().recording.frames();

@@ -1,4 +1,4 @@
-//! The counters of streams and their upstreams, the latter added up by host. In: sessions as streams report them, with counters
+//! The counters of streams and their upstreams, the latter added up by destination. In: sessions as streams report them, with counters
 //! that grow. Out: the metrics of all streams, so that neither `stream` nor `upstream` knows of metrics.
 //!
 //! Note: a stream that gets its publisher back reports under another id and goes on counting, so the reports are kept by the stream's slot
@@ -9,18 +9,43 @@
 //! Only another stream in the same slot begins anew; its publisher's messages begin anew, too, and these never go down within a stream.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use liveedgecast_common::control::{Session, SessionState, UpstreamCounts, UpstreamReport};
 
-use super::metrics::{EngineMetrics, Hosts};
+use super::metrics::EngineMetrics;
 use super::table::StreamSlot;
 
 /// The counters, and the newest report of each stream.
 #[derive(Debug)]
 pub(super) struct StreamCounters {
     metrics: EngineMetrics,
-    hosts: Hosts,
+    /// By label.
+    lags: HashMap<String, DestinationLags>,
     streams: HashMap<StreamSlot, Known>,
+}
+
+/// The lags of streams at one destination, in milliseconds.
+#[derive(Debug, Default)]
+struct DestinationLags {
+    streams: HashMap<(StreamSlot, String), u64>,
+    worst: u64,
+}
+
+impl DestinationLags {
+    /// Notes the lag of a stream, or that it is gone; returns the worst one. All streams are looked at only when the worst one gets better.
+    fn note(&mut self, (slot, name): (StreamSlot, &str), lag: Option<u64>) -> u64 {
+        let key = (slot, name.to_owned());
+        let before = match lag {
+            Some(lag) => self.streams.insert(key, lag),
+            None => self.streams.remove(&key),
+        };
+        if before == Some(self.worst) {
+            self.worst = self.streams.values().max().copied().unwrap_or_default();
+        }
+        self.worst = self.worst.max(lag.unwrap_or_default());
+        self.worst
+    }
 }
 
 /// The newest report of a stream, but with the highest figures of its upstreams so far.
@@ -34,7 +59,7 @@ struct Known {
 
 impl StreamCounters {
     pub(super) fn new(metrics: EngineMetrics) -> Self {
-        Self { metrics, hosts: Hosts::default(), streams: HashMap::new() }
+        Self { metrics, lags: HashMap::new(), streams: HashMap::new() }
     }
 
     /// Adds the growth since the last report of a stream.
@@ -46,20 +71,21 @@ impl StreamCounters {
         self.metrics.received.inc_by(session.messages - messages);
         self.metrics.received_bytes.inc_by(session.figures.bytes.saturating_sub(bytes));
         let mut upstreams = session.upstreams.clone();
-        for (at, upstream) in upstreams.iter_mut().enumerate() {
-            let host = self.hosts.label(&upstream.host);
-            // Upstreams come and go while a stream runs; before the first list they have no names.
-            let named = |known: &&UpstreamReport| !known.name.is_empty() && known.name == upstream.name;
-            let unnamed = || before.upstreams.get(at).filter(|known| known.name.is_empty());
-            let known = before.upstreams.iter().find(named).or_else(unnamed);
+        // Before the first list of destinations, upstreams have no names; they are counted once they have.
+        upstreams.retain(|upstream| !upstream.name.is_empty());
+        for upstream in &mut upstreams {
+            let label = self.metrics.labels.of(&upstream.name);
+            // Upstreams come and go while a stream runs.
+            let known = before.upstreams.iter().find(|known| known.name == upstream.name);
             let known = known.filter(|known| !anew && known.host == upstream.host);
             let last = known.map(|known| known.counts).unwrap_or_default();
             for (figure, counter) in UpstreamCounts::FIGURES.iter().zip(&self.metrics.figures) {
                 let grown = (figure.of)(&upstream.counts).saturating_sub((figure.of)(&last));
-                counter.with_label_values(&[host]).inc_by(grown);
+                counter.with_label_values(&[label]).inc_by(grown);
             }
             upstream.counts = upstream.counts.highest(&last);
         }
+        self.note_lags(slot, &before.upstreams, &upstreams);
         self.count(&before.upstreams, -1);
         self.count(&upstreams, 1);
         let (messages, bytes) = (session.messages, session.figures.bytes.max(bytes));
@@ -69,13 +95,26 @@ impl StreamCounters {
     /// Notes that a stream has ended.
     pub(super) fn closed(&mut self, slot: StreamSlot) {
         let known = self.streams.remove(&slot).unwrap_or_default();
+        self.note_lags(slot, &known.upstreams, &[]);
         self.count(&known.upstreams, -1);
     }
 
-    fn count(&mut self, upstreams: &[UpstreamReport], by: i64) {
+    fn count(&self, upstreams: &[UpstreamReport], by: i64) {
         for upstream in upstreams {
-            let host = self.hosts.label(&upstream.host);
-            self.metrics.upstreams.with_label_values(&[host, upstream.state.as_str()]).add(by);
+            let label = self.metrics.labels.of(&upstream.name);
+            self.metrics.upstreams.with_label_values(&[label, upstream.state.as_str()]).add(by);
+        }
+    }
+
+    /// Puts the lags of a stream in the place of those that it had.
+    fn note_lags(&mut self, slot: StreamSlot, before: &[UpstreamReport], now: &[UpstreamReport]) {
+        let gone = before.iter().filter(|old| !now.iter().any(|new| new.name == old.name));
+        let gone = gone.map(|old| (old.name.as_str(), None));
+        let there = now.iter().map(|new| (new.name.as_str(), Some(new.counts.lag)));
+        for (name, lag) in there.chain(gone) {
+            let label = self.metrics.labels.of(name);
+            let worst = self.lags.entry(label.to_owned()).or_default().note((slot, name), lag);
+            self.metrics.lag.with_label_values(&[label]).set(Duration::from_millis(worst).as_secs_f64());
         }
     }
 }
@@ -87,7 +126,8 @@ mod tests {
 
     fn session(bytes: u64, state: UpstreamState) -> Session {
         let counts = UpstreamCounts { bytes, messages: bytes / 10, reconnects: 1, ..UpstreamCounts::default() };
-        let upstream = UpstreamReport { host: "a:1935".into(), state, counts, ..UpstreamReport::default() };
+        let (name, host) = ("a".into(), "a:1935".into());
+        let upstream = UpstreamReport { name, host, state, counts, ..UpstreamReport::default() };
         Session { upstreams: vec![upstream], messages: bytes, ..Session::default() }
     }
 
@@ -100,9 +140,9 @@ mod tests {
         counters.reported(StreamSlot(2), &session(10, UpstreamState::Live));
         let count = |metric: &str| {
             let at = UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
-            metrics.figures[at].with_label_values(&["a:1935"]).get()
+            metrics.figures[at].with_label_values(&["a"]).get()
         };
-        let now = |state| metrics.upstreams.with_label_values(&["a:1935", state]).get();
+        let now = |state| metrics.upstreams.with_label_values(&["a", state]).get();
         assert_eq!(
             (
                 count("upstream_sent_bytes_total"),
@@ -142,8 +182,8 @@ mod tests {
         counters.reported(StreamSlot(1), &report(&[("new", "b:1", 7), ("two", "b:1", 400)]));
         let at =
             UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == "upstream_sent_bytes_total").unwrap();
-        let count = |host| metrics.figures[at].with_label_values(&[host]).get();
-        assert_eq!((count("a:1"), count("b:1")), (20, 407));
+        let count = |name| metrics.figures[at].with_label_values(&[name]).get();
+        assert_eq!((count("one"), count("two"), count("new")), (20, 400, 7));
     }
 
     #[test]
@@ -151,13 +191,14 @@ mod tests {
         let metrics = EngineMetrics::unregistered();
         let mut counters = StreamCounters::new(metrics.clone());
         let counted = || {
-            let of = |at: usize| metrics.figures[at].with_label_values(&["a:1935"]).get();
+            let of = |at: usize| metrics.figures[at].with_label_values(&["a"]).get();
             let place = |metric| UpstreamCounts::FIGURES.iter().position(|figure| figure.metric == metric).unwrap();
             (of(place("upstream_sent_messages_total")), of(place("upstream_lost_messages_total")))
         };
         let report = |state, received, messages, lost| {
             let counts = UpstreamCounts { messages, lost, ..UpstreamCounts::default() };
-            let upstream = UpstreamReport { host: "a:1935".into(), counts, ..UpstreamReport::default() };
+            let (name, host) = ("a".into(), "a:1935".into());
+            let upstream = UpstreamReport { name, host, counts, ..UpstreamReport::default() };
             Session { state, messages: received, upstreams: vec![upstream], ..Session::default() }
         };
         for (received, messages, lost, expected) in [(10, 10, 0, (10, 0)), (12, 7, 5, (10, 5)), (13, 12, 1, (12, 5))] {
@@ -168,5 +209,27 @@ mod tests {
         counters.reported(StreamSlot(1), &report(SessionState::Live, 20, 20, 0));
         assert_eq!(counted(), (32, 5), "another stream in the slot");
         assert_eq!(metrics.received.get(), 33);
+    }
+
+    #[test]
+    fn worst_lag_of_a_destination_is_shown_until_it_gets_better() {
+        let metrics = EngineMetrics::unregistered();
+        let mut counters = StreamCounters::new(metrics.clone());
+        let report = |lag| {
+            let counts = UpstreamCounts { lag, ..UpstreamCounts::default() };
+            let upstream = UpstreamReport { name: "a".into(), counts, ..UpstreamReport::default() };
+            Session { upstreams: vec![upstream], ..Session::default() }
+        };
+        let table = [(1, 40, 40), (2, 1500, 1500), (1, 60, 1500), (2, 20, 60), (1, 0, 20), (3, 250, 250)];
+        for (slot, lag, worst) in table {
+            counters.reported(StreamSlot(slot), &report(lag));
+            let shown = metrics.lag.with_label_values(&["a"]).get();
+            assert!((shown * 1000.0 - f64::from(worst)).abs() < 0.5, "{slot} {lag}: {shown}");
+        }
+        counters.closed(StreamSlot(3));
+        assert!((metrics.lag.with_label_values(&["a"]).get() - 0.02).abs() < 1e-6);
+        counters.closed(StreamSlot(2));
+        counters.closed(StreamSlot(1));
+        assert!(metrics.lag.with_label_values(&["a"]).get() < 1e-6);
     }
 }

@@ -1,21 +1,16 @@
 //! Metrics of this room. In: reports of streams. Out: the registry.
-//!
-//! Note: hosts of upstreams come from the push URLs of activators, which may change as often as somebody likes while this worker runs. The
-//! number of hosts is bounded here, or they could fill a metrics server with labels.
-
-use std::collections::HashSet;
 
 use liveedgecast_common::control::UpstreamCounts;
 use liveedgecast_common::control::totals::START_BUCKETS;
 use liveedgecast_common::metrics::{counter, gauge, histograms, opts, register};
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use crate::upstream::DestinationLabels;
 
 /// Parts of a start that a worker sees: from the offer to the stream's task, and from there to `Publish.Start` upstream.
 const START_PHASES: [&str; 2] = ["handoff", "upstream"];
-/// Most hosts that get rows of their own. All others share one row.
-const MOST_HOSTS: usize = 256;
-/// The row of all others.
-const OTHER_HOSTS: &str = "other";
+const LAG_HELP: &str =
+    "Age of the oldest message that waits to be written to the destination, the worst of all streams";
 
 /// Counters, gauges and histograms of streams and their upstreams.
 #[derive(Clone, Debug)]
@@ -40,8 +35,12 @@ pub struct EngineMetrics {
     pub start_handoff: Histogram,
     /// From the stream's task to the first live upstream.
     pub(super) start_upstream: Histogram,
-    /// Counters by host, in the order of [`UpstreamCounts::FIGURES`].
+    /// Counters by destination, in the order of [`UpstreamCounts::FIGURES`].
     pub(crate) figures: Vec<IntCounterVec>,
+    /// Labels of destinations.
+    pub(super) labels: DestinationLabels,
+    /// Age of the oldest message that waits to be written to a destination, the worst of all streams.
+    pub(crate) lag: GaugeVec,
     /// Upstreams now, by state.
     pub(crate) upstreams: IntGaugeVec,
 }
@@ -51,7 +50,7 @@ impl EngineMetrics {
     ///
     /// # Errors
     /// A metric has the name of another one.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry, labels: DestinationLabels) -> prometheus::Result<Self> {
         let r = registry;
         let start = histograms(
             r,
@@ -81,53 +80,24 @@ impl EngineMetrics {
             start_upstream: start.with_label_values(&["upstream"]),
             figures: UpstreamCounts::FIGURES
                 .iter()
-                .map(|figure| by_host(r, figure.metric, figure.help))
+                .map(|figure| by_destination(r, figure.metric, figure.help))
                 .collect::<prometheus::Result<_>>()?,
-            upstreams: register(r, IntGaugeVec::new(opts("upstreams", "Upstreams by state"), &["host", "state"])?)?,
+            labels,
+            lag: register(r, GaugeVec::new(opts("upstream_lag_seconds", LAG_HELP), &["destination"])?)?,
+            upstreams: register(
+                r,
+                IntGaugeVec::new(opts("upstreams", "Upstreams by state"), &["destination", "state"])?,
+            )?,
         })
     }
 
     /// Metrics that nobody exports.
     #[cfg(test)]
     pub(crate) fn unregistered() -> Self {
-        Self::new(&Registry::new()).unwrap()
+        Self::new(&Registry::new(), DestinationLabels::default()).unwrap()
     }
 }
 
-/// The hosts that have rows of their own.
-#[derive(Debug, Default)]
-pub(super) struct Hosts(HashSet<String>);
-
-impl Hosts {
-    /// The label of a host.
-    pub(super) fn label<'a>(&mut self, host: &'a str) -> &'a str {
-        if self.0.contains(host) {
-            return host;
-        }
-        if self.0.len() >= MOST_HOSTS {
-            return OTHER_HOSTS;
-        }
-        self.0.insert(host.to_owned());
-        host
-    }
-}
-
-fn by_host(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
-    register(registry, IntCounterVec::new(opts(name, help), &["host"])?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_bounded() {
-        let mut hosts = Hosts::default();
-        for number in 0..MOST_HOSTS {
-            let host = format!("host-{number}:1935");
-            assert_eq!(hosts.label(&host), host);
-        }
-        assert_eq!(hosts.label("one-more:1935"), OTHER_HOSTS);
-        assert_eq!(hosts.label("host-0:1935"), "host-0:1935");
-    }
+fn by_destination(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(opts(name, help), &["destination"])?)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use liveedgecast_common::control::totals::{FAMILIES, Total, TotalKey, TotalKind, TotalRow};
+use liveedgecast_common::control::totals::{FAMILIES, Total, TotalKey, TotalRow};
 
 /// The rows as they were told last.
 #[derive(Debug, Default)]
@@ -18,8 +18,8 @@ impl TotalsLedger {
         for (key, total) in rows {
             let told = self.told.get(&key);
             if anew || told != Some(&total) {
-                let is_gauge = FAMILIES[key.family].kind == TotalKind::Gauge;
-                let growth = told.filter(|_| !is_gauge).map_or_else(|| total.clone(), |told| total.since(told));
+                let is_momentary = Total::is_momentary(FAMILIES[key.family].kind);
+                let growth = told.filter(|_| !is_momentary).map_or_else(|| total.clone(), |told| total.since(told));
                 news.push((key.clone(), growth));
                 self.told.insert(key, total);
             }

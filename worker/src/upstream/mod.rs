@@ -36,7 +36,7 @@ mod tls;
 mod trust;
 
 pub use self::fault::Fault;
-pub use self::metrics::UpstreamMetrics;
+pub use self::metrics::{DestinationLabels, UpstreamMetrics};
 pub use self::tls::UpstreamContext;
 
 /// Bytes read from an upstream at once: its whole handshake.
@@ -584,7 +584,9 @@ impl Upstream {
         let backup = self.on_backup.then_some(true);
         match (word, self.machine.fault()) {
             ("backoff" | "failed", Some((fault, why))) => {
-                self.shared.failed(fault);
+                // A destination has its name soon after the start, before anything can have failed.
+                let of = if self.destination.is_empty() { self.url.authority() } else { self.destination.clone() };
+                self.shared.failed(&of, fault);
                 let (class, advice) = (fault.as_str(), fault.advice(self.machine.has_lived()));
                 let trouble = Some((fault, word == "failed"));
                 let changed = std::mem::replace(&mut self.trouble, trouble) != trouble;

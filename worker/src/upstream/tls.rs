@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use liveedgecast_common::event;
-use prometheus::IntCounterVec;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -21,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::dial::Resolver;
 use super::fault::Fault;
+use super::metrics::UpstreamMetrics;
 use super::trust::{self, Verifier};
 
 pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
@@ -31,8 +31,8 @@ pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>
 pub struct UpstreamContext {
     config: Arc<OnceCell<Arc<ClientConfig>>>,
     pub(super) resolver: Resolver,
-    /// Counter of failures by class, if there is one.
-    failures: Option<IntCounterVec>,
+    /// Counter of failures, if there is one.
+    metrics: Option<UpstreamMetrics>,
 }
 
 impl UpstreamContext {
@@ -42,14 +42,14 @@ impl UpstreamContext {
         Self::default()
     }
 
-    /// Adds a counter of failures, by class.
+    /// Adds a counter of failures.
     #[must_use]
-    pub fn counting(self, failures: IntCounterVec) -> Self {
-        Self { failures: Some(failures), ..self }
+    pub fn counting(self, metrics: UpstreamMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
-    pub(super) fn failed(&self, fault: Fault) {
-        self.failures.iter().for_each(|failures| failures.with_label_values(&[fault.as_str()]).inc());
+    pub(super) fn failed(&self, destination: &str, fault: Fault) {
+        self.metrics.iter().for_each(|metrics| metrics.failed(destination, fault));
     }
 
     /// Creates a context with these root certificates only.
