@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::cluster::NAMESPACE;
 use crate::cluster::api::ClusterApi;
@@ -53,7 +54,7 @@ impl Prometheus {
     /// The configuration cannot be written.
     pub fn scrapes(&mut self, targets: &[SocketAddr]) {
         let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
-        self.follows(&format!("{{job_name: all, static_configs: [{{targets: [{}]}}]}}", targets.join(", ")));
+        self.follows(&format!("{{job_name: liveedgecast, static_configs: [{{targets: [{}]}}]}}", targets.join(", ")));
     }
 
     /// Scrapes each of `pods` every second from now on.
@@ -85,7 +86,22 @@ impl Prometheus {
     /// The value of a query, if it has one.
     #[must_use]
     pub fn knows(&self, query: &str) -> Option<f64> {
-        let answer = http::json(self.address, &format!("/api/v1/query?query={query}"))?;
-        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+        self.query(query)?["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    /// The number of series that a query has now.
+    ///
+    /// # Panics
+    /// The query is not valid.
+    #[must_use]
+    pub fn series(&self, query: &str) -> usize {
+        let Some(answer) = self.query(query) else { return 0 };
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().map_or(0, Vec::len)
+    }
+
+    fn query(&self, query: &str) -> Option<Value> {
+        let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        http::json(self.address, &format!("/api/v1/query?query={query}"))
     }
 }

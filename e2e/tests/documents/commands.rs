@@ -121,7 +121,7 @@ impl Known {
                 }
             }
             "docker-compose" | "docker" => {
-                let known = ["compose", "up", "-d", "down", "logs"];
+                let known = ["compose", "--profile", "observability", "up", "-d", "down", "logs"];
                 rest.iter()
                     .for_each(|word| assert!(known.contains(&word.as_str()), "{place}: {word:?} is not checked"));
             }

@@ -9,7 +9,7 @@ use liveedgecast_e2e::publish::root;
 use super::commands::is_variable;
 use super::markdown::{Document, documents};
 use super::tables::{PREFIX, metrics, programs, variables};
-use super::{around, file};
+use super::{around, file, files};
 
 /// Names that begin like a metric's and are the log's targets.
 const CRATES: [&str; 2] = ["liveedgecast_activator", "liveedgecast_worker"];
@@ -155,5 +155,53 @@ fn architecture_page_has_the_sections_that_comments_cite() {
     let page = documents.iter().find(|document| document.path.ends_with("/architecture.md")).expect("the page");
     for title in STABLE {
         assert!(page.headings().contains(&title), "comments may cite the section {title:?}, which is missing");
+    }
+}
+
+#[test]
+fn dashboards_and_rules_name_metrics_and_labels_that_exist() {
+    let known = metrics();
+    let texts = files(&["deploy/observability", "deploy/components"], &[".json", ".yaml"]);
+    let mut found = 0;
+    for (path, text) in &texts {
+        for (at, _) in text.match_indices(PREFIX) {
+            let rest = &text[at..];
+            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            // `liveedgecast_…`: only the beginning of a file's or a project's name.
+            let name = name.trim_end_matches('_');
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            let metric = known.get(name).or_else(|| known.get(base));
+            let Some(metric) = metric else { panic!("{path}: there is no {name}") };
+            found += 1;
+            let Some(labels) = rest[name.len()..].strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
+                continue;
+            };
+            for label in labels.0.split(',').filter_map(|pair| pair.split('=').next()) {
+                let label = label.trim_end_matches(['!', '~']).trim();
+                let always = ["instance", "job"];
+                assert!(
+                    metric.labels.contains_key(label) || always.contains(&label),
+                    "{path}: {name} has no label {label}"
+                );
+            }
+        }
+    }
+    assert!(found > 60, "{found}");
+}
+
+#[test]
+fn alerts_have_runbooks_that_exist() {
+    let rules = file("deploy/observability/prometheus/rules.yaml");
+    let page = file("deploy/docs/operations.md");
+    let anchors: Vec<String> = page
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
+        .collect();
+    let runbooks: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: deploy/docs/operations.md#")).collect();
+    assert_eq!(runbooks.len(), rules.matches("- alert: ").count(), "every alert has a runbook");
+    for runbook in runbooks {
+        assert!(anchors.iter().any(|anchor| anchor == runbook), "operations.md has no section {runbook}");
     }
 }

@@ -32,6 +32,7 @@ mod ends;
 mod events;
 mod hold;
 mod hooks;
+mod observability;
 mod operators;
 mod proxies;
 mod publishers;
