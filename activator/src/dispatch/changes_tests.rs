@@ -29,7 +29,6 @@ impl Relay {
             capacity: 9,
             availability: Availability::Open,
             same_host: true,
-            http: None,
             sessions: vec![],
             takes_lists: true,
             key: None,

@@ -49,7 +49,6 @@ impl World {
             capacity: 9,
             availability: Availability::Open,
             same_host: true,
-            http: None,
             sessions,
             takes_lists: true,
             key: (key > 0).then_some(InstanceKey([key; 32])),
