@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use liveedgecast_common::control::totals::{FAMILIES, Total, TotalFamily, TotalKey};
 use liveedgecast_common::control::wire::control_server::{Control, ControlServer};
 use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, Hello, Session, SessionState, Welcome, WorkerMessage};
@@ -26,13 +27,37 @@ use crate::stream::{IncomingStream, PublisherHandoff, Report, StreamCommand};
 /// A worker's call, seen from the activator.
 pub(crate) struct Incall {
     says: Streaming<WorkerSays>,
+    /// The worker's metrics, as its activator shows them.
+    totals: HashMap<TotalKey, Total>,
     answers: Sender<Result<ActivatorSays, Status>>,
 }
 
 impl Incall {
     pub(crate) async fn next(&mut self) -> Option<WorkerMessage> {
         let says = soon(self.says.message()).await.ok().flatten();
-        says.and_then(|says| says.say).map(|say| WorkerMessage::try_from(say).unwrap())
+        let said = says.and_then(|says| says.say).map(|say| WorkerMessage::try_from(say).unwrap());
+        if let Some(WorkerMessage::Totals(rows)) = &said {
+            rows.iter().for_each(|(key, total)| self.add(key, total));
+        }
+        said
+    }
+
+    fn add(&mut self, key: &TotalKey, total: &Total) {
+        match self.totals.get_mut(key).filter(|_| !Total::is_momentary(FAMILIES[key.family].kind)) {
+            Some(known) => known.add(total),
+            None => drop(self.totals.insert(key.clone(), total.clone())),
+        }
+    }
+
+    /// The value of a metric of the worker so far, or its number of observations; `label`: the value of its label, empty for none.
+    pub(crate) fn counted(&self, name: &str, label: &str) -> u64 {
+        let (family, _) = TotalFamily::named(name).unwrap();
+        let labels = Some(label).filter(|label| !label.is_empty()).map(str::to_owned).into_iter().collect();
+        match self.totals.get(&TotalKey { family, labels }) {
+            Some(Total::Number(number)) => format!("{number:.0}").parse().unwrap(),
+            Some(Total::Histogram { count, .. }) => *count,
+            None => 0,
+        }
     }
 
     pub(crate) async fn hello(&mut self) -> Hello {
@@ -106,7 +131,7 @@ impl Control for Service {
     async fn join(&self, request: tonic::Request<Streaming<WorkerSays>>) -> Result<Response<Self::JoinStream>, Status> {
         let proof = self.prove(&request, Purpose::Join)?;
         let (answers, out) = mpsc::channel(16);
-        let call = Incall { says: request.into_inner(), answers };
+        let call = Incall { says: request.into_inner(), totals: HashMap::new(), answers };
         self.calls.send(call).await.map_err(|_| Status::unavailable("going down"))?;
         let says: Self::JoinStream = Box::pin(ReceiverStream::new(out));
         Ok(answer(says, &proof))
