@@ -12,7 +12,7 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, programs from 
   run     to build LiveEdgeCast: a C compiler
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
   tests   tools/test.sh: curl, nginx, HAProxy, Prometheus, GStreamer, OBS Studio, ffmpeg, and a newer ffmpeg (from the PyPI package imageio-ffmpeg)
-  cluster tools/test.sh --cluster: the same
+  cluster tools/test.sh --cluster: the same, and tcpdump
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
   cost    tools/cost.sh: valgrind, strace
   checks  .ci/run: shellcheck, docker-compose (to read the compose file), kubeconform, and kustomize where kubectl is missing
@@ -36,6 +36,7 @@ for purpose; do
     demo) packages+=(curl ffmpeg jq nginx libnginx-mod-rtmp procps) ;;
     tests | cluster)
       packages+=(curl ffmpeg haproxy iproute2 nginx libnginx-mod-rtmp prometheus)
+      [[ $purpose == tests ]] || packages+=(tcpdump util-linux)
       packages+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
         gstreamer1.0-plugins-ugly)
       packages+=(obs-studio obs-plugins xvfb xauth libgl1-mesa-dri dbus-x11)

@@ -28,6 +28,7 @@ macro_rules! on_a_cluster {
 
 mod activators;
 mod addresses;
+mod control;
 mod demand;
 mod edge;
 mod keda;
