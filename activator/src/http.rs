@@ -4,6 +4,7 @@
 
 mod access;
 mod changes;
+mod page;
 mod problem;
 mod streams;
 mod workers;
@@ -102,7 +103,7 @@ pub fn routes(shown: HttpContext) -> Routes {
         }
     };
     let subscribed = shown.clone();
-    Routes::new()
+    page::routes(Routes::new())
         .get("/metrics", with(|shown, _| page_of_metrics(shown)))
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(ready))

@@ -221,6 +221,10 @@ impl IntoResponse for Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // No answer is to be taken for another type, or shown inside another page.
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
+        headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110, 15.5.2: this status without a challenge is none.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
