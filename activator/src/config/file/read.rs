@@ -1,6 +1,6 @@
 //! The rules of a configuration file. In: its tree. Out: [`ConfigFile`], or all mistakes. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -190,16 +190,16 @@ impl Reading<'_> {
             file.events = self.events(table);
         }
         let routes = self.routes(&mut table);
-        let mut known: Vec<&str> = routes.iter().map(|(name, _)| name.as_str()).collect();
+        let mut known: BTreeSet<&str> = routes.iter().map(|(name, _)| name.as_str()).collect();
         if self.given.default_route {
-            known.push(DEFAULT_ROUTE);
+            known.insert(DEFAULT_ROUTE);
         }
         file.publishers = self.publishers(&mut table, &known);
-        if file.open && !known.contains(&DEFAULT_ROUTE) {
+        if file.open && !known.contains(DEFAULT_ROUTE) {
             let text = "a publisher without an entry goes to the route `default`, which is missing: add it";
             self.mistakes.add(table.place, "routes.default", text);
         }
-        if file.jwt.as_ref().is_some_and(|jwt| jwt.route_claim.is_none()) && !known.contains(&DEFAULT_ROUTE) {
+        if file.jwt.as_ref().is_some_and(|jwt| jwt.route_claim.is_none()) && !known.contains(DEFAULT_ROUTE) {
             let text =
                 "a publisher with a token goes to the route `default`, which is missing: add it, or name a route_claim";
             self.mistakes.add(table.place, "routes.default", text);
@@ -321,24 +321,27 @@ impl Reading<'_> {
         Some(RouteBackup { url: url.value, after: after.unwrap_or(BACKUP_AFTER) })
     }
 
-    fn publishers(&mut self, table: &mut FileTable<'_>, routes: &[&str]) -> Vec<ListedPublisher> {
+    fn publishers(&mut self, table: &mut FileTable<'_>, routes: &BTreeSet<&str>) -> Vec<ListedPublisher> {
         let mut publishers: Vec<ListedPublisher> = Vec::new();
+        // A file may list ten thousand, and is read by the thread of the streams.
+        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for node in table.list("publishers", &mut self.mistakes) {
             let (place, path) = (node.place, node.path.clone());
             let table = FileTable::at(node, &mut self.mistakes);
             let Some(publisher) = table.and_then(|table| self.publisher(table, routes)) else { continue };
-            if publishers.iter().any(|before| before.name == publisher.name) {
+            if names.contains(&publisher.name) {
                 self.mistakes.add(place, format!("{path}.name"), "another publisher has that name");
-            } else if publishers.iter().any(|before| before.key == publisher.key && before.app == publisher.app) {
+            } else if !keys.insert((publisher.key.0, publisher.app.clone())) {
                 self.mistakes.add(place, format!("{path}.key"), "another publisher has that key and that app");
             } else {
+                names.insert(publisher.name.clone());
                 publishers.push(publisher);
             }
         }
         publishers
     }
 
-    fn publisher(&mut self, mut table: FileTable<'_>, routes: &[&str]) -> Option<ListedPublisher> {
+    fn publisher(&mut self, mut table: FileTable<'_>, routes: &BTreeSet<&str>) -> Option<ListedPublisher> {
         let name = table.required("name", "studio-a", &mut self.mistakes);
         let name = name.and_then(|name| name.check(&mut self.mistakes, name_of));
         let app = table.text("app", &mut self.mistakes).map(|app| app.value.trim_matches('/').to_owned());
@@ -349,7 +352,7 @@ impl Reading<'_> {
         };
         let route = table.text("route", &mut self.mistakes);
         let (route_place, route) = route.map_or((table.place, DEFAULT_ROUTE), |route| (route.place, route.value));
-        if !routes.contains(&route) {
+        if !routes.contains(route) {
             let text = format_args!("there is no route `{route}`: add it under routes, or name another");
             self.mistakes.add(route_place, format!("{}.route", table.path), text);
         }

@@ -1,6 +1,7 @@
 //! Files as they are typed.
 
 use jsonwebtoken::Algorithm;
+use liveedgecast_common::clock::now;
 
 use super::*;
 use crate::config::JwtKeys;
@@ -299,4 +300,21 @@ fn schema_for_editors_knows_the_same_names() {
         described.sort_unstable();
         assert_eq!(known, described, "{pointer}");
     }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of time")]
+fn file_of_ten_thousand_publishers_and_routes_is_read_in_a_moment() {
+    let mut text = "publishers:\n".to_owned();
+    for at in 0..10_000 {
+        text += &format!("- {{name: p{at}, key: k{at}, route: r{at}}}\n");
+    }
+    text += "routes:\n";
+    for at in 0..10_000 {
+        text += &format!("  r{at}: {{destinations: [{{name: o, url: rtmp://a/b/c}}]}}\n");
+    }
+    let began = now();
+    assert_eq!(parsed(&text).publishers.len(), 10_000);
+    // Each entry compared with each other one takes minutes.
+    assert!(now() - began < Duration::from_secs(30));
 }

@@ -1,6 +1,7 @@
 //! The values of a table. In: a [`Node`], the name that a value should have. Out: the value, or a mistake with its place and its fix, so that all
 //! mistakes of a file are found at once. Next: `read`, which knows what a file may say. Pure.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -93,8 +94,9 @@ impl<'a> FileTable<'a> {
             }
         };
         let table = Self { place, path, entries, asked: Vec::new() };
-        for (at, (place, name, _)) in entries.iter().enumerate() {
-            if entries[..at].iter().any(|(_, before, _)| before == name) {
+        let mut before = HashSet::new();
+        for (place, name, _) in entries {
+            if !before.insert(name) {
                 mistakes.add(*place, table.inner(name), "stands here twice: remove one of them");
             }
         }
