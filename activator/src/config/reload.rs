@@ -8,10 +8,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, fs};
 
 use liveedgecast_common::config::{Problems, PublishKeys, read_file};
 use liveedgecast_common::event;
@@ -25,6 +25,21 @@ use super::resolve::{Settings, parse_push, read_config};
 
 /// Device, inode, size and time of a file when it was read.
 type Stamp = (u64, u64, u64, i64, i64);
+
+/// Most bytes of mistakes that are told: they are kept in events, and a file can have one in each of its lines.
+const MOST_TOLD: usize = 8 << 10;
+
+/// The mistakes for which a file is rejected, if they are not too long.
+fn told(mistakes: &impl fmt::Display) -> String {
+    let mut text = mistakes.to_string();
+    if text.len() > MOST_TOLD {
+        let end = (0..=MOST_TOLD).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+        text +=
+            " …\n  and more: `liveedgecast-activator check --config FILE` prints every mistake of a configuration file";
+    }
+    text
+}
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let found = fs::metadata(path).ok()?;
@@ -156,8 +171,9 @@ impl Reloaded {
                     news.push(FileNews { setting: "RTMP_PUSH_URL_FILE", rejected: None });
                 }
                 Err(problems) => {
+                    let problems = told(&problems);
                     tracing::error!(event = event::FILE_REJECTED, setting = "RTMP_PUSH_URL_FILE", %problems, "push URLs rejected, the last ones stay in force");
-                    news.push(FileNews { setting: "RTMP_PUSH_URL_FILE", rejected: Some(problems.to_string()) });
+                    news.push(FileNews { setting: "RTMP_PUSH_URL_FILE", rejected: Some(problems) });
                 }
             }
         }
@@ -202,8 +218,9 @@ impl Reloaded {
                 self.jwt = jwt.map(Arc::new);
             }
             Err(problems) => {
+                let problems = told(&problems);
                 tracing::error!(event = event::FILE_REJECTED, setting, %problems, "keys of tokens rejected, the last ones stay in force");
-                news.rejected = Some(problems.to_string());
+                news.rejected = Some(problems);
             }
         }
         Some(news)
@@ -245,8 +262,9 @@ impl Reloaded {
                 self.file = Some(Arc::new(file));
             }
             Err(problems) => {
+                let problems = told(&problems);
                 tracing::error!(event = event::FILE_REJECTED, setting = "LIVEEDGECAST_CONFIG", %problems, "configuration file rejected, the last one stays in force");
-                news.rejected = Some(problems.to_string());
+                news.rejected = Some(problems);
             }
         }
         Some(news)
@@ -378,5 +396,11 @@ mod tests {
 
         assert_eq!(reloaded.refresh(), []);
         assert_eq!(reloaded.reread().len(), 1, "it is read although nothing has changed");
+
+        // A mistake in each of its lines: events keep the text.
+        fs::write(&config, (0..20_000).map(|at| format!("é{at}: 1\n")).collect::<String>()).unwrap();
+        let news = reloaded.refresh();
+        let told = news[0].rejected.as_ref().unwrap();
+        assert!(told.contains("é0: is not known here") && told.len() < 2 * MOST_TOLD, "{} bytes", told.len());
     }
 }
