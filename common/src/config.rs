@@ -181,11 +181,10 @@ pub fn read_file(path: &Path) -> Result<String, FileError> {
 }
 
 /// Reads a file of settings as it is, so that the numbers of its lines stay right.
-#[expect(clippy::disallowed_methods, reason = "a setting is read from here whichever way it comes")]
 pub fn read_whole_file(path: &Path) -> Result<String, FileError> {
     use std::io::Read as _;
     let shown = || path.display().to_string();
-    let file = std::fs::File::open(path).map_err(|error| FileError::Unreadable(shown(), error))?;
+    let file = open_at_once(path).map_err(|error| FileError::Unreadable(shown(), error))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| FileError::Unreadable(shown(), error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -194,6 +193,15 @@ pub fn read_whole_file(path: &Path) -> Result<String, FileError> {
     let text = String::from_utf8(bytes).map_err(|_| FileError::NotText(shown()))?;
     let text = text.trim_start_matches('\u{feff}');
     if text.trim().is_empty() { Err(FileError::Empty(shown())) } else { Ok(text.to_owned()) }
+}
+
+/// Opens a file without waiting: a named pipe that nobody writes to would hold the thread of the streams for ever.
+fn open_at_once(path: &Path) -> std::io::Result<std::fs::File> {
+    use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+    // A pipe that is written at this moment, as a shell's `<(…)` is, has an end that can be waited for.
+    fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file.into())
 }
 
 /// The reason why a file that a setting names could not be used. Never shows its content.
@@ -429,5 +437,18 @@ mod tests {
         std::fs::write(&path, vec![b'x'; MAX_FILE_BYTES as usize + 1]).unwrap();
         assert_eq!(value_or_file("S", None, Some(&path), &mut problems), None);
         assert_eq!(problems.iter().count(), 4);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a thread that may be stuck")]
+    fn named_pipe_that_nobody_writes_to_is_an_empty_file_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        let (read, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || read.send(read_whole_file(&path)));
+        let read = result.recv_timeout(Duration::from_secs(10)).expect("it does not wait for a writer");
+        assert!(matches!(read, Err(FileError::Empty(_))), "{read:?}");
     }
 }
