@@ -309,7 +309,7 @@ async fn destinations_of_a_held_stream_are_added_changed_and_removed() {
     let all = "/api/v1/streams/aa/destinations";
     let one = format!("{all}/tube");
     let restart = format!("{one}/restart");
-    let added = r#"{"name":"tube","url":"rtmp://tube.example/live/{key}"}"#;
+    let added = r#"{"name":"tube","url":"rtmp://tube.example/live/{publisher}-{key}"}"#;
     // Method, path, body; the status, and the revision or the type of the problem.
     let table: &[(&str, &str, &str, u16, &str)] = &[
         ("POST", all, added, 201, "1"),

@@ -77,7 +77,7 @@ pub(super) fn restart(changes: &StreamChanges, change: &StreamChange<'_>) -> Res
 
 /// A push URL; the error's text shows no key.
 fn template(url: &str) -> Result<PushTemplate, ApiProblem> {
-    PushTemplate::parse(url).map_err(|error| ApiProblem::DestinationUnfit(error.to_string()))
+    PushTemplate::parse_of_route(url).map_err(|error| ApiProblem::DestinationUnfit(error.to_string()))
 }
 
 fn carry_out(changes: &StreamChanges, change: &StreamChange<'_>, all: &[Change]) -> Result<Answer, ApiProblem> {
