@@ -18,6 +18,11 @@ use prometheus::{Registry, Result};
 const MAX_ROWS: usize = 16 << 10;
 /// Rows of gauges of one worker, of which further ones are left out.
 const MAX_GAUGES: usize = 4 << 10;
+/// Bytes of the gauges of all workers together. Further ones are left out, unless they have no labels. A row takes some 200 bytes, so this is a
+/// thousand workers' with 300 rows each; one worker that is taken over can register hundreds.
+const GAUGE_BYTES: usize = 64 << 20;
+/// Rows on the page, beyond which no gauge is shown that has labels. Those of the oldest calls come first.
+const MAX_SHOWN: usize = 2 * MAX_ROWS;
 /// The value of the labels of all other rows.
 const OTHER: &str = "other";
 
@@ -39,7 +44,9 @@ struct Counted {
     /// Counters and histograms of all workers together.
     sums: BTreeMap<TotalKey, Total>,
     /// Gauges of each call.
-    gauges: HashMap<u64, BTreeMap<TotalKey, Total>>,
+    gauges: BTreeMap<u64, BTreeMap<TotalKey, Total>>,
+    /// Bytes of the gauges.
+    gauge_bytes: usize,
     calls: u64,
 }
 
@@ -90,7 +97,7 @@ impl CallTotals {
 
 impl Drop for CallTotals {
     fn drop(&mut self) {
-        self.shared.lock().gauges.remove(&self.call);
+        self.shared.lock().forget(self.call);
     }
 }
 
@@ -103,10 +110,7 @@ impl SharedTotals {
 impl Counted {
     fn add(&mut self, call: u64, mut key: TotalKey, total: Total) {
         if Total::is_momentary(FAMILIES[key.family].kind) {
-            let gauges = self.gauges.entry(call).or_default();
-            if gauges.len() < MAX_GAUGES || gauges.contains_key(&key) {
-                gauges.insert(key, total);
-            }
+            self.set(call, key, total);
             return;
         }
         if self.sums.len() >= MAX_ROWS && !self.sums.contains_key(&key) {
@@ -118,14 +122,35 @@ impl Counted {
         }
     }
 
+    fn set(&mut self, call: u64, key: TotalKey, total: Total) {
+        let gauges = self.gauges.entry(call).or_default();
+        if let Some(known) = gauges.get_mut(&key) {
+            *known = total;
+            return;
+        }
+        let bytes = self.gauge_bytes + weight(&key);
+        if key.labels.is_empty() || gauges.len() < MAX_GAUGES && bytes <= GAUGE_BYTES {
+            self.gauge_bytes = bytes;
+            gauges.insert(key, total);
+        }
+    }
+
+    /// Forgets the gauges of a call.
+    fn forget(&mut self, call: u64) {
+        let gone = self.gauges.remove(&call).unwrap_or_default();
+        self.gauge_bytes -= gone.keys().map(weight).sum::<usize>();
+    }
+
     /// Every row, with the gauges of all calls.
     fn rows(&self) -> BTreeMap<&TotalKey, Total> {
         let mut rows: BTreeMap<&TotalKey, Total> = self.sums.iter().map(|(key, total)| (key, total.clone())).collect();
         for (key, total) in self.gauges.values().flatten() {
+            let has_room = rows.len() < MAX_SHOWN || key.labels.is_empty();
             match rows.get_mut(key) {
                 Some(highest) if FAMILIES[key.family].kind == TotalKind::Highest => highest.raise(total),
                 Some(sum) => sum.add(total),
-                None => drop(rows.insert(key, total.clone())),
+                None if has_room => drop(rows.insert(key, total.clone())),
+                None => {}
             }
         }
         rows
@@ -157,6 +182,11 @@ impl Collector for WorkerTotals {
         };
         shown.into_iter().map(family).collect()
     }
+}
+
+/// Bytes that a gauge takes.
+fn weight(key: &TotalKey) -> usize {
+    size_of::<(TotalKey, Total)>() + key.labels.iter().map(|value| size_of::<String>() + value.len()).sum::<usize>()
 }
 
 fn metric(key: &TotalKey, total: Total) -> Metric {
@@ -266,5 +296,28 @@ mod tests {
         let sum: f64 = named.map(|(_, total)| if let Total::Number(value) = total { *value } else { 0.0 }).sum();
         assert!((sum - f64::from(u32::try_from(destinations).unwrap())).abs() < 0.5, "{sum}");
         assert_eq!(counted.gauges.values().map(BTreeMap::len).sum::<usize>(), MAX_GAUGES);
+    }
+
+    #[test]
+    fn gauges_of_many_workers_are_bounded_and_those_without_labels_are_all_counted() {
+        let registry = Registry::new();
+        let totals = WorkerTotals::new(&registry).unwrap();
+        let long = "z".repeat(256);
+        let calls: Vec<CallTotals> = (0..40).map(|_| totals.call()).collect();
+        for (number, call) in calls.iter().enumerate() {
+            call.add((0..MAX_GAUGES).map(|at| row("upstreams", &[&format!("{number}-{at}"), &long], 1.0)).collect());
+            call.add(vec![row("worker_streams", &[], 1.0)]);
+        }
+        let counted = totals.shared.lock();
+        let kept: usize = counted.gauges.values().flat_map(BTreeMap::keys).map(weight).sum();
+        assert!(kept == counted.gauge_bytes && kept < GAUGE_BYTES + 40 * 256, "{kept} bytes");
+        let rows = counted.rows();
+        assert!(rows.len() <= MAX_SHOWN + FAMILIES.len(), "{} rows", rows.len());
+        let (streams, _) = row("worker_streams", &[], 0.0);
+        assert_eq!(rows.get(&streams), Some(&Total::Number(40.0)));
+        drop(rows);
+        drop(counted);
+        drop(calls);
+        assert_eq!(totals.shared.lock().gauge_bytes, 0);
     }
 }
