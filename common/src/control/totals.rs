@@ -78,6 +78,9 @@ const fn family(
     TotalFamily { name, help, labels, kind }
 }
 
+/// The most by which a counter grows from one message to the next: 40 Gbit/s for two days. Far greater ones would swallow what others count.
+const MOST_GROWTH: f64 = 1e15;
+
 /// Every metric that workers tell. No name is one of the activator's own.
 pub const FAMILIES: &[TotalFamily] = &{
     use TotalKind::{Counter, Gauge, Highest, Histogram};
@@ -139,14 +142,14 @@ impl Total {
     /// Returns whether this can be a value of a family of that kind.
     fn fits(&self, kind: TotalKind) -> bool {
         match (self, kind) {
-            (Self::Number(value), TotalKind::Counter) => value.is_finite() && *value >= 0.0,
+            (Self::Number(value), TotalKind::Counter) => (0.0..=MOST_GROWTH).contains(value),
             (Self::Number(value), TotalKind::Gauge | TotalKind::Highest) => value.is_finite(),
             (Self::Histogram { buckets, count, sum }, TotalKind::Histogram(bounds)) => {
                 buckets.len() == bounds.len()
                     && buckets.is_sorted()
                     && buckets.last().is_none_or(|last| last <= count)
-                    && sum.is_finite()
-                    && *sum >= 0.0
+                    && (0.0..=MOST_GROWTH).contains(&(*count as f64))
+                    && (0.0..=MOST_GROWTH).contains(sum)
             }
             _ => false,
         }
@@ -275,6 +278,7 @@ mod tests {
             number("streams", &["live"], 1.0),
             number("received_bytes_total", &[], -1.0),
             number("received_bytes_total", &[], f64::NAN),
+            number("received_bytes_total", &[], 2.0 * MOST_GROWTH),
             number("worker_streams", &[], f64::INFINITY),
             number("received_bytes_total", &["more"], 1.0),
             number("upstream_failures_total", &["lost"], 1.0),
@@ -284,6 +288,8 @@ mod tests {
             histogram(vec![2; bounds], 1, 1.0),
             histogram((0..bounds as u64).rev().collect(), 99, 1.0),
             histogram(vec![1; bounds], 1, -1.0),
+            histogram(vec![1; bounds], u64::MAX, 1.0),
+            histogram(vec![1; bounds], 1, 2.0 * MOST_GROWTH),
             wire::TotalRow { value: None, ..number("received_bytes_total", &[], 1.0) },
         ];
         for row in bad {
