@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use subtle::ConstantTimeEq;
 
-use super::limits::{INSTANCE_KEY_BYTES, MAX_EPOCH};
+use super::limits::{INSTANCE_KEY_BYTES, MAX_EPOCH, MAX_TEXT};
 use super::session::is_stream_id;
 use super::totals::TotalRow;
 use super::wire::activator_says::Say as ActivatorSay;
@@ -246,8 +246,8 @@ impl TryFrom<wire::Hello> for Hello {
             name: hello.name,
             capacity: hello.capacity,
             sessions: hello.sessions.into_iter().filter_map(|session| session.try_into().ok()).collect(),
-            network: hello.network,
-            version: hello.version,
+            network: short(hello.network),
+            version: short(hello.version),
             takes_lists: hello.destinations,
             key: hello.key.as_slice().try_into().ok().map(InstanceKey),
         })
@@ -294,6 +294,11 @@ impl Cordon {
 }
 
 /// Checks a capacity; one that is told later has to be as good as the one in Hello.
+/// A text that is logged; empty if it is longer than any that a worker says.
+fn short(text: String) -> String {
+    if text.len() <= MAX_TEXT { text } else { String::new() }
+}
+
 fn check_capacity(capacity: u32) -> Result<(), Malformed> {
     if (1..=MAX_CAPACITY).contains(&capacity) { Ok(()) } else { Err(Malformed::Capacity) }
 }

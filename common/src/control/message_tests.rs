@@ -49,6 +49,14 @@ const AVAILABILITIES: [Availability; 5] =
     [Availability::Open, Availability::Cordoned, Availability::Leaving, Availability::Drained, Availability::Draining];
 
 #[test]
+fn texts_of_a_hello_that_are_logged_are_bounded() {
+    let long = "v".repeat(1 << 20);
+    let said = wire::Hello { version: long.clone(), network: long, ..hello(Availability::Open).into() };
+    let heard = Hello::try_from(said).unwrap();
+    assert_eq!((heard.version.as_str(), heard.network.as_str()), ("", ""));
+}
+
+#[test]
 fn worker_messages_survive_the_wire() {
     let load = |availability| WorkerMessage::Load(Load { streams: 6, capacity: 3, availability });
     let declined = |reason| WorkerMessage::Declined(Declined { stream_id: "s".into(), epoch: u64::MAX, reason });
