@@ -21,6 +21,7 @@ use liveedgecast_common::rtmp::{MessageHeader, Run, aggregate, is_media, type_id
 use liveedgecast_common::sys::{prefetch, prefetch_behind};
 use smallvec::SmallVec;
 
+use self::describe::Keyframes;
 use self::early::EarlyBounds;
 use self::headers::StoredHeaders;
 use self::open::{OpenEntry, SegmentList, first_bytes, note_look};
@@ -124,6 +125,7 @@ pub struct Index {
     jumps: u64,
     last_jump: Option<Jump>,
     has_video: bool,
+    keyframes: Option<Keyframes>,
     /// Beginning of the video that has no keyframe yet.
     without_keyframe_since: Option<Instant>,
     steps_back: u64,
@@ -164,6 +166,7 @@ impl Index {
             jumps: 0,
             last_jump: None,
             has_video: false,
+            keyframes: None,
             without_keyframe_since: None,
             steps_back: 0,
             unfit: 0,
@@ -350,6 +353,9 @@ impl Index {
         }
         if join {
             self.without_keyframe_since = Some(now);
+            if inspection.kind == Kind::Video {
+                self.keyframes = Some(Keyframes::after(self.keyframes, self.place.clock, time));
+            }
         }
         let number = self.end();
         if let Some(slot) = inspection.header.filter(|_| whole) {

@@ -230,6 +230,25 @@ fn headers_are_those_of_their_time_also_after_they_have_left_the_ring() {
 }
 
 #[test]
+fn interval_of_keyframes_is_known_when_messages_are_forgotten_and_ends_with_the_publisher() {
+    let mut fixture = Fixture::new();
+    let shown = |fixture: &Fixture| fixture.index.keyframe_interval();
+    let second = Duration::from_secs(1);
+    fixture.message_at(0, type_id::AUDIO, AUDIO);
+    fixture.now += second;
+    fixture.message_at(1000, type_id::AUDIO, AUDIO);
+    assert_eq!(shown(&fixture), None, "audio has no keyframes");
+    for (at, known) in [(2000, None), (3000, Some(1000)), (5000, Some(2000))] {
+        fixture.now += second;
+        fixture.message_at(at, type_id::VIDEO, KEYFRAME);
+        fixture.message_at(at + 40, type_id::VIDEO, INTER);
+        assert_eq!(shown(&fixture), known);
+        fixture.evict(fixture.index.end());
+        assert_eq!(shown(&fixture), known, "nothing is kept");
+    }
+}
+
+#[test]
 fn headers_are_kept_within_their_limit() {
     let mut fixture = Fixture::new();
     let mut wire = Vec::new();

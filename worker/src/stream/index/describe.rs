@@ -12,6 +12,23 @@ pub struct HeaderMark {
     before: usize,
 }
 
+/// The newest keyframe of the video, and its distance from the one before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keyframes {
+    clock: u32,
+    newest: i64,
+    interval: Option<u32>,
+}
+
+impl Keyframes {
+    /// The state after a keyframe of `time` by the clock of the publisher with the number `clock`.
+    pub(super) fn after(before: Option<Self>, clock: u32, time: i64) -> Self {
+        let before = before.filter(|before| before.clock == clock);
+        let interval = before.and_then(|before| u32::try_from(time - before.newest).ok());
+        Self { clock, newest: time, interval }
+    }
+}
+
 impl Index {
     /// The headers in force now.
     #[must_use]
@@ -19,13 +36,9 @@ impl Index {
         HeaderMark { clock: self.place.clock, newest: self.headers.back().copied(), before: self.base.len() }
     }
 
-    /// Milliseconds between the last two keyframes of the present publisher, if both are still there.
+    /// Milliseconds between the last two keyframes of the present publisher, also if they are not kept any more.
     #[must_use]
     pub fn keyframe_interval(&self) -> Option<u32> {
-        let mut last = self.joins.iter().rev().filter_map(|number| self.entry(*number));
-        let (newest, before) = (last.next()?, last.next()?);
-        // Without video every message is one to join at.
-        let same = newest.place.clock == before.place.clock && self.has_video;
-        u32::try_from(newest.time - before.time).ok().filter(|_| same)
+        self.keyframes.filter(|keyframes| keyframes.clock == self.place.clock)?.interval
     }
 }
