@@ -210,6 +210,10 @@ impl Upstream {
     /// Gives the destination another backup, or none.
     pub fn set_backup(&mut self, now: Instant, backup: Option<&BackupDestination>) {
         self.machine.set_backup(now, backup.map(|backup| (backup.url.clone(), backup.after)));
+        // The machine returns to the first server at once, without an output.
+        if self.on_backup != self.machine.is_on_backup() {
+            self.turned(false);
+        }
     }
 
     /// Lets the processor fetch what every write needs.

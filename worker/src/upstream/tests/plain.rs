@@ -530,3 +530,21 @@ async fn upstream_closed_by_us_at_any_stage_is_done_at_once() {
         while peer.read().await {}
     }
 }
+
+#[tokio::test]
+async fn first_server_is_shown_when_the_backup_in_use_is_taken_away() {
+    let (listener, backup) = listen().await;
+    let mut driver = Driver::new("rtmp://127.0.0.1:9/live/KEY");
+    let given = BackupDestination { url: url(&format!("rtmp://{backup}/live/KEY")), after: Duration::from_millis(1) };
+    driver.upstream.set_backup(driver.now, Some(&given));
+    let on_backup = |driver: &Driver| driver.upstream.report().backup;
+    while !on_backup(&driver) {
+        driver.until_word("backoff").await;
+        driver.pass();
+    }
+    let _peer = go_live(&mut driver, &listener).await;
+    assert!(on_backup(&driver));
+    driver.upstream.set_backup(driver.now, None);
+    assert!(!on_backup(&driver));
+    assert_eq!(driver.upstream.server.authority(), "127.0.0.1:9");
+}
