@@ -113,12 +113,18 @@ impl Request {
         };
         let authorization = head.headers.remove(AUTHORIZATION);
         let authorization = authorization.as_ref().and_then(|value| value.to_str().ok());
-        let bearer = authorization.and_then(|text| text.strip_prefix("Bearer ")).map(Secret::new);
+        let bearer = authorization.and_then(bearer).map(Secret::new);
         let path = head.uri.path().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
         let captures = captures(route, &path);
         Ok(Self { path, query, captures, body, peer, bearer, headers: head.headers })
     }
+}
+
+/// The token of an `Authorization` header. The name of the scheme has no case (RFC 9110, 11.1).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then_some(token)
 }
 
 /// The segments of `path` that stand at the `{name}` segments of `route`, decoded. Bytes that are not UTF-8 become U+FFFD, so that the handler
@@ -539,6 +545,22 @@ mod tests {
 
     async fn simple(address: std::net::SocketAddr, method: &str, path: &str) -> String {
         ask(address, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    }
+
+    #[test]
+    fn bearer_is_read_in_any_case_and_nothing_else_is() {
+        let rows = [
+            ("Bearer abc", Some("abc")),
+            ("bearer abc", Some("abc")),
+            ("BEARER abc", Some("abc")),
+            ("Bearer", None),
+            ("abc", None),
+            ("Basic abc", None),
+            ("Bearerabc", None),
+        ];
+        for (authorization, token) in rows {
+            assert_eq!(bearer(authorization), token, "{authorization}");
+        }
     }
 
     #[tokio::test]
