@@ -64,7 +64,9 @@ pub enum UrlError {
     #[error("{{app}} and {{key}} may stand in the path only")]
     PlaceholderHost,
     /// `{something}` that is not known.
-    #[error("{{{0}}} is not known: only {{app}} and {{key}} are replaced")]
+    #[error(
+        "{{{0}}} is not known here: {{app}} and {{key}} are replaced, and {{publisher}} where publishers have names"
+    )]
     Placeholder(String),
     /// No path, or one segment alone.
     #[error(

@@ -72,6 +72,9 @@ pub enum ChangeError {
     /// The URL does not fit the stream's app and key.
     #[error("the URL is not valid with the stream's names in it: {0}")]
     Url(NameError),
+    /// The URL takes the publisher's name, and the publisher has none.
+    #[error("the publisher has no name, so the URL cannot contain {{publisher}}: write {{key}}")]
+    Nameless,
     /// The name is in use.
     #[error("the stream has a destination of this name already")]
     NameTaken,
@@ -171,6 +174,9 @@ impl StreamDestinations {
         template: &PushTemplate,
     ) -> Result<(liveedgecast_common::url::PushUrl, Option<liveedgecast_common::key::Identity>), ChangeError> {
         let names = self.names.as_ref().ok_or(ChangeError::UnknownStream)?;
+        if template.takes_publisher() && names.publisher.is_empty() {
+            return Err(ChangeError::Nameless);
+        }
         names.resolve(template).map_err(ChangeError::Url)
     }
 

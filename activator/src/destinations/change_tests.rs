@@ -94,7 +94,8 @@ fn change_that_cannot_be_made_says_why() {
     let table = [
         (add("origin", "rtmp://six/live/{key}"), ChangeError::NameTaken),
         (add("other", "rtmps://one:1935/live/{key}"), same("origin")),
-        (add("other", "rtmp://six/live/{publisher}"), ChangeError::Url(NameError::Empty)),
+        (add("other", "rtmp://six/live/{publisher}"), ChangeError::Nameless),
+        (move_to("origin", "rtmp://six/live/of-{publisher}"), ChangeError::Nameless),
         (move_to("origin", "rtmp://two/rec/all"), same("archive")),
         (remove("nobody"), ChangeError::UnknownDestination),
         (enable("nobody", true), ChangeError::UnknownDestination),

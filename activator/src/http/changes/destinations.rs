@@ -96,7 +96,9 @@ fn problem(error: ChangeError) -> ApiProblem {
     match error {
         ChangeError::UnknownStream => ApiProblem::StreamUnknown,
         ChangeError::UnknownDestination => ApiProblem::DestinationUnknown,
-        ChangeError::Name(_) | ChangeError::Url(_) => ApiProblem::DestinationUnfit(error.to_string()),
+        ChangeError::Name(_) | ChangeError::Url(_) | ChangeError::Nameless => {
+            ApiProblem::DestinationUnfit(error.to_string())
+        }
         _ => ApiProblem::DestinationConflict(error.to_string()),
     }
 }
