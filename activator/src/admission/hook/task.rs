@@ -37,8 +37,12 @@ const NOTICES_AT_ONCE: usize = 16;
 const ATTEMPTS: usize = 3;
 /// … and the pause between two of them.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
-/// Lines about a server that does not answer, or answers nonsense: strangers can cause one with each connection.
+/// Lines about a server that does not answer: strangers can cause one with each connection.
 static FAILED: LogLimiter = LogLimiter::new(Duration::from_secs(5));
+/// Lines about ends that a server was not told of.
+static UNTOLD: LogLimiter = LogLimiter::new(Duration::from_secs(5));
+/// Lines about answers that make no sense. The advice of `publisher.refused` leads to them, so no other line may take their turn.
+static UNUSABLE: LogLimiter = LogLimiter::new(Duration::from_secs(5));
 
 /// An end to be told.
 struct Notice {
@@ -94,7 +98,7 @@ impl HookDesk {
             HookAnswer::Away(error) if FAILED.is_due(now()) => {
                 warn!(event = event::HOOK_FAILED, server = %hook.url, error, "hook did not answer");
             }
-            HookAnswer::Unusable(error) if FAILED.is_due(now()) => {
+            HookAnswer::Unusable(error) if UNUSABLE.is_due(now()) => {
                 warn!(event = event::HOOK_ANSWER_UNUSABLE, server = %hook.url, error, "answer of the hook makes no sense: its publisher is refused");
             }
             _ => {}
@@ -141,7 +145,7 @@ impl HookDesk {
                 metrics.told(result.is_ok());
                 if let Err(error) = result {
                     let (server, stream) = (&notice.hook.url, &notice.asked.facts.id);
-                    if FAILED.is_due(now()) {
+                    if UNTOLD.is_due(now()) {
                         warn!(event = event::HOOK_FAILED, %server, stream, error, "hook was not told of an end");
                     }
                 }
