@@ -100,7 +100,7 @@ impl RefusalReason {
         match self {
             Self::Name => "let the encoder use a plain app and stream key, without slashes or blanks at their ends",
             Self::Key => {
-                "correct the stream key in the encoder, or add it to the configuration file or to PUBLISH_KEYS"
+                "correct the stream key or the application in the encoder, or add them to the configuration file or to PUBLISH_KEYS"
             }
             Self::Destination => "this app and key do not make a valid push URL: check RTMP_PUSH_URL and the encoder",
             Self::Rate => "raise PUBLISH_BURST or PUBLISH_RATE, or list keys in PUBLISH_KEYS, which are not counted",
