@@ -55,8 +55,8 @@ pub const PUBLISHER_RETURNED: &str = "publisher.returned";
 pub const PUBLISHER_KICKED: &str = "publisher.kicked";
 /// A publisher said goodbye on a connection that stays open, and may publish again.
 pub const PUBLISHER_PARTED: &str = "publisher.parted";
-/// Admission did not take a publisher, or did not decide in time: `class` is `name`, `key`, `destination`, `rate`, `share` or `unanswered`.
-/// One line a second for each class.
+/// Admission did not take a publisher, or did not decide in time: `class` is the reason. One line a second for each
+/// class.
 pub const PUBLISHER_REFUSED: &str = "publisher.refused";
 /// The lobby did not take an admitted publisher, or does not hold it any longer: `class` is `duplicate`, `unmovable`, `hold_spent`, `fleet_full`
 /// or `draining`. One line a second for each class.
