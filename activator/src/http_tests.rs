@@ -300,6 +300,26 @@ async fn a_worker_is_told_to_give_its_streams_away_and_to_take_some_again() {
 }
 
 #[tokio::test]
+async fn patch_that_cannot_be_made_as_a_whole_changes_nothing() {
+    let server = server(&["--admin-token", ADMIN]);
+    let (app, key) = (AppName::parse("live").unwrap(), StreamKey::parse("s3cret").unwrap());
+    let names = StreamNames { app, key, publisher: "studio".into(), secret: Secret::new(SECRET) };
+    let destinations = StreamDestinations::new(names, RouteOrigin::Fixed, Vec::new());
+    let _place = server.lobby.places.enter(Entry { destinations, ..entry("aa") });
+    let all = "/api/v1/streams/aa/destinations";
+    for added in [
+        r#"{"name":"one","url":"rtmp://one.example/live/{key}"}"#,
+        r#"{"name":"two","url":"rtmp://two.example/live/{key}","enabled":false}"#,
+    ] {
+        assert_eq!(call(&server, "POST", all, ADMIN, added).await.0, 201);
+    }
+    let before = call(&server, "GET", all, ADMIN, "").await;
+    let patch = r#"{"url":"rtmp://one.example/live/{key}","enabled":true}"#;
+    assert_eq!(call(&server, "PATCH", &format!("{all}/two"), ADMIN, patch).await.0, 409);
+    assert_eq!(call(&server, "GET", all, ADMIN, "").await, before);
+}
+
+#[tokio::test]
 async fn destinations_of_a_held_stream_are_added_changed_and_removed() {
     let server = server(&["--admin-token", ADMIN, "--view-token", VIEW]);
     let (app, key) = (AppName::parse("live").unwrap(), StreamKey::parse("s3cret").unwrap());
@@ -321,11 +341,11 @@ async fn destinations_of_a_held_stream_are_added_changed_and_removed() {
         ("POST", all, r#"{"name":"","url":"rtmp://h/a/b"}"#, 422, "destination-unfit"),
         ("POST", "/api/v1/streams/bb/destinations", added, 404, "stream-unknown"),
         ("PATCH", &one, r#"{"enabled":false}"#, 200, "2"),
-        ("PATCH", &one, r#"{"enabled":true,"url":"rtmp://tube2.example/live/{key}"}"#, 200, "4"),
+        ("PATCH", &one, r#"{"enabled":true,"url":"rtmp://tube2.example/live/{key}"}"#, 200, "3"),
         ("PATCH", &one, "{}", 400, "malformed"),
         ("PATCH", "/api/v1/streams/aa/destinations/none", r#"{"enabled":false}"#, 404, "destination-unknown"),
-        ("POST", &restart, "", 200, "5"),
-        ("DELETE", &one, "", 200, "6"),
+        ("POST", &restart, "", 200, "4"),
+        ("DELETE", &one, "", 200, "5"),
         ("DELETE", &one, "", 404, "destination-unknown"),
     ];
     for (method, path, body, status, told) in table {

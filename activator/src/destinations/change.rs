@@ -21,19 +21,14 @@ pub enum Change {
         /// Name of the destination.
         name: String,
     },
-    /// The API switches a destination on or off.
-    Enable {
+    /// The API moves a destination to another place, switches it on or off, or both at once.
+    Patch {
         /// Name of the destination.
         name: String,
-        /// `false`: nothing is sent there.
-        enabled: bool,
-    },
-    /// The API moves a destination to another place.
-    Move {
-        /// Name of the destination.
-        name: String,
-        /// The push URL from now on.
-        url: PushTemplate,
+        /// The push URL from now on; `None`: as before.
+        url: Option<PushTemplate>,
+        /// `false`: nothing is sent there; `None`: as before.
+        enabled: Option<bool>,
     },
     /// The API lets the session at a destination begin anew.
     Restart {
@@ -49,9 +44,9 @@ impl Change {
             Self::Route(_) => ("file", ""),
             Self::Add(given) => ("add", &given.name),
             Self::Remove { name } => ("remove", name),
-            Self::Enable { name, enabled: true } => ("enable", name),
-            Self::Enable { name, enabled: false } => ("disable", name),
-            Self::Move { name, .. } => ("move", name),
+            Self::Patch { name, url: Some(_), .. } => ("move", name),
+            Self::Patch { name, enabled: Some(false), .. } => ("disable", name),
+            Self::Patch { name, .. } => ("enable", name),
             Self::Restart { name } => ("restart", name),
         }
     }
@@ -112,22 +107,20 @@ impl StreamDestinations {
                 next.all.remove(at);
                 next.removed.insert(name.clone());
             }
-            Change::Enable { name, enabled } => {
+            Change::Patch { name, url, enabled } => {
+                let place = url.as_ref().map(|url| next.resolved(url)).transpose()?;
                 let at = next.find(name)?;
-                next.all[at].by_api |= next.all[at].enabled != *enabled;
-                next.all[at].enabled = *enabled;
-                next.all[at].lost &= !*enabled;
-                next.check_place(at)?;
-            }
-            Change::Move { name, url } => {
-                let (url, identity) = next.resolved(url)?;
-                let at = next.find(name)?;
-                if next.all[at].url != url {
-                    let before = next.all[at].clone();
-                    next.all[at] =
-                        NamedDestination { url, identity, by_api: true, lost: false, backup: None, ..before };
-                    next.check_place(at)?;
+                let patched = &mut next.all[at];
+                if let Some((url, identity)) = place.filter(|(url, _)| patched.url != *url) {
+                    let before = patched.clone();
+                    *patched = NamedDestination { url, identity, by_api: true, lost: false, backup: None, ..before };
                 }
+                if let Some(enabled) = *enabled {
+                    patched.by_api |= patched.enabled != enabled;
+                    patched.enabled = enabled;
+                    patched.lost &= !enabled;
+                }
+                next.check_place(at)?;
             }
             Change::Restart { name } => {
                 let at = next.find(name)?;

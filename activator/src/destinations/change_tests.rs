@@ -49,11 +49,11 @@ fn shown(all: &StreamDestinations) -> String {
 }
 
 fn enable(name: &str, enabled: bool) -> Change {
-    Change::Enable { name: name.into(), enabled }
+    Change::Patch { name: name.into(), url: None, enabled: Some(enabled) }
 }
 
 fn move_to(name: &str, url: &str) -> Change {
-    Change::Move { name: name.into(), url: template(url) }
+    Change::Patch { name: name.into(), url: Some(template(url)), enabled: None }
 }
 
 fn restart(name: &str) -> Change {

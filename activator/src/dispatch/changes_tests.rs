@@ -119,7 +119,7 @@ fn add(name: &str) -> Change {
 }
 
 fn off(name: &str) -> Change {
-    Change::Enable { name: name.to_owned(), enabled: false }
+    Change::Patch { name: name.to_owned(), url: None, enabled: Some(false) }
 }
 
 #[test]

@@ -51,28 +51,25 @@ pub(super) fn list(changes: &StreamChanges, stream_id: &str) -> Result<Answer, A
 pub(super) fn add(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, ApiProblem> {
     let NewDestination { name, url, enabled } = body(change.body)?;
     let given = RouteDestination { name: name.clone(), url: template(&url)?, required: false, enabled, backup: None };
-    let answer = carry_out(changes, &StreamChange { destination: &name, ..*change }, &[Change::Add(given)])?;
+    let answer = carry_out(changes, &StreamChange { destination: &name, ..*change }, &Change::Add(given))?;
     Ok(answer.with(StatusCode::CREATED))
 }
 
 pub(super) fn patch(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, ApiProblem> {
     let DestinationPatch { enabled, url } = body(change.body)?;
-    let name = || change.destination.to_owned();
-    let moved = url.map(|url| Ok(Change::Move { name: name(), url: template(&url)? })).transpose()?;
-    let switched = enabled.map(|enabled| Change::Enable { name: name(), enabled });
-    let all: Vec<Change> = moved.into_iter().chain(switched).collect();
-    if all.is_empty() {
+    if enabled.is_none() && url.is_none() {
         return Err(ApiProblem::Malformed("the body has neither `enabled` nor `url`".to_owned()));
     }
-    carry_out(changes, change, &all)
+    let url = url.map(|url| template(&url)).transpose()?;
+    carry_out(changes, change, &Change::Patch { name: change.destination.to_owned(), url, enabled })
 }
 
 pub(super) fn remove(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, ApiProblem> {
-    carry_out(changes, change, &[Change::Remove { name: change.destination.to_owned() }])
+    carry_out(changes, change, &Change::Remove { name: change.destination.to_owned() })
 }
 
 pub(super) fn restart(changes: &StreamChanges, change: &StreamChange<'_>) -> Result<Answer, ApiProblem> {
-    carry_out(changes, change, &[Change::Restart { name: change.destination.to_owned() }])
+    carry_out(changes, change, &Change::Restart { name: change.destination.to_owned() })
 }
 
 /// A push URL; the error's text shows no key.
@@ -80,15 +77,11 @@ fn template(url: &str) -> Result<PushTemplate, ApiProblem> {
     PushTemplate::parse_of_route(url).map_err(|error| ApiProblem::DestinationUnfit(error.to_string()))
 }
 
-fn carry_out(changes: &StreamChanges, change: &StreamChange<'_>, all: &[Change]) -> Result<Answer, ApiProblem> {
-    let (id, destination) = (change.stream_id, change.destination);
-    let mut revision = 0;
-    for one in all {
-        revision = changes.streams.change(id, one).map_err(problem)?;
-        let (what, _) = one.shown();
-        let peer = change.client;
-        tracing::info!(event = event::DESTINATION_CHANGED_OVER_HTTP, stream = %LogSafe(id), destination = %LogSafe(destination), change = what, revision, %peer, "destination changed over HTTP");
-    }
+fn carry_out(changes: &StreamChanges, change: &StreamChange<'_>, what: &Change) -> Result<Answer, ApiProblem> {
+    let (id, destination, peer) = (change.stream_id, change.destination, change.client);
+    let revision = changes.streams.change(id, what).map_err(problem)?;
+    let (what, _) = what.shown();
+    tracing::info!(event = event::DESTINATION_CHANGED_OVER_HTTP, stream = %LogSafe(id), destination = %LogSafe(destination), change = what, revision, %peer, "destination changed over HTTP");
     Ok(Answer::json(&ChangeReport { id, destination, revision }))
 }
 
