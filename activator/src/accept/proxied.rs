@@ -35,7 +35,7 @@ pub(super) async fn client(socket: &mut TcpStream) -> Result<Option<SocketAddr>,
         let known = header.len();
         header.resize(known + more, 0);
         let read = match socket.read(&mut header[known..]).await {
-            // Some health checks end with a reset.
+            // A health check may end with a reset.
             Err(error) if known == 0 && error.kind() == io::ErrorKind::ConnectionReset => 0,
             read => read?,
         };

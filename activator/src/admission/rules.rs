@@ -62,9 +62,9 @@ pub(super) enum Judgement {
 /// The answer that the rules have asked for.
 #[derive(Debug)]
 pub(super) enum RulesAnswer {
-    /// Of the server that was asked.
+    /// The answer of the server that was asked.
     Hook(HookAnswer),
-    /// Of the check of a token.
+    /// The result of the check of a token.
     Token(Result<Box<TokenGrant>, TokenError>),
 }
 
@@ -118,7 +118,7 @@ impl Rules {
         let Ok(app) = AppName::parse(app) else {
             return Judgement::Decided(Verdict::refuse(RefusalReason::Name, Duration::ZERO));
         };
-        // Where tokens count, none goes on to other servers, whatever has let its publisher in.
+        // No token goes on to other servers where tokens count, whatever has let its publisher in.
         let presented = book.jwt().and_then(|_| Presented::find(&app, key));
         let Some(answer) = answer else {
             if let Some(entry) = book.entry(&app, key) {

@@ -1,4 +1,4 @@
-//! What a worker is believed when it says that it has a stream. In: a reported session, with what this activator and the others know of the stream. Out:
+//! The limits of a worker's word that it has a stream. In: a reported session, with what this activator and the others know of the stream. Out:
 //! the session as far as it can be true, or nothing. Pure.
 //!
 //! ```text

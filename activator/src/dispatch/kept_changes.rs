@@ -1,4 +1,4 @@
-//! What the API has changed at streams whose publishers are lost. In: the destinations of a stream whose publisher's connection broke. Out: the same,
+//! Changes of the API to streams whose publishers are lost. In: the destinations of a stream whose publisher's connection broke. Out: the same,
 //! for the publisher's next stay, as long as its grace time runs. Pure.
 //!
 //! Note: nothing is kept for a publisher that said goodbye or was ended: its stream is over, and a change ends with the stream.

@@ -721,7 +721,7 @@ impl Machine {
                 self.close(closing, because(if failed { CloseReason::FailedStart } else { why }));
             }
             HandoffOutcome::PublisherGone => self.close(Closing::Gone, because(CloseReason::Gone)),
-            // Of the second, the state of the connection has been lost on the way.
+            // A stream that has parted comes without the state of its connection if that was lost on the way.
             HandoffOutcome::PartedForGood | HandoffOutcome::Parted => {
                 self.parted = true;
                 self.close(Closing::Graceful, because(CloseReason::Done));

@@ -3,7 +3,7 @@
 use liveedgecast_common::metrics::counters;
 use prometheus::{IntCounterVec, Registry};
 
-/// What a changed file has done to a stream.
+/// The effect of a changed file on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamResult {
     /// Its destinations have changed.

@@ -109,7 +109,7 @@ impl FileWatch {
         let FilePlaces { watched, names } = FilePlaces::of(paths);
         for (path, flags) in watched {
             match inotify::add_watch(&kernel, &path, flags) {
-                // What is missing comes by its name.
+                // A place that is missing is told by the folder that it appears in.
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => {
                     tracing::warn!(event = event::FILE_UNWATCHED, path = %path.display(), %error, "place on the way to a file not watched");

@@ -189,7 +189,7 @@ impl PeerSocket {
     /// Writes several parts as [`Self::try_write`] does.
     ///
     /// # Errors
-    /// Same.
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is no room.
     pub fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         either!(self, socket => socket.try_write_vectored(parts))
     }

@@ -150,7 +150,7 @@ impl TlsConnection {
     /// Writes several parts as [`Self::try_write`] does.
     ///
     /// # Errors
-    /// Same.
+    /// The kernel's; [`io::ErrorKind::WouldBlock`] when there is no room.
     pub fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut session = self.session();
         session.flush(&self.socket)?;

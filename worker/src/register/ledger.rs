@@ -51,7 +51,7 @@ mod tests {
             [row(bytes, 10.0), row(streams, 2.0)]
         );
         assert_eq!(ledger.news(vec![row(bytes, 15.0), row(streams, 2.0)], false), [row(bytes, 5.0)]);
-        // Nobody was there to be told of the next growth.
+        // No activator was there to be told of the next growth.
         assert_eq!(ledger.news(vec![row(bytes, 18.0), row(streams, 2.0)], true), [row(bytes, 3.0), row(streams, 2.0)]);
         assert_eq!(ledger.news(vec![row(bytes, 18.0), row(streams, 1.0)], false), [row(streams, 1.0)]);
     }

@@ -565,7 +565,7 @@ impl Register {
     fn leave(&mut self, now: Instant) {
         self.draining = true;
         self.left = true;
-        // What is counted after this is lost.
+        // A growth after this is lost.
         self.tell_totals(false);
         self.say_to_all(&WorkerMessage::Goodbye);
         self.discover(now, discovery::Input::Stop);

@@ -171,7 +171,7 @@ struct TimeOuts {
     answers: u32,
 }
 
-/// What is remembered of one server.
+/// The memory of one server.
 #[derive(Debug)]
 struct ServerHistory {
     /// Address of a connection that failed: the other addresses come first next time.

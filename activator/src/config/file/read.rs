@@ -275,7 +275,7 @@ impl Reading<'_> {
         let name = name.and_then(|name| name.check(&mut self.mistakes, name_of));
         let url = table.required("url", "rtmp://a.example/live/{key}", &mut self.mistakes);
         let key = self.one_of(&mut table, ["key", "key_file"]);
-        // Where the key is the mistake, the URL is judged as with another one.
+        // The URL is judged as with another key if the key is the mistake.
         let is_keyed = table.has("key") || table.has("key_file");
         let given = key.as_ref().map(|key| key.value.as_str()).or(is_keyed.then_some("key"));
         let url = url.and_then(|url| self.push_url(url, given));

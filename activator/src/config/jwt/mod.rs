@@ -55,7 +55,7 @@ pub struct Jwt {
 pub enum JwtKeys {
     /// These.
     Fixed(Vec<JwtKey>),
-    /// Those of the JWK Set at this address, as it is at the time.
+    /// The keys of the JWK Set at this address, as it is at the time.
     Served(HttpUrl),
 }
 
