@@ -72,6 +72,9 @@ const MAX_CALLS: u32 = 4;
 const MAX_MESSAGE: usize = 4 << 20;
 /// Bytes of a call's headers; ours are some 300.
 const MAX_HEADERS: u32 = 8 << 10;
+/// Bytes that are read of a connection that has not proved itself: more than a request that another activator passes on, whose proof is looked at
+/// when the whole of it is here.
+const MAX_UNPROVED: usize = 512 << 10;
 
 /// Limit of log lines about refusals: any peer that can connect can cause one. `control_refused_total` counts all of them.
 static REFUSALS: LogLimiter = LogLimiter::new(Duration::from_secs(1));
@@ -246,6 +249,7 @@ fn guarded(
         room: Arc::default(),
     };
     let proved = peer.proved.clone();
+    let unproved = peer.proved.clone();
     let over = async move {
         tokio::select! {
             biased;
@@ -256,7 +260,7 @@ fn guarded(
         drop(slot);
         pending().await
     };
-    Expiring::new(socket, peer, Box::pin(over))
+    Expiring::new(socket, peer, Box::pin(over)).holding(MAX_UNPROVED, unproved)
 }
 
 struct ControlService {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 /// Completes at the end of a connection's time.
@@ -22,12 +23,19 @@ pub(crate) struct Expiring<S, P> {
     /// Connection's data for the calls on it.
     peer: P,
     over: Expiry,
+    /// Bytes that may still be read until the token is cancelled; `None`: any number.
+    unproved: Option<(usize, CancellationToken)>,
 }
 
 impl<S, P> Expiring<S, P> {
     /// The socket of `peer`, usable until `over`.
     pub(crate) fn new(socket: S, peer: P, over: Expiry) -> Self {
-        Self { socket, peer, over }
+        Self { socket, peer, over, unproved: None }
+    }
+
+    /// The same socket, of which no more than about `most` bytes are read until `proved` is cancelled. `over` waits for that, too.
+    pub(crate) fn holding(self, most: usize, proved: CancellationToken) -> Self {
+        Self { unproved: Some((most, proved)), ..self }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -50,7 +58,18 @@ impl<S, P: Clone + Send + Sync + 'static> Connected for Expiring<S, P> {
 impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Expiring<S, P> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        match &self.unproved {
+            Some((_, proved)) if proved.is_cancelled() => self.unproved = None,
+            // `over` wakes the task, which `check` has told it of.
+            Some((0, _)) => return Poll::Pending,
+            _ => {}
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if let Some((left, _)) = &mut self.unproved {
+            *left = left.saturating_sub(buf.filled().len() - before);
+        }
+        read
     }
 }
 
@@ -110,5 +129,28 @@ mod tests {
         assert_eq!(read.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let some = [io::IoSlice::new(&[0])];
         assert_eq!(write.write_vectored(&some).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn bytes_of_a_stranger_stay_in_the_kernel_until_it_has_proved_itself() {
+        let (ours, mut theirs) = duplex(64);
+        let proved = CancellationToken::new();
+        let known = proved.clone();
+        let over = Box::pin(async move {
+            known.cancelled().await;
+            std::future::pending().await
+        });
+        let mut socket = Expiring::new(ours, (), over).holding(4, proved.clone());
+        theirs.write_all(b"pingpong").await.unwrap();
+        let mut bytes = [0; 4];
+        socket.read_exact(&mut bytes).await.unwrap();
+        let early = tokio::select! { biased; _ = socket.read(&mut bytes) => true, () = ready(()) => false };
+        assert!(!early);
+        let later = async {
+            tokio::task::yield_now().await;
+            proved.cancel();
+        };
+        let (read, ()) = tokio::join!(socket.read(&mut bytes), later);
+        assert_eq!((read.unwrap(), &bytes), (4, b"pong"));
     }
 }
