@@ -116,7 +116,7 @@ pub fn text(registry: &Registry) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// The rows of a worker's registry as they are now. A metric that is not in [`FAMILIES`] is the worker's own business.
+/// The rows of a worker's registry as they are now. A metric that is not in [`FAMILIES`](crate::control::totals::FAMILIES) is the worker's own business.
 #[must_use]
 pub fn gathered(registry: &Registry) -> Vec<TotalRow> {
     let mut rows = Vec::new();
