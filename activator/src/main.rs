@@ -24,7 +24,11 @@ fn main() -> ExitCode {
             jwt: args.jwt.is_given(),
             hook: args.on_publish_url.is_some(),
         };
-        return check(config, given);
+        let Some(path) = args.checked_file(config) else {
+            eprintln!("no file to check: name it with --config FILE, or set LIVEEDGECAST_CONFIG");
+            return ExitCode::from(BAD_CONFIGURATION);
+        };
+        return check(path, given);
     }
     if args.health || args.ready {
         return health(&args, if args.ready { health::READY } else { health::ALIVE });

@@ -1,7 +1,7 @@
 //! The arguments. In: flags, environment. Out: text, not judged yet. Next: `resolve`.
 #![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help text, in which [::] is an address")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use liveedgecast_common::runtime::LogArgs;
@@ -246,8 +246,16 @@ pub struct Args {
 pub enum Subcommand {
     /// Checks a configuration file, prints every mistake with its line and its fix, and does nothing else
     Check {
-        /// The file
-        #[arg(long, env = "LIVEEDGECAST_CONFIG", value_name = "PATH")]
-        config: PathBuf,
+        /// The file [default: that of LIVEEDGECAST_CONFIG, or of --config before the command]
+        #[arg(long, value_name = "PATH")]
+        config: Option<PathBuf>,
     },
+}
+
+impl Args {
+    /// The file that `check` is about: its own, or that of the activator; `None` if neither is set.
+    #[must_use]
+    pub fn checked_file<'a>(&'a self, own: &'a Option<PathBuf>) -> Option<&'a Path> {
+        [own, &self.config].into_iter().flatten().map(PathBuf::as_path).find(|path| !path.as_os_str().is_empty())
+    }
 }

@@ -60,6 +60,21 @@ fn file_is_checked_without_a_start() {
     let good =
         "publishers: [{name: a, key: b}]\nroutes: {default: {destinations: [{name: o, url: 'rtmp://a/b/{key}'}]}}\n";
     assert_eq!(check(good).0, Some(0));
+    let named = |name: bool, before: bool, variable: &str| {
+        let mut program = Program::new("check", binary("liveedgecast-activator")).clear_env();
+        if before {
+            program = program.arg("--config").arg(&file);
+        }
+        if name {
+            program = program.env(variable, file.to_str().expect("a path"));
+        }
+        let mut process = program.arg("check").start();
+        (process.wait(SOON).code(), process.log())
+    };
+    assert_eq!(named(true, false, "LIVEEDGECAST_CONFIG").0, Some(0), "the file of the variable");
+    assert_eq!(named(false, true, "").0, Some(0), "the file of the activator's own flag");
+    let (code, log) = named(false, false, "");
+    assert!(code == Some(2) && log.contains("LIVEEDGECAST_CONFIG"), "{code:?}: {log}");
     let (code, log) = check("publishers: [{name: a, key: b, rout: c}]\n");
     assert_eq!(code, Some(2));
     assert!(log.contains("2 mistakes") && log.contains("config.yaml:1:32: publishers[0].rout"), "{log}");
