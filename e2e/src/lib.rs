@@ -14,6 +14,7 @@
 //! - [`sink`], [`nginx`]: upstreams. [`haproxy`]: a proxy in front of activators.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
 //! - [`prometheus`]: a real Prometheus.
+//! - [`browser`]: a real Chromium.
 //! - [`record`], [`compare`]: the messages of a connection, and comparisons of them.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
 //! - [`cost`]: instructions, allocations and system calls of a message.
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod browser;
 pub mod certificate;
 pub mod cluster;
 pub mod compare;

@@ -34,6 +34,7 @@ mod hold;
 mod hooks;
 mod observability;
 mod operators;
+mod page;
 mod proxies;
 mod publishers;
 mod refusals;

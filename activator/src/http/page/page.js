@@ -29,6 +29,11 @@ let token = sessionStorage.getItem('token') || '';
 let follow = null;
 let due = null;
 let shown = '';
+/** The last error of each destination that this page has seen, by the destination's path: the relay forgets it when a session is live again. */
+const errors = new Map();
+/** Names of publishers by the id of their stream: no activator holds a publisher that is lost, but the events tell its name. */
+const names = new Map();
+const KEPT = 500;
 /** Id of the newest event. */
 let newest = '';
 
@@ -81,22 +86,24 @@ const TONES = { live: 'good', ready: 'good', starting: 'wait', waiting: 'wait', 
 const WORDS = { grace: 'publisher lost, waited for', waiting: 'held, waits for a worker', backoff: 'down, dialed again', failed: 'down, refuses' };
 const state = (word) => make('span', { class: `state ${TONES[word] || ''}` }, WORDS[word] || word);
 
-function button(text, label, action, confirmation) {
+/** A button. `key` names its purpose, by which the focus finds it again when the page is drawn anew. */
+function button(text, label, key, action, confirmation) {
   const act = async (event) => {
-    if (confirmation && !window.confirm(confirmation)) return;
     const pressed = event.currentTarget;
-    pressed.disabled = true;
+    if (pressed.getAttribute('aria-disabled') || (confirmation && !window.confirm(confirmation))) return;
+    // A disabled button would lose the keyboard's focus.
+    pressed.setAttribute('aria-disabled', 'true');
     try {
       await action();
       trouble('');
     } catch (error) {
       trouble(error.status === 401 || error.status === 403 ? `${error.message} Use the button Token.` : error.message);
     } finally {
-      pressed.disabled = false;
+      pressed.removeAttribute('aria-disabled');
       soon(0);
     }
   };
-  return make('button', { type: 'button', 'aria-label': label, onclick: act }, text);
+  return make('button', { type: 'button', 'aria-label': label, 'data-key': key, onclick: act }, text);
 }
 
 function trouble(text) {
@@ -114,14 +121,18 @@ function describe(stream) {
   return parts.concat(from).filter(Boolean).join(' · ');
 }
 
-function destination(stream, wanted, upstream) {
+function destination(stream, title, wanted, upstream) {
   const name = wanted.name;
+  const turn = wanted.enabled ? 'Disable' : 'Enable';
   const path = `streams/${encodeURIComponent(stream.id)}/destinations/${encodeURIComponent(name)}`;
   const fails = upstream && upstream.error && upstream.state !== 'live';
+  if (upstream && upstream.error) {
+    keep(errors, path, `${clock(upstream.failed || Date.now())} ${upstream.error}`);
+  }
   const notes = [];
   if (fails) notes.push(make('span', { class: 'said' }, upstream.error));
   if (fails && REMEDIES[upstream.fault]) notes.push(make('span', { class: 'remedy' }, REMEDIES[upstream.fault]));
-  if (upstream && upstream.error && !fails) notes.push(make('span', { class: 'remedy' }, `before: ${upstream.error}`));
+  if (!fails && errors.has(path)) notes.push(make('span', { class: 'remedy' }, `before: ${errors.get(path)}`));
   const figures = upstream ? [`${seconds(upstream.lag || 0)} behind`, `${upstream.lost} lost`, `${upstream.reconnects} reconnects`].join(' · ') : '';
   const word = wanted.enabled ? (upstream ? upstream.state : 'starting') : 'off';
   return make('tr', {},
@@ -129,21 +140,30 @@ function destination(stream, wanted, upstream) {
     make('td', {}, state(word), ...notes),
     make('td', { class: 'number' }, figures),
     make('td', {}, make('div', { class: 'actions' },
-      button('Restart', `Restart ${name}`, () => ask(`${path}/restart`, 'POST')),
-      button(wanted.enabled ? 'Disable' : 'Enable', `${wanted.enabled ? 'Disable' : 'Enable'} ${name}`, () => ask(path, 'PATCH', { enabled: !wanted.enabled })),
-      button('Remove', `Remove ${name}`, () => ask(path, 'DELETE'), `Remove ${name} from this stream?`))));
+      button('Restart', `Restart ${name} of ${title}`, `${path}/restart`, () => ask(`${path}/restart`, 'POST')),
+      button(turn, `${turn} ${name} of ${title}`, `${path}/switch`, () => ask(path, 'PATCH', { enabled: !wanted.enabled })),
+      button('Remove', `Remove ${name} of ${title}`, `${path}/remove`, () => ask(path, 'DELETE'), `Remove ${name} from the stream of ${title}?`))));
 }
 
+/** Sets a value; the one that was set longest ago makes room. */
+function keep(map, key, value) {
+  map.delete(key);
+  map.set(key, value);
+  if (map.size > KEPT) map.delete(map.keys().next().value);
+}
+
+const named = (stream) => stream.publisher || names.get(stream.id) || `${stream.app} ${stream.id.slice(0, 6)}`;
+
 function article(stream, wanted) {
-  const title = stream.publisher || `${stream.app} ${stream.id.slice(0, 6)}`;
+  const title = named(stream);
   const path = `streams/${encodeURIComponent(stream.id)}`;
-  const rows = wanted.map((one) => destination(stream, one, stream.upstreams.find((upstream) => upstream.name === one.name)));
+  const rows = wanted.map((one) => destination(stream, title, one, stream.upstreams.find((upstream) => upstream.name === one.name)));
   return make('article', { 'aria-label': title },
     make('header', {}, make('h3', {}, title), state(stream.state), make('p', { class: 'facts' }, describe(stream)),
       make('div', { class: 'actions' },
-        button('Add…', `Add a destination to ${title}`, () => add(stream.id)),
-        button('Kick', `End the stream of ${title}`, () => ask(`${path}/kick`, 'POST', { reason: 'ended on the page' }), `End the stream of ${title}?`))),
-    make('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': `Destinations of ${title}` }, make('table', {},
+        button('Add…', `Add a destination to ${title}`, `${path}/add`, () => add(stream.id)),
+        button('Kick', `End the stream of ${title}`, `${path}/kick`, () => ask(`${path}/kick`, 'POST', { reason: 'ended on the page' }), `End the stream of ${title}?`))),
+    make('div', { class: 'scroll', tabindex: '0', role: 'group', 'data-key': path, 'aria-label': `Destinations of ${title}` }, make('table', {},
       make('thead', {}, make('tr', {}, ...['Destination', 'State', 'Figures'].map((text) => make('th', { scope: 'col' }, text)), make('th', { scope: 'col' }, make('span', { class: 'unseen' }, 'Actions')))),
       make('tbody', {}, ...rows))));
 }
@@ -165,13 +185,15 @@ async function add(id) {
   }
 }
 
-/** Replaces the children, unless somebody is just using one of them or nothing has changed. */
-function replace(parent, children, key) {
-  if (parent.dataset.shown === key) return;
-  const focused = parent.contains(document.activeElement) && document.activeElement.getAttribute('aria-label');
+/** Replaces the children, unless nothing has changed. The focus goes to the element with the same key, or else to the section. */
+function replace(parent, children, shown) {
+  if (parent.dataset.shown === shown) return;
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.key || '' : null;
+  const scrolled = new Map([...parent.querySelectorAll('.scroll')].map((one) => [one.dataset.key, one.scrollLeft]));
   parent.replaceChildren(...children);
-  parent.dataset.shown = key;
-  if (focused) parent.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
+  parent.dataset.shown = shown;
+  for (const one of parent.querySelectorAll('.scroll')) one.scrollLeft = scrolled.get(one.dataset.key) || 0;
+  if (focused !== null) (parent.querySelector(`[data-key="${CSS.escape(focused)}"]`) || parent.closest('section')).focus({ preventScroll: true });
 }
 
 async function read() {
@@ -179,13 +201,13 @@ async function read() {
   const wanted = await Promise.all(streams.map((stream) => ask(`streams/${encodeURIComponent(stream.id)}/destinations`).catch(() => [])));
   byId('summary').textContent = `${demand.live} live · ${demand.waiting} waiting · ${workers.length} ${workers.length === 1 ? 'worker' : 'workers'}`;
   const articles = streams.map((stream, at) => article(stream, wanted[at]));
-  replace(byId('streams'), articles.length ? articles : [make('p', { class: 'hint' }, 'Nobody is live, and no worker runs for nothing.')], JSON.stringify([streams, wanted]));
+  replace(byId('streams'), articles.length ? articles : [make('p', { class: 'hint' }, 'No publisher is here.')], JSON.stringify([streams, wanted, streams.map(named)]));
   const order = (worker, what) => ask(`workers/${encodeURIComponent(worker.name)}/${what}`, 'POST');
   const rows = workers.map((worker) => make('tr', {},
     make('th', { scope: 'row' }, worker.name), make('td', {}, state(worker.state)), make('td', { class: 'number' }, `${worker.streams} of ${worker.capacity}`),
     make('td', {}, worker.state === 'drained'
-      ? button('Undrain', `Let ${worker.name} take streams again`, () => order(worker, 'undrain'))
-      : button('Drain', `Move the streams of ${worker.name} to others`, () => order(worker, 'drain')))));
+      ? button('Undrain', `Let ${worker.name} take streams again`, worker.name, () => order(worker, 'undrain'))
+      : button('Drain', `Move the streams of ${worker.name} to others`, worker.name, () => order(worker, 'drain')))));
   replace(byId('workers').tBodies[0], rows, JSON.stringify(workers));
 }
 
@@ -217,6 +239,7 @@ function happened(event) {
   const { id, type, timestamp, data = {} } = event;
   if (type === 'events.missed' && !data.missed) return;
   newest = id;
+  if (data.stream && data.publisher) keep(names, data.stream, data.publisher);
   const who = data.publisher || data.worker || '';
   const words = Object.entries(data).filter(([key]) => !['publisher', 'stream', 'app'].includes(key)).map(([key, value]) => `${key.replace(/_seconds$/, '')} ${typeof value === 'number' ? Math.round(value * 1000) / 1000 : value}`);
   const list = byId('events');
