@@ -4,13 +4,14 @@
 
 mod access;
 mod changes;
+mod nginx;
 mod page;
 mod problem;
 mod streams;
 mod workers;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::event;
@@ -58,6 +59,8 @@ pub struct HttpContext {
     pub metrics: ActivatorMetrics,
     /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
+    /// Start of the process.
+    pub started: Instant,
 }
 
 /// The warning of an activator at which anyone may publish.
@@ -107,6 +110,30 @@ pub fn routes(shown: HttpContext) -> Routes {
         .get("/metrics", with(|shown, _| page_of_metrics(shown)))
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(ready))
+        .get("/stat", {
+            let shown = shown.clone();
+            move |request: Request| {
+                let shown = shown.clone();
+                async move {
+                    match allowed_by(access::check_url, &shown, Right::Read, &request) {
+                        Ok(()) => nginx::stat(&shown, &request).await,
+                        Err(problem) => problem.answer(),
+                    }
+                }
+            }
+        })
+        .get("/control/drop/publisher", {
+            let shown = shown.clone();
+            move |request: Request| {
+                let shown = shown.clone();
+                async move {
+                    match allowed_by(access::check_url, &shown, Right::Change, &request) {
+                        Ok(()) => nginx::drop_publishers(shown, &request).await,
+                        Err(problem) => problem.answer(),
+                    }
+                }
+            }
+        })
         .get("/api/v1/openapi.json", |_| async { Answer::typed("application/json", OPENAPI) })
         // KEDA asks for these two without a token; they have counts alone.
         .get("/api/v1/demand", with(|shown, _| demand(shown)))
@@ -133,9 +160,16 @@ pub fn routes(shown: HttpContext) -> Routes {
         )
 }
 
+/// Decides whether a request has a right.
+type Check = fn(&ApiTokens, Right, &Request) -> Result<(), ApiProblem>;
+
 /// Refuses a request that lacks a right, and logs that.
 fn allowed(shown: &HttpContext, right: Right, request: &Request) -> Result<(), ApiProblem> {
-    let checked = access::check(&shown.tokens, right, request);
+    allowed_by(access::check, shown, right, request)
+}
+
+fn allowed_by(check: Check, shown: &HttpContext, right: Right, request: &Request) -> Result<(), ApiProblem> {
+    let checked = check(&shown.tokens, right, request);
     if let Err(problem) = &checked
         && REFUSALS.is_due(now())
     {

@@ -22,7 +22,7 @@ use crate::admission::AdmissionMetrics;
 use crate::config::{Args, Handoff, Settings};
 use crate::destinations::{DestinationView, RouteOrigin, StreamDestinations, StreamNames};
 use crate::dispatch::{
-    Entry, Introduction, PlaceEvent, Rules, StreamView, UpstreamView, VideoView, WorkerState, WorkerView,
+    AudioView, Entry, Introduction, PlaceEvent, Rules, StreamView, UpstreamView, VideoView, WorkerState, WorkerView,
 };
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::peers::ForwardedRequest;
@@ -59,6 +59,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
         events,
         metrics,
         phase: phases,
+        started: clock::now(),
     };
     (shown, lobby, phase)
 }
@@ -106,6 +107,7 @@ fn entry(id: &str) -> Entry {
         identities: vec![],
         app: AppName::parse("live").unwrap(),
         publisher: Some("studio".into()),
+        shown_key: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
         hold: Duration::from_secs(600),
@@ -445,8 +447,13 @@ fn description_of_the_api_has_every_field_of_its_answers() {
         height: Some(1),
         frame_rate: Some(1.0),
         keyframe_interval: Some(1.0),
+        bitrate: 1,
+        profile: [100, 0, 31],
     };
     assert_eq!(names(&serde_json::to_value(video).unwrap()), names(&schema("Video")));
+    let audio =
+        AudioView { codec: "aac".into(), bitrate: 1, channels: Some(2), sample_rate: Some(48_000), object_type: 2 };
+    assert_eq!(names(&serde_json::to_value(audio).unwrap()), names(&schema("Audio")));
     let destination =
         DestinationView { name: "tube".into(), host: "h:1935".into(), enabled: true, required: false, by_api: true };
     assert_eq!(names(&serde_json::to_value(destination).unwrap()), names(&schema("Destination")));

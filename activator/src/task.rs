@@ -204,6 +204,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         events: events.clone(),
         metrics: metrics.clone(),
         phase: phases,
+        started: now(),
     };
 
     let (stop, serving, publishers) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
@@ -291,6 +292,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         events: events.clone(),
         spares: SpareMemories::new(metrics.handoff.clone()),
         name,
+        stat_shows_keys: settings.stat_shows_keys,
         metrics: metrics.publisher.clone(),
         draining: draining.clone(),
     });

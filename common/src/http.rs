@@ -26,6 +26,7 @@ pub use axum::routing::MethodFilter;
 use axum::routing::on;
 use axum::{Extension, Router};
 use bytes::Bytes;
+use data_encoding::BASE64;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -80,6 +81,8 @@ pub struct Request {
     pub peer: IpAddr,
     /// Token that follows `Bearer ` in the header `Authorization`.
     pub bearer: Option<Secret>,
+    /// Password of the header `Authorization` in the scheme `Basic` (RFC 7617), which programs make of `http://name:password@host/`.
+    pub password: Option<Secret>,
     /// Headers, without `Authorization`.
     pub headers: HeaderMap,
 }
@@ -113,18 +116,26 @@ impl Request {
         };
         let authorization = head.headers.remove(AUTHORIZATION);
         let authorization = authorization.as_ref().and_then(|value| value.to_str().ok());
-        let bearer = authorization.and_then(bearer).map(Secret::new);
+        let bearer = authorization.and_then(|sent| credentials(sent, "Bearer")).map(Secret::new);
+        let password = authorization.and_then(password).map(Secret::new);
         let path = head.uri.path().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
         let captures = captures(route, &path);
-        Ok(Self { path, query, captures, body, peer, bearer, headers: head.headers })
+        Ok(Self { path, query, captures, body, peer, bearer, password, headers: head.headers })
     }
 }
 
-/// The token of an `Authorization` header. The name of the scheme has no case (RFC 9110, 11.1).
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("Bearer").then_some(token)
+/// The part of an `Authorization` header behind the scheme, if that is `wanted`. The name of a scheme has no case (RFC 9110, 11.1).
+fn credentials<'a>(authorization: &'a str, wanted: &str) -> Option<&'a str> {
+    let (scheme, sent) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(wanted).then_some(sent)
+}
+
+/// The password of an `Authorization` header in the scheme `Basic`. A user name has no colon in it (RFC 7617, 2).
+fn password(authorization: &str) -> Option<String> {
+    let decoded = BASE64.decode(credentials(authorization, "Basic")?.trim().as_bytes()).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    text.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 /// The segments of `path` that stand at the `{name}` segments of `route`, decoded. Bytes that are not UTF-8 become U+FFFD, so that the handler
@@ -559,7 +570,23 @@ mod tests {
             ("Bearerabc", None),
         ];
         for (authorization, token) in rows {
-            assert_eq!(bearer(authorization), token, "{authorization}");
+            assert_eq!(credentials(authorization, "Bearer"), token, "{authorization}");
+        }
+    }
+
+    #[test]
+    fn password_is_the_part_behind_the_first_colon() {
+        let rows = [
+            ("Basic eDp0b2tlbg==", Some("token")),
+            ("basic eDp0b2s6ZW4=", Some("tok:en")),
+            ("Basic OnRva2Vu", Some("token")),
+            ("Basic dG9rZW4=", None),
+            ("Basic ***", None),
+            ("Basic", None),
+            ("Bearer eDp0b2tlbg==", None),
+        ];
+        for (authorization, expected) in rows {
+            assert_eq!(password(authorization).as_deref(), expected, "{authorization}");
         }
     }
 

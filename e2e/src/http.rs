@@ -44,8 +44,11 @@ pub fn authorized(address: SocketAddr, method: &str, path: &str, token: &str, bo
     send(address, method, path, &headers, body)
 }
 
-/// `headers`: further lines, each with its end.
-fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<HttpAnswer> {
+/// Sends a request with further header lines, each with its end.
+///
+/// # Errors
+/// No process listens, or the answer is not HTTP.
+pub fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<HttpAnswer> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;
     let length = body.len();

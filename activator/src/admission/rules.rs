@@ -183,6 +183,11 @@ impl Rules {
         Verdict::Refuse { why: error.reason(), after, says: Some(error.description().into()) }
     }
 
+    /// The identity of a stream.
+    pub(super) fn identity(&self, app: &AppName, key: &StreamKey) -> Identity {
+        Identity::of_stream(&self.secret, app, key)
+    }
+
     /// The verdict on a publisher with an entry: rate, share and destinations are left to judge.
     fn admit(
         &mut self,
@@ -196,7 +201,7 @@ impl Rules {
         let PublishRate { burst, every } = book.rate(self.publish);
         self.publishes.set(burst, every);
         let is_listed = entry.is_listed;
-        let stream = Identity::of_stream(&self.secret, &app, &key);
+        let stream = self.identity(&app, &key);
         // A stream that counts already is one that returns, perhaps before the end of its dead connection was noticed.
         let others = self.seats.others(now, client, &stream);
         if !is_listed && others.is_some_and(|others| !self.share.has_room(client, others)) {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::key::{AppName, Identity, StreamKey};
 
 use super::book::Book;
 use super::files::ConfigFiles;
@@ -43,6 +44,12 @@ impl Admission {
     /// Tells whether anyone may publish, now.
     pub fn is_open(&self) -> bool {
         self.files.book().is_open()
+    }
+
+    /// The identity of the stream that this app and this key lead to.
+    #[must_use]
+    pub fn identity(&self, app: &AppName, key: &StreamKey) -> Identity {
+        lock(&self.rules).identity(app, key)
     }
 
     /// The files by which it decides.

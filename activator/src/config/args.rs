@@ -151,6 +151,11 @@ pub struct Args {
     #[arg(long, env = "VIEW_TOKEN_FILE", value_name = "PATH")]
     pub view_token_file: Option<PathBuf>,
 
+    /// Names of streams in /stat: publisher (that of the configuration file, otherwise a hash of app and key) or key (keys of publishers at this activator)
+    /// [default: publisher]
+    #[arg(long, env = "STAT_NAMES", value_name = "WHICH")]
+    pub stat_names: Option<String>,
+
     /// Starter of workers: process (this activator, on this machine) or external [default: process]
     #[arg(long, env = "FLEET", value_name = "KIND")]
     pub fleet: Option<String>,

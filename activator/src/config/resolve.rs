@@ -179,6 +179,8 @@ pub struct Settings {
     pub rtmps_tls: Option<RtmpsTls>,
     /// Certificate of the scaler, and authorities of its clients.
     pub scaler_tls: Option<ScalerTls>,
+    /// `/stat` shows the keys of publishers at this activator.
+    pub stat_shows_keys: bool,
     /// Connections with workers and other activators that are encrypted.
     pub encryption: Encryption,
     /// Shared with workers.
@@ -278,6 +280,7 @@ impl Settings {
             scaler_tls: scaler_tls(args, &listen, p),
             tokens: tokens::resolve(args, &secret, p),
             encryption: choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p),
+            stat_shows_keys: choice("STAT_NAMES", &args.stat_names, &[("publisher", false), ("key", true)], p),
             secret,
             fleet,
             handoff,

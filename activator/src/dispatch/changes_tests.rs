@@ -58,6 +58,7 @@ impl Relay {
             identities: vec![own(key)],
             app: AppName::parse("live").unwrap(),
             publisher: None,
+            shown_key: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + Duration::from_secs(120),
             hold: Duration::from_secs(120),

@@ -67,6 +67,7 @@ impl World {
             identities: identities.iter().map(|number| Identity([*number; 16])).collect(),
             app: AppName::parse("live").unwrap(),
             publisher: None,
+            shown_key: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + Duration::from_secs(120),
             hold: Duration::from_secs(120),

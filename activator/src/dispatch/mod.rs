@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, TOKEN_BYTES};
-use liveedgecast_common::key::{AppName, Identity, StreamId};
+use liveedgecast_common::key::{AppName, Identity, StreamId, StreamKey};
 
 pub use changes::{PlacedStream, RoutedStream};
 pub use elsewhere::{Elsewhere, Ourselves, PeerStream};
@@ -82,6 +82,8 @@ pub struct Entry {
     pub app: AppName,
     /// The publisher's name in the configuration file.
     pub publisher: Option<String>,
+    /// The stream key, if `/stat` is to show it.
+    pub shown_key: Option<StreamKey>,
     /// The address of the publisher.
     pub client: SocketAddr,
     /// The end of the hold.

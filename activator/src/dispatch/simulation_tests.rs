@@ -173,6 +173,7 @@ impl World {
             identities: identities.iter().copied().map(name_of).collect(),
             app: AppName::parse("live").unwrap(),
             publisher: None,
+            shown_key: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + HOLD,
             hold: HOLD,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::{MediaFigures, Session, SessionState, StreamFigures, UpstreamReport};
+use liveedgecast_common::key::{Identity, StreamKey};
 use serde::Serialize;
 
 use super::dispatcher::{Dispatcher, PublisherRecord, State};
@@ -54,6 +55,12 @@ pub struct StreamView {
     pub audio: Option<AudioView>,
     /// Destinations; known once a worker has the stream.
     pub upstreams: Vec<UpstreamView>,
+    /// The stream's own identity.
+    #[serde(skip)]
+    pub identity: Option<Identity>,
+    /// The stream key, if it is to be shown in `/stat` and this activator holds the publisher.
+    #[serde(skip)]
+    pub shown_key: Option<StreamKey>,
 }
 
 /// The video of a stream; what is not known is left out.
@@ -74,6 +81,11 @@ pub struct VideoView {
     /// Seconds between the last two keyframes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyframe_interval: Option<f64>,
+    /// Bits per second, payloads alone, levelled over some seconds.
+    pub bitrate: u64,
+    /// Profile, constraint flags and level of H.264, as its header has them.
+    #[serde(skip)]
+    pub profile: [u8; 3],
 }
 
 /// The audio of a stream.
@@ -81,6 +93,17 @@ pub struct VideoView {
 pub struct AudioView {
     /// Codec in lower case: aac, opus, mp3, …
     pub codec: String,
+    /// Bits per second, payloads alone, levelled over some seconds.
+    pub bitrate: u64,
+    /// Channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u8>,
+    /// Samples of a channel in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<u32>,
+    /// Object type of AAC.
+    #[serde(skip)]
+    pub object_type: u8,
 }
 
 /// A moment by both clocks, which converts all others.
@@ -341,6 +364,8 @@ impl Dispatcher {
             id: id.to_owned(),
             app: held.entry.app.name().to_owned(),
             publisher: held.entry.publisher.clone(),
+            identity: held.entry.identities.first().copied(),
+            shown_key: held.entry.shown_key.clone(),
             peer: Some(held.entry.client),
             since: Some(clock.at(held.entered)),
             state,
@@ -358,8 +383,19 @@ impl Dispatcher {
 impl StreamView {
     /// Adds what the worker that has the stream knows.
     fn served(self, clock: WallClock, worker: &Worker, session: &Session) -> Self {
-        let StreamFigures { bytes, keyframe_interval, media } = &session.figures;
-        let MediaFigures { video, audio, width, height, frame_rate } = media;
+        let StreamFigures { bytes, kinds: _, keyframe_interval, media } = &session.figures;
+        let MediaFigures {
+            video,
+            audio,
+            width,
+            height,
+            frame_rate,
+            profile,
+            object_type,
+            channels,
+            sample_rate,
+        } = media;
+        let rates = worker.kind_rates(clock.now, &session.stream_id);
         let known = |number: u32| Some(number).filter(|number| *number > 0);
         let video = VideoView {
             codec: Some(video.clone()).filter(|codec| !codec.is_empty()),
@@ -367,14 +403,24 @@ impl StreamView {
             height: known(*height),
             frame_rate: known(*frame_rate).map(|rate| f64::from(rate) / 1000.0),
             keyframe_interval: known(*keyframe_interval).map(|millis| f64::from(millis) / 1000.0),
+            bitrate: rates.video,
+            profile: *profile,
+        };
+        let audio = AudioView {
+            codec: audio.clone(),
+            bitrate: rates.audio,
+            channels: Some(*channels).filter(|channels| *channels > 0),
+            sample_rate: known(*sample_rate),
+            object_type: *object_type,
         };
         let has_video = video.codec.is_some() || video.width.is_some();
         Self {
             worker: Some(worker.name.clone()),
+            identity: self.identity.or_else(|| session.identities.first().copied()),
             bytes: *bytes,
             bitrate: worker.bits_per_second(clock.now, &session.stream_id),
             video: has_video.then_some(video),
-            audio: (!audio.is_empty()).then(|| AudioView { codec: audio.clone() }),
+            audio: (!audio.codec.is_empty()).then_some(audio),
             upstreams: session.upstreams.iter().map(upstream).collect(),
             ..self
         }
@@ -387,6 +433,7 @@ fn elsewhere(id: &str, app: &str, held: Option<&Elsewhere>) -> StreamView {
         id: id.to_owned(),
         app: app.to_owned(),
         publisher: held.map(|held| held.stream.publisher.clone()).filter(|name| !name.is_empty()),
+        identity: held.and_then(|held| held.identities.first().copied()),
         peer: held.and_then(|held| held.stream.client),
         since: held.map(|held| UtcTime(held.entered / 1000)),
         ..StreamView::default()

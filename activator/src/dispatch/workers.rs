@@ -16,7 +16,7 @@ use liveedgecast_common::control::{
 use liveedgecast_common::key::Identity;
 
 use super::messages::Key;
-use super::rates::ReceivedRate;
+use super::rates::{KindRates, ReceivedRate};
 
 /// Silence after which a worker is offered nothing. One that serves streams reports twice a second (architecture.md, "Workers dial in").
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(2);
@@ -110,6 +110,11 @@ impl Worker {
     /// Bits per second that the worker receives of a stream.
     pub(crate) fn bits_per_second(&self, now: Instant, stream_id: &str) -> u64 {
         self.rates.get(stream_id).map_or(0, |rate| rate.bits_per_second(now))
+    }
+
+    /// Bits per second of video and audio that the worker receives of a stream.
+    pub(crate) fn kind_rates(&self, now: Instant, stream_id: &str) -> KindRates {
+        self.rates.get(stream_id).map_or(KindRates::default(), |rate| rate.of_kinds(now))
     }
 
     /// Tells whether the worker serves streams and is silent.
@@ -290,9 +295,9 @@ impl Workers {
         if ended {
             worker.rates.remove(&id);
         } else {
-            let bytes = session.figures.bytes;
-            let rate = worker.rates.entry(id.clone()).or_insert_with(|| ReceivedRate::new(now, bytes));
-            rate.note(now, bytes);
+            let (bytes, kinds) = (session.figures.bytes, session.figures.kinds);
+            let rate = worker.rates.entry(id.clone()).or_insert_with(|| ReceivedRate::new(now, bytes, kinds));
+            rate.note(now, bytes, kinds);
         }
         let identities = session.identities.clone();
         let last = if ended { worker.sessions.remove(&id) } else { worker.sessions.insert(id.clone(), session) };
@@ -318,7 +323,7 @@ impl Workers {
             if let Some(session) = worker.sessions.get_mut(&counters.stream_id) {
                 counters.bring_up_to_date(session);
                 if let Some(rate) = worker.rates.get_mut(&counters.stream_id) {
-                    rate.note(now, counters.bytes);
+                    rate.note(now, counters.bytes, counters.kinds);
                 }
             }
         }

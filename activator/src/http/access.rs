@@ -56,6 +56,18 @@ pub(super) fn check(tokens: &ApiTokens, right: Right, request: &Request) -> Resu
     }
 }
 
+/// As [`check`], for the routes in the form of nginx-rtmp: their clients have a URL to fill in and no header, so that the token may be the password of
+/// that URL. Note: a browser that was once given such a URL sends the password along with whatever any page asks of this host, so requests that a page
+/// of another site causes are refused.
+pub(super) fn check_url(tokens: &ApiTokens, right: Right, request: &Request) -> Result<(), ApiProblem> {
+    let site = request.headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    if matches!(site, Some(b"cross-site" | b"same-site")) {
+        return Err(ApiProblem::OtherSite);
+    }
+    let bearer = request.bearer.clone().or_else(|| request.password.clone());
+    check(tokens, right, &Request { bearer, ..request.clone() })
+}
+
 /// Returns whether a request was made on this machine, as far as its address and its headers tell.
 fn is_local(request: &Request) -> bool {
     let mut names = request.headers.keys().map(|name| name.as_str());
@@ -99,6 +111,7 @@ mod tests {
             body: bytes::Bytes::new(),
             peer: peer.parse().unwrap(),
             bearer: bearer.map(Secret::new),
+            password: None,
             headers: map,
         }
     }
@@ -162,5 +175,24 @@ mod tests {
                 assert_eq!(check(&tokens, Right::Change, &request), change, "{tokens:?} {bearer:?}");
             }
         }
+    }
+    #[test]
+    fn password_of_a_url_counts_where_nginx_has_its_routes_and_for_no_page_of_another_site() {
+        use ApiProblem::{OtherSite, TokenReadsOnly, TokenUnknown};
+        let with = |headers: &[(&'static str, &'static str)], password: &str| Request {
+            password: Some(Secret::new(password)),
+            ..request("10.0.0.1", headers, None)
+        };
+        let tokens = tokens(true, true);
+        assert_eq!(check_url(&tokens, Right::Change, &with(&[], ADMIN)), Ok(()));
+        assert_eq!(check_url(&tokens, Right::Read, &with(&[], VIEW)), Ok(()));
+        assert_eq!(check_url(&tokens, Right::Change, &with(&[], VIEW)), Err(TokenReadsOnly));
+        assert_eq!(check_url(&tokens, Right::Read, &with(&[], "another")), Err(TokenUnknown));
+        assert_eq!(check(&tokens, Right::Read, &with(&[], ADMIN)), Err(ApiProblem::TokenMissing));
+        for (site, answer) in [("none", Ok(())), ("same-origin", Ok(())), ("cross-site", Err(OtherSite))] {
+            assert_eq!(check_url(&tokens, Right::Change, &with(&[("sec-fetch-site", site)], ADMIN)), answer, "{site}");
+        }
+        let bearer = Request { bearer: Some(Secret::new(ADMIN)), ..with(&[], "another") };
+        assert_eq!(check_url(&tokens, Right::Change, &bearer), Ok(()), "the header of the API comes first");
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum ApiProblem {
     TokenUnknown,
     /// The request's token is the one for reading.
     TokenReadsOnly,
+    /// A page of another site has caused the request.
+    OtherSite,
     /// The request cannot be understood; the sentence says why.
     Malformed(String),
     /// No stream has this id.
@@ -47,6 +49,7 @@ impl ApiProblem {
             Self::TokenMissing,
             Self::TokenUnknown,
             Self::TokenReadsOnly,
+            Self::OtherSite,
             Self::Malformed(why()),
             Self::StreamUnknown,
             Self::DestinationUnknown,
@@ -66,6 +69,7 @@ impl ApiProblem {
             Self::TokenMissing => "token-missing",
             Self::TokenUnknown => "token-unknown",
             Self::TokenReadsOnly => "token-reads-only",
+            Self::OtherSite => "other-site",
             Self::Malformed(_) => "malformed",
             Self::StreamUnknown => "stream-unknown",
             Self::DestinationUnknown => "destination-unknown",
@@ -80,7 +84,7 @@ impl ApiProblem {
     fn status(&self) -> StatusCode {
         match self {
             Self::TokenMissing | Self::TokenUnknown => StatusCode::UNAUTHORIZED,
-            Self::ReadingClosed | Self::ChangesClosed | Self::TokenReadsOnly => StatusCode::FORBIDDEN,
+            Self::ReadingClosed | Self::ChangesClosed | Self::TokenReadsOnly | Self::OtherSite => StatusCode::FORBIDDEN,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::StreamUnknown | Self::DestinationUnknown | Self::WorkerUnknown => StatusCode::NOT_FOUND,
             Self::DestinationUnfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -97,6 +101,7 @@ impl ApiProblem {
             Self::TokenMissing => "the token is missing",
             Self::TokenUnknown => "the token is unknown",
             Self::TokenReadsOnly => "the token is for reading alone",
+            Self::OtherSite => "a page of another site asks",
             Self::Malformed(_) => "the request cannot be understood",
             Self::StreamUnknown => "there is no such stream",
             Self::DestinationUnknown => "there is no such destination",
@@ -120,6 +125,7 @@ impl ApiProblem {
             Self::TokenMissing => "send `Authorization: Bearer TOKEN` with the value of ADMIN_TOKEN or VIEW_TOKEN",
             Self::TokenUnknown => "the token is neither the value of ADMIN_TOKEN nor that of VIEW_TOKEN",
             Self::TokenReadsOnly => "the token is the value of VIEW_TOKEN: a change needs that of ADMIN_TOKEN",
+            Self::OtherSite => "the browser says that a page of another site caused this request: make it from a program",
             Self::StreamUnknown => "no stream has this id now: GET /api/v1/streams lists those that there are",
             Self::WorkerUnknown => {
                 "no worker has registered under this name: GET /api/v1/workers lists those that there are"

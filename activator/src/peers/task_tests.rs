@@ -130,6 +130,7 @@ impl House {
             identities: vec![Identity([identity; 16])],
             app: AppName::parse("live").unwrap(),
             publisher: None,
+            shown_key: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + std::time::Duration::from_secs(600),
             hold: std::time::Duration::from_secs(600),

@@ -62,6 +62,7 @@ fn waiting(fleet: &Fleet) -> Place {
         identities: vec![],
         app: AppName::parse("live").unwrap(),
         publisher: None,
+        shown_key: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
         hold: Duration::from_secs(600),

@@ -67,6 +67,8 @@ pub struct Context {
     pub spares: SpareMemories,
     /// The name of this activator, for workers' logs.
     pub name: String,
+    /// `/stat` shows keys.
+    pub stat_shows_keys: bool,
     /// The counters of this room.
     pub metrics: PublisherMetrics,
     /// Cancelled when the activator goes down, after the lobby was told. Note: a publisher that waits for its turn or for a refusal is not
@@ -371,6 +373,7 @@ impl PublisherTask {
             destinations: admitted.destinations.clone(),
             app: admitted.app.clone(),
             publisher: admitted.publisher.clone(),
+            shown_key: self.context.stat_shows_keys.then(|| admitted.key.clone()),
             client: self.client,
             deadline: admitted.policy.deadline,
             hold: admitted.policy.hold,

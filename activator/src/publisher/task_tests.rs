@@ -99,6 +99,7 @@ impl House {
             events,
             spares: SpareMemories::new(HandoffMetrics::unregistered()),
             name: "test".to_owned(),
+            stat_shows_keys: false,
             metrics: metrics.clone(),
             draining: draining.clone(),
         });

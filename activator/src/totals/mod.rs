@@ -76,6 +76,17 @@ impl WorkerTotals {
         register(registry, Self { shared: Arc::new(SharedTotals { descriptions, counted: Mutex::new(counted) }) })
     }
 
+    /// The sum of a counter over all its labels; 0 for a family that is none of ours.
+    #[must_use]
+    pub fn sum(&self, name: &str) -> u64 {
+        let counted = self.shared.lock();
+        let rows = counted.sums.iter().filter(|(key, _)| FAMILIES[key.family].name == name);
+        let numbers = rows.map(|(_, total)| if let Total::Number(number) = total { *number } else { 0.0 });
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole and not negative")]
+        let sum = numbers.sum::<f64>() as u64;
+        sum
+    }
+
     /// Begins a call.
     #[must_use]
     pub fn call(&self) -> CallTotals {

@@ -2,7 +2,7 @@
 
 use super::super::limits::{MAX_IDENTITIES, MAX_STREAM_ID, MAX_TEXT, MAX_TEXTS, MAX_UPSTREAMS};
 use super::super::{
-    MediaFigures, SessionState, StreamFigures, UpstreamCounts, UpstreamReport, UpstreamState, UpstreamTimes,
+    KindBytes, MediaFigures, SessionState, StreamFigures, UpstreamCounts, UpstreamReport, UpstreamState, UpstreamTimes,
 };
 use super::*;
 use crate::clock::UtcTime;
@@ -17,7 +17,17 @@ fn session() -> Session {
         UpstreamReport { name, host: "up:1935".into(), error, fault, counts, times, ..UpstreamReport::default() };
     let upstream = |state| UpstreamReport { state, ..report.clone() };
     let (video, audio) = ("h264".into(), "aac".into());
-    let media = MediaFigures { video, audio, width: 1280, height: 720, frame_rate: 29_970 };
+    let media = MediaFigures {
+        video,
+        audio,
+        width: 1280,
+        height: 720,
+        frame_rate: 29_970,
+        profile: [100, 0, 31],
+        object_type: 2,
+        channels: 2,
+        sample_rate: 48_000,
+    };
     Session {
         stream_id: "0123456789abcdef".into(),
         app: "live".into(),
@@ -26,7 +36,7 @@ fn session() -> Session {
         epoch: 7,
         reason: "asked for".into(),
         messages: 9,
-        figures: StreamFigures { bytes: 10, keyframe_interval: 2000, media },
+        figures: StreamFigures { bytes: 10, kinds: KindBytes { video: 7, audio: 2 }, keyframe_interval: 2000, media },
         revision: 3,
         upstreams: UpstreamState::ALL.map(upstream).to_vec(),
     }

@@ -36,10 +36,21 @@ pub struct Session {
 pub struct StreamFigures {
     /// Bytes received since this worker has the stream.
     pub bytes: u64,
+    /// Bytes of the payloads of whole messages of video and audio, in the same time.
+    pub kinds: KindBytes,
     /// Milliseconds between the last two keyframes; 0: not known.
     pub keyframe_interval: u32,
     /// Codecs and size, by the stream's headers.
     pub media: MediaFigures,
+}
+
+/// Bytes of a stream's messages by their kind: payloads alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KindBytes {
+    /// Bytes of video.
+    pub video: u64,
+    /// Bytes of audio.
+    pub audio: u64,
 }
 
 /// Codecs and size of a stream; empty and 0 where they are not known.
@@ -55,6 +66,14 @@ pub struct MediaFigures {
     pub height: u32,
     /// Pictures in 1000 seconds, by the publisher's word.
     pub frame_rate: u32,
+    /// Profile, constraint flags and level of H.264.
+    pub profile: [u8; 3],
+    /// Object type of AAC.
+    pub object_type: u8,
+    /// Channels of the audio.
+    pub channels: u8,
+    /// Samples of a channel in a second.
+    pub sample_rate: u32,
 }
 
 /// Times of an upstream, by the worker's clock; zero where they are not known.
@@ -150,6 +169,8 @@ pub struct SessionCounters {
     pub messages: u64,
     /// As in [`StreamFigures::bytes`].
     pub bytes: u64,
+    /// As in [`StreamFigures::kinds`].
+    pub kinds: KindBytes,
     /// As in [`StreamFigures::keyframe_interval`].
     pub keyframe_interval: u32,
     /// Those of each upstream, in the order of the session's upstreams, without [`UpstreamCounts::reconnects`].
@@ -165,6 +186,7 @@ impl SessionCounters {
             stream_id: session.stream_id.clone(),
             messages: session.messages,
             bytes: session.figures.bytes,
+            kinds: session.figures.kinds,
             keyframe_interval: session.figures.keyframe_interval,
             upstreams: session.upstreams.iter().map(counts).collect(),
         }
@@ -173,7 +195,8 @@ impl SessionCounters {
     /// Puts these counters into their session.
     pub fn bring_up_to_date(&self, session: &mut Session) {
         session.messages = self.messages;
-        (session.figures.bytes, session.figures.keyframe_interval) = (self.bytes, self.keyframe_interval);
+        let figures = &mut session.figures;
+        (figures.bytes, figures.kinds, figures.keyframe_interval) = (self.bytes, self.kinds, self.keyframe_interval);
         for (upstream, counts) in session.upstreams.iter_mut().zip(&self.upstreams) {
             upstream.counts = UpstreamCounts { reconnects: upstream.counts.reconnects, ..*counts };
         }
@@ -295,6 +318,8 @@ impl TryFrom<wire::Session> for Session {
             messages,
             figures,
             bytes,
+            video_bytes,
+            audio_bytes,
             keyframe_interval,
             revision,
         } = session;
@@ -320,7 +345,8 @@ impl TryFrom<wire::Session> for Session {
         identities.shrink_to_fit();
         upstreams.shrink_to_fit();
         let media = figures.unwrap_or_default().into();
-        let figures = StreamFigures { bytes, keyframe_interval, media };
+        let kinds = KindBytes { video: video_bytes, audio: audio_bytes };
+        let figures = StreamFigures { bytes, kinds, keyframe_interval, media };
         Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams })
     }
 }
@@ -329,7 +355,7 @@ impl From<Session> for wire::Session {
     fn from(session: Session) -> Self {
         let Session { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams } =
             session;
-        let StreamFigures { bytes, keyframe_interval, media } = figures;
+        let StreamFigures { bytes, kinds, keyframe_interval, media } = figures;
         Self {
             stream_id,
             identities: identities.iter().map(|identity| identity.0.to_vec()).collect(),
@@ -341,6 +367,8 @@ impl From<Session> for wire::Session {
             messages,
             figures: Some(media.into()),
             bytes,
+            video_bytes: kinds.video,
+            audio_bytes: kinds.audio,
             keyframe_interval,
             revision,
         }
@@ -386,42 +414,86 @@ impl From<UpstreamReport> for wire::Upstream {
 /// A codec is a short word in lower case; any other text counts as not known.
 impl From<wire::StreamFigures> for MediaFigures {
     fn from(figures: wire::StreamFigures) -> Self {
-        let wire::StreamFigures { video, audio, width, height, frame_rate } = figures;
+        let wire::StreamFigures {
+            video,
+            audio,
+            width,
+            height,
+            frame_rate,
+            profile,
+            object_type,
+            channels,
+            sample_rate,
+        } = figures;
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let codec =
             |text: String| if text.len() <= MAX_CODEC && text.chars().all(plain) { text } else { String::new() };
-        Self { video: codec(video), audio: codec(audio), width, height, frame_rate }
+        let [_, profile @ ..] = profile.to_be_bytes();
+        let small = |number: u32| u8::try_from(number).unwrap_or_default();
+        Self {
+            video: codec(video),
+            audio: codec(audio),
+            width,
+            height,
+            frame_rate,
+            profile,
+            object_type: small(object_type),
+            channels: small(channels),
+            sample_rate,
+        }
     }
 }
 
 impl From<MediaFigures> for wire::StreamFigures {
     fn from(figures: MediaFigures) -> Self {
-        let MediaFigures { video, audio, width, height, frame_rate } = figures;
-        Self { video, audio, width, height, frame_rate }
+        let MediaFigures {
+            video,
+            audio,
+            width,
+            height,
+            frame_rate,
+            profile: [profile, constraints, level],
+            object_type,
+            channels,
+            sample_rate,
+        } = figures;
+        let profile = u32::from_be_bytes([0, profile, constraints, level]);
+        let (object_type, channels) = (object_type.into(), channels.into());
+        Self { video, audio, width, height, frame_rate, profile, object_type, channels, sample_rate }
     }
 }
 
 impl From<wire::StreamCounters> for SessionCounters {
     fn from(counters: wire::StreamCounters) -> Self {
-        let wire::StreamCounters { stream_id, messages, upstreams, bytes, keyframe_interval } = counters;
+        let wire::StreamCounters {
+            stream_id,
+            messages,
+            upstreams,
+            bytes,
+            video_bytes,
+            audio_bytes,
+            keyframe_interval,
+        } = counters;
         let counts = |upstream: wire::UpstreamCounters| {
             let wire::UpstreamCounters { bytes, messages, lost, replayed, lag } = upstream;
             UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0, lag }
         };
         let upstreams = upstreams.into_iter().take(MAX_UPSTREAMS).map(counts).collect();
-        Self { stream_id, messages, bytes, keyframe_interval, upstreams }
+        let kinds = KindBytes { video: video_bytes, audio: audio_bytes };
+        Self { stream_id, messages, bytes, kinds, keyframe_interval, upstreams }
     }
 }
 
 impl From<SessionCounters> for wire::StreamCounters {
     fn from(counters: SessionCounters) -> Self {
-        let SessionCounters { stream_id, messages, bytes, keyframe_interval, upstreams } = counters;
+        let SessionCounters { stream_id, messages, bytes, kinds, keyframe_interval, upstreams } = counters;
         let counts = |upstream: UpstreamCounts| {
             let UpstreamCounts { bytes, messages, lost, replayed, reconnects: _, lag } = upstream;
             wire::UpstreamCounters { bytes, messages, lost, replayed, lag }
         };
         let upstreams = upstreams.into_iter().map(counts).collect();
-        Self { stream_id, messages, bytes, keyframe_interval, upstreams }
+        let KindBytes { video: video_bytes, audio: audio_bytes } = kinds;
+        Self { stream_id, messages, upstreams, bytes, video_bytes, audio_bytes, keyframe_interval }
     }
 }
 

@@ -26,6 +26,14 @@ pub struct MediaDescription {
     pub height: u32,
     /// Pictures in 1000 seconds, by the publisher's word.
     pub frame_rate: u32,
+    /// Profile, constraint flags and level of H.264, as its header has them (ISO 14496-15, 5.3.3.1.2): 100, 0 and 31 are High at level 3.1.
+    pub profile: [u8; 3],
+    /// Object type of AAC (ISO 14496-3, 1.5.1.1): 2 is LC.
+    pub object_type: u8,
+    /// Channels of the audio.
+    pub channels: u8,
+    /// Samples of a channel in a second.
+    pub sample_rate: u32,
 }
 
 impl MediaDescription {
@@ -38,11 +46,16 @@ impl MediaDescription {
                 HeaderSlot::Metadata => metadata = of_metadata(type_id, payload),
                 // The first of several tracks is described.
                 HeaderSlot::Video { .. } if own.video.is_empty() => {
-                    let (video, size) = video(payload);
+                    let (video, record) = video(payload);
                     own.video = video;
-                    (own.width, own.height) = size.unwrap_or_default();
+                    (own.width, own.height) = record.and_then(|record| size(video, record)).unwrap_or_default();
+                    own.profile = record.and_then(|record| avc_profile(video, record)).unwrap_or_default();
                 }
-                HeaderSlot::Audio { .. } if own.audio.is_empty() => own.audio = audio(payload),
+                HeaderSlot::Audio { .. } if own.audio.is_empty() => {
+                    let (audio, format) = audio(payload);
+                    own.audio = audio;
+                    (own.object_type, own.channels, own.sample_rate) = format.unwrap_or_default();
+                }
                 _ => {}
             }
         }
@@ -53,6 +66,7 @@ impl MediaDescription {
             width: if has_size { own.width } else { metadata.width },
             height: if has_size { own.height } else { metadata.height },
             frame_rate: metadata.frame_rate,
+            ..own
         }
     }
 }
@@ -85,6 +99,7 @@ fn of_metadata(type_id: u8, payload: &[u8]) -> MediaDescription {
         width: whole("width", 1.0),
         height: whole("height", 1.0),
         frame_rate: whole("framerate", 1000.0),
+        ..MediaDescription::default()
     }
 }
 
@@ -133,33 +148,81 @@ fn four_cc(code: [u8; 4]) -> &'static str {
     }
 }
 
-/// The codec word of an audio header.
-fn audio(payload: &[u8]) -> &'static str {
-    match payload.first() {
-        Some(first) if first >> 4 == 9 => ex_body(payload, 5).map_or("", |(code, _)| four_cc(code)),
-        Some(first) => legacy_audio(first >> 4),
-        None => "",
+/// Object type, channels and sample rate.
+type AudioFormat = (u8, u8, u32);
+
+/// The codec word of an audio header, and the format if the header tells it.
+fn audio(payload: &[u8]) -> (&'static str, Option<AudioFormat>) {
+    let Some(&first) = payload.first() else { return ("", None) };
+    if first >> 4 == 9 {
+        let Some((code, config)) = ex_body(payload, 5) else { return ("", None) };
+        let codec = four_cc(code);
+        return (codec, (codec == "aac").then(|| aac_format(config)).flatten());
+    }
+    match legacy_audio(first >> 4) {
+        // The packet type comes first. The rate and the channels in the first byte mean nothing for AAC (FLV, E.4.2.1).
+        "aac" => ("aac", payload.get(2..).and_then(aac_format)),
+        "" => ("", None),
+        codec => (codec, Some((0, 1 + (first & 1), 44_100 >> (3 - (first >> 2 & 3))))),
     }
 }
 
-/// The codec word of a video header, and the size if the header tells it.
-fn video(payload: &[u8]) -> (&'static str, Option<(u32, u32)>) {
+/// The format in an AudioSpecificConfig (ISO 14496-3, 1.6.2.1).
+fn aac_format(config: &[u8]) -> Option<AudioFormat> {
+    const RATES: [u32; 13] =
+        [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350];
+    let rate = |bits: &mut BitReader<'_>| match bits.bits(4)? {
+        15 => bits.bits(24),
+        index => RATES.get(index as usize).copied(),
+    };
+    let mut bits = BitReader::new(config);
+    let object_type = match bits.bits(5)? {
+        31 => 32 + bits.bits(6)?,
+        known => known,
+    };
+    let mut sample_rate = rate(&mut bits)?;
+    let mut channels = match bits.bits(4)? {
+        7 => 8,
+        count => count,
+    };
+    // Spectral band replication says the rate of the sound anew; parametric stereo makes two channels of one.
+    if matches!(object_type, 5 | 29) {
+        sample_rate = rate(&mut bits)?;
+    }
+    if object_type == 29 {
+        channels = 2;
+    }
+    Some((u8::try_from(object_type).ok()?, u8::try_from(channels).ok()?, sample_rate))
+}
+
+/// The codec word of a video header, and its decoder configuration record.
+fn video(payload: &[u8]) -> (&'static str, Option<&[u8]>) {
     let Some(&first) = payload.first() else { return ("", None) };
-    let (codec, record) = if first & 0x80 != 0 {
-        match ex_body(payload, 6) {
+    if first & 0x80 != 0 {
+        return match ex_body(payload, 6) {
             Some((code, record)) => (four_cc(code), Some(record)),
             None => ("", None),
-        }
-    } else {
-        // Packet type and composition time come first.
-        (legacy_video(first & 0x0F), payload.get(5..))
-    };
-    let size = record.and_then(|record| match codec {
+        };
+    }
+    // Packet type and composition time come first.
+    (legacy_video(first & 0x0F), payload.get(5..))
+}
+
+/// The size in a decoder configuration record.
+fn size(codec: &str, record: &[u8]) -> Option<(u32, u32)> {
+    match codec {
         "h264" => avc_size(record),
         "h265" => hevc_size(record),
         _ => None,
-    });
-    (codec, size)
+    }
+}
+
+/// Profile, constraint flags and level of an AVCDecoderConfigurationRecord.
+fn avc_profile(codec: &str, record: &[u8]) -> Option<[u8; 3]> {
+    if codec != "h264" {
+        return None;
+    }
+    record.get(1..4)?.try_into().ok()
 }
 
 /// FourCC and body of an ex header: behind modifiers, and of the first of several tracks.

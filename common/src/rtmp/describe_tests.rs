@@ -111,7 +111,21 @@ fn size_is_that_of_the_codecs_own_header() {
         metadata(&[("width", Value::Number(1.0)), ("height", Value::Number(2.0)), ("framerate", Value::Number(29.97))]);
     for (header, codec, width, height) in rows {
         let found = of(&[(HeaderSlot::Metadata, &told), (VIDEO, &header), (AUDIO, &[0xAF, 0, 0x12, 0x10])]);
-        assert_eq!(found, MediaDescription { video: codec, audio: "aac", width, height, frame_rate: 29_970 });
+        let profile = if codec == "h264" { [100, 0, 31] } else { [0; 3] };
+        let (object_type, channels, sample_rate) = (2, 2, 44_100);
+        let frame_rate = 29_970;
+        let expected = MediaDescription {
+            video: codec,
+            audio: "aac",
+            width,
+            height,
+            frame_rate,
+            profile,
+            object_type,
+            channels,
+            sample_rate,
+        };
+        assert_eq!(found, expected);
         for end in 0..header.len() {
             let found = of(&[(VIDEO, &header[..end])]);
             assert!((found.width, found.height) == (width, height) || found.width == 0, "{end} bytes: {found:?}");
@@ -142,8 +156,31 @@ fn metadata_tells_what_headers_do_not() {
         (vec![], ("", "", 0, 0, 0)),
     ];
     for (payload, (video, audio, width, height, frame_rate)) in rows {
-        let expected = MediaDescription { video, audio, width, height, frame_rate };
+        let expected = MediaDescription { video, audio, width, height, frame_rate, ..MediaDescription::default() };
         assert_eq!(of(&[(HeaderSlot::Metadata, &payload)]), expected);
+    }
+}
+
+#[test]
+fn audio_format_is_that_of_the_header() {
+    // Payload; codec, object type, channels, sample rate.
+    let rows: [(&[u8], &str, u8, u8, u32); 9] = [
+        (&[0xAF, 0, 0x11, 0x90], "aac", 2, 2, 48_000),
+        (&[0xAF, 0, 0x12, 0x08], "aac", 2, 1, 44_100),
+        // The sample rate by number: 44,056.
+        (&[0xAF, 0, 0x17, 0x80, 0x56, 0x0C, 0x10], "aac", 2, 2, 44_056),
+        // HE-AAC of 24,000 and 48,000, and version 2 with one channel that becomes two.
+        (&[0xAF, 0, 0x2B, 0x11, 0x88], "aac", 5, 2, 48_000),
+        (&[0xAF, 0, 0xEB, 0x09, 0x88], "aac", 29, 2, 48_000),
+        (&[0xAF, 0, 0x11], "aac", 0, 0, 0),
+        (&[0x2F], "mp3", 0, 2, 44_100),
+        (b"\x90mp4a\x11\x90", "aac", 2, 2, 48_000),
+        (b"\x90OpusOpusHead", "opus", 0, 0, 0),
+    ];
+    for (payload, codec, object_type, channels, sample_rate) in rows {
+        let found = of(&[(AUDIO, payload)]);
+        let format = (found.audio, found.object_type, found.channels, found.sample_rate);
+        assert_eq!(format, (codec, object_type, channels, sample_rate), "{payload:02X?}");
     }
 }
 

@@ -43,6 +43,7 @@ mod routes;
 mod rtmps;
 mod settings;
 mod slow_lines;
+mod stat;
 mod successors;
 mod times;
 mod tokens;

@@ -24,11 +24,33 @@ impl ShownFigures {
             self.mark = mark;
             let headers = index.headers_before(index.end(), memory);
             let described = headers.iter().map(|header| (header.slot, header.type_id, header.payload.as_slice()));
-            let MediaDescription { video, audio, width, height, frame_rate } = MediaDescription::of(described);
-            self.media = MediaFigures { video: video.to_owned(), audio: audio.to_owned(), width, height, frame_rate };
+            let MediaDescription {
+                video,
+                audio,
+                width,
+                height,
+                frame_rate,
+                profile,
+                object_type,
+                channels,
+                sample_rate,
+            } = MediaDescription::of(described);
+            let (video, audio) = (video.to_owned(), audio.to_owned());
+            self.media = MediaFigures {
+                video,
+                audio,
+                width,
+                height,
+                frame_rate,
+                profile,
+                object_type,
+                channels,
+                sample_rate,
+            };
         }
         StreamFigures {
             bytes,
+            kinds: index.kind_bytes(),
             keyframe_interval: index.keyframe_interval().unwrap_or_default(),
             media: self.media.clone(),
         }

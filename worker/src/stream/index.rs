@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use liveedgecast_common::control::KindBytes;
 use liveedgecast_common::handoff::LastTimestamps;
 /// A run of payload bytes in the ring.
 pub use liveedgecast_common::rtmp::Piece as Segment;
@@ -130,6 +131,7 @@ pub struct Index {
     without_keyframe_since: Option<Instant>,
     steps_back: u64,
     unfit: u64,
+    kind_bytes: KindBytes,
     scratch: Vec<u8>,
     early_bounds: EarlyBounds,
 }
@@ -170,6 +172,7 @@ impl Index {
             without_keyframe_since: None,
             steps_back: 0,
             unfit: 0,
+            kind_bytes: KindBytes::default(),
             scratch: Vec::new(),
             early_bounds: EarlyBounds::default(),
         }
@@ -347,6 +350,11 @@ impl Index {
         let inspection = inspect(header.type_id, first_bytes(&mut prefix, known, self.place.ring, memory));
         let time = time.unwrap_or_else(|| self.note_time(now, header.timestamp, &inspection));
         let join = whole && inspection.keyframe && self.is_lowest(inspection.track);
+        match inspection.kind {
+            Kind::Video => self.kind_bytes.video += u64::from(header.length),
+            Kind::Audio => self.kind_bytes.audio += u64::from(header.length),
+            Kind::Data => {}
+        }
         if inspection.kind == Kind::Video && inspection.header.is_none() {
             self.has_video = true;
             self.without_keyframe_since.get_or_insert(now);
@@ -406,6 +414,12 @@ impl Index {
             self.last_jump = jump;
         }
         time
+    }
+
+    /// Bytes of the payloads of all messages that were ever added, by kind.
+    #[must_use]
+    pub fn kind_bytes(&self) -> KindBytes {
+        self.kind_bytes
     }
 
     /// The first number that stays when everything before `floor` in the ring in use is overwritten, and messages that are too old are forgotten. A
