@@ -81,7 +81,9 @@ pub(super) async fn drop_publishers(shown: HttpContext, request: &Request) -> An
     let mut dropped = 0;
     for id in ids {
         let kick = Request { captures: vec![id], body: KICK.into(), ..request.clone() };
-        dropped += usize::from(carry_out(shown.clone(), kick, StreamAction::Kick).await.is_ok_and(|it| it.status.is_success()));
+        dropped += usize::from(
+            carry_out(shown.clone(), kick, StreamAction::Kick).await.is_ok_and(|it| it.status.is_success()),
+        );
     }
     Answer::text(format!("{dropped}\n"))
 }

@@ -125,7 +125,9 @@ impl ApiProblem {
             Self::TokenMissing => "send `Authorization: Bearer TOKEN` with the value of ADMIN_TOKEN or VIEW_TOKEN",
             Self::TokenUnknown => "the token is neither the value of ADMIN_TOKEN nor that of VIEW_TOKEN",
             Self::TokenReadsOnly => "the token is the value of VIEW_TOKEN: a change needs that of ADMIN_TOKEN",
-            Self::OtherSite => "the browser says that a page of another site caused this request: make it from a program",
+            Self::OtherSite => {
+                "the browser says that a page of another site caused this request: make it from a program"
+            }
             Self::StreamUnknown => "no stream has this id now: GET /api/v1/streams lists those that there are",
             Self::WorkerUnknown => {
                 "no worker has registered under this name: GET /api/v1/workers lists those that there are"

@@ -82,7 +82,11 @@ impl WorkerTotals {
         let counted = self.shared.lock();
         let rows = counted.sums.iter().filter(|(key, _)| FAMILIES[key.family].name == name);
         let numbers = rows.map(|(_, total)| if let Total::Number(number) = total { *number } else { 0.0 });
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole and not negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counters are whole and not negative"
+        )]
         let sum = numbers.sum::<f64>() as u64;
         sum
     }

@@ -31,6 +31,6 @@ pub use message::{
     Welcome, WorkerMessage,
 };
 pub use session::{
-    Figure, KindBytes, MediaFigures, Session, SessionCounters, SessionState, StreamFigures, UpstreamCounts, UpstreamReport,
-    UpstreamState, UpstreamTimes, is_stream_id,
+    Figure, KindBytes, MediaFigures, Session, SessionCounters, SessionState, StreamFigures, UpstreamCounts,
+    UpstreamReport, UpstreamState, UpstreamTimes, is_stream_id,
 };

@@ -465,15 +465,8 @@ impl From<MediaFigures> for wire::StreamFigures {
 
 impl From<wire::StreamCounters> for SessionCounters {
     fn from(counters: wire::StreamCounters) -> Self {
-        let wire::StreamCounters {
-            stream_id,
-            messages,
-            upstreams,
-            bytes,
-            video_bytes,
-            audio_bytes,
-            keyframe_interval,
-        } = counters;
+        let wire::StreamCounters { stream_id, messages, upstreams, bytes, video_bytes, audio_bytes, keyframe_interval } =
+            counters;
         let counts = |upstream: wire::UpstreamCounters| {
             let wire::UpstreamCounters { bytes, messages, lost, replayed, lag } = upstream;
             UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0, lag }

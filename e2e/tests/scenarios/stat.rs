@@ -136,7 +136,9 @@ fn document_says_what_a_real_nginx_says_of_the_same_stream() {
     let (video, all) = (f64::from(ours.bw_video), by_api["bitrate"].as_f64().expect("a rate"));
     assert!(video > 0.3 * all && video < 1.5 * all, "{video} of {all}");
     let ours = elements(&stat(&activator, ""));
-    let missing: Vec<String> = elements(&nginx.statistics()).difference(&ours).cloned().collect();
+    // nginx has `swfurl` where the publisher says one, which no activator asks for.
+    let theirs = elements(&nginx.statistics()).into_iter().filter(|element| !element.ends_with("/client/swfurl"));
+    let missing: Vec<String> = theirs.filter(|element| !ours.contains(element)).collect();
     assert!(missing.is_empty(), "nginx has these, and we do not: {missing:?}");
     assert!(!stat(&activator, "").contains(&name), "the key is shown");
     assert_eq!(streams(&stat(&activator, "?app=live&name=studio")).len(), 1);
@@ -207,9 +209,8 @@ fn publisher_is_dropped_by_its_name_or_its_key_and_the_password_of_a_url() {
         let name = key(&format!("dropped-{number}"));
         let mut publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{name}")));
         sink.receives_in_session(number, 25);
-        let shown = until_some("the stream", || {
-            streams(&basic("/stat", "the-token-of-readers", "").body).into_iter().next()
-        });
+        let shown =
+            until_some("the stream", || streams(&basic("/stat", "the-token-of-readers", "").body).into_iter().next());
         assert!(shown.name.len() == 12 && !name.contains(&shown.name), "{shown:?}");
         let path = format!("/control/drop/publisher?app=live&name={name}");
         assert_eq!(basic(&path, "the-token-of-readers", "").status, 403);

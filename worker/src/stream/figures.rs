@@ -36,17 +36,8 @@ impl ShownFigures {
                 sample_rate,
             } = MediaDescription::of(described);
             let (video, audio) = (video.to_owned(), audio.to_owned());
-            self.media = MediaFigures {
-                video,
-                audio,
-                width,
-                height,
-                frame_rate,
-                profile,
-                object_type,
-                channels,
-                sample_rate,
-            };
+            self.media =
+                MediaFigures { video, audio, width, height, frame_rate, profile, object_type, channels, sample_rate };
         }
         StreamFigures {
             bytes,

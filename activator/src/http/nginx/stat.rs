@@ -323,7 +323,11 @@ fn video(video: Option<&VideoView>) -> Video {
     let codec = video.and_then(|video| video.codec.as_deref()).unwrap_or_default();
     let [profile, constraints, level] = video.map(|video| video.profile).unwrap_or_default();
     let is_known = profile > 0;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a frame rate is small and not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a frame rate is small and not negative"
+    )]
     let frame_rate = video.and_then(|video| video.frame_rate).unwrap_or_default().round() as u32;
     Video {
         width: video.and_then(|video| video.width).unwrap_or_default(),

@@ -139,7 +139,8 @@ fn strict_reader_finds_a_live_stream_and_its_codecs() {
 fn strict_reader_reads_every_state_and_what_is_not_known() {
     let sound = StreamView { video: None, ..live("1", Some("sound")) };
     let bare = StreamView { id: "2".into(), app: "live".into(), state: "waiting", ..StreamView::default() };
-    let odd = VideoView { codec: None, width: None, frame_rate: None, profile: [0; 3], ..live("3", None).video.unwrap() };
+    let odd =
+        VideoView { codec: None, width: None, frame_rate: None, profile: [0; 3], ..live("3", None).video.unwrap() };
     let odd = StreamView { app: "a<&\"b".into(), video: Some(odd), audio: None, ..live("3", Some("<&>'\"")) };
     for (stream, active) in [(sound, true), (bare, false), (odd, true)] {
         let (app, name) = (stream.app.clone(), stream.publisher.clone());
