@@ -483,6 +483,7 @@ fn join_with(server: &Server, streams: usize) -> tokio::sync::mpsc::Receiver<Act
         sessions: (0..streams).map(session).collect(),
         takes_lists: true,
         key: None,
+        age: None,
     };
     let (outbox, inbox) = tokio::sync::mpsc::channel(MAX_UNREAD);
     server.lobby.workers.join(introduction, outbox).unwrap();

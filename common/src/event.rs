@@ -78,7 +78,7 @@ pub const STREAM_OFFERED: &str = "stream.offered";
 pub const STREAM_FENCED: &str = "stream.fenced";
 /// A stream started on a worker that was running already.
 pub const START_WARM: &str = "start.warm";
-/// A stream started on a worker that had to be started for it; the line has the time of each phase.
+/// A stream started on a worker that had to be started for it; told with the first media, or with the end of a stream without any. It has the time of each phase that is known.
 pub const START_COLD: &str = "start.cold";
 /// A stream that a worker had taken ended before it started.
 pub const START_FAILED: &str = "start.failed";

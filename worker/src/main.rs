@@ -4,10 +4,14 @@
 //! The order is that of a cold start, in which a publisher waits for every millisecond: nothing is loaded here that the first stream may
 //! not need.
 
+#![expect(clippy::disallowed_methods, reason = "shell: the beginning of the process")]
+
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
+use liveedgecast_common::clock::now;
 use liveedgecast_common::runtime::{host_name, raise_open_files, wake_soon};
 use liveedgecast_common::{environment, event, health};
 use liveedgecast_worker::config::{Args, Here, Settings, http_address};
@@ -18,12 +22,13 @@ use liveedgecast_worker::{receive, stream, task, upstream};
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
+    let began = now();
     let (args, mut problems) = environment::parse::<Args>();
     if args.health {
         return health(&args);
     }
     let log = args.log.resolve(&mut problems);
-    let settings = Settings::judge(&args, &here(), &mut problems);
+    let settings = Settings::judge(&args, &here(began), &mut problems);
     if let Err(problems) = problems.into_result() {
         eprintln!("{problems}");
         return ExitCode::from(BAD_CONFIGURATION);
@@ -63,9 +68,9 @@ fn health(args: &Args) -> ExitCode {
     }
 }
 
-fn here() -> Here {
+fn here(began: Instant) -> Here {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Here { host: host_name(), pid: std::process::id(), cores }
+    Here { host: host_name(), pid: std::process::id(), cores, began }
 }
 
 /// Most streams with so many open files. A stream that a worker has no room for waits, or goes to another worker; one that it takes and

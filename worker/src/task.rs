@@ -88,6 +88,7 @@ async fn serve(
             exit_when_orphaned: settings.exit_when_orphaned,
             key: InstanceKey(random::bytes()),
             introducer: settings.introducer.is_some(),
+            began: settings.began,
         },
         activator: settings.activator,
         introducer: settings.introducer,

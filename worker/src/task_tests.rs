@@ -42,6 +42,7 @@ fn settings(activator: SocketAddr, drain: Duration) -> Settings {
         gather: Duration::ZERO,
         threads: 2,
         exit_when_orphaned: false,
+        began: now(),
         introducer: None,
     }
 }

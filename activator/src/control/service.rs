@@ -497,6 +497,7 @@ fn introduction(hello: Hello, network: &str) -> Introduction {
         sessions: hello.sessions,
         takes_lists: hello.takes_lists,
         key: hello.key,
+        age: hello.age,
     }
 }
 

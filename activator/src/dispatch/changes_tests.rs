@@ -32,6 +32,7 @@ impl Relay {
             sessions: vec![],
             takes_lists: true,
             key: None,
+            age: None,
         };
         relay.tell(Input::Joined(CALL, introduction));
         relay

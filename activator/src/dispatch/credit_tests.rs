@@ -52,6 +52,7 @@ impl World {
             sessions,
             takes_lists: true,
             key: (key > 0).then_some(InstanceKey([key; 32])),
+            age: None,
         };
         let outputs = self.tell(Input::Joined(call, introduction));
         (call, outputs)

@@ -29,6 +29,7 @@ use super::credit::DepartedWorkers;
 use super::elsewhere::{Others, Ourselves};
 use super::kept_changes::KeptChanges;
 use super::messages::{Input, Key, Output, Rules, Started};
+use super::phases::ColdStartPhases;
 use super::placing::Owner;
 use super::workers::{CallId, Introduction, Workers, learned};
 use super::{Back, Entry, OfferOutcome, PlaceRefusal};
@@ -87,6 +88,10 @@ pub(super) struct PublisherRecord {
     /// Workers that did not take or keep the stream, and the end of the time in which they are not asked again.
     pub(super) avoid: BTreeMap<CallId, Instant>,
     pub(super) entered: Instant,
+    /// KEDA was told of the demand while the publisher waited.
+    pushed: Option<Instant>,
+    /// The start, if a worker had to come up for it and the first media have not been told.
+    cold: Option<Started>,
     pub(super) taken: Option<Instant>,
     /// The newest worker that took the stream, with its name: it may be gone by the time that another one does.
     pub(super) taken_by: Option<(CallId, String)>,
@@ -182,6 +187,8 @@ impl Dispatcher {
             heard: now,
             avoid: BTreeMap::new(),
             entered: now,
+            pushed: None,
+            cold: None,
             taken: None,
             taken_by: None,
             taken_last: now,
@@ -241,6 +248,7 @@ impl Dispatcher {
                 let affected = self.others.forget(&peer);
                 self.look_again(now, &affected);
             }
+            Input::Pushed(app) => self.pushed(now, app.as_deref()),
             Input::Changed => self.revision += 1,
             Input::Drain => self.drain(),
             Input::Close => self.close(),
@@ -336,13 +344,46 @@ impl Dispatcher {
                 stream_id: held.entry.stream_id.0.clone(),
                 worker: worker.name.clone(),
                 entered: held.entered,
+                pushed: held.pushed,
                 joined: worker.joined,
+                began: worker.began,
                 taken: held.taken.unwrap_or(now),
                 started: now,
                 process: None,
                 returns_to: held.returns_to.clone(),
             })));
         }
+    }
+
+    /// Notes that KEDA knows of the streams that wait for any worker.
+    fn pushed(&mut self, now: Instant, app: Option<&str>) {
+        for (_, key) in &self.queue {
+            if let Some(held) = self.places.get_mut(key)
+                && app.is_none_or(|app| held.entry.app.name() == app)
+            {
+                held.pushed.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Keeps a cold start until its first media are told.
+    pub(super) fn await_media(&mut self, started: &Started) {
+        if started.is_cold()
+            && let Some(held) = self.by_id.get(&started.stream_id).and_then(|key| self.places.get_mut(key))
+        {
+            held.cold = Some(started.clone());
+        }
+    }
+
+    /// Reports a cold start once the stream's worker has told the first media, or another worker has taken its place.
+    fn note_media(&mut self, call: CallId, session: &Session) {
+        let first = session.figures.first_media;
+        let Some(held) = self.by_id.get(&session.stream_id).and_then(|key| self.places.get_mut(key)) else { return };
+        let ours = held.state.on() == Some((call, session.epoch));
+        let Some(start) = held.cold.take_if(|_| ours && first > 0) else { return };
+        let same = self.workers.get(call).is_some_and(|worker| worker.name == start.worker);
+        let media = same.then(|| Duration::from_micros(first));
+        self.outputs.push_back(Output::ColdStart(Box::new(ColdStartPhases::of(start, media))));
     }
 
     /// Reports a failed start: the publisher leaves, and the worker that took its stream has not told it to start.
@@ -437,6 +478,7 @@ impl Dispatcher {
 
     /// Takes a reported session into account: it may be a stream of ours whose worker has dialed in again, and it binds publishers that wait with its identity.
     pub(super) fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
+        self.note_media(call, session);
         let ended = session.state == SessionState::Ended;
         if !ended {
             self.note_lost_upstreams(session);
@@ -622,8 +664,10 @@ impl Dispatcher {
     }
 
     fn forget(&mut self, key: Key) {
-        let Some(held) = self.places.remove(&key) else { return };
+        let Some(mut held) = self.places.remove(&key) else { return };
         self.revision += 1;
+        let silent = held.cold.take().map(|start| Output::ColdStart(Box::new(ColdStartPhases::of(start, None))));
+        self.outputs.extend(silent);
         if let Some((call, _)) = held.state.on() {
             self.workers.release(call, &held.entry.stream_id.0);
         }

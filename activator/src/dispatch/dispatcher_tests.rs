@@ -2,7 +2,7 @@
 
 use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::limits::MAX_EPOCH;
-use liveedgecast_common::control::{Availability, InstanceKey, Load};
+use liveedgecast_common::control::{Availability, InstanceKey, Load, StreamFigures};
 use liveedgecast_common::key::{AppName, Secret, StreamId, StreamKey};
 use liveedgecast_common::testkit::origin;
 use liveedgecast_common::url::PushTemplate;
@@ -73,6 +73,7 @@ impl World {
             sessions: vec![],
             takes_lists: true,
             key: None,
+            age: None,
         };
         self.tell(Input::Joined(CallId(self.calls), introduction))
     }
@@ -80,6 +81,23 @@ impl World {
     fn worker(&mut self, capacity: u32, sessions: Vec<Session>) -> (CallId, Vec<Output>) {
         let name = format!("w{}", self.calls + 1);
         self.worker_named(&name, capacity, sessions)
+    }
+
+    /// A worker whose process is so old.
+    fn worker_aged(&mut self, capacity: u32, age: Option<Duration>) -> (CallId, Vec<Output>) {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        let introduction = Introduction {
+            name: format!("w{}", self.calls),
+            capacity,
+            availability: Availability::Open,
+            same_host: true,
+            sessions: vec![],
+            takes_lists: true,
+            key: None,
+            age,
+        };
+        (call, self.tell(Input::Joined(call, introduction)))
     }
 
     /// A worker that has made a key of its name for itself.
@@ -96,6 +114,7 @@ impl World {
             sessions,
             takes_lists: true,
             key: Some(InstanceKey(key)),
+            age: None,
         };
         let outputs = self.tell(Input::Joined(call, introduction));
         (call, outputs)
@@ -706,7 +725,9 @@ fn a_start_is_reported_once_with_its_times() {
         stream_id: "a".into(),
         worker,
         entered,
+        pushed: None,
         joined,
+        began: None,
         taken,
         started: world.now,
         process: None,
@@ -719,6 +740,60 @@ fn a_start_is_reported_once_with_its_times() {
     });
     world.tell(Input::Taken(key, again.epoch));
     assert_eq!(world.tell(Input::Started(key)), [], "a second worker is no start");
+}
+
+/// The phases in milliseconds of every cold start among these outputs.
+fn cold_starts(outputs: Vec<Output>) -> Vec<Vec<(&'static str, u128)>> {
+    let phases = |output| match output {
+        Output::ColdStart(cold) => {
+            Some(cold.phases.iter().map(|(phase, time)| (phase.as_str(), time.as_millis())).collect())
+        }
+        _ => None,
+    };
+    outputs.into_iter().filter_map(phases).collect()
+}
+
+#[test]
+fn cold_start_is_told_with_its_first_media_or_at_the_end_of_the_stream() {
+    for media_come in [true, false] {
+        let mut world = World::new();
+        let (key, _) = world.enter("a", &[1]);
+        let (other_app, _) = world.enter("b", &[2]);
+        world.pass(Duration::from_millis(3));
+        world.tell(Input::Pushed(None));
+        world.pass(Duration::from_millis(20));
+        world.tell(Input::Pushed(Some("live".into())));
+        world.pass(Duration::from_millis(7));
+        let age = Some(Duration::from_millis(6));
+        let (call, outputs) = world.worker_aged(1, age);
+        let offer = one_offer(&outputs);
+        assert_eq!(offer.key, key);
+        world.pass(Duration::from_millis(5));
+        world.tell(Input::Taken(key, offer.epoch));
+        world.pass(Duration::from_millis(9));
+        let outputs = world.tell(Input::Started(key));
+        let started = outputs.iter().find_map(|output| match output {
+            Output::Started(started) => Some(started.as_ref().clone()),
+            _ => None,
+        });
+        world.lobby.await_media(&started.expect("a start"));
+        let said = |first_media, epoch| {
+            let figures = StreamFigures { first_media, ..StreamFigures::default() };
+            WorkerMessage::Session(Session { figures, ..session("a", 1, SessionState::Live, epoch) })
+        };
+        assert_eq!(cold_starts(world.say(call, said(0, offer.epoch))), [[]; 0], "no media yet");
+        let mut phases =
+            vec![("pushed", 3), ("process_started", 21), ("registered", 6), ("handed_over", 5), ("live", 9)];
+        if media_come {
+            phases.push(("media", 3));
+            assert_eq!(cold_starts(world.say(call, said(12_000, offer.epoch))), [phases]);
+            assert_eq!(cold_starts(world.say(call, said(12_000, offer.epoch))), [[]; 0], "once");
+            assert_eq!(cold_starts(world.tell(Input::Left(key))), [[]; 0], "once");
+        } else {
+            assert_eq!(cold_starts(world.tell(Input::Left(key))), [phases]);
+        }
+        assert_eq!(cold_starts(world.tell(Input::Left(other_app))), [[]; 0], "it never started");
+    }
 }
 
 #[test]

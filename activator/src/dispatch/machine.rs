@@ -79,6 +79,7 @@ impl Machine {
             while let Some(mut output) = self.dispatcher.poll_output() {
                 if let messages::Output::Started(started) = &mut output {
                     started.process = self.processes.as_ref().and_then(|processes| processes.times(&started.worker));
+                    self.dispatcher.await_media(started);
                 }
                 self.outputs.push_back(Output::Dispatcher(output));
             }

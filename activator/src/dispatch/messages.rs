@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use liveedgecast_common::control::WorkerMessage;
 
 use super::elsewhere::{Elsewhere, Ourselves};
+use super::phases::ColdStartPhases;
 use super::workers::{CallId, Introduction};
 use super::{Back, OfferOutcome, PlaceRefusal};
 
@@ -49,6 +50,8 @@ pub(crate) enum Input {
     Elsewhere(String, u64, Option<Elsewhere>),
     /// The activator of this name is gone, with everything that it told.
     ForgetPeer(String),
+    /// KEDA was told of the demand, of one app or of all.
+    Pushed(Option<String>),
     /// A figure changed that others look at and that is kept elsewhere.
     Changed,
     /// The drain began: publishers are no longer held.
@@ -91,6 +94,8 @@ pub(crate) enum Output {
     Fence(CallId, String, u64),
     /// A stream started for the first time.
     Started(Box<Started>),
+    /// A worker had to come up for a stream, and the first media of the stream went to an upstream, or the stream is over.
+    ColdStart(Box<ColdStartPhases>),
     /// A worker took over a stream that another one had.
     TakenOver {
         /// The stream.
@@ -132,8 +137,12 @@ pub(crate) struct Started {
     pub(crate) worker: String,
     /// The publisher entered.
     pub(crate) entered: Instant,
+    /// KEDA was told of the demand while the publisher waited.
+    pub(crate) pushed: Option<Instant>,
     /// The worker registered; before `entered` if the worker was running already.
     pub(crate) joined: Instant,
+    /// The worker's process began, by the worker's own word.
+    pub(crate) began: Option<Instant>,
     /// The worker took the stream.
     pub(crate) taken: Instant,
     /// The worker told the publisher to start.

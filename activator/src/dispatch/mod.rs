@@ -36,7 +36,7 @@ pub(crate) use messages::Input;
 pub use messages::{Key, Rules};
 pub(crate) use news::FollowerView;
 pub use news::PeerChange;
-pub(crate) use phases::cold;
+pub(crate) use phases::{COLD_START_PHASES, ColdPhase, ColdStartPhases};
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use view::{AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, WallClock, WorkerState, WorkerView};

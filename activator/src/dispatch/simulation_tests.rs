@@ -321,6 +321,7 @@ impl World {
             sessions: sessions.collect(),
             takes_lists: true,
             key: Some(key_of(name)),
+            age: None,
         };
         self.lobby(Input::Joined(call, introduction));
     }
@@ -559,6 +560,7 @@ impl World {
             | messages::Output::Kicked(..)
             | messages::Output::KickOnWorker(..)
             | messages::Output::Started(_)
+            | messages::Output::ColdStart(_)
             | messages::Output::TakenOver { .. }
             | messages::Output::NeverStarted { .. }
             | messages::Output::Outcome(_)

@@ -383,7 +383,7 @@ impl Dispatcher {
 impl StreamView {
     /// Adds what the worker that has the stream knows.
     fn served(self, clock: WallClock, worker: &Worker, session: &Session) -> Self {
-        let StreamFigures { bytes, kinds: _, keyframe_interval, media } = &session.figures;
+        let StreamFigures { bytes, kinds: _, keyframe_interval, media, .. } = &session.figures;
         let MediaFigures { video, audio, width, height, frame_rate, profile, object_type, channels, sample_rate } =
             media;
         let rates = worker.kind_rates(clock.now, &session.stream_id);

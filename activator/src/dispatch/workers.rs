@@ -66,6 +66,8 @@ pub struct Introduction {
     pub takes_lists: bool,
     /// The key by which the worker is known again.
     pub key: Option<InstanceKey>,
+    /// Age of the worker's process, by its own word.
+    pub age: Option<Duration>,
 }
 
 /// A worker.
@@ -79,6 +81,8 @@ pub(crate) struct Worker {
     /// The key by which it is known again.
     pub(super) key: Option<InstanceKey>,
     pub(crate) joined: Instant,
+    /// Beginning of its process, by its own word.
+    pub(crate) began: Option<Instant>,
     /// Number of streams by the worker's own count.
     told: u32,
     availability: Availability,
@@ -206,7 +210,7 @@ impl Workers {
 
     /// Adds a worker. Returns the number of its sessions that were left out.
     pub(crate) fn join(&mut self, now: Instant, call: CallId, introduction: Introduction) -> usize {
-        let Introduction { name, capacity, availability, same_host, sessions, takes_lists, key } = introduction;
+        let Introduction { name, capacity, availability, same_host, sessions, takes_lists, key, age } = introduction;
         let worker = Worker {
             name,
             capacity,
@@ -214,6 +218,7 @@ impl Workers {
             takes_lists,
             key,
             joined: now,
+            began: age.and_then(|age| now.checked_sub(age)),
             told: 0,
             availability,
             retired: false,

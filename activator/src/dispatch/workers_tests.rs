@@ -14,6 +14,7 @@ fn introduction(name: &str, capacity: u32) -> Introduction {
         sessions: vec![],
         takes_lists: true,
         key: None,
+        age: None,
     }
 }
 

@@ -42,14 +42,14 @@ pub enum Fact {
         /// A worker had to be started for it.
         cold: bool,
     },
-    /// A start for which a worker had to be started.
+    /// A start for which a worker had to be started, told with its first media or at its end.
     StartCold {
         /// The stream.
         of: Arc<StreamLabel>,
         /// The worker.
         worker: String,
         /// The phases, by name.
-        phases: [(&'static str, Duration); 5],
+        phases: Vec<(&'static str, Duration)>,
     },
     /// A stream that a worker had taken ended before it started.
     StartFailed {
@@ -265,11 +265,12 @@ impl StreamLabel {
 /// The field of each phase of a cold start.
 fn phase_field(phase: &str) -> &'static str {
     match phase {
-        "detect" => "detect_seconds",
-        "scale" => "scale_seconds",
-        "register" => "register_seconds",
-        "handoff" => "handoff_seconds",
-        _ => "upstream_seconds",
+        "pushed" => "pushed_seconds",
+        "process_started" => "process_started_seconds",
+        "registered" => "registered_seconds",
+        "handed_over" => "handed_over_seconds",
+        "live" => "live_seconds",
+        _ => "media_seconds",
     }
 }
 
@@ -396,7 +397,8 @@ impl Fact {
             turn,
         };
         let (class, error) = (|| name("connection_refused"), || name("connection refused"));
-        let phases = ["detect", "scale", "register", "handoff", "upstream"].map(|phase| (phase, second));
+        let phases = ["pushed", "process_started", "registered", "handed_over", "live", "media"];
+        let phases = phases.map(|phase| (phase, second)).to_vec();
         vec![
             Self::StreamLive { of: of(), worker: worker(), start: second, cold: true },
             Self::StartCold { of: of(), worker: worker(), phases },

@@ -40,11 +40,13 @@ pub(crate) enum Input<'a> {
         stream: &'a str,
         worker: &'a str,
         start: Duration,
-        /// The phases, if a worker had to be started.
-        phases: Option<[(&'static str, Duration); 5]>,
+        /// A worker had to be started.
+        cold: bool,
         /// The stream that it goes on with.
         returns_to: Option<&'a str>,
     },
+    /// The phases of a start for which a worker had to be started, by name.
+    ColdStart { stream: &'a str, worker: &'a str, phases: Vec<(&'static str, Duration)> },
     /// A stream that a worker had taken ended before it started.
     NeverStarted { stream: &'a str, worker: &'a str },
     /// Another worker has taken a stream.
@@ -93,16 +95,18 @@ impl Chronicle {
             Input::Reported(worker, session) => self.reported(now, worker, session),
             Input::Counted(worker, streams) => streams.iter().for_each(|counters| self.counted(now, worker, counters)),
             Input::WorkerGone(worker) => self.worker_gone(now, worker),
-            Input::Started { stream, worker, start, phases, returns_to } => {
+            Input::Started { stream, worker, start, cold, returns_to } => {
                 let Some(told) = self.streams.get_mut(stream) else { return };
                 told.started = Some(now);
                 let (of, worker) = (|| Arc::clone(&told.label), || worker.to_owned());
                 self.outputs.push_back(match returns_to {
                     Some(was) => Fact::PublisherBack { of: of(), worker: worker(), was: was.to_owned() },
-                    None => Fact::StreamLive { of: of(), worker: worker(), start, cold: phases.is_some() },
+                    None => Fact::StreamLive { of: of(), worker: worker(), start, cold },
                 });
-                let cold = phases.map(|phases| Fact::StartCold { of: of(), worker: worker(), phases });
-                self.outputs.extend(cold);
+            }
+            Input::ColdStart { stream, worker, phases } => {
+                let of = self.streams.get(stream).map(|told| Arc::clone(&told.label));
+                self.outputs.extend(of.map(|of| Fact::StartCold { of, worker: worker.to_owned(), phases }));
             }
             Input::NeverStarted { stream, worker } => {
                 let of = self.streams.get(stream).map(|told| Arc::clone(&told.label));

@@ -29,7 +29,7 @@ impl World {
 
     fn start<'a>(&mut self, stream: &'a str, returns_to: Option<&'a str>) -> String {
         let start = Duration::from_millis(5);
-        self.tell(Input::Started { stream, worker: "w1", start, phases: None, returns_to })
+        self.tell(Input::Started { stream, worker: "w1", start, cold: false, returns_to })
     }
 
     fn report(&mut self, worker: &str, id: &str, epoch: u64, state: SessionState) -> String {

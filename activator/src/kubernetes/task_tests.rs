@@ -85,6 +85,7 @@ impl House {
             sessions: vec![],
             takes_lists: true,
             key: None,
+            age: None,
         };
         let (outbox, hears) = mpsc::channel(MAX_UNREAD);
         Worker { call: self.lobby.workers.join(introduction, outbox).unwrap(), hears }

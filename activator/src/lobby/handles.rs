@@ -202,6 +202,11 @@ impl PeerNews {
         });
     }
 
+    /// Notes that KEDA was told of the demand, of one app or of all.
+    pub(crate) fn pushed(&self, app: Option<&str>) {
+        self.0.tell(Input::Pushed(app.map(str::to_owned)));
+    }
+
     /// Announces a change of a figure that others look at.
     pub(crate) fn changed(&self) {
         self.0.tell(Input::Changed);

@@ -237,6 +237,7 @@ impl State {
                 self.say(now, *call, ActivatorMessage::Fence { stream_id: stream_id.clone(), epoch: *epoch });
             }
             Decision::Started(_)
+            | Decision::ColdStart(_)
             | Decision::TakenOver { .. }
             | Decision::NeverStarted { .. }
             | Decision::Outcome(_)

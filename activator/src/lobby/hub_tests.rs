@@ -56,6 +56,7 @@ fn introduction(name: &str) -> Introduction {
         sessions: vec![],
         takes_lists: true,
         key: None,
+        age: None,
     }
 }
 

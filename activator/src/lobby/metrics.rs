@@ -4,14 +4,11 @@ use liveedgecast_common::metrics::{counter, counters, gauges, histogram, histogr
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use crate::dispatch::processes::ProcessOutcome;
-use crate::dispatch::{Back, OfferOutcome, WorkerState};
+use crate::dispatch::{Back, COLD_START_PHASES, OfferOutcome, WorkerState};
 
 /// Buckets from a fraction of a millisecond (everything is warm) to the longest hold that is usual.
 const START_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
-
-/// Parts of a cold start, in their order: one line of the log shows them too.
-const COLD_START_PHASES: [&str; 5] = ["detect", "scale", "register", "handoff", "upstream"];
 
 /// State of a stream that waits for a worker.
 pub(super) const WAITING: &str = "waiting";
@@ -89,7 +86,7 @@ impl LobbyMetrics {
             cold_start: histograms(
                 r,
                 "cold_start_seconds",
-                "Time of each part of a start for which a worker had to be started",
+                "Time of each phase of a start for which a worker had to come up; the phase ends at the milestone that it is named after",
                 ("phase", &COLD_START_PHASES),
                 START_BUCKETS,
             )?,

@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::metrics::LobbyMetrics;
 use crate::dispatch::messages::{Output as Decision, Started};
 use crate::dispatch::processes::{Output as ProcessOutput, ProcessOutcome};
-use crate::dispatch::{Output, cold};
+use crate::dispatch::{ColdPhase, ColdStartPhases, Output};
 use crate::events::{Events, Fact, Input};
 
 /// A worker may report too many sessions as often as it likes; they are counted.
@@ -41,8 +41,13 @@ fn note_decision(events: &Events, decision: &Decision) {
             stream: &started.stream_id,
             worker: &started.worker,
             start: started.started.saturating_duration_since(started.entered),
-            phases: cold(started).map(|phases| phases.named()),
+            cold: started.is_cold(),
             returns_to: started.returns_to.as_deref(),
+        }),
+        Decision::ColdStart(start) => events.note(Input::ColdStart {
+            stream: &start.stream_id,
+            worker: &start.worker,
+            phases: start.phases.iter().map(|(phase, time)| (phase.as_str(), *time)).collect(),
         }),
         Decision::TakenOver { stream_id, from, to } => {
             events.note(Input::TakenOver { stream: stream_id, from, to });
@@ -73,6 +78,7 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             );
         }
         Decision::Started(started) => report_start(metrics, started),
+        Decision::ColdStart(start) => report_cold_start(metrics, start),
         Decision::TakenOver { stream_id, from, to } => {
             info!(
                 event = event::STREAM_TAKEN_OVER,
@@ -120,29 +126,37 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
 
 fn report_start(metrics: &LobbyMetrics, started: &Started) {
     let whole = started.started.saturating_duration_since(started.entered);
-    let (stream, worker) = (&started.stream_id, &started.worker);
-    let milliseconds = |time: Duration| time.as_micros() as f64 / 1000.0;
-    let Some(phases) = cold(started) else {
-        metrics.start.with_label_values(&["warm"]).observe(whole.as_secs_f64());
+    let kind = if started.is_cold() { "cold" } else { "warm" };
+    metrics.start.with_label_values(&[kind]).observe(whole.as_secs_f64());
+    if !started.is_cold() {
+        let (stream, worker) = (&started.stream_id, &started.worker);
         debug!(event = event::START_WARM, stream, worker, whole_ms = milliseconds(whole), "warm start");
-        return;
-    };
-    metrics.start.with_label_values(&["cold"]).observe(whole.as_secs_f64());
-    for (name, time) in phases.named() {
-        metrics.cold_start.with_label_values(&[name]).observe(time.as_secs_f64());
     }
+}
+
+fn report_cold_start(metrics: &LobbyMetrics, start: &ColdStartPhases) {
+    for (phase, time) in &start.phases {
+        metrics.cold_start.with_label_values(&[phase.as_str()]).observe(time.as_secs_f64());
+    }
+    let (stream, worker) = (&start.stream_id, &start.worker);
+    let time = |phase| start.time(phase).map(milliseconds);
     debug!(
         event = event::START_COLD,
         stream,
         worker,
-        detect_ms = milliseconds(phases.detect),
-        scale_ms = milliseconds(phases.scale),
-        register_ms = milliseconds(phases.register),
-        handoff_ms = milliseconds(phases.handoff),
-        upstream_ms = milliseconds(phases.upstream),
-        whole_ms = milliseconds(whole),
+        pushed_ms = time(ColdPhase::Pushed),
+        process_started_ms = time(ColdPhase::ProcessStarted),
+        registered_ms = time(ColdPhase::Registered),
+        handed_over_ms = time(ColdPhase::HandedOver),
+        live_ms = time(ColdPhase::Live),
+        media_ms = time(ColdPhase::Media),
+        whole_ms = milliseconds(start.whole()),
         "cold start"
     );
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }
 
 fn report_process(metrics: &LobbyMetrics, output: &ProcessOutput) {

@@ -168,6 +168,11 @@ impl Cluster {
         }
     }
 
+    /// Notes that KEDA was told of the demand, of one app or of all: the cold starts of publishers that are connected here begin with it.
+    pub(crate) fn pushed(&self, app: Option<&str>) {
+        self.news.pushed(app);
+    }
+
     /// Changes when [`Self::known`] may have changed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {

@@ -150,6 +150,7 @@ impl House {
             sessions: vec![],
             takes_lists: true,
             key: None,
+            age: None,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();

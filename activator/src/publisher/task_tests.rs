@@ -141,6 +141,7 @@ impl House {
             sessions: Vec::new(),
             takes_lists: self.lists,
             key: None,
+            age: None,
         };
         let (outbox, offers) = mpsc::channel(16);
         let call = self.lobby.workers.join(introduction, outbox).unwrap();

@@ -158,9 +158,14 @@ impl ScalerService {
         Trigger::parse(metadata, self.context.target).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
+    /// The need that KEDA is about to be told.
     fn need(&self, trigger: &Trigger) -> Result<Need, Status> {
-        let need = self.context.cluster.need(trigger.app.as_deref());
-        need.map_err(|unsure| Status::unavailable(unsure.to_string()))
+        let app = trigger.app.as_deref();
+        let need = self.context.cluster.need(app).map_err(|unsure| Status::unavailable(unsure.to_string()))?;
+        if need.demand() > 0 {
+            self.context.cluster.pushed(app);
+        }
+        Ok(need)
     }
 
     /// Takes a call; its connection counts among callers from now on.
@@ -276,6 +281,7 @@ impl Pushing {
                 Some(Output::True) => {
                     debug!(event = event::SCALER_PUSHED, object = self.object, "true pushed to KEDA");
                     self.context.metrics.pushed.inc();
+                    self.context.cluster.pushed(self.trigger.app.as_deref());
                     let _ = self.words.try_send(Ok(IsActiveResponse { result: true }));
                 }
                 // Dropping the only sender ends the stream with OK.

@@ -38,7 +38,7 @@ fn house_with(fleet: Fleet, tls: Option<ScalerCertificates>) -> House {
     let registry = Registry::new();
     let metrics = ScalerMetrics::new(&registry).unwrap();
     let rules = Rules { workers_stay: false };
-    let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), Events::default());
+    let lobby = Lobby::new(rules, None, lobby_metrics(&registry), Events::default());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), fleet);
     let tls = tls.map(Arc::new);
@@ -52,6 +52,11 @@ fn house_with(fleet: Fleet, tls: Option<ScalerCertificates>) -> House {
     };
     let guard = stop.clone().drop_guard();
     House { address, lobby, registry, phase, stop, served, _stop: guard }
+}
+
+fn lobby_metrics(registry: &Registry) -> LobbyMetrics {
+    let counter = |name: &str| prometheus::IntCounter::new(name, name).unwrap();
+    LobbyMetrics::new(registry, counter("excess"), counter("disbelieved")).unwrap()
 }
 
 fn house() -> House {
@@ -93,6 +98,7 @@ impl House {
             sessions,
             takes_lists: true,
             key: None,
+            age: None,
         };
         let (outbox, inbox) = mpsc::channel(MAX_UNREAD);
         self.lobby.workers.join(introduction, outbox).unwrap();
@@ -246,6 +252,27 @@ async fn true_is_pushed_again_while_a_stream_waits_and_false_never() {
     }
     assert_eq!(keda.back_off, 2);
     assert!(house.metric("liveedgecast_scaler_pushed_total 3"));
+}
+
+#[tokio::test]
+async fn cold_start_has_the_time_until_keda_knew_of_it() {
+    // The app that KEDA asks for, whether it is pushed to; the cold starts that it knew of.
+    for (app, pushes, known) in [("live", true, 1), ("live", false, 1), ("other", false, 0)] {
+        let house = house();
+        let mut keda = house.keda(&[("app", app)]).await;
+        let mut stream = if pushes { Some(keda.stream().await.unwrap()) } else { None };
+        let mut place = house.publisher("a", "live");
+        match &mut stream {
+            Some(stream) => assert_eq!(keda.pushed(stream).await, Some(true)),
+            None => assert_eq!(keda.poll().await.unwrap().1, app == "live"),
+        }
+        let _worker = house.worker("w", 10, &[]);
+        taken(&mut place).await;
+        drop(place);
+        let row = format!("liveedgecast_cold_start_seconds_count{{phase=\"pushed\"}} {known}");
+        assert!(house.metric(&row), "{app} {pushes}");
+        assert!(house.metric("liveedgecast_cold_start_seconds_count{phase=\"registered\"} 1"), "{app} {pushes}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
@@ -117,6 +118,8 @@ pub struct Hello {
     pub takes_lists: bool,
     /// The key by which an activator knows a worker that dials in again; workers of earlier releases have none.
     pub key: Option<InstanceKey>,
+    /// Age of the worker's process when it said this; workers of earlier releases do not tell it.
+    pub age: Option<Duration>,
 }
 
 /// A number that a worker makes for itself when it starts and tells its activators alone. Another process may take its name once its call has ended, but
@@ -250,6 +253,7 @@ impl TryFrom<wire::Hello> for Hello {
             version: short(hello.version),
             takes_lists: hello.destinations,
             key: hello.key.as_slice().try_into().ok().map(InstanceKey),
+            age: (hello.age > 0).then(|| Duration::from_micros(hello.age)),
         })
     }
 }
@@ -348,7 +352,7 @@ impl From<WorkerMessage> for wire::WorkerSays {
 
 impl From<Hello> for wire::Hello {
     fn from(hello: Hello) -> Self {
-        let Hello { name, capacity, availability, sessions, network, version, takes_lists, key } = hello;
+        let Hello { name, capacity, availability, sessions, network, version, takes_lists, key, age } = hello;
         Self {
             name,
             capacity,
@@ -361,6 +365,8 @@ impl From<Hello> for wire::Hello {
             drained: availability == Availability::Drained,
             destinations: takes_lists,
             key: key.map_or(Vec::new(), |key| key.0.to_vec()),
+            // An age of less than a microsecond is none that was told.
+            age: age.map_or(0, |age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX)),
         }
     }
 }

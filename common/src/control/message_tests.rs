@@ -36,7 +36,13 @@ fn session() -> Session {
         epoch: 7,
         reason: "asked for".into(),
         messages: 9,
-        figures: StreamFigures { bytes: 10, kinds: KindBytes { video: 7, audio: 2 }, keyframe_interval: 2000, media },
+        figures: StreamFigures {
+            bytes: 10,
+            kinds: KindBytes { video: 7, audio: 2 },
+            keyframe_interval: 2000,
+            first_media: 12_000,
+            media,
+        },
         revision: 3,
         upstreams: UpstreamState::ALL.map(upstream).to_vec(),
     }
@@ -52,6 +58,7 @@ fn hello(availability: Availability) -> Hello {
         version: "1".into(),
         takes_lists: true,
         key: Some(InstanceKey([7; 32])),
+        age: Some(Duration::from_millis(40)),
     }
 }
 

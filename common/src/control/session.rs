@@ -40,6 +40,8 @@ pub struct StreamFigures {
     pub kinds: KindBytes,
     /// Milliseconds between the last two keyframes; 0: not known.
     pub keyframe_interval: u32,
+    /// Microseconds from the time that this worker took the stream until it wrote the first of its media to an upstream; 0: it has not.
+    pub first_media: u64,
     /// Codecs and size, by the stream's headers.
     pub media: MediaFigures,
 }
@@ -294,6 +296,7 @@ impl Session {
         (stream_id, app, state, identities, epoch, reason)
             != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
             || figures.media != other.figures.media
+            || figures.first_media != other.figures.first_media
             || *revision != other.revision
             || upstreams.len() != other.upstreams.len()
             || upstreams.iter().zip(&other.upstreams).any(upstream)
@@ -322,6 +325,7 @@ impl TryFrom<wire::Session> for Session {
             audio_bytes,
             keyframe_interval,
             revision,
+            first_media,
         } = session;
         if !is_stream_id(&stream_id) || epoch > MAX_EPOCH {
             return Err(Malformed::Session);
@@ -346,7 +350,7 @@ impl TryFrom<wire::Session> for Session {
         upstreams.shrink_to_fit();
         let media = figures.unwrap_or_default().into();
         let kinds = KindBytes { video: video_bytes, audio: audio_bytes };
-        let figures = StreamFigures { bytes, kinds, keyframe_interval, media };
+        let figures = StreamFigures { bytes, kinds, keyframe_interval, first_media, media };
         Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams })
     }
 }
@@ -355,7 +359,7 @@ impl From<Session> for wire::Session {
     fn from(session: Session) -> Self {
         let Session { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams } =
             session;
-        let StreamFigures { bytes, kinds, keyframe_interval, media } = figures;
+        let StreamFigures { bytes, kinds, keyframe_interval, first_media, media } = figures;
         Self {
             stream_id,
             identities: identities.iter().map(|identity| identity.0.to_vec()).collect(),
@@ -371,6 +375,7 @@ impl From<Session> for wire::Session {
             audio_bytes: kinds.audio,
             keyframe_interval,
             revision,
+            first_media,
         }
     }
 }

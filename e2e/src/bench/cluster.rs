@@ -108,12 +108,13 @@ async fn publish_once(
     Ok((publishing, first.0))
 }
 
-/// The number of cold starts that activators have counted; seconds of register, handoff and upstream.
+/// The number of cold starts that activators have counted; seconds up to the registration, of the handoff, and up to the start.
 fn phases(relay: &ClusterRelay<'_>) -> (f64, [f64; 3]) {
     let sum = |phase: &str, what: &str| {
         relay.sum(&format!("liveedgecast_cold_start_seconds_{what}"), &[&format!("phase=\"{phase}\"")])
     };
-    (sum("upstream", "count"), ["register", "handoff", "upstream"].map(|phase| sum(phase, "sum")))
+    let register = ["pushed", "process_started", "registered"].iter().map(|phase| sum(phase, "sum")).sum();
+    (sum("live", "count"), [register, sum("handed_over", "sum"), sum("live", "sum")])
 }
 
 fn take_apart(

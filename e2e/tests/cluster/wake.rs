@@ -3,10 +3,11 @@
 use std::time::UNIX_EPOCH;
 
 use liveedgecast_e2e::cluster::install::Installation;
+use liveedgecast_e2e::cluster::relay::ClusterRelay;
 use liveedgecast_e2e::compare::{assert_arrived_whole, assert_decodes};
 use liveedgecast_e2e::relay::key;
 use liveedgecast_e2e::tap::Tap;
-use liveedgecast_e2e::wait::wall;
+use liveedgecast_e2e::wait::{until, wall};
 use serde_json::json;
 
 use crate::{Relays, published};
@@ -34,6 +35,7 @@ fn the_first_publisher_wakes_a_pod_by_push_and_back_to_zero(relays: &Relays<'_>)
     let (created, asked_at) = (seconds(workers[0].created()), seconds(wall(asked)));
     assert!(created >= asked_at, "the worker's pod was created at {created}, publish was at {asked_at}");
     println!("publish to pod {:?}, to Publish.Start {:?}", added.at - asked, tap.only().held());
+    its_phases_add_up_to_the_whole(&relay, tap.only().held().expect("a start").as_secs_f64());
 
     publisher.interrupt();
     let session = relay.sink.ended();
@@ -44,4 +46,24 @@ fn the_first_publisher_wakes_a_pod_by_push_and_back_to_zero(relays: &Relays<'_>)
 
     relay.change_keda(&json!({"pollingInterval": 2}));
     relay.is_back_to_zero();
+}
+
+/// The activator knows every phase of the cold start: most of the time is the pod's, which ends when the worker's process begins.
+fn its_phases_add_up_to_the_whole(relay: &ClusterRelay<'_>, held: f64) {
+    let sum = |what: &str, phase: &str| {
+        relay.sum(&format!("liveedgecast_cold_start_seconds_{what}"), &[&format!("phase=\"{phase}\"")])
+    };
+    until("the first media to be told", || sum("count", "media") > 0.0);
+    // The activator that the publisher came through knows the push only if KEDA listens to it.
+    let phases = ["process_started", "registered", "handed_over", "live", "media"];
+    for phase in phases {
+        assert!((sum("count", phase) - 1.0).abs() < 0.5, "{phase}: {}", sum("count", phase));
+    }
+    let times = ["pushed"].into_iter().chain(phases).map(|phase| (phase, sum("sum", phase)));
+    let times: Vec<(&str, f64)> = times.collect();
+    println!("phases of the cold start in seconds: {times:?}");
+    let start: f64 = times.iter().filter(|(phase, _)| *phase != "media").map(|(_, time)| time).sum();
+    assert!(start <= held && start > 0.5 * held, "phases of {start} s, held for {held} s: {times:?}");
+    let ours = ["registered", "handed_over", "live"].iter().map(|phase| sum("sum", phase)).sum::<f64>();
+    assert!(ours < sum("sum", "process_started"), "nearly all lies in one lump, and it is not the pod's: {times:?}");
 }

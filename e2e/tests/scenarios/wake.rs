@@ -10,6 +10,7 @@ use crate::Relay;
 
 by_descriptor_and_by_link! {
     first_publisher_wakes_a_worker_from_zero
+    phases_of_a_cold_start_add_up_to_the_whole
     audio_alone_reaches_the_upstream
     video_alone_reaches_the_upstream
     hevc_reaches_the_upstream
@@ -118,4 +119,33 @@ fn the_worker_holds_the_socket_and_the_activator_is_idle_by_descriptor() {
     println!("over 400 messages, {elapsed:?}: activator {activator:?}, worker {worker:?}");
     // The activator does nothing per message. Its CPU time is for the worker's reports, several a second for any stream.
     assert!(activator < elapsed / 200, "the activator used {activator:?} of {elapsed:?}");
+}
+
+/// The phases of a cold start by the process fleet, in their order.
+const PHASES: [&str; 6] = ["pushed", "process_started", "registered", "handed_over", "live", "media"];
+
+fn phases_of_a_cold_start_add_up_to_the_whole(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let _publisher = relay.published(Media::Both, "first");
+    let metric = |what: &str, phase: &str| {
+        let name = format!("liveedgecast_cold_start_seconds_{what}");
+        relay.activator.metric(&name, &[&format!("phase=\"{phase}\"")]).expect("a phase")
+    };
+    until("the first media to be told", || metric("count", "media") > 0.0);
+    for phase in PHASES {
+        assert!((metric("count", phase) - 1.0).abs() < 0.5, "{phase}: {}", metric("count", phase));
+    }
+    let sum: f64 = PHASES.iter().map(|phase| metric("sum", phase)).sum();
+    let start = relay.activator.metric("liveedgecast_publish_start_seconds_sum", &["kind=\"cold\""]).expect("a start");
+    let media = metric("sum", "media");
+    assert!((sum - media - start).abs() < 1e-5, "{sum} without {media} of media is not {start}");
+    // What the activator says is what the publisher's side of the wire shows, but for the time on the way.
+    let (asked, first) =
+        (relay.tap.only().publisher.command_at("publish").expect("publish"), relay.sink.only().media()[0].at);
+    let seen = first.saturating_duration_since(asked).as_secs_f64();
+    assert!(sum <= seen && sum > 0.0, "phases of {sum} s in a start of {seen} s");
+    let cold = &relay.activator.events("start.cold")[0];
+    println!("{handoff}: publish to the first media at the upstream {seen:.4} s: {cold}");
+    // The process fleet orders its worker at once, and nothing else comes before the process.
+    assert!(metric("sum", "pushed") < metric("sum", "process_started") + metric("sum", "registered"), "{cold}");
 }

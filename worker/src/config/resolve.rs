@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::config::{Problems, value_or_file};
 use liveedgecast_common::encryption::Encryption;
@@ -73,6 +73,8 @@ pub struct Here {
     pub pid: u32,
     /// Cores that the process may use.
     pub cores: usize,
+    /// Beginning of the process.
+    pub began: Instant,
 }
 
 /// The configuration, good.
@@ -102,6 +104,8 @@ pub struct Settings {
     pub threads: usize,
     /// True if the process ends without an activator.
     pub exit_when_orphaned: bool,
+    /// Beginning of the process.
+    pub began: Instant,
 }
 
 impl Settings {
@@ -135,6 +139,7 @@ impl Settings {
             gather: gather(&args.gather, p),
             threads: usize::try_from(threads).unwrap_or(1),
             exit_when_orphaned: args.exit_when_orphaned,
+            began: here.began,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Tables of arguments and the settings or mistakes that follow from them.
 
 use clap::Parser;
+use liveedgecast_common::testkit::origin;
 
 use super::*;
 
 const SECRET: &str = "0123456789abcdef";
 
 fn here() -> Here {
-    Here { host: "edge".into(), pid: 7, cores: 4 }
+    Here { host: "edge".into(), pid: 7, cores: 4, began: origin() }
 }
 
 fn parse(args: &[&str]) -> Args {

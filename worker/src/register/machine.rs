@@ -81,6 +81,8 @@ pub struct Settings {
     pub key: InstanceKey,
     /// True if there is an introducer, which tells the addresses of activators.
     pub introducer: bool,
+    /// Beginning of the process.
+    pub began: Instant,
 }
 
 /// Why a call ended.
@@ -389,10 +391,10 @@ impl Register {
         };
         self.discover(now, discovery::Input::Answered(attempt, now + WELCOME_TIMEOUT));
         self.calls.insert(attempt, Call { address, welcome: None, cordon: Cordon::default() });
-        self.outputs.push_back(Output::Say(attempt, WorkerMessage::Hello(self.hello())));
+        self.outputs.push_back(Output::Say(attempt, WorkerMessage::Hello(self.hello(now))));
     }
 
-    fn hello(&self) -> Hello {
+    fn hello(&self, now: Instant) -> Hello {
         Hello {
             name: self.settings.name.clone(),
             capacity: self.settings.capacity,
@@ -406,6 +408,7 @@ impl Register {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             takes_lists: true,
             key: Some(self.settings.key),
+            age: Some(now.saturating_duration_since(self.settings.began)),
         }
     }
 

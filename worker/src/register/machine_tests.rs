@@ -25,6 +25,7 @@ impl Desk {
             exit_when_orphaned: false,
             key: InstanceKey([7; 32]),
             introducer: false,
+            began: origin(),
         };
         change(&mut settings);
         // The only reading of a clock: later times are added to it.

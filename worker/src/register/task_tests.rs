@@ -46,6 +46,7 @@ impl Worker {
             exit_when_orphaned: false,
             key: InstanceKey([7; 32]),
             introducer: introducer.is_some(),
+            began: now(),
         };
         change(&mut settings);
         let (requests, requested) = Registration::requests();

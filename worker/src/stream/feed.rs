@@ -22,6 +22,8 @@ pub(super) struct UpstreamFeed {
     phase: FeedState,
     /// Close without waiting for the rest to be written.
     cut: bool,
+    /// Media of the stream were written to the upstream.
+    begun: bool,
     /// The upstream takes no more until it wakes the task. Until then its lag is judged at this time, not at each message.
     full_until: Option<Instant>,
     upstream: Upstream,
@@ -34,6 +36,8 @@ pub(super) struct UpstreamFeed {
     next: Option<Box<Upstream>>,
     /// Counts of upstreams that this one has replaced.
     before: UpstreamCounts,
+    /// The time at which the first media were written to the upstream.
+    first_media: Option<Instant>,
     /// The destination of the upstream.
     pub(super) lane: Lane,
 }
@@ -74,11 +78,13 @@ impl UpstreamFeed {
             cursor: Cursor::new(bounds),
             phase: FeedState::Open,
             cut: false,
+            begun: false,
             full_until: None,
             late: false,
             leaves_by: None,
             next: None,
             before: UpstreamCounts::default(),
+            first_media: None,
             lane,
         }
     }
@@ -188,6 +194,9 @@ impl UpstreamFeed {
             drop(slices);
             let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
             self.cursor.wrote(&mut plan, taken, rings);
+            if !self.begun && taken > 0 {
+                (self.begun, self.first_media) = (true, Some(now));
+            }
             match written {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return true,
@@ -343,6 +352,11 @@ impl UpstreamFeed {
             return None;
         }
         [self.upstream.next_timeout(), self.cursor.poll_timeout(index), self.leaves_by].into_iter().flatten().min()
+    }
+
+    /// The time at which the first media were written to the upstream.
+    pub(super) fn first_media(&self) -> Option<Instant> {
+        self.first_media
     }
 
     /// Age of the oldest message that is to be written, in milliseconds.

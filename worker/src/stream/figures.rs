@@ -17,8 +17,14 @@ pub(super) struct ShownFigures {
 }
 
 impl ShownFigures {
-    /// The figures of the publisher's stream. `bytes`: bytes received.
-    pub(super) fn of_stream(&mut self, bytes: u64, index: &Index, memory: &impl Memory) -> StreamFigures {
+    /// The figures of the publisher's stream. `bytes`: bytes received; `first_media`: as in [`StreamFigures`].
+    pub(super) fn of_stream(
+        &mut self,
+        bytes: u64,
+        first_media: u64,
+        index: &Index,
+        memory: &impl Memory,
+    ) -> StreamFigures {
         let mark = index.header_mark();
         if mark != self.mark {
             self.mark = mark;
@@ -43,6 +49,7 @@ impl ShownFigures {
             bytes,
             kinds: index.kind_bytes(),
             keyframe_interval: index.keyframe_interval().unwrap_or_default(),
+            first_media,
             media: self.media.clone(),
         }
     }

@@ -166,6 +166,8 @@ struct StreamTask {
     /// The upstreams that the stream is to have.
     wanted: WantedUpstreams,
     began: Instant,
+    /// Time from then until the first media were written to an upstream, in microseconds; 0 before.
+    first_media: u64,
     /// Bytes received from publishers that are gone.
     received: u64,
     shown: ShownFigures,
@@ -238,6 +240,7 @@ impl StreamTask {
             logged: State::Starting,
             was_live: started,
             began: now,
+            first_media: 0,
             received: 0,
             reports: Reports::new(now),
             shown: ShownFigures::default(),
@@ -704,9 +707,20 @@ impl StreamTask {
         }
     }
 
+    /// Notes the first media of all upstreams; an upstream may be gone by the next report.
+    fn note_first_media(&mut self) {
+        if self.first_media == 0
+            && let Some(first) = self.feeds.iter().filter_map(UpstreamFeed::first_media).min()
+        {
+            let time = first.saturating_duration_since(self.began).as_micros();
+            self.first_media = u64::try_from(time).unwrap_or(u64::MAX).max(1);
+        }
+    }
+
     fn report_session(&mut self, now: Instant) {
         let bytes = self.received + self.source.as_ref().map_or(0, PublisherSource::received);
-        let figures = self.shown.of_stream(bytes, &self.index, &self.rings);
+        self.note_first_media();
+        let figures = self.shown.of_stream(bytes, self.first_media, &self.index, &self.rings);
         let assignment = &self.assignment;
         let own = assignment.identities.first().into_iter();
         // An upstream is this stream's until it is closed: no other stream is to dial it before.

@@ -2,7 +2,7 @@
 'use strict';
 
 const byId = (id) => document.getElementById(id);
-const PHASES = ['detect', 'scale', 'register', 'handoff', 'upstream'];
+const PHASES = ['pushed', 'process_started', 'registered', 'handed_over', 'live', 'media'];
 /** Milliseconds between two readings when no event comes. */
 const EVERY = 2000;
 const KEPT_EVENTS = 200;
@@ -252,7 +252,7 @@ function happened(event) {
 function coldStart(timestamp, data) {
   const times = PHASES.map((phase) => data[`${phase}_seconds`] || 0);
   const whole = times.reduce((sum, time) => sum + time, 0) || 1;
-  const text = PHASES.map((phase, at) => `${phase} ${seconds(times[at])}`).join(', ');
+  const text = PHASES.map((phase, at) => `${phase.replace('_', ' ')} ${seconds(times[at])}`).join(', ');
   let x = 0;
   const bars = times.map((time, at) => {
     const width = (100 * time) / whole;
