@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks the manifests of deploy/ against the schemas of Kubernetes and KEDA, or asks a cluster.
+# Checks the manifests of deploy/ against the schemas of Kubernetes, KEDA and the Prometheus Operator, or asks a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,10 +70,17 @@ check() { # check NAME RESOURCE [COMPONENT/PART...]
 }
 check base base
 check keda keda
+# The kinds of the component monitoring are there only if the Prometheus Operator is.
+operator=yes
+[[ $cluster == no ]] || kubectl get crd servicemonitors.monitoring.coreos.com > /dev/null 2>&1 || operator=no
 # Each component by itself, then all of them together, on the base and on each overlay.
 programs=() keda=()
 for path in deploy/components/*/*/; do
   part=${path#deploy/components/} part=${part%/}
+  if [[ $part == monitoring/* && $operator == no ]]; then
+    echo 'The cluster has no Prometheus Operator: the component monitoring is not checked'
+    continue
+  fi
   case $part in
     */programs) check "base-${part%/*}" base "$part"; programs+=("$part") ;;
     */keda) check "keda-${part%/*}" keda "$part"; keda+=("$part") ;;
@@ -90,8 +97,10 @@ done
 
 # The check itself is checked: each of these mistakes must be found.
 { cat "$scratch/base.yaml"; echo ---; cat "$scratch/keda.yaml"; } > "$scratch/right.yaml"
+[[ $operator == no ]] || { echo ---; cat "$scratch/base-monitoring.yaml"; } >> "$scratch/right.yaml"
 conforms "$scratch/right.yaml" > /dev/null
 mistakes=('s/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/containerPort: 1935/containerPort: rtmp/' 's/pollingInterval/pollInterval/')
+[[ $operator == no ]] || mistakes+=('s/podMetricsEndpoints/podMetricEndpoints/' 's/interval: 15s/interval: often/' 's/ alert: / alarm: /')
 # Only KEDA's webhook finds this mistake; no schema does.
 [[ $cluster == no ]] || mistakes+=('s/idleReplicaCount: 0/idleReplicaCount: 1/')
 for mistake in "${mistakes[@]}"; do

@@ -48,6 +48,8 @@ if kubectl get customresourcedefinition scaledobjects.keda.sh triggerauthenticat
   scaled=$(names scaledobjects.keda.sh)
   kinds+=,triggerauthentications.keda.sh
 fi
+! kubectl get customresourcedefinition servicemonitors.monitoring.coreos.com > /dev/null 2>&1 ||
+  kinds+=,servicemonitors.monitoring.coreos.com,podmonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com
 rest=$(names "$kinds")
 made_namespace=$(kubectl get namespace -l "$ours" -o name)
 if [[ -z $scaled$rest$made_namespace ]]; then

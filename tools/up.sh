@@ -23,7 +23,7 @@ configuration file, then stay as they are unless they are given again.
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production; edge (one node, such as k3s: publishers connect to
                       the node's own address, and the workers get their sockets)
-  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, prometheus, rtmps, scaler-tls, thrifty. The
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, monitoring, prometheus, rtmps, scaler-tls, thrifty. The
                       option may be repeated. A component that was applied before and is not named now is removed.
   --timeout SECONDS   the limit of each wait (180)
   --take-over         also take back fields that were changed by hand since
@@ -357,7 +357,10 @@ apply "$scratch/keda.yaml" || fail 'KEDA does not take its object; see above'
 # The file of an earlier run is not used any more.
 [[ $by_config == yes ]] || k delete secrets -l "app.kubernetes.io/managed-by=$manager" --field-selector metadata.name=liveedgecast-config > /dev/null
 # Objects of components or of an overlay of the last run, which this run does not have, are removed now that nothing refers to them.
-k get services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh -l "app.kubernetes.io/managed-by=$manager" -o name |
+kinds=services,poddisruptionbudgets,networkpolicies,rolebindings,roles,triggerauthentications.keda.sh
+! kubectl get customresourcedefinition servicemonitors.monitoring.coreos.com > /dev/null 2>&1 ||
+  kinds+=,servicemonitors.monitoring.coreos.com,podmonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com
+k get "$kinds" -l "app.kubernetes.io/managed-by=$manager" -o name |
   { grep -vxFf "$scratch/applied" || true; } | while read -r name; do k delete "$name"; done
 # KEDA drops a push for a metric that it does not know yet, so the script prints no address before KEDA knows it. It also waits until all
 # triggers work: while one of them fails, KEDA breaks off the push at every poll.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the schemas beside this file, by which manifests are checked offline: of the kinds that deploy/ uses, strict, without
-descriptions. Their source is the Kubernetes and KEDA modules of the Go module proxy. Needs go, kubectl (which converts YAML) and python3."""
+descriptions. Their source is the modules of Kubernetes, KEDA and the Prometheus Operator of the Go module proxy. Needs go, kubectl (which converts YAML) and python3."""
 
 import json
 import pathlib
@@ -8,6 +8,7 @@ import subprocess
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
+OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 KINDS = {
     "api__v1": ["Namespace", "Secret", "Service", "ServiceAccount"],
     "apis__apps__v1": ["Deployment"],
@@ -15,7 +16,15 @@ KINDS = {
     "apis__policy__v1": ["PodDisruptionBudget"],
     "apis__rbac.authorization.k8s.io__v1": ["Role", "RoleBinding"],
 }
-DEFINITIONS = ["keda.sh_scaledobjects.yaml", "keda.sh_triggerauthentications.yaml"]
+# Modules with definitions of further kinds: their folder and their files.
+DEFINITIONS = [
+    (KEDA, "config/crd/bases", ["keda.sh_scaledobjects.yaml", "keda.sh_triggerauthentications.yaml"]),
+    (
+        OPERATOR,
+        "example/prometheus-operator-crd",
+        [f"monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "podmonitors", "prometheusrules")],
+    ),
+]
 # Keys that a validator does not need.
 NOISE = {"description", "default", "externalDocs", "discriminator"}
 here = pathlib.Path(__file__).parent
@@ -80,8 +89,7 @@ def main():
                 group = one["group"].split(".")[0]
                 suffix = f"-{group}-{one['version']}" if group else f"-{one['version']}"
                 write(one["kind"].lower() + suffix, strict({**schema, "definitions": needed}))
-    for file in DEFINITIONS:
-        path = module(KEDA) / "config/crd/bases" / file
+    for path in [module(name) / folder / file for name, folder, files in DEFINITIONS for file in files]:
         # With --local, kubectl reads the file alone and asks no cluster.
         told = subprocess.run(["kubectl", "patch", "--local", "--type=merge", "-p", "{}", "-f", path, "-o", "json"],
                               check=True, capture_output=True, text=True).stdout

@@ -279,3 +279,22 @@ fn table_of_rooms_has_the_order_of_the_structure_test() {
     }
     assert_table("deploy/docs/architecture.md", "rooms", &table);
 }
+
+#[test]
+fn prometheus_rule_is_made_from_the_rules() {
+    let (rules, manifest) =
+        ("deploy/observability/prometheus/rules.yaml", "deploy/components/monitoring/programs/prometheus-rule.yaml");
+    let (text, rules) = (file(manifest), file(rules));
+    let (_, groups) = rules.split_once("\ngroups:\n").expect("the groups of rules");
+    let (before, shown) = text.split_once("\nspec:\n").expect("the spec of the object");
+    let indented = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") };
+    let spec = "  groups:\n".to_owned() + &groups.lines().map(indented).collect::<String>();
+    if shown == spec {
+        return;
+    }
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(root().join(manifest), format!("{before}\nspec:\n{spec}")).expect("a manifest");
+        return;
+    }
+    panic!("{manifest}: not as the rules are\n{UPDATE}=1 cargo test -p liveedgecast-e2e --test documents");
+}
