@@ -23,7 +23,7 @@ configuration file, then stay as they are unless they are given again.
                       (neither: build it and load it into kind, minikube, or the k3s of this machine)
   --overlay NAME      apply deploy/overlays/NAME, not deploy/base: production; edge (one node, such as k3s: publishers connect to
                       the node's own address, and the workers get their sockets)
-  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, metrics-api, monitoring, prometheus, rtmps, scaler-tls, thrifty. The
+  --with COMPONENT    also apply deploy/components/COMPONENT: cpu, cron, internal-tls, metrics-api, monitoring, prometheus, rtmps, scaler-tls, thrifty. The
                       option may be repeated. A component that was applied before and is not named now is removed.
   --timeout SECONDS   the limit of each wait (180)
   --take-over         also take back fields that were changed by hand since
@@ -127,6 +127,12 @@ if with rtmps; then
   for key in tls.crt tls.key; do
     [[ -n $(value liveedgecast-rtmps "$key") ]] || fail "--with rtmps needs the certificate that publishers verify, in the Secret liveedgecast-rtmps: \
 kubectl create namespace $namespace; kubectl -n $namespace create secret tls liveedgecast-rtmps --cert=FILE --key=FILE"
+  done
+fi
+if with internal-tls; then
+  for key in tls.crt tls.key ca.crt; do
+    [[ -n $(value liveedgecast-internal-tls "$key") ]] || fail "--with internal-tls needs the certificate that activators and workers show each other, and its \
+authority, in the Secret liveedgecast-internal-tls (tls.crt, tls.key, ca.crt), as cert-manager makes it"
   done
 fi
 makes_certificates=no

@@ -50,7 +50,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
     let shown = HttpContext {
         views: lobby.views.clone(),
         changes: StreamChanges { views: lobby.views.clone(), streams: lobby.streams.clone() },
-        courier: Courier::new(cluster.clone(), settings.encryption, settings.secret.clone()),
+        courier: Courier::new(cluster.clone(), settings.protection.clone(), settings.secret.clone()),
         cluster,
         target: settings.capacity,
         admission: Arc::new(Admission::new(&settings, events.clone(), AdmissionMetrics::unregistered())),

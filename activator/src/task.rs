@@ -147,7 +147,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
     let processes = program.is_some().then(|| process_rules(&settings));
     let lobby = Lobby::new(rules, processes, metrics.lobby.clone(), events.clone());
-    let listener = HandoffListener::open(bound.link, settings.encryption, settings.secret.clone())
+    let listener = HandoffListener::open(bound.link, settings.protection.clone(), settings.secret.clone())
         .context("the socket for handing over descriptors")?;
     let by_descriptor = settings.handoff != Handoff::Link;
     let network = if by_descriptor { network_namespace() } else { String::new() };
@@ -164,7 +164,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             counters: true,
             totals: true,
         },
-        encryption: settings.encryption,
+        protection: settings.protection.clone(),
         secret: settings.secret.clone(),
         network,
         activators: activators.clone(),
@@ -196,7 +196,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         views: lobby.views.clone(),
         cluster: cluster.clone(),
         changes,
-        courier: Courier::new(cluster.clone(), settings.encryption, activators.clone()),
+        courier: Courier::new(cluster.clone(), settings.protection.clone(), activators.clone()),
         target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.is_local(),
@@ -273,7 +273,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         let search = peers::Search {
             addresses: settings.peers.clone(),
             introducer: settings.introducer.clone(),
-            encryption: settings.encryption,
+            protection: settings.protection.clone(),
             secret: settings.secret.clone(),
             activators,
         };

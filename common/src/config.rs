@@ -3,6 +3,8 @@
 //! In: text from flags, the environment and files. Out: values, or every mistake at once, each with its fix. Next: the `config` of each
 //! binary. No error shows a key or a secret.
 
+mod watched;
+
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+pub use self::watched::Watched;
 use crate::key::{NameError, StreamKey};
 
 /// Largest file that a setting is read from: 1 MiB holds ten thousand keys; a wrong path (`/dev/zero`) must not fill the memory.
@@ -195,11 +198,14 @@ pub fn read_whole_file(path: &Path) -> Result<String, FileError> {
     if text.trim().is_empty() { Err(FileError::Empty(shown())) } else { Ok(text.to_owned()) }
 }
 
-/// Opens a file without waiting: a named pipe that nobody writes to would hold the thread of the streams for ever.
+/// Opens a file without waiting, and nothing but a file: a named pipe whose writer is silent would hold the thread of the streams for ever.
 fn open_at_once(path: &Path) -> std::io::Result<std::fs::File> {
-    use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
-    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
-    // A pipe that is written at this moment, as a shell's `<(…)` is, has an end that can be waited for.
+    use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        // A pipe, also a shell's `<(…)`, is read as long as its writer likes, and a second time never.
+        return Err(std::io::Error::other("it is no regular file, and settings are read from nothing else"));
+    }
     fcntl_setfl(&file, OFlags::empty())?;
     Ok(file.into())
 }
@@ -441,14 +447,23 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a thread that may be stuck")]
-    fn named_pipe_that_nobody_writes_to_is_an_empty_file_at_once() {
+    fn named_pipe_is_refused_at_once_with_and_without_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
-        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
         rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
-        let (read, result) = std::sync::mpsc::channel();
-        std::thread::spawn(move || read.send(read_whole_file(&path)));
-        let read = result.recv_timeout(Duration::from_secs(10)).expect("it does not wait for a writer");
-        assert!(matches!(read, Err(FileError::Empty(_))), "{read:?}");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for writer in [None, Some(std::fs::File::options().read(true).write(true).open(&path).unwrap())] {
+            let (read, result) = std::sync::mpsc::channel();
+            let link = link.clone();
+            std::thread::spawn(move || read.send(read_whole_file(&link)));
+            let read = result.recv_timeout(Duration::from_secs(10)).expect("it does not wait for a writer");
+            let refused = read.as_ref().is_err_and(|error| error.to_string().contains("no regular file"));
+            assert!(refused, "{read:?}, with a writer: {}", writer.is_some());
+        }
+        for other in [dir.path(), Path::new("/dev/null"), Path::new("/dev/zero")] {
+            assert!(matches!(read_whole_file(other), Err(FileError::Unreadable(..))), "{}", other.display());
+        }
     }
 }

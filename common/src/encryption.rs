@@ -1,4 +1,4 @@
-//! Encryption between our own processes: TLS 1.3 without certificates to manage. In: an address to dial, or a connection that was accepted.
+//! Encryption between our own processes: TLS 1.3, without certificates to manage or with given ones. In: an address to dial, or a connection that was accepted.
 //! Out: a [`PeerSocket`], plain or by TLS, and the control secret as it counts on this connection. Next: the proofs, of [`crate::greet`] and
 //! the control service, and of [`crate::handoff`].
 //!
@@ -9,7 +9,7 @@
 //!    │ both: exporter of this connection (RFC 9266)                 │
 //!    │ ◀──────────── proofs under HMAC(secret, exporter) ─────────▶ │
 //! ```
-//! Each process makes itself a key, and nobody checks its certificate. The proof is the check: it is made with a secret that is derived from
+//! Each process makes itself a key, and nobody checks its certificate, unless certificates are given (`given`). The proof is the check: it is made with a secret that is derived from
 //! the control secret and the exporter of the TLS connection. A stranger in the path who ends TLS on both sides has two connections
 //! with two exporters, so a proof of the one is none on the other, and the stranger cannot make one. Frames and messages that a secret seals are
 //! sealed with the derived one, too.
@@ -19,10 +19,16 @@
 //!
 //! A stranger's ClientHello costs the accepting process a signature of some 0.1 ms. So handshakes have turns, one at a time, with pauses three
 //! times as long as they have taken: strangers cost a quarter of a core at most.
+//!
+//! `pem` reads files of certificates, `given` makes configurations of them, `refusal` says what to do about one that is refused.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, and the time for a log line")]
 
+mod given;
+mod pem;
+mod refusal;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -34,10 +40,14 @@ use rustls::version::TLS13;
 use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme,
 };
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+pub use self::given::InternalTlsArgs;
+use self::given::{BothSides, GivenCertificates};
+pub use self::pem::{CertificateFiles, Flaw, certificates, flaw};
 use crate::clock::now;
 use crate::event;
 use crate::key::Secret;
@@ -61,6 +71,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_PER_TURN: u32 = 3;
 /// Shortest pause. Timers are no finer than a millisecond, so a pause after each handshake would be far longer than it is meant to be.
 const LEAST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Time in which a peer whose certificate is refused reads the reason: an immediate close could discard it on its way.
+const REFUSAL_TIME: Duration = Duration::from_millis(500);
+/// Bytes that such a peer may send meanwhile: the beginning of a call.
+const REFUSAL_BYTES: usize = 64 << 10;
 
 /// The turn of a handshake on the accepting side, and the pause that is due.
 static TURN: Mutex<Duration> = Mutex::const_new(Duration::ZERO);
@@ -102,23 +117,52 @@ impl Encryption {
             Self::Off => false,
         }
     }
+}
+
+/// The way in which connections between our own processes are protected: which of them are encrypted, and with which certificates.
+#[derive(Clone, Debug, Default)]
+pub struct Protection {
+    encryption: Encryption,
+    /// `None`: each process makes one for itself, which nobody checks.
+    certificates: Option<Arc<GivenCertificates>>,
+}
+
+impl From<Encryption> for Protection {
+    fn from(encryption: Encryption) -> Self {
+        Self { encryption, certificates: None }
+    }
+}
+
+impl Protection {
+    /// The flags by which another process of ours gets the same.
+    #[must_use]
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let certificates = self.certificates.iter().flat_map(|given| given.flags());
+        [("--encryption", self.encryption.as_str().to_owned())].into_iter().chain(certificates).collect()
+    }
+
+    fn both_sides(&self) -> io::Result<BothSides> {
+        match &self.certificates {
+            Some(given) => Ok(given.both_sides()),
+            None => SELF_MADE.clone().map_err(io::Error::other),
+        }
+    }
 
     /// Connects, with TLS if it is due. TCP_NODELAY is set. `patience`: how long the connection may take, without the handshake of TLS.
     ///
     /// # Errors
     /// The kernel's, TLS failed, or the time is over.
-    pub async fn dial(self, address: SocketAddr, patience: Duration) -> io::Result<PeerSocket> {
+    pub async fn dial(&self, address: SocketAddr, patience: Duration) -> io::Result<PeerSocket> {
         let socket = timeout(patience, TcpStream::connect(address)).await;
         let late =
             |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} ms", patience.as_millis()));
         let socket = socket.map_err(late)??;
         socket.set_nodelay(true)?;
-        if !self.encrypts(address.ip()) {
+        if !self.encryption.encrypts(address.ip()) {
             return Ok(socket.into());
         }
-        let config = CLIENT.as_ref().map_err(|why| io::Error::other(why.as_str()))?;
         let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-        let tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let tls = ClientConnection::new(self.both_sides()?.dialing, name).map_err(io::Error::other)?;
         let shaken = timeout(HANDSHAKE_TIMEOUT, shake_hands(socket, tls.into())).await;
         shaken.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")))
     }
@@ -127,20 +171,19 @@ impl Encryption {
     ///
     /// # Errors
     /// The peer does not encrypt and should, TLS failed, or the connection broke.
-    pub async fn accept(self, socket: TcpStream, peer: IpAddr) -> io::Result<PeerSocket> {
+    pub async fn accept(&self, socket: TcpStream, peer: IpAddr) -> io::Result<PeerSocket> {
         let mut first = [0];
         if socket.peek(&mut first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if first[0] == TLS_HANDSHAKE {
-            let config = SERVER.as_ref().map_err(|why| io::Error::other(why.as_str()))?;
-            let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+            let tls = ServerConnection::new(self.both_sides()?.accepting).map_err(io::Error::other)?;
             return shake_hands(socket, tls.into()).await;
         }
-        if self.encrypts(peer) {
+        if self.encryption.encrypts(peer) {
             if PLAIN.is_due(now()) {
                 let advice = "give both sides the same ENCRYPTION; a release before encryption has to be replaced";
-                let ours = self.as_str();
+                let ours = self.encryption.as_str();
                 tracing::warn!(event = event::PLAIN_REFUSED, %peer, encryption = ours, advice, "connection without encryption refused");
             }
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the peer does not encrypt: see ENCRYPTION"));
@@ -193,7 +236,7 @@ async fn shake_hands(socket: TcpStream, mut tls: Connection) -> io::Result<PeerS
             }
         }
         if !tls.is_handshaking() {
-            return Ok(TlsConnection::new(socket, tls).into());
+            return Ok(TlsConnection::new(socket, tls).telling(tell).into());
         }
         socket.readable().await?;
         match tls.read_tls(&mut Records(&socket)) {
@@ -205,9 +248,37 @@ async fn shake_hands(socket: TcpStream, mut tls: Connection) -> io::Result<PeerS
         if let Err(error) = process(&mut tls).await {
             // The alert tells the peer why.
             let _ = tls.write_tls(&mut Records(&socket));
+            tell(&socket, &error);
+            if matches!(tls, Connection::Server(_)) {
+                linger(&socket).await;
+            }
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("no TLS with the peer: {error}")));
         }
     }
+}
+
+/// Logs an error of TLS that is about a certificate.
+fn tell(socket: &TcpStream, error: &rustls::Error) {
+    if let Ok(peer) = socket.peer_addr() {
+        refusal::tell(peer.ip().to_canonical(), error);
+    }
+}
+
+/// Waits until the peer has read the alert, or for a moment.
+async fn linger(socket: &TcpStream) {
+    let _ = SockRef::from(socket).shutdown(Shutdown::Write);
+    let (mut bytes, mut left) = ([0; 1024], REFUSAL_BYTES);
+    let read = async {
+        while left > 0 && socket.readable().await.is_ok() {
+            match socket.try_read(&mut bytes) {
+                Ok(0) => return,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = timeout(REFUSAL_TIME, read).await;
 }
 
 /// Lets TLS see what has come; the accepting side, to which strangers come, waits for its turn.
@@ -229,35 +300,33 @@ async fn process(tls: &mut Connection) -> Result<(), rustls::Error> {
     processed
 }
 
-/// The side that accepts, with the key of this process.
-static SERVER: LazyLock<Result<Arc<ServerConfig>, String>> = LazyLock::new(|| {
-    let key = KeyPair::generate().map_err(|error| error.to_string())?;
-    let parameters = CertificateParams::new([NAME.to_owned()]).map_err(|error| error.to_string())?;
-    let certificate = parameters.self_signed(&key).map_err(|error| error.to_string())?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(vec![certificate.der().clone()], key.into()));
-    let mut config = config.map_err(|error| error.to_string())?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    // Every connection has a handshake of its own, so tickets would be bytes for nothing.
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
-});
+/// The configurations with the key of this process.
+static SELF_MADE: LazyLock<Result<BothSides, String>> =
+    LazyLock::new(|| self_made().map_err(|error| error.to_string()));
 
-/// The side that dials.
-static CLIENT: LazyLock<Result<Arc<ClientConfig>, String>> = LazyLock::new(|| {
+fn self_made() -> Result<BothSides, Box<dyn std::error::Error>> {
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new([NAME.to_owned()])?.self_signed(&key)?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
     let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13])?;
+    let mut accepting = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key.into())?;
     let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]);
-    let builder = builder.map_err(|error| error.to_string())?;
-    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    config.enable_sni = false;
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(config))
-});
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13])?;
+    let mut dialing = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    for_us_alone(&mut accepting, &mut dialing);
+    Ok(BothSides { dialing: Arc::new(dialing), accepting: Arc::new(accepting) })
+}
+
+/// Sets what all connections between our own processes have in common.
+fn for_us_alone(accepting: &mut ServerConfig, dialing: &mut ClientConfig) {
+    accepting.alpn_protocols = vec![PROTOCOL.to_vec()];
+    dialing.alpn_protocols = vec![PROTOCOL.to_vec()];
+    // Every connection has a handshake of its own, so tickets would be bytes for nothing.
+    accepting.send_tls13_tickets = 0;
+    dialing.resumption = rustls::client::Resumption::disabled();
+    dialing.enable_sni = false;
+}
 
 /// Accepts the certificate of anybody, because the proof of the secret covers the connection; the handshake's signature is checked.
 #[derive(Debug)]

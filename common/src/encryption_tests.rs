@@ -21,9 +21,9 @@ fn secret() -> Secret {
 async fn pair(dialing: Encryption, accepting: Encryption, peer: IpAddr) -> (io::Result<PeerSocket>, PeerSocket) {
     let listener = TcpListener::bind(LOCAL).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let accepted = async { accepting.accept(listener.accept().await.unwrap().0, peer).await };
+    let accepted = async { Protection::from(accepting).accept(listener.accept().await.unwrap().0, peer).await };
     let dialed = async {
-        let mut socket = dialing.dial(address, PATIENCE).await.unwrap();
+        let mut socket = Protection::from(dialing).dial(address, PATIENCE).await.unwrap();
         // A side that dials speaks first.
         socket.write_all(b"hello").await.unwrap();
         socket.flush().await.unwrap();
@@ -170,8 +170,10 @@ async fn wire_shows_nothing_of_what_is_said() {
         let back = tokio::io::copy(&mut to_reads, &mut from_writes);
         tokio::join!(forth, back).0
     });
-    let accepted = async { Encryption::On.accept(listener.accept().await.unwrap().0, ELSEWHERE).await.unwrap() };
-    let (mut accepted, dialed) = tokio::join!(accepted, Encryption::On.dial(tapped, PATIENCE));
+    let accepted =
+        async { Protection::from(Encryption::On).accept(listener.accept().await.unwrap().0, ELSEWHERE).await.unwrap() };
+    let on = Protection::from(Encryption::On);
+    let (mut accepted, dialed) = tokio::join!(accepted, on.dial(tapped, PATIENCE));
     let mut dialed = dialed.unwrap();
     let said = b"rtmp://a/live/a-key-of-somebody".repeat(100);
     dialed.write_all(&said).await.unwrap();
@@ -196,7 +198,8 @@ async fn stranger_that_speaks_other_tls_or_leaves_is_an_error() {
             stranger.shutdown().await.unwrap();
             stranger
         };
-        let accepted = async { Encryption::Auto.accept(listener.accept().await.unwrap().0, ELSEWHERE).await };
+        let accepted =
+            async { Protection::from(Encryption::Auto).accept(listener.accept().await.unwrap().0, ELSEWHERE).await };
         let (_stranger, accepted) = tokio::join!(left, accepted);
         assert!(accepted.is_err(), "{bytes:?}");
     }

@@ -98,6 +98,8 @@ pub const WORKER_DISBELIEVED: &str = "worker.disbelieved";
 pub const NETWORKS_COMPARED: &str = "networks.compared";
 /// A connection of one of our processes came without encryption, and `ENCRYPTION` asks for it. One line in 10 s.
 pub const PLAIN_REFUSED: &str = "plain.refused";
+/// One of our processes refused the certificate of another, or had its own refused, where certificates are given. One line in 10 s.
+pub const CERTIFICATE_REFUSED: &str = "certificate.refused";
 /// A connection to the control listener ended before its TLS handshake was over.
 pub const CONTROL_UNSECURED: &str = "control.unsecured";
 /// A call on the control listener was refused.

@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::control::wire::Greeting;
 use crate::control::wire::control_client::ControlClient;
-use crate::encryption::{Encryption, bound_secret};
+use crate::encryption::{Protection, bound_secret};
 use crate::key::{MAX_INSTANCE_NAME, Secret};
 use crate::proof::{Exchange, METADATA, Purpose};
 use crate::random;
@@ -41,12 +41,12 @@ pub struct Greeted {
 pub async fn connect(
     address: SocketAddr,
     patience: Duration,
-    encryption: Encryption,
+    protection: &Protection,
     secret: &Secret,
     settings: impl FnOnce(Endpoint) -> Endpoint,
 ) -> io::Result<(Channel, Secret)> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(io::Error::other)?;
-    let socket = encryption.dial(address, patience).await?;
+    let socket = protection.dial(address, patience).await?;
     let bound = bound_secret(secret, &socket)?;
     // The channel takes it once, at once: the lock only lets the connector be called by reference.
     let dialed = Mutex::new(Some(TokioIo::new(socket)));

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::control::wire::Stranger;
 use crate::control::wire::control_client::ControlClient;
 use crate::discovery::MAX_ADDRESSES;
-use crate::encryption::Encryption;
+use crate::encryption::Protection;
 use crate::event;
 use crate::greet::{connect, greet};
 use crate::key::Secret;
@@ -41,11 +41,11 @@ pub async fn resolve(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
 
 /// Addresses of activators, as the one at `host:port` knows them; none when there is no good answer in time. Asking again is for the
 /// caller.
-pub async fn ask(host: &str, port: u16, encryption: Encryption, secret: &Secret) -> Vec<SocketAddr> {
+pub async fn ask(host: &str, port: u16, protection: &Protection, secret: &Secret) -> Vec<SocketAddr> {
     let found = resolve(host, port).await.unwrap_or_default();
     // One address, as a Service has it, or one of each family.
     for address in found.into_iter().take(2) {
-        match timeout(ANSWER_TIMEOUT, ask_at(address, encryption, secret)).await {
+        match timeout(ANSWER_TIMEOUT, ask_at(address, protection, secret)).await {
             Ok(Ok(activators)) => return activators,
             Ok(Err(error)) => {
                 tracing::debug!(event = event::INTRODUCER_FAILED, %address, error, "introducer did not answer");
@@ -58,8 +58,8 @@ pub async fn ask(host: &str, port: u16, encryption: Encryption, secret: &Secret)
     Vec::new()
 }
 
-async fn ask_at(address: SocketAddr, encryption: Encryption, secret: &Secret) -> Result<Vec<SocketAddr>, String> {
-    let connected = connect(address, ANSWER_TIMEOUT, encryption, secret, |endpoint| endpoint).await;
+async fn ask_at(address: SocketAddr, protection: &Protection, secret: &Secret) -> Result<Vec<SocketAddr>, String> {
+    let connected = connect(address, ANSWER_TIMEOUT, protection, secret, |endpoint| endpoint).await;
     let (channel, secret) = connected.map_err(|error| error.to_string())?;
     let answer = async {
         let greeted = greet(channel.clone(), &secret, Purpose::Introduce).await?;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -27,8 +28,10 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate");
         let file = NamedTempFile::new().expect("a temporary file");
+        // Authorities of the same name would be taken for each other, and found out by their signatures alone.
+        params.distinguished_name.push(DnType::CommonName, file.path().display().to_string());
+        let certificate = params.self_signed(&key).expect("a certificate");
         std::fs::write(file.path(), certificate.pem()).expect("the certificate");
         Self { file, issuer: Issuer::new(params, key) }
     }
@@ -67,6 +70,35 @@ impl Authority {
         files
     }
 
+    /// A folder with the files of one of our processes, for the settings `INTERNAL_TLS_…`; the certificate is good for this time.
+    ///
+    /// # Panics
+    /// There is no temporary directory.
+    #[must_use]
+    pub fn process_files(&self, good_for: Duration) -> ProcessFiles {
+        let files = ProcessFiles(tempfile::tempdir().expect("a temporary directory"));
+        self.renew_process(&files, good_for, &[self]);
+        files
+    }
+
+    /// Writes a new certificate, its key and the authorities into the files of a process.
+    ///
+    /// # Panics
+    /// The files cannot be written.
+    pub fn renew_process(&self, files: &ProcessFiles, good_for: Duration, trusted: &[&Self]) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["liveedgecast".to_owned()]).expect("a name");
+        params.not_after = (SystemTime::now() + good_for).into();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let authorities =
+            trusted.iter().map(|authority| std::fs::read_to_string(authority.file()).expect("an authority"));
+        let texts =
+            [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authorities.collect())];
+        for (name, text) in texts {
+            std::fs::write(files.0.path().join(name), text).expect("a file");
+        }
+    }
+
     /// Writes a new certificate for `name`, and its key, into the files.
     ///
     /// # Panics
@@ -90,6 +122,24 @@ pub struct ServerFiles {
     /// The key, as PEM.
     pub key: PathBuf,
     _directory: TempDir,
+}
+
+/// The files of a process's certificate, key and authorities, removed with the guard.
+#[derive(Debug)]
+pub struct ProcessFiles(TempDir);
+
+impl ProcessFiles {
+    /// The settings of a process that shows this certificate, on loopback too.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let path = |name: &str| self.0.path().join(name).display().to_string();
+        vec![
+            ("ENCRYPTION", "on".to_owned()),
+            ("LIVEEDGECAST_INTERNAL_TLS_CERT_FILE", path("tls.crt")),
+            ("LIVEEDGECAST_INTERNAL_TLS_KEY_FILE", path("tls.key")),
+            ("LIVEEDGECAST_INTERNAL_TLS_CA_FILE", path("ca.crt")),
+        ]
+    }
 }
 
 /// A server's certificate that nobody has signed, as `openssl req -x509` makes them: an authority's.

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::{Encryption, Protection};
 use liveedgecast_common::socket::PeerSocket;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,9 +94,10 @@ impl Eavesdropper {
 async fn pass(worker: TcpStream, target: SocketAddr, ends_tls: bool, record: Record) -> io::Result<()> {
     let (worker, activator) = if ends_tls {
         let peer = worker.peer_addr()?.ip();
-        (Encryption::On.accept(worker, peer).await?, Encryption::On.dial(target, SOON).await?)
+        let on = Protection::from(Encryption::On);
+        (on.accept(worker, peer).await?, on.dial(target, SOON).await?)
     } else {
-        (PeerSocket::from(worker), Encryption::Off.dial(target, SOON).await?)
+        (PeerSocket::from(worker), Protection::from(Encryption::Off).dial(target, SOON).await?)
     };
     let ((from_worker, to_worker), (from_activator, to_activator)) = (split(worker), split(activator));
     tokio::spawn(copy(from_worker, to_activator, Arc::clone(&record)));

@@ -92,7 +92,7 @@ async fn serve(
         },
         activator: settings.activator,
         introducer: settings.introducer,
-        encryption: settings.encryption,
+        protection: settings.protection.clone(),
         secret: settings.secret,
         engine: engine.clone(),
         spares,

@@ -33,7 +33,7 @@ fn settings(activator: SocketAddr, drain: Duration) -> Settings {
     Settings {
         name: "w".into(),
         activator: config::Activator::Address(activator),
-        encryption: Encryption::Auto,
+        protection: Encryption::Auto.into(),
         secret: secret(),
         http: "127.0.0.1:0".parse().unwrap(),
         capacity: 4,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use liveedgecast_common::clock::{now, sleep_until};
+use liveedgecast_common::encryption::Flaw;
 use liveedgecast_common::proxy::is_announced;
 use liveedgecast_common::socket::{Records, TlsConnection};
 use rustls::ServerConnection;
@@ -27,7 +28,7 @@ use tokio::task::spawn_blocking;
 
 use super::connection::PublisherConnection;
 use super::limits::{HANDSHAKE_BYTES, TLS_TIME};
-use crate::config::{Flaw, RtmpsTls};
+use crate::config::RtmpsTls;
 use crate::net::CurrentTls;
 
 /// First byte of a TLS connection: a handshake record (RFC 8446, 5.1).

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
 
+use liveedgecast_common::encryption::CertificateFiles;
 use liveedgecast_common::socket;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::ring;
@@ -21,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::super::connection::PublisherConnection;
 use super::*;
-use crate::config::{CertificateFiles, RtmpsTls};
+use crate::config::RtmpsTls;
 
 /// A listener with a certificate for `localhost`.
 struct Door {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use liveedgecast_common::encryption::InternalTlsArgs;
 use liveedgecast_common::runtime::LogArgs;
 use liveedgecast_common::setting::Hidden;
 
@@ -137,6 +138,9 @@ pub struct Args {
     /// setting [default: auto]
     #[arg(long, env = "ENCRYPTION", value_name = "WHICH")]
     pub encryption: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub internal_tls: InternalTlsArgs,
 
     /// The token that lets its bearer read and change streams and workers by HTTP [default: nothing can be changed, and only this machine reads]
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]

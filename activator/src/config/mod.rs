@@ -27,13 +27,12 @@ pub use jwt::{Jwt, JwtArgs, JwtKey, JwtKeyError, JwtKeys};
 pub use kubernetes::Kubernetes;
 pub use liveedgecast_common::setting::{Handoff, Hidden};
 pub use proxies::{AddressRange, TrustedProxies};
-pub(crate) use reload::Watched;
 pub use reload::{FileNews, Reloaded};
 pub use resolve::{
     Fleet, Limits, Listen, PeerAddress, PublishRate, ReplayWindow, Settings, Share, check_file, check_text, dialed,
     http_address,
 };
-pub use rtmps::{CertificateFiles, RtmpsTls};
-pub use tls::{Flaw, ScalerTls, TlsFiles};
+pub use rtmps::RtmpsTls;
+pub use tls::{ScalerTls, TlsFiles};
 pub use tokens::ApiTokens;
 pub use webhook::{EventHook, SigningSecret};

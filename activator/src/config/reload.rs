@@ -1,19 +1,15 @@
 //! Settings that may change while we run. In: the files of `LIVEEDGECAST_CONFIG`, `RTMP_PUSH_URL_FILE` and `PUBLISH_KEYS_FILE`. Out: their contents
 //! in force, and the mistakes of those that are not. Next: `admission`, which asks for each publish, and `reload`, which tells live streams.
 //!
-//! Nothing here waits: `admission` looks at the files when a publisher comes, and `reload` when the kernel says that one has changed. Note:
-//! Kubernetes replaces a mounted secret by swapping a symbolic link, so the file that is followed has another inode
-//! and often an older time; that is why inode, size and time are compared and not "is newer".
-#![expect(clippy::disallowed_methods, reason = "shell: it looks at files")]
+//! Nothing here waits: `admission` looks at the files when a publisher comes, and `reload` when the kernel says that one has changed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs};
 
-use liveedgecast_common::config::{Problems, PublishKeys, read_file};
+use liveedgecast_common::config::{Problems, PublishKeys, Watched, read_file};
 use liveedgecast_common::event;
 use liveedgecast_common::url::PushTemplate;
 
@@ -22,9 +18,6 @@ use super::hook::Hooks;
 use super::jwt::{Jwt, JwtArgs};
 use super::proxies::TrustedProxies;
 use super::resolve::{Settings, parse_push, read_config};
-
-/// Device, inode, size and time of a file when it was read.
-type Stamp = (u64, u64, u64, i64, i64);
 
 /// Most bytes of mistakes that are told: they are kept in events, and a file can have one in each of its lines.
 const MOST_TOLD: usize = 8 << 10;
@@ -39,39 +32,6 @@ fn told(mistakes: &impl fmt::Display) -> String {
             " …\n  and more: `liveedgecast-activator check --config FILE` prints every mistake of a configuration file";
     }
     text
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
-}
-
-/// A file, and its stamp when it was looked at last.
-pub(crate) struct Watched {
-    path: PathBuf,
-    seen: Option<Stamp>,
-}
-
-impl Watched {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: stamp(path) }
-    }
-
-    /// True if the file has changed since the last call.
-    pub(crate) fn is_another(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.seen, stamp(&self.path));
-        before != self.seen
-    }
-
-    /// Lets the file count as another one at the next call.
-    fn forget(&mut self) {
-        self.seen = None;
-    }
-
-    /// The text, if the file is another than last time.
-    fn changed(&mut self) -> Option<Result<String, String>> {
-        self.is_another().then(|| read_file(&self.path).map_err(|error| error.to_string()))
-    }
 }
 
 /// A file that was read again.
@@ -246,7 +206,7 @@ impl Reloaded {
             named.borrow_mut().push(Watched::new(path));
             read_file(path)
         };
-        let file = read_config(&config.path, given, read, &mut problems);
+        let file = read_config(config.path(), given, read, &mut problems);
         // Also those of a file with mistakes: one that it names may be the mistake.
         self.named = named.into_inner();
         match problems.into_result().map(|()| file.unwrap_or_default()) {
@@ -274,7 +234,7 @@ impl Reloaded {
     pub fn paths(&self) -> Vec<PathBuf> {
         let one = self.config_file.iter().chain(&self.push_file).chain(&self.keys_file);
         let jwt = self.jwt_file.as_ref().map(|(_, file)| file);
-        one.chain(jwt).chain(&self.named).map(|file| file.path.clone()).collect()
+        one.chain(jwt).chain(&self.named).map(|file| file.path().to_owned()).collect()
     }
 
     /// The mistakes of the files that are not in force as they are on the disk, by setting.
@@ -318,7 +278,10 @@ fn watched(file: &ConfigFile) -> Vec<Watched> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests write the files that settings name")]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;

@@ -12,7 +12,7 @@ use liveedgecast_common::config::{
     ByteSize, FileError, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration,
     value_or_file,
 };
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::{CertificateFiles, Encryption, Protection};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::url::PushTemplate;
 
@@ -27,7 +27,7 @@ use super::hook::Hooks;
 use super::jwt::{Jwt, JwtArgs};
 use super::kubernetes::{self, Kubernetes};
 use super::proxies::{AddressRange, TrustedProxies};
-use super::rtmps::{CertificateFiles, RtmpsTls};
+use super::rtmps::RtmpsTls;
 use super::tls::{ScalerTls, TlsFiles};
 use super::tokens::{self, ApiTokens};
 use super::webhook::{self, EventHook};
@@ -181,8 +181,8 @@ pub struct Settings {
     pub scaler_tls: Option<ScalerTls>,
     /// `/stat` shows the keys of publishers at this activator.
     pub stat_shows_keys: bool,
-    /// Connections with workers and other activators that are encrypted.
-    pub encryption: Encryption,
+    /// Connections with workers and other activators that are encrypted, and the certificates of both sides.
+    pub protection: Protection,
     /// Shared with workers.
     pub secret: Secret,
     /// Tokens of the HTTP API.
@@ -261,6 +261,7 @@ impl Settings {
         let most_workers = if fleet == Fleet::External { EXTERNAL_WORKERS } else { 4 };
         let max_workers = number("MAX_WORKERS", &args.max_workers, most_workers, 1, 256, p);
         let capacity = number("CAPACITY", &args.capacity, 50, 1, MAX_CAPACITY, p);
+        let encryption = choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p);
         let listed = entries.as_ref().map(|file| file.trusted_proxies.clone()).unwrap_or_default();
         let settings = Self {
             proxies: TrustedProxies::new(trusted_proxies(args, p), listed),
@@ -279,8 +280,8 @@ impl Settings {
             rtmps_tls: rtmps_tls(args, handoff, p),
             scaler_tls: scaler_tls(args, &listen, p),
             tokens: tokens::resolve(args, &secret, p),
-            encryption: choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p),
             stat_shows_keys: choice("STAT_NAMES", &args.stat_names, &[("publisher", false), ("key", true)], p),
+            protection: args.internal_tls.resolve(encryption, p),
             secret,
             fleet,
             handoff,

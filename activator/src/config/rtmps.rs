@@ -5,32 +5,21 @@
 //!
 //! Note: no encoder that we know resumes a TLS session, so there are no tickets and no store of sessions: each would be memory for a stranger.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use liveedgecast_common::config::read_file;
-use liveedgecast_common::key::Secret;
+use liveedgecast_common::encryption::{CertificateFiles, Flaw, flaw};
+use rustls::ServerConfig;
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, ServerConfig};
 
-use super::tls::{Flaw, TlsFiles, certificates, flaw};
+use super::tls::TlsFiles;
 
 const CERTIFICATE: &str = "RTMPS_CERT_FILE";
 const KEY: &str = "RTMPS_KEY_FILE";
-
-/// The files of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The certificate, with those that lead to its authority.
-    pub certificate: PathBuf,
-    /// The key of the certificate.
-    pub key: PathBuf,
-}
 
 /// The files of the RTMPS listener: `RTMPS_CERT_FILE` and `RTMPS_KEY_FILE`, in pairs. The first is shown to publishers that ask for no name,
 /// or for one that no certificate has.
@@ -46,38 +35,17 @@ impl TlsFiles for RtmpsTls {
 
     fn config(&self) -> Result<ServerConfig, Flaw> {
         let provider = Arc::new(ring::default_provider());
-        let keys = self.0.iter().map(|pair| pair.read(&provider)).collect::<Result<Vec<_>, _>>()?;
+        let keys = self
+            .0
+            .iter()
+            .map(|pair| pair.read((CERTIFICATE, KEY), &provider).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| flaw(CERTIFICATE, error))?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(ByName(keys)));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
-    }
-}
-
-impl CertificateFiles {
-    fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Flaw> {
-        let of = |setting, path: &Path, text: &dyn std::fmt::Display| {
-            flaw(setting, format_args!("{}: {text}", path.display()))
-        };
-        let text = read_file(&self.certificate).map_err(|error| flaw(CERTIFICATE, error))?;
-        let chain =
-            certificates(CERTIFICATE, &text).map_err(|found| of(CERTIFICATE, &self.certificate, &found.sentence))?;
-        let text = Secret::new(read_file(&self.key).map_err(|error| flaw(KEY, error))?);
-        // The parser's words could quote what it could not read.
-        let key = PrivateKeyDer::from_pem_slice(text.expose().as_bytes())
-            .map_err(|_| of(KEY, &self.key, &"has no key in PEM"))?;
-        let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-            Error::InconsistentKeys(_) => {
-                let text = format_args!("is not the key of the certificate {}", self.certificate.display()).to_string();
-                of(KEY, &self.key, &text)
-            }
-            error => of(CERTIFICATE, &self.certificate, &format!("cannot be used with its key: {error}")),
-        })?;
-        let end = certified.end_entity_cert().and_then(ParsedCertificate::try_from);
-        end.map_err(|error| of(CERTIFICATE, &self.certificate, &error))?;
-        Ok(Arc::new(certified))
     }
 }
 

@@ -44,7 +44,7 @@ fn files_that_do_not_belong_together_are_named() {
 fn certificate_is_for_its_own_name_alone() {
     let folder = tempfile::tempdir().unwrap();
     let files = lay(&folder, "a.example");
-    let key = files.read(&ring::default_provider()).unwrap();
+    let key = files.read((CERTIFICATE, KEY), &ring::default_provider()).unwrap();
     for (name, fits) in [("a.example", true), ("A.Example", true), ("b.example", false)] {
         assert_eq!(is_for(&key, &ServerName::try_from(name).unwrap()), fits, "{name}");
     }

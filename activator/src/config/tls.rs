@@ -1,14 +1,15 @@
-//! The scaler's own certificate, and the authorities whose certificates it accepts; and what all files of certificates share. In: PEM files.
+//! The scaler's own certificate, and the authorities whose certificates it accepts; and what the listeners' files of certificates share. In: PEM files.
 //! Out: rustls' configuration, or the mistake in them. Next: `net`, which reads them again when they change, then `scaler`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use liveedgecast_common::config::read_file;
+use liveedgecast_common::encryption::{Flaw, certificates, flaw};
 use liveedgecast_common::key::Secret;
 use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -47,20 +48,6 @@ pub struct ScalerTls {
     pub key: PathBuf,
     /// `SCALER_TLS_CLIENT_CA_FILE`: the authorities of clients; any client may ask without it.
     pub client_ca: Option<PathBuf>,
-}
-
-/// A mistake in the files: the setting, and a sentence without a secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting}: {sentence}")]
-pub struct Flaw {
-    /// Setting that names the file.
-    pub setting: &'static str,
-    /// The mistake and its fix.
-    pub sentence: String,
-}
-
-pub(super) fn flaw(setting: &'static str, sentence: impl ToString) -> Flaw {
-    Flaw { setting, sentence: sentence.to_string() }
 }
 
 const CERTIFICATE: &str = "SCALER_TLS_CERT_FILE";
@@ -112,10 +99,4 @@ impl Files {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
     }
-}
-
-pub(super) fn certificates(setting: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Flaw> {
-    let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| flaw(setting, error))?;
-    if found.is_empty() { Err(flaw(setting, "has no certificate in PEM")) } else { Ok(found) }
 }

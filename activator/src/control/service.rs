@@ -18,7 +18,7 @@ use liveedgecast_common::control::wire::control_server::{Control, ControlServer}
 use liveedgecast_common::control::wire::worker_says::Say as WorkerSay;
 use liveedgecast_common::control::wire::{ActivatorSays, Activators, Challenge, Greeting, Stranger, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, Hello, Malformed, Welcome, WorkerMessage};
-use liveedgecast_common::encryption::{ChannelBinding, Encryption};
+use liveedgecast_common::encryption::{ChannelBinding, Protection};
 use liveedgecast_common::event;
 use liveedgecast_common::evicting_limit::{EvictingLimit, Slot};
 use liveedgecast_common::key::{LogSafe, Secret};
@@ -85,7 +85,7 @@ pub struct Terms {
     /// Welcome to every worker.
     pub welcome: Welcome,
     /// Connections of callers that are encrypted.
-    pub encryption: Encryption,
+    pub protection: Protection,
     /// Control secret that a caller has to prove to know.
     pub secret: Secret,
     /// Secret that another activator has to prove to know; no worker knows it.
@@ -142,14 +142,14 @@ async fn serve_up_to(
     let (places, proved) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(PROVED_PER_WORKER * most)));
     let found_at = cluster.found_at();
     let handler = terms.handler.clone();
-    let encryption = terms.encryption;
+    let protection = terms.protection.clone();
     let shares = [WORKERS_PER_ADDRESS, PROVED_PER_WORKER * WORKERS_PER_ADDRESS].map(AddressShares::new);
     let service = Arc::new(ControlService { terms, workers, found_at, metrics, places, proved, shares });
     let peers = peers_service::server(Arc::clone(&service), cluster, handler, stop.clone());
     let service = ControlServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE);
     // Length one, because every accepted connection is served at once.
     let (accepted, incoming) = mpsc::channel(1);
-    let doors = Doors { encryption, strangers: EvictingLimit::new(MAX_STRANGERS), accepted };
+    let doors = Doors { protection, strangers: EvictingLimit::new(MAX_STRANGERS), accepted };
     let ours = listeners.ours.map(|listener| tokio::spawn(accept(listener, doors.clone())));
     let (released, kept) = (listeners.release, doors.clone());
     let all = tokio::spawn(async move {
@@ -186,7 +186,7 @@ async fn accept(listener: TcpListener, doors: Doors) {
 /// The way of a connection from the listener to the server.
 #[derive(Clone)]
 struct Doors {
-    encryption: Encryption,
+    protection: Protection,
     strangers: EvictingLimit,
     accepted: mpsc::Sender<io::Result<Guarded>>,
 }
@@ -200,7 +200,7 @@ impl Doors {
             () = self.accepted.closed() => return,
             () = slot.lost() => return,
             () = sleep_until(Some(until)) => return,
-            secured = self.encryption.accept(socket, peer.ip()) => secured,
+            secured = self.protection.accept(socket, peer.ip()) => secured,
         };
         match secured.and_then(|socket| Ok((ChannelBinding::of(&socket)?, socket))) {
             Ok((binding, socket)) => {

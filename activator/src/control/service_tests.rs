@@ -6,6 +6,7 @@ use liveedgecast_common::control::wire::activator_says::Say as ActivatorSay;
 use liveedgecast_common::control::wire::control_client::ControlClient;
 use liveedgecast_common::control::wire::session::State as SessionState;
 use liveedgecast_common::control::wire::{Hello, Load, Session};
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::greet::{Greeted, connect as connect_to, greet};
 use liveedgecast_common::introduce;
 use liveedgecast_common::listen::listen;
@@ -63,7 +64,7 @@ fn server_with(most: usize, encryption: Encryption) -> Server {
     let totals = WorkerTotals::new(&registry).unwrap();
     let terms = Terms {
         welcome,
-        encryption,
+        protection: encryption.into(),
         secret: Secret::new(SECRET),
         activators: Secret::new("of activators"),
         network: "here".into(),
@@ -175,8 +176,9 @@ async fn a_stranger_is_told_the_addresses_of_activators() {
     let server = server();
     let other: SocketAddr = "10.0.0.2:6001".parse().unwrap();
     server.lobby.peers.met(other, true);
-    let ask =
-        |port, secret| async move { introduce::ask("127.0.0.1", port, Encryption::Auto, &Secret::new(secret)).await };
+    let ask = |port, secret| async move {
+        introduce::ask("127.0.0.1", port, &Encryption::Auto.into(), &Secret::new(secret)).await
+    };
     assert_eq!(ask(server.address.port(), SECRET).await, [server.address, other], "itself first, and others");
     server.lobby.peers.met(other, false);
     assert_eq!(ask(server.address.port(), SECRET).await, [server.address]);
@@ -379,8 +381,9 @@ async fn a_connection_that_stops_within_its_handshake_is_closed() {
 #[tokio::test]
 async fn calls_are_proved_by_the_secret_of_their_own_encrypted_connection_alone() {
     let server = server_with(MAX_WORKERS, Encryption::On);
+    let (on, off) = (Encryption::On.into(), Encryption::Off.into());
     let secret = Secret::new(SECRET);
-    let dialed = || connect_to(server.address, Duration::from_secs(5), Encryption::On, &secret, |endpoint| endpoint);
+    let dialed = || connect_to(server.address, Duration::from_secs(5), &on, &secret, |endpoint| endpoint);
     let introduced = async |channel: Channel, secret: &Secret| {
         let greeted = greet(channel.clone(), secret, Purpose::Introduce).await?;
         greeted.proved(ControlClient::new(channel).introduce(greeted.request(Stranger {})?).await?)
@@ -392,7 +395,7 @@ async fn calls_are_proved_by_the_secret_of_their_own_encrypted_connection_alone(
         assert_eq!(introduced(channel.clone(), wrong).await.unwrap_err().code(), Code::Unauthenticated);
     }
     assert!(introduced(channel, &bound).await.is_ok(), "the connection goes on");
-    let plain = connect_to(server.address, Duration::from_secs(5), Encryption::Off, &secret, |endpoint| endpoint).await;
+    let plain = connect_to(server.address, Duration::from_secs(5), &off, &secret, |endpoint| endpoint).await;
     let refused = match plain {
         Ok((channel, secret)) => introduced(channel, &secret).await.is_err(),
         Err(_) => true,

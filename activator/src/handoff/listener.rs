@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use liveedgecast_common::encryption::{Encryption, bound_secret};
+use liveedgecast_common::encryption::{Protection, bound_secret};
 use liveedgecast_common::evicting_limit::EvictingLimit;
 use liveedgecast_common::handoff::frame::{Reader, Writer};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step, TOKEN_BYTES};
@@ -49,7 +49,7 @@ pub struct HandoffListener {
 
 struct Expectations {
     secret: Secret,
-    encryption: Encryption,
+    protection: Protection,
     // A lock, because a publisher's task may end at any time and its token must be forgotten then; held for one map operation.
     expected: Mutex<HashMap<[u8; TOKEN_BYTES], Expectation>>,
 }
@@ -78,14 +78,14 @@ impl HandoffListener {
     ///
     /// # Errors
     /// The Unix socket cannot be bound.
-    pub fn open(link: TcpListener, encryption: Encryption, secret: Secret) -> io::Result<Self> {
+    pub fn open(link: TcpListener, protection: Protection, secret: Secret) -> io::Result<Self> {
         let link_port = link.local_addr()?.port();
         let socket_name = format!("liveedgecast-{:032x}", u128::from_be_bytes(random::bytes()));
         let unix = std_unix::UnixListener::bind_addr(&std_unix::SocketAddr::from_abstract_name(&socket_name)?)?;
         unix.set_nonblocking(true)?;
         let unix = UnixListener::from_std(unix)?;
 
-        let shared = Arc::new(Expectations { secret, encryption, expected: Mutex::default() });
+        let shared = Arc::new(Expectations { secret, protection, expected: Mutex::default() });
         let closed = CancellationToken::new();
         tokio::spawn(serve(unix.into(), Arc::clone(&shared), closed.clone()));
         tokio::spawn(serve(link.into(), Arc::clone(&shared), closed.clone()));
@@ -219,7 +219,7 @@ async fn listen(wire: PeerSocket, peer: IpAddr, shared: &Arc<Expectations>) -> R
             }
             PeerSocket::Unix(stream)
         }
-        PeerSocket::Tcp(stream) => shared.encryption.accept(stream, peer).await?,
+        PeerSocket::Tcp(stream) => shared.protection.accept(stream, peer).await?,
         PeerSocket::Tls(stream) => PeerSocket::Tls(stream),
     };
     let mut passed = Vec::new();

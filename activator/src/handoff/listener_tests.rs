@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::handoff::preface::TOKEN_BYTES;
 use liveedgecast_common::handoff::{Frame, WorkerSide};
 use liveedgecast_common::listen;
@@ -18,7 +19,7 @@ fn open() -> HandoffListener {
 
 fn open_with(encryption: Encryption) -> HandoffListener {
     let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    HandoffListener::open(link, encryption, Secret::new(SECRET)).unwrap()
+    HandoffListener::open(link, encryption.into(), Secret::new(SECRET)).unwrap()
 }
 
 async fn unix(listener: &HandoffListener) -> UnixStream {
@@ -118,7 +119,7 @@ async fn expected_worker_is_let_in_by_both_listeners_in_any_pieces() {
 async fn worker_on_an_encrypted_link_proves_the_secret_of_its_own_connection_alone() {
     let listener = open_with(Encryption::On);
     let address = ([127, 0, 0, 1], listener.link_port()).into();
-    let dial = || async { Encryption::On.dial(address, Duration::from_secs(5)).await.unwrap() };
+    let dial = || async { Protection::from(Encryption::On).dial(address, Duration::from_secs(5)).await.unwrap() };
     let token = [1; TOKEN_BYTES];
     let expected = listener.expect(Token::of(token));
     let of_another = bound_secret(&Secret::new(SECRET), &dial().await).unwrap();

@@ -6,10 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use liveedgecast_common::config::Watched;
+use liveedgecast_common::encryption::Flaw;
 use liveedgecast_common::event;
 use rustls::ServerConfig;
 
-use crate::config::{Flaw, TlsFiles, Watched};
+use crate::config::TlsFiles;
 
 /// The configuration of the files as they are when a connection comes; of the last good files, if the present ones are bad.
 pub struct CurrentTls<F> {

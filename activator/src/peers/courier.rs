@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::greet::{connect, greet};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::proof::Purpose;
@@ -82,15 +82,15 @@ pub enum CourierError {
 #[derive(Clone)]
 pub struct Courier {
     cluster: Cluster,
-    encryption: Encryption,
+    protection: Protection,
     secret: Secret,
 }
 
 impl Courier {
     /// The way to the activators of `cluster`, which know this secret of theirs.
     #[must_use]
-    pub fn new(cluster: Cluster, encryption: Encryption, secret: Secret) -> Self {
-        Self { cluster, encryption, secret }
+    pub fn new(cluster: Cluster, protection: Protection, secret: Secret) -> Self {
+        Self { cluster, protection, secret }
     }
 
     /// The answer of the activator with this name.
@@ -109,7 +109,7 @@ impl Courier {
     async fn call(&self, peer: &str, request: &ForwardedRequest) -> Result<ForwardedAnswer, Status> {
         let address = self.cluster.peers().and_then(|peers| peers.address_of(peer));
         let address = address.ok_or_else(|| Status::unavailable("the activator cannot be heard"))?;
-        let connected = connect(address, CONNECT_TIMEOUT, self.encryption, &self.secret, |endpoint| endpoint);
+        let connected = connect(address, CONNECT_TIMEOUT, &self.protection, &self.secret, |endpoint| endpoint);
         let (channel, secret) = connected.await.map_err(|error| Status::unavailable(error.to_string()))?;
         let greeted = greet(channel.clone(), &secret, Purpose::Act).await?;
         let content = serde_json::to_vec(request).map_err(|error| Status::internal(error.to_string()))?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use liveedgecast_common::control::is_stream_id;
 use liveedgecast_common::control::limits::{MAX_EPOCH, MAX_IDENTITIES};
 use liveedgecast_common::discovery::AttemptId;
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::event;
 use liveedgecast_common::greet::{connect, greet};
 use liveedgecast_common::key::{Identity, LogSafe, MAX_NAME_BYTES, Secret, is_instance_name};
@@ -28,7 +28,7 @@ use crate::dispatch::{Elsewhere, PeerChange, PeerStream, WorkerTally};
 pub(super) struct PeerCall {
     pub(super) attempt: AttemptId,
     pub(super) address: SocketAddr,
-    pub(super) encryption: Encryption,
+    pub(super) protection: Protection,
     pub(super) secret: Secret,
     /// Name of this activator.
     pub(super) name: String,
@@ -53,7 +53,7 @@ impl PeerCall {
     }
 
     async fn listen(&self) -> Result<(), Status> {
-        let connected = connect(self.address, CONNECT_TIMEOUT, self.encryption, &self.secret, |endpoint| {
+        let connected = connect(self.address, CONNECT_TIMEOUT, &self.protection, &self.secret, |endpoint| {
             endpoint.http2_keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT).keep_alive_while_idle(true)
         });
         let (channel, secret) = connected.await.map_err(|error| Status::unavailable(error.to_string()))?;

@@ -7,7 +7,7 @@ use std::future::pending;
 
 use liveedgecast_common::clock::now;
 use liveedgecast_common::discovery::AttemptId;
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::{event, introduce};
 use tokio::sync::mpsc;
@@ -29,7 +29,7 @@ pub struct Search {
     /// Name or address that leads to any one activator, which tells of the others.
     pub introducer: Option<PeerAddress>,
     /// Connections to them that are encrypted.
-    pub encryption: Encryption,
+    pub protection: Protection,
     /// Control secret, which all activators and workers share.
     pub secret: Secret,
     /// Secret that activators prove to each other.
@@ -90,9 +90,9 @@ impl PeersTask {
                     self.tasks.spawn(ask(self.search.clone(), self.events.clone()));
                 }
                 Output::Follow(attempt, address) => {
-                    let (encryption, secret) = (self.search.encryption, self.search.activators.clone());
+                    let (protection, secret) = (self.search.protection.clone(), self.search.activators.clone());
                     let (name, control_port, events) = (me.name, me.control.port(), self.events.clone());
-                    let call = PeerCall { attempt, address, encryption, secret, name, control_port, events };
+                    let call = PeerCall { attempt, address, protection, secret, name, control_port, events };
                     self.calls.insert(attempt, self.tasks.spawn(call.run()));
                 }
                 Output::HangUp(attempt) => self.calls.remove(&attempt).into_iter().for_each(|call| call.abort()),
@@ -133,7 +133,7 @@ async fn resolve(addresses: Vec<PeerAddress>, events: mpsc::Sender<Input>) {
 /// Asks the introducer for the addresses of all activators that it knows.
 async fn ask(search: Search, events: mpsc::Sender<Input>) {
     let Some(PeerAddress { host, port }) = search.introducer else { return };
-    let _ = events.send(Input::Introduced(introduce::ask(&host, port, search.encryption, &search.secret).await)).await;
+    let _ = events.send(Input::Introduced(introduce::ask(&host, port, &search.protection, &search.secret).await)).await;
 }
 
 #[cfg(test)]

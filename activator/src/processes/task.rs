@@ -69,12 +69,12 @@ impl Launch {
             ("--http-listen", "127.0.0.1:0".to_owned()),
             ("--capacity", settings.capacity.to_string()),
             ("--handoff", handoff.to_owned()),
-            ("--encryption", settings.encryption.as_str().to_owned()),
             ("--drain-timeout", show_duration(settings.drain)),
             ("--gather", show_duration(settings.gather)),
             ("--log-format", log.0.to_owned()),
         ];
-        let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let arguments =
+            arguments.into_iter().chain(settings.protection.flags()).flat_map(|(flag, value)| [flag.to_owned(), value]);
         let passed = PASSED_ON.iter().filter_map(|name| Some((*name, Secret::new(std::env::var(name).ok()?))));
         let filter = log.1.map(|filter| ("RUST_LOG", Secret::new(filter)));
         Self {

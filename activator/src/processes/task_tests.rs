@@ -103,8 +103,8 @@ async fn a_worker_gets_its_arguments_and_nothing_of_our_environment() {
     let (arguments, environment) = told.split_once('\n').unwrap();
     assert_eq!(
         arguments,
-        "--activator 127.0.0.1:9 --http-listen 127.0.0.1:0 --capacity 50 --handoff auto --encryption auto \
-         --drain-timeout 8s --gather 0s --log-format json --exit-when-orphaned --name worker-1"
+        "--activator 127.0.0.1:9 --http-listen 127.0.0.1:0 --capacity 50 --handoff auto \
+         --drain-timeout 8s --gather 0s --log-format json --encryption auto --exit-when-orphaned --name worker-1"
     );
     assert!(environment.lines().any(|line| line == "CONTROL_SECRET=sesame"));
     assert!(environment.lines().any(|line| line == "RUST_LOG=debug"));

@@ -86,7 +86,7 @@ impl House {
         let events = Events::default();
         let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), events.clone());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let for_workers = HandoffListener::open(link, settings.encryption, settings.secret.clone()).unwrap();
+        let for_workers = HandoffListener::open(link, settings.protection.clone(), settings.secret.clone()).unwrap();
         let listener = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let metrics_of_hooks = AdmissionMetrics::unregistered();

@@ -25,6 +25,7 @@ const ENCRYPTED_READ: usize = 20 << 10;
 #[derive(Debug)]
 pub struct TlsConnection {
     socket: TcpStream,
+    told: Option<TlsErrorSink>,
     // A lock, because reads and writes share the state of TLS, and both have the connection by reference; its one task never waits for it.
     session: Mutex<TlsSession>,
 }
@@ -40,10 +41,14 @@ struct TlsSession {
     end: Option<Result<(), io::ErrorKind>>,
 }
 
+/// Hears of errors of TLS after the handshake.
+type TlsErrorSink = fn(&TcpStream, &rustls::Error);
+
 /// A TLS connection between two runtimes.
 #[derive(Debug)]
 pub struct DetachedTls {
     socket: std::net::TcpStream,
+    told: Option<TlsErrorSink>,
     session: TlsSession,
 }
 
@@ -55,7 +60,13 @@ impl TlsConnection {
     #[must_use]
     pub fn new(socket: TcpStream, tls: impl Into<Connection>) -> Self {
         let session = TlsSession { tls: tls.into(), pending: Vec::new(), more: true, end: None };
-        Self { socket, session: Mutex::new(session) }
+        Self { socket, told: None, session: Mutex::new(session) }
+    }
+
+    /// Lets `told` hear of an error of TLS; the reads say no more than that TLS is broken.
+    #[must_use]
+    pub fn telling(self, told: fn(&TcpStream, &rustls::Error)) -> Self {
+        Self { told: Some(told), ..self }
     }
 
     fn session(&self) -> MutexGuard<'_, TlsSession> {
@@ -104,7 +115,8 @@ impl TlsConnection {
         let mut session = self.session();
         let mut room = ReadRoom { parts, part: 0, offset: 0, filled: 0 };
         let pending = std::mem::take(&mut session.pending);
-        let mut used = session.decrypt(&pending, &mut room);
+        let tell = |error: &rustls::Error| self.told.iter().for_each(|told| told(&self.socket, error));
+        let mut used = session.decrypt(&pending, &mut room, tell);
         if used < pending.len() {
             session.pending = pending[used..].to_vec();
         }
@@ -122,7 +134,7 @@ impl TlsConnection {
                     break;
                 }
             };
-            used = session.decrypt(&buffer[..read], &mut room);
+            used = session.decrypt(&buffer[..read], &mut room, tell);
             session.pending.extend_from_slice(&buffer[used..read]);
             if read < buffer.len() {
                 break;
@@ -207,7 +219,7 @@ impl TlsConnection {
     /// The runtime does not let go of it.
     pub fn detach(self) -> io::Result<DetachedTls> {
         let session = self.session.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(DetachedTls { socket: self.socket.into_std()?, session })
+        Ok(DetachedTls { socket: self.socket.into_std()?, told: self.told, session })
     }
 }
 
@@ -220,7 +232,7 @@ impl DetachedTls {
         let mut session = self.session;
         // The other runtime may have heard of bytes that nobody has read since.
         session.more = true;
-        Ok(TlsConnection { socket: TcpStream::from_std(self.socket)?, session: Mutex::new(session) })
+        Ok(TlsConnection { socket: TcpStream::from_std(self.socket)?, told: self.told, session: Mutex::new(session) })
     }
 }
 
@@ -275,7 +287,7 @@ impl AsyncWrite for TlsConnection {
 
 impl TlsSession {
     /// Decrypts bytes of the kernel into the room; returns the number of bytes that TLS has taken, which are all unless the room is full.
-    fn decrypt(&mut self, bytes: &[u8], room: &mut ReadRoom<'_, '_>) -> usize {
+    fn decrypt(&mut self, bytes: &[u8], room: &mut ReadRoom<'_, '_>, tell: impl Fn(&rustls::Error)) -> usize {
         let mut used = 0;
         loop {
             match room.fill(&mut self.tls) {
@@ -289,7 +301,8 @@ impl TlsSession {
             }
             let taken = self.tls.read_tls(&mut &bytes[used..]).map_err(|error| error.kind());
             let taken = taken.and_then(|taken| {
-                self.tls.process_new_packets().map_err(|_| io::ErrorKind::InvalidData).map(|_| taken)
+                let processed = self.tls.process_new_packets().inspect_err(&tell);
+                processed.map_err(|_| io::ErrorKind::InvalidData).map(|_| taken)
             });
             match taken {
                 Ok(0) => self.end = Some(Ok(())),

@@ -22,6 +22,7 @@ macro_rules! by_descriptor_and_by_link {
 
 mod activators;
 mod api;
+mod certificates;
 mod claims;
 mod crash;
 mod crowd;

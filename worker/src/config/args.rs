@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use liveedgecast_common::encryption::InternalTlsArgs;
 use liveedgecast_common::runtime::LogArgs;
 use liveedgecast_common::setting::Hidden;
 
@@ -32,6 +33,9 @@ pub struct Args {
     /// [default: auto]
     #[arg(long, env = "ENCRYPTION", value_name = "WHICH")]
     pub encryption: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub internal_tls: InternalTlsArgs,
     /// Address for /metrics, /healthz, /readyz; port 0 takes any port [default: [::]:8081]
     #[arg(long, env = "HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<String>,

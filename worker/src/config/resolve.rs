@@ -1,12 +1,12 @@
 //! The resolved configuration. In: [`Args`], and the machine's name and cores and the process id. Out:
-//! [`Settings`] or all [`Problems`]. Reads the file that `CONTROL_SECRET_FILE` names, and touches nothing else.
+//! [`Settings`] or all [`Problems`]. Reads the files that `CONTROL_SECRET_FILE` and `INTERNAL_TLS_…` name, and touches nothing else.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::config::{Problems, value_or_file};
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::{Encryption, Protection};
 use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
 use liveedgecast_common::setting::{
     Handoff, LEAST_SECRET, MAX_CAPACITY, address, choice, gather, is_host, number, set, shown, time,
@@ -86,8 +86,8 @@ pub struct Settings {
     pub activator: Activator,
     /// Address of any one activator, which introduces the others.
     pub introducer: Option<Activator>,
-    /// Connections to activators that are encrypted.
-    pub encryption: Encryption,
+    /// Connections to activators that are encrypted, and the certificates of both sides.
+    pub protection: Protection,
     /// Shared with activators.
     pub secret: Secret,
     /// Metrics and health.
@@ -126,9 +126,10 @@ impl Settings {
         let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
         let cores = u32::try_from(here.cores).unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS);
         let threads = number("STREAM_THREADS", &args.stream_threads, cores, 1, MOST_THREADS, p);
+        let encryption = choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p);
         Self {
             name: name(args, here, p),
-            encryption: choice("ENCRYPTION", &args.encryption, &Encryption::CHOICES, p),
+            protection: args.internal_tls.resolve(encryption, p),
             secret: secret(args, on_loopback, p),
             activator,
             introducer,

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use liveedgecast_common::control::{Offer, Welcome};
-use liveedgecast_common::encryption::{Encryption, bound_secret};
+use liveedgecast_common::encryption::{Protection, bound_secret};
 use liveedgecast_common::handoff::preface::{NONCE_BYTES, Step};
 use liveedgecast_common::handoff::{Assignment, Decline, Frame, PrefaceError, SessionKeys, Transport, WorkerSide};
 use liveedgecast_common::key::Secret;
@@ -134,14 +134,14 @@ impl FetchError {
 /// The stream is still the activator's, which may offer it to another worker.
 pub async fn fetch(
     secret: &Secret,
-    encryption: Encryption,
+    protection: &Protection,
     host: SocketAddr,
     welcome: &Welcome,
     offer: &Offer,
     spares: &SpareRings,
 ) -> Result<FetchedStream, FetchError> {
     let fetched = timeout(FETCH_TIMEOUT, async {
-        let mut dialed = Dialed::dial(host, encryption, welcome, offer.descriptor).await?;
+        let mut dialed = Dialed::dial(host, protection, welcome, offer.descriptor).await?;
         let secret = bound_secret(secret, &dialed.socket).map_err(HandoffError::Broken)?;
         let (keys, rest) = prove(&mut dialed, &secret, offer).await?;
         receive(dialed, &keys, rest, offer, spares).await
@@ -170,14 +170,14 @@ struct Dialed {
 impl Dialed {
     async fn dial(
         host: SocketAddr,
-        encryption: Encryption,
+        protection: &Protection,
         welcome: &Welcome,
         descriptor: bool,
     ) -> Result<Self, FetchError> {
         let socket = if descriptor {
             PeerSocket::Unix(dial_unix(&welcome.handoff_socket).await?)
         } else {
-            dial_tcp(host, encryption, welcome.link_port).await?
+            dial_tcp(host, protection, welcome.link_port).await?
         };
         Ok(Self { socket, fds: Vec::new() })
     }
@@ -221,12 +221,12 @@ fn is_trusted(user: u32, ours: u32) -> bool {
     user == 0 || user == ours
 }
 
-async fn dial_tcp(host: SocketAddr, encryption: Encryption, port: u16) -> Result<PeerSocket, FetchError> {
+async fn dial_tcp(host: SocketAddr, protection: &Protection, port: u16) -> Result<PeerSocket, FetchError> {
     if port == 0 {
         return Err(FetchError::Nowhere("link"));
     }
     let to = SocketAddr::new(host.ip(), port);
-    encryption.dial(to, FETCH_TIMEOUT).await.map_err(|error| FetchError::Dial { to: to.to_string(), error })
+    protection.dial(to, FETCH_TIMEOUT).await.map_err(|error| FetchError::Dial { to: to.to_string(), error })
 }
 
 /// Runs the preface; returns the keys, and the bytes that came behind it.

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::handoff::preface::TOKEN_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,11 +34,9 @@ async fn fetched<T>(
     let desk = desk(transport).await;
     let (welcome, offer) = (desk.welcome(), offer(&assignment("s", "k", transport), TOKEN));
     let activator = async { activator(desk.accept().await).await };
-    let spares = SpareRings::default();
-    soon(Box::pin(async {
-        tokio::join!(fetch(secret, Encryption::Auto, host(), &welcome, &offer, &spares), activator)
-    }))
-    .await
+    let (spares, protection) = (SpareRings::default(), Encryption::Auto.into());
+    soon(Box::pin(async { tokio::join!(fetch(secret, &protection, host(), &welcome, &offer, &spares), activator) }))
+        .await
 }
 
 const BOTH: [Transport; 2] = [Transport::Descriptor, Transport::Link];
@@ -304,12 +303,14 @@ async fn absent_activator_is_an_error() {
     let nowhere = Welcome::default();
     for transport in BOTH {
         let offer = offer(&assignment("s", "k", transport), TOKEN);
-        let fetched = fetch(&secret(), Encryption::Auto, host(), &nowhere, &offer, &SpareRings::default()).await;
+        let fetched =
+            fetch(&secret(), &Encryption::Auto.into(), host(), &nowhere, &offer, &SpareRings::default()).await;
         assert!(matches!(fetched, Err(FetchError::Nowhere(_))), "{fetched:?}");
         let desk = desk(transport).await;
         let welcome = desk.welcome();
         drop(desk);
-        let fetched = fetch(&secret(), Encryption::Auto, host(), &welcome, &offer, &SpareRings::default()).await;
+        let fetched =
+            fetch(&secret(), &Encryption::Auto.into(), host(), &welcome, &offer, &SpareRings::default()).await;
         assert!(matches!(fetched, Err(FetchError::Dial { .. })), "{fetched:?}");
     }
 }

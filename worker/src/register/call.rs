@@ -13,7 +13,7 @@ use liveedgecast_common::control::wire::control_client::ControlClient;
 use liveedgecast_common::control::wire::{ActivatorSays, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::event;
 use liveedgecast_common::greet::{self, greet};
 use liveedgecast_common::key::{LogSafe, Secret};
@@ -56,10 +56,10 @@ pub(super) struct ControlCall {
 
 impl ControlCall {
     /// Makes the call and reports everything of it, its end last.
-    pub(super) async fn run(self, encryption: Encryption, secret: Secret) {
+    pub(super) async fn run(self, protection: Protection, secret: Secret) {
         let Self { attempt, address, patience, messages, events, hung_up } = self;
         let conversation = async {
-            let (channel, secret) = connect(address, patience, encryption, &secret).await?;
+            let (channel, secret) = connect(address, patience, &protection, &secret).await?;
             let says = match timeout(PROOF_TIMEOUT, join(channel, messages, &secret)).await {
                 Ok(says) => says.map_err(CallError::Call)?,
                 Err(_) => return Err(CallError::Connect("no proof in time".to_owned())),
@@ -119,10 +119,10 @@ impl CallError {
 async fn connect(
     address: SocketAddr,
     patience: Duration,
-    encryption: Encryption,
+    protection: &Protection,
     secret: &Secret,
 ) -> Result<(Channel, Secret), CallError> {
-    let connected = greet::connect(address, patience, encryption, secret, |endpoint| {
+    let connected = greet::connect(address, patience, protection, secret, |endpoint| {
         endpoint
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)

@@ -11,7 +11,7 @@ use liveedgecast_common::clock::now;
 use liveedgecast_common::control::limits::MAX_TOTALS;
 use liveedgecast_common::control::{Offer, Welcome, WorkerMessage};
 use liveedgecast_common::discovery::AttemptId;
-use liveedgecast_common::encryption::Encryption;
+use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::metrics::gathered;
 use liveedgecast_common::{event, introduce};
@@ -64,7 +64,7 @@ pub struct Registration {
     /// Name or address behind which there is any one activator, which tells of the others.
     pub introducer: Option<Activator>,
     /// Connections to them that are encrypted.
-    pub encryption: Encryption,
+    pub protection: Protection,
     /// Secret that it shares with them.
     pub secret: Secret,
     /// Next room of a fetched stream.
@@ -238,8 +238,8 @@ impl Registrar {
         let events = self.events.clone();
         let call = ControlCall { attempt, address, patience, messages: unsent, events, hung_up: hung_up.clone() };
         self.calls.insert(attempt, CallHandle { messages, hung_up });
-        let (encryption, secret) = (self.shell.encryption, self.shell.secret.clone());
-        self.call_tasks.spawn(call.run(encryption, secret));
+        let (protection, secret) = (self.shell.protection.clone(), self.shell.secret.clone());
+        self.call_tasks.spawn(call.run(protection, secret));
     }
 
     fn say(&mut self, attempt: AttemptId, message: WorkerMessage) {
@@ -280,7 +280,7 @@ impl Registrar {
                 Some(Activator::Address(at)) => (at.ip().to_string(), at.port()),
                 Some(Activator::Name { host, port }) => (host.clone(), *port),
             };
-            let activators = introduce::ask(&host, port, shell.encryption, &shell.secret).await;
+            let activators = introduce::ask(&host, port, &shell.protection, &shell.secret).await;
             let _ = events.send(Input::Introduced(activators)).await;
         });
     }
@@ -291,8 +291,8 @@ impl Registrar {
         let taken = async move {
             let begun = now();
             let metrics = &shell.metrics;
-            let (secret, encryption) = (&shell.secret, shell.encryption);
-            let outcome = match receive::fetch(secret, encryption, address, &welcome, &offer, &shell.spares).await {
+            let (secret, protection) = (&shell.secret, &shell.protection);
+            let outcome = match receive::fetch(secret, protection, address, &welcome, &offer, &shell.spares).await {
                 Ok(parcel) => {
                     let verdict = shell.engine.take(parcel).await;
                     metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());

@@ -1,6 +1,7 @@
 //! The registration against a real gRPC server in process, with tiny streams.
 
 use liveedgecast_common::control::{ActivatorMessage, Availability, Cordon, DeclineReason, InstanceKey, SessionState};
+use liveedgecast_common::encryption::Encryption;
 use liveedgecast_common::handoff::{Frame, Transport};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -55,7 +56,7 @@ impl Worker {
             settings,
             activator,
             introducer,
-            encryption: Encryption::Auto,
+            protection: Encryption::Auto.into(),
             secret,
             engine: engine.clone(),
             spares: SpareRings::default(),
@@ -152,10 +153,13 @@ async fn introducer_without_the_secret_is_not_believed() {
     let ours = Activator::start().await;
     for shown in [Shown::Nothing, Shown::AnotherSecrets, Shown::Callers] {
         let impostor = Activator::introducing_as(ours.address, Kind::Impostor(shown));
-        assert_eq!(introduce::ask("127.0.0.1", impostor.address.port(), Encryption::Auto, &secret()).await, []);
+        assert_eq!(introduce::ask("127.0.0.1", impostor.address.port(), &Encryption::Auto.into(), &secret()).await, []);
     }
     let honest = Activator::introducing(ours.address);
-    assert_eq!(introduce::ask("127.0.0.1", honest.address.port(), Encryption::Auto, &secret()).await, [ours.address]);
+    assert_eq!(
+        introduce::ask("127.0.0.1", honest.address.port(), &Encryption::Auto.into(), &secret()).await,
+        [ours.address]
+    );
 }
 
 #[tokio::test]
