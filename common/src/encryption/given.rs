@@ -8,7 +8,6 @@
 //!
 //! The files are looked at when a connection is made, not by a timer: an idle process wakes for nothing. A connection that is there goes on
 //! with the certificates that it was made with.
-#![expect(clippy::disallowed_methods, reason = "shell: certificates have a time in which they are in force")]
 
 use std::fmt;
 use std::path::{Path, PathBuf};

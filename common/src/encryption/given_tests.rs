@@ -1,4 +1,5 @@
 //! Certificates of two authorities over real sockets, files that do not belong together, and files that change.
+#![expect(clippy::disallowed_methods, reason = "tests over files, and certificates with times")]
 
 use std::fs;
 use std::time::{Duration, SystemTime};
