@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::{NamedTempFile, TempDir};
+
+use crate::wait::{now, wall};
 
 /// A certificate authority that only the scenario knows.
 #[derive(Debug)]
@@ -88,7 +90,7 @@ impl Authority {
     pub fn renew_process(&self, files: &ProcessFiles, good_for: Duration, trusted: &[&Self]) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec!["liveedgecast".to_owned()]).expect("a name");
-        params.not_after = (SystemTime::now() + good_for).into();
+        params.not_after = (wall(now()) + good_for).into();
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let authorities =
             trusted.iter().map(|authority| std::fs::read_to_string(authority.file()).expect("an authority"));
