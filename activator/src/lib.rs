@@ -23,7 +23,8 @@
 //! - [`metrics`] gathers each room's metrics, and those of workers, for one page,
 //! - [`http`] serves that page, health, readiness, the demand, streams and workers,
 //! - `ports` binds the listeners, and leaves them to a successor,
-//! - [`task`] starts all of them, and walks the list of going down.
+//! - [`task`] starts all of them, and walks the list of going down,
+//! - [`commandline`] carries out the commands that people type beside a gateway that runs; it takes no part in serving.
 //!
 //! The bytes of a publisher pass `accept`, `publisher` (with `admission` and `lobby`), `handoff`, and for a worker elsewhere `link`.
 //!
@@ -57,6 +58,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod commandline;
 pub mod config;
 pub mod control;
 pub mod destinations;

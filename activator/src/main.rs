@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use liveedgecast_activator::commandline;
 use liveedgecast_activator::config::{Args, Fleet, Given, Handoff, Settings, Subcommand, check_file, http_address};
 use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Startup};
@@ -17,6 +18,9 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let (args, mut problems) = environment::parse::<Args>();
+    if let Some(code) = commandline::run(&args) {
+        return code;
+    }
     if let Some(Subcommand::Check { config }) = &args.command {
         let given = Given {
             default_route: !args.push_url.is_empty() || args.push_url_file.is_some(),

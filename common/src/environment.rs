@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Command, Parser};
+use clap::{Command, CommandFactory, Parser};
 
 use crate::config::Problems;
 
@@ -28,6 +28,7 @@ pub const VARIABLES: &[&str] = &[
     "LIVEEDGECAST_ACTIVATOR_PEERS",
     "LIVEEDGECAST_ADMIN_TOKEN",
     "LIVEEDGECAST_ADMIN_TOKEN_FILE",
+    "LIVEEDGECAST_API",
     "LIVEEDGECAST_CAPACITY",
     "LIVEEDGECAST_CONFIG",
     "LIVEEDGECAST_CONTROL_LISTEN",
@@ -122,6 +123,12 @@ pub fn parse<A: Parser>() -> (A, Problems) {
     // It is wanted once in the life of the process.
     let mut matches = command.version(&*version.leak()).get_matches();
     (A::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit()), problems)
+}
+
+/// A program's command line for its documents: every variable has its name with the prefix.
+#[must_use]
+pub fn command<A: CommandFactory>() -> Command {
+    named(A::command(), &BTreeMap::new()).0
 }
 
 /// The command whose arguments read the name that is set: the one with the prefix, unless only the other one is.

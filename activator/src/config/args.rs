@@ -8,13 +8,14 @@ use liveedgecast_common::encryption::InternalTlsArgs;
 use liveedgecast_common::runtime::LogArgs;
 use liveedgecast_common::setting::Hidden;
 
+use super::command::Subcommand;
 use super::jwt::JwtArgs;
 
 /// Takes RTMP publishers, holds them, wakes workers and hands the streams over.
 ///
 /// Every setting is a flag and an environment variable. RTMP_PUSH_URL and PUBLISH_KEYS are enough to start.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "liveedgecast-activator", version, max_term_width = 120)]
+#[command(name = "liveedgecast-activator", version, max_term_width = 120, mut_args = grouped())]
 pub struct Args {
     /// The thing to do in place of serving.
     #[command(subcommand)]
@@ -250,21 +251,70 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// The things that the program does in place of serving.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Subcommand {
-    /// Checks a configuration file, prints every mistake with its line and its fix, and does nothing else
-    Check {
-        /// The file [default: that of LIVEEDGECAST_CONFIG, or of --config before the command]
-        #[arg(long, value_name = "PATH")]
-        config: Option<PathBuf>,
-    },
-}
-
 impl Args {
     /// The file that `check` is about: its own, or that of the activator; `None` if neither is set.
     #[must_use]
     pub fn checked_file<'a>(&'a self, own: &'a Option<PathBuf>) -> Option<&'a Path> {
         [own, &self.config].into_iter().flatten().map(PathBuf::as_path).find(|path| !path.as_os_str().is_empty())
+    }
+}
+
+/// The headings of the help, each with the first argument below it; the arguments behind that one belong to it, too.
+const HEADINGS: [(&str, &str); 12] = [
+    ("push_url", "Publishers and destinations"),
+    ("on_publish_url", "A server that decides who may publish"),
+    ("jwt_issuer", "Tokens of publishers (JWT)"),
+    ("config", "Configuration file"),
+    ("rtmp_listen", "Ports and certificates"),
+    ("activator_peers", "Other activators and KEDA"),
+    ("control_secret", "Secrets and tokens"),
+    ("fleet", "Workers"),
+    ("hold_timeout", "Streams"),
+    ("max_connections", "Bounds"),
+    ("events_url", "Events"),
+    ("log_format", "Log"),
+];
+
+/// Puts each argument below its heading.
+fn grouped() -> impl FnMut(clap::Arg) -> clap::Arg {
+    let mut heading = None;
+    move |argument| {
+        let first = HEADINGS.iter().find(|(first, _)| argument.get_id() == first);
+        heading = first.map(|(_, heading)| *heading).or(heading);
+        let is_own = ["help", "version"].iter().any(|own| argument.get_id() == own);
+        match heading.filter(|_| !is_own) {
+            Some(heading) => argument.help_heading(heading),
+            None => argument,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn help_has_every_argument_below_a_heading_and_every_heading_has_some() {
+        let command = Args::command();
+        let arguments: Vec<_> = command.get_arguments().filter(|argument| !argument.is_hide_set()).collect();
+        for (first, heading) in HEADINGS {
+            let below = arguments.iter().filter(|argument| argument.get_help_heading() == Some(heading));
+            assert!(below.count() > 0, "{heading}: {first} is no argument");
+        }
+        for argument in arguments {
+            assert!(argument.get_help_heading().is_some(), "{}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn help_of_a_command_lists_no_setting_of_serving() {
+        let mut command = Args::command();
+        command.build();
+        for of_gateway in ["streams", "workers", "events", "drain", "kick", "destination"] {
+            let help = command.find_subcommand_mut(of_gateway).expect("the command").render_long_help().to_string();
+            assert!(!help.contains("--push-url") && help.contains("--help"), "{help}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! `--help` of clap prints the values of environment variables, so those that hold keys are hidden from it.
 
 mod args;
+mod command;
 mod file;
 mod hook;
 mod http_url;
@@ -18,7 +19,10 @@ mod tls;
 mod tokens;
 mod webhook;
 
-pub use args::{Args, Subcommand};
+pub use args::Args;
+pub use command::{
+    ApiArgs, DestinationCommand, DestinationUrlArgs, EventsArgs, StreamArgs, Subcommand, WaitArgs, WorkerArgs,
+};
 pub(crate) use file::name_of;
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteBackup, RouteDestination, check_name};
 pub use hook::{Hook, HookFormat, Hooks, OnHookError};

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, LINK, LOCATION, USER_AGENT};
 use hyper::http::request::Builder;
 use hyper::http::uri::Scheme;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -58,6 +59,22 @@ pub(crate) struct HttpPost<'a> {
     pub(crate) most: usize,
 }
 
+/// A call by any method, with any headers.
+pub(crate) struct HttpCall<'a> {
+    /// The method.
+    pub(crate) method: Method,
+    /// The address.
+    pub(crate) to: &'a HttpUrl,
+    /// The headers.
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub(crate) body: Bytes,
+    /// Time for the whole call; for [`HttpClient::open`], until the answer begins.
+    pub(crate) within: Duration,
+    /// Most bytes of the answer's body; [`HttpClient::open`] has no such bound.
+    pub(crate) most: usize,
+}
+
 /// A question without a body.
 pub(crate) struct HttpGet<'a> {
     /// The address.
@@ -77,8 +94,37 @@ pub(crate) struct HttpReply {
     pub(crate) location: Option<String>,
     /// The header `Cache-Control`, if it is a text.
     pub(crate) cache_control: Option<String>,
+    /// The header `Link`, if it is a text.
+    pub(crate) link: Option<String>,
+    /// The header `Date`, if it is a text.
+    pub(crate) date: Option<String>,
     /// The body.
     pub(crate) body: Bytes,
+}
+
+/// An answer that goes on until its server or its reader ends it.
+pub(crate) struct HttpAnswerStream {
+    /// The status.
+    pub(crate) status: u16,
+    body: Incoming,
+}
+
+impl HttpAnswerStream {
+    /// The next bytes; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, HttpCallError>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(part) => return Some(Ok(part)),
+                    Err(_) => continue,
+                },
+                Err(error) => return Some(Err(HttpCallError::Unreachable(causes(&error)))),
+            }
+        }
+    }
 }
 
 /// The reason why there is no answer. Shows no more of the address than its host and port.
@@ -126,20 +172,43 @@ impl HttpClient {
         timeout(get.within, self.call(request, get.most)).await.unwrap_or(Err(HttpCallError::Late))
     }
 
-    async fn call(&self, request: Request<Full<Bytes>>, most: usize) -> Result<HttpReply, HttpCallError> {
+    /// Calls, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn send(&self, call: HttpCall<'_>) -> Result<HttpReply, HttpCallError> {
+        let (within, most) = (call.within, call.most);
+        timeout(within, self.call(any_request(call)?, most)).await.unwrap_or(Err(HttpCallError::Late))
+    }
+
+    /// Calls, and waits for the beginning of the answer.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn open(&self, call: HttpCall<'_>) -> Result<HttpAnswerStream, HttpCallError> {
+        let within = call.within;
+        let answer = timeout(within, self.begin(any_request(call)?)).await.unwrap_or(Err(HttpCallError::Late))?;
+        let (head, body) = answer.into_parts();
+        Ok(HttpAnswerStream { status: head.status.as_u16(), body })
+    }
+
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpCallError> {
         let answer = if request.uri().scheme() == Some(&Scheme::HTTPS) {
             let client = self.tls.get_or_init(|| Ok(client(with_tls()?)));
             client.as_ref().map_err(|why| HttpCallError::Unreachable(why.clone()))?.request(request)
         } else {
             self.plain.get_or_init(|| client(connector())).request(request)
         };
-        let answer = answer.await.map_err(|error| HttpCallError::Unreachable(causes(&error)))?;
-        let (head, mut body) = answer.into_parts();
+        answer.await.map_err(|error| HttpCallError::Unreachable(causes(&error)))
+    }
+
+    async fn call(&self, request: Request<Full<Bytes>>, most: usize) -> Result<HttpReply, HttpCallError> {
+        let (head, mut body) = self.begin(request).await?.into_parts();
         let text = |name: HeaderName| {
             let text = head.headers.get(name).and_then(|value| value.to_str().ok());
             text.filter(|text| text.len() <= MOST_HEADER).map(str::to_owned)
         };
-        let (location, cache_control) = (text(LOCATION), text(CACHE_CONTROL));
+        let (location, cache_control, link, date) = (text(LOCATION), text(CACHE_CONTROL), text(LINK), text(DATE));
         let mut bytes = BytesMut::new();
         // The rest of a body that is too long is not read, so its connection is not used again.
         while let Some(frame) = body.frame().await {
@@ -150,8 +219,16 @@ impl HttpClient {
             }
             bytes.extend_from_slice(&part);
         }
-        Ok(HttpReply { status: head.status.as_u16(), location, cache_control, body: bytes.freeze() })
+        Ok(HttpReply { status: head.status.as_u16(), location, cache_control, link, date, body: bytes.freeze() })
     }
+}
+
+fn any_request(call: HttpCall<'_>) -> Result<Request<Full<Bytes>>, HttpCallError> {
+    let mut request = request(call.method, call.to);
+    for (name, value) in call.headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(call.body)).map_err(|_| HttpCallError::Header)
 }
 
 fn request(method: Method, to: &HttpUrl) -> Builder {

@@ -44,7 +44,7 @@ async fn answers_are_read_and_the_connection_is_used_again() {
         let reply = post(&client, &url, SOON).await.unwrap();
         let location = Some("rtmp://a/b".to_owned());
         let body = Bytes::from_static(b"ok");
-        assert_eq!(reply, HttpReply { status: 302, location, cache_control: None, body });
+        assert_eq!(reply, HttpReply { status: 302, location, cache_control: None, link: None, date: None, body });
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

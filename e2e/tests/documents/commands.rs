@@ -9,13 +9,14 @@ use std::process::Command;
 use liveedgecast_e2e::publish::{Media, ffmpeg, root};
 use liveedgecast_e2e::relay::{ActivatorProcess, binary, key};
 use liveedgecast_e2e::sink::Sink;
+use liveedgecast_e2e::wait::{SOON, until};
 
 use super::markdown::{Document, Fence, documents};
-use super::tables::{programs, variables};
+use super::tables::{arguments, programs, variables};
 use super::{around, file, files};
 
 /// Programs of others, whose arguments are not checked.
-const OTHERS: [&str; 4] = ["cp", "ffmpeg", "grep", "jq"];
+const OTHERS: [&str; 5] = ["cp", "ffmpeg", "grep", "jq", "printf"];
 
 /// The token of the activator that commands are run against.
 const ADMIN_TOKEN: &str = "the-token-of-the-documents";
@@ -61,7 +62,7 @@ impl Known {
     fn new() -> Self {
         let mut settings = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
         for (_, command) in programs() {
-            for argument in command.get_arguments() {
+            for argument in arguments(&command) {
                 settings.extend(variables(argument));
                 settings.extend(argument.get_long().map(|flag| format!("--{flag}")));
             }
@@ -209,7 +210,8 @@ fn commands_that_can_run_here_do() {
     let sink = Sink::start();
     let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
     let activator = settings.with("ADMIN_TOKEN", ADMIN_TOKEN).start();
-    let _publisher = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("shown"))));
+    let publish = || ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("shown"))));
+    let mut publisher = publish();
     sink.receives(10);
     let programs = binary("liveedgecast-activator");
     let mut path = programs.parent().expect("a folder").as_os_str().to_owned();
@@ -218,15 +220,26 @@ fn commands_that_can_run_here_do() {
     let fences = marked(&["sh run"]);
     assert!(fences.len() > 1, "no document has commands to run");
     for (fence, _) in fences {
+        // A page may end the stream, and the next one has its own.
+        if !publisher.is_running() {
+            until("the end of the stream", || activator.demand() == Some((0, 0, 0)));
+            let sessions = sink.sessions().len();
+            publisher = publish();
+            sink.receives_in_session(sessions + 1, 10);
+        }
         let script = fence.body.replace("localhost:8080", &activator.http().to_string());
         let output = Command::new("bash")
             .args(["-eu", "-o", "pipefail", "-c", &script])
             .current_dir(root())
             .env("PATH", &path)
             .env("ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("LIVEEDGECAST_API", format!("http://{}", activator.http()))
             .output();
         let output = output.unwrap_or_else(|error| panic!("{}: bash: {error}", fence.place));
         assert!(output.status.success(), "{}: {}\n{script}", fence.place, String::from_utf8_lossy(&output.stderr));
+        if fence.body.contains("kick") {
+            publisher.wait(SOON);
+        }
     }
 }
 

@@ -8,13 +8,13 @@ use liveedgecast_e2e::publish::root;
 
 use super::commands::is_variable;
 use super::markdown::{Document, documents};
-use super::tables::{PREFIX, metrics, programs, variables};
+use super::tables::{PREFIX, arguments, metrics, programs, variables};
 use super::{around, file, files};
 
 /// Names that begin like a metric's and are the log's targets.
 const CRATES: [&str; 2] = ["liveedgecast_activator", "liveedgecast_worker"];
 /// Variables of libraries and of these tests, and the kernel's names.
-const FOREIGN: [&str; 4] = ["RLIMIT_NOFILE", "SSL_CERT_DIR", "SSL_CERT_FILE", "UPDATE_DOCUMENTS"];
+const FOREIGN: [&str; 5] = ["NO_COLOR", "RLIMIT_NOFILE", "SSL_CERT_DIR", "SSL_CERT_FILE", "UPDATE_DOCUMENTS"];
 
 /// Titles that comments may rely on, whether one cites them today or not.
 const STABLE: [&str; 17] = [
@@ -65,7 +65,7 @@ fn settings_and_flags_exist() {
     let around = around();
     let mut known: BTreeSet<String> = FOREIGN.map(ToOwned::to_owned).into();
     for (_, command) in programs() {
-        for argument in command.get_arguments() {
+        for argument in arguments(&command) {
             known.extend(variables(argument));
             known.extend(argument.get_long().map(|flag| format!("--{flag}")));
         }

@@ -55,6 +55,13 @@ pub(super) fn programs() -> [(&'static str, clap::Command); 2] {
     ]
 }
 
+/// The arguments of a command and of all its commands.
+pub(super) fn arguments(command: &clap::Command) -> Vec<&clap::Arg> {
+    let mut all: Vec<_> = command.get_arguments().collect();
+    all.extend(command.get_subcommands().flat_map(arguments));
+    all
+}
+
 /// The names of an argument's variable: with the prefix, which is the first, and the one that is declared, if that has none.
 pub(super) fn variables(argument: &clap::Arg) -> Vec<String> {
     let Some(declared) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else { return Vec::new() };
@@ -78,6 +85,37 @@ fn settings(command: &clap::Command) -> String {
             writeln!(table, "| `--{flag}`{} | {} | {} |", variable.unwrap_or_default(), cell(&what), cell(&default));
     }
     table
+}
+
+/// The rows of a command's own commands: the words, and what it does.
+fn rows_of_commands(command: &clap::Command, words: &str, table: &mut String) {
+    for own in command.get_subcommands() {
+        let named = format!("{words} {}", own.get_name());
+        if own.has_subcommands() {
+            rows_of_commands(own, &named, table);
+            continue;
+        }
+        let place = |argument: &&clap::Arg| argument.is_positional();
+        let places = own.get_arguments().filter(place).map(|argument| {
+            let name = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+            let name = name.unwrap_or_else(|| argument.get_id().to_string().to_uppercase());
+            if argument.is_required_set() { format!(" {name}") } else { format!(" [{name}]") }
+        });
+        let flags =
+            own.get_arguments().filter(|argument| !argument.is_positional() && argument.get_help_heading().is_none());
+        let flags = flags.filter_map(|argument| argument.get_long()).map(|flag| format!("`--{flag}`"));
+        let flags = flags.collect::<Vec<_>>().join(" ");
+        let about = own.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(table, "| `{}{}` | {} | {flags} |", named.trim(), places.collect::<String>(), cell(&about));
+    }
+}
+
+#[test]
+fn table_of_commands_is_the_programs_own() {
+    let [(_, activator), _] = programs();
+    let mut table = "| command | what | options of its own |\n| --- | --- | --- |\n".to_owned();
+    rows_of_commands(&activator, "", &mut table);
+    assert_table("deploy/docs/commands.md", "commands", &table);
 }
 
 #[test]

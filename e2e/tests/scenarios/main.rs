@@ -24,6 +24,7 @@ mod activators;
 mod api;
 mod certificates;
 mod claims;
+mod commands;
 mod crash;
 mod crowd;
 mod destinations;

@@ -41,6 +41,7 @@ const ORDER: Order = Order {
                 "http",
                 "ports",
                 "task",
+                "commandline",
             ],
         ),
         (
