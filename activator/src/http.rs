@@ -4,6 +4,7 @@
 
 mod access;
 mod changes;
+mod excerpts;
 mod nginx;
 mod page;
 mod problem;
@@ -29,6 +30,7 @@ use crate::admission::Admission;
 use crate::config::ApiTokens;
 use crate::drain::Phase;
 use crate::events::{Events, MAX_SUBSCRIBERS, subscribe};
+use crate::excerpt::Extent;
 use crate::lobby::Views;
 use crate::metrics::ActivatorMetrics;
 use crate::peers::{Cluster, Courier};
@@ -105,6 +107,19 @@ pub fn routes(shown: HttpContext) -> Routes {
             }
         }
     };
+    let excerpt = |extent: Extent| {
+        let shown = shown.clone();
+        move |request: Request| {
+            let shown = shown.clone();
+            async move {
+                let answer = match allowed(&shown, Right::Read, &request) {
+                    Ok(()) => excerpts::answer(&shown, &request, extent).await,
+                    Err(problem) => Err(problem),
+                };
+                answer.unwrap_or_else(|problem| problem.answer())
+            }
+        }
+    };
     let subscribed = shown.clone();
     page::routes(Routes::new())
         .get("/metrics", with(|shown, _| page_of_metrics(shown)))
@@ -144,6 +159,8 @@ pub fn routes(shown: HttpContext) -> Routes {
             let streamed = streamed.map(|()| event_stream(&subscribed.events, &request));
             async move { streamed.map_err(|problem| problem.answer()) }
         })
+        .get("/api/v1/streams/{id}/ring.flv", excerpt(Extent::All))
+        .get("/api/v1/streams/{id}/keyframe.flv", excerpt(Extent::LastKeyframe))
         .get("/api/v1/workers", api(Right::Read, workers::list))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/drain", api(Right::Change, workers::drain))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/undrain", api(Right::Change, workers::undrain))

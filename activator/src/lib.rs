@@ -7,6 +7,7 @@
 //! - `net` is what several listeners share,
 //! - [`events`] has the vocabulary of what operators are told, and the newest of it,
 //! - [`destinations`] has the upstreams of one stream, and the rules by which they change while it is live,
+//! - [`excerpt`] makes a file of the bytes that are kept of a stream, when somebody asks,
 //! - [`dispatch`] has the rules of which stream gets which worker, and when a worker process starts or stops,
 //! - [`lobby`] is the shell over them, with a handle for each kind of caller; publishers wait here, and the waiting ones are the demand,
 //! - [`accept`] takes publishers' connections and never waits for a peer,
@@ -65,6 +66,7 @@ pub mod destinations;
 pub mod dispatch;
 pub mod drain;
 pub mod events;
+pub mod excerpt;
 pub mod handoff;
 pub mod http;
 pub mod kubernetes;

@@ -44,11 +44,46 @@ pub fn authorized(address: SocketAddr, method: &str, path: &str, token: &str, bo
     send(address, method, path, &headers, body)
 }
 
+/// Status and body of a GET with a token, for answers that are not text.
+///
+/// # Errors
+/// No process listens, or the answer is not HTTP.
+pub fn download(address: SocketAddr, path: &str, token: &str) -> io::Result<(u16, Vec<u8>)> {
+    let answer = exchange(address, "GET", path, &format!("authorization: Bearer {token}\r\n"), "")?;
+    let (head, body) = split(&answer)?;
+    Ok((status(head).ok_or_else(|| unlike(&answer))?, body.to_vec()))
+}
+
 /// Sends a request with further header lines, each with its end.
 ///
 /// # Errors
 /// No process listens, or the answer is not HTTP.
 pub fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<HttpAnswer> {
+    let answer = exchange(address, method, path, headers, body)?;
+    let (head, body) = split(&answer)?;
+    let (status, body) = (status(head).ok_or_else(|| unlike(&answer))?, String::from_utf8_lossy(body));
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(&body).ok_or_else(|| unlike(&answer))? } else { body.into_owned() };
+    Ok(HttpAnswer { status, body })
+}
+
+fn unlike(answer: &[u8]) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {:?}", String::from_utf8_lossy(answer)))
+}
+
+/// Head and body of an answer.
+fn split(answer: &[u8]) -> io::Result<(&str, &[u8])> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(|| unlike(answer))?;
+    let head = std::str::from_utf8(&answer[..end]).map_err(|_| unlike(answer))?;
+    Ok((head, &answer[end + 4..]))
+}
+
+fn status(head: &str) -> Option<u16> {
+    head.split(' ').nth(1)?.parse().ok()
+}
+
+/// The whole answer to a request.
+fn exchange(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;
     let length = body.len();
@@ -56,13 +91,7 @@ pub fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: 
     write!(socket, "{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}")?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let unlike = || io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {answer:?}"));
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(unlike)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(unlike)?;
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { unchunk(body).ok_or_else(unlike)? } else { body.to_owned() };
-    Ok(HttpAnswer { status, body })
+    Ok(answer)
 }
 
 fn unchunk(mut body: &str) -> Option<String> {

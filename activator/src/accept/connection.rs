@@ -66,6 +66,14 @@ impl PublisherConnection {
         }
     }
 
+    /// Bytes of a movable connection that have been read, by any process.
+    pub(crate) fn position(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(stream) => sys::bytes_received(stream).ok(),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// The connection of a socket that a worker has let go of.
     pub(crate) fn from_socket(socket: std::net::TcpStream) -> io::Result<Self> {
         // A worker whose arrivals gathered, and that was killed, has left its mark.

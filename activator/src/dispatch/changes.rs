@@ -52,6 +52,11 @@ impl Dispatcher {
         self.places.values().filter_map(routed).collect()
     }
 
+    /// The place of a stream's publisher; `None`: no publisher has a place here.
+    pub(crate) fn place_of(&self, stream_id: &str) -> Option<Key> {
+        self.by_id.get(stream_id).copied()
+    }
+
     /// Number of changes of a stream's destinations; `None`: no publisher has a place here.
     pub(crate) fn changes_of(&self, stream_id: &str) -> Option<u64> {
         Some(self.places.get(self.by_id.get(stream_id)?)?.entry.destinations.revision())

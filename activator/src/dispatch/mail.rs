@@ -11,6 +11,7 @@ pub(crate) struct Mail {
     refused: Option<PlaceRefusal>,
     kicked: Option<String>,
     changed: bool,
+    asked: bool,
 }
 
 impl Mail {
@@ -24,6 +25,7 @@ impl Mail {
             },
             PlaceEvent::Refused(reason) => self.refused = Some(reason),
             PlaceEvent::Changed => self.changed = true,
+            PlaceEvent::Asked => self.asked = true,
             PlaceEvent::Kicked(reason) => self.kicked = Some(reason),
         }
     }
@@ -34,13 +36,14 @@ impl Mail {
             return Some(PlaceEvent::Kicked(reason));
         }
         if let Some(reason) = self.refused.take() {
-            (self.offered, self.withdrawn, self.changed) = (None, None, false);
+            (self.offered, self.withdrawn, self.changed, self.asked) = (None, None, false, false);
             return Some(PlaceEvent::Refused(reason));
         }
         let withdrawn = self.withdrawn.take().map(|epoch| PlaceEvent::Withdrawn { epoch });
         withdrawn
             .or_else(|| self.offered.take())
             .or_else(|| std::mem::take(&mut self.changed).then_some(PlaceEvent::Changed))
+            .or_else(|| std::mem::take(&mut self.asked).then_some(PlaceEvent::Asked))
     }
 }
 
@@ -78,6 +81,12 @@ mod tests {
                 vec![PlaceEvent::Changed, offer(1), PlaceEvent::Changed],
                 vec![offer(1), PlaceEvent::Changed],
             ),
+            (
+                "two questions and a change",
+                vec![PlaceEvent::Asked, PlaceEvent::Asked, PlaceEvent::Changed],
+                vec![PlaceEvent::Changed, PlaceEvent::Asked],
+            ),
+            ("question about a refused stream", vec![PlaceEvent::Asked, refusal()], vec![refusal()]),
             ("change of a refused stream", vec![PlaceEvent::Changed, refusal()], vec![refusal()]),
             ("kick and refusal", vec![offer(1), refusal(), kick()], vec![kick(), refusal()]),
         ];

@@ -131,6 +131,8 @@ pub enum PlaceEvent {
     Refused(PlaceRefusal),
     /// The stream's destinations have changed.
     Changed,
+    /// The bytes that are kept of the stream are asked for.
+    Asked,
     /// An operator ends the stream, now, also when it is live; the reason is for the publisher.
     Kicked(String),
 }

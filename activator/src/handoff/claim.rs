@@ -8,7 +8,7 @@
 //!     │ Withdrawn, this claim: give the worker up                        Offered: decline it ─┘
 //!     └─ Refused: keep the refusal as next, whatever was next
 //! ```
-//! In both states a kick and a changed list of destinations go to the worker at once, and an offer that is withdrawn while it is next is forgotten.
+//! In both states a kick and a changed list of destinations go to the worker at once, a question for the kept bytes is answered, and an offer that is withdrawn while it is next is forgotten.
 //!
 //! Note: a worker's call on the control listener may end, and the stream be offered to another one, while the handoff to the first is still on
 //! its way. The second worker dials at once, so it is expected at once; but once the first has accepted, it has the stream, whatever became
@@ -43,6 +43,8 @@ pub(super) enum Output {
     Kick(String),
     /// Tell the worker the destinations in force.
     Change,
+    /// Answer who asks for the bytes that are kept.
+    Answer,
     /// Give this worker up.
     GiveUp,
     /// Expect the worker of the next offer, and no longer that of an earlier one.
@@ -77,6 +79,7 @@ impl Machine {
         match event {
             PlaceEvent::Kicked(reason) => Some(Output::Kick(reason)),
             PlaceEvent::Changed => Some(Output::Change),
+            PlaceEvent::Asked => Some(Output::Answer),
             PlaceEvent::Withdrawn { epoch } if epoch == self.epoch => (!self.accepted).then_some(Output::GiveUp),
             PlaceEvent::Withdrawn { epoch } => {
                 self.next.take_if(|next| matches!(next, AfterHandoff::Offer(offer) if offer.epoch == epoch))?;
@@ -140,6 +143,8 @@ mod tests {
             (vec![], true, Some(kick), kicked, None),
             (vec![], false, Some(PlaceEvent::Changed), Some(Output::Change), None),
             (vec![offered(8)], true, Some(PlaceEvent::Changed), Some(Output::Change), None),
+            (vec![], false, Some(PlaceEvent::Asked), Some(Output::Answer), None),
+            (vec![offered(8)], true, Some(PlaceEvent::Asked), Some(Output::Answer), None),
             (vec![], false, Some(withdrawn(OURS)), Some(Output::GiveUp), None),
             (vec![], true, Some(withdrawn(OURS)), None, None),
             (vec![], false, Some(withdrawn(6)), None, None),

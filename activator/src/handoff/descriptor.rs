@@ -23,6 +23,7 @@ use super::progress::{FrameEffect, HandoffEnd, HandoffProgress, WorkerLoss};
 use super::release::{self, Machine as Release};
 use super::spare::PeerProcess;
 use super::{AssignedStream, HandoffOutcome};
+use crate::excerpt::KeptBytes;
 
 /// Duplicates of the descriptors that the worker gets.
 #[derive(Debug)]
@@ -31,6 +32,13 @@ pub(crate) struct Duplicates {
     pub(crate) socket: TcpStream,
     /// The stream's ring and state page.
     pub(crate) memory: OwnedFd,
+}
+
+impl Duplicates {
+    /// The bytes that a successor would find now. The position is right although the worker reads meanwhile: it is that of one moment.
+    fn kept(&self) -> Option<KeptBytes> {
+        Some(KeptBytes::Memory { memory: self.memory.try_clone().ok()?, head: position(self)? })
+    }
 }
 
 /// The worker that has the stream.
@@ -72,7 +80,7 @@ pub(crate) async fn hand_over(
     let worker = DescriptorWorker { process: process.handle.as_ref(), stream, pid };
     let mut progress = HandoffProgress::new(now());
     let end = match assign(&worker, preface, &mut writer, assigned, duplicates, &progress).await {
-        Ok(()) => watch(&worker, &mut reader, &mut writer, place, &mut progress, parted).await,
+        Ok(()) => watch(&worker, &mut reader, &mut writer, duplicates, place, &mut progress, parted).await,
         Err(error) => {
             debug!(event = event::HANDOFF_BROKEN, %error, "worker gone before it had the stream");
             HandoffEnd::Lost(WorkerLoss::Ended)
@@ -124,6 +132,7 @@ async fn watch(
     worker: &DescriptorWorker<'_>,
     reader: &mut Reader,
     writer: &mut Writer,
+    duplicates: &Duplicates,
     place: &mut ClaimedPlace<'_>,
     progress: &mut HandoffProgress,
     parted: &mut Option<Box<Snapshot>>,
@@ -172,6 +181,7 @@ async fn watch(
                         warn!(event = event::DESTINATIONS_KEPT, pid = worker.pid, %error, "destinations not told to the worker");
                     }
                 }
+                Interruption::Asked => place.answer(duplicates.kept()),
                 Interruption::Withdrawn => return HandoffEnd::Lost(WorkerLoss::Withdrawn),
             },
             written = write(&worker.stream, &unsent), if !unsent.is_empty() => match written {

@@ -7,6 +7,7 @@ use liveedgecast_common::handoff::DestinationList;
 use super::claim::{AfterHandoff, Machine, NextOffer, Output};
 use super::{ExpectedWorker, HandoffListener};
 use crate::dispatch::{Back, PlaceEvent, PlaceRefusal, Token};
+use crate::excerpt::KeptBytes;
 use crate::lobby::Place;
 
 /// An offer that a worker was made.
@@ -35,6 +36,8 @@ pub(crate) enum Interruption {
     Kicked(String),
     /// The stream has these destinations from now on.
     Changed(Box<DestinationList>),
+    /// The bytes that are kept of the stream are asked for: [`ClaimedPlace::answer`].
+    Asked,
     /// The worker is not to have the stream any more.
     Withdrawn,
 }
@@ -87,6 +90,11 @@ impl<'a> ClaimedPlace<'a> {
         self.place.started();
     }
 
+    /// Answers [`Interruption::Asked`].
+    pub(crate) fn answer(&mut self, kept: Option<KeptBytes>) {
+        self.place.answer(kept);
+    }
+
     /// Tells whether the API asked for the end of the stream during the handoff.
     pub(crate) fn is_kicked(&self) -> bool {
         self.kicked
@@ -109,6 +117,7 @@ impl<'a> ClaimedPlace<'a> {
                 return Some(Interruption::Kicked(reason));
             }
             Output::GiveUp => return Some(Interruption::Withdrawn),
+            Output::Answer => return Some(Interruption::Asked),
             Output::Change => {
                 return self.place.stream().map(|stream| Interruption::Changed(Box::new(stream.destinations)));
             }

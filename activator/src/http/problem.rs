@@ -34,6 +34,10 @@ pub(super) enum ApiProblem {
     WorkerUnknown,
     /// Another activator holds the publisher, and the request could not be passed on to it; the sentence says why.
     HolderAway(String),
+    /// Nothing of the stream can be shown at the moment; the sentence says why.
+    ExcerptNotNow(String),
+    /// Another activator keeps the stream's bytes; the sentence names it.
+    ExcerptElsewhere(String),
     /// The demand is not known yet, or not any more; the sentence says why.
     Unsure(String),
 }
@@ -57,6 +61,8 @@ impl ApiProblem {
             Self::DestinationConflict(why()),
             Self::WorkerUnknown,
             Self::HolderAway(why()),
+            Self::ExcerptNotNow(why()),
+            Self::ExcerptElsewhere(why()),
             Self::Unsure(why()),
         ]
     }
@@ -77,6 +83,8 @@ impl ApiProblem {
             Self::DestinationConflict(_) => "destination-conflict",
             Self::WorkerUnknown => "worker-unknown",
             Self::HolderAway(_) => "holder-away",
+            Self::ExcerptNotNow(_) => "excerpt-not-now",
+            Self::ExcerptElsewhere(_) => "excerpt-elsewhere",
             Self::Unsure(_) => "unsure",
         }
     }
@@ -88,9 +96,9 @@ impl ApiProblem {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::StreamUnknown | Self::DestinationUnknown | Self::WorkerUnknown => StatusCode::NOT_FOUND,
             Self::DestinationUnfit(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::DestinationConflict(_) => StatusCode::CONFLICT,
+            Self::DestinationConflict(_) | Self::ExcerptElsewhere(_) => StatusCode::CONFLICT,
             Self::HolderAway(_) => StatusCode::BAD_GATEWAY,
-            Self::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ExcerptNotNow(_) | Self::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -109,6 +117,8 @@ impl ApiProblem {
             Self::DestinationConflict(_) => "the destination cannot be changed so",
             Self::WorkerUnknown => "there is no such worker",
             Self::HolderAway(_) => "the request could not be passed on",
+            Self::ExcerptNotNow(_) => "there is nothing to show at the moment",
+            Self::ExcerptElsewhere(_) => "another activator has the stream",
             Self::Unsure(_) => "the demand is not known",
         }
     }
@@ -136,6 +146,7 @@ impl ApiProblem {
                 "the stream has no destination of this name: GET /api/v1/streams/ID/destinations lists those that it has"
             }
             Self::DestinationUnfit(why) | Self::DestinationConflict(why) => why,
+            Self::ExcerptNotNow(why) | Self::ExcerptElsewhere(why) => why,
             Self::Malformed(why) | Self::Unsure(why) | Self::HolderAway(why) => why,
         }
     }

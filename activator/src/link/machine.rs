@@ -32,6 +32,7 @@ use liveedgecast_common::handoff::{Close, DestinationList, Frame, FrameError, Pu
 
 use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
 use super::replay_buffer::{ReplayBuffer, Space};
+use crate::excerpt::KeptBytes;
 use crate::handoff::HandoffOutcome;
 use crate::handoff::progress::{FrameEffect, HandoffEnd, HandoffProgress, HandoffStage, WorkerLoss};
 
@@ -60,6 +61,11 @@ impl Carried {
         snapshot.unread = self.replay.into_bytes();
         snapshot.session.set_output(self.replies.into_iter().flatten().collect());
         snapshot
+    }
+
+    /// A copy of the bytes that a successor would get.
+    pub(crate) fn kept(&self) -> KeptBytes {
+        KeptBytes::Copied { snapshot: Box::new(self.checkpoint.clone()), bytes: self.replay.copy() }
     }
 
     /// Queues an answer to the publisher. Where too many wait, it replaces the last one; the first may be half written.
@@ -147,6 +153,11 @@ impl<'a> Machine<'a> {
     /// Tells whether the publisher is to be read now.
     pub(crate) fn reads(&self) -> bool {
         !self.over && self.ending.is_none() && self.is_accepted() && self.carried.replay.len() < MAX_KEPT
+    }
+
+    /// A copy of the bytes that a successor would get. It takes as long as some two thousand messages: up to [`MAX_KEPT`] bytes are copied.
+    pub(crate) fn kept(&self) -> KeptBytes {
+        self.carried.kept()
     }
 
     /// Tells whether the worker has the stream.

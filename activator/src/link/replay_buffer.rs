@@ -171,6 +171,18 @@ impl ReplayBuffer {
         }
     }
 
+    /// A copy of all bytes of the buffer.
+    pub(crate) fn copy(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        let mut from = self.forgotten;
+        for block in &self.blocks {
+            let rest = &block[from..];
+            bytes.extend_from_slice(&rest[..rest.len().min(self.len() - bytes.len())]);
+            from = 0;
+        }
+        bytes
+    }
+
     /// The bytes of the buffer, for this process to read on.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         self.rewind();
@@ -302,6 +314,7 @@ mod tests {
                 prop_assert_eq!(kept.len(), all.len() - start);
                 prop_assert_eq!(kept.waiting(), all.len() - given);
                 prop_assert_eq!(next(&kept, usize::MAX), &all[given..]);
+                prop_assert_eq!(kept.copy(), &all[start..]);
                 prop_assert!(kept.blocks.len() * BLOCK_BYTES < kept.len() + 2 * BLOCK_BYTES);
             }
             prop_assert_eq!(kept.into_bytes(), &all[start..]);

@@ -80,6 +80,7 @@ pub(crate) async fn carry(
                     warn!(event = event::DESTINATIONS_KEPT, stream = %stream_id, %error, "destinations not told to the worker");
                 }
             }
+            LinkEvent::Interrupted(Interruption::Asked) => place.answer(Some(link.machine.kept())),
             LinkEvent::Interrupted(Interruption::Withdrawn) => link.machine.handle_lost(now(), WorkerLoss::Withdrawn),
             LinkEvent::Said(Output::Accepted) => place.accepted(),
             LinkEvent::Said(Output::Started) => place.started(),

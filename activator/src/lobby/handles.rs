@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use liveedgecast_common::clock::{now, utc};
 use liveedgecast_common::control::{ActivatorMessage, Session, WorkerMessage};
 use liveedgecast_common::event;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
 use super::hub::{Hub, Order};
@@ -23,6 +23,7 @@ use crate::dispatch::{
 };
 
 use crate::events::{self, Events};
+use crate::excerpt::KeptBytes;
 
 /// A handle for each kind of caller, all on one hub.
 #[derive(Clone)]
@@ -252,6 +253,17 @@ impl Views {
     #[must_use]
     pub fn holder(&self, stream_id: &str) -> Option<Holder> {
         self.0.lock().machine.dispatcher.holder(stream_id)
+    }
+
+    /// Asks the task of a stream's publisher for the bytes that are kept of the stream; `None`: no publisher of this activator has it. The channel
+    /// closes without an answer when nothing is kept.
+    #[must_use]
+    pub fn kept(&self, stream_id: &str) -> Option<oneshot::Receiver<KeptBytes>> {
+        let (asker, kept) = oneshot::channel();
+        let mut state = self.0.lock();
+        let key = state.machine.dispatcher.place_of(stream_id)?;
+        state.ask(key, asker);
+        Some(kept)
     }
 
     /// Returns whether a worker has the stream.

@@ -16,7 +16,7 @@ use std::time::Instant;
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::control::{ActivatorMessage, Offer};
 use liveedgecast_common::random;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::metrics::LobbyMetrics;
 use super::report::report;
@@ -24,6 +24,7 @@ use crate::dispatch::messages::Output as Decision;
 use crate::dispatch::processes::{self, Output as ProcessOutput};
 use crate::dispatch::{CallId, Input, Key, Machine, Mail, Output, PlaceEvent, Rules, Token};
 use crate::events::Events;
+use crate::excerpt::KeptBytes;
 
 /// Messages to a worker that it has not read yet. The machine has 64 offers open at most, each for 3 s, so this many are only reached
 /// by a worker that has stopped reading; it is given up then.
@@ -72,6 +73,8 @@ pub(crate) enum Order {
 pub(super) struct Mailbox {
     pub(super) mail: Mail,
     wake: Arc<Notify>,
+    /// Gets the bytes that are kept of the stream; the last one that asked.
+    pub(super) asker: Option<oneshot::Sender<KeptBytes>>,
 }
 
 impl Hub {
@@ -162,7 +165,7 @@ impl Hub {
 impl State {
     /// Opens the mailbox of a place.
     pub(super) fn open_mailbox(&mut self, key: Key, wake: Arc<Notify>) {
-        self.mail.insert(key, Mailbox { mail: Mail::default(), wake });
+        self.mail.insert(key, Mailbox { mail: Mail::default(), wake, asker: None });
     }
 
     /// Takes a worker's call: what it is told goes to `outbox`.
@@ -247,6 +250,14 @@ impl State {
             | Decision::Disbelieved(..)
             | Decision::Excess(..) => {}
         }
+    }
+
+    /// Asks the task of a place for the bytes that are kept of the stream.
+    pub(super) fn ask(&mut self, key: Key, asker: oneshot::Sender<KeptBytes>) {
+        if let Some(mailbox) = self.mail.get_mut(&key) {
+            mailbox.asker = Some(asker);
+        }
+        self.post(key, PlaceEvent::Asked);
     }
 
     fn post(&mut self, key: Key, event: PlaceEvent) {

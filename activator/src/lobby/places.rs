@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::hub::Hub;
 use crate::dispatch::{Back, Entry, Input, Key, PlaceEvent, PlacedStream};
+use crate::excerpt::KeptBytes;
 
 /// The places that publishers wait in.
 #[derive(Clone)]
@@ -70,6 +71,15 @@ impl Place {
     /// A worker has accepted the stream under this epoch: it is live from here on. A withdrawn epoch changes nothing.
     pub fn taken(&mut self, epoch: u64) {
         self.hub.tell(Input::Taken(self.key, epoch));
+    }
+
+    /// Answers [`PlaceEvent::Asked`]; `None`: nothing of the stream is kept here.
+    pub(crate) fn answer(&mut self, kept: Option<KeptBytes>) {
+        let asker = self.hub.lock().mail.get_mut(&self.key).and_then(|mailbox| mailbox.asker.take());
+        // One that has gone meanwhile needs no answer, and one that gets none hears of that.
+        if let (Some(asker), Some(kept)) = (asker, kept) {
+            let _ = asker.send(kept);
+        }
     }
 
     /// The worker has told the publisher to start.

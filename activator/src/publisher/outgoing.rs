@@ -31,6 +31,11 @@ impl BufferedConnection {
         self.connection
     }
 
+    /// Bytes that some worker has read of the connection; `None` if the kernel does not tell.
+    pub(super) fn position(&self) -> Option<u64> {
+        self.connection.position()
+    }
+
     /// Tells whether a worker can take the connection over as a descriptor.
     pub(super) fn is_movable(&self) -> bool {
         self.connection.is_movable()

@@ -26,6 +26,7 @@ use crate::accept::{Accepted, ConnectionEvent, Permit, UNTRUSTED};
 use crate::admission::{Admission, AdmissionRequest, Admitted, ClientFacts, RefusalReason, Verdict};
 use crate::dispatch::{self, Entry, PlaceEvent, PlacedStream};
 use crate::events::{Events, Fact, StreamEvents, StreamLabel};
+use crate::excerpt::KeptBytes;
 use crate::handoff::{
     ClaimedPlace, ExpectedOffer, FollowUp, HandoffConnection, HandoffListener, HandoffOutcome, SpareMemories,
 };
@@ -394,12 +395,31 @@ impl PublisherTask {
             PlaceEvent::Refused(reason) => Input::Refused(reason),
             // The next worker gets the destinations as they are then.
             PlaceEvent::Changed => return,
+            PlaceEvent::Asked => {
+                let kept = self.kept();
+                if let Some(held) = &mut self.held {
+                    held.place.answer(kept);
+                }
+                return;
+            }
             PlaceEvent::Kicked(reason) => {
                 debug!(event = event::PUBLISHER_KICKED, reason, "publisher kicked");
                 Input::Kicked
             }
         };
         self.machine.handle(now(), input);
+    }
+
+    /// The bytes of a stream that waits for another worker.
+    fn kept(&self) -> Option<KeptBytes> {
+        match self.resume.as_ref()? {
+            Resume::Descriptor(memory, _) => {
+                let head = self.connection.as_ref()?.position()?;
+                Some(KeptBytes::Memory { memory: memory.try_clone().ok()?, head })
+            }
+            Resume::Link(carried) => Some(carried.kept()),
+            Resume::Parted(_) => None,
+        }
     }
 
     fn offered(&mut self, offer: ExpectedOffer) {

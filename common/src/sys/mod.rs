@@ -19,6 +19,7 @@ pub mod time_slice;
 pub use blocks::MemoryBlock;
 pub use prefetch::{prefetch, prefetch_behind, prefetch_start};
 pub use process::ProcessHandle;
+pub use ring_memory::peek::RingPeek;
 pub use ring_memory::{RingMemory, STATE_BYTES, UnmappedRing};
 pub use socket::{
     MAX_DESCRIPTORS, PeerCredentials, bytes_received, network_namespace, peer, quick_ack, read_now, recv_with_fds,

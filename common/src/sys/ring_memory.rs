@@ -13,7 +13,8 @@
 //! the publisher's connection.
 //!
 //! A stream uses only the first part of its ring, the *lap*, round and round. It grows and shrinks with the stream's window: see [`lap`]. The
-//! memory of a stream that has ended can be that of another one: see [`reuse`].
+//! memory of a stream that has ended can be that of another one: see [`reuse`]. A process that only looks into a memory reads it by calls of the
+//! kernel: see [`peek`].
 //!
 //! Two mappings of one memfd in one process would give slices that alias each other in safe code. A process therefore maps a memory at most
 //! once at a time: a set of the memories that are mapped is kept here, and [`UnmappedRing::map`] refuses the second mapping.
@@ -53,6 +54,7 @@ use self::lap::{FIRST_LAP_BYTES, LAP_AT};
 use crate::handoff::page;
 
 mod lap;
+pub mod peek;
 pub mod reuse;
 
 /// Bytes of the state page: both slots. Untouched pages cost nothing; a usual snapshot touches one or two in each slot.

@@ -73,7 +73,7 @@ fn a_stream_is_shown_with_its_publisher_its_figures_and_the_times_of_its_destina
 }
 
 /// Two activators that know each other, without a worker.
-fn pair(handoff: &str, upstream: &str) -> [ActivatorProcess; 2] {
+pub(crate) fn pair(handoff: &str, upstream: &str) -> [ActivatorProcess; 2] {
     let settings = || {
         let settings = ActivatorProcess::pushing_to(upstream).with_external_workers();
         settings.with("HANDOFF", handoff).with("ADMIN_TOKEN", ADMIN)

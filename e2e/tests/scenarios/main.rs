@@ -32,6 +32,7 @@ mod encoders;
 mod encryption;
 mod ends;
 mod events;
+mod excerpts;
 mod hold;
 mod hooks;
 mod observability;

@@ -23,6 +23,7 @@ const ORDER: Order = Order {
                 "net",
                 "events",
                 "destinations",
+                "excerpt",
                 "dispatch",
                 "lobby",
                 "accept",

@@ -1,0 +1,246 @@
+//! An FLV file (Video File Format Specification 10.1, annex E) of a publisher's bytes. In: a snapshot and the bytes behind it, in pieces. Out: the
+//! file, from a keyframe on. Pure. Memory: [`MOST_KEPT`] bytes of media, and a message that is not complete.
+//!
+//! The bytes are understood as a worker's successor understands them, by a session that begins at the snapshot. A file begins with the headers in
+//! force at its first frame: those of the snapshot, as later ones have replaced them.
+
+use liveedgecast_common::handoff::{OpenMessage, Snapshot, StoredHeader};
+use liveedgecast_common::rtmp::media::{HeaderSlot, Kind, inspect};
+use liveedgecast_common::rtmp::server::{Event, ServerSession};
+use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
+
+/// Bytes of media in a file at most: a group of pictures of 16 Mbit/s and 4 s. Where more are kept, whole groups at the beginning are left out.
+const MOST_KEPT: usize = 8 << 20;
+/// The name before the metadata of most publishers, as an AMF0 string; files do without it.
+const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
+
+/// The part of what is kept that goes into the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// As much as there is, from a keyframe on.
+    All,
+    /// The last keyframe alone, with its headers.
+    LastKeyframe,
+}
+
+/// A message of the stream.
+#[derive(Debug)]
+struct KeptMessage {
+    type_id: u8,
+    timestamp: u32,
+    payload: Vec<u8>,
+    /// A picture that the file may begin with.
+    keyframe: bool,
+    header: Option<HeaderSlot>,
+}
+
+/// A file that is being made.
+#[derive(Debug)]
+pub(super) struct FlvExcerpt {
+    session: ServerSession,
+    extent: Extent,
+    /// Bytes that the session wants again, with more behind them.
+    unread: Vec<u8>,
+    open: Vec<(MessageHeader, Vec<u8>)>,
+    /// Headers in force before the first of `messages`.
+    headers: Vec<KeptMessage>,
+    messages: Vec<KeptMessage>,
+    /// Bytes of the payloads of `messages`.
+    kept: usize,
+    /// Lowest track of the video so far: only its keyframes are points to begin at.
+    track: Option<u8>,
+    over: bool,
+}
+
+impl FlvExcerpt {
+    /// A file that begins behind this snapshot; `None` if the snapshot is of no live stream.
+    pub(super) fn new(snapshot: &Snapshot, extent: Extent) -> Option<Self> {
+        let session = ServerSession::restore(&snapshot.session).ok()?;
+        let stream = snapshot.stream.as_ref();
+        let stored = |header: &StoredHeader| KeptMessage {
+            type_id: header.type_id,
+            timestamp: header.timestamp,
+            payload: header.payload.clone(),
+            keyframe: false,
+            header: Some(header.slot),
+        };
+        let headers = stream.map(|stream| stream.headers.iter().map(stored).collect()).unwrap_or_default();
+        let received = |csid: u32| -> Option<&OpenMessage> {
+            stream.and_then(|stream| stream.open.iter().find(|open| open.csid == csid))
+        };
+        let open = snapshot.session.open_media().filter_map(|(header, length)| {
+            let bytes = received(header.csid).map(|open| open.received.clone()).unwrap_or_default();
+            (bytes.len() == length as usize).then_some((header, bytes))
+        });
+        let open = open.collect();
+        let mut this = Self {
+            session,
+            extent,
+            unread: Vec::new(),
+            open,
+            headers,
+            messages: Vec::new(),
+            kept: 0,
+            track: None,
+            over: false,
+        };
+        this.track = this.headers.iter().filter_map(|header| video_track(header.header)).min();
+        Some(this)
+    }
+
+    /// Takes the next bytes; false when the file takes no more.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        self.unread.extend_from_slice(bytes);
+        let input = std::mem::take(&mut self.unread);
+        let start = self.session.position();
+        let mut used = 0;
+        while !self.over {
+            let before = self.session.position() - start;
+            let event = match self.session.next(&input[used..]) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                // The publisher has sent something else than RTMP: the file ends before it.
+                Err(_) => {
+                    self.over = true;
+                    break;
+                }
+            };
+            let first = start + before;
+            match event {
+                Event::Media(Scanned::Begin { header, .. }) => {
+                    self.open.retain(|(open, _)| open.csid != header.csid);
+                    self.open.push((header, Vec::new()));
+                }
+                Event::Media(Scanned::Payload { csid, at, len, last }) => {
+                    let from = used + (at - first) as usize;
+                    self.received(csid, &input[from..from + len as usize], last);
+                }
+                Event::Media(Scanned::Aborted { csid, .. }) => self.open.retain(|(open, _)| open.csid != csid),
+                Event::Ended(_) => self.over = true,
+                Event::Connected | Event::Publish | Event::Pong(_) => {}
+            }
+            used = (self.session.position() - start) as usize;
+        }
+        used = (self.session.position() - start) as usize;
+        // Answers to the publisher: another process gives them.
+        drop(self.session.take_output());
+        self.unread.extend_from_slice(input.get(used..).unwrap_or_default());
+        !self.over
+    }
+
+    fn received(&mut self, csid: u32, bytes: &[u8], last: bool) {
+        let Some(at) = self.open.iter().position(|(open, _)| open.csid == csid) else { return };
+        self.open[at].1.extend_from_slice(bytes);
+        if !last {
+            return;
+        }
+        let (header, payload) = self.open.swap_remove(at);
+        if header.type_id != type_id::AGGREGATE {
+            return self.complete(header.type_id, header.timestamp, payload);
+        }
+        for part in aggregate::split(&header, &payload).map_while(Result::ok) {
+            self.complete(part.header.type_id, part.header.timestamp, payload[part.payload].to_vec());
+        }
+    }
+
+    fn complete(&mut self, type_id: u8, timestamp: u32, payload: Vec<u8>) {
+        let found = inspect(type_id, &payload);
+        if found.kind == Kind::Video {
+            self.track = Some(self.track.map_or(found.track, |track| track.min(found.track)));
+        }
+        let keyframe = found.keyframe && self.track == Some(found.track);
+        let message = KeptMessage { type_id, timestamp, payload, keyframe, header: found.header };
+        if keyframe && (self.extent == Extent::LastKeyframe || self.kept + message.payload.len() > MOST_KEPT) {
+            self.begin_anew();
+        }
+        if self.extent == Extent::LastKeyframe && message.header.is_none() && !keyframe {
+            return;
+        }
+        self.kept += message.payload.len();
+        if self.kept > 2 * MOST_KEPT {
+            self.over = true;
+            return;
+        }
+        self.messages.push(message);
+    }
+
+    /// Leaves out all messages so far, but for the headers among them.
+    fn begin_anew(&mut self) {
+        self.kept = 0;
+        for message in std::mem::take(&mut self.messages) {
+            self.take_header(message);
+        }
+    }
+
+    fn take_header(&mut self, message: KeptMessage) {
+        if message.header.is_some() {
+            self.headers.retain(|header| header.header != message.header);
+            self.headers.push(message);
+        }
+    }
+
+    /// The file; `None` if it could begin with nothing.
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+        // A stream without video begins anywhere.
+        let begins = |message: &KeptMessage| match self.track {
+            Some(_) => message.keyframe,
+            None => self.extent == Extent::All && message.header.is_none() && message.type_id == type_id::AUDIO,
+        };
+        let first = self.messages.iter().position(begins)?;
+        for message in self.messages.drain(..first).collect::<Vec<_>>() {
+            self.take_header(message);
+        }
+        if self.extent == Extent::LastKeyframe {
+            self.headers.retain(|header| header.type_id != type_id::AUDIO);
+        }
+        self.headers.sort_by_key(|message| message.header);
+        let origin = self.messages.first().map_or(0, |message| message.timestamp);
+        let has = |kind: u8| self.headers.iter().chain(&self.messages).any(|message| message.type_id == kind);
+        let flags = u8::from(has(type_id::AUDIO)) << 2 | u8::from(has(type_id::VIDEO));
+        let mut file = Vec::with_capacity(self.kept + 20 * (self.messages.len() + self.headers.len()) + 64);
+        file.extend_from_slice(&[b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
+        for header in &self.headers {
+            tag(&mut file, 0, header);
+        }
+        for message in &self.messages {
+            let since = message.timestamp.wrapping_sub(origin);
+            // Sound that belongs before the first picture.
+            if since <= u32::MAX / 2 || message.header.is_some() {
+                tag(&mut file, if since <= u32::MAX / 2 { since } else { 0 }, message);
+            }
+        }
+        Some(file)
+    }
+}
+
+fn video_track(slot: Option<HeaderSlot>) -> Option<u8> {
+    match slot? {
+        HeaderSlot::Video { track } | HeaderSlot::VideoMetadata { track } => Some(track),
+        HeaderSlot::Metadata | HeaderSlot::Audio { .. } | HeaderSlot::AudioChannels { .. } => None,
+    }
+}
+
+/// Appends a tag (E.4.1) and its back pointer.
+fn tag(file: &mut Vec<u8>, timestamp: u32, message: &KeptMessage) {
+    let mut payload = message.payload.as_slice();
+    let type_id = match message.type_id {
+        // A byte for the encoding, then the same values.
+        type_id::DATA_AMF3 => {
+            payload = payload.strip_prefix(&[0]).unwrap_or(payload);
+            type_id::DATA_AMF0
+        }
+        other => other,
+    };
+    if type_id == type_id::DATA_AMF0 {
+        payload = payload.strip_prefix(SET_DATA_FRAME).unwrap_or(payload);
+    }
+    let [_, l2, l1, l0] = (payload.len() as u32).to_be_bytes();
+    let [t3, t2, t1, t0] = timestamp.to_be_bytes();
+    file.extend_from_slice(&[type_id, l2, l1, l0, t2, t1, t0, t3, 0, 0, 0]);
+    file.extend_from_slice(payload);
+    file.extend_from_slice(&(payload.len() as u32 + 11).to_be_bytes());
+}
+
+#[cfg(test)]
+#[path = "flv_tests.rs"]
+pub(super) mod tests;
