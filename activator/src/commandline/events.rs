@@ -9,7 +9,7 @@ use liveedgecast_common::key::LogSafe;
 use serde_json::Value;
 
 use super::failure::CommandFailure;
-use super::gateway::Gateway;
+use super::gateway::GatewayClient;
 use super::table::Tone;
 use crate::config::EventsArgs;
 
@@ -23,7 +23,7 @@ const BEGINNING: &str = "0000000000000000-0";
 const MOST: usize = 1 << 20;
 
 /// Prints events.
-pub(super) async fn print(gateway: &Gateway, args: &EventsArgs) -> Result<(), CommandFailure> {
+pub(super) async fn print(gateway: &GatewayClient, args: &EventsArgs) -> Result<(), CommandFailure> {
     let mut last = (!args.new).then(|| BEGINNING.to_owned());
     let mut reader = ReceivedEvents::default();
     let mut answer = gateway.events(last.as_deref()).await?;

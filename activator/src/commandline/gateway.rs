@@ -23,7 +23,7 @@ const MOST: usize = 16 << 20;
 const HERE: &str = "http://127.0.0.1:8080";
 
 /// A gateway.
-pub(super) struct Gateway {
+pub(super) struct GatewayClient {
     client: HttpClient,
     /// The address, without a slash at its end.
     base: String,
@@ -32,7 +32,7 @@ pub(super) struct Gateway {
     pub(super) terminal: Terminal,
 }
 
-impl Gateway {
+impl GatewayClient {
     /// The gateway that the arguments name; nothing is called yet.
     pub(super) fn new(args: &Args, api: &ApiArgs, terminal: &Terminal) -> Result<Self, CommandFailure> {
         let base = match set(&api.api) {
@@ -223,7 +223,7 @@ mod tests {
         let base = |listen: Option<&str>, api: Option<&str>| {
             let args = Args { http_listen: listen.map(str::to_owned), ..Args::default() };
             let api = ApiArgs { api: api.map(str::to_owned), ..ApiArgs::default() };
-            Gateway::new(&args, &api, &terminal).map(|gateway| gateway.base)
+            GatewayClient::new(&args, &api, &terminal).map(|gateway| gateway.base)
         };
         assert_eq!(base(None, None).as_deref(), Ok("http://127.0.0.1:8080"));
         assert_eq!(base(Some("127.0.0.7:80"), Some(" ")).as_deref(), Ok("http://127.0.0.7:80"));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::answers::{self, ListedStream, ListedUpstream, ListedWorker};
 use super::failure::CommandFailure;
-use super::gateway::Gateway;
+use super::gateway::GatewayClient;
 use super::table::{AlignedTable, Cell, Tone};
 use super::times::{parse_time, short};
 
@@ -18,7 +18,7 @@ const STREAMS: &str = "/api/v1/streams";
 const WORKERS: &str = "/api/v1/workers";
 
 /// Lists streams, or shows one.
-pub(super) async fn streams(gateway: &Gateway, one: Option<&str>, json: bool) -> Result<(), CommandFailure> {
+pub(super) async fn streams(gateway: &GatewayClient, one: Option<&str>, json: bool) -> Result<(), CommandFailure> {
     let all = gateway.list(STREAMS).await?;
     let streams: Vec<ListedStream> = read(&all);
     let now = utc().0;
@@ -40,7 +40,7 @@ pub(super) async fn streams(gateway: &Gateway, one: Option<&str>, json: bool) ->
 }
 
 /// Lists workers.
-pub(super) async fn workers(gateway: &Gateway, json: bool) -> Result<(), CommandFailure> {
+pub(super) async fn workers(gateway: &GatewayClient, json: bool) -> Result<(), CommandFailure> {
     let all = gateway.list(WORKERS).await?;
     if json {
         return print_json(gateway, &Value::Array(all));
@@ -49,28 +49,28 @@ pub(super) async fn workers(gateway: &Gateway, json: bool) -> Result<(), Command
 }
 
 /// The one stream that a person named.
-pub(super) async fn stream_named(gateway: &Gateway, text: &str) -> Result<ListedStream, CommandFailure> {
+pub(super) async fn stream_named(gateway: &GatewayClient, text: &str) -> Result<ListedStream, CommandFailure> {
     let streams: Vec<ListedStream> = read(&gateway.list(STREAMS).await?);
     answers::stream(&streams, text).cloned()
 }
 
 /// The one worker that a person named.
-pub(super) async fn worker_named(gateway: &Gateway, text: &str) -> Result<ListedWorker, CommandFailure> {
+pub(super) async fn worker_named(gateway: &GatewayClient, text: &str) -> Result<ListedWorker, CommandFailure> {
     answers::worker(&all_workers(gateway).await?, text).cloned()
 }
 
 /// Every worker.
-pub(super) async fn all_workers(gateway: &Gateway) -> Result<Vec<ListedWorker>, CommandFailure> {
+pub(super) async fn all_workers(gateway: &GatewayClient) -> Result<Vec<ListedWorker>, CommandFailure> {
     Ok(read(&gateway.list(WORKERS).await?))
 }
 
 /// Every stream.
-pub(super) async fn all_streams(gateway: &Gateway) -> Result<Vec<ListedStream>, CommandFailure> {
+pub(super) async fn all_streams(gateway: &GatewayClient) -> Result<Vec<ListedStream>, CommandFailure> {
     Ok(read(&gateway.list(STREAMS).await?))
 }
 
 /// Prints JSON over several lines.
-pub(super) fn print_json(gateway: &Gateway, value: &Value) -> Result<(), CommandFailure> {
+pub(super) fn print_json(gateway: &GatewayClient, value: &Value) -> Result<(), CommandFailure> {
     gateway.terminal.print(&format!("{value:#}\n"))
 }
 

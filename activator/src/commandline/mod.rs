@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use liveedgecast_common::environment;
 
 use self::failure::CommandFailure;
-use self::gateway::Gateway;
+use self::gateway::GatewayClient;
 use self::terminal::Terminal;
 use crate::config::{Args, Subcommand};
 
@@ -64,7 +64,7 @@ fn with_runtime(work: impl Future<Output = Result<(), CommandFailure>>) -> Resul
 
 /// Carries out a command that asks a gateway.
 async fn ask(args: &Args, command: &Subcommand, terminal: &Terminal) -> Result<(), CommandFailure> {
-    let gateway = |api| Gateway::new(args, api, terminal);
+    let gateway = |api| GatewayClient::new(args, api, terminal);
     match command {
         Subcommand::Streams { stream, api } => listing::streams(&gateway(api)?, stream.as_deref(), api.json).await,
         Subcommand::Workers { api } => listing::workers(&gateway(api)?, api.json).await,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::answers::{ListedStream, ListedUpstream, WantedDestination};
 use super::failure::{CommandFailure, named};
-use super::gateway::Gateway;
+use super::gateway::GatewayClient;
 use super::listing::{all_streams, all_workers, print_json, stream_named, worker_named};
 use super::table::{AlignedTable, Cell, Tone};
 use crate::config::{ApiArgs, DestinationCommand, DestinationUrlArgs, StreamArgs, WaitArgs, WorkerArgs};
@@ -25,7 +25,11 @@ const LOOK: Duration = Duration::from_millis(200);
 const MOST_URL: u64 = 16 << 10;
 
 /// Drains a worker, or has it take streams again if `wait` is none.
-pub(super) async fn drain(gateway: &Gateway, args: &WorkerArgs, wait: Option<&WaitArgs>) -> Result<(), CommandFailure> {
+pub(super) async fn drain(
+    gateway: &GatewayClient,
+    args: &WorkerArgs,
+    wait: Option<&WaitArgs>,
+) -> Result<(), CommandFailure> {
     let until = wait.map(deadline).transpose()?.flatten();
     let name = worker_named(gateway, &args.worker).await?.name;
     let order = if wait.is_some() { "drain" } else { "undrain" };
@@ -59,7 +63,11 @@ pub(super) async fn drain(gateway: &Gateway, args: &WorkerArgs, wait: Option<&Wa
 }
 
 /// Ends a stream.
-pub(super) async fn kick(gateway: &Gateway, args: &StreamArgs, reason: Option<&str>) -> Result<(), CommandFailure> {
+pub(super) async fn kick(
+    gateway: &GatewayClient,
+    args: &StreamArgs,
+    reason: Option<&str>,
+) -> Result<(), CommandFailure> {
     let stream = stream_named(gateway, &args.stream).await?;
     let path = format!("/api/v1/streams/{}/kick", encoded(&stream.id));
     let body = reason.map(|reason| json!({ "reason": reason }));
@@ -82,7 +90,7 @@ pub(super) fn api_of(command: &DestinationCommand) -> &ApiArgs {
 }
 
 /// Lists or changes destinations.
-pub(super) async fn destination(gateway: &Gateway, command: &DestinationCommand) -> Result<(), CommandFailure> {
+pub(super) async fn destination(gateway: &GatewayClient, command: &DestinationCommand) -> Result<(), CommandFailure> {
     use DestinationCommand::{Add, Disable, Enable, List, Move, Remove, Restart};
     let no_wait = WaitArgs::default();
     let (args, name, wait) = match command {
@@ -128,7 +136,7 @@ fn session(stream: &ListedStream, name: &str) -> Option<(String, Option<String>,
 
 /// Waits until a destination is live, in another session than `before`.
 async fn becomes_live(
-    gateway: &Gateway,
+    gateway: &GatewayClient,
     id: &str,
     name: &str,
     before: Option<(String, Option<String>, u64)>,
@@ -179,7 +187,7 @@ fn deadline(wait: &WaitArgs) -> Result<Option<Instant>, CommandFailure> {
 }
 
 /// Lists the destinations of a stream: what they should do by the activator's word, and what they do by the worker's.
-async fn list(gateway: &Gateway, args: &StreamArgs) -> Result<(), CommandFailure> {
+async fn list(gateway: &GatewayClient, args: &StreamArgs) -> Result<(), CommandFailure> {
     let stream = stream_named(gateway, &args.stream).await?;
     let listed = gateway.get(&format!("/api/v1/streams/{}/destinations", encoded(&stream.id))).await?;
     if args.api.json {
@@ -224,6 +232,6 @@ fn encoded(name: &str) -> String {
 }
 
 /// Says what was done.
-fn tell(gateway: &Gateway, json: bool, done: &Value, said: &str) -> Result<(), CommandFailure> {
+fn tell(gateway: &GatewayClient, json: bool, done: &Value, said: &str) -> Result<(), CommandFailure> {
     if json { print_json(gateway, done) } else { gateway.terminal.print(&format!("{said}\n")) }
 }
