@@ -67,6 +67,8 @@ pub enum TokenError {
     Route,
     /// The keys cannot be fetched.
     KeysAway,
+    /// Its key is not among the present ones, which were fetched too short a time ago to be fetched again.
+    KeyUnfetched,
 }
 
 impl TokenError {
@@ -84,7 +86,7 @@ impl TokenError {
             | Self::NoName
             | Self::OtherName
             | Self::Route => RefusalReason::TokenClaim,
-            Self::KeysAway => RefusalReason::TokenKeys,
+            Self::KeysAway | Self::KeyUnfetched => RefusalReason::TokenKeys,
         }
     }
 
@@ -106,6 +108,7 @@ impl TokenError {
             Self::OtherName => "the token is for another stream key",
             Self::Route => "the token is for a route that does not exist",
             Self::KeysAway => "the keys of tokens cannot be fetched, try again later",
+            Self::KeyUnfetched => "the token is signed by a key that is not known yet, try again later",
         }
     }
 }

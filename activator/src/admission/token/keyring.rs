@@ -27,7 +27,7 @@ pub(super) const MOST_FRESH: Duration = Duration::from_secs(3600);
 const USABLE: Duration = Duration::from_secs(3600);
 /// Pause between the beginnings of two fetches, if the first has failed, or if a token has a key that is not known: strangers can make such
 /// tokens as often as they like.
-const PAUSE: Duration = Duration::from_secs(10);
+pub(super) const PAUSE: Duration = Duration::from_secs(10);
 /// Time after which a fetch that has not ended counts as lost: more than one takes.
 const LOST: Duration = Duration::from_secs(15);
 
@@ -110,6 +110,12 @@ impl Keyring {
             let usable_until = now + USABLE.max(fresh);
             self.fetched = Some(FetchedKeys { keys: keys.into(), fresh_until: now + fresh, usable_until });
         }
+    }
+
+    /// Has the last fetch have begun this much earlier.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: Duration) {
+        self.began = self.began.and_then(|began| began.checked_sub(by));
     }
 
     fn begin(&mut self, now: Instant) -> bool {

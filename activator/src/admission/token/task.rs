@@ -54,12 +54,14 @@ impl TokenDesk {
             JwtKeys::Served(url) => url,
         };
         let server = self.server(url);
-        let keys = self.keys(&server, KeyNeed::Present).await.ok_or(TokenError::KeysAway)?;
+        let (keys, _) = self.keys(&server, KeyNeed::Present).await.ok_or(TokenError::KeysAway)?;
         match check(jwt, &keys, presented, utc()) {
             // The issuer may have changed its key.
             Err(error @ (TokenError::UnknownKey | TokenError::Signature)) => {
                 match self.keys(&server, KeyNeed::Other).await {
-                    Some(others) if others != keys => check(jwt, &others, presented, utc()),
+                    Some((others, _)) if others != keys => check(jwt, &others, presented, utc()),
+                    // The signature alone may be wrong for good: a key of that id is there.
+                    Some((_, fetched)) if !fetched && error == TokenError::UnknownKey => Err(TokenError::KeyUnfetched),
                     _ => Err(error),
                 }
             }
@@ -80,7 +82,8 @@ impl TokenDesk {
         }
     }
 
-    async fn keys(&self, server: &Arc<KeyServer>, need: KeyNeed) -> Option<Arc<[JwtKey]>> {
+    /// The keys for a need; true: after a fetch.
+    async fn keys(&self, server: &Arc<KeyServer>, need: KeyNeed) -> Option<(Arc<[JwtKey]>, bool)> {
         // Before the question, so that no end is missed.
         let mut ends = server.ends.subscribe();
         let (answer, begins) = lock(&server.ring).ask(now(), need);
@@ -88,6 +91,7 @@ impl TokenDesk {
             let (server, client, metrics) = (Arc::clone(server), self.client.clone(), self.metrics.clone());
             tokio::spawn(async move { server.fetch(&client, &metrics).await });
         }
+        let fetched = answer == KeyAnswer::Wait;
         let answer = match answer {
             KeyAnswer::Wait => {
                 let _ = ends.changed().await;
@@ -96,7 +100,7 @@ impl TokenDesk {
             answer => answer,
         };
         match answer {
-            KeyAnswer::Use(keys) => Some(keys),
+            KeyAnswer::Use(keys) => Some((keys, fetched)),
             KeyAnswer::Wait | KeyAnswer::Away => None,
         }
     }

@@ -11,11 +11,17 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::admission::token::keyring::PAUSE;
 
 const JWKS: &str = include_str!("../../../tests/samples/jwt/jwks.json");
 
-/// A server that answers each request with the set when it is told to, and counts requests.
+/// A server that answers each request with the whole set when it is told to, and counts requests.
 async fn server(answers: Arc<Notify>) -> (HttpUrl, Arc<AtomicUsize>) {
+    server_of(answers, Arc::new(Mutex::new(JWKS.to_owned()))).await
+}
+
+/// The same with a set that may change.
+async fn server_of(answers: Arc<Notify>, set: Arc<Mutex<String>>) -> (HttpUrl, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = HttpUrl::parse(&format!("http://{}/jwks", listener.local_addr().unwrap())).unwrap();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -25,8 +31,9 @@ async fn server(answers: Arc<Notify>) -> (HttpUrl, Arc<AtomicUsize>) {
             let _ = socket.read(&mut [0; 4096]).await;
             counted.fetch_add(1, Ordering::SeqCst);
             answers.notified().await;
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", JWKS.len());
-            socket.write_all(format!("{head}{JWKS}").as_bytes()).await.unwrap();
+            let set = lock(&set).clone();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", set.len());
+            socket.write_all(format!("{head}{set}").as_bytes()).await.unwrap();
         }
     });
     (url, requests)
@@ -77,6 +84,34 @@ async fn one_fetch_serves_all_who_wait_and_goes_on_without_the_one_that_began_it
     }
     assert_eq!(check("RS384").await, Err(TokenError::Algorithm));
     assert_eq!(requests.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn token_of_a_key_that_was_made_after_the_last_fetch_is_let_in_after_the_next_one() {
+    let (answers, set) = (Arc::new(Notify::new()), Arc::new(Mutex::new(String::new())));
+    // Before the issuer makes the key of ES256.
+    let mut before: serde_json::Value = serde_json::from_str(JWKS).unwrap();
+    before["keys"].as_array_mut().unwrap().retain(|key| key["kty"] != "EC");
+    *lock(&set) = before.to_string();
+    let (url, requests) = server_of(Arc::clone(&answers), Arc::clone(&set)).await;
+    let (desk, jwt) = (TokenDesk::new(AdmissionMetrics::unregistered()), rules(url.clone()));
+    answers.notify_one();
+    assert!(desk.check(&jwt, &presented("RS256")).await.is_ok());
+    JWKS.clone_into(&mut lock(&set));
+    assert_eq!(desk.check(&jwt, &presented("ES256")).await, Err(TokenError::KeyUnfetched), "no second fetch so soon");
+    assert!(TokenError::KeyUnfetched.reason().is_temporary(), "the encoder comes again");
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    lock(&desk.server(&url).ring).age(PAUSE);
+    answers.notify_one();
+    assert!(desk.check(&jwt, &presented("ES256")).await.is_ok());
+    // A key that the server does not have either is refused for good after a fetch.
+    *lock(&set) = before.to_string();
+    let desk = TokenDesk::new(AdmissionMetrics::unregistered());
+    answers.notify_one();
+    assert!(desk.check(&jwt, &presented("RS256")).await.is_ok());
+    lock(&desk.server(&url).ring).age(PAUSE);
+    answers.notify_one();
+    assert_eq!(desk.check(&jwt, &presented("ES256")).await, Err(TokenError::UnknownKey));
 }
 
 #[tokio::test]
