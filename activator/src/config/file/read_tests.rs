@@ -318,3 +318,25 @@ fn file_of_ten_thousand_publishers_and_routes_is_read_in_a_moment() {
     // Each entry compared with each other one takes minutes.
     assert!(now() - began < Duration::from_secs(30));
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of time")]
+fn aliases_repeat_a_list_for_a_hundred_routes_and_do_not_multiply() {
+    let mut text = "publishers: [{name: p, key: k, route: r1}]\nroutes:\n  r0: &all {destinations: [{name: o, url: rtmp://a/b/c}]}\n".to_owned();
+    for at in 1..100 {
+        text += &format!("  r{at}: *all\n");
+    }
+    assert_eq!(parsed(&text).routes.len(), 100);
+
+    // Ten times as many nodes with each line.
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for at in 1..9 {
+        let before = format!("*a{}", at - 1);
+        bomb += &format!("a{at}: &a{at} [{}]\n", [before.as_str(); 10].join(","));
+    }
+    let began = now();
+    let found = mistakes(&bomb);
+    assert!(found.len() == 1 && found[0].contains("alias"), "{found:?}");
+    // A million nodes take seconds.
+    assert!(now() - began < Duration::from_secs(2), "{:?}", now() - began);
+}

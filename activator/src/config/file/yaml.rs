@@ -9,6 +9,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, Options, Spanned};
 
+/// Most events of YAML (beginnings and ends of lists and tables, scalars) that aliases may repeat in one file.
+const MOST_REPEATED: usize = 20_000;
+
 /// A place in the file: line and column, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FilePlace {
@@ -60,6 +63,9 @@ pub(super) fn parse(text: &str) -> Result<Node, NotYaml> {
     // A name that stands there twice is found later, with all other mistakes. The lines around a mistake may hold a key.
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     options.with_snippet = false;
+    // An alias repeats what its anchor has, and aliases of aliases multiply: ten short lines would be a million nodes. A hundred
+    // routes that share a list of ten destinations by an alias need half of this.
+    options.alias_limits.max_total_replayed_events = MOST_REPEATED;
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(raw) => Ok(node(raw, text)),
         Err(error) => {
