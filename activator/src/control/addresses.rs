@@ -1,4 +1,4 @@
-//! The share of one address in places that all callers have together. In: addresses of callers that have proved themselves. Out: a place, or none.
+//! The share of one address (IPv6: of one /64) in places that all callers have together. In: addresses of callers that have proved themselves. Out: a place, or none.
 //!
 //! One worker whose process is taken over knows the control secret, and could take every place. Callers from this machine have no such bound: the
 //! process fleet's workers all come from one address.
@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::net::bucket;
 
 /// The places in use, by address.
 #[derive(Clone, Debug)]
@@ -30,10 +32,11 @@ impl AddressShares {
 
     /// A place, if the address has one left.
     pub(super) fn take(&self, address: IpAddr) -> Option<AddressPlace> {
-        let address = address.to_canonical();
+        let is_here = address.to_canonical().is_loopback();
+        let address = bucket(address);
         let mut all = self.used();
         let used = all.entry(address).or_default();
-        if *used >= self.most && !address.is_loopback() {
+        if *used >= self.most && !is_here {
             return None;
         }
         *used += 1;
@@ -78,9 +81,21 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_one_ipv6_network_have_one_share() {
+        let shares = AddressShares::new(1);
+        let [one, neighbour, other] =
+            ["2001:db8::1", "2001:db8::2:3", "2001:db8:0:1::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        let _first = shares.take(one).unwrap();
+        assert!(shares.take(neighbour).is_none());
+        assert!(shares.take(other).is_some());
+    }
+
+    #[test]
     fn callers_from_this_machine_have_no_share() {
         let shares = AddressShares::new(1);
-        let here: IpAddr = "127.0.0.1".parse().unwrap();
-        assert!([(); 5].map(|()| shares.take(here)).iter().all(Option::is_some));
+        for here in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            let here: IpAddr = here.parse().unwrap();
+            assert!([(); 5].map(|()| shares.take(here)).iter().all(Option::is_some), "{here}");
+        }
     }
 }
