@@ -132,6 +132,14 @@ impl StreamDestinations {
         Some((self.names.as_ref()?, &self.origin))
     }
 
+    /// The names of the destinations that are there, or as they are, in one of the two alone.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> BTreeSet<&'a str> {
+        let lacks = |others: &[NamedDestination], one: &NamedDestination| !others.contains(one);
+        let ours = self.all.iter().filter(|one| lacks(&other.all, one));
+        let theirs = other.all.iter().filter(|one| lacks(&self.all, one));
+        ours.chain(theirs).map(|one| one.name.as_str()).collect()
+    }
+
     /// Every destination, in order.
     pub fn all(&self) -> &[NamedDestination] {
         &self.all

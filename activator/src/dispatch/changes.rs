@@ -75,6 +75,11 @@ impl Dispatcher {
         Some(held.entry.destinations.views())
     }
 
+    /// The destinations of a stream as they were given, in order; `None`: no publisher of this activator has it.
+    pub(crate) fn listed(&self, stream_id: &str) -> Option<&StreamDestinations> {
+        Some(&self.places.get(self.by_id.get(stream_id)?)?.entry.destinations)
+    }
+
     /// Changes the destinations of a stream whose publisher has a place here; returns the revision in force.
     pub(crate) fn change(&mut self, stream_id: &str, change: &Change) -> Result<u64, ChangeError> {
         let key = *self.by_id.get(stream_id).ok_or(ChangeError::UnknownStream)?;

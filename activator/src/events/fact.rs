@@ -77,6 +77,8 @@ pub enum Fact {
         live: Duration,
         /// Messages of the publisher, as counted by its last worker.
         messages: u64,
+        /// Bytes of the publisher, as counted by its last worker.
+        bytes: u64,
     },
     /// A publisher's connection was lost; the grace time runs.
     PublisherLost {
@@ -327,11 +329,12 @@ impl Fact {
                 put("from", Field::Text(from));
                 put("to", Field::Text(to));
             }
-            Self::StreamEnded { of, reason, live, messages } => {
+            Self::StreamEnded { of, reason, live, messages, bytes } => {
                 of.each(put);
                 put("reason", Field::Text(reason));
                 put("live_seconds", Field::Time(*live));
                 put("messages", Field::Count(*messages));
+                put("bytes", Field::Count(*bytes));
             }
             Self::PublisherBack { of, worker, was } => {
                 of.each(put);
@@ -404,7 +407,7 @@ impl Fact {
             Self::StartCold { of: of(), worker: worker(), phases },
             Self::StartFailed { of: of(), worker: worker() },
             Self::StreamTakenOver { of: of(), from: worker(), to: name("worker-1-2") },
-            Self::StreamEnded { of: of(), reason: name("deleteStream"), live: second, messages: 75 },
+            Self::StreamEnded { of: of(), reason: name("deleteStream"), live: second, messages: 75, bytes: 310_000 },
             Self::PublisherLost { of: of(), worker: worker() },
             Self::PublisherBack { of: of(), worker: worker(), was: name("0123456789abcdef") },
             Self::PublisherReplaced { of: of(), by: name("0123456789abcdef") },

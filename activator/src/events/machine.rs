@@ -74,6 +74,7 @@ struct ToldStream {
     epoch: u64,
     grace: bool,
     messages: u64,
+    bytes: u64,
     reason: String,
     destinations: Vec<DestinationWatch>,
 }
@@ -143,6 +144,7 @@ impl Chronicle {
             epoch: 0,
             grace: false,
             messages: 0,
+            bytes: 0,
             reason: String::new(),
             destinations: Vec::new(),
         };
@@ -170,6 +172,7 @@ impl Chronicle {
             if here {
                 (told.worker, told.grace) = (None, false);
                 told.messages = told.messages.max(session.messages);
+                told.bytes = told.bytes.max(session.figures.bytes);
                 told.reason.clone_from(&session.reason);
             }
             if told.left && told.worker.is_none() {
@@ -180,9 +183,10 @@ impl Chronicle {
         if !here {
             let moved = told.each_destination(|destination, turns| destination.moved(now, turns));
             self.outputs.extend(moved);
-            (told.worker, told.messages) = (Some(worker.to_owned()), 0);
+            (told.worker, told.messages, told.bytes) = (Some(worker.to_owned()), 0, 0);
         }
         (told.epoch, told.messages, told.gone) = (session.epoch, session.messages, false);
+        told.bytes = session.figures.bytes;
         told.grace = session.state == SessionState::Grace;
         self.outputs.extend(told.loss());
         told.fit(session);
@@ -198,7 +202,7 @@ impl Chronicle {
         if told.worker.as_deref() != Some(worker) {
             return;
         }
-        told.messages = counters.messages;
+        (told.messages, told.bytes) = (counters.messages, counters.bytes);
         let mut counts = counters.upstreams.iter();
         let turns = told.each_destination(|destination, turns| {
             counts.next().into_iter().for_each(|counts| destination.counted(now, counts, turns));
@@ -249,7 +253,8 @@ impl Chronicle {
             (Some(by), Some(_)) => Some(Fact::PublisherReplaced { of, by }),
             (None, Some(started)) => {
                 let live = now.saturating_duration_since(started);
-                Some(Fact::StreamEnded { of, reason: told.reason, live, messages: told.messages })
+                let (reason, messages, bytes) = (told.reason, told.messages, told.bytes);
+                Some(Fact::StreamEnded { of, reason, live, messages, bytes })
             }
             (_, None) => None,
         });

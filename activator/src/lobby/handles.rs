@@ -319,11 +319,20 @@ impl Streams {
     /// # Errors
     /// The change cannot be made, and nothing has changed.
     pub fn change(&self, stream_id: &str, change: &Change) -> Result<u64, ChangeError> {
-        let (before, revision) = self.0.step(|state, _| {
+        let follows = matches!(change, Change::Route(_));
+        let (before, revision, differing) = self.0.step(|state, _| {
             let dispatcher = &mut state.machine.dispatcher;
-            (dispatcher.changes_of(stream_id), dispatcher.change(stream_id, change))
+            let (before, listed) =
+                (dispatcher.changes_of(stream_id), dispatcher.listed(stream_id).filter(|_| follows).cloned());
+            let revision = dispatcher.change(stream_id, change);
+            // A changed file does not name the destinations that it has changed.
+            let differing =
+                dispatcher.listed(stream_id).zip(listed.as_ref()).map(|(now, before)| now.differing(before));
+            let differing: Vec<&str> = differing.into_iter().flatten().collect();
+            (before, revision, differing.join(" "))
         });
-        let (kind, destination) = change.shown();
+        let (kind, named) = change.shown();
+        let destination = if follows { differing.as_str() } else { named };
         match &revision {
             Ok(revision) if before == Some(*revision) => {}
             Ok(revision) => {

@@ -47,6 +47,7 @@ fn a_stream_is_told_from_its_cold_start_to_its_end(handoff: &str) {
     publisher.interrupt();
     let ended = subscriber.hears(event::STREAM_ENDED);
     assert!(data(&ended, "messages").as_u64() > Some(50), "{ended:?}");
+    assert!(data(&ended, "bytes").as_u64() > Some(5000), "{ended:?}");
 
     let events = subscriber.events();
     let once =

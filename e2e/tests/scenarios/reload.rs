@@ -193,6 +193,8 @@ fn changed_file_reaches_fifty_live_streams_and_disturbs_none(handoff: &str) {
         |result: &str| activator.metric("liveedgecast_config_streams_total", &[&format!("result=\"{result}\"")]);
     assert_eq!((counted("changed"), counted("removed"), counted("failed")), (Some(49.0), Some(1.0), Some(0.0)));
     assert_eq!(activator.events(event::PUBLISHER_REMOVED)[0]["publisher"], format!("p{REMOVED}"));
+    let named = activator.events(event::DESTINATIONS_CHANGED);
+    assert!(named.len() == 49 && named.iter().all(|line| line["destination"] == "fourth second third"), "{named:?}");
 }
 
 fn changed_file_reaches_held_and_live_streams_of_two_activators_once(handoff: &str) {
