@@ -7,8 +7,10 @@
 #![expect(clippy::disallowed_methods, reason = "shell: a socket and deadlines")]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use liveedgecast_common::clock::now;
 use liveedgecast_common::control::wire::control_client::ControlClient;
 use liveedgecast_common::control::wire::{ActivatorSays, WorkerSays};
 use liveedgecast_common::control::{ActivatorMessage, WorkerMessage};
@@ -17,6 +19,7 @@ use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::event;
 use liveedgecast_common::greet::{self, greet};
 use liveedgecast_common::key::{LogSafe, Secret};
+use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::proof::Purpose;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -42,6 +45,9 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the last messages to be sent after hanging up.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Limits the lines about calls that end before they serve their purpose.
+static LOST: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+
 /// A call that is about to be made.
 pub(super) struct ControlCall {
     pub(super) attempt: AttemptId,
@@ -58,19 +64,21 @@ impl ControlCall {
     /// Makes the call and reports everything of it, its end last.
     pub(super) async fn run(self, protection: Protection, secret: Secret) {
         let Self { attempt, address, patience, messages, events, hung_up } = self;
+        let joined = AtomicBool::new(false);
         let conversation = async {
             let (channel, secret) = connect(address, patience, &protection, &secret).await?;
             let says = match timeout(PROOF_TIMEOUT, join(channel, messages, &secret)).await {
                 Ok(says) => says.map_err(CallError::Call)?,
                 Err(_) => return Err(CallError::Connect("no proof in time".to_owned())),
             };
+            joined.store(true, Ordering::Relaxed);
             let _ = events.send(Input::Connected(attempt)).await;
             converse(attempt, says, &events).await.map_err(CallError::Call)
         };
         tokio::select! {
             end = conversation => {
                 if let Err(error) = &end {
-                    error.log(address);
+                    error.log(address, joined.load(Ordering::Relaxed));
                 }
                 if !hung_up.is_cancelled() {
                     let end = end.map_or_else(|error| error.end(), |()| CallEnd::Broken);
@@ -98,7 +106,8 @@ impl CallError {
         }
     }
 
-    fn log(&self, activator: SocketAddr) {
+    /// `joined`: both sides had proved themselves.
+    fn log(&self, activator: SocketAddr, joined: bool) {
         match self {
             Self::Connect(error) => {
                 tracing::debug!(event = event::CALL_FAILED, %activator, error, "activator not reached");
@@ -109,7 +118,12 @@ impl CallError {
             }
             Self::Call(status) => {
                 let (code, answer) = (status.code(), LogSafe(status.message()));
-                tracing::info!(event = event::CALL_LOST, %activator, ?code, %answer, "call to the activator lost");
+                // A call that never served its purpose is dialed again ten times a second at first.
+                if joined || LOST.is_due(now()) {
+                    tracing::info!(event = event::CALL_LOST, %activator, ?code, %answer, "call to the activator lost");
+                } else {
+                    tracing::debug!(event = event::CALL_LOST, %activator, ?code, %answer, "call to the activator lost");
+                }
             }
         }
     }
