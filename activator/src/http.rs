@@ -33,6 +33,7 @@ use crate::events::{Events, MAX_SUBSCRIBERS, subscribe};
 use crate::excerpt::Extent;
 use crate::lobby::Views;
 use crate::metrics::ActivatorMetrics;
+use crate::net::CurrentTokens;
 use crate::peers::{Cluster, Courier};
 use crate::scaler::Trigger;
 
@@ -54,7 +55,7 @@ pub struct HttpContext {
     /// True if publishers can only connect from this machine.
     pub is_local: bool,
     /// Tokens for reading and changing.
-    pub tokens: ApiTokens,
+    pub tokens: CurrentTokens,
     /// The events.
     pub events: Events,
     /// Metrics of this process.
@@ -186,7 +187,7 @@ fn allowed(shown: &HttpContext, right: Right, request: &Request) -> Result<(), A
 }
 
 fn allowed_by(check: Check, shown: &HttpContext, right: Right, request: &Request) -> Result<(), ApiProblem> {
-    let checked = check(&shown.tokens, right, request);
+    let checked = check(&shown.tokens.tokens(), right, request);
     if let Err(problem) = &checked
         && REFUSALS.is_due(now())
     {
@@ -259,7 +260,7 @@ fn ready(shown: &HttpContext, request: &Request) -> Answer {
     if shown.admission.is_open() && !shown.is_local {
         text += &format!("WARNING: {OPEN}\n");
     }
-    let may_read = access::check(&shown.tokens, Right::Read, request).is_ok();
+    let may_read = access::check(&shown.tokens.tokens(), Right::Read, request).is_ok();
     for (setting, mistakes) in shown.admission.files().rejected() {
         let mistakes = if may_read { mistakes.as_str() } else { "the log line file.rejected has the mistakes" };
         text += &format!("WARNING: the file of {setting} is not in force, the last good one is: {mistakes}\n");

@@ -35,7 +35,7 @@ use crate::http::{HttpContext, OPEN, StreamChanges, handler, routes};
 use crate::kubernetes;
 use crate::lobby::{DrainSwitch, Lobby};
 use crate::metrics::ActivatorMetrics;
-use crate::net::CurrentTls;
+use crate::net::{CurrentTls, CurrentTokens};
 use crate::peers::{Cluster, Courier, Me};
 use crate::ports::Ports;
 use crate::processes::{self, Launch};
@@ -155,7 +155,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         bail!("HANDOFF=descriptor: without /proc nobody can tell whether a worker is on this host: use auto or link");
     }
     let changes = StreamChanges { views: lobby.views.clone(), streams: lobby.streams.clone() };
-    let activators = settings.tokens.activator_secret(&settings.secret);
+    let tokens = CurrentTokens::new(&settings);
     let control = control::Terms {
         welcome: Welcome {
             activator: name.clone(),
@@ -167,7 +167,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         protection: settings.protection.clone(),
         secret: settings.secret.clone(),
         network,
-        activators: activators.clone(),
+        activators: tokens.clone(),
         totals: metrics.totals.clone(),
         handler: handler(changes.clone(), settings.tokens.admin.is_some()),
     };
@@ -196,11 +196,11 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         views: lobby.views.clone(),
         cluster: cluster.clone(),
         changes,
-        courier: Courier::new(cluster.clone(), settings.protection.clone(), activators.clone()),
+        courier: Courier::new(cluster.clone(), settings.protection.clone(), tokens.clone()),
         target: settings.capacity,
         admission: Arc::clone(&admission),
         is_local: at.is_local(),
-        tokens: settings.tokens.clone(),
+        tokens: tokens.clone(),
         events: events.clone(),
         metrics: metrics.clone(),
         phase: phases,
@@ -246,6 +246,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     }));
     let reload = Reload {
         files: admission.files().clone(),
+        tokens: tokens.clone(),
         streams: lobby.streams.clone(),
         views: lobby.views.clone(),
         metrics: metrics.reload.clone(),
@@ -275,7 +276,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             introducer: settings.introducer.clone(),
             protection: settings.protection.clone(),
             secret: settings.secret.clone(),
-            activators,
+            activators: tokens,
         };
         let others = peers::run(cluster, search);
         keeping.push(tokio::spawn(others));

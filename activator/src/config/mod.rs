@@ -38,5 +38,5 @@ pub use resolve::{
 };
 pub use rtmps::RtmpsTls;
 pub use tls::{ScalerTls, TlsFiles};
-pub use tokens::ApiTokens;
+pub use tokens::{ApiTokens, TokenSources};
 pub use webhook::{EventHook, SigningSecret};

@@ -29,7 +29,7 @@ use super::kubernetes::{self, Kubernetes};
 use super::proxies::{AddressRange, TrustedProxies};
 use super::rtmps::RtmpsTls;
 use super::tls::{ScalerTls, TlsFiles};
-use super::tokens::{self, ApiTokens};
+use super::tokens::{self, ApiTokens, TokenSources};
 use super::webhook::{self, EventHook};
 
 /// Smallest replay window, in bytes: a keyframe of 5 MB must fit with what follows it. A message that does not is skipped.
@@ -185,8 +185,10 @@ pub struct Settings {
     pub protection: Protection,
     /// Shared with workers.
     pub secret: Secret,
-    /// Tokens of the HTTP API.
+    /// Tokens of the HTTP API, as they were at the start.
     pub tokens: ApiTokens,
+    /// The settings and files that they come from.
+    pub token_sources: TokenSources,
     /// The starter of workers.
     pub fleet: Fleet,
     /// Ways in which streams are handed over.
@@ -249,6 +251,7 @@ impl Settings {
         let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
         let listen = addresses(args, fleet, p);
         let secret = secret(args, fleet, &listen, random, p);
+        let token_sources = TokenSources::new(args, secret.clone());
         let asked_to_be_open = choice("LIVEEDGECAST_OPEN", &args.open, &ANSWERS, p);
         let somebody_decides =
             keys.is_some() || hooks.publish.is_some() || args.jwt.is_given() || config_file.is_some();
@@ -279,8 +282,9 @@ impl Settings {
             introducer: introducer(args, &listen, p),
             rtmps_tls: rtmps_tls(args, handoff, p),
             scaler_tls: scaler_tls(args, &listen, p),
-            tokens: tokens::resolve(args, &secret, p),
             stat_shows_keys: choice("STAT_NAMES", &args.stat_names, &[("publisher", false), ("key", true)], p),
+            tokens: tokens::resolve(&token_sources, p),
+            token_sources,
             protection: args.internal_tls.resolve(encryption, p),
             secret,
             fleet,

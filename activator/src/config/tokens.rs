@@ -1,11 +1,11 @@
 //! The tokens of the HTTP API. In: [`Args`], the control secret. Out: [`ApiTokens`], or mistakes with their fix. Reads the files that the
-//! settings name. Next: `http`, which asks for the tokens.
+//! settings name. Next: `net`, which reads them again when they change, then `http`, which asks for the tokens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use liveedgecast_common::config::{Problems, value_or_file};
 use liveedgecast_common::key::Secret;
-use liveedgecast_common::setting::{Hidden, shown};
+use liveedgecast_common::setting::{Hidden, file, shown};
 
 use super::args::Args;
 
@@ -34,10 +34,45 @@ impl ApiTokens {
     }
 }
 
-/// Judges the arguments. `secret`: the control secret.
-pub(super) fn resolve(args: &Args, secret: &Secret, problems: &mut Problems) -> ApiTokens {
-    let mut read = |setting, value: &Option<Hidden>, file: Option<&Path>| {
-        let token = Secret::new(value_or_file(setting, shown(value), file, problems)?);
+/// The sources of the tokens: settings, or files that may change.
+#[derive(Clone, Debug)]
+pub struct TokenSources {
+    admin: (Option<Hidden>, Option<PathBuf>),
+    view: (Option<Hidden>, Option<PathBuf>),
+    /// The control secret, which is no token, and from which the secret of activators is derived.
+    pub control: Secret,
+}
+
+impl TokenSources {
+    pub(super) fn new(args: &Args, control: Secret) -> Self {
+        Self {
+            admin: (args.admin_token.clone(), file(&args.admin_token_file)),
+            view: (args.view_token.clone(), file(&args.view_token_file)),
+            control,
+        }
+    }
+
+    /// The files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.admin, &self.view].into_iter().filter_map(|(_, file)| file.as_deref())
+    }
+
+    /// The tokens as they are now.
+    ///
+    /// # Errors
+    /// Every mistake, with its fix.
+    pub fn read(&self) -> Result<ApiTokens, Problems> {
+        let mut problems = Problems::new();
+        let tokens = resolve(self, &mut problems);
+        problems.into_result().map(|()| tokens)
+    }
+}
+
+/// Judges the sources.
+pub(super) fn resolve(sources: &TokenSources, problems: &mut Problems) -> ApiTokens {
+    let secret = &sources.control;
+    let mut read = |setting, (value, file): &(Option<Hidden>, Option<PathBuf>)| {
+        let token = Secret::new(value_or_file(setting, shown(value), file.as_deref(), problems)?);
         if token.expose().len() < LEAST_TOKEN || !token.expose().chars().all(|c| c.is_ascii_graphic()) {
             let text = format_args!(
                 "needs {LEAST_TOKEN} characters or more of ASCII, without spaces: make one with `openssl rand -hex 32`"
@@ -48,10 +83,7 @@ pub(super) fn resolve(args: &Args, secret: &Secret, problems: &mut Problems) -> 
         }
         Some(token)
     };
-    let tokens = ApiTokens {
-        admin: read("ADMIN_TOKEN", &args.admin_token, args.admin_token_file.as_deref()),
-        view: read("VIEW_TOKEN", &args.view_token, args.view_token_file.as_deref()),
-    };
+    let tokens = ApiTokens { admin: read("ADMIN_TOKEN", &sources.admin), view: read("VIEW_TOKEN", &sources.view) };
     if tokens.view.is_some() && tokens.view == tokens.admin {
         problems.add("VIEW_TOKEN", "is the same as ADMIN_TOKEN, so readers could change everything: make another one");
     }

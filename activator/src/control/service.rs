@@ -42,7 +42,7 @@ use super::addresses::{AddressPlace, AddressShares};
 use super::metrics::{CallRefusal, ControlMetrics};
 use crate::dispatch::Introduction;
 use crate::lobby::{MAX_UNREAD, WorkerCalls};
-use crate::net::Expiring;
+use crate::net::{CurrentTokens, Expiring};
 use crate::peers::service::{self as peers_service, Gate, ProvedCaller};
 use crate::peers::{Cluster, RequestHandler};
 use crate::totals::WorkerTotals;
@@ -88,8 +88,8 @@ pub struct Terms {
     pub protection: Protection,
     /// Control secret that a caller has to prove to know.
     pub secret: Secret,
-    /// Secret that another activator has to prove to know; no worker knows it.
-    pub activators: Secret,
+    /// Secrets of which another activator has to prove to know one; no worker knows them.
+    pub activators: CurrentTokens,
     /// Network namespace of this process; empty if it is unknown.
     pub network: String,
     /// Metrics of workers.
@@ -353,13 +353,22 @@ impl ControlService {
         };
         let activator = self.terms.welcome.activator.clone();
         let exchange = Exchange { purpose, caller, challenge, activator };
-        let secret = peer.binding.bound(match purpose {
-            Purpose::Join | Purpose::Introduce => &self.terms.secret,
-            Purpose::Follow | Purpose::Act => &self.terms.activators,
-        });
-        if let Err(error) = exchange.judge_caller(&secret, told) {
-            return refused(CallRefusal::Proof, Status::unauthenticated(error.to_string()));
+        let secrets = match purpose {
+            Purpose::Join | Purpose::Introduce => vec![self.terms.secret.clone()],
+            Purpose::Follow | Purpose::Act => self.terms.activators.of_activators(),
+        };
+        let mut judged = Err(proof::ProofError::Wrong);
+        for secret in secrets {
+            let secret = peer.binding.bound(&secret);
+            judged = exchange.judge_caller(&secret, told).map(|()| secret);
+            if judged.is_ok() {
+                break;
+            }
         }
+        let secret = match judged {
+            Ok(secret) => secret,
+            Err(error) => return refused(CallRefusal::Proof, Status::unauthenticated(error.to_string())),
+        };
         if peer.room.get().is_none() {
             let full = |_| self.full(peer.address, "there are as many connections as can be".to_owned());
             let room = Arc::clone(&self.proved).try_acquire_owned().map_err(full)?;

@@ -66,7 +66,7 @@ fn server_with(most: usize, encryption: Encryption) -> Server {
         welcome,
         protection: encryption.into(),
         secret: Secret::new(SECRET),
-        activators: Secret::new("of activators"),
+        activators: CurrentTokens::without_tokens(Secret::new("of activators")),
         network: "here".into(),
         totals,
         handler,

@@ -21,6 +21,7 @@ use super::cluster::Cluster;
 use super::limits::{ACT_TIMEOUT, CONNECT_TIMEOUT, MAX_ACT};
 use super::proto::Sealed;
 use super::proto::peers_client::PeersClient;
+use crate::net::CurrentTokens;
 
 /// A request of the API, as one activator passes it on to another.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,14 +84,14 @@ pub enum CourierError {
 pub struct Courier {
     cluster: Cluster,
     protection: Protection,
-    secret: Secret,
+    secrets: CurrentTokens,
 }
 
 impl Courier {
-    /// The way to the activators of `cluster`, which know this secret of theirs.
+    /// The way to the activators of `cluster`, which know one of these secrets of theirs.
     #[must_use]
-    pub fn new(cluster: Cluster, protection: Protection, secret: Secret) -> Self {
-        Self { cluster, protection, secret }
+    pub fn new(cluster: Cluster, protection: Protection, secrets: CurrentTokens) -> Self {
+        Self { cluster, protection, secrets }
     }
 
     /// The answer of the activator with this name.
@@ -106,10 +107,27 @@ impl Courier {
         }
     }
 
+    /// The answer under the secret in force, and where that is refused under the one before: the other activator may not have the new tokens yet.
     async fn call(&self, peer: &str, request: &ForwardedRequest) -> Result<ForwardedAnswer, Status> {
+        let mut refused = Status::unauthenticated("there is no secret");
+        for secret in self.secrets.of_activators() {
+            match self.call_with(&secret, peer, request).await {
+                Err(status) if status.code() == Code::Unauthenticated => refused = status,
+                ended => return ended,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn call_with(
+        &self,
+        secret: &Secret,
+        peer: &str,
+        request: &ForwardedRequest,
+    ) -> Result<ForwardedAnswer, Status> {
         let address = self.cluster.peers().and_then(|peers| peers.address_of(peer));
         let address = address.ok_or_else(|| Status::unavailable("the activator cannot be heard"))?;
-        let connected = connect(address, CONNECT_TIMEOUT, &self.protection, &self.secret, |endpoint| endpoint);
+        let connected = connect(address, CONNECT_TIMEOUT, &self.protection, secret, |endpoint| endpoint);
         let (channel, secret) = connected.await.map_err(|error| Status::unavailable(error.to_string()))?;
         let greeted = greet(channel.clone(), &secret, Purpose::Act).await?;
         let content = serde_json::to_vec(request).map_err(|error| Status::internal(error.to_string()))?;

@@ -23,13 +23,14 @@ use super::proto::peers_client::PeersClient;
 use super::proto::says::Say;
 use super::proto::{Held, Hello, Worker};
 use crate::dispatch::{Elsewhere, PeerChange, PeerStream, WorkerTally};
+use crate::net::CurrentTokens;
 
 /// A call that is about to be made.
 pub(super) struct PeerCall {
     pub(super) attempt: AttemptId,
     pub(super) address: SocketAddr,
     pub(super) protection: Protection,
-    pub(super) secret: Secret,
+    pub(super) secrets: CurrentTokens,
     /// Name of this activator.
     pub(super) name: String,
     /// Control port at which the peer can follow this activator.
@@ -52,8 +53,20 @@ impl PeerCall {
         let _ = self.events.send(Input::Ended(self.attempt)).await;
     }
 
+    /// Follows with the secret in force, and where that is refused with the one before: the peer may not have the new tokens yet.
     async fn listen(&self) -> Result<(), Status> {
-        let connected = connect(self.address, CONNECT_TIMEOUT, &self.protection, &self.secret, |endpoint| {
+        let mut refused = Status::unauthenticated("there is no secret");
+        for secret in self.secrets.of_activators() {
+            match self.follow(&secret).await {
+                Err(status) if status.code() == Code::Unauthenticated => refused = status,
+                ended => return ended,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn follow(&self, secret: &Secret) -> Result<(), Status> {
+        let connected = connect(self.address, CONNECT_TIMEOUT, &self.protection, secret, |endpoint| {
             endpoint.http2_keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT).keep_alive_while_idle(true)
         });
         let (channel, secret) = connected.await.map_err(|error| Status::unavailable(error.to_string()))?;

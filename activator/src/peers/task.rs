@@ -20,6 +20,7 @@ use super::follow::PeerCall;
 use super::limits::EVENTS;
 use super::machine::{Input, Output, Turn};
 use crate::config::PeerAddress;
+use crate::net::CurrentTokens;
 
 /// The ways by which the other activators are found.
 #[derive(Clone, Debug)]
@@ -32,8 +33,8 @@ pub struct Search {
     pub protection: Protection,
     /// Control secret, which all activators and workers share.
     pub secret: Secret,
-    /// Secret that activators prove to each other.
-    pub activators: Secret,
+    /// Secrets that activators prove to each other.
+    pub activators: CurrentTokens,
 }
 
 /// Follows the other activators until the future is dropped.
@@ -90,9 +91,9 @@ impl PeersTask {
                     self.tasks.spawn(ask(self.search.clone(), self.events.clone()));
                 }
                 Output::Follow(attempt, address) => {
-                    let (protection, secret) = (self.search.protection.clone(), self.search.activators.clone());
+                    let (protection, secrets) = (self.search.protection.clone(), self.search.activators.clone());
                     let (name, control_port, events) = (me.name, me.control.port(), self.events.clone());
-                    let call = PeerCall { attempt, address, protection, secret, name, control_port, events };
+                    let call = PeerCall { attempt, address, protection, secrets, name, control_port, events };
                     self.calls.insert(attempt, self.tasks.spawn(call.run()));
                 }
                 Output::HangUp(attempt) => self.calls.remove(&attempt).into_iter().for_each(|call| call.abort()),

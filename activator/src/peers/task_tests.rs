@@ -87,7 +87,7 @@ fn house_with(
         welcome,
         protection: Encryption::Auto.into(),
         secret: Secret::new(SECRET),
-        activators: Secret::new(ACTIVATORS),
+        activators: CurrentTokens::without_tokens(Secret::new(ACTIVATORS)),
         network: String::new(),
         totals,
         handler: handler(),
@@ -98,7 +98,7 @@ fn house_with(
         introducer: introducer.as_ref().map(at),
         protection: Encryption::On.into(),
         secret: Secret::new(SECRET),
-        activators: Secret::new(ACTIVATORS),
+        activators: CurrentTokens::without_tokens(Secret::new(ACTIVATORS)),
     };
     let mut tasks = JoinSet::new();
     let served = control::serve(listeners.into(), terms, lobby.workers.clone(), cluster.clone(), control, stop.clone());
@@ -219,7 +219,8 @@ async fn a_request_is_answered_by_the_activator_of_that_name() {
         body: "{\"url\":\"rtmp://a/live/\u{e9}\"}".into(),
         client: "10.0.0.7".parse().unwrap(),
     };
-    let courier = Courier::new(b.cluster.clone(), Encryption::On.into(), Secret::new(ACTIVATORS));
+    let courier =
+        Courier::new(b.cluster.clone(), Encryption::On.into(), CurrentTokens::without_tokens(Secret::new(ACTIVATORS)));
     let answer = courier.ask("a", &request("x")).await;
     let body = "move x youtube {\"url\":\"rtmp://a/live/\u{e9}\"} 10.0.0.7".to_owned();
     assert_eq!(answer, Ok(ForwardedAnswer { status: 200, body }));
@@ -227,7 +228,8 @@ async fn a_request_is_answered_by_the_activator_of_that_name() {
     assert_eq!(courier.ask("c", &request("x")).await, Err(CourierError::Unreachable), "nobody has this name");
     // A stranger, and a worker, which knows the control secret and no token of the API.
     for secret in ["another secret of 16", SECRET] {
-        let other = Courier::new(b.cluster.clone(), Encryption::On.into(), Secret::new(secret));
+        let other =
+            Courier::new(b.cluster.clone(), Encryption::On.into(), CurrentTokens::without_tokens(Secret::new(secret)));
         assert_eq!(other.ask("a", &request("x")).await, Err(CourierError::Refused));
     }
     assert!(!format!("{:?}", request("x")).contains("live"), "the body may hold a key");
@@ -288,8 +290,8 @@ async fn follower_learns_nothing_when_its_secret_is_wrong() {
 }
 
 fn call(address: SocketAddr, secret: &str, control_port: u16, events: mpsc::Sender<Input>) -> PeerCall {
-    let (protection, secret) = (Encryption::Auto.into(), Secret::new(secret));
-    PeerCall { attempt: AttemptId(1), address, protection, secret, name: "b".into(), control_port, events }
+    let (protection, secrets) = (Encryption::Auto.into(), CurrentTokens::without_tokens(Secret::new(secret)));
+    PeerCall { attempt: AttemptId(1), address, protection, secrets, name: "b".into(), control_port, events }
 }
 
 /// An activator that does not know the secret: it lets everybody in, and shows a proof made with another one.

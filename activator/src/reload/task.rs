@@ -20,6 +20,7 @@ use super::watch::FileWatch;
 use crate::admission::{Book, ConfigFiles, FileStanding};
 use crate::dispatch::RoutedStream;
 use crate::lobby::{Streams, Views};
+use crate::net::CurrentTokens;
 
 /// Silence after which changed files are read.
 const QUIET: Duration = Duration::from_millis(50);
@@ -34,6 +35,8 @@ const REMOVED: &str = "this publisher was removed from the configuration";
 pub struct Reload {
     /// The files, and the book that follows from them.
     pub files: ConfigFiles,
+    /// The tokens of the API, whose files are followed, too.
+    pub tokens: CurrentTokens,
     /// The streams whose destinations follow a file.
     pub streams: Streams,
     /// The means to end a stream.
@@ -48,6 +51,7 @@ pub async fn run(room: Reload, mut hangup: Signal) {
         let watch = room.watch();
         // A change may have come before the watch.
         room.files.look();
+        room.tokens.look();
         tokio::select! {
             biased;
             () = room.files.unfollowed() => room.apply(&room.files.look()).await,
@@ -90,7 +94,8 @@ async fn settled(watch: Option<&FileWatch>) {
 impl Reload {
     /// A watch over the files as they are found now; `None`: there are none, or they cannot be watched.
     fn watch(&self) -> Option<FileWatch> {
-        let paths = self.files.paths();
+        let mut paths = self.files.paths();
+        paths.extend(self.tokens.paths());
         if paths.is_empty() {
             return None;
         }

@@ -1,9 +1,11 @@
 //! The HTTP API as operators use it: tokens, and changes of live streams.
 
+use std::fs;
+
 use liveedgecast_common::event;
 use liveedgecast_e2e::http::{self, HttpAnswer};
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, Settings, WorkerProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
@@ -43,7 +45,7 @@ fn a_stream_is_shown_with_its_publisher_its_figures_and_the_times_of_its_destina
          {{name: away, url: 'rtmp://127.0.0.1:9/live/x'}}]}}}}\n",
         sink.url("live/{key}"),
     );
-    std::fs::write(&file, text).expect("the file");
+    fs::write(&file, text).expect("the file");
     let activator =
         ActivatorProcess::pushing_to("").with("LIVEEDGECAST_CONFIG", file.to_str().expect("a path")).start();
     let _publisher = ffmpeg(Media::Both, &activator.url("live/studio-k3y"));
@@ -78,7 +80,11 @@ pub(crate) fn pair(handoff: &str, upstream: &str) -> [ActivatorProcess; 2] {
         let settings = ActivatorProcess::pushing_to(upstream).with_external_workers();
         settings.with("HANDOFF", handoff).with("ADMIN_TOKEN", ADMIN)
     };
-    let settings = [settings(), settings()];
+    introduced([settings(), settings()])
+}
+
+/// The activators of these settings, which know each other.
+fn introduced(settings: [Settings; 2]) -> [ActivatorProcess; 2] {
     let all = settings.iter().map(|settings| settings.control().to_string()).collect::<Vec<_>>().join(" ");
     let activators = settings.map(|settings| settings.with("ACTIVATOR_PEERS", &all).start());
     for activator in &activators {
@@ -206,6 +212,51 @@ fn a_live_stream_is_kicked_with_the_admin_token_alone(handoff: &str) {
     assert!(activator.events(event::API_LIMITED).is_empty());
     let log = activator.process.log();
     assert!(!log.contains(ADMIN) && !log.contains(VIEW), "a token is in the log");
+}
+
+#[test]
+fn changed_tokens_count_without_a_restart_and_activators_bridge_the_time_between() {
+    const NEXT: &str = "the-next-token-of-operators";
+    let files = [(); 2].map(|()| tempfile::NamedTempFile::new().expect("a file"));
+    let write = |by: usize, token: &str| fs::write(files[by].path(), token).expect("the token");
+    let settings = [0, 1].map(|by| {
+        write(by, ADMIN);
+        let settings = ActivatorProcess::pushing_to("rtmp://localhost/live/{key}").with_external_workers();
+        settings.with("ADMIN_TOKEN_FILE", files[by].path().to_str().expect("a path"))
+    });
+    let activators = introduced(settings);
+    let mut streams: Vec<String> = Vec::new();
+    let mut publishers = [0, 1].map(|by: usize| {
+        let publisher = ffmpeg(Media::Both, &activators[by].url(&format!("live/{}", key(&format!("held-{by}")))));
+        let new = until_some("the held publisher", || {
+            let listed = good(&call(&activators[0], "GET", "/api/v1/streams", ADMIN, ""));
+            let ids = listed.as_array()?.iter().filter_map(|stream| stream["id"].as_str());
+            ids.map(str::to_owned).find(|id| !streams.contains(id))
+        });
+        streams.push(new);
+        publisher
+    });
+    let kick = |by: usize, stream: usize, token: &str| {
+        call(&activators[by], "POST", &format!("/api/v1/streams/{}/kick", streams[stream]), token, "").status
+    };
+
+    write(0, NEXT);
+    // Nobody asks: the kernel tells of the change.
+    until("the file to be read", || !activators[0].events(event::FILE_RELOADED).is_empty());
+    assert_eq!(kick(0, 0, ADMIN), 401, "the old token opens nothing any more");
+    // The second activator has not got the new token yet. Each passes a request on to the other.
+    assert_eq!(kick(0, 1, NEXT), 200, "{}", activators[1].process.log());
+    assert!(!publishers[1].wait(SOON).success());
+    assert_eq!(kick(1, 0, ADMIN), 200, "{}", activators[0].process.log());
+    assert!(!publishers[0].wait(SOON).success());
+
+    write(1, NEXT);
+    until("the file to be read", || !activators[1].events(event::FILE_RELOADED).is_empty());
+    assert_eq!((kick(1, 0, ADMIN), kick(1, 0, NEXT)), (401, 404));
+    for activator in &activators {
+        let log = activator.process.log();
+        assert!(!log.contains(ADMIN) && !log.contains(NEXT), "a token is in the log");
+    }
 }
 
 #[test]
