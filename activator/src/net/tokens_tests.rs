@@ -1,4 +1,5 @@
 //! Tokens in files that change.
+#![expect(clippy::disallowed_methods, reason = "tests over files")]
 
 use std::fs;
 
