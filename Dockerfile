@@ -7,6 +7,8 @@
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 
 FROM ${BUILD_IMAGE} AS build
+# Features beyond the default ones, such as liveedgecast-activator/otlp,liveedgecast-worker/otlp.
+ARG FEATURES=
 WORKDIR /src
 ENV CARGO_TERM_COLOR=never CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY tools/static.sh tools/
@@ -19,7 +21,7 @@ COPY e2e/Cargo.toml e2e/
 RUN set -eu; \
     for crate in activator worker common e2e; do mkdir "$crate/src"; echo '//! Empty.' > "$crate/src/lib.rs"; done; \
     for main in activator/src/main.rs worker/src/main.rs activator/build.rs common/build.rs; do printf '//! Empty.\nfn main() {}\n' > "$main"; done; \
-    tools/static.sh cargo build --release --locked -p liveedgecast-activator -p liveedgecast-worker
+    tools/static.sh cargo build --release --locked --features "$FEATURES" -p liveedgecast-activator -p liveedgecast-worker
 # The commit, which the programs name in --version and in the metric build_info.
 ARG BUILD_COMMIT=unknown
 COPY deploy/openapi.json deploy/
@@ -29,7 +31,7 @@ COPY worker worker
 # COPY keeps a source's time of change, which may be before the empty crates were built; cargo would then not build it.
 RUN set -eu; \
     find activator worker common -name '*.rs' -exec touch {} +; \
-    tools/static.sh cargo build --release --locked -p liveedgecast-activator -p liveedgecast-worker --bins; \
+    tools/static.sh cargo build --release --locked --features "$FEATURES" -p liveedgecast-activator -p liveedgecast-worker --bins; \
     mkdir /image; \
     cp target/*-unknown-linux-gnu/release/liveedgecast-activator target/*-unknown-linux-gnu/release/liveedgecast-worker /image/
 

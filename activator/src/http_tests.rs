@@ -108,6 +108,7 @@ fn entry(id: &str) -> Entry {
         app: AppName::parse("live").unwrap(),
         publisher: Some("studio".into()),
         shown_key: None,
+        connected: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
         hold: Duration::from_secs(600),

@@ -51,6 +51,7 @@
 //! | call to the Kubernetes API, three at most | kubernetes | its answer, 5 s | nothing |
 //! | events for one client, one per subscriber | HTTP | the client, the end of events | its place among the events |
 //! | delivery of events by HTTP, if configured | the drain | the end of events, 3 s at most; the receiver | its place among the events |
+//! | export of traces, if configured | the drain | the process | spans that wait for the collector |
 //! | reload | the drain | the process | the watch over the files, SIGHUP |
 //! | HTTP | the drain | its phase `StopServing`, or a successor on the same port | the HTTP listener |
 //! | leaving the ports, if they are shared | the drain | a successor that serves them | duplicates of the listeners |

@@ -1,7 +1,7 @@
 //! The `/metrics` page. In: each room's own metrics, which this gathers, and those that workers tell. Out: the Prometheus text format.
 
 use liveedgecast_common::metrics::{
-    ProcessUsage, dropped_log_lines, measure_log, opts, register, register_process, text,
+    ProcessUsage, dropped_log_lines, dropped_spans, measure_log, measure_traces, opts, register, register_process, text,
 };
 use prometheus::{Counter, IntCounter, Registry};
 
@@ -51,6 +51,7 @@ pub struct ActivatorMetrics {
     pub totals: WorkerTotals,
     ended_workers: Counter,
     log_lines_dropped: IntCounter,
+    spans_dropped: IntCounter,
 }
 
 impl ActivatorMetrics {
@@ -85,6 +86,7 @@ impl ActivatorMetrics {
                 ))?,
             )?,
             log_lines_dropped: dropped_log_lines(r, "log_lines_dropped_total")?,
+            spans_dropped: dropped_spans(r)?,
             registry,
         })
     }
@@ -96,6 +98,7 @@ impl ActivatorMetrics {
             self.ended_workers.inc_by(risen.max(0.0));
         }
         measure_log(&self.log_lines_dropped);
+        measure_traces(&self.spans_dropped);
         text(&self.registry)
     }
 }

@@ -14,7 +14,7 @@ use liveedgecast_common::http::serve;
 use liveedgecast_common::key::instance_name;
 use liveedgecast_common::runtime::{Signals, host_name};
 use liveedgecast_common::sys::network_namespace;
-use liveedgecast_common::{event, health, random};
+use liveedgecast_common::{event, health, random, trace};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -140,6 +140,9 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     // Two containers on one host network have the same host name, and process 1 both of them.
     let unique = format!("{}-{}~{:08x}", host_name(), std::process::id(), u32::from_be_bytes(random::bytes()));
     let name = instance_name(&unique);
+    if let Some(collector) = &settings.traces {
+        trace::start(collector, "liveedgecast-activator", &name);
+    }
     let metrics = ActivatorMetrics::new().context("metrics")?;
     let events = Events::new(metrics.events.clone());
     let delivery = settings.events.clone().map(|hook| tokio::spawn(events::deliver(events.clone(), hook)));

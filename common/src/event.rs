@@ -7,6 +7,8 @@
 pub const STREAM_PUBLISHED: &str = "stream.published";
 /// The publisher is told to start: every required upstream has started, or the first one where none is required.
 pub const STREAM_LIVE: &str = "stream.live";
+/// The collector of traces did not take spans.
+pub const TRACE_FAILED: &str = "trace.failed";
 /// Another worker has taken a stream over from the one that had it.
 pub const STREAM_TAKEN_OVER: &str = "stream.taken_over";
 /// A stream has ended on its worker; the line has its duration and its bytes there, without those of earlier workers.

@@ -10,6 +10,7 @@
 //! - [`config`], [`setting`], [`environment`], [`runtime`], [`stderr`], [`listen`], [`socket`], [`http`], [`metrics`], [`evicting_limit`]: the parts of a process.
 //! - [`gather`]: the time at which a socket is read whose arrivals gather. [`wakes`]: which sources of a task have news.
 //! - [`drain`]: going down, as a list.
+//! - [`trace`]: traces of stream starts.
 //! - [`event`]: the names of the events in the log.
 //! - [`clock`]: the one clock of every shell; tests of machines get theirs from `testkit`.
 //! - [`backoff`], [`random`], [`log_limiter`]: small values.
@@ -47,5 +48,6 @@ pub mod stderr;
 pub mod sys;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+pub mod trace;
 pub mod url;
 pub mod wakes;

@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use crate::control::totals::{Total, TotalFamily, TotalKey, TotalKind, TotalRow};
-use crate::{event, stderr};
+use crate::{event, stderr, trace};
 
 pub use process::{ProcessUsage, register_process};
 
@@ -104,6 +104,23 @@ pub fn dropped_log_lines(registry: &Registry, name: &str) -> Result<IntCounter> 
 /// Brings the counter of dropped log lines up to date.
 pub fn measure_log(dropped: &IntCounter) {
     dropped.inc_by(stderr::dropped_lines().saturating_sub(dropped.get()));
+}
+
+/// The counter of spans that did not reach the collector.
+///
+/// # Errors
+/// A metric has this name already.
+pub fn dropped_spans(registry: &Registry) -> Result<IntCounter> {
+    counter(
+        registry,
+        "trace_spans_dropped_total",
+        "Spans of traces that the collector did not take, or that waited in vain",
+    )
+}
+
+/// Brings the counter of dropped spans up to date.
+pub fn measure_traces(dropped: &IntCounter) {
+    dropped.inc_by(trace::left_out().saturating_sub(dropped.get()));
 }
 
 /// The whole registry in the Prometheus text format.

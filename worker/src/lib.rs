@@ -26,6 +26,7 @@
 //! | thread, N at most | engine, when first needed | the process | a `LocalRuntime` |
 //! | forwarding, one per thread | thread | the process | reports and notices of its streams on their way to the engine |
 //! | stream | thread | its publisher, its activator, a kick, the drain | publisher, ring, upstreams, handoff connection |
+//! | export of traces, if configured | the drain | the process | spans that wait for the collector |
 //! | HTTP | the drain | its last phase | the HTTP listener |
 
 #![forbid(unsafe_code)]

@@ -3,7 +3,9 @@
 //!
 //! Note: no metric is on both pages, or a sum over everything that is scraped would count it twice.
 
-use liveedgecast_common::metrics::{dropped_log_lines, gauges, measure_log, register_process, text};
+use liveedgecast_common::metrics::{
+    dropped_log_lines, dropped_spans, gauges, measure_log, measure_traces, register_process, text,
+};
 use prometheus::{IntCounter, IntGaugeVec, Registry};
 
 use crate::drain::WorkerPhase;
@@ -28,6 +30,7 @@ pub struct WorkerMetrics {
     pub register: RegisterMetrics,
     phase: IntGaugeVec,
     log_lines_dropped: IntCounter,
+    spans_dropped: IntCounter,
 }
 
 impl WorkerMetrics {
@@ -48,6 +51,7 @@ impl WorkerMetrics {
             engine,
             phase: gauges(&own, "worker_phase", "1 for the current phase of going down", "phase", &phases)?,
             log_lines_dropped: dropped_log_lines(&own, "log_lines_dropped_total")?,
+            spans_dropped: dropped_spans(&own)?,
             totals,
             own,
         })
@@ -64,6 +68,7 @@ impl WorkerMetrics {
     #[must_use]
     pub fn text(&self) -> String {
         measure_log(&self.log_lines_dropped);
+        measure_traces(&self.spans_dropped);
         text(&self.own)
     }
 }

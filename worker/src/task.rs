@@ -9,7 +9,7 @@ use liveedgecast_common::clock::now;
 use liveedgecast_common::control::InstanceKey;
 use liveedgecast_common::drain::{Drain, Input};
 use liveedgecast_common::runtime::{Signals, Stop};
-use liveedgecast_common::{event, health, http, listen, random, sys};
+use liveedgecast_common::{event, health, http, listen, random, sys, trace};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -65,6 +65,9 @@ async fn serve(
     let http = listener.local_addr()?;
     tracing::info!(event = event::WORKER_STARTED, name = settings.name, %http, activator = %settings.activator, capacity = settings.capacity, "worker started");
 
+    if let Some(collector) = &settings.traces {
+        trace::start(collector, "liveedgecast-worker", &settings.name);
+    }
     let metrics = Arc::new(metrics);
     let (phases, phase) = watch::channel(WorkerPhase::Serving);
     let (joins, joined) = watch::channel(0);

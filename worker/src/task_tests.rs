@@ -43,6 +43,7 @@ fn settings(activator: SocketAddr, drain: Duration) -> Settings {
         threads: 2,
         exit_when_orphaned: false,
         began: now(),
+        traces: None,
         introducer: None,
     }
 }

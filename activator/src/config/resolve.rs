@@ -20,6 +20,7 @@ use liveedgecast_common::setting::{
     Handoff, Hidden, LEAST_SECRET, MAX_CAPACITY, MOST_TIME, address, choice, file, gather, is_host, number, set, shown,
     time,
 };
+use liveedgecast_common::trace::Collector;
 
 use super::args::Args;
 use super::file::{ConfigFile, Given, parse as parse_file};
@@ -221,6 +222,8 @@ pub struct Settings {
     pub share: Share,
     /// The receiver of events, if there is one.
     pub events: Option<EventHook>,
+    /// The collector of traces.
+    pub traces: Option<Collector>,
 }
 
 impl Settings {
@@ -306,6 +309,7 @@ impl Settings {
             },
             share: share(args, capacity * max_workers, p),
             events,
+            traces: args.traces.resolve(p),
         };
         problems.into_result().map(|()| settings)
     }

@@ -147,6 +147,7 @@ fn entry() -> Entry {
         app: AppName::parse("live").unwrap(),
         publisher: None,
         shown_key: None,
+        connected: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(600),
         hold: Duration::from_secs(600),

@@ -69,6 +69,7 @@ impl World {
             app: AppName::parse("live").unwrap(),
             publisher: None,
             shown_key: None,
+            connected: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: self.now + Duration::from_secs(120),
             hold: Duration::from_secs(120),

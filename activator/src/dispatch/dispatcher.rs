@@ -343,6 +343,7 @@ impl Dispatcher {
             self.outputs.push_back(Output::Started(Box::new(Started {
                 stream_id: held.entry.stream_id.0.clone(),
                 worker: worker.name.clone(),
+                connected: held.entry.connected,
                 entered: held.entered,
                 pushed: held.pushed,
                 joined: worker.joined,

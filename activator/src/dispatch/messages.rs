@@ -135,6 +135,8 @@ pub(crate) struct Started {
     pub(crate) stream_id: String,
     /// The worker that has it.
     pub(crate) worker: String,
+    /// The publisher connected.
+    pub(crate) connected: Option<Instant>,
     /// The publisher entered.
     pub(crate) entered: Instant,
     /// KEDA was told of the demand while the publisher waited.

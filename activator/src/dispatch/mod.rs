@@ -84,6 +84,8 @@ pub struct Entry {
     pub publisher: Option<String>,
     /// The stream key, if `/stat` is to show it.
     pub shown_key: Option<StreamKey>,
+    /// The time at which the publisher connected, for traces.
+    pub connected: Option<Instant>,
     /// The address of the publisher.
     pub client: SocketAddr,
     /// The end of the hold.

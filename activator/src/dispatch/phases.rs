@@ -48,6 +48,10 @@ pub(crate) struct ColdStartPhases {
     pub(crate) stream_id: String,
     /// The worker that had to be started.
     pub(crate) worker: String,
+    /// The publisher connected.
+    pub(crate) connected: Option<Instant>,
+    /// The publisher entered the lobby, where the first phase begins.
+    pub(crate) entered: Instant,
     /// The phases, in their order.
     pub(crate) phases: Vec<(ColdPhase, Duration)>,
 }
@@ -74,7 +78,8 @@ impl ColdStartPhases {
             Some((phase, last - before))
         };
         let phases = milestones.into_iter().filter_map(&mut phase).collect();
-        Self { stream_id: start.stream_id, worker: start.worker, phases }
+        let Started { stream_id, worker, connected, entered, .. } = start;
+        Self { stream_id, worker, connected, entered, phases }
     }
 
     /// The duration of a phase, if it is known.
@@ -115,6 +120,7 @@ mod tests {
         let start = |pushed: Option<u64>, process: Option<(u64, u64)>, began: Option<u64>| Started {
             stream_id: "s".into(),
             worker: "w".into(),
+            connected: None,
             entered: at(10),
             pushed: pushed.map(at),
             joined: at(40),

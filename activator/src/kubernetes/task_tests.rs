@@ -65,6 +65,7 @@ impl House {
             app: AppName::parse("live").unwrap(),
             publisher: None,
             shown_key: None,
+            connected: None,
             client: "10.0.0.1:1".parse().unwrap(),
             deadline: now() + Duration::from_secs(600),
             hold: Duration::from_secs(600),

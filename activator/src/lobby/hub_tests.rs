@@ -37,6 +37,7 @@ fn entry(id: &str, identity: u8) -> Entry {
         app: AppName::parse("live").unwrap(),
         publisher: None,
         shown_key: None,
+        connected: None,
         client: "10.0.0.1:1".parse().unwrap(),
         deadline: clock::now() + Duration::from_secs(60),
         hold: Duration::from_secs(600),

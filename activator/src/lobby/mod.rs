@@ -16,6 +16,7 @@ mod hub;
 mod metrics;
 mod places;
 mod report;
+mod traces;
 
 pub use handles::{DrainSwitch, Lobby, PeerNews, ProcessOrders, Streams, Views, WorkerCalls};
 pub(crate) use hub::{MAX_UNREAD, Order};

@@ -8,6 +8,7 @@ use liveedgecast_common::log_limiter::LogLimiter;
 use tracing::{debug, error, info, warn};
 
 use super::metrics::LobbyMetrics;
+use super::traces;
 use crate::dispatch::messages::{Output as Decision, Started};
 use crate::dispatch::processes::{Output as ProcessOutput, ProcessOutcome};
 use crate::dispatch::{ColdPhase, ColdStartPhases, Output};
@@ -77,8 +78,14 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
                 "old worker told to end its part of a stream"
             );
         }
-        Decision::Started(started) => report_start(metrics, started),
-        Decision::ColdStart(start) => report_cold_start(metrics, start),
+        Decision::Started(started) => {
+            report_start(metrics, started);
+            traces::warm(started);
+        }
+        Decision::ColdStart(start) => {
+            report_cold_start(metrics, start);
+            traces::cold(start);
+        }
         Decision::TakenOver { stream_id, from, to } => {
             info!(
                 event = event::STREAM_TAKEN_OVER,
@@ -89,6 +96,7 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             );
         }
         Decision::NeverStarted { stream_id, worker, entered } => {
+            traces::failed(now, stream_id, worker, *entered);
             metrics.never_started.inc();
             let whole_ms = now.saturating_duration_since(*entered).as_millis();
             // The worker logs the cause.

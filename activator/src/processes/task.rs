@@ -76,12 +76,17 @@ impl Launch {
         let arguments =
             arguments.into_iter().chain(settings.protection.flags()).flat_map(|(flag, value)| [flag.to_owned(), value]);
         let passed = PASSED_ON.iter().filter_map(|name| Some((*name, Secret::new(std::env::var(name).ok()?))));
+        let collector = settings.traces.iter().map(|collector| ("OTLP_ENDPOINT", Secret::new(collector.as_str())));
         let filter = log.1.map(|filter| ("RUST_LOG", Secret::new(filter)));
         Self {
             program,
             arguments: arguments.chain(["--exit-when-orphaned".to_owned()]).collect(),
             // The secret goes by the environment, because arguments can be read by everybody on the machine.
-            environment: passed.chain(filter).chain([("CONTROL_SECRET", settings.secret.clone())]).collect(),
+            environment: passed
+                .chain(filter)
+                .chain(collector)
+                .chain([("CONTROL_SECRET", settings.secret.clone())])
+                .collect(),
         }
     }
 }

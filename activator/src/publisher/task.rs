@@ -7,12 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::{now, sleep_until};
 use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::log_limiter::LogLimiter;
-use liveedgecast_common::{event, random};
+use liveedgecast_common::{event, random, trace};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, info, trace};
 
@@ -83,8 +83,10 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     let Some(Accepted { connection, client, permit, .. }) = accepted.opened().await else { return };
     let stream_id = StreamId::from_bytes(random::bytes());
     let span = debug_span!("publisher", stream = %stream_id, %client);
+    let connected = now();
     let task = PublisherTask {
-        machine: Machine::new(now()),
+        machine: Machine::new(connected),
+        connected,
         connection: Some(BufferedConnection::new(connection)),
         stream_id,
         client,
@@ -146,6 +148,7 @@ impl PublishedLine {
 
 struct PublisherTask {
     machine: Machine,
+    connected: Instant,
     /// `None` while a worker has the publisher.
     connection: Option<BufferedConnection>,
     stream_id: StreamId,
@@ -374,6 +377,7 @@ impl PublisherTask {
             destinations: admitted.destinations.clone(),
             app: admitted.app.clone(),
             publisher: admitted.publisher.clone(),
+            connected: trace::is_on().then_some(self.connected),
             shown_key: self.context.stat_shows_keys.then(|| admitted.key.clone()),
             client: self.client,
             deadline: admitted.policy.deadline,

@@ -50,6 +50,7 @@ mod stat;
 mod successors;
 mod times;
 mod tokens;
+mod traces;
 mod upstreams;
 mod wake;
 mod workers;

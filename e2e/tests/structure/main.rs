@@ -67,6 +67,7 @@ const ORDER: Order = Order {
                 "sys",
                 "config",
                 "setting",
+                "trace",
                 "environment",
                 "control",
                 "discovery",

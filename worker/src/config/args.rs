@@ -7,6 +7,7 @@ use clap::Parser;
 use liveedgecast_common::encryption::InternalTlsArgs;
 use liveedgecast_common::runtime::LogArgs;
 use liveedgecast_common::setting::Hidden;
+use liveedgecast_common::trace::TraceArgs;
 
 /// Takes streams from activators and retransmits each of them to its upstreams.
 ///
@@ -70,4 +71,7 @@ pub struct Args {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its own arguments")]
     pub log: LogArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub traces: TraceArgs,
 }

@@ -11,6 +11,7 @@ use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_inst
 use liveedgecast_common::setting::{
     Handoff, LEAST_SECRET, MAX_CAPACITY, address, choice, gather, is_host, number, set, shown, time,
 };
+use liveedgecast_common::trace::Collector;
 
 use super::args::Args;
 
@@ -106,6 +107,8 @@ pub struct Settings {
     pub exit_when_orphaned: bool,
     /// Beginning of the process.
     pub began: Instant,
+    /// The collector of traces.
+    pub traces: Option<Collector>,
 }
 
 impl Settings {
@@ -130,6 +133,7 @@ impl Settings {
         Self {
             name: name(args, here, p),
             protection: args.internal_tls.resolve(encryption, p),
+            traces: args.traces.resolve(p),
             secret: secret(args, on_loopback, p),
             activator,
             introducer,

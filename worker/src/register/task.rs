@@ -14,6 +14,7 @@ use liveedgecast_common::discovery::AttemptId;
 use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::key::{LogSafe, Secret};
 use liveedgecast_common::metrics::gathered;
+use liveedgecast_common::trace::{self, StartSpan};
 use liveedgecast_common::{event, introduce};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -297,6 +298,9 @@ impl Registrar {
                     let verdict = shell.engine.take(parcel).await;
                     metrics.start_handoff.observe(now().saturating_duration_since(begun).as_secs_f64());
                     tracing::debug!(event = event::STREAM_FETCHED, ?verdict, "stream fetched");
+                    if trace::is_on() {
+                        trace::record(StartSpan::new(&offer.stream_id, "fetch", begun, now()));
+                    }
                     match verdict {
                         TakeOutcome::Started => "started",
                         TakeOutcome::Attached => "attached",

@@ -22,6 +22,7 @@ use liveedgecast_common::event;
 use liveedgecast_common::handoff::{Assignment, Close, Decline, Destination, Frame};
 use liveedgecast_common::key::{Identity, StreamId};
 use liveedgecast_common::sys::{RingMemory, prefetch};
+use liveedgecast_common::trace::{self, StartSpan};
 use liveedgecast_common::url::PushUrl;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -714,6 +715,10 @@ impl StreamTask {
         {
             let time = first.saturating_duration_since(self.began).as_micros();
             self.first_media = u64::try_from(time).unwrap_or(u64::MAX).max(1);
+            // A successor of another worker does not start the stream.
+            if trace::is_on() && !self.assignment.resumed {
+                trace::record(StartSpan::new(self.assignment.stream_id.as_str(), "first media", self.began, first));
+            }
         }
     }
 

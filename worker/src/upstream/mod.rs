@@ -18,6 +18,7 @@ use liveedgecast_common::handoff::BackupDestination;
 use liveedgecast_common::key::StreamId;
 use liveedgecast_common::rtmp::client::{ClientSession, Stage};
 use liveedgecast_common::sys::prefetch;
+use liveedgecast_common::trace::{self, StartSpan};
 use liveedgecast_common::url::PushUrl;
 use tokio::net::TcpStream;
 
@@ -111,6 +112,8 @@ pub struct Upstream {
     /// A failed write that the machine does not know yet.
     broken: Option<(Fault, String)>,
     logged: &'static str,
+    /// Beginning of the attempt to reach it, for traces.
+    attempted: Option<Instant>,
     /// The class of failure that was logged last and is not over; `true`: the upstream is asked again rarely.
     trouble: Option<(Fault, bool)>,
     /// The stream, for the log.
@@ -169,6 +172,7 @@ impl Upstream {
             media: 0,
             counters: UpstreamCounters::default(),
             logged: "",
+            attempted: None,
             trouble: None,
             stream: String::new(),
             destination: String::new(),
@@ -575,6 +579,22 @@ impl Upstream {
         Poll::Pending
     }
 
+    /// Tells the span of each attempt up to the first session.
+    fn trace(&mut self, now: Instant, word: &str) {
+        let failed = match word {
+            "dialing" => return self.attempted = Some(now),
+            "live" => None,
+            _ => match self.machine.fault() {
+                Some((fault, why)) => Some(format!("{}: {why}", fault.as_str())),
+                None => return,
+            },
+        };
+        let Some(begin) = self.attempted.take() else { return };
+        let span = StartSpan::new(&self.stream, "upstream", begin, now);
+        let span = span.with("destination", self.destination.as_str()).with("host", self.server.authority());
+        trace::record(StartSpan { failed, ..span });
+    }
+
     /// Logs each new state once, in the words of the machine's picture. At info: a session was lost or not
     /// reached, and one is back; as a warning: an upstream that waiting alone does not bring back. A failure of the same class is debug.
     fn log(&mut self, now: Instant) {
@@ -584,6 +604,9 @@ impl Upstream {
             return;
         }
         let was_live = std::mem::replace(&mut self.logged, word) == "live";
+        if trace::is_on() && self.counters.sessions == 0 {
+            self.trace(now, word);
+        }
         let (stream, destination, upstream) = (self.stream.as_str(), shown(&self.destination), &self.server);
         let backup = self.on_backup.then_some(true);
         match (word, self.machine.fault()) {
