@@ -14,7 +14,7 @@ use liveedgecast_common::key::{AppName, Identity, StreamKey};
 use percent_encoding::percent_decode_str;
 use tokio::time::sleep;
 
-use self::stat::{Gateway, StatFilter, document};
+use self::stat::{GatewayFigures, StatFilter, document};
 use super::HttpContext;
 use super::changes::{StreamAction, carry_out};
 use crate::dispatch::StreamView;
@@ -45,7 +45,7 @@ pub(super) async fn stat(shown: &HttpContext, request: &Request) -> Answer {
         }
         true
     });
-    let gateway = Gateway {
+    let gateway = GatewayFigures {
         uptime: now().saturating_duration_since(shown.started),
         utc: utc(),
         accepted: shown.metrics.accept.accepted.get(),

@@ -26,7 +26,7 @@ const HASH: usize = 12;
 
 /// The activator as the document's head has it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gateway {
+pub(super) struct GatewayFigures {
     /// Age of the process.
     pub(super) uptime: Duration,
     /// The present.
@@ -76,7 +76,7 @@ fn name_of(stream: &StreamView) -> String {
 ///
 /// # Errors
 /// None that a stream can cause: every text is escaped.
-pub(super) fn document(gateway: &Gateway, streams: Vec<StreamView>, left_out: usize) -> Result<String, SeError> {
+pub(super) fn document(gateway: &GatewayFigures, streams: Vec<StreamView>, left_out: usize) -> Result<String, SeError> {
     let mut apps: BTreeMap<String, BTreeMap<String, StreamElement>> = BTreeMap::new();
     for stream in streams {
         // The publisher has gone. A worker that still has the stream for others to return keeps its upstreams alone.

@@ -61,7 +61,7 @@ struct StrictAudio {
     sample_rate: Option<u32>,
 }
 
-const GATEWAY: Gateway = Gateway {
+const GATEWAY: GatewayFigures = GatewayFigures {
     uptime: Duration::from_secs(90),
     utc: UtcTime(1_000_000),
     accepted: 7,
