@@ -78,8 +78,13 @@ fn stranger_that_ends_tls_on_both_sides_gets_nowhere() {
 fn plain_worker_is_refused_with_a_line_that_names_the_setting() {
     let sink = Sink::start();
     let activator = activator(&sink, "on");
-    let _worker = WorkerProcess::with(&activator, &[("ENCRYPTION", "off")]);
+    let worker = WorkerProcess::with(&activator, &[("ENCRYPTION", "off")]);
     until("the line", || !activator.events("plain.refused").is_empty());
+    // It dials ten times a second at first, and says so once.
+    until("calls that are lost", || worker.process.log().matches("call.lost").count() >= 8);
+    let log = worker.process.log();
+    let told = log.lines().filter(|line| line.contains("call.lost") && line.contains("\"INFO\"")).count();
+    assert!((1..=2).contains(&told), "{told} lines: {log}");
     let line = &activator.events("plain.refused")[0];
     assert!(line["advice"].as_str().is_some_and(|advice| advice.contains("ENCRYPTION")), "{line}");
     assert!(activator.workers().is_empty());

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use data_encoding::BASE64URL_NOPAD;
+use liveedgecast_e2e::certificate::Authority;
 use liveedgecast_e2e::loopback;
 use liveedgecast_e2e::process::Program;
-use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::publish::{Media, Obs, ffmpeg};
 use liveedgecast_e2e::relay::ActivatorProcess;
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::wait::{SOON, now, until, wall};
@@ -170,6 +171,23 @@ fn bearer_of_a_token_publishes_under_its_own_name_and_no_token_is_passed_on() {
     for token in [token, renewed, long] {
         assert!(!seen.contains(&token), "a token is shown: {seen}");
     }
+}
+
+#[test]
+fn obs_studio_publishes_by_rtmps_with_a_token_behind_its_key() {
+    let (authority, sink) = (Authority::new(), Sink::start());
+    let files = authority.files("relay.example");
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("LIVEEDGECAST_JWT_SECRET", SECRET);
+    let activator = settings.with_certificates(&[&files]).start();
+    let token = shared(&json!({"sub": "cam", "exp": seconds(300), "app": "live"}));
+    let (url, address) = ("rtmps://relay.example:1936/live", activator.rtmps().ip());
+    let mut obs = Obs::trusting(authority.file(), "relay.example", address, url, &format!("cam?token={token}"));
+    sink.receives(100);
+    assert_eq!(activator.streams()[0]["publisher"], "cam");
+    obs.quit();
+    let session = sink.ended();
+    assert!(session.key == "cam" && session.said_goodbye(), "{}", session.key);
+    assert!(!activator.process.log().contains(&token), "the log shows a token");
 }
 
 #[test]
