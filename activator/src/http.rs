@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: the clock of its log lines")]
 
 mod access;
+mod activators;
 mod changes;
 mod excerpts;
 mod nginx;
@@ -40,6 +41,8 @@ use crate::scaler::Trigger;
 /// The sources of all answers.
 #[derive(Clone)]
 pub struct HttpContext {
+    /// Name of this activator.
+    pub name: String,
     /// Streams and workers.
     pub views: Views,
     /// The demand of all activators.
@@ -162,6 +165,7 @@ pub fn routes(shown: HttpContext) -> Routes {
         })
         .get("/api/v1/streams/{id}/ring.flv", excerpt(Extent::All))
         .get("/api/v1/streams/{id}/keyframe.flv", excerpt(Extent::LastKeyframe))
+        .get("/api/v1/activators", api(Right::Read, activators::list))
         .get("/api/v1/workers", api(Right::Read, workers::list))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/drain", api(Right::Change, workers::drain))
         .on(MethodFilter::POST, "/api/v1/workers/{name}/undrain", api(Right::Change, workers::undrain))

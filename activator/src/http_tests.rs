@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use liveedgecast_common::clock;
+use liveedgecast_common::clock::UtcTime;
 use liveedgecast_common::control::ActivatorMessage;
 use liveedgecast_common::control::{Session, SessionState, UpstreamReport};
 use liveedgecast_common::http::{MAX_READERS, serve};
@@ -26,6 +27,7 @@ use crate::dispatch::{
 };
 use crate::lobby::{Lobby, MAX_UNREAD};
 use crate::peers::ForwardedRequest;
+use crate::scaler::KedaAnswer;
 
 const SECRET: &str = "0123456789abcdef";
 const ADMIN: &str = "the-token-of-operators";
@@ -48,6 +50,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), settings.fleet);
     let shown = HttpContext {
+        name: "here".to_owned(),
         views: lobby.views.clone(),
         changes: StreamChanges { views: lobby.views.clone(), streams: lobby.streams.clone() },
         courier: Courier::new(cluster.clone(), settings.protection.clone(), CurrentTokens::new(&settings)),
@@ -460,6 +463,12 @@ fn description_of_the_api_has_every_field_of_its_answers() {
     assert_eq!(names(&serde_json::to_value(destination).unwrap()), names(&schema("Destination")));
     let worker = WorkerView { name: "w".into(), state: WorkerState::Ready, streams: 0, capacity: 1 };
     assert_eq!(names(&serde_json::to_value(worker).unwrap()), names(&schema("Worker")));
+    let keda = Some(KedaAnswer { asked: UtcTime(0), value: 1.0 });
+    let peers = vec![activators::PeerView { name: "there".into(), state: "synced" }];
+    let all = serde_json::to_value(activators::ActivatorsView { name: "here".into(), peers, keda }).unwrap();
+    assert_eq!(names(&all), names(&schema("Activators")));
+    assert_eq!(names(&all["peers"][0]), names(&schema("Peer")));
+    assert_eq!(names(&all["keda"]), names(&schema("KedaAnswer")));
     let states: Vec<&str> = WorkerState::ALL.iter().map(|state| state.as_str()).collect();
     assert_eq!(schema("Worker")["state"]["enum"], serde_json::json!(states));
 }

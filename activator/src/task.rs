@@ -196,6 +196,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         metrics: metrics.scaler.clone(),
     };
     let shown = HttpContext {
+        name: name.clone(),
         views: lobby.views.clone(),
         cluster: cluster.clone(),
         changes,

@@ -29,10 +29,13 @@ FOCUSED = """() => { const one = document.activeElement;
 # Pixels by which the page is wider than the window.
 TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # The colours that a canvas has at nine places.
-COLOURS = """(canvas) => { const at = canvas.getContext('2d'); const found = new Set();
-  for (let x = 1; x < 4; x++) for (let y = 1; y < 4; y++)
-    found.add([...at.getImageData(canvas.width * x / 4, canvas.height * y / 4, 1, 1).data].join());
-  return [canvas.width, canvas.height, found.size]; }"""
+COLOURS = """(canvas) => { const { width, height } = canvas; const found = new Set();
+  const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+  for (let x = 1; x < 4; x++) for (let y = 1; y < 4; y++) {
+    const at = 4 * (Math.floor(height * y / 4) * width + Math.floor(width * x / 4));
+    found.add(data.slice(at, at + 4).join());
+  }
+  return [width, height, found.size]; }"""
 
 
 class Driver:
@@ -144,6 +147,7 @@ class Driver:
 
     def picture(self, path, whole):
         self.page.evaluate("document.activeElement && document.activeElement.blur()")
+        self.page.evaluate("window.scrollTo(0, 0)")
         self.page.screenshot(path=path, full_page=whole, animations="disabled", caret="hide")
 
     def complained(self):

@@ -159,6 +159,13 @@ impl Cluster {
         self.peers().map_or_else(|| now() >= self.shared.sure_from, |peers| peers.is_sure(now()))
     }
 
+    /// The other activators by name, and whether each can be heard now.
+    #[must_use]
+    pub fn peer_names(&self) -> Vec<(String, bool)> {
+        let named = |(name, heard): (&str, bool)| (name.to_owned(), heard);
+        self.peers().map_or_else(Vec::new, |peers| peers.known().map(named).collect())
+    }
+
     /// Updates the gauges; called at each scrape.
     pub fn measure(&self, metrics: &PeersMetrics) {
         metrics.demand.set(i64::try_from(self.known(None).demand()).unwrap_or(i64::MAX));

@@ -250,6 +250,11 @@ impl Peers {
         (self.heard().count(), self.discovery.unreachable())
     }
 
+    /// The peers that have told what they know, and whether they can be heard now.
+    pub(super) fn known(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.peers.iter().map(|(name, peer)| (name.as_str(), peer.vanished.is_none()))
+    }
+
     /// True if publishers may be sent here: every activator that the name leads to can be heard, or the time for that is over.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.had_time(now) || self.discovery.is_complete()

@@ -1,11 +1,13 @@
 //! Metrics of this room. In: KEDA's calls and their answers. Out: the registry.
 #![expect(clippy::disallowed_methods, reason = "shell: the clock")]
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use liveedgecast_common::clock::utc;
+use liveedgecast_common::clock::{UtcTime, utc};
 use liveedgecast_common::metrics::{counter, counters, gauge, opts, register};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
+use serde::Serialize;
 
 /// A call of KEDA, by the name that the external scaler's protocol gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,17 @@ pub struct ScalerMetrics {
     /// Number of `true`s that were pushed.
     pub(super) pushed: IntCounter,
     last_poll: Gauge,
+    /// The last answer to KEDA. A lock, because the time and the value belong together; held for a copy.
+    last_answer: Arc<Mutex<Option<KedaAnswer>>>,
+}
+
+/// The metric as KEDA was told it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct KedaAnswer {
+    /// Time of the question.
+    pub asked: UtcTime,
+    /// The value.
+    pub value: f64,
 }
 
 impl ScalerMetrics {
@@ -61,7 +74,14 @@ impl ScalerMetrics {
                     "Time at which KEDA was last told the metric, since the Unix epoch; 0 if it never was",
                 ))?,
             )?,
+            last_answer: Arc::default(),
         })
+    }
+
+    /// The last answer, if KEDA has asked.
+    #[must_use]
+    pub fn last_answer(&self) -> Option<KedaAnswer> {
+        *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call of KEDA. `well`: false if the answer is an error.
@@ -73,8 +93,10 @@ impl ScalerMetrics {
     }
 
     /// Notes that KEDA was told the metric.
-    pub(super) fn polled(&self) {
-        let since = Duration::from_millis(utc().0);
+    pub(super) fn polled(&self, value: f64) {
+        let asked = utc();
+        let since = Duration::from_millis(asked.0);
+        *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(KedaAnswer { asked, value });
         self.last_poll.set(since.as_secs_f64());
     }
 }

@@ -13,7 +13,7 @@ mod service;
 mod socket;
 
 pub use metric::{Trigger, TriggerError};
-pub use metrics::ScalerMetrics;
+pub use metrics::{KedaAnswer, ScalerMetrics};
 pub use service::{ScalerContext, serve};
 pub use socket::ScalerCertificates;
 

@@ -254,8 +254,8 @@ impl ExternalScaler for ScalerService {
                 }],
             })
         });
-        if answer.is_ok() {
-            self.context.metrics.polled();
+        if let Some(told) = answer.as_ref().ok().and_then(|answer| answer.metric_values.first()) {
+            self.context.metrics.polled(told.metric_value_float);
         }
         self.counted(KedaCall::GetMetrics, &object, answer)
     }

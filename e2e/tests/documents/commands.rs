@@ -84,7 +84,9 @@ impl Known {
             .count();
         for word in &words[..assigned] {
             let name = word.split('=').next().unwrap_or_default();
-            let known = self.settings.contains(name) || self.around.contains(name) || name == "UPDATE_DOCUMENTS";
+            let known = self.settings.contains(name)
+                || self.around.contains(name)
+                || ["UPDATE_DOCUMENTS", "UPDATE_SCREENSHOTS"].contains(&name);
             assert!(known, "{place}: nothing reads {name}");
         }
         let Some((program, rest)) = words[assigned..].split_first() else { return };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use liveedgecast_e2e::browser::{Browser, Look};
 use liveedgecast_e2e::haproxy::Haproxy;
-use liveedgecast_e2e::publish::{Media, ffmpeg};
+use liveedgecast_e2e::publish::{Media, ffmpeg, root};
 use liveedgecast_e2e::relay::{ActivatorProcess, Settings, WorkerProcess};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::wait::until;
@@ -69,6 +69,13 @@ impl Stage {
     }
 }
 
+/// Writes a picture of the page for the guide, if `UPDATE_SCREENSHOTS` is set.
+fn picture(page: &mut Browser, name: &str) {
+    if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
+        page.picture(&root().join(format!("deploy/docs/images/page-{name}.png")), false);
+    }
+}
+
 #[test]
 fn page_shows_every_state_and_every_button_does_what_it_says() {
     let stage = Stage::set();
@@ -83,6 +90,8 @@ fn page_shows_every_state_and_every_button_does_what_it_says() {
     let mut publisher = ffmpeg(Media::Both, &url);
     page.shows("studio", "held, waits for a worker");
     page.shows("", "0 live · 1 waiting · 0 workers");
+    page.shows("studio/good", "waits with its publisher");
+    picture(&mut page, "held");
 
     let _first = WorkerProcess::with(&activators[0], &[("WORKER_NAME", "first")]);
     stage.good.receives(50);
@@ -96,8 +105,15 @@ fn page_shows_every_state_and_every_button_does_what_it_says() {
     page.shows("studio/spare", "off");
     page.shows("Workers/first", "ready");
     page.shows("Workers/first", "1 of ");
+    // The picture of a destination that is live, as the browser has decoded it.
+    let [width, height, colours] = page.canvas("studio/good");
+    assert!((width, height) == (192, 108) && colours > 3, "{width}×{height}, {colours} colours");
+    page.shows("Activators", "this one");
+    page.shows("Activators", "synced");
+    page.shows("Activators", "KEDA has not asked this activator.");
     page.shows("Cold starts", "register");
     page.shows("Events", "start.cold");
+    picture(&mut page, "live");
 
     destinations_obey(&mut page, &stage);
     workers_obey(&mut page, &activators[0]);
@@ -114,6 +130,8 @@ fn page_shows_every_state_and_every_button_does_what_it_says() {
     page.open(activators[0].http(), "/", Look::DESKTOP);
     page.unlock(ADMIN);
     page.shows("studio", "publisher lost, waited for");
+    page.shows("studio/good", "live");
+    picture(&mut page, "lost");
     let mut publisher = ffmpeg(Media::Both, &url);
     page.lacks("studio", "publisher lost");
     page.press("studio", "End the stream of studio");
@@ -139,7 +157,7 @@ fn destinations_obey(page: &mut Browser, stage: &Stage) {
     stage.away.come_back();
     page.shows("studio/away", "live");
     stage.away.drop_connections();
-    page.shows("studio/away", "1 reconnects");
+    page.shows("studio/away", "1 reconnect");
     page.shows("studio/away", "before: ");
 
     let added = Sink::start();
@@ -176,6 +194,20 @@ fn workers_obey(page: &mut Browser, activator: &ActivatorProcess) {
 }
 
 #[test]
+fn page_tells_codec_and_size_of_pictures_that_the_browser_cannot_decode() {
+    let stage = Stage::set();
+    let activator = stage.settings().start();
+    let _worker = WorkerProcess::of(&activator);
+    let _publisher = ffmpeg(Media::Hevc, &activator.url(&format!("live/{KEY}")));
+    stage.good.receives(50);
+    let mut page = Browser::start();
+    page.open(activator.http(), "/", Look::DESKTOP);
+    page.unlock(ADMIN);
+    page.shows("studio/good", "h265 320×180: this browser cannot decode it");
+    page.has_not_complained();
+}
+
+#[test]
 fn page_serves_every_reader_on_every_screen_and_below_a_prefix() {
     let stage = Stage::set();
     let activator = stage.settings().start();
@@ -184,11 +216,21 @@ fn page_serves_every_reader_on_every_screen_and_below_a_prefix() {
     stage.good.receives(50);
     let ingress = Haproxy::below("/relay", activator.http());
     let mut page = Browser::start();
-    for look in [Look::DESKTOP, Look::DESKTOP.dark(), Look::PHONE, Look::PHONE.dark()] {
+    let looks = [
+        (Look::DESKTOP, "light"),
+        (Look::DESKTOP.dark(), "dark"),
+        (Look::PHONE, "phone"),
+        (Look::PHONE.dark(), "phone-dark"),
+    ];
+    for (look, name) in looks {
         page.open(ingress.address(), "/relay/", look);
         page.unlock(ADMIN);
         page.shows("studio/refusing", "down, refuses");
+        page.canvas("studio/good");
         page.is_well_made();
+        if name != "light" {
+            picture(&mut page, name);
+        }
     }
     let sessions = stage.good.sessions().len();
     // The page is drawn anew meanwhile, and the focus stays.

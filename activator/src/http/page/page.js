@@ -29,6 +29,8 @@ let token = sessionStorage.getItem('token') || '';
 let follow = null;
 let due = null;
 let shown = '';
+/** Streams of the last reading. */
+let listed = [];
 /** The last error of each destination that this page has seen, by the destination's path: the relay forgets it when a session is live again. */
 const errors = new Map();
 /** Names of publishers by the id of their stream: no activator holds a publisher that is lost, but the events tell its name. */
@@ -82,8 +84,8 @@ function ago(text) {
   return `${(passed / 3600).toFixed(1)} h`;
 }
 
-const TONES = { live: 'good', ready: 'good', starting: 'wait', waiting: 'wait', dialing: 'wait', grace: 'wait', backoff: 'bad', failed: 'bad', drained: 'wait', draining: 'wait' };
-const WORDS = { grace: 'publisher lost, waited for', waiting: 'held, waits for a worker', backoff: 'down, dialed again', failed: 'down, refuses' };
+const TONES = { held: 'wait', live: 'good', ready: 'good', 'this one': 'good', synced: 'good', unreachable: 'bad', starting: 'wait', waiting: 'wait', dialing: 'wait', grace: 'wait', backoff: 'bad', failed: 'bad', drained: 'wait', draining: 'wait' };
+const WORDS = { held: 'waits with its publisher', grace: 'publisher lost, waited for', waiting: 'held, waits for a worker', backoff: 'down, dialed again', failed: 'down, refuses' };
 const state = (word) => make('span', { class: `state ${TONES[word] || ''}` }, WORDS[word] || word);
 
 /** A button. `key` names its purpose, by which the focus finds it again when the page is drawn anew. */
@@ -116,10 +118,13 @@ function describe(stream) {
   const size = video.width ? `${video.width}×${video.height}` : '';
   const rate = video.frame_rate ? `${video.frame_rate} fps` : '';
   const key = video.keyframe_interval ? `keyframe every ${video.keyframe_interval.toFixed(1)} s` : '';
-  const parts = [bits(stream.bitrate), video.codec, size, rate, key, stream.audio && stream.audio.codec];
+  const parts = [stream.state === 'live' && bits(stream.bitrate), video.codec, size, rate, key, stream.audio && stream.audio.codec];
   const from = [stream.peer && `from ${stream.peer}`, stream.since && `for ${ago(stream.since)}`, stream.worker && `on ${stream.worker}`];
   return parts.concat(from).filter(Boolean).join(' · ');
 }
+
+/** An error without the kernel's number. */
+const plain = (text) => text.replace(/ \(os error \d+\)/, '');
 
 function destination(stream, title, wanted, upstream) {
   const name = wanted.name;
@@ -127,22 +132,26 @@ function destination(stream, title, wanted, upstream) {
   const path = `streams/${encodeURIComponent(stream.id)}/destinations/${encodeURIComponent(name)}`;
   const fails = upstream && upstream.error && upstream.state !== 'live';
   if (upstream && upstream.error) {
-    keep(errors, path, `${clock(upstream.failed || Date.now())} ${upstream.error}`);
+    keep(errors, path, `${clock(upstream.failed || Date.now())} ${plain(upstream.error)}`);
   }
   const notes = [];
-  if (fails) notes.push(make('span', { class: 'said' }, upstream.error));
+  if (fails) notes.push(make('span', { class: 'said' }, plain(upstream.error)));
   if (fails && REMEDIES[upstream.fault]) notes.push(make('span', { class: 'remedy' }, REMEDIES[upstream.fault]));
   if (!fails && errors.has(path)) notes.push(make('span', { class: 'remedy' }, `before: ${errors.get(path)}`));
-  const figures = upstream ? [`${seconds(upstream.lag || 0)} behind`, `${upstream.lost} lost`, `${upstream.reconnects} reconnects`].join(' · ') : '';
-  const word = wanted.enabled ? (upstream ? upstream.state : 'starting') : 'off';
+  const figures = upstream ? [`${seconds(upstream.lag || 0)} behind`, `${upstream.lost} lost`, `${upstream.reconnects} ${upstream.reconnects === 1 ? 'reconnect' : 'reconnects'}`].map((part) => part.replaceAll(' ', '\u00a0')).join(' · ') : '';
+  const unsent = stream.state === 'waiting' ? 'held' : 'starting';
+  const word = wanted.enabled ? (upstream ? upstream.state : unsent) : 'off';
+  // Without a publisher there is nothing to change, and without a session none to restart.
+  const restart = wanted.enabled && upstream && button('Restart', `Restart ${name} of ${title}`, `${path}/restart`, () => ask(`${path}/restart`, 'POST'));
+  const actions = wanted.known === false ? [] : [restart || null,
+    button(turn, `${turn} ${name} of ${title}`, `${path}/switch`, () => ask(path, 'PATCH', { enabled: !wanted.enabled })),
+    button('Remove', `Remove ${name} of ${title}`, `${path}/remove`, () => ask(path, 'DELETE'), `Remove ${name} from the stream of ${title}?`)];
   return make('tr', {},
     make('th', { scope: 'row' }, name, wanted.by_api ? ' (changed here)' : '', upstream && upstream.backup ? ' (backup)' : ''),
     make('td', {}, state(word), ...notes),
     make('td', { class: 'number' }, figures),
-    make('td', {}, make('div', { class: 'actions' },
-      button('Restart', `Restart ${name} of ${title}`, `${path}/restart`, () => ask(`${path}/restart`, 'POST')),
-      button(turn, `${turn} ${name} of ${title}`, `${path}/switch`, () => ask(path, 'PATCH', { enabled: !wanted.enabled })),
-      button('Remove', `Remove ${name} of ${title}`, `${path}/remove`, () => ask(path, 'DELETE'), `Remove ${name} from the stream of ${title}?`))));
+    make('td', {}, word === 'live' ? figure(stream, name) : null),
+    make('td', {}, make('div', { class: 'actions' }, ...actions)));
 }
 
 /** Sets a value; the one that was set longest ago makes room. */
@@ -158,13 +167,14 @@ function article(stream, wanted) {
   const title = named(stream);
   const path = `streams/${encodeURIComponent(stream.id)}`;
   const rows = wanted.map((one) => destination(stream, title, one, stream.upstreams.find((upstream) => upstream.name === one.name)));
-  return make('article', { 'aria-label': title },
+  return make('article', { 'aria-label': title, 'data-stream': stream.id },
     make('header', {}, make('h3', {}, title), state(stream.state), make('p', { class: 'facts' }, describe(stream)),
       make('div', { class: 'actions' },
-        button('Add…', `Add a destination to ${title}`, `${path}/add`, () => add(stream.id)),
+        // No activator holds a lost publisher, so nothing can be added to its stream.
+        stream.state === 'grace' ? null : button('Add…', `Add a destination to ${title}`, `${path}/add`, () => add(stream.id)),
         button('Kick', `End the stream of ${title}`, `${path}/kick`, () => ask(`${path}/kick`, 'POST', { reason: 'ended on the page' }), `End the stream of ${title}?`))),
     make('div', { class: 'scroll', tabindex: '0', role: 'group', 'data-key': path, 'aria-label': `Destinations of ${title}` }, make('table', {},
-      make('thead', {}, make('tr', {}, ...['Destination', 'State', 'Figures'].map((text) => make('th', { scope: 'col' }, text)), make('th', { scope: 'col' }, make('span', { class: 'unseen' }, 'Actions')))),
+      make('thead', {}, make('tr', {}, ...['Destination', 'State', 'Figures', 'Picture'].map((text) => make('th', { scope: 'col' }, text)), make('th', { scope: 'col' }, make('span', { class: 'unseen' }, 'Actions')))),
       make('tbody', {}, ...rows))));
 }
 
@@ -197,8 +207,12 @@ function replace(parent, children, shown) {
 }
 
 async function read() {
-  const [demand, streams, workers] = await Promise.all([ask('demand'), ask('streams'), ask('workers')]);
-  const wanted = await Promise.all(streams.map((stream) => ask(`streams/${encodeURIComponent(stream.id)}/destinations`).catch(() => [])));
+  const [demand, streams, workers, activators] = await Promise.all([ask('demand'), ask('streams'), ask('workers'), ask('activators')]);
+  listed = streams;
+  showActivators(activators);
+  const wanted = await Promise.all(streams.map((stream) => ask(`streams/${encodeURIComponent(stream.id)}/destinations`)
+    // No activator holds the publisher: its worker tells of the upstreams.
+    .catch(() => stream.upstreams.map(({ name }) => ({ name, enabled: true, known: false })))));
   byId('summary').textContent = `${demand.live} live · ${demand.waiting} waiting · ${workers.length} ${workers.length === 1 ? 'worker' : 'workers'}`;
   const articles = streams.map((stream, at) => article(stream, wanted[at]));
   replace(byId('streams'), articles.length ? articles : [make('p', { class: 'hint' }, 'No publisher is here.')], JSON.stringify([streams, wanted, streams.map(named)]));
@@ -227,6 +241,15 @@ async function refresh() {
   soon(document.hidden ? 10 * EVERY : EVERY);
 }
 
+/** The activators, and KEDA's last question. */
+function showActivators({ name, peers, keda }) {
+  const rows = [make('tr', {}, make('th', { scope: 'row' }, name), make('td', {}, state('this one')))];
+  peers.forEach((peer) => rows.push(make('tr', {}, make('th', { scope: 'row' }, peer.name), make('td', {}, state(peer.state)))));
+  const asked = keda ? `KEDA asked ${ago(keda.asked)} ago and was told ${keda.value}.` : 'KEDA has not asked this activator.';
+  byId('keda').textContent = asked;
+  replace(byId('activators').tBodies[0], rows, JSON.stringify([name, peers]));
+}
+
 /** Reads again after this time, or sooner if that was due already. */
 function soon(time) {
   const at = Date.now() + time;
@@ -241,7 +264,7 @@ function happened(event) {
   newest = id;
   if (data.stream && data.publisher) keep(names, data.stream, data.publisher);
   const who = data.publisher || data.worker || '';
-  const words = Object.entries(data).filter(([key]) => !['publisher', 'stream', 'app'].includes(key)).map(([key, value]) => `${key.replace(/_seconds$/, '')} ${typeof value === 'number' ? Math.round(value * 1000) / 1000 : value}`);
+  const words = Object.entries(data).filter(([key, value]) => value !== false && value !== null && !['publisher', 'stream', 'app'].includes(key)).map(([key, value]) => (value === true ? key : `${key.replace(/_seconds$/, '')} ${typeof value === 'number' ? Math.round(value * 1000) / 1000 : value}`));
   const list = byId('events');
   list.prepend(make('li', {}, make('time', { datetime: timestamp }, clock(timestamp)), make('strong', {}, type), ` ${who} ${words.join(', ')}`));
   while (list.children.length > KEPT_EVENTS) list.lastChild.remove();
@@ -304,5 +327,10 @@ byId('token-button').addEventListener('click', async () => {
     soon(0);
   }
 });
+async function lookAgain() {
+  await refreshPictures(listed).catch(() => {});
+  setTimeout(lookAgain, pictures.size ? PICTURE_EVERY : EVERY);
+}
 document.addEventListener('visibilitychange', () => { if (!document.hidden) soon(0); });
 refresh();
+setTimeout(lookAgain, EVERY);
