@@ -1,12 +1,11 @@
 //! `liveedgecast-activator`: reads its configuration, then serves until it is asked to stop. In: arguments, signals. Out: the exit code.
 //! Next: `config`, then `task`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use liveedgecast_activator::commandline;
-use liveedgecast_activator::config::{Args, Fleet, Given, Handoff, Settings, Subcommand, check_file, http_address};
+use liveedgecast_activator::config::{Args, Fleet, Handoff, Settings, http_address};
 use liveedgecast_activator::processes::program_beside;
 use liveedgecast_activator::task::{self, Startup};
 use liveedgecast_common::config::Problems;
@@ -18,21 +17,8 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let (args, mut problems) = environment::parse::<Args>();
-    if let Some(code) = commandline::run(&args) {
+    if let Some(code) = commandline::run(&args, &problems) {
         return code;
-    }
-    if let Some(Subcommand::Check { config }) = &args.command {
-        let given = Given {
-            default_route: !args.push_url.is_empty() || args.push_url_file.is_some(),
-            publishers: args.publish_keys.is_some() || args.publish_keys_file.is_some(),
-            jwt: args.jwt.is_given(),
-            hook: args.on_publish_url.is_some(),
-        };
-        let Some(path) = args.checked_file(config) else {
-            eprintln!("no file to check: name it with --config FILE, or set LIVEEDGECAST_CONFIG");
-            return ExitCode::from(BAD_CONFIGURATION);
-        };
-        return check(path, given);
     }
     if args.health || args.ready {
         return health(&args, if args.ready { health::READY } else { health::ALIVE });
@@ -72,25 +58,6 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!(event = event::ACTIVATOR_STOPPED, error = format!("{error:#}"), "activator failed");
             ExitCode::FAILURE
-        }
-    }
-}
-
-/// Checks a configuration file.
-fn check(path: &Path, given: Given) -> ExitCode {
-    match check_file(path, given) {
-        Ok(file) => {
-            println!(
-                "{}: no mistakes; publishers: {}, routes: {}",
-                path.display(),
-                file.publishers.len(),
-                file.routes.len()
-            );
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            eprintln!("{problems}");
-            ExitCode::from(BAD_CONFIGURATION)
         }
     }
 }

@@ -3,7 +3,7 @@
 //! - [`rtmp`]: the protocol, bytes to messages and sessions, and back.
 //! - [`handoff`]: the frames of an activator and a worker about one stream. [`control`]: their messages about all streams.
 //! - [`proof`]: the proof that both sides of a call know the secret. [`greet`]: the caller's side of it.
-//! - [`encryption`]: TLS between our own processes, to which the proofs are bound.
+//! - [`encryption`]: TLS between our own processes, to which the proofs are bound. [`trust`]: the verdict on the certificates of upstreams.
 //! - [`discovery`], [`introduce`]: the addresses of activators.
 //! - [`proxy`]: the header with which a proxy names its client.
 //! - [`key`], [`url`]: names, secrets, and the destinations of a stream.
@@ -49,5 +49,6 @@ pub mod sys;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 pub mod trace;
+pub mod trust;
 pub mod url;
 pub mod wakes;

@@ -65,7 +65,7 @@ fn is_worth_showing(sent: &ReceivedEvent, last: Option<&str>) -> bool {
 }
 
 /// One line, or the JSON, of an event.
-fn shown(sent: &ReceivedEvent, json: bool, coloured: bool) -> String {
+pub(super) fn shown(sent: &ReceivedEvent, json: bool, coloured: bool) -> String {
     if json {
         return format!("{}\n", sent.data);
     }
@@ -87,7 +87,7 @@ fn shown(sent: &ReceivedEvent, json: bool, coloured: bool) -> String {
 
 /// An event as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct ReceivedEvent {
+pub(super) struct ReceivedEvent {
     id: String,
     event: String,
     data: String,
@@ -110,7 +110,7 @@ impl ReceivedEvents {
     }
 
     /// The next whole event; comments and the like are left out.
-    fn next(&mut self) -> Option<ReceivedEvent> {
+    pub(super) fn next(&mut self) -> Option<ReceivedEvent> {
         loop {
             let end = self.bytes.windows(2).position(|two| two == b"\n\n")?;
             let block: Vec<u8> = self.bytes.drain(..end + 2).collect();

@@ -26,6 +26,10 @@ pub(super) enum CommandFailure {
     Away(String),
     /// The token is missing, unknown, or not enough.
     Token(String),
+    /// Several mistakes, a line each.
+    Listed(String),
+    /// The findings have been printed; the exit code sums them up.
+    Said(u8),
     /// The reader of the output is gone, which is its own affair: `head` does so.
     Unread,
 }
@@ -35,9 +39,10 @@ impl CommandFailure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Refused(_) => REFUSED,
-            Self::Usage(_) => USAGE,
+            Self::Usage(_) | Self::Listed(_) => USAGE,
             Self::Away(_) => AWAY,
             Self::Token(_) => TOKEN,
+            Self::Said(code) => *code,
             Self::Unread => 0,
         }
     }
@@ -45,8 +50,10 @@ impl CommandFailure {
     /// The sentence, if there is something to say.
     pub(super) fn text(&self) -> Option<String> {
         match self {
-            Self::Refused(text) | Self::Usage(text) | Self::Away(text) | Self::Token(text) => Some(text.clone()),
-            Self::Unread => None,
+            Self::Refused(text) | Self::Usage(text) | Self::Away(text) | Self::Token(text) | Self::Listed(text) => {
+                Some(text.clone())
+            }
+            Self::Said(_) | Self::Unread => None,
         }
     }
 

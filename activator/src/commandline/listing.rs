@@ -79,27 +79,54 @@ fn read<T: DeserializeOwned>(values: &[Value]) -> Vec<T> {
     values.iter().filter_map(|value| T::deserialize(value).ok()).collect()
 }
 
-/// The table of streams; what is wrong with a destination stands below its stream.
-pub(super) fn table_of_streams(streams: &[ListedStream], now: u64) -> AlignedTable {
+/// A table of streams without rows.
+pub(super) fn table_of_streams_alone() -> AlignedTable {
     let headings =
         ["STREAM", "PUBLISHER", "APP", "STATE", ">FOR", ">BITRATE", "VIDEO", "AUDIO", "WORKER", ">DESTINATIONS"];
-    let mut table = AlignedTable::new(&headings);
+    AlignedTable::new(&headings)
+}
+
+/// The row of a stream.
+pub(super) fn stream_cells(stream: &ListedStream, now: u64) -> Vec<Cell> {
+    let live = stream.upstreams.iter().filter(|upstream| upstream.state == "live").count();
+    let all = stream.upstreams.len();
+    let tone = if live == all { Tone::Plain } else { Tone::Bad };
+    vec![
+        Cell::foreign(&stream.id),
+        Cell::foreign(stream.publisher.as_deref().unwrap_or("-")),
+        Cell::foreign(&stream.app),
+        Cell::state(&stream.state),
+        Cell::plain(age(stream.since.as_deref(), now)),
+        Cell::plain(bitrate(stream.bitrate)),
+        Cell::foreign(&video(stream)),
+        Cell::foreign(stream.audio.as_ref().map_or("-", |audio| &audio.codec)),
+        Cell::foreign(stream.worker.as_deref().unwrap_or("-")),
+        Cell::plain(format!("{live} of {all} live")).toned(tone),
+    ]
+}
+
+/// The row of a destination in the table of streams, below its stream. `rate`: what leaves now.
+pub(super) fn upstream_cells(upstream: &ListedUpstream, rate: Cell, now: u64) -> Vec<Cell> {
+    let error = if upstream.state == "live" { "" } else { upstream.error.as_str() };
+    vec![
+        Cell::plain(format!("  {}", LogSafe(&upstream.name))),
+        Cell::foreign(&upstream.host),
+        Cell::plain(if upstream.backup { "backup" } else { "" }),
+        Cell::state(&upstream.state),
+        Cell::plain(age(upstream.since.as_deref(), now)),
+        rate,
+        Cell::plain(format!("lag {}", lag(upstream.lag))),
+        Cell::plain(format!("lost {}", upstream.lost)),
+        Cell::foreign(error).toned(Tone::Bad),
+        Cell::plain(""),
+    ]
+}
+
+/// The table of streams; what is wrong with a destination stands below its stream.
+pub(super) fn table_of_streams(streams: &[ListedStream], now: u64) -> AlignedTable {
+    let mut table = table_of_streams_alone();
     for stream in streams {
-        let live = stream.upstreams.iter().filter(|upstream| upstream.state == "live").count();
-        let all = stream.upstreams.len();
-        let tone = if live == all { Tone::Plain } else { Tone::Bad };
-        table.row(vec![
-            Cell::foreign(&stream.id),
-            Cell::foreign(stream.publisher.as_deref().unwrap_or("-")),
-            Cell::foreign(&stream.app),
-            Cell::state(&stream.state),
-            Cell::plain(age(stream.since.as_deref(), now)),
-            Cell::plain(bitrate(stream.bitrate)),
-            Cell::foreign(&video(stream)),
-            Cell::foreign(stream.audio.as_ref().map_or("-", |audio| &audio.codec)),
-            Cell::foreign(stream.worker.as_deref().unwrap_or("-")),
-            Cell::plain(format!("{live} of {all} live")).toned(tone),
-        ]);
+        table.row(stream_cells(stream, now));
         for upstream in stream.upstreams.iter().filter(|upstream| upstream.state != "live") {
             table.note(Cell::plain(trouble(upstream, now)).toned(Tone::of_state(&upstream.state)));
         }

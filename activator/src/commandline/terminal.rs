@@ -61,6 +61,23 @@ impl Terminal {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
+    /// Shows on a terminal how much of a long computation is done.
+    pub(super) fn bar(self, what: &str, done: usize, all: usize) {
+        /// Characters of the bar.
+        const LENGTH: usize = 30;
+        if self.shows_progress {
+            let full = LENGTH * done / all.max(1);
+            draw(&format!("{}{} {done} of {all} {what}", "█".repeat(full), "░".repeat(LENGTH - full)));
+        }
+    }
+
+    /// Removes the bar.
+    pub(super) fn clear_bar(self) {
+        if self.shows_progress {
+            draw("");
+        }
+    }
+
     /// Waits for `work`, and shows on a terminal that it does once that takes longer than a person overlooks. `what`: the thing that is waited for.
     pub(super) async fn watching<T>(self, what: &str, work: impl Future<Output = T>) -> T {
         if !self.shows_progress {

@@ -52,6 +52,15 @@ pub(super) fn parse_time(text: &str) -> Option<u64> {
     u64::try_from(seconds * 1000 + millis).ok()
 }
 
+/// Reads the date of an HTTP answer (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`. Milliseconds since 1970.
+pub(super) fn parse_http_date(text: &str) -> Option<u64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let parts: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [_, day, month, year, clock, "GMT"] = parts.as_slice() else { return None };
+    let month = MONTHS.find(month).filter(|at| month.len() == 3 && at % 3 == 0)? / 3 + 1;
+    parse_time(&format!("{year}-{month:02}-{day}T{clock}Z"))
+}
+
 /// Two digits at a place.
 fn two(text: &str, at: usize) -> Option<i64> {
     let digits = text.get(at..at + 2)?;
@@ -119,6 +128,15 @@ mod tests {
             "é970-01-01T00:00:00Z",
         ] {
             assert_eq!(parse_time(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_of_http_are_read() {
+        assert_eq!(parse_http_date("Thu, 01 Jan 1970 00:00:01 GMT"), Some(1000));
+        assert_eq!(parse_http_date("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400_000));
+        for bad in ["", "Thu, 01 Jan 1970 00:00:01", "Thu, 01 anF 1970 00:00:01 GMT", "Thu, 31 Feb 1970 00:00:01 GMT"] {
+            assert_eq!(parse_http_date(bad), None, "{bad}");
         }
     }
 

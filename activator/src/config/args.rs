@@ -1,7 +1,7 @@
 //! The arguments. In: flags, environment. Out: text, not judged yet. Next: `resolve`.
 #![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help text, in which [::] is an address")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use liveedgecast_common::encryption::InternalTlsArgs;
@@ -255,14 +255,6 @@ pub struct Args {
     pub traces: TraceArgs,
 }
 
-impl Args {
-    /// The file that `check` is about: its own, or that of the activator; `None` if neither is set.
-    #[must_use]
-    pub fn checked_file<'a>(&'a self, own: &'a Option<PathBuf>) -> Option<&'a Path> {
-        [own, &self.config].into_iter().flatten().map(PathBuf::as_path).find(|path| !path.as_os_str().is_empty())
-    }
-}
-
 /// The headings of the help, each with the first argument below it; the arguments behind that one belong to it, too.
 const HEADINGS: [(&str, &str); 12] = [
     ("push_url", "Publishers and destinations"),
@@ -316,7 +308,7 @@ mod tests {
     fn help_of_a_command_lists_no_setting_of_serving() {
         let mut command = Args::command();
         command.build();
-        for of_gateway in ["streams", "workers", "events", "drain", "kick", "destination"] {
+        for of_gateway in ["streams", "workers", "events", "drain", "kick", "destination", "check", "top", "simulate"] {
             let help = command.find_subcommand_mut(of_gateway).expect("the command").render_long_help().to_string();
             assert!(!help.contains("--push-url") && help.contains("--help"), "{help}");
         }

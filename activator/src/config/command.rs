@@ -9,12 +9,8 @@ use liveedgecast_common::setting::Hidden;
 /// The things that the program does in place of serving.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Subcommand {
-    /// Checks a configuration file, prints every mistake with its line and its fix, and does nothing else
-    Check {
-        /// The file [default: that of LIVEEDGECAST_CONFIG, or of --config before the command]
-        #[arg(long, value_name = "PATH")]
-        config: Option<PathBuf>,
-    },
+    /// Checks the settings, ports, certificates, destinations and servers of a gateway, or one configuration file alone
+    Check(CheckArgs),
     /// Lists the streams of a running gateway, or shows one with its destinations
     Streams {
         /// A stream: its id, the beginning of its id, or its publisher's name
@@ -23,6 +19,8 @@ pub enum Subcommand {
         #[expect(missing_docs, reason = "documented by its own arguments")]
         api: ApiArgs,
     },
+    /// Shows the streams, destinations and workers of a running gateway live
+    Top(TopArgs),
     /// Lists the workers of a running gateway
     Workers {
         #[command(flatten)]
@@ -58,6 +56,8 @@ pub enum Subcommand {
     /// Lists or changes the destinations of a stream while it is live
     #[command(subcommand)]
     Destination(DestinationCommand),
+    /// Computes what other ways of keeping workers would have cost, from a history of streams
+    Simulate(SimulateArgs),
     /// Prints the completions for a shell
     Completions {
         /// bash, elvish, fish, powershell or zsh
@@ -69,6 +69,85 @@ pub enum Subcommand {
         #[arg(value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
     },
+}
+
+/// The things to check.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct CheckArgs {
+    /// A configuration file to check alone: nothing else is looked at, because it may be for another machine [default: the file of the settings is checked with
+    /// everything else]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Dial no destination and ask no server
+    #[arg(long)]
+    pub offline: bool,
+    /// A ScaledObject (YAML) whose numbers are compared with the settings, or - to read it from standard input
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub scaled_object: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The live view.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct TopArgs {
+    /// Print one frame, and end
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its own arguments")]
+    pub api: ApiArgs,
+}
+
+/// A history, and the numbers that it is computed with.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct SimulateArgs {
+    /// A table with commas: START,END or START,END,SITE; times as 2025-01-31T12:00:00Z or in seconds since 1970; - reads standard input
+    #[arg(value_name = "TABLE", value_hint = ValueHint::FilePath, conflicts_with = "prometheus")]
+    pub history: Option<PathBuf>,
+    /// Prometheus, whose samples of a gauge are the history
+    #[arg(long, value_name = "URL", help_heading = "History from Prometheus")]
+    pub prometheus: Option<String>,
+    /// The gauge of streams [default: sum(liveedgecast_streams)]
+    #[arg(long, value_name = "QUERY", help_heading = "History from Prometheus")]
+    pub query: Option<String>,
+    /// The label that tells sites apart [default: all labels together]
+    #[arg(long, value_name = "NAME", help_heading = "History from Prometheus")]
+    pub site_label: Option<String>,
+    /// Beginning of the time [default: 30 days before its end]
+    #[arg(long, value_name = "TIME", help_heading = "History from Prometheus")]
+    pub from: Option<String>,
+    /// End of the time [default: now]
+    #[arg(long, value_name = "TIME", help_heading = "History from Prometheus")]
+    pub to: Option<String>,
+    /// Time between two samples [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "History from Prometheus")]
+    pub step: Option<String>,
+    /// Starter of workers: process or external (KEDA) [default: that of the settings]
+    #[arg(long, value_name = "KIND")]
+    pub fleet: Option<String>,
+    /// Streams per worker [default: that of the settings]
+    #[arg(long, value_name = "STREAMS")]
+    pub capacity: Option<String>,
+    /// Most workers of a site [default: that of the settings]
+    #[arg(long, value_name = "WORKERS")]
+    pub max_workers: Option<String>,
+    /// Idle time after which a worker ends [default: that of the settings; with external KEDA's 300s]
+    #[arg(long, value_name = "TIME")]
+    pub cooldown: Option<String>,
+    /// Time that a worker takes to start [default: 50ms; with external 450ms]
+    #[arg(long, value_name = "TIME")]
+    pub start_time: Option<String>,
+    /// A window in which workers are kept, in UTC, such as 'mon-fri 08:00-20:00=2' for two; may be given several times [default: 08:00-22:00]
+    #[arg(long, value_name = "WINDOW")]
+    pub cron: Vec<String>,
+    /// Write a chart to this file
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub svg: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The gateway that a command asks, and the form of the answer.

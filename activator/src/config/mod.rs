@@ -21,7 +21,8 @@ mod webhook;
 
 pub use args::Args;
 pub use command::{
-    ApiArgs, DestinationCommand, DestinationUrlArgs, EventsArgs, StreamArgs, Subcommand, WaitArgs, WorkerArgs,
+    ApiArgs, CheckArgs, DestinationCommand, DestinationUrlArgs, EventsArgs, SimulateArgs, StreamArgs, Subcommand,
+    TopArgs, WaitArgs, WorkerArgs,
 };
 pub(crate) use file::name_of;
 pub use file::{ConfigFile, DEFAULT_ROUTE, Given, ListedPublisher, Route, RouteBackup, RouteDestination, check_name};

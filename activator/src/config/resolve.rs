@@ -232,6 +232,13 @@ impl Settings {
     /// # Errors
     /// Every mistake, each with its fix.
     pub fn resolve(args: &Args, random: [u8; 32]) -> Result<Self, Problems> {
+        let (settings, problems) = Self::read(args, random);
+        problems.into_result().map(|()| settings)
+    }
+
+    /// Judges the arguments, and returns the mistakes beside settings in which each mistake has a harmless stand-in: for a check of everything else.
+    #[must_use]
+    pub fn read(args: &Args, random: [u8; 32]) -> (Self, Problems) {
         let mut problems = Problems::new();
         let p = &mut problems;
         let config_file = file(&args.config);
@@ -311,7 +318,7 @@ impl Settings {
             events,
             traces: args.traces.resolve(p),
         };
-        problems.into_result().map(|()| settings)
+        (settings, problems)
     }
 
     /// True if anyone who reaches the RTMP or RTMPS port may publish, from other machines too.

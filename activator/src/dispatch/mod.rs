@@ -37,6 +37,7 @@ pub use messages::{Key, Rules};
 pub(crate) use news::FollowerView;
 pub use news::PeerChange;
 pub(crate) use phases::{COLD_START_PHASES, ColdPhase, ColdStartPhases};
+pub(crate) use placing::rank;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
 pub use view::{AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, WallClock, WorkerState, WorkerView};

@@ -305,8 +305,13 @@ impl Workers {
     pub(super) fn busiest(&self, now: Instant, fits: impl Fn(CallId, &Worker) -> bool) -> Option<CallId> {
         let free = self.iter().filter(|(_, worker)| worker.room(now) > 0 && worker.can_be_offered(now));
         let fitting = free.filter(|(call, worker)| fits(*call, worker));
-        fitting.max_by_key(|(call, worker)| (worker.streams(), std::cmp::Reverse(*call))).map(|(call, _)| call)
+        fitting.max_by_key(|(call, worker)| rank(worker.streams(), *call)).map(|(call, _)| call)
     }
+}
+
+/// The order in which workers with room are filled: the greatest rank is filled first. `arrival`: less for a worker that has been there for longer.
+pub(crate) fn rank<A: Ord>(streams: usize, arrival: A) -> (usize, std::cmp::Reverse<A>) {
+    (streams, std::cmp::Reverse(arrival))
 }
 
 impl Worker {

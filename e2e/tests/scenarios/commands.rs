@@ -18,39 +18,39 @@ use crate::api::ADMIN;
 const VIEW: &str = "the-token-of-readers-alone";
 
 /// A command to be run against a gateway.
-struct Typed {
+pub(crate) struct Typed {
     command: Command,
 }
 
 /// What a command has said.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    output: String,
-    errors: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) errors: String,
 }
 
 impl Typed {
     /// The command, with an environment of its own.
-    fn new(words: &str) -> Self {
+    pub(crate) fn new(words: &str) -> Self {
         let mut command = Command::new(binary("liveedgecast-activator"));
         command.env_clear().args(words.split_whitespace()).stdin(Stdio::null());
         Self { command }
     }
 
     /// The same with an environment variable.
-    fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
     /// The same with a further argument.
-    fn arg(mut self, argument: &str) -> Self {
+    pub(crate) fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
-    fn run(mut self) -> Said {
+    pub(crate) fn run(mut self) -> Said {
         let Output { status, stdout, stderr } = self.command.output().expect("the command");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let said = Said { code: status.code(), output: text(stdout), errors: text(stderr) };
@@ -63,20 +63,20 @@ impl Typed {
 impl Said {
     /// The output of a command that has succeeded.
     #[track_caller]
-    fn good(self) -> String {
+    pub(crate) fn good(self) -> String {
         assert_eq!((self.code, self.errors.as_str()), (Some(0), ""), "{self:?}");
         self.output
     }
 
     /// The JSON of a command that has succeeded.
     #[track_caller]
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.good()).expect("JSON")
     }
 
     /// Asserts that the command has failed with this code, nothing but one line, and each of `words` in it.
     #[track_caller]
-    fn fails(&self, code: i32, words: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, words: &[&str]) {
         assert_eq!((self.code, self.output.as_str()), (Some(code), ""), "{self:?}");
         assert_eq!(self.errors.trim_end().lines().count(), 1, "{self:?}");
         assert!(self.errors.starts_with("error: "), "{self:?}");
@@ -87,15 +87,15 @@ impl Said {
 }
 
 /// A gateway with a configuration file, and the words that lead to it.
-struct Place {
-    activator: ActivatorProcess,
-    sink: Sink,
+pub(crate) struct Place {
+    pub(crate) activator: ActivatorProcess,
+    pub(crate) sink: Sink,
     _folder: tempfile::TempDir,
 }
 
 impl Place {
     /// Two publishers have names that begin alike.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let sink = Sink::start();
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("config.yaml");
@@ -112,7 +112,7 @@ impl Place {
     }
 
     /// A command that asks this gateway with the admin token.
-    fn typed(&self, words: &str) -> Typed {
+    pub(crate) fn typed(&self, words: &str) -> Typed {
         self.stranger(words).with("LIVEEDGECAST_ADMIN_TOKEN", ADMIN)
     }
 
@@ -121,17 +121,17 @@ impl Place {
         Typed::new(words).with("LIVEEDGECAST_API", &url(self.activator.http()))
     }
 
-    fn published(&self, name: &str) -> liveedgecast_e2e::process::RunningProgram {
+    pub(crate) fn published(&self, name: &str) -> liveedgecast_e2e::process::RunningProgram {
         ffmpeg(Media::Both, &self.activator.url(&format!("live/{}", key(name))))
     }
 }
 
-fn url(address: SocketAddr) -> String {
+pub(crate) fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
 /// Writes a file and returns its path as text.
-fn file(folder: &Path, name: &str, text: &str) -> String {
+pub(crate) fn file(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).expect("a file");
     path.display().to_string()

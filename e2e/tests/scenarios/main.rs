@@ -23,6 +23,7 @@ macro_rules! by_descriptor_and_by_link {
 mod activators;
 mod api;
 mod certificates;
+mod checks;
 mod claims;
 mod commands;
 mod crash;
@@ -52,6 +53,7 @@ mod times;
 mod tokens;
 mod traces;
 mod upstreams;
+mod views;
 mod wake;
 mod workers;
 

@@ -65,6 +65,7 @@ const ORDER: Order = Order {
                 "rtmp",
                 "handoff",
                 "sys",
+                "trust",
                 "config",
                 "setting",
                 "trace",

@@ -4,7 +4,7 @@
 //! [`UpstreamEvent`]s for the stream's task, which owns and polls it: it has no task, no channel and no clock of its own. This is the last
 //! room; behind it is the upstream server.
 //!
-//! [`machine`] has the rules with `patience`, [`fault`] the classes of failures, `dial`, `tls` (with `trust`) and `connection` the IO; the RTMP
+//! [`machine`] has the rules with `patience`, [`fault`] the classes of failures, `dial`, `tls` (with `common`'s `trust`) and `connection` the IO; the RTMP
 //! session is [`ClientSession`].
 
 use std::fmt;
@@ -34,7 +34,6 @@ pub mod machine;
 mod metrics;
 mod patience;
 mod tls;
-mod trust;
 
 pub use self::fault::Fault;
 pub use self::metrics::{DestinationLabels, UpstreamMetrics};

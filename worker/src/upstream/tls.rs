@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use liveedgecast_common::event;
+use liveedgecast_common::trust::{self, Verifier};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -21,7 +22,6 @@ use tokio_rustls::client::TlsStream;
 use super::dial::Resolver;
 use super::fault::Fault;
 use super::metrics::UpstreamMetrics;
-use super::trust::{self, Verifier};
 
 pub(super) type Secure = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, NotSecured>>>>;
 

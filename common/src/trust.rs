@@ -1,4 +1,4 @@
-//! The verdict on an upstream's certificate, and the reason against it in words. Part of [`super::tls`].
+//! The verdict on an upstream's certificate, and the reason against it in words.
 //!
 //! In: certificates, and the errors of rustls. Out: a verdict, and a sentence with the fix.
 //!
@@ -8,7 +8,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use liveedgecast_common::key::LogSafe;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::ring;
@@ -16,18 +15,24 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::key::LogSafe;
+
 /// Names of a certificate that are shown.
 const MAX_NAMES: usize = 3;
 
 /// The verifier of webpki, and the listed certificates.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
     listed: Arc<RootCertStore>,
 }
 
 impl Verifier {
-    pub(super) fn new(listed: RootCertStore) -> Result<Self, Error> {
+    /// The verifier that trusts these certificates, of authorities and of servers.
+    ///
+    /// # Errors
+    /// There is none, or TLS cannot be set up at all.
+    pub fn new(listed: RootCertStore) -> Result<Self, Error> {
         let listed = Arc::new(listed);
         let provider = Arc::new(ring::default_provider());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::clone(&listed), provider).build();
@@ -96,7 +101,8 @@ fn is_other(why: &CertificateError, name: &str) -> bool {
 }
 
 /// The error in words, with its fix.
-pub(super) fn explain(error: &Error, host: &str) -> String {
+#[must_use]
+pub fn explain(error: &Error, host: &str) -> String {
     match error {
         Error::InvalidCertificate(why) => explain_certificate(why, host),
         Error::InvalidMessage(_) => {
