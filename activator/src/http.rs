@@ -20,6 +20,8 @@ use liveedgecast_common::event;
 use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode, Streamed};
 use liveedgecast_common::key::LogSafe;
 use liveedgecast_common::log_limiter::LogLimiter;
+use liveedgecast_common::metrics::OPEN_METRICS;
+use liveedgecast_common::trace;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -126,7 +128,7 @@ pub fn routes(shown: HttpContext) -> Routes {
     };
     let subscribed = shown.clone();
     page::routes(Routes::new())
-        .get("/metrics", with(|shown, _| page_of_metrics(shown)))
+        .get("/metrics", with(page_of_metrics))
         .get("/healthz", with(|_, _| Answer::text("ok\n")))
         .get("/readyz", with(ready))
         .get("/stat", {
@@ -207,10 +209,16 @@ fn event_stream(events: &Events, request: &Request) -> Streamed {
     Streamed { content_type: "text/event-stream", pieces: subscribe(events, last) }
 }
 
-fn page_of_metrics(shown: &HttpContext) -> Answer {
+/// The metrics: as OpenMetrics, which alone can name traces, where there are traces and the client takes it; in Prometheus' text format elsewhere.
+fn page_of_metrics(shown: &HttpContext, request: &Request) -> Answer {
     shown.views.measure();
     shown.cluster.measure(&shown.metrics.peers);
-    Answer::metrics(shown.metrics.text())
+    let text = shown.metrics.text();
+    let accepts = request.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok());
+    if trace::is_on() && accepts.into_iter().any(|value| value.contains("application/openmetrics-text")) {
+        return Answer::typed(OPEN_METRICS, shown.metrics.lobby.open_page(&text));
+    }
+    Answer::metrics(text)
 }
 
 /// The plain demand, for KEDA's `metrics-api` trigger where that is enough.

@@ -1,6 +1,7 @@
 //! Helpers for the metrics of both binaries. In: a registry, names without the prefix that all metrics have. Out: metrics whose rows are
 //! there from the start, and a whole registry in the Prometheus text format. The names themselves are in each room's `metrics`.
 
+mod open;
 mod process;
 
 use prometheus::core::Collector;
@@ -13,6 +14,7 @@ use prometheus::{
 use crate::control::totals::{Total, TotalFamily, TotalKey, TotalKind, TotalRow};
 use crate::{event, stderr, trace};
 
+pub use self::open::{Exemplar, Exemplars, OPEN_METRICS};
 pub use process::{ProcessUsage, register_process};
 
 /// The beginning of the name of every metric.

@@ -112,6 +112,15 @@ pub fn is_on() -> bool {
     SPANS.get().is_some()
 }
 
+/// The id of a stream's trace in hexadecimal digits; `None` where there are no traces.
+#[must_use]
+pub fn id_of(stream: &str) -> Option<String> {
+    #[cfg(feature = "otlp")]
+    return is_on().then(|| export::trace_id(stream));
+    #[cfg(not(feature = "otlp"))]
+    return Some(stream).filter(|_| is_on()).map(str::to_owned);
+}
+
 /// Tells a span. It is left out when too many wait for the collector; [`left_out`] counts those.
 pub fn record(span: StartSpan) {
     if let Some(spans) = SPANS.get()

@@ -36,7 +36,7 @@ impl Prometheus {
         let directory = program.directory().display().to_string();
         fs::write(program.directory().join(CONFIGURATION), "scrape_configs: []\n").expect("the configuration");
         let program = program.words(&format!(
-            "--config.file={directory}/{CONFIGURATION} --storage.tsdb.path={directory}/data --web.listen-address={}",
+            "--config.file={directory}/{CONFIGURATION} --storage.tsdb.path={directory}/data --enable-feature=exemplar-storage --web.listen-address={}",
             SocketAddr::new(host, 0)
         ));
         let mut process = program.start();
@@ -98,6 +98,14 @@ impl Prometheus {
         let Some(answer) = self.query(query) else { return 0 };
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"].as_array().map_or(0, Vec::len)
+    }
+
+    /// The answer about exemplars of a metric, as JSON: each names its trace.
+    #[must_use]
+    pub fn exemplars(&self, metric: &str) -> String {
+        let ever = "start=0&end=9999999999";
+        let answer = http::json(self.address, &format!("/api/v1/query_exemplars?query={metric}&{ever}"));
+        answer.map(|answer| answer.to_string()).unwrap_or_default()
     }
 
     fn query(&self, query: &str) -> Option<Value> {

@@ -1,6 +1,11 @@
 //! Metrics of this room. In: outputs of the machines, and their state when somebody looks. Out: the registry.
+#![expect(clippy::disallowed_methods, reason = "shell: the time of day at which a traced start was observed")]
 
-use liveedgecast_common::metrics::{counter, counters, gauges, histogram, histograms};
+use std::time::Duration;
+
+use liveedgecast_common::clock::utc;
+use liveedgecast_common::metrics::{Exemplar, Exemplars, PREFIX, counter, counters, gauges, histogram, histograms};
+use liveedgecast_common::trace;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use crate::dispatch::processes::ProcessOutcome;
@@ -9,6 +14,9 @@ use crate::dispatch::{Back, COLD_START_PHASES, OfferOutcome, WorkerState};
 /// Buckets from a fraction of a millisecond (everything is warm) to the longest hold that is usual.
 const START_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
+
+/// Name of the histogram of cold starts.
+const COLD_START: &str = "cold_start_seconds";
 
 /// State of a stream that waits for a worker.
 pub(super) const WAITING: &str = "waiting";
@@ -30,6 +38,8 @@ pub struct LobbyMetrics {
     pub(super) start: HistogramVec,
     /// The parts of a start for which a worker had to be started.
     pub(super) cold_start: HistogramVec,
+    /// Traces of cold starts.
+    exemplars: Exemplars,
     /// Workers, by state.
     pub(super) workers: IntGaugeVec,
     /// Time from the start of a worker process to its registration.
@@ -43,6 +53,21 @@ pub struct LobbyMetrics {
 }
 
 impl LobbyMetrics {
+    /// Notes one phase of a cold start.
+    pub(super) fn note_phase(&self, stream: &str, phase: &str, time: Duration) {
+        self.cold_start.with_label_values(&[phase]).observe(time.as_secs_f64());
+        if let Some(trace_id) = trace::id_of(stream) {
+            self.exemplars
+                .note(format!("phase=\"{phase}\""), Exemplar { trace_id, value: time.as_secs_f64(), at: utc() });
+        }
+    }
+
+    /// Returns a page of metrics as OpenMetrics, with the traces of cold starts.
+    #[must_use]
+    pub fn open_page(&self, text: &str) -> String {
+        self.exemplars.page(text, &format!("{PREFIX}{COLD_START}"))
+    }
+
     /// Registers them, at zero; `excess` and `disbelieved` belong to the control service and are registered there.
     ///
     /// # Errors
@@ -83,9 +108,10 @@ impl LobbyMetrics {
                 ("kind", &["cold", "warm"]),
                 START_BUCKETS,
             )?,
+            exemplars: Exemplars::default(),
             cold_start: histograms(
                 r,
-                "cold_start_seconds",
+                COLD_START,
                 "Time of each phase of a start for which a worker had to come up; the phase ends at the milestone that it is named after",
                 ("phase", &COLD_START_PHASES),
                 START_BUCKETS,

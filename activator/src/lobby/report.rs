@@ -144,7 +144,7 @@ fn report_start(metrics: &LobbyMetrics, started: &Started) {
 
 fn report_cold_start(metrics: &LobbyMetrics, start: &ColdStartPhases) {
     for (phase, time) in &start.phases {
-        metrics.cold_start.with_label_values(&[phase.as_str()]).observe(time.as_secs_f64());
+        metrics.note_phase(&start.stream_id, phase.as_str(), *time);
     }
     let (stream, worker) = (&start.stream_id, &start.worker);
     let time = |phase| start.time(phase).map(milliseconds);

@@ -105,6 +105,11 @@ fn span_data(span: StartSpan, clock: WallMoment) -> SpanData {
     }
 }
 
+/// The id of a stream's trace in hexadecimal digits.
+pub(super) fn trace_id(stream: &str) -> String {
+    ids(stream).0.to_string()
+}
+
 /// The trace of a stream, and its first span.
 fn ids(stream: &str) -> (TraceId, SpanId) {
     let hash = digest(&SHA256, format!("liveedgecast trace\0{stream}").as_bytes());

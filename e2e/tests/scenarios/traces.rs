@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use liveedgecast_e2e::http;
 use liveedgecast_e2e::loopback;
+use liveedgecast_e2e::prometheus::Prometheus;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
@@ -133,6 +134,15 @@ fn a_cold_start_is_one_trace_of_both_processes(handoff: &str) {
     let (good, bad) = (of(true), of(false));
     let host = |told: &Told| text(&told.span.attributes, "host").expect("a host").to_owned();
     assert_eq!((host(good), host(bad).as_str()), (sink.address().to_string(), "127.0.0.1:9"));
+    let headers = "accept: application/openmetrics-text;version=1.0.0\r\n";
+    let page = http::send(activator.http(), "GET", "/metrics", headers, "").expect("an answer").body;
+    let trace_id = data_encoding::HEXLOWER.encode(&whole.span.trace_id);
+    let exemplars = page.lines().filter(|line| line.contains(&format!(" # {{trace_id=\"{trace_id}\"}} "))).count();
+    assert!(exemplars == parts.len() - 1 && page.ends_with("\n# EOF\n"), "{exemplars} of the phases: {page}");
+    let mut prometheus = Prometheus::start([127, 0, 0, 1].into());
+    prometheus.scrapes(&[activator.http()]);
+    let known = || prometheus.exemplars("liveedgecast_cold_start_seconds_bucket").contains(&trace_id);
+    until("Prometheus to know the trace", known);
     for told in collector.spans() {
         assert_eq!(told.span.trace_id, whole.span.trace_id, "{told:?} is of another trace");
         assert!(told.span.span_id == whole.span.span_id || told.span.parent_span_id == whole.span.span_id, "{told:?}");
