@@ -21,6 +21,8 @@ Installs the packages that are missing, builds everything with optimisations, an
                                 LiveEdgeCast also with another setting
   tools/bench.sh --relays link --ours-args '--encryption on'
                                 the link without and with encryption, in one run
+  tools/bench.sh --visibility --repeat 5
+                                400 streams through LiveEdgeCast, without and with three pages open and a scrape every 5 s: see x plain
   tools/bench.sh --charts DIR   50 to 400 streams through each relay, as charts (cpu.svg, p99.svg) and figures.csv; --repeat 5 for
                                 a better median
   tools/bench.sh --redraw DIR   the charts again, from figures.csv

@@ -14,6 +14,7 @@ use super::publisher::{PacedPublisher, PublishResult};
 use super::relay::{BenchRelay, RelayKind, RelaySettings, Subject};
 use super::schedule::{MediaRate, scramble};
 use super::sink::{Arrived, CountingSink};
+use super::watchers::Watchers;
 use super::{BenchClock, report};
 
 /// A load.
@@ -358,6 +359,7 @@ pub async fn run(subject: &Subject, load: BenchLoad, clock: BenchClock, cores: O
     let bed = Bed::start(subject, load.streams, clock, cores).await?;
     let idle = Moment::take(&bed, cores);
     let (publishers, stop) = bed.start_all(load.streams, load.rate).await;
+    let watchers = subject.watched.then(|| Watchers::start(bed.relay.http));
     sleep(SETTLE).await;
     if let (true, Some(last)) = (subject.stall, bed.sinks.last()) {
         last.stalled.set(true);
@@ -372,6 +374,9 @@ pub async fn run(subject: &Subject, load: BenchLoad, clock: BenchClock, cores: O
     bed.sinks.iter().for_each(|sink| sink.tally.borrow_mut().measure_to = clock.now());
     let after = Moment::take(&bed, cores);
     let ground = ground(&bed, &before, &after);
+    if let Some(watchers) = watchers {
+        eprintln!("{}: {}", subject.name(), watchers.stop()?);
+    }
 
     stop.cancel();
     let published = results(publishers).await?;

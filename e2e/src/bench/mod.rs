@@ -24,6 +24,7 @@ pub mod report;
 pub mod schedule;
 pub mod sink;
 pub mod starts;
+pub mod watchers;
 
 use std::time::Instant;
 

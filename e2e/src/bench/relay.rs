@@ -68,13 +68,15 @@ pub struct Subject {
     pub routes: bool,
     /// Further arguments of the activator.
     pub arguments: Vec<String>,
+    /// True: pages are open and metrics are scraped during the measurement.
+    pub watched: bool,
 }
 
 impl Subject {
     /// The relay as it is.
     #[must_use]
     pub fn plain(kind: RelayKind) -> Self {
-        Self { kind, destinations: 1, stall: false, routes: false, arguments: Vec::new() }
+        Self { kind, destinations: 1, stall: false, routes: false, arguments: Vec::new(), watched: false }
     }
 
     /// Name of the row.
@@ -90,6 +92,9 @@ impl Subject {
         if self.routes {
             name += ", by a route";
         }
+        if self.watched {
+            name += ", watched";
+        }
         if !self.arguments.is_empty() {
             name += &format!(", {}", self.arguments.join(" "));
         }
@@ -102,6 +107,8 @@ impl Subject {
 pub struct BenchRelay {
     /// Address to which publishers connect.
     pub address: SocketAddr,
+    /// Address of LiveEdgeCast's HTTP port.
+    pub http: SocketAddr,
     /// The process, with the guard that ends it together with this one.
     child: Option<(Child, Ward)>,
     dir: TempDir,
@@ -142,13 +149,13 @@ impl BenchRelay {
         let first = *sinks.first().context("a relay without a sink")?;
         let dir = tempfile::tempdir()?;
         if kind == RelayKind::Direct {
-            return Ok(Self { address: first, child: None, dir });
+            return Ok(Self { address: first, http: first, child: None, dir });
         }
         // Another process may have taken a port since it was found free: then another port is tried.
         let mut last = None;
         for _ in 0..5 {
-            let address = free_address()?;
-            let mut relay = Self { address, child: None, dir: tempfile::tempdir()? };
+            let (address, http) = (free_address()?, free_address()?);
+            let mut relay = Self { address, http, child: None, dir: tempfile::tempdir()? };
             relay.child = Some(pinned(core, || relay.spawn(kind, sinks, settings))?);
             match relay.ready().await {
                 Ok(()) => return Ok(relay),
@@ -216,7 +223,8 @@ impl BenchRelay {
         let mut command = Command::new(program);
         command
             .args(["--rtmp-listen", &self.address.to_string(), "--handoff", handoff])
-            .args(["--http-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"])
+            .args(["--http-listen", &self.http.to_string()])
+            .args(["--control-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"])
             .args(self.destinations(sinks, settings)?)
             .args([
                 "--capacity",

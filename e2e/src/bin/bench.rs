@@ -46,6 +46,10 @@ struct Args {
     /// Further rows of LiveEdgeCast with these arguments of the activator, separated by blanks
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     ours_args: Option<String>,
+    /// Measure 400 streams, unless --streams says otherwise, through LiveEdgeCast alone, and again with three pages open and a scrape every 5 s: the
+    /// column `x plain` is the ratio
+    #[arg(long)]
+    visibility: bool,
     /// Measure starts beside live streams, this many a second, instead of load
     #[arg(long, value_name = "PER_SECOND", num_args = 0..=1, default_missing_value = "50")]
     starts: Option<u32>,
@@ -88,6 +92,9 @@ impl Args {
             if self.routes {
                 subjects.push(Subject { routes: true, destinations, ..Subject::plain(kind) });
             }
+            if self.visibility {
+                subjects.push(Subject { watched: true, ..Subject::plain(kind) });
+            }
             if let Some(arguments) = &self.ours_args {
                 let arguments = arguments.split_whitespace().map(str::to_owned).collect();
                 subjects.push(Subject { arguments, ..Subject::plain(kind) });
@@ -98,7 +105,13 @@ impl Args {
 }
 
 fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if args.visibility {
+        args.relays.retain(|kind| kind.ours());
+        if args.streams == [100] {
+            args.streams = vec![400];
+        }
+    }
     let machine = machine::header();
     liveedgecast_common::runtime::raise_open_files();
     if let Some(folder) = &args.redraw {
