@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::clock::now;
+use liveedgecast_common::encryption::Protection;
 use liveedgecast_common::event;
 use liveedgecast_common::http::{Answer, MethodFilter, Request, Routes, StatusCode, Streamed};
 use liveedgecast_common::key::LogSafe;
@@ -29,8 +30,10 @@ use self::access::Right;
 use self::changes::StreamAction;
 pub use self::changes::{StreamChanges, handler};
 use self::problem::ApiProblem;
+use crate::accept::RtmpsListener;
 use crate::admission::Admission;
 use crate::config::ApiTokens;
+use crate::dispatch::{Demand, WorkerSecondsView};
 use crate::drain::Phase;
 use crate::events::{Events, MAX_SUBSCRIBERS, subscribe};
 use crate::excerpt::Extent;
@@ -38,7 +41,7 @@ use crate::lobby::Views;
 use crate::metrics::ActivatorMetrics;
 use crate::net::CurrentTokens;
 use crate::peers::{Cluster, Courier};
-use crate::scaler::Trigger;
+use crate::scaler::{ScalerCertificates, Trigger};
 
 /// The sources of all answers.
 #[derive(Clone)]
@@ -65,6 +68,12 @@ pub struct HttpContext {
     pub events: Events,
     /// Metrics of this process.
     pub metrics: ActivatorMetrics,
+    /// The certificates of RTMPS, if there are any.
+    pub rtmps: Option<Arc<RtmpsListener>>,
+    /// The certificates of the scaler, if there are any.
+    pub scaler: Option<Arc<ScalerCertificates>>,
+    /// The protection of connections between our own processes.
+    pub protection: Protection,
     /// The phase of going down.
     pub phase: watch::Receiver<Phase>,
     /// Start of the process.
@@ -213,6 +222,9 @@ fn event_stream(events: &Events, request: &Request) -> Streamed {
 fn page_of_metrics(shown: &HttpContext, request: &Request) -> Answer {
     shown.views.measure();
     shown.cluster.measure(&shown.metrics.peers);
+    shown.metrics.certificate_ends("internal", shown.protection.certificate_end());
+    shown.metrics.certificate_ends("rtmps", shown.rtmps.as_ref().and_then(|listener| listener.end()));
+    shown.metrics.certificate_ends("scaler", shown.scaler.as_ref().and_then(|certificates| certificates.end()));
     let text = shown.metrics.text();
     let accepts = request.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok());
     if trace::is_on() && accepts.into_iter().any(|value| value.contains("application/openmetrics-text")) {
@@ -224,9 +236,17 @@ fn page_of_metrics(shown: &HttpContext, request: &Request) -> Answer {
 /// The plain demand, for KEDA's `metrics-api` trigger where that is enough.
 fn demand(shown: &HttpContext) -> Answer {
     match shown.cluster.need(None) {
-        Ok(need) => Answer::json(&need.shown()),
+        Ok(need) => Answer::json(&DemandReport { demand: need.shown(), worker_seconds: shown.views.worker_seconds() }),
         Err(unsure) => ApiProblem::Unsure(unsure.to_string()).answer(),
     }
+}
+
+/// The answer to [`demand`].
+#[derive(Serialize)]
+struct DemandReport {
+    #[serde(flatten)]
+    demand: Demand,
+    worker_seconds: WorkerSecondsView,
 }
 
 /// The number of the external scaler, for KEDA's `metrics-api` trigger: `?target=…&app=…` is the trigger's metadata.

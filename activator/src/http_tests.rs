@@ -46,7 +46,7 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
     let settings = Settings::resolve(&Args::try_parse_from(args).unwrap(), [1; 32]).unwrap();
     let metrics = ActivatorMetrics::new().unwrap();
     let events = Events::default();
-    let lobby = Lobby::new(Rules { workers_stay: false }, None, metrics.lobby.clone(), events.clone());
+    let lobby = Lobby::new(Rules::default(), None, metrics.lobby.clone(), events.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), settings.fleet);
     let shown = HttpContext {
@@ -61,6 +61,9 @@ fn context(args: &[&str]) -> (HttpContext, Lobby, watch::Sender<Phase>) {
         tokens: CurrentTokens::new(&settings),
         events,
         metrics,
+        protection: settings.protection.clone(),
+        rtmps: None,
+        scaler: None,
         phase: phases,
         started: clock::now(),
     };
@@ -127,7 +130,6 @@ async fn what_is_shown_has_its_fixed_shape() {
     let _place = server.lobby.places.enter(entry("aa"));
     let rows = [
         ("/healthz", "ok\n"),
-        ("/api/v1/demand", "{\"waiting\":1,\"live\":0,\"demand\":1}\n"),
         ("/api/v1/workers", "[]\n"),
         ("/api/v1/scale", "{\"active\":true,\"workers\":1,\"target\":50.0,\"value\":50.0}\n"),
         ("/api/v1/scale?target=2&app=other", "{\"active\":false,\"workers\":0,\"target\":2.0,\"value\":0.0}\n"),
@@ -136,6 +138,12 @@ async fn what_is_shown_has_its_fixed_shape() {
         let answer = ask(&server, "GET", path).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("\r\n\r\n{body}")), "{path}: {answer}");
     }
+    let answer = ask(&server, "GET", "/api/v1/demand").await;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut demand: serde_json::Value = serde_json::from_str(body).unwrap();
+    let saved = demand["worker_seconds"].take();
+    assert!(saved["used"] == 0.0 && saved["avoided"].as_f64() >= Some(0.0), "{saved}");
+    assert_eq!(demand.to_string(), "{\"demand\":1,\"live\":0,\"waiting\":1,\"worker_seconds\":null}");
     let answer = ask(&server, "GET", "/api/v1/streams").await;
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let mut streams: serde_json::Value = serde_json::from_str(body).unwrap();

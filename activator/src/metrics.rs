@@ -3,7 +3,7 @@
 use liveedgecast_common::metrics::{
     ProcessUsage, dropped_log_lines, dropped_spans, measure_log, measure_traces, opts, register, register_process, text,
 };
-use prometheus::{Counter, IntCounter, Registry};
+use prometheus::{Counter, IntCounter, IntGaugeVec, Registry};
 
 use crate::accept::AcceptMetrics;
 use crate::admission::AdmissionMetrics;
@@ -49,6 +49,7 @@ pub struct ActivatorMetrics {
     pub kubernetes: KubernetesMetrics,
     /// Metrics that workers tell.
     pub totals: WorkerTotals,
+    certificates: IntGaugeVec,
     ended_workers: Counter,
     log_lines_dropped: IntCounter,
     spans_dropped: IntCounter,
@@ -78,6 +79,16 @@ impl ActivatorMetrics {
             scaler: ScalerMetrics::new(r)?,
             kubernetes: KubernetesMetrics::new(r)?,
             totals: WorkerTotals::new(r)?,
+            certificates: register(
+                r,
+                IntGaugeVec::new(
+                    opts(
+                        "certificate_expiry_timestamp_seconds",
+                        "Time at which the first certificate of a listener expires, since the Unix epoch",
+                    ),
+                    &["listener"],
+                )?,
+            )?,
             ended_workers: register(
                 r,
                 Counter::with_opts(opts(
@@ -89,6 +100,13 @@ impl ActivatorMetrics {
             spans_dropped: dropped_spans(r)?,
             registry,
         })
+    }
+
+    /// Notes the time at which the first certificate of a listener expires.
+    pub fn certificate_ends(&self, listener: &str, end: Option<u64>) {
+        if let Some(end) = end {
+            self.certificates.with_label_values(&[listener]).set(i64::try_from(end).unwrap_or(i64::MAX));
+        }
     }
 
     /// The page in the Prometheus text format.

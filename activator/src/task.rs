@@ -147,7 +147,11 @@ fn open(start: Startup) -> anyhow::Result<Running> {
     let events = Events::new(metrics.events.clone());
     let delivery = settings.events.clone().map(|hook| tokio::spawn(events::deliver(events.clone(), hook)));
     let admission = Arc::new(Admission::new(&settings, events.clone(), metrics.admission.clone()));
-    let rules = dispatch::Rules { workers_stay: settings.fleet == Fleet::External };
+    let rules = dispatch::Rules {
+        workers_stay: settings.fleet == Fleet::External,
+        baseline: settings.baseline,
+        names_publishers: settings.names_publishers,
+    };
     let processes = program.is_some().then(|| process_rules(&settings));
     let lobby = Lobby::new(rules, processes, metrics.lobby.clone(), events.clone());
     let listener = HandoffListener::open(bound.link, settings.protection.clone(), settings.secret.clone())
@@ -207,6 +211,9 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         tokens: tokens.clone(),
         events: events.clone(),
         metrics: metrics.clone(),
+        protection: settings.protection.clone(),
+        rtmps: rtmps.clone(),
+        scaler: keda.tls.clone(),
         phase: phases,
         started: now(),
     };
@@ -270,6 +277,8 @@ fn open(start: Startup) -> anyhow::Result<Running> {
             idle_go_after: asked.idle_may_go.then_some(settings.cooldown),
             metrics: metrics.kubernetes.clone(),
         })));
+        let api = kubernetes::Api::in_pod(&asked.deployment);
+        keeping.push(tokio::spawn(kubernetes::watch_pods(api, cluster.clone(), metrics.kubernetes.clone())));
     }
     if let Some(shared) = shared {
         keeping.push(tokio::spawn(shared.leave(cluster.clone(), phase.subscribe(), release)));

@@ -20,9 +20,10 @@
 //! A stranger's ClientHello costs the accepting process a signature of some 0.1 ms. So handshakes have turns, one at a time, with pauses three
 //! times as long as they have taken: strangers cost a quarter of a core at most.
 //!
-//! `pem` reads files of certificates, `given` makes configurations of them, `refusal` says what to do about one that is refused.
+//! `pem` reads files of certificates, `end` their last day, `given` makes configurations of them, `refusal` says what to do about one that is refused.
 #![expect(clippy::disallowed_methods, reason = "shell: sockets, and the time for a log line")]
 
+mod end;
 mod given;
 mod pem;
 mod refusal;
@@ -45,6 +46,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+pub use self::end::certificate_end;
 pub use self::given::InternalTlsArgs;
 use self::given::{BothSides, GivenCertificates};
 pub use self::pem::{CertificateFiles, Flaw, certificates, flaw};
@@ -139,6 +141,12 @@ impl Protection {
     pub fn flags(&self) -> Vec<(&'static str, String)> {
         let certificates = self.certificates.iter().flat_map(|given| given.flags());
         [("--encryption", self.encryption.as_str().to_owned())].into_iter().chain(certificates).collect()
+    }
+
+    /// Seconds since 1970 at which the given certificate of this process expires; `None` without one.
+    #[must_use]
+    pub fn certificate_end(&self) -> Option<u64> {
+        self.certificates.as_ref().and_then(|given| given.end())
     }
 
     fn both_sides(&self) -> io::Result<BothSides> {

@@ -108,6 +108,7 @@ mod tests {
         // Rows of destinations come with the first stream.
         metrics.engine.upstreams.with_label_values(&["youtube", UpstreamState::Live.as_str()]).set(1);
         metrics.engine.lag.with_label_values(&["youtube"]).set(1.0);
+        metrics.engine.skipped_time.with_label_values(&["youtube"]).inc();
         metrics.upstream.failed("youtube", Fault::Lost);
         for figure in &metrics.engine.figures {
             figure.with_label_values(&["youtube"]).inc();

@@ -101,6 +101,11 @@ impl RtmpsListener {
         Ok(Self { certificates: CurrentTls::new(files)?, turn: Arc::new(Mutex::new(now())) })
     }
 
+    /// Seconds since 1970 at which the first of the certificates expires, if that can be told.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.certificates.end()
+    }
+
     /// Makes the handshake. Cancelling it closes the connection.
     pub(super) async fn secure(&self, socket: TcpStream) -> Result<PublisherConnection, FailedHandshake> {
         let until = now() + TLS_TIME;

@@ -174,6 +174,13 @@ pub struct Args {
     /// Most workers that this activator starts, or that its watchdog asks for [default: 4; 20 with --fleet external]
     #[arg(long, env = "MAX_WORKERS", value_name = "WORKERS")]
     pub max_workers: Option<String>,
+    /// Workers of the always-on fleet that worker-seconds are compared with, in metrics and on the page; nothing is started for it
+    /// [default: 1]
+    #[arg(long, env = "LIVEEDGECAST_BASELINE_WORKERS", value_name = "WORKERS")]
+    pub baseline_workers: Option<String>,
+    /// Metrics with the names of publishers, of those alone that the configuration file lists, a thousand at most: yes or no [default: no]
+    #[arg(long, env = "LIVEEDGECAST_PUBLISHER_METRICS", value_name = "WHETHER")]
+    pub publisher_metrics: Option<String>,
     /// Idle time after which a worker may end: one that this activator started, or one that --scale-in idle releases
     /// [default: 30s]
     #[arg(long, env = "COOLDOWN", value_name = "TIME")]

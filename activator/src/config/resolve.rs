@@ -200,6 +200,10 @@ pub struct Settings {
     pub capacity: u32,
     /// Most workers that this activator starts or asks for.
     pub max_workers: u32,
+    /// Workers of the always-on fleet that worker-seconds are compared with.
+    pub baseline: u32,
+    /// Metrics have rows by the names of publishers that the configuration file lists.
+    pub names_publishers: bool,
     /// Idle time after which a worker may end.
     pub cooldown: Duration,
     /// Longest hold of a publisher.
@@ -300,6 +304,8 @@ impl Settings {
             fleet,
             handoff,
             max_workers,
+            baseline: number("LIVEEDGECAST_BASELINE_WORKERS", &args.baseline_workers, 1, 0, 100_000, p),
+            names_publishers: choice("LIVEEDGECAST_PUBLISHER_METRICS", &args.publisher_metrics, &ANSWERS, p),
             kubernetes,
             capacity,
             cooldown: time("COOLDOWN", &args.cooldown, "30s", Duration::ZERO, p),

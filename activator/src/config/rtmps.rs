@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use liveedgecast_common::encryption::{CertificateFiles, Flaw, flaw};
+use liveedgecast_common::encryption::{CertificateFiles, Flaw, certificate_end, flaw};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
@@ -46,6 +46,10 @@ impl TlsFiles for RtmpsTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
+    }
+
+    fn end(&self) -> Option<u64> {
+        self.0.iter().filter_map(|pair| certificate_end(CERTIFICATE, &pair.certificate)).min()
     }
 }
 

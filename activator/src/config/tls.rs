@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use liveedgecast_common::config::read_file;
-use liveedgecast_common::encryption::{Flaw, certificates, flaw};
+use liveedgecast_common::encryption::{Flaw, certificate_end, certificates, flaw};
 use liveedgecast_common::key::Secret;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
@@ -26,6 +26,9 @@ pub trait TlsFiles {
     /// # Errors
     /// They cannot be read, or do not belong together.
     fn config(&self) -> Result<ServerConfig, Flaw>;
+
+    /// Seconds since 1970 at which the first of the certificates expires; `None` if it cannot be told.
+    fn end(&self) -> Option<u64>;
 }
 
 /// PEM texts, as KEDA's TriggerAuthentication has their other halves (`caCert`, `tlsClientCert`, `tlsClientKey`).
@@ -70,6 +73,10 @@ impl TlsFiles for ScalerTls {
             client_ca: self.client_ca.as_deref().map(|path| read(CLIENT_CA, path)).transpose()?,
         };
         files.config()
+    }
+
+    fn end(&self) -> Option<u64> {
+        certificate_end(CERTIFICATE, &self.certificate)
     }
 }
 

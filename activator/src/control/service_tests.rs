@@ -46,7 +46,7 @@ fn server_with(most: usize, encryption: Encryption) -> Server {
     let registry = Registry::new();
     let metrics = ControlMetrics::new(&registry).unwrap();
     let lobby = Lobby::new(
-        Rules { workers_stay: false },
+        Rules::default(),
         None,
         LobbyMetrics::new(&registry, metrics.excess(), metrics.disbelieved()).unwrap(),
         Events::default(),

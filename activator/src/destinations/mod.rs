@@ -140,6 +140,11 @@ impl StreamDestinations {
         ours.chain(theirs).map(|one| one.name.as_str()).collect()
     }
 
+    /// Returns whether they are those of a publisher that the configuration file lists.
+    pub fn is_of_entry(&self) -> bool {
+        matches!(self.origin, RouteOrigin::Entry(_))
+    }
+
     /// Every destination, in order.
     pub fn all(&self) -> &[NamedDestination] {
         &self.all

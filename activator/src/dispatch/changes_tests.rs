@@ -23,7 +23,7 @@ struct Relay {
 
 impl Relay {
     fn new() -> Self {
-        let mut relay = Self { now: origin(), dispatcher: Dispatcher::new(Rules { workers_stay: false }) };
+        let mut relay = Self { now: origin(), dispatcher: Dispatcher::new(Rules::default()) };
         let introduction = Introduction {
             name: "w".to_owned(),
             capacity: 9,

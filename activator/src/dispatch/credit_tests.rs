@@ -30,7 +30,7 @@ impl World {
     }
 
     fn just_started() -> Self {
-        let mut world = Self { now: origin(), dispatcher: Dispatcher::new(Rules { workers_stay: false }), calls: 0 };
+        let mut world = Self { now: origin(), dispatcher: Dispatcher::new(Rules::default()), calls: 0 };
         world.tell(Input::Changed);
         world
     }

@@ -31,6 +31,9 @@ use super::kept_changes::KeptChanges;
 use super::messages::{Input, Key, Output, Rules, Started};
 use super::phases::ColdStartPhases;
 use super::placing::Owner;
+use super::pods::PodBook;
+use super::publisher_totals::PublisherTotals;
+use super::worker_seconds::WorkerSeconds;
 use super::workers::{CallId, Introduction, Workers, learned};
 use super::{Back, Entry, OfferOutcome, PlaceRefusal};
 
@@ -89,9 +92,13 @@ pub(super) struct PublisherRecord {
     pub(super) avoid: BTreeMap<CallId, Instant>,
     pub(super) entered: Instant,
     /// KEDA was told of the demand while the publisher waited.
-    pushed: Option<Instant>,
+    pub(super) pushed: Option<Instant>,
     /// The start, if a worker had to come up for it and the first media have not been told.
-    cold: Option<Started>,
+    pub(super) cold: Option<Started>,
+    /// The time at which the publisher was told to start.
+    live_since: Option<Instant>,
+    /// The call whose worker reported bytes last, and how many.
+    pub(super) counted: Option<(CallId, u64)>,
     pub(super) taken: Option<Instant>,
     /// The newest worker that took the stream, with its name: it may be gone by the time that another one does.
     pub(super) taken_by: Option<(CallId, String)>,
@@ -132,6 +139,10 @@ pub(crate) struct Dispatcher {
     pub(super) others: Others,
     pub(super) kept_changes: KeptChanges,
     pub(super) departed: DepartedWorkers,
+    /// Worker-seconds, once they are counted.
+    pub(super) seconds: Option<WorkerSeconds>,
+    pub(super) publisher_totals: PublisherTotals,
+    pods: PodBook,
     /// The end of the time in which workers are believed.
     pub(super) trusting_until: Option<Instant>,
     pub(super) revision: u64,
@@ -141,6 +152,7 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher without publishers and workers.
     pub(crate) fn new(rules: Rules) -> Self {
+        let publisher_totals = PublisherTotals::new(rules.names_publishers);
         Self {
             rules,
             places: BTreeMap::new(),
@@ -160,6 +172,9 @@ impl Dispatcher {
             others: Others::default(),
             kept_changes: KeptChanges::default(),
             departed: DepartedWorkers::default(),
+            seconds: None,
+            publisher_totals,
+            pods: PodBook::default(),
             trusting_until: None,
             revision: 0,
             outputs: VecDeque::new(),
@@ -189,6 +204,8 @@ impl Dispatcher {
             entered: now,
             pushed: None,
             cold: None,
+            live_since: None,
+            counted: None,
             taken: None,
             taken_by: None,
             taken_last: now,
@@ -198,6 +215,7 @@ impl Dispatcher {
             offered_to: BTreeMap::new(),
             timer: None,
         };
+        held.entry.listed_name().into_iter().for_each(|name| self.publisher_totals.add(name, 0));
         self.places.insert(key, held);
         if self.draining {
             self.refuse(key, PlaceRefusal::Draining);
@@ -249,6 +267,7 @@ impl Dispatcher {
                 self.look_again(now, &affected);
             }
             Input::Pushed(app) => self.pushed(now, app.as_deref()),
+            Input::Pod(news) => self.pods.note(now, news),
             Input::Changed => self.revision += 1,
             Input::Drain => self.drain(),
             Input::Close => self.close(),
@@ -339,6 +358,7 @@ impl Dispatcher {
         let State::Starting { call, epoch } = held.state else { return };
         held.state = State::Live { call, epoch };
         let first = !std::mem::replace(&mut held.was_live, true);
+        held.live_since.get_or_insert(now);
         if let Some(worker) = self.workers.get(call).filter(|_| first) {
             self.outputs.push_back(Output::Started(Box::new(Started {
                 stream_id: held.entry.stream_id.0.clone(),
@@ -351,40 +371,10 @@ impl Dispatcher {
                 taken: held.taken.unwrap_or(now),
                 started: now,
                 process: None,
+                pod: self.pods.times(&worker.name),
                 returns_to: held.returns_to.clone(),
             })));
         }
-    }
-
-    /// Notes that KEDA knows of the streams that wait for any worker.
-    fn pushed(&mut self, now: Instant, app: Option<&str>) {
-        for (_, key) in &self.queue {
-            if let Some(held) = self.places.get_mut(key)
-                && app.is_none_or(|app| held.entry.app.name() == app)
-            {
-                held.pushed.get_or_insert(now);
-            }
-        }
-    }
-
-    /// Keeps a cold start until its first media are told.
-    pub(super) fn await_media(&mut self, started: &Started) {
-        if started.is_cold()
-            && let Some(held) = self.by_id.get(&started.stream_id).and_then(|key| self.places.get_mut(key))
-        {
-            held.cold = Some(started.clone());
-        }
-    }
-
-    /// Reports a cold start once the stream's worker has told the first media, or another worker has taken its place.
-    fn note_media(&mut self, call: CallId, session: &Session) {
-        let first = session.figures.first_media;
-        let Some(held) = self.by_id.get(&session.stream_id).and_then(|key| self.places.get_mut(key)) else { return };
-        let ours = held.state.on() == Some((call, session.epoch));
-        let Some(start) = held.cold.take_if(|_| ours && first > 0) else { return };
-        let same = self.workers.get(call).is_some_and(|worker| worker.name == start.worker);
-        let media = same.then(|| Duration::from_micros(first));
-        self.outputs.push_back(Output::ColdStart(Box::new(ColdStartPhases::of(start, media))));
     }
 
     /// Reports a failed start: the publisher leaves, and the worker that took its stream has not told it to start.
@@ -446,6 +436,7 @@ impl Dispatcher {
         let told: Vec<_> = introduction.sessions.clone();
         let name = introduction.name.clone();
         let excess = self.workers.join(now, call, introduction);
+        self.count_workers(now);
         self.outputs.extend((excess > 0).then_some(Output::Excess(name, excess)));
         told.iter().for_each(|session| self.adopt(now, call, session));
         self.fill(now);
@@ -462,7 +453,10 @@ impl Dispatcher {
             WorkerMessage::Load(load) => self.workers.load(call, &load),
             WorkerMessage::Goodbye => self.workers.drain(call),
             WorkerMessage::Session(session) => self.session(now, call, &session),
-            WorkerMessage::Counters(streams) => self.workers.counted(now, call, &streams),
+            WorkerMessage::Counters(streams) => {
+                self.workers.counted(now, call, &streams);
+                streams.iter().for_each(|counters| self.note_bytes(call, &counters.stream_id, counters.bytes));
+            }
             WorkerMessage::Declined(declined) => self.declined(now, call, &declined),
         }
         self.fill(now);
@@ -480,6 +474,7 @@ impl Dispatcher {
     /// Takes a reported session into account: it may be a stream of ours whose worker has dialed in again, and it binds publishers that wait with its identity.
     pub(super) fn adopt(&mut self, now: Instant, call: CallId, session: &Session) {
         self.note_media(call, session);
+        self.note_bytes(call, &session.stream_id, session.figures.bytes);
         let ended = session.state == SessionState::Ended;
         if !ended {
             self.note_lost_upstreams(session);
@@ -565,6 +560,7 @@ impl Dispatcher {
         for key in self.workers.leave(call) {
             self.withdraw(now, key, OfferOutcome::Withdrawn);
         }
+        self.count_workers(now);
         for held in self.places.values_mut() {
             held.avoid.remove(&call);
         }
@@ -669,6 +665,7 @@ impl Dispatcher {
         self.revision += 1;
         let silent = held.cold.take().map(|start| Output::ColdStart(Box::new(ColdStartPhases::of(start, None))));
         self.outputs.extend(silent);
+        self.outputs.extend(held.live_since.map(Output::Over));
         if let Some((call, _)) = held.state.on() {
             self.workers.release(call, &held.entry.stream_id.0);
         }

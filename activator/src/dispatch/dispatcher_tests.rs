@@ -12,6 +12,7 @@ use crate::config::{Handoff, RouteDestination};
 use crate::destinations::{Change, ChangeError, RouteOrigin, StreamDestinations, StreamNames};
 use crate::dispatch::elsewhere::{Elsewhere, PeerStream, YIELD_AFTER};
 use crate::dispatch::news::{FollowerView, PeerChange};
+use crate::dispatch::pods::PodTimes;
 use crate::dispatch::view::{Holder, StreamView, WallClock};
 use crate::dispatch::workers::SUSPECT_AFTER;
 
@@ -40,7 +41,7 @@ impl World {
     }
 
     fn with(handoff: Handoff) -> Self {
-        Self { now: origin(), lobby: Dispatcher::new(Rules { workers_stay: false }), handoff, movable: true, calls: 0 }
+        Self { now: origin(), lobby: Dispatcher::new(Rules::default()), handoff, movable: true, calls: 0 }
     }
 
     /// A publisher of stream `id`, whose identities are these numbers.
@@ -733,6 +734,7 @@ fn a_start_is_reported_once_with_its_times() {
         taken,
         started: world.now,
         process: None,
+        pod: PodTimes::default(),
         returns_to: None,
     };
     assert_eq!(outputs, [Output::Started(Box::new(started))]);
@@ -1055,7 +1057,7 @@ fn a_close_keeps_streams_by_descriptor_on_workers_that_stay() {
         [(false, Handoff::Auto, true), (true, Handoff::Auto, false), (true, Handoff::Link, true)]
     {
         let mut world = World::with(handoff);
-        world.lobby = Dispatcher::new(Rules { workers_stay });
+        world.lobby = Dispatcher::new(Rules { workers_stay, ..Rules::default() });
         world.worker(2, vec![]);
         let live = world.live("x", &[1]);
         world.enter("y", &[2]);

@@ -6,6 +6,7 @@ use liveedgecast_common::control::WorkerMessage;
 
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::phases::ColdStartPhases;
+use super::pods::{PodNews, PodTimes};
 use super::workers::{CallId, Introduction};
 use super::{Back, OfferOutcome, PlaceRefusal};
 
@@ -13,10 +14,14 @@ use super::{Back, OfferOutcome, PlaceRefusal};
 pub type Key = u64;
 
 /// The settings of the dispatcher.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Workers outlive this process: a stream that one has by descriptor continues without us.
     pub workers_stay: bool,
+    /// Workers of the always-on fleet that worker-seconds are compared with.
+    pub baseline: u32,
+    /// Bytes are counted by the names that publishers have in the configuration file.
+    pub names_publishers: bool,
 }
 
 /// An event that the shell reports.
@@ -52,6 +57,9 @@ pub(crate) enum Input {
     ForgetPeer(String),
     /// KEDA was told of the demand, of one app or of all.
     Pushed(Option<String>),
+    /// The Kubernetes API told of a worker's pod.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the Kubernetes API alone tells of pods"))]
+    Pod(PodNews),
     /// A figure changed that others look at and that is kept elsewhere.
     Changed,
     /// The drain began: publishers are no longer held.
@@ -105,6 +113,8 @@ pub(crate) enum Output {
         /// The name of the worker that has it now.
         to: String,
     },
+    /// A publisher whose stream was live since then has left.
+    Over(Instant),
     /// A stream that a worker had taken ended before it started.
     NeverStarted {
         /// The stream.
@@ -151,6 +161,8 @@ pub(crate) struct Started {
     pub(crate) started: Instant,
     /// The worker's process was ordered, and was spawned; unknown when another program starts workers.
     pub(crate) process: Option<(Instant, Instant)>,
+    /// The times of the worker's pod.
+    pub(crate) pod: PodTimes,
     /// The stream that the publisher had before, if it goes on in the sessions of that one.
     pub(crate) returns_to: Option<String>,
 }

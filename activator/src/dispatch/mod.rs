@@ -4,6 +4,7 @@
 //! Everything here is pure. [`Machine`] joins the [`dispatcher`] with the fleet of worker [`processes`]; `placing` alone decides which
 //! worker gets a stream, and [`tally`] adds up the demand.
 
+mod accounts;
 mod changes;
 mod credit;
 mod dispatcher;
@@ -15,10 +16,13 @@ pub(crate) mod messages;
 mod news;
 mod phases;
 mod placing;
+mod pods;
 pub mod processes;
+mod publisher_totals;
 mod rates;
 mod tally;
 mod view;
+mod worker_seconds;
 mod workers;
 
 use std::fmt;
@@ -38,9 +42,13 @@ pub(crate) use news::FollowerView;
 pub use news::PeerChange;
 pub(crate) use phases::{COLD_START_PHASES, ColdPhase, ColdStartPhases};
 pub(crate) use placing::rank;
+pub(crate) use pods::PodNews;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
-pub use view::{AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, WallClock, WorkerState, WorkerView};
+pub use view::{
+    AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, WallClock, WorkerSecondsView, WorkerState,
+    WorkerView,
+};
 pub use workers::{CallId, Introduction};
 
 use crate::config::Handoff;
@@ -100,6 +108,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The publisher's name, if the configuration file lists the publisher; a name that a token or a server gives is none.
+    pub(crate) fn listed_name(&self) -> Option<&str> {
+        self.publisher.as_deref().filter(|_| self.destinations.is_of_entry())
+    }
+
     /// How a worker gets the stream: by descriptor (true) or by link (false); `None` if it cannot.
     pub(crate) fn way_to(&self, same_host: bool) -> Option<bool> {
         let by_descriptor = same_host && self.movable;

@@ -1,7 +1,7 @@
 //! The phases of a cold start. In: the times of a start, and the worker's word about the first media. Out: the duration of each phase. Pure.
 //!
 //! ```text
-//!  publish ──▶ Pushed ──▶ ProcessStarted ──▶ Registered ──▶ HandedOver ──▶ Live ──▶ Media
+//!  publish ──▶ Pushed ──▶ Scaled ──▶ PodCreated ──▶ Scheduled ──▶ ProcessStarted ──▶ Registered ──▶ HandedOver ──▶ Live ──▶ Media
 //! ```
 //! Each phase ends at the milestone of its name and begins where the one before it has ended, so all of them together are the time from
 //! `publish` to the first media upstream. A milestone that this activator does not know has no phase: its time lies in the next one.
@@ -18,6 +18,12 @@ use super::messages::Started;
 pub(crate) enum ColdPhase {
     /// Time until KEDA was pushed the demand, or the process fleet ordered a worker.
     Pushed,
+    /// Time until the Deployment of the workers was scaled up, by the Kubernetes API.
+    Scaled,
+    /// Time until the worker's pod was created, by the Kubernetes API.
+    PodCreated,
+    /// Time until the worker's pod had a node, by the Kubernetes API.
+    Scheduled,
     /// Time until the worker's process began, by the worker's own word.
     ProcessStarted,
     /// Time until the worker had registered here.
@@ -31,8 +37,8 @@ pub(crate) enum ColdPhase {
 }
 
 /// Labels of all phases in metrics and events.
-pub(crate) const COLD_START_PHASES: [&str; 6] =
-    ["pushed", "process_started", "registered", "handed_over", "live", "media"];
+pub(crate) const COLD_START_PHASES: [&str; 9] =
+    ["pushed", "scaled", "pod_created", "scheduled", "process_started", "registered", "handed_over", "live", "media"];
 
 impl ColdPhase {
     /// The label in metrics and events.
@@ -65,6 +71,9 @@ impl ColdStartPhases {
         let began = start.began.or(start.process.map(|(_, spawned)| spawned)).map(within);
         let milestones = [
             (ColdPhase::Pushed, pushed),
+            (ColdPhase::Scaled, start.pod.scaled.map(within)),
+            (ColdPhase::PodCreated, start.pod.created.map(within)),
+            (ColdPhase::Scheduled, start.pod.scheduled.map(within)),
             (ColdPhase::ProcessStarted, began),
             (ColdPhase::Registered, Some(start.joined)),
             (ColdPhase::HandedOver, Some(start.taken)),
@@ -105,11 +114,12 @@ mod tests {
     use liveedgecast_common::testkit::origin;
 
     use super::*;
+    use crate::dispatch::pods::PodTimes;
 
     #[test]
     fn labels_are_those_of_the_phases() {
-        use ColdPhase::{HandedOver, Live, Media, ProcessStarted, Pushed, Registered};
-        let all = [Pushed, ProcessStarted, Registered, HandedOver, Live, Media];
+        use ColdPhase::{HandedOver, Live, Media, PodCreated, ProcessStarted, Pushed, Registered, Scaled, Scheduled};
+        let all = [Pushed, Scaled, PodCreated, Scheduled, ProcessStarted, Registered, HandedOver, Live, Media];
         assert_eq!(all.map(ColdPhase::as_str), COLD_START_PHASES);
     }
 
@@ -128,6 +138,7 @@ mod tests {
             taken: at(50),
             started: at(60),
             process: process.map(|(ordered, spawned)| (at(ordered), at(spawned))),
+            pod: PodTimes::default(),
             returns_to: None,
         };
         use ColdPhase::{HandedOver, Live, Media, ProcessStarted, Pushed, Registered};
@@ -211,6 +222,11 @@ mod tests {
         }
         let silent = ColdStartPhases::of(start(None, None, None), None);
         assert_eq!((silent.time(Media), silent.whole()), (None, Duration::from_millis(50)), "no media came");
+        let pod = PodTimes { scaled: Some(at(14)), created: Some(at(16)), scheduled: Some(at(19)) };
+        let in_a_pod = ColdStartPhases::of(Started { pod, ..start(Some(12), None, Some(35)) }, None);
+        let times: Vec<_> = in_a_pod.phases.iter().map(|(phase, time)| (phase.as_str(), time.as_millis())).collect();
+        let first = [("pushed", 2), ("scaled", 2), ("pod_created", 2), ("scheduled", 3), ("process_started", 16)];
+        assert_eq!(times, [first.as_slice(), &[("registered", 5), ("handed_over", 10), ("live", 10)]].concat());
         let warm = Started { joined: at(10), ..start(None, None, None) };
         assert!(!warm.is_cold(), "the worker was there");
     }

@@ -119,7 +119,7 @@ impl World {
         Self {
             now,
             chance: Chance(seed),
-            core: Machine::new(Rules { workers_stay: false }, Some(rules)),
+            core: Machine::new(Rules::default(), Some(rules)),
             publishers: BTreeMap::new(),
             processes: BTreeMap::new(),
             dying: None,
@@ -562,6 +562,7 @@ impl World {
             | messages::Output::KickOnWorker(..)
             | messages::Output::Started(_)
             | messages::Output::ColdStart(_)
+            | messages::Output::Over(_)
             | messages::Output::TakenOver { .. }
             | messages::Output::NeverStarted { .. }
             | messages::Output::Outcome(_)

@@ -165,6 +165,15 @@ pub struct UpstreamView {
     pub failed: Option<UtcTime>,
 }
 
+/// Worker-seconds since an activator began.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WorkerSecondsView {
+    /// Time that workers were registered, added up.
+    pub used: f64,
+    /// Time that an always-on fleet would have run beyond that.
+    pub avoided: f64,
+}
+
 /// The state of a worker as metrics and the API show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -268,6 +268,9 @@ impl StreamLabel {
 fn phase_field(phase: &str) -> &'static str {
     match phase {
         "pushed" => "pushed_seconds",
+        "scaled" => "scaled_seconds",
+        "pod_created" => "pod_created_seconds",
+        "scheduled" => "scheduled_seconds",
         "process_started" => "process_started_seconds",
         "registered" => "registered_seconds",
         "handed_over" => "handed_over_seconds",
@@ -400,7 +403,17 @@ impl Fact {
             turn,
         };
         let (class, error) = (|| name("connection_refused"), || name("connection refused"));
-        let phases = ["pushed", "process_started", "registered", "handed_over", "live", "media"];
+        let phases = [
+            "pushed",
+            "scaled",
+            "pod_created",
+            "scheduled",
+            "process_started",
+            "registered",
+            "handed_over",
+            "live",
+            "media",
+        ];
         let phases = phases.map(|phase| (phase, second)).to_vec();
         vec![
             Self::StreamLive { of: of(), worker: worker(), start: second, cold: true },

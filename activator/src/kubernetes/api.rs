@@ -159,7 +159,12 @@ impl Api {
         answer
     }
 
-    fn client(&self) -> Result<Client, ApiError> {
+    /// Name of the workers' Deployment.
+    pub(super) fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    pub(super) fn client(&self) -> Result<Client, ApiError> {
         let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*known {
             return Ok(client.clone());

@@ -42,16 +42,18 @@ pub(super) enum ApiCall {
     GetScale,
     PatchScale,
     PatchPod,
+    Watch,
 }
 
 impl ApiCall {
-    const ALL: [Self; 3] = [Self::GetScale, Self::PatchScale, Self::PatchPod];
+    const ALL: [Self; 4] = [Self::GetScale, Self::PatchScale, Self::PatchPod, Self::Watch];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::GetScale => "get_scale",
             Self::PatchScale => "patch_scale",
             Self::PatchPod => "patch_pod",
+            Self::Watch => "watch",
         }
     }
 }

@@ -22,6 +22,8 @@ mod health;
 )]
 mod metrics;
 #[cfg(feature = "kubernetes")]
+mod pods;
+#[cfg(feature = "kubernetes")]
 mod scale_in;
 #[cfg(feature = "kubernetes")]
 mod task;
@@ -35,5 +37,7 @@ mod watchdog;
 pub use api::{Api, Scale};
 pub use error::ApiError;
 pub use metrics::KubernetesMetrics;
+#[cfg(feature = "kubernetes")]
+pub use pods::watch_pods;
 #[cfg(feature = "kubernetes")]
 pub use task::{Room, run};

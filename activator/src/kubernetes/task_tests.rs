@@ -34,7 +34,7 @@ impl Drop for Ends {
 
 fn house(idle_go_after: Option<Duration>) -> House {
     let registry = Registry::new();
-    let rules = Rules { workers_stay: false };
+    let rules = Rules::default();
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), Events::default());
     let cluster = Cluster::alone(lobby.peers.clone(), Fleet::External);
     let server = Server::default();

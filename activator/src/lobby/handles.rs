@@ -12,14 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
 use super::hub::{Hub, Order};
-use super::metrics::{LIVE, LobbyMetrics, WAITING};
+use super::metrics::{AVOIDED, LIVE, LobbyMetrics, USED, WAITING};
 use super::places::Places;
 use crate::config::RouteDestination;
 use crate::destinations::{Change, ChangeError, DestinationView};
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
     CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange, RoutedStream, Rules,
-    StreamView, Tally, WallClock, WorkerState, WorkerView,
+    StreamView, Tally, WallClock, WorkerSecondsView, WorkerState, WorkerView,
 };
 
 use crate::events::{self, Events};
@@ -208,6 +208,12 @@ impl PeerNews {
         self.0.tell(Input::Pushed(app.map(str::to_owned)));
     }
 
+    /// Notes news of a worker's pod.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn pod_seen(&self, news: crate::dispatch::PodNews) {
+        self.0.tell(Input::Pod(news));
+    }
+
     /// Announces a change of a figure that others look at.
     pub(crate) fn changed(&self) {
         self.0.tell(Input::Changed);
@@ -228,6 +234,13 @@ impl Views {
     #[must_use]
     pub fn demand(&self) -> Demand {
         self.0.lock().machine.dispatcher.demand()
+    }
+
+    /// Worker-seconds so far, as this activator has seen all workers.
+    #[must_use]
+    pub fn worker_seconds(&self) -> WorkerSecondsView {
+        let (used, avoided) = self.0.lock().machine.dispatcher.worker_seconds(now());
+        WorkerSecondsView { used: used.as_secs_f64(), avoided: avoided.as_secs_f64() }
     }
 
     /// Every stream.
@@ -291,10 +304,27 @@ impl Views {
     /// Puts the gauges right; called when they are scraped.
     pub fn measure(&self) {
         let (demand, workers) = (self.demand(), self.workers());
-        let here = self.0.lock().machine.dispatcher.live_here();
+        let (here, named) = {
+            let state = self.0.lock();
+            (state.machine.dispatcher.live_here(), state.machine.dispatcher.named_publishers())
+        };
         let set = |gauge: &prometheus::IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         for (state, count) in [(WAITING, demand.waiting), (LIVE, here)] {
             set(&self.0.metrics.streams.with_label_values(&[state]), count);
+        }
+        let metrics = &self.0.metrics;
+        let saved = self.worker_seconds();
+        for (result, seconds) in [(USED, saved.used), (AVOIDED, saved.avoided)] {
+            let counter = metrics.worker_seconds.with_label_values(&[result]);
+            counter.inc_by((seconds - counter.get()).max(0.0));
+        }
+        for publisher in named {
+            let name = publisher.name.as_str();
+            for (state, count) in [(WAITING, publisher.waiting), (LIVE, publisher.live)] {
+                set(&metrics.publisher_streams.with_label_values(&[name, state]), count);
+            }
+            let counter = metrics.publisher_bytes.with_label_values(&[name]);
+            counter.inc_by(publisher.bytes.saturating_sub(counter.get()));
         }
         for state in WorkerState::ALL {
             let gauge = self.0.metrics.workers.with_label_values(&[state.as_str()]);

@@ -84,8 +84,10 @@ impl Hub {
         metrics: LobbyMetrics,
         events: Events,
     ) -> Self {
+        let mut machine = Machine::new(rules, processes);
+        machine.dispatcher.count_seconds(now());
         let state = State {
-            machine: Machine::new(rules, processes),
+            machine,
             mail: HashMap::new(),
             calls: HashMap::new(),
             next_call: 0,
@@ -241,6 +243,7 @@ impl State {
             }
             Decision::Started(_)
             | Decision::ColdStart(_)
+            | Decision::Over(_)
             | Decision::TakenOver { .. }
             | Decision::NeverStarted { .. }
             | Decision::Outcome(_)

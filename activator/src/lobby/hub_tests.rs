@@ -14,7 +14,7 @@ use crate::events::Events;
 use crate::lobby::Lobby;
 
 fn lobby(processes: Option<processes::Rules>) -> Lobby {
-    let rules = Rules { workers_stay: false };
+    let rules = Rules::default();
     Lobby::new(rules, processes, LobbyMetrics::unregistered(), Events::default())
 }
 

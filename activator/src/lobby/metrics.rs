@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use liveedgecast_common::clock::utc;
-use liveedgecast_common::metrics::{Exemplar, Exemplars, PREFIX, counter, counters, gauges, histogram, histograms};
+use liveedgecast_common::metrics::{
+    Exemplar, Exemplars, PREFIX, counter, counters, gauges, histogram, histograms, opts, register,
+};
 use liveedgecast_common::trace;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use crate::dispatch::processes::ProcessOutcome;
 use crate::dispatch::{Back, COLD_START_PHASES, OfferOutcome, WorkerState};
@@ -17,6 +19,15 @@ const START_BUCKETS: &[f64] =
 
 /// Name of the histogram of cold starts.
 const COLD_START: &str = "cold_start_seconds";
+
+/// Buckets from a test of the encoder to a channel that is on for days.
+const DURATION_BUCKETS: &[f64] =
+    &[10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0, 259_200.0, 604_800.0];
+
+/// Worker-seconds that workers have run.
+pub(super) const USED: &str = "used";
+/// Worker-seconds that an always-on fleet would have run in vain.
+pub(super) const AVOIDED: &str = "avoided";
 
 /// State of a stream that waits for a worker.
 pub(super) const WAITING: &str = "waiting";
@@ -40,6 +51,14 @@ pub struct LobbyMetrics {
     pub(super) cold_start: HistogramVec,
     /// Traces of cold starts.
     exemplars: Exemplars,
+    /// Time that publishers were live.
+    pub(super) duration: Histogram,
+    /// Worker-seconds, by whether they were used or avoided.
+    pub(super) worker_seconds: CounterVec,
+    /// Streams of publishers of the configuration file, by name and state.
+    pub(super) publisher_streams: IntGaugeVec,
+    /// Bytes of publishers of the configuration file, by name.
+    pub(super) publisher_bytes: IntCounterVec,
     /// Workers, by state.
     pub(super) workers: IntGaugeVec,
     /// Time from the start of a worker process to its registration.
@@ -116,6 +135,33 @@ impl LobbyMetrics {
                 ("phase", &COLD_START_PHASES),
                 START_BUCKETS,
             )?,
+            duration: histogram(
+                r,
+                "stream_duration_seconds",
+                "Time from Publish.Start until the publisher has left this activator",
+                DURATION_BUCKETS,
+            )?,
+            worker_seconds: worker_seconds(r)?,
+            publisher_streams: register(
+                r,
+                IntGaugeVec::new(
+                    opts(
+                        "publisher_streams",
+                        "Streams connected here of publishers that the configuration file lists, with LIVEEDGECAST_PUBLISHER_METRICS",
+                    ),
+                    &["publisher", "state"],
+                )?,
+            )?,
+            publisher_bytes: register(
+                r,
+                IntCounterVec::new(
+                    opts(
+                        "publisher_received_bytes_total",
+                        "Bytes that workers have received of publishers that the configuration file lists, with LIVEEDGECAST_PUBLISHER_METRICS",
+                    ),
+                    &["publisher"],
+                )?,
+            )?,
             workers: gauges(r, "workers", "Workers", "state", &WorkerState::ALL.map(WorkerState::as_str))?,
             registration: histogram(
                 r,
@@ -147,4 +193,12 @@ impl LobbyMetrics {
         let counter = |name: &str| IntCounter::new(name, name).unwrap();
         Self::new(&Registry::new(), counter("excess"), counter("disbelieved")).unwrap()
     }
+}
+
+fn worker_seconds(registry: &Registry) -> prometheus::Result<CounterVec> {
+    let help = "Worker-seconds that registered workers have used, and that an always-on fleet of LIVEEDGECAST_BASELINE_WORKERS would have used beyond those; \
+                every activator counts all workers";
+    let seconds = CounterVec::new(opts("worker_seconds_total", help), &["result"])?;
+    [USED, AVOIDED].iter().for_each(|result| drop(seconds.with_label_values(&[result])));
+    register(registry, seconds)
 }

@@ -86,6 +86,7 @@ fn report_decision(metrics: &LobbyMetrics, now: Instant, decision: &Decision) {
             report_cold_start(metrics, start);
             traces::cold(start);
         }
+        Decision::Over(since) => metrics.duration.observe(now.saturating_duration_since(*since).as_secs_f64()),
         Decision::TakenOver { stream_id, from, to } => {
             info!(
                 event = event::STREAM_TAKEN_OVER,
@@ -153,6 +154,9 @@ fn report_cold_start(metrics: &LobbyMetrics, start: &ColdStartPhases) {
         stream,
         worker,
         pushed_ms = time(ColdPhase::Pushed),
+        scaled_ms = time(ColdPhase::Scaled),
+        pod_created_ms = time(ColdPhase::PodCreated),
+        scheduled_ms = time(ColdPhase::Scheduled),
         process_started_ms = time(ColdPhase::ProcessStarted),
         registered_ms = time(ColdPhase::Registered),
         handed_over_ms = time(ColdPhase::HandedOver),

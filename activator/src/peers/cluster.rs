@@ -15,6 +15,8 @@ use super::limits::SYNC_TIME;
 use super::machine::{Input, Me, Peers};
 use super::metrics::PeersMetrics;
 use crate::config::Fleet;
+#[cfg(feature = "kubernetes")]
+use crate::dispatch::PodNews;
 use crate::dispatch::{Need, Tally, WorkerTally, tallied_workers};
 use crate::lobby::PeerNews;
 
@@ -178,6 +180,12 @@ impl Cluster {
     /// Notes that KEDA was told of the demand, of one app or of all: the cold starts of publishers that are connected here begin with it.
     pub(crate) fn pushed(&self, app: Option<&str>) {
         self.news.pushed(app);
+    }
+
+    /// Notes news of a worker's pod.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn pod_seen(&self, news: PodNews) {
+        self.news.pod_seen(news);
     }
 
     /// Changes when [`Self::known`] may have changed.

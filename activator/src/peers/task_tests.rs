@@ -77,7 +77,7 @@ fn house_with(
     introducer: Option<SocketAddr>,
 ) -> House {
     let control = ControlMetrics::new(&Registry::new()).unwrap();
-    let rules = Rules { workers_stay: false };
+    let rules = Rules::default();
     let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), Events::default());
     let cluster = Cluster::with_peers(lobby.peers.clone(), me.clone());
     let stop = CancellationToken::new();

@@ -49,7 +49,7 @@ fn fleet(script: &str) -> Fleet {
         drain: Duration::from_secs(8),
         seed: 1,
     };
-    let rules = Rules { workers_stay: false };
+    let rules = Rules::default();
     let lobby = Lobby::new(rules, Some(processes), counted.clone(), Events::default());
     let launch = Launch::new(&settings, program, "127.0.0.1:9".parse().unwrap(), ("json", Some("debug")));
     let tasks = [tokio::spawn(lobby.keep_time()), tokio::spawn(run(lobby.processes.clone(), launch, metrics.clone()))];

@@ -82,7 +82,7 @@ impl House {
         let settings = Arc::new(Settings::resolve(&args, [7; 32]).unwrap());
         let registry = Registry::new();
         let metrics = PublisherMetrics::new(&registry).unwrap();
-        let rules = Rules { workers_stay: false };
+        let rules = Rules::default();
         let events = Events::default();
         let lobby = Lobby::new(rules, None, LobbyMetrics::unregistered(), events.clone());
         let link = listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -37,7 +37,7 @@ struct House {
 fn house_with(fleet: Fleet, tls: Option<ScalerCertificates>) -> House {
     let registry = Registry::new();
     let metrics = ScalerMetrics::new(&registry).unwrap();
-    let rules = Rules { workers_stay: false };
+    let rules = Rules::default();
     let lobby = Lobby::new(rules, None, lobby_metrics(&registry), Events::default());
     let (phase, phases) = watch::channel(Phase::Serving);
     let cluster = Cluster::alone(lobby.peers.clone(), fleet);

@@ -9,7 +9,7 @@ use crate::clock::UtcTime;
 use crate::key::Identity;
 
 fn session() -> Session {
-    let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5, lag: 0 };
+    let counts = UpstreamCounts { bytes: 1, messages: 2, lost: 3, replayed: 4, reconnects: 5, lag: 0, skipped: 0 };
     let times = UpstreamTimes { since: UtcTime(6), failed: UtcTime(7) };
     let (error, fault) = ("refused".to_owned(), "connection_refused".to_owned());
     let name = "origin".to_owned();
@@ -42,6 +42,7 @@ fn session() -> Session {
             keyframe_interval: 2000,
             first_media: 12_000,
             media,
+            keyframe_age: 0,
         },
         revision: 3,
         upstreams: UpstreamState::ALL.map(upstream).to_vec(),
@@ -207,7 +208,8 @@ fn counters_bring_a_session_up_to_date() {
     grown.messages += 1;
     (grown.figures.bytes, grown.figures.keyframe_interval) = (11, 1999);
     for upstream in &mut grown.upstreams {
-        upstream.counts = UpstreamCounts { bytes: 10, messages: 20, lost: 30, replayed: 40, reconnects: 5, lag: 50 };
+        upstream.counts =
+            UpstreamCounts { bytes: 10, messages: 20, lost: 30, replayed: 40, reconnects: 5, lag: 50, skipped: 0 };
     }
     let WorkerMessage::Counters(mut told) = WorkerMessage::Counters(vec![SessionCounters::of(&grown)]) else {
         panic!()

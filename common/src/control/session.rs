@@ -44,6 +44,8 @@ pub struct StreamFigures {
     pub first_media: u64,
     /// Codecs and size, by the stream's headers.
     pub media: MediaFigures,
+    /// Milliseconds since the last keyframe, or since the video began if none has come; 0 without video. Activators are told of it as a metric alone.
+    pub keyframe_age: u64,
 }
 
 /// Bytes of a stream's messages by their kind: payloads alone.
@@ -160,6 +162,8 @@ pub struct UpstreamCounts {
     pub reconnects: u64,
     /// Age of the oldest message that is to be written, in milliseconds. It is no counter, and no metric.
     pub lag: u64,
+    /// Milliseconds of the stream that were passed over. Activators are told of it as a metric alone.
+    pub skipped: u64,
 }
 
 /// The counters of a session, without what they belong to.
@@ -228,6 +232,7 @@ impl UpstreamCounts {
             replayed: self.replayed.max(other.replayed),
             reconnects: self.reconnects.max(other.reconnects),
             lag: self.lag,
+            skipped: self.skipped.max(other.skipped),
         }
     }
 
@@ -350,7 +355,7 @@ impl TryFrom<wire::Session> for Session {
         upstreams.shrink_to_fit();
         let media = figures.unwrap_or_default().into();
         let kinds = KindBytes { video: video_bytes, audio: audio_bytes };
-        let figures = StreamFigures { bytes, kinds, keyframe_interval, first_media, media };
+        let figures = StreamFigures { bytes, kinds, keyframe_interval, first_media, media, keyframe_age: 0 };
         Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams })
     }
 }
@@ -359,7 +364,7 @@ impl From<Session> for wire::Session {
     fn from(session: Session) -> Self {
         let Session { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams } =
             session;
-        let StreamFigures { bytes, kinds, keyframe_interval, first_media, media } = figures;
+        let StreamFigures { bytes, kinds, keyframe_interval, first_media, media, keyframe_age: _ } = figures;
         Self {
             stream_id,
             identities: identities.iter().map(|identity| identity.0.to_vec()).collect(),
@@ -399,7 +404,8 @@ impl From<wire::Upstream> for UpstreamReport {
             failed,
         } = upstream;
         let state = UpstreamState::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or_default();
-        let counts = UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into(), lag: 0 };
+        let counts =
+            UpstreamCounts { bytes, messages, lost, replayed, reconnects: reconnects.into(), lag: 0, skipped: 0 };
         let times = UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) };
         Self { name, host, backup, state, error, fault, counts, times }
     }
@@ -408,7 +414,7 @@ impl From<wire::Upstream> for UpstreamReport {
 impl From<UpstreamReport> for wire::Upstream {
     fn from(upstream: UpstreamReport) -> Self {
         let UpstreamReport { name, host, backup, state, error, fault, counts, times } = upstream;
-        let UpstreamCounts { bytes, messages, lost, replayed, reconnects, lag: _ } = counts;
+        let UpstreamCounts { bytes, messages, lost, replayed, reconnects, lag: _, skipped: _ } = counts;
         let UpstreamTimes { since: UtcTime(since), failed: UtcTime(failed) } = times;
         let reconnects = u32::try_from(reconnects).unwrap_or(u32::MAX);
         let state = state.as_str().to_owned();
@@ -474,7 +480,7 @@ impl From<wire::StreamCounters> for SessionCounters {
             counters;
         let counts = |upstream: wire::UpstreamCounters| {
             let wire::UpstreamCounters { bytes, messages, lost, replayed, lag } = upstream;
-            UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0, lag }
+            UpstreamCounts { bytes, messages, lost, replayed, reconnects: 0, lag, skipped: 0 }
         };
         let upstreams = upstreams.into_iter().take(MAX_UPSTREAMS).map(counts).collect();
         let kinds = KindBytes { video: video_bytes, audio: audio_bytes };
@@ -486,7 +492,7 @@ impl From<SessionCounters> for wire::StreamCounters {
     fn from(counters: SessionCounters) -> Self {
         let SessionCounters { stream_id, messages, bytes, kinds, keyframe_interval, upstreams } = counters;
         let counts = |upstream: UpstreamCounts| {
-            let UpstreamCounts { bytes, messages, lost, replayed, reconnects: _, lag } = upstream;
+            let UpstreamCounts { bytes, messages, lost, replayed, reconnects: _, lag, skipped: _ } = upstream;
             wire::UpstreamCounters { bytes, messages, lost, replayed, lag }
         };
         let upstreams = upstreams.into_iter().map(counts).collect();

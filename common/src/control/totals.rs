@@ -103,6 +103,18 @@ pub const FAMILIES: &[TotalFamily] = &{
         family("upstream_sent_messages_total", Counter, &["destination"], "Messages written to upstreams"),
         family("upstream_lost_messages_total", Counter, &["destination"], "Messages that an upstream did not get"),
         family("upstream_replayed_messages_total", Counter, &["destination"], "Messages written again after a flap"),
+        family(
+            "upstream_skipped_seconds_total",
+            Counter,
+            &["destination"],
+            "Time of streams that was passed over on the way to the destination, because it lagged or was away",
+        ),
+        family(
+            "keyframe_age_seconds",
+            Highest,
+            &[],
+            "Time since the last keyframe of a stream with video, the worst of all streams; streams without arrivals stay as they were",
+        ),
         family("upstream_reconnects_total", Counter, &["destination"], "Upstream sessions after the first of a stream"),
         family(
             "upstream_failures_total",

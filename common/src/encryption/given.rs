@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -26,6 +26,7 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::end::certificate_end;
 use super::pem::{CertificateFiles, Flaw, certificates_of, flaw, of};
 use super::{Encryption, Protection, for_us_alone};
 use crate::config::{Problems, Watched};
@@ -129,6 +130,7 @@ pub(super) struct GivenCertificates {
 struct PresentCertificates {
     watched: Vec<Watched>,
     both: BothSides,
+    end: Option<u64>,
 }
 
 impl fmt::Debug for GivenCertificates {
@@ -140,8 +142,8 @@ impl fmt::Debug for GivenCertificates {
 impl GivenCertificates {
     pub(super) fn new(files: InternalTlsFiles) -> Result<Self, Flaw> {
         let watched = files.paths().into_iter().map(Watched::new).collect();
-        let both = files.read(UnixTime::now())?;
-        Ok(Self { files, present: Mutex::new(PresentCertificates { watched, both }) })
+        let (both, end) = (files.read(UnixTime::now())?, files.end());
+        Ok(Self { files, present: Mutex::new(PresentCertificates { watched, both, end }) })
     }
 
     /// The flags by which another process of ours gets the same files.
@@ -159,24 +161,39 @@ impl GivenCertificates {
 
     /// Configurations for one connection.
     pub(super) fn both_sides(&self) -> BothSides {
+        self.present().both.clone()
+    }
+
+    /// Seconds since 1970 at which our own certificate expires, if that can be told.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.present().end
+    }
+
+    /// The files, read again if they have changed.
+    fn present(&self) -> MutexGuard<'_, PresentCertificates> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         // Every file is checked, or the second of two changed files would be found changed at the next connection again.
         if present.watched.iter_mut().fold(false, |before, file| file.is_another() | before) {
             match self.files.read(UnixTime::now()) {
                 Ok(both) => {
                     tracing::info!(event = event::FILE_RELOADED, setting = CERTIFICATE, "certificates read again");
-                    present.both = both;
+                    (present.both, present.end) = (both, self.files.end());
                 }
                 Err(flaw) => {
                     tracing::error!(event = event::FILE_REJECTED, setting = flaw.setting, %flaw, "certificates rejected, the last ones stay in force");
                 }
             }
         }
-        present.both.clone()
+        present
     }
 }
 
 impl InternalTlsFiles {
+    /// Seconds since 1970 at which our own certificate expires, if that can be told.
+    fn end(&self) -> Option<u64> {
+        certificate_end(CERTIFICATE, &self.own.certificate)
+    }
+
     fn paths(&self) -> [&Path; 3] {
         [&self.own.certificate, &self.own.key, &self.authorities]
     }

@@ -88,6 +88,7 @@ impl Folder {
         let present = PresentCertificates {
             watched: files.paths().into_iter().map(Watched::new).collect(),
             both: files.read(then).unwrap(),
+            end: files.end(),
         };
         let given = GivenCertificates { files, present: Mutex::new(present) };
         Protection { encryption: Encryption::On, certificates: Some(Arc::new(given)) }

@@ -113,7 +113,10 @@ fn phases(relay: &ClusterRelay<'_>) -> (f64, [f64; 3]) {
     let sum = |phase: &str, what: &str| {
         relay.sum(&format!("liveedgecast_cold_start_seconds_{what}"), &[&format!("phase=\"{phase}\"")])
     };
-    let register = ["pushed", "process_started", "registered"].iter().map(|phase| sum(phase, "sum")).sum();
+    let register = ["pushed", "scaled", "pod_created", "scheduled", "process_started", "registered"]
+        .iter()
+        .map(|phase| sum(phase, "sum"))
+        .sum();
     (sum("live", "count"), [register, sum("handed_over", "sum"), sum("live", "sum")])
 }
 

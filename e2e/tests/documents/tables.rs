@@ -172,6 +172,8 @@ fn from_source(folder: &str) -> BTreeMap<String, Metric> {
         [("counters(", "counter"), ("IntCounterVec::new(opts(", "counter"), ("IntGaugeVec::new(opts(", "gauge")];
     let mut metrics = BTreeMap::new();
     for (_, text) in files(&[folder], &[".rs"]) {
+        // A call may be on one line or on several.
+        let text = text.lines().map(str::trim).collect::<Vec<_>>().join("\n").replace("(\n", "(");
         for (maker, kind) in MAKERS {
             for call in text.split(maker).skip(1) {
                 let call = call.split(";\n").next().unwrap_or_default().split(")?").next().unwrap_or_default();

@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::UNIX_EPOCH;
 
 use liveedgecast_e2e::certificate::Authority;
 use liveedgecast_e2e::process::{Program, kill};
 use liveedgecast_e2e::publish::{Gst, Media, Obs, ffmpeg, gstreamer};
 use liveedgecast_e2e::relay::{ActivatorProcess, key};
 use liveedgecast_e2e::sink::Sink;
-use liveedgecast_e2e::wait::{SOON, until};
+use liveedgecast_e2e::wait::{SOON, now, until, wall};
 
 /// Sends the bytes and returns the answer; the connection must end in order.
 fn says(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
@@ -89,6 +90,9 @@ fn changed_certificates_are_shown_to_the_next_publisher() {
     let files = authority.files("before.example");
     let activator = ActivatorProcess::pushing_to("rtmp://localhost/live/{key}").with_certificates(&[&files]).start();
     assert!(handshake(&activator, &authority, "before.example", "-tls1_3").contains("Verification: OK"));
+    let ends = || activator.metric("liveedgecast_certificate_expiry_timestamp_seconds", &["listener=\"rtmps\""]);
+    let today = wall(now()).duration_since(UNIX_EPOCH).expect("a time since 1970").as_secs_f64();
+    assert!(ends() > Some(today), "{:?} is over at {today}", ends());
     authority.renew(&files, "after.example");
     assert!(handshake(&activator, &authority, "after.example", "-tls1_3").contains("Verification: OK"));
     std::fs::write(&files.key, "nonsense").expect("the file");

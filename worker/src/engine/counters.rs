@@ -22,6 +22,8 @@ pub(super) struct StreamCounters {
     metrics: EngineMetrics,
     /// By label.
     lags: HashMap<String, DestinationLags>,
+    /// Ages of the last keyframes, under the name of no destination.
+    keyframes: DestinationLags,
     streams: HashMap<StreamSlot, Known>,
 }
 
@@ -59,7 +61,7 @@ struct Known {
 
 impl StreamCounters {
     pub(super) fn new(metrics: EngineMetrics) -> Self {
-        Self { metrics, lags: HashMap::new(), streams: HashMap::new() }
+        Self { metrics, lags: HashMap::new(), keyframes: DestinationLags::default(), streams: HashMap::new() }
     }
 
     /// Adds the growth since the last report of a stream.
@@ -83,8 +85,11 @@ impl StreamCounters {
                 let grown = (figure.of)(&upstream.counts).saturating_sub((figure.of)(&last));
                 counter.with_label_values(&[label]).inc_by(grown);
             }
+            let skipped = Duration::from_millis(upstream.counts.skipped.saturating_sub(last.skipped));
+            self.metrics.skipped_time.with_label_values(&[label]).inc_by(skipped.as_secs_f64());
             upstream.counts = upstream.counts.highest(&last);
         }
+        self.note_keyframe(slot, (!ended).then_some(session.figures.keyframe_age));
         self.note_lags(slot, &before.upstreams, &upstreams);
         self.count(&before.upstreams, -1);
         self.count(&upstreams, 1);
@@ -95,6 +100,7 @@ impl StreamCounters {
     /// Notes that a stream has ended.
     pub(super) fn closed(&mut self, slot: StreamSlot) {
         let known = self.streams.remove(&slot).unwrap_or_default();
+        self.note_keyframe(slot, None);
         self.note_lags(slot, &known.upstreams, &[]);
         self.count(&known.upstreams, -1);
     }
@@ -104,6 +110,12 @@ impl StreamCounters {
             let label = self.metrics.labels.of(&upstream.name);
             self.metrics.upstreams.with_label_values(&[label, upstream.state.as_str()]).add(by);
         }
+    }
+
+    /// Notes the age of a stream's last keyframe, or that the stream is over.
+    fn note_keyframe(&mut self, slot: StreamSlot, age: Option<u64>) {
+        let worst = self.keyframes.note((slot, ""), age);
+        self.metrics.keyframe_age.set(Duration::from_millis(worst).as_secs_f64());
     }
 
     /// Puts the lags of a stream in the place of those that it had.
@@ -122,7 +134,7 @@ impl StreamCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use liveedgecast_common::control::UpstreamState;
+    use liveedgecast_common::control::{StreamFigures, UpstreamState};
 
     fn session(bytes: u64, state: UpstreamState) -> Session {
         let counts = UpstreamCounts { bytes, messages: bytes / 10, reconnects: 1, ..UpstreamCounts::default() };
@@ -209,6 +221,30 @@ mod tests {
         counters.reported(StreamSlot(1), &report(SessionState::Live, 20, 20, 0));
         assert_eq!(counted(), (32, 5), "another stream in the slot");
         assert_eq!(metrics.received.get(), 33);
+    }
+
+    #[test]
+    fn skipped_time_grows_and_the_oldest_keyframe_counts() {
+        let metrics = EngineMetrics::unregistered();
+        let mut counters = StreamCounters::new(metrics.clone());
+        let report = |skipped, keyframe_age| {
+            let counts = UpstreamCounts { skipped, ..UpstreamCounts::default() };
+            let upstream =
+                UpstreamReport { name: "a".into(), host: "a:1935".into(), counts, ..UpstreamReport::default() };
+            let figures = StreamFigures { keyframe_age, ..StreamFigures::default() };
+            Session { upstreams: vec![upstream], figures, ..Session::default() }
+        };
+        let shown = || (metrics.skipped_time.with_label_values(&["a"]).get(), metrics.keyframe_age.get());
+        counters.reported(StreamSlot(1), &report(1500, 2000));
+        counters.reported(StreamSlot(2), &report(250, 40_000));
+        assert_eq!(shown(), (1.75, 40.0));
+        counters.reported(StreamSlot(1), &report(2000, 500));
+        counters.reported(StreamSlot(2), &report(250, 1000));
+        assert_eq!(shown(), (2.25, 1.0));
+        counters.closed(StreamSlot(2));
+        assert_eq!(shown(), (2.25, 0.5));
+        counters.closed(StreamSlot(1));
+        assert_eq!(shown(), (2.25, 0.0));
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use liveedgecast_common::control::UpstreamCounts;
 use liveedgecast_common::control::totals::START_BUCKETS;
 use liveedgecast_common::metrics::{counter, gauge, histograms, opts, register};
-use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{CounterVec, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::upstream::DestinationLabels;
 
 /// Parts of a start that a worker sees: from the offer to the stream's task, and from there to `Publish.Start` upstream.
 const START_PHASES: [&str; 2] = ["handoff", "upstream"];
+const SKIPPED_HELP: &str =
+    "Time of streams that was passed over on the way to the destination, because it lagged or was away";
+const KEYFRAME_HELP: &str = "Time since the last keyframe of a stream with video, the worst of all streams; streams without arrivals stay as they were";
 const LAG_HELP: &str =
     "Age of the oldest message that waits to be written to the destination, the worst of all streams";
 
@@ -37,6 +40,10 @@ pub struct EngineMetrics {
     pub(super) start_upstream: Histogram,
     /// Counters by destination, in the order of [`UpstreamCounts::FIGURES`].
     pub(crate) figures: Vec<IntCounterVec>,
+    /// Time of streams that a destination did not get.
+    pub(crate) skipped_time: CounterVec,
+    /// Time since a stream's last keyframe, the worst of all streams.
+    pub(super) keyframe_age: Gauge,
     /// Labels of destinations.
     pub(super) labels: DestinationLabels,
     /// Age of the oldest message that waits to be written to a destination, the worst of all streams.
@@ -82,6 +89,11 @@ impl EngineMetrics {
                 .iter()
                 .map(|figure| by_destination(r, figure.metric, figure.help))
                 .collect::<prometheus::Result<_>>()?,
+            skipped_time: register(
+                r,
+                CounterVec::new(opts("upstream_skipped_seconds_total", SKIPPED_HELP), &["destination"])?,
+            )?,
+            keyframe_age: register(r, Gauge::with_opts(opts("keyframe_age_seconds", KEYFRAME_HELP))?)?,
             labels,
             lag: register(r, GaugeVec::new(opts("upstream_lag_seconds", LAG_HELP), &["destination"])?)?,
             upstreams: register(

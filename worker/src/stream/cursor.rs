@@ -62,6 +62,9 @@ pub struct CursorCounters {
     pub replayed: u64,
     /// Times that a lagging upstream was taken to a newer keyframe.
     pub jumps: u64,
+    /// Time of the stream that was passed over, by the arrivals of its messages: a lagging upstream was taken to a newer keyframe, or messages
+    /// left the ring before they were written.
+    pub skipped: Duration,
 }
 
 /// The state of the upstream's session.
@@ -95,6 +98,7 @@ pub struct Cursor {
     ledger: Ledger,
     bytes: u64,
     jumps: u64,
+    skipped: Duration,
 }
 
 /// The next write, laid out. It has no memory of its own unless it is long, and belongs on the stack: then a thread uses the same lines of the
@@ -137,7 +141,7 @@ impl Cursor {
     /// Creates a cursor at the first message there will be.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, session: None, ledger: Ledger::default(), bytes: 0, jumps: 0 }
+        Self { bounds, session: None, ledger: Ledger::default(), bytes: 0, jumps: 0, skipped: Duration::ZERO }
     }
 
     /// Lets the processor fetch the places that the next message will be noted in.
@@ -210,9 +214,13 @@ impl Cursor {
 
     /// Prepares for [`Index::evict`]: entries before `until` are about to be forgotten. Their bytes are still there.
     pub fn before_eviction(&mut self, until: u64, index: &Index, memory: &impl Memory) {
-        let Some(session) = &mut self.session else { return self.away(until) };
+        let Some(session) = &mut self.session else {
+            self.skipped += time_between(index, self.ledger.settled(), until);
+            return self.away(until);
+        };
         session.queue.save_started(until, index, memory);
         if session.first_unwritten() < until {
+            self.skipped += time_between(index, session.first_unwritten(), until);
             session.take_back();
             session.leave(until, &mut self.ledger);
         }
@@ -238,10 +246,18 @@ impl Cursor {
         // The newest message alone may be late, but there is none to jump to.
         if !session.has_newest_alone(index) {
             if session.flowing && session.lags(now, &self.bounds, index, head) {
-                self.jumps += u64::from(session.jump(index, &mut self.ledger, memory));
+                let from = session.first_unwritten();
+                if session.jump(index, &mut self.ledger, memory) {
+                    self.jumps += 1;
+                    self.skipped += time_between(index, from, session.next);
+                }
             }
             if !session.flowing {
+                let from = session.next.max(index.front());
                 session.seek(now, index, &mut self.ledger, memory);
+                if session.flowing {
+                    self.skipped += time_between(index, from, session.next);
+                }
             }
         }
         if session.has_newest_alone(index) {
@@ -379,6 +395,7 @@ impl Cursor {
             lost: self.ledger.lost(),
             replayed: self.ledger.replayed(),
             jumps: self.jumps,
+            skipped: self.skipped,
         }
     }
 }
@@ -540,6 +557,15 @@ impl CursorSession {
             self.timeline.begin(clock, entry.time, index.lowest_time_from(number, entry), entry.arrived);
         }
         self.timeline.map(clock, entry.time, entry.arrived)
+    }
+}
+
+/// Time from the arrival of one message to that of a later one, or of the newest that there is; zero if the first has left the ring.
+fn time_between(index: &Index, from: u64, to: u64) -> Duration {
+    let to = to.min(index.end().saturating_sub(1));
+    match (index.entry(from.max(index.front())), index.entry(to)) {
+        (Some(from), Some(to)) => to.arrived.saturating_duration_since(from.arrived),
+        _ => Duration::ZERO,
     }
 }
 

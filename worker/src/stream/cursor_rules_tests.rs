@@ -229,6 +229,35 @@ fn upstream_that_lags_is_taken_to_the_newest_keyframe() {
 }
 
 #[test]
+fn time_that_an_upstream_does_not_get_is_counted() {
+    let mut world = World::after(&[Action::Start(128), arrive(&[VideoHeader, Keyframe]), EVERYTHING]);
+    let slowly = |world: &mut World, milliseconds, (sort, length), count| {
+        for _ in 0..count {
+            world.act(&Action::Pass(milliseconds));
+            world.act(&Action::Arrive { messages: vec![(sort, 0, length)], interleaved: false });
+        }
+    };
+    slowly(&mut world, 500, (Inter, 20), 5);
+    slowly(&mut world, 500, (Keyframe, 20), 1);
+    world.act(&EVERYTHING);
+    assert_eq!(world.got(0), [0, 1, 7], "it lagged");
+    assert_eq!(world.cursor.counters().skipped, Duration::from_millis(2_500));
+    world.act(&Action::Lose(0));
+    slowly(&mut world, 100, (Inter, 600), 18);
+    // The session that was lost is repeated from the keyframe if that is still there; it is not.
+    assert!(world.index.front() > 9, "messages have left the ring while the upstream was away");
+    slowly(&mut world, 100, (Keyframe, 20), 1);
+    world.act(&Action::Start(128));
+    world.act(&EVERYTHING);
+    let away = world.cursor.counters().skipped - Duration::from_millis(2_500);
+    assert!(
+        away >= Duration::from_millis(1_800) && away < Duration::from_millis(2_500),
+        "up to the keyframe: {away:?}"
+    );
+    world.finish();
+}
+
+#[test]
 fn lagging_upstream_gets_the_headers_that_it_has_missed() {
     let mut world = World::after(&[Action::Start(128), arrive(&[Metadata, VideoHeader, Keyframe]), EVERYTHING]);
     world.act(&Action::Pass(2_000));

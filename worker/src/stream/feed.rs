@@ -372,6 +372,7 @@ impl UpstreamFeed {
             messages: self.before.messages + counters.messages,
             lost: self.before.lost + counters.lost,
             replayed: self.before.replayed + counters.replayed,
+            skipped: self.before.skipped + u64::try_from(counters.skipped.as_millis()).unwrap_or(u64::MAX),
             reconnects: self.before.reconnects + report.counts.reconnects,
             ..report.counts
         };

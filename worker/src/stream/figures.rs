@@ -51,6 +51,7 @@ impl ShownFigures {
             keyframe_interval: index.keyframe_interval().unwrap_or_default(),
             first_media,
             media: self.media.clone(),
+            keyframe_age: 0,
         }
     }
 

@@ -725,7 +725,9 @@ impl StreamTask {
     fn report_session(&mut self, now: Instant) {
         let bytes = self.received + self.source.as_ref().map_or(0, PublisherSource::received);
         self.note_first_media();
-        let figures = self.shown.of_stream(bytes, self.first_media, &self.index, &self.rings);
+        let mut figures = self.shown.of_stream(bytes, self.first_media, &self.index, &self.rings);
+        let age = self.index.without_keyframe_since().map(|since| now.saturating_duration_since(since).as_millis());
+        figures.keyframe_age = age.map_or(0, |age| u64::try_from(age).unwrap_or(u64::MAX));
         let assignment = &self.assignment;
         let own = assignment.identities.first().into_iter();
         // An upstream is this stream's until it is closed: no other stream is to dial it before.

@@ -2,7 +2,7 @@
 'use strict';
 
 const byId = (id) => document.getElementById(id);
-const PHASES = ['pushed', 'process_started', 'registered', 'handed_over', 'live', 'media'];
+const PHASES = ['pushed', 'scaled', 'pod_created', 'scheduled', 'process_started', 'registered', 'handed_over', 'live', 'media'];
 /** Milliseconds between two readings when no event comes. */
 const EVERY = 2000;
 const KEPT_EVENTS = 200;
@@ -76,6 +76,13 @@ function svg(name, attributes, ...children) {
 const bits = (rate) => (rate >= 1e6 ? `${(rate / 1e6).toFixed(2)} Mbit/s` : `${(rate / 1e3).toFixed(0)} kbit/s`);
 const seconds = (time) => (time < 0.0995 ? `${Math.round(time * 1000)} ms` : `${time.toFixed(1)} s`);
 const clock = (text) => new Date(text).toLocaleTimeString();
+
+/** Worker-seconds in words: what workers have run, and what they would have run always on. */
+function saved({ used, avoided }) {
+  const long = (time) => (time < 90 ? `${Math.round(time)} s` : time < 5400 ? `${Math.round(time / 60)} min` : `${(time / 3600).toFixed(1)} h`);
+  const share = used + avoided > 0 ? Math.floor((100 * avoided) / (used + avoided)) : 0;
+  return `Worker time since the start: ${long(used)} used, ${long(avoided)} avoided (${share} %)`;
+}
 
 function ago(text) {
   const passed = Math.max(0, (Date.now() - new Date(text)) / 1000);
@@ -223,6 +230,7 @@ async function read() {
       ? button('Undrain', `Let ${worker.name} take streams again`, worker.name, () => order(worker, 'undrain'))
       : button('Drain', `Move the streams of ${worker.name} to others`, worker.name, () => order(worker, 'drain')))));
   replace(byId('workers').tBodies[0], rows, JSON.stringify(workers));
+  if (demand.worker_seconds) byId('saved').textContent = saved(demand.worker_seconds);
 }
 
 async function refresh() {
@@ -275,7 +283,8 @@ function happened(event) {
 function coldStart(timestamp, data) {
   const times = PHASES.map((phase) => data[`${phase}_seconds`] || 0);
   const whole = times.reduce((sum, time) => sum + time, 0) || 1;
-  const text = PHASES.map((phase, at) => `${phase.replace('_', ' ')} ${seconds(times[at])}`).join(', ');
+  const known = PHASES.filter((phase) => data[`${phase}_seconds`] !== undefined);
+  const text = known.map((phase) => `${phase.replace('_', ' ')} ${seconds(data[`${phase}_seconds`])}`).join(', ');
   let x = 0;
   const bars = times.map((time, at) => {
     const width = (100 * time) / whole;
