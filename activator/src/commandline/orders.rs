@@ -156,7 +156,12 @@ async fn becomes_live(
             again(until, || match found {
                 Some(ListedUpstream { state, error, .. }) => {
                     let error = if error.is_empty() { "no error so far" } else { error };
-                    format!("destination {} is not live but {}: {}", named(name), named(state), named(error))
+                    // A destination that moves or restarts keeps its old session until then.
+                    let now = match state.as_str() {
+                        "live" => "still has its session from before".to_owned(),
+                        state => format!("is not live but {}", named(state)),
+                    };
+                    format!("destination {} {now}: {}", named(name), named(error))
                 }
                 None => format!("destination {} has not begun: its worker does not tell of it", named(name)),
             })

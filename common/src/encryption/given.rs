@@ -72,14 +72,14 @@ impl InternalTlsArgs {
         }
         for (setting, path) in &paths {
             if path.is_none() {
-                let text = "is required with the other settings INTERNAL_TLS_…: certificate, key and authorities belong together";
+                let text = "is required with the other settings LIVEEDGECAST_INTERNAL_TLS_…: certificate, key and authorities belong together";
                 problems.add(*setting, text);
             }
         }
         if encryption == Encryption::Off {
             problems.add(
                 "ENCRYPTION",
-                "is off, so no certificate would be shown: use auto or on, or remove INTERNAL_TLS_…",
+                "is off, so no certificate would be shown: use auto or on, or remove LIVEEDGECAST_INTERNAL_TLS_…",
             );
         }
         let name = name.and_then(|name| {

@@ -29,10 +29,10 @@ fn advice(error: &Error) -> Option<&'static str> {
     use CertificateError as Of;
     Some(match error {
         Error::NoCertificatesPresented => {
-            "the peer shows no certificate: set INTERNAL_TLS_CERT_FILE, _KEY_FILE and _CA_FILE there as here"
+            "the peer shows no certificate: set LIVEEDGECAST_INTERNAL_TLS_CERT_FILE, _KEY_FILE and _CA_FILE there as here"
         }
         Error::InvalidCertificate(Of::Expired | Of::ExpiredContext { .. }) => {
-            "the peer's certificate has expired: renew its INTERNAL_TLS_CERT_FILE, or set the clocks right"
+            "the peer's certificate has expired: renew its LIVEEDGECAST_INTERNAL_TLS_CERT_FILE, or set the clocks right"
         }
         Error::InvalidCertificate(Of::NotValidYet | Of::NotValidYetContext { .. }) => {
             "the peer's certificate is not in force yet: set the clocks right"
@@ -41,26 +41,26 @@ fn advice(error: &Error) -> Option<&'static str> {
             "the peer's certificate is for another use: make it with the extended key usages serverAuth and clientAuth"
         }
         Error::InvalidCertificate(Of::NotValidForName | Of::NotValidForNameContext { .. }) => {
-            "the peer's certificate lacks the name of INTERNAL_TLS_NAME here: give it that DNS name"
+            "the peer's certificate lacks the name of LIVEEDGECAST_INTERNAL_TLS_NAME here: give it that DNS name"
         }
         Error::InvalidCertificate(_) => {
-            "the peer's certificate is of no authority in INTERNAL_TLS_CA_FILE here: give activators and workers certificates of one authority, and set INTERNAL_TLS_… at both sides"
+            "the peer's certificate is of no authority in LIVEEDGECAST_INTERNAL_TLS_CA_FILE here: give activators and workers certificates of one authority, and set LIVEEDGECAST_INTERNAL_TLS_… at both sides"
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the peer asks for a certificate: set INTERNAL_TLS_CERT_FILE, _KEY_FILE and _CA_FILE here as there"
+            "the peer asks for a certificate: set LIVEEDGECAST_INTERNAL_TLS_CERT_FILE, _KEY_FILE and _CA_FILE here as there"
         }
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "the peer finds the certificate here expired, or not in force yet: renew INTERNAL_TLS_CERT_FILE, or set the clocks right"
+            "the peer finds the certificate here expired, or not in force yet: renew LIVEEDGECAST_INTERNAL_TLS_CERT_FILE, or set the clocks right"
         }
         // The second where the authority was made anew under the same name.
         Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
-            "the peer does not know the authority of the certificate here: give activators and workers certificates of one authority, and set INTERNAL_TLS_… at both sides"
+            "the peer does not know the authority of the certificate here: give activators and workers certificates of one authority, and set LIVEEDGECAST_INTERNAL_TLS_… at both sides"
         }
         Error::AlertReceived(AlertDescription::UnsupportedCertificate) => {
             "the peer finds the certificate here to be for another use: make it with the extended key usages serverAuth and clientAuth"
         }
         Error::AlertReceived(AlertDescription::BadCertificate | AlertDescription::CertificateUnknown) => {
-            "the peer does not accept the certificate here; its log says why: compare INTERNAL_TLS_… at both sides"
+            "the peer does not accept the certificate here; its log says why: compare LIVEEDGECAST_INTERNAL_TLS_… at both sides"
         }
         _ => return None,
     })

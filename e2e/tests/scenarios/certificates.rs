@@ -74,7 +74,7 @@ fn worker_without_a_certificate_of_the_authority_is_refused_and_costs_nobody_els
     // It shows another authority's certificate, and knows no other authority: it refuses the activator.
     let foreign = another.process_files(LONG);
     let stranger = worker(&activator, &foreign.settings());
-    until("the stranger's line", || advice(&stranger.process.log()).contains("INTERNAL_TLS_CA_FILE here"));
+    until("the stranger's line", || advice(&stranger.process.log()).contains("LIVEEDGECAST_INTERNAL_TLS_CA_FILE here"));
     until("the activator's line", || advice(&activator.process.log()).contains("does not know the authority"));
     drop(stranger);
     // It knows the activator's authority: the activator refuses it.
@@ -84,7 +84,7 @@ fn worker_without_a_certificate_of_the_authority_is_refused_and_costs_nobody_els
         advice(&stranger.process.log()).contains("does not know the authority of the certificate here")
     });
     until("the activator's line", || {
-        advice(&activator.process.log()).contains("of no authority in INTERNAL_TLS_CA_FILE here")
+        advice(&activator.process.log()).contains("of no authority in LIVEEDGECAST_INTERNAL_TLS_CA_FILE here")
     });
     drop(stranger);
     let bare = worker(&activator, &[("ENCRYPTION", "on".to_owned())]);
