@@ -15,6 +15,7 @@ use liveedgecast_common::key::{AppName, Secret, StreamId, StreamKey};
 use liveedgecast_common::listen::listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::streams::MAX_LIST;
@@ -546,4 +547,24 @@ async fn slow_readers_of_lists_deny_nobody_a_list() {
     }
     let answer = ask(&server, "GET", "/api/v1/streams").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("]\n"), "{} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn statistics_wait_for_other_activators_in_the_beginning_alone() {
+    let (mut shown, _lobby, _phase) = context(&["--fleet", "external", "--rtmp-listen", "127.0.0.1:1935"]);
+    assert!(shown.cluster.need(None).is_err(), "workers may dial in yet");
+    let request = Request {
+        path: "/stat".to_owned(),
+        query: String::new(),
+        captures: Vec::new(),
+        body: bytes::Bytes::new(),
+        peer: [127, 0, 0, 1].into(),
+        bearer: None,
+        password: None,
+        headers: liveedgecast_common::http::HeaderMap::new(),
+    };
+    assert!(timeout(Duration::ZERO, nginx::stat(&shown, &request)).await.is_err(), "it waits");
+    shown.started = clock::now().checked_sub(Duration::from_secs(11)).expect("a machine that runs for so long");
+    let answer = timeout(Duration::ZERO, nginx::stat(&shown, &request)).await.expect("it answers at once");
+    assert_eq!(answer.status, 200);
 }

@@ -10,11 +10,13 @@ use serde_json::Value;
 
 use super::failure::CommandFailure;
 use super::gateway::GatewayClient;
-use super::table::Tone;
+use super::table::{Tone, printable_json};
 use crate::config::EventsArgs;
 
 /// Silence after which all events that a gateway keeps have come: they are in its memory, and it sends them without a pause.
 const QUIET: Duration = Duration::from_millis(500);
+/// Time after which they have come even where there is no silence, because new ones follow each other so fast.
+const ENOUGH: Duration = Duration::from_secs(5);
 /// Pause before the gateway is dialled again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// An id of no process, behind which everything is that a gateway keeps.
@@ -27,11 +29,14 @@ pub(super) async fn print(gateway: &GatewayClient, args: &EventsArgs) -> Result<
     let mut last = (!args.new).then(|| BEGINNING.to_owned());
     let mut reader = ReceivedEvents::default();
     let mut answer = gateway.events(last.as_deref()).await?;
+    let enough = now() + ENOUGH;
     loop {
-        let pause = (!args.follow).then(|| now() + QUIET);
+        let pause = (!args.follow).then(|| (now() + QUIET).min(enough));
         let part = tokio::select! {
-            part = answer.next() => part,
+            // The end of the time comes first: a gateway that always has more would be heard for ever.
+            biased;
             () = sleep_until(pause) => return Ok(()),
+            part = answer.next() => part,
         };
         if let Some(Ok(part)) = part {
             reader.read(&part);
@@ -67,7 +72,7 @@ fn is_worth_showing(sent: &ReceivedEvent, last: Option<&str>) -> bool {
 /// One line, or the JSON, of an event.
 pub(super) fn shown(sent: &ReceivedEvent, json: bool, coloured: bool) -> String {
     if json {
-        return format!("{}\n", sent.data);
+        return printable_json(&sent.data) + "\n";
     }
     let document: Value = serde_json::from_str(&sent.data).unwrap_or_default();
     let time = document["timestamp"].as_str().unwrap_or("-");

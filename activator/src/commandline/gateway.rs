@@ -19,6 +19,8 @@ use crate::net::{HttpAnswerStream, HttpCall, HttpCallError, HttpClient};
 const WITHIN: Duration = Duration::from_secs(10);
 /// Most bytes of one answer: a page of streams has 4 MiB.
 const MOST: usize = 16 << 20;
+/// Most pages of one list: more streams than a fleet has.
+const MOST_PAGES: usize = 256;
 /// The address of HTTP that no setting changes.
 const HERE: &str = "http://127.0.0.1:8080";
 
@@ -66,7 +68,12 @@ impl GatewayClient {
     /// Asks for a list that may come in pages.
     pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>, CommandFailure> {
         let (mut all, mut next) = (Vec::new(), Some(path.to_owned()));
+        let mut pages = 0;
         while let Some(path) = next {
+            pages += 1;
+            if pages > MOST_PAGES {
+                return Err(self.not_a_gateway());
+            }
             let (json, link) = self.call(Method::GET, &path, None).await?;
             let Value::Array(page) = json else { return Err(self.not_a_gateway()) };
             // A page without streams has no next one that would be worth asking for.
@@ -104,18 +111,13 @@ impl GatewayClient {
         };
         let what = format!("waiting for {}", self.base());
         let answer = self.terminal.watching(&what, self.client.open(call)).await;
-        let mut answer = answer.map_err(|error| self.away(&error))?;
-        if answer.status == 200 {
+        let answer = answer.map_err(|error| self.away(&error))?;
+        let status = answer.status;
+        if status == 200 {
             return Ok(answer);
         }
-        let mut body = Vec::new();
-        while let Some(Ok(part)) = answer.next().await {
-            body.extend_from_slice(&part);
-            if body.len() > MOST {
-                break;
-            }
-        }
-        Err(CommandFailure::of_answer(answer.status, &body, &self.base()))
+        let body = self.terminal.watching(&what, answer.rest(WITHIN, MOST)).await;
+        Err(CommandFailure::of_answer(status, &body, &self.base()))
     }
 
     /// JSON, and the path of the next page.
@@ -206,8 +208,27 @@ fn token(args: &Args, api: &ApiArgs) -> Result<Option<Secret>, CommandFailure> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests over real sockets: a task of a server")]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn list_whose_pages_never_end_is_none_of_a_gateway() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = ApiArgs { api: Some(format!("http://{}", listener.local_addr().unwrap())), ..ApiArgs::default() };
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            while socket.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                let answer = b"HTTP/1.1 200 OK\r\nLink: </a?from=1>; rel=\"next\"\r\nContent-Length: 3\r\n\r\n[1]";
+                socket.write_all(answer).await.unwrap();
+            }
+        });
+        let gateway = GatewayClient::new(&Args::default(), &api, &Terminal::of_process()).unwrap();
+        assert_eq!(gateway.list("/a").await.map(|all| all.len()), Err(gateway.not_a_gateway()));
+    }
 
     #[test]
     fn next_page_is_read_from_the_link() {

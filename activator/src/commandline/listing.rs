@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::answers::{self, ListedStream, ListedUpstream, ListedWorker};
 use super::failure::CommandFailure;
 use super::gateway::GatewayClient;
-use super::table::{AlignedTable, Cell, Tone};
+use super::table::{AlignedTable, Cell, Tone, printable_json};
 use super::times::{parse_time, short};
 
 const STREAMS: &str = "/api/v1/streams";
@@ -71,7 +71,7 @@ pub(super) async fn all_streams(gateway: &GatewayClient) -> Result<Vec<ListedStr
 
 /// Prints JSON over several lines.
 pub(super) fn print_json(gateway: &GatewayClient, value: &Value) -> Result<(), CommandFailure> {
-    gateway.terminal.print(&format!("{value:#}\n"))
+    gateway.terminal.print(&printable_json(&format!("{value:#}\n")))
 }
 
 /// The values that can be read; an activator of another version may have others.

@@ -73,6 +73,21 @@ impl Cell {
     }
 }
 
+/// JSON as a terminal may get it: what could command it, or turn the rest of a line around, is escaped, which means the same to every reader of JSON.
+pub(super) fn printable_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii_graphic() || matches!(c, ' ' | '\n') || (!c.is_ascii() && c.is_alphanumeric()) {
+            text.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(text, "\\u{unit:04x}");
+        }
+    }
+    text
+}
+
 /// A table whose first row is the headings; a heading that begins with `>` has its column aligned to the right.
 #[derive(Clone, Debug)]
 pub(super) struct AlignedTable {
@@ -149,6 +164,14 @@ impl AlignedTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_means_the_same_and_cannot_command_the_terminal() {
+        let value = serde_json::json!({"é": "a\u{1b}[2J\u{9b}2J\u{7f}\u{202e}b…\u{1F600}\tü"});
+        let text = printable_json(&format!("{value:#}\n"));
+        assert_eq!(text, "{\n  \"é\": \"a\\u001b[2J\\u009b2J\\u007f\\u202eb\\u2026\\ud83d\\ude00\\tü\"\n}\n");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
+    }
 
     #[test]
     fn columns_are_aligned_and_foreign_text_cannot_command_the_terminal() {

@@ -1,5 +1,5 @@
 //! An FLV file (Video File Format Specification 10.1, annex E) of a publisher's bytes. In: a snapshot and the bytes behind it, in pieces. Out: the
-//! file, from a keyframe on. Pure. Memory: [`MOST_KEPT`] bytes of media, and a message that is not complete.
+//! file, from a keyframe on. Pure. Memory: twice [`MOST_KEPT`] bytes of media, and a message that is not complete.
 //!
 //! The bytes are understood as a worker's successor understands them, by a session that begins at the snapshot. A file begins with the headers in
 //! force at its first frame: those of the snapshot, as later ones have replaced them.
@@ -11,6 +11,8 @@ use liveedgecast_common::rtmp::{MessageHeader, Scanned, aggregate, type_id};
 
 /// Bytes of media in a file at most: a group of pictures of 16 Mbit/s and 4 s. Where more are kept, whole groups at the beginning are left out.
 const MOST_KEPT: usize = 8 << 20;
+/// Bytes that a message counts besides its payload: those of its [`KeptMessage`], and of its tag. A message of one byte on the wire has them, too.
+const PER_MESSAGE: usize = 96;
 /// The name before the metadata of most publishers, as an AMF0 string; files do without it.
 const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 
@@ -45,7 +47,7 @@ pub(super) struct FlvExcerpt {
     /// Headers in force before the first of `messages`.
     headers: Vec<KeptMessage>,
     messages: Vec<KeptMessage>,
-    /// Bytes of the payloads of `messages`.
+    /// Bytes that `messages` count: payloads, and [`PER_MESSAGE`] for each.
     kept: usize,
     /// Lowest track of the video so far: only its keyframes are points to begin at.
     track: Option<u8>,
@@ -150,13 +152,14 @@ impl FlvExcerpt {
         }
         let keyframe = found.keyframe && self.track == Some(found.track);
         let message = KeptMessage { type_id, timestamp, payload, keyframe, header: found.header };
-        if keyframe && (self.extent == Extent::LastKeyframe || self.kept + message.payload.len() > MOST_KEPT) {
+        let counted = message.payload.len() + PER_MESSAGE;
+        if keyframe && (self.extent == Extent::LastKeyframe || self.kept + counted > MOST_KEPT) {
             self.begin_anew();
         }
         if self.extent == Extent::LastKeyframe && message.header.is_none() && !keyframe {
             return;
         }
-        self.kept += message.payload.len();
+        self.kept += counted;
         if self.kept > 2 * MOST_KEPT {
             self.over = true;
             return;
@@ -197,7 +200,7 @@ impl FlvExcerpt {
         let origin = self.messages.first().map_or(0, |message| message.timestamp);
         let has = |kind: u8| self.headers.iter().chain(&self.messages).any(|message| message.type_id == kind);
         let flags = u8::from(has(type_id::AUDIO)) << 2 | u8::from(has(type_id::VIDEO));
-        let mut file = Vec::with_capacity(self.kept + 20 * (self.messages.len() + self.headers.len()) + 64);
+        let mut file = Vec::with_capacity(self.kept + 20 * self.headers.len() + 64);
         file.extend_from_slice(&[b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
         for header in &self.headers {
             tag(&mut file, 0, header);

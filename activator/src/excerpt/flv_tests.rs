@@ -187,3 +187,20 @@ fn file_is_bounded_and_loses_whole_groups_at_its_beginning() {
         .collect();
     assert!(file(&snapshot(), Extent::All, &endless, 1 << 16).expect("a file").len() <= 2 * MOST_KEPT + 10_000);
 }
+
+#[test]
+fn messages_without_bytes_count_too() {
+    let group = |number: u32| {
+        let more = std::iter::repeat_n(chunks(6, type_id::VIDEO, number, &[]), 20_000).flatten();
+        [picture(number, true, 500), more.collect()].concat()
+    };
+    let groups = (0..10).flat_map(group).collect::<Vec<_>>();
+    let found = tags(&file(&snapshot(), Extent::All, &groups, 1 << 16).expect("a file"));
+    // The bound is looked at where a group begins.
+    assert!(found.len() < MOST_KEPT / PER_MESSAGE + 20_010, "{}", found.len());
+    assert!(found.iter().any(|(_, timestamp, _)| *timestamp > 0), "the end is there");
+    // A publisher that sends nothing else has no second group.
+    let endless = [picture(0, true, 500), chunks(6, type_id::VIDEO, 0, &[]).repeat(400_000)].concat();
+    let found = tags(&file(&snapshot(), Extent::All, &endless, 1 << 16).expect("a file"));
+    assert!(found.len() < 2 * MOST_KEPT / PER_MESSAGE + 10, "{}", found.len());
+}

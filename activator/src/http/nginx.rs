@@ -23,6 +23,8 @@ mod stat;
 
 /// Longest wait of a client for the streams that this activator does not know yet.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// Age of this process up to which clients wait. One that still does not know may never, while name servers do not answer, and clients wait one after the other.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Streams in a document; each takes a kilobyte or two. A question by `app` and `name` finds the others.
@@ -30,8 +32,8 @@ const MAX_STREAMS: usize = 4000;
 
 /// The document of all streams, or of those that the query names by `app` and `name`.
 pub(super) async fn stat(shown: &HttpContext, request: &Request) -> Answer {
-    let asked = now();
-    while shown.cluster.need(None).is_err() && now().saturating_duration_since(asked) < LONGEST_WAIT {
+    let until = (now() + LONGEST_WAIT).min(shown.started + BEGINNING);
+    while shown.cluster.need(None).is_err() && now() < until {
         sleep(PAUSE).await;
     }
     let filter = StatFilter { app: value(request, "app"), name: value(request, "name") };

@@ -125,6 +125,21 @@ impl HttpAnswerStream {
             }
         }
     }
+
+    /// What comes until the end, until `most` bytes are there, or `within` a time.
+    pub(crate) async fn rest(mut self, within: Duration, most: usize) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = timeout(within, async {
+            while let Some(Ok(part)) = self.next().await {
+                rest.extend_from_slice(&part);
+                if rest.len() >= most {
+                    break;
+                }
+            }
+        })
+        .await;
+        rest
+    }
 }
 
 /// The reason why there is no answer. Shows no more of the address than its host and port.

@@ -84,3 +84,15 @@ async fn server_that_is_away_is_named_without_the_path() {
     let (broken, _) = server(b"RTSP/1.0 200 OK\r\n\r\n").await;
     assert!(matches!(post(&HttpClient::new(), &broken, SOON).await, Err(HttpCallError::Unreachable(_))));
 }
+
+#[tokio::test]
+async fn rest_of_an_answer_that_does_not_end_is_bounded() {
+    let (url, _) = server(b"HTTP/1.1 503 Away\r\nContent-Length: 1000\r\n\r\nabc").await;
+    let client = HttpClient::new();
+    for (within, most) in [(Duration::from_millis(50), 1000), (SOON, 2)] {
+        let (to, body) = (&url, Bytes::new());
+        let call = HttpCall { method: Method::GET, to, headers: &[], body, within: SOON, most: 1000 };
+        let answer = client.open(call).await.unwrap();
+        assert_eq!((answer.status, answer.rest(within, most).await), (503, b"abc".to_vec()));
+    }
+}

@@ -7,6 +7,7 @@
 //! The name of a stream is its publisher's. A publisher without a name in the configuration file has the beginning of a keyed hash of app and key, which stays
 //! the same while the control secret does. Keys are shown where that is configured.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -51,13 +52,27 @@ pub(super) struct StatFilter {
 impl StatFilter {
     /// Returns whether the client asks for this stream.
     pub(super) fn takes(&self, stream: &StreamView) -> bool {
-        self.takes_app(stream) && self.name.as_ref().is_none_or(|name| *name == name_of(stream))
+        self.takes_app(stream) && self.name.as_ref().is_none_or(|name| is_shown_as(&name_of(stream), name))
     }
 
     /// Returns whether the client asks for streams of this stream's app.
     pub(super) fn takes_app(&self, stream: &StreamView) -> bool {
-        self.app.as_ref().is_none_or(|app| *app == stream.app)
+        self.app.as_ref().is_none_or(|app| is_shown_as(&stream.app, app))
     }
+}
+
+/// Returns whether a client that has read `shown` in the document, or knows the text itself, means `text`.
+fn is_shown_as(text: &str, shown: &str) -> bool {
+    text == shown || writable(text) == shown
+}
+
+/// Text without the characters that no XML can have (XML 1.0, 2.2). Publishers choose app and key, and one of them must not make the document unreadable.
+fn writable(text: &str) -> Cow<'_, str> {
+    let is_writable = |c: char| !matches!(c, '\u{FFFE}' | '\u{FFFF}') && (c >= ' ' || matches!(c, '\t' | '\n' | '\r'));
+    if text.chars().all(is_writable) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if is_writable(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 /// The name of a stream in the document.
@@ -119,7 +134,7 @@ pub(super) fn document(gateway: &GatewayFigures, streams: Vec<StreamView>, left_
         more => format!("<!-- {more} more streams: ask for one by ?app= and ?name= -->\n"),
     };
     let xml = quick_xml::se::to_string_with_root("rtmp", &head)?;
-    Ok(format!("<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n{xml}\n{left_out}"))
+    Ok(format!("<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n{}\n{left_out}", writable(&xml)))
 }
 
 /// An element without content whose presence means yes.

@@ -178,3 +178,16 @@ fn question_by_app_and_name_takes_that_stream_alone() {
     let xml = document(&GATEWAY, vec![live("1", None)], 5).unwrap();
     assert!(xml.ends_with("<!-- 5 more streams: ask for one by ?app= and ?name= -->\n"), "{xml}");
 }
+
+#[test]
+fn publisher_cannot_make_the_document_unreadable() {
+    let odd = StreamView { app: "a\u{FFFE}".into(), ..live("1", Some("b\u{FFFF}\u{1}c")) };
+    let (xml, stat) = read(vec![odd.clone(), live("2", Some("studio-a"))]);
+    assert!(!xml.contains(['\u{FFFE}', '\u{FFFF}', '\u{1}']), "{xml:?}");
+    let name = stat.server.application[0].live.stream.as_ref().unwrap()[0].name.clone();
+    assert_eq!((stat.server.application[0].name.as_str(), name.as_str()), ("a\u{FFFD}", "b\u{FFFD}\u{FFFD}c"));
+    // The name in the document finds the stream, and so does its own.
+    for (app, name) in [("a\u{FFFD}", name.as_str()), ("a\u{FFFE}", "b\u{FFFF}\u{1}c")] {
+        assert!(StatFilter { app: Some(app.into()), name: Some(name.into()) }.takes(&odd), "{app:?}");
+    }
+}
