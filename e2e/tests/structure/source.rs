@@ -27,7 +27,7 @@ impl Tree {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() && !path.is_symlink() {
-                if !["target", ".git", "corpus", "golden", "schemas"].contains(&name.as_str()) {
+                if !["target", ".git", ".tools", "corpus", "golden", "schemas"].contains(&name.as_str()) {
                     self.add(root, &path);
                 }
             } else if name == "Dockerfile"
