@@ -10,6 +10,7 @@
 //! - [`excerpt`] makes a file of the bytes that are kept of a stream, when somebody asks,
 //! - [`dispatch`] has the rules of which stream gets which worker, and when a worker process starts or stops,
 //! - [`lobby`] is the shell over them, with a handle for each kind of caller; publishers wait here, and the waiting ones are the demand,
+//! - [`incidents`] keeps the last seconds of streams that have lost something, if a setting asks for that,
 //! - [`accept`] takes publishers' connections and never waits for a peer,
 //! - [`admission`] decides who may publish, and to which upstreams, before anything is woken,
 //! - [`reload`] brings changed files to the streams that run,
@@ -52,6 +53,7 @@
 //! | events for one client, one per subscriber | HTTP | the client, the end of events | its place among the events |
 //! | delivery of events by HTTP, if configured | the drain | the end of events, 3 s at most; the receiver | its place among the events |
 //! | export of traces, if configured | the drain | the process | spans that wait for the collector |
+//! | incidents, if configured | the drain | the end of events | its place among the events |
 //! | reload | the drain | the process | the watch over the files, SIGHUP |
 //! | HTTP | the drain | its phase `StopServing`, or a successor on the same port | the HTTP listener |
 //! | leaving the ports, if they are shared | the drain | a successor that serves them | duplicates of the listeners |
@@ -70,6 +72,7 @@ pub mod events;
 pub mod excerpt;
 pub mod handoff;
 pub mod http;
+pub mod incidents;
 pub mod kubernetes;
 mod link;
 pub mod lobby;

@@ -31,6 +31,7 @@ use crate::drain::{self, Phase};
 use crate::events::{self, DropCause, Events};
 use crate::handoff::{HandoffListener, SpareMemories};
 use crate::http::{HttpContext, OPEN, StreamChanges, handler, routes};
+use crate::incidents;
 #[cfg(feature = "kubernetes")]
 use crate::kubernetes;
 use crate::lobby::{DrainSwitch, Lobby};
@@ -255,6 +256,9 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         let admission = Arc::clone(&admission);
         async move { admission.tell_of_ends().await }
     }));
+    if let Some(folder) = settings.incidents.clone() {
+        keeping.push(tokio::spawn(incidents::run(folder, events.clone(), lobby.views.clone())));
+    }
     let reload = Reload {
         files: admission.files().clone(),
         tokens: tokens.clone(),

@@ -231,6 +231,10 @@ pub const EVENTS_DROPPED: &str = "events.dropped";
 pub const DESTINATIONS_CHANGED: &str = "destinations.changed";
 /// A change of a stream's destinations could not be made.
 pub const DESTINATIONS_KEPT: &str = "destinations.kept";
+/// The last seconds of a stream and the events before are in the folder of incidents.
+pub const INCIDENT_KEPT: &str = "incident.kept";
+/// The files of an incident could not be written.
+pub const INCIDENT_LOST: &str = "incident.lost";
 /// A file of the configuration was read again.
 pub const FILE_RELOADED: &str = "file.reloaded";
 /// A file of the configuration could not be used; its last good values stay in force.

@@ -247,6 +247,14 @@ pub struct Args {
     #[arg(long, env = "LIVEEDGECAST_EVENTS_SECRET_FILE", value_name = "PATH")]
     pub events_secret_file: Option<PathBuf>,
 
+    /// Folder to which the last seconds of a stream go when it loses a destination or its worker, with the events before; see
+    /// deploy/docs/operations.md [default: none]
+    #[arg(long, env = "LIVEEDGECAST_INCIDENT_DIR", value_name = "PATH")]
+    pub incident_dir: Option<PathBuf>,
+    /// Most bytes of all files there; the oldest are removed [default: 256MiB]
+    #[arg(long, env = "LIVEEDGECAST_INCIDENT_MAX_BYTES", value_name = "BYTES")]
+    pub incident_max_bytes: Option<String>,
+
     /// Exit with 0 if the activator that runs here with the same settings is alive
     #[arg(long, hide = true)]
     pub health: bool,
@@ -263,7 +271,7 @@ pub struct Args {
 }
 
 /// The headings of the help, each with the first argument below it; the arguments behind that one belong to it, too.
-const HEADINGS: [(&str, &str); 12] = [
+const HEADINGS: [(&str, &str); 13] = [
     ("push_url", "Publishers and destinations"),
     ("on_publish_url", "A server that decides who may publish"),
     ("jwt_issuer", "Tokens of publishers (JWT)"),
@@ -275,6 +283,7 @@ const HEADINGS: [(&str, &str); 12] = [
     ("hold_timeout", "Streams"),
     ("max_connections", "Bounds"),
     ("events_url", "Events"),
+    ("incident_dir", "Incidents"),
     ("log_format", "Log"),
 ];
 

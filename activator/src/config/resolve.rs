@@ -25,6 +25,7 @@ use liveedgecast_common::trace::Collector;
 use super::args::Args;
 use super::file::{ConfigFile, Given, parse as parse_file};
 use super::hook::Hooks;
+use super::incidents::{self, IncidentFolder};
 use super::jwt::{Jwt, JwtArgs};
 use super::kubernetes::{self, Kubernetes};
 use super::proxies::{AddressRange, TrustedProxies};
@@ -228,6 +229,8 @@ pub struct Settings {
     pub events: Option<EventHook>,
     /// The collector of traces.
     pub traces: Option<Collector>,
+    /// The folder of incidents, if there is to be one.
+    pub incidents: Option<IncidentFolder>,
 }
 
 impl Settings {
@@ -323,6 +326,7 @@ impl Settings {
             share: share(args, capacity * max_workers, p),
             events,
             traces: args.traces.resolve(p),
+            incidents: incidents::resolve(args, p),
         };
         (settings, problems)
     }

@@ -56,6 +56,12 @@ impl EventNotice {
         self.fact.event()
     }
 
+    /// The event itself.
+    #[must_use]
+    pub fn fact(&self) -> &Fact {
+        &self.fact
+    }
+
     /// The event as JSON, on one line.
     #[must_use]
     pub fn json(&self) -> String {

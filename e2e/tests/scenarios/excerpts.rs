@@ -11,11 +11,14 @@ use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::wait::{LONG, now, until, until_some};
 
+use serde_json::Value;
+
 use crate::api::{ADMIN, call, good, pair};
 
 by_descriptor_and_by_link! {
     last_seconds_of_a_stream_are_a_file_that_a_decoder_reads_while_the_stream_goes_on
     last_seconds_are_there_again_after_the_death_of_a_worker
+    death_of_a_worker_and_loss_of_a_destination_leave_files_of_the_last_seconds
 }
 
 /// The id of the only stream.
@@ -127,4 +130,38 @@ fn activator_that_does_not_keep_a_stream_says_which_one_does() {
     pictures(&file(&activators[0], &id, "ring.flv"));
     let elsewhere = call(&activators[1], "GET", &path, ADMIN, "");
     assert!(elsewhere.status == 409 && elsewhere.body.contains("excerpt-elsewhere"), "{}", elsewhere.body);
+}
+
+fn death_of_a_worker_and_loss_of_a_destination_leave_files_of_the_last_seconds(handoff: &str) {
+    let (sink, folder) = (Sink::start(), tempfile::tempdir().expect("a folder"));
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("HANDOFF", handoff);
+    let settings = settings.with("LIVEEDGECAST_INCIDENT_DIR", folder.path().to_str().expect("a path"));
+    let activator = settings.with("ADMIN_TOKEN", ADMIN).start();
+    let _first = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("first"))));
+    sink.receives(60);
+    let files = |ending: &str| {
+        let entries = fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
+        let mut found: Vec<_> = entries.filter(|path| path.to_string_lossy().ends_with(ending)).collect();
+        found.sort();
+        found
+    };
+    kill(activator.worker_processes()[0]);
+    until("the files of the lost worker", || files(".json").len() == 1 && files(".flv").len() == 1);
+    let report: Value = serde_json::from_slice(&fs::read(&files(".json")[0]).expect("the report")).expect("JSON");
+    assert_eq!(report["incident"]["type"], "stream.taken_over", "{report}");
+    let types: Vec<&str> =
+        report["events"].as_array().expect("events").iter().filter_map(|it| it["type"].as_str()).collect();
+    assert!(types.contains(&"stream.live") && types.contains(&"process.failed"), "{types:?}");
+    // Another stream, so that the two incidents are not one.
+    let _second = ffmpeg(Media::Both, &activator.url(&format!("live/{}", key("second"))));
+    sink.receives_in_session(3, 60);
+    sink.drop_connections();
+    until("the files of the lost destination", || files(".json").len() >= 2 && files(".flv").len() >= 2);
+    for path in files(".flv") {
+        assert!(pictures(&fs::read(&path).expect("the file")) >= 1);
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).expect("the file"));
+        assert_eq!(mode & 0o777, 0o600, "others may read it");
+    }
+    assert!(files(".part").is_empty());
+    assert!(!fs::read_to_string(&files(".json")[0]).expect("the report").contains("k3y"), "a key is in the report");
 }

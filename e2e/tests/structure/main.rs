@@ -26,6 +26,7 @@ const ORDER: Order = Order {
                 "excerpt",
                 "dispatch",
                 "lobby",
+                "incidents",
                 "accept",
                 "admission",
                 "reload",

@@ -1,0 +1,11 @@
+//! The folder of incidents: the last seconds of a stream, and the events before, as files. In: events. Out: files in a bounded folder, if a setting asks
+//! for them. Next: nothing.
+//!
+//! An incident is the loss of a destination that was live, or of a worker with the stream. The bytes are those that this process keeps anyway, and
+//! the files are written by a thread that serves no stream.
+
+mod folder;
+mod rules;
+mod task;
+
+pub use task::run;
