@@ -24,6 +24,13 @@ fn mistakes(text: &str) -> Vec<String> {
     mistakes.iter().map(|mistake| format!("{} {}", mistake.place(), mistake.words())).collect()
 }
 
+#[test]
+fn names_of_a_file_cannot_command_a_terminal() {
+    let found = mistakes("{\"a\\e[2J\": 1, routes: {\"b\\e[2J\": {destinations: []}}}");
+    assert!(found.len() > 2 && found.iter().all(|found| !found.contains('\x1b')), "{found:?}");
+    assert!(found.iter().any(|found| found.contains("a\\u{1b}[2J: is not known here")), "{found:?}");
+}
+
 const GOOD: &str = "
 publishers:
   - name: studio-a

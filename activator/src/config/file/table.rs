@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use liveedgecast_common::config::parse_duration;
+use liveedgecast_common::key::LogSafe;
 
 use super::yaml::{FilePlace, Node, NodeValue};
 
@@ -103,8 +104,10 @@ impl<'a> FileTable<'a> {
         Some(table)
     }
 
+    /// The path of an entry. Its name may be anything, and mistakes are shown on terminals.
     fn inner(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        let name = LogSafe(name).to_string();
+        if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
     }
 
     /// Returns whether something is written there.
