@@ -1,4 +1,4 @@
-# The image has both programs, linked statically, and CA certificates: some 24 MB, without a shell, without libraries, not as root.
+# The image has both programs, linked statically, and CA certificates: some 32 MB, without a shell, without libraries, not as root.
 #
 #   docker build -t liveedgecast --build-arg BUILD_COMMIT="$(git rev-parse --short=12 HEAD)" .
 #
