@@ -42,6 +42,7 @@ pub(crate) use news::FollowerView;
 pub use news::PeerChange;
 pub(crate) use phases::{COLD_START_PHASES, ColdPhase, ColdStartPhases};
 pub(crate) use placing::rank;
+#[cfg(feature = "kubernetes")]
 pub(crate) use pods::PodNews;
 pub(crate) use tally::workers as tallied_workers;
 pub use tally::{ByApp, Need, Tally, WorkerTally};
