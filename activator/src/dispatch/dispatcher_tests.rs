@@ -638,6 +638,16 @@ fn a_drain_refuses_held_publishers_and_keeps_live_ones() {
 }
 
 #[test]
+fn stream_that_moves_between_two_workers_is_shown_once_at_the_newer_one() {
+    let mut world = World::new();
+    world.worker(5, vec![session("far", 9, SessionState::Live, 2)]);
+    world.worker(5, vec![session("far", 9, SessionState::Live, 3)]);
+    world.worker(5, vec![session("far", 9, SessionState::Live, 1)]);
+    let shown: Vec<_> = world.streams().into_iter().map(|stream| (stream.id, stream.worker)).collect();
+    assert_eq!(shown, [("far".to_owned(), Some("w2".to_owned()))]);
+}
+
+#[test]
 fn a_kick_finds_the_publisher_or_the_worker() {
     let mut world = World::new();
     let (call, _) = world.worker(5, vec![session("far", 9, SessionState::Live, 1)]);

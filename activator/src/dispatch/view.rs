@@ -305,6 +305,9 @@ impl Dispatcher {
             .iter()
             .flat_map(|(_, worker)| worker.sessions.iter().map(move |(id, session)| (id.as_str(), worker, session)));
         let others = others.filter(|(id, _, _)| !self.by_id.contains_key(*id));
+        // A stream that moves is known from two workers for a moment: the one that took it last has it.
+        let newest = |id: &str, epoch| self.workers.serving(id).all(|(_, _, other)| other.epoch <= epoch);
+        let others = others.filter(move |(id, _, session)| newest(id, session.epoch));
         let others = others.map(move |(id, worker, session)| {
             let view = elsewhere(id, &session.app, self.others.holder(id).map(|(_, held)| held));
             StreamView { state: word(session).unwrap_or("live"), ..view }.served(clock, worker, session)

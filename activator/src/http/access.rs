@@ -58,7 +58,8 @@ pub(super) fn check(tokens: &ApiTokens, right: Right, request: &Request) -> Resu
 
 /// As [`check`], for the routes in the form of nginx-rtmp: their clients have a URL to fill in and no header, so that the token may be the password of
 /// that URL. Note: a browser that was once given such a URL sends the password along with whatever any page asks of this host, so requests that a page
-/// of another site causes are refused.
+/// of another site causes are refused. Browsers say so to HTTPS and to this machine alone. Elsewhere the protection is that no answer asks for a password:
+/// the one challenge is `Bearer`, so a browser has none to send unless its user has typed the URL with the password in it.
 pub(super) fn check_url(tokens: &ApiTokens, right: Right, request: &Request) -> Result<(), ApiProblem> {
     let site = request.headers.get("sec-fetch-site").map(|site| site.as_bytes());
     if matches!(site, Some(b"cross-site" | b"same-site")) {

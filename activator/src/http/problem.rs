@@ -132,7 +132,10 @@ impl ApiProblem {
             Self::ChangesClosed => {
                 "no token for changes is configured: set ADMIN_TOKEN and send `Authorization: Bearer TOKEN`"
             }
-            Self::TokenMissing => "send `Authorization: Bearer TOKEN` with the value of ADMIN_TOKEN or VIEW_TOKEN",
+            Self::TokenMissing => {
+                "send `Authorization: Bearer TOKEN` with the value of ADMIN_TOKEN or VIEW_TOKEN; for /stat and /control/drop/publisher the token \
+                 may be the password in the URL, http://any:TOKEN@…"
+            }
             Self::TokenUnknown => "the token is neither the value of ADMIN_TOKEN nor that of VIEW_TOKEN",
             Self::TokenReadsOnly => "the token is the value of VIEW_TOKEN: a change needs that of ADMIN_TOKEN",
             Self::OtherSite => {
