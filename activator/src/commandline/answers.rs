@@ -1,4 +1,4 @@
-//! What the API answers, as far as commands show it. In: JSON. Out: values; one stream or one worker for what a person typed. Pure.
+//! The answers of the API, as far as commands show them. In: JSON. Out: values; one stream or one worker for what a person typed. Pure.
 
 use std::collections::BTreeSet;
 

@@ -128,7 +128,7 @@ pub(super) async fn destination(gateway: &GatewayClient, command: &DestinationCo
     tell(gateway, args.api.json, &done, &said)
 }
 
-/// What tells a session of a destination from the next one: where it leads, and when it became live.
+/// The marks that tell a session of a destination from the next one: where it leads, and when it became live.
 fn session(stream: &ListedStream, name: &str) -> Option<(String, Option<String>, u64)> {
     let found = stream.upstreams.iter().find(|upstream| upstream.name == *name)?;
     Some((found.host.clone(), found.since.clone(), found.reconnects))

@@ -15,7 +15,7 @@ const UNNOTICED: Duration = Duration::from_millis(400);
 const TURN: Duration = Duration::from_millis(120);
 const PICTURES: [char; 4] = ['|', '/', '-', '\\'];
 
-/// What standard output and standard error are.
+/// The kinds of standard output and standard error.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
     /// Standard output takes colours.

@@ -39,7 +39,7 @@ pub(super) struct DialTarget {
     pub(super) url: PushTemplate,
 }
 
-/// What all dialogues share: the authorities, read once.
+/// The part that all dialogues share: the authorities, read once.
 #[derive(Clone)]
 pub(super) struct Trust {
     config: Result<Arc<ClientConfig>, String>,

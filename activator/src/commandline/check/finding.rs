@@ -1,4 +1,4 @@
-//! What a check has found. In: a subject, a fault, its fix. Out: a line each, or JSON; the exit code. Pure.
+//! The findings of a check. In: a subject, a fault, its fix. Out: a line each, or JSON; the exit code. Pure.
 
 use liveedgecast_common::config::Problems;
 use liveedgecast_common::key::LogSafe;
@@ -14,7 +14,7 @@ pub(super) enum Weight {
     Mistake,
     /// Publishers would notice.
     Fault,
-    /// Nobody notices yet.
+    /// A fault that costs nobody anything yet.
     Warning,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Finding {
     pub(super) part: &'static str,
     /// The setting, the destination, the server.
     pub(super) subject: String,
-    /// What is wrong, and the fix.
+    /// The mistake, and its fix.
     pub(super) text: String,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Finding {
 pub(super) struct Findings {
     /// The findings, in the order in which they were looked for.
     pub(super) findings: Vec<Finding>,
-    /// What was looked at and is as it should be, in words.
+    /// The things that are as they should be, in words.
     pub(super) good: Vec<String>,
 }
 

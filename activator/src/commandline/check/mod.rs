@@ -87,7 +87,7 @@ async fn everything(
     let mut log = Problems::new();
     args.log.resolve(&mut log);
     found.mistakes(&log);
-    // What has a mistake has a stand-in, so that the rest is checked, too.
+    // A setting with a mistake has a stand-in, so that the rest is checked, too.
     let (settings, problems) = Settings::read(args, random::bytes());
     found.mistakes(&problems);
     if found.findings.is_empty() {

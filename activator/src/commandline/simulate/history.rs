@@ -21,7 +21,7 @@ impl Broadcast {
     }
 }
 
-/// What happened at all sites.
+/// The history of all sites.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StreamHistory {
     /// The streams of each site, sorted.

@@ -1,4 +1,4 @@
-//! What other ways of keeping workers would have cost. In: a history, from a table or from Prometheus. Out: a table, JSON, a picture. `history`, `policy`,
+//! The cost that other ways of keeping workers would have had. In: a history, from a table or from Prometheus. Out: a table, JSON, a picture. `history`, `policy`,
 //! `site` and `chart` are pure; this file is their shell.
 //!
 //! Note: a site has workers of its own, as an edge has. Streams of several sites share none.

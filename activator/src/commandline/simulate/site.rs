@@ -130,7 +130,7 @@ pub(super) fn simulate(streams: &[Broadcast], policy: &KeepingPolicy, rules: &Si
     let peak = peak(streams).div_ceil(capacity).min(rules.most);
     let processes = Processes::new(ProcessRules {
         prefix: "w".to_owned(),
-        // Those that run in any case count, too.
+        // Workers that run in any case count, too.
         most: rules.most.saturating_sub(policy.most_kept(peak)),
         capacity,
         cooldown: rules.cooldown,
