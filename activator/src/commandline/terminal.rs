@@ -27,7 +27,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// What they are for this process. `NO_COLOR` (no-color.org) and `TERM=dumb` switch colours off.
+    /// The kinds of both for this process. `NO_COLOR` (no-color.org) and `TERM=dumb` switch colours off.
     pub(super) fn of_process() -> Self {
         let is = |name: &str, test: fn(&str) -> bool| std::env::var(name).is_ok_and(|value| test(&value));
         let dumb = is("TERM", |term| term == "dumb");

@@ -1,4 +1,4 @@
-//! What publishers of the configuration file have sent, by name. In: bytes of streams as workers report them. Out: sums by name, when somebody asks.
+//! The bytes that publishers of the configuration file have sent, by name. In: bytes of streams as workers report them. Out: sums by name, when somebody asks.
 //! Pure. Off unless it is asked for, and names are those of the file alone, so strangers cannot make rows.
 
 use std::collections::BTreeMap;

@@ -126,7 +126,7 @@ impl HttpAnswerStream {
         }
     }
 
-    /// What comes until the end, until `most` bytes are there, or `within` a time.
+    /// The bytes that come until the end, until `most` of them are there, or `within` a time.
     pub(crate) async fn rest(mut self, within: Duration, most: usize) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = timeout(within, async {

@@ -223,7 +223,7 @@ async fn name_is_asked_of_both_sides_where_it_is_set() {
         let mistakes = resolved(&named(name)).unwrap_err();
         assert!(mistakes.contains(part), "{name}: {mistakes}");
     }
-    // Of the same authority, with another name.
+    // A certificate of the same authority, with another name.
     let key = KeyPair::generate().unwrap();
     let other = CertificateParams::new(["database".to_owned()]).unwrap().signed_by(&key, &authority.issuer).unwrap();
     let other = Folder::new((other.pem(), key.serialize_pem()), &authority.pem).protection();

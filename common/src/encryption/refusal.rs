@@ -24,7 +24,7 @@ pub(super) fn tell(peer: IpAddr, error: &Error) {
     }
 }
 
-/// What to do about an error that is about a certificate.
+/// The advice for an error that is about a certificate.
 fn advice(error: &Error) -> Option<&'static str> {
     use CertificateError as Of;
     Some(match error {

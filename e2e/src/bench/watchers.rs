@@ -1,4 +1,4 @@
-//! What looks at a relay while it is measured: pages in browsers and a Prometheus, as far as the activator can tell. In: the address of its HTTP port.
+//! The watchers of a relay while it is measured: pages in browsers and a Prometheus, as far as the activator can tell. In: the address of its HTTP port.
 //! Out: load on it, and how much of it was answered.
 //!
 //! A page keeps one connection for the events and asks for the rest every two seconds, all of it on one connection, as `page.js` does with a browser.

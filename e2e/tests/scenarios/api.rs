@@ -241,7 +241,7 @@ fn changed_tokens_count_without_a_restart_and_activators_bridge_the_time_between
     };
 
     write(0, NEXT);
-    // Nobody asks: the kernel tells of the change.
+    // No request makes the activator look: the kernel tells of the change.
     until("the file to be read", || !activators[0].events(event::FILE_RELOADED).is_empty());
     assert_eq!(kick(0, 0, ADMIN), 401, "the old token opens nothing any more");
     // The second activator has not got the new token yet. Each passes a request on to the other.

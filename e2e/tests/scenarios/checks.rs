@@ -82,7 +82,7 @@ fn scaled_object(from: &str, to: &str) -> String {
 /// Each of ten faults: the words of its line, and how the settings come to have it.
 type FaultRow = (&'static [&'static str], fn(&mut Checked, &Faulty));
 
-/// What faults need.
+/// The things that faults need.
 struct Faulty {
     folder: tempfile::TempDir,
     sink: Sink,

@@ -22,7 +22,7 @@ pub(crate) struct Typed {
     command: Command,
 }
 
-/// What a command has said.
+/// The output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,

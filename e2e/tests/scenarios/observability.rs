@@ -98,7 +98,7 @@ fn publishers_of_the_file_are_counted_by_name_and_no_others() {
     let rows = page.lines().filter(|line| line.starts_with("liveedgecast_publisher_received_bytes_total{")).count();
     assert_eq!(rows, 1, "{page}");
     assert!(!page.contains("k3y") && !page.contains(&key("nameless")), "a key is shown: {page}");
-    // Of three workers that would always run, one does.
+    // One of three workers that would always run does.
     let seconds = |result: &str| metric("worker_seconds_total", &format!("result=\"{result}\"")).expect("seconds");
     until("a second of a worker", || seconds("used") > 1.0);
     assert!(seconds("avoided") > 2.0 * (seconds("used") - 0.1), "{} of {}", seconds("avoided"), seconds("used"));

@@ -23,7 +23,7 @@ impl Viewed {
     fn of(place: &Place) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let program = binary("liveedgecast-activator");
-        // What the terminal is set to, before and after.
+        // The settings of the terminal, before and after.
         let typed = format!("stty -g; {} top; echo \"code $?\"; stty -g", program.display());
         let mut command = Command::new("script");
         command.args(["-q", "-f", "-e", "-c", &typed]).arg(folder.path().join("typescript"));

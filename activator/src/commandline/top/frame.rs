@@ -22,7 +22,7 @@ pub(super) struct Seen {
     pub(super) workers: Vec<ListedWorker>,
 }
 
-/// What is shown.
+/// The parts that are shown.
 #[derive(Debug)]
 pub(super) struct View {
     base: String,

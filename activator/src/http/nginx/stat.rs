@@ -115,9 +115,9 @@ pub(super) fn document(gateway: &GatewayFigures, streams: Vec<StreamView>, left_
         pid: std::process::id(),
         uptime: gateway.uptime.as_secs(),
         naccepted: gateway.accepted,
-        bw_in: all().map(|stream| stream.bw_in).sum(),
+        bw_in: all().fold(0, |sum, stream| sum.saturating_add(stream.bw_in)),
         bytes_in: gateway.bytes_in,
-        bw_out: all().map(|stream| stream.bw_out).sum(),
+        bw_out: all().fold(0, |sum, stream| sum.saturating_add(stream.bw_out)),
         bytes_out: gateway.bytes_out,
         server: Server {
             application: apps
@@ -277,8 +277,8 @@ impl StreamElement {
             bw_in: stream.bitrate,
             bytes_in: stream.bytes,
             // Each upstream that is live gets what the publisher sends.
-            bw_out: stream.bitrate * sending,
-            bytes_out: stream.upstreams.iter().map(|upstream| upstream.bytes).sum(),
+            bw_out: stream.bitrate.saturating_mul(sending),
+            bytes_out: stream.upstreams.iter().fold(0, |sum, upstream| sum.saturating_add(upstream.bytes)),
             bw_audio: whole(stream.audio.as_ref().map_or(0, |audio| audio.bitrate)),
             bw_video: whole(stream.video.as_ref().map_or(0, |video| video.bitrate)),
             bw_data: 0,

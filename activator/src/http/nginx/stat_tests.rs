@@ -191,3 +191,13 @@ fn publisher_cannot_make_the_document_unreadable() {
         assert!(StatFilter { app: Some(app.into()), name: Some(name.into()) }.takes(&odd), "{app:?}");
     }
 }
+
+#[test]
+fn figures_that_cannot_be_stay_within_their_numbers() {
+    let mut stream = live("1", Some("boasting"));
+    (stream.bitrate, stream.bytes) = (u64::MAX, u64::MAX);
+    stream.upstreams.iter_mut().for_each(|upstream| (upstream.state, upstream.bytes) = ("live", u64::MAX));
+    let other = StreamView { id: "2".into(), publisher: Some("other".into()), ..stream.clone() };
+    let (xml, _) = read(vec![stream, other]);
+    assert!(xml.contains(&format!("<bw_out>{0}</bw_out><bytes_out>{0}</bytes_out>", u64::MAX)), "{xml}");
+}
