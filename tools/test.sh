@@ -57,10 +57,12 @@ if [[ $cluster == yes ]]; then
   exit "$status"
 fi
 
-# Scenarios run the programs themselves, which cargo test alone does not build.
-cargo build --locked --workspace "${profile[@]}"
+# Scenarios run the programs themselves, which cargo test alone does not build. Those of traces need a feature that is off by default, and a later
+# command without it would put programs without it in their place.
+features=(--features liveedgecast-activator/otlp,liveedgecast-worker/otlp)
+cargo build --locked --workspace "${features[@]}" "${profile[@]}"
 if [[ $units == yes ]]; then
-  cargo test --locked --workspace --exclude liveedgecast-e2e "${profile[@]}" -- "${filters[@]}"
+  cargo test --locked --workspace --exclude liveedgecast-e2e "${features[@]}" "${profile[@]}" -- "${filters[@]}"
   cargo test --locked -p liveedgecast-e2e --lib --bins --test structure "${profile[@]}" -- "${filters[@]}"
 fi
 if [[ $scenarios == yes ]]; then
