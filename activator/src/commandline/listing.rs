@@ -101,7 +101,7 @@ pub(super) fn stream_cells(stream: &ListedStream, now: u64) -> Vec<Cell> {
         Cell::foreign(&video(stream)),
         Cell::foreign(stream.audio.as_ref().map_or("-", |audio| &audio.codec)),
         Cell::foreign(stream.worker.as_deref().unwrap_or("-")),
-        Cell::plain(format!("{live} of {all} live")).toned(tone),
+        Cell::plain(if all == 0 { "-".to_owned() } else { format!("{live} of {all} live") }).toned(tone),
     ]
 }
 
@@ -118,7 +118,6 @@ pub(super) fn upstream_cells(upstream: &ListedUpstream, rate: Cell, now: u64) ->
         Cell::plain(format!("lag {}", lag(upstream.lag))),
         Cell::plain(format!("lost {}", upstream.lost)),
         Cell::foreign(error).toned(Tone::Bad),
-        Cell::plain(""),
     ]
 }
 
@@ -241,7 +240,7 @@ mod tests {
                 {"name": "away", "state": "backoff", "since": "1970-01-01T00:01:00Z", "error": "refused\u{1b}[2J"},
             ],
         }]);
-        let streams: Vec<ListedStream> = read(json.as_array().unwrap());
+        let mut streams: Vec<ListedStream> = read(json.as_array().unwrap());
         let text = table_of_streams(&streams, 65_000).text(false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
@@ -251,6 +250,9 @@ mod tests {
         assert_eq!(lines[2], "  away: backoff for 5s: refused\\u{1b}[2J");
         let text = table_of_destinations(&streams[0].upstreams, 65_000).text(false);
         assert!(text.lines().count() == 3 && !text.contains('\x1b'), "{text}");
+        streams[0].upstreams.clear();
+        let text = table_of_streams(&streams, 65_000).text(false);
+        assert!(text.ends_with(" -\n"), "a publisher that waits has no sessions: {text}");
     }
 
     #[test]

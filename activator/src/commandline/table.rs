@@ -88,7 +88,8 @@ pub(super) fn printable_json(json: &str) -> String {
     text
 }
 
-/// A table whose first row is the headings; a heading that begins with `>` has its column aligned to the right.
+/// A table whose first row is the headings; a heading that begins with `>` has its column aligned to the right. A row may be shorter than the headings: its
+/// last cell then may be longer than its column, which it does not widen.
 #[derive(Clone, Debug)]
 pub(super) struct AlignedTable {
     headings: Vec<&'static str>,
@@ -132,13 +133,16 @@ impl AlignedTable {
             });
             [&headings].into_iter().chain(cells)
         };
-        let width =
-            |column: usize| rows().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count()).max();
+        let ends = |row: &[Cell], column: usize| row.len() < headings.len() && column + 1 == row.len();
+        let width = |column: usize| {
+            let cells = rows().filter(|row| !ends(row, column)).filter_map(|row| row.get(column));
+            cells.map(|cell| cell.text.chars().count()).max()
+        };
         let widths: Vec<usize> = (0..headings.len()).map(|column| width(column).unwrap_or(0)).collect();
         let line = |row: &[Cell]| {
             let mut line = String::new();
             for ((cell, width), heading) in row.iter().zip(&widths).zip(&self.headings) {
-                let space = " ".repeat(width - cell.text.chars().count());
+                let space = " ".repeat(width.saturating_sub(cell.text.chars().count()));
                 let text = cell.tone.paint(&cell.text, coloured);
                 let _ = if heading.starts_with('>') {
                     write!(line, "{space}{text}  ")
@@ -179,10 +183,11 @@ mod tests {
         table.row(vec![Cell::foreign("é"), Cell::plain("12"), Cell::state("live")]);
         table.note(Cell::plain("a note that is longer than the table").toned(Tone::Bad));
         table.row(vec![Cell::foreign("a\x1b[2Jb"), Cell::plain("3456"), Cell::state("failed")]);
+        table.row(vec![Cell::plain("short"), Cell::plain("longer than its column")]);
         let plain = table.text(false);
         assert_eq!(
             plain,
-            "NAME         SENT  STATE\né              12  live\n  a note that is longer than the table\na\\u{1b}[2Jb  3456  failed\n"
+            "NAME         SENT  STATE\né              12  live\n  a note that is longer than the table\na\\u{1b}[2Jb  3456  failed\nshort        longer than its column\n"
         );
         let coloured = table.text(true);
         assert!(coloured.contains("\x1b[32mlive\x1b[0m") && coloured.contains("\x1b[31mfailed"), "{coloured}");

@@ -137,9 +137,9 @@ impl View {
     }
 }
 
-/// As much of a line as fits; what only colours takes no room.
+/// As much of a line as fits, with a sign where there is more; what only colours takes no room.
 fn cut(line: &str, width: usize) -> String {
-    let (mut shown, mut out, mut coloured, mut chars) = (0, String::new(), false, line.chars());
+    let (mut shown, mut last, mut out, mut coloured, mut chars) = (0, 0, String::new(), false, line.chars());
     while let Some(c) = chars.next() {
         if c == '\x1b' {
             out.push(c);
@@ -151,9 +151,14 @@ fn cut(line: &str, width: usize) -> String {
                 }
             }
         } else if shown < width {
+            last = out.len();
             out.push(c);
             shown += 1;
         } else {
+            if width > 0 {
+                out.truncate(last);
+                out.push('…');
+            }
             break;
         }
     }
@@ -184,6 +189,19 @@ mod tests {
         };
         let workers = vec![ListedWorker { name: "w".to_owned(), capacity: 50, ..ListedWorker::default() }];
         Seen { at, streams: ["s1", "s2", "s3"].map(stream).into(), workers }
+    }
+
+    #[test]
+    fn line_that_is_too_long_says_so() {
+        assert_eq!([cut("abc", 3), cut("abcd", 3), cut("abcd", 0)], ["abc", "ab…", ""]);
+        let rows = [
+            ("a\x1b[31mbc\x1b[0m", "a\x1b[31mbc\x1b[0m"),
+            ("a\x1b[31mbcd\x1b[0m", "a\x1b[31mb…\x1b[0m"),
+            ("a\x1b[31mbc\x1b[0m d", "a\x1b[31mb…\x1b[0m"),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(cut(line, 3), expected, "{line:?}");
+        }
     }
 
     #[test]
