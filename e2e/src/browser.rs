@@ -3,16 +3,13 @@
 //!
 //! Note: Chromium takes a processor for itself while it starts, so one runs at a time.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::process::{Program, RunningProgram};
-use crate::publish::root;
-use crate::wait::{LONG, until_some};
+use crate::driver::PythonDriver;
 
 /// The turn of the one browser.
 static TURN: Mutex<()> = Mutex::new(());
@@ -44,8 +41,7 @@ impl Look {
 /// A running Chromium with one page.
 #[derive(Debug)]
 pub struct Browser {
-    _process: RunningProgram,
-    socket: BufReader<TcpStream>,
+    driver: PythonDriver,
     /// Dropped last.
     _turn: MutexGuard<'static, ()>,
 }
@@ -58,29 +54,12 @@ impl Browser {
     #[must_use]
     pub fn start() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a listener");
-        let address = listener.local_addr().expect("its port").to_string();
-        let program = Program::new("browser", "python3").env("PYTHONPATH", root().join(".tools/browser"));
-        let program = program.env("PYTHONDONTWRITEBYTECODE", "1");
-        let mut process = program.arg(root().join("e2e/page/browser.py")).arg(address).start();
-        let socket = until_some("the browser's driver", || {
-            assert!(process.is_running(), "the driver has ended; ./tools/setup.sh tests installs what it needs");
-            listener.accept().ok().map(|(socket, _)| socket)
-        });
-        socket.set_nonblocking(false).expect("a socket");
-        socket.set_read_timeout(Some(LONG)).expect("a socket");
-        Self { _process: process, socket: BufReader::new(socket), _turn: turn }
+        Self { driver: PythonDriver::start("page/browser.py", "browser"), _turn: turn }
     }
 
     #[track_caller]
     fn order(&mut self, order: &Value) -> Value {
-        writeln!(self.socket.get_mut(), "{order}").expect("the driver");
-        let mut line = String::new();
-        self.socket.read_line(&mut line).expect("an answer of the driver");
-        let mut answer: Value = serde_json::from_str(&line).expect("JSON of the driver");
-        assert!(answer["failed"].is_null(), "{order}: {}", answer["failed"].as_str().unwrap_or_default());
-        answer["ok"].take()
+        self.driver.order(order)
     }
 
     /// Opens the page at an address, below a path that ends with a slash.

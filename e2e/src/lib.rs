@@ -14,7 +14,7 @@
 //! - [`sink`], [`nginx`]: upstreams. [`haproxy`]: a proxy in front of activators.
 //! - [`cluster`]: a real Kubernetes with KEDA, and LiveEdgeCast on it.
 //! - [`prometheus`]: a real Prometheus.
-//! - [`browser`]: a real Chromium.
+//! - [`driver`]: the drivers in Python of [`browser`], a real Chromium, and of [`terminal`], a terminal with its screen.
 //! - [`record`], [`compare`]: the messages of a connection, and comparisons of them.
 //! - [`mod@bench`]: the benchmark, which measures relays side by side.
 //! - [`cost`]: instructions, allocations and system calls of a message.
@@ -29,6 +29,7 @@ pub mod certificate;
 pub mod cluster;
 pub mod compare;
 pub mod cost;
+pub mod driver;
 pub mod eavesdropper;
 pub mod encoder;
 pub mod haproxy;
@@ -47,5 +48,6 @@ pub mod sink;
 pub mod subscriber;
 pub mod takeover;
 pub mod tap;
+pub mod terminal;
 pub mod wait;
 pub mod wire;

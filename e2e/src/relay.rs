@@ -28,7 +28,9 @@ pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the path of this program");
     let beside = own.ancestors().skip(1).find(|directory| directory.join(name).exists()).map(PathBuf::from);
     let found = directory.or(beside).map(|directory| directory.join(name)).filter(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{name} has not been built; ./tools/test.sh does, or cargo build --workspace --all-targets"))
+    found.unwrap_or_else(|| {
+        panic!("{name} has not been built; ./tools/test.sh does, or cargo build --workspace --all-targets")
+    })
 }
 
 /// Gives the program the runner's own `ENCRYPTION`: with `on` all scenarios run over TLS, loopback or not.

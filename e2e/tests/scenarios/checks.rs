@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: a thread for a server of the scenario")]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use liveedgecast_e2e::loopback;
 use liveedgecast_e2e::relay::ActivatorProcess;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::commands::{Said, Typed};
 
 /// A gateway's settings as variables, with nothing wrong.
-struct Checked {
+pub(crate) struct Checked {
     variables: Vec<(String, String)>,
 }
 
@@ -39,12 +40,13 @@ impl Checked {
         self
     }
 
+    fn typed(&self, words: &str) -> Typed {
+        let typed = Typed::new(words);
+        self.variables.iter().fold(typed, |typed, (name, value)| typed.with(name, value))
+    }
+
     fn run(&self, words: &str) -> Said {
-        let mut typed = Typed::new(words);
-        for (name, value) in &self.variables {
-            typed = typed.with(name, value);
-        }
-        typed.run()
+        self.typed(words).run()
     }
 }
 
@@ -80,10 +82,10 @@ fn scaled_object(from: &str, to: &str) -> String {
 }
 
 /// Each of ten faults: the words of its line, and how the settings come to have it.
-type FaultRow = (&'static [&'static str], fn(&mut Checked, &Faulty));
+pub(crate) type FaultRow = (&'static [&'static str], fn(&mut Checked, &Faulty));
 
 /// The things that faults need.
-struct Faulty {
+pub(crate) struct Faulty {
     folder: tempfile::TempDir,
     sink: Sink,
     refusing: SocketAddr,
@@ -92,7 +94,7 @@ struct Faulty {
     old: SocketAddr,
 }
 
-const FAULTS: [FaultRow; 10] = [
+pub(crate) const FAULTS: [FaultRow; 10] = [
     (&["mistake", "CAPACITY", "whole number"], |checked, _| {
         checked.set("CAPACITY", "many");
     }),
@@ -120,7 +122,7 @@ const FAULTS: [FaultRow; 10] = [
     }),
     (&["fault", "scaledobject pollingInterval", "make it shorter"], |_, faulty| {
         let text = scaled_object("pollingInterval: 5", "pollingInterval: 600");
-        std::fs::write(faulty.folder.path().join("object.yaml"), text).expect("a file");
+        std::fs::write(faulty.object(), text).expect("a file");
     }),
 ];
 
@@ -130,8 +132,8 @@ fn add(checked: &mut Checked, url: &str) {
 }
 
 impl Faulty {
-    fn new() -> Self {
-        let this = Self {
+    pub(crate) fn new() -> Self {
+        Self {
             folder: tempfile::tempdir().expect("a folder"),
             sink: Sink::start(),
             refusing: loopback::socket(1935),
@@ -140,17 +142,23 @@ impl Faulty {
             }),
             silent: std::net::TcpListener::bind((loopback::address(&[8080]), 8080)).expect("a listener"),
             old: answering(OLD),
-        };
-        std::fs::write(this.folder.path().join("object.yaml"), scaled_object("x", "x")).expect("a file");
-        this
+        }
+    }
+
+    /// The command for settings that have these faults.
+    pub(crate) fn typed(&self, faults: &[FaultRow]) -> Typed {
+        let mut checked = Checked::of(&self.sink.url("live/{key}"));
+        std::fs::write(self.object(), scaled_object("x", "x")).expect("a file");
+        faults.iter().for_each(|(_, make)| make(&mut checked, self));
+        checked.typed(&format!("check --scaled-object {}", self.object().display()))
+    }
+
+    fn object(&self) -> PathBuf {
+        self.folder.path().join("object.yaml")
     }
 
     fn check(&self, faults: &[FaultRow]) -> Said {
-        let mut checked = Checked::of(&self.sink.url("live/{key}"));
-        faults.iter().for_each(|(_, make)| make(&mut checked, self));
-        let object = self.folder.path().join("object.yaml");
-        let said = checked.run(&format!("check --scaled-object {}", object.display()));
-        std::fs::write(&object, scaled_object("x", "x")).expect("a file");
+        let said = self.typed(faults).run();
         // It has a session for each `publish`.
         assert!(self.sink.sessions().is_empty(), "a check publishes");
         said

@@ -10,6 +10,7 @@ use liveedgecast_e2e::process::Program;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{ActivatorProcess, KEY_MARK, WorkerProcess, binary, key};
 use liveedgecast_e2e::sink::Sink;
+use liveedgecast_e2e::terminal::EmulatedTerminal;
 use liveedgecast_e2e::wait::{SOON, until, until_some};
 use serde_json::Value;
 
@@ -48,6 +49,11 @@ impl Typed {
     pub(crate) fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
+    }
+
+    /// Runs it on a terminal of this size.
+    pub(crate) fn on_a_terminal(self, columns: u16, rows: u16) -> EmulatedTerminal {
+        EmulatedTerminal::run(&self.command, columns, rows)
     }
 
     pub(crate) fn run(mut self) -> Said {

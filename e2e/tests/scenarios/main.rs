@@ -45,6 +45,7 @@ mod refusals;
 mod reload;
 mod routes;
 mod rtmps;
+mod screens;
 mod settings;
 mod slow_lines;
 mod stat;
