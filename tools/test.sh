@@ -59,7 +59,7 @@ fi
 
 # Scenarios run the programs themselves, which cargo test alone does not build. Those of traces need a feature that is off by default, and a later
 # command without it would put programs without it in their place.
-features=(--features liveedgecast-activator/otlp,liveedgecast-worker/otlp)
+features=(--features 'liveedgecast-activator/otlp liveedgecast-worker/otlp')
 cargo build --locked --workspace "${features[@]}" "${profile[@]}"
 if [[ $units == yes ]]; then
   cargo test --locked --workspace --exclude liveedgecast-e2e "${features[@]}" "${profile[@]}" -- "${filters[@]}"
