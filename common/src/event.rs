@@ -287,6 +287,8 @@ pub const HEADER_LEFT_OUT: &str = "publisher.header_left_out";
 pub const CLOCK_JUMPED: &str = "publisher.clock_jumped";
 /// A publisher's connection could not be read on.
 pub const STREAM_RESUME_FAILED: &str = "stream.resume_failed";
+/// No worker has passed on the last bytes of a stream that was live; upstreams may lack them.
+pub const STREAM_REST_LOST: &str = "stream.rest_lost";
 /// A publisher came to a stream of its identity; the line has the decision.
 pub const PUBLISHER_ATTACHED: &str = "publisher.attached";
 /// A destination was added to a stream that runs.

@@ -74,6 +74,11 @@ impl PublisherConnection {
         }
     }
 
+    /// Bytes that the kernel has for whoever reads next; 0 if it does not tell.
+    pub(crate) fn waiting(&self) -> u64 {
+        rustix::io::ioctl_fionread(self.socket()).unwrap_or_default()
+    }
+
     /// The connection of a socket that a worker has let go of.
     pub(crate) fn from_socket(socket: std::net::TcpStream) -> io::Result<Self> {
         // A worker whose arrivals gathered, and that was killed, has left its mark.

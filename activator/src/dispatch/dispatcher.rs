@@ -88,6 +88,8 @@ pub(super) struct PublisherRecord {
     /// The worker of the newest offer takes lists of destinations.
     pub(super) takes_lists: bool,
     pub(super) heard: Instant,
+    /// The publisher's connection has ended; the rest of its stream waits for a worker.
+    pub(super) gone: bool,
     /// Workers that did not take or keep the stream, and the end of the time in which they are not asked again.
     pub(super) avoid: BTreeMap<CallId, Instant>,
     pub(super) entered: Instant,
@@ -200,6 +202,7 @@ impl Dispatcher {
             by_descriptor: false,
             takes_lists: false,
             heard: now,
+            gone: false,
             avoid: BTreeMap::new(),
             entered: now,
             pushed: None,
@@ -243,6 +246,7 @@ impl Dispatcher {
             }
             // Publishers answer often, and nothing else follows.
             Input::Heard(key) => self.places.get_mut(&key).into_iter().for_each(|held| held.heard = now),
+            Input::Gone(key) => self.places.get_mut(&key).into_iter().for_each(|held| held.gone = true),
             Input::Taken(key, epoch) => self.taken(now, key, epoch),
             Input::Started(key) => self.started(now, key),
             Input::Back(key, epoch, why) => self.back(now, key, epoch, why),

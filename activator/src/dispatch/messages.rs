@@ -33,6 +33,8 @@ pub(crate) enum Input {
     PublisherLost(Key, Duration),
     /// The publisher of this place answered.
     Heard(Key),
+    /// The connection of this place's publisher has ended while the stream waited; its rest is kept for another worker.
+    Gone(Key),
     /// A worker accepted the stream of this place, under this epoch.
     Taken(Key, u64),
     /// The worker told the publisher of this place to start.

@@ -57,7 +57,7 @@ impl Dispatcher {
             let silent = self.places.get(&first).is_some_and(|held| {
                 // A publisher that was live is not heard while it waits; a publisher of another stream cannot end its stream by that.
                 let same = held.entry.identities.first() == second_own(&self.places, second);
-                held.heard + SILENT_AFTER <= now && (same || !held.was_live)
+                (held.gone || held.heard + SILENT_AFTER <= now) && (same || !held.was_live)
             });
             let goes = if silent { first } else { second };
             self.refuse(goes, PlaceRefusal::Duplicate);

@@ -80,6 +80,15 @@ pub enum Fact {
         /// Bytes of the publisher, as counted by its last worker.
         bytes: u64,
     },
+    /// No worker has passed on the last bytes of a stream that was live.
+    StreamRestLost {
+        /// The stream.
+        of: StreamLabel,
+        /// The reason for which no worker has got them.
+        reason: &'static str,
+        /// Bytes since the last state that every live upstream had; it may have got some of them.
+        bytes: u64,
+    },
     /// A publisher's connection was lost; the grace time runs.
     PublisherLost {
         /// The stream.
@@ -289,6 +298,7 @@ impl Fact {
             Self::StartFailed { .. } => event::START_FAILED,
             Self::StreamTakenOver { .. } => event::STREAM_TAKEN_OVER,
             Self::StreamEnded { .. } => event::STREAM_ENDED,
+            Self::StreamRestLost { .. } => event::STREAM_REST_LOST,
             Self::PublisherLost { .. } => event::PUBLISHER_LOST,
             Self::PublisherBack { .. } => event::PUBLISHER_BACK,
             Self::PublisherReplaced { .. } => event::PUBLISHER_REPLACED,
@@ -337,6 +347,11 @@ impl Fact {
                 put("reason", Field::Text(reason));
                 put("live_seconds", Field::Time(*live));
                 put("messages", Field::Count(*messages));
+                put("bytes", Field::Count(*bytes));
+            }
+            Self::StreamRestLost { of, reason, bytes } => {
+                of.each(put);
+                put("reason", Field::Text(reason));
                 put("bytes", Field::Count(*bytes));
             }
             Self::PublisherBack { of, worker, was } => {
@@ -421,6 +436,7 @@ impl Fact {
             Self::StartFailed { of: of(), worker: worker() },
             Self::StreamTakenOver { of: of(), from: worker(), to: name("worker-1-2") },
             Self::StreamEnded { of: of(), reason: name("deleteStream"), live: second, messages: 75, bytes: 310_000 },
+            Self::StreamRestLost { of: label.clone(), reason: "hold_spent", bytes: 180_000 },
             Self::PublisherLost { of: of(), worker: worker() },
             Self::PublisherBack { of: of(), worker: worker(), was: name("0123456789abcdef") },
             Self::PublisherReplaced { of: of(), by: name("0123456789abcdef") },

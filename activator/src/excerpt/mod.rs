@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use liveedgecast_common::handoff::Snapshot;
 
 pub use flv::Extent;
+pub(crate) use read::position;
 pub use read::{ExcerptError, read};
 
 /// The bytes that this process keeps of a stream.

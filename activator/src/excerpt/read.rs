@@ -2,6 +2,7 @@
 //! not for a thread that serves streams. Next: [`super::flv`], which understands the bytes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use liveedgecast_common::sys::RingPeek;
 
@@ -25,6 +26,12 @@ pub enum ExcerptError {
     /// The kernel's error.
     #[error("the stream's memory cannot be read: {0}")]
     Memory(#[from] io::Error),
+}
+
+/// The position of a publisher's connection that the last state in this memory is of; `None` if no worker has left one.
+pub(crate) fn position(memory: &OwnedFd) -> Option<u64> {
+    let peek = RingPeek::new(memory).ok()??;
+    Some(peek.snapshot().session.position())
 }
 
 /// The excerpt as an FLV file.

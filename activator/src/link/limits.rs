@@ -26,6 +26,10 @@ pub(crate) const MAX_REPLIES: usize = 64 << 10;
 /// Time from the publisher's end to the worker's `Done`: the worker passes the last bytes on and says so.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
+/// Time from the publisher's end in which other workers get the rest of its stream if one is lost: a worker that is lost is noticed after 2 s, and
+/// another one may have to be started.
+pub(crate) const REST_TIME: Duration = Duration::from_secs(30);
+
 /// Least room for a read of the publisher's bytes: a usual frame of video.
 pub(crate) const LEAST_READ: usize = BLOCK_BYTES;
 

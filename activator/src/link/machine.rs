@@ -8,10 +8,14 @@
 //!     │                     │                                │
 //!     │ given back, silent  │ no sign of the worker for 2 s, │ 5 s, or the worker dies
 //!     ▼                     ▼ or 2 s at the bound            ▼
-//!   over                  over: for the next worker        over: the publisher is gone
+//!   over                  over: for the next worker        over: for the next worker, or the publisher is gone
 //! ```
 //! `Done` ends the handoff in every state. From `Carrying` a stream that is given back goes to the next worker, too, and `Parted` leaves the
 //! publisher's connection with this process.
+//!
+//! The bytes of a publisher that has ended are its stream's still: where the worker is lost before it has said `Done`, the next one begins in
+//! `Assigned` with an end that is known, and gets the rest. That ends 30 s after the publisher, so that a stream that kills its workers does not
+//! go on for ever; a living worker has 5 s.
 //!
 //! A publisher that reads nothing is still live. Each frame of answers holds whole messages, so where too many wait the newest replaces the
 //! one before.
@@ -30,10 +34,11 @@ use liveedgecast_common::handoff::frame::{Writer, data_header};
 use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
 use liveedgecast_common::handoff::{Close, DestinationList, Frame, FrameError, PublisherEnd, Snapshot};
 
-use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, TICK};
+use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, REST_TIME, TICK};
 use super::replay_buffer::{ReplayBuffer, Space};
 use crate::excerpt::KeptBytes;
 use crate::handoff::HandoffOutcome;
+use crate::handoff::limits::ACCEPT_TIME;
 use crate::handoff::progress::{FrameEffect, HandoffEnd, HandoffProgress, HandoffStage, WorkerLoss};
 
 /// The part of a stream that outlives a worker: its successor begins there.
@@ -45,6 +50,12 @@ pub(crate) struct Carried {
     pub(crate) replay: ReplayBuffer,
     /// Answers of the worker that the publisher's socket has not taken yet; the checkpoint counts them as sent.
     replies: VecDeque<Bytes>,
+    /// A worker has had the stream.
+    taken: bool,
+    /// The publisher was told to start.
+    started: bool,
+    /// The end of the publisher's connection, and its time.
+    ended: Option<(PublisherEnd, Instant)>,
 }
 
 impl Carried {
@@ -52,7 +63,7 @@ impl Carried {
     pub(crate) fn new(mut snapshot: Snapshot) -> Self {
         let mut replay = ReplayBuffer::new(snapshot.session.position());
         replay.push(&std::mem::take(&mut snapshot.unread));
-        Self { checkpoint: snapshot, replay, replies: VecDeque::new() }
+        Self { checkpoint: snapshot, replay, replies: VecDeque::new(), taken: false, started: false, ended: None }
     }
 
     /// The session as the worker left it at the publisher's goodbye: its state, the bytes since, and the answers not sent yet.
@@ -61,6 +72,16 @@ impl Carried {
         snapshot.unread = self.replay.into_bytes();
         snapshot.session.set_output(self.replies.into_iter().flatten().collect());
         snapshot
+    }
+
+    /// The bytes here that are lost if no worker gets the stream any more. Upstreams may have some of them.
+    pub(crate) fn at_stake(&self) -> u64 {
+        self.replay.len() as u64
+    }
+
+    /// Tells whether the publisher was told to start.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
     }
 
     /// A copy of the bytes that a successor would get.
@@ -131,6 +152,8 @@ impl<'a> Machine<'a> {
     pub(crate) fn new(now: Instant, carried: &'a mut Carried, writer: Writer, assignment: Vec<u8>) -> Self {
         carried.replay.rewind();
         let full_since = (carried.replay.len() >= MAX_KEPT).then_some(now);
+        let ending =
+            carried.ended.map(|(how, _)| EndOfPublisher { how, said: false, until: now + ACCEPT_TIME + END_TIME });
         Self {
             carried,
             writer,
@@ -139,7 +162,7 @@ impl<'a> Machine<'a> {
             head_sent: 0,
             body: 0,
             control: Vec::new(),
-            ending: None,
+            ending,
             heard_at: now,
             full_since,
             said: true,
@@ -188,8 +211,10 @@ impl<'a> Machine<'a> {
         if self.ending.is_some() || self.over {
             return;
         }
-        if self.is_accepted() {
-            self.ending = Some(EndOfPublisher { how, said: false, until: now + END_TIME });
+        if self.carried.taken {
+            self.carried.ended = Some((how, now));
+            let time = if self.is_accepted() { END_TIME } else { ACCEPT_TIME + END_TIME };
+            self.ending = Some(EndOfPublisher { how, said: false, until: now + time });
         } else {
             // The worker sees its connection end, and has begun nothing.
             self.finish(HandoffOutcome::PublisherGone);
@@ -386,10 +411,13 @@ impl<'a> Machine<'a> {
                 // The worker was given nothing before: its silence, and its time without a checkpoint, count from here on.
                 self.heard_at = now;
                 self.full_since = self.full_since.map(|_| now);
+                self.ending.iter_mut().for_each(|ending| ending.until = now + END_TIME);
+                self.carried.taken = true;
                 self.outputs.push_back(Output::Accepted);
                 return;
             }
             FrameEffect::Started => {
+                self.carried.started = true;
                 self.outputs.push_back(Output::Started);
                 return;
             }
@@ -401,8 +429,7 @@ impl<'a> Machine<'a> {
             HandoffEnd::Duplicate => HandoffOutcome::Duplicate,
             // The stream is ended without the worker.
             HandoffEnd::KickIgnored => HandoffOutcome::Done { how: Close::Graceful, started },
-            // There is nothing to move when the publisher is gone.
-            HandoffEnd::Returned(_) | HandoffEnd::Lost(_) if self.ending.is_some() => HandoffOutcome::PublisherGone,
+            HandoffEnd::Returned(_) | HandoffEnd::Lost(_) if self.is_rest_late(now) => HandoffOutcome::PublisherGone,
             HandoffEnd::Returned(why) => HandoffOutcome::Returned { why, touched: accepted, started },
             HandoffEnd::Lost(how) => {
                 self.lost = Some(how);
@@ -414,6 +441,11 @@ impl<'a> Machine<'a> {
             }
         };
         self.finish(outcome);
+    }
+
+    /// Tells whether the publisher has ended so long ago that no other worker gets the rest of its stream.
+    fn is_rest_late(&self, now: Instant) -> bool {
+        self.carried.ended.is_some_and(|(_, at)| now >= at + REST_TIME)
     }
 
     fn finish(&mut self, outcome: HandoffOutcome) {

@@ -284,14 +284,38 @@ fn end_of_a_publisher_is_reported_after_its_last_byte() {
         bench.pass(Duration::from_millis(1), true);
         assert_eq!(bench.over(), Some(&HandoffOutcome::PublisherGone));
     }
-    // There is nothing to move any more.
+}
+
+#[test]
+fn rest_of_a_publisher_that_has_ended_goes_to_the_next_worker_with_its_end() {
     let mut carried = carried(b"");
     let mut bench = Bench::new(&mut carried);
     bench.says(Frame::Accepted);
-    bench.link.handle_publisher_end(bench.now, PublisherEnd::Fin);
+    bench.publishes(b"first");
+    assert!(!bench.link.carried.is_started());
+    bench.says(Frame::Started);
+    bench.receives(b" and last");
+    bench.link.handle_publisher_end(bench.now, PublisherEnd::Reset);
     bench.link.handle_lost(bench.now, WorkerLoss::Ended);
     bench.pump(usize::MAX);
-    assert_eq!(bench.over(), Some(&HandoffOutcome::PublisherGone));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Broken { started: true }));
+    assert!(carried.is_started() && carried.at_stake() == 14);
+    let mut next = Bench::new(&mut carried);
+    next.pass(ACCEPT_TIME - Duration::from_millis(1), true);
+    assert!(!next.link.reads() && next.over().is_none(), "it has its time to accept");
+    next.says(Frame::Accepted);
+    assert_eq!(
+        (next.given.as_slice(), next.frames.last()),
+        (&b"first and last"[..], Some(&Frame::End(PublisherEnd::Reset)))
+    );
+    next.pass(END_TIME - Duration::from_millis(1), true);
+    assert_eq!(next.over(), None);
+    // Some stream may kill every worker that gets it.
+    next.now = origin() + REST_TIME;
+    next.link.handle_lost(next.now, WorkerLoss::Ended);
+    next.pump(usize::MAX);
+    assert_eq!(next.over(), Some(&HandoffOutcome::PublisherGone));
+    assert_eq!(carried.at_stake(), 14);
 }
 
 #[test]
@@ -413,15 +437,15 @@ fn every_edge_of_the_picture_is_walked() {
     let states: [&[Step]; 3] = [&[], &[Step::Accepted], &[Step::Accepted, Step::PublisherEnds]];
     // A step, and the state after it from Assigned, Carrying and Ending.
     let table = [
-        (Step::Accepted, ["Carrying", "lost", "publisher gone"]),
-        (Step::GivenBack, ["returned", "returned", "publisher gone"]),
+        (Step::Accepted, ["Carrying", "lost", "lost"]),
+        (Step::GivenBack, ["returned", "returned", "returned"]),
         (Step::Done, ["done"; 3]),
         (Step::Parted, ["lost", "parted", "done"]),
-        (Step::WorkerEnds, ["lost", "broken", "publisher gone"]),
+        (Step::WorkerEnds, ["lost", "broken", "broken"]),
         (Step::PublisherEnds, ["publisher gone", "Ending", "Ending"]),
         (Step::Silent(DEAD_AFTER - TICK), ["Assigned", "Carrying", "Ending"]),
-        (Step::Silent(DEAD_AFTER + TICK), ["Assigned", "lost", "publisher gone"]),
-        (Step::Silent(ACCEPT_TIME), ["lost", "lost", "publisher gone"]),
+        (Step::Silent(DEAD_AFTER + TICK), ["Assigned", "lost", "lost"]),
+        (Step::Silent(ACCEPT_TIME), ["lost", "lost", "lost"]),
         (Step::Alive(END_TIME - moment), ["Assigned", "Carrying", "Ending"]),
         (Step::Alive(END_TIME), ["lost", "Carrying", "publisher gone"]),
         (Step::Full(DEAD_AFTER - TICK), ["Assigned", "Carrying", "Ending"]),

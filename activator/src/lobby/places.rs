@@ -62,6 +62,13 @@ impl Place {
         self.hub.lock().machine.dispatcher.handle(now(), Input::PublisherLost(self.key, grace));
     }
 
+    /// The publisher's connection has ended, and another worker is to get the rest of its stream. A second publisher of the stream does not wait for
+    /// that.
+    pub fn gone(&mut self) {
+        // Nothing follows from it, so nothing is settled.
+        self.hub.lock().machine.dispatcher.handle(now(), Input::Gone(self.key));
+    }
+
     /// The stream as the worker of the newest offer gets it; `None` once the place is gone.
     #[must_use]
     pub fn stream(&self) -> Option<PlacedStream> {

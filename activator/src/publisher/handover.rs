@@ -123,6 +123,8 @@ pub(super) async fn by_link(
     let resume = match Remains::of(&outcome, resumed) {
         Remains::Stream => Some(Resume::Link(carried)),
         Remains::Connection => Some(Resume::Parted(Box::new(carried.parted()))),
+        // Its bytes are counted as lost.
+        Remains::Nothing if outcome == HandoffOutcome::PublisherGone => Some(Resume::Link(carried)),
         Remains::Nothing => None,
     };
     (outcome, Some(publisher), resume)

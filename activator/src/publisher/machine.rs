@@ -19,7 +19,8 @@
 //! stream has ended before that, in the lobby and at the worker.
 //!
 //! `Orphaned` is held, too, but a worker has read from the connection: only a worker can go on reading (the state is in the page or in
-//! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either.
+//! the last checkpoint), so nothing is read here, and after `Publish.Start` nothing is written either. The end of a publisher that was told to
+//! start does not end its stream then: the next worker reads its last bytes first, and gives way at once to a publisher that comes again.
 //!
 //! Note: nginx-rtmp `push` and SRS `forward` send media without waiting for `Publish.Start`. At the first such message the session goes back
 //! to the state before it and the reading stops; the kernel keeps the rest. From then on the socket is always readable, and the publisher's
@@ -141,6 +142,8 @@ pub(crate) enum Output {
     Enter(Box<Admitted>),
     /// Tell the lobby that the publisher has answered.
     Heard,
+    /// Tell the lobby that the publisher's connection has ended, and that a worker is to get the rest of its stream.
+    Gone,
     /// Expect the worker of this offer, and no longer that of an earlier one.
     Expect,
     /// Expect no worker.
@@ -193,6 +196,14 @@ impl CloseReason {
     pub(crate) const ENDS: [Self; 7] =
         [Self::LeftHeld, Self::Kicked, Self::FailedStart, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
 
+    /// The usual ends of streams that no worker goes on with, for metrics that exist before the first event.
+    pub(crate) const LOSSES: [Self; 4] = [
+        Self::Gone,
+        Self::Stranded,
+        Self::Lobby(dispatch::PlaceRefusal::HoldSpent),
+        Self::Lobby(dispatch::PlaceRefusal::Duplicate),
+    ];
+
     /// Tells whether a publisher that has not said goodbye may come back to its stream.
     pub(crate) fn is_loss(self) -> bool {
         matches!(self, Self::Done | Self::Disconnected | Self::Gone | Self::Stranded)
@@ -240,6 +251,8 @@ pub(crate) struct Machine {
     parted: bool,
     /// The API asked for the end of the stream while a worker had it.
     kicked: bool,
+    /// The publisher's connection has ended while its stream waited for another worker.
+    gone: bool,
     epoch: u64,
     misfits: u32,
     /// The refusal, whether its answer has been written or not; boxed, because few have one.
@@ -269,6 +282,7 @@ impl Machine {
             started: false,
             parted: false,
             kicked: false,
+            gone: false,
             epoch: 0,
             misfits: 0,
             refusal: None,
@@ -284,10 +298,21 @@ impl Machine {
     pub(crate) fn watch(&self) -> WatchFor {
         match self.state {
             State::Handshake | State::Connecting => WatchFor::Bytes,
+            _ if self.touched && self.started => WatchFor::End,
             _ if self.touched => WatchFor::Reset,
             State::Held | State::Offered if !self.media => WatchFor::Bytes,
             _ => WatchFor::End,
         }
+    }
+
+    /// Tells whether a worker that is lost, or has given the stream back, had told the publisher to start.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Tells whether the publisher's connection is known to have ended, so that there is nothing to watch for.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// App and key that the publisher wants to publish, as they came.
@@ -442,6 +467,13 @@ impl Machine {
     }
 
     fn ended(&mut self) {
+        let waits = matches!(self.state, State::Orphaned | State::Offered);
+        if waits && self.touched && self.started {
+            if !std::mem::replace(&mut self.gone, true) {
+                self.outputs.push_back(Output::Gone);
+            }
+            return;
+        }
         let why = match self.state {
             State::Held | State::Offered | State::Orphaned => CloseReason::LeftHeld,
             _ => CloseReason::Left,
@@ -571,6 +603,7 @@ impl Machine {
         self.session = Some(Box::new(reopened));
         self.unread = unread;
         (self.media, self.touched, self.started, self.parted) = (false, false, false, true);
+        self.gone = false;
         (self.misfits, self.ping_at, self.turn) = (0, None, None);
         if self.state == State::Offered {
             self.outputs.push_back(Output::Forget);

@@ -225,7 +225,11 @@ fn every_input_leads_to_its_state_from_every_state() {
     type Make = fn() -> Input;
     // An input, and the state it leads to from each state of `ALL` ("" is an answer that nobody asked for).
     let table: &[(&str, Make, [&str; 9])] = &[
-        ("the publisher ends", || Input::Ended, ["closing"; 9]),
+        (
+            "the publisher ends",
+            || Input::Ended,
+            ["closing", "closing", "closing", "closing", "closing", "orphaned", "closing", "closing", "closing"],
+        ),
         (
             "admitted",
             || Input::Verdict(Verdict::Admit { admitted: admitted(), after: Duration::ZERO }),
@@ -370,13 +374,32 @@ fn orphaned_publisher_is_pinged_only_while_it_waits_for_start() {
     assert_eq!(waiting.machine.poll_timeout(), Some(waiting.now + PING_EVERY));
     waiting.pass(PING_EVERY);
     assert_eq!(waiting.machine.watch(), WatchFor::Reset, "its answers are the next worker's to read");
-    for mut pair in [Pair::orphaned(true), waiting] {
+    for (mut pair, watch) in [(Pair::orphaned(true), WatchFor::End), (waiting, WatchFor::Reset)] {
         pair.handle(Input::Offered { epoch: 9, fits: true });
-        assert_eq!((pair.machine.state, pair.machine.watch()), (State::Offered, WatchFor::Reset));
+        assert_eq!((pair.machine.state, pair.machine.watch()), (State::Offered, watch));
         pair.handle(Input::Came);
         pair.handle(Input::Over(HandoffOutcome::untouched()));
         assert_eq!(pair.machine.state, State::Orphaned);
     }
+}
+
+#[test]
+fn rest_of_a_publisher_that_ends_between_two_workers_waits_for_the_next_one() {
+    let mut pair = Pair::orphaned(true);
+    for _ in 0..2 {
+        pair.handle(Input::Ended);
+    }
+    assert!(matches!(pair.outputs()[..], [Output::Gone]) && pair.machine.is_gone(), "the lobby is told once");
+    pair.handle(Input::Offered { epoch: 9, fits: true });
+    pair.handle(Input::Ended);
+    pair.handle(Input::Came);
+    assert!(matches!(pair.outputs()[..], [Output::Expect]));
+    pair.handle(Input::Over(HandoffOutcome::PublisherGone));
+    assert_eq!(pair.closed(), (Closing::Gone, CloseReason::Gone));
+    // Nothing is lost of one that was not told to start, and no worker is to be started for it.
+    let mut held = Pair::orphaned(false);
+    held.handle(Input::Ended);
+    assert_eq!(held.closed(), (Closing::Gone, CloseReason::LeftHeld));
 }
 
 #[test]
@@ -794,13 +817,13 @@ proptest! {
                         entered = true;
                     }
                     Output::Part(_) => entered = false,
-                    Output::Expect | Output::Forget | Output::Back(..) | Output::Heard => prop_assert!(entered),
+                    Output::Expect | Output::Forget | Output::Back(..) | Output::Heard | Output::Gone => prop_assert!(entered),
                     Output::Close(..) => closed = true,
                     Output::Write(bytes) => prop_assert!(!bytes.is_empty()),
                 }
             }
             prop_assert_eq!(closed, machine.state == State::Closing);
-            if machine.state == State::Offered && machine.watch() != WatchFor::Reset {
+            if machine.state == State::Offered && !machine.touched {
                 let snapshot = machine.snapshot().unwrap();
                 prop_assert_eq!(snapshot.session.position() + snapshot.unread.len() as u64, fed as u64);
             }

@@ -22,6 +22,8 @@ pub struct PublisherMetrics {
     pub(super) ended: IntCounterVec,
     /// Connections that ended before `publish`, by [`CloseReason`].
     pub(super) errors: IntCounterVec,
+    /// Bytes that were kept for another worker, by the [`CloseReason`] for which none has got them.
+    pub(super) rest_lost: IntCounterVec,
 }
 
 impl PublisherMetrics {
@@ -55,6 +57,13 @@ impl PublisherMetrics {
                 "Connections of publishers that ended with an error",
                 "reason",
                 &[],
+            )?,
+            rest_lost: counters(
+                registry,
+                "stream_rest_lost_bytes_total",
+                "Bytes of live streams that were kept for another worker and that none has got, so that upstreams may lack them",
+                "reason",
+                &CloseReason::LOSSES.map(CloseReason::as_str),
             )?,
         })
     }

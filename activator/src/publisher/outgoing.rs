@@ -36,6 +36,11 @@ impl BufferedConnection {
         self.connection.position()
     }
 
+    /// Bytes of the publisher that no process has read; 0 if the kernel does not tell.
+    pub(super) fn waiting(&self) -> u64 {
+        self.connection.waiting()
+    }
+
     /// Tells whether a worker can take the connection over as a descriptor.
     pub(super) fn is_movable(&self) -> bool {
         self.connection.is_movable()

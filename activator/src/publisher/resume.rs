@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 
 use liveedgecast_common::handoff::{Destination, DestinationList, Snapshot};
 
+use super::outgoing::BufferedConnection;
+use crate::excerpt;
 use crate::handoff::HandoffOutcome;
 use crate::link::Carried;
 
@@ -26,6 +28,23 @@ impl Resume {
             Some(Self::Descriptor(..)) => descriptor,
             Some(Self::Link(_)) => !descriptor,
             Some(Self::Parted(_)) => false,
+        }
+    }
+}
+
+impl Resume {
+    /// The bytes that are lost if no worker gets the stream any more: those behind the last state that a worker has left, and those that no worker has
+    /// read. Upstreams may have some of them. By descriptor the connection knows; `started` tells whether its publisher was told to start.
+    pub(super) fn at_stake(&self, connection: Option<&BufferedConnection>, started: bool) -> u64 {
+        match (self, connection) {
+            (Self::Link(carried), Some(connection)) if carried.is_started() => {
+                carried.at_stake() + connection.waiting()
+            }
+            (Self::Descriptor(memory, first), Some(connection)) if started => {
+                let from = excerpt::position(memory).unwrap_or(first.session.position());
+                connection.position().unwrap_or_default().saturating_sub(from) + connection.waiting()
+            }
+            _ => 0,
         }
     }
 }

@@ -14,7 +14,7 @@ use liveedgecast_common::key::{AppName, StreamId};
 use liveedgecast_common::log_limiter::LogLimiter;
 use liveedgecast_common::{event, random, trace};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, debug_span, info, trace};
+use tracing::{Instrument, debug, debug_span, info, trace, warn};
 
 use super::handover::{AssignmentParts, by_descriptor, by_link};
 use super::limits::READ_BYTES;
@@ -237,6 +237,7 @@ impl PublisherTask {
                         held.place.heard();
                     }
                 }
+                Output::Gone => self.held.iter_mut().for_each(|held| held.place.gone()),
                 Output::Expect => {
                     if let Some(offer) = &mut self.offer {
                         offer.expected.get_or_insert_with(|| self.context.listener.expect(offer.token));
@@ -269,12 +270,12 @@ impl PublisherTask {
 
     async fn next(&mut self) -> TaskEvent {
         let (watch, timeout) = (self.machine.watch(), self.machine.poll_timeout());
-        let put_off = self.machine.is_put_off();
+        let (put_off, gone) = (self.machine.is_put_off(), self.machine.is_gone());
         tokio::select! {
             event = async {
                 match &self.connection {
-                    Some(connection) => connection.watch(watch).await,
-                    None => pending().await,
+                    Some(connection) if !gone => connection.watch(watch).await,
+                    _ => pending().await,
                 }
             } => TaskEvent::Connection(event),
             verdict = async {
@@ -525,11 +526,27 @@ impl PublisherTask {
         }
     }
 
+    /// Counts the bytes that were kept for another worker, which none has got.
+    fn count_rest(&self, why: CloseReason) {
+        let started = self.machine.is_started();
+        let bytes = self.resume.as_ref().map_or(0, |resume| resume.at_stake(self.connection.as_ref(), started));
+        // An operator wants the end of a stream that is kicked, without its rest.
+        if bytes == 0 || why == CloseReason::Kicked {
+            return;
+        }
+        let (of, reason) = (self.label(), why.as_str());
+        let (stream, client, app, publisher) = (&self.stream_id, self.client, &of.app, of.publisher.as_deref());
+        warn!(event = event::STREAM_REST_LOST, %stream, %client, app, publisher, class = reason, bytes, "rest of a stream lost: no worker has passed it on");
+        self.context.metrics.rest_lost.with_label_values(&[reason]).inc_by(bytes);
+        self.context.events.tell(Fact::StreamRestLost { of, reason, bytes });
+    }
+
     async fn close(mut self, how: Closing, why: CloseReason) {
         self.log(why);
         if let (Some(held), true) = (&mut self.held, why.is_loss() && !self.machine.has_parted()) {
             held.place.publisher_lost(held.admitted.policy.grace);
         }
+        self.count_rest(why);
         // Lobby and listener have nothing to wait for; the peer may take its time.
         self.held = None;
         self.offer = None;

@@ -715,12 +715,35 @@ async fn a_publisher_that_ends_between_two_workers_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_breaks_between_two_workers_leaves() {
+async fn a_publisher_that_breaks_between_two_workers_is_read_to_its_end() {
     both(|descriptor| async move {
-        let (house, encoder) = orphan(descriptor).await;
+        let (mut house, mut encoder) = orphan(descriptor).await;
+        encoder.media(5).await;
         socket2::SockRef::from(&encoder.stream).set_linger(Some(Duration::ZERO)).unwrap();
         drop(encoder);
+        let mut hands = house.worker(descriptor).fetch().await;
+        hands.end.say(Frame::Accepted).await;
+        hands.read_media(5).await;
+        while soon(hands.more()).await {
+            hands.scan();
+        }
+        hands.done(Close::Abort).await;
         house.until_empty().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn publisher_that_comes_again_does_not_wait_for_the_rest_of_its_stream_which_is_counted_as_lost() {
+    both(|descriptor| async move {
+        let (house, mut encoder) = orphan(descriptor).await;
+        encoder.media(5).await;
+        let lost = house.metrics.rest_lost.with_label_values(&["duplicate"]);
+        drop(encoder);
+        let again = Encoder::publish(&house, "alpha").await;
+        when(|| lost.get() >= media(5).len() as u64).await;
+        house.until(1, 0).await;
+        drop(again);
     })
     .await;
 }

@@ -94,7 +94,7 @@ pub const FAMILIES: &[TotalFamily] = &{
             "skipped_messages_total",
             Counter,
             &[],
-            "Messages of publishers that are too long for the replay window, or long and of an unknown type",
+            "Messages of publishers that are too long for the replay window, long and of an unknown type, or begun at a worker that was lost",
         ),
         family("worker_streams_ended_total", Counter, &[], "Streams that have ended"),
         family("worker_streams_died_total", Counter, &[], "Streams whose task panicked"),

@@ -16,6 +16,7 @@ by_descriptor_and_by_link! {
     a_killed_worker_is_replaced_and_the_publisher_does_not_notice
     a_stream_in_the_memory_of_an_ended_one_outlives_its_worker
     obs_studio_does_not_notice_a_killed_worker
+    the_last_bytes_of_a_publisher_that_has_left_outlive_their_worker
 }
 
 /// Kills the worker and compares its successor's session with the published messages.
@@ -73,6 +74,25 @@ fn a_killed_worker_is_replaced_and_the_publisher_does_not_notice(handoff: &str) 
     let lines = |event| relay.activator.events(event).len();
     assert_eq!(lines(event::STREAM_TAKEN_OVER), 2, "one line for each takeover");
     assert_eq!((lines(event::STREAM_PUBLISHED), lines(event::STREAM_ENDED)), (1, 1));
+}
+
+fn the_last_bytes_of_a_publisher_that_has_left_outlive_their_worker(handoff: &str) {
+    let relay = Relay::by(handoff);
+    let mut publisher = relay.published(Media::Both, "left");
+    relay.sink.receives_in_session(1, 100);
+    let worker = relay.activator.worker_processes()[0];
+    signal(worker, Signal::STOP);
+    let published = || relay.tap.only().publisher.media.len();
+    let before = published();
+    until("messages that the worker does not read", || published() > before + 20);
+    publisher.interrupt();
+    kill(worker);
+    let last = until_some("the end", || relay.sink.sessions().into_iter().nth(1).filter(|it| it.ended.is_some()));
+    assert!(last.said_goodbye());
+    let place = assert_resumed(&relay.tap.only().publisher.media, last.media());
+    assert_eq!(place.end, published(), "the last messages");
+    relay.activator.is_back_to_zero();
+    assert!(relay.activator.events(event::STREAM_REST_LOST).is_empty());
 }
 
 fn a_stream_in_the_memory_of_an_ended_one_outlives_its_worker(handoff: &str) {

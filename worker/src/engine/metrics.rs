@@ -28,7 +28,7 @@ pub struct EngineMetrics {
     pub(super) received: IntCounter,
     /// Frames at which the clock of a publisher jumped.
     pub(super) clock_jumps: IntCounter,
-    /// Messages that no upstream gets: too long for the ring, or long and of an unknown type.
+    /// Messages that no upstream gets: too long for the ring, long and of an unknown type, or begun at a worker that was lost.
     pub(super) skipped: IntCounter,
     /// Streams that have ended.
     pub(super) ended: IntCounter,
@@ -79,7 +79,7 @@ impl EngineMetrics {
             skipped: counter(
                 r,
                 "skipped_messages_total",
-                "Messages of publishers that are too long for the replay window, or long and of an unknown type",
+                "Messages of publishers that are too long for the replay window, long and of an unknown type, or begun at a worker that was lost",
             )?,
             ended: counter(r, "worker_streams_ended_total", "Streams that have ended")?,
             died: counter(r, "worker_streams_died_total", "Streams whose task panicked")?,

@@ -225,7 +225,9 @@ impl Index {
                 self.open.push(OpenEntry::new(run.header, segments));
             }
             // Without an open message it began before this index did: its first bytes are unknown.
-            let Some(at) = self.open_at(csid) else { return IndexProgress::default() };
+            let Some(at) = self.open_at(csid) else {
+                return IndexProgress { complete: run.last, ..IndexProgress::default() };
+            };
             let others = self.open.iter().map(|open| open.segments.len()).sum::<usize>() - self.open[at].segments.len();
             for piece in pieces {
                 let room = others + self.open[at].segments.len() < MAX_OPEN_SEGMENTS;
@@ -246,7 +248,10 @@ impl Index {
             // Pieces of one read are few, and ahead of whatever was overwritten.
             return self.add(now, &run.header, pieces, false, None, memory);
         }
-        let Some(at) = self.open_at(run.header.csid) else { return };
+        let Some(at) = self.open_at(run.header.csid) else {
+            // It began before this index did, and its first part was lost with another worker: upstreams do not get it.
+            return self.add(now, &run.header, &[], true, None, memory);
+        };
         let open = self.open.swap_remove(at);
         let time = open.offer.made().map(|offer| offer.time);
         self.add(now, &open.header, &open.segments, open.given_up, time, memory);

@@ -504,9 +504,10 @@ fn successor_completes_what_was_open() {
     assert!(successor.media(fixture.now, rest, &fixture.bytes).complete);
     fixture.index = successor;
     assert_eq!(fixture.payload(0), audio);
-    // A message whose beginning is unknown becomes no entry.
+    // A message whose beginning is unknown has a number and no bytes: it counts as lost.
     let rest = Scanned::Payload { csid: 77, at, len: 1, last: true };
-    assert!(!fixture.index.media(fixture.now, rest, &fixture.bytes).complete);
+    assert!(fixture.index.media(fixture.now, rest, &fixture.bytes).complete);
+    assert_eq!((fixture.index.end(), fixture.index.unfit()), (2, 1));
 }
 
 #[test]

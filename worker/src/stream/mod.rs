@@ -131,7 +131,8 @@ pub enum Report {
         /// Frames at which the clock jumped, since the last report of this kind.
         count: u64,
     },
-    /// The number of further messages of the publisher that were skipped: too long for the ring, or long and of an unknown type.
+    /// The number of further messages of the publisher that were skipped: too long for the ring, long and of an unknown type, or begun
+    /// at a worker that was lost.
     Skipped(u64),
     /// The stream has ended, and its task ends. Reported once, after the last [`Report::Session`].
     Ended {

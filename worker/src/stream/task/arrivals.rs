@@ -263,7 +263,7 @@ impl StreamTask {
             stream = %self.assignment.stream_id,
             app = %self.assignment.app,
             ring = self.assignment.policy.replay_bytes,
-            "message skipped: too long for the replay window, or of an unknown type; logged once per stream"
+            "message skipped: too long for the replay window, of an unknown type, or begun at a worker that was lost; logged once per stream"
         );
     }
 
