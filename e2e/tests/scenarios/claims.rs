@@ -13,6 +13,8 @@ use liveedgecast_e2e::wait::{SOON, until, until_some};
 use liveedgecast_e2e::wire::CuttableWire;
 use rustix::process::Signal;
 
+use crate::RETURNS;
+
 by_descriptor_and_by_link! {
     a_publisher_that_returns_after_its_activator_died_is_not_refused
     a_second_key_takes_over_a_shared_upstream_in_a_session_of_its_own
@@ -36,7 +38,7 @@ impl Shared {
         shared.take_one_publisher_per_name();
         let urls = format!("{} {}", own.url("live/{key}"), shared.url(&format!("live/{}", key("fixed"))));
         let activator = ActivatorProcess::pushing_to(&urls).with("HANDOFF", handoff).with("CAPACITY", capacity);
-        Self { own, shared, activator: activator.with("COOLDOWN", "1s").start() }
+        Self { own, shared, activator: activator.with("COOLDOWN", "1s").with("GRACE", RETURNS).start() }
     }
 
     /// Waits for the session of this key at the upstream of its own to have `frames` messages, and returns it.
@@ -139,7 +141,7 @@ impl Linked {
         let sink = Sink::start();
         sink.take_one_publisher_per_name();
         let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
-        let activator = settings.with("HANDOFF", "link").with("GRACE", "600s").start();
+        let activator = settings.with("HANDOFF", "link").with("GRACE", RETURNS).start();
         let wires = [(); 2].map(|()| CuttableWire::to(&activator));
         let workers = [0, 1].map(|number| {
             let name = number.to_string();
@@ -246,7 +248,7 @@ fn a_publisher_that_returns_after_its_activator_died_is_not_refused(handoff: &st
     let sink = Sink::start();
     sink.take_one_publisher_per_name();
     let url = sink.url("live/{key}");
-    let settings = ActivatorProcess::pushing_to(&url).with("HANDOFF", handoff).with("GRACE", "600s");
+    let settings = ActivatorProcess::pushing_to(&url).with("HANDOFF", handoff).with("GRACE", RETURNS);
     let mut activator = settings.with("COOLDOWN", "1s").start();
     let taps = [(); 2].map(|()| Tap::before(activator.rtmp()));
     let mut first = ffmpeg(Media::Both, &taps[0].url(&format!("live/{}", key("returns"))));

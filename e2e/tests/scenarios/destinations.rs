@@ -12,6 +12,7 @@ use liveedgecast_e2e::wait::{until, until_some};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::RETURNS;
 use crate::api::{ADMIN, call, good};
 
 by_descriptor_and_by_link! {
@@ -38,7 +39,7 @@ impl LiveRelay {
         let kept = [(); 2].map(|()| Sink::start());
         let urls = kept.each_ref().map(|sink| sink.url("live/{key}")).join(" ");
         let settings = ActivatorProcess::pushing_to(&urls).with("HANDOFF", handoff).with("COOLDOWN", "1s");
-        let activator = settings.with("ADMIN_TOKEN", ADMIN).start();
+        let activator = settings.with("ADMIN_TOKEN", ADMIN).with("GRACE", RETURNS).start();
         let tap = Tap::before(activator.rtmp());
         let publisher = ffmpeg(Media::Both, &tap.url(&format!("live/{}", key("changing"))));
         kept.iter().for_each(|sink| {

@@ -13,7 +13,7 @@ use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{SOON, now, stays_true_for, until, until_some};
 use rustix::process::Signal;
 
-use crate::Relay;
+use crate::{RETURNS, Relay};
 
 by_descriptor_and_by_link! {
     a_publisher_that_returns_within_the_grace_time_continues_its_session
@@ -25,7 +25,7 @@ by_descriptor_and_by_link! {
 }
 
 fn a_publisher_that_returns_within_the_grace_time_continues_its_session(handoff: &str) {
-    let relay = Relay::by(handoff);
+    let relay = Relay::with_grace(handoff, RETURNS);
     let mut publisher = relay.published(Media::Both, "returns");
     relay.sink.receives(100);
     publisher.kill();

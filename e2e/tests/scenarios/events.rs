@@ -11,7 +11,7 @@ use liveedgecast_e2e::wait::{SOON, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::Relay;
+use crate::{RETURNS, Relay};
 
 by_descriptor_and_by_link! {
     a_stream_is_told_from_its_cold_start_to_its_end
@@ -101,7 +101,7 @@ fn a_publisher_that_returns_and_one_that_is_refused_are_told() {
     let sink = Sink::start();
     let keys = key("returns");
     let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("PUBLISH_KEYS", &keys);
-    let activator = settings.start();
+    let activator = settings.with("GRACE", RETURNS).start();
     let subscriber = Subscriber::of(activator.http());
     let mut first = ffmpeg(Media::Both, &activator.url(&format!("live/{keys}")));
     sink.receives(50);
@@ -160,7 +160,7 @@ fn a_file_that_was_read_again_is_told() {
 fn two_activators_together_tell_a_stream_once() {
     let sink = Sink::start();
     let settings = || ActivatorProcess::pushing_to(&sink.url("live/{key}")).with_external_workers();
-    let settings = [settings(), settings()];
+    let settings = [settings(), settings()].map(|settings| settings.with("GRACE", RETURNS));
     let all = settings.iter().map(|settings| settings.control().to_string()).collect::<Vec<_>>().join(" ");
     let [first, second] = settings.map(|settings| settings.with("ACTIVATOR_PEERS", &all).start());
     for activator in [&first, &second] {

@@ -66,7 +66,8 @@ fn last_seconds_of_a_stream_are_a_file_that_a_decoder_reads_while_the_stream_goe
         let mut most = 0;
         for _ in 0..10 {
             let whole = file(&activator, &id, "ring.flv");
-            assert!(!String::from_utf8_lossy(&whole).contains("k3y"), "the key is in the file");
+            // The whole key: compressed pictures contain every three bytes now and then.
+            assert!(!String::from_utf8_lossy(&whole).contains(&key("shown")), "the key is in the file");
             let count = pictures(&whole);
             assert!(count >= 1, "{media:?}: no picture");
             most = most.max(count);

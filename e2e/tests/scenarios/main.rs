@@ -58,6 +58,9 @@ mod views;
 mod wake;
 mod workers;
 
+/// A grace time within which every publisher returns. On a busy machine ffmpeg takes longer to start than the default.
+const RETURNS: &str = "600s";
+
 /// An upstream, an activator without a worker, and a tap in front of it.
 struct Relay {
     sink: Sink,
@@ -67,8 +70,12 @@ struct Relay {
 
 impl Relay {
     fn by(handoff: &str) -> Self {
+        Self::with_grace(handoff, "10s")
+    }
+
+    fn with_grace(handoff: &str, grace: &str) -> Self {
         let sink = Sink::start();
-        let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}"));
+        let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("GRACE", grace);
         let activator = settings.with("HANDOFF", handoff).with("COOLDOWN", "1s").start();
         let tap = Tap::before(activator.rtmp());
         Self { sink, activator, tap }

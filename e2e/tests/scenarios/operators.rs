@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use crate::RETURNS;
+
 /// A log level at which a stream writes more lines than the queue holds.
 const EVERYTHING: &str = "trace,h2=trace,hyper=trace,tokio_util=trace";
 
@@ -105,7 +107,8 @@ fn an_upstream_that_is_lost_and_returns_is_logged_once_per_change() {
 #[test]
 fn an_upstream_is_logged_under_the_id_of_the_publisher_that_returned() {
     let sink = Sink::start();
-    let activator = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info").start();
+    let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("RUST_LOG", "info");
+    let activator = settings.with("GRACE", RETURNS).start();
     let url = activator.url(&format!("live/{}", key("returns")));
     let mut first = ffmpeg(Media::Both, &url);
     sink.receives(50);

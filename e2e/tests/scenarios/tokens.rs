@@ -18,6 +18,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
+use crate::RETURNS;
+
 /// The secret of issuer and activator.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -128,7 +130,7 @@ fn answer(mut socket: &TcpStream, set: &Mutex<Option<String>>, fetches: &Mutex<u
 fn bearer_of_a_token_publishes_under_its_own_name_and_no_token_is_passed_on() {
     let sink = Sink::start();
     let settings = ActivatorProcess::pushing_to(&sink.url("live/{key}")).with("LIVEEDGECAST_JWT_SECRET", SECRET);
-    let activator = settings.with("COOLDOWN", "1s").start();
+    let activator = settings.with("COOLDOWN", "1s").with("GRACE", RETURNS).start();
     let good = json!({"sub": "cam", "exp": seconds(300), "app": "live"});
     let refused = [
         ("live/cam".to_owned(), "there is no token"),
