@@ -36,7 +36,7 @@ use crate::incidents;
 use crate::kubernetes;
 use crate::lobby::{DrainSwitch, Lobby};
 use crate::metrics::ActivatorMetrics;
-use crate::net::{CurrentTls, CurrentTokens};
+use crate::net::{CurrentTls, CurrentTokens, tell_limits};
 use crate::peers::{Cluster, Courier, Me};
 use crate::ports::Ports;
 use crate::processes::{self, Launch};
@@ -177,7 +177,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         network,
         activators: tokens.clone(),
         totals: metrics.totals.clone(),
-        handler: handler(changes.clone(), settings.tokens.admin.is_some()),
+        handler: handler(changes.clone(), tokens.clone()),
     };
     let cluster = if settings.peers.is_empty() {
         Cluster::alone(lobby.peers.clone(), settings.fleet)
@@ -366,14 +366,7 @@ fn say_hello(settings: &Settings, bound: &Ports) -> anyhow::Result<()> {
     if settings.is_open_to_strangers() {
         warn!(event = event::ACTIVATOR_OPEN, "{OPEN}");
     }
-    let limits = match (&settings.tokens.admin, &settings.tokens.view) {
-        (None, None) => Some("API changes nothing and is read from this machine alone: set ADMIN_TOKEN, or VIEW_TOKEN"),
-        (None, Some(_)) => Some("API changes nothing: set ADMIN_TOKEN"),
-        (Some(_), _) => None,
-    };
-    if let Some(limits) = limits {
-        info!(event = event::API_LIMITED, "{limits}");
-    }
+    tell_limits(&settings.token_sources, &settings.tokens);
     Ok(())
 }
 

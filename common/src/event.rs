@@ -203,6 +203,8 @@ pub const JWKS_FAILED: &str = "jwks.failed";
 pub const ACTIVATOR_OPEN: &str = "activator.open";
 /// The HTTP API is not open for everything: without `ADMIN_TOKEN` nothing can be changed, and without any token only this machine reads.
 pub const API_LIMITED: &str = "api.limited";
+/// The file of a token is missing, as it may be, so there is no such token until it appears.
+pub const TOKEN_MISSING: &str = "token.missing";
 /// A request to the HTTP API was refused for want of a token, or because of a wrong one. One line a second.
 pub const API_REFUSED: &str = "api.refused";
 /// A server of the process ended by itself.

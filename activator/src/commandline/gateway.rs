@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
-use liveedgecast_common::config::{Problems, read_file, value_or_file};
+use liveedgecast_common::config::read_file;
 use liveedgecast_common::key::Secret;
-use liveedgecast_common::setting::{file, set, shown};
+use liveedgecast_common::setting::{file, set};
 use serde_json::Value;
 
 use super::failure::CommandFailure;
 use super::terminal::Terminal;
-use crate::config::{ApiArgs, Args, HttpUrl, dialed, http_address};
+use crate::config::{ApiArgs, Args, HttpUrl, dialed, http_address, token_of_settings};
 use crate::net::{HttpAnswerStream, HttpCall, HttpCallError, HttpClient};
 
 /// Time for one call: an activator answers within milliseconds, and one that passes the request on to another within seconds.
@@ -197,14 +197,7 @@ fn token(args: &Args, api: &ApiArgs) -> Result<Option<Secret>, CommandFailure> {
         let token = read_file(&path).map_err(|error| CommandFailure::Usage(format!("--token-file: {error}")))?;
         return Ok(Some(Secret::new(token)));
     }
-    let mut problems = Problems::new();
-    let mut token =
-        value_or_file("ADMIN_TOKEN", shown(&args.admin_token), args.admin_token_file.as_deref(), &mut problems);
-    if token.is_none() {
-        token = value_or_file("VIEW_TOKEN", shown(&args.view_token), args.view_token_file.as_deref(), &mut problems);
-    }
-    problems.into_result().map_err(|problems| CommandFailure::Usage(problems.to_string()))?;
-    Ok(token.map(Secret::new))
+    token_of_settings(args).map_err(|problems| CommandFailure::Usage(problems.to_string()))
 }
 
 #[cfg(test)]

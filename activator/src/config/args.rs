@@ -156,6 +156,16 @@ pub struct Args {
     /// A file with the view token instead
     #[arg(long, env = "VIEW_TOKEN_FILE", value_name = "PATH")]
     pub view_token_file: Option<PathBuf>,
+    /// Files of tokens may be missing (yes or no): as long as one is, in a folder that is there, there is no such token [default: no]
+    #[arg(
+        long,
+        env = "LIVEEDGECAST_TOKEN_FILES_OPTIONAL",
+        value_name = "ANSWER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "yes"
+    )]
+    pub token_files_optional: Option<String>,
 
     /// Names of streams in /stat: publisher (that of the configuration file, otherwise a hash of app and key) or key (keys of publishers at this activator)
     /// [default: publisher]

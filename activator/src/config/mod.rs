@@ -41,5 +41,5 @@ pub use resolve::{
 };
 pub use rtmps::RtmpsTls;
 pub use tls::{ScalerTls, TlsFiles};
-pub use tokens::{ApiTokens, TokenSources};
+pub use tokens::{ApiTokens, TokenSources, token_of_settings};
 pub use webhook::{EventHook, SigningSecret};

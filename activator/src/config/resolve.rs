@@ -44,7 +44,7 @@ const EXTERNAL_WORKERS: u32 = 20;
 /// Default address for HTTP.
 const HTTP_LISTEN: &str = "[::]:8080";
 /// The words of a setting that is asked for or not.
-const ANSWERS: [(&str, bool); 4] = [("no", false), ("yes", true), ("false", false), ("true", true)];
+pub(super) const ANSWERS: [(&str, bool); 4] = [("no", false), ("yes", true), ("false", false), ("true", true)];
 
 /// The starter of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,7 +268,7 @@ impl Settings {
         let handoff = choice("HANDOFF", &args.handoff, &Handoff::CHOICES, p);
         let listen = addresses(args, fleet, p);
         let secret = secret(args, fleet, &listen, random, p);
-        let token_sources = TokenSources::new(args, secret.clone());
+        let token_sources = TokenSources::new(args, secret.clone(), p);
         let asked_to_be_open = choice("LIVEEDGECAST_OPEN", &args.open, &ANSWERS, p);
         let somebody_decides =
             keys.is_some() || hooks.publish.is_some() || args.jwt.is_given() || config_file.is_some();

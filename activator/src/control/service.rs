@@ -355,7 +355,8 @@ impl ControlService {
         let exchange = Exchange { purpose, caller, challenge, activator };
         let secrets = match purpose {
             Purpose::Join | Purpose::Introduce => vec![self.terms.secret.clone()],
-            Purpose::Follow | Purpose::Act => self.terms.activators.of_activators(),
+            Purpose::Follow => self.terms.activators.of_activators(),
+            Purpose::Act => self.terms.activators.of_acting_activators(),
         };
         let mut judged = Err(proof::ProofError::Wrong);
         for secret in secrets {

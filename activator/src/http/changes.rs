@@ -13,6 +13,7 @@ use super::HttpContext;
 use super::problem::ApiProblem;
 use crate::dispatch::Holder;
 use crate::lobby::{Streams, Views};
+use crate::net::CurrentTokens;
 use crate::peers::{ForwardedAnswer, ForwardedRequest, RequestHandler};
 
 mod destinations;
@@ -106,11 +107,11 @@ pub(super) async fn carry_out(
 
 /// Carries out the requests that other activators pass on; changes only if this activator has a token for them.
 #[must_use]
-pub fn handler(changes: StreamChanges, may_change: bool) -> RequestHandler {
+pub fn handler(changes: StreamChanges, tokens: CurrentTokens) -> RequestHandler {
     RequestHandler(Arc::new(move |request: &ForwardedRequest| {
         let known = StreamAction::ALL.into_iter().find(|action| action.as_str() == request.action);
         let answer = known.ok_or_else(|| malformed("this activator does not know the action")).and_then(|action| {
-            if !may_change && action != StreamAction::List {
+            if action != StreamAction::List && tokens.tokens().admin.is_none() {
                 return Err(ApiProblem::ChangesClosed);
             }
             let ForwardedRequest { stream_id, destination, body, client, .. } = request;

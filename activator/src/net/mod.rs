@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub(crate) use expiring::{Expiring, Expiry};
 pub(crate) use http_client::{HttpAnswerStream, HttpCall, HttpCallError, HttpClient, HttpGet, HttpPost, HttpReply};
 pub(crate) use tls::CurrentTls;
-pub(crate) use tokens::CurrentTokens;
+pub(crate) use tokens::{CurrentTokens, tell_limits};
 
 /// The address under which a peer counts: an IPv4 address itself, of an IPv6 address the /64 (one customer has at least that many
 /// addresses).

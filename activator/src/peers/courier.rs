@@ -110,7 +110,7 @@ impl Courier {
     /// The answer under the secret in force, and where that is refused under the one before: the other activator may not have the new tokens yet.
     async fn call(&self, peer: &str, request: &ForwardedRequest) -> Result<ForwardedAnswer, Status> {
         let mut refused = Status::unauthenticated("there is no secret");
-        for secret in self.secrets.of_activators() {
+        for secret in self.secrets.of_acting_activators() {
             match self.call_with(&secret, peer, request).await {
                 Err(status) if status.code() == Code::Unauthenticated => refused = status,
                 ended => return ended,

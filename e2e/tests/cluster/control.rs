@@ -83,7 +83,8 @@ fn connections_between_pods_show_neither_keys_nor_media(relays: &Relays<'_>) {
 }
 
 fn the_other_activator_changes_a_live_stream_and_the_next_worker_keeps_the_change(relays: &Relays<'_>) {
-    let relay = relays.installed(&Installation::default().activator("LIVEEDGECAST_ADMIN_TOKEN", TOKEN));
+    let wanted = Installation::default().activator("ADMIN_TOKEN_FILE", "").activator("LIVEEDGECAST_ADMIN_TOKEN", TOKEN);
+    let relay = relays.installed(&wanted);
     let tap = Tap::before(relay.socket());
     let mut publisher = published(&tap, "changed");
     receives(&relay.sink, "changed", 50);
