@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks the manifests of deploy/ against the schemas of Kubernetes, KEDA and the Prometheus Operator, or asks a cluster.
+# Checks the manifests of deploy/ against the schemas of Kubernetes, KEDA, cert-manager and the Prometheus Operator, or asks a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ usage() {
 usage: tools/check-manifests.sh [--cluster]
 
 Renders deploy/, each component by itself and all together, and checks every object against deploy/schemas, strictly: a field that
-does not exist is an error. deploy/schemas/make.py renews the schemas. Needs the programs that `tools/setup.sh checks` installs.
+does not exist is an error. The certificates in the guide (deploy/docs/kubernetes.md) are checked, too. deploy/schemas/make.py renews the schemas. Needs the programs that `tools/setup.sh checks` installs.
 
   --cluster   ask the cluster of kubectl's context instead, its API server and KEDA's webhook, without changing it. LiveEdgeCast
               must be up there, because KEDA looks at the Deployment that it would scale.
@@ -95,14 +95,27 @@ for path in deploy/overlays/*/; do
   check "$overlay-all" "overlays/$overlay" "${programs[@]}"
 done
 
+# The certificates that the guide proposes. A cluster without cert-manager does not know them.
+if [[ $cluster == no ]]; then
+  awk '/^```/ { inside = /^```yaml/; next } inside' deploy/docs/kubernetes.md > "$scratch/certificates.yaml"
+  grep -q '^kind: Certificate' "$scratch/certificates.yaml" || fail 'the guide has no certificates'
+  printf '%-24s ' certificates
+  conforms "$scratch/certificates.yaml"
+fi
+
 # The check itself is checked: each of these mistakes must be found.
 { cat "$scratch/base.yaml"; echo ---; cat "$scratch/keda.yaml"; } > "$scratch/right.yaml"
 [[ $operator == no ]] || { echo ---; cat "$scratch/base-monitoring.yaml"; } >> "$scratch/right.yaml"
+[[ $cluster == yes ]] || { echo ---; cat "$scratch/certificates.yaml"; } >> "$scratch/right.yaml"
 conforms "$scratch/right.yaml" > /dev/null
 mistakes=('s/terminationGracePeriodSeconds/terminationGraceSeconds/' 's/containerPort: 1935/containerPort: rtmp/' 's/pollingInterval/pollInterval/')
 [[ $operator == no ]] || mistakes+=('s/podMetricsEndpoints/podMetricEndpoints/' 's/interval: 15s/interval: often/' 's/ alert: / alarm: /')
-# Only KEDA's webhook finds this mistake; no schema does.
-[[ $cluster == no ]] || mistakes+=('s/idleReplicaCount: 0/idleReplicaCount: 1/')
+if [[ $cluster == yes ]]; then
+  # Only KEDA's webhook finds this mistake; no schema does.
+  mistakes+=('s/idleReplicaCount: 0/idleReplicaCount: 1/')
+else
+  mistakes+=('s/renewBefore/renewsBefore/')
+fi
 for mistake in "${mistakes[@]}"; do
   sed "$mistake" "$scratch/right.yaml" > "$scratch/wrong.yaml"
   ! conforms "$scratch/wrong.yaml" > /dev/null 2>&1 || fail "a mistake goes through: $mistake"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the schemas beside this file, by which manifests are checked offline: of the kinds that deploy/ uses, strict, without
-descriptions. Their source is the modules of Kubernetes, KEDA and the Prometheus Operator of the Go module proxy. Needs go, kubectl (which converts YAML) and python3."""
+descriptions. Their source is the modules of Kubernetes, KEDA, cert-manager and the Prometheus Operator of the Go module proxy. Needs go, kubectl (which converts YAML) and python3."""
 
 import json
 import pathlib
@@ -8,6 +8,7 @@ import subprocess
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
+CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.19.1"
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 KINDS = {
     "api__v1": ["Namespace", "Secret", "Service", "ServiceAccount"],
@@ -24,6 +25,7 @@ DEFINITIONS = [
         "example/prometheus-operator-crd",
         [f"monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "podmonitors", "prometheusrules")],
     ),
+    (CERT_MANAGER, "deploy/crds", ["cert-manager.io_certificates.yaml", "cert-manager.io_issuers.yaml"]),
 ]
 # Keys that a validator does not need.
 NOISE = {"description", "default", "externalDocs", "discriminator"}
