@@ -88,17 +88,24 @@ impl Authority {
     /// # Panics
     /// The files cannot be written.
     pub fn renew_process(&self, files: &ProcessFiles, good_for: Duration, trusted: &[&Self]) {
+        for (name, text) in self.process_texts(good_for, trusted) {
+            std::fs::write(files.0.path().join(name), text).expect("a file");
+        }
+    }
+
+    /// A new certificate for one of our processes, its key and the authorities, by the names that they have in a Secret.
+    ///
+    /// # Panics
+    /// The file of an authority is gone.
+    #[must_use]
+    pub fn process_texts(&self, good_for: Duration, trusted: &[&Self]) -> [(&'static str, String); 3] {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec!["liveedgecast".to_owned()]).expect("a name");
         params.not_after = (wall(now()) + good_for).into();
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let authorities =
             trusted.iter().map(|authority| std::fs::read_to_string(authority.file()).expect("an authority"));
-        let texts =
-            [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authorities.collect())];
-        for (name, text) in texts {
-            std::fs::write(files.0.path().join(name), text).expect("a file");
-        }
+        [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authorities.collect())]
     }
 
     /// Writes a new certificate for `name`, and its key, into the files.

@@ -80,6 +80,24 @@ impl ClusterApi {
         serde_json::from_str(&answer.body).unwrap_or_default()
     }
 
+    /// Makes an object below the path of its kind, or puts it in the place of the one that has its name.
+    ///
+    /// # Panics
+    /// The API does not accept the object.
+    #[track_caller]
+    pub fn put(&self, path: &str, object: &Value) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let send = |method: &str, path: &str| {
+            let answer = self.request(method, path, "application/json", &object.to_string());
+            answer.unwrap_or_else(|| panic!("{method} {path}: no answer"))
+        };
+        let mut answer = send("POST", path);
+        if answer.status == 409 {
+            answer = send("PUT", &format!("{path}/{name}"));
+        }
+        assert!(matches!(answer.status, 200 | 201), "{path}/{name}: {} {}", answer.status, answer.body);
+    }
+
     /// Deletes an object, if it exists.
     ///
     /// # Panics

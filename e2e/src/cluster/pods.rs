@@ -82,6 +82,12 @@ impl Pod {
         })
     }
 
+    /// The text of a file in the pod's container, if the pod runs on this machine.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<String> {
+        fs::read_to_string(format!("/proc/{}/root{path}", self.process()?)).ok()
+    }
+
     /// A route to a port of the pod from this machine: the pod's address, or else `kubectl port-forward`.
     ///
     /// # Panics

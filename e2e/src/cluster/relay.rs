@@ -4,8 +4,9 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cluster::api::{ClusterApi, path};
 use crate::cluster::install::{Standing, up};
@@ -14,7 +15,7 @@ use crate::cluster::watch::ObjectWatch;
 use crate::cluster::{KubernetesCluster, door, kubectl, said};
 use crate::http;
 use crate::sink::Sink;
-use crate::wait::{until, until_some};
+use crate::wait::{try_until, until, until_some};
 
 /// LiveEdgeCast on the cluster, for one scenario.
 #[derive(Clone, Debug)]
@@ -230,6 +231,41 @@ impl<'a> ClusterRelay<'a> {
     #[track_caller]
     pub fn kill(&self, pod: &Pod) {
         self.cluster.api.delete(&format!("{}/{}", path("pods"), pod.name), &json!({"gracePeriodSeconds": 0}));
+    }
+
+    /// Makes a Secret, or gives an existing one other content.
+    #[track_caller]
+    pub fn keep_secret(&self, name: &str, content: &[(&str, &str)]) {
+        let content: Map<String, Value> = content.iter().map(|(key, text)| ((*key).to_owned(), json!(text))).collect();
+        // With this label `down.sh` removes the Secret with everything else, also after a scenario that has failed.
+        let metadata = json!({"name": name, "labels": {"app.kubernetes.io/managed-by": "liveedgecast-up"}});
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": content});
+        self.cluster.api.put(&path("secrets"), &object);
+    }
+
+    /// Removes a Secret.
+    #[track_caller]
+    pub fn remove_secret(&self, name: &str) {
+        self.cluster.api.delete(&format!("{}/{name}", path("secrets")), &json!({}));
+    }
+
+    /// Waits for an effect of a changed Secret. A kubelet looks at the Secrets of a pod once a minute or so, and whenever the pod's object changes, so an
+    /// annotation shortens the wait.
+    ///
+    /// # Panics
+    /// The effect does not come.
+    #[track_caller]
+    pub fn secret_arrives(&self, what: &str, has_come: impl Fn() -> bool) {
+        for number in 0..60 {
+            for pod in self.activators().into_iter().chain(self.workers()) {
+                let annotation = json!({"metadata": {"annotations": {"liveedgecast-secrets": number.to_string()}}});
+                let _ = self.cluster.api.patch(&format!("{}/{}", path("pods"), pod.name), &annotation);
+            }
+            if try_until(Duration::from_secs(2), || has_come().then_some(())).is_ok() {
+                return;
+            }
+        }
+        panic!("waited in vain for {what}");
     }
 
     /// Sets the number of activators.
