@@ -180,9 +180,16 @@ async fn a_stranger_is_told_the_addresses_of_activators() {
     let ask = |port, secret| async move {
         introduce::ask("127.0.0.1", port, &Encryption::Auto.into(), &Secret::new(secret)).await
     };
-    assert_eq!(ask(server.address.port(), SECRET).await, [server.address, other], "itself first, and others");
+    // A caller asks again where no answer comes in time, as on a busy machine.
+    let told = async || loop {
+        let told = ask(server.address.port(), SECRET).await;
+        if !told.is_empty() {
+            break told;
+        }
+    };
+    assert_eq!(told().await, [server.address, other], "itself first, and others");
     server.lobby.peers.met(other, false);
-    assert_eq!(ask(server.address.port(), SECRET).await, [server.address]);
+    assert_eq!(told().await, [server.address]);
     assert_eq!(ask(server.address.port(), "another secret, not ours").await, []);
     let stopped = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     assert_eq!(ask(stopped.local_addr().unwrap().port(), SECRET).await, [], "connected, and no answer");
