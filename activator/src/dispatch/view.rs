@@ -165,7 +165,7 @@ pub struct UpstreamView {
     pub failed: Option<UtcTime>,
 }
 
-/// Worker-seconds since an activator began.
+/// Worker-seconds since an activator began, of all workers that it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct WorkerSecondsView {
     /// Time that workers were registered, added up.
@@ -417,8 +417,11 @@ impl StreamView {
             object_type: *object_type,
         };
         let has_video = video.codec.is_some() || video.width.is_some();
+        // An activator that holds the publisher knows better; in grace no activator does.
+        let named = Some(session.publisher.clone()).filter(|name| !name.is_empty());
         Self {
             worker: Some(worker.name.clone()),
+            publisher: self.publisher.or(named),
             identity: self.identity.or_else(|| session.identities.first().copied()),
             bytes: *bytes,
             bitrate: worker.bits_per_second(clock.now, &session.stream_id),
@@ -448,6 +451,7 @@ fn word(session: &Session) -> Option<&'static str> {
         SessionState::Starting => Some("starting"),
         SessionState::Live => Some("live"),
         SessionState::Grace => Some("grace"),
+        SessionState::Ending => Some("ending"),
         SessionState::Unknown | SessionState::Ended => None,
     }
 }

@@ -31,6 +31,7 @@ fn session() -> Session {
     Session {
         stream_id: "0123456789abcdef".into(),
         app: "live".into(),
+        publisher: "studio-a".into(),
         state: SessionState::Grace,
         identities: vec![Identity([1; 16]), Identity([2; 16])],
         epoch: 7,

@@ -13,6 +13,8 @@ pub struct Session {
     pub stream_id: String,
     /// App's name, without its query.
     pub app: String,
+    /// Name of the publisher in the configuration file; empty if it has none, or the worker does not know it yet.
+    pub publisher: String,
     /// Step in the stream's life.
     pub state: SessionState,
     /// Keyed hashes: the stream's own identity first, then those of its upstreams that carry no `{key}`.
@@ -101,6 +103,8 @@ pub enum SessionState {
     Live,
     /// The publisher's connection was lost; the grace time runs.
     Grace,
+    /// The publisher has left for good; upstreams take the rest, or are being closed.
+    Ending,
     /// The stream is over.
     Ended,
 }
@@ -291,15 +295,28 @@ impl Session {
     /// are no such counter, since each of them is an event of its own.
     #[must_use]
     pub fn differs_beyond_counters(&self, other: &Self) -> bool {
-        let Self { stream_id, app, state, identities, epoch, reason, messages: _, figures, revision, upstreams } = self;
+        let Self {
+            stream_id,
+            app,
+            publisher,
+            state,
+            identities,
+            epoch,
+            reason,
+            messages: _,
+            figures,
+            revision,
+            upstreams,
+        } = self;
         let upstream = |(one, two): (&UpstreamReport, &UpstreamReport)| {
             // Its times follow from its state and its error.
             let UpstreamReport { name, host, backup, state, error, fault, counts, times: _ } = one;
             (name, host, backup, state, error, fault, counts.reconnects)
                 != (&two.name, &two.host, &two.backup, &two.state, &two.error, &two.fault, two.counts.reconnects)
         };
-        (stream_id, app, state, identities, epoch, reason)
-            != (&other.stream_id, &other.app, &other.state, &other.identities, &other.epoch, &other.reason)
+        (stream_id, app, publisher, state, identities)
+            != (&other.stream_id, &other.app, &other.publisher, &other.state, &other.identities)
+            || (epoch, reason) != (&other.epoch, &other.reason)
             || figures.media != other.figures.media
             || figures.first_media != other.figures.first_media
             || *revision != other.revision
@@ -309,7 +326,7 @@ impl Session {
 }
 
 /// The result takes 12 KiB at most: [`MAX_UPSTREAMS`] with their counters, [`MAX_TEXTS`] of hosts, names and errors, as many identities, an id,
-/// an app and a reason. Every text is fit to be shown.
+/// an app, a name and a reason. Every text is fit to be shown.
 impl TryFrom<wire::Session> for Session {
     type Error = Malformed;
 
@@ -331,6 +348,7 @@ impl TryFrom<wire::Session> for Session {
             keyframe_interval,
             revision,
             first_media,
+            mut publisher,
         } = session;
         if !is_stream_id(&stream_id) || epoch > MAX_EPOCH {
             return Err(Malformed::Session);
@@ -338,12 +356,13 @@ impl TryFrom<wire::Session> for Session {
         let mut identities: Vec<Identity> =
             identities.iter().filter_map(|bytes| identity(bytes)).take(MAX_IDENTITIES).collect();
         upstreams.truncate(MAX_UPSTREAMS);
-        let mut left = 2 * MAX_TEXT;
+        let mut left = 3 * MAX_TEXT;
         // Streams are counted by app, so a good name stays what it is.
         if app.len() > MAX_NAME_BYTES || app.chars().any(char::is_control) {
             shown(&mut app, &mut left);
         }
         shown(&mut reason, &mut left);
+        shown(&mut publisher, &mut left);
         let mut left = MAX_TEXTS;
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.host, &mut left));
         upstreams.iter_mut().for_each(|upstream| shown(&mut upstream.fault, &mut left));
@@ -356,14 +375,25 @@ impl TryFrom<wire::Session> for Session {
         let media = figures.unwrap_or_default().into();
         let kinds = KindBytes { video: video_bytes, audio: audio_bytes };
         let figures = StreamFigures { bytes, kinds, keyframe_interval, first_media, media, keyframe_age: 0 };
-        Ok(Self { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams })
+        Ok(Self { stream_id, app, publisher, state, identities, epoch, reason, messages, figures, revision, upstreams })
     }
 }
 
 impl From<Session> for wire::Session {
     fn from(session: Session) -> Self {
-        let Session { stream_id, app, state, identities, epoch, reason, messages, figures, revision, upstreams } =
-            session;
+        let Session {
+            stream_id,
+            app,
+            publisher,
+            state,
+            identities,
+            epoch,
+            reason,
+            messages,
+            figures,
+            revision,
+            upstreams,
+        } = session;
         let StreamFigures { bytes, kinds, keyframe_interval, first_media, media, keyframe_age: _ } = figures;
         Self {
             stream_id,
@@ -381,6 +411,7 @@ impl From<Session> for wire::Session {
             keyframe_interval,
             revision,
             first_media,
+            publisher,
         }
     }
 }
@@ -509,6 +540,7 @@ impl From<wire::session::State> for SessionState {
             wire::session::State::Live => Self::Live,
             wire::session::State::Grace => Self::Grace,
             wire::session::State::Ended => Self::Ended,
+            wire::session::State::Ending => Self::Ending,
         }
     }
 }
@@ -521,6 +553,7 @@ impl From<SessionState> for wire::session::State {
             SessionState::Live => Self::Live,
             SessionState::Grace => Self::Grace,
             SessionState::Ended => Self::Ended,
+            SessionState::Ending => Self::Ending,
         }
     }
 }

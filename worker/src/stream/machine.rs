@@ -66,17 +66,6 @@ impl State {
             Self::Ended => "ended",
         }
     }
-
-    /// The state that activators are told.
-    #[must_use]
-    pub const fn told(self) -> SessionState {
-        match self {
-            Self::Starting => SessionState::Starting,
-            Self::Live | Self::Closing => SessionState::Live,
-            Self::Grace => SessionState::Grace,
-            Self::Ended => SessionState::Ended,
-        }
-    }
 }
 
 /// Times of one stream.
@@ -284,6 +273,18 @@ impl Machine {
     #[must_use]
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// The state that activators are told. A stream that goes on with another worker is live, and not about to end.
+    #[must_use]
+    pub fn told(&self) -> SessionState {
+        match self.state {
+            State::Starting => SessionState::Starting,
+            State::Closing if !self.goes_on => SessionState::Ending,
+            State::Live | State::Closing => SessionState::Live,
+            State::Grace => SessionState::Grace,
+            State::Ended => SessionState::Ended,
+        }
     }
 
     /// The reason why its publisher was lost, or why it ends; otherwise empty.

@@ -458,6 +458,22 @@ fn stream_is_given_back_only_to_an_activator_that_is_there() {
 }
 
 #[test]
+fn stream_that_closes_is_told_as_ending_unless_it_goes_on_elsewhere() {
+    let told = |input: Input| {
+        let mut fixture = Fixture::new(1, true);
+        fixture.machine.handle(origin(), input);
+        assert_eq!(fixture.machine.state(), State::Closing);
+        fixture.machine.told()
+    };
+    for input in [Input::Kick("enough".into()), Input::Ended] {
+        assert_eq!(told(input.clone()), SessionState::Ending, "{input:?}");
+    }
+    for input in [Input::Fence, Input::HandBack { possible: true }] {
+        assert_eq!(told(input.clone()), SessionState::Live, "{input:?}");
+    }
+}
+
+#[test]
 fn kicked_publisher_that_was_not_started_is_told() {
     let mut fixture = Fixture::in_state(State::Starting);
     fixture.handle(Input::Kick("out".to_owned()));

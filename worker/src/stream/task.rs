@@ -736,9 +736,10 @@ impl StreamTask {
         let mut session = Session {
             stream_id: assignment.stream_id.to_string(),
             identities: own.chain(&self.shared).chain(giving_up).chain(&leaving).copied().collect(),
-            state: self.machine.state().told(),
+            state: self.machine.told(),
             epoch: assignment.epoch,
             app: assignment.app.name().to_owned(),
+            publisher: self.wanted.publisher().unwrap_or_default().to_owned(),
             upstreams: self.upstream_reports(),
             revision: self.wanted.revision(),
             reason: self.machine.reason().to_owned(),

@@ -94,8 +94,8 @@ fn name_of(stream: &StreamView) -> String {
 pub(super) fn document(gateway: &GatewayFigures, streams: Vec<StreamView>, left_out: usize) -> Result<String, SeError> {
     let mut apps: BTreeMap<String, BTreeMap<String, StreamElement>> = BTreeMap::new();
     for stream in streams {
-        // The publisher has gone. A worker that still has the stream for others to return keeps its upstreams alone.
-        if stream.state == "grace" {
+        // The publisher has gone. A worker that still has the stream keeps its upstreams, for the publisher to return, or for the rest.
+        if matches!(stream.state, "grace" | "ending") {
             continue;
         }
         let element = StreamElement::new(&stream, gateway.utc);

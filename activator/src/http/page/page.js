@@ -91,8 +91,8 @@ function ago(text) {
   return `${(passed / 3600).toFixed(1)} h`;
 }
 
-const TONES = { held: 'wait', live: 'good', ready: 'good', 'this one': 'good', synced: 'good', unreachable: 'bad', starting: 'wait', waiting: 'wait', dialing: 'wait', grace: 'wait', backoff: 'bad', failed: 'bad', drained: 'wait', draining: 'wait' };
-const WORDS = { held: 'waits with its publisher', grace: 'publisher lost, waited for', waiting: 'held, waits for a worker', backoff: 'down, dialed again', failed: 'down, refuses' };
+const TONES = { held: 'wait', live: 'good', ready: 'good', 'this one': 'good', synced: 'good', unreachable: 'bad', starting: 'wait', waiting: 'wait', dialing: 'wait', grace: 'wait', ending: 'wait', backoff: 'bad', failed: 'bad', drained: 'wait', draining: 'wait' };
+const WORDS = { held: 'waits with its publisher', grace: 'publisher lost, waited for', ending: 'publisher gone, the rest is sent', waiting: 'held, waits for a worker', backoff: 'down, dialed again', failed: 'down, refuses' };
 const state = (word) => make('span', { class: `state ${TONES[word] || ''}` }, WORDS[word] || word);
 
 /** A button. `key` names its purpose, by which the focus finds it again when the page is drawn anew. */
@@ -178,7 +178,7 @@ function article(stream, wanted) {
     make('header', {}, make('h3', {}, title), state(stream.state), make('p', { class: 'facts' }, describe(stream)),
       make('div', { class: 'actions' },
         // No activator holds a lost publisher, so nothing can be added to its stream.
-        stream.state === 'grace' ? null : button('Add…', `Add a destination to ${title}`, `${path}/add`, () => add(stream.id)),
+        ['grace', 'ending'].includes(stream.state) ? null : button('Add…', `Add a destination to ${title}`, `${path}/add`, () => add(stream.id)),
         button('Kick', `End the stream of ${title}`, `${path}/kick`, () => ask(`${path}/kick`, 'POST', { reason: 'ended on the page' }), `End the stream of ${title}?`))),
     make('div', { class: 'scroll', tabindex: '0', role: 'group', 'data-key': path, 'aria-label': `Destinations of ${title}` }, make('table', {},
       make('thead', {}, make('tr', {}, ...['Destination', 'State', 'Figures', 'Picture'].map((text) => make('th', { scope: 'col' }, text)), make('th', { scope: 'col' }, make('span', { class: 'unseen' }, 'Actions')))),
