@@ -461,13 +461,18 @@ impl Conversation {
         info!(event, worker = name, capacity, %peer, same_host, version, "worker registered");
         let (event, ours) = (event::NETWORKS_COMPARED, &self.terms.network);
         debug!(event, worker = name, theirs = network, ours, "network namespaces compared");
-        let totals = self.terms.totals.call();
+        let (totals, mut tells) = (self.terms.totals.call(), false);
         let end = loop {
             match incoming.message().await {
                 // A second Hello changes nothing, good or bad; and this version does not know every kind of message.
                 Ok(Some(WorkerSays { say: Some(WorkerSay::Hello(_)) | None })) => {}
                 Ok(Some(WorkerSays { say: Some(say) })) => match WorkerMessage::try_from(say) {
-                    Ok(WorkerMessage::Totals(rows)) => totals.add(rows),
+                    Ok(WorkerMessage::Totals(rows)) => {
+                        totals.add(rows);
+                        if !std::mem::replace(&mut tells, true) {
+                            self.workers.tells(call);
+                        }
+                    }
                     Ok(message) => self.workers.said(call, message),
                     Err(Malformed::Session) => self.metrics.refused(CallRefusal::Session).inc(),
                     Err(error @ (Malformed::Capacity | Malformed::Streams { .. })) => {

@@ -9,7 +9,7 @@ use liveedgecast_common::control::Session;
 use super::dispatcher::Dispatcher;
 use super::messages::{Output, Started};
 use super::phases::ColdStartPhases;
-use super::worker_seconds::WorkerSeconds;
+use super::worker_seconds::{BaselineCounter, WorkerSeconds, WorkerTime};
 use super::workers::CallId;
 
 /// A publisher of the configuration file, as metrics by name show it.
@@ -31,14 +31,31 @@ impl Dispatcher {
         self.count_workers(now);
     }
 
-    /// Worker-seconds used and avoided so far.
-    pub(crate) fn worker_seconds(&self, now: Instant) -> (Duration, Duration) {
-        self.seconds.map(|seconds| seconds.so_far(now)).unwrap_or_default()
+    /// Worker-seconds of all workers so far, as this activator has seen them.
+    pub(crate) fn worker_seconds(&self, now: Instant) -> WorkerTime {
+        self.seconds.map(|seconds| seconds.seen(now)).unwrap_or_default()
+    }
+
+    /// This activator's share of the worker-seconds so far: the shares of all activators add up.
+    pub(crate) fn share_of_worker_seconds(&self, now: Instant) -> WorkerTime {
+        self.seconds.map(|seconds| seconds.share(now)).unwrap_or_default()
+    }
+
+    /// Notes which activator counts the time of missing workers.
+    pub(super) fn counts_baseline(&mut self, now: Instant, counter: BaselineCounter) {
+        self.seconds.iter_mut().for_each(|seconds| seconds.counts(now, counter));
+    }
+
+    /// Notes that a worker tells its counters to this activator, which it does until its call ends.
+    pub(super) fn tells(&mut self, now: Instant, call: CallId) {
+        if self.workers.tells(call) {
+            self.count_workers(now);
+        }
     }
 
     pub(super) fn count_workers(&mut self, now: Instant) {
-        let count = self.workers.iter().count();
-        self.seconds.iter_mut().for_each(|seconds| seconds.note(now, count));
+        let (count, telling) = self.workers.count();
+        self.seconds.iter_mut().for_each(|seconds| seconds.note(now, count, telling));
     }
 
     /// The bytes of publishers of the configuration file by name, and how many streams of each wait and are live here.

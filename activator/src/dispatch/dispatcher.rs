@@ -272,6 +272,8 @@ impl Dispatcher {
             }
             Input::Pushed(app) => self.pushed(now, app.as_deref()),
             Input::Pod(news) => self.pods.note(now, news),
+            Input::Tells(call) => self.tells(now, call),
+            Input::Counts(counter) => self.counts_baseline(now, counter),
             Input::Changed => self.revision += 1,
             Input::Drain => self.drain(),
             Input::Close => self.close(),

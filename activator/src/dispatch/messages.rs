@@ -7,6 +7,7 @@ use liveedgecast_common::control::WorkerMessage;
 use super::elsewhere::{Elsewhere, Ourselves};
 use super::phases::ColdStartPhases;
 use super::pods::{PodNews, PodTimes};
+use super::worker_seconds::BaselineCounter;
 use super::workers::{CallId, Introduction};
 use super::{Back, OfferOutcome, PlaceRefusal};
 
@@ -62,6 +63,10 @@ pub(crate) enum Input {
     /// The Kubernetes API told of a worker's pod.
     #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the Kubernetes API alone tells of pods"))]
     Pod(PodNews),
+    /// A worker tells its counters to this activator.
+    Tells(CallId),
+    /// The activator that counts the time of missing workers.
+    Counts(BaselineCounter),
     /// A figure changed that others look at and that is kept elsewhere.
     Changed,
     /// The drain began: publishers are no longer held.

@@ -50,6 +50,7 @@ pub use view::{
     AudioView, Demand, Holder, StreamView, UpstreamView, VideoView, WallClock, WorkerSecondsView, WorkerState,
     WorkerView,
 };
+pub use worker_seconds::BaselineCounter;
 pub use workers::{CallId, Introduction};
 
 use crate::config::Handoff;

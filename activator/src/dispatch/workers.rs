@@ -88,6 +88,8 @@ pub(crate) struct Worker {
     availability: Availability,
     /// The process fleet is about to stop it.
     retired: bool,
+    /// It tells its counters here.
+    tells: bool,
     heard: Instant,
     suspect: bool,
     /// The silence was noticed too late to mean anything.
@@ -183,6 +185,16 @@ impl Workers {
         self.all.get(&call)
     }
 
+    /// The number of workers, and of those that tell their counters here.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.all.len(), self.all.values().filter(|worker| worker.tells).count())
+    }
+
+    /// Notes that a worker tells its counters here; false if that was known.
+    pub(super) fn tells(&mut self, call: CallId) -> bool {
+        self.all.get_mut(&call).is_some_and(|worker| !std::mem::replace(&mut worker.tells, true))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Worker)> {
         self.all.iter().map(|(call, worker)| (*call, worker))
     }
@@ -222,6 +234,7 @@ impl Workers {
             told: 0,
             availability,
             retired: false,
+            tells: false,
             heard: now,
             suspect: false,
             excused: false,
@@ -431,6 +444,7 @@ fn weight(session: &Session) -> usize {
     let identity = 2 * size_of::<Identity>() + ENTRY + session.stream_id.len();
     let rate = size_of::<ReceivedRate>() + ENTRY + session.stream_id.len();
     let own = size_of::<Session>() + 2 * ENTRY + 2 * session.stream_id.len() + session.app.len() + session.reason.len();
+    let own = own + session.publisher.len();
     let own = own + rate + session.figures.media.video.len() + session.figures.media.audio.len();
     own + session.identities.len() * identity + session.upstreams.iter().map(upstream).sum::<usize>()
 }

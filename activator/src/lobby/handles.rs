@@ -18,8 +18,8 @@ use crate::config::RouteDestination;
 use crate::destinations::{Change, ChangeError, DestinationView};
 use crate::dispatch::processes::{self, Processes};
 use crate::dispatch::{
-    CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange, RoutedStream, Rules,
-    StreamView, Tally, WallClock, WorkerSecondsView, WorkerState, WorkerView,
+    BaselineCounter, CallId, Demand, Elsewhere, FollowerView, Holder, Input, Introduction, Ourselves, PeerChange,
+    RoutedStream, Rules, StreamView, Tally, WallClock, WorkerSecondsView, WorkerState, WorkerView,
 };
 
 use crate::events::{self, Events};
@@ -105,6 +105,12 @@ impl WorkerCalls {
             }
             _ => {}
         }
+    }
+
+    /// Notes that a worker tells its counters to this activator.
+    pub(crate) fn tells(&self, call: CallId) {
+        // Nothing follows from it, so nothing is settled.
+        self.0.lock().machine.dispatcher.handle(now(), Input::Tells(call));
     }
 
     /// Notes a session, if the worker is believed.
@@ -214,6 +220,12 @@ impl PeerNews {
         self.0.tell(Input::Pod(news));
     }
 
+    /// Notes which activator counts the time of missing workers.
+    pub(crate) fn counts(&self, counter: BaselineCounter) {
+        // Nothing follows from it, so nothing is settled.
+        self.0.lock().machine.dispatcher.handle(now(), Input::Counts(counter));
+    }
+
     /// Announces a change of a figure that others look at.
     pub(crate) fn changed(&self) {
         self.0.tell(Input::Changed);
@@ -239,8 +251,8 @@ impl Views {
     /// Worker-seconds so far, as this activator has seen all workers.
     #[must_use]
     pub fn worker_seconds(&self) -> WorkerSecondsView {
-        let (used, avoided) = self.0.lock().machine.dispatcher.worker_seconds(now());
-        WorkerSecondsView { used: used.as_secs_f64(), avoided: avoided.as_secs_f64() }
+        let time = self.0.lock().machine.dispatcher.worker_seconds(now());
+        WorkerSecondsView { used: time.used.as_secs_f64(), avoided: time.avoided.as_secs_f64() }
     }
 
     /// Every stream.
@@ -313,10 +325,10 @@ impl Views {
             set(&self.0.metrics.streams.with_label_values(&[state]), count);
         }
         let metrics = &self.0.metrics;
-        let saved = self.worker_seconds();
-        for (result, seconds) in [(USED, saved.used), (AVOIDED, saved.avoided)] {
+        let share = self.0.lock().machine.dispatcher.share_of_worker_seconds(now());
+        for (result, time) in [(USED, share.used), (AVOIDED, share.avoided)] {
             let counter = metrics.worker_seconds.with_label_values(&[result]);
-            counter.inc_by((seconds - counter.get()).max(0.0));
+            counter.inc_by((time.as_secs_f64() - counter.get()).max(0.0));
         }
         for publisher in named {
             let name = publisher.name.as_str();

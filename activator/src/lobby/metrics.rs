@@ -197,7 +197,7 @@ impl LobbyMetrics {
 
 fn worker_seconds(registry: &Registry) -> prometheus::Result<CounterVec> {
     let help = "Worker-seconds that registered workers have used, and that an always-on fleet of LIVEEDGECAST_BASELINE_WORKERS would have used beyond those; \
-                every activator counts all workers";
+                each second is counted by one activator";
     let seconds = CounterVec::new(opts("worker_seconds_total", help), &["result"])?;
     [USED, AVOIDED].iter().for_each(|result| drop(seconds.with_label_values(&[result])));
     register(registry, seconds)

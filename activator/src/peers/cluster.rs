@@ -17,7 +17,7 @@ use super::metrics::PeersMetrics;
 use crate::config::Fleet;
 #[cfg(feature = "kubernetes")]
 use crate::dispatch::PodNews;
-use crate::dispatch::{Need, Tally, WorkerTally, tallied_workers};
+use crate::dispatch::{BaselineCounter, Need, Tally, WorkerTally, tallied_workers};
 use crate::lobby::PeerNews;
 
 /// The knowledge of all activators. Clones share it.
@@ -59,6 +59,7 @@ impl Cluster {
     #[must_use]
     pub fn with_peers(news: PeerNews, me: Me) -> Self {
         news.meet(&me.name);
+        news.counts(BaselineCounter::Unsure);
         Self::new(news, SYNC_TIME, Some(Mutex::new(Peers::new(now(), me))))
     }
 

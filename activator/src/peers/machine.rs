@@ -25,7 +25,7 @@ use super::limits::{
     ASK_EAGERLY, KEEP_VANISHED, MAX_ALL_FACTS, MAX_FAILURES, MAX_LAG, MAX_PEERS, SELF_DELAY, SELF_MEETINGS, SYNC_TIME,
     SYNC_TIMEOUT,
 };
-use crate::dispatch::{Elsewhere, Tally};
+use crate::dispatch::{BaselineCounter, Elsewhere, Tally};
 
 /// How this machine finds activators.
 const DISCOVERY: discovery::Rules = discovery::Rules {
@@ -179,6 +179,20 @@ impl Peers {
     pub(super) fn has_heir(&self) -> bool {
         let ours = (self.me.started, self.me.name.as_str());
         self.heard().any(|(name, peer)| (peer.started, name.as_str()) > ours)
+    }
+
+    /// The activator that counts the time of missing workers: the oldest. An older peer that has vanished may live, out of reach, until it is
+    /// forgotten; and while the peers are still looked for, there may be one.
+    pub(super) fn baseline_counter(&self, now: Instant) -> BaselineCounter {
+        let ours = (self.me.started, self.me.name.as_str());
+        let older = || self.peers.iter().filter(|(name, peer)| (peer.started, name.as_str()) < ours);
+        if older().any(|(_, peer)| peer.vanished.is_none()) {
+            BaselineCounter::Another
+        } else if older().next().is_some() || !self.is_ready(now) {
+            BaselineCounter::Unsure
+        } else {
+            BaselineCounter::Ours
+        }
     }
 
     /// Names of workers that peers have told of and that are not about to go.

@@ -365,6 +365,29 @@ fn timed_out_dial_or_a_forgotten_address_ends_the_row_of_dials_that_led_back() {
 }
 
 #[test]
+fn oldest_activator_counts_missing_workers_and_one_that_has_vanished_is_awaited() {
+    for (started, is_older) in [(999, true), (1001, false)] {
+        let mut world = World::new();
+        world.peers = Peers::new(world.now, me(false));
+        world.outputs();
+        let counter = |world: &World| world.peers.baseline_counter(world.now);
+        assert_eq!(counter(&world), BaselineCounter::Unsure, "the peers are not known yet");
+        world.resolved(&[1]);
+        let told = PeerWelcome { name: "a".into(), control_port: 77, started };
+        world.say(1, PeerMessage::Welcome(told));
+        world.say(1, PeerMessage::Synced);
+        let expected = |there| if is_older { there } else { BaselineCounter::Ours };
+        assert_eq!(counter(&world), expected(BaselineCounter::Another));
+        world.tell(Input::Ended(AttemptId(1)));
+        world.now += SYNC_TIME;
+        assert_eq!(counter(&world), expected(BaselineCounter::Unsure), "it may live");
+        world.now += KEEP_VANISHED;
+        world.peers.handle_timeout(world.now);
+        assert_eq!(counter(&world), BaselineCounter::Ours);
+    }
+}
+
+#[test]
 fn peer_on_a_shared_port_is_known_by_its_own_port_and_the_younger_is_the_heir() {
     for (started, is_heir) in [(999, false), (1001, true)] {
         let mut world = World::new();

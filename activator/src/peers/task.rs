@@ -20,6 +20,7 @@ use super::follow::PeerCall;
 use super::limits::EVENTS;
 use super::machine::{Input, Output, Turn};
 use crate::config::PeerAddress;
+use crate::dispatch::BaselineCounter;
 use crate::net::CurrentTokens;
 
 /// The ways by which the other activators are found.
@@ -40,7 +41,14 @@ pub struct Search {
 /// Follows the other activators until the future is dropped.
 pub async fn run(cluster: Cluster, search: Search) {
     let (events, mut happened) = mpsc::channel(EVENTS);
-    let mut task = PeersTask { cluster, search, events, calls: HashMap::new(), tasks: JoinSet::new() };
+    let mut task = PeersTask {
+        cluster,
+        search,
+        events,
+        calls: HashMap::new(),
+        tasks: JoinSet::new(),
+        counter: BaselineCounter::Unsure,
+    };
     loop {
         task.act();
         let due = task.cluster.peers().and_then(|peers| peers.poll_timeout());
@@ -73,6 +81,8 @@ struct PeersTask {
     events: mpsc::Sender<Input>,
     calls: HashMap<AttemptId, AbortHandle>,
     tasks: JoinSet<()>,
+    /// The activator that counts the time of missing workers, as the lobby was told.
+    counter: BaselineCounter,
 }
 
 impl PeersTask {
@@ -105,6 +115,11 @@ impl PeersTask {
             }
         }
         self.calls.retain(|_, call| !call.is_finished());
+        let counter = self.cluster.peers().map(|peers| peers.baseline_counter(now()));
+        if let Some(counter) = counter.filter(|counter| *counter != self.counter) {
+            self.counter = counter;
+            self.cluster.news.counts(counter);
+        }
         if changed {
             self.cluster.news.changed();
         }
