@@ -3,11 +3,15 @@
 //! ```text
 //!               live                    not live
 //!   New ─────────────────▶ Live ─────────────────────▶ Lost
-//!    │ away, failed         ▲ │ lagged                   │
-//!    └──▶ (New)             │ └──▶ (Live)               │ live
-//!                           └────────── Returned ◀───────┘
-//!                      its figures are known
+//!    │ away, failed         ▲ │ lagged, closed           │
+//!    ▼                      │ └──▶ (Live)               │ live
+//!   Away ───────────────────┼────────▶ Returned ◀────────┘
+//!               live        │             │
+//!                           └─────────────┘ its figures are known
 //! ```
+//! A session that is closed in order is no loss: the stream ends, or moves to another worker, which is the loss, or the API has asked for another
+//! session.
+//!
 //! Note: an upstream that is back gets the messages that it missed within a moment, and only then it is known how many it got twice and how
 //! many never. So its return is told with the first report that is at least a second younger.
 
@@ -23,12 +27,18 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 const LAGGED_EVERY: Duration = Duration::from_secs(10);
 /// The class of a loss that is the change of the stream's worker.
 const TAKEN_OVER: &str = "taken_over";
+/// The class of a loss that follows the orderly end of a session.
+const RESTARTED: &str = "restarted";
 
 /// The connection to a destination, as far as its events need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has not been live.
+    /// It has not been live, and nothing was told.
     New,
+    /// It has not been live, and that was told.
+    Away {
+        since: Instant,
+    },
     Live {
         since: Instant,
     },
@@ -57,7 +67,8 @@ pub(super) struct DestinationWatch {
     counts: UpstreamCounts,
     /// Sessions after the first, by the last report.
     reconnects: u64,
-    away: bool,
+    /// The last report was of a session that was closed in order.
+    closed: bool,
     failed: bool,
     /// Skipped messages that were not told.
     skipped: u64,
@@ -74,7 +85,7 @@ impl DestinationWatch {
             state: State::New,
             counts: UpstreamCounts::default(),
             reconnects: 0,
-            away: false,
+            closed: false,
             failed: false,
             skipped: 0,
             lagged: None,
@@ -87,26 +98,31 @@ impl DestinationWatch {
         match report.state {
             UpstreamState::Live => self.live(now, report, turns),
             UpstreamState::Dialing | UpstreamState::Starting | UpstreamState::Backoff | UpstreamState::Failed => {
-                self.lost(now, &report.counts, (class, error), turns);
+                let cause = if self.closed && class.is_empty() { (RESTARTED, error) } else { (class, error) };
+                self.lost(now, &report.counts, cause, turns);
                 let (class, error) = (class.to_owned(), error.to_owned());
+                let first = self.state == State::New;
+                if first && matches!(report.state, UpstreamState::Backoff | UpstreamState::Failed) {
+                    self.state = State::Away { since: now };
+                }
                 if report.state == UpstreamState::Failed && !self.failed {
                     self.failed = true;
                     turns.push(UpstreamTurn::Failed { class, error });
-                } else if report.state == UpstreamState::Backoff && self.state == State::New && !self.away {
-                    self.away = true;
+                } else if report.state == UpstreamState::Backoff && first {
                     turns.push(UpstreamTurn::Away { class, error });
                 }
             }
             UpstreamState::Closed => self.ended(now, turns),
             UpstreamState::Unknown => {}
         }
+        self.closed = report.state == UpstreamState::Closed;
         self.reconnects = report.counts.reconnects;
     }
 
     /// Takes counters of the destination.
     pub(super) fn counted(&mut self, now: Instant, counts: &UpstreamCounts, turns: &mut Vec<UpstreamTurn>) {
         match self.state {
-            State::New | State::Lost { .. } => {}
+            State::New | State::Away { .. } | State::Lost { .. } => {}
             State::Returned { since, .. } if now < since + SETTLED_AFTER => {}
             State::Returned { .. } => self.settle(counts, turns),
             State::Live { .. } => {
@@ -126,24 +142,23 @@ impl DestinationWatch {
         (self.counts, self.reconnects) = (UpstreamCounts::default(), 0);
     }
 
-    /// The stream is over, or has no such destination any more.
+    /// The stream is over, or has no such destination any more, or its session was closed in order.
     pub(super) fn ended(&mut self, now: Instant, turns: &mut Vec<UpstreamTurn>) {
         let counts = self.counts;
         self.settle(&counts, turns);
         self.tell_lag(now, turns);
-        self.state = State::New;
     }
 
     fn live(&mut self, now: Instant, report: &UpstreamReport, turns: &mut Vec<UpstreamTurn>) {
         self.backup = report.backup;
-        (self.away, self.failed) = (false, false);
+        self.failed = false;
         match self.state {
             State::New => {
                 turns.push(UpstreamTurn::Live);
                 self.counts = report.counts;
                 self.state = State::Live { since: now };
             }
-            State::Lost { since } => {
+            State::Lost { since } | State::Away { since } => {
                 let away = now.saturating_duration_since(since);
                 self.state = State::Returned { since: now, away };
             }
@@ -229,15 +244,16 @@ mod tests {
             (3, Dialing, (0, 0, 0), ""),
             (3, Failed, (0, 0, 0), ""),
             (4, Starting, (0, 0, 0), ""),
-            (5, Live, (0, 0, 0), "live"),
-            (6, Live, (7, 0, 0), "lagged 7"),
-            (7, Live, (9, 0, 0), ""),
-            (17, Live, (9, 0, 0), "lagged 2"),
+            (5, Live, (0, 0, 0), ""),
+            (6, Live, (7, 0, 0), "back 5 +0 -7"),
+            (7, Live, (9, 0, 0), "lagged 2"),
+            (8, Live, (11, 0, 0), ""),
+            (17, Live, (11, 0, 0), "lagged 2"),
             (20, Backoff, (30, 0, 0), "lost lost after 15"),
             (21, Backoff, (40, 0, 0), ""),
             (23, Live, (40, 0, 1), ""),
             (23, Live, (30, 5, 1), ""),
-            (24, Live, (12, 20, 1), "back 3 +20 -3"),
+            (24, Live, (12, 20, 1), "back 3 +20 -1"),
             (25, Live, (12, 20, 1), ""),
             (26, Live, (20, 20, 2), "lost  after 3"),
             (26, Backoff, (20, 20, 2), "back 0 +0 -8, lost lost after 0"),
@@ -251,6 +267,25 @@ mod tests {
             watch.reported(origin() + Duration::from_secs(second), &report(state, counts), &mut turns);
             assert_eq!(shown(turns), expected, "{second} s, {state:?}");
         }
+    }
+
+    #[test]
+    fn stream_that_moves_twice_has_one_live_and_a_restart_is_a_loss() {
+        use UpstreamState::{Closed, Dialing, Live};
+        let mut watch = DestinationWatch::new("", "a:1935");
+        let (mut turns, at) = (Vec::new(), |second| origin() + Duration::from_secs(second));
+        for second in [0, 10] {
+            watch.reported(at(second), &report(Live, (0, 0, 0)), &mut turns);
+            watch.reported(at(second + 5), &report(Live, (0, 0, 0)), &mut turns);
+            // A worker that gives the stream back closes its sessions first.
+            watch.reported(at(second + 6), &report(Closed, (0, 0, 0)), &mut turns);
+            watch.moved(at(second + 7), &mut turns);
+        }
+        watch.reported(at(20), &report(Live, (0, 0, 0)), &mut turns);
+        watch.reported(at(22), &report(Closed, (0, 0, 0)), &mut turns);
+        watch.reported(at(22), &report(Dialing, (0, 0, 0)), &mut turns);
+        let (one, two) = ("lost taken_over after 7, back 3 +0 -0", "lost taken_over after 7, back 3 +0 -0");
+        assert_eq!(shown(turns), format!("live, {one}, {two}, lost restarted after 2"));
     }
 
     #[test]

@@ -75,9 +75,9 @@ pub enum Fact {
         reason: String,
         /// The time from its start to its end.
         live: Duration,
-        /// Messages of the publisher, as counted by its last worker.
+        /// Messages of the publisher, as its workers have counted them: what one has read again counts again.
         messages: u64,
-        /// Bytes of the publisher, as counted by its last worker.
+        /// Bytes of the publisher, counted in the same way.
         bytes: u64,
     },
     /// No worker has passed on the last bytes of a stream that was live.

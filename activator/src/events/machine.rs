@@ -73,8 +73,12 @@ struct ToldStream {
     gone: bool,
     epoch: u64,
     grace: bool,
+    /// Messages that the present worker, or the last one, has counted.
     messages: u64,
+    /// Bytes that it has counted.
     bytes: u64,
+    /// Messages and bytes that earlier workers have counted.
+    before: (u64, u64),
     reason: String,
     destinations: Vec<DestinationWatch>,
 }
@@ -145,6 +149,7 @@ impl Chronicle {
             grace: false,
             messages: 0,
             bytes: 0,
+            before: (0, 0),
             reason: String::new(),
             destinations: Vec::new(),
         };
@@ -183,7 +188,8 @@ impl Chronicle {
         if !here {
             let moved = told.each_destination(|destination, turns| destination.moved(now, turns));
             self.outputs.extend(moved);
-            (told.worker, told.messages, told.bytes) = (Some(worker.to_owned()), 0, 0);
+            told.before = (told.before.0 + told.messages, told.before.1 + told.bytes);
+            told.worker = Some(worker.to_owned());
         }
         (told.epoch, told.messages, told.gone) = (session.epoch, session.messages, false);
         told.bytes = session.figures.bytes;
@@ -253,7 +259,8 @@ impl Chronicle {
             (Some(by), Some(_)) => Some(Fact::PublisherReplaced { of, by }),
             (None, Some(started)) => {
                 let live = now.saturating_duration_since(started);
-                let (reason, messages, bytes) = (told.reason, told.messages, told.bytes);
+                let (messages, bytes) = (told.before.0 + told.messages, told.before.1 + told.bytes);
+                let reason = told.reason;
                 Some(Fact::StreamEnded { of, reason, live, messages, bytes })
             }
             (_, None) => None,

@@ -166,6 +166,28 @@ fn stream_that_moves_to_another_worker_loses_its_destinations_for_a_moment() {
 }
 
 #[test]
+fn end_of_a_stream_has_the_figures_of_all_its_workers() {
+    let mut world = World::new();
+    world.live("s");
+    let report = |world: &mut World, worker: &str, epoch, state, messages: u64| {
+        let mut told = session("s", epoch, state, UpstreamState::Live);
+        (told.messages, told.figures.bytes) = (messages, 100 * messages);
+        world.chronicle.handle(origin(), Input::Reported(worker, &told));
+    };
+    report(&mut world, "w1", 1, SessionState::Live, 20);
+    report(&mut world, "w2", 2, SessionState::Live, 5);
+    report(&mut world, "w1", 1, SessionState::Ended, 21);
+    report(&mut world, "w2", 2, SessionState::Ended, 7);
+    report(&mut world, "w3", 3, SessionState::Live, 1);
+    report(&mut world, "w3", 3, SessionState::Ending, 3);
+    world.chronicle.handle(origin(), Input::Left("s"));
+    report(&mut world, "w3", 3, SessionState::Ended, 3);
+    let facts: Vec<Fact> = std::iter::from_fn(|| world.chronicle.poll_output()).collect();
+    let Some(Fact::StreamEnded { messages, bytes, .. }) = facts.last() else { panic!("{facts:?}") };
+    assert_eq!((*messages, *bytes), (30, 3000));
+}
+
+#[test]
 fn stream_in_grace_ends_with_its_worker() {
     let mut world = World::new();
     world.live("s");
