@@ -118,7 +118,7 @@ async fn serve(
             Some(input) = happened.recv() => walk.drain.handle(now(), input),
             ended = &mut registered => {
                 if ended.map_err(io::Error::other)? == RegistrationEnd::Orphaned {
-                    tracing::info!(event = event::WORKER_ORPHANED, "no activator and no stream left");
+                    tracing::info!(event = event::WORKER_ORPHANED, "no stream left, and not the activator that has started this worker");
                     walk.drain.handle(now(), Input::Skip(WorkerPhase::Leave));
                 }
                 // Whatever the phase was, nothing can be said any more.

@@ -2,7 +2,7 @@
 
 use liveedgecast_e2e::compare::assert_arrived_whole;
 use liveedgecast_e2e::publish::{Media, ffmpeg};
-use liveedgecast_e2e::relay::{ActivatorProcess, key};
+use liveedgecast_e2e::relay::{ActivatorProcess, Settings, key};
 use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::tap::Tap;
 use liveedgecast_e2e::wait::{until, until_some};
@@ -82,6 +82,24 @@ impl Since for std::time::Instant {
     fn elapsed_since(self) -> std::time::Duration {
         liveedgecast_e2e::wait::now().saturating_duration_since(self)
     }
+}
+
+#[test]
+fn a_worker_that_another_activator_goes_on_with_ends_after_its_last_stream() {
+    let sink = Sink::start();
+    let secret =
+        |settings: Settings| settings.with("CONTROL_SECRET", "the same for both").with("HANDOFF", "descriptor");
+    let mut first = secret(ActivatorProcess::pushing_to(&sink.url("live/{key}"))).start();
+    let mut publisher = ffmpeg(Media::Both, &first.url(&format!("live/{}", key("adopted"))));
+    sink.receives(20);
+    let worker = first.worker_processes()[0];
+    first.process.kill();
+    let next = secret(first.beside(&sink.url("live/{key}"))).start();
+    next.has_a_stream_that_is("live");
+    publisher.interrupt();
+    assert!(sink.ended().said_goodbye());
+    until("the worker to go", || !liveedgecast_e2e::process::is_alive(worker));
+    until("nothing but the activator", || next.workers().is_empty() && next.demand() == Some((0, 0, 0)));
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub struct Args {
     /// Name in logs, the API and metrics; unique among workers [default: host name and process id]
     #[arg(long, env = "WORKER_NAME", value_name = "NAME")]
     pub name: Option<String>,
-    /// End after 5 s without an activator and a stream, and keep no lost publisher's sessions without an activator; the process fleet sets it
+    /// End after 5 s without a stream and without the activator that has started the worker, and keep no lost publisher's sessions without an activator; the process fleet sets it
     #[arg(long)]
     pub exit_when_orphaned: bool,
 

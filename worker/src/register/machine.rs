@@ -55,7 +55,7 @@ const COUNTED: usize = 10_000;
 const ASK_AFTER: Duration = Duration::from_millis(50);
 /// … and again after each answer that did not help.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// A worker that was started by an activator and has had none for this long has no reason to be.
+/// A worker that was started by an activator and has been without it and without a stream for this long has no reason to be.
 const ORPHANED_AFTER: Duration = Duration::from_secs(5);
 /// Time without an activator after which a worker that was started by one stops waiting for lost publishers: they return through an
 /// activator, and a new one may have another secret. The first attempts are over by then, so a call that only broke is there again.
@@ -177,7 +177,7 @@ pub enum Output {
     },
     /// True if no activator is left through which a lost publisher could return.
     Alone(bool),
-    /// There is no activator any more and nothing to do.
+    /// There is no activator any more for which the worker runs, and nothing to do.
     Orphaned,
 }
 
@@ -220,12 +220,14 @@ pub struct Register {
     /// End of the cordon that outlasts `leaving`, once that was taken back.
     returns_at: Option<Instant>,
     left: bool,
-    /// Time since which no activator is joined and nothing is served.
+    /// Time since which no activator is joined for which the worker runs, and nothing is served.
     alone_since: Option<Instant>,
     /// Time at which streams that are served without an activator are told so.
     alone_at: Option<Instant>,
     /// Streams were told so.
     alone: bool,
+    /// The first activator that has welcomed this worker: if an activator started the worker, that one.
+    starter: Option<String>,
     outputs: VecDeque<Output>,
 }
 
@@ -255,6 +257,7 @@ impl Register {
             alone_since: Some(now),
             alone_at: None,
             alone: false,
+            starter: None,
             outputs: VecDeque::new(),
         };
         register.dial();
@@ -343,8 +346,8 @@ impl Register {
             self.outputs.push_back(Output::Alone(true));
         }
         if self.orphaned_at().is_some_and(|at| at <= now) {
-            // Said once: the shell ends the process.
-            self.left = true;
+            // Said once: the shell ends the process. An activator that has gone on with the streams is told the last counters.
+            self.leave(now);
             self.outputs.push_back(Output::Orphaned);
         }
     }
@@ -447,6 +450,7 @@ impl Register {
             self.discover(now, discovery::Input::Alias(attempt, joined));
             return;
         }
+        self.starter.get_or_insert_with(|| welcome.activator.clone());
         call.welcome = Some(welcome);
         self.discover(now, discovery::Input::Connected(attempt));
     }
@@ -627,11 +631,18 @@ impl Register {
         } else if self.settings.exit_when_orphaned && !self.alone && !self.left {
             self.alone_at.get_or_insert(now + ALONE_AFTER);
         }
-        if self.joined() > 0 || self.streams() > 0 {
+        if self.is_kept() || self.streams() > 0 {
             self.alone_since = None;
         } else if self.alone_since.is_none() {
             self.alone_since = Some(now);
         }
+    }
+
+    /// True if there is an activator for which the worker runs. One that was started by an activator runs for that one: any other activator that it
+    /// finds when the first has crashed goes on with its streams, and does not know when to end its process.
+    fn is_kept(&self) -> bool {
+        let starter = |call: &Call| call.welcome.as_ref().map(|welcome| &welcome.activator) == self.starter.as_ref();
+        self.joined() > 0 && (!self.settings.exit_when_orphaned || self.calls.values().any(starter))
     }
 
     fn orphaned_at(&self) -> Option<Instant> {

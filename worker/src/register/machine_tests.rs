@@ -493,6 +493,21 @@ fn orphan_without_streams_ends() {
     assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), Some(ORPHANED_AFTER));
     assert_eq!(desk.register.poll_timeout(), None);
 
+    // Another activator, after a crash of the first one, has the streams and not the process.
+    for exits in [true, false] {
+        let (mut desk, link) = Desk::joined(|settings| settings.exit_when_orphaned = exits);
+        desk.sessions([session("1", SessionState::Live)]);
+        desk.tell(Input::Ended(link, CallEnd::Broken));
+        let dialed = desk.pass(Duration::from_secs(1)).into_iter().find_map(|(_, output)| match output {
+            Output::Dial { attempt, .. } => Some(attempt),
+            _ => None,
+        });
+        desk.welcome(dialed.expect("another dial"), "another");
+        assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), None);
+        desk.sessions([session("1", SessionState::Ended)]);
+        assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), exits.then_some(ORPHANED_AFTER), "{exits}");
+    }
+
     let mut desk = Desk::new(|settings| settings.exit_when_orphaned = true);
     assert_eq!(orphaned(desk.pass(Duration::from_secs(60))), Some(ORPHANED_AFTER), "never had one");
     let mut desk = Desk::new(|_| {});

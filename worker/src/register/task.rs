@@ -106,6 +106,8 @@ impl Registration {
         let mut unreached = UnreachedWarning::new();
         loop {
             if registrar.act().await.is_some_and(|Orphaned| true) {
+                registrar.flush().await;
+                joined.send_replace(0);
                 return RegistrationEnd::Orphaned;
             }
             let now_joined = registrar.register.joined();
