@@ -86,6 +86,8 @@ pub(crate) enum HandoffOutcome {
         how: Close,
         /// The publisher was told to start in this handoff.
         started: bool,
+        /// The publisher has broken RTMP.
+        erred: bool,
     },
     /// The publisher is gone and the worker knows.
     PublisherGone,

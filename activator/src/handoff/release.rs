@@ -23,6 +23,8 @@
 
 use std::time::Instant;
 
+use liveedgecast_common::handoff::PROTOCOL_ERROR;
+
 use super::HandoffOutcome;
 use super::limits::{DEATH_TIME, RELEASE_LOOK, RELEASE_TIME};
 use super::progress::{HandoffEnd, HandoffStage};
@@ -105,9 +107,11 @@ pub(super) fn outcome(end: &HandoffEnd, stage: HandoffStage, is_released: bool, 
     let touched = accepted || was_read;
     match end {
         HandoffEnd::Duplicate => HandoffOutcome::Duplicate,
-        HandoffEnd::Done(how, _) => HandoffOutcome::Done { how: *how, started },
+        HandoffEnd::Done(how, why) => HandoffOutcome::Done { how: *how, started, erred: why == PROTOCOL_ERROR },
         // The publisher's end tells the worker again.
-        HandoffEnd::KickIgnored => HandoffOutcome::Done { how: liveedgecast_common::handoff::Close::Abort, started },
+        HandoffEnd::KickIgnored => {
+            HandoffOutcome::Done { how: liveedgecast_common::handoff::Close::Abort, started, erred: false }
+        }
         HandoffEnd::Returned(_) | HandoffEnd::Parted | HandoffEnd::Lost(_) if !is_released => {
             HandoffOutcome::NotReleased
         }
@@ -169,7 +173,7 @@ mod tests {
         use HandoffStage::{Accepted, Assigned, Started};
         let (returned, lost) = (HandoffEnd::Returned(Decline::Full), HandoffEnd::Lost(WorkerLoss::Ended));
         let done = |how| HandoffEnd::Done(how, String::new());
-        let over = |how, started| HandoffOutcome::Done { how, started };
+        let over = |how, started| HandoffOutcome::Done { how, started, erred: false };
         let back = |touched, started| HandoffOutcome::Returned { why: Decline::Full, touched, started };
         let gone = |accepted, touched, started| HandoffOutcome::Lost { accepted, touched, started };
         // The end, whether it leaves the socket in doubt; then stage, released, read: the outcome.

@@ -32,7 +32,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use liveedgecast_common::handoff::frame::{Writer, data_header};
 use liveedgecast_common::handoff::limits::MAX_DATA_BYTES;
-use liveedgecast_common::handoff::{Close, DestinationList, Frame, FrameError, PublisherEnd, Snapshot};
+use liveedgecast_common::handoff::{Close, DestinationList, Frame, FrameError, PROTOCOL_ERROR, PublisherEnd, Snapshot};
 
 use super::limits::{DEAD_AFTER, END_TIME, KEPT_HEAD, MAX_KEPT, MAX_REPLIES, MAX_SLICES, REST_TIME, TICK};
 use super::replay_buffer::{ReplayBuffer, Space};
@@ -424,11 +424,11 @@ impl<'a> Machine<'a> {
             FrameEffect::Over(end) => end,
         };
         let outcome = match end {
-            HandoffEnd::Done(how, _) => HandoffOutcome::Done { how, started },
+            HandoffEnd::Done(how, why) => HandoffOutcome::Done { how, started, erred: why == PROTOCOL_ERROR },
             HandoffEnd::Parted => HandoffOutcome::Parted,
             HandoffEnd::Duplicate => HandoffOutcome::Duplicate,
             // The stream is ended without the worker.
-            HandoffEnd::KickIgnored => HandoffOutcome::Done { how: Close::Graceful, started },
+            HandoffEnd::KickIgnored => HandoffOutcome::Done { how: Close::Graceful, started, erred: false },
             HandoffEnd::Returned(_) | HandoffEnd::Lost(_) if self.is_rest_late(now) => HandoffOutcome::PublisherGone,
             HandoffEnd::Returned(why) => HandoffOutcome::Returned { why, touched: accepted, started },
             HandoffEnd::Lost(how) => {

@@ -129,7 +129,7 @@ fn publisher_is_not_read_before_the_worker_accepts() {
     bench.says(Frame::Started);
     assert_eq!(bench.outputs, [Output::Accepted, Output::Started]);
     bench.says(Frame::Done { how: Close::Graceful, reason: String::new() });
-    assert_eq!(bench.over(), Some(&HandoffOutcome::Done { how: Close::Graceful, started: true }));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Done { how: Close::Graceful, started: true, erred: false }));
     assert_eq!(bench.link.poll_timeout(), None);
 }
 
@@ -373,7 +373,7 @@ fn kick_is_passed_on_and_has_a_deadline() {
     bench.pump(usize::MAX);
     assert_eq!(bench.frames, [Frame::Kick("why not".to_owned())]);
     bench.pass(KICK_TIME, true);
-    assert_eq!(bench.over(), Some(&HandoffOutcome::Done { how: Close::Graceful, started: false }));
+    assert_eq!(bench.over(), Some(&HandoffOutcome::Done { how: Close::Graceful, started: false, erred: false }));
 }
 
 /// A step of one handoff.

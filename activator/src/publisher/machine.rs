@@ -183,6 +183,8 @@ pub(crate) enum CloseReason {
     FailedStart,
     /// A worker has closed the connection in order: the stream is over.
     Done,
+    /// A worker has ended the connection in order, because the publisher broke RTMP.
+    Broke,
     /// A worker has broken the connection off: the publisher was silent, sent something wrong, or was replaced.
     Disconnected,
     /// The connection has ended while a worker had it.
@@ -193,8 +195,16 @@ pub(crate) enum CloseReason {
 
 impl CloseReason {
     /// The ends of admitted publishers, for metrics that exist before the first event.
-    pub(crate) const ENDS: [Self; 7] =
-        [Self::LeftHeld, Self::Kicked, Self::FailedStart, Self::Done, Self::Disconnected, Self::Gone, Self::Stranded];
+    pub(crate) const ENDS: [Self; 8] = [
+        Self::LeftHeld,
+        Self::Kicked,
+        Self::FailedStart,
+        Self::Done,
+        Self::Broke,
+        Self::Disconnected,
+        Self::Gone,
+        Self::Stranded,
+    ];
 
     /// The usual ends of streams that no worker goes on with, for metrics that exist before the first event.
     pub(crate) const LOSSES: [Self; 4] = [
@@ -206,7 +216,7 @@ impl CloseReason {
 
     /// Tells whether a publisher that has not said goodbye may come back to its stream.
     pub(crate) fn is_loss(self) -> bool {
-        matches!(self, Self::Done | Self::Disconnected | Self::Gone | Self::Stranded)
+        matches!(self, Self::Done | Self::Broke | Self::Disconnected | Self::Gone | Self::Stranded)
     }
 
     /// The reason as logs and metrics show it.
@@ -215,7 +225,7 @@ impl CloseReason {
             Self::Left => "left",
             Self::LeftHeld => "left_held",
             Self::Evicted => "evicted",
-            Self::Protocol => "protocol",
+            Self::Protocol | Self::Broke => "protocol",
             Self::Tls => "tls",
             Self::Proxied => "proxied",
             Self::Slow => "slow",
@@ -745,8 +755,9 @@ impl Machine {
             }
             HandoffOutcome::Duplicate => self.given_up(dispatch::PlaceRefusal::Duplicate),
             HandoffOutcome::NotReleased => self.close(Closing::Gone, CloseReason::Stranded),
-            HandoffOutcome::Done { how, started } => {
+            HandoffOutcome::Done { how, started, erred } => {
                 let (closing, why) = match how {
+                    Close::Graceful if erred => (Closing::Graceful, CloseReason::Broke),
                     Close::Graceful => (Closing::Graceful, CloseReason::Done),
                     Close::Abort => (Closing::Abort, CloseReason::Disconnected),
                 };

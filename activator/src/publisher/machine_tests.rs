@@ -314,7 +314,7 @@ fn every_input_leads_to_its_state_from_every_state() {
         ),
         (
             "done",
-            || Input::Over(HandoffOutcome::Done { how: Close::Graceful, started: true }),
+            || Input::Over(HandoffOutcome::Done { how: Close::Graceful, started: true, erred: false }),
             ["", "", "", "", "", "", "", "closing", "closing"],
         ),
         ("gone", || Input::Over(HandoffOutcome::PublisherGone), ["", "", "", "", "", "", "", "closing", "closing"]),
@@ -845,8 +845,8 @@ fn a_held_publisher_is_small() {
 #[test]
 fn a_kick_while_a_worker_has_the_publisher_is_the_reason_of_its_end() {
     let ends = [
-        (HandoffOutcome::Done { how: Close::Graceful, started: true }, Closing::Graceful),
-        (HandoffOutcome::Done { how: Close::Abort, started: false }, Closing::Abort),
+        (HandoffOutcome::Done { how: Close::Graceful, started: true, erred: false }, Closing::Graceful),
+        (HandoffOutcome::Done { how: Close::Abort, started: false, erred: false }, Closing::Abort),
         (HandoffOutcome::PublisherGone, Closing::Gone),
         (HandoffOutcome::Broken { started: true }, Closing::Graceful),
         (HandoffOutcome::Lost { accepted: true, touched: true, started: true }, Closing::Graceful),
@@ -857,6 +857,14 @@ fn a_kick_while_a_worker_has_the_publisher_is_the_reason_of_its_end() {
         pair.handle(Input::Over(outcome));
         assert_eq!(pair.closed(), (how, CloseReason::Kicked));
     }
+}
+
+#[test]
+fn publisher_that_broke_rtmp_ends_for_that_reason() {
+    let mut pair = Pair::handed();
+    pair.handle(Input::Over(HandoffOutcome::Done { how: Close::Graceful, started: true, erred: true }));
+    let (closing, why) = pair.closed();
+    assert_eq!((closing, why.as_str(), why.is_loss()), (Closing::Graceful, "protocol", true));
 }
 
 #[test]
@@ -877,7 +885,7 @@ fn stream_that_ends_before_its_publisher_is_told_to_start_is_a_failed_start() {
             pair.handle(Input::Offered { epoch: 2, fits: true });
             pair.handle(Input::Came);
         }
-        pair.handle(Input::Over(HandoffOutcome::Done { how, started }));
+        pair.handle(Input::Over(HandoffOutcome::Done { how, started, erred: false }));
         assert_eq!(pair.closed().1, why, "{before} {started} {how:?}");
     }
 }

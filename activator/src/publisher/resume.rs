@@ -131,7 +131,7 @@ mod tests {
     fn every_outcome_has_its_remains() {
         let returned = |touched| HandoffOutcome::Returned { why: Decline::Full, touched, started: false };
         let lost = |touched| HandoffOutcome::Lost { accepted: touched, touched, started: false };
-        let done = |how| HandoffOutcome::Done { how, started: true };
+        let done = |how| HandoffOutcome::Done { how, started: true, erred: false };
         // The outcome, its remains of a first handover, of a resumed one.
         let table = [
             (returned(false), Remains::Nothing, Remains::Stream),

@@ -572,6 +572,7 @@ impl PublisherTask {
             | CloseReason::Kicked
             | CloseReason::FailedStart
             | CloseReason::Done
+            | CloseReason::Broke
             | CloseReason::Disconnected
             | CloseReason::Gone => {
                 metrics.ended.with_label_values(&[why.as_str()]).inc();

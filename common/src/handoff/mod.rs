@@ -24,6 +24,9 @@ pub mod preface;
 pub mod snapshot;
 mod wire;
 
+/// The reason in [`Frame::Done`] of a publisher that has broken RTMP.
+pub const PROTOCOL_ERROR: &str = "protocol error";
+
 pub use assignment::{Assignment, Destination, Policy, Transport};
 pub use destinations::{BackupDestination, DestinationList, ListedDestination};
 pub use frame::{Close, Decline, Frame, FrameError, PublisherEnd};

@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use liveedgecast_common::event;
-use liveedgecast_common::handoff::{Close, Snapshot};
-use liveedgecast_common::rtmp::server::{Event, RunEvent};
+use liveedgecast_common::handoff::{Assignment, Close, PROTOCOL_ERROR, Snapshot};
+use liveedgecast_common::log_limiter::LogLimiter;
+use liveedgecast_common::rtmp::server::{Event, RunEvent, SessionError};
 use liveedgecast_common::rtmp::{Run, Scanned};
 use liveedgecast_common::sys::{RingMemory, prefetch};
 
@@ -21,6 +22,9 @@ use crate::stream::wakes::Sources;
 
 /// Pieces that a thread keeps room for: twice as many as one read has in chunks of 128 bytes.
 const MAX_KEPT_PIECES: usize = 1 << 10;
+
+/// Limits the lines about publishers that break the protocol: one may come again at once, for ever. A metric counts them.
+static ERRED: LogLimiter = LogLimiter::several(10, Duration::from_secs(1));
 
 /// Interval at which messages that are older than the replay window are forgotten, while there is room for more.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -249,11 +253,20 @@ impl StreamTask {
                 Ok(Some(RunEvent::Other(_))) => {}
                 Ok(None) => return true,
                 Err(error) => {
-                    tracing::debug!(event = event::PUBLISHER_ERRED, %error, stream = %self.assignment.stream_id, "publisher broke the protocol");
-                    self.tell(now, Input::Lost { why: "protocol error", how: Close::Graceful });
+                    self.log_error(now, &error);
+                    self.tell(now, Input::Lost { why: PROTOCOL_ERROR, how: Close::Graceful });
                     return false;
                 }
             }
+        }
+    }
+
+    /// Logs why the publisher is disconnected.
+    fn log_error(&self, now: Instant, error: &SessionError) {
+        if ERRED.is_due(now) {
+            let Assignment { stream_id: stream, app, client, .. } = &self.assignment;
+            let publisher = self.wanted.publisher();
+            tracing::warn!(event = event::PUBLISHER_ERRED, %stream, %app, publisher, %client, %error, "publisher broke the protocol and is disconnected");
         }
     }
 
