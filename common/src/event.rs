@@ -11,7 +11,7 @@ pub const STREAM_LIVE: &str = "stream.live";
 pub const TRACE_FAILED: &str = "trace.failed";
 /// Another worker has taken a stream over from the one that had it.
 pub const STREAM_TAKEN_OVER: &str = "stream.taken_over";
-/// A stream has ended on its worker; the line has its duration and its bytes there, without those of earlier workers.
+/// A stream has ended. The event has the figures of the whole stream, the line of the worker those since that worker had it.
 pub const STREAM_ENDED: &str = "stream.ended";
 /// An upstream that was live was lost.
 pub const UPSTREAM_LOST: &str = "upstream.lost";
@@ -21,7 +21,7 @@ pub const UPSTREAM_BACK: &str = "upstream.back";
 pub const PUBLISHER_LOST: &str = "publisher.lost";
 /// A publisher returned within the grace time.
 pub const PUBLISHER_BACK: &str = "publisher.back";
-/// An upstream takes a stream for the first time.
+/// An upstream takes a stream for the first time, without having been told as away or failed.
 pub const UPSTREAM_LIVE: &str = "upstream.live";
 /// A silent publisher was replaced by another one of the same stream, which goes on under the id in `by`.
 pub const PUBLISHER_REPLACED: &str = "publisher.replaced";
@@ -343,7 +343,7 @@ pub const CERTIFICATES_UNREADABLE: &str = "certificates.unreadable";
 pub const WORKER_STARTED: &str = "worker.started";
 /// The process has stopped, because it could not serve.
 pub const WORKER_STOPPED: &str = "worker.stopped";
-/// No activator and no stream were left.
+/// A worker that an activator had started was without that activator and without a stream, and ends.
 pub const WORKER_ORPHANED: &str = "worker.orphaned";
 
 // common
