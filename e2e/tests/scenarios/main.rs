@@ -58,7 +58,7 @@ mod views;
 mod wake;
 mod workers;
 
-/// A grace time within which every publisher returns. On a busy machine ffmpeg takes longer to start than the default.
+/// A grace time within which every publisher that returns has returned. On a busy machine ffmpeg takes longer to start than the default.
 const RETURNS: &str = "600s";
 
 /// An upstream, an activator without a worker, and a tap in front of it.

@@ -9,6 +9,7 @@ use liveedgecast_e2e::sink::Sink;
 use liveedgecast_e2e::terminal::EmulatedTerminal;
 use tempfile::TempDir;
 
+use crate::RETURNS;
 use crate::api::ADMIN;
 use crate::checks::{FAULTS, Faulty};
 use crate::commands::{Typed, file, url};
@@ -35,7 +36,7 @@ impl Shown {
         let destination = |(name, sink): (&str, &Sink)| format!("{{name: {name}, url: '{}'}}", sink.url("live/{key}"));
         let destinations = [("archive", &live), ("mirror", &away), ("partner", &refusing)].map(destination);
         let text = format!(
-            "publishers: [{}]\nroutes: {{default: {{grace: 60s, destinations: [{}]}}}}\n",
+            "publishers: [{}]\nroutes: {{default: {{grace: {RETURNS}, destinations: [{}]}}}}\n",
             publishers.join(", "),
             destinations.join(", "),
         );
