@@ -7,7 +7,7 @@ use liveedgecast_e2e::publish::{Media, ffmpeg};
 use liveedgecast_e2e::relay::{ActivatorProcess, WorkerProcess, key};
 use liveedgecast_e2e::sink::{Sink, SinkSession};
 use liveedgecast_e2e::tap::Tap;
-use liveedgecast_e2e::wait::{SOON, until, until_some};
+use liveedgecast_e2e::wait::{SOON, now, until, until_some};
 
 use crate::ends::assert_continued;
 
@@ -144,6 +144,26 @@ fn a_held_publisher_counts_at_both_activators_and_either_reaches_the_worker(hand
         until("both streams to be live at both activators", || activator.demand() == Some((0, 2, 2)));
     }
     drop(publishers);
+}
+
+#[test]
+fn worker_seconds_of_both_activators_add_up_to_the_time_that_has_passed() {
+    let pair = Pair::by("link");
+    let sum = || {
+        let seconds = |activator: &ActivatorProcess, result: &str| {
+            let label = format!("result=\"{result}\"");
+            activator.metric("liveedgecast_worker_seconds_total", &[&label]).unwrap_or_default()
+        };
+        pair.activators.iter().map(|it| seconds(it, "used") + seconds(it, "avoided")).sum::<f64>()
+    };
+    // With one worker as the baseline, each second is used while a worker runs, and avoided otherwise.
+    for with_worker in [false, true] {
+        let _worker = with_worker.then(|| pair.worker());
+        let (began, before) = (now(), sum());
+        until("some seconds", || sum() > before + 4.0);
+        let (grown, passed) = (sum() - before, now().saturating_duration_since(began).as_secs_f64());
+        assert!(grown < 1.25 * passed, "{grown} s in {passed} s, with a worker: {with_worker}");
+    }
 }
 
 fn every_message_counts_once_in_prometheus_whoever_ends(handoff: &str) {
