@@ -260,6 +260,15 @@ pub fn value_or_file(
     }
 }
 
+/// The name of the setting that a text came from: with `_FILE` if a file is named, so that a mistake leads to where it is.
+#[must_use]
+pub fn source_of(setting: &str, file: Option<&Path>) -> String {
+    match file.filter(|path| !path.as_os_str().is_empty()) {
+        Some(_) => format!("{setting}_FILE"),
+        None => setting.to_owned(),
+    }
+}
+
 /// The keys that may be published (`PUBLISH_KEYS`): entries `key` (in any app) or `app/key`, separated by white space or commas; in a file,
 /// a line that begins with `#` is a comment. An entry without a query fits every query; an entry with one must equal the whole key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -49,7 +49,7 @@ use tokio::time::{sleep, timeout};
 pub use self::end::certificate_end;
 pub use self::given::InternalTlsArgs;
 use self::given::{BothSides, GivenCertificates};
-pub use self::pem::{CertificateFiles, Flaw, certificates, flaw};
+pub use self::pem::{CertificateFiles, Flaw, certificates, flaw, private_key};
 use crate::clock::now;
 use crate::event;
 use crate::key::Secret;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use liveedgecast_common::config::{
-    ByteSize, FileError, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration,
+    ByteSize, FileError, Problems, PublishKeys, parse_duration, read_file, read_whole_file, show_duration, source_of,
     value_or_file,
 };
 use liveedgecast_common::encryption::{CertificateFiles, Encryption, Protection};
@@ -53,6 +53,17 @@ pub enum Fleet {
     Process,
     /// A program outside, such as Kubernetes.
     External,
+}
+
+impl Fleet {
+    /// The value of the setting `FLEET`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::External => "external",
+        }
+    }
 }
 
 /// The addresses to listen on.
@@ -251,7 +262,9 @@ impl Settings {
         let config_file = file(&args.config);
         let push = push_urls(args, config_file.is_some(), p);
         let keys = value_or_file("PUBLISH_KEYS", shown(&args.publish_keys), args.publish_keys_file.as_deref(), p)
-            .and_then(|text| p.check("PUBLISH_KEYS", PublishKeys::parse(&text)));
+            .and_then(|text| {
+                p.check(&source_of("PUBLISH_KEYS", args.publish_keys_file.as_deref()), PublishKeys::parse(&text))
+            });
         let hooks = Hooks::resolve(args, p);
         let jwt = args.jwt.resolve(p).map(Arc::new);
         let given = Given {
@@ -404,7 +417,7 @@ fn push_urls(args: &Args, has_file: bool, problems: &mut Problems) -> Vec<PushTe
     let urls: Vec<&str> = args.push_url.iter().map(|Hidden(text)| text.as_str()).collect();
     let before = problems.iter().count();
     match value_or_file("RTMP_PUSH_URL", Some(&urls.join(" ")), args.push_url_file.as_deref(), problems) {
-        Some(text) => parse_push(&text, "RTMP_PUSH_URL", problems),
+        Some(text) => parse_push(&text, &source_of("RTMP_PUSH_URL", args.push_url_file.as_deref()), problems),
         None => {
             if problems.iter().count() == before && !has_file {
                 let text = "is required: where streams are pushed, such as rtmp://a.example/live/{key}";
@@ -509,7 +522,8 @@ fn secret(args: &Args, fleet: Fleet, listen: &Listen, random: [u8; 32], problems
     let loopback = listen.control.ip().is_loopback() && listen.link.ip().is_loopback();
     match &given {
         Some(secret) if !loopback && secret.len() < LEAST_SECRET => {
-            problems.add("CONTROL_SECRET", format_args!("is shorter than {LEAST_SECRET} bytes: {MAKE}"));
+            let setting = source_of("CONTROL_SECRET", file);
+            problems.add(setting, format_args!("is shorter than {LEAST_SECRET} bytes: {MAKE}"));
         }
         None if problems.iter().count() > before => {}
         None if !loopback => problems.add(

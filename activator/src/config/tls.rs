@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use liveedgecast_common::config::read_file;
-use liveedgecast_common::encryption::{Flaw, certificate_end, certificates, flaw};
+use liveedgecast_common::encryption::{Flaw, certificate_end, certificates, flaw, private_key};
 use liveedgecast_common::key::Secret;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -84,9 +82,7 @@ impl Files {
     fn config(&self) -> Result<ServerConfig, Flaw> {
         let provider = Arc::new(ring::default_provider());
         let chain = certificates(CERTIFICATE, &self.certificate)?;
-        // The parser's words could quote what it could not read.
-        let key =
-            PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(|_| flaw(KEY, "has no key in PEM"))?;
+        let key = private_key(&self.key).map_err(|sentence| flaw(KEY, sentence))?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| flaw(CERTIFICATE, error))?;
         let builder = match &self.client_ca {

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::config::{Problems, source_of, value_or_file};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::setting::{Hidden, choice, file, shown};
 
@@ -157,8 +157,9 @@ pub fn token_of_settings(args: &Args) -> Result<Option<Secret>, Problems> {
 /// Judges the sources.
 pub(super) fn resolve(sources: &TokenSources, problems: &mut Problems) -> ApiTokens {
     let secret = &sources.control;
-    let mut read = |setting, source| {
+    let mut read = |setting: &str, source: &(Option<Hidden>, Option<PathBuf>)| {
         let token = Secret::new(sources.value(setting, source, problems)?);
+        let setting = source_of(setting, source.1.as_deref());
         if token.expose().len() < LEAST_TOKEN || !token.expose().chars().all(|c| c.is_ascii_graphic()) {
             let text = format_args!(
                 "needs {LEAST_TOKEN} characters or more of ASCII, without spaces: make one with `openssl rand -hex 32`"
@@ -171,7 +172,10 @@ pub(super) fn resolve(sources: &TokenSources, problems: &mut Problems) -> ApiTok
     };
     let tokens = ApiTokens { admin: read("ADMIN_TOKEN", &sources.admin), view: read("VIEW_TOKEN", &sources.view) };
     if tokens.view.is_some() && tokens.view == tokens.admin {
-        problems.add("VIEW_TOKEN", "is the same as ADMIN_TOKEN, so readers could change everything: make another one");
+        problems.add(
+            source_of("VIEW_TOKEN", sources.view.1.as_deref()),
+            "is the same as ADMIN_TOKEN, so readers could change everything: make another one",
+        );
     }
     tokens
 }

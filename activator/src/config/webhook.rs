@@ -4,7 +4,7 @@
 use std::fmt;
 
 use data_encoding::BASE64;
-use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::config::{Problems, source_of, value_or_file};
 use liveedgecast_common::setting::shown;
 use ring::hmac;
 
@@ -98,7 +98,10 @@ pub(super) fn resolve(args: &Args, of_file: Option<&EventHook>, problems: &mut P
     }
     let url = problems.check("LIVEEDGECAST_EVENTS_URL", HttpUrl::parse(url));
     let secret = match secret {
-        Some(secret) => problems.check("LIVEEDGECAST_EVENTS_SECRET", SigningSecret::parse(&secret)),
+        Some(secret) => {
+            let setting = source_of("LIVEEDGECAST_EVENTS_SECRET", args.events_secret_file.as_deref());
+            problems.check(&setting, SigningSecret::parse(&secret))
+        }
         None => {
             problems
                 .add("LIVEEDGECAST_EVENTS_SECRET", format_args!("is required with LIVEEDGECAST_EVENTS_URL: {MAKE}"));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::config::{Problems, source_of, value_or_file};
 use liveedgecast_common::encryption::{Encryption, Protection};
 use liveedgecast_common::key::{MAX_INSTANCE_NAME, Secret, instance_name, is_instance_name};
 use liveedgecast_common::setting::{
@@ -165,7 +165,8 @@ fn secret(args: &Args, on_loopback: bool, problems: &mut Problems) -> Secret {
     let given = value_or_file("CONTROL_SECRET", shown(&args.control_secret), file, problems);
     match &given {
         Some(secret) if !on_loopback && secret.len() < LEAST_SECRET => {
-            problems.add("CONTROL_SECRET", format_args!("is shorter than {LEAST_SECRET} bytes: {SAME}"));
+            let setting = source_of("CONTROL_SECRET", file);
+            problems.add(setting, format_args!("is shorter than {LEAST_SECRET} bytes: {SAME}"));
         }
         None if problems.iter().count() == before => {
             problems.add("CONTROL_SECRET", format_args!("is required: {SAME}"));

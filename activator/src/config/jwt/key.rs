@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use liveedgecast_common::key::Secret;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -65,6 +65,9 @@ pub enum JwtKeyError {
     /// Neither PEM nor JSON.
     #[error("has no public key: write PEM (`-----BEGIN PUBLIC KEY-----`) or a JWK Set")]
     Form,
+    /// PEM that ends within a block.
+    #[error("has a block without its line `-----END PUBLIC KEY-----`: copy the whole file, up to that line")]
+    Cut,
     /// The half of the key that is the issuer's alone.
     #[error("has a private key, which belongs to the issuer alone: write `openssl pkey -in KEY -pubout`")]
     Private,
@@ -110,7 +113,10 @@ impl JwtKey {
         }
         let mut keys = Vec::new();
         for info in SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes()) {
-            let info = info.map_err(|_| JwtKeyError::Form)?;
+            let info = info.map_err(|error| match error {
+                pem::Error::MissingSectionEnd { .. } => JwtKeyError::Cut,
+                _ => JwtKeyError::Form,
+            })?;
             let material = KeyMaterial::of_info(&info).ok_or(JwtKeyError::Kind)?;
             keys.push(Self { id: None, only: None, material });
         }

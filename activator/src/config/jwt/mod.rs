@@ -6,7 +6,7 @@ mod key;
 use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
-use liveedgecast_common::config::{Problems, value_or_file};
+use liveedgecast_common::config::{Problems, source_of, value_or_file};
 use liveedgecast_common::key::Secret;
 use liveedgecast_common::setting::{Hidden, file, set, shown};
 
@@ -117,6 +117,7 @@ impl JwtArgs {
     /// The rules of the variables.
     pub(super) fn resolve(&self, problems: &mut Problems) -> Option<Jwt> {
         const SECRET: &str = "LIVEEDGECAST_JWT_SECRET";
+        const SECRET_FILE: &str = "LIVEEDGECAST_JWT_SECRET_FILE";
         const KEY_FILE: &str = "LIVEEDGECAST_JWT_KEY_FILE";
         const JWKS_URL: &str = "LIVEEDGECAST_JWT_JWKS_URL";
         let text = |text: &Option<String>| set(text).map(str::to_owned);
@@ -126,7 +127,7 @@ impl JwtArgs {
                 [("LIVEEDGECAST_JWT_ISSUER", issuer.is_some()), ("LIVEEDGECAST_JWT_AUDIENCE", audience.is_some())]
             {
                 if is_set {
-                    problems.add(name, format_args!("is about tokens whose keys are not set: set {JWKS_URL}, {KEY_FILE} or {SECRET}_FILE, or remove this"));
+                    problems.add(name, format_args!("is about tokens whose keys are not set: set {JWKS_URL}, {KEY_FILE} or {SECRET_FILE}, or remove this"));
                 }
             }
             return None;
@@ -134,7 +135,8 @@ impl JwtArgs {
         let ways = [
             (JWKS_URL, text_of(&self.jwt_jwks_url).is_some()),
             (KEY_FILE, file(&self.jwt_key_file).is_some()),
-            (SECRET, text_of(&self.jwt_secret).is_some() || file(&self.jwt_secret_file).is_some()),
+            (SECRET, text_of(&self.jwt_secret).is_some()),
+            (SECRET_FILE, file(&self.jwt_secret_file).is_some()),
         ];
         let given: Vec<&str> = ways.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         if let [first, others @ ..] = &given[..]
@@ -150,10 +152,11 @@ impl JwtArgs {
                 let url = text_of(&self.jwt_jwks_url).unwrap_or_default();
                 JwtKeys::Served(problems.check(JWKS_URL, HttpUrl::parse(url))?)
             }
-            Some(&SECRET) => {
+            Some(&SECRET | &SECRET_FILE) => {
                 let path = file(&self.jwt_secret_file);
                 let secret = value_or_file(SECRET, text_of(&self.jwt_secret), path.as_deref(), problems)?;
-                JwtKeys::Fixed(vec![problems.check(SECRET, JwtKey::shared(Secret::new(secret)))?])
+                let setting = source_of(SECRET, path.as_deref());
+                JwtKeys::Fixed(vec![problems.check(&setting, JwtKey::shared(Secret::new(secret)))?])
             }
             _ => {
                 let path = file(&self.jwt_key_file);
