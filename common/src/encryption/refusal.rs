@@ -11,15 +11,16 @@ use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::clock::now;
 use crate::event;
-use crate::log_limiter::LogLimiter;
+use crate::log_limiter::PeerLogLimiter;
 
-/// Limits the lines about refused certificates: anybody who can connect can cause one, and a worker dials again and again.
-static REFUSED: LogLimiter = LogLimiter::new(Duration::from_secs(10));
+/// Limits the lines about refused certificates: anybody who can connect can cause one, and a worker dials again and again. Each peer has its own line,
+/// because one that is wrong for long would hide another one that has just become so.
+static REFUSED: PeerLogLimiter = PeerLogLimiter::new(64, Duration::from_secs(10));
 
 /// Logs the error if it is about a certificate. `peer`: the other end of the connection.
 pub(super) fn tell(peer: IpAddr, error: &Error) {
     let Some(advice) = advice(error) else { return };
-    if REFUSED.is_due(now()) {
+    if REFUSED.is_due(peer, now()) {
         tracing::warn!(event = event::CERTIFICATE_REFUSED, %peer, %error, advice, "certificate between our own processes refused");
     }
 }
