@@ -152,7 +152,7 @@ pub fn routes(shown: HttpContext) -> Routes {
                 }
             }
         })
-        .get("/control/drop/publisher", {
+        .changed_by_get("/control/drop/publisher", {
             let shown = shown.clone();
             move |request: Request| {
                 let shown = shown.clone();

@@ -357,6 +357,8 @@ impl AsRef<[u8]> for HeldBody {
 pub struct Routes {
     router: Router,
     listed: Vec<(MethodFilter, &'static str)>,
+    /// Paths whose GET changes something.
+    changed_by_get: Vec<&'static str>,
 }
 
 impl Routes {
@@ -374,6 +376,18 @@ impl Routes {
         A: Future<Output = Answer> + Send + 'static,
     {
         self.on(MethodFilter::GET, path, handler)
+    }
+
+    /// Adds a route without captures whose GET changes something, as clients of another program want it. HEAD, which must change nothing (RFC 9110, 9.2.1),
+    /// is 405 there.
+    #[must_use]
+    pub fn changed_by_get<F, A>(mut self, path: &'static str, handler: F) -> Self
+    where
+        F: Fn(Request) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
+    {
+        self.changed_by_get.push(path);
+        self.get(path, handler)
     }
 
     /// Adds a route for any method. It makes one answer at a time; further requests wait for their turn.
@@ -437,7 +451,7 @@ impl Routes {
         let missing: Arc<str> = format!("not found; there are: {}", paths.join(" ")).into();
         let detail = Arc::clone(&missing);
         let router = self.router.fallback(move || std::future::ready(problem(StatusCode::NOT_FOUND, &detail)));
-        ServedRoutes { router, missing }
+        ServedRoutes { router, missing, changed_by_get: self.changed_by_get.into() }
     }
 }
 
@@ -447,6 +461,7 @@ struct ServedRoutes {
     router: Router,
     /// Detail of a 404.
     missing: Arc<str>,
+    changed_by_get: Arc<[&'static str]>,
 }
 
 /// Serves `routes` at `listener` until `stop`; then no connection is accepted, and answers on their way get a second.
@@ -514,13 +529,18 @@ async fn answer(
     if request.uri().path().contains("//") {
         return Ok(problem(StatusCode::NOT_FOUND, &served.missing));
     }
-    request.extensions_mut().insert(arrival);
-    let response = served.router.oneshot(request).await?;
-    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
-        return Ok(response);
-    }
-    let allowed = response.headers().get(ALLOW).and_then(|allowed| allowed.to_str().ok()).unwrap_or_default();
-    let allowed = allowed.replace(',', ", ");
+    let by_get = served.changed_by_get.contains(&request.uri().path());
+    let allowed = if by_get && request.method() != Method::GET {
+        "GET".to_owned()
+    } else {
+        request.extensions_mut().insert(arrival);
+        let response = served.router.oneshot(request).await?;
+        if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+            return Ok(response);
+        }
+        let allowed = response.headers().get(ALLOW).and_then(|allowed| allowed.to_str().ok()).unwrap_or_default();
+        allowed.replace(',', ", ")
+    };
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allowed} here"));
     response.headers_mut().extend(HeaderValue::try_from(allowed).ok().map(|allowed| (ALLOW, allowed)));
     Ok(response)
@@ -541,6 +561,7 @@ mod tests {
         let routes = Routes::new()
             .get("/healthz", |_| async { Answer::text("ok\n") })
             .get("/echo/{word}/end", |request| async move { Answer::json(&(request.captures, request.query)) })
+            .changed_by_get("/drop", |request| async move { Answer::text(request.query) })
             .on(MethodFilter::POST, "/kick/{id}", |request| async move { Answer::text(request.body) });
         tokio::spawn(serve(listener, routes, stop.clone()));
         address
@@ -611,6 +632,9 @@ mod tests {
             ("GET", "/nothing", "HTTP/1.1 404", "not found"),
             ("POST", "/healthz", "HTTP/1.1 405", "allow: GET, HEAD"),
             ("GET", "/kick/a", "HTTP/1.1 405", "only POST here"),
+            ("GET", "/drop?a", "HTTP/1.1 200", "\r\n\r\na"),
+            ("HEAD", "/drop?a", "HTTP/1.1 405", "allow: GET\r\n"),
+            ("POST", "/drop?a", "HTTP/1.1 405", "allow: GET\r\n"),
         ];
         for (method, path, status, part) in rows {
             let answer = simple(address, method, path).await;

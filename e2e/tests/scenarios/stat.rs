@@ -221,6 +221,14 @@ fn publisher_is_dropped_by_its_name_or_its_key_and_the_password_of_a_url() {
         assert_eq!(drop(&format!("app=live&name={name}&addr=10.9.9.9")), "0\n");
         assert_eq!(drop("app=live&name=nobody"), "0\n");
         let by = if number == 1 { &name } else { &shown.name };
+        // A program that looks whether an address is there changes nothing by that.
+        let credentials = format!("authorization: Bearer {ADMIN}\r\n");
+        for method in ["HEAD", "POST", "OPTIONS"] {
+            let path = format!("/control/drop/publisher?app=live&name={by}");
+            let answer = http::send(activator.http(), method, &path, &credentials, "").expect("an answer");
+            assert_eq!(answer.status, 405, "{method}: {}", answer.body);
+        }
+        assert!(publisher.is_running() && streams(&stat(&activator, "")).len() == 1, "HEAD drops a publisher");
         assert_eq!(drop(&format!("app=live&name={by}")), "1\n");
         until("the publisher to end", || !publisher.is_running());
         until("the stream to be gone", || streams(&stat(&activator, "")).is_empty());
