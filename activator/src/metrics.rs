@@ -1,12 +1,14 @@
 //! The `/metrics` page. In: each room's own metrics, which this gathers, and those that workers tell. Out: the Prometheus text format.
 
 use liveedgecast_common::metrics::{
-    ProcessUsage, dropped_log_lines, dropped_spans, measure_log, measure_traces, opts, register, register_process, text,
+    ProcessUsage, dropped_log_lines, dropped_spans, gauges, measure_log, measure_traces, opts, register,
+    register_process, text,
 };
 use prometheus::{Counter, IntCounter, IntGaugeVec, Registry};
 
 use crate::accept::AcceptMetrics;
 use crate::admission::AdmissionMetrics;
+use crate::config::Fleet;
 use crate::control::ControlMetrics;
 use crate::events::EventMetrics;
 use crate::handoff::HandoffMetrics;
@@ -50,6 +52,7 @@ pub struct ActivatorMetrics {
     /// Metrics that workers tell.
     pub totals: WorkerTotals,
     certificates: IntGaugeVec,
+    fleet: IntGaugeVec,
     ended_workers: Counter,
     log_lines_dropped: IntCounter,
     spans_dropped: IntCounter,
@@ -89,6 +92,13 @@ impl ActivatorMetrics {
                     &["listener"],
                 )?,
             )?,
+            fleet: gauges(
+                r,
+                "fleet",
+                "1 for the starter of workers (FLEET)",
+                "kind",
+                &[Fleet::Process.as_str(), Fleet::External.as_str()],
+            )?,
             ended_workers: register(
                 r,
                 Counter::with_opts(opts(
@@ -100,6 +110,11 @@ impl ActivatorMetrics {
             spans_dropped: dropped_spans(r)?,
             registry,
         })
+    }
+
+    /// Notes the starter of workers.
+    pub fn fleet_is(&self, fleet: Fleet) {
+        self.fleet.with_label_values(&[fleet.as_str()]).set(1);
     }
 
     /// Notes the time at which the first certificate of a listener expires.

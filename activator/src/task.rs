@@ -145,6 +145,7 @@ fn open(start: Startup) -> anyhow::Result<Running> {
         trace::start(collector, "liveedgecast-activator", &name);
     }
     let metrics = ActivatorMetrics::new().context("metrics")?;
+    metrics.fleet_is(settings.fleet);
     let events = Events::new(metrics.events.clone());
     let delivery = settings.events.clone().map(|hook| tokio::spawn(events::deliver(events.clone(), hook)));
     let admission = Arc::new(Admission::new(&settings, events.clone(), metrics.admission.clone()));
