@@ -211,12 +211,12 @@ async fn readiness_names_a_file_with_mistakes_and_the_mistakes_to_those_who_may_
         };
         assert!(!ready().await.contains("WARNING"));
         std::fs::remove_file(&keys).unwrap();
-        admission.files().look();
+        admission.files().look().await;
         let answer = ready().await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("file of PUBLISH_KEYS_FILE"), "{answer}");
         assert_eq!(answer.contains("No such file"), detailed, "{answer}");
         std::fs::write(&keys, "beta").unwrap();
-        admission.files().look();
+        admission.files().look().await;
         assert!(ready().await.ends_with("ready\n"));
     }
 }

@@ -2,11 +2,16 @@
 //! mistakes of files that are not in force; events. Next: `task`, and `reload`.
 //!
 //! Admission looks at the files when a publisher comes, the reload when the kernel reports a change, and each of them sees what the other has read.
+//!
+//! Note: the largest file that is allowed takes long enough to read that streams of this thread would notice, so another thread reads files that have
+//! changed. A publisher that comes meanwhile waits for them.
+#![expect(clippy::disallowed_methods, reason = "shell: it has another thread read files")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use super::book::Book;
 use super::metrics::AdmissionMetrics;
@@ -19,8 +24,10 @@ use crate::events::{Events, Fact};
 pub struct ConfigFiles(Arc<SharedFiles>);
 
 struct SharedFiles {
-    // A lock of its own, because files are read under it: a slow disk delays the publishers that come next, not the rules.
-    files: Mutex<Reloaded>,
+    /// Held while changed files are read, so it is a lock that tasks wait for and threads do not.
+    files: Arc<tokio::sync::Mutex<Reloaded>>,
+    // A lock for a copy of what is in force, held for no longer.
+    in_force: Mutex<InForce>,
     /// Files that were read again are events.
     events: Events,
     metrics: AdmissionMetrics,
@@ -28,20 +35,36 @@ struct SharedFiles {
     unfollowed: Notify,
 }
 
+/// The outcome of the last reading.
+struct InForce {
+    book: Book,
+    rejected: Vec<(&'static str, String)>,
+    paths: Vec<PathBuf>,
+}
+
+impl InForce {
+    fn of(files: &Reloaded) -> Self {
+        let rejected = files.rejected().iter().map(|(setting, mistakes)| (*setting, mistakes.clone())).collect();
+        Self { book: Book::of(files), rejected, paths: files.paths() }
+    }
+}
+
 impl ConfigFiles {
     pub(super) fn new(settings: &Settings, events: Events, metrics: AdmissionMetrics) -> Self {
-        let files = Mutex::new(Reloaded::new(settings));
-        Self(Arc::new(SharedFiles { files, events, metrics, unfollowed: Notify::new() }))
+        let files = Reloaded::new(settings);
+        let in_force = Mutex::new(InForce::of(&files));
+        let files = Arc::new(tokio::sync::Mutex::new(files));
+        Self(Arc::new(SharedFiles { files, in_force, events, metrics, unfollowed: Notify::new() }))
     }
 
-    /// Looks whether files have changed, and returns the book in force.
-    pub fn look(&self) -> Book {
-        self.read(Reloaded::refresh)
+    /// Looks whether files have changed, and returns the book in force. Cancel safe: files that are being read come into force all the same.
+    pub async fn look(&self) -> Book {
+        self.read(Reloaded::refresh, Reloaded::is_stale).await
     }
 
-    /// Reads every file again, and returns the book in force.
-    pub fn reread(&self) -> Book {
-        self.read(Reloaded::reread)
+    /// Reads every file again, and returns the book in force. Cancel safe as [`Self::look`].
+    pub async fn reread(&self) -> Book {
+        self.read(Reloaded::reread, |_| true).await
     }
 
     /// Returns when streams may have to follow a file: one was read again, or a publisher has entered that an earlier one had let in. Cancel safe.
@@ -52,31 +75,45 @@ impl ConfigFiles {
     /// Notes that an admitted publisher has entered the lobby. The files may have changed since its verdict, and streams that were in the lobby have
     /// followed them.
     pub(crate) fn entered(&self, admitted: &Admitted) {
-        if admitted.files != self.lock().revision() {
+        if admitted.files != self.lock().book.revision() {
             self.0.unfollowed.notify_one();
         }
     }
 
     /// The book in force.
     pub(super) fn book(&self) -> Book {
-        Book::of(&self.lock())
+        self.lock().book.clone()
     }
 
     /// The mistakes of the files that are not in force as they are on the disk, by the setting that names them.
     pub fn rejected(&self) -> Vec<(&'static str, String)> {
-        self.lock().rejected().iter().map(|(setting, mistakes)| (*setting, mistakes.clone())).collect()
+        self.lock().rejected.clone()
     }
 
     /// Every file that is followed.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.lock().paths()
+        self.lock().paths.clone()
     }
 
-    fn read(&self, read: impl FnOnce(&mut Reloaded) -> Vec<FileNews>) -> Book {
-        let mut files = self.lock();
-        let news = read(&mut files);
-        let (book, rejected) = (Book::of(&files), files.rejected().len());
-        drop(files);
+    /// Has another thread read the files, if that is `needed`.
+    async fn read(&self, read: fn(&mut Reloaded) -> Vec<FileNews>, needed: fn(&Reloaded) -> bool) -> Book {
+        let mut files = Arc::clone(&self.0.files).lock_owned().await;
+        if needed(&files) {
+            let here = self.clone();
+            let reading = spawn_blocking(move || {
+                let news = read(&mut files);
+                here.put_in_force(&files, news);
+            });
+            // A panic there leaves the last files in force.
+            let _ = reading.await;
+        }
+        self.book()
+    }
+
+    fn put_in_force(&self, files: &Reloaded, news: Vec<FileNews>) {
+        let in_force = InForce::of(files);
+        let rejected = in_force.rejected.len();
+        *self.lock() = in_force;
         if !news.is_empty() {
             self.0.metrics.rejected_files(rejected);
         }
@@ -88,11 +125,10 @@ impl ConfigFiles {
             });
             self.0.unfollowed.notify_one();
         }
-        book
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reloaded> {
-        self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, InForce> {
+        self.0.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,7 +175,7 @@ mod tests {
         assert!(!is_unfollowed(files), "its file is in force");
 
         std::fs::write(&path, text("beta")).unwrap();
-        let book = files.look();
+        let book = files.look().await;
         assert!(is_unfollowed(files) && !is_unfollowed(files), "once for the file");
         files.entered(&admitted);
         assert!(is_unfollowed(files), "and once for the publisher, which that file does not have");

@@ -59,7 +59,7 @@ impl Admission {
 
     /// The verdict on one `publish`. Cancel safe: a turn or a seat that was taken for a publisher that has gone counts as that publisher's.
     pub async fn judge(&self, request: AdmissionRequest) -> Verdict {
-        let book = self.files.look();
+        let book = self.files.look().await;
         let judgement = lock(&self.rules).judge(now(), &request, &book, None);
         let hook = match judgement {
             Judgement::Decided(verdict) => return verdict,

@@ -1,7 +1,8 @@
 //! Settings that may change while we run. In: the files of `LIVEEDGECAST_CONFIG`, `RTMP_PUSH_URL_FILE` and `PUBLISH_KEYS_FILE`. Out: their contents
 //! in force, and the mistakes of those that are not. Next: `admission`, which asks for each publish, and `reload`, which tells live streams.
 //!
-//! Nothing here waits: `admission` looks at the files when a publisher comes, and `reload` when the kernel says that one has changed.
+//! Nothing here waits: `admission` looks at the files when a publisher comes, and `reload` when the kernel says that one has changed. Both have another
+//! thread read them then.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -94,6 +95,12 @@ impl Reloaded {
         let files = self.config_file.iter_mut().chain(&mut self.push_file).chain(&mut self.keys_file).chain(jwt);
         files.for_each(Watched::forget);
         self.refresh()
+    }
+
+    /// True if a file has changed since it was read, so that [`Self::refresh`] would read it. Nothing is read for that.
+    pub fn is_stale(&self) -> bool {
+        let one = self.config_file.iter().chain(&self.push_file).chain(&self.keys_file);
+        one.chain(self.jwt_file.as_ref().map(|(_, file)| file)).chain(&self.named).any(Watched::is_stale)
     }
 
     /// Reads changed files again. A file that cannot be used is logged, and its last good values stay in force. Returns the files that were read.
@@ -306,12 +313,15 @@ mod tests {
         ]);
         let settings = Settings::resolve(&args.unwrap(), [0; 32]).unwrap();
         let mut reloaded = Reloaded::new(&settings);
+        assert!(!reloaded.is_stale());
         assert_eq!(reloaded.refresh(), []);
         assert_eq!(hosts(&reloaded), "rtmp://one:1935/live/…");
 
         fs::write(&urls, "rtmp://two/live/{key} rtmps://three/live/{key}").unwrap();
         fs::write(&keys, "alpha beta").unwrap();
+        assert!(reloaded.is_stale());
         let news = reloaded.refresh();
+        assert!(!reloaded.is_stale());
         assert!(news.len() == 2 && news.iter().all(|news| news.rejected.is_none()), "{news:?}");
         assert_eq!(hosts(&reloaded), "rtmp://two:1935/live/… rtmps://three:443/live/…");
         assert_eq!(reloaded.keys().unwrap().len(), 2);

@@ -50,14 +50,14 @@ pub async fn run(room: Reload, mut hangup: Signal) {
     loop {
         let watch = room.watch();
         // A change may have come before the watch.
-        room.files.look();
+        room.files.look().await;
         room.tokens.look();
         tokio::select! {
             biased;
-            () = room.files.unfollowed() => room.apply(&room.files.look()).await,
+            () = room.files.unfollowed() => room.apply(&room.files.look().await).await,
             _ = hangup.recv() => {
                 info!(event = event::RELOAD_ASKED, files = room.files.paths().len(), "files are read again, because SIGHUP came");
-                room.files.reread();
+                room.files.reread().await;
             }
             stirred = stirred(watch.as_ref()) => match stirred {
                 Ok(()) => settled(watch.as_ref()).await,
@@ -65,8 +65,8 @@ pub async fn run(room: Reload, mut hangup: Signal) {
                     warn!(event = event::FILE_UNWATCHED, %error, "files not watched any more");
                     // SIGHUP, or a publisher, has them read.
                     tokio::select! {
-                        () = room.files.unfollowed() => room.apply(&room.files.look()).await,
-                        _ = hangup.recv() => drop(room.files.reread()),
+                        () = room.files.unfollowed() => room.apply(&room.files.look().await).await,
+                        _ = hangup.recv() => drop(room.files.reread().await),
                     }
                 }
             },

@@ -45,6 +45,12 @@ impl Watched {
         before != self.seen
     }
 
+    /// True if [`Self::is_another`] would be.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.seen != stamp(&self.path)
+    }
+
     /// Lets the file count as another one at the next call.
     pub fn forget(&mut self) {
         self.seen = None;
