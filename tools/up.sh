@@ -27,7 +27,7 @@ configuration file, then stay as they are unless they are given again.
                       option may be repeated. A component that was applied before and is not named now is removed.
   --timeout SECONDS   the limit of each wait (180)
   --take-over         also take back fields that were changed by hand since
-  --dry-run           print what would be applied, and do nothing
+  --dry-run           print what would be applied, and do nothing. Where no cluster answers, it is what the first run would apply.
 
 Needs KEDA: tools/install-keda.sh. tools/down.sh removes everything that this script made.
 Exit codes: 0 up; 1 not up, a sentence says why; 2 wrong usage, nothing was done.
@@ -104,10 +104,18 @@ judge_urls() { # judge_urls URLS
 
 command -v kubectl > /dev/null || fail 'kubectl is not there: https://kubernetes.io/docs/tasks/tools/'
 context=$(kubectl config current-context 2> /dev/null || echo none)
-kubectl version --request-timeout=10s > /dev/null 2>&1 || fail "no cluster answers: kubectl's context is '$context'"
-kubectl get customresourcedefinition scaledobjects.keda.sh > /dev/null 2>&1 || fail 'KEDA is not there: tools/install-keda.sh installs it'
-keda=$(kubectl get deployment --all-namespaces -l app=keda-operator -o 'jsonpath={.items[*].status.availableReplicas}' 2> /dev/null || true)
-[[ -n ${keda// /} ]] || fail "KEDA's operator is not running: kubectl get pods --all-namespaces -l app=keda-operator"
+answers=yes
+if ! kubectl version --request-timeout=10s > /dev/null 2>&1; then
+  [[ $dry_run == yes ]] || fail "no cluster answers: kubectl's context is '$context'"
+  # Nothing is known of it, so nothing of an earlier run and none of the Secrets that people bring are looked for.
+  answers=no
+  k() { return 1; }
+fi
+if [[ $answers == yes ]]; then
+  kubectl get customresourcedefinition scaledobjects.keda.sh > /dev/null 2>&1 || fail 'KEDA is not there: tools/install-keda.sh installs it'
+  keda=$(kubectl get deployment --all-namespaces -l app=keda-operator -o 'jsonpath={.items[*].status.availableReplicas}' 2> /dev/null || true)
+  [[ -n ${keda// /} ]] || fail "KEDA's operator is not running: kubectl get pods --all-namespaces -l app=keda-operator"
+fi
 
 exists() { k get "$@" > /dev/null 2>&1; }
 # The file of an earlier run stays in force until something takes its place.
@@ -123,13 +131,13 @@ fi
 
 with() { [[ " ${components[*]-} " == *" $1 "* ]]; }
 value() { k get secret "$1" -o "jsonpath={.data.${2/./\\.}}" 2> /dev/null | base64 -d; }
-if with rtmps; then
+if [[ $answers == yes ]] && with rtmps; then
   for key in tls.crt tls.key; do
     [[ -n $(value liveedgecast-rtmps "$key") ]] || fail "--with rtmps needs the certificate that publishers verify, in the Secret liveedgecast-rtmps: \
 kubectl create namespace $namespace; kubectl -n $namespace create secret tls liveedgecast-rtmps --cert=FILE --key=FILE"
   done
 fi
-if with internal-tls; then
+if [[ $answers == yes ]] && with internal-tls; then
   for key in tls.crt tls.key ca.crt; do
     [[ -n $(value liveedgecast-internal-tls "$key") ]] || fail "--with internal-tls needs the certificate that activators and workers show each other, and its \
 authority, in the Secret liveedgecast-internal-tls (tls.crt, tls.key, ca.crt), as cert-manager makes it"
@@ -160,7 +168,7 @@ namespace_file=$here/deploy/$resource/namespace.yaml
 [[ -f $namespace_file ]] || namespace_file=$here/deploy/base/namespace.yaml
 level=pod-security.kubernetes.io/enforce
 wanted_level=$(sed -n "s|^ *$level: *||p" "$namespace_file")
-label() { kubectl get namespace "$namespace" --ignore-not-found -o "jsonpath={.metadata.labels.${1//./\\.}}"; }
+label() { [[ $answers == no ]] || kubectl get namespace "$namespace" --ignore-not-found -o "jsonpath={.metadata.labels.${1//./\\.}}"; }
 made_namespace=no
 [[ $(label app.kubernetes.io/managed-by) != "$manager" ]] || made_namespace=yes
 if [[ $made_namespace == no && $wanted_level == privileged ]]; then
@@ -181,12 +189,12 @@ if [[ -z $image ]]; then
     case $context in
       kind-*) loader=kind ;;
       minikube) loader=minikube ;;
-      *) if command -v k3s > /dev/null && kubectl get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}' | grep -q k3s; then loader=k3s; fi ;;
+      *) if [[ $answers == yes ]] && command -v k3s > /dev/null && kubectl get nodes -o 'jsonpath={.items[*].status.nodeInfo.kubeletVersion}' | grep -q k3s; then loader=k3s; fi ;;
     esac
-    [[ -n $loader ]] || fail "the context '$context' is neither kind nor minikube nor this machine's k3s: say --image REF or --push REGISTRY"
-    command -v "$loader" > /dev/null || fail "$loader is not there, which loads images into the context '$context'"
+    [[ -n $loader || $answers == no ]] || fail "the context '$context' is neither kind nor minikube nor this machine's k3s: say --image REF or --push REGISTRY"
+    [[ -z $loader || $answers == no ]] || command -v "$loader" > /dev/null || fail "$loader is not there, which loads images into the context '$context'"
   fi
-  command -v docker > /dev/null || fail 'docker is not there, which builds the image; or say --image REF'
+  [[ $answers == no ]] || command -v docker > /dev/null || fail 'docker is not there, which builds the image; or say --image REF'
 fi
 
 scratch=$(mktemp -d)
@@ -237,6 +245,7 @@ overlay keda keda
 kubectl kustomize "$scratch/keda" > "$scratch/keda.yaml" || fail 'deploy/keda cannot be rendered'
 
 if [[ $dry_run == yes ]]; then
+  [[ $answers == yes ]] || say '# no cluster answers: this is what the first run would apply'
   say "# to $context: Secrets liveedgecast-control$([[ $by_config == yes ]] && echo ', liveedgecast-config' || echo ', liveedgecast-upstreams')$([[ $open == yes || $by_config == yes ]] || echo ', liveedgecast-keys')$([[ $makes_certificates == no ]] || echo ', liveedgecast-scaler-ca, liveedgecast-scaler-tls, liveedgecast-keda-tls')$([[ -z ${ADMIN_TOKEN:-} ]] || echo ', liveedgecast-admin-token')$([[ -z ${VIEW_TOKEN:-} ]] || echo ', liveedgecast-view-token'); image $image; then"
   cat "$scratch/programs.yaml"
   say '---'

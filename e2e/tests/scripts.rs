@@ -91,3 +91,29 @@ fn scripts_say_that_no_cluster_answers() {
         );
     }
 }
+
+#[test]
+fn dry_run_without_a_cluster_prints_what_the_first_run_would_apply() {
+    let url = [("RTMP_PUSH_URL", "rtmp://a.example/live/{key}")];
+    let up = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let output = run("up.sh", &[&["--dry-run"], arguments].concat(), environment);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), errors(&output))
+    };
+    let (code, text, errors) = up(&[], &url);
+    if errors.contains("kubectl is not there") {
+        return liveedgecast_e2e::cluster::not_run("up.sh --dry-run", "kubectl is not there");
+    }
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(text.contains("no cluster answers") && text.contains("liveedgecast-upstreams"), "{text}");
+    let kinds = |text: &str, kind: &str| text.lines().filter(|line| *line == format!("kind: {kind}")).count();
+    assert_eq!((kinds(&text, "Deployment"), kinds(&text, "ScaledObject")), (2, 1), "{text}");
+    // The Secrets that people bring are not known, and an image needs no name.
+    for arguments in
+        [&["--overlay", "edge"][..], &["--with", "rtmps", "--with", "internal-tls"], &["--image", "a.example/b:1"]]
+    {
+        let (code, text, errors) = up(arguments, &url);
+        assert!(code == Some(0) && kinds(&text, "ScaledObject") == 1, "{arguments:?}: {errors}");
+    }
+    let (code, text, errors) = up(&[], &[]);
+    assert!(code == WRONG && text.is_empty() && errors.contains("RTMP_PUSH_URL is not set"), "{errors}");
+}
